@@ -1,0 +1,214 @@
+"""Every error Telewarm raises on purpose. Messages say what happened, to what, and the cure; never a secret.
+
+TelewarmError
+├── SettingsError               a setting is missing or wrong
+├── UsageError                  the caller asked for something that cannot be
+│   ├── NotFound                no such bot or media item
+│   └── Conflict                it exists already, or its state forbids this
+├── MediaError                  the file itself
+│   ├── UnreadableMedia         the bytes are not what a kind needs, or cannot be read at all
+│   └── RuleBroken              a Telegram rule: has rule, measured, cure
+├── MediaNotReady               no file id yet, and the caller asked not to wait: has retry_after
+├── StoreError                  object storage
+│   ├── ObjectMissing
+│   ├── ObjectCorrupt           the bytes do not have the hash they are named by
+│   └── StoreUnavailable        network, credentials, bucket
+├── DatabaseError
+│   ├── DatabaseUnavailable
+│   ├── NotMigrated             run `telewarm migrate`
+│   └── EmbeddedPostgresFailed
+└── TelegramError               has method, chat_id
+    ├── TelegramUnreachable     no answer: has effect_possible (the bytes had left)
+    └── TelegramRefused         an answer with ok=false: has status, description
+        ├── FloodWait           429, also inside a 400: has retry_after
+        ├── TelegramFault       5xx
+        ├── TokenRefused        401, and 404 on a malformed token
+        ├── ChatMigrated        has migrate_to_chat_id
+        ├── ChatUnreachable     blocked, deactivated, kicked, not found...: has reason
+        ├── DeadFileId          the file id or URL will not do: wrong, foreign, expired, other class
+        ├── MessageGone         the message to forward, copy or delete is not there
+        └── BadRequest          any other 4xx
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TelewarmError(Exception):
+    """Root of the tree. `code` is stable and public: the HTTP API answers with it."""
+
+    code: ClassVar[str] = "INTERNAL"
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+class SettingsError(TelewarmError):
+    code = "BAD_SETTING"
+
+
+class UsageError(TelewarmError):
+    code = "BAD_REQUEST"
+
+
+class NotFound(UsageError):
+    code = "NOT_FOUND"
+
+
+class Conflict(UsageError):
+    code = "CONFLICT"
+
+
+class MediaError(TelewarmError):
+    code = "BAD_MEDIA"
+
+
+class UnreadableMedia(MediaError):
+    code = "UNREADABLE_MEDIA"
+
+
+class RuleBroken(MediaError):
+    """A rule of Telegram's that this file breaks as this kind."""
+
+    code = "MEDIA_RULE_BROKEN"
+
+    def __init__(self, *, rule: str, measured: str, cure: str) -> None:
+        super().__init__(f"{rule}; this file has {measured}. {cure}")
+        self.rule = rule
+        self.measured = measured
+        self.cure = cure
+
+
+class MediaNotReady(TelewarmError):
+    """`retry_after`: seconds after which asking again makes sense."""
+
+    code = "MEDIA_NOT_READY"
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class StoreError(TelewarmError):
+    code = "STORE_ERROR"
+
+
+class ObjectMissing(StoreError):
+    code = "OBJECT_MISSING"
+
+
+class ObjectCorrupt(StoreError):
+    code = "OBJECT_CORRUPT"
+
+
+class StoreUnavailable(StoreError):
+    code = "STORE_UNAVAILABLE"
+
+
+class DatabaseError(TelewarmError):
+    code = "DATABASE_ERROR"
+
+
+class DatabaseUnavailable(DatabaseError):
+    code = "DATABASE_UNAVAILABLE"
+
+
+class NotMigrated(DatabaseError):
+    code = "NOT_MIGRATED"
+
+
+class EmbeddedPostgresFailed(DatabaseError):
+    code = "EMBEDDED_POSTGRES_FAILED"
+
+
+class TelegramError(TelewarmError):
+    """`chat_id` is the chat the call was for, if any; `method` the Bot API method."""
+
+    code = "TELEGRAM_ERROR"
+
+    def __init__(self, message: str, *, method: str, chat_id: int | None = None) -> None:
+        super().__init__(message)
+        self.method = method
+        self.chat_id = chat_id
+
+
+class TelegramUnreachable(TelegramError):
+    """No answer came. `effect_possible`: the whole request had left, so the message may exist all the same."""
+
+    code = "TELEGRAM_UNREACHABLE"
+
+    def __init__(
+        self, message: str, *, method: str, chat_id: int | None = None, effect_possible: bool
+    ) -> None:
+        super().__init__(message, method=method, chat_id=chat_id)
+        self.effect_possible = effect_possible
+
+
+class TelegramRefused(TelegramError):
+    """Telegram answered ok=false. `description` holds Telegram's own words."""
+
+    code = "TELEGRAM_REFUSED"
+
+    def __init__(self, *, method: str, chat_id: int | None = None, status: int, description: str) -> None:
+        to = "" if chat_id is None else f" to chat {chat_id}"
+        super().__init__(f"Telegram refused {method}{to}: {description}", method=method, chat_id=chat_id)
+        self.status = status
+        self.description = description
+
+
+class FloodWait(TelegramRefused):
+    """Wait `retry_after` seconds; waiting is not failing."""
+
+    code = "FLOOD_WAIT"
+
+    def __init__(
+        self, *, method: str, chat_id: int | None = None, status: int, description: str, retry_after: float
+    ) -> None:
+        super().__init__(method=method, chat_id=chat_id, status=status, description=description)
+        self.retry_after = retry_after
+
+
+class TelegramFault(TelegramRefused):
+    code = "TELEGRAM_FAULT"
+
+
+class TokenRefused(TelegramRefused):
+    code = "TOKEN_REFUSED"
+
+
+class ChatMigrated(TelegramRefused):
+    """The group became a supergroup: use `migrate_to_chat_id` from now on."""
+
+    code = "CHAT_MIGRATED"
+
+    def __init__(
+        self, *, method: str, chat_id: int | None = None, status: int, description: str, migrate_to_chat_id: int
+    ) -> None:
+        super().__init__(method=method, chat_id=chat_id, status=status, description=description)
+        self.migrate_to_chat_id = migrate_to_chat_id
+
+
+class ChatUnreachable(TelegramRefused):
+    """`reason`: blocked, deactivated, kicked, not_member, not_found, no_rights, deleted."""
+
+    code = "CHAT_UNREACHABLE"
+
+    def __init__(
+        self, *, method: str, chat_id: int | None = None, status: int, description: str, reason: str
+    ) -> None:
+        super().__init__(method=method, chat_id=chat_id, status=status, description=description)
+        self.reason = reason
+
+
+class DeadFileId(TelegramRefused):
+    code = "DEAD_FILE_ID"
+
+
+class MessageGone(TelegramRefused):
+    code = "MESSAGE_GONE"
+
+
+class BadRequest(TelegramRefused):
+    code = "TELEGRAM_BAD_REQUEST"

@@ -1,0 +1,82 @@
+"""The words of Telewarm as types. Values only: nothing here does I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+BotId = NewType("BotId", int)  # our row; not Telegram's id of the bot
+MediaId = NewType("MediaId", int)
+ChatId = NewType("ChatId", int)  # Telegram's: groups and channels are below zero
+MessageId = NewType("MessageId", int)
+Sha256 = NewType("Sha256", str)  # 64 lower-case hex digits
+FileId = NewType("FileId", str)  # belongs to one bot
+
+
+class Kind(StrEnum):
+    """What a blob is sent as; also the kind that Telegram returned, which may differ."""
+
+    PHOTO = "photo"
+    VIDEO = "video"
+    AUDIO = "audio"
+    DOCUMENT = "document"
+    VOICE = "voice"
+    ANIMATION = "animation"
+    VIDEO_NOTE = "video_note"
+    STICKER = "sticker"
+
+
+class State(StrEnum):
+    """Of a media item: stored and not asked for, being warmed, has a file id, or failed for good."""
+
+    COLD = "cold"
+    WARMING = "warming"
+    READY = "ready"
+    ERROR = "error"
+
+
+class Way(StrEnum):
+    """How a file id was got, cheapest first."""
+
+    FORWARD = "forward"
+    PATH = "path"
+    URL = "url"
+    UPLOAD = "upload"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What a file's bytes say of themselves. Sides in pixels as seen (EXIF-turned), duration in seconds."""
+
+    bytes: int
+    mime: str
+    ext: str  # without the dot
+    width: int | None = None
+    height: int | None = None
+    duration: float | None = None
+    video_codec: str | None = None
+    audio_codec: str | None = None
+    title: str | None = None
+    performer: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blob:
+    """Bytes, known by their hash, stored once whatever the number of bots."""
+
+    sha256: Sha256
+    storage_key: str
+    thumbnail_key: str | None  # a JPEG within 320 x 320 and 200 kB, where Telegram wants one
+    facts: Facts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sent:
+    """One message as Telegram answered it; the file part is None for text."""
+
+    chat_id: ChatId
+    message_id: MessageId
+    kind: Kind | None  # the kind that Telegram returned
+    file_id: FileId | None
+    file_unique_id: str | None
