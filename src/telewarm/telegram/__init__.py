@@ -1,1 +1,22 @@
-"""telegram."""
+"""The only door to the Bot API: methods, answers, flood limits, the HTTP client."""
+
+from telewarm.telegram.client import BotApi
+from telewarm.telegram.files import ById, ByPath, ByUrl, Upload
+from telewarm.telegram.flood import Limit, Limits, Spacing, Traffic
+from telewarm.telegram.transport import Transport
+from telewarm.telegram.values import GroupItem, SendOptions
+
+__all__ = [
+    "BotApi",
+    "ById",
+    "ByPath",
+    "ByUrl",
+    "GroupItem",
+    "Limit",
+    "Limits",
+    "SendOptions",
+    "Spacing",
+    "Traffic",
+    "Transport",
+    "Upload",
+]

@@ -1,0 +1,181 @@
+"""One bot's methods of the Bot API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from telewarm.errors import UsageError
+from telewarm.model import ChatId, Facts, FileId, Kind, MessageId, Sent
+from telewarm.telegram import multipart, parameters, replies, shapes
+from telewarm.telegram.files import ByPath, ByUrl, MediaFile, Upload
+from telewarm.telegram.parameters import Parameters
+from telewarm.telegram.replies import Shape
+from telewarm.telegram.transport import Request, Wire
+from telewarm.telegram.values import PLAIN, BotProfile, Chat, GroupItem, SendOptions, TelegramFile
+
+T = TypeVar("T")
+HOSTED = "https://api.telegram.org"
+TOKEN = re.compile(r"([1-9]\d{0,15}):[A-Za-z0-9_-]{1,80}")
+PATIENCE = 30.0  # seconds for a call without bytes
+SLOWEST = 100_000  # bytes a second; a slower upload is given up
+FETCH = 60.0  # seconds more for Telegram to fetch a URL
+LARGEST = 2_000_000_000  # bytes; a local server's limit, for a file whose size nobody has told
+
+
+class BotApi:
+    """A cheap value over a shared transport. Every method raises TelegramError and nothing else of the network."""
+
+    __slots__ = ("_base", "_wire", "telegram_id")
+
+    def __init__(self, transport: Wire, token: str, *, root: str = HOSTED) -> None:
+        """`root`: the Bot API server. Raises UsageError for what cannot be a token or a root."""
+        shape = TOKEN.fullmatch(token)
+        if shape is None:
+            raise UsageError("This is not a bot token; it looks like 123456789:ABC... and comes from @BotFather")
+        if urlsplit(root).scheme not in ("http", "https") or not urlsplit(root).hostname:
+            raise UsageError("The Bot API root must be a URL such as https://api.telegram.org or http://127.0.0.1:8081")
+        self.telegram_id = int(shape[1])
+        self._wire = transport
+        self._base = f"{root.rstrip('/')}/bot{token}/"
+
+    def __repr__(self) -> str:
+        return f"BotApi({self.telegram_id})"
+
+    async def get_me(self) -> BotProfile:
+        return shapes.bot_profile(await self._call("getMe", {}, shapes.USER))
+
+    async def get_chat(self, chat_id: ChatId) -> Chat:
+        return shapes.chat(await self._call("getChat", {"chat_id": chat_id}, shapes.CHAT, chat_id=chat_id))
+
+    async def send_message(self, chat_id: ChatId, text: str, *, options: SendOptions = PLAIN) -> Sent:
+        said = parameters.of_text(chat_id, text, options)
+        return shapes.sent(await self._call("sendMessage", said, shapes.MESSAGE, chat_id=chat_id))
+
+    async def send_media(
+        self,
+        kind: Kind,
+        chat_id: ChatId,
+        file: MediaFile,
+        *,
+        facts: Facts | None = None,
+        caption: str | None = None,
+        options: SendOptions = PLAIN,
+        timeout: float | None = None,
+    ) -> Sent:
+        """`facts` describe a file that Telegram does not know yet. `timeout`: seconds; by default what the bytes need.
+
+        Raises what reading an upload raises (StoreError), too. Stickers and video notes carry no caption.
+        """
+        said = parameters.of_media(kind, chat_id, file, facts=facts, caption=caption, options=options)
+        message = await self._call(
+            parameters.METHODS[kind],
+            said,
+            shapes.MESSAGE,
+            chat_id=chat_id,
+            uploads={kind.value: file} if isinstance(file, Upload) else None,
+            timeout=patience(file, facts) if timeout is None else timeout,
+        )
+        return shapes.sent(message)
+
+    async def send_media_group(
+        self,
+        chat_id: ChatId,
+        items: Sequence[GroupItem],
+        *,
+        options: SendOptions = PLAIN,
+        timeout: float | None = None,
+    ) -> list[Sent]:
+        """In Telegram's order. A FloodWait may come after a part of the group has been sent."""
+        said, uploads = parameters.of_group(chat_id, items, options)
+        messages = await self._call(
+            "sendMediaGroup",
+            said,
+            shapes.MESSAGES,
+            chat_id=chat_id,
+            uploads=uploads,
+            timeout=sum(patience(item.file, item.facts) for item in items) if timeout is None else timeout,
+        )
+        return [shapes.sent(message) for message in messages]
+
+    async def forward_message(
+        self, chat_id: ChatId, from_chat_id: ChatId, message_id: MessageId, *, options: SendOptions = PLAIN
+    ) -> Sent:
+        """The answer holds this bot's own file id, whichever bot sent the message first."""
+        said = _of_source(chat_id, from_chat_id, message_id) | parameters.of_options(options)
+        return shapes.sent(await self._call("forwardMessage", said, shapes.MESSAGE, chat_id=chat_id))
+
+    async def copy_message(
+        self,
+        chat_id: ChatId,
+        from_chat_id: ChatId,
+        message_id: MessageId,
+        *,
+        caption: str | None = None,
+        options: SendOptions = PLAIN,
+    ) -> MessageId:
+        """Without `caption` the copy keeps the original's; an empty one takes it away."""
+        said = _of_source(chat_id, from_chat_id, message_id) | parameters.of_copy(caption, options)
+        copied = await self._call("copyMessage", said, shapes.MESSAGE_ID, chat_id=chat_id)
+        return MessageId(copied.message_id)
+
+    async def delete_message(self, chat_id: ChatId, message_id: MessageId) -> None:
+        """Bots may delete for 48 hours, then Telegram refuses."""
+        said: Parameters = {"chat_id": chat_id, "message_id": message_id}
+        await self._call("deleteMessage", said, shapes.DONE, chat_id=chat_id)
+
+    async def delete_messages(self, chat_id: ChatId, message_ids: Sequence[MessageId]) -> None:
+        """At most 100. Those that are not there are skipped by Telegram."""
+        said: Parameters = {"chat_id": chat_id, "message_ids": list(message_ids)}
+        await self._call("deleteMessages", said, shapes.DONE, chat_id=chat_id)
+
+    async def get_file(self, file_id: FileId) -> TelegramFile:
+        return shapes.telegram_file(await self._call("getFile", {"file_id": file_id}, shapes.FILE))
+
+    async def _call(
+        self,
+        method: str,
+        said: Mapping[str, object],
+        shape: Shape[T],
+        *,
+        chat_id: ChatId | None = None,
+        uploads: Mapping[str, Upload] | None = None,
+        timeout: float = PATIENCE,
+    ) -> T:
+        request = Request(
+            method=method,
+            chat_id=chat_id,
+            url=self._base + method,
+            body=multipart.encode(said, uploads) if uploads else msgspec.json.encode(said),
+            timeout=timeout,
+        )
+        response = await self._wire(request)
+        return replies.read(
+            shape,
+            status=response.status,
+            body=response.body,
+            retry_after=response.retry_after,
+            method=method,
+            chat_id=chat_id,
+        )
+
+
+def patience(file: MediaFile, facts: Facts | None) -> float:
+    """Seconds for a call that sends this file: the answer comes only when Telegram has all of its bytes."""
+    match file:
+        case Upload():
+            return PATIENCE + file.total / SLOWEST
+        case ByUrl():
+            return PATIENCE + FETCH
+        case ByPath():
+            return PATIENCE + (LARGEST if facts is None else facts.bytes) / SLOWEST
+        case _:
+            return PATIENCE
+
+
+def _of_source(chat_id: ChatId, from_chat_id: ChatId, message_id: MessageId) -> Parameters:
+    return {"chat_id": chat_id, "from_chat_id": from_chat_id, "message_id": message_id}

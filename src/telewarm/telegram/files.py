@@ -1,0 +1,70 @@
+"""What a media method sends: a file id, a URL, a path on the Bot API server's own disk, or bytes of ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeAlias
+
+from telewarm.model import FileId
+
+OpenChunks: TypeAlias = Callable[[], AsyncIterator[bytes]]  # called anew for each attempt
+Thumbnail: TypeAlias = bytes  # a JPEG within 320 x 320 and 200 kB
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ById:
+    """A file that this bot has sent before; no size limit."""
+
+    file_id: FileId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ByUrl:
+    """Telegram fetches it: photos up to 5 MB, other kinds up to 20 MB."""
+
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ByPath:
+    """An absolute path that a Bot API server started with `--local` can read."""
+
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Upload:
+    """Our bytes, from a file (`path`) or, made by `Upload.stream`, from chunks that can be opened again for a retry."""
+
+    filename: str
+    mime: str
+    bytes: int  # exact: it is announced before the first byte goes
+    thumbnail: Thumbnail | None = None
+    path: Path | None = None
+    open: OpenChunks | None = None
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.open is None):
+            raise ValueError("an upload has a path or an open function: one of the two")
+
+    @classmethod
+    def stream(
+        cls,
+        open: OpenChunks,  # noqa: A002 - the names of the fields
+        *,
+        filename: str,
+        mime: str,
+        bytes: int,  # noqa: A002 - the names of the fields
+        thumbnail: Thumbnail | None = None,
+    ) -> Self:
+        return cls(filename=filename, mime=mime, bytes=bytes, thumbnail=thumbnail, open=open)
+
+    @property
+    def total(self) -> int:
+        """File bytes of the request: what Telegram's spacing of equal sizes goes by."""
+        return self.bytes + len(self.thumbnail or b"")
+
+
+MediaFile: TypeAlias = ById | ByUrl | ByPath | Upload

@@ -1,0 +1,96 @@
+"""multipart/form-data of an exact length, in few large pieces."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from telewarm.telegram.files import Upload
+
+UNSAFE: Mapping[int, str] = dict.fromkeys((*range(32), 127, *map(ord, '"\\/')), "_")
+UNSAFE_MIME = {code: to for code, to in UNSAFE.items() if code != ord("/")}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Multipart:
+    """`pieces` are bytes and uploads yet to be read; `tail` closes the form, without it nothing takes effect."""
+
+    content_type: str
+    length: int
+    pieces: tuple[bytes | Upload, ...]
+    tail: bytes
+
+
+def encode(fields: Mapping[str, object], uploads: Mapping[str, Upload]) -> Multipart:
+    """A form of `fields`, each upload under its name and its thumbnail under `thumbnail_name(name)`."""
+    boundary = secrets.token_hex(16)
+    form = _Form(boundary)
+    for name, value in fields.items():
+        form.field(name, value)
+    for name, upload in uploads.items():
+        if upload.thumbnail is not None:
+            form.head(thumbnail_name(name), filename="thumbnail.jpg", mime="image/jpeg")
+            form.content(upload.thumbnail)
+    for name, upload in uploads.items():
+        form.head(name, filename=upload.filename, mime=upload.mime)
+        form.upload(upload)
+    return form.close()
+
+
+def thumbnail_name(name: str) -> str:
+    return f"{name}_thumbnail"
+
+
+def text(value: object) -> bytes:
+    """A parameter as the Bot API reads it from a form: text as it is, everything else as JSON."""
+    return value.encode() if isinstance(value, str) else msgspec.json.encode(value)
+
+
+class _Form:
+    def __init__(self, boundary: str) -> None:
+        self._boundary = boundary
+        self._gathered = bytearray()
+        self._pieces: list[bytes | Upload] = []
+        self._length = 0
+
+    def field(self, name: str, value: object) -> None:
+        self._gathered += f'--{self._boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode()
+        self.content(text(value))
+
+    def head(self, name: str, *, filename: str, mime: str) -> None:
+        self._gathered += (
+            f'--{self._boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{safe(filename)}"\r\n'
+            f"Content-Type: {safe(mime, UNSAFE_MIME)}\r\n\r\n"
+        ).encode()
+
+    def content(self, value: bytes) -> None:
+        self._gathered += value
+        self._gathered += b"\r\n"
+
+    def upload(self, upload: Upload) -> None:
+        self._flush()
+        self._pieces.append(upload)
+        self._length += upload.bytes
+        self._gathered += b"\r\n"
+
+    def close(self) -> Multipart:
+        self._gathered += f"--{self._boundary}--\r\n".encode()
+        return Multipart(
+            content_type=f"multipart/form-data; boundary={self._boundary}",
+            length=self._length + len(self._gathered),
+            pieces=tuple(self._pieces),
+            tail=bytes(self._gathered),
+        )
+
+    def _flush(self) -> None:
+        self._pieces.append(bytes(self._gathered))
+        self._length += len(self._gathered)
+        self._gathered.clear()
+
+
+def safe(value: str, unsafe: Mapping[int, str] = UNSAFE) -> str:
+    """A header parameter that no parser, however simple, can take for more than it is."""
+    return value.translate(unsafe).encode(errors="replace").decode()

@@ -1,0 +1,158 @@
+"""What a call says, as a dict of Bot API parameters. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, assert_never
+
+from telewarm.model import ChatId, Facts, Kind
+from telewarm.telegram.files import ById, ByPath, ByUrl, MediaFile, Upload
+from telewarm.telegram.multipart import thumbnail_name
+from telewarm.telegram.values import PLAIN, GroupItem, SendOptions
+
+Parameters: TypeAlias = dict[str, object]
+
+METHODS = {
+    Kind.PHOTO: "sendPhoto",
+    Kind.VIDEO: "sendVideo",
+    Kind.AUDIO: "sendAudio",
+    Kind.DOCUMENT: "sendDocument",
+    Kind.VOICE: "sendVoice",
+    Kind.ANIMATION: "sendAnimation",
+    Kind.VIDEO_NOTE: "sendVideoNote",
+    Kind.STICKER: "sendSticker",
+}
+WIDEST_NOTE = 640  # pixels; a longer `length` is refused
+
+
+def of_text(chat_id: ChatId, text: str, options: SendOptions) -> Parameters:
+    parameters: Parameters = {"chat_id": chat_id, "text": text}
+    if options is not PLAIN:
+        parameters |= of_options(options)
+        _put(parameters, "parse_mode", options.parse_mode)
+        _put(parameters, "entities", options.entities)
+    return parameters
+
+
+def of_media(
+    kind: Kind,
+    chat_id: ChatId,
+    file: MediaFile,
+    *,
+    facts: Facts | None = None,
+    caption: str | None = None,
+    options: SendOptions = PLAIN,
+) -> Parameters:
+    """Without the file itself when it is an upload: that travels under the kind's own name."""
+    parameters: Parameters = {"chat_id": chat_id}
+    if not isinstance(file, Upload):
+        parameters[kind.value] = reference(file)
+    elif file.thumbnail is not None:
+        parameters["thumbnail"] = f"attach://{thumbnail_name(kind.value)}"
+    if facts is not None and not isinstance(file, ById):
+        parameters |= of_facts(kind, facts)
+    _put(parameters, "caption", caption)
+    if options is not PLAIN:
+        parameters |= of_options(options)
+        _put(parameters, "parse_mode", options.parse_mode)
+        _put(parameters, "caption_entities", options.entities)
+        _put(parameters, "show_caption_above_media", options.show_caption_above_media)
+        _put(parameters, "has_spoiler", options.has_spoiler)
+    return parameters
+
+
+def of_group(chat_id: ChatId, items: Sequence[GroupItem], options: SendOptions) -> tuple[Parameters, dict[str, Upload]]:
+    """The parameters and the uploads by the names under which the parameters refer to them."""
+    uploads: dict[str, Upload] = {}
+    media = []
+    for index, item in enumerate(items):
+        name = f"file{index}"
+        if isinstance(item.file, Upload):
+            uploads[name] = item.file
+        media.append(_of_item(item, name, above=options.show_caption_above_media))
+    return {"chat_id": chat_id, "media": media} | of_options(options), uploads
+
+
+def _of_item(item: GroupItem, name: str, *, above: bool) -> Parameters:
+    media: Parameters = {"type": item.kind.value}
+    if isinstance(item.file, Upload):
+        media["media"] = f"attach://{name}"
+        if item.file.thumbnail is not None:
+            media["thumbnail"] = f"attach://{thumbnail_name(name)}"
+    else:
+        media["media"] = reference(item.file)
+    if item.facts is not None and not isinstance(item.file, ById):
+        media |= of_facts(item.kind, item.facts)
+    _put(media, "caption", item.caption)
+    _put(media, "parse_mode", item.parse_mode)
+    _put(media, "caption_entities", item.entities)
+    _put(media, "has_spoiler", item.has_spoiler)
+    _put(media, "show_caption_above_media", above)
+    return media
+
+
+def of_copy(caption: str | None, options: SendOptions) -> Parameters:
+    parameters = of_options(options)
+    _put(parameters, "caption", caption)
+    _put(parameters, "parse_mode", options.parse_mode)
+    _put(parameters, "caption_entities", options.entities)
+    _put(parameters, "show_caption_above_media", options.show_caption_above_media)
+    return parameters
+
+
+def of_options(options: SendOptions) -> Parameters:
+    """The options that every sending method knows; those that are off are left out."""
+    parameters: Parameters = {}
+    _put(parameters, "message_thread_id", options.message_thread_id)
+    _put(parameters, "disable_notification", options.disable_notification)
+    _put(parameters, "protect_content", options.protect_content)
+    _put(parameters, "reply_parameters", options.reply_parameters)
+    _put(parameters, "reply_markup", options.reply_markup)
+    return parameters
+
+
+def of_facts(kind: Kind, facts: Facts) -> Parameters:
+    """What Telegram would otherwise guess, and the file id keeps for ever."""
+    match kind:
+        case Kind.VIDEO | Kind.ANIMATION:
+            found = {"width": facts.width, "height": facts.height, "duration": seconds(facts.duration)}
+            return _known(found) | ({"supports_streaming": True} if kind is Kind.VIDEO else {})
+        case Kind.VIDEO_NOTE:
+            sides = [side for side in (facts.width, facts.height) if side]
+            length = min(*sides, WIDEST_NOTE) if sides else None
+            return _known({"length": length, "duration": seconds(facts.duration)})
+        case Kind.AUDIO:
+            found = {"duration": seconds(facts.duration)}
+            return _known(found | {"performer": facts.performer, "title": facts.title})
+        case Kind.VOICE:
+            return _known({"duration": seconds(facts.duration)})
+        case Kind.PHOTO | Kind.DOCUMENT | Kind.STICKER:
+            return {}
+        case _:
+            assert_never(kind)
+
+
+def seconds(duration: float | None) -> int | None:
+    """Whole seconds, as the Bot API counts; something that lasts is never said to last no time."""
+    return None if duration is None else max(1, round(duration))
+
+
+def reference(file: ById | ByUrl | ByPath) -> str:
+    match file:
+        case ById(file_id=file_id):
+            return file_id
+        case ByUrl(url=url):
+            return url
+        case ByPath(path=path):
+            return path.as_uri()
+        case _:
+            assert_never(file)
+
+
+def _put(parameters: Parameters, name: str, value: object) -> None:
+    if value is not None and value is not False:
+        parameters[name] = value
+
+
+def _known(found: Mapping[str, object]) -> Parameters:
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,80 @@
+"""What Telegram's words mean. The texts and their sources: telegram-facts, section 4.5."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Meaning(StrEnum):
+    FLOOD = "flood"
+    TOKEN = "token"  # noqa: S105 - a word, not a secret
+    DEAD_FILE = "dead_file"
+    MESSAGE_GONE = "message_gone"
+    BLOCKED = "blocked"  # from here on the value is ChatUnreachable's reason
+    DEACTIVATED = "deactivated"
+    KICKED = "kicked"
+    NOT_MEMBER = "not_member"
+    NOT_FOUND = "not_found"
+    NO_RIGHTS = "no_rights"
+    DELETED = "deleted"
+
+
+# The first pattern found in the lower-cased text, group item's wrapping taken off, decides.
+TABLE: tuple[tuple[str, Meaning], ...] = (
+    (r"too many requests: retry after \d", Meaning.FLOOD),
+    (r"^logged out$|^unauthorized|unallowed token", Meaning.TOKEN),
+    (r"wrong remote file identifier|invalid remote file identifier", Meaning.DEAD_FILE),
+    (r"wrong file identifier|wrong file_id|invalid file_id|file_id_invalid", Meaning.DEAD_FILE),
+    (r"can't use file of type|type of file mismatch", Meaning.DEAD_FILE),
+    (r"file_reference_|media_empty", Meaning.DEAD_FILE),
+    (r"wrong http url|invalid file http url|can't upload file by url|url must be in utf-8", Meaning.DEAD_FILE),
+    (r"failed to get http url content|webpage_curl_failed", Meaning.DEAD_FILE),
+    (r"wrong type of the web page content|webpage_media_empty", Meaning.DEAD_FILE),
+    (r"wc_convert_url_invalid|external_url_invalid", Meaning.DEAD_FILE),
+    (r"message to (forward|copy|delete) not found|message_id_invalid", Meaning.MESSAGE_GONE),
+    (r"blocked by the user|user_is_blocked", Meaning.BLOCKED),
+    (r"user is deactivated|input_user_deactivated", Meaning.DEACTIVATED),
+    (r"bot was kicked", Meaning.KICKED),
+    (r"bot is not a member|channel_private", Meaning.NOT_MEMBER),
+    (r"the group chat was deleted", Meaning.DELETED),
+    (r"^(private )?chat not found|peer_id_invalid|can't initiate conversation", Meaning.NOT_FOUND),
+    (r"no write access|need administrator rights|not enough rights to send", Meaning.NO_RIGHTS),
+    (r"can't send messages to|user restricted receiving", Meaning.NO_RIGHTS),
+    (r"chat_(write|send_[a-z]+)_forbidden|chat_admin_required|voice_messages_forbidden", Meaning.NO_RIGHTS),
+)
+COMPILED = tuple((re.compile(pattern), meaning) for pattern, meaning in TABLE)
+PREFIX = re.compile(r"^(bad request|forbidden|internal server error): ")
+GROUP_ITEM = re.compile(r'^failed to send message #\d+ with the error message "(.*)"$', re.DOTALL)
+RETRY_AFTER = re.compile(r"retry after (\d{1,9})", re.IGNORECASE)
+SECRET_PATH = re.compile(r"\b(?:bot)?\d+(?::|%3A)[\w-]{8,}", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """What an answer that is not a success says. `spoken`: by the Bot API, and not by something in front of it."""
+
+    status: int
+    description: str
+    spoken: bool = True
+    retry_after: float | None = None
+    migrate_to: int | None = None
+
+
+def meaning(description: str) -> Meaning | None:
+    words = PREFIX.sub("", description.lower())
+    if wrapped := GROUP_ITEM.match(words):
+        words = PREFIX.sub("", wrapped[1])
+    return next((meaning for pattern, meaning in COMPILED if pattern.search(words)), None)
+
+
+def wait_in(description: str) -> float | None:
+    """The seconds that a text asks to wait: a group's flood wait comes as a 400 without `parameters`."""
+    found = RETRY_AFTER.search(description)
+    return float(found[1]) if found else None
+
+
+def redact(description: str) -> str:
+    """Without anything that looks like a token: a proxy's error text may quote the URL it was asked for."""
+    return SECRET_PATH.sub("<token>", description)

@@ -1,0 +1,101 @@
+"""The parts of Telegram's answers that we read, and what we make of them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from telewarm.model import ChatId, FileId, Kind, MessageId, Sent
+from telewarm.telegram.replies import Shape
+from telewarm.telegram.values import BotProfile, Chat, TelegramFile
+
+
+class File(msgspec.Struct):
+    file_id: str
+    file_unique_id: str = ""
+    file_size: int | None = None
+    file_path: str | None = None
+
+
+class ChatPart(msgspec.Struct):
+    id: int
+    type: str = ""
+    title: str = ""
+    first_name: str = ""
+    username: str = ""
+    has_protected_content: bool = False
+
+
+class Message(msgspec.Struct):
+    message_id: int
+    chat: ChatPart
+    animation: File | None = None
+    video: File | None = None
+    video_note: File | None = None
+    voice: File | None = None
+    audio: File | None = None
+    sticker: File | None = None
+    photo: list[File] | None = None  # sizes, the largest last
+    document: File | None = None
+
+
+class MessageIdPart(msgspec.Struct):
+    message_id: int
+
+
+class User(msgspec.Struct):
+    id: int
+    first_name: str = ""
+    username: str = ""
+
+
+MESSAGE = Shape(Message)
+MESSAGES = Shape(list[Message])
+MESSAGE_ID = Shape(MessageIdPart)
+USER = Shape(User)
+CHAT = Shape(ChatPart)
+FILE = Shape(File)
+DONE = Shape(bool)
+
+
+def sent(message: Message) -> Sent:
+    kind, file = media_of(message)
+    return Sent(
+        chat_id=ChatId(message.chat.id),
+        message_id=MessageId(message.message_id),
+        kind=kind,
+        file_id=None if file is None else FileId(file.file_id),
+        file_unique_id=None if file is None else file.file_unique_id or None,
+    )
+
+
+def media_of(message: Message) -> tuple[Kind | None, File | None]:
+    """The returned kind and its file. An animation comes with a `document` as well, so the document is asked last."""
+    if message.photo:
+        return Kind.PHOTO, message.photo[-1]
+    for kind in (Kind.ANIMATION, Kind.VIDEO, Kind.VIDEO_NOTE, Kind.VOICE, Kind.AUDIO, Kind.STICKER, Kind.DOCUMENT):
+        file: File | None = getattr(message, kind.value)
+        if file is not None:
+            return kind, file
+    return None, None
+
+
+def bot_profile(user: User) -> BotProfile:
+    return BotProfile(telegram_id=user.id, username=user.username, first_name=user.first_name)
+
+
+def chat(part: ChatPart) -> Chat:
+    return Chat(
+        chat_id=ChatId(part.id),
+        type=part.type,
+        name=part.title or part.first_name or part.username,
+        protected=part.has_protected_content,
+    )
+
+
+def telegram_file(file: File) -> TelegramFile:
+    return TelegramFile(
+        file_id=FileId(file.file_id),
+        file_unique_id=file.file_unique_id,
+        bytes=file.file_size,
+        path=file.file_path,
+    )

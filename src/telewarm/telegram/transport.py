@@ -1,0 +1,156 @@
+"""The seam: one async (Request) -> Response. Only this file knows aiohttp."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+
+from telewarm.errors import TelegramUnreachable
+from telewarm.telegram import reading
+from telewarm.telegram.files import Upload
+from telewarm.telegram.multipart import Multipart
+
+CONNECT = 10.0  # seconds to make one connection
+KEEP_ALIVE = 30.0  # seconds that an idle connection is kept: less than servers keep it
+NAMES = 300  # seconds that a resolved name is kept
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One call. `url` holds the token and `body` what somebody wrote, so neither shows in a repr."""
+
+    method: str  # the Bot API's
+    chat_id: int | None = None
+    url: str = field(repr=False)
+    body: bytes | Multipart = field(repr=False)  # bytes: JSON
+    timeout: float  # seconds for all of it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Response:
+    status: int
+    body: bytes = field(repr=False)
+    retry_after: str | None = None  # the header
+
+
+Wire: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+class Transport:
+    """One pool of kept-alive connections for every bot of the process."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, *, connections: int = 256) -> AsyncIterator[Transport]:
+        """At most `connections` to one server; further calls wait for one, within their own timeout."""
+        connector = aiohttp.TCPConnector(
+            limit=0, limit_per_host=connections, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=NAMES
+        )
+        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+            yield cls(session)
+
+    async def __call__(self, request: Request) -> Response:
+        """Raises TelegramUnreachable, and whatever reading an upload raises. Cancelling closes the connection."""
+        body = _Body(request.body)
+        try:
+            return await self._post(request, body)
+        except (aiohttp.ClientError, OSError) as foreign:
+            failure = body.failure or unreachable(request, foreign, effect_possible=body.left)
+        # Raised out here, so that no foreign error, whose text may hold the URL, hangs on ours as its context.
+        raise failure
+
+    async def _post(self, request: Request, body: _Body) -> Response:
+        async with self._session.post(
+            request.url,
+            data=body,
+            timeout=aiohttp.ClientTimeout(total=request.timeout, sock_connect=CONNECT),
+            allow_redirects=False,  # the URL holds the token: nobody is told it but the configured server
+        ) as response:
+            return Response(
+                status=response.status, body=await response.read(), retry_after=response.headers.get("Retry-After")
+            )
+
+
+class _Body(aiohttp.Payload):
+    """`left`: the last byte has been handed to the connection. `failure`: what reading an upload raised."""
+
+    _autoclose = True
+
+    def __init__(self, body: bytes | Multipart) -> None:
+        super().__init__(body, content_type=body.content_type if isinstance(body, Multipart) else "application/json")
+        self._size = body.length if isinstance(body, Multipart) else len(body)
+        self.left = False
+        self.failure: Exception | None = None
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - aiohttp's signature
+        raise TypeError("a request body is written, never read back")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        if isinstance(self._value, Multipart):
+            await self._write_form(self._value, writer)
+        else:
+            self.left = True
+            await writer.write(self._value)
+
+    async def _write_form(self, form: Multipart, writer: AbstractStreamWriter) -> None:
+        """A write waits while the connection is full, so the tail, without which nothing takes effect, goes last."""
+        for piece in form.pieces:
+            if isinstance(piece, bytes):
+                await writer.write(piece)
+                continue
+            async with aclosing(self._read(piece)) as chunks:
+                async for chunk in chunks:
+                    await writer.write(chunk)
+        self.left = True
+        await writer.write(form.tail)
+
+    async def _read(self, upload: Upload) -> AsyncGenerator[bytes, None]:
+        try:
+            async with aclosing(reading.chunks(upload)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except Exception as failure:
+            self.failure = failure
+            raise
+
+
+def unreachable(request: Request, foreign: Exception, *, effect_possible: bool) -> TelegramUnreachable:
+    to = "" if request.chat_id is None else f" to chat {request.chat_id}"
+    after = "it may have been carried out all the same" if effect_possible else "nothing was carried out"
+    return TelegramUnreachable(
+        f"No answer to {request.method}{to}: {cause(foreign, request.timeout)}; {after}",
+        method=request.method,
+        chat_id=request.chat_id,
+        effect_possible=effect_possible,
+    )
+
+
+def cause(foreign: Exception, timeout: float) -> str:
+    """In our own words: a foreign error's text may hold the URL, and with it the token."""
+    match foreign:
+        case aiohttp.ClientConnectorError(host=host, port=port):
+            return f"no connection to {host}:{port} ({_words(foreign)}); check the network and TELEGRAM_API_ROOT"
+        case aiohttp.ConnectionTimeoutError():
+            return f"no connection within {min(timeout, CONNECT):g} s; check the network and TELEGRAM_API_ROOT"
+        case TimeoutError():
+            return f"none within {timeout:g} s"
+        case aiohttp.ServerDisconnectedError() | ConnectionError():
+            return "the server closed the connection"
+        case aiohttp.ClientPayloadError() | aiohttp.ClientResponseError():
+            return "what came was not a whole HTTP answer"
+        case _:
+            return f"the connection failed ({_words(foreign)})"
+
+
+def _words(foreign: Exception) -> str:
+    number = foreign.errno if isinstance(foreign, OSError) else None
+    return os.strerror(number) if number is not None and number > 0 else type(foreign).__name__

@@ -1,0 +1,65 @@
+"""Values that go into the Bot API's methods and come out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from telewarm.model import ChatId, Facts, FileId, Kind
+from telewarm.telegram.files import MediaFile
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SendOptions:
+    """How a message is sent. The mappings are Telegram's own JSON and passed through as they are."""
+
+    parse_mode: str | None = None
+    entities: Sequence[Mapping[str, object]] | None = None  # of the text, or of the caption
+    reply_markup: Mapping[str, object] | None = None
+    reply_parameters: Mapping[str, object] | None = None
+    message_thread_id: int | None = None
+    disable_notification: bool = False
+    protect_content: bool = False
+    show_caption_above_media: bool = False
+    has_spoiler: bool = False
+
+
+PLAIN = SendOptions()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupItem:
+    """One of the 2 to 10 media of a group: photos and videos, or only audios, or only documents."""
+
+    kind: Kind
+    file: MediaFile
+    facts: Facts | None = None
+    caption: str | None = None
+    parse_mode: str | None = None
+    entities: Sequence[Mapping[str, object]] | None = None
+    has_spoiler: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BotProfile:
+    telegram_id: int
+    username: str
+    first_name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chat:
+    chat_id: ChatId
+    type: str  # private, group, supergroup, channel
+    name: str  # title, or first name, or username; may be empty
+    protected: bool  # nothing can be forwarded out of it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TelegramFile:
+    """`path`: below /file/bot<token>/ on the hosted server, an absolute path on a local one; None above 20 MB."""
+
+    file_id: FileId
+    file_unique_id: str
+    bytes: int | None
+    path: str | None
