@@ -1,1 +1,9 @@
-"""store."""
+"""The door to object storage: a library's blobs in a folder or a bucket, and the hot ones on local disk."""
+
+from telewarm.store.config import FolderConfig, S3Config
+from telewarm.store.incoming import Incoming
+from telewarm.store.keys import blob_key, thumbnail_key
+from telewarm.store.objects import Store
+from telewarm.store.spool import Spool
+
+__all__ = ["FolderConfig", "Incoming", "S3Config", "Spool", "Store", "blob_key", "thumbnail_key"]

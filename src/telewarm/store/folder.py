@@ -1,0 +1,153 @@
+"""A library in a folder. Reading goes through obstore; writing is our own, for obstore does not sync to the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from secrets import token_hex
+
+from obstore.store import LocalStore, ObjectStore
+
+from telewarm.errors import ObjectMissing, StoreError, StoreUnavailable
+from telewarm.store.config import FolderConfig
+from telewarm.store.content import Content
+from telewarm.store.threads import in_thread
+
+_LARGE = 8 << 20  # bytes; larger blobs get a thread of their own, so that small ones need not wait for them
+_BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Put:
+    content: Content
+    target: Path
+    done: asyncio.Future[bool]
+
+
+class Folder:
+    """Small puts that arrive together share one thread hop and one round of syncs (group commit)."""
+
+    def __init__(self, config: FolderConfig) -> None:
+        """Makes the folder; StoreUnavailable when that cannot be."""
+        self._root = config.root.absolute()
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self.explain(error, "") from error
+        self.objects: ObjectStore = LocalStore(self._root)
+        self._waiting: list[_Put] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    async def put(self, key: str, content: Content) -> bool:
+        """Synced to the disk, folders included, when it returns. On one filesystem the file is linked, not copied."""
+        put = _Put(content=content, target=self._root / key, done=asyncio.get_running_loop().create_future())
+        if content.size > _LARGE:
+            _settle([put], await in_thread(lambda: _commit(self._root, [put])))
+        else:
+            self._waiting.append(put)
+            if self._writer is None:
+                self._writer = asyncio.create_task(self._write(), name="store-folder-writer")
+        return await put.done
+
+    def presigned_get(self, key: str, *, expires: int, now: datetime) -> None:  # noqa: ARG002 - a folder has no URLs
+        return None
+
+    def public_url(self, key: str) -> None:  # noqa: ARG002 - a folder has no URLs
+        return None
+
+    def explain(self, error: Exception, key: str) -> StoreError:
+        """An error of the disk or of obstore as ours."""
+        if isinstance(error, FileNotFoundError):
+            return ObjectMissing(
+                f"{key} is not in the folder {self._root}. Was it deleted, or is this another library?"
+            )
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        return StoreUnavailable(
+            f"The library folder {self._root} cannot be used: {reason}. Check that it is mounted, that this user may"
+            " write to it and that the disk has room."
+        )
+
+    async def _write(self) -> None:
+        batch: list[_Put] = []
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+                _settle(batch, await asyncio.to_thread(_commit, self._root, batch))
+        finally:
+            self._writer = None
+            for put in (*batch, *self._waiting):
+                put.done.cancel()  # only when the event loop ends under us: settled ones ignore it
+
+
+def _settle(puts: list[_Put], outcomes: list[bool | Exception]) -> None:
+    for put, outcome in zip(puts, outcomes, strict=True):
+        if put.done.done():
+            continue  # its caller was cancelled
+        if isinstance(outcome, Exception):
+            put.done.set_exception(outcome)
+        else:
+            put.done.set_result(outcome)
+
+
+def _commit(root: Path, puts: list[_Put]) -> list[bool | Exception]:
+    """Place all, then sync all: the first sync of a journalling filesystem carries most of the others."""
+    outcomes = [_caught(put.content, put.target) for put in puts]
+    placed = [put.target for put, outcome in zip(puts, outcomes, strict=True) if isinstance(outcome, bool)]
+    folders = {folder for target in placed for folder in target.parents if folder.is_relative_to(root)}
+    try:
+        for path in (*placed, *folders):
+            _sync(path)
+    except OSError as error:
+        return [outcome if isinstance(outcome, Exception) else error for outcome in outcomes]
+    return outcomes
+
+
+def _caught(content: Content, target: Path) -> bool | Exception:
+    try:
+        return _place(content, target)
+    except (OSError, StoreError) as error:
+        return error
+
+
+def _place(content: Content, target: Path) -> bool:
+    content.verify()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content.source, Path) and _linked(content.source, target):
+        return True
+    if target.exists() and content.matches(target):
+        return False
+    _copy(content, target)
+    return True
+
+
+def _linked(source: Path, target: Path) -> bool:
+    with suppress(OSError):  # there already, another filesystem, or one without links: then compare and copy
+        target.hardlink_to(source)
+        return True
+    return False
+
+
+def _copy(content: Content, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.{token_hex(4)}")
+    try:
+        if isinstance(content.source, Path):
+            shutil.copyfile(content.source, temporary)
+        else:
+            temporary.write_bytes(content.source)
+        _sync(temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,56 @@
+"""A file on its way in, hashed while it is written."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+
+from telewarm.errors import StoreUnavailable
+from telewarm.model import Sha256
+from telewarm.store.threads import in_thread, near
+
+_DIRECT = 8 << 20  # bytes of a file that are written from the event loop; the rest may outrun the page cache
+
+
+class Incoming:
+    """`path` holds all that was written at any time. One writer; the spool opens and closes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bytes = 0
+        self.kept = False
+        self._hash = hashlib.sha256()
+        self._file = path.open("wb")
+
+    @property
+    def sha256(self) -> Sha256:
+        """Of what was written so far."""
+        return Sha256(self._hash.hexdigest())
+
+    async def write(self, chunk: bytes) -> None:
+        """StoreUnavailable when the disk is full."""
+        self.bytes += len(chunk)
+        try:
+            if self.bytes > _DIRECT:
+                await in_thread(lambda: self._write(chunk))
+            else:
+                await near(len(chunk), lambda: self._write(chunk))
+        except OSError as error:
+            raise StoreUnavailable(
+                f"The spool cannot take a file in at {self.path.parent}: {error.strerror}."
+                " Free some disk space, or move the data folder."
+            ) from error
+
+    def keep(self) -> None:
+        """Leave the file when `receive` ends; its owner is the caller from now on."""
+        self.kept = True
+
+    def close(self) -> None:
+        with suppress(OSError):  # what a full disk did not take: `write` has said so
+            self._file.close()
+
+    def _write(self, chunk: bytes) -> None:
+        self._hash.update(chunk)
+        self._file.write(chunk)
+        self._file.flush()

@@ -1,0 +1,138 @@
+"""Object storage behind one interface, whichever kind of library it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol, assert_never
+from uuid import uuid4
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import ObjectStore
+
+from telewarm import clock
+from telewarm.errors import ObjectMissing, StoreError
+from telewarm.model import Sha256
+from telewarm.store.bucket import Bucket
+from telewarm.store.config import FolderConfig, S3Config
+from telewarm.store.content import Content
+from telewarm.store.folder import Folder
+
+SLOWEST = 100_000  # bytes a second that an upload is given
+CHUNK = 1 << 18  # bytes at least in a chunk of a stream, but for the last
+
+
+class Backend(Protocol):
+    """What differs between kinds of library."""
+
+    objects: ObjectStore
+
+    async def put(self, key: str, content: Content) -> bool: ...
+    def presigned_get(self, key: str, *, expires: int, now: datetime) -> str | None: ...
+    def public_url(self, key: str) -> str | None: ...
+    def explain(self, error: Exception, key: str) -> StoreError: ...
+
+
+class Store:
+    """A library's objects. Every method but the URLs may raise StoreUnavailable, with its cure."""
+
+    def __init__(self, backend: Backend, *, answer: float) -> None:
+        self._backend = backend
+        self._answer = answer
+        self._objects = backend.objects
+
+    @classmethod
+    def open(cls, config: FolderConfig | S3Config, *, answer: float = 30.0) -> Store:
+        """Makes a folder when there is none; a bucket is not spoken to before the first call (see `check`).
+
+        `answer`: seconds for a request without a body, and for the next chunk of a stream.
+        """
+        match config:
+            case FolderConfig():
+                return cls(Folder(config), answer=answer)
+            case S3Config():
+                return cls(Bucket(config), answer=answer)
+            case _:
+                assert_never(config)
+
+    async def close(self) -> None:
+        """Let obstore's threads hand back the interpreter: one that still holds it when the process ends aborts it."""
+        await clock.sleep(0.05)
+
+    async def put_file(self, key: str, path: Path, *, sha256: Sha256, bytes: int) -> bool:  # noqa: A002 - our word
+        """Store a file, streamed. Whether it was written: False if the key held the same bytes already.
+
+        When it returns, the object is there, durable, with this size and hash: the file is hashed again, and what the
+        server holds is proven by its ETag (each request also carries the SHA-256 of its body), or by reading it back
+        where the ETag is no MD5. Other bytes under the key are replaced. ObjectCorrupt: the file is not what it was
+        said to be. A folder links the file instead of copying it where it can, so it must not be written to afterwards.
+        """
+        return await self._put(key, Content(source=path, sha256=sha256, size=bytes))
+
+    async def put_bytes(self, key: str, data: bytes) -> bool:
+        """Store a small value, proven like `put_file`. Whether it was written."""
+        return await self._put(key, Content.of(data))
+
+    async def stream(self, key: str) -> AsyncGenerator[bytes, None]:
+        """An object's bytes in chunks of about 256 KiB, as fast as they are taken. ObjectMissing."""
+        async with self._wall(key):
+            result = await obstore.get_async(self._objects, key)
+            small = bytes(await result.bytes_async()) if result.meta["size"] <= CHUNK else None
+        if small is not None:  # a folder is read 8 KiB at a time otherwise: at half the speed
+            yield small
+            return
+        chunks = aiter(result.stream(min_chunk_size=CHUNK))
+        while True:
+            async with self._wall(key):
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                return
+            yield bytes(chunk)
+
+    async def size(self, key: str) -> int | None:
+        """Bytes; None when there is no such object."""
+        with suppress(ObjectMissing):
+            async with self._wall(key):
+                return (await obstore.head_async(self._objects, key))["size"]
+        return None
+
+    async def delete(self, key: str) -> None:
+        """Deleting what is not there is fine."""
+        with suppress(ObjectMissing):
+            async with self._wall(key):
+                await obstore.delete_async(self._objects, key)
+
+    def presigned_get(self, key: str, *, expires: int, now: datetime) -> str | None:
+        """A URL that anyone may GET for `expires` seconds from `now`; None for a folder. Keep it out of logs."""
+        return self._backend.presigned_get(key, expires=expires, now=now)
+
+    def public_url(self, key: str) -> str | None:
+        """The object's address for everyone and ever, where the library has a public base URL."""
+        return self._backend.public_url(key)
+
+    async def check(self) -> None:
+        """Read, write and delete a probe, within one `answer`; StoreUnavailable says what is wrong and the cure."""
+        key = f"check/{uuid4().hex}"
+        async with self._wall(key):
+            with suppress(ObjectMissing):  # a GET first: unlike a HEAD, its answer says what is wrong
+                async for _ in self.stream(key):
+                    pass
+            await self.put_bytes(key, b"telewarm")
+            await self.delete(key)
+
+    async def _put(self, key: str, content: Content) -> bool:
+        async with self._wall(key, seconds=self._answer + content.size / SLOWEST):
+            return await self._backend.put(key, content)
+
+    @asynccontextmanager
+    async def _wall(self, key: str, *, seconds: float | None = None) -> AsyncIterator[None]:
+        """No foreign error passes, and nothing takes longer than `seconds` (or an answer)."""
+        try:
+            async with asyncio.timeout(seconds or self._answer):
+                yield
+        except (BaseError, OSError) as error:
+            raise self._backend.explain(error, key) from error

@@ -1,0 +1,178 @@
+"""Hot blobs on local disk, so that a fresh upload is warmed without reading the store, and a hot one is read once.
+
+The folder is the index (`blobs/<sha256>`), so it survives restarts and any number of processes may share it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from shutil import rmtree
+
+from telewarm.errors import ObjectCorrupt
+from telewarm.model import Sha256
+from telewarm.store import shelf
+from telewarm.store.content import sha256_of
+from telewarm.store.incoming import Incoming
+from telewarm.store.objects import Store
+from telewarm.store.threads import in_thread, near
+
+GIB = 1 << 30
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Flight:
+    """One fetch, and how many wait for it."""
+
+    task: asyncio.Task[None]
+    waiters: int = 0
+
+
+class Spool:
+    """Keeps `max_bytes` of the blobs used last, plus what is open; several processes may each add a tenth to that."""
+
+    def __init__(self, folder: Path, *, max_bytes: int = GIB, store: Store) -> None:
+        """Takes over what is in the folder, and deletes what dead processes were still receiving."""
+        self._blobs = folder.absolute() / "blobs"
+        self._blobs.mkdir(parents=True, exist_ok=True)
+        self._max_bytes = max_bytes
+        self._store = store
+        self._flights: dict[Sha256, _Flight] = {}
+        self._sound: set[str] = set()  # hashed by this process; what it found here is hashed when it is first opened
+        self._bytes = sum(shelf.sizes(self._blobs).values())
+        self._evict_above = max_bytes
+        self._evicting = False
+        self._receiving, self._receiving_lock = shelf.open_own(folder.absolute() / "incoming")
+
+    def close(self) -> None:
+        """Drop what was not adopted. Blobs stay for the next start."""
+        rmtree(self._receiving, ignore_errors=True)
+        os.close(self._receiving_lock)
+
+    @asynccontextmanager
+    async def receive(self) -> AsyncIterator[Incoming]:
+        """Take a file in. Unless it is adopted or told to `keep()`, it is gone afterwards."""
+        incoming = Incoming(self._receiving / token_hex(8))
+        try:
+            yield incoming
+        finally:
+            incoming.close()
+            if not incoming.kept:
+                incoming.path.unlink(missing_ok=True)
+
+    async def adopt(self, file: Incoming | Path, sha256: Sha256) -> None:
+        """Move a received file in as this blob. Store it first: from now on it may be evicted.
+
+        A path is that of a file received here and kept. ObjectCorrupt when what came in has another hash.
+        """
+        if isinstance(file, Incoming):
+            path, found = file.path, file.sha256
+        else:
+            path, found = file, await in_thread(lambda: sha256_of(file))
+        self._place(path, found, promised=sha256)
+        await self._make_room()
+
+    @asynccontextmanager
+    async def open(self, sha256: Sha256, key: str) -> AsyncIterator[Path]:
+        """The blob as a local file, which stays as long as this is open. Read from the store at most once at a time.
+
+        What the store raises, and ObjectCorrupt, reach all who wait for the same fetch; the next opener tries again.
+        """
+        pin = await self._pin(sha256, key)
+        try:
+            await self._make_room()
+            yield self._blobs / sha256
+        finally:
+            os.close(pin)
+
+    async def _pin(self, sha256: Sha256, key: str) -> int:
+        path = self._blobs / sha256
+        while (pin := shelf.pin(path)) is None or not await self._is_sound(pin, path):
+            await self._fetched(sha256, key)
+        return pin
+
+    async def _is_sound(self, pin: int, path: Path) -> bool:
+        """Hash a file that this process did not bring in itself; the pin of a damaged one is closed."""
+        if path.name in self._sound:
+            return True
+        sound = False
+        try:
+            sound = await near(os.fstat(pin).st_size, lambda: _has_its_hash(path))
+        finally:
+            if not sound:
+                os.close(pin)
+        if sound:
+            self._sound.add(path.name)
+        return sound
+
+    async def _fetched(self, sha256: Sha256, key: str) -> None:
+        """Wait for the one fetch of this blob; the last waiter that gives up takes it along."""
+        flight = self._flights.get(sha256) or self._start(sha256, key)
+        flight.waiters += 1
+        try:
+            await asyncio.shield(flight.task)
+        finally:
+            flight.waiters -= 1
+            if flight.waiters == 0 and not flight.task.done():
+                self._forget(sha256, flight)
+                flight.task.cancel()
+                await asyncio.wait([flight.task])
+
+    def _start(self, sha256: Sha256, key: str) -> _Flight:
+        task = asyncio.create_task(self._fetch(sha256, key), name=f"spool-fetch-{sha256[:12]}")
+        flight = self._flights[sha256] = _Flight(task=task)
+        task.add_done_callback(lambda _: self._forget(sha256, flight))
+        return flight
+
+    def _forget(self, sha256: Sha256, flight: _Flight) -> None:
+        if self._flights.get(sha256) is flight:
+            del self._flights[sha256]
+        if flight.task.done() and not flight.task.cancelled():
+            flight.task.exception()  # its last waiter may have been cancelled while it failed
+
+    async def _fetch(self, sha256: Sha256, key: str) -> None:
+        async with self.receive() as incoming, aclosing(self._store.stream(key)) as chunks:
+            async for chunk in chunks:
+                await incoming.write(chunk)
+            self._place(incoming.path, incoming.sha256, promised=sha256)
+
+    def _place(self, path: Path, found: Sha256, *, promised: Sha256) -> None:
+        if found != promised:
+            raise ObjectCorrupt(
+                f"The bytes that came for {promised} have SHA-256 {found}: they are damaged. Add the file again."
+            )
+        target = self._blobs / promised
+        size, known = path.stat().st_size, target.exists()
+        path.replace(target)
+        path.unlink(missing_ok=True)  # replace() leaves two names of one file alone
+        shelf.touch(target)
+        self._sound.add(promised)
+        self._bytes += 0 if known else size
+
+    async def _make_room(self) -> None:
+        """Evict down to nine tenths, so that the folder is read once for every tenth that comes in."""
+        if self._evicting or self._bytes <= self._evict_above:
+            return
+        self._evicting, before = True, self._bytes
+        try:
+            left = await in_thread(lambda: shelf.evict(self._blobs, goal=self._max_bytes * 9 // 10))
+        finally:
+            self._evicting = False
+        total = sum(left.values())
+        self._bytes += total - before
+        self._evict_above = max(self._max_bytes, total + self._max_bytes // 10)
+        self._sound &= left.keys()
+
+
+def _has_its_hash(path: Path) -> bool:
+    """Whether a blob is the one it is named by; if not, it is deleted."""
+    with suppress(FileNotFoundError):  # evicted
+        if sha256_of(path) == path.name:
+            return True
+        path.unlink()
+    return False

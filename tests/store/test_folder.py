@@ -1,0 +1,95 @@
+"""What only a library in a folder does: link, sync, and share one round of syncs between puts."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from telewarm.errors import StoreUnavailable
+from telewarm.model import Sha256
+from telewarm.store import Store, blob_key
+
+
+def photo(folder: Path) -> tuple[str, Path, Sha256]:
+    data = os.urandom(1000)
+    sha256 = Sha256(hashlib.sha256(data).hexdigest())
+    path = folder / sha256
+    path.write_bytes(data)
+    return blob_key(sha256, "jpg"), path, sha256
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that the operating system was asked to sync, in order, while it really does."""
+    paths: list[str] = []
+    really = os.fsync
+
+    def fsync(handle: int) -> None:
+        paths.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        really(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return paths
+
+
+async def test_a_file_on_the_same_filesystem_is_linked_and_not_copied(folder_store: Store, tmp_path: Path) -> None:
+    key, path, sha256 = photo(tmp_path)
+    await folder_store.put_file(key, path, sha256=sha256, bytes=1000)
+    assert (tmp_path / "library" / key).samefile(path)
+
+
+async def test_a_put_syncs_the_file_and_every_folder_above_it(
+    folder_store: Store, tmp_path: Path, synced: list[str]
+) -> None:
+    key, path, sha256 = photo(tmp_path)
+    await folder_store.put_file(key, path, sha256=sha256, bytes=1000)
+    target = tmp_path / "library" / key
+    assert set(synced) == {str(target), *(str(target.parents[up]) for up in range(3))}
+
+
+async def test_a_second_put_vouches_for_the_disk_too(folder_store: Store, tmp_path: Path, synced: list[str]) -> None:
+    key, path, sha256 = photo(tmp_path)
+    await folder_store.put_file(key, path, sha256=sha256, bytes=1000)
+    synced.clear()
+    assert not await folder_store.put_file(key, path, sha256=sha256, bytes=1000)
+    assert str(tmp_path / "library" / key) in synced
+
+
+async def test_puts_that_come_together_share_their_syncs(
+    folder_store: Store, tmp_path: Path, synced: list[str]
+) -> None:
+    photos = [photo(tmp_path) for _ in range(40)]
+    puts = (folder_store.put_file(key, path, sha256=sha256, bytes=1000) for key, path, sha256 in photos)
+    assert all(await asyncio.gather(*puts))
+    assert synced.count(str(tmp_path / "library")) <= 2
+
+
+async def test_a_disk_that_will_not_sync_fails_the_put(
+    folder_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    key, path, sha256 = photo(tmp_path)
+    with pytest.raises(StoreUnavailable, match="Input/output error"):
+        await folder_store.put_file(key, path, sha256=sha256, bytes=1000)
+
+
+async def test_where_links_are_not_to_be_had_files_are_copied(
+    folder_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object, **__: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", no_links)
+    key, path, sha256 = photo(tmp_path)
+    assert await folder_store.put_file(key, path, sha256=sha256, bytes=1000)
+    stored = tmp_path / "library" / key
+    assert stored.read_bytes() == path.read_bytes()
+    assert not stored.samefile(path)
+    assert list(stored.parent.iterdir()) == [stored]

@@ -1,0 +1,191 @@
+"""One contract for every kind of library: a folder, and two S3 servers that we did not write."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import pytest
+
+from telewarm.errors import ObjectCorrupt, ObjectMissing
+from telewarm.model import Sha256
+from telewarm.store import Store, blob_key
+
+Result = TypeVar("Result")
+MIB = 1 << 20
+
+
+class File:
+    """A file of random bytes, and what is known of it."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        folder.mkdir(exist_ok=True)
+        self.data = os.urandom(size)
+        self.sha256 = Sha256(hashlib.sha256(self.data).hexdigest())
+        self.path = folder / self.sha256
+        self.path.write_bytes(self.data)
+        self.key = blob_key(self.sha256, "jpg")
+
+    async def put(self, store: Store) -> bool:
+        return await store.put_file(self.key, self.path, sha256=self.sha256, bytes=len(self.data))
+
+
+async def read(store: Store, key: str) -> bytes:
+    return b"".join([chunk async for chunk in store.stream(key)])
+
+
+async def peak_growth(work: Awaitable[Result]) -> tuple[Result, int]:
+    """The result, and how many bytes this process grew by on the way."""
+    process = psutil.Process()
+    before = peak = process.memory_info().rss
+    running = asyncio.ensure_future(work)
+    while not running.done():
+        await asyncio.wait([running], timeout=0.005)
+        peak = max(peak, process.memory_info().rss)
+    return await running, peak - before
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> File:
+    return File(tmp_path / "in", 200_000)
+
+
+async def test_what_was_put_comes_out_again(store: Store, photo: File) -> None:
+    assert await photo.put(store)
+    assert await store.size(photo.key) == 200_000
+    assert await read(store, photo.key) == photo.data
+
+
+async def test_a_second_put_writes_nothing(store: Store, photo: File) -> None:
+    assert await photo.put(store)
+    assert not await photo.put(store)
+
+
+async def test_the_file_may_go_once_it_is_stored(store: Store, photo: File) -> None:
+    await photo.put(store)
+    photo.path.unlink()
+    assert await read(store, photo.key) == photo.data
+
+
+async def test_a_file_that_changed_since_it_was_hashed_is_refused(store: Store, photo: File) -> None:
+    photo.path.write_bytes(photo.data[:-1] + b"?")
+    with pytest.raises(ObjectCorrupt, match=photo.sha256):
+        await photo.put(store)
+    assert await store.size(photo.key) is None
+
+
+async def test_a_file_of_another_size_is_refused(store: Store, photo: File) -> None:
+    with pytest.raises(ObjectCorrupt, match="Nothing was stored"):
+        await store.put_file(photo.key, photo.path, sha256=photo.sha256, bytes=199_999)
+    assert await store.size(photo.key) is None
+
+
+async def test_a_file_that_vanished_is_missing(store: Store, photo: File) -> None:
+    photo.path.unlink()
+    with pytest.raises(ObjectMissing, match=photo.sha256):
+        await photo.put(store)
+
+
+@pytest.mark.parametrize("damage", [b"?" * 200_000, b"short", b""])
+async def test_wrong_bytes_under_a_key_are_replaced(store: Store, photo: File, damage: bytes) -> None:
+    await store.put_bytes(photo.key, damage)
+    assert await photo.put(store)
+    assert await read(store, photo.key) == photo.data
+
+
+async def test_small_values_are_put_and_replaced(store: Store, photo: File) -> None:
+    assert await store.put_bytes(photo.key, b"one")
+    assert not await store.put_bytes(photo.key, b"one")
+    assert await store.put_bytes(photo.key, b"two")
+    assert await read(store, photo.key) == b"two"
+
+
+async def test_an_empty_value_is_a_value(store: Store, photo: File) -> None:
+    assert await store.put_bytes(photo.key, b"")
+    assert not await store.put_bytes(photo.key, b"")
+    assert await store.size(photo.key) == 0
+    assert await read(store, photo.key) == b""
+
+
+async def test_what_is_not_there_is_missing(store: Store, photo: File) -> None:
+    assert await store.size(photo.key) is None
+    with pytest.raises(ObjectMissing, match=photo.key):
+        await read(store, photo.key)
+
+
+async def test_what_is_deleted_is_gone_and_may_be_deleted_again(store: Store, photo: File) -> None:
+    await photo.put(store)
+    await store.delete(photo.key)
+    assert await store.size(photo.key) is None
+    await store.delete(photo.key)
+
+
+async def test_many_puts_at_once_all_arrive(store: Store, tmp_path: Path) -> None:
+    files = [File(tmp_path / "in", 20_000) for _ in range(100)]
+    assert all(await asyncio.gather(*(file.put(store) for file in files)))
+    assert [await read(store, file.key) for file in files] == [file.data for file in files]
+
+
+async def test_one_bad_file_among_many_fails_alone(store: Store, tmp_path: Path) -> None:
+    files = [File(tmp_path / "in", 1000) for _ in range(20)]
+    files[7].path.write_bytes(b"?")
+    outcomes = await asyncio.gather(*(file.put(store) for file in files), return_exceptions=True)
+    assert isinstance(outcomes.pop(7), ObjectCorrupt)
+    assert outcomes == [True] * 19
+
+
+async def test_the_same_blob_put_twice_at_once_is_whole(store: Store, photo: File) -> None:
+    await asyncio.gather(*(photo.put(store) for _ in range(5)))
+    assert await read(store, photo.key) == photo.data
+
+
+async def test_a_large_file_is_put_in_parts_and_known_again(store: Store, tmp_path: Path) -> None:
+    film = File(tmp_path / "in", 20 * MIB + 1)
+    assert await film.put(store)
+    assert not await film.put(store)
+    assert await read(store, film.key) == film.data
+
+
+async def test_large_files_stream_through_flat_memory(store: Store, tmp_path: Path) -> None:
+    film = File(tmp_path / "in", 96 * MIB)
+    film.data = b""  # not ours to measure
+    digest = hashlib.sha256()
+
+    async def out() -> int:
+        total = 0
+        async for chunk in store.stream(film.key):
+            digest.update(chunk)
+            total += len(chunk)
+        return total
+
+    put = store.put_file(film.key, film.path, sha256=film.sha256, bytes=96 * MIB)
+    written, grown_in = await peak_growth(put)
+    read_back, grown_out = await peak_growth(out())
+    assert written
+    assert (read_back, digest.hexdigest()) == (96 * MIB, film.sha256)
+    assert grown_in < 64 * MIB
+    assert grown_out < 32 * MIB
+
+
+async def test_the_check_passes_as_often_as_it_is_asked(store: Store) -> None:
+    await store.check()
+    await store.check()
+
+
+async def test_the_check_leaves_nothing(folder_store: Store, tmp_path: Path) -> None:
+    await folder_store.check()
+    assert [path for path in (tmp_path / "library").rglob("*") if path.is_file()] == []
+
+
+async def test_a_cancelled_put_does_not_harm_the_next(store: Store, photo: File) -> None:
+    put = asyncio.create_task(photo.put(store))
+    await asyncio.wait([put], timeout=0)
+    put.cancel()
+    await asyncio.wait([put])
+    await photo.put(store)
+    assert await read(store, photo.key) == photo.data
