@@ -1,0 +1,68 @@
+"""The face of the probe: facts and thumbnails of files, bounded, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from telewarm.errors import UnreadableMedia
+from telewarm.model import Facts, Kind
+from telewarm.probe.headers import read_head
+from telewarm.probe.pool import Pool
+from telewarm.probe.wire import Job, Task
+
+WORKERS = 2
+SECONDS = 15.0  # the longest that one file may take
+
+
+class Probe:
+    """Reads media files. Decoders run in worker processes, which start with the first file that needs one."""
+
+    def __init__(self, *, workers: int = WORKERS, seconds: float = SECONDS) -> None:
+        self._pool = Pool(size=workers, seconds=seconds)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, *, workers: int = WORKERS, seconds: float = SECONDS) -> AsyncIterator[Probe]:
+        """At most `workers` decoders at once, each file for at most `seconds`."""
+        probe = cls(workers=workers, seconds=seconds)
+        try:
+            yield probe
+        finally:
+            await probe.close()
+
+    async def close(self) -> None:
+        """End the workers. Files still being read fail with UsageError."""
+        await self._pool.close()
+
+    async def facts(self, path: Path, *, kind: Kind | None = None) -> Facts:
+        """What the bytes of a file say, whatever its name.
+
+        Raises UnreadableMedia for an empty, damaged, hanging or hostile file; as a document (`kind`) such a file is
+        only bytes, so its size and type are answered instead, unless it is empty or cannot be opened.
+        """
+        head = await asyncio.to_thread(read_head, path)
+        if head.problem is None and head.demuxer is None:
+            return head.facts
+        try:
+            if head.problem is not None:
+                raise UnreadableMedia(head.problem)
+            job = Job(task=Task.FACTS, path=head.path, facts=head.facts, demuxer=head.demuxer)
+            return (await self._pool.ask(job)).facts or head.facts
+        except UnreadableMedia:
+            if kind is Kind.DOCUMENT:
+                return head.facts
+            raise
+
+    async def thumbnail(self, path: Path, facts: Facts) -> bytes | None:
+        """A JPEG within 320 × 320 pixels and 200 kB: the picture, an early frame, or the cover; None without any.
+
+        Raises UnreadableMedia.
+        """
+        if facts.mime.partition("/")[0] not in {"image", "video", "audio"}:
+            return None
+        head = await asyncio.to_thread(read_head, path)
+        job = Job(task=Task.THUMBNAIL, path=head.path, facts=head.facts, demuxer=head.demuxer)
+        return (await self._pool.ask(job)).thumbnail

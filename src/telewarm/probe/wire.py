@@ -1,0 +1,54 @@
+"""What crosses the pipe between the probe and its workers: frames of a 4-byte length and msgpack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from telewarm.model import Facts
+
+LENGTH_BYTES: Final = 4
+LONGEST_FRAME: Final = 1 << 20  # a thumbnail has less than 200 kB
+
+
+class Task(StrEnum):
+    FACTS = "facts"
+    THUMBNAIL = "thumbnail"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One file. `demuxer` is FFmpeg's name for the container that the first bytes announce; None for a picture."""
+
+    task: Task
+    path: str  # absolute
+    facts: Facts  # as far as the first bytes tell
+    demuxer: str | None
+    seconds: float = 0  # the wall limit, set by the pool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """`problem`: why the file cannot be read. `last`: this worker wants to be replaced."""
+
+    facts: Facts | None = None
+    thumbnail: bytes | None = None
+    problem: str | None = None
+    last: bool = False
+
+
+def frame(message: Job | Answer) -> bytes:
+    body = msgspec.msgpack.encode(message)
+    return len(body).to_bytes(LENGTH_BYTES) + body
+
+
+def read_job(body: bytes) -> Job:
+    return msgspec.msgpack.decode(body, type=Job)
+
+
+def read_answer(body: bytes) -> Answer:
+    """Raises msgspec.DecodeError: a worker that was taken over may write anything."""
+    return msgspec.msgpack.decode(body, type=Answer)
