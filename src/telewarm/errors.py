@@ -139,9 +139,7 @@ class TelegramUnreachable(TelegramError):
 
     code = "TELEGRAM_UNREACHABLE"
 
-    def __init__(
-        self, message: str, *, method: str, chat_id: int | None = None, effect_possible: bool
-    ) -> None:
+    def __init__(self, message: str, *, method: str, chat_id: int | None = None, effect_possible: bool) -> None:
         super().__init__(message, method=method, chat_id=chat_id)
         self.effect_possible = effect_possible
 
@@ -195,9 +193,7 @@ class ChatUnreachable(TelegramRefused):
 
     code = "CHAT_UNREACHABLE"
 
-    def __init__(
-        self, *, method: str, chat_id: int | None = None, status: int, description: str, reason: str
-    ) -> None:
+    def __init__(self, *, method: str, chat_id: int | None = None, status: int, description: str, reason: str) -> None:
         super().__init__(method=method, chat_id=chat_id, status=status, description=description)
         self.reason = reason
 

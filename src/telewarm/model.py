@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
@@ -80,3 +81,84 @@ class Sent:
     kind: Kind | None  # the kind that Telegram returned
     file_id: FileId | None
     file_unique_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bot:
+    """A Telegram bot as we keep it. The first warm-up chat is the preferred one."""
+
+    id: BotId
+    slug: str
+    telegram_id: int
+    username: str | None
+    token: str = field(repr=False)
+    warmup_chats: tuple[ChatId, ...]
+    paused_until: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MessageRef:
+    """A message that can be forwarded or copied."""
+
+    chat_id: ChatId
+    message_id: MessageId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Warm:
+    """All that a send needs of a ready media item."""
+
+    media_id: MediaId
+    file_id: FileId
+    kind: Kind  # the kind that Telegram returned: send with its method
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claimed:
+    """A media item in hand: its lease is ours, nobody else places it."""
+
+    media_id: MediaId
+    kind: Kind
+    name: str | None
+    attempts: int  # failed ones so far
+    priority: int
+    queued_at: datetime
+    blob: Blob
+    origin: MessageRef | None  # a warm-up message of the same blob and kind that this bot can read
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placed:
+    """A file id, just got, and the message that it came in."""
+
+    media_id: MediaId
+    way: Way
+    file_id: FileId
+    file_unique_id: str | None
+    kind: Kind  # the kind that Telegram returned
+    message: MessageRef
+    in_warmup_chat: bool  # then other bots can forward the message
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MediaItem:
+    """One row of a bot's library, as people see it."""
+
+    id: MediaId
+    bot_id: BotId
+    sha256: Sha256
+    kind: Kind
+    name: str | None
+    state: State
+    facts: Facts
+    storage_key: str
+    file_id: FileId | None
+    file_unique_id: str | None
+    sent_kind: Kind | None
+    way: Way | None
+    warmed_at: datetime | None
+    attempts: int
+    last_error_code: str | None
+    last_error: str | None
+    queued_at: datetime | None
+    created_at: datetime

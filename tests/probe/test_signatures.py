@@ -68,6 +68,7 @@ def box(brand: bytes) -> bytes:
         (b"\xff\xff\xff\xff", "application/octet-stream", "bin"),
         (b"", "application/octet-stream", "bin"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "head",
 )
 def test_the_first_bytes_tell_the_type(head: bytes, mime: str, ext: str) -> None:
     signature = recognise(head[:HEAD_BYTES])

@@ -1,1 +1,6 @@
-"""api."""
+"""The HTTP API: `/api/admin/...` for people and programs with the token, `/healthz` for everybody."""
+
+from telewarm.api.app import create_api
+from telewarm.api.services import Services
+
+__all__ = ["Services", "create_api"]

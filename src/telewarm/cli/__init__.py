@@ -1,1 +1,33 @@
-"""cli."""
+"""The command line. Each command teaches itself: `telewarm COMMAND --help`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from telewarm.cli import bench, demo, env, migrate, sandbox, serve
+from telewarm.errors import TelewarmError
+
+app = typer.Typer(
+    help="Keeps a Telegram bot's media warm: upload once, send by file id for ever.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("demo")(demo.demo)
+app.command("serve")(serve.serve)
+app.command("sandbox")(sandbox.sandbox)
+app.command("migrate")(migrate.migrate)
+app.command("env")(env.env)
+app.add_typer(bench.app, name="bench")
+
+
+def main() -> None:
+    """Errors of ours end in one line that names the cure, not in a traceback."""
+    try:
+        app()
+    except TelewarmError as error:
+        Console(stderr=True).print(f"[bold red]{error.code}[/]", error.message, highlight=False)
+        sys.exit(1)

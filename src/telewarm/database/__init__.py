@@ -1,1 +1,1 @@
-"""database."""
+"""The only door to Postgres: one module a table, its plumbing, the migrations and the embedded server."""

@@ -1,0 +1,137 @@
+"""Media in, and a look at them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import JSONResponse
+
+from telewarm.api import uploads
+from telewarm.api.services import Serving
+from telewarm.database import media
+from telewarm.library import Added
+from telewarm.model import Kind, MediaId, MediaItem, State
+
+router = APIRouter(tags=["media"])
+
+KINDS = [kind.value for kind in Kind]
+BODIES: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "kind": {"type": "string", "enum": KINDS},
+                        "name": {"type": "string"},
+                    },
+                }
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["data_base64"],
+                    "properties": {
+                        "kind": {"type": "string", "enum": KINDS},
+                        "data_base64": {"type": "string", "format": "byte"},
+                        "name": {"type": "string"},
+                        "mime": {"type": "string", "description": "Ignored: the bytes say what they are"},
+                        "ext": {"type": "string", "description": "Ignored: the bytes say what they are"},
+                    },
+                }
+            },
+        },
+    }
+}
+
+
+@router.post("/bots/{slug}/media", status_code=201, openapi_extra=BODIES)
+async def add_media(
+    slug: str,
+    request: Request,
+    serving: Serving,
+    kind: Annotated[Kind | None, Query(description="With a raw body; else what the bytes are by nature")] = None,
+    name: Annotated[str | None, Query(max_length=255, description="With a raw body: the file name to show")] = None,
+) -> JSONResponse:
+    """Keep a file and have it warmed: 201 and durable, or 200 when the bot has it already.
+
+    Three bodies: `multipart/form-data`, any other type as raw bytes, or JSON with `data_base64`.
+    """
+    live = await serving.bots.by_slug(slug)
+    async with serving.library.receive() as incoming:
+        asked = await uploads.read(request, incoming, largest=serving.largest)
+        added = await serving.library.add(live.bot, incoming, kind=asked.kind or kind, name=asked.name or name)
+    return JSONResponse(_added(added), 201 if added.created else 200)
+
+
+@router.get("/bots/{slug}/media")
+async def list_media(
+    slug: str,
+    serving: Serving,
+    kind: Kind | None = None,
+    state: State | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+) -> dict[str, object]:
+    """A bot's library, newest first; `count` is how many there are in all."""
+    live = await serving.bots.by_slug(slug)
+    items, count = await media.page(
+        serving.pool, bot_id=live.bot.id, kind=kind, state=state, limit=limit, offset=offset
+    )
+    return {"ok": True, "media": [describe(item) for item in items], "count": count}
+
+
+@router.get("/media/{media_id}")
+async def get_media(media_id: Annotated[int, Path(ge=1, le=2**63 - 1)], serving: Serving) -> dict[str, object]:
+    """One media item, with what is known of its file id under `cache`."""
+    return {"ok": True, "media": describe(await media.get(serving.pool, MediaId(media_id)))}
+
+
+def describe(item: MediaItem) -> dict[str, object]:
+    facts = item.facts
+    return {
+        "media_id": item.id,
+        "sha256": item.sha256,
+        "kind": item.kind,
+        "name": item.name,
+        "state": item.state,
+        "bytes": facts.bytes,
+        "mime": facts.mime,
+        "ext": facts.ext,
+        "width": facts.width,
+        "height": facts.height,
+        "duration": facts.duration,
+        "title": facts.title,
+        "performer": facts.performer,
+        "storage_key": item.storage_key,
+        "created_at": item.created_at.isoformat(),
+        "cache": {
+            "status": item.state,
+            "file_id": item.file_id,
+            "file_unique_id": item.file_unique_id,
+            "sent_kind": item.sent_kind,
+            "warmed_at": item.warmed_at and item.warmed_at.isoformat(),
+            "way": item.way,
+            "attempts": item.attempts,
+            "last_error": item.last_error,
+        },
+    }
+
+
+def _added(added: Added) -> dict[str, object]:
+    item = added.item
+    return {
+        "ok": True,
+        "media_id": item.id,
+        "sha256": item.sha256,
+        "bytes": item.facts.bytes,
+        "kind": item.kind,
+        "state": item.state,
+        "warming": item.state is State.WARMING,
+        "storage_key": item.storage_key,
+    }

@@ -1,0 +1,33 @@
+"""`telewarm demo`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from telewarm.cli.env import read_settings
+from telewarm.cli.run import run, serve_api, stop_event
+from telewarm.demo import showcase
+
+
+def demo(
+    once: Annotated[bool, typer.Option(help="End after the table instead of serving the API.")] = False,  # noqa: FBT002
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port of the API.")] = 8000,
+    svg: Annotated[typer.FileTextWrite | None, typer.Option(help="Keep a picture of what was printed.")] = None,
+) -> None:
+    """The whole trip on this machine alone: real media, two bots, a sandbox in Telegram's place.
+
+    Needs no account and touches nothing but its own folder, `demo` in the data folder.
+    """
+    run(_demo(once=once, port=port, svg=svg))
+
+
+async def _demo(*, once: bool, port: int, svg: typer.FileTextWrite | None) -> None:
+    stop = stop_event()
+    async with showcase.running(read_settings().telewarm_data / "demo", stop) as show:
+        if svg is not None:
+            svg.write(show.picture())
+        if not once and not stop.is_set():
+            show.explain(port)
+            await serve_api(show.telewarm.api(), host="127.0.0.1", port=port, stop=stop)

@@ -1,0 +1,33 @@
+"""`telewarm migrate`: brings the database up to date."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rich.console import Console
+
+from telewarm.cli.env import read_settings
+from telewarm.database.embedded import served
+from telewarm.database.migrate import head
+from telewarm.database.migrate import migrate as migrate_database
+from telewarm.database.pool import where
+from telewarm.settings import Settings
+
+
+def migrate() -> None:
+    """Bring the database up to date: Telewarm's tables and the engine's. Safe to run at any time, and at once."""
+    settings = read_settings()
+    console = Console()
+    for done in asyncio.run(_migrate(settings)):
+        console.print(f"Done: {done}", markup=False)
+    database = where(url) if (url := _given_url(settings)) else "the embedded database"
+    console.print(f"Up to date (revision {head()}): {database}", markup=False)
+
+
+async def _migrate(settings: Settings) -> list[str]:
+    async with served(_given_url(settings), settings.telewarm_data) as database:
+        return await migrate_database(database)
+
+
+def _given_url(settings: Settings) -> str | None:
+    return settings.database_url.get_secret_value() if settings.database_url else None

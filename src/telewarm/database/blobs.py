@@ -1,0 +1,42 @@
+"""The table `blob`."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from telewarm.database.connection import Executor
+from telewarm.model import Blob, Facts, Sha256
+
+COLUMNS = (
+    "blob.sha256, blob.storage_key, blob.thumbnail_key, blob.bytes, blob.mime, blob.ext, blob.width, blob.height,"
+    " blob.duration, blob.video_codec, blob.audio_codec, blob.title, blob.performer"
+)
+
+
+async def get(db: Executor, sha256: Sha256) -> Blob | None:
+    row = await db.fetchrow(f"SELECT {COLUMNS} FROM blob WHERE sha256 = $1", sha256)
+    return None if row is None else blob_of(row)
+
+
+def facts_of(row: asyncpg.Record) -> Facts:
+    return Facts(
+        bytes=row["bytes"],
+        mime=row["mime"],
+        ext=row["ext"],
+        width=row["width"],
+        height=row["height"],
+        duration=row["duration"],
+        video_codec=row["video_codec"],
+        audio_codec=row["audio_codec"],
+        title=row["title"],
+        performer=row["performer"],
+    )
+
+
+def blob_of(row: asyncpg.Record) -> Blob:
+    return Blob(
+        sha256=Sha256(row["sha256"]),
+        storage_key=row["storage_key"],
+        thumbnail_key=row["thumbnail_key"],
+        facts=facts_of(row),
+    )

@@ -1,0 +1,78 @@
+"""The table `lease`: who holds media rows right now. Time is the database's, so hosts' clocks may differ."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from uuid import UUID, uuid4
+
+import asyncpg
+import structlog
+
+from telewarm import clock
+from telewarm.database.connection import Executor, Pool, query
+
+TTL = 10.0  # seconds without a renewal after which a holder counts as dead
+log = structlog.get_logger(__name__)
+
+
+class Lease:
+    """One process's hold on media rows. `id` changes when the old lease ran out under us."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.id: UUID = uuid4()
+        self._pool = pool
+
+    @classmethod
+    @asynccontextmanager
+    async def held(cls, pool: Pool) -> AsyncIterator[Lease]:
+        """Take a lease, keep it alive, and at the end free whatever it still holds."""
+        lease = cls(pool)
+        await lease._renew()
+        keeper = asyncio.create_task(lease._keep(), name="lease keeper")
+        try:
+            yield lease
+        finally:
+            keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeper
+            await _free(pool, lease.id)
+
+    async def _keep(self) -> None:
+        while True:
+            await clock.sleep(TTL / 4)
+            try:
+                await self._renew()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+                log.warning("[LEASE][RENEW][FAILED]", error=type(error).__name__)
+
+    async def _renew(self) -> None:
+        renewed = await self._pool.fetchval(
+            "UPDATE lease SET expires_at = now() + make_interval(secs => $2) WHERE id = $1 RETURNING true",
+            self.id,
+            TTL,
+        )
+        if renewed is None:  # first time, or swept away while this process stood still
+            fresh = uuid4()
+            await self._pool.execute(
+                "INSERT INTO lease (id, holder, expires_at) VALUES ($1, $2, now() + make_interval(secs => $3))",
+                fresh,
+                f"{socket.gethostname()}:{os.getpid()}",
+                TTL,
+            )
+            self.id = fresh
+
+
+async def sweep(db: Executor) -> int:
+    """Free the media rows of holders that stopped renewing. How many rows became due again."""
+    freed = await db.fetchval(query("sweep_leases"))
+    return int(freed)
+
+
+async def _free(pool: Pool, lease_id: UUID) -> None:
+    with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        await pool.execute("UPDATE media SET lease_id = NULL WHERE lease_id = $1", lease_id)
+        await pool.execute("DELETE FROM lease WHERE id = $1", lease_id)

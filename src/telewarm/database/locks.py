@@ -1,0 +1,74 @@
+"""Advisory locks between processes: they die with the process that holds them, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from telewarm import clock
+from telewarm.errors import EmbeddedPostgresFailed
+
+LOOK_AGAIN = 0.02  # seconds between two tries for a lock that another process holds
+
+
+class FileLock:
+    """An flock on a file that is created when missing. Two instances exclude each other within a process too.
+
+    The descriptor is closed on exec, and on fork by `_let_go`: a child never keeps its parent's lock alive.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        _open_locks.add(self)
+
+    def take(self, *, shared: bool = False) -> bool:
+        """Take the lock, or turn the one held into the other sort, if that is possible at once."""
+        try:
+            fcntl.flock(self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    @property
+    def closed(self) -> bool:
+        return self._descriptor < 0
+
+    def close(self) -> None:
+        """Let go. Does nothing the second time."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+
+_open_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    for lock in list(_open_locks):
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+@asynccontextmanager
+async def alone(path: Path, *, timeout: float) -> AsyncIterator[None]:
+    """Hold the file's lock exclusively; waits at most `timeout` seconds for it."""
+    lock = FileLock(path)
+    deadline = clock.monotonic() + timeout
+    try:
+        while not lock.take():
+            if clock.monotonic() > deadline:
+                raise EmbeddedPostgresFailed(
+                    f"Another process has been starting or stopping the embedded database for {timeout:.0f} s: "
+                    f"end the process that holds {path} and try again"
+                )
+            await clock.sleep(LOOK_AGAIN)
+        yield
+    finally:
+        lock.close()

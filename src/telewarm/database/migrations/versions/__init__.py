@@ -1,0 +1,1 @@
+"""One revision a change of the schema: `rNNNN_what.py` and its `.sql`."""

@@ -1,0 +1,224 @@
+"""Connections to Postgres: the pool, single ones, and one that only listens."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import structlog
+from asyncpg.pool import PoolConnectionProxy
+from asyncpg.types import ServerVersion
+
+from telewarm import clock
+from telewarm.database.connection import Pool
+from telewarm.errors import DatabaseUnavailable
+
+log = structlog.get_logger(__name__)
+
+OLDEST = 14  # the first PostgreSQL that has all we use
+CONNECT_SECONDS = 10.0
+STATEMENT_SECONDS = 30.0
+ROUND_TRIP = 5.0  # seconds that the client waits longer than the server may work
+IN_TRANSACTION_SECONDS = 60.0  # an idle transaction holds locks: the server ends it
+LOOK_SECONDS = 10.0  # between two looks whether a silent LISTEN connection still lives
+RECONNECT_FIRST, RECONNECT_LONGEST = 0.1, 5.0  # seconds, doubling, with full jitter
+
+CHECK = "Check that PostgreSQL runs there, and DATABASE_URL"
+AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)  # what a lost database may raise
+
+
+async def open_pool(
+    url: str, *, max_size: int, application_name: str, statement_timeout: float = STATEMENT_SECONDS
+) -> Pool:
+    """A pool that has reached the database once. `statement_timeout` is in seconds, 0 for none.
+
+    Raises DatabaseUnavailable with the cure; the password is in no message.
+    """
+    options = _options(application_name, statement_timeout)
+    async with _explained(url):
+        pool = await asyncpg.create_pool(url, min_size=1, max_size=max_size, **options)
+    try:
+        async with _explained(url), pool.acquire(timeout=CONNECT_SECONDS) as connection:
+            _refuse_old(connection.get_server_version(), url)
+    except BaseException:
+        pool.terminate()
+        raise
+    return pool
+
+
+async def connect(
+    url: str, *, application_name: str, statement_timeout: float = STATEMENT_SECONDS
+) -> asyncpg.Connection[asyncpg.Record]:
+    """One connection outside of any pool; raises DatabaseUnavailable as `open_pool` does."""
+    async with _explained(url):
+        connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
+            url, **_options(application_name, statement_timeout)
+        )
+    try:
+        _refuse_old(connection.get_server_version(), url)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+@asynccontextmanager
+async def listening(
+    pool: Pool, heard: Mapping[str, Callable[[str], None]], *, on_lost: Callable[[], None]
+) -> AsyncIterator[None]:
+    """Hand each notification's payload to its channel's function, on one connection kept for this alone.
+
+    A lost connection is replaced by itself. `on_lost` runs when it is lost and again when the new one listens:
+    whatever was remembered from notifications up to then may be out of date, so forget it. Entering waits until the
+    first connection listens, and raises DatabaseUnavailable when there is none.
+    """
+    started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(_listen_on(pool, heard, on_lost, started), name=f"listen {' '.join(heard)}")
+    try:
+        await started
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+
+async def _listen_on(
+    pool: Pool, heard: Mapping[str, Callable[[str], None]], on_lost: Callable[[], None], started: asyncio.Future[None]
+) -> None:
+    pause = RECONNECT_FIRST
+    while True:
+        try:
+            async with pool.acquire(timeout=CONNECT_SECONDS) as connection, _subscribed(connection, heard):
+                pause = RECONNECT_FIRST
+                if started.done():
+                    on_lost()
+                else:
+                    started.set_result(None)
+                await _until_gone(connection)
+        except AWAY as error:
+            if not started.done():
+                started.set_exception(DatabaseUnavailable(f"Cannot listen for notifications: {error}. {CHECK}"))
+                return
+            log.warning("database.listener.lost", error=type(error).__name__, retry_in_s=round(pause, 1))
+        on_lost()
+        await clock.sleep(random.uniform(0, pause))  # noqa: S311 (jitter)
+        pause = min(2 * pause, RECONNECT_LONGEST)
+
+
+@asynccontextmanager
+async def _subscribed(
+    connection: PoolConnectionProxy[asyncpg.Record], heard: Mapping[str, Callable[[str], None]]
+) -> AsyncIterator[None]:
+    ears = {channel: _Ear(hear) for channel, hear in heard.items()}
+    try:
+        for channel, ear in ears.items():
+            await connection.add_listener(channel, ear)
+        yield
+    finally:
+        try:
+            async with asyncio.timeout(ROUND_TRIP):
+                for channel, ear in ears.items():
+                    await connection.remove_listener(channel, ear)
+        except AWAY:
+            connection.terminate()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ear:
+    """What asyncpg calls, passing on the payload alone."""
+
+    hear: Callable[[str], None]
+
+    def __call__(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        self.hear(str(payload))
+
+
+async def _until_gone(connection: PoolConnectionProxy[asyncpg.Record]) -> None:
+    """Returns or raises when the connection is lost, also when the network just went silent."""
+    gone = asyncio.Event()
+
+    def tell(_connection: object) -> None:
+        gone.set()
+
+    connection.add_termination_listener(tell)
+    try:
+        while not await clock.wait(gone, LOOK_SECONDS):
+            await connection.execute("SELECT 1", timeout=ROUND_TRIP)
+    finally:
+        connection.remove_termination_listener(tell)
+
+
+def _options(application_name: str, statement_timeout: float) -> dict[str, Any]:
+    return {
+        "timeout": CONNECT_SECONDS,
+        "command_timeout": statement_timeout + ROUND_TRIP if statement_timeout else None,
+        "server_settings": {
+            "application_name": application_name,
+            "timezone": "UTC",
+            "jit": "off",  # our queries are short: compiling them costs more than it saves
+            "statement_timeout": f"{statement_timeout * 1000:.0f}",
+            "idle_in_transaction_session_timeout": f"{IN_TRANSACTION_SECONDS * 1000:.0f}",
+        },
+    }
+
+
+def where(url: str) -> str:
+    """Host, port and database of a database URL, and nothing else of it."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "the address in DATABASE_URL"
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}" or not parts.hostname:
+        return "the address in DATABASE_URL"  # perhaps a piece of a password that was not percent-encoded
+    return f"{parts.hostname}:{port or 5432}{parts.path}"
+
+
+def _refuse_old(version: ServerVersion, url: str) -> None:
+    if version.major < OLDEST:
+        raise DatabaseUnavailable(
+            f"PostgreSQL {version.major} at {where(url)} is too old: Telewarm needs {OLDEST} or newer"
+        )
+
+
+@asynccontextmanager
+async def _explained(url: str) -> AsyncIterator[None]:
+    """Turn whatever a first connection may raise into DatabaseUnavailable with its cure."""
+    at = where(url)
+    try:
+        yield
+    except asyncpg.InvalidAuthorizationSpecificationError as error:
+        cure = "check the user and the password in DATABASE_URL"
+        raise DatabaseUnavailable(f"PostgreSQL at {at} refused the login: {cure}") from error
+    except asyncpg.InvalidCatalogNameError as error:
+        raise DatabaseUnavailable(f"There is no such database at {at}: create it with createdb") from error
+    except asyncpg.TooManyConnectionsError as error:
+        cure = "lower TELEWARM_DATABASE_POOL or raise the server's max_connections"
+        raise DatabaseUnavailable(f"PostgreSQL at {at} takes no more connections: {cure}") from error
+    except asyncpg.ProtocolViolationError as error:
+        cure = "connect to PostgreSQL itself and not through PgBouncer, for NOTIFY needs a session"
+        raise DatabaseUnavailable(f"PostgreSQL at {at} refused our session settings: {cure}") from error
+    except asyncpg.PostgresError as error:
+        raise DatabaseUnavailable(f"PostgreSQL at {at} refused the connection: {error}. {CHECK}") from error
+    except (ValueError, asyncpg.InterfaceError):
+        # What it says may quote the URL, and with it the password.
+        raise DatabaseUnavailable(
+            "DATABASE_URL cannot be understood: write postgresql://user:password@host:5432/database, "
+            "with special characters of the password percent-encoded"
+        ) from None
+    except TimeoutError as error:
+        raise DatabaseUnavailable(
+            f"PostgreSQL at {at} did not answer within {CONNECT_SECONDS:.0f} s. {CHECK}"
+        ) from error
+    except OSError as error:
+        raise DatabaseUnavailable(
+            f"PostgreSQL at {at} cannot be reached ({error.strerror or error}). {CHECK}"
+        ) from error

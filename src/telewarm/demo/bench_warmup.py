@@ -1,0 +1,246 @@
+"""How fast does one bot's lane warm, and how soon is a single item ready? Beside a bare upload loop of the same run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from typing import TextIO
+
+import aiohttp
+import msgspec
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import telewarm
+from telewarm import clock, logs
+from telewarm.app import Telewarm
+from telewarm.database import media
+from telewarm.demo.media import photo
+from telewarm.demo.sandbox import SandboxProcess
+from telewarm.errors import TelewarmError
+from telewarm.model import BotId, ChatId, Kind, MediaItem, State
+from telewarm.settings import Settings
+
+PHOTO_BYTES = 200_000
+TOKEN = "1000000001:AAEbenchbenchbenchbenchbenchbenchben"  # noqa: S105 - the sandbox takes any
+CHAT = ChatId(-1001000000001)
+PATIENCE = 120.0  # seconds
+LOOK = 0.002  # seconds between looks whether the last item is ready
+NODE_RATE, NODE_CPU_MS = 2.5, 28.0  # the Node system on the same work
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rate:
+    """`cpu_ms`: of this process, for each item."""
+
+    per_second: float
+    cpu_ms: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Level:
+    """Medians over the rounds at one concurrency. `p50_ms`, `p95_ms`: from accepted to ready, one item at a time."""
+
+    concurrency: int
+    bare: Rate
+    lane: Rate
+    ratio: float
+    p50_ms: float
+    p95_ms: float
+
+
+async def bench(*, photos: int, rounds: int, levels: Sequence[int], save: TextIO | None) -> None:
+    console = Console()
+    logs.configure(level="ERROR")
+    results = []
+    seeds = iter(range(1_000_000))
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("warm-up", total=len(levels) * rounds)
+        async with SandboxProcess.running() as sandbox:
+            for concurrency in levels:
+                results.append(
+                    await _level(
+                        sandbox, seeds, concurrency=concurrency, photos=photos, rounds=rounds,
+                        done=lambda: progress.advance(bar),
+                    )
+                )  # fmt: skip
+    console.print(_table(results, photos=photos, rounds=rounds))
+    if save is not None:
+        json.dump({"machine": machine(), "photos": photos, "rounds": rounds, "levels": [asdict(one) for one in results]},
+                  save, indent=2)  # fmt: skip
+
+
+async def _level(
+    sandbox: SandboxProcess,
+    seeds: Iterator[int],
+    *,
+    concurrency: int,
+    photos: int,
+    rounds: int,
+    done: Callable[[], None],
+) -> Level:
+    bare, lane, ready_ms = [], [], []
+    for _ in range(rounds):
+        files = [photo(next(seeds), bytes=PHOTO_BYTES) for _ in range(photos)]
+        bare.append(await _bare_loop(sandbox.url, files, concurrency))
+        async with _library(sandbox.url, concurrency) as (folder, settings):
+            lane.append(await _drain(sandbox, folder, settings, files))
+            ready_ms += await _one_by_one(settings, [photo(next(seeds), bytes=PHOTO_BYTES) for _ in range(50)])
+        done()
+    cuts = quantiles(ready_ms, n=20)
+    bare_rate, lane_rate = _median(bare), _median(lane)
+    return Level(
+        concurrency=concurrency,
+        bare=bare_rate,
+        lane=lane_rate,
+        ratio=median(mine.per_second / plain.per_second for mine, plain in zip(lane, bare, strict=True)),
+        p50_ms=cuts[9],
+        p95_ms=cuts[18],
+    )
+
+
+@asynccontextmanager
+async def _library(root: str, concurrency: int) -> AsyncIterator[tuple[Path, Settings]]:
+    """A fresh library of one bot, with no flood limits: the sandbox has none."""
+    with tempfile.TemporaryDirectory(prefix="telewarm-bench-") as folder:
+        Path(folder).chmod(0o755)  # the database's user must reach its own folder
+        unlimited = {
+            f"TELEWARM_FLOOD_{name}": "100000"
+            for name in ("BOT_PER_SECOND", "BOT_BURST", "PRIVATE_PER_SECOND", "PRIVATE_BURST", "GROUP_PER_MINUTE")
+        }
+        settings = Settings.from_environ(
+            {
+                "TELEWARM_DATA": folder,
+                "TELEGRAM_API_ROOT": root,
+                "TELEWARM_FLOOD_SPACING": "false",
+                "TELEWARM_FLOOD_GROUP_BURST": "100000",
+                "MEDIA_PREWARM_CONCURRENCY": str(concurrency),
+                **unlimited,
+            },
+            None,
+        )
+        async with Telewarm.open(settings, worker=False) as app:
+            await app.bots.create(slug="bench", token=TOKEN, warmup_chats=[CHAT])
+        yield Path(folder), settings
+
+
+async def _drain(sandbox: SandboxProcess, folder: Path, settings: Settings, files: Sequence[bytes]) -> Rate:
+    """Put all in while no worker runs; then time a worker from its start to the last file id written down."""
+    before = (await sandbox.stats())["uploads"]
+    async with Telewarm.open(settings, worker=False) as app:
+        bot_id = await _add(app, files)
+        async with Telewarm.open(settings) as working:
+            started, cpu = clock.monotonic(), time.process_time()
+            await _all_ready(working, bot_id, len(files))
+            rate = _rate(len(files), started, cpu)
+    uploads = (await sandbox.stats())["uploads"] - before
+    if uploads != len(files):
+        raise TelewarmError(f"{len(files)} photos were uploaded {uploads} times: the figure is void")
+    return rate
+
+
+async def _one_by_one(settings: Settings, files: Sequence[bytes]) -> list[float]:
+    """Milliseconds from accepted to ready, each item added when the one before is ready."""
+    async with Telewarm.open(settings) as app:
+        live = await app.bots.by_slug("bench")
+        waits = []
+        for data in files:
+            async with app.library.receive() as incoming:
+                await incoming.write(data)
+                added = await app.library.add(live.bot, incoming, kind=Kind.PHOTO)
+            item = added.item
+            while item.state is not State.READY:
+                await clock.sleep(LOOK)
+                item = await media.get(app.pool, item.id)
+            waits.append(_ready_ms(item))
+        return waits
+
+
+async def _add(app: Telewarm, files: Sequence[bytes]) -> BotId:
+    live = await app.bots.by_slug("bench")
+    for data in files:
+        async with app.library.receive() as incoming:
+            await incoming.write(data)
+            await app.library.add(live.bot, incoming, kind=Kind.PHOTO)
+    return live.bot.id
+
+
+async def _all_ready(app: Telewarm, bot_id: BotId, count: int) -> None:
+    deadline = clock.monotonic() + PATIENCE
+    while (await media.counts(app.pool, bot_id)).get(State.READY, 0) < count:
+        if clock.monotonic() > deadline:
+            raise TelewarmError(f"{count} photos were not warm within {PATIENCE:.0f} s")
+        await clock.sleep(5 * LOOK)
+
+
+async def _bare_loop(root: str, files: Sequence[bytes], concurrency: int) -> Rate:
+    """What aiohttp alone does: `concurrency` loops, each posting a form and reading the file id of the answer."""
+    url = f"{root}/bot{TOKEN}/sendPhoto"
+    left = iter(files)
+
+    async def loop(session: aiohttp.ClientSession) -> None:
+        for data in left:
+            form = aiohttp.FormData({"chat_id": str(CHAT)})
+            form.add_field("photo", data, filename="photo.jpg", content_type="image/jpeg")
+            async with session.post(url, data=form) as answer:
+                body = msgspec.json.decode(await answer.read())
+                body["result"]["photo"][-1]["file_id"]
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=concurrency)) as session:
+        started, cpu = clock.monotonic(), time.process_time()
+        await asyncio.gather(*(loop(session) for _ in range(concurrency)))
+        return _rate(len(files), started, cpu)
+
+
+def _rate(count: int, started: float, cpu: float) -> Rate:
+    return Rate(per_second=count / (clock.monotonic() - started), cpu_ms=1000 * (time.process_time() - cpu) / count)
+
+
+def _median(rates: Sequence[Rate]) -> Rate:
+    return Rate(per_second=median(rate.per_second for rate in rates), cpu_ms=median(rate.cpu_ms for rate in rates))
+
+
+def _ready_ms(item: MediaItem) -> float:
+    if item.warmed_at is None or item.queued_at is None:
+        raise TelewarmError(f"media item {item.id} is ready but has no times")
+    return 1000 * (item.warmed_at - item.queued_at).total_seconds()
+
+
+def machine() -> dict[str, object]:
+    """What a figure depends on."""
+    return {
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "telewarm": telewarm.__version__,
+    }
+
+
+def _table(results: Sequence[Level], *, photos: int, rounds: int) -> Table:
+    table = Table(title=f"{photos} photos of {PHOTO_BYTES // 1000} kB, one bot, {rounds} rounds (medians)")
+    for name in ("in flight", "media/s", "bare loop/s", "ratio", "CPU ms/item", "bare", "ready p50 ms", "p95 ms"):
+        table.add_column(name, justify="right")
+    for one in results:
+        table.add_row(
+            str(one.concurrency),
+            f"{one.lane.per_second:,.0f}",
+            f"{one.bare.per_second:,.0f}",
+            f"{one.ratio:.2f}",
+            f"{one.lane.cpu_ms:.2f}",
+            f"{one.bare.cpu_ms:.2f}",
+            f"{one.p50_ms:.1f}",
+            f"{one.p95_ms:.1f}",
+        )
+    table.caption = f"The Node system did {NODE_RATE} media/s with {NODE_CPU_MS:.0f} ms of CPU an item."
+    return table

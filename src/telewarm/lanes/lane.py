@@ -1,0 +1,245 @@
+"""One bot's background work: claim, keep N in flight, record in batches, yield. No ticks, no batches that wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Generic
+
+import asyncpg
+import structlog
+
+from telewarm import clock
+from telewarm.errors import FloodWait, TelewarmError
+from telewarm.lanes.work import Budget, Done, Item, Job, Work
+from telewarm.model import ChatId
+from telewarm.telegram import Traffic
+
+log = structlog.get_logger(__name__)
+
+LINGER = 0.5  # seconds an idle lane waits for more work before it ends
+PATIENCE = 5.0  # seconds of flood wait that a lane sits out; for longer it gives its place back
+LOOK_AHEAD = 16  # held jobs looked at for one that may go now
+BATCH = 200  # outcomes written in one statement at most
+CLAIM_AHEAD = 0.5  # seconds of work claimed ahead
+RECORD_RETRY = 0.5  # seconds between tries to write outcomes while the database is away
+RECORD_TRIES = 60
+
+DATABASE_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaneLimits:
+    """`concurrency`: jobs in flight. `slice`: seconds after which a lane makes room when others wait for one."""
+
+    concurrency: int
+    slice: float = 10.0
+
+
+class Lane(Generic[Item, Done]):
+    """Runs once. `wake` is set by whoever knows of new work; `stop` by whoever wants the lane to end."""
+
+    def __init__(
+        self,
+        work: Work[Item, Done],
+        traffic: Traffic,
+        *,
+        limits: LaneLimits,
+        budget: Budget,
+        stop: asyncio.Event,
+        crowded: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._work = work
+        self._traffic = traffic
+        self._limits = limits
+        self._budget = budget
+        self._stop = stop
+        self._crowded = crowded
+        self._changed = asyncio.Event()
+        self._recorded = asyncio.Event()
+        self._held: deque[Job[Item]] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+        self._claiming: asyncio.Task[None] | None = None
+        self._done: list[Done] = []
+        self._more = True  # something may be due that we have not claimed
+        self._started = clock.monotonic()
+        self._dispatched = 0
+
+    def nudge(self) -> None:
+        """There is new work, or a reason to look up."""
+        self._more = True
+        self._changed.set()
+
+    async def run(self) -> float | None:
+        """Seconds after which to run again, None when nothing is left. Leaves nothing in hand."""
+        recorder = asyncio.create_task(self._record_all(), name="lane recorder")
+        try:
+            return await self._dispatch()
+        finally:
+            await self._wind_down(recorder)
+
+    async def _dispatch(self) -> float | None:
+        idle_since: float | None = None
+        while True:
+            self._changed.clear()
+            now = clock.monotonic()
+            if self._must_leave(now):
+                return 0.0
+            self._refill(now)
+            opens_at = self._start_open_jobs(now)
+            if self._held or self._running or self._claiming:
+                idle_since = None
+            elif self._more:
+                continue
+            elif idle_since is None:
+                idle_since = now
+            elif now - idle_since >= LINGER:
+                return None
+            if opens_at is not None and not self._running and opens_at - now > PATIENCE:
+                return opens_at - now
+            until = idle_since + LINGER if idle_since is not None else opens_at
+            await self._wait(None if until is None else until - now)
+
+    def _must_leave(self, now: float) -> bool:
+        if self._claiming is not None and self._claiming.done():
+            claiming, self._claiming = self._claiming, None
+            claiming.result()
+        return self._stop.is_set() or (now - self._started > self._limits.slice and self._crowded())
+
+    async def _wait(self, seconds: float | None) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), seconds)
+
+    def _refill(self, now: float) -> None:
+        """Claim ahead, in the background, as much as goes out in half a second."""
+        if self._claiming is not None or not self._more:
+            return
+        rate = self._dispatched / max(now - self._started, CLAIM_AHEAD)
+        wanted = max(2 * self._limits.concurrency, int(rate * CLAIM_AHEAD))
+        if len(self._held) > wanted // 2:
+            return
+        limit = self._budget.take(wanted - len(self._held))
+        if limit > 0:
+            self._more = False
+            self._claiming = asyncio.create_task(self._claim(limit), name="lane claim")
+
+    async def _claim(self, limit: int) -> None:
+        claimed = 0
+        try:
+            jobs = await self._work.claim(limit)
+            claimed = len(jobs)
+            self._held.extend(jobs)
+            if claimed == limit:
+                self._more = True
+        finally:
+            self._budget.give(limit - claimed)
+            self._changed.set()
+
+    def _start_open_jobs(self, now: float) -> float | None:
+        """Start what may go; the time at which the next held job may, None when it only waits for a free place."""
+        while self._held and len(self._running) < self._limits.concurrency:
+            place, chat_id, opens_at = self._choose(now)
+            if opens_at > now:
+                return opens_at
+            job = self._held[place]
+            del self._held[place]
+            self._traffic.spend(chat_id, size=job.size, now=now)
+            self._dispatched += 1
+            task = asyncio.create_task(self._do(job, chat_id))
+            self._running.add(task)
+            task.add_done_callback(self._finished)
+        return None
+
+    def _choose(self, now: float) -> tuple[int, ChatId, float]:
+        """The first held job that may go now and its chat, or the one that may go soonest."""
+        best: tuple[int, ChatId, float] | None = None
+        seen: set[int] = set()
+        for place in range(min(LOOK_AHEAD, len(self._held))):
+            job = self._held[place]
+            if job.size in seen:
+                continue
+            seen.add(job.size)
+            for chat_id in job.chats:
+                opens_at = self._traffic.opens_at(chat_id, size=job.size, now=now)
+                if opens_at <= now:
+                    return place, chat_id, opens_at
+                if best is None or opens_at < best[2]:
+                    best = place, chat_id, opens_at
+        assert best is not None  # noqa: S101 - a job has at least one chat
+        return best
+
+    async def _do(self, job: Job[Item], chat_id: ChatId) -> None:
+        try:
+            outcome = await self._work.do(job.item, chat_id)
+            self._done.append(outcome)  # not in one line: the list is another one by now
+        except FloodWait as wait:
+            self._traffic.close(wait.retry_after, chat_id, size=job.size, now=clock.monotonic())
+            self._held.appendleft(job)
+            log.info("[LANE][FLOOD_WAIT]", chat_id=chat_id, retry_after=wait.retry_after)
+        except TelewarmError as error:
+            self._done.append(self._work.failed(job.item, error))
+        except asyncio.CancelledError:
+            self._held.append(job)
+            raise
+        except Exception as error:
+            log.exception("[LANE][BUG]")
+            self._done.append(self._work.failed(job.item, TelewarmError(f"unexpected {type(error).__name__}")))
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._changed.set()
+        if self._done:
+            self._recorded.set()
+
+    async def _record_all(self) -> None:
+        """Write outcomes as they come: one at a time when slow, many in a statement when fast."""
+        while True:
+            await self._recorded.wait()
+            self._recorded.clear()
+            while self._done:
+                await self._record_batch()
+
+    async def _record_batch(self) -> None:
+        batch, self._done = self._done[:BATCH], self._done[BATCH:]
+        for _ in range(RECORD_TRIES):
+            try:
+                await self._work.record(batch)
+                break
+            except DATABASE_AWAY as error:
+                log.warning("[LANE][RECORD][RETRY]", outcomes=len(batch), error=type(error).__name__)
+                await clock.sleep(RECORD_RETRY)
+            except asyncio.CancelledError:
+                self._done = [*batch, *self._done]
+                raise
+        self._budget.give(len(batch))
+
+    async def _wind_down(self, recorder: asyncio.Task[None]) -> None:
+        """Let what is in flight end, write it down, put the rest back."""
+        if self._claiming is not None:
+            await asyncio.wait([self._claiming])
+        try:
+            if self._running:
+                await asyncio.wait(self._running)
+        except asyncio.CancelledError:
+            for task in self._running:
+                task.cancel()
+            await asyncio.wait(self._running)
+            raise
+        finally:
+            recorder.cancel()
+            with suppress(asyncio.CancelledError):
+                await recorder
+            while self._done:
+                await self._record_batch()
+            await self._put_back()
+
+    async def _put_back(self) -> None:
+        items = [job.item for job in self._held]
+        self._held.clear()
+        self._budget.give(len(items))
+        if items:
+            with suppress(*DATABASE_AWAY):  # then the lease runs out by itself
+                await self._work.release(items)

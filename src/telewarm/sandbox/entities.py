@@ -1,0 +1,197 @@
+"""Captions and texts: parse modes, entities and lengths (facts 1.4, 4.5). Offsets count UTF-16 units."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import dataclass, field
+
+from telewarm.sandbox.errors import ApiError, bad
+
+MAX_RAW = 32768  # bytes before parsing
+MAX_CAPTION = 1024  # code points after parsing
+MAX_TEXT = 4096
+
+Entity = tuple[int, int, str, str]  # offset, length, type, URL or language
+
+TAGS = {
+    "b": "bold",
+    "strong": "bold",
+    "i": "italic",
+    "em": "italic",
+    "u": "underline",
+    "ins": "underline",
+    "s": "strikethrough",
+    "strike": "strikethrough",
+    "del": "strikethrough",
+    "tg-spoiler": "spoiler",
+    "span": "spoiler",
+    "code": "code",
+    "pre": "pre",
+    "blockquote": "blockquote",
+    "a": "text_link",
+}
+MARKS = {
+    "*": "bold",
+    "_": "italic",
+    "__": "underline",
+    "~": "strikethrough",
+    "||": "spoiler",
+    "`": "code",
+    "```": "pre",
+}
+MARKS_V1 = {"*": "bold", "_": "italic", "`": "code", "```": "pre"}
+RESERVED = frozenset("_*[]()~`>#+-=|{}.!")
+
+_TAG = re.compile(r"<(/?)([a-zA-Z-]*)([^>]*)>")
+_HREF = re.compile(r"""href\s*=\s*["']?([^"'>\s]*)""")
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    text: str
+    entities: tuple[Entity, ...] = ()
+
+
+@dataclass(slots=True)
+class _Builder:
+    """Text so far, the entities found, and those still open as (type, start, byte offset, detail)."""
+
+    text: str = ""
+    units: int = 0
+    entities: list[Entity] = field(default_factory=list)
+    open: list[tuple[str, int, int, str]] = field(default_factory=list)
+
+    def add(self, text: str) -> None:
+        self.text += text
+        self.units += len(text.encode("utf-16-le")) // 2
+
+    def begin(self, name: str, at: int, detail: str = "") -> None:
+        self.open.append((name, self.units, at, detail))
+
+    def end(self, kind: str, detail: str = "") -> None:
+        _, start, _, known = self.open.pop()
+        if self.units > start:
+            self.entities.append((start, self.units - start, kind, detail or known))
+
+    def finish(self) -> Parsed:
+        order = sorted(self.entities, key=lambda entity: (entity[0], -entity[1]))
+        return Parsed(self.text.rstrip(), tuple(order))
+
+
+def parse(raw: str, mode: str) -> Parsed:
+    """Step 2 of the order of errors."""
+    if len(raw.encode()) > MAX_RAW:
+        raise bad("text is too long")
+    match mode.lower():
+        case "" | "none":
+            return Parsed(raw.strip())
+        case "html":
+            return parse_html(raw)
+        case "markdownv2":
+            return parse_marks(raw, MARKS, version=2)
+        case "markdown":
+            return parse_marks(raw, MARKS_V1, version=1)
+        case _:
+            raise bad("unsupported parse_mode")
+
+
+def check_caption(parsed: Parsed) -> None:
+    if len(parsed.text) > MAX_CAPTION:
+        raise bad("message caption is too long")
+
+
+def parse_html(raw: str) -> Parsed:
+    builder = _Builder()
+    at = 0
+    while (found := raw.find("<", at)) >= 0:
+        builder.add(html.unescape(raw[at:found]))
+        tag = _TAG.match(raw, found)
+        if tag is None:
+            raise cannot(f"Unclosed start tag at byte offset {offset(raw, found)}")
+        _tag(builder, tag, offset(raw, found))
+        at = tag.end()
+    builder.add(html.unescape(raw[at:]))
+    if builder.open:
+        name, _, _, _ = builder.open[-1]
+        raise cannot(f'Can\'t find end tag corresponding to start tag "{name}"')
+    return builder.finish()
+
+
+def _tag(builder: _Builder, tag: re.Match[str], at: int) -> None:
+    closing, name = tag[1], tag[2].lower()
+    if not closing:
+        if name not in TAGS:
+            raise cannot(f'Unsupported start tag "{name}" at byte offset {at}')
+        href = _HREF.search(tag[3]) if name == "a" else None
+        builder.begin(name, at, href[1] if href else "")
+        return
+    if not builder.open:
+        raise cannot(f"Unexpected end tag at byte offset {at}")
+    opened = builder.open[-1][0]
+    if name not in {opened, ""}:
+        raise cannot(f'Unmatched end tag at byte offset {at}, expected "</{opened}>", found "</{name}>"')
+    builder.end(TAGS[opened])
+
+
+def parse_marks(raw: str, marks: dict[str, str], *, version: int) -> Parsed:
+    builder = _Builder()
+    at = 0
+    while at < len(raw):
+        at = _step(builder, raw, at, marks, version)
+    if builder.open:
+        name, _, start, _ = builder.open[-1]
+        kind = f"{marks.get(name, 'text_link')} entity".replace("_", "").title() if version == 2 else "the entity"
+        kind = kind.replace("Entity", "entity")
+        raise cannot(f"Can't find end of {kind} {'starting at' if version == 1 else 'at'} byte offset {start}")
+    return builder.finish()
+
+
+def _step(builder: _Builder, raw: str, at: int, marks: dict[str, str], version: int) -> int:
+    """Read one mark or character; where the next begins."""
+    if raw[at] == "\\" and at + 1 < len(raw) and raw[at + 1] in (RESERVED if version == 2 else marks):
+        builder.add(raw[at + 1])
+        return at + 2
+    verbatim = builder.open[-1][0] if builder.open and builder.open[-1][0].startswith("`") else ""
+    for mark in sorted(marks, key=len, reverse=True):
+        if raw.startswith(mark, at) and verbatim in {"", mark}:
+            _toggle(builder, mark, marks[mark], offset(raw, at))
+            return at + len(mark)
+    if not verbatim:
+        link = _link(builder, raw, at)
+        if link:
+            return link
+        if version == 2 and raw[at] in RESERVED:
+            raise cannot(f"Character '{raw[at]}' is reserved and must be escaped with the preceding '\\'")
+    builder.add(raw[at])
+    return at + 1
+
+
+def _toggle(builder: _Builder, mark: str, kind: str, at: int) -> None:
+    if builder.open and builder.open[-1][0] == mark:
+        builder.end(kind)
+    else:
+        builder.begin(mark, at)
+
+
+def _link(builder: _Builder, raw: str, at: int) -> int:
+    """A link's opening or closing bracket: where the text goes on, or 0 if there is none here."""
+    if raw[at] == "[":
+        builder.begin("[", offset(raw, at))
+        return at + 1
+    if raw[at] == "]" and builder.open and builder.open[-1][0] == "[":
+        end = raw.find(")", at)
+        if not raw.startswith("](", at) or end < 0:
+            raise cannot(f"Can't find end of a URL at byte offset {offset(raw, at)}")
+        builder.end("text_link", raw[at + 2 : end])
+        return end + 1
+    return 0
+
+
+def offset(raw: str, at: int) -> int:
+    """Telegram counts these in bytes."""
+    return len(raw[:at].encode())
+
+
+def cannot(detail: str) -> ApiError:
+    return bad(f"can't parse entities: {detail}")

@@ -1,0 +1,269 @@
+"""HTTP/1.1 as an asyncio protocol: lean, streaming, one request at a time on each connection."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import cast
+from urllib.parse import unquote
+
+import httptools
+
+from telewarm.sandbox.body import Body, NoBody, body_for, form_params
+from telewarm.sandbox.clock import monotonic
+from telewarm.sandbox.errors import ApiError, ConnectionFault
+from telewarm.sandbox.multipart import Malformed
+from telewarm.sandbox.uploads import Form, Upload, too_large
+
+MAX_HEADERS = 1 << 18
+MAX_PIPELINE = 16  # requests waiting on one connection before it is no longer read
+SMALLEST_PAUSE = 0.005  # seconds; shorter throttling pauses are saved up
+LINGER = 64 << 20  # bytes of a refused body that are read and dropped, so that the client sees the answer
+
+REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    409: "Conflict",
+    413: "Request Entity Too Large",
+    421: "Misdirected Request",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+
+
+@dataclass(slots=True)
+class Request:
+    """One request, read in whole: its files have streamed by already."""
+
+    verb: str
+    path: str
+    params: dict[str, str]
+    files: dict[str, Upload] = field(default_factory=dict)
+    raw: bytes = b""  # a JSON body as it came
+    refused: ApiError | None = None  # the body could not be taken
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    retry_after: int | None = None
+    close: bool = False
+
+
+Handler = Callable[[Request], Awaitable[Reply]]
+
+
+@dataclass(slots=True)
+class Service:
+    """What every connection of one server shares."""
+
+    handle: Handler
+    break_at: Callable[[str], int | None]  # path -> after how many bytes of body to break the connection
+    body_limit: Callable[[], int]
+    keep_file: Callable[[], int]
+    bandwidth: Callable[[], float | None]
+    connections: set[Connection] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class Connection(asyncio.Protocol):
+    """Parses, hands over, answers. A request that has arrived is carried out even if its client leaves."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._waiting: deque[tuple[Request, bool]] = deque()
+        self._busy = False
+        self._throttled_until = 0.0
+        self._pauses = 0
+        self._reset_message()
+
+    def _reset_message(self) -> None:
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._header_bytes = 0
+        self._body: Body = NoBody()
+        self._received = 0
+        self._form = Form({}, keep=0)
+        self._refused: ApiError | None = None
+        self._break_at: int | None = None
+        self._limit = 0
+
+    # -- the transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
+        self._service.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (the reason does not matter here)
+        self._service.connections.discard(self)
+        self._transport = None
+        self._waiting.clear()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.close()
+        except httptools.HttpParserError:
+            self._write(Reply(400, b"", close=True), keep_alive=False)
+        self._throttle(len(data))
+
+    # -- the parser's side
+
+    def on_message_begin(self) -> None:
+        self._reset_message()
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MAX_HEADERS:
+            self._refused = ApiError(431, "Request Header Fields Too Large")
+            return
+        self._headers.setdefault(name.lower(), value)
+
+    def on_headers_complete(self) -> None:
+        path, _, query = self._url.partition(b"?")
+        self._path = unquote(path.decode("latin-1"))
+        self._break_at = self._service.break_at(self._path)
+        self._form = Form(form_params(query) if query else {}, keep=self._service.keep_file())
+        self._limit = self._service.body_limit()
+        if int(self._headers.get(b"content-length", b"0")) > self._limit:
+            self._refused = self._refused or too_large()
+        try:
+            self._body = body_for(self._headers, self._form, limit=self._limit)
+        except Malformed:
+            self._refused = self._refused or ApiError(400, "")
+        if self._refused is None and self._headers.get(b"expect", b"").lower() == b"100-continue":
+            self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._break_at is not None and self._received >= self._break_at:
+            self.reset()
+            return
+        if self._received > self._limit:
+            self._refused = self._refused or too_large()
+        if self._refused is not None:
+            if self._received > self._limit + LINGER:
+                self.close()
+            return
+        try:
+            self._body.feed(data)
+        except ApiError as error:
+            self._refused = error
+        except Malformed:
+            self._refused = ApiError(400, "")
+
+    def on_message_complete(self) -> None:
+        if self._break_at is not None:
+            self.reset()
+            return
+        files: dict[str, Upload] = {}
+        try:
+            if self._refused is None:
+                self._body.finish()
+                files = self._form.finish()
+        except ApiError as error:
+            self._refused = error
+        except Malformed:
+            self._refused = ApiError(400, "")
+        form = self._form
+        verb = self._parser.get_method().decode()
+        request = Request(verb, self._path, form.params, files, form.raw, self._refused)
+        self._waiting.append((request, self._parser.should_keep_alive()))
+        self._body = NoBody()
+        if len(self._waiting) > MAX_PIPELINE:
+            self._pause()
+        self._next()
+
+    # -- answering
+
+    def _next(self) -> None:
+        if self._busy or not self._waiting:
+            return
+        if len(self._waiting) > MAX_PIPELINE:
+            self._resume()
+        request, keep_alive = self._waiting.popleft()
+        self._busy = True
+        task = self._loop.create_task(self._answer(request, keep_alive=keep_alive))
+        self._service.tasks.add(task)
+        task.add_done_callback(self._service.tasks.discard)
+
+    async def _answer(self, request: Request, *, keep_alive: bool) -> None:
+        try:
+            reply = await self._service.handle(request)
+        except ConnectionFault:
+            self.reset()
+            return
+        self._write(reply, keep_alive=keep_alive and not reply.close)
+        self._busy = False
+        self._next()
+
+    def _write(self, reply: Reply, *, keep_alive: bool) -> None:
+        extra = "" if reply.retry_after is None else f"Retry-After: {reply.retry_after}\r\n"
+        head = (
+            f"HTTP/1.1 {reply.status} {REASONS.get(reply.status, 'Error')}\r\n"
+            f"Connection: {'keep-alive' if keep_alive else 'close'}\r\n"
+            f"Content-Type: {reply.content_type}\r\n{extra}Content-Length: {len(reply.body)}\r\n\r\n"
+        )
+        self._send(head.encode() + reply.body)
+        if not keep_alive:
+            self.close()
+
+    def _send(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def reset(self) -> None:
+        """Break the connection so that the client sees a reset."""
+        if self._transport is None:
+            return
+        raw = self._transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+    # -- bandwidth and back pressure
+
+    def _throttle(self, size: int) -> None:
+        bandwidth = self._service.bandwidth()
+        if bandwidth is None:
+            return
+        now = monotonic()
+        self._throttled_until = max(self._throttled_until, now) + size / bandwidth
+        pause = self._throttled_until - now
+        if pause > SMALLEST_PAUSE:
+            self._pause()
+            self._loop.call_later(pause, self._resume)
+
+    def _pause(self) -> None:
+        self._pauses += 1
+        if self._pauses == 1 and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        self._pauses -= 1
+        if self._pauses == 0 and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()

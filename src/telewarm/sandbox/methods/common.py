@@ -1,0 +1,53 @@
+"""What several sends share."""
+
+from __future__ import annotations
+
+import msgspec
+
+from telewarm.sandbox.bots import Bot
+from telewarm.sandbox.call import Call
+from telewarm.sandbox.chats import Chat, check_delivery
+from telewarm.sandbox.entities import Parsed, parse
+from telewarm.sandbox.errors import bad
+from telewarm.sandbox.mail import Content, Message
+
+
+def parse_caption(call: Call) -> Parsed:
+    return parse(call.text("caption"), call.text("parse_mode"))
+
+
+def parse_markup(call: Call) -> tuple[tuple[str, object], ...]:
+    """The inline keyboard, which a message shows; any other markup is only checked to be JSON."""
+    raw = call.text("reply_markup")
+    if not raw:
+        return ()
+    try:
+        markup = msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        raise bad("can't parse reply keyboard markup JSON object") from None
+    if not isinstance(markup, dict):
+        raise bad("object expected as reply markup")
+    return (("reply_markup", markup),) if "inline_keyboard" in markup else ()
+
+
+def extras(call: Call) -> tuple[tuple[str, object], ...]:
+    """Flags and markup that the message shows again."""
+    shown: list[tuple[str, object]] = []
+    if call.flag("show_caption_above_media"):
+        shown.append(("show_caption_above_media", True))
+    if call.flag("has_spoiler"):
+        shown.append(("has_media_spoiler", True))
+    if call.flag("protect_content"):
+        shown.append(("has_protected_content", True))
+    return (*shown, *parse_markup(call))
+
+
+def deliver(call: Call, chat: Chat, content: Content) -> Message:
+    """The end of step 7: flood limits, the recipient's side, then the effect."""
+    call.state.charge(call.bot, chat)
+    check_delivery(chat, call.bot)
+    return call.state.post(call.bot, chat, content)
+
+
+def sender_of(call: Call, message: Message) -> Bot:
+    return call.state.bots.open(message.content.sender)

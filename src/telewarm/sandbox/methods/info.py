@@ -1,0 +1,90 @@
+"""getMe, getChat, getFile, logOut, close."""
+
+from __future__ import annotations
+
+import math
+
+from telewarm.sandbox import fileids
+from telewarm.sandbox.call import Call
+from telewarm.sandbox.clock import monotonic
+from telewarm.sandbox.errors import ApiError, bad, too_many_requests
+from telewarm.sandbox.files import DIRECTORIES, File
+
+DOWNLOAD_LIMIT = 20 << 20
+GIFTS = ("unlimited_gifts", "limited_gifts", "unique_gifts", "premium_subscription", "gifts_from_channels")
+CLOSE_AFTER = 600.0  # seconds
+UNAVAILABLE = "wrong file_id or the file is temporarily unavailable"
+
+
+async def get_me(call: Call) -> object:
+    return {
+        **call.bot.as_user(),
+        "can_join_groups": True,
+        "can_read_all_group_messages": False,
+        "supports_inline_queries": False,
+        "supports_guest_queries": False,
+        "can_connect_to_business": False,
+        "has_main_web_app": False,
+        "has_topics_enabled": False,
+        "allows_users_to_create_topics": False,
+        "can_manage_bots": False,
+    }
+
+
+async def get_chat(call: Call) -> object:
+    chat = call.state.find_chat(call.bot, call.text("chat_id"))
+    accepted = dict.fromkeys(GIFTS, True)
+    shown: dict[str, object] = {**chat.as_chat(), "accent_color_id": chat.id % 7, "max_reaction_count": 11}
+    if chat.protected:
+        shown["has_protected_content"] = True
+    return {**shown, "accepted_gift_types": accepted}
+
+
+async def get_file(call: Call) -> object:
+    text = call.text("file_id")
+    if not text:
+        raise bad("file_id not specified")
+    file, decoded = _own_file(call, text)
+    size = next((size.size for size in file.sizes if size.letter == decoded.letter), file.size)
+    local = call.state.config.local
+    if file.size > DOWNLOAD_LIMIT and not local:
+        raise bad("file is too big")
+    shown: dict[str, object] = {
+        "file_id": text,
+        "file_unique_id": fileids.unique(decoded.kind, file.id, decoded.letter),
+        "file_size": size,
+    }
+    path = str(file.path) if local and file.path is not None else path_of(file)
+    if file.path is None and call.state.files.content(file) is None:
+        raise bad(UNAVAILABLE)
+    return {**shown, "file_path": path}
+
+
+def _own_file(call: Call, text: str) -> tuple[File, fileids.Decoded]:
+    """getFile has its own words for an id that will not do."""
+    try:
+        decoded = fileids.decode(text)
+    except ApiError:
+        raise bad("invalid file_id") from None
+    try:
+        return call.state.files.resolve(call.bot.id, text, decoded), decoded
+    except ApiError:
+        raise bad(UNAVAILABLE) from None
+
+
+def path_of(file: File) -> str:
+    directory, extension = DIRECTORIES[file.kind]
+    return f"{directory}/file_{file.id}.{extension}"
+
+
+async def log_out(call: Call) -> object:
+    call.bot.logged_out = True
+    return True
+
+
+async def close(call: Call) -> object:
+    """Refused in the first ten minutes of a server's life."""
+    wait = math.ceil(call.state.started + CLOSE_AFTER - monotonic())
+    if wait > 0:
+        raise too_many_requests(wait)
+    return True

@@ -1,0 +1,37 @@
+"""A sandbox in a process of its own, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import signal
+from collections.abc import Callable
+
+from telewarm.sandbox.config import Config
+from telewarm.sandbox.server import Sandbox
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def fast_loop() -> LoopFactory | None:
+    """uvloop where there is one; it is not made for Windows."""
+    if importlib.util.find_spec("uvloop") is None:
+        return None
+    factory: LoopFactory = importlib.import_module("uvloop").new_event_loop
+    return factory
+
+
+def serve(config: Config, *, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Run until SIGTERM or SIGINT. `ready` gets the URL once connections are taken."""
+    with asyncio.Runner(loop_factory=fast_loop()) as runner:
+        runner.run(_serve(config, host, port, ready))
+
+
+async def _serve(config: Config, host: str, port: int, ready: Callable[[str], None]) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with Sandbox.running(config, host=host, port=port) as sandbox:
+        ready(sandbox.url)
+        await stopped.wait()

@@ -1,0 +1,54 @@
+"""File ids in memory, kept right by NOTIFY: a change drops an id, a lost connection drops them all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+from telewarm.model import MediaId, Warm
+
+CHANNEL = "telewarm_media"  # NOTIFY: ids of media items that changed, with commas between
+MOST = 200_000  # ids kept; about 300 bytes each
+
+
+class FileIds:
+    def __init__(self, *, most: int = MOST) -> None:
+        self._most = most
+        self._warm: OrderedDict[MediaId, Warm] = OrderedDict()
+        self._waiting: dict[MediaId, asyncio.Event] = {}
+
+    def __len__(self) -> int:
+        return len(self._warm)
+
+    def get(self, media_id: MediaId) -> Warm | None:
+        warm = self._warm.get(media_id)
+        if warm is not None:
+            self._warm.move_to_end(media_id)
+        return warm
+
+    def keep(self, warm: Warm) -> None:
+        self._warm[warm.media_id] = warm
+        if len(self._warm) > self._most:
+            self._warm.popitem(last=False)
+
+    def drop(self, media_id: MediaId) -> None:
+        self._warm.pop(media_id, None)
+
+    def changed(self, payload: str) -> None:
+        """What NOTIFY says: these items have another file id now, or none, or an error."""
+        for text in payload.split(","):
+            media_id = MediaId(int(text))
+            self.drop(media_id)
+            if (event := self._waiting.pop(media_id, None)) is not None:
+                event.set()
+
+    def lost(self) -> None:
+        """The connection that tells of changes broke: believe nothing."""
+        self._warm.clear()
+        waiting, self._waiting = self._waiting, {}
+        for event in waiting.values():
+            event.set()
+
+    def change_of(self, media_id: MediaId) -> asyncio.Event:
+        """Set at the next change of the item. Take it before looking at the item, then wait."""
+        return self._waiting.setdefault(media_id, asyncio.Event())

@@ -1,0 +1,90 @@
+"""How a setting is declared, so that `telewarm env`, `docs/settings.md` and the errors all say the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, get_args
+
+import platformdirs
+from pydantic import Field, JsonValue, SecretStr
+from pydantic.fields import FieldInfo
+
+
+class Group(StrEnum):
+    """The headings under which settings are shown."""
+
+    GENERAL = "General"
+    DATABASE = "Database"
+    STORE = "Store"
+    TELEGRAM = "Telegram"
+    WARMUP = "Warm-up"
+    RETRIES = "Retries"
+    FLOODS = "Floods"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variable:
+    """One setting as people see it. `default` says what holds when it is not set; `unit` may be empty."""
+
+    name: str
+    group: Group
+    default: str
+    unit: str
+    advice: str
+    secret: bool
+    example: str
+
+
+def setting(
+    group: Group,
+    advice: str,
+    *,
+    default: object,
+    example: str,
+    unit: str = "",
+    otherwise: str = "",
+    **bounds: Any,  # noqa: ANN401 (pydantic's ge, le, pattern, …)
+) -> Any:  # noqa: ANN401 (as pydantic's Field: the field's annotation is what counts)
+    """A field of the settings; a function as the default is called for each.
+
+    `otherwise`: the default in words, where its value says little.
+    """
+    about: dict[str, JsonValue] = {"group": group, "unit": unit, "example": example, "otherwise": otherwise}
+    if callable(default):
+        return Field(default_factory=default, description=advice, json_schema_extra=about, **bounds)
+    return Field(default, description=advice, json_schema_extra=about, **bounds)
+
+
+def data_home() -> Path:
+    """Root's own home must stay closed to the embedded database's user, so root's data live elsewhere."""
+    return Path("/var/lib/telewarm") if os.geteuid() == 0 else platformdirs.user_data_path("telewarm")
+
+
+def variables_of(fields: Mapping[str, FieldInfo]) -> list[Variable]:
+    return [_variable(name, field) for name, field in fields.items()]
+
+
+def _variable(name: str, field: FieldInfo) -> Variable:
+    about = field.json_schema_extra
+    if not isinstance(about, dict):
+        raise TypeError(f"{name} is not declared with setting()")
+    secret = SecretStr in {field.annotation, *get_args(field.annotation)}
+    return Variable(
+        name=name.upper(),
+        group=Group(str(about["group"])),
+        default=str(about["otherwise"]) or _written(field.default),
+        unit=str(about["unit"]),
+        advice=field.description or "",
+        secret=secret,
+        example=str(about["example"]),
+    )
+
+
+def _written(value: object) -> str:
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,209 @@
+"""The settings as one frozen value, read once from a mapping and a `.env` file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from dotenv import dotenv_values
+from pydantic import SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from telewarm.errors import SettingsError
+from telewarm.settings import checks
+from telewarm.settings.declared import MIB, Declared
+from telewarm.settings.fields import Variable, variables_of
+
+CLOUD_UPLOAD_BYTES = 50 * MIB
+LOCAL_UPLOAD_BYTES = 2000 * MIB
+R2_NEEDS = ("R2_ACCOUNT_ID", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_BUCKET")
+S3_NEEDS = ("S3_BUCKET", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY")
+OURS = ("TELEWARM_", "MEDIA_PREWARM_")  # what begins so and is nearly one of our names is a slip of the pen
+ALIKE = 0.9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectStorage:
+    """Where R2_* or S3_* point, in S3's words."""
+
+    endpoint: str
+    region: str
+    bucket: str
+    access_key_id: str
+    secret_access_key: SecretStr
+    public_base_url: str | None
+    path_style: bool
+
+
+class Settings(Declared):
+    """All settings. Make it with `from_environ`."""
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], env_file: Path | None) -> Settings:
+        """Read the variables from `environ`, and from `env_file` (if there is one) those that are not set there.
+
+        An empty variable counts as not set. Raises SettingsError with every problem; no value is repeated.
+        """
+        given = given_variables(environ, env_file)
+        slips = _slips(given)
+        try:
+            settings = cls.model_validate(given)
+        except ValidationError as error:
+            problems = [*slips, *(_problem(detail) for detail in error.errors(include_input=False))]
+        else:
+            if not slips:
+                return settings
+            problems = slips
+        # Not chained: pydantic's error holds the values.
+        raise SettingsError("\n".join(problems)) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (the signature is pydantic's)
+        init_settings: PydanticBaseSettingsSource,
+        *_others: PydanticBaseSettingsSource,
+        **_named_others: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing but what `from_environ` hands over: the process's environment is read by cli and app alone."""
+        return (init_settings,)
+
+    @property
+    def store_folder(self) -> Path:
+        return self.telewarm_store_folder or self.telewarm_data / "media"
+
+    @property
+    def max_upload_bytes(self) -> int:
+        largest = LOCAL_UPLOAD_BYTES if self.telegram_api_local else CLOUD_UPLOAD_BYTES
+        return self.telewarm_max_upload_bytes or largest
+
+    @property
+    def object_storage(self) -> ObjectStorage | None:
+        """None: media are kept in `store_folder`."""
+        if self.r2_bucket and self.r2_access_key_id and self.r2_secret_access_key:
+            return ObjectStorage(
+                endpoint=f"https://{self.r2_account_id}.r2.cloudflarestorage.com",
+                region="auto",
+                bucket=self.r2_bucket,
+                access_key_id=self.r2_access_key_id,
+                secret_access_key=self.r2_secret_access_key,
+                public_base_url=self.r2_public_base_url,
+                path_style=True,
+            )
+        if self.s3_bucket and self.s3_access_key_id and self.s3_secret_access_key:
+            return ObjectStorage(
+                endpoint=self.s3_endpoint or f"https://s3.{self.s3_region}.amazonaws.com",
+                region=self.s3_region,
+                bucket=self.s3_bucket,
+                access_key_id=self.s3_access_key_id,
+                secret_access_key=self.s3_secret_access_key,
+                public_base_url=self.s3_public_base_url,
+                path_style=self.s3_path_style,
+            )
+        return None
+
+    @field_validator("telewarm_data", "telewarm_store_folder")
+    @classmethod
+    def _folder(cls, path: Path | None) -> Path | None:
+        return path and checks.folder(path)
+
+    @field_validator("telegram_api_root", "s3_endpoint")
+    @classmethod
+    def _root(cls, url: str | None) -> str | None:
+        return url and checks.http_root(url)
+
+    @field_validator("r2_public_base_url", "s3_public_base_url")
+    @classmethod
+    def _base_url(cls, url: str | None) -> str | None:
+        return url and checks.http_url(url)
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_url(cls, url: SecretStr | None) -> SecretStr | None:
+        return url and SecretStr(checks.database_url(url.get_secret_value()))
+
+    @field_validator("encryption_key")
+    @classmethod
+    def _encryption_key(cls, key: SecretStr | None) -> SecretStr | None:
+        return key and SecretStr(checks.encryption_key(key.get_secret_value()))
+
+    @field_validator("admin_api_token")
+    @classmethod
+    def _admin_api_token(cls, token: SecretStr | None) -> SecretStr | None:
+        return token and SecretStr(checks.bearer_token(token.get_secret_value()))
+
+    @model_validator(mode="after")
+    def _one_whole_store(self) -> Self:
+        chosen = {name for name in self.model_fields_set if getattr(self, name) is not None}
+        begun = [
+            (prefix, needs)
+            for prefix, needs in (("r2_", R2_NEEDS), ("s3_", S3_NEEDS))
+            if any(name.startswith(prefix) for name in chosen)
+        ]
+        if len(begun) == 2:
+            raise ValueError("R2_* and S3_* are both set: set the variables of one, for media are kept in one place")
+        for prefix, needs in begun:
+            missing = [name for name in needs if name.lower() not in chosen]
+            if missing:
+                raise ValueError(
+                    f"{prefix.upper()}* is only partly set: {', '.join(missing)} missing; for example "
+                    + " ".join(
+                        f"{variable.name}={variable.example}" for variable in variables() if variable.name in missing
+                    )
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _retries_in_order(self) -> Self:
+        if self.telewarm_retry_base_ms > self.telewarm_retry_max_ms:
+            raise ValueError(
+                "TELEWARM_RETRY_BASE_MS must not be above TELEWARM_RETRY_MAX_MS; "
+                "for example TELEWARM_RETRY_BASE_MS=500 TELEWARM_RETRY_MAX_MS=300000"
+            )
+        return self
+
+
+def variables() -> list[Variable]:
+    """Every setting, in the order in which they are shown."""
+    return variables_of(Settings.model_fields)
+
+
+def given_variables(environ: Mapping[str, str], env_file: Path | None) -> dict[str, str]:
+    """What is set and not empty; the environment wins over the file. Raises SettingsError if it cannot be read."""
+    try:
+        # `$` stands for itself: passwords have it more often than people want substitution.
+        written = (
+            dotenv_values(env_file, interpolate=False, encoding="utf-8") if env_file and env_file.is_file() else {}
+        )
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError(f"{env_file} cannot be read: it must be a UTF-8 text file of yours") from None
+    return {name: value for name, value in {**written, **environ}.items() if value}
+
+
+def _problem(detail: ErrorDetails) -> str:
+    """Name, what is wrong, an example."""
+    words = detail["msg"].removeprefix("Value error, ")
+    if not detail["loc"]:
+        return words
+    name = str(detail["loc"][0])
+    example = next(variable.example for variable in variables() if variable.name == name)
+    words = words.replace("Input should be", "must be")
+    if detail["type"] == "string_pattern_mismatch":
+        words = "must have nothing but letters, digits and hyphens"
+    if detail["type"].startswith("byte_size"):
+        words = "must be a number of bytes, or one with KiB, MiB or GiB"
+    return f"{name} {words}; for example {name}={example}"
+
+
+def _slips(given: Mapping[str, str]) -> list[str]:
+    names = [variable.name for variable in variables()]
+    slips = []
+    for name in sorted(given):
+        if name.startswith(OURS) and name not in names:
+            meant = difflib.get_close_matches(name, names, n=1, cutoff=ALIKE)
+            slips += [f"{name} is no setting: do you mean {meant[0]}?" for meant in [meant] if meant]
+    return slips

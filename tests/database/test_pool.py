@@ -1,0 +1,171 @@
+"""Connections: set up the same everywhere, explained when refused, and a listener that survives losses."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import traceback
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telewarm.database.connection import Pool
+from telewarm.database.pool import connect, listening, open_pool, where
+from telewarm.errors import DatabaseUnavailable
+
+PASSWORD = "correct-horse-battery"
+
+
+async def refused(url: str) -> DatabaseUnavailable:
+    """The error of a pool that cannot be opened, checked for the password."""
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await open_pool(url, max_size=2, application_name="test")
+    told = "".join(traceback.format_exception(caught.value))
+    assert PASSWORD not in told
+    assert PASSWORD[:7] not in str(caught.value)
+    return caught.value
+
+
+class Ears:
+    """What a listener heard and how often it was told to forget."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[str] = asyncio.Queue()
+        self.lost: asyncio.Queue[None] = asyncio.Queue()
+
+    def forget(self) -> None:
+        self.lost.put_nowait(None)
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        yield int(listener.getsockname()[1])
+
+
+async def test_every_connection_speaks_utc_without_jit_under_its_name_and_time_limit(database_url: str) -> None:
+    pool = await open_pool(database_url, max_size=2, application_name="a name", statement_timeout=7)
+    expected = {"timezone": "UTC", "jit": "off", "application_name": "a name", "statement_timeout": "7s"}
+    assert {name: await pool.fetchval(f"SHOW {name}") for name in expected} == expected
+    await pool.close()
+
+
+async def test_a_query_that_takes_too_long_is_ended_by_the_server(database_url: str) -> None:
+    pool = await open_pool(database_url, max_size=2, application_name="test", statement_timeout=0.05)
+    with pytest.raises(asyncpg.QueryCanceledError):
+        await pool.execute("SELECT pg_sleep(10)")
+    await pool.close()
+
+
+async def test_a_pool_never_has_more_connections_than_asked(database_url: str) -> None:
+    pool = await open_pool(database_url, max_size=2, application_name="at most two")
+    await asyncio.gather(*(pool.execute("SELECT pg_sleep(0.01)") for _ in range(10)))
+    count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'at most two'"
+    assert await pool.fetchval(count) == 2
+    await pool.close()
+
+
+async def test_a_closed_port_is_named_with_the_cure(closed_port: int) -> None:
+    error = await refused(f"postgresql://user:{PASSWORD}@127.0.0.1:{closed_port}/media")
+    assert f"127.0.0.1:{closed_port}/media cannot be reached" in str(error)
+    assert "Check that PostgreSQL runs there, and DATABASE_URL" in str(error)
+
+
+async def test_an_unknown_host_is_named() -> None:
+    assert "nowhere.invalid:5432/media cannot be reached" in str(
+        await refused(f"postgresql://user:{PASSWORD}@nowhere.invalid/media")
+    )
+
+
+async def test_a_missing_database_is_to_be_created(postgres_server: str) -> None:
+    missing = urlsplit(postgres_server)._replace(path="/missing").geturl()
+    assert "create it with createdb" in str(await refused(missing))
+
+
+async def test_a_refused_login_points_at_user_and_password(postgres_server: str) -> None:
+    stranger = urlsplit(postgres_server)._replace(netloc=f"stranger:{PASSWORD}@").geturl()
+    assert "check the user and the password" in str(await refused(stranger))
+
+
+async def test_a_setting_that_the_server_does_not_know_is_named(database_url: str) -> None:
+    assert "connection_limit" in str(await refused(f"{database_url}&connection_limit=5"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://user:{PASSWORD}#1@db/media",
+        f"postgresql://user:{PASSWORD}/1@db/media",
+        f"mysql://user:{PASSWORD}@db/media",
+        f"postgresql://user:{PASSWORD}@db:port/media",
+        f"postgresql://[user:{PASSWORD}@db/media",
+    ],
+)
+async def test_an_address_that_cannot_be_understood_is_not_repeated(url: str) -> None:
+    assert "DATABASE_URL" in str(await refused(url))
+
+
+@given(st.text(), st.text(min_size=8))
+def test_where_never_shows_a_password(user: str, password: str) -> None:
+    shown = where(f"postgresql://{user}:{password}@db.example.org/media")
+    assert shown in {"db.example.org:5432/media", "the address in DATABASE_URL"} or password not in shown
+
+
+async def test_a_single_connection_is_explained_too(closed_port: int) -> None:
+    with pytest.raises(DatabaseUnavailable, match="cannot be reached"):
+        await connect(f"postgresql://127.0.0.1:{closed_port}/media", application_name="test")
+
+
+async def test_a_listener_hears_its_channels_and_no_others(pool: Pool) -> None:
+    ears = Ears()
+    async with listening(pool, {"mine": ears.heard.put_nowait}, on_lost=ears.forget):
+        await pool.execute("NOTIFY other, 'no'")
+        await pool.execute("NOTIFY mine, 'yes'")
+        assert await asyncio.wait_for(ears.heard.get(), 5) == "yes"
+    assert ears.heard.empty()
+    assert ears.lost.empty()
+
+
+async def test_each_channel_has_its_own_function(pool: Pool) -> None:
+    first, second = Ears(), Ears()
+    channels = {"first": first.heard.put_nowait, "second": second.heard.put_nowait}
+    async with listening(pool, channels, on_lost=first.forget):
+        await pool.execute("NOTIFY second, 'b'")
+        await pool.execute("NOTIFY first, 'a'")
+        assert await asyncio.wait_for(first.heard.get(), 5) == "a"
+        assert await asyncio.wait_for(second.heard.get(), 5) == "b"
+
+
+async def test_a_lost_listener_tells_its_owner_twice_and_listens_again(pool: Pool) -> None:
+    ears = Ears()
+    async with listening(pool, {"mine": ears.heard.put_nowait}, on_lost=ears.forget):
+        await pool.fetch("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+        await asyncio.wait_for(ears.lost.get(), 5)  # the connection is gone
+        await asyncio.wait_for(ears.lost.get(), 5)  # the next one listens
+        await pool.execute("NOTIFY mine, 'again'")
+        assert await asyncio.wait_for(ears.heard.get(), 5) == "again"
+
+
+async def test_a_listener_leaves_no_connection_and_no_task_behind(database_url: str) -> None:
+    pool = await open_pool(database_url, max_size=2, application_name="test")
+    ears, before = Ears(), asyncio.all_tasks()
+    async with listening(pool, {"mine": ears.heard.put_nowait}, on_lost=ears.forget):
+        pass
+    assert asyncio.all_tasks() == before
+    async with pool.acquire(timeout=1), pool.acquire(timeout=1):
+        pass
+    await asyncio.wait_for(pool.close(), 5)
+
+
+async def test_a_listener_without_a_database_says_so_at_once(database_url: str) -> None:
+    pool = await open_pool(database_url, max_size=2, application_name="test")
+    await pool.close()
+    ears = Ears()
+    with pytest.raises(DatabaseUnavailable, match="Cannot listen"):
+        async with listening(pool, {"mine": ears.heard.put_nowait}, on_lost=ears.forget):
+            pass

@@ -1,0 +1,246 @@
+"""Settings: read once from a mapping, refused with name, problem and example, never echoed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import traceback
+from pathlib import Path
+
+import pytest
+import typer
+from dotenv import dotenv_values
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from typer.testing import CliRunner, Result
+
+from telewarm.cli import env
+from telewarm.errors import SettingsError
+from telewarm.settings import Settings, Variable, variables
+from telewarm.settings.checks import EXAMPLE_KEY, EXAMPLE_TOKEN
+
+CANARY = "c4n4ry-s3cr3t"
+R2 = {
+    "R2_ACCOUNT_ID": "account",
+    "R2_ACCESS_KEY_ID": "key",
+    "R2_SECRET_ACCESS_KEY": CANARY,
+    "R2_BUCKET": "media",
+}
+S3 = {
+    "S3_ENDPOINT": "http://127.0.0.1:8333/",
+    "S3_BUCKET": "media",
+    "S3_ACCESS_KEY_ID": "key",
+    "S3_SECRET_ACCESS_KEY": CANARY,
+}
+NAMES = [variable.name for variable in variables()]
+DOCS = Path(__file__).parents[1] / "docs" / "settings.md"
+
+
+def read(**environ: str) -> Settings:
+    return Settings.from_environ(environ, None)
+
+
+def refusal(**environ: str) -> str:
+    """The error's text, after a look at all of its traceback for the values."""
+    with pytest.raises(SettingsError) as caught:
+        read(**environ)
+    told = "".join(traceback.format_exception(caught.value))
+    assert CANARY not in told
+    return caught.value.message
+
+
+def test_without_anything_set_the_defaults_of_the_node_system_hold() -> None:
+    settings = read()
+    assert settings.media_prewarm_concurrency == 5
+    assert settings.media_prewarm_max_queue == 500
+    assert settings.media_prewarm_interval_ms == 2000
+    assert settings.media_prewarm_retry_weak_id == 0
+    assert settings.telegram_api_root == "https://api.telegram.org"
+    assert settings.database_url is None
+    assert settings.object_storage is None
+
+
+def test_the_data_folder_is_roots_own_or_in_the_users_data_home() -> None:
+    folder = read().telewarm_data
+    assert folder.is_absolute()
+    assert (folder == Path("/var/lib/telewarm")) == (os.geteuid() == 0)
+    assert read(TELEWARM_DATA="~/warm").telewarm_data == Path.home() / "warm"
+    assert read(TELEWARM_DATA="/data").store_folder == Path("/data/media")
+    assert read(TELEWARM_DATA="/data", TELEWARM_STORE_FOLDER="/media").store_folder == Path("/media")
+
+
+def test_the_environment_wins_over_the_file_and_empty_is_not_set(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text('MEDIA_PREWARM_CONCURRENCY=7\nTELEWARM_RETRY_LIMIT=3\nADMIN_API_TOKEN="pa$$word-${HOME}-0123"\n')
+    settings = Settings.from_environ({"TELEWARM_RETRY_LIMIT": "4", "MEDIA_PREWARM_MAX_QUEUE": ""}, file)
+    assert settings.media_prewarm_concurrency == 7
+    assert settings.telewarm_retry_limit == 4
+    assert settings.media_prewarm_max_queue == 500
+    assert settings.admin_api_token is not None
+    assert settings.admin_api_token.get_secret_value() == "pa$$word-${HOME}-0123"
+
+
+def test_a_missing_file_is_no_file_and_a_broken_one_is_named(tmp_path: Path) -> None:
+    assert Settings.from_environ({}, tmp_path / "none") == read()
+    (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match=r"\.env cannot be read"):
+        Settings.from_environ({}, tmp_path / ".env")
+
+
+def test_nothing_but_the_given_mapping_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDIA_PREWARM_CONCURRENCY", "9")
+    assert read().media_prewarm_concurrency == 5
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        read().media_prewarm_concurrency = 6
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("MEDIA_PREWARM_CONCURRENCY", "0", "must be greater than or equal to 1"),
+        ("MEDIA_PREWARM_CONCURRENCY", "101", "must be less than or equal to 100"),
+        ("MEDIA_PREWARM_CONCURRENCY", "five", "must be a valid integer"),
+        ("TELEGRAM_API_LOCAL", "perhaps", "must be a valid boolean"),
+        ("TELEWARM_LOG_FORMAT", "xml", "must be 'auto', 'pretty' or 'json'"),
+        ("TELEWARM_ON_COLD", "never", "must be 'upload', 'wait' or 'fail'"),
+        ("TELEWARM_SPOOL_BYTES", "plenty", "must be a number of bytes, or one with KiB, MiB or GiB"),
+        ("TELEWARM_SPOOL_BYTES", "5", "must be greater than or equal to 1048576"),
+        ("TELEWARM_FLOOD_BOT_PER_SECOND", "nan", "must be a finite number"),
+        ("TELEWARM_FLOOD_GROUP_PER_MINUTE", "0", "must be greater than 0"),
+        ("TELEGRAM_API_ROOT", "api.telegram.org", "must begin with http:// or https:// and a host"),
+        ("TELEGRAM_API_ROOT", f"https://user:{CANARY}@host", "must not hold a user or a password"),
+        ("TELEGRAM_API_ROOT", "https://host/bot", "must be a server's root, without a path"),
+        ("TELEGRAM_API_ROOT", "https://host?x=1", "must not have a query or a fragment"),
+        ("DATABASE_URL", f"mysql://user:{CANARY}@host/db", "must begin with postgresql://"),
+        ("DATABASE_URL", f"postgresql+asyncpg://user:{CANARY}@host/db", "must begin with postgresql://"),
+        ("DATABASE_URL", f"postgresql://user:{CANARY}/1@host/db", "special characters in it must be percent-encoded"),
+        ("DATABASE_URL", f"postgresql://user:{CANARY}#1@host/db", "special characters in it must be percent-encoded"),
+        ("ADMIN_API_TOKEN", CANARY, "must have at least 16 characters"),
+        ("ADMIN_API_TOKEN", f"{CANARY} {CANARY}", "must have neither spaces"),
+        ("ADMIN_API_TOKEN", EXAMPLE_TOKEN, "make your own"),
+        ("ENCRYPTION_KEY", CANARY, "must have exactly 64 hex digits"),
+        ("ENCRYPTION_KEY", EXAMPLE_KEY, "make your own"),
+        ("R2_ACCOUNT_ID", "https://account", "must have nothing but letters, digits and hyphens"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_name_problem_and_example(name: str, value: str, problem: str) -> None:
+    told = refusal(**{name: value})
+    assert told.startswith(f"{name} ")
+    assert problem in told
+    assert f"for example {name}=" in told
+
+
+def test_every_problem_is_told_at_once() -> None:
+    told = refusal(MEDIA_PREWARM_CONCURRENCY="0", TELEWARM_DATABASE_POOL="x", TELEWARM_RETRY_LIMITS="3").splitlines()
+    assert [line.split()[0] for line in told] == [
+        "TELEWARM_RETRY_LIMITS",
+        "TELEWARM_DATABASE_POOL",
+        "MEDIA_PREWARM_CONCURRENCY",
+    ]
+
+
+def test_a_misspelt_name_is_refused_and_a_foreign_one_is_not_ours_to_judge() -> None:
+    assert refusal(MEDIA_PREWARM_CONCURENCY="7") == (
+        "MEDIA_PREWARM_CONCURENCY is no setting: do you mean MEDIA_PREWARM_CONCURRENCY?"
+    )
+    assert read(MEDIA_PREWARM_LEGACY_MODE="1", PATH="/bin") == read()
+
+
+@given(st.sampled_from(NAMES), st.text(min_size=20, alphabet=st.characters(blacklist_categories=["Cs"])))
+def test_no_error_repeats_a_value(name: str, value: str) -> None:
+    secret = next(variable.secret for variable in variables() if variable.name == name)
+    try:
+        told = repr(read(**{name: value})) if secret else ""
+    except SettingsError as error:
+        told = "".join(traceback.format_exception(error))
+    assert value not in told
+
+
+@pytest.mark.parametrize(("group", "optional"), [(R2, set()), (S3, {"S3_ENDPOINT"})])
+def test_a_store_that_is_half_set_is_refused_and_names_what_is_missing(
+    group: dict[str, str], optional: set[str]
+) -> None:
+    for missing in set(group) - optional:
+        told = refusal(**{name: value for name, value in group.items() if name != missing})
+        assert f"{missing} missing; for example {missing}=" in told
+    for name, value in group.items():
+        assert "is only partly set" in refusal(**{name: value})
+
+
+def test_two_stores_are_refused() -> None:
+    assert "R2_* and S3_* are both set" in refusal(**R2, **S3)
+
+
+def test_r2_and_s3_become_one_sort_of_value() -> None:
+    r2, s3 = read(**R2).object_storage, read(**S3).object_storage
+    assert r2 is not None
+    assert s3 is not None
+    assert (r2.endpoint, r2.region, r2.bucket) == ("https://account.r2.cloudflarestorage.com", "auto", "media")
+    assert (s3.endpoint, s3.region, s3.path_style) == ("http://127.0.0.1:8333", "us-east-1", True)
+    assert r2.secret_access_key.get_secret_value() == CANARY
+    assert CANARY not in repr(r2) + repr(read(**R2))
+    amazon = read(**{**S3, "S3_ENDPOINT": "", "S3_REGION": "eu-central-1"}).object_storage
+    assert amazon is not None
+    assert amazon.endpoint == "https://s3.eu-central-1.amazonaws.com"
+
+
+def test_the_largest_upload_is_the_servers_unless_said_otherwise() -> None:
+    assert read().max_upload_bytes == 50 << 20
+    assert read(TELEGRAM_API_LOCAL="true").max_upload_bytes == 2000 << 20
+    assert read(TELEWARM_MAX_UPLOAD_BYTES="20MiB").max_upload_bytes == 20 << 20
+
+
+def test_the_shortest_retry_wait_is_not_above_the_longest() -> None:
+    assert "must not be above TELEWARM_RETRY_MAX_MS" in refusal(TELEWARM_RETRY_BASE_MS="10", TELEWARM_RETRY_MAX_MS="9")
+
+
+@pytest.mark.parametrize("variable", variables(), ids=NAMES)
+def test_every_variable_is_explained_and_its_example_is_right(variable: Variable) -> None:
+    assert variable.default
+    assert variable.advice.endswith(".")
+    if variable.example in {EXAMPLE_KEY, EXAMPLE_TOKEN}:
+        return  # refused on purpose
+    others = R2 if variable.name.startswith("R2_") else S3 if variable.name.startswith("S3_") else {}
+    read(**{**others, variable.name: variable.example})
+
+
+def test_the_dotenv_template_has_every_variable_and_sets_none(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text(env.dotenv_template())
+    assert dotenv_values(file) == {}
+    file.write_text("\n".join(line.removeprefix("#") for line in file.read_text().splitlines() if "# " not in line))
+    assert list(dotenv_values(file)) == NAMES
+
+
+def test_the_settings_page_of_the_docs_is_up_to_date() -> None:
+    assert DOCS.read_text() == env.markdown_page(), "run: telewarm env --markdown > docs/settings.md"
+
+
+def show(folder: Path, environ: dict[str, str]) -> Result:
+    """What `telewarm env` prints in a folder without `.env` when these are set."""
+    app = typer.Typer()
+    app.command()(env.env)
+    with contextlib.chdir(folder):
+        return CliRunner(env=environ).invoke(app, [])
+
+
+def test_telewarm_env_shows_every_variable_and_no_secret(tmp_path: Path) -> None:
+    shown = show(tmp_path, {**R2, "MEDIA_PREWARM_CONCURRENCY": "17"})
+    assert shown.exit_code == 0
+    rows = {row[1]: row for row in (line.split() for line in shown.stdout.splitlines()) if len(row) > 1}
+    assert set(NAMES) <= set(rows)
+    assert "17" in rows["MEDIA_PREWARM_CONCURRENCY"]
+    assert "set" in rows["R2_SECRET_ACCESS_KEY"]
+    assert "not" not in rows["R2_SECRET_ACCESS_KEY"]
+    assert CANARY not in shown.output
+
+
+def test_telewarm_env_with_a_wrong_value_shows_no_value_at_all(tmp_path: Path) -> None:
+    shown = show(tmp_path, {"TELEGRAM_API_ROOT": f"https://user:{CANARY}@host"})
+    assert shown.exit_code == 1
+    assert "TELEGRAM_API_ROOT must not hold a user or a password" in shown.stdout
+    assert CANARY not in shown.output
