@@ -137,7 +137,7 @@ async def test_a_flood_is_a_retry_after(bot: Bot, sandbox: Sandbox) -> None:
     await bot.send_message(CHANNEL, "one")
     with pytest.raises(TelegramRetryAfter) as caught:
         await bot.send_message(CHANNEL, "two")
-    assert caught.value.retry_after == 60
+    assert 40 <= caught.value.retry_after <= 60
 
 
 async def test_each_refusal_is_the_error_that_aiogram_knows_it_by(bot: Bot, sandbox: Sandbox) -> None:
