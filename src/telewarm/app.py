@@ -41,20 +41,46 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Telewarm:
-    """An open Telewarm: the bots, the library, the sender, and a worker if it was asked for."""
+    """An open Telewarm: the bots, the library, the sender."""
 
     settings: Settings
     pool: Pool
     bots: Bots
     library: Library
     sender: Sender
+    make_lane: MakeLane
 
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: Settings, *, worker: bool = True) -> AsyncIterator[Telewarm]:
         """Start what is needed, the embedded database included; migrate; at the end close it all cleanly."""
         async with AsyncExitStack() as stack:
-            yield await _build(settings, stack, worker=worker)
+            telewarm = await _build(settings, stack)
+            if worker:
+                await stack.enter_async_context(telewarm.working())
+            yield telewarm
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """A worker beside the caller: it warms while this is open, and at the end drains for ten seconds at most."""
+        interval, held = self.settings.media_prewarm_interval_ms, self.settings.media_prewarm_max_queue
+        limits = WorkerLimits(interval=interval / 1000, held=held)
+        worker = Worker(pool=self.pool, make_lane=self.make_lane, limits=limits)
+        task = asyncio.create_task(worker.run(), name="worker")
+        concurrency = self.settings.media_prewarm_concurrency
+        line = f"{{interval_ms: {interval}, concurrency: {concurrency}, max_queue_size: {held}}}"
+        log.info("[MEDIA][PREWARM][WORKER][START] " + line)  # noqa: G003 - one line of text, as operators know it
+        try:
+            yield
+        finally:
+            worker.stop()
+            _, late = await asyncio.wait([task], timeout=DRAIN)
+            for one in late:
+                one.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.result()
+            log.info("[MEDIA][PREWARM][WORKER][STOP]", drained=not late)
 
     def api(self) -> FastAPI:
         """The HTTP API of this Telewarm as an ASGI app."""
@@ -130,7 +156,7 @@ def store_config(settings: Settings) -> FolderConfig | S3Config:
     )
 
 
-async def _build(settings: Settings, stack: AsyncExitStack, *, worker: bool) -> Telewarm:
+async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:
     given = settings.database_url.get_secret_value() if settings.database_url else None
     url = await stack.enter_async_context(served(given, settings.telewarm_data))
     await migrate(url)
@@ -153,9 +179,6 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, worker: bool) -> 
         limits=flood_limits(settings),
     )
     placements = Placements(spool=spool, store=store, local_server=settings.telegram_api_local)
-    if worker:
-        make_lane = _lane_maker(settings, pool=pool, lease=lease, bots=bots, placements=placements)
-        await stack.enter_async_context(_working(settings, pool, make_lane))
     return Telewarm(
         settings=settings,
         pool=pool,
@@ -175,6 +198,7 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, worker: bool) -> 
             file_ids=file_ids,
             limits=SendLimits(on_cold=OnCold(settings.telewarm_on_cold)),
         ),
+        make_lane=_lane_maker(settings, pool=pool, lease=lease, bots=bots, placements=placements),
     )
 
 
@@ -196,28 +220,3 @@ def _lane_maker(settings: Settings, *, pool: Pool, lease: Lease, bots: Bots, pla
         return Lane(work, live.traffic, limits=limits, budget=budget, stop=stop, crowded=crowded)
 
     return make_lane
-
-
-@asynccontextmanager
-async def _working(settings: Settings, pool: Pool, make_lane: MakeLane) -> AsyncIterator[None]:
-    """A worker beside the caller. At the end it drains, for ten seconds at most."""
-    limits = WorkerLimits(interval=settings.media_prewarm_interval_ms / 1000, held=settings.media_prewarm_max_queue)
-    worker = Worker(pool=pool, make_lane=make_lane, limits=limits)
-    task = asyncio.create_task(worker.run(), name="worker")
-    log.info(
-        "[MEDIA][PREWARM][WORKER][START] {interval_ms: %d, concurrency: %d, max_queue_size: %d}",
-        settings.media_prewarm_interval_ms,
-        settings.media_prewarm_concurrency,
-        settings.media_prewarm_max_queue,
-    )
-    try:
-        yield
-    finally:
-        worker.stop()
-        _, late = await asyncio.wait([task], timeout=DRAIN)
-        for one in late:
-            one.cancel()
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.result()
-        log.info("[MEDIA][PREWARM][WORKER][STOP]", drained=not late)

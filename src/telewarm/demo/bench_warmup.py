@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import platform
+import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -33,7 +34,15 @@ from telewarm.settings import Settings
 
 PHOTO_BYTES = 200_000
 TOKEN = "1000000001:AAEbenchbenchbenchbenchbenchbenchben"  # noqa: S105 - the sandbox takes any
+SLUG = "bench"
+SINGLES = 50  # photos added one by one in each round
 CHAT = ChatId(-1001000000001)
+UNLIMITED = (
+    "TELEWARM_FLOOD_BOT_PER_SECOND",
+    "TELEWARM_FLOOD_BOT_BURST",
+    "TELEWARM_FLOOD_GROUP_PER_MINUTE",
+    "TELEWARM_FLOOD_GROUP_BURST",
+)
 PATIENCE = 120.0  # seconds
 LOOK = 0.002  # seconds between looks whether the last item is ready
 NODE_RATE, NODE_CPU_MS = 2.5, 28.0  # the Node system on the same work
@@ -59,115 +68,113 @@ class Level:
     p95_ms: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What one level measures: `rounds` times `photos` photos, with `concurrency` in flight."""
+
+    photos: int
+    rounds: int
+    concurrency: int
+
+
 async def bench(*, photos: int, rounds: int, levels: Sequence[int], save: TextIO | None) -> None:
+    """Measure each level of concurrency, print the table, and keep the figures as JSON when asked to."""
     console = Console()
     logs.configure(level="ERROR")
-    results = []
-    seeds = iter(range(1_000_000))
+    seeds = iter(range(10**9))
+    results: list[Level] = []
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("warm-up", total=len(levels) * rounds)
         async with SandboxProcess.running() as sandbox:
             for concurrency in levels:
-                results.append(
-                    await _level(
-                        sandbox, seeds, concurrency=concurrency, photos=photos, rounds=rounds,
-                        done=lambda: progress.advance(bar),
-                    )
-                )  # fmt: skip
+                plan = Plan(photos=photos, rounds=rounds, concurrency=concurrency)
+                level = await _level(sandbox, plan, seeds, done=lambda: progress.advance(bar))
+                results += [level]
     console.print(_table(results, photos=photos, rounds=rounds))
     if save is not None:
-        json.dump({"machine": machine(), "photos": photos, "rounds": rounds, "levels": [asdict(one) for one in results]},
-                  save, indent=2)  # fmt: skip
+        figures = {"machine": machine(), "photos": photos, "rounds": rounds, "levels": [asdict(one) for one in results]}
+        json.dump(figures, save, indent=2)
+        save.write("\n")
 
 
-async def _level(
-    sandbox: SandboxProcess,
-    seeds: Iterator[int],
-    *,
-    concurrency: int,
-    photos: int,
-    rounds: int,
-    done: Callable[[], None],
-) -> Level:
+async def _level(sandbox: SandboxProcess, plan: Plan, seeds: Iterator[int], *, done: Callable[[], None]) -> Level:
     bare, lane, ready_ms = [], [], []
-    for _ in range(rounds):
-        files = [photo(next(seeds), bytes=PHOTO_BYTES) for _ in range(photos)]
-        bare.append(await _bare_loop(sandbox.url, files, concurrency))
-        async with _library(sandbox.url, concurrency) as (folder, settings):
-            lane.append(await _drain(sandbox, folder, settings, files))
-            ready_ms += await _one_by_one(settings, [photo(next(seeds), bytes=PHOTO_BYTES) for _ in range(50)])
+    for _ in range(plan.rounds):
+        bare.append(await _bare_loop(sandbox.url, _photos(seeds, plan.photos), plan.concurrency))
+        async with _library(sandbox.url, plan.concurrency) as app:
+            lane.append(await _drain(sandbox, app, _photos(seeds, plan.photos)))
+            ready_ms += await _one_by_one(app, _photos(seeds, SINGLES))
         done()
     cuts = quantiles(ready_ms, n=20)
-    bare_rate, lane_rate = _median(bare), _median(lane)
     return Level(
-        concurrency=concurrency,
-        bare=bare_rate,
-        lane=lane_rate,
+        concurrency=plan.concurrency,
+        bare=_median(bare),
+        lane=_median(lane),
         ratio=median(mine.per_second / plain.per_second for mine, plain in zip(lane, bare, strict=True)),
         p50_ms=cuts[9],
         p95_ms=cuts[18],
     )
 
 
+def _photos(seeds: Iterator[int], count: int) -> list[bytes]:
+    return [photo(next(seeds), bytes=PHOTO_BYTES) for _ in range(count)]
+
+
 @asynccontextmanager
-async def _library(root: str, concurrency: int) -> AsyncIterator[tuple[Path, Settings]]:
-    """A fresh library of one bot, with no flood limits: the sandbox has none."""
-    with tempfile.TemporaryDirectory(prefix="telewarm-bench-") as folder:
-        Path(folder).chmod(0o755)  # the database's user must reach its own folder
-        unlimited = {
-            f"TELEWARM_FLOOD_{name}": "100000"
-            for name in ("BOT_PER_SECOND", "BOT_BURST", "PRIVATE_PER_SECOND", "PRIVATE_BURST", "GROUP_PER_MINUTE")
-        }
+async def _library(root: str, concurrency: int) -> AsyncIterator[Telewarm]:
+    """A fresh library of one bot, with no flood limits: the sandbox has none. No worker runs yet."""
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="telewarm-bench-"))
+    try:
+        unlimited = dict.fromkeys(UNLIMITED, "100000")
         settings = Settings.from_environ(
             {
-                "TELEWARM_DATA": folder,
+                "TELEWARM_DATA": str(folder),
                 "TELEGRAM_API_ROOT": root,
                 "TELEWARM_FLOOD_SPACING": "false",
-                "TELEWARM_FLOOD_GROUP_BURST": "100000",
                 "MEDIA_PREWARM_CONCURRENCY": str(concurrency),
                 **unlimited,
             },
             None,
         )
         async with Telewarm.open(settings, worker=False) as app:
-            await app.bots.create(slug="bench", token=TOKEN, warmup_chats=[CHAT])
-        yield Path(folder), settings
+            await app.bots.create(slug=SLUG, token=TOKEN, warmup_chats=[CHAT])
+            yield app
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
-async def _drain(sandbox: SandboxProcess, folder: Path, settings: Settings, files: Sequence[bytes]) -> Rate:
+async def _drain(sandbox: SandboxProcess, app: Telewarm, files: Sequence[bytes]) -> Rate:
     """Put all in while no worker runs; then time a worker from its start to the last file id written down."""
     before = (await sandbox.stats())["uploads"]
-    async with Telewarm.open(settings, worker=False) as app:
-        bot_id = await _add(app, files)
-        async with Telewarm.open(settings) as working:
-            started, cpu = clock.monotonic(), time.process_time()
-            await _all_ready(working, bot_id, len(files))
-            rate = _rate(len(files), started, cpu)
+    bot_id = await _add(app, files)
+    started, cpu = clock.monotonic(), time.process_time()
+    async with app.working():
+        await _all_ready(app, bot_id, len(files))
+        rate = _rate(len(files), started, cpu)
     uploads = (await sandbox.stats())["uploads"] - before
     if uploads != len(files):
         raise TelewarmError(f"{len(files)} photos were uploaded {uploads} times: the figure is void")
     return rate
 
 
-async def _one_by_one(settings: Settings, files: Sequence[bytes]) -> list[float]:
+async def _one_by_one(app: Telewarm, files: Sequence[bytes]) -> list[float]:
     """Milliseconds from accepted to ready, each item added when the one before is ready."""
-    async with Telewarm.open(settings) as app:
-        live = await app.bots.by_slug("bench")
-        waits = []
+    live = await app.bots.by_slug(SLUG)
+    waits = []
+    async with app.working():
         for data in files:
             async with app.library.receive() as incoming:
                 await incoming.write(data)
-                added = await app.library.add(live.bot, incoming, kind=Kind.PHOTO)
-            item = added.item
+                item = (await app.library.add(live.bot, incoming, kind=Kind.PHOTO)).item
             while item.state is not State.READY:
                 await clock.sleep(LOOK)
                 item = await media.get(app.pool, item.id)
             waits.append(_ready_ms(item))
-        return waits
+    return waits
 
 
 async def _add(app: Telewarm, files: Sequence[bytes]) -> BotId:
-    live = await app.bots.by_slug("bench")
+    live = await app.bots.by_slug(SLUG)
     for data in files:
         async with app.library.receive() as incoming:
             await incoming.write(data)

@@ -44,11 +44,14 @@ class DemoFile:
 
 
 def draw(folder: Path) -> list[DemoFile]:
-    """Write the seven demo files into `folder`, which exists. Takes about 2 s of CPU; overwrites."""
+    """Write the seven demo files into `folder`, which exists; those that are there stay. About 2 s of CPU for all."""
     files = []
     for name, kind, make in CATALOGUE:
         path = folder / name
-        make(path)
+        if not path.exists():
+            half = path.with_name(f".half-{name}")  # a killed demo leaves no half file that looks whole
+            make(half)
+            half.replace(path)
         files.append(DemoFile(path=path, kind=kind, name=name))
     return files
 

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -33,6 +33,7 @@ READERS = 3  # chats a media item goes to
 LATENCY_MS = 80  # of the sandbox, about what a server in Europe sees
 LOOK = 0.05  # seconds between looks at the library while it warms
 PATIENCE = 120.0  # seconds until the demo gives up on a library that does not get warm
+WIDTH = 118  # of what is printed where there is no terminal
 DRAWN = "drawn-1"  # the folder of drawn media; a new name when what is drawn changes
 
 
@@ -71,30 +72,25 @@ class Show:
 async def running(folder: Path, stop: asyncio.Event) -> AsyncIterator[Show]:
     """Everything up, warmed, sent and shown; `folder` is the demo's own, `stop` ends it early."""
     started = clock.monotonic()
-    console = Console(record=True, width=110 if not Console().is_terminal else None)
+    logs.configure(form="auto", level="WARNING")
+    console = Console(record=True, width=None if Console().is_terminal else WIDTH)
     token = secrets.token_urlsafe(24)
     console.print("[bold]Telewarm demo[/]: media on this machine, a sandbox in Telegram's place, no account anywhere.")
-    with console.status("Starting PostgreSQL and the sandbox, drawing media") as status:
-        files = await asyncio.to_thread(_drawn, folder)
-        async with (
-            SandboxProcess.running("--floods", "telegram", "--latency-ms", str(LATENCY_MS)) as sandbox,
-            served(None, folder) as database,
-        ):
-            await _forget_last_time(database, folder)
+    async with AsyncExitStack() as stack:
+        with console.status("Starting PostgreSQL and the sandbox, drawing media"):
+            async with asyncio.TaskGroup() as group:
+                drawing = group.create_task(asyncio.to_thread(_drawn, folder))
+                group.create_task(_fresh_library(folder))
+                sandbox = await stack.enter_async_context(
+                    SandboxProcess.running("--floods", "telegram", "--latency-ms", str(LATENCY_MS))
+                )
             settings = Settings.from_environ(
-                {
-                    "TELEWARM_DATA": str(folder),
-                    "TELEGRAM_API_ROOT": sandbox.url,
-                    "ADMIN_API_TOKEN": token,
-                },
-                None,
+                {"TELEWARM_DATA": str(folder), "TELEGRAM_API_ROOT": sandbox.url, "ADMIN_API_TOKEN": token}, None
             )
-            logs.configure(form="auto", level="WARNING")
-            async with Telewarm.open(settings) as telewarm:
-                status.stop()
-                show = Show(telewarm=telewarm, sandbox=sandbox, console=console, token=token)
-                await _play(show, files, stop, started)
-                yield show
+            telewarm = await stack.enter_async_context(Telewarm.open(settings))
+        show = Show(telewarm=telewarm, sandbox=sandbox, console=console, token=token)
+        await _play(show, drawing.result(), stop, started)
+        yield show
 
 
 async def _play(show: Show, files: Sequence[DemoFile], stop: asyncio.Event, started: float) -> None:
@@ -105,12 +101,13 @@ async def _play(show: Show, files: Sequence[DemoFile], stop: asyncio.Event, star
         show.bots.append(await show.telewarm.bots.get(bot.id))
     await _warm(show, files, stop, started)
     if not stop.is_set():
-        await _send(show, stop)
+        await _send(show)
         show.console.print(await _table(show, files))
         stats = await show.sandbox.stats()
+        media_sent = len(files) * (len(show.bots) + READERS)
         show.console.print(
-            f"The sandbox saw [bold]{stats['uploads']} uploads[/] of {_size(stats['upload_bytes'])} in all, "
-            f"{stats['forwards']} forwards and {stats['messages']} messages; "
+            f"{stats['messages']} messages with {media_sent} media took [bold]{_size(stats['upload_bytes'])}[/] of "
+            f"uploads, thumbnails included, and {stats['forwards']} forwards. "
             f"{stats['floods']} calls were answered 429.",
             highlight=False,
         )
@@ -158,7 +155,7 @@ async def _add_all(show: Show, files: Sequence[DemoFile]) -> None:
             show.items.setdefault(file.name, []).append(added.item.id)
 
 
-async def _send(show: Show, stop: asyncio.Event) -> None:
+async def _send(show: Show) -> None:
     """Each item of the first bot to three chats, by file id, all at once."""
     chats = iter(range(FIRST_READER, FIRST_READER + READERS * len(show.items)))
     sends = [(name, ids[0], ChatId(next(chats))) for name, ids in show.items.items() for _ in range(READERS)]
@@ -173,20 +170,18 @@ async def _send(show: Show, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             for one in sends:
                 group.create_task(send(*one))
-    if stop.is_set():
-        return
 
 
 async def _table(show: Show, files: Sequence[DemoFile]) -> Table:
     table = Table(title=f"Warmed once, then sent by file id (the sandbox takes {LATENCY_MS} ms for each call)")
-    table.add_column("kind")
-    table.add_column("file")
-    table.add_column("bytes", justify="right")
+    table.add_column("kind", no_wrap=True)
+    table.add_column("file", no_wrap=True)
+    table.add_column("bytes", justify="right", no_wrap=True)
     for live in show.bots:
-        table.add_column(f"{live.bot.slug}: warmed by", no_wrap=True)
+        table.add_column(f"bot {live.bot.slug}")
         table.add_column("warm-up ms", justify="right")
     table.add_column("send ms", justify="right")
-    table.add_column("uploads seen", justify="right")
+    table.add_column("uploads seen by the sandbox", justify="right")
     for file in files:
         items = [await media.get(show.telewarm.pool, media_id) for media_id in show.items[file.name]]
         warmed: list[str] = []
@@ -212,15 +207,16 @@ def _drawn(folder: Path) -> list[DemoFile]:
     return draw(drawn)
 
 
-async def _forget_last_time(database: str, folder: Path) -> None:
+async def _fresh_library(folder: Path) -> None:
     """The last sandbox's file ids are gone with it: start with an empty library."""
     for left in ("media", "spool"):
         await asyncio.to_thread(shutil.rmtree, folder / left, ignore_errors=True)
-    connection = await connect(database, application_name="telewarm demo")
-    try:
-        await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    finally:
-        await connection.close()
+    async with served(None, folder) as database:
+        connection = await connect(database, application_name="telewarm demo")
+        try:
+            await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        finally:
+            await connection.close()
 
 
 def _size(count: int) -> str:
