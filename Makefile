@@ -4,6 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
 
+# Debian packs the venv module apart from Python: as root it is fetched, anybody else is told.
+VENV_MODULE := { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null; } \
+  || { echo "Python's venv module is missing: sudo apt-get install python3-venv" >&2; exit 1; }
+
 .PHONY: demo test check format lock clean help
 
 help: ## list the commands
@@ -35,7 +40,8 @@ clean: ## forget the virtual environment and the caches
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Telewarm needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(VENV_MODULE)
+	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 $(STAMP): requirements.lock pyproject.toml | $(BIN)/uv
