@@ -26,6 +26,9 @@ def sandbox(
     floods: Annotated[FloodChoice, typer.Option(help="Flood limits: none, or Telegram's.")] = FloodChoice.OFF,
     latency_ms: Annotated[float, typer.Option(min=0, help="Milliseconds before each call takes effect.")] = 0,
     bandwidth: Annotated[float, typer.Option(min=0, help="Upload bytes a second on each connection; 0: no bound.")] = 0,
+    until_eof: Annotated[
+        bool, typer.Option("--until-eof", help="Stop when standard input ends too, as when a parent dies.")
+    ] = False,
     local: Annotated[bool, typer.Option("--local", help="As a server started with --local: file paths, 2 GB.")] = False,
 ) -> None:
     """Run a Bot API server of our own; it prints its URL and stops at Ctrl-C."""
@@ -34,4 +37,4 @@ def sandbox(
         network=Network(latency=latency_ms / 1000, bandwidth=bandwidth or None),
         local=local,
     )
-    serve(config, host=host, port=port, ready=typer.echo)
+    serve(config, host=host, port=port, ready=typer.echo, until_eof=until_eof)

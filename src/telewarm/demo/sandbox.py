@@ -29,8 +29,8 @@ class SandboxProcess:
     async def running(cls, *options: str) -> AsyncIterator[SandboxProcess]:
         """`options` are those of `telewarm sandbox`."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "telewarm", "sandbox", "--port", "0", *options,
-            stdout=asyncio.subprocess.PIPE, start_new_session=True,
+            sys.executable, "-m", "telewarm", "sandbox", "--port", "0", "--until-eof", *options,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         try:
             assert process.stdout is not None  # noqa: S101 - it was asked for

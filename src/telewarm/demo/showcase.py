@@ -108,9 +108,9 @@ async def _play(show: Show, files: Sequence[DemoFile], stop: asyncio.Event, star
         stats = await show.sandbox.stats()
         bytes_each = sum(file.path.stat().st_size for file in files)
         show.console.print(
-            f"{stats['messages']} messages cost {_size(stats['upload_bytes'])} of uploads, thumbnails included; "
-            f"without file ids it would be {_size(bytes_each * (len(show.bots) + READERS))}. "
-            f"{stats['floods']} calls were answered 429.",
+            f"The sandbox saw {stats['messages']} messages, {stats['forwards']} of them forwards, and answered 429 to "
+            f"{stats['floods']}.\nUploads: {_size(stats['upload_bytes'])}, thumbnails included; "
+            f"without file ids {_size(bytes_each * (len(show.bots) + READERS))}.",
             highlight=False,
         )
 

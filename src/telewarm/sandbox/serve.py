@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import signal
+import sys
 from collections.abc import Callable
 
 from telewarm.sandbox.config import Config
@@ -21,17 +22,30 @@ def fast_loop() -> LoopFactory | None:
     return factory
 
 
-def serve(config: Config, *, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Run until SIGTERM or SIGINT. `ready` gets the URL once connections are taken."""
+def serve(config: Config, *, host: str, port: int, ready: Callable[[str], None], until_eof: bool = False) -> None:
+    """Run until SIGTERM or SIGINT. `ready` gets the URL once connections are taken.
+
+    `until_eof`: stop at the end of standard input too. A parent that is killed closes it, and leaves no sandbox behind.
+    """
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
-        runner.run(_serve(config, host, port, ready))
+        runner.run(_serve(config, host, port, ready, until_eof=until_eof))
 
 
-async def _serve(config: Config, host: str, port: int, ready: Callable[[str], None]) -> None:
+class _Eof(asyncio.Protocol):
+    def __init__(self, stopped: asyncio.Event) -> None:
+        self._stopped = stopped
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._stopped.set()
+
+
+async def _serve(config: Config, host: str, port: int, ready: Callable[[str], None], *, until_eof: bool) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with Sandbox.running(config, host=host, port=port) as sandbox:
+        if until_eof:
+            await loop.connect_read_pipe(lambda: _Eof(stopped), sys.stdin)
         ready(sandbox.url)
         await stopped.wait()
