@@ -91,7 +91,9 @@ def poster(session: aiohttp.ClientSession, url: str, **arguments: object) -> Cal
     return post
 
 
-async def sends(bot: BotApi, session: aiohttp.ClientSession, url: str, photo: Path, options: argparse.Namespace) -> None:
+async def sends(
+    bot: BotApi, session: aiohttp.ClientSession, url: str, photo: Path, options: argparse.Namespace
+) -> None:
     upload = Upload(path=photo, filename="photo.jpg", mime="image/jpeg", bytes=PHOTO_BYTES)
     file_id = (await bot.send_media(Kind.PHOTO, CHAT, upload)).file_id or FileId("")
     calls = {
@@ -109,7 +111,9 @@ def preencoded(photo: Path) -> bytes:
     return head.encode() + photo.read_bytes() + b"\r\n--b--\r\n"
 
 
-async def uploads(bot: BotApi, session: aiohttp.ClientSession, url: str, photo: Path, options: argparse.Namespace) -> None:
+async def uploads(
+    bot: BotApi, session: aiohttp.ClientSession, url: str, photo: Path, options: argparse.Namespace
+) -> None:
     upload = Upload(path=photo, filename="photo.jpg", mime="image/jpeg", bytes=PHOTO_BYTES)
     encoded = preencoded(photo)
 

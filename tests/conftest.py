@@ -1,1 +1,7 @@
-pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.objects", "tests.fixtures.sandbox", "tests.fixtures.media"]
+pytest_plugins = [
+    "tests.fixtures.postgres",
+    "tests.fixtures.objects",
+    "tests.fixtures.sandbox",
+    "tests.fixtures.media",
+    "tests.fixtures.app",
+]

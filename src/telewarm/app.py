@@ -35,7 +35,7 @@ from telewarm.warmup import Retries, WarmUps, policy
 
 log = structlog.get_logger(__name__)
 
-DRAIN = 10.0  # seconds that running lanes have to end what is in flight
+DRAIN = 4.0  # seconds that running lanes have to end what is in flight; a supervisor often waits ten for all of us
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -62,7 +62,7 @@ class Telewarm:
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """A worker beside the caller: it warms while this is open, and at the end drains for ten seconds at most."""
+        """A worker beside the caller: it warms while this is open, and at the end drains for a few seconds."""
         interval, held = self.settings.media_prewarm_interval_ms, self.settings.media_prewarm_max_queue
         limits = WorkerLimits(interval=interval / 1000, held=held)
         worker = Worker(pool=self.pool, make_lane=self.make_lane, limits=limits)

@@ -85,9 +85,10 @@ class Library:
         kind = kind or natural_kind(facts)
         check(facts, kind, local_server=self._limits.local_server)
         if blob is None:
-            key = blob_key(sha256, facts.ext)
-            await self._store.put_file(key, incoming.path, sha256=sha256, bytes=incoming.bytes)
-            blob = Blob(sha256=sha256, storage_key=key, thumbnail_key=None, facts=facts)
+            blob = Blob(sha256=sha256, storage_key=blob_key(sha256, facts.ext), thumbnail_key=None, facts=facts)
+            await self._put(blob, incoming)
+        elif await self._store.size(blob.storage_key) is None:  # gone from the store: adding it again is the cure
+            await self._put(blob, incoming)
         if blob.thumbnail_key is None and wants_thumbnail(kind, facts):
             blob = await self._with_thumbnail(blob, incoming)
         await self._spool.adopt(incoming, sha256)
@@ -100,6 +101,9 @@ class Library:
                 while chunk := await asyncio.to_thread(file.read, CHUNK):
                     await incoming.write(chunk)
                 return await self.add(bot, incoming, kind=kind, name=name or path.name)
+
+    async def _put(self, blob: Blob, incoming: Incoming) -> None:
+        await self._store.put_file(blob.storage_key, incoming.path, sha256=blob.sha256, bytes=incoming.bytes)
 
     async def _with_thumbnail(self, blob: Blob, incoming: Incoming) -> Blob:
         """A thumbnail is nice to have: a file without one is taken all the same."""

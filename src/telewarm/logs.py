@@ -1,16 +1,19 @@
-"""Structured logs on standard error: for people on a terminal, JSON elsewhere. A token never gets through."""
+"""Structured logs on standard error: for people on a terminal, JSON elsewhere. A secret never gets through."""
 
 from __future__ import annotations
 
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
 
 import structlog
 from structlog.typing import Processor
 
-TOKEN = re.compile(r"\b(\d{5,16}):[A-Za-z0-9_-]{20,80}")  # a bot token: its digits may be shown, the rest may not
+# A bot token, also in a URL, where letters touch it and the colon may be escaped: its digits may be shown.
+TOKEN = re.compile(r"(?<!\d)(\d{5,20})(?::|%3A)[A-Za-z0-9_-]{20,}", re.IGNORECASE)
+PASSWORD = re.compile(r"(\w://[^\s:/@]*):[^\s/@]+@")  # of a URL
+BEARER = re.compile(r"\b(Bearer)\s+[^\s\"'`\\<>]{8,}", re.IGNORECASE)  # a quote ends it, so that JSON stays JSON
+QUIET = ("pgqueuer", "alembic", "uvicorn.access", "uvicorn.error", "aiohttp.access", "python_multipart")
 
 
 def configure(*, form: str = "auto", level: str = "INFO") -> None:
@@ -20,12 +23,7 @@ def configure(*, form: str = "auto", level: str = "INFO") -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        redact,
     ]
-    renderer: Processor = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
-    final: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
-    if not pretty:
-        final.insert(1, structlog.processors.format_exc_info)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -33,20 +31,35 @@ def configure(*, form: str = "auto", level: str = "INFO") -> None:
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[*final]))
+    handler.setFormatter(Redacting(foreign_pre_chain=shared, processors=_last(pretty=pretty)))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("pgqueuer", "alembic", "uvicorn.access", "aiohttp.access"):
+    for noisy in QUIET:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     for own in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(own).handlers[:] = []
         logging.getLogger(own).propagate = True
 
 
-def redact(_: object, __: str, event: MutableMapping[str, object]) -> Mapping[str, object]:
-    """Mask whatever looks like a bot token, wherever it stands."""
-    for key, value in event.items():
-        if isinstance(value, str) and ":" in value:
-            event[key] = TOKEN.sub(r"\1:<token>", value)
-    return event
+class Redacting(structlog.stdlib.ProcessorFormatter):
+    """Masks the finished line: whatever an event, an exception or a foreign logger brought is in it by then."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
+def redact(text: str) -> str:
+    """Mask whatever looks like a bot token, a URL's password or a bearer token."""
+    if ":" in text or "%3" in text:
+        text = PASSWORD.sub(r"\1:<password>@", TOKEN.sub(r"\1:<token>", text))
+    return BEARER.sub(r"\1 <token>", text)
+
+
+def _last(*, pretty: bool) -> list[Processor]:
+    """Tracebacks are plain: rich ones would show the local variables, and with them secrets of any shape."""
+    meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if pretty:
+        plain = structlog.dev.plain_traceback
+        return [meta, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    return [meta, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

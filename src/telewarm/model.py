@@ -109,6 +109,7 @@ class Warm:
     """All that a send needs of a ready media item."""
 
     media_id: MediaId
+    bot_id: BotId  # the file id is this bot's and no other's
     file_id: FileId
     kind: Kind  # the kind that Telegram returned: send with its method
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from telewarm import errors
 from telewarm.errors import TelewarmError
+from telewarm.logs import redact
 
 log = structlog.get_logger(__name__)
 
@@ -37,16 +39,23 @@ STATUS: tuple[tuple[type[TelewarmError], int], ...] = (
     (errors.MessageGone, 404),
     (errors.TelegramError, 502),
 )
+CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "TOO_LARGE"}
+AS_JSON = "send a JSON object, with the header `Content-Type: application/json`"
 
 
-class ApiError(Exception):
+class ApiError(HTTPException):
     """An answer that only the HTTP API gives."""
 
     def __init__(self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
+        super().__init__(status, message, headers)
         self.code = code
-        self.headers = dict(headers or {})
+
+
+def problem(
+    status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None, **extra: object
+) -> JSONResponse:
+    """An error's answer. Paths and slugs are quoted in messages: a token put there by mistake is masked."""
+    return JSONResponse({"ok": False, "error": code, "message": redact(message), **extra}, status, headers)
 
 
 def status_of(error: TelewarmError) -> int:
@@ -54,50 +63,64 @@ def status_of(error: TelewarmError) -> int:
 
 
 def error_body(error: TelewarmError) -> dict[str, object]:
-    return {"error": error.code, "message": error.message}
+    return {"error": error.code, "message": redact(error.message)}
 
 
 def failure(error: TelewarmError, **extra: object) -> JSONResponse:
     headers = {}
     if isinstance(error, errors.FloodWait | errors.MediaNotReady):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    return JSONResponse({"ok": False, **error_body(error), **extra}, status_of(error), headers)
+    status = status_of(error)
+    if status >= 500:
+        log.warning("[API][ERROR]", code=error.code, error=error.message)
+    return problem(status, error.code, error.message, headers=headers, **extra)
+
+
+def api_failure(error: ApiError) -> JSONResponse:
+    return problem(error.status_code, error.code, error.detail, headers=error.headers)
 
 
 def install(app: FastAPI) -> None:
-    """Give every error its answer."""
+    """Give every error that a route may raise on purpose its answer; the guard has the rest."""
 
     @app.exception_handler(TelewarmError)
     async def _telewarm(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, TelewarmError)  # noqa: S101 - registered for nothing else
-        if status_of(error) >= 500:
-            log.warning("[API][ERROR]", code=error.code, error=error.message)
         return failure(error)
 
     @app.exception_handler(ApiError)
     async def _api(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ApiError)  # noqa: S101 - registered for nothing else
-        body = {"ok": False, "error": error.code, "message": str(error)}
-        return JSONResponse(body, error.status, error.headers)
+        return api_failure(error)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in one['loc'] if part != 'body') or 'body'}: {one['msg']}"
-            for one in error.errors()
-        )
-        return JSONResponse({"ok": False, "error": "BAD_REQUEST", "message": problems}, 422)
+        return _invalid_request(error.errors())
 
-    @app.exception_handler(HTTPException)
+    @app.exception_handler(StarletteHTTPException)
     async def _http(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
-        code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "BAD_REQUEST")
-        message = f"{request.method} {request.url.path}: {error.detail}; the routes are at /docs"
-        return JSONResponse({"ok": False, "error": code, "message": message}, error.status_code, error.headers)
+        assert isinstance(error, StarletteHTTPException)  # noqa: S101 - registered for nothing else
+        code = CODES.get(error.status_code, "BAD_REQUEST")
+        cure = AS_JSON if error.status_code == 400 else "the routes are at /docs"
+        message = f"{request.method} {request.scope['path']}: {error.detail}; {cure}"
+        return problem(error.status_code, code, message, headers=error.headers)
 
-    @app.exception_handler(Exception)
-    async def _bug(_: Request, error: Exception) -> JSONResponse:
-        log.error("[API][BUG]", error=type(error).__name__, exc_info=error)
-        message = "an error of ours; the log has it"
-        return JSONResponse({"ok": False, "error": "INTERNAL", "message": message}, 500)
+
+def _invalid_request(mistakes: Sequence[Mapping[str, Any]]) -> JSONResponse:
+    """400 for what is no JSON, 422 for JSON or parameters that do not fit. No value is repeated: it may be a secret."""
+    if any(one["type"] == "json_invalid" for one in mistakes):
+        reason = "; ".join(f"{one['ctx']['error']} at character {one['loc'][-1]}" for one in mistakes)
+        return problem(400, "BAD_REQUEST", f"the body is not JSON ({reason}); {AS_JSON}")
+    return problem(422, "BAD_REQUEST", "; ".join(_words(one) for one in mistakes))
+
+
+def _words(mistake: Mapping[str, Any]) -> str:
+    """The field and what it must be."""
+    field = ".".join(str(part) for part in mistake["loc"][1:])
+    if not field:
+        return f"the body does not fit: {AS_JSON}"
+    if mistake["type"] == "missing":
+        return f"{field} is missing: give it"
+    words = str(mistake["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{field}: {words}"

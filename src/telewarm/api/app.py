@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
 
 import telewarm
 from telewarm.api import answers, bots, media, send
-from telewarm.api.services import Services, require_token
+from telewarm.api.guard import Guard
+from telewarm.api.services import Services
 
 DESCRIPTION = "Keeps a Telegram bot's media warm: upload once, send by file id for ever."
+BEARER = HTTPBearer(auto_error=False, description="ADMIN_API_TOKEN")  # for /docs; the guard does the work
 
 
 def create_api(serving: Services) -> FastAPI:
-    app = FastAPI(title="Telewarm", version=telewarm.__version__, description=DESCRIPTION)
+    app = FastAPI(title="Telewarm", version=telewarm.__version__, description=DESCRIPTION, redirect_slashes=False)
     app.state.services = serving
+    app.add_middleware(Guard, token=serving.token)
     answers.install(app)
     for router in (bots.router, media.router, send.router):
-        app.include_router(router, prefix="/api/admin", dependencies=[Depends(require_token)])
+        app.include_router(router, prefix="/api/admin", dependencies=[Depends(BEARER)])
 
     @app.get("/healthz", tags=["health"])
     async def healthz() -> dict[str, bool]:

@@ -6,15 +6,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
+from pydantic import BeforeValidator, Field
 
 from telewarm.api import uploads
-from telewarm.api.services import Serving
+from telewarm.api.services import OfBot, Serving
 from telewarm.database import media
 from telewarm.library import Added
 from telewarm.model import Kind, MediaId, MediaItem, State
 
 router = APIRouter(tags=["media"])
 
+PAGE = 100  # media items, when the caller does not say
 KINDS = [kind.value for kind in Kind]
 BODIES: dict[str, Any] = {
     "requestBody": {
@@ -50,38 +52,48 @@ BODIES: dict[str, Any] = {
 }
 
 
+Limit = Annotated[int, Field(ge=1, le=1000)]
+Offset = Annotated[int, Field(ge=0, le=10_000_000)]
+NotBlank = BeforeValidator(lambda text: None if text == "" else text)  # `?kind=&state=`: clients leave them blank
+
+
 @router.post("/bots/{slug}/media", status_code=201, openapi_extra=BODIES)
 async def add_media(
-    slug: str,
     request: Request,
+    live: OfBot,
     serving: Serving,
-    kind: Annotated[Kind | None, Query(description="With a raw body; else what the bytes are by nature")] = None,
-    name: Annotated[str | None, Query(max_length=255, description="With a raw body: the file name to show")] = None,
+    kind: Annotated[Kind | None, NotBlank, Query(description="With a raw body; else what the bytes are")] = None,
+    name: Annotated[str | None, Query(description="With a raw body: the file name to show")] = None,
 ) -> JSONResponse:
     """Keep a file and have it warmed: 201 and durable, or 200 when the bot has it already.
 
     Three bodies: `multipart/form-data`, any other type as raw bytes, or JSON with `data_base64`.
     """
-    live = await serving.bots.by_slug(slug)
     async with serving.library.receive() as incoming:
-        asked = await uploads.read(request, incoming, largest=serving.largest)
-        added = await serving.library.add(live.bot, incoming, kind=asked.kind or kind, name=asked.name or name)
+        asked = await uploads.read(request, incoming, largest=serving.largest, patience=serving.patience)
+        shown = uploads.name_of(asked.name) or uploads.name_of(name)
+        added = await serving.library.add(live.bot, incoming, kind=asked.kind or kind, name=shown)
     return JSONResponse(_added(added), 201 if added.created else 200)
 
 
 @router.get("/bots/{slug}/media")
 async def list_media(
-    slug: str,
+    *,
+    live: OfBot,
     serving: Serving,
-    kind: Kind | None = None,
-    state: State | None = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+    kind: Annotated[Kind | None, NotBlank] = None,
+    state: Annotated[State | None, NotBlank] = None,
+    limit: Annotated[Limit | None, NotBlank, Query(description=f"How many; {PAGE} if not given")] = None,
+    offset: Annotated[Offset | None, NotBlank, Query(description="How many to pass over")] = None,
 ) -> dict[str, object]:
     """A bot's library, newest first; `count` is how many there are in all."""
-    live = await serving.bots.by_slug(slug)
     items, count = await media.page(
-        serving.pool, bot_id=live.bot.id, kind=kind, state=state, limit=limit, offset=offset
+        serving.pool,
+        bot_id=live.bot.id,
+        kind=kind,
+        state=state,
+        limit=PAGE if limit is None else limit,
+        offset=offset or 0,
     )
     return {"ok": True, "media": [describe(item) for item in items], "count": count}
 

@@ -1,21 +1,25 @@
-"""What the routes work with, and who may call them."""
+"""What the routes work with."""
 
 from __future__ import annotations
 
-import hmac
+import re
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Annotated, cast
-from urllib.parse import urlsplit
+from typing import Annotated, Any, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
+from starlette.types import Message, Receive
 
 from telewarm.api.answers import ApiError
 from telewarm.database.connection import Pool
-from telewarm.lanes import Bots
+from telewarm.errors import NotFound
+from telewarm.lanes import Bots, LiveBot
 from telewarm.library import Library
 from telewarm.sender import Sender
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+SMALL = 1 << 20  # bytes of a body that is no upload
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +32,7 @@ class Services:
     sender: Sender
     token: str | None = field(repr=False)
     largest: int  # bytes of one upload
+    patience: float = 60.0  # seconds for which an upload may stand still
 
 
 def services(request: Request) -> Services:
@@ -37,26 +42,37 @@ def services(request: Request) -> Services:
 Serving = Annotated[Services, Depends(services)]
 
 
-def require_token(request: Request, serving: Serving) -> None:
-    """Bearer token in constant time. Without a token: only from this machine, and not from a web page elsewhere."""
-    if serving.token is None:
-        _require_local(request)
-        return
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), serving.token.encode()):
-        raise ApiError(
-            401,
-            "UNAUTHORIZED",
-            "this needs the header `Authorization: Bearer <ADMIN_API_TOKEN>` with the token that the server runs with",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
+async def bot_of_path(slug: str, serving: Serving) -> LiveBot:
+    """Raises NotFound."""
+    if SLUG.fullmatch(slug) is None:  # the database is not even asked: it takes no NUL in a text
+        raise NotFound("no bot can have such a slug; create bots with POST /api/admin/bots")
+    return await serving.bots.by_slug(slug)
 
 
-def _require_local(request: Request) -> None:
-    """A page in a browser can reach loopback, by its own script or by a name that points here. Neither is us."""
-    host = request.url.hostname
-    origin = request.headers.get("origin")
-    if host not in LOOPBACK or (origin is not None and urlsplit(origin).hostname not in LOOPBACK):
-        raise ApiError(
-            403, "FORBIDDEN", "without ADMIN_API_TOKEN only this machine may call; set the token to open the API"
-        )
+OfBot = Annotated[LiveBot, Depends(bot_of_path)]
+
+
+class SmallBody(APIRoute):
+    """A route whose body is read into memory as a whole: one that is larger than `SMALL` is refused."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def bounded(request: Request) -> Response:
+            return await handle(Request(request.scope, _at_most(request.receive, SMALL)))
+
+        return bounded
+
+
+def _at_most(receive: Receive, most: int) -> Receive:
+    seen = 0
+
+    async def bounded() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > most:
+            raise ApiError(413, "TOO_LARGE", f"the body has at most {most} bytes here")
+        return message
+
+    return bounded

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from telewarm.cli.env import read_settings
-from telewarm.cli.run import run, serve_api, stop_event
+from telewarm.cli.run import listen, run, serve_api, stop_event
 from telewarm.demo import showcase
 
 
@@ -25,9 +25,9 @@ def demo(
 
 async def _demo(*, once: bool, port: int, svg: typer.FileTextWrite | None) -> None:
     stop = stop_event()
+    sockets = [] if once else listen("127.0.0.1", port)
     async with showcase.running(read_settings().telewarm_data / "demo", stop) as show:
         if svg is not None:
             svg.write(show.picture())
         if not once and not stop.is_set():
-            show.explain(port)
-            await serve_api(show.telewarm.api(), host="127.0.0.1", port=port, stop=stop)
+            await serve_api(show.telewarm.api(), sockets=sockets, stop=stop, ready=lambda: show.explain(port))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
-from collections.abc import Coroutine, Generator
+import socket
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -14,11 +16,17 @@ from fastapi import FastAPI
 
 from telewarm import logs
 from telewarm.cli.env import read_settings
+from telewarm.errors import UsageError
 from telewarm.settings import Settings
 
 T = TypeVar("T")
 
-GRACE = 10  # seconds that accepted requests have to finish
+GRACE = 4  # seconds that accepted requests have to finish
+CURES = {
+    errno.EADDRINUSE: "something listens there already: stop it, or choose another with --port",
+    errno.EACCES: "ports below 1024 are root's: choose another with --port",
+    errno.EADDRNOTAVAIL: "this machine has no such address: choose another with --host",
+}
 
 
 def load_settings() -> Settings:
@@ -35,30 +43,76 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 class Server(uvicorn.Server):
     """Leaves signals to us: uvicorn would raise them again before the rest is closed."""
 
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except OSError as error:  # another process bound the same address, and was quicker to listen
+            raise _cannot_listen(error, "the address that was free a moment ago") from error
+        self._ready()
 
-async def serve_api(app: FastAPI, *, host: str, port: int, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set, then finish what was accepted."""
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Bind the addresses of a host, before anything else is started. Port 0: a free one. Raises UsageError."""
+    taken: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in dict.fromkeys(found):
+            one = socket.socket(family, socket.SOCK_STREAM)
+            taken.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.bind((address[0], port or port_of(taken), *address[2:]))
+    except OSError as error:
+        close(taken)
+        raise _cannot_listen(error, f"{host}, port {port}") from error
+    return taken
+
+
+def _cannot_listen(error: OSError, where: str) -> UsageError:
+    return UsageError(f"cannot listen on {where}: {CURES.get(error.errno or 0, f'{error.strerror}: check --host')}")
+
+
+def port_of(sockets: Sequence[socket.socket]) -> int:
+    """The port of the first one, 0 before it is bound."""
+    return int(sockets[0].getsockname()[1])
+
+
+def close(sockets: Sequence[socket.socket]) -> None:
+    for one in sockets:
+        one.close()
+
+
+async def serve_api(
+    app: FastAPI, *, sockets: list[socket.socket], stop: asyncio.Event, ready: Callable[[], None] = lambda: None
+) -> None:
+    """Serve until `stop` is set, then finish what was accepted. Closes the sockets. `ready`: when answers come."""
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         log_config=None,
         access_log=False,
         http="httptools",
         lifespan="off",
         timeout_graceful_shutdown=GRACE,
     )
-    server = Server(config)
-    serving = asyncio.create_task(server.serve(), name="http server")
+    server = Server(config, ready)
+    serving = asyncio.create_task(server.serve(sockets), name="http server")
     stopping = asyncio.create_task(stop.wait(), name="wait for the stop signal")
-    await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = True
-    stopping.cancel()
-    await serving
+    try:
+        await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        server.should_exit = True
+        stopping.cancel()
+        await serving
+        close(sockets)
 
 
 def stop_event() -> asyncio.Event:

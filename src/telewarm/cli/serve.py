@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from telewarm.app import Telewarm, refuse_unprotected
-from telewarm.cli.run import load_settings, run, serve_api, stop_event
+from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event
 from telewarm.settings import Settings
 
 
@@ -16,7 +17,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Where to listen; beyond loopback ADMIN_API_TOKEN must be set.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one.")] = 8000,
     worker: Annotated[bool, typer.Option(help="Warm media in this process too.")] = True,  # noqa: FBT002 - typer's flag
 ) -> None:
     """Serve the HTTP API and warm media, until Ctrl-C or SIGTERM.
@@ -25,14 +26,19 @@ def serve(
     """
     settings = load_settings()
     refuse_unprotected(settings, host)
-    run(_serve(settings, host=host, port=port, worker=worker))
+    run(_serve(settings, host, listen(host, port), worker=worker))
 
 
-async def _serve(settings: Settings, *, host: str, port: int, worker: bool) -> None:
+async def _serve(settings: Settings, host: str, sockets: list[socket.socket], *, worker: bool) -> None:
     stop = stop_event()
-    async with Telewarm.open(settings, worker=worker) as telewarm:
-        shown = f"[{host}]" if ":" in host else host
-        Console(stderr=True).print(
-            f"Telewarm serves http://{shown}:{port}, its documentation at /docs", highlight=False
-        )
-        await serve_api(telewarm.api(), host=host, port=port, stop=stop)
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{port_of(sockets)}"
+
+    def ready() -> None:
+        Console(stderr=True).print(f"Telewarm serves {url}, its documentation at /docs", highlight=False, markup=False)
+
+    try:
+        async with Telewarm.open(settings, worker=worker) as telewarm:
+            await serve_api(telewarm.api(), sockets=sockets, stop=stop, ready=ready)
+    finally:
+        close(sockets)

@@ -9,28 +9,29 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID, uuid4
 
-import asyncpg
 import structlog
 
 from telewarm import clock
 from telewarm.database.connection import Executor, Pool, query
+from telewarm.database.pool import AWAY
 
-TTL = 10.0  # seconds without a renewal after which a holder counts as dead
+TTL = 6.0  # seconds without a renewal after which a holder counts as dead
 log = structlog.get_logger(__name__)
 
 
 class Lease:
     """One process's hold on media rows. `id` changes when the old lease ran out under us."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, ttl: float) -> None:
         self.id: UUID = uuid4()
         self._pool = pool
+        self._ttl = ttl
 
     @classmethod
     @asynccontextmanager
-    async def held(cls, pool: Pool) -> AsyncIterator[Lease]:
-        """Take a lease, keep it alive, and at the end free whatever it still holds."""
-        lease = cls(pool)
+    async def held(cls, pool: Pool, *, ttl: float = TTL) -> AsyncIterator[Lease]:
+        """Take a lease, keep it alive, and at the end free whatever it still holds. `ttl`: seconds."""
+        lease = cls(pool, ttl=ttl)
         await lease._renew()
         keeper = asyncio.create_task(lease._keep(), name="lease keeper")
         try:
@@ -43,17 +44,17 @@ class Lease:
 
     async def _keep(self) -> None:
         while True:
-            await clock.sleep(TTL / 4)
+            await clock.sleep(self._ttl / 4)
             try:
                 await self._renew()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except AWAY as error:
                 log.warning("[LEASE][RENEW][FAILED]", error=type(error).__name__)
 
     async def _renew(self) -> None:
         renewed = await self._pool.fetchval(
             "UPDATE lease SET expires_at = now() + make_interval(secs => $2) WHERE id = $1 RETURNING true",
             self.id,
-            TTL,
+            self._ttl,
         )
         if renewed is None:  # first time, or swept away while this process stood still
             fresh = uuid4()
@@ -61,7 +62,7 @@ class Lease:
                 "INSERT INTO lease (id, holder, expires_at) VALUES ($1, $2, now() + make_interval(secs => $3))",
                 fresh,
                 f"{socket.gethostname()}:{os.getpid()}",
-                TTL,
+                self._ttl,
             )
             self.id = fresh
 
@@ -73,6 +74,6 @@ async def sweep(db: Executor) -> int:
 
 
 async def _free(pool: Pool, lease_id: UUID) -> None:
-    with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+    with suppress(*AWAY):
         await pool.execute("UPDATE media SET lease_id = NULL WHERE lease_id = $1", lease_id)
         await pool.execute("DELETE FROM lease WHERE id = $1", lease_id)

@@ -18,6 +18,7 @@ COLUMNS = (
     f" {blobs.COLUMNS}"
 )
 FROM = "media JOIN blob USING (sha256)"
+WARM = "SELECT id, file_id, sent_kind FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[]) AND state = 'ready'"
 
 
 async def insert(
@@ -80,14 +81,11 @@ async def page(
 
 
 async def warm(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> list[Warm]:
-    """Those of the items that are ready, from the index alone."""
-    rows = await db.fetch(
-        "SELECT id, file_id, sent_kind FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[]) AND state = 'ready'",
-        bot_id,
-        media_ids,
-    )
+    """Those of the items that are ready and the bot's own, from the index alone."""
+    rows = await db.fetch(WARM, bot_id, media_ids)
     return [
-        Warm(media_id=MediaId(row["id"]), file_id=FileId(row["file_id"]), kind=Kind(row["sent_kind"])) for row in rows
+        Warm(media_id=row["id"], bot_id=bot_id, file_id=FileId(row["file_id"]), kind=Kind(row["sent_kind"]))
+        for row in rows
     ]
 
 

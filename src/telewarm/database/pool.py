@@ -30,7 +30,8 @@ LOOK_SECONDS = 10.0  # between two looks whether a silent LISTEN connection stil
 RECONNECT_FIRST, RECONNECT_LONGEST = 0.1, 5.0  # seconds, doubling, with full jitter
 
 CHECK = "Check that PostgreSQL runs there, and DATABASE_URL"
-AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)  # what a lost database may raise
+# What a lost database may raise. InternalClientError: asyncpg's own state, on a connection that broke in its hands.
+AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 async def open_pool(

@@ -27,7 +27,7 @@ class Seal:
         nonce, ciphertext = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
         try:
             return self._cipher.decrypt(nonce, ciphertext, str(telegram_id).encode()).decode()
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: too short to have a nonce
             raise SettingsError(
                 f"ENCRYPTION_KEY does not open the token of bot {telegram_id}: "
                 "set the key that sealed it, or give the bot its token anew"

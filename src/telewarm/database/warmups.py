@@ -15,10 +15,14 @@ from telewarm.model import BotId, ChatId, Claimed, Kind, MediaId, MessageId, Mes
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failed:
-    """A warm-up that did not work. `delay`: seconds until the next attempt, None to give up."""
+    """A warm-up that did not work. `delay`: seconds until the next attempt, None to give up.
+
+    `counted`: as one of the attempts that an item has.
+    """
 
     media_id: MediaId
     delay: float | None
+    counted: bool = True
     code: str
     message: str
 
@@ -32,11 +36,7 @@ async def claim(
             await connection.execute(
                 "SELECT pg_advisory_xact_lock(hashint8(chat)) FROM unnest($1::bigint[]) AS chat ORDER BY chat", chats
             )
-        await connection.execute(
-            "UPDATE media SET next_attempt_at = NULL"
-            " WHERE bot_id = $1 AND state = 'warming' AND lease_id IS NULL AND next_attempt_at <= now()",
-            bot_id,
-        )
+        await connection.execute(query("promote"), bot_id)
         rows = await connection.fetch(query("claim"), bot_id, limit, lease_id, sharers, chats)
     return sorted(map(_claimed, rows), key=lambda item: (item.priority, item.media_id))
 
@@ -70,12 +70,15 @@ async def record_ready(db: Executor, placed: Sequence[Placed]) -> list[MediaId]:
     return [MediaId(row["id"]) for row in written]
 
 
-async def record_failed(db: Executor, failed: Sequence[Failed]) -> None:
+async def record_failed(db: Executor, lease_id: UUID, failed: Sequence[Failed]) -> None:
+    """Items that are no longer in this holder's hand stay as they are."""
     rows = sorted(failed, key=lambda one: one.media_id)
     await db.execute(
         query("record_failed"),
+        lease_id,
         [one.media_id for one in rows],
         [one.delay for one in rows],
+        [one.counted for one in rows],
         [one.code for one in rows],
         [one.message for one in rows],
     )

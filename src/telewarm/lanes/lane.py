@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic
 
-import asyncpg
 import structlog
 
 from telewarm import clock
+from telewarm.database.pool import AWAY
 from telewarm.errors import FloodWait, TelewarmError
 from telewarm.lanes.work import Budget, Done, Item, Job, Work
 from telewarm.model import ChatId
@@ -20,7 +20,6 @@ from telewarm.telegram import Traffic
 
 log = structlog.get_logger(__name__)
 
-LINGER = 0.5  # seconds an idle lane waits for more work before it ends
 PATIENCE = 5.0  # seconds of flood wait that a lane sits out; for longer it gives its place back
 LOOK_AHEAD = 16  # held jobs looked at for one that may go now
 BATCH = 200  # outcomes written in one statement at most
@@ -28,15 +27,17 @@ CLAIM_AHEAD = 0.5  # seconds of work claimed ahead
 RECORD_RETRY = 0.5  # seconds between tries to write outcomes while the database is away
 RECORD_TRIES = 60
 
-DATABASE_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaneLimits:
-    """`concurrency`: jobs in flight. `slice`: seconds after which a lane makes room when others wait for one."""
+    """`concurrency`: jobs in flight. `slice`: seconds after which a lane makes room when others wait for one.
+
+    `linger`: seconds an idle lane waits for more work before it ends.
+    """
 
     concurrency: int
     slice: float = 10.0
+    linger: float = 0.5
 
 
 class Lane(Generic[Item, Done]):
@@ -64,6 +65,7 @@ class Lane(Generic[Item, Done]):
         self._running: set[asyncio.Task[None]] = set()
         self._claiming: asyncio.Task[None] | None = None
         self._done: list[Done] = []
+        self._ended = False
         self._more = True  # something may be due that we have not claimed
         self._started = clock.monotonic()
         self._dispatched = 0
@@ -73,13 +75,25 @@ class Lane(Generic[Item, Done]):
         self._more = True
         self._changed.set()
 
+    def abort(self) -> None:
+        """Cut short what is in flight: it is put back. For a lane that was told to stop and takes too long."""
+        for task in self._running:
+            task.cancel()
+
     async def run(self) -> float | None:
-        """Seconds after which to run again, None when nothing is left. Leaves nothing in hand."""
+        """Seconds after which to run again, None when nothing is left. Leaves nothing in hand.
+
+        Lets what is in flight end; cancelled, it cuts that short.
+        """
         recorder = asyncio.create_task(self._record_all(), name="lane recorder")
         try:
-            return await self._dispatch()
+            delay = await self._dispatch()
+        except asyncio.CancelledError:
+            self.abort()
+            raise
         finally:
             await self._wind_down(recorder)
+        return 0.0 if delay is None and self._more else delay  # nudged while it wound down
 
     async def _dispatch(self) -> float | None:
         idle_since: float | None = None
@@ -90,17 +104,15 @@ class Lane(Generic[Item, Done]):
                 return 0.0
             self._refill(now)
             opens_at = self._start_open_jobs(now)
-            if self._held or self._running or self._claiming:
+            if self._held or self._running or self._claiming or self._more:
                 idle_since = None
-            elif self._more:
-                continue
             elif idle_since is None:
                 idle_since = now
-            elif now - idle_since >= LINGER:
+            elif now - idle_since >= self._limits.linger:
                 return None
             if opens_at is not None and not self._running and opens_at - now > PATIENCE:
                 return opens_at - now
-            until = idle_since + LINGER if idle_since is not None else opens_at
+            until = idle_since + self._limits.linger if idle_since is not None else opens_at
             await self._wait(None if until is None else until - now)
 
     def _must_leave(self, now: float) -> bool:
@@ -122,9 +134,11 @@ class Lane(Generic[Item, Done]):
         if len(self._held) > wanted // 2:
             return
         limit = self._budget.take(wanted - len(self._held))
-        if limit > 0:
-            self._more = False
-            self._claiming = asyncio.create_task(self._claim(limit), name="lane claim")
+        if limit == 0:
+            self._budget.tell(self._changed.set)
+            return
+        self._more = False
+        self._claiming = asyncio.create_task(self._claim(limit), name="lane claim")
 
     async def _claim(self, limit: int) -> None:
         claimed = 0
@@ -148,7 +162,7 @@ class Lane(Generic[Item, Done]):
             del self._held[place]
             self._traffic.spend(chat_id, size=job.size, now=now)
             self._dispatched += 1
-            task = asyncio.create_task(self._do(job, chat_id))
+            task = asyncio.create_task(self._do(job, chat_id), name="lane job")
             self._running.add(task)
             task.add_done_callback(self._finished)
         return None
@@ -196,50 +210,58 @@ class Lane(Generic[Item, Done]):
 
     async def _record_all(self) -> None:
         """Write outcomes as they come: one at a time when slow, many in a statement when fast."""
-        while True:
+        while not self._ended or self._done:
             await self._recorded.wait()
             self._recorded.clear()
             while self._done:
-                await self._record_batch()
+                batch, self._done = self._done[:BATCH], self._done[BATCH:]
+                await self._record(batch)
+                self._budget.give(len(batch))
 
-    async def _record_batch(self) -> None:
-        batch, self._done = self._done[:BATCH], self._done[BATCH:]
+    async def _record(self, batch: list[Done]) -> None:
         for _ in range(RECORD_TRIES):
             try:
                 await self._work.record(batch)
-                break
-            except DATABASE_AWAY as error:
+            except AWAY as error:
                 log.warning("[LANE][RECORD][RETRY]", outcomes=len(batch), error=type(error).__name__)
                 await clock.sleep(RECORD_RETRY)
-            except asyncio.CancelledError:
-                self._done = [*batch, *self._done]
-                raise
-        self._budget.give(len(batch))
+            except Exception:
+                log.exception("[LANE][RECORD][BUG]", outcomes=len(batch))
+                return
+            else:
+                return
+        log.error("[LANE][RECORD][LOST]", outcomes=len(batch))
 
     async def _wind_down(self, recorder: asyncio.Task[None]) -> None:
-        """Let what is in flight end, write it down, put the rest back."""
-        if self._claiming is not None:
-            await asyncio.wait([self._claiming])
+        """Let what is under way end, write it down, put the rest back."""
         try:
-            if self._running:
-                await asyncio.wait(self._running)
-        except asyncio.CancelledError:
-            for task in self._running:
-                task.cancel()
-            await asyncio.wait(self._running)
-            raise
+            await self._drain()
         finally:
-            recorder.cancel()
-            with suppress(asyncio.CancelledError):
+            self._ended = True
+            self._recorded.set()
+            try:
                 await recorder
-            while self._done:
-                await self._record_batch()
-            await self._put_back()
+            finally:
+                await self._put_back()
+
+    async def _drain(self) -> None:
+        under_way: set[asyncio.Task[None]] = {*self._running, *([self._claiming] if self._claiming else [])}
+        if not under_way:
+            return
+        try:
+            await asyncio.wait(under_way)
+        except asyncio.CancelledError:
+            for task in under_way:
+                task.cancel()
+            await asyncio.wait(under_way)
+            raise
+        if self._claiming is not None and (error := self._claiming.exception()) is not None:
+            log.warning("[LANE][CLAIM][FAILED]", error=type(error).__name__)
 
     async def _put_back(self) -> None:
         items = [job.item for job in self._held]
         self._held.clear()
         self._budget.give(len(items))
         if items:
-            with suppress(*DATABASE_AWAY):  # then the lease runs out by itself
+            with suppress(*AWAY):  # then the lease runs out by itself
                 await self._work.release(items)

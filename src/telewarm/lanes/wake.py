@@ -8,6 +8,7 @@ from typing import cast
 import asyncpg
 from pgqueuer.db import AsyncpgDriver, AsyncpgPoolDriver
 from pgqueuer.queries import Queries
+from pgqueuer.types import JobId
 
 from telewarm.database.connection import Connection, Pool
 from telewarm.model import Bot, BotId, MediaId
@@ -17,16 +18,18 @@ CHANNEL = "telewarm_due"  # NOTIFY: a bot's id; running lanes look again, others
 
 
 async def wake(connection: Connection, bot: Bot) -> None:
-    """Queue the bot's lane, unless it is queued or running, and nudge it if it runs. Inside the caller's transaction."""
+    """Queue the bot's lane unless it is queued or running; nudge it if it runs. Inside the caller's transaction."""
     driver = AsyncpgDriver(cast(asyncpg.Connection, connection))
     await _enqueue(Queries(driver), [(bot.id, bot.slug)])
     await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, str(bot.id))
 
 
-async def enqueue(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> None:
-    """Queue the lanes of many bots (id, slug) in one statement; those that are queued or running stay as they are."""
-    if lanes:
-        await _enqueue(Queries(AsyncpgPoolDriver(pool)), lanes)
+async def enqueue(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[BotId]:
+    """Queue the lanes of many bots (id, slug) in one statement. Those that stayed as they are: queued or running."""
+    if not lanes:
+        return []
+    jobs = await _enqueue(Queries(AsyncpgPoolDriver(pool)), lanes)
+    return [bot_id for (bot_id, _), job in zip(lanes, jobs, strict=True) if job is None]
 
 
 async def wake_siblings(pool: Pool, media_ids: Sequence[MediaId], sharers: Sequence[BotId]) -> None:
@@ -41,8 +44,8 @@ async def wake_siblings(pool: Pool, media_ids: Sequence[MediaId], sharers: Seque
     )
 
 
-async def _enqueue(queries: Queries, lanes: Sequence[tuple[BotId, str]]) -> None:
-    await queries.enqueue(
+async def _enqueue(queries: Queries, lanes: Sequence[tuple[BotId, str]]) -> Sequence[JobId | None]:
+    return await queries.enqueue(
         [ENTRYPOINT] * len(lanes),
         [str(bot_id).encode() for bot_id, _ in lanes],
         [0] * len(lanes),

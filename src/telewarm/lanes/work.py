@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -51,6 +51,7 @@ class Budget:
 
     def __init__(self, most: int) -> None:
         self._left = most
+        self._told: set[Callable[[], None]] = set()
 
     def take(self, wanted: int) -> int:
         """As many of `wanted` as are left; the taker gives them back."""
@@ -60,3 +61,11 @@ class Budget:
 
     def give(self, count: int) -> None:
         self._left += count
+        if count > 0:
+            told, self._told = self._told, set()
+            for call in told:
+                call()
+
+    def tell(self, call: Callable[[], None]) -> None:
+        """Call back once when some of the budget has come back."""
+        self._told.add(call)

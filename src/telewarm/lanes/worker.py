@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -18,17 +18,17 @@ from pgqueuer.queries import Queries
 from telewarm import clock
 from telewarm.database import bots, leases, warmups
 from telewarm.database.connection import Pool
-from telewarm.database.pool import listening
-from telewarm.lanes.lane import DATABASE_AWAY, Lane
+from telewarm.database.pool import AWAY, listening
+from telewarm.lanes.lane import Lane
 from telewarm.lanes.wake import CHANNEL, ENTRYPOINT, enqueue
 from telewarm.lanes.work import Budget
 from telewarm.model import BotId
 
 log = structlog.get_logger(__name__)
 
-HEARTBEAT = timedelta(seconds=8)  # a lane without one for so long is handed to another worker
 RESTART = 1.0  # seconds before the engine is started again after the database went away
-LATE = 0.15  # seconds: by then a lane that just ended has left the queue and can be queued again
+LATE = 0.15  # seconds: by then a lane that just ended has mostly left the queue and can be queued again
+LOOKS = 6  # at a woken bot whose lane is still in the queue; a lane that runs elsewhere was woken there
 
 AnyLane: TypeAlias = Lane[Any, Any]
 MakeLane: TypeAlias = Callable[[BotId, Budget, asyncio.Event, Callable[[], bool]], Awaitable[AnyLane]]
@@ -36,11 +36,15 @@ MakeLane: TypeAlias = Callable[[BotId, Budget, asyncio.Event, Callable[[], bool]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerLimits:
-    """`interval`: seconds between sweeps. `held`: claimed jobs in memory. `lanes`: how many run at once."""
+    """`interval`: seconds between sweeps. `held`: claimed jobs in memory. `lanes`: how many run at once.
+
+    `heartbeat`: seconds; a lane without one for so long is handed to another worker.
+    """
 
     interval: float
     held: int
     lanes: int = 200
+    heartbeat: float = 6.0
 
 
 class Worker:
@@ -52,21 +56,24 @@ class Worker:
         self._limits = limits
         self._budget = Budget(limits.held)
         self._lanes: dict[BotId, AnyLane] = {}
-        self._missed: set[BotId] = set()
+        self._missed: dict[BotId, int] = {}  # woken while their lane was not here, and the looks left
         self._look = asyncio.Event()
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Until `stop`. Survives the database going away."""
+        """Until `stop`. Survives the database going away. Cancelled, it cuts short what is in flight."""
         async with listening(self._pool, {CHANNEL: self._on_due}, on_lost=self._look.set):
-            sweeping = asyncio.create_task(self._sweep_all(), name="sweep")
+            tasks = [
+                asyncio.create_task(self._sweep_all(), name="sweep"),
+                asyncio.create_task(self._run_engines(), name="engine"),
+            ]
             try:
-                while not self._stop.is_set():
-                    await self._run_engine()
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                self._stop.set()
-                self._look.set()
-                await sweeping
+                self.stop()
+                await self._until_ended(tasks)
+        for task in tasks:
+            task.result()
 
     def stop(self) -> None:
         """Drain: lanes end what is in flight, put the rest back, and leave."""
@@ -75,20 +82,41 @@ class Worker:
         for lane in self._lanes.values():
             lane.nudge()
 
+    async def _until_ended(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """The engine waits for its lanes; when we are cancelled, they must not wait for what they have in flight."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            self._abort()
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            self._abort()
+            await asyncio.wait(tasks)
+            raise
+
+    def _abort(self) -> None:
+        for lane in self._lanes.values():
+            lane.abort()
+
+    async def _run_engines(self) -> None:
+        while not self._stop.is_set():
+            await self._run_engine()
+
     async def _run_engine(self) -> None:
         engine = QueueManager(Queries(AsyncpgPoolDriver(self._pool)))
+        heartbeat = timedelta(seconds=self._limits.heartbeat)
         engine.entrypoint(ENTRYPOINT)(self._run_lane)
         stopper = asyncio.create_task(self._stop.wait(), name="engine stop")
         stopper.add_done_callback(lambda _: engine.shutdown.set())
         try:
             await engine.run(
-                dequeue_timeout=timedelta(seconds=30),
+                dequeue_timeout=heartbeat / 2,  # lanes of dead workers are found by looking
                 batch_size=10,
                 max_concurrent_tasks=self._limits.lanes,
-                heartbeat_timeout=HEARTBEAT,
+                heartbeat_timeout=heartbeat,
                 shutdown_on_listener_failure=True,
             )
-        except (*DATABASE_AWAY, FailingListenerError) as error:
+        except (*AWAY, FailingListenerError) as error:
             log.warning("[WORKER][ENGINE][RESTART]", error=type(error).__name__)
             await clock.wait(self._stop, RESTART)
         finally:
@@ -117,7 +145,7 @@ class Worker:
         if lane is not None:
             lane.nudge()
         else:
-            self._missed.add(bot_id)
+            self._missed[bot_id] = LOOKS
             self._look.set()
 
     async def _sweep_all(self) -> None:
@@ -130,17 +158,25 @@ class Worker:
                     await leases.sweep(self._pool)
                     await enqueue(self._pool, await warmups.bots_with_due_work(self._pool))
                 if missed := await self._missed_before(all_at):
-                    await enqueue(self._pool, await warmups.bots_with_due_work(self._pool, missed))
-            except DATABASE_AWAY as error:
+                    await self._queue(missed)
+            except AWAY as error:
                 log.warning("[WORKER][SWEEP][FAILED]", error=type(error).__name__)
                 await clock.wait(self._stop, RESTART)
 
-    async def _missed_before(self, deadline: float) -> list[BotId]:
+    async def _missed_before(self, deadline: float) -> dict[BotId, int]:
         """Bots that were woken while their lane was not here, as soon as there are some; none at the deadline."""
         if not await clock.wait(self._look, deadline - clock.monotonic()):
-            return []
+            return {}
         self._look.clear()
         if self._missed:
             await clock.wait(self._stop, LATE)
-        missed, self._missed = self._missed, set()
-        return [bot_id for bot_id in missed if bot_id not in self._lanes]
+        missed, self._missed = self._missed, {}
+        return {bot_id: looks for bot_id, looks in missed.items() if bot_id not in self._lanes}
+
+    async def _queue(self, missed: Mapping[BotId, int]) -> None:
+        """Queue the lanes of those that have work; one that ended but is still in the queue is looked at again."""
+        due = await warmups.bots_with_due_work(self._pool, list(missed))
+        for bot_id in await enqueue(self._pool, due):
+            if missed[bot_id] > 1 and bot_id not in self._lanes:
+                self._missed.setdefault(bot_id, missed[bot_id] - 1)
+                self._look.set()

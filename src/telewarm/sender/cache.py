@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from weakref import WeakValueDictionary
 
 from telewarm.model import MediaId, Warm
 
@@ -15,7 +16,7 @@ class FileIds:
     def __init__(self, *, most: int = MOST) -> None:
         self._most = most
         self._warm: OrderedDict[MediaId, Warm] = OrderedDict()
-        self._waiting: dict[MediaId, asyncio.Event] = {}
+        self._waiting: WeakValueDictionary[MediaId, asyncio.Event] = WeakValueDictionary()
 
     def __len__(self) -> int:
         return len(self._warm)
@@ -45,10 +46,10 @@ class FileIds:
     def lost(self) -> None:
         """The connection that tells of changes broke: believe nothing."""
         self._warm.clear()
-        waiting, self._waiting = self._waiting, {}
-        for event in waiting.values():
+        for event in list(self._waiting.values()):
             event.set()
+        self._waiting.clear()
 
     def change_of(self, media_id: MediaId) -> asyncio.Event:
-        """Set at the next change of the item. Take it before looking at the item, then wait."""
+        """Set at the next change of the item. Take it before looking at the item, hold on to it, then wait."""
         return self._waiting.setdefault(media_id, asyncio.Event())

@@ -15,7 +15,17 @@ from telewarm import clock, placements
 from telewarm.database import media, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.leases import Lease
-from telewarm.errors import DeadFileId, FloodWait, MediaError, MediaNotReady, NotFound, TelewarmError, UsageError
+from telewarm.database.pool import AWAY
+from telewarm.errors import (
+    DatabaseUnavailable,
+    DeadFileId,
+    FloodWait,
+    MediaError,
+    MediaNotReady,
+    NotFound,
+    TelewarmError,
+    UsageError,
+)
 from telewarm.lanes import LiveBot, wake
 from telewarm.model import ChatId, Claimed, FileId, Kind, MediaId, MessageId, Placed, State, Warm
 from telewarm.placements import Placements
@@ -27,6 +37,9 @@ T = TypeVar("T")
 
 ORDER = {Kind.AUDIO: 0, Kind.VIDEO: 1, Kind.PHOTO: 2}  # the rest after them, then text
 MOST_MEDIA = 10
+LOOK_AGAIN = 1.0  # seconds: who holds an item may put it back without telling
+RECORD_TRIES = 3
+RECORD_RETRY = 0.5  # seconds between tries to write a file id while the database is away
 
 
 class OnCold(StrEnum):
@@ -113,7 +126,11 @@ class Sender:
 
     async def _known(self, live: LiveBot, media_ids: Sequence[MediaId]) -> dict[MediaId, Kind]:
         """The kind to order each item by; file ids go to the cache on the way. No query when all are cached."""
-        kinds = {media_id: warm.kind for media_id in media_ids if (warm := self._file_ids.get(media_id))}
+        kinds = {
+            media_id: warm.kind
+            for media_id in media_ids
+            if (warm := self._file_ids.get(media_id)) is not None and warm.bot_id == live.bot.id
+        }
         missing = [media_id for media_id in media_ids if media_id not in kinds]
         if missing:
             for warm in await media.warm(self._pool, bot_id=live.bot.id, media_ids=missing):
@@ -132,7 +149,11 @@ class Sender:
         try:
             result = await sending
         except TelewarmError as error:
-            result = SendResult(media_id=media_id, kind=None, message_id=None, cache_hit=False, lat_ms=0.0, error=error)
+            result = _failure(media_id, error)
+        except AWAY as error:
+            result = _failure(
+                media_id, DatabaseUnavailable(f"the database went away ({type(error).__name__}): try again")
+            )
         lat_ms = round(1000 * (clock.monotonic() - started), 1)
         return SendResult(
             media_id=media_id,
@@ -162,6 +183,8 @@ class Sender:
                 return await self._by_id(one, warm, hit=hit)
             except DeadFileId:
                 await self._forget(one.live, warm)
+                if clock.monotonic() > one.deadline:
+                    raise
 
     async def _by_id(self, one: _Send, warm: Warm, *, hit: bool) -> SendResult:
         sent = await _in_turn(
@@ -178,7 +201,8 @@ class Sender:
         async with lock:
             while True:
                 change = self._file_ids.change_of(media_id)
-                if (warm := await self._read(one.live, media_id, on_cold)) is not None:
+                warm = self._file_ids.get(media_id) or await self._read(one.live, media_id, on_cold)
+                if warm is not None:
                     return warm
                 if on_cold is OnCold.FAIL:
                     raise MediaNotReady(
@@ -187,7 +211,8 @@ class Sender:
                     )
                 if on_cold is OnCold.UPLOAD and (placed := await self._upload(one, media_id)) is not None:
                     return placed
-                if not await clock.wait(change, one.deadline - clock.monotonic()):
+                left = one.deadline - clock.monotonic()
+                if not await clock.wait(change, min(left, LOOK_AGAIN)) and left <= LOOK_AGAIN:
                     raise MediaNotReady(f"media item {media_id} did not become warm in time", retry_after=1.0)
 
     async def _read(self, live: LiveBot, media_id: MediaId, on_cold: OnCold) -> Warm | None:
@@ -210,9 +235,20 @@ class Sender:
         except BaseException:
             await asyncio.shield(warmups.release(self._pool, self._lease.id, [media_id]))
             raise
-        await warmups.record_ready(self._pool, [placed])
-        self._file_ids.keep(Warm(media_id=media_id, file_id=placed.file_id, kind=placed.kind))
+        self._file_ids.keep(Warm(media_id=media_id, bot_id=one.live.bot.id, file_id=placed.file_id, kind=placed.kind))
+        await asyncio.shield(self._record(placed))
         return placed
+
+    async def _record(self, placed: Placed) -> None:
+        """The message has gone: nothing may fail or cancel that now."""
+        for _ in range(RECORD_TRIES):
+            try:
+                await warmups.record_ready(self._pool, [placed])
+            except AWAY as error:
+                log.warning("[MEDIA][RECORD][RETRY]", media_id=placed.media_id, error=type(error).__name__)
+                await clock.sleep(RECORD_RETRY)
+            else:
+                return
 
     async def _deliver(self, one: _Send, item: Claimed) -> Placed:
         return await self._placements.deliver(item, one.live.api, one.chat_id, caption=one.caption, options=one.options)
@@ -230,6 +266,10 @@ def _check(media_ids: Sequence[MediaId], text: str | None) -> None:
         raise UsageError("there is nothing to send: give media, text, or both")
     if len(media_ids) > MOST_MEDIA:
         raise UsageError(f"at most {MOST_MEDIA} media go in one set; this one has {len(media_ids)}")
+
+
+def _failure(media_id: MediaId | None, error: TelewarmError) -> SendResult:
+    return SendResult(media_id=media_id, kind=None, message_id=None, cache_hit=False, lat_ms=0.0, error=error)
 
 
 def _result(media_id: MediaId, kind: Kind, message_id: MessageId, *, hit: bool) -> SendResult:

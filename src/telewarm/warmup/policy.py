@@ -55,6 +55,11 @@ def retry_in(error: TelewarmError, attempts: int, retries: Retries, dice: float)
     return float(min(retries.longest, retries.base * 2 ** min(attempts, 32)) * dice)
 
 
+def counts(error: TelewarmError) -> bool:
+    """Whether a failure is one of the attempts that the item has."""
+    return not isinstance(error, OF_THE_BOT)
+
+
 def is_weak(file_unique_id: str | None) -> bool:
     """An id that may not last, seen on overloaded servers: no unique id, or one that is too short to be whole."""
     return file_unique_id is None or len(file_unique_id) <= WEAK_ID

@@ -82,11 +82,13 @@ class WarmUps:
             kind=item.kind,
             code=error.code,
             error=error.message,
-            attempts=item.attempts + 1,
+            attempts=item.attempts + policy.counts(error),
             retry_in_s=delay and round(delay, 1),
         )
         message = f"{error.message}. {policy.cure(error)}"
-        return Failed(media_id=item.media_id, delay=delay, code=error.code, message=message)
+        return Failed(
+            media_id=item.media_id, delay=delay, counted=policy.counts(error), code=error.code, message=message
+        )
 
     async def record(self, done: Sequence[Placed | Failed]) -> None:
         placed = [one for one in done if isinstance(one, Placed)]
@@ -94,7 +96,7 @@ class WarmUps:
         if placed:
             await warmups.record_ready(self._pool, placed)
         if failed:
-            await warmups.record_failed(self._pool, failed)
+            await warmups.record_failed(self._pool, self._lease.id, failed)
         if self._sharers:
             await wake_siblings(self._pool, [one.media_id for one in done], self._sharers)
 

@@ -1,15 +1,20 @@
 -- Bots for which a lane would find something to do now; $1: only these, or all when it is NULL.
+-- ORDER BY … LIMIT 1 and not EXISTS: it asks the index once a bot, however much is due.
 SELECT bot.id, bot.slug
 FROM bot
 WHERE ($1::bigint[] IS NULL OR bot.id = ANY ($1))
   AND (bot.paused_until IS NULL OR bot.paused_until <= now())
   AND (
-      EXISTS (
-          SELECT FROM media
+      (
+          SELECT true FROM media
           WHERE media.bot_id = bot.id AND state = 'warming' AND lease_id IS NULL AND next_attempt_at IS NULL
+          ORDER BY priority, id
+          LIMIT 1
       )
-      OR EXISTS (
-          SELECT FROM media
+      OR (
+          SELECT true FROM media
           WHERE media.bot_id = bot.id AND state = 'warming' AND lease_id IS NULL AND next_attempt_at <= now()
+          ORDER BY next_attempt_at
+          LIMIT 1
       )
   )

@@ -1,10 +1,11 @@
 -- Claim due media of bot $1 in order, at most $2, under lease $3.
 -- $4: the bots that share a warm-up chat with it, $5: its warm-up chats. An item that one of them is placing right now
--- stays due: once theirs is ready it can be forwarded instead of uploaded.
+-- stays due: once theirs is ready it can be forwarded instead of uploaded. Nothing is claimed under a lease that is gone.
 WITH due AS MATERIALIZED (
     SELECT m.id, m.sha256, m.kind
     FROM media AS m
     WHERE m.bot_id = $1 AND m.state = 'warming' AND m.lease_id IS NULL AND m.next_attempt_at IS NULL
+      AND EXISTS (SELECT FROM lease WHERE lease.id = $3)
       AND NOT EXISTS (
           SELECT FROM media AS theirs
           WHERE theirs.bot_id = ANY ($4::bigint[]) AND theirs.sha256 = m.sha256 AND theirs.kind = m.kind

@@ -1,0 +1,223 @@
+"""Whatever goes wrong, wherever: the same shape, the right status, and nothing of our insides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from urllib.parse import quote
+
+import asyncpg
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from telewarm import errors
+from telewarm.api.answers import STATUS, status_of
+from telewarm.api.outages import outage
+from telewarm.errors import TelewarmError
+from tests.api.conftest import ADMIN, BEARER, BOT, MEDIA, SEND, Api, client_of, refusal, serving
+from tests.fixtures.app import READER, Opener
+from tests.fixtures.media import jpeg
+from tests.fixtures.sandbox import token
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/nowhere", "/api/admin/bots/shop", "/api/admin/bots/", "/healthz/", "/%00/\u2028"]
+)
+async def test_what_is_no_route_is_a_404(api: Api, path: str) -> None:
+    refusal(await api.client.get(path), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(("method", "path"), [("DELETE", MEDIA), ("PUT", SEND), ("POST", "/healthz"), ("GET", SEND)])
+async def test_another_method_is_a_405_that_names_the_right_ones(api: Api, method: str, path: str) -> None:
+    answer = await api.client.request(method, path)
+    refusal(answer, 405, "METHOD_NOT_ALLOWED")
+    assert answer.headers["allow"]
+
+
+async def test_a_bug_is_a_500_without_a_detail_and_with_a_traceback_in_the_log(api: Api) -> None:
+    app = api.telewarm.api()
+
+    @app.get("/bug")
+    async def bug() -> None:
+        raise RuntimeError("the launch code is 1234")
+
+    with capture_logs() as logged:
+        async with client_of(app, **BEARER) as client:
+            answer = await client.get("/bug")
+    refusal(answer, 500, "INTERNAL")
+    assert "1234" not in answer.text
+    [line] = [line for line in logged if line["log_level"] == "error"]
+    assert str(line["exc_info"]) == "the launch code is 1234"
+
+
+async def test_a_bug_leaves_the_connection_and_the_server_alive(api: Api) -> None:
+    app = api.telewarm.api()
+
+    @app.get("/bug")
+    async def bug() -> None:
+        raise RuntimeError("so")
+
+    async with serving(app) as url, httpx.AsyncClient(base_url=url, headers=BEARER) as client:
+        refusal(await client.get("/bug"), 500, "INTERNAL")
+        assert (await client.get("/healthz")).status_code == 200
+
+
+def tree(root: type[TelewarmError]) -> Iterator[type[TelewarmError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from tree(child)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in tree(TelewarmError) if kind.__module__ == errors.__name__])
+def test_every_error_has_a_status_of_its_own_choosing(kind: type[TelewarmError]) -> None:
+    ours = {TelewarmError, errors.SettingsError}  # never in an answer
+    first = next((base for base, _ in STATUS if issubclass(kind, base)), None)
+    assert (first is None) == (kind in ours)
+
+
+def test_no_status_is_hidden_behind_a_more_general_one() -> None:
+    kinds = [kind for kind, _ in STATUS]
+    for place, kind in enumerate(kinds):
+        assert not [above for above in kinds[:place] if issubclass(kind, above)]
+    assert status_of(TelewarmError("so")) == 500
+
+
+@pytest.fixture
+async def orphan(telewarm_with: Opener) -> AsyncIterator[Api]:
+    """An API whose database went away for good."""
+    telewarm = await telewarm_with(worker=False, ADMIN_API_TOKEN=ADMIN)
+    async with client_of(telewarm.api(), **BEARER) as client:
+        api = Api(client, telewarm)
+        await api.add_bot()
+        await telewarm.pool.expire_connections()
+        database = telewarm_with.database_url
+        name = await telewarm.pool.fetchval("SELECT current_database()")
+        other = await asyncpg.connect(database.replace(f"/{name}", "/postgres"))
+        await other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        try:
+            await other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+            yield api
+        finally:
+            await other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+            await other.close()
+
+
+async def test_without_the_database_every_route_that_needs_it_is_a_503(orphan: Api) -> None:
+    client = orphan.client
+    answers = [
+        await client.post("/api/admin/bots", json={**BOT, "slug": "news", "token": token(1)}),
+        await client.get("/api/admin/bots/news/media"),
+        await client.get(MEDIA),
+        await client.post(MEDIA, content=jpeg(1)),
+        await client.get("/api/admin/media/1"),
+        await client.post(SEND, json={"chat_id": READER, "media": [1]}),
+    ]
+    for answer in answers:
+        assert "ask again" in refusal(answer, 503, "DATABASE_UNAVAILABLE")
+    assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_without_the_store_an_upload_is_a_503_and_nothing_is_kept(api: Api) -> None:
+    folder = api.telewarm.settings.store_folder
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    folder.rmdir()
+    folder.write_text("no folder any more")
+    refusal(await api.client.post(MEDIA, content=jpeg(1)), 503, "STORE_UNAVAILABLE")
+    folder.unlink()
+    assert await api.is_empty()
+
+
+async def test_without_the_data_folder_an_upload_is_a_503(api: Api) -> None:
+    for path in (api.telewarm.settings.telewarm_data / "spool" / "incoming").iterdir():
+        if path.is_dir():
+            path.rmdir()
+    answer = await api.client.post(MEDIA, content=jpeg(1))
+    assert "TELEWARM_DATA" in refusal(answer, 503, "STORE_UNAVAILABLE")
+
+
+OUTAGES: list[tuple[Callable[[], Exception], str | None]] = [
+    (lambda: ConnectionRefusedError(111, "refused"), "DATABASE_UNAVAILABLE"),
+    (lambda: OSError("Multiple exceptions"), "DATABASE_UNAVAILABLE"),
+    (TimeoutError, "DATABASE_UNAVAILABLE"),
+    (lambda: asyncpg.InterfaceError("pool is closing"), "DATABASE_UNAVAILABLE"),
+    (lambda: asyncpg.ConnectionDoesNotExistError("so"), "DATABASE_UNAVAILABLE"),
+    (lambda: asyncpg.AdminShutdownError("so"), "DATABASE_UNAVAILABLE"),
+    (lambda: asyncpg.CannotConnectNowError("so"), "DATABASE_UNAVAILABLE"),
+    (lambda: asyncpg.QueryCanceledError("so"), "DATABASE_UNAVAILABLE"),
+    (lambda: asyncpg.DiskFullError("so"), "DATABASE_UNAVAILABLE"),
+    (lambda: asyncpg.TooManyConnectionsError("so"), "DATABASE_UNAVAILABLE"),
+    (lambda: asyncpg.InvalidPasswordError("so"), "DATABASE_UNAVAILABLE"),
+    (lambda: asyncpg.DeadlockDetectedError("so"), "DATABASE_UNAVAILABLE"),
+    (lambda: OSError(28, "No space left on device", "/spool/x"), "STORE_UNAVAILABLE"),
+    (lambda: asyncpg.UndefinedColumnError("so"), None),
+    (lambda: asyncpg.DataError("invalid input for query argument $1"), None),
+    (lambda: asyncpg.exceptions._base.InternalClientError("so"), None),
+    (lambda: ValueError("so"), None),
+]
+
+
+@pytest.mark.parametrize(("make", "code"), OUTAGES)
+def test_an_outage_is_told_from_a_bug(make: Callable[[], Exception], code: str | None) -> None:
+    found = outage(make())
+    assert (found and found.code) == code
+
+
+TEXTS = st.text(max_size=30) | st.integers().map(str) | st.sampled_from(["", "photo", "ready", "NaN", "1e5", "\x00"])
+QUERIES = st.dictionaries(st.sampled_from(["kind", "state", "limit", "offset", "name", "x"]), TEXTS)
+HEADERS = st.dictionaries(
+    st.sampled_from(["content-type", "accept", "content-length", "cookie", "x-forwarded-for"]),
+    st.binary(max_size=40).map(lambda value: value.replace(b"\n", b"").replace(b"\r", b"")),
+    max_size=3,
+)
+PATHS = st.sampled_from(["/api/admin/bots", MEDIA, SEND, "/api/admin/media/1", "/healthz"]) | st.text(max_size=20).map(
+    lambda text: f"/api/admin/media/{quote(text)}"
+)
+PER_EXAMPLE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=80)
+
+
+@PER_EXAMPLE
+@given(st.sampled_from(["GET", "POST"]), PATHS, st.tuples(QUERIES, HEADERS), st.binary(max_size=60))
+async def test_no_request_at_all_is_a_500(
+    api: Api, method: str, path: str, extras: tuple[dict[str, str], dict[str, bytes]], body: bytes
+) -> None:
+    query, headers = extras
+    sent = [(b"authorization", BEARER["Authorization"].encode()), *((k.encode(), v) for k, v in headers.items())]
+    answer = await api.client.request(method, path, params=query, headers=sent, content=body)
+    assert answer.status_code < 500, answer.text
+    assert answer.json()["ok"] is (answer.status_code < 300)
+
+
+AS_JSON = {"Content-Type": "application/json"}
+JSONS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = [
+    "chat_id",
+    "media",
+    "text",
+    "caption",
+    "on_cold",
+    "slug",
+    "token",
+    "warmup_chats",
+    "data_base64",
+    "kind",
+    "name",
+]
+
+
+@PER_EXAMPLE
+@given(
+    st.sampled_from([SEND, "/api/admin/bots", MEDIA]),
+    st.dictionaries(st.sampled_from(FIELDS), JSONS, max_size=5) | JSONS,
+)
+async def test_no_json_at_all_is_a_500(api: Api, path: str, body: object) -> None:
+    answer = await api.client.post(path, content=json.dumps(body).encode(), headers=AS_JSON)
+    assert answer.status_code < 500, answer.text
+    assert answer.json()["ok"] is (answer.status_code < 300)

@@ -1,0 +1,44 @@
+"""The command line teaches itself."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from telewarm.cli import app
+
+COMMANDS = ["demo", "serve", "sandbox", "migrate", "env", "bench", "bench warmup"]
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments, env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+def test_the_commands_are_listed_with_what_they_do(arguments: tuple[str, ...]) -> None:
+    said = run(*arguments).output
+    for command in COMMANDS:
+        assert command.split()[0] in said
+    assert "Serve the HTTP API and warm media" in said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_says_what_it_does(command: str) -> None:
+    result = run(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert f"telewarm {command}" in result.output.replace("root", "telewarm")
+    assert len(result.output.split()) > 20
+
+
+def test_serve_explains_its_options_with_their_defaults() -> None:
+    said = run("serve", "--help").output
+    for word in ("--host", "127.0.0.1", "--port", "8000", "--no-worker", "ADMIN_API_TOKEN", "telewarm env"):
+        assert word in said
+
+
+@pytest.mark.parametrize("arguments", [("serv",), ("serve", "--port", "70000"), ("serve", "--prt", "1")])
+def test_a_slip_is_told_with_the_way_to_help(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "--help" in result.output
+    assert "Traceback" not in result.output

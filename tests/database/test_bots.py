@@ -1,0 +1,65 @@
+"""Bots as rows: unique, sealed, paused, and who shares a warm-up chat with whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from telewarm.database import bots
+from telewarm.database.connection import Pool
+from telewarm.errors import Conflict, NotFound
+from telewarm.model import BotId, ChatId
+from tests.fixtures.rows import CHAT, SEAL, make_bot
+from tests.fixtures.sandbox import token
+
+
+async def test_a_bot_comes_back_with_its_token_which_the_row_does_not_show(pool: Pool) -> None:
+    bot = await make_bot(pool)
+
+    assert await bots.by_slug(pool, SEAL, "bot-0") == bot == await bots.by_id(pool, SEAL, bot.id)
+    assert bot.token == token(0)
+    assert token(0).encode() not in await pool.fetchval("SELECT token_sealed FROM bot")
+    assert token(0) not in repr(bot)
+
+
+@pytest.mark.parametrize(
+    ("slug", "telegram_id", "taken"), [("bot-0", 5, "slug 'bot-0'"), ("other", 1_000_000_001, "Telegram bot")]
+)
+async def test_a_slug_or_a_telegram_bot_that_is_here_already_is_a_conflict(
+    pool: Pool, slug: str, telegram_id: int, taken: str
+) -> None:
+    await make_bot(pool)
+
+    with pytest.raises(Conflict, match=taken):
+        await bots.insert(pool, SEAL, slug=slug, token=token(0), telegram_id=telegram_id, username=None, chats=[CHAT])
+
+
+async def test_bots_that_are_not_there_are_not_found(pool: Pool) -> None:
+    with pytest.raises(NotFound, match="no bot has the slug 'nobody'"):
+        await bots.by_slug(pool, SEAL, "nobody")
+    with pytest.raises(NotFound, match="bot 7 is gone"):
+        await bots.by_id(pool, SEAL, BotId(7))
+
+
+async def test_sharers_are_the_other_bots_with_a_chat_in_common(pool: Pool) -> None:
+    ours = await make_bot(pool, 0, chats=(CHAT, ChatId(-2)))
+    one, two = await make_bot(pool, 1, chats=(CHAT,)), await make_bot(pool, 2, chats=(ChatId(-3), ChatId(-2)))
+    await make_bot(pool, 3, chats=(ChatId(-3),))
+
+    assert sorted(await bots.sharers(pool, ours.id)) == [one.id, two.id]
+
+
+async def test_a_pause_only_ever_grows(pool: Pool) -> None:
+    bot = await make_bot(pool)
+    assert await bots.pause_left(pool, bot.id) == 0
+
+    await bots.pause(pool, bot.id, 60)
+    await bots.pause(pool, bot.id, 1)
+
+    assert 58 < await bots.pause_left(pool, bot.id) <= 60
+
+
+async def test_a_pause_that_is_over_is_none(pool: Pool) -> None:
+    bot = await make_bot(pool)
+    await bots.pause(pool, bot.id, -1)
+
+    assert await bots.pause_left(pool, bot.id) == 0

@@ -1,0 +1,123 @@
+"""Workers: one lane a bot wherever it runs, a bounded memory, and an end that leaves nothing in hand."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import asyncpg
+
+from telewarm import clock
+from telewarm.database import bots, media
+from telewarm.database.pool import AWAY
+from telewarm.lanes import Worker, WorkerLimits
+from telewarm.model import MediaId, State
+from telewarm.sandbox import Sandbox
+from telewarm.sandbox.config import Network
+from telewarm.sandbox.faults import Rule
+from tests.fixtures.app import NO_SWEEP, Opener, add_bot, add_photos, until, until_ready
+
+LIMITS = WorkerLimits(interval=0.2, held=100)
+
+
+async def test_a_worker_that_may_hold_one_item_still_warms_for_many_bots(telewarm_with: Opener) -> None:
+    """A regression: a lane that found the memory used up by others stopped the whole process."""
+    telewarm = await telewarm_with(MEDIA_PREWARM_MAX_QUEUE="1")
+    ids: list[MediaId] = []
+    for number in range(3):
+        ids += await add_photos(telewarm, await add_bot(telewarm, number), 4)
+
+    await until_ready(telewarm, *ids)
+
+
+async def test_a_bot_has_one_lane_however_many_workers_there_are(telewarm_with: Opener, sandbox: Sandbox) -> None:
+    idle = await telewarm_with(worker=False)
+    live = await add_bot(idle)
+    ids = await add_photos(idle, live, 60)
+    sandbox.state.configure(network=Network(latency=0.02))
+
+    for _ in range(3):
+        await telewarm_with(MEDIA_PREWARM_CONCURRENCY="4")
+    await until_ready(idle, *ids)
+
+    assert sandbox.state.stats.max_active <= 4
+    assert sandbox.state.stats.total.uploads == 60
+
+
+async def test_a_cancelled_worker_cuts_short_what_hangs_and_puts_it_back(
+    telewarm_with: Opener, sandbox: Sandbox
+) -> None:
+    """A regression: the engine waited for its lanes, which waited for Telegram."""
+    telewarm = await telewarm_with(worker=False)
+    live = await add_bot(telewarm)
+    hang = sandbox.state.faults.add(Rule(action="hang", seconds=0, count=None))
+    ids = await add_photos(telewarm, live, 3)
+    worker = Worker(pool=telewarm.pool, make_lane=telewarm.make_lane, limits=LIMITS)
+    running = asyncio.create_task(worker.run())
+
+    async def struck() -> bool:
+        return hang.hit == 3
+
+    await until(telewarm, struck)
+    worker.stop()
+    ended, _ = await asyncio.wait([running], timeout=0.1)
+    assert not ended
+    running.cancel()
+    ended, _ = await asyncio.wait([running], timeout=5)
+
+    assert ended
+    assert await telewarm.pool.fetchval("SELECT count(*) FROM media WHERE lease_id IS NOT NULL") == 0
+    items = [await media.get(telewarm.pool, media_id) for media_id in ids]
+    assert {(item.state, item.attempts) for item in items} == {(State.WARMING, 0)}
+
+
+async def test_a_paused_bot_waits_and_the_others_do_not(telewarm_with: Opener, sandbox: Sandbox) -> None:
+    telewarm = await telewarm_with()
+    paused, other = await add_bot(telewarm, 0), await add_bot(telewarm, 1)
+    await bots.pause(telewarm.pool, paused.bot.id, 1.5)
+    started = clock.monotonic()
+
+    waiting = await add_photos(telewarm, paused, 1)
+    await until_ready(telewarm, *await add_photos(telewarm, other, 1))
+    assert (
+        paused.bot.telegram_id not in sandbox.state.stats.bots
+        or not sandbox.state.stats.bots[paused.bot.telegram_id].uploads
+    )
+
+    await until_ready(telewarm, *waiting)
+    assert clock.monotonic() - started >= 1.4
+
+
+async def test_a_worker_goes_on_after_all_its_connections_broke(telewarm_with: Opener) -> None:
+    telewarm = await telewarm_with()
+    live = await add_bot(telewarm)
+    await until_ready(telewarm, *await add_photos(telewarm, live, 1))
+    breaker = await asyncpg.connect(telewarm_with.database_url)
+    await breaker.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await breaker.close()
+
+    for _ in range(telewarm.pool.get_size()):  # each dead connection of the pool fails once
+        with suppress(*AWAY):
+            await telewarm.pool.fetchval("SELECT true")
+    await until_ready(telewarm, *await add_photos(telewarm, live, 2, first=5))
+
+
+async def test_a_second_worker_takes_over_when_the_first_stops(telewarm_with: Opener, sandbox: Sandbox) -> None:
+    idle = await telewarm_with(NO_SWEEP, worker=False)
+    live = await add_bot(idle)
+    sandbox.state.configure(network=Network(latency=0.02))
+    ids = await add_photos(idle, live, 60)
+
+    async def begun() -> bool:
+        return sandbox.state.stats.total.uploads >= 5
+
+    async with idle.working():
+        await until(idle, begun)
+    assert (await media.counts(idle.pool, live.bot.id)).get(State.WARMING)
+
+    async with idle.working():
+        await until_ready(idle, *ids)
+    assert sandbox.state.stats.total.uploads == 60

@@ -1,0 +1,154 @@
+"""Logs: whatever brings a secret in, the finished line does not have it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telewarm import logs
+
+SECRET = "AAE-a_token_that_nobody_may_see_1234"
+TOKEN = f"123456789:{SECRET}"
+FORMS = ["pretty", "json"]
+Said = Callable[[], str]
+
+
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def said(form: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Said]:
+    """Logs as configured for a process; what they wrote so far. Everything is put back afterwards."""
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    root = logging.getLogger()
+    kept = [(logger, logger.level, logger.handlers[:], logger.propagate) for logger in (root, *_loggers())]
+    logs.configure(form=form)
+    yield written.getvalue
+    structlog.reset_defaults()
+    for logger, level, handlers, propagate in kept:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+        logger.propagate = propagate
+
+
+def _loggers() -> list[logging.Logger]:
+    return [logging.getLogger(name) for name in ("uvicorn", *logs.QUIET)]
+
+
+def fail_with(token: str) -> None:
+    local = {"token": token}
+    raise ValueError(f"GET https://api.example.org/bot{local['token']}/getMe failed")
+
+
+def log_a_failure() -> None:
+    try:
+        fail_with(TOKEN)
+    except ValueError:
+        structlog.get_logger("telewarm.test").exception("[TEST][FAILED]")
+
+
+def foreign_failure() -> None:
+    try:
+        fail_with(TOKEN)
+    except ValueError:
+        logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+
+
+def with_context() -> None:
+    with structlog.contextvars.bound_contextvars(request=f"/bot{TOKEN}/getMe"):
+        structlog.get_logger().info("got")
+
+
+PLANTS: dict[str, Callable[[], object]] = {
+    "an event": lambda: structlog.get_logger().info(f"got {TOKEN}"),
+    "a value": lambda: structlog.get_logger().info("got", token=TOKEN),
+    "a value deep inside": lambda: structlog.get_logger().info("got", seen=[{"a": (TOKEN, {TOKEN: 1})}]),
+    "bytes": lambda: structlog.get_logger().info("got", body=TOKEN.encode()),
+    "an exception as a value": lambda: structlog.get_logger().info("got", error=ValueError(TOKEN)),
+    "a URL": lambda: structlog.get_logger().info("got", url=f"https://api.example.org/bot{TOKEN}/getMe"),
+    "an escaped URL": lambda: structlog.get_logger().info("got", url=f"/bot{TOKEN.replace(':', '%3a')}/getMe"),
+    "a positional argument": lambda: structlog.get_logger().info("got %s", TOKEN),
+    "a traceback": log_a_failure,
+    "uvicorn's message": lambda: logging.getLogger("uvicorn.error").warning("GET /bot%s", TOKEN),
+    "aiohttp's message": lambda: logging.getLogger("aiohttp.client").error("Unclosed: %r", {"url": f"/bot{TOKEN}"}),
+    "a foreign traceback": foreign_failure,
+    "a context variable": with_context,
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS.keys())
+def test_a_token_never_gets_through(plant: Callable[[], object], said: Said) -> None:
+    plant()
+    assert said()
+    assert SECRET not in said()
+    assert "123456789:<token>" in said()
+
+
+def test_a_traceback_is_told_without_the_local_variables(said: Said) -> None:
+    kept = "hunter2-is-in-a-local-variable"
+    try:
+        int(f"{len(kept)}x")
+    except ValueError:
+        structlog.get_logger().exception("[TEST][FAILED]")
+    assert "Traceback" in said()
+    assert kept not in said()
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("postgresql://telewarm:hunter2@db:5432/telewarm", "hunter2"),
+        ("redis://:hunter2@cache", "hunter2"),
+        ("Authorization: Bearer hunter2hunter2", "hunter2"),
+        ("{'authorization': 'bearer hunter2hunter2'}", "hunter2"),
+    ],
+)
+def test_passwords_in_urls_and_bearer_tokens_are_masked(text: str, secret: str) -> None:
+    assert secret not in logs.redact(text)
+
+
+@given(st.from_regex(r"[1-9][0-9]{5,12}:[A-Za-z0-9_-]{30,46}", fullmatch=True), st.text(), st.text())
+def test_a_token_is_masked_whatever_is_around_it(token: str, before: str, after: str) -> None:
+    assert token.partition(":")[2] not in logs.redact(f"{before}{token}{after}")
+
+
+@given(st.text(alphabet=st.characters(blacklist_characters=":%")))
+def test_a_text_without_a_colon_stays_as_it_is(text: str) -> None:
+    if "bearer" not in text.lower():
+        assert logs.redact(text) == text
+
+
+@pytest.mark.parametrize("form", ["json"], indirect=True)
+def test_in_json_each_event_is_one_line_with_its_time_and_level(said: Said) -> None:
+    structlog.get_logger().info("[TEST][SEEN]", media_id=7)
+    log_a_failure()
+    first, second = map(json.loads, said().splitlines())
+    assert (first["event"], first["media_id"], first["level"]) == ("[TEST][SEEN]", 7, "info")
+    assert first["timestamp"].endswith("Z")
+    assert "ValueError" in second["exception"]
+
+
+@pytest.mark.parametrize("form", ["json"], indirect=True)
+def test_a_line_of_json_stays_one_when_something_in_it_is_masked(said: Said) -> None:
+    structlog.get_logger().info("got", head="Bearer hunter2hunter2", url="https://a:hunter2@b/", path=f"/bot{TOKEN}")
+    line = json.loads(said())
+    assert (line["head"], line["url"]) == ("Bearer <token>", "https://a:<password>@b/")
+    assert line["path"] == "/bot123456789:<token>"
+
+
+def test_what_is_below_the_level_and_the_chatter_of_others_are_left_out(said: Said) -> None:
+    structlog.get_logger().debug("[TEST][FINE]")
+    logging.getLogger("uvicorn.access").info("GET /healthz 200")
+    logging.getLogger("pgqueuer.qm").info("dequeued")
+    assert said() == ""
