@@ -15,7 +15,7 @@ from telewarm.model import MediaId, State
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from telewarm.sandbox.faults import Rule
-from tests.fixtures.app import NO_SWEEP, Opener, add_bot, add_photos, until, until_ready
+from tests.fixtures.app import NO_SWEEP, OTHER_CHAT, WARMUP_CHAT, Opener, add_bot, add_photos, until, until_ready
 
 LIMITS = WorkerLimits(interval=0.2, held=100)
 
@@ -121,3 +121,19 @@ async def test_a_second_worker_takes_over_when_the_first_stops(telewarm_with: Op
     async with idle.working():
         await until_ready(idle, *ids)
     assert sandbox.state.stats.total.uploads == 60
+
+
+async def test_a_flood_wait_of_the_whole_bot_is_told_to_every_process(telewarm_with: Opener, sandbox: Sandbox) -> None:
+    telewarm = await telewarm_with(worker=False)
+    live = await add_bot(telewarm, 0, WARMUP_CHAT, OTHER_CHAT)
+    sandbox.state.faults.add(Rule(action="error", code=429, retry_after=600, count=None))
+    ids = await add_photos(telewarm, live, 3)
+
+    async def paused() -> bool:
+        return await bots.pause_left(telewarm.pool, live.bot.id) > 500
+
+    async with telewarm.working():
+        await until(telewarm, paused)
+
+    items = [await media.get(telewarm.pool, media_id) for media_id in ids]
+    assert [(item.state, item.attempts) for item in items] == [(State.WARMING, 0)] * 3

@@ -25,7 +25,7 @@ LOOK_AHEAD = 16  # held jobs looked at for one that may go now
 BATCH = 200  # outcomes written in one statement at most
 CLAIM_AHEAD = 0.5  # seconds of work claimed ahead
 RECORD_RETRY = 0.5  # seconds between tries to write outcomes while the database is away
-RECORD_TRIES = 60
+RECORD_TRIES = 6  # once the lane is told to stop
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +74,10 @@ class Lane(Generic[Item, Done]):
         """There is new work, or a reason to look up."""
         self._more = True
         self._changed.set()
+
+    def bot_closed_for(self, now: float) -> float:
+        """Seconds until the bot itself may speak again, whatever the chat."""
+        return self._traffic.bot_opens_at(now) - now
 
     def abort(self) -> None:
         """Cut short what is in flight: it is put back. For a lane that was told to stop and takes too long."""
@@ -219,11 +223,14 @@ class Lane(Generic[Item, Done]):
                 self._budget.give(len(batch))
 
     async def _record(self, batch: list[Done]) -> None:
-        for _ in range(RECORD_TRIES):
+        """As long as it takes, unless the lane is told to stop: what Telegram answered is dear."""
+        tries = RECORD_TRIES
+        while tries > 0:
             try:
                 await self._work.record(batch)
             except AWAY as error:
                 log.warning("[LANE][RECORD][RETRY]", outcomes=len(batch), error=type(error).__name__)
+                tries -= self._stop.is_set()
                 await clock.sleep(RECORD_RETRY)
             except Exception:
                 log.exception("[LANE][RECORD][BUG]", outcomes=len(batch))

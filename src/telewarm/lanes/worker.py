@@ -19,7 +19,7 @@ from telewarm import clock
 from telewarm.database import bots, leases, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.pool import AWAY, listening
-from telewarm.lanes.lane import Lane
+from telewarm.lanes.lane import PATIENCE, Lane
 from telewarm.lanes.wake import CHANNEL, ENTRYPOINT, enqueue
 from telewarm.lanes.work import Budget
 from telewarm.model import BotId
@@ -134,6 +134,9 @@ class Worker:
         finally:
             del self._lanes[bot_id]
         if delay is not None:
+            closed = lane.bot_closed_for(clock.monotonic())
+            if closed > PATIENCE:  # every process obeys it, whoever runs the lane next
+                await bots.pause(self._pool, bot_id, closed)
             raise RetryRequested(timedelta(seconds=delay), "yield")
 
     def _crowded(self) -> bool:
