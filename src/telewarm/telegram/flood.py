@@ -168,6 +168,10 @@ class Traffic:
         """Scopes held in memory."""
         return 1 + len(self._chats) + len(self._sizes)
 
+    def bot_opens_at(self, now: float) -> float:
+        """Before this nothing goes, whatever the chat."""
+        return self._bot.opens_at(now)
+
     def opens_at(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float) -> float:
         """The first time, `now` or later, for a message to this chat.
 
