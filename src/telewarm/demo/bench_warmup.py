@@ -29,12 +29,12 @@ from telewarm.database import media
 from telewarm.demo.media import photo
 from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
-from telewarm.model import BotId, ChatId, Kind, MediaItem, State
+from telewarm.lanes import wake
+from telewarm.model import Bot, BotId, ChatId, Kind, MediaItem, State
 from telewarm.settings import Settings
 
 PHOTO_BYTES = 200_000
 TOKEN = "1000000001:AAEbenchbenchbenchbenchbenchbenchben"  # noqa: S105 - the sandbox takes any
-SLUG = "bench"
 SINGLES = 50  # photos added one by one in each round
 CHAT = ChatId(-1001000000001)
 UNLIMITED = (
@@ -101,9 +101,13 @@ async def _level(sandbox: SandboxProcess, plan: Plan, seeds: Iterator[int], *, d
     bare, lane, ready_ms = [], [], []
     for _ in range(plan.rounds):
         bare.append(await _bare_loop(sandbox.url, _photos(seeds, plan.photos), plan.concurrency))
-        async with _library(sandbox.url, plan.concurrency) as app:
-            lane.append(await _drain(sandbox, app, _photos(seeds, plan.photos)))
-            ready_ms += await _one_by_one(app, _photos(seeds, SINGLES))
+        async with _library(sandbox.url, plan.concurrency) as (app, bot):
+            for data in _photos(seeds, plan.photos):
+                await _add(app, bot, data)
+            await app.pool.execute("UPDATE media SET state = 'cold'")
+            async with app.working():
+                ready_ms += await _one_by_one(app, bot, _photos(seeds, SINGLES))
+                lane.append(await _drain(sandbox, app, bot, plan.photos))
         done()
     cuts = quantiles(ready_ms, n=20)
     return Level(
@@ -121,7 +125,7 @@ def _photos(seeds: Iterator[int], count: int) -> list[bytes]:
 
 
 @asynccontextmanager
-async def _library(root: str, concurrency: int) -> AsyncIterator[Telewarm]:
+async def _library(root: str, concurrency: int) -> AsyncIterator[tuple[Telewarm, Bot]]:
     """A fresh library of one bot, with no flood limits: the sandbox has none. No worker runs yet."""
     folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="telewarm-bench-"))
     try:
@@ -137,57 +141,53 @@ async def _library(root: str, concurrency: int) -> AsyncIterator[Telewarm]:
             None,
         )
         async with Telewarm.open(settings, worker=False) as app:
-            await app.bots.create(slug=SLUG, token=TOKEN, warmup_chats=[CHAT])
-            yield app
+            yield app, await app.bots.create(slug="bench", token=TOKEN, warmup_chats=[CHAT])
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
-async def _drain(sandbox: SandboxProcess, app: Telewarm, files: Sequence[bytes]) -> Rate:
-    """Put all in while no worker runs; then time a worker from its start to the last file id written down."""
+async def _drain(sandbox: SandboxProcess, app: Telewarm, bot: Bot, count: int) -> Rate:
+    """Ask for the cold library at once, with a worker that stands by; time it to the last file id written down."""
     before = (await sandbox.stats())["uploads"]
-    bot_id = await _add(app, files)
     started, cpu = clock.monotonic(), time.process_time()
-    async with app.working():
-        await _all_ready(app, bot_id, len(files))
-        rate = _rate(len(files), started, cpu)
+    async with app.pool.acquire() as connection, connection.transaction():
+        await connection.execute("UPDATE media SET state = 'warming', queued_at = now() WHERE state = 'cold'")
+        await wake(connection, bot)
+    await _none_warming(app, bot.id)
+    rate = _rate(count, started, cpu)
     uploads = (await sandbox.stats())["uploads"] - before
-    if uploads != len(files):
-        raise TelewarmError(f"{len(files)} photos were uploaded {uploads} times: the figure is void")
+    if uploads != count:
+        raise TelewarmError(f"{count} photos were uploaded {uploads} times: the figure is void")
     return rate
 
 
-async def _one_by_one(app: Telewarm, files: Sequence[bytes]) -> list[float]:
+async def _one_by_one(app: Telewarm, bot: Bot, files: Sequence[bytes]) -> list[float]:
     """Milliseconds from accepted to ready, each item added when the one before is ready."""
-    live = await app.bots.by_slug(SLUG)
     waits = []
-    async with app.working():
-        for data in files:
-            async with app.library.receive() as incoming:
-                await incoming.write(data)
-                item = (await app.library.add(live.bot, incoming, kind=Kind.PHOTO)).item
-            while item.state is not State.READY:
-                await clock.sleep(LOOK)
-                item = await media.get(app.pool, item.id)
-            waits.append(_ready_ms(item))
+    for data in files:
+        item = await _add(app, bot, data)
+        while item.state is not State.READY:
+            await clock.sleep(LOOK)
+            item = await media.get(app.pool, item.id)
+        waits.append(_ready_ms(item))
     return waits
 
 
-async def _add(app: Telewarm, files: Sequence[bytes]) -> BotId:
-    live = await app.bots.by_slug(SLUG)
-    for data in files:
-        async with app.library.receive() as incoming:
-            await incoming.write(data)
-            await app.library.add(live.bot, incoming, kind=Kind.PHOTO)
-    return live.bot.id
+async def _add(app: Telewarm, bot: Bot, data: bytes) -> MediaItem:
+    async with app.library.receive() as incoming:
+        await incoming.write(data)
+        return (await app.library.add(bot, incoming, kind=Kind.PHOTO)).item
 
 
-async def _all_ready(app: Telewarm, bot_id: BotId, count: int) -> None:
+async def _none_warming(app: Telewarm, bot_id: BotId) -> None:
     deadline = clock.monotonic() + PATIENCE
-    while (await media.counts(app.pool, bot_id)).get(State.READY, 0) < count:
+    while await app.pool.fetchval("SELECT EXISTS (SELECT FROM media WHERE bot_id = $1 AND state = 'warming')", bot_id):
         if clock.monotonic() > deadline:
-            raise TelewarmError(f"{count} photos were not warm within {PATIENCE:.0f} s")
+            raise TelewarmError(f"the photos were not warm within {PATIENCE:.0f} s")
         await clock.sleep(5 * LOOK)
+    left = (await media.counts(app.pool, bot_id)).get(State.ERROR, 0)
+    if left:
+        raise TelewarmError(f"{left} photos could not be warmed: the figure is void")
 
 
 async def _bare_loop(root: str, files: Sequence[bytes], concurrency: int) -> Rate:

@@ -24,6 +24,7 @@ PATIENCE = 5.0  # seconds of flood wait that a lane sits out; for longer it give
 LOOK_AHEAD = 16  # held jobs looked at for one that may go now
 BATCH = 200  # outcomes written in one statement at most
 CLAIM_AHEAD = 0.5  # seconds of work claimed ahead
+MOST_AHEAD = 256  # jobs claimed ahead at most
 RECORD_RETRY = 0.5  # seconds between tries to write outcomes while the database is away
 RECORD_TRIES = 6  # once the lane is told to stop
 
@@ -68,7 +69,9 @@ class Lane(Generic[Item, Done]):
         self._ended = False
         self._more = True  # something may be due that we have not claimed
         self._started = clock.monotonic()
-        self._dispatched = 0
+        self._ahead = 2 * limits.concurrency
+        self._claimed_at = self._started
+        self._full = False
 
     def nudge(self) -> None:
         """There is new work, or a reason to look up."""
@@ -130,18 +133,22 @@ class Lane(Generic[Item, Done]):
             await asyncio.wait_for(self._changed.wait(), seconds)
 
     def _refill(self, now: float) -> None:
-        """Claim ahead, in the background, as much as goes out in half a second."""
+        """Claim ahead, in the background, about as much as goes out in half a second."""
         if self._claiming is not None or not self._more:
             return
-        rate = self._dispatched / max(now - self._started, CLAIM_AHEAD)
-        wanted = max(2 * self._limits.concurrency, int(rate * CLAIM_AHEAD))
-        if len(self._held) > wanted // 2:
+        if len(self._held) > self._ahead // 2:
             return
-        limit = self._budget.take(wanted - len(self._held))
+        since = now - self._claimed_at
+        if self._full and since < CLAIM_AHEAD:
+            self._ahead = min(2 * self._ahead, MOST_AHEAD)
+        elif since > 2 * CLAIM_AHEAD:
+            self._ahead = max(self._ahead // 2, 2 * self._limits.concurrency)
+        limit = self._budget.take(self._ahead - len(self._held))
         if limit == 0:
             self._budget.tell(self._changed.set)
             return
         self._more = False
+        self._claimed_at = now
         self._claiming = asyncio.create_task(self._claim(limit), name="lane claim")
 
     async def _claim(self, limit: int) -> None:
@@ -150,8 +157,8 @@ class Lane(Generic[Item, Done]):
             jobs = await self._work.claim(limit)
             claimed = len(jobs)
             self._held.extend(jobs)
-            if claimed == limit:
-                self._more = True
+            self._full = claimed == limit
+            self._more = self._more or self._full
         finally:
             self._budget.give(limit - claimed)
             self._changed.set()
@@ -165,7 +172,6 @@ class Lane(Generic[Item, Done]):
             job = self._held[place]
             del self._held[place]
             self._traffic.spend(chat_id, size=job.size, now=now)
-            self._dispatched += 1
             task = asyncio.create_task(self._do(job, chat_id), name="lane job")
             self._running.add(task)
             task.add_done_callback(self._finished)
