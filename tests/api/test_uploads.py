@@ -219,8 +219,11 @@ async def test_the_memory_does_not_grow_with_a_body_that_streams_in(api: Api) ->
                 before = process.memory_info().rss
             most = max(most, process.memory_info().rss)
 
-    async with serving(api.telewarm.api()) as url, aiohttp.ClientSession(url, headers=BEARER) as session:
-        answer = await session.post(MEDIA, data=body())
+    async with (
+        serving(api.telewarm.api()) as url,
+        aiohttp.ClientSession(url, headers=BEARER) as session,
+        session.post(MEDIA, data=body()) as answer,
+    ):
         assert answer.status == 201, await answer.text()
         assert (await answer.json())["bytes"] == 640 * 65536
     assert most - before < 12 << 20

@@ -8,9 +8,10 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -95,16 +96,28 @@ async def refused(folder: Path, *options: str, **environ: str) -> str:
     return " ".join(err.decode().split())
 
 
+async def status_of(request: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> int:
+    async with request as answer:
+        return answer.status
+
+
+async def body_of(request: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> dict[str, Any]:
+    """The JSON of a good answer."""
+    async with request as answer:
+        assert answer.ok
+        body: dict[str, Any] = await answer.json()
+        return body
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_serves_until_a_signal_and_ends_cleanly(
     telewarm_with: Opener, tmp_path: Path, number: signal.Signals
 ) -> None:
     async with serving(tmp_path, **telewarm_with.environ(ADMIN_API_TOKEN=ADMIN)) as serve:
         async with aiohttp.ClientSession(serve.url) as session:
-            answer = await session.get("/healthz")
-            assert (answer.status, await answer.json()) == (200, {"ok": True})
-            assert (await session.post(BOTS, json=BOT)).status == 401
-            assert (await session.post(BOTS, json=BOT, headers=BEARER)).status == 201
+            assert await body_of(session.get("/healthz")) == {"ok": True}
+            assert await status_of(session.post(BOTS, json=BOT)) == 401
+            assert await status_of(session.post(BOTS, json=BOT, headers=BEARER)) == 201
         assert await serve.end(number) == 0
     assert serve.said.count(START_LINE) == 1
     assert "Traceback" not in serve.said
@@ -113,12 +126,12 @@ async def test_it_serves_until_a_signal_and_ends_cleanly(
 
 async def test_it_warms_what_is_put_in_until_it_is_ready(telewarm_with: Opener, tmp_path: Path) -> None:
     async with serving(tmp_path, **telewarm_with.environ()) as serve, aiohttp.ClientSession(serve.url) as session:
-        assert (await session.post(BOTS, json=BOT)).status == 201
-        put = await (await session.post(f"{BOTS}/shop/media", data=jpeg(1))).json()
+        assert await status_of(session.post(BOTS, json=BOT)) == 201
+        put = await body_of(session.post(f"{BOTS}/shop/media", data=jpeg(1)))
         status = ""
         while status != "ready":
             await clock.sleep(0.02)
-            shown = await (await session.get(f"/api/admin/media/{put['media_id']}")).json()
+            shown = await body_of(session.get(f"/api/admin/media/{put['media_id']}"))
             status = shown["media"]["cache"]["status"]
         assert await serve.end(signal.SIGTERM) == 0
 
@@ -126,7 +139,7 @@ async def test_it_warms_what_is_put_in_until_it_is_ready(telewarm_with: Opener, 
 async def test_without_a_worker_it_serves_alone(telewarm_with: Opener, tmp_path: Path) -> None:
     async with serving(tmp_path, "--no-worker", **telewarm_with.environ()) as serve:
         async with aiohttp.ClientSession(serve.url) as session:
-            assert (await session.get("/healthz")).status == 200
+            assert await status_of(session.get("/healthz")) == 200
         assert await serve.end(signal.SIGTERM) == 0
     assert "[WORKER]" not in serve.said
 
@@ -136,13 +149,12 @@ async def test_a_request_that_was_accepted_is_finished_before_it_ends(
 ) -> None:
     sandbox.state.faults.add(Rule(action="hang", method="sendMessage", seconds=1.5))
     async with serving(tmp_path, **telewarm_with.environ()) as serve, aiohttp.ClientSession(serve.url) as session:
-        assert (await session.post(BOTS, json=BOT)).status == 201
-        send = asyncio.create_task(session.post(f"{BOTS}/shop/send", json={"chat_id": READER, "text": "so"}))
+        assert await status_of(session.post(BOTS, json=BOT)) == 201
+        send = asyncio.create_task(body_of(session.post(f"{BOTS}/shop/send", json={"chat_id": READER, "text": "so"})))
         while not sandbox.state.stats.total.calls["sendMessage"]:
             await clock.sleep(0.01)
         ended = asyncio.create_task(serve.end(signal.SIGTERM))
-        answer = await send
-        assert (answer.status, (await answer.json())["ok"]) == (200, True)
+        assert (await send)["ok"] is True
         assert await ended == 0
 
 
@@ -153,8 +165,8 @@ async def test_neither_an_upload_nor_a_warm_up_that_stands_still_keeps_it_from_e
     incoming = telewarm_with.data / "spool" / "incoming"
     async with serving(tmp_path, **telewarm_with.environ()) as serve:
         async with aiohttp.ClientSession(serve.url) as session:
-            assert (await session.post(BOTS, json=BOT)).status == 201
-            assert (await session.post(f"{BOTS}/shop/media", data=jpeg(1))).status == 201
+            assert await status_of(session.post(BOTS, json=BOT)) == 201
+            assert await status_of(session.post(f"{BOTS}/shop/media", data=jpeg(1))) == 201
         port = int(serve.url.rpartition(":")[2])
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         head = f"POST {BOTS}/shop/media HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 1000\r\n\r\n"
@@ -182,7 +194,7 @@ async def test_with_a_token_it_serves_beyond_loopback(telewarm_with: Opener, tmp
     environ = telewarm_with.environ(ADMIN_API_TOKEN=ADMIN)
     async with serving(tmp_path, "--host", everywhere, "--no-worker", **environ) as serve:
         async with aiohttp.ClientSession(serve.url.replace(everywhere, "127.0.0.1")) as session:
-            assert (await session.get(BOTS, headers=BEARER)).status == 405
+            assert await status_of(session.get(BOTS, headers=BEARER)) == 405
         assert await serve.end(signal.SIGTERM) == 0
 
 

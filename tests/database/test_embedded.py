@@ -391,4 +391,6 @@ async def test_folders_made_by_many_at_once_are_never_seen_half_made(data_folder
     private(data_folder)
     with ThreadPoolExecutor(16) as threads:
         assert set(threads.map(prepare, range(200))) == {data_folder / "postgres" / "socket"}
-    assert [path.name for path in (data_folder / "postgres").iterdir()] == ["socket"]
+    left = {path.name for path in (data_folder / "postgres").iterdir()}
+    # The programs are copied too, where the database's user cannot reach the virtual environment.
+    assert {name for name in left if not name.startswith("programs-")} == {"socket"}
