@@ -93,7 +93,7 @@ class Bot:
     username: str | None
     token: str = field(repr=False)
     warmup_chats: tuple[ChatId, ...]
-    paused_until: datetime | None = None
+    pause_left: float = 0.0  # seconds of a flood wait of the whole bot, when this was read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from telewarm.database import media, warmups
+from telewarm.database import bots, media, warmups
 from telewarm.demo.media import DemoFile
 from telewarm.errors import (
     BadRequest,
@@ -173,6 +173,19 @@ async def out_of_reach(server: str, database_url: str) -> AsyncIterator[None]:
         await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     finally:
         await admin.close()
+
+
+async def test_a_pause_that_another_process_met_is_obeyed(telewarm_with: Opener, sandbox: Sandbox) -> None:
+    first = await telewarm_with(worker=False)
+    live = await add_bot(first)
+    await bots.pause(first.pool, live.bot.id, 600)
+    second = await telewarm_with(worker=False)
+
+    [result] = await second.sender.send(await second.bots.by_slug(live.bot.slug), READER, text="so")
+
+    assert isinstance(result.error, FloodWait)
+    assert 500 < result.error.retry_after <= 600
+    assert sandbox.state.stats.chats[READER] == 0
 
 
 async def test_a_flood_wait_is_waited_out(telewarm_with: Opener, sandbox: Sandbox) -> None:

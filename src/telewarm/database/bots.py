@@ -11,7 +11,10 @@ from telewarm.database.sealing import Seal
 from telewarm.errors import Conflict, NotFound
 from telewarm.model import Bot, BotId, ChatId
 
-COLUMNS = "id, slug, telegram_id, username, token_sealed, warmup_chats, paused_until"
+COLUMNS = (
+    "id, slug, telegram_id, username, token_sealed, warmup_chats,"
+    " greatest(0, extract(epoch FROM paused_until - now()))::float8 AS pause_left"
+)
 
 
 async def insert(
@@ -85,5 +88,5 @@ def _bot(row: asyncpg.Record, seal: Seal) -> Bot:
         username=row["username"],
         token=seal.open(row["token_sealed"], telegram_id=row["telegram_id"]),
         warmup_chats=tuple(row["warmup_chats"]),
-        paused_until=row["paused_until"],
+        pause_left=row["pause_left"],
     )

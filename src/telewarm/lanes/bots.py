@@ -75,6 +75,8 @@ class Bots:
         elif live.bot.token != bot.token:
             live.api = self._api(bot.token)
         live.bot, live.read_at = bot, now
+        if bot.pause_left > 0:  # another process met the flood
+            live.traffic.close_bot(now + bot.pause_left)
         return live
 
     def _api(self, token: str) -> BotApi:
