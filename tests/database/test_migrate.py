@@ -64,7 +64,7 @@ async def test_migrating_from_nothing_arrives_at_the_declared_schema(
 
 
 async def test_migrating_says_what_it_did_and_the_second_time_there_is_nothing_to_do(empty_database_url: str) -> None:
-    assert await migrate(empty_database_url) == [f"revision {head()}", "PgQueuer's tables"]
+    assert await migrate(empty_database_url) == [*(f"revision {one}" for one in revisions()), "PgQueuer's tables"]
     assert await migrate(empty_database_url) == []
 
 
@@ -89,7 +89,7 @@ async def test_two_processes_that_migrate_at_once_share_the_work(empty_database_
         answers = await asyncio.gather(first.communicate(b"go\n"), second.communicate(b"go\n"))
         assert [first.returncode, second.returncode] == [0, 0], answers
     done = sorted(out.decode().strip() for out, _ in answers)
-    assert done == sorted(["[]", str([f"revision {head()}", "PgQueuer's tables"])])
+    assert done == sorted(["[]", str([*(f"revision {one}" for one in revisions()), "PgQueuer's tables"])])
 
 
 async def test_a_process_killed_while_it_migrates_blocks_nobody(empty_database_url: str) -> None:
@@ -119,7 +119,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind_and_names_the_reason
     assert [table["tablename"] for table in tables] == ["lease"]
     await connection.execute("DROP TABLE lease")
     await connection.close()
-    assert await migrate(empty_database_url) == [f"revision {head()}", "PgQueuer's tables"]
+    assert await migrate(empty_database_url) == [*(f"revision {one}" for one in revisions()), "PgQueuer's tables"]
 
 
 async def test_an_unmigrated_database_is_refused_with_the_command_to_run(empty_database_url: str) -> None:

@@ -18,7 +18,7 @@ COLUMNS = (
     f" {blobs.COLUMNS}"
 )
 FROM = "media JOIN blob USING (sha256)"
-WARM = "SELECT id, file_id, sent_kind FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[]) AND state = 'ready'"
+WARM = "SELECT id, file_id, sent_kind FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[]) AND file_id IS NOT NULL"
 
 
 async def insert(

@@ -8,7 +8,17 @@ CREATE TABLE bot (
     token_sealed  bytea       NOT NULL,
     warmup_chats  bigint[]    NOT NULL,
     paused_until  timestamptz,                  -- a flood wait of the whole bot; every process obeys it
-    created_at    timestamptz NOT NULL DEFAULT now()
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    paused_at     timestamptz,                  -- a person paused its background work
+    learned       jsonb       NOT NULL DEFAULT '{}'   -- messages a window that Telegram lets pass: bot, private, group
+);
+
+-- Flood waits of single chats that are not over: every process obeys them.
+CREATE TABLE flood_wait (
+    bot_id  bigint      NOT NULL REFERENCES bot (id) ON DELETE CASCADE,
+    chat_id bigint      NOT NULL,
+    until   timestamptz NOT NULL,
+    PRIMARY KEY (bot_id, chat_id)
 );
 
 CREATE TABLE blob (
@@ -25,7 +35,8 @@ CREATE TABLE blob (
     performer     text,
     storage_key   text        NOT NULL,
     thumbnail_key text,
-    created_at    timestamptz NOT NULL DEFAULT now()
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    thumbnail_bytes integer                     -- goes up with the file: equal totals are spaced by Telegram
 );
 
 -- Who holds media rows right now. A holder renews its lease; one that stops is swept away and its rows are free again.
@@ -46,7 +57,7 @@ CREATE TABLE media (
     kind              text        NOT NULL,
     name              text,                     -- the file name that recipients see
     state             text        NOT NULL CHECK (state IN ('cold', 'warming', 'ready', 'error')),
-    priority          integer     NOT NULL DEFAULT 0,  -- lower goes first
+    priority          bigint      NOT NULL DEFAULT 0,  -- lower goes first: when it was asked for, in ms, and a handicap
     attempts          integer     NOT NULL DEFAULT 0,
     next_attempt_at   timestamptz,
     lease_id          uuid,
@@ -61,13 +72,13 @@ CREATE TABLE media (
     last_error_code   text,
     last_error        text,
     created_at        timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (bot_id, sha256, kind),
+    UNIQUE (sha256, kind, bot_id),              -- in this order it also finds who else has a blob
     CHECK (kind IN ('photo', 'video', 'audio', 'document', 'voice', 'animation', 'video_note', 'sticker')),
     CHECK (state <> 'ready' OR (file_id IS NOT NULL AND sent_kind IS NOT NULL))
 );
 
--- The hot lookup: file ids of ready media, from the index alone.
-CREATE INDEX media_ready ON media (bot_id, id) INCLUDE (file_id, sent_kind) WHERE state = 'ready';
+-- The hot lookup: file ids, from the index alone. An item that is warmed anew is sent by its old id until then.
+CREATE INDEX media_warm ON media (bot_id, id) INCLUDE (file_id, sent_kind) WHERE file_id IS NOT NULL;
 
 -- The claim: due media of a bot in order, however many wait behind them.
 CREATE INDEX media_due ON media (bot_id, priority, id)
@@ -78,8 +89,60 @@ CREATE INDEX media_waiting ON media (bot_id, next_attempt_at)
 
 CREATE INDEX media_in_hand ON media (lease_id) WHERE lease_id IS NOT NULL;
 
--- Which items use a blob (sharing, collection).
-CREATE INDEX media_blob ON media (sha256);
-
 -- The library, page by page.
 CREATE INDEX media_library ON media (bot_id, id);
+
+-- Every warm-up writes its row three times: look for dead rows early, and do not rest while sweeping them up.
+ALTER TABLE media SET (
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
+    autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_analyze_scale_factor = 0.05,
+    autovacuum_vacuum_cost_delay = 0
+);
+
+-- How many items each bot has, by kind and state, without counting them: `media_count` plus the changes since it was
+-- last brought up to date. Changes are appended, so that writers never wait for each other.
+CREATE TABLE media_count (
+    bot_id bigint NOT NULL,
+    kind   text   NOT NULL,
+    state  text   NOT NULL,
+    items  bigint NOT NULL,
+    PRIMARY KEY (bot_id, kind, state)
+);
+
+CREATE TABLE media_change (
+    bot_id bigint NOT NULL,
+    kind   text   NOT NULL,
+    state  text   NOT NULL,
+    items  bigint NOT NULL
+);
+
+ALTER TABLE media_change SET (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0
+);
+
+CREATE FUNCTION count_media() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO media_change SELECT bot_id, kind, state, count(*) FROM after GROUP BY bot_id, kind, state;
+    ELSIF TG_OP = 'DELETE' THEN
+        INSERT INTO media_change SELECT bot_id, kind, state, -count(*) FROM before GROUP BY bot_id, kind, state;
+    ELSE
+        INSERT INTO media_change
+        SELECT bot_id, kind, state, sum(items)
+        FROM (
+            SELECT bot_id, kind, state, 1 AS items FROM after
+            UNION ALL
+            SELECT bot_id, kind, state, -1 FROM before
+        ) AS moved
+        GROUP BY bot_id, kind, state
+        HAVING sum(items) <> 0;
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER count_inserted AFTER INSERT ON media REFERENCING NEW TABLE AS after
+    FOR EACH STATEMENT EXECUTE FUNCTION count_media();
+CREATE TRIGGER count_updated AFTER UPDATE ON media REFERENCING OLD TABLE AS before NEW TABLE AS after
+    FOR EACH STATEMENT EXECUTE FUNCTION count_media();
+CREATE TRIGGER count_deleted AFTER DELETE ON media REFERENCING OLD TABLE AS before
+    FOR EACH STATEMENT EXECUTE FUNCTION count_media();

@@ -9,7 +9,7 @@ WITH stored AS (
 )
 INSERT INTO media (bot_id, sha256, kind, name, priority, state, queued_at)
 VALUES ($14, $1, $15, $16, $17, 'warming', now())
-ON CONFLICT (bot_id, sha256, kind) DO UPDATE
+ON CONFLICT (sha256, kind, bot_id) DO UPDATE
 SET state = 'warming', attempts = 0, next_attempt_at = NULL, queued_at = now(), priority = EXCLUDED.priority,
     last_error_code = NULL, last_error = NULL
 WHERE media.state IN ('cold', 'error')
