@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 from telewarm import clock
 from telewarm.errors import BadRequest
 from telewarm.lanes import Budget
-from tests.lanes.work import CHAT, OTHER, Bench, Numbers, flood_wait
+from telewarm.model import ChatId
+from telewarm.telegram import Limits, Passage, Traffic
+from tests.lanes.work import Bench, Numbers, everything_came_back, flood_wait
 
 REFUSED = BadRequest(method="sendPhoto", status=400, description="Bad Request: nope")
-
-
-def everything_came_back(budget: Budget, most: int = 1000) -> bool:
-    return budget.take(10**9) == most
 
 
 async def test_a_lane_does_all_that_is_due_and_ends() -> None:
@@ -57,41 +55,6 @@ async def test_exactly_the_concurrency_is_in_flight_as_long_as_there_is_work() -
 
     assert work.most_running == 4
     assert set(work.tried.values()) == {1}
-
-
-async def test_a_flood_wait_puts_the_job_back_without_an_outcome_and_closes_its_chat() -> None:
-    work, bench = Numbers(due=3, trouble={0: [flood_wait(0.2)]}), Bench()
-    started = clock.monotonic()
-
-    assert await bench.lane(work, concurrency=1).run() is None
-
-    assert clock.monotonic() - started >= 0.2
-    assert work.tried == {0: 2, 1: 1, 2: 1}
-    assert sorted(work.recorded) == [0, 1, 2]
-    assert all(outcome.error is None for batch in work.batches for outcome in batch)
-    assert everything_came_back(bench.budget)
-
-
-async def test_a_429_holds_no_slot_while_the_rest_goes_through_another_chat() -> None:
-    """A defect of the Node system: one waited in its slot, the others kept hammering."""
-    work, bench = Numbers(due=6, chats=(CHAT, OTHER), trouble={0: [flood_wait(2)]}), Bench()
-
-    assert await bench.lane(work, concurrency=1).run() is None
-
-    assert work.chats_used == [CHAT, *[OTHER] * 6]
-
-
-async def test_after_a_429_nothing_goes_to_the_chat_until_it_is_over() -> None:
-    """A defect of the Node system: a 429 held a slot while others kept hammering."""
-    work, bench = Numbers(due=20, trouble={0: [flood_wait(600)]}), Bench()
-
-    delay = await bench.lane(work, concurrency=1).run()
-
-    assert work.tried == {0: 1}
-    assert delay is not None
-    assert 590 < delay <= 600
-    assert sorted(work.released + work.waiting) == list(range(20))
-    assert everything_came_back(bench.budget)
 
 
 async def test_an_outcome_that_comes_while_others_are_being_written_is_not_lost() -> None:
@@ -181,6 +144,26 @@ async def test_what_takes_too_long_is_cut_short_and_put_back(how: str) -> None:
     assert everything_came_back(bench.budget)
 
 
+async def test_a_job_that_is_cut_short_before_it_began_is_put_back_too() -> None:
+    """A regression: nobody held it any more, and its place in the budget was lost."""
+
+    class Hasty(Traffic):
+        def spend(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float) -> Passage:
+            bench.stop.set()
+            asyncio.get_running_loop().call_soon(lane.abort)
+            return super().spend(chat_id, size=size, count=count, now=now)
+
+    bench = Bench(traffic=Hasty(Limits(), now=clock.monotonic()))
+    work = Numbers(due=3)
+    lane = bench.lane(work)
+
+    assert await lane.run() == 0.0
+
+    assert not work.tried
+    assert sorted(work.released + work.waiting) == [0, 1, 2]
+    assert everything_came_back(bench.budget)
+
+
 async def test_a_lane_waits_while_others_hold_the_whole_budget() -> None:
     """A regression: it spun without ever letting the event loop go on."""
     work, bench = Numbers(due=4), Bench(budget=Budget(3))
@@ -195,6 +178,23 @@ async def test_a_lane_waits_while_others_hold_the_whole_budget() -> None:
     assert await lane is None
     assert sorted(work.recorded) == list(range(4))
     assert everything_came_back(bench.budget, 3)
+
+
+async def test_many_lanes_share_what_a_worker_may_hold() -> None:
+    budget = Budget(12)
+    works = [Numbers(due=30, gates={item: asyncio.Event() for item in range(30)}) for _ in range(3)]
+    lanes = [asyncio.create_task(Bench(budget=budget).lane(work, concurrency=2).run()) for work in works]
+    for work in works:
+        await work.until(lambda work=work: len(work.running) == 2)  # type: ignore[misc]
+
+    held = [30 - len(work.waiting) for work in works]
+    assert sum(held) <= 12
+    assert min(held) >= 2
+    for work in works:
+        for gate in work.gates.values():
+            gate.set()
+    assert await asyncio.gather(*lanes) == [None] * 3
+    assert everything_came_back(budget, 12)
 
 
 async def test_a_lane_makes_room_after_its_slice_when_others_wait_for_a_place() -> None:

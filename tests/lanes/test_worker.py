@@ -10,14 +10,11 @@ import asyncpg
 from telewarm import clock
 from telewarm.database import bots, media
 from telewarm.database.pool import AWAY
-from telewarm.lanes import Worker, WorkerLimits
 from telewarm.model import MediaId, State
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from telewarm.sandbox.faults import Rule
 from tests.fixtures.app import NO_SWEEP, OTHER_CHAT, WARMUP_CHAT, Opener, add_bot, add_photos, until, until_ready
-
-LIMITS = WorkerLimits(interval=0.2, held=100)
 
 
 async def test_a_worker_that_may_hold_one_item_still_warms_for_many_bots(telewarm_with: Opener) -> None:
@@ -52,7 +49,7 @@ async def test_a_cancelled_worker_cuts_short_what_hangs_and_puts_it_back(
     live = await add_bot(telewarm)
     hang = sandbox.state.faults.add(Rule(action="hang", seconds=0, count=None))
     ids = await add_photos(telewarm, live, 3)
-    worker = Worker(pool=telewarm.pool, make_lane=telewarm.make_lane, limits=LIMITS)
+    worker = telewarm.worker.make()
     running = asyncio.create_task(worker.run())
 
     async def struck() -> bool:
@@ -74,7 +71,7 @@ async def test_a_cancelled_worker_cuts_short_what_hangs_and_puts_it_back(
 async def test_a_paused_bot_waits_and_the_others_do_not(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with()
     paused, other = await add_bot(telewarm, 0), await add_bot(telewarm, 1)
-    await bots.pause(telewarm.pool, paused.bot.id, 1.5)
+    await bots.close(telewarm.pool, paused.bot.id, None, 1.5)
     started = clock.monotonic()
 
     waiting = await add_photos(telewarm, paused, 1)
@@ -114,11 +111,11 @@ async def test_a_second_worker_takes_over_when_the_first_stops(telewarm_with: Op
     async def begun() -> bool:
         return sandbox.state.stats.total.uploads >= 5
 
-    async with idle.working():
+    async with idle.worker.working():
         await until(idle, begun)
     assert (await media.counts(idle.pool, live.bot.id)).get(State.WARMING)
 
-    async with idle.working():
+    async with idle.worker.working():
         await until_ready(idle, *ids)
     assert sandbox.state.stats.total.uploads == 60
 
@@ -132,7 +129,7 @@ async def test_a_flood_wait_of_the_whole_bot_is_told_to_every_process(telewarm_w
     async def paused() -> bool:
         return await bots.pause_left(telewarm.pool, live.bot.id) > 500
 
-    async with telewarm.working():
+    async with telewarm.worker.working():
         await until(telewarm, paused)
 
     items = [await media.get(telewarm.pool, media_id) for media_id in ids]

@@ -11,7 +11,7 @@ from telewarm import clock
 from telewarm.errors import FloodWait, TelewarmError
 from telewarm.lanes import Budget, Job, Lane, LaneLimits
 from telewarm.model import ChatId
-from telewarm.telegram import Limits, Traffic
+from telewarm.telegram import Closed, Limits, Traffic
 
 CHAT = ChatId(-1)
 OTHER = ChatId(-2)
@@ -93,13 +93,26 @@ class Bench:
     budget: Budget = field(default_factory=lambda: Budget(1000))
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     traffic: Traffic = field(default_factory=lambda: Traffic(Limits.none(), now=clock.monotonic()))
+    on_closed: Callable[[Closed], None] = lambda _: None
 
     def lane(
         self, work: Numbers, *, concurrency: int = 3, after: float = 10, crowded: Callable[[], bool] = lambda: False
     ) -> Lane[int, Outcome]:
         limits = LaneLimits(concurrency=concurrency, slice=after, linger=self.linger)
-        return Lane(work, self.traffic, limits=limits, budget=self.budget, stop=self.stop, crowded=crowded)
+        return Lane(
+            work,
+            self.traffic,
+            limits=limits,
+            budget=self.budget,
+            stop=self.stop,
+            crowded=crowded,
+            on_closed=self.on_closed,
+        )
 
 
 def flood_wait(seconds: float) -> FloodWait:
     return FloodWait(method="sendPhoto", status=429, description="Too Many Requests", retry_after=seconds)
+
+
+def everything_came_back(budget: Budget, most: int = 1000) -> bool:
+    return budget.take(10**9) == most

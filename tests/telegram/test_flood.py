@@ -1,6 +1,11 @@
-"""Flood limits: values in, values out, no clock."""
+"""Flood control of a bot: values in, values out, no clock."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,153 +14,52 @@ from hypothesis import strategies as st
 from telewarm.model import ChatId
 from telewarm.sandbox.config import Floods
 from telewarm.sandbox.floods import Gate
-from telewarm.telegram.flood import MOST_SLACK, SWEEP, Limit, Limits, Scope, Traffic
+from telewarm.telegram import Closed, Limit, Limits, Passage, Traffic
+from telewarm.telegram.flood import CALLS, SLOW, SWEEP, About, Latency, Suspect, blame
 
-BOT = Limit(rate=30, burst=30)
-PRIVATE = Limit(rate=1, burst=3)
-GROUP = Limit(rate=20 / 60, burst=20)
 ANNA, BORIS = ChatId(11), ChatId(12)
 NEWS, SPORT = ChatId(-1001), ChatId(-1002)
 MB = 1_000_000
+LATE = 0.11  # seconds that a scope opens later than the server's window, at most
 
-moments = st.floats(min_value=0, max_value=1e6)
 waits = st.floats(min_value=0, max_value=3600)
 
 
-def deliver(scope: Scope, count: int, *, now: float = 0.0) -> list[float]:
-    """Send `count` messages as early as the scope allows; the times."""
-    times = []
-    for _ in range(count):
-        now = scope.opens_at(now)
-        scope.spend(now)
-        times.append(now)
-    return times
+def pass_(traffic: Traffic, chat_id: ChatId, *, now: float, size: int = 0, count: int = 1) -> None:
+    """A message that passes at once."""
+    traffic.settle(traffic.spend(chat_id, size=size, count=count, now=now), now=now, retry_after=None)
+
+
+def flood(traffic: Traffic, chat_id: ChatId, wait: float, *, now: float, size: int = 0) -> Closed | None:
+    """A message that is answered 429 at once."""
+    return traffic.settle(traffic.spend(chat_id, size=size, now=now), now=now, retry_after=wait)
 
 
 def post(traffic: Traffic, chat_ids: list[ChatId], *, size: int = 0, now: float = 0.0) -> list[float]:
     times = []
     for chat_id in chat_ids:
         now = traffic.opens_at(chat_id, size=size, now=now)
-        traffic.spend(chat_id, size=size, now=now)
+        pass_(traffic, chat_id, size=size, now=now)
         times.append(now)
     return times
 
 
-def test_a_group_takes_its_burst_at_once_and_then_twenty_a_minute() -> None:
-    times = deliver(Scope(GROUP, now=0), 41)
-    assert times[19] == 0
-    assert times[20] == times[39] == pytest.approx(60, abs=MOST_SLACK)
-    assert times[40] == pytest.approx(120, abs=2 * MOST_SLACK)
-
-
-limits = st.builds(Limit, rate=st.floats(min_value=0.1, max_value=1000), burst=st.integers(min_value=1, max_value=40))
-
-
-@given(limits, st.lists(st.floats(min_value=0, max_value=3), min_size=1, max_size=120))
-def test_no_window_ever_holds_more_than_the_burst(limit: Limit, pauses: list[float]) -> None:
-    scope, now = Scope(limit, now=0), 0.0
-    times = []
-    for pause in pauses:
-        now = scope.opens_at(now + pause)
-        scope.spend(now)
-        times.append(now)
-    for first, one_too_many in zip(times, times[limit.burst :], strict=False):
-        assert one_too_many - first > limit.burst / limit.rate
-
-
-@given(limits)
-def test_the_slack_costs_at_most_a_twentieth_of_the_rate(limit: Limit) -> None:
-    times = deliver(Scope(limit, now=0), 10 * limit.burst + 1)
-    assert times[-1] <= 10 * limit.burst / limit.rate * 1.0501
-
-
-def test_a_scope_without_a_limit_is_always_open_until_a_429() -> None:
-    scope = Scope(None, now=0)
-    assert deliver(scope, 1000)[-1] == 0
-    scope.close(0, 35)
-    assert scope.opens_at(1) == 35
-
-
-@given(moments, waits, waits)
-def test_deadlines_only_move_forward(now: float, first: float, second: float) -> None:
-    scope = Scope(GROUP, now=now)
-    scope.close(now, first)
-    scope.close(now, second)
-    assert scope.opens_at(now) >= now + max(first, second)
-
-
-@given(st.lists(st.tuples(st.booleans(), st.floats(min_value=0, max_value=60)), max_size=40), waits)
-def test_a_429_never_makes_a_scope_open_sooner(steps: list[tuple[bool, float]], wait: float) -> None:
-    scope, now = Scope(PRIVATE, now=0), 0.0
-    for spend, pause in steps:
-        now += pause
-        if spend:
-            scope.spend(now)
-        else:
-            before = scope.opens_at(now)
-            scope.close(now, wait)
-            assert scope.opens_at(now) >= before
-
-
-@given(moments, st.integers(min_value=1, max_value=60), waits)
-def test_at_the_time_it_names_a_scope_is_open(now: float, spent: int, wait: float) -> None:
-    scope = Scope(BOT, now=now)
-    scope.close(now, wait)
-    scope.spend(now, count=spent)
-    opens = scope.opens_at(now)
-    assert scope.opens_at(opens) == opens
-
-
-@given(st.integers(min_value=1, max_value=200))
-def test_the_rate_recovers_to_the_limit_and_no_further(messages: int) -> None:
-    scope = Scope(PRIVATE, now=0)
-    scope.close(0, 5)
-    deliver(scope, messages)
-    assert 0 < scope.rate <= PRIVATE.rate
-    assert messages < 30 or scope.rate == PRIVATE.rate
-
-
-def test_the_same_429_from_several_calls_in_flight_lowers_the_rate_once() -> None:
-    scope = Scope(BOT, now=0)
-    for _ in range(5):
-        scope.close(0.1, 10)
-    assert scope.rate == 15
-    scope.close(11, 10)
-    assert scope.rate == 7.5
-
-
-def test_the_rate_never_falls_to_nothing() -> None:
-    scope = Scope(BOT, now=0)
-    for hour in range(50):
-        scope.close(hour * 3600, 1)
-    assert scope.rate == 3
-
-
-def test_after_a_flood_wait_one_message_goes_and_not_a_burst() -> None:
-    scope = Scope(GROUP, now=0)
-    scope.close(0, 600)
-    first, second, third = deliver(scope, 3, now=600)
-    assert first == 600
-    assert 4 < second - first < 7
-    assert 4 < third - second < 7
-
-
 def test_a_message_waits_for_the_slowest_of_its_scopes() -> None:
     traffic = Traffic(Limits(), now=0)
-    assert post(traffic, [ANNA] * 10)[-1] == pytest.approx(9.45)
+    assert post(traffic, [ANNA] * 10)[-1] == pytest.approx(9, abs=3 * LATE)
 
 
 def test_many_chats_share_the_thirty_a_second_of_their_bot() -> None:
     traffic = Traffic(Limits(), now=0)
-    assert post(traffic, [ChatId(n) for n in range(1, 91)])[-1] == pytest.approx(2.1)
+    assert post(traffic, [ChatId(n) for n in range(1, 91)])[-1] == pytest.approx(2, abs=2 * LATE)
 
 
 def test_a_group_of_media_counts_each_item() -> None:
     traffic = Traffic(Limits(), now=0)
-    traffic.spend(NEWS, count=10, now=0)
-    traffic.spend(NEWS, count=6, now=10)
+    pass_(traffic, NEWS, count=10, now=0)
+    pass_(traffic, NEWS, count=6, now=10)
     assert traffic.opens_at(NEWS, count=4, now=10) == 10
-    assert traffic.opens_at(NEWS, count=5, now=10) == pytest.approx(60, abs=MOST_SLACK)
+    assert traffic.opens_at(NEWS, count=5, now=10) == pytest.approx(60, abs=LATE)
 
 
 @pytest.mark.parametrize(
@@ -188,95 +92,221 @@ def test_no_limits_means_no_waiting_at_all() -> None:
     traffic = Traffic(Limits.none(), now=0)
     assert post(traffic, [ANNA, NEWS] * 1000, size=9 * MB)[-1] == 0
     assert len(traffic) == 1
+    assert traffic.learned == {}
 
 
 def test_without_limits_a_429_is_obeyed_all_the_same() -> None:
     traffic = Traffic(Limits.none(), now=0)
-    traffic.close(8, ANNA, now=0)
+    assert flood(traffic, ANNA, 8, now=0) == Closed(chat_id=ANNA, seconds=8)
     assert traffic.opens_at(ANNA, now=1) == 8
     assert traffic.opens_at(BORIS, now=1) == 1
 
 
 def test_a_429_closes_its_chat_and_no_other() -> None:
     traffic = Traffic(Limits(), now=0)
-    traffic.close(35, NEWS, now=1)
+    assert flood(traffic, NEWS, 35, now=1) == Closed(chat_id=NEWS, seconds=35)
     assert traffic.opens_at(NEWS, now=1) == 36
     assert traffic.opens_at(SPORT, now=1) == 1
 
 
-def test_429s_for_two_chats_at_once_are_about_the_bot() -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    name: str
+    wait: float
+    bot: tuple[float, float]  # how full, and seconds until the oldest message leaves
+    chat: tuple[float, float]
+    spaced: bool = False
+    others_flooded: bool = False
+    about: About
+
+
+CASES = [
+    Case(name="the chat is full", wait=35, bot=(0.1, 0.9), chat=(1, 34.2), about=About.CHAT),
+    Case(name="the bot is full", wait=1, bot=(1, 0.4), chat=(0.1, 50), about=About.BOT),
+    Case(name="both could be", wait=1, bot=(0.9, 0.5), chat=(1, 0.3), about=About.CHAT),
+    Case(name="both could be, the bot rather", wait=1, bot=(1.1, 0.5), chat=(1, 0.3), about=About.BOT),
+    Case(name="the chat has room again", wait=1, bot=(0.9, 0.1), chat=(1, -0.5), about=About.BOT),
+    Case(name="nothing explains it", wait=600, bot=(0.1, 1), chat=(0.1, 60), about=About.CHAT),
+    Case(name="others too, little here", wait=35, bot=(0.1, 1), chat=(0.1, 60), others_flooded=True, about=About.BOT),
+    Case(name="several chats are full", wait=35, bot=(0.1, 1), chat=(0.6, 34.5), others_flooded=True, about=About.CHAT),
+    Case(name="a backlog of one size", wait=60, bot=(0.1, 1), chat=(0.6, 20), spaced=True, about=About.SIZE),
+    Case(name="large, and the chat just full", wait=60, bot=(0.1, 1), chat=(1, 59.8), spaced=True, about=About.CHAT),
+    Case(name="a minute for a small upload", wait=60, bot=(0.1, 1), chat=(0.1, 5), about=About.CHAT),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_what_a_429_is_about(case: Case) -> None:
+    bot, chat = (Suspect(fill=fill, frees_in=frees_in) for fill, frees_in in (case.bot, case.chat))
+    about = blame(case.wait, bot=bot, chat=chat, spaced=case.spaced, others_flooded=case.others_flooded)
+    assert about is case.about
+
+
+def test_429s_for_two_chats_that_have_had_little_are_about_the_bot() -> None:
     traffic = Traffic(Limits(), now=0)
-    traffic.close(35, NEWS, now=0)
-    traffic.close(35, SPORT, now=1)
+    flood(traffic, NEWS, 35, now=0)
+    assert flood(traffic, SPORT, 35, now=1) == Closed(chat_id=None, seconds=35)
     assert traffic.opens_at(ANNA, now=1) == 36
+    assert traffic.bot_opens_at(1) == 36
 
 
 def test_429s_for_two_chats_one_after_the_other_are_about_the_chats() -> None:
     traffic = Traffic(Limits(), now=0)
-    traffic.close(5, NEWS, now=0)
-    traffic.close(5, SPORT, now=6)
+    flood(traffic, NEWS, 5, now=0)
+    flood(traffic, SPORT, 5, now=6)
     assert traffic.opens_at(ANNA, now=6) == 6
 
 
-def test_a_minute_of_429_for_a_large_upload_is_about_its_size() -> None:
+def test_two_chats_that_are_full_do_not_close_the_bot() -> None:
+    """A regression: with several warm-up chats the whole bot paused although each chat had had its share."""
+    traffic = Traffic(Limits(bot=None), now=0)
+    for chat_id in (NEWS, SPORT):
+        for _ in range(20):
+            pass_(traffic, chat_id, now=0)
+        flood(traffic, chat_id, 60, now=0.5)
+    assert traffic.opens_at(ANNA, now=1) == 1
+
+
+def test_a_backlog_of_one_size_closes_that_size_alone() -> None:
     traffic = Traffic(Limits(), now=0)
-    traffic.close(60, NEWS, size=MB, now=0)
-    assert traffic.opens_at(NEWS, size=MB, now=0) == 60
-    assert traffic.opens_at(NEWS, size=2 * MB, now=0) == 0
-    assert traffic.opens_at(NEWS, now=0) == 0
+    assert flood(traffic, NEWS, 60, size=MB, now=0) == Closed(chat_id=NEWS, seconds=60)  # its only message is new
+
+    pass_(traffic, SPORT, now=0)
+    assert flood(traffic, SPORT, 60, size=MB, now=30) is None
+    assert traffic.opens_at(SPORT, size=MB, now=30) == 90
+    assert traffic.opens_at(SPORT, size=2 * MB, now=30) == 30
 
 
-def test_a_minute_of_429_for_two_sizes_is_about_the_bot() -> None:
-    traffic = Traffic(Limits(), now=0)
-    traffic.close(60, NEWS, size=MB, now=0)
-    traffic.close(60, SPORT, size=2 * MB, now=1)
-    assert traffic.opens_at(ANNA, now=1) == 61
-
-
-def test_the_spacing_of_two_sizes_is_no_flood() -> None:
-    traffic = Traffic(Limits(), now=0)
-    traffic.spend(NEWS, size=MB, now=0)
-    traffic.close(60, SPORT, size=2 * MB, now=0)
-    assert traffic.opens_at(ANNA, now=0) == 0
-
-
-def test_a_429_without_a_chat_is_about_the_bot() -> None:
-    traffic = Traffic(Limits(), now=0)
-    traffic.close(3, None, now=0)
-    assert traffic.opens_at(ANNA, now=0) == 3
-
-
-def test_a_paused_bot_keeps_its_rate() -> None:
+def test_what_others_closed_is_obeyed_without_blame() -> None:
     traffic = Traffic(Limits(private_chat=None), now=0)
+    traffic.close_chat(NEWS, 50)
+    assert traffic.opens_at(NEWS, now=0) == 50
     traffic.close_bot(100)
     traffic.close_bot(50)
     assert traffic.opens_at(ANNA, now=0) == 100
     assert post(traffic, [ANNA] * 30, now=100)[-1] == 100
+    assert traffic.learned == {}
+
+
+def test_being_told_of_a_closed_chat_forgets_no_other() -> None:
+    """A regression: scopes were swept by the time at which the chat would open."""
+    traffic = Traffic(Limits(), now=0)
+    for number in range(SWEEP):
+        traffic.close_chat(ChatId(number + 1), 10)
+    traffic.close_chat(NEWS, 600)
+    assert traffic.opens_at(ANNA, now=0) == 10
+
+
+def test_what_was_learned_is_told_and_taken_up_again() -> None:
+    traffic = Traffic(Limits(), now=0)
+    for _ in range(10):
+        pass_(traffic, NEWS, now=0)
+    flood(traffic, NEWS, 60, now=0)
+    assert traffic.learned == {"group": 10.0}
+
+    again = Traffic(Limits(), now=0, learned=traffic.learned)
+    assert again.learned == traffic.learned
+    assert post(again, [SPORT] * 11)[-1] == pytest.approx(60, abs=LATE)
+
+
+@pytest.mark.parametrize(
+    "learned", [{"group": "many"}, {"group": None}, {"group": True}, {"group": math.nan}, {"bot": -3}, {"moon": 7}]
+)
+def test_what_makes_no_sense_was_not_learned(learned: Mapping[str, Any]) -> None:
+    assert Traffic(Limits(), now=0, learned=learned).learned == {}
+
+
+def test_a_chat_tells_how_full_it_is() -> None:
+    traffic = Traffic(Limits(), now=0)
+    assert traffic.fill(NEWS, now=0) == 0
+    for _ in range(5):
+        pass_(traffic, NEWS, now=0)
+    assert traffic.fill(NEWS, now=0) == 0.25
+    assert traffic.fill(NEWS, now=61) == 0
+
+
+def full(traffic: Traffic, *chats: ChatId) -> None:
+    for chat_id in chats:
+        while traffic.opens_at(chat_id, now=0) <= 0:
+            pass_(traffic, chat_id, now=0)
+
+
+def test_a_chat_that_is_full_may_be_probed_but_not_when_its_bot_is_full_too() -> None:
+    traffic = Traffic(Limits(bot=Limit(rate=25, burst=25)), now=0)
+    full(traffic, NEWS)
+    assert traffic.may_probe(NEWS, now=0)
+    full(traffic, SPORT)
+    assert not traffic.may_probe(NEWS, now=0)
+    assert traffic.probes_at(NEWS, now=0) == pytest.approx(1, abs=LATE)
+
+
+def test_a_size_that_is_closed_or_a_chat_that_is_closed_by_a_429_is_not_probed() -> None:
+    traffic = Traffic(Limits(bot=None), now=0)
+    full(traffic, NEWS)
+    traffic.spend(SPORT, size=9 * MB, now=0)
+    assert traffic.probes_at(NEWS, size=9 * MB, now=0) == pytest.approx(0.9)
+    flood(traffic, NEWS, 30, now=0)
+    assert not traffic.may_probe(NEWS, now=10)
+
+
+def test_who_only_wants_back_what_the_settings_say_probes_no_further() -> None:
+    traffic = Traffic(Limits(bot=None), now=0, learned={"private": 2})
+    now = 0.0
+    while not traffic.may_probe(ANNA, now=now):
+        now = traffic.opens_at(ANNA, now=now)
+        pass_(traffic, ANNA, now=now)
+    while traffic.may_probe(ANNA, now=now, beyond_settings=False):
+        pass_(traffic, ANNA, now=now)
+    assert traffic.learned == {}
+    assert traffic.may_probe(ANNA, now=now)
+
+
+def test_a_probe_that_was_abandoned_makes_room_for_another() -> None:
+    traffic = Traffic(Limits(bot=None), now=0)
+    full(traffic, NEWS)
+    probe = traffic.spend(NEWS, now=0)
+    assert not traffic.may_probe(NEWS, now=1)
+    traffic.abandon(probe, now=1)
+    assert traffic.learned == {}
+    assert traffic.fill(NEWS, now=1) == 1
+
+
+def test_a_call_takes_at_least_as_long_as_the_fastest_of_late() -> None:
+    latency = Latency()
+    for seconds in (0.3, 0.1, 0.4):
+        latency.add(seconds)
+    assert latency.least < 0.1  # it is too soon to say
+    for _ in range(2 * CALLS):
+        latency.add(0.2)
+    assert latency.least == 0.2
+    latency.add(0.05)
+    assert latency.least == 0.05
+    for _ in range(3 * CALLS):
+        latency.add(30)
+    assert latency.least == SLOW
 
 
 def test_idle_chats_are_forgotten_and_busy_ones_are_not() -> None:
     traffic = Traffic(Limits(), now=0)
-    traffic.close(1e9, NEWS, now=0)
+    flood(traffic, NEWS, 1e9, now=0)
     for second in range(20_000):
-        traffic.spend(ChatId(second + 1), size=MB + second, now=second)
+        pass_(traffic, ChatId(second + 1), size=MB + second, now=second)
     assert len(traffic) <= 2 * SWEEP + 1
     assert traffic.opens_at(NEWS, now=20_000) == 1e9
 
 
 @given(st.lists(st.tuples(st.sampled_from([ANNA, BORIS, NEWS, SPORT]), st.sampled_from([0, MB, 2 * MB]), waits)))
 def test_traffic_never_opens_before_any_429_said(answers: list[tuple[ChatId, int, float]]) -> None:
-    traffic, latest = Traffic(Limits(), now=0), dict[ChatId, float]()
+    traffic, latest = Traffic(Limits(), now=0), dict[ChatId | None, float]()
     for chat_id, size, wait in answers:
-        traffic.close(wait, chat_id, size=size, now=0)
-        if not (size and wait == 60):
-            latest[chat_id] = max(latest.get(chat_id, 0.0), wait)
-    for chat_id, wait in latest.items():
-        assert traffic.opens_at(chat_id, now=0) >= wait
-
-
-def gates_of_telegram() -> Gate:
-    """The flood limits as the server counts them, written by somebody else from the same facts."""
-    return Gate(Floods.telegram())
+        closed = flood(traffic, chat_id, wait, size=size, now=0)
+        if closed is None:
+            assert traffic.opens_at(chat_id, size=size, now=0) >= wait
+        else:
+            assert closed.chat_id in {chat_id, None}
+            latest[closed.chat_id] = max(latest.get(closed.chat_id, 0.0), wait)
+    for closed_chat, wait in latest.items():
+        assert traffic.opens_at(closed_chat or ANNA, now=0) >= wait
 
 
 posts = st.tuples(
@@ -286,15 +316,29 @@ posts = st.tuples(
 
 @given(
     st.lists(posts, min_size=1, max_size=80),
-    st.lists(st.floats(min_value=0, max_value=0.04), min_size=80, max_size=80),
+    st.lists(st.floats(min_value=0.03, max_value=0.2), min_size=80, max_size=80),
 )
-def test_whoever_waits_for_traffic_is_never_refused(said: list[tuple[ChatId, int, int]], delays: list[float]) -> None:
-    traffic, gate, now = Traffic(Limits(), now=0), gates_of_telegram(), 0.0
-    arrivals = []
+def test_whoever_waits_for_traffic_and_never_probes_is_never_refused(
+    said: list[tuple[ChatId, int, int]], delays: list[float]
+) -> None:
+    """Each takes its time to arrive, several are on their way at once; the server counts by itself."""
+    traffic, gate, now = Traffic(Limits(), now=0), Gate(Floods.telegram()), 0.0
+    flying: list[tuple[float, Passage]] = []
     for (chat_id, size, count), delay in zip(said, delays, strict=False):
-        now = traffic.opens_at(chat_id, size=size, count=count, now=now)
-        traffic.spend(chat_id, size=size, count=count, now=now)
-        arrivals.append((now + delay, chat_id, size, count))
-    for arrived, chat_id, size, count in sorted(arrivals):
-        gate.space(1, size, arrived)
-        gate.charge(1, chat_id, arrived, min(count, 3) if chat_id > 0 else count)
+        count = min(count, 3) if chat_id > 0 else count
+        while (opens := traffic.opens_at(chat_id, size=size, count=count, now=now)) > now or len(flying) == 5:
+            now = min([opens if len(flying) < 5 else math.inf, *(at for at, _ in flying)])
+            flying = arrive(traffic, gate, flying, now)
+        flying.append((now + delay, traffic.spend(chat_id, size=size, count=count, now=now)))
+    arrive(traffic, gate, flying, math.inf)
+
+
+def arrive(
+    traffic: Traffic, gate: Gate, flying: list[tuple[float, Passage]], now: float
+) -> list[tuple[float, Passage]]:
+    """What has arrived by now is counted by the server, which raises when it is too much, and answered."""
+    for at, passage in sorted((one for one in flying if one[0] <= now), key=lambda one: one[0]):
+        gate.space(1, passage.size, at)
+        gate.charge(1, passage.chat_id, at, passage.count)
+        traffic.settle(passage, now=at, retry_after=None)
+    return [one for one in flying if one[0] > now]

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic
 
 import structlog
 
 from telewarm import clock
 from telewarm.database.pool import AWAY
-from telewarm.errors import FloodWait, TelewarmError
+from telewarm.errors import FloodWait, TelegramRefused, TelewarmError
+from telewarm.lanes.bots import count_flood
+from telewarm.lanes.outage import Outage
 from telewarm.lanes.work import Budget, Done, Item, Job, Work
 from telewarm.model import ChatId
-from telewarm.telegram import Traffic
+from telewarm.telegram import Closed, Passage, Traffic
 
 log = structlog.get_logger(__name__)
 
 PATIENCE = 5.0  # seconds of flood wait that a lane sits out; for longer it gives its place back
+EARLY = 3.0  # seconds before the end of such a wait at which it wants its place again: the queue is not punctual
 LOOK_AHEAD = 16  # held jobs looked at for one that may go now
 BATCH = 200  # outcomes written in one statement at most
 CLAIM_AHEAD = 0.5  # seconds of work claimed ahead
@@ -41,6 +47,50 @@ class LaneLimits:
     linger: float = 0.5
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """The held job at `place` may go to the chat at that time."""
+
+    place: int
+    chat_id: ChatId
+    opens_at: float
+
+
+def choose(held: Sequence[Job[Item]], traffic: Traffic, *, now: float) -> Turn:
+    """One that may go now, through the chat that has had the least; else a probe; else what may go soonest.
+
+    Of the first held jobs, of which there is one at least: those of one size wait for the same.
+    """
+    soonest: Turn | None = None
+    seen: set[int] = set()
+    chats: tuple[ChatId, ...] = ()
+    for place, job in enumerate(itertools.islice(held, LOOK_AHEAD)):
+        if job.size in seen:
+            continue
+        seen.add(job.size)
+        if job.chats != chats:
+            chats, chat_id = job.chats, _freest(job.chats, traffic, now)
+        opens_at = _goes_at(chat_id, traffic, now, size=job.size)
+        if soonest is None or opens_at < soonest.opens_at:
+            soonest = Turn(place=place, chat_id=chat_id, opens_at=opens_at)
+        if opens_at <= now:
+            break
+    assert soonest is not None  # noqa: S101 - there is a job
+    return soonest
+
+
+def _freest(chats: Sequence[ChatId], traffic: Traffic, now: float) -> ChatId:
+    """The least full of those that are open; else the first to open or to be probed."""
+    if free := [chat_id for chat_id in chats if traffic.opens_at(chat_id, now=now) <= now]:
+        return min(free, key=lambda chat_id: traffic.fill(chat_id, now=now))
+    return min(chats, key=lambda chat_id: _goes_at(chat_id, traffic, now))
+
+
+def _goes_at(chat_id: ChatId, traffic: Traffic, now: float, *, size: int = 0) -> float:
+    opens_at = traffic.opens_at(chat_id, size=size, now=now)
+    return opens_at if opens_at <= now else min(opens_at, traffic.probes_at(chat_id, size=size, now=now))
+
+
 class Lane(Generic[Item, Done]):
     """Runs once. `wake` is set by whoever knows of new work; `stop` by whoever wants the lane to end."""
 
@@ -53,13 +103,16 @@ class Lane(Generic[Item, Done]):
         budget: Budget,
         stop: asyncio.Event,
         crowded: Callable[[], bool] = lambda: False,
+        on_closed: Callable[[Closed], None] = lambda _: None,
     ) -> None:
         self._work = work
         self._traffic = traffic
         self._limits = limits
-        self._budget = budget
+        self._share = budget.share(least=limits.concurrency)
         self._stop = stop
         self._crowded = crowded
+        self._on_closed = on_closed
+        self._outage = Outage(tolerance=limits.concurrency)
         self._changed = asyncio.Event()
         self._recorded = asyncio.Event()
         self._held: deque[Job[Item]] = deque()
@@ -73,14 +126,19 @@ class Lane(Generic[Item, Done]):
         self._claimed_at = self._started
         self._full = False
 
+    @property
+    def in_flight(self) -> int:
+        return len(self._running)
+
+    @property
+    def held(self) -> int:
+        """Claimed jobs that wait for their turn."""
+        return len(self._held)
+
     def nudge(self) -> None:
         """There is new work, or a reason to look up."""
         self._more = True
         self._changed.set()
-
-    def bot_closed_for(self, now: float) -> float:
-        """Seconds until the bot itself may speak again, whatever the chat."""
-        return self._traffic.bot_opens_at(now) - now
 
     def abort(self) -> None:
         """Cut short what is in flight: it is put back. For a lane that was told to stop and takes too long."""
@@ -93,13 +151,14 @@ class Lane(Generic[Item, Done]):
         Lets what is in flight end; cancelled, it cuts that short.
         """
         recorder = asyncio.create_task(self._record_all(), name="lane recorder")
-        try:
-            delay = await self._dispatch()
-        except asyncio.CancelledError:
-            self.abort()
-            raise
-        finally:
-            await self._wind_down(recorder)
+        with self._share.joined():
+            try:
+                delay = await self._dispatch()
+            except asyncio.CancelledError:
+                self.abort()
+                raise
+            finally:
+                await self._wind_down(recorder)
         return 0.0 if delay is None and self._more else delay  # nudged while it wound down
 
     async def _dispatch(self) -> float | None:
@@ -118,7 +177,7 @@ class Lane(Generic[Item, Done]):
             elif now - idle_since >= self._limits.linger:
                 return None
             if opens_at is not None and not self._running and opens_at - now > PATIENCE:
-                return opens_at - now
+                return opens_at - now - EARLY
             until = idle_since + self._limits.linger if idle_since is not None else opens_at
             await self._wait(None if until is None else until - now)
 
@@ -143,9 +202,9 @@ class Lane(Generic[Item, Done]):
             self._ahead = min(2 * self._ahead, MOST_AHEAD)
         elif since > 2 * CLAIM_AHEAD:
             self._ahead = max(self._ahead // 2, 2 * self._limits.concurrency)
-        limit = self._budget.take(self._ahead - len(self._held))
+        limit = self._share.take(self._ahead - len(self._held))
         if limit == 0:
-            self._budget.tell(self._changed.set)
+            self._share.tell(self._changed.set)
             return
         self._more = False
         self._claimed_at = now
@@ -160,60 +219,77 @@ class Lane(Generic[Item, Done]):
             self._full = claimed == limit
             self._more = self._more or self._full
         finally:
-            self._budget.give(limit - claimed)
+            self._share.give(limit - claimed)
             self._changed.set()
 
     def _start_open_jobs(self, now: float) -> float | None:
         """Start what may go; the time at which the next held job may, None when it only waits for a free place."""
-        while self._held and len(self._running) < self._limits.concurrency:
-            place, chat_id, opens_at = self._choose(now)
-            if opens_at > now:
-                return opens_at
-            job = self._held[place]
-            del self._held[place]
-            self._traffic.spend(chat_id, size=job.size, now=now)
-            task = asyncio.create_task(self._do(job, chat_id), name="lane job")
+        if self._held and now < self._outage.over_at:
+            return self._outage.over_at
+        places = 1 if self._outage.lasts else self._limits.concurrency
+        while self._held and len(self._running) < places:
+            turn = choose(self._held, self._traffic, now=now)
+            if turn.opens_at > now:
+                return turn.opens_at
+            job = self._held[turn.place]
+            del self._held[turn.place]
+            passage = self._traffic.spend(turn.chat_id, size=job.size, now=now)
+            task = asyncio.create_task(self._do(job, passage), name="lane job")
             self._running.add(task)
-            task.add_done_callback(self._finished)
+            task.add_done_callback(partial(self._finished, job, passage))
         return None
 
-    def _choose(self, now: float) -> tuple[int, ChatId, float]:
-        """The first held job that may go now and its chat, or the one that may go soonest."""
-        best: tuple[int, ChatId, float] | None = None
-        seen: set[int] = set()
-        for place in range(min(LOOK_AHEAD, len(self._held))):
-            job = self._held[place]
-            if job.size in seen:
-                continue
-            seen.add(job.size)
-            for chat_id in job.chats:
-                opens_at = self._traffic.opens_at(chat_id, size=job.size, now=now)
-                if opens_at <= now:
-                    return place, chat_id, opens_at
-                if best is None or opens_at < best[2]:
-                    best = place, chat_id, opens_at
-        assert best is not None  # noqa: S101 - a job has at least one chat
-        return best
-
-    async def _do(self, job: Job[Item], chat_id: ChatId) -> None:
+    async def _do(self, job: Job[Item], passage: Passage) -> None:
+        """Every way out settles or abandons the passage; cancelled, `_finished` does, since it may not have begun."""
         try:
-            outcome = await self._work.do(job.item, chat_id)
-            self._done.append(outcome)  # not in one line: the list is another one by now
+            outcome = await self._work.do(job.item, passage.chat_id)
         except FloodWait as wait:
-            self._traffic.close(wait.retry_after, chat_id, size=job.size, now=clock.monotonic())
-            self._held.appendleft(job)
-            log.info("[LANE][FLOOD_WAIT]", chat_id=chat_id, retry_after=wait.retry_after)
+            self._flooded(job, passage, wait)
         except TelewarmError as error:
-            self._done.append(self._work.failed(job.item, error))
-        except asyncio.CancelledError:
-            self._held.append(job)
-            raise
+            self._end(passage, answered=isinstance(error, TelegramRefused))
+            self._failed(job, error)
         except Exception as error:
             log.exception("[LANE][BUG]")
+            self._end(passage, answered=False)
             self._done.append(self._work.failed(job.item, TelewarmError(f"unexpected {type(error).__name__}")))
+        else:
+            self._end(passage, answered=True)
+            self._outage.passed()
+            self._done.append(outcome)
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _end(self, passage: Passage, *, answered: bool) -> None:
+        now = clock.monotonic()
+        if answered:
+            self._traffic.settle(passage, now=now, retry_after=None)
+        else:
+            self._traffic.abandon(passage, now=now)
+
+    def _failed(self, job: Job[Item], error: TelewarmError) -> None:
+        """In an outage the job is not to blame: it waits here, and others are tried before it. Unless it is alone."""
+        now, told = clock.monotonic(), self._outage.over_at
+        if self._outage.failed(error, now=now, dice=random.random()) and (self._held or len(self._running) > 1):  # noqa: S311 (jitter)
+            self._held.append(job)
+            if self._outage.over_at > told:
+                retry_in = round(self._outage.over_at - now, 1)
+                log.warning("[LANE][OUTAGE]", code=error.code, error=error.message, retry_in_s=retry_in)
+        else:
+            self._done.append(self._work.failed(job.item, error))
+
+    def _flooded(self, job: Job[Item], passage: Passage, wait: FloodWait) -> None:
+        """The job goes back untried, to the front; whoever else speaks for the bot is told."""
+        self._held.appendleft(job)
+        self._outage.passed()
+        closed = self._traffic.settle(passage, now=clock.monotonic(), retry_after=wait.retry_after)
+        count_flood(closed, wait.retry_after)
+        log.info("[LANE][FLOOD_WAIT]", chat_id=passage.chat_id, retry_after=wait.retry_after)
+        if closed is not None:
+            self._on_closed(closed)
+
+    def _finished(self, job: Job[Item], passage: Passage, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        if task.cancelled():
+            self._end(passage, answered=False)
+            self._held.append(job)
         self._changed.set()
         if self._done:
             self._recorded.set()
@@ -226,7 +302,7 @@ class Lane(Generic[Item, Done]):
             while self._done:
                 batch, self._done = self._done[:BATCH], self._done[BATCH:]
                 await self._record(batch)
-                self._budget.give(len(batch))
+                self._share.give(len(batch))
 
     async def _record(self, batch: list[Done]) -> None:
         """As long as it takes, unless the lane is told to stop: what Telegram answered is dear."""
@@ -272,9 +348,16 @@ class Lane(Generic[Item, Done]):
             log.warning("[LANE][CLAIM][FAILED]", error=type(error).__name__)
 
     async def _put_back(self) -> None:
+        """As long as it takes, like `_record`: this process's lease lives on, so nobody else would free them."""
         items = [job.item for job in self._held]
         self._held.clear()
-        self._budget.give(len(items))
-        if items:
-            with suppress(*AWAY):  # then the lease runs out by itself
+        self._share.give(len(items))
+        tries = RECORD_TRIES if items else 0
+        while tries > 0:
+            try:
                 await self._work.release(items)
+            except AWAY:
+                tries -= self._stop.is_set()
+                await clock.sleep(RECORD_RETRY)
+            else:
+                return

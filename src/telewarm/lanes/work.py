@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -15,7 +16,7 @@ Done = TypeVar("Done")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job(Generic[Item]):
-    """One thing to do: through any of `chats`, with `size` bytes to upload (0 for none)."""
+    """One thing to do: through any of `chats`, with `size` bytes to upload in all (0 for none)."""
 
     item: Item
     chats: tuple[ChatId, ...]
@@ -47,11 +48,16 @@ class Work(Protocol[Item, Done]):
 
 
 class Budget:
-    """How many claimed jobs one worker's lanes may hold in memory together."""
+    """How many claimed jobs one worker's lanes may hold in memory together. Each has its fair share of them."""
 
     def __init__(self, most: int) -> None:
-        self._left = most
+        self._most = self._left = most
+        self._shares: set[Share] = set()
         self._told: set[Callable[[], None]] = set()
+
+    def share(self, *, least: int) -> Share:
+        """One lane's part, once it has joined: an equal one, but `least` jobs, however many lanes there are."""
+        return Share(self, least=least)
 
     def take(self, wanted: int) -> int:
         """As many of `wanted` as are left; the taker gives them back."""
@@ -62,10 +68,60 @@ class Budget:
     def give(self, count: int) -> None:
         self._left += count
         if count > 0:
-            told, self._told = self._told, set()
-            for call in told:
-                call()
+            self.call()
+
+    def call(self) -> None:
+        told, self._told = self._told, set()
+        for call in told:
+            call()
 
     def tell(self, call: Callable[[], None]) -> None:
         """Call back once when some of the budget has come back."""
         self._told.add(call)
+
+    def join(self, share: Share) -> None:
+        self._shares.add(share)
+
+    def leave(self, share: Share) -> None:
+        """Nothing is held for it any more: the others may have more."""
+        self._shares.discard(share)
+        self.call()
+
+    def open_to(self, share: Share) -> int:
+        """How many jobs a share may still take. One for each lane that waits with empty hands is not for others."""
+        fair = max(share.least, self._most // max(1, len(self._shares))) - share.held
+        hungry = sum(other.hungry and other is not share for other in self._shares) if share.held else 0
+        return max(0, min(fair, self._left - hungry))
+
+
+class Share:
+    """One lane's part of the budget."""
+
+    def __init__(self, budget: Budget, *, least: int) -> None:
+        self.least = least
+        self.held = 0
+        self.hungry = False
+        self._budget = budget
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        self._budget.join(self)
+        try:
+            yield
+        finally:
+            self._budget.leave(self)
+
+    def take(self, wanted: int) -> int:
+        """As many of `wanted` as may be had now; 0 with empty hands: the next that comes back is for this lane."""
+        granted = self._budget.take(min(wanted, self._budget.open_to(self)))
+        self.held += granted
+        self.hungry = self.held == 0
+        return granted
+
+    def give(self, count: int) -> None:
+        self.held -= count
+        self._budget.give(count)
+
+    def tell(self, call: Callable[[], None]) -> None:
+        """Call back once when there may be more to take."""
+        self._budget.tell(call)

@@ -2,7 +2,8 @@
 
 from telewarm.telegram.client import BotApi
 from telewarm.telegram.files import ById, ByPath, ByUrl, Upload
-from telewarm.telegram.flood import Limit, Limits, Spacing, Traffic
+from telewarm.telegram.flood import Closed, Passage, Traffic
+from telewarm.telegram.limits import Limit, Limits, Spacing
 from telewarm.telegram.transport import Transport
 from telewarm.telegram.values import GroupItem, SendOptions
 
@@ -11,9 +12,11 @@ __all__ = [
     "ById",
     "ByPath",
     "ByUrl",
+    "Closed",
     "GroupItem",
     "Limit",
     "Limits",
+    "Passage",
     "SendOptions",
     "Spacing",
     "Traffic",

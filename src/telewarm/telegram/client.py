@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -77,7 +77,7 @@ class BotApi:
             said,
             shapes.MESSAGE,
             chat_id=chat_id,
-            uploads={kind.value: file} if isinstance(file, Upload) else None,
+            uploads=_uploads(kind, file),
             timeout=patience(file, facts) if timeout is None else timeout,
         )
         return shapes.sent(message)
@@ -162,6 +162,21 @@ class BotApi:
             method=method,
             chat_id=chat_id,
         )
+
+
+def _uploads(kind: Kind, file: MediaFile) -> dict[str, Upload] | None:
+    """What travels as multipart: the file, or for one that the server reads by itself its thumbnail."""
+    if isinstance(file, Upload):
+        return {kind.value: file}
+    if not isinstance(file, ByPath) or file.thumbnail is None:
+        return None
+    thumbnail = file.thumbnail
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield thumbnail
+
+    picture = Upload.stream(chunks, filename="thumbnail.jpg", mime="image/jpeg", bytes=len(thumbnail))
+    return {multipart.thumbnail_name(kind.value): picture}
 
 
 def patience(file: MediaFile, facts: Facts | None) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypeAlias
 
@@ -24,14 +24,15 @@ class ById:
 class ByUrl:
     """Telegram fetches it: photos up to 5 MB, other kinds up to 20 MB."""
 
-    url: str
+    url: str = field(repr=False)  # a presigned one is a secret while it lives
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ByPath:
     """An absolute path that a Bot API server started with `--local` can read."""
 
-    path: Path
+    path: Path  # its name is the file name that recipients see
+    thumbnail: Thumbnail | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

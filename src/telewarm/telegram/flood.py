@@ -1,126 +1,85 @@
 """When may a bot speak next? Telegram's flood limits as pure decisions: the time is always an argument.
 
-A *scope* is what a limit counts: a bot, one chat, uploads of one size. It holds the times of its last messages, a rate
-learned from Telegram's answers, and a deadline before which nothing goes. A message belongs to several scopes and waits
-for the last.
+A *scope* is what a limit counts: a bot, one chat, uploads of one size. A message belongs to several scopes and waits
+for the last. Whoever sends takes a *passage* (`spend`) and says what became of it (`settle`, `abandon`): so a 429
+teaches what the limits really are, whatever the settings say.
 
-Times are seconds of one monotonic clock, rates are messages a second. Source: telegram-facts.md, sections 3.1 to 3.4.
+Times are seconds of one monotonic clock.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Generic, TypeVar
 
 from telewarm.model import ChatId
+from telewarm.telegram.limits import Limits
+from telewarm.telegram.windows import Capacity, Scope
 
 K = TypeVar("K")
-SLOWEST = 0.1  # a learned rate never falls below this share of its limit
-BACK_OFF = 0.5  # what a flood wait leaves of the rate
-RECOVERY = 0.02  # the share of the limit that each message without a flood wait gives back
-SLACK, MOST_SLACK = 0.05, 0.25  # share of a window, and seconds: not every call is equally long on its way
 SWEEP = 256  # scopes kept before the first look for idle ones
 OVERLOAD = 60.0  # seconds; the `retry_after` with which a Bot API server names its own backlog
+NEARLY = -0.25  # seconds by which our idea of the server's window may be wrong
+CALLS = 64  # the fastest of the last so many calls, and at most twice as many, is the least that a call takes
+QUICK, SLOW = 0.02, 0.6  # seconds; what a call takes at least before that is known, and at most however slow all are
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limit:
-    """At most `burst` messages in any `burst / rate` seconds; a refilled bucket would let twice as many go."""
+class Passage:
+    """One message (or `count` of a group) on its way since `at`, with `size` file bytes.
 
-    rate: float
-    burst: int
+    `probes`: it goes beyond what is known to pass, of the bot and of the chat. `told`: because the server said when.
+    """
 
-    def __post_init__(self) -> None:
-        if not (self.rate > 0 and self.burst >= 1):
-            raise ValueError(f"a limit lets something go: a rate above 0 and a burst of 1 or more, not {self}")
-
-    def window(self, rate: float) -> float:
-        """Seconds in which `burst` messages may go at a rate that may have been lowered."""
-        exact = self.burst / rate
-        return exact + min(SLACK * exact, MOST_SLACK)
+    chat_id: ChatId
+    size: int
+    count: int
+    at: float
+    probes: tuple[bool, bool]
+    told: tuple[bool, bool]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Spacing:
-    """Uploads of one byte total above `above` come at least bytes * `per_byte` seconds apart, within the two bounds."""
+class Closed:
+    """What a 429 closed: a chat, or (None) the whole bot, for some seconds."""
 
-    above: int = 100_000  # bytes
-    per_byte: float = 1e-7  # seconds
-    shortest: float = 0.2  # seconds
-    longest: float = 0.9  # seconds
+    chat_id: ChatId | None
+    seconds: float
 
-    def seconds(self, size: int) -> float:
-        return min(max(size * self.per_byte, self.shortest), self.longest)
+
+class About(Enum):
+    """What a 429 is about, which it does not say."""
+
+    BOT = auto()
+    CHAT = auto()
+    SIZE = auto()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """None is no limit; a 429 is obeyed all the same. A server started with `--local` does not space equal sizes."""
+class Suspect:
+    """The bot or the chat when a 429 comes. `fill`: messages in its window, the refused one too, for each it takes.
 
-    bot: Limit | None = Limit(rate=30, burst=30)
-    private_chat: Limit | None = Limit(rate=1, burst=3)
-    group: Limit | None = Limit(rate=20 / 60, burst=20)  # groups, and channels for want of a published number
-    same_size: Spacing | None = Spacing()
+    `frees_in`: seconds until the server's window loses its oldest message.
+    """
 
-    @classmethod
-    def none(cls) -> Limits:
-        return cls(bot=None, private_chat=None, group=None, same_size=None)
+    fill: float
+    frees_in: float
 
-    def chat(self, chat_id: ChatId) -> Limit | None:
-        return self.private_chat if chat_id > 0 else self.group
+    def explains(self, retry_after: float) -> bool:
+        """A full window asks to wait until it loses its oldest message, in whole seconds."""
+        return NEARLY <= retry_after - self.frees_in <= 1 - NEARLY
 
 
-class Scope:
-    """One counted thing. Never sleeps, never reads a clock."""
-
-    def __init__(self, limit: Limit | None, *, now: float) -> None:
-        self.limit = limit
-        self.rate = 0.0 if limit is None else limit.rate
-        self.closed_until = now
-        self.flooded_until = now  # as far as a 429 closed it
-        self._sent: deque[float] = deque(maxlen=0 if limit is None else limit.burst)
-
-    def opens_at(self, now: float, *, count: int = 1) -> float:
-        """The first time, `now` or later, at which `count` more messages may go."""
-        opens = max(now, self.closed_until)
-        if self.limit is None:
-            return opens
-        in_the_way = len(self._sent) + min(count, self.limit.burst) - self.limit.burst
-        if in_the_way > 0:
-            opens = max(opens, self._sent[in_the_way - 1] + self.limit.window(self.rate))
-        if self.rate < self.limit.rate and self._sent:
-            opens = max(opens, self._sent[-1] + 1 / self.rate)
-        return opens
-
-    def spend(self, now: float, *, count: int = 1) -> None:
-        """Count messages. Call it when they go, not when they are planned."""
-        if self.limit is None:
-            return
-        self._sent.extend([now] * min(count, self.limit.burst))
-        self.rate = min(self.limit.rate, self.rate + count * RECOVERY * self.limit.rate)
-
-    def close(self, now: float, retry_after: float) -> None:
-        """Obey a 429. Deadlines only move forward, so a late answer never reopens a scope.
-
-        Calls in flight bring the same news several times: only the first lowers the rate. Until it has recovered,
-        messages go one by one, and not in the burst that a pause would otherwise have earned.
-        """
-        news = now >= self.flooded_until
-        self.flooded_until = max(self.flooded_until, now + retry_after)
-        self.close_until(self.flooded_until)
-        if self.limit is not None and news:
-            self.rate = max(SLOWEST * self.limit.rate, BACK_OFF * self.rate)
-
-    def close_until(self, until: float) -> None:
-        """Pause without blame: the rate stays."""
-        self.closed_until = max(self.closed_until, until)
-
-    def idle(self, now: float) -> bool:
-        """Whether forgetting it changes nothing but a rate learned long ago."""
-        if now < self.closed_until:
-            return False
-        return self.limit is None or not self._sent or self._sent[-1] + self.limit.window(self.rate) <= now
+def blame(retry_after: float, *, bot: Suspect, chat: Suspect, spaced: bool, others_flooded: bool) -> About:
+    """What a 429 is about. `spaced`: an upload of a size that is spaced. `others_flooded`: so are other chats."""
+    if spaced and retry_after == OVERLOAD and not chat.explains(retry_after):
+        return About.SIZE
+    if bot.explains(retry_after) and (bot.fill > chat.fill or not chat.explains(retry_after)):
+        return About.BOT
+    return About.BOT if others_flooded and chat.fill < 0.5 else About.CHAT
 
 
 class Scopes(Generic[K]):
@@ -133,15 +92,14 @@ class Scopes(Generic[K]):
     def __len__(self) -> int:
         return len(self._scopes)
 
-    def opens_at(self, key: K, now: float, *, count: int = 1) -> float:
-        scope = self._scopes.get(key)
-        return now if scope is None else scope.opens_at(now, count=count)
+    def find(self, key: K) -> Scope | None:
+        return self._scopes.get(key)
 
-    def get(self, key: K, limit: Limit | None, *, now: float) -> Scope:
+    def get(self, key: K, capacity: Capacity | None, *, now: float) -> Scope:
         scope = self._scopes.get(key)
         if scope is None:
             self._forget_idle(now)
-            scope = self._scopes[key] = Scope(limit, now=now)
+            scope = self._scopes[key] = Scope(capacity, now=now)
         return scope
 
     def others_flooded(self, key: K, now: float) -> bool:
@@ -155,61 +113,178 @@ class Scopes(Generic[K]):
         self._sweep_at = max(SWEEP, 2 * len(self._scopes))
 
 
-class Traffic:
-    """All scopes of one bot."""
+class Latency:
+    """What a call takes at least: a message counts no later than so much before its answer is here."""
 
-    def __init__(self, limits: Limits, *, now: float) -> None:
-        self._limits = limits
-        self._bot = Scope(limits.bot, now=now)
+    __slots__ = ("_before", "_calls", "_now", "least")
+
+    def __init__(self) -> None:
+        self.least = self._before = QUICK
+        self._now = math.inf
+        self._calls = 0
+
+    def add(self, seconds: float) -> None:
+        self._now = min(self._now, seconds)
+        self._calls += 1
+        self.least = min(self._before, self._now, SLOW)
+        if self._calls == CALLS:
+            self._before, self._now, self._calls = self._now, math.inf, 0
+
+
+class Traffic:
+    """All scopes of one bot. `learned`: what `learned` said in another life; what makes no sense is ignored."""
+
+    def __init__(self, limits: Limits, *, now: float, learned: Mapping[str, float] | None = None) -> None:
+        self._spacing = limits.same_size
+        given = learned or {}
+        self._capacities = {kind: Capacity(limit, _sensible(given.get(kind))) for kind, limit in limits.by_kind.items()}
+        self._bot = Scope(self._capacities.get("bot"), now=now)
+        self._private, self._group = self._capacities.get("private"), self._capacities.get("group")
         self._chats: Scopes[ChatId] = Scopes()
         self._sizes: Scopes[int] = Scopes()
+        self._latency = Latency()
 
     def __len__(self) -> int:
         """Scopes held in memory."""
         return 1 + len(self._chats) + len(self._sizes)
+
+    @property
+    def learned(self) -> dict[str, float]:
+        """Messages a window, of the kinds of scope that were put to the test."""
+        return {kind: float(one.size) for kind, one in self._capacities.items() if one.tested}
 
     def bot_opens_at(self, now: float) -> float:
         """Before this nothing goes, whatever the chat."""
         return self._bot.opens_at(now)
 
     def opens_at(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float) -> float:
-        """The first time, `now` or later, for a message to this chat.
+        """The first time, `now` or later, for a message to this chat. Answers that come may change it.
 
         `size`: file bytes that it uploads in all. `count`: 1, or the items of a group of media.
         """
-        opens = max(self._bot.opens_at(now, count=count), self._chats.opens_at(chat_id, now, count=count))
-        return max(opens, self._sizes.opens_at(size, now)) if self._spacing(size) else opens
+        opens = self._bot.opens_at(now, count=count)
+        if (chat := self._chats.find(chat_id)) is not None:
+            opens = max(opens, chat.opens_at(now, count=count))
+        return max(opens, self._size_opens_at(size, now))
 
-    def spend(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float) -> None:
-        """Count a message as it goes."""
-        self._bot.spend(now, count=count)
-        if (limit := self._limits.chat(chat_id)) is not None:
-            self._chats.get(chat_id, limit, now=now).spend(now, count=count)
-        if spacing := self._spacing(size):
-            self._sizes.get(size, None, now=now).close_until(now + spacing.seconds(size))
+    def may_probe(
+        self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, beyond_settings: bool = True
+    ) -> bool:
+        """Whether a message may try to go although the bot or the chat has had what is known to pass.
 
-    def close(self, retry_after: float, chat_id: ChatId | None, *, size: int = 0, now: float) -> None:
-        """Obey a 429, which does not say what it is about.
-
-        It is taken to be about the chat; about the size, for a spaced upload that is asked to wait a minute; about
-        the bot, when there was no chat or another chat (or size) is closed at the same time.
+        Not `beyond_settings`: only to find out whether what the settings say is true again.
         """
-        if chat_id is None:
-            self._bot.close(now, retry_after)
-        elif self._spacing(size) and retry_after == OVERLOAD:
-            self._close_one(self._sizes, size, None, now=now, retry_after=retry_after)
-        else:
-            self._close_one(self._chats, chat_id, self._limits.chat(chat_id), now=now, retry_after=retry_after)
+        return self.probes_at(chat_id, size=size, count=count, now=now, beyond_settings=beyond_settings) <= now
+
+    def probes_at(
+        self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, beyond_settings: bool = True
+    ) -> float:
+        """The first time for such a probe, of the bot or the chat but never of both; infinite when none is in sight."""
+        chat = self._chats.find(chat_id)
+        if chat is None:
+            return math.inf
+        best, spaced = math.inf, self._size_opens_at(size, now)
+        for scope, other in ((self._bot, chat), (chat, self._bot)):
+            at = max(spaced, scope.closed_until, other.opens_at(now, count=count))
+            if at >= best or not (beyond_settings or scope.below_setting):
+                continue
+            if scope.may_probe(at, count=count, latency=self._latency.least):
+                best = at
+        return best
+
+    def fill(self, chat_id: ChatId, *, now: float) -> float:
+        """How full the chat's window is, 0 to 1."""
+        chat = self._chats.find(chat_id)
+        return 0.0 if chat is None else min(1.0, chat.fill(now))
+
+    def spend(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float) -> Passage:
+        """Count a message as it goes. Its passage is to be settled or abandoned, whatever happens."""
+        chat = self._chat(chat_id, now)
+        told = (self._bot.told, chat.told)
+        probes = (self._bot.spend(now, count=count), chat.spend(now, count=count))
+        if self._spaced(size) and self._spacing is not None:
+            self._sizes.get(size, None, now=now).close_until(now + self._spacing.seconds(size))
+        return Passage(chat_id=chat_id, size=size, count=count, at=now, probes=probes, told=told)
+
+    def settle(self, passage: Passage, *, now: float, retry_after: float | None) -> Closed | None:
+        """The answer is here: None for any that is no 429, else the seconds that the 429 asks for.
+
+        What the 429 closed, for other processes to obey. A size that it closed concerns this one alone.
+        """
+        self._latency.add(now - passage.at)
+        if retry_after is not None:
+            return self._refused(passage, retry_after, now)
+        counted_at = max(passage.at, now - self._latency.least)
+        for scope in self._scopes(passage):
+            scope.passed(passage.at, counted_at, count=passage.count, now=now)
+        self._probes_over(passage)
+        return None
+
+    def abandon(self, passage: Passage, *, now: float) -> None:
+        """No answer came: the message may have counted, as late as now. It proves nothing."""
+        for scope in self._scopes(passage):
+            scope.lost(passage.at, count=passage.count, now=now)
+        self._probes_over(passage)
+
+    def close_chat(self, chat_id: ChatId, until: float) -> None:
+        """Pause one chat, as another process met its flood. No blame."""
+        self._chats.get(chat_id, self._capacity(chat_id), now=-math.inf).close_until(until)
 
     def close_bot(self, until: float) -> None:
-        """Pause the whole bot, as another process or a person asked."""
+        """Pause the whole bot, as another process or a person asked. No blame."""
         self._bot.close_until(until)
 
-    def _close_one(self, scopes: Scopes[K], key: K, limit: Limit | None, *, now: float, retry_after: float) -> None:
-        scopes.get(key, limit, now=now).close(now, retry_after)
-        if scopes.others_flooded(key, now):
-            self._bot.close(now, retry_after)
+    def _refused(self, passage: Passage, retry_after: float, now: float) -> Closed | None:
+        bot, chat = self._scopes(passage)
+        about = blame(
+            retry_after,
+            bot=Suspect(fill=bot.fill(now), frees_in=bot.frees_in(now)),
+            chat=Suspect(fill=chat.fill(now), frees_in=chat.frees_in(now)),
+            spaced=self._spaced(passage.size),
+            others_flooded=self._chats.others_flooded(passage.chat_id, now),
+        )
+        for scope in (bot, chat):
+            scope.refund(passage.at, count=passage.count)
+        self._probes_over(passage)
+        match about:
+            case About.SIZE:
+                self._sizes.get(passage.size, None, now=now).refused(now, retry_after, sent_at=passage.at, told=False)
+                return None
+            case About.BOT:
+                bot.refused(now, retry_after, sent_at=passage.at, told=passage.told[0])
+                return Closed(chat_id=None, seconds=retry_after)
+            case About.CHAT:
+                chat = self._chats.get(passage.chat_id, chat.capacity, now=now)
+                chat.refused(now, retry_after, sent_at=passage.at, told=passage.told[1])
+                return Closed(chat_id=passage.chat_id, seconds=retry_after)
 
-    def _spacing(self, size: int) -> Spacing | None:
-        spacing = self._limits.same_size
-        return spacing if spacing is not None and size > spacing.above else None
+    def _scopes(self, passage: Passage) -> tuple[Scope, Scope]:
+        return self._bot, self._chat(passage.chat_id, passage.at)
+
+    def _probes_over(self, passage: Passage) -> None:
+        for scope, probing in zip(self._scopes(passage), passage.probes, strict=True):
+            if probing and scope.capacity is not None:
+                scope.capacity.probe_over()
+
+    def _chat(self, chat_id: ChatId, now: float) -> Scope:
+        """Kept when there is something to count."""
+        if (capacity := self._capacity(chat_id)) is not None:
+            return self._chats.get(chat_id, capacity, now=now)
+        return self._chats.find(chat_id) or Scope(None, now=now)
+
+    def _capacity(self, chat_id: ChatId) -> Capacity | None:
+        return self._private if chat_id > 0 else self._group
+
+    def _size_opens_at(self, size: int, now: float) -> float:
+        scope = self._sizes.find(size) if self._spaced(size) else None
+        return now if scope is None else scope.opens_at(now)
+
+    def _spaced(self, size: int) -> bool:
+        return self._spacing is not None and size > self._spacing.above
+
+
+def _sensible(learned: object) -> float | None:
+    """A capacity that somebody wrote down; None when it is none."""
+    if isinstance(learned, bool) or not isinstance(learned, int | float) or not 0 < learned < math.inf:
+        return None
+    return float(learned)

@@ -47,7 +47,7 @@ def of_media(
     parameters: Parameters = {"chat_id": chat_id}
     if not isinstance(file, Upload):
         parameters[kind.value] = reference(file)
-    elif file.thumbnail is not None:
+    if isinstance(file, Upload | ByPath) and file.thumbnail is not None:
         parameters["thumbnail"] = f"attach://{thumbnail_name(kind.value)}"
     if facts is not None and not isinstance(file, ById):
         parameters |= of_facts(kind, facts)

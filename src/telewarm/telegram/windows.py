@@ -1,0 +1,223 @@
+"""One counted thing and how much it takes: messages inside a sliding window, and a capacity that is learned.
+
+Capacity grows by *probes*: now and then one message more than is known to pass. It falls when Telegram refuses a
+message within it, to what had passed. Pure: never sleeps, never reads a clock.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right, insort
+
+from telewarm.telegram.limits import Limit
+
+LEAST, MOST = 0.1, 4.0  # shares of the limit's burst between which a capacity is learned; at least 1
+BACK_OFF = 0.5  # one piece of bad news takes at most this share of the capacity
+SOON, LATER, LATEST = 50, 200, 1600  # messages without a 429 before a probe: after bad news, after refused probes
+EXPIRY = 60.0  # seconds after which nobody waits for the answer to a probe
+
+
+class Capacity:
+    """Messages a window that one kind of scope takes: a bot, its private chats, its groups. Shared by all of a kind."""
+
+    __slots__ = (
+        "_clean",
+        "_least",
+        "_most",
+        "_news_at",
+        "_news_floor",
+        "_patience",
+        "_probe_until",
+        "certain",
+        "limit",
+        "size",
+        "window",
+    )
+
+    def __init__(self, limit: Limit, learned: float | None = None) -> None:
+        self.limit = limit
+        self.window = limit.seconds + limit.slack  # seconds after which a message has certainly left it
+        self.certain = limit.seconds - limit.slack  # seconds for which it is certainly inside
+        self._least, self._most = max(1, math.ceil(LEAST * limit.burst)), int(MOST * limit.burst)
+        self.size = limit.burst if learned is None else round(min(max(learned, self._least), self._most))
+        self._clean = 0  # messages that passed since the last 429
+        self._patience = 0 if learned is None else LATER
+        self._probe_until = self._news_at = -math.inf
+        self._news_floor = 0
+
+    @property
+    def tested(self) -> bool:
+        """Whether it is more than what the setting says."""
+        return self.size != self.limit.burst or self._patience >= LATER
+
+    def may_probe(self, now: float) -> bool:
+        """Whether it is time to try one message more than is known to pass."""
+        return self._clean >= self._patience and self.untested(now)
+
+    def untested(self, now: float) -> bool:
+        """Whether there is something left to learn, and no probe on its way."""
+        return self.size < self._most and now >= self._probe_until
+
+    def probe(self, now: float) -> None:
+        """A probe goes: no other does until its answer is here."""
+        self._probe_until = now + EXPIRY
+
+    def probe_over(self) -> None:
+        self._probe_until = -math.inf
+
+    def passed(self, count: int) -> None:
+        self._clean += count
+
+    def proved(self, inside: int) -> None:
+        """So many passed within one window. If that is news, the next probe may follow at once."""
+        if inside > self.size:
+            self.size = min(inside, self._most)
+            self._patience = 0
+
+    def refused(self, left: int, *, sent_at: float, now: float) -> None:
+        """A 429 for a message beside `left` others in its window.
+
+        Calls in flight bring the same news several times: together they lower it once, to what really passed.
+        """
+        if sent_at <= self._news_at:
+            self.size = min(self.size, max(left, self._news_floor))
+            return
+        self._news_at = now
+        self._news_floor = max(self._least, int(BACK_OFF * self.size))
+        if left >= self.size:  # beyond what was known: the capacity is right
+            self._patience = min(max(2 * self._patience, LATER), LATEST)
+        else:
+            self.size = max(left, self._news_floor)
+            if self._clean >= self._patience:
+                self._patience = SOON
+        self._clean = 0
+
+
+class Scope:
+    """A bot, a chat, or the uploads of one size. Without a capacity only deadlines hold it back."""
+
+    __slots__ = ("_pending", "_sent", "_unproven_until", "_window", "capacity", "closed_until", "flooded_until", "told")
+
+    def __init__(self, capacity: Capacity | None, *, now: float) -> None:
+        self.capacity = capacity
+        self._window = 0.0 if capacity is None else capacity.window
+        self.closed_until = now
+        self.flooded_until = now  # as far as a 429 closed it
+        self._sent: list[float] = []  # when each message counted, as far as is known; sorted
+        self._pending = 0  # of which so many have no answer yet
+        self._unproven_until = now
+        self.told = False  # a 429 named a time, and nothing has gone since
+
+    @property
+    def below_setting(self) -> bool:
+        """Whether a flood has lowered the capacity."""
+        return self.capacity is not None and self.capacity.size < self.capacity.limit.burst
+
+    def opens_at(self, now: float, *, count: int = 1) -> float:
+        """The first time, `now` or later, at which `count` more messages may go. Answers that come may change it.
+
+        A time that the server named is believed, for one message, whatever else is in the window.
+        """
+        room = self._room_at(count)
+        if room > now and self.told and count == 1 and self.capacity is not None and self.capacity.untested(now):
+            room = now
+        return max(now, self.closed_until, room)
+
+    def may_probe(self, now: float, *, count: int, latency: float) -> bool:
+        """Whether only the capacity is in the way, by one message, and that one may try.
+
+        It must be able to prove something: what is in the window must still be there after the `latency` of a call.
+        """
+        if self.capacity is None or now < self.closed_until or not self.capacity.may_probe(now):
+            return False
+        if not self._room_at(count - 1) <= now < self._room_at(count):
+            return False
+        size = self.capacity.size
+        return len(self._sent) >= size and self._sent[-size] > now + latency - self.capacity.certain
+
+    def spend(self, now: float, *, count: int) -> bool:
+        """Count messages as they go. Whether that is a probe."""
+        if self.capacity is None:
+            return False
+        probing = self._room_at(count) > now
+        if probing:
+            self.capacity.probe(now)
+        if self._sent and self._sent[0] + self._window <= now:
+            del self._sent[: bisect_right(self._sent, now - self._window)]
+        for _ in range(count):
+            insort(self._sent, now)
+        self._pending += count
+        self.told = False
+        return probing
+
+    def passed(self, at: float, counted_at: float, *, count: int, now: float) -> None:
+        """Messages that went `at` have passed. More of them than ever within one window raise the capacity."""
+        if self.capacity is None:
+            return
+        self._move(at, counted_at, count=count)
+        self.capacity.passed(count)
+        if len(self._sent) - self._pending > self.capacity.size and now >= self._unproven_until:
+            inside = len(self._sent) - bisect_right(self._sent, now - self.capacity.certain)
+            self.capacity.proved(inside - self._pending)
+
+    def lost(self, at: float, *, count: int, now: float) -> None:
+        """No answer came: they may have counted, as late as now. They prove nothing."""
+        if self.capacity is not None:
+            self._move(at, now, count=count)
+            self._unproven_until = now + self._window
+
+    def refund(self, at: float, *, count: int) -> None:
+        """They were refused: they do not count."""
+        if self.capacity is not None:
+            self._move(at, None, count=count)
+
+    def _move(self, at: float, to: float | None, *, count: int) -> None:
+        self._pending = max(0, self._pending - count)
+        for _ in range(count):
+            place = bisect_left(self._sent, at)
+            if place < len(self._sent) and self._sent[place] == at:
+                del self._sent[place]
+            if to is not None:
+                insort(self._sent, to)
+
+    def refused(self, now: float, retry_after: float, *, sent_at: float, told: bool) -> None:
+        """Obey a 429. Deadlines only move forward, so a late answer never reopens a scope.
+
+        `told`: the refused message went because of a time that the server had named. Then it is not believed again.
+        """
+        self.flooded_until = max(self.flooded_until, now + retry_after)
+        self.close_until(self.flooded_until)
+        self.told = not told
+        if self.capacity is not None:
+            self.capacity.refused(self.inside(now), sent_at=sent_at, now=now)
+
+    def close_until(self, until: float) -> None:
+        """Pause without blame: the capacity stays."""
+        self.closed_until = max(self.closed_until, until)
+
+    def inside(self, now: float) -> int:
+        """Messages in the window."""
+        return len(self._sent) - bisect_right(self._sent, now - self._window)
+
+    def fill(self, now: float) -> float:
+        """Messages in the window for each that it takes."""
+        return 0.0 if self.capacity is None else self.inside(now) / self.capacity.size
+
+    def frees_in(self, now: float) -> float:
+        """Seconds until the server's window loses its oldest message; negative without end when it has none."""
+        inside = self.inside(now)
+        if not inside or self.capacity is None:
+            return -math.inf
+        return self._sent[-inside] + self.capacity.limit.seconds - now
+
+    def idle(self, now: float) -> bool:
+        """Whether forgetting it changes nothing."""
+        return now >= self.closed_until and (not self._sent or self._sent[-1] + self._window <= now)
+
+    def _room_at(self, count: int) -> float:
+        """When so many more are within the capacity; more than it takes go alone."""
+        if self.capacity is None:
+            return -math.inf
+        size = self.capacity.size
+        over = len(self._sent) + min(count, size) - size
+        return self._sent[over - 1] + self._window if over > 0 else -math.inf

@@ -1,0 +1,123 @@
+"""A lane inside its bot's limits: which chat, what a 429 does, what is learned."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from telewarm import clock
+from telewarm.errors import BadRequest, TelegramUnreachable
+from telewarm.lanes.lane import EARLY
+from telewarm.model import ChatId
+from telewarm.telegram import Closed, Limits, Traffic
+from tests.lanes.work import CHAT, OTHER, Bench, Numbers, everything_came_back, flood_wait
+
+REFUSED = BadRequest(method="sendPhoto", status=400, description="Bad Request: nope")
+
+
+async def test_a_flood_wait_puts_the_job_back_without_an_outcome_and_closes_its_chat() -> None:
+    work, bench = Numbers(due=3, trouble={0: [flood_wait(0.2)]}), Bench()
+    started = clock.monotonic()
+
+    assert await bench.lane(work, concurrency=1).run() is None
+
+    assert clock.monotonic() - started >= 0.2
+    assert work.tried == {0: 2, 1: 1, 2: 1}
+    assert sorted(work.recorded) == [0, 1, 2]
+    assert all(outcome.error is None for batch in work.batches for outcome in batch)
+    assert everything_came_back(bench.budget)
+
+
+async def test_a_429_holds_no_slot_while_the_rest_goes_through_another_chat() -> None:
+    """A defect of the Node system: one waited in its slot, the others kept hammering."""
+    work, bench = Numbers(due=6, chats=(CHAT, OTHER), trouble={0: [flood_wait(2)]}), Bench()
+
+    assert await bench.lane(work, concurrency=1).run() is None
+
+    assert work.chats_used == [CHAT, *[OTHER] * 6]
+
+
+async def test_after_a_429_nothing_goes_to_the_chat_until_it_is_over() -> None:
+    """A defect of the Node system: a 429 held a slot while others kept hammering."""
+    work, bench = Numbers(due=20, trouble={0: [flood_wait(600)]}), Bench()
+
+    delay = await bench.lane(work, concurrency=1).run()
+
+    assert work.tried == {0: 1}
+    assert delay is not None
+    assert 590 < delay <= 600
+    assert sorted(work.released + work.waiting) == list(range(20))
+    assert everything_came_back(bench.budget)
+
+
+async def test_jobs_are_spread_over_the_chats_the_one_that_has_had_least_first() -> None:
+    chats = tuple(ChatId(-number) for number in range(1, 5))
+    work, bench = Numbers(due=16, chats=chats), Bench(traffic=Traffic(Limits(), now=clock.monotonic()))
+
+    assert await bench.lane(work, concurrency=4).run() is None
+
+    assert Counter(work.chats_used) == dict.fromkeys(chats, 4)
+
+
+async def test_a_full_chat_is_probed_and_what_it_takes_is_learned() -> None:
+    bench = Bench(traffic=Traffic(Limits(bot=None), now=clock.monotonic()))
+
+    assert await bench.lane(Numbers(due=25)).run() is None
+
+    assert bench.traffic.learned == {"group": 25}
+
+
+async def test_a_refused_probe_is_the_only_one_and_the_lane_comes_back_shortly_before_it_may_go_on() -> None:
+    work = Numbers(due=30, trouble={20: [flood_wait(60)]})
+    bench = Bench(traffic=Traffic(Limits(bot=None), now=clock.monotonic()))
+
+    delay = await bench.lane(work).run()
+
+    assert delay is not None
+    assert 60 - EARLY - 2 < delay < 60 - EARLY + 1
+    assert sum(work.tried.values()) == 21
+    assert len(work.recorded) == 20
+    assert bench.traffic.learned == {"group": 20.0}
+
+
+async def test_what_a_429_closed_is_told_to_whoever_tells_the_others() -> None:
+    told: list[Closed] = []
+    work, bench = Numbers(due=1, trouble={0: [flood_wait(600)]}), Bench(on_closed=told.append)
+
+    await bench.lane(work).run()
+
+    assert told == [Closed(chat_id=CHAT, seconds=600)]
+
+
+UNREACHABLE = TelegramUnreachable("no answer", method="sendPhoto", effect_possible=True)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "counted"),
+    [([], 1), ([REFUSED], 1), ([UNREACHABLE], 1), ([KeyError("bug")], 1), ([flood_wait(600)], 0)],
+    ids=["passed", "refused", "unreachable", "a bug", "429"],
+)
+async def test_all_but_a_429_count_against_the_chats_limit(trouble: list[Exception], counted: int) -> None:
+    bench = Bench(traffic=Traffic(Limits(), now=clock.monotonic()))
+
+    await bench.lane(Numbers(due=1, trouble={0: trouble})).run()
+
+    assert bench.traffic.fill(CHAT, now=clock.monotonic()) == counted / 20
+
+
+async def test_a_job_that_was_cut_short_counts_all_the_same() -> None:
+    traffic = Traffic(Limits(bot=None), now=clock.monotonic())
+    work, bench = Numbers(due=21, gates={20: asyncio.Event()}), Bench(traffic=traffic)
+    lane = bench.lane(work, concurrency=1)
+    running = asyncio.create_task(lane.run())
+    await work.until(lambda: work.running == {20})  # the probe
+    assert not traffic.may_probe(CHAT, now=clock.monotonic())
+
+    bench.stop.set()
+    lane.abort()
+    await running
+
+    assert traffic.fill(CHAT, now=clock.monotonic()) == 1
+    assert traffic.learned == {}
