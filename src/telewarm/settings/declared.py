@@ -201,6 +201,14 @@ class Declared(BaseSettings):
         ge=0,
         le=10,
     )
+    telewarm_url_warmup: bool = setting(
+        Group.WARMUP,
+        "Lets Telegram fetch media from the bucket by presigned URL (photos to 5 MB, PDF and ZIP files without a name "
+        "of their own to 20 MB, voice notes to 1 MB): nothing is uploaded from here. The bucket must be reachable from "
+        "the internet; no effect with a folder store.",
+        default=False,
+        example="true",
+    )
 
     telewarm_retry_limit: int = setting(
         Group.RETRIES,

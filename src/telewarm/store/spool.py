@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from shutil import rmtree
 
+from telewarm import metrics
 from telewarm.errors import ObjectCorrupt
 from telewarm.model import Sha256
 from telewarm.store import shelf
@@ -90,10 +91,25 @@ class Spool:
         finally:
             os.close(pin)
 
+    @contextmanager
+    def named(self, path: Path, name: str) -> Iterator[Path]:
+        """An opened blob under a file name of its own, for whoever tells people the name of what it reads."""
+        folder = self._receiving / token_hex(8)
+        folder.mkdir()
+        try:
+            shown = folder / name
+            with suppress(OSError):  # a filesystem without links: then the blob's own name must do
+                shown.hardlink_to(path)
+            yield shown if shown.exists() else path
+        finally:
+            rmtree(folder, ignore_errors=True)
+
     async def _pin(self, sha256: Sha256, key: str) -> int:
-        path = self._blobs / sha256
+        path, hit = self._blobs / sha256, True
         while (pin := shelf.pin(path)) is None or not await self._is_sound(pin, path):
+            hit = False
             await self._fetched(sha256, key)
+        metrics.spool_read(hit=hit)
         return pin
 
     async def _is_sound(self, pin: int, path: Path) -> bool:

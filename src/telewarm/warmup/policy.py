@@ -1,4 +1,4 @@
-"""What goes first, when to try again, when to give up. Pure: the dice are an argument."""
+"""When to try again, when to give up. Pure: the dice are an argument. What goes first: `database.order`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from telewarm.errors import (
     MediaError,
     ObjectCorrupt,
     ObjectMissing,
+    StoreUnavailable,
+    TelegramUnreachable,
     TelewarmError,
     TokenRefused,
 )
 
-EXPLICIT = 10  # somebody asked for this item by name
-QUEUED = 100  # the rest starts here, small before large
-SIZE_STEP = 100_000  # bytes; each doubling above it is one step later
-
 WEAK_ID = 10  # characters
+LOOK_AGAIN = 30.0  # seconds at most between two looks whether a service is back
 
 PERMANENT = (BadRequest, MediaError, ObjectMissing, ObjectCorrupt)
 OF_THE_BOT = (TokenRefused, ChatUnreachable, ChatMigrated)  # no fault of the item: it waits until the bot is mended
@@ -38,21 +37,23 @@ class Retries:
     weak_id: int = 0
 
 
-def priority(size: int) -> int:
-    """The place in the queue of a new media item of `size` bytes; lower goes first."""
-    return QUEUED + (size // SIZE_STEP).bit_length()
-
-
 def retry_in(error: TelewarmError, attempts: int, retries: Retries, dice: float) -> float | None:
     """Seconds until the next attempt, None to give up. `attempts` have failed before; `dice` is in [0, 1).
 
-    Full jitter: anywhere between nothing and base · 2^attempts, at most `longest`.
+    Full jitter: anywhere between nothing and base · 2^attempts, at most `longest`. A service that is away is waited
+    for as long as it takes.
     """
     if isinstance(error, OF_THE_BOT):
         return retries.longest
-    if isinstance(error, PERMANENT) or attempts + 1 >= retries.limit:
+    longest = min(retries.longest, LOOK_AGAIN) if is_away(error) else retries.longest
+    if isinstance(error, PERMANENT) or (attempts + 1 >= retries.limit and not is_away(error)):
         return None
-    return float(min(retries.longest, retries.base * 2 ** min(attempts, 32)) * dice)
+    return float(min(longest, retries.base * 2 ** min(attempts, 32)) * dice)
+
+
+def is_away(error: TelewarmError) -> bool:
+    """Whether nothing was tried at all: no store to read the file from, or no Telegram to send it to."""
+    return isinstance(error, StoreUnavailable) or (isinstance(error, TelegramUnreachable) and not error.effect_possible)
 
 
 def counts(error: TelewarmError) -> bool:
@@ -65,8 +66,8 @@ def is_weak(file_unique_id: str | None) -> bool:
     return file_unique_id is None or len(file_unique_id) <= WEAK_ID
 
 
-def cure(error: TelewarmError) -> str:
-    """What the owner can do about it, in one sentence."""
+def cure(error: TelewarmError, *, again: bool) -> str:
+    """What the owner can do about it, in one sentence. `again`: it is tried again by itself."""
     match error:
         case TokenRefused():
             return "Give the bot its current token."
@@ -74,7 +75,9 @@ def cure(error: TelewarmError) -> str:
             return "Make the bot an administrator of its warm-up chat, or name another chat."
         case ObjectMissing() | ObjectCorrupt():
             return "Add the file again."
-        case BadRequest():
+        case BadRequest() | MediaError():
             return "Check that Telegram accepts this file as this kind, or add it as a document."
-        case _:
+        case _ if again:
             return "It is tried again by itself; rewarm it to try at once."
+        case _:
+            return "It is not tried again by itself: rewarm it once the reason is gone."

@@ -4,22 +4,41 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import structlog
 
-from telewarm import clock
+from telewarm import clock, metrics
 from telewarm.database import bots, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.leases import Lease
 from telewarm.database.warmups import Failed
-from telewarm.errors import TelewarmError
+from telewarm.errors import FloodWait, TelewarmError
 from telewarm.lanes import Job, LiveBot, wake_siblings
-from telewarm.model import BotId, ChatId, Claimed, Placed
+from telewarm.metrics import Outcome, Took
+from telewarm.model import Bot, BotId, ChatId, Claimed, Placed
 from telewarm.placements import Placements
 from telewarm.warmup import policy
 from telewarm.warmup.policy import Retries
 
 log = structlog.get_logger(__name__)
+
+SHARERS = 5.0  # seconds for which the bots that share a warm-up chat are taken to be the same
+
+
+@dataclass(kw_only=True, slots=True)
+class InHand:
+    """A claimed item on its way through the lane. Times are the local clock's, in seconds."""
+
+    item: Claimed
+    bot: Bot  # as it was at the claim
+    claimed_at: float
+    started_at: float = 0.0
+
+    @property
+    def waited(self) -> float:
+        """Seconds from asked for to begun: by the database's clock until the claim, by ours since."""
+        return self.item.waited + self.started_at - self.claimed_at
 
 
 class WarmUps:
@@ -31,12 +50,14 @@ class WarmUps:
         self._live = live
         self._placements = placements
         self._retries = retries
-        self._sharers: Sequence[BotId] | None = None
+        self._sharers: Sequence[BotId] = ()
+        self._sharers_of: tuple[ChatId, ...] = ()
+        self._sharers_until = 0.0
+        self._log = log.bind(bot=live.bot.slug)  # bound once: an event that nobody wants costs next to nothing
 
-    async def claim(self, limit: int) -> list[Job[Claimed]]:
+    async def claim(self, limit: int) -> list[Job[InHand]]:
         bot = self._live.bot
-        if self._sharers is None:
-            self._sharers = await bots.sharers(self._pool, bot.id)
+        await self._look_for_sharers(bot)
         claimed = await warmups.claim(
             self._pool,
             bot_id=bot.id,
@@ -45,60 +66,118 @@ class WarmUps:
             sharers=self._sharers,
             chats=bot.warmup_chats,
         )
+        now = clock.monotonic()
         return [
-            Job(item=item, chats=bot.warmup_chats, size=0 if item.origin else item.blob.facts.bytes) for item in claimed
+            Job(
+                item=InHand(item=item, bot=bot, claimed_at=now),
+                chats=bot.warmup_chats,
+                size=self._placements.upload_bytes(item, bot.telegram_id),
+            )
+            for item in claimed
         ]
 
-    async def do(self, item: Claimed, chat_id: ChatId) -> Placed:
-        started = clock.monotonic()
-        placed = await self._place(item, chat_id)
-        log.info(
+    async def _look_for_sharers(self, bot: Bot) -> None:
+        """Bots come, and get other chats, while a busy lane runs for hours."""
+        now = clock.monotonic()
+        if now >= self._sharers_until or bot.warmup_chats != self._sharers_of:
+            self._sharers = await bots.sharers(self._pool, bot.id)
+            self._sharers_of, self._sharers_until = bot.warmup_chats, now + SHARERS
+
+    async def do(self, hand: InHand, chat_id: ChatId) -> Placed:
+        item, hand.started_at = hand.item, clock.monotonic()
+        facts = _facts(hand)
+        self._log.info("[MEDIA][PREWARM][STARTED]", chat_id=chat_id, **facts)
+        try:
+            placed = await self._place(item, chat_id)
+        except FloodWait as wait:
+            total = clock.monotonic() - hand.started_at
+            self._log.info(
+                "[MEDIA][PREWARM][FLOOD_WAIT]",
+                chat_id=chat_id,
+                retry_after_s=wait.retry_after,
+                total_ms=_ms(total),
+                **facts,
+            )
+            raise
+        took = Took(
+            waited=hand.waited,
+            download=placed.download,
+            send=placed.send,
+            total=clock.monotonic() - hand.started_at,
+        )
+        metrics.warmed(item.kind, placed.way, took)
+        self._log.info(
             "[MEDIA][PREWARM][OK]",
-            bot=self._live.bot.slug,
-            media_id=item.media_id,
-            kind=item.kind,
             sent_kind=placed.kind,
             way=placed.way,
-            bytes=item.blob.facts.bytes,
-            ms=round(1000 * (clock.monotonic() - started)),
+            download_ms=_ms(took.download),
+            send_ms=_ms(took.send),
+            total_ms=_ms(took.total),
+            **facts,
         )
         return placed
 
     async def _place(self, item: Claimed, chat_id: ChatId) -> Placed:
+        """A weak id is made again by an upload: forwarding the message it came in would bring it back."""
         for upload in range(1 + self._retries.weak_id):
-            placed = await self._placements.warm(item, self._live.api, chat_id)
+            again = item if upload == 0 else replace(item, origin=None)
+            placed = await self._placements.warm(again, self._live.api, chat_id)
             if not policy.is_weak(placed.file_unique_id):
                 break
-            log.warning("[MEDIA][PREWARM][WEAK_ID]", bot=self._live.bot.slug, media_id=item.media_id, upload=upload + 1)
+            metrics.weak_id()
+            self._log.warning("[MEDIA][PREWARM][WEAK_ID]", media_id=item.media_id, upload=upload + 1)
         return placed
 
-    def failed(self, item: Claimed, error: TelewarmError) -> Failed:
+    def failed(self, hand: InHand, error: TelewarmError) -> Failed:
+        item, counted = hand.item, policy.counts(error)
         delay = policy.retry_in(error, item.attempts, self._retries, random.random())  # noqa: S311 - jitter, no secret
-        event = "[MEDIA][PREWARM][ERROR]" if delay is None else "[MEDIA][PREWARM][RETRY]"
-        log.warning(
-            event,
-            bot=self._live.bot.slug,
-            media_id=item.media_id,
-            kind=item.kind,
+        if not counted and self._mended_since(hand.bot):
+            delay = 0.0
+        outcome = Outcome.ERROR if delay is None else Outcome.RETRY
+        metrics.failed(item.kind, outcome, error.code)
+        self._log.warning(
+            f"[MEDIA][PREWARM][{outcome.upper()}]",
             code=error.code,
             error=error.message,
-            attempts=item.attempts + policy.counts(error),
             retry_in_s=delay and round(delay, 1),
+            total_ms=_ms(clock.monotonic() - hand.started_at),
+            **(_facts(hand) | {"attempts": item.attempts + counted}),
         )
-        message = f"{error.message}. {policy.cure(error)}"
-        return Failed(
-            media_id=item.media_id, delay=delay, counted=policy.counts(error), code=error.code, message=message
-        )
+        message = f"{error.message}. {policy.cure(error, again=delay is not None)}"
+        return Failed(media_id=item.media_id, delay=delay, counted=counted, code=error.code, message=message)
+
+    def _mended_since(self, then: Bot) -> bool:
+        """The fault was the bot's, and it has another token or other chats by now."""
+        now = self._live.bot
+        return (now.token, now.warmup_chats) != (then.token, then.warmup_chats)
 
     async def record(self, done: Sequence[Placed | Failed]) -> None:
         placed = [one for one in done if isinstance(one, Placed)]
         failed = [one for one in done if isinstance(one, Failed)]
         if placed:
-            await warmups.record_ready(self._pool, placed)
+            await warmups.record_ready(
+                self._pool, placed, lease_id=self._lease.id, telegram_id=self._live.bot.telegram_id
+            )
         if failed:
             await warmups.record_failed(self._pool, self._lease.id, failed)
         if self._sharers:
             await wake_siblings(self._pool, [one.media_id for one in done], self._sharers)
 
-    async def release(self, items: Sequence[Claimed]) -> None:
-        await warmups.release(self._pool, self._lease.id, [item.media_id for item in items])
+    async def release(self, hands: Sequence[InHand]) -> None:
+        await warmups.release(self._pool, self._lease.id, [hand.item.media_id for hand in hands])
+
+
+def _facts(hand: InHand) -> dict[str, object]:
+    """What every event of a warm-up says; `attempts`: those that failed."""
+    item = hand.item
+    return {
+        "media_id": item.media_id,
+        "kind": item.kind,
+        "bytes": item.blob.facts.bytes,
+        "attempts": item.attempts,
+        "queue_wait_ms": _ms(hand.waited),
+    }
+
+
+def _ms(seconds: float) -> int:
+    return round(1000 * seconds)

@@ -1,0 +1,44 @@
+"""What Prometheus reads."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from fastapi import APIRouter, Response
+
+from telewarm import metrics
+from telewarm.api.outages import outage
+from telewarm.api.services import Serving
+from telewarm.database import warmups
+from telewarm.database.connection import Pool
+
+log = structlog.get_logger(__name__)
+router = APIRouter(tags=["metrics"])
+
+PATIENCE = 5.0  # seconds that the database has: Prometheus gives up after ten, and then has nothing at all
+
+
+@router.get("/metrics", response_class=Response)
+async def read(serving: Serving) -> Response:
+    """This process's counters, and the depth of the queues, in Prometheus's text format."""
+    status = serving.worker.status()
+    now = metrics.Now(
+        in_flight=status.in_flight,
+        places=status.limits.concurrency * len(status.lanes),
+        queues=await _queues(serving.pool),
+    )
+    return Response(metrics.render(now), media_type=metrics.CONTENT_TYPE)
+
+
+async def _queues(pool: Pool) -> list[metrics.Queue] | None:
+    """None when the database is away: the rest is wanted most just then."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            depths = await warmups.depths(pool)
+    except Exception as error:
+        if outage(error) is None:
+            raise
+        log.warning("[METRICS][QUEUES][UNKNOWN]", error=type(error).__name__)
+        return None
+    return [metrics.Queue(slug=one.slug, due=one.due, waiting=one.waiting, head_age=one.head_age) for one in depths]

@@ -1,0 +1,196 @@
+"""What this process counts, for Prometheus. Every label is one of few values: nothing that people write becomes one.
+
+Counters and histograms are the process's own and grow while it lives. How long the queues are is asked of the database
+at each scrape, and told for the `MOST_BOTS` deepest by name and for the rest in one sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from telewarm.model import Kind, Way
+
+CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)  # seconds
+MOST_BOTS = 100
+OTHERS = "_other"  # no slug begins like this
+
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+
+
+class Outcome(StrEnum):
+    """Of one try to warm an item: it is ready, it is tried again, or it is in error."""
+
+    OK = "ok"
+    RETRY = "retry"
+    ERROR = "error"
+
+
+class FloodScope(StrEnum):
+    """What a 429 paused."""
+
+    BOT = "bot"
+    CHAT = "chat"
+    SIZE = "size"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Took:
+    """Seconds of a warm-up: in the queue, getting the bytes, the call that gave the file id, and all but the queue."""
+
+    waited: float
+    download: float = 0.0
+    send: float = 0.0
+    total: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Queue:
+    """One bot's media to warm. `head_age`: seconds for which the one that goes next has waited; None: there is none."""
+
+    slug: str
+    due: int
+    waiting: int  # for a back-off to end
+    head_age: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Now:
+    """How things stand at a scrape. `queues` None: the database did not answer. `places`: warm-ups that may run."""
+
+    in_flight: int
+    places: int
+    queues: Sequence[Queue] | None
+
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    return Counter(f"telewarm_{name}", text, labels, registry=REGISTRY)
+
+
+def _histogram(name: str, text: str) -> Histogram:
+    return Histogram(f"telewarm_{name}_seconds", text, registry=REGISTRY, buckets=BUCKETS)
+
+
+WARMUPS = _counter("warmups", "Tries to warm an item, by how they ended.", "outcome", "way", "kind")
+RETRIES = _counter("warmup_retries", "Warm-ups that failed and are tried again.")
+ERRORS = _counter("warmup_errors", "Failed warm-ups by class of error, tried again or not.", "code")
+WAYS_TAKEN = _counter("ways_taken", "File ids got, by the way they were got.", "way")
+WAYS_FAILED = _counter("ways_failed", "Ways that did not work, whether or not the next one did.", "way")
+WEAK_IDS = _counter("weak_ids", "File ids that may not last.")
+UPLOADED = _counter("uploaded_bytes", "Bytes of files and thumbnails uploaded to Telegram.")
+FLOODS = _counter("flood_waits", "Calls that Telegram answered with 429, by what that paused.", "scope")
+FLOOD_SECONDS = _counter("flood_wait_seconds", "Seconds that Telegram asked to wait.", "scope")
+SPOOL_READS = _counter("spool_reads", "Blobs opened, by whether they were on local disk.", "result")
+ID_READS = _counter("file_id_reads", "File ids looked up for a send, by whether they were in memory.", "result")
+QUEUE_WAIT = _histogram("queue_wait", "From asked for to begun.")
+DOWNLOAD = _histogram("download", "Until the bytes were on local disk.")
+SEND = _histogram("send", "The call that gave the file id.")
+TOTAL = _histogram("warmup", "A warm-up from begun to done, all tries of ways included.")
+
+
+@cache
+def _bound(counter: Counter, *values: str) -> Counter:
+    """A child of a counter; the values come from enums, error codes and the words below, so there are few."""
+    return counter.labels(*values)
+
+
+def warmed(kind: Kind, way: Way, took: Took) -> None:
+    _bound(WARMUPS, Outcome.OK, way, kind).inc()
+    QUEUE_WAIT.observe(took.waited)
+    DOWNLOAD.observe(took.download)
+    SEND.observe(took.send)
+    TOTAL.observe(took.total)
+
+
+def failed(kind: Kind, outcome: Outcome, code: str) -> None:
+    """`code`: a TelewarmError's, of which there are few."""
+    _bound(WARMUPS, outcome, "none", kind).inc()
+    _bound(ERRORS, code).inc()
+    if outcome is Outcome.RETRY:
+        RETRIES.inc()
+
+
+def way_taken(way: Way, *, uploaded: int) -> None:
+    """`uploaded`: bytes that went up on it."""
+    _bound(WAYS_TAKEN, way).inc()
+    UPLOADED.inc(uploaded)
+
+
+def way_failed(way: Way) -> None:
+    _bound(WAYS_FAILED, way).inc()
+
+
+def weak_id() -> None:
+    WEAK_IDS.inc()
+
+
+def flooded(scope: FloodScope, seconds: float) -> None:
+    _bound(FLOODS, scope).inc()
+    _bound(FLOOD_SECONDS, scope).inc(seconds)
+
+
+def spool_read(*, hit: bool) -> None:
+    _bound(SPOOL_READS, "hit" if hit else "miss").inc()
+
+
+def ids_read(*, hits: int, misses: int) -> None:
+    _bound(ID_READS, "hit").inc(hits)
+    _bound(ID_READS, "miss").inc(misses)
+
+
+def render(now: Now) -> bytes:
+    """Everything, in Prometheus's text format (`CONTENT_TYPE`)."""
+    return generate_latest(REGISTRY) + generate_latest(_Standing(now))
+
+
+class _Standing(Collector):
+    def __init__(self, now: Now) -> None:
+        self._now = now
+
+    def collect(self) -> Iterator[Metric]:
+        now = self._now
+        yield _gauge("in_flight", "Warm-ups in flight in this process.", now.in_flight)
+        share = now.in_flight / now.places if now.places else 0.0
+        yield _gauge("utilisation", "Share of the places of this process's running lanes that are taken.", share)
+        yield _gauge("database_up", "Whether the database answered this scrape.", now.queues is not None)
+        if now.queues is not None:
+            yield from _depths(now.queues)
+
+
+def _depths(queues: Sequence[Queue]) -> Iterator[Metric]:
+    due = GaugeMetricFamily("telewarm_queue_due", "Media to warm by bot, in hand or not.", labels=["bot"])
+    waiting = GaugeMetricFamily("telewarm_queue_waiting", "Media that wait for a back-off to end.", labels=["bot"])
+    age = GaugeMetricFamily("telewarm_queue_head_age_seconds", "How long the next one has waited.", labels=["bot"])
+    for queue in bounded(queues):
+        due.add_metric([queue.slug], queue.due)
+        waiting.add_metric([queue.slug], queue.waiting)
+        age.add_metric([queue.slug], queue.head_age or 0.0)
+    yield from (due, waiting, age)
+
+
+def bounded(queues: Iterable[Queue]) -> list[Queue]:
+    """The deepest by name, the rest summed up: their media together, the age of the oldest head."""
+    deepest = sorted(queues, key=lambda queue: (-queue.due - queue.waiting, queue.slug))
+    named, rest = deepest[:MOST_BOTS], deepest[MOST_BOTS:]
+    if not rest:
+        return named
+    ages = [queue.head_age for queue in rest if queue.head_age is not None]
+    others = Queue(
+        slug=OTHERS,
+        due=sum(queue.due for queue in rest),
+        waiting=sum(queue.waiting for queue in rest),
+        head_age=max(ages, default=None),
+    )
+    return [*named, others]
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"telewarm_{name}", text, value=value)

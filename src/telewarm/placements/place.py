@@ -1,0 +1,178 @@
+"""The one way to a file id: down the ladder of ways, from the cheapest to the one that always works."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from telewarm import clock, metrics
+from telewarm.errors import StoreError, TelegramError, TelegramRefused
+from telewarm.model import Blob, ChatId, Claimed, MessageRef, Placed, Sent, Way
+from telewarm.placements import ways
+from telewarm.placements.thumbnails import Thumbnails
+from telewarm.placements.ways import Route, Ways
+from telewarm.probe import filename_for
+from telewarm.store import Spool, Store
+from telewarm.telegram import BotApi, ByPath, ByUrl, SendOptions, Upload
+from telewarm.telegram.files import MediaFile, Thumbnail
+
+log = structlog.get_logger(__name__)
+
+SILENT = SendOptions(disable_notification=True)
+URL_SECONDS = 3600  # that a presigned URL lives at least: Telegram fetches it at once, or not
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Errand:
+    """An item on its way to a chat."""
+
+    item: Claimed
+    api: BotApi
+    chat_id: ChatId
+    caption: str | None = None
+    options: SendOptions = SILENT
+    warmup: bool = True
+
+    @property
+    def filename(self) -> str:
+        return filename_for(self.item.name, self.item.blob.facts, self.item.kind)
+
+    async def forward(self) -> Sent:
+        origin = self.item.origin
+        assert origin is not None  # noqa: S101 - else there is no such route
+        return await self.api.forward_message(self.chat_id, origin.chat_id, origin.message_id, options=self.options)
+
+    async def send(self, file: MediaFile) -> Sent:
+        """With all that the probe found: the file id freezes it."""
+        item = self.item
+        return await self.api.send_media(
+            item.kind, self.chat_id, file, facts=item.blob.facts, caption=self.caption, options=self.options
+        )
+
+
+class Placements:
+    """Needs the store for thumbnails and URLs, the spool for bytes; the caller holds the item's lease.
+
+    `local_server`: the Bot API server runs with --local, so it may be able to read the spool itself.
+    `urls`: let Telegram fetch warm-ups from the store, where nothing is lost by it and the store can sign URLs.
+    """
+
+    def __init__(self, *, spool: Spool, store: Store, local_server: bool = False, urls: bool = False) -> None:
+        self._spool = spool
+        self._store = store
+        self._thumbnails = Thumbnails(store)
+        self._paths = local_server
+        self._urls = urls and store.presigned_get("probe", expires=URL_SECONDS, now=clock.now()) is not None
+        self._url_number = itertools.count(secrets.randbelow(URL_SECONDS))
+        self._ways = Ways()
+
+    async def warm(self, item: Claimed, api: BotApi, chat_id: ChatId) -> Placed:
+        """Get a file id through a warm-up chat: forward what was uploaded there before, else send the bytes."""
+        errand = _Errand(item=item, api=api, chat_id=chat_id)
+        return await self._descend(errand, self._routes(item, api.telegram_id))
+
+    async def deliver(
+        self, item: Claimed, api: BotApi, chat_id: ChatId, *, caption: str | None, options: SendOptions
+    ) -> Placed:
+        """Get a file id by sending the bytes to a recipient who waits for them."""
+        errand = _Errand(item=item, api=api, chat_id=chat_id, caption=caption, options=options, warmup=False)
+        found = self._routes(item, api.telegram_id)
+        return await self._descend(errand, [route for route in found if route.way in {Way.PATH, Way.UPLOAD}])
+
+    def upload_bytes(self, item: Claimed, bot: int) -> int:
+        """Bytes that a warm-up sends through the Bot API if its first way works. `bot`: Telegram's id of it."""
+        now = clock.monotonic()
+        first = next(route for route in self._routes(item, bot) if self._ways.is_open(route, now))
+        return total_bytes(item.blob) if first.way is Way.UPLOAD else 0
+
+    def _routes(self, item: Claimed, bot: int) -> list[Route]:
+        return ways.routes(item, bot=bot, paths=self._paths, urls=self._urls)
+
+    async def _descend(self, errand: _Errand, routes: Sequence[Route]) -> Placed:
+        *cheaper, last = routes
+        for route in cheaper:
+            if not self._ways.enter(route, began := clock.monotonic()):
+                continue
+            try:
+                return await self._take(route, errand)
+            except TelegramError as error:
+                if not ways.falls_back(route.way, error, attempts=errand.item.attempts):
+                    raise
+                self._learn(route, error, began, errand.item)
+        return await self._take(last, errand)
+
+    def _learn(self, route: Route, error: TelegramError, began: float, item: Claimed) -> None:
+        metrics.way_failed(route.way)
+        lasting = not ways.lies_with_item(route.way, error)
+        if lasting:
+            self._ways.failed(route, began=began, now=clock.monotonic())
+        log.info("[MEDIA][WAY][FAILED]", way=route.way, media_id=item.media_id, closed=lasting, error=error.message)
+
+    async def _take(self, route: Route, errand: _Errand) -> Placed:
+        """The file id, or whatever the way raises; the bytes are on local disk only where the way needs them."""
+        item, way, began = errand.item, route.way, clock.monotonic()
+        if way is Way.FORWARD or way is Way.URL:
+            ready = began
+            sent = await (
+                errand.forward() if way is Way.FORWARD else errand.send(ByUrl(url=self._fresh_url(item.blob)))
+            )
+        else:
+            async with self._spool.open(item.blob.sha256, item.blob.storage_key) as path:
+                thumbnail = await self._thumbnails.of(item.blob)
+                ready = clock.monotonic()
+                sent = await (self._by_path if way is Way.PATH else _by_upload)(errand, path, thumbnail)
+        placed = _placed(errand, sent, way, download=ready - began, send=clock.monotonic() - ready)
+        self._ways.worked(route)
+        metrics.way_taken(way, uploaded=total_bytes(item.blob) if way is Way.UPLOAD else 0)
+        return placed
+
+    async def _by_path(self, errand: _Errand, path: Path, thumbnail: Thumbnail | None) -> Sent:
+        with self._spool.named(path, errand.filename) as named:
+            return await errand.send(ByPath(path=named, thumbnail=thumbnail))
+
+    def _fresh_url(self, blob: Blob) -> str:
+        """One that no attempt had before: Telegram remembers what a URL gave for days, failures too.
+
+        A signature changes with the second, so the lifetime makes the difference between two of the same second.
+        """
+        expires = URL_SECONDS + next(self._url_number) % URL_SECONDS
+        url = self._store.presigned_get(blob.storage_key, expires=expires, now=clock.now())
+        if url is None:
+            raise StoreError("this library has no URLs: it is a folder")
+        return url
+
+
+async def _by_upload(errand: _Errand, path: Path, thumbnail: Thumbnail | None) -> Sent:
+    facts = errand.item.blob.facts
+    return await errand.send(
+        Upload(path=path, filename=errand.filename, mime=facts.mime, bytes=facts.bytes, thumbnail=thumbnail)
+    )
+
+
+def total_bytes(blob: Blob) -> int:
+    """File bytes of an upload's request: what Telegram's spacing of equal sizes goes by."""
+    return blob.facts.bytes + (blob.thumbnail_bytes or 0)
+
+
+def _placed(errand: _Errand, sent: Sent, way: Way, *, download: float, send: float) -> Placed:
+    if sent.file_id is None or sent.kind is None:
+        kind = errand.item.kind
+        raise TelegramRefused(
+            method=f"send {kind}", chat_id=sent.chat_id, status=200, description="the answer holds no file"
+        )
+    return Placed(
+        media_id=errand.item.media_id,
+        way=way,
+        file_id=sent.file_id,
+        file_unique_id=sent.file_unique_id,
+        kind=sent.kind,
+        message=MessageRef(chat_id=sent.chat_id, message_id=sent.message_id),
+        in_warmup_chat=errand.warmup,
+        download=download,
+        send=send,
+    )
