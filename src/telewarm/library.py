@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
 
-from telewarm.database import blobs, media
+from telewarm.database import blobs, media, order
 from telewarm.database.connection import Pool
+from telewarm.database.media import Which
 from telewarm.errors import RuleBroken, UnreadableMedia
 from telewarm.lanes import wake
-from telewarm.model import Blob, Bot, Kind, MediaItem, Sha256, State
+from telewarm.model import Blob, Bot, Kind, MediaId, MediaItem, Sha256, State
 from telewarm.probe import Probe, check, natural_kind, wants_thumbnail
 from telewarm.store import Incoming, Spool, Store, blob_key, thumbnail_key
 
@@ -40,24 +41,12 @@ class LibraryLimits:
 
 
 class Library:
-    """`priority`: bytes to the place in the warm-up queue."""
-
-    def __init__(
-        self,
-        *,
-        pool: Pool,
-        store: Store,
-        spool: Spool,
-        probe: Probe,
-        limits: LibraryLimits,
-        priority: Callable[[int], int],
-    ) -> None:
+    def __init__(self, *, pool: Pool, store: Store, spool: Spool, probe: Probe, limits: LibraryLimits) -> None:
         self._pool = pool
         self._store = store
         self._spool = spool
         self._probe = probe
         self._limits = limits
-        self._priority = priority
 
     @asynccontextmanager
     async def receive(self) -> AsyncIterator[Incoming]:
@@ -102,6 +91,49 @@ class Library:
                     await incoming.write(chunk)
                 return await self.add(bot, incoming, kind=kind, name=name or path.name)
 
+    async def rewarm(self, bot: Bot, media_id: MediaId) -> MediaItem:
+        """Warm one item anew, by upload and before others. If it has a file id, it is sent by that meanwhile."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            due = await media.rewarm(connection, {media_id: order.EXPLICIT})
+            if due:
+                await wake(connection, bot)
+        item = await media.get(self._pool, media_id)
+        if due:
+            _tell_queued(bot, item)
+        return item
+
+    async def rewarm_many(self, bots: Sequence[Bot], which: Which) -> int:
+        """Warm anew what is in error, or all; how many items of these bots are due by it. A few statements for ten
+        thousand, which are on their way as soon as they are written: broken off, what was done stays done."""
+        total = 0
+        for bot in bots:
+            after: MediaId | None = MediaId(0)
+            while after is not None:
+                async with self._pool.acquire() as connection, connection.transaction():
+                    due, after = await media.rewarm_some(connection, bot_id=bot.id, which=which, after=after)
+                    if due:
+                        await wake(connection, bot)
+                total += due
+        log.info("[MEDIA][REWARM]", bots=len(bots), which=which, items=total)
+        return total
+
+    async def share(self, source: Bot, target: Bot, media_ids: Sequence[MediaId] | None = None) -> int:
+        """Put media of one bot, all by default, into another's library too: the bytes stay where they are.
+
+        How many were new there; they are due. In statements as `rewarm_many`.
+        """
+        total, after = 0, MediaId(0) if media_ids is None or media_ids else None
+        while after is not None:
+            async with self._pool.acquire() as connection, connection.transaction():
+                new, after = await media.share_some(
+                    connection, source=source.id, target=target.id, after=after, media_ids=media_ids
+                )
+                if new:
+                    await wake(connection, target)
+            total += new
+        log.info("[MEDIA][SHARED]", bot=target.slug, source=source.slug, items=total)
+        return total
+
     async def _put(self, blob: Blob, incoming: Incoming) -> None:
         await self._store.put_file(blob.storage_key, incoming.path, sha256=blob.sha256, bytes=incoming.bytes)
 
@@ -116,20 +148,26 @@ class Library:
             return blob
         key = thumbnail_key(blob.sha256)
         await self._store.put_bytes(key, thumbnail)
-        return replace(blob, thumbnail_key=key)
+        return replace(blob, thumbnail_key=key, thumbnail_bytes=len(thumbnail))
 
     async def _insert(self, bot: Bot, blob: Blob, kind: Kind, name: str | None) -> Added:
         async with self._pool.acquire() as connection, connection.transaction():
             inserted = await media.insert(
-                connection, bot_id=bot.id, blob=blob, kind=kind, name=name, priority=self._priority(blob.facts.bytes)
+                connection, bot_id=bot.id, blob=blob, kind=kind, name=name, handicap=order.handicap(blob.facts.bytes)
             )
             if inserted is not None:
                 await wake(connection, bot)
         item = await self._item(bot, blob.sha256, kind)
-        log.info("[MEDIA][ADDED]", bot=bot.slug, media_id=item.id, kind=kind, bytes=blob.facts.bytes)
+        if inserted is not None:
+            _tell_queued(bot, item)
         return Added(item=item, created=inserted is not None and inserted[1])
 
     async def _item(self, bot: Bot, sha256: Sha256, kind: Kind) -> MediaItem:
         item = await media.find(self._pool, bot_id=bot.id, sha256=sha256, kind=kind)
         assert item is not None  # noqa: S101 - inserted or found a moment ago
         return item
+
+
+def _tell_queued(bot: Bot, item: MediaItem) -> None:
+    facts = {"media_id": item.id, "kind": item.kind, "bytes": item.facts.bytes, "attempts": item.attempts}
+    log.info("[MEDIA][PREWARM][QUEUED]", bot=bot.slug, **facts)

@@ -1,4 +1,4 @@
-"""Bots in: the token is checked, sealed, and never seen again."""
+"""Bots in, and changed: the token is checked, sealed, and never seen again."""
 
 from __future__ import annotations
 
@@ -116,3 +116,38 @@ async def test_a_field_that_does_not_fit_is_named_and_not_repeated(
 async def test_a_missing_field_is_named(api: Api) -> None:
     answer = await api.client.post(BOTS, json={"slug": "news", "token": token(1)})
     assert refusal(answer, 422, "BAD_REQUEST") == "warmup_chats is missing: give it"
+
+
+async def test_a_token_is_replaced_once_it_is_checked_and_never_shown(api: Api, sandbox: Sandbox) -> None:
+    sandbox.state.bots.renew(FIRST_BOT)
+    fresh = f"{FIRST_BOT}:AAE{'fresh' * 6}99"
+    with capture_logs() as logged:
+        answer = await api.client.put(f"{BOTS}/shop/token", json={"token": f" {fresh}\n"})
+    assert (answer.status_code, answer.json()["ok"], answer.json()["bot"]["slug"]) == (200, True, "shop")
+    assert fresh not in answer.text + str(logged)
+    assert (await api.telewarm.bots.by_slug("shop")).bot.token == fresh
+
+
+async def test_the_token_of_another_telegram_bot_takes_its_place(api: Api) -> None:
+    answer = await api.client.put(f"{BOTS}/shop/token", json={"token": token(3)})
+    assert answer.json()["bot"]["telegram_id"] == FIRST_BOT + 3
+
+
+async def test_a_token_that_cannot_be_used_is_refused_and_the_old_one_stays(api: Api, sandbox: Sandbox) -> None:
+    await api.client.post(BOTS, json={**BOT, "slug": "news", "token": token(1)})
+    sandbox.state.bots.open(FIRST_BOT + 2).revoked = True
+    url = f"{BOTS}/shop/token"
+    assert "news" not in refusal(await api.client.put(url, json={"token": token(1)}), 409, "CONFLICT")
+    assert "@BotFather" in refusal(await api.client.put(url, json={"token": token(2)}), 422, "TOKEN_REFUSED")
+    assert "@BotFather" in refusal(await api.client.put(url, json={"token": "no token"}), 400, "BAD_REQUEST")
+    refusal(await api.client.put(url, json={}), 422, "BAD_REQUEST")
+    refusal(await api.client.put(f"{BOTS}/nobody/token", json={"token": token(1)}), 404, "NOT_FOUND")
+    assert (await api.telewarm.bots.by_slug("shop")).bot.token == token(0)
+
+
+async def test_warm_up_chats_are_replaced(api: Api) -> None:
+    url = f"{BOTS}/shop/warmup-chats"
+    answer = await api.client.put(url, json={"warmup_chats": [-1005, -7, -1005]})
+    assert (answer.status_code, answer.json()["bot"]["warmup_chats"]) == (200, [-1005, -7])
+    assert (await api.telewarm.bots.by_slug("shop")).bot.warmup_chats == (-1005, -7)
+    refusal(await api.client.put(url, json={"warmup_chats": []}), 422, "BAD_REQUEST")

@@ -120,6 +120,14 @@ async def test_without_the_database_every_route_that_needs_it_is_a_503(orphan: A
     assert (await client.get("/healthz")).status_code == 200
 
 
+async def test_without_the_database_the_metrics_say_so_and_the_rest(orphan: Api) -> None:
+    answer = await orphan.client.get("/metrics")
+    assert answer.status_code == 200
+    assert "telewarm_database_up 0.0" in answer.text
+    assert "telewarm_queue_due" not in answer.text
+    assert "telewarm_warmup_seconds_count" in answer.text
+
+
 async def test_without_the_store_an_upload_is_a_503_and_nothing_is_kept(api: Api) -> None:
     folder = api.telewarm.settings.store_folder
     for path in sorted(folder.rglob("*"), reverse=True):

@@ -265,6 +265,7 @@ async def test_a_body_that_stands_still_is_given_up(api: Api) -> None:
         bots=telewarm.bots,
         library=telewarm.library,
         sender=telewarm.sender,
+        worker=telewarm.worker,
         token=ADMIN,
         largest=1 << 20,
         patience=0.2,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from telewarm.database import bots
 from telewarm.database.connection import Pool
+from telewarm.database.pool import listening
 from telewarm.errors import Conflict, NotFound
 from telewarm.model import BotId, ChatId
 from tests.fixtures.rows import CHAT, SEAL, make_bot
@@ -52,14 +55,59 @@ async def test_a_pause_only_ever_grows(pool: Pool) -> None:
     bot = await make_bot(pool)
     assert await bots.pause_left(pool, bot.id) == 0
 
-    await bots.pause(pool, bot.id, 60)
-    await bots.pause(pool, bot.id, 1)
+    await bots.close(pool, bot.id, None, 60)
+    await bots.close(pool, bot.id, None, 1)
 
     assert 58 < await bots.pause_left(pool, bot.id) <= 60
 
 
 async def test_a_pause_that_is_over_is_none(pool: Pool) -> None:
     bot = await make_bot(pool)
-    await bots.pause(pool, bot.id, -1)
+    await bots.close(pool, bot.id, None, -1)
 
     assert await bots.pause_left(pool, bot.id) == 0
+
+
+async def test_flood_waits_are_kept_chat_by_chat_and_forgotten_when_they_are_over(pool: Pool) -> None:
+    bot = await make_bot(pool)
+
+    await bots.close(pool, bot.id, CHAT, 60)
+    await bots.close(pool, bot.id, CHAT, 1)
+    await bots.close(pool, bot.id, ChatId(-2), -1)
+
+    closed = (await bots.by_id(pool, SEAL, bot.id)).closed_chats
+    assert list(closed) == [CHAT]
+    assert 58 < closed[CHAT] <= 60
+    await bots.forget_past_waits(pool)
+    assert await pool.fetchval("SELECT count(*) FROM flood_wait") == 1
+
+
+async def test_every_process_is_told_of_flood_waits_and_pauses(pool: Pool) -> None:
+    bot = await make_bot(pool)
+    heard: list[str] = []
+    done = asyncio.Event()
+
+    def hear(payload: str) -> None:
+        heard.append(payload)
+        if len(heard) == 4:
+            done.set()
+
+    async with listening(pool, {bots.CHANNEL: hear}, on_lost=heard.clear):
+        heard.clear()
+        await bots.close(pool, bot.id, CHAT, 1)
+        await bots.close(pool, bot.id, None, 1)
+        assert await bots.set_paused(pool, bot.id, paused=True)
+        assert not await bots.set_paused(pool, bot.id, paused=True)
+        assert await bots.set_paused(pool, bot.id, paused=False)
+        await asyncio.wait_for(done.wait(), 5)
+
+    assert heard == [str(bot.id)] * 4
+
+
+async def test_what_was_learned_comes_back_with_the_bot(pool: Pool) -> None:
+    bot = await make_bot(pool)
+    assert bot.learned == {}
+
+    await bots.learn(pool, bot.id, {"group": 12.5})
+
+    assert (await bots.by_id(pool, SEAL, bot.id)).learned == {"group": 12.5}

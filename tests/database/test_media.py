@@ -19,7 +19,7 @@ async def bot(pool: Pool) -> Bot:
 
 
 async def add(pool: Pool, bot: Bot, seed: int = 0, *, kind: Kind = Kind.PHOTO) -> tuple[MediaId, bool] | None:
-    return await media.insert(pool, bot_id=bot.id, blob=blob(seed), kind=kind, name="n", priority=100)
+    return await media.insert(pool, bot_id=bot.id, blob=blob(seed), kind=kind, name="n", handicap=0)
 
 
 async def test_a_new_item_is_warming_and_the_same_again_is_the_one_that_is_there(pool: Pool, bot: Bot) -> None:

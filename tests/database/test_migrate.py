@@ -19,6 +19,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from pgqueuer.queries import Queries
 
+from telewarm.database import engine
 from telewarm.database.connection import Pool
 from telewarm.database.migrate import MIGRATIONS, check_migrated, head, migrate, revisions, upgrade_script
 from telewarm.database.pool import open_pool
@@ -56,6 +57,7 @@ async def test_migrating_from_nothing_arrives_at_the_declared_schema(
         connection = await asyncpg.connect(declared)
         await connection.execute(files("telewarm.database").joinpath("schema.sql").read_text())
         await Queries.from_asyncpg_connection(connection).install()
+        await engine.tune(connection)
         await connection.close()
         schema = await schema_of(declared)
         assert await schema_of(empty_database_url) == schema
@@ -137,6 +139,18 @@ async def test_an_engine_of_another_version_is_refused_and_migrating_mends_it(da
         await check_migrated(pool)
     assert await migrate(database_url) == ["PgQueuer's tables upgraded"]
     await check_migrated(pool)
+
+
+async def test_an_engine_whose_log_is_never_vacuumed_is_refused_and_migrating_mends_it(
+    database_url: str, pool: Pool
+) -> None:
+    """PgQueuer's own advice lets a million dead rows lie in its log."""
+    await Queries.from_asyncpg_pool(pool).optimize_autovacuum()
+    with pytest.raises(NotMigrated, match=r"PgQueuer's tables .* run `telewarm migrate`"):
+        await check_migrated(pool)
+    assert await migrate(database_url) == ["PgQueuer's tables upgraded"]
+    await check_migrated(pool)
+    assert await migrate(database_url) == []
 
 
 async def test_a_newer_telewarms_database_is_refused_and_left_alone(database_url: str, pool: Pool) -> None:

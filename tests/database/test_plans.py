@@ -11,6 +11,7 @@ import pytest
 
 from telewarm.database import media, migrations
 from telewarm.database.connection import Connection, Pool, query
+from telewarm.database.media import Which
 
 FILL = """
 INSERT INTO bot (slug, telegram_id, token_sealed, warmup_chats)
@@ -21,7 +22,8 @@ SELECT lpad(to_hex(n), 64, '0'), 1000, 'image/jpeg', 'jpg', 'key-' || n FROM gen
 
 INSERT INTO media (bot_id, sha256, kind, state, priority, file_id, sent_kind, next_attempt_at, lease_id)
 SELECT 1 + n % 10, lpad(to_hex(n), 64, '0'), 'photo',
-       CASE WHEN n % 3 = 0 THEN 'warming' ELSE 'ready' END, 100 + n % 7, 'file-' || n, 'photo',
+       CASE WHEN n % 3 = 0 THEN 'warming' WHEN n % 500 = 1 THEN 'error' ELSE 'ready' END, 100 + n % 7,
+       CASE WHEN n % 3 <> 0 THEN 'file-' || n END, 'photo',
        CASE WHEN n % 30 = 0 THEN now() + interval '1 hour' END,
        CASE WHEN n % 300 = 3 THEN gen_random_uuid() END
 FROM generate_series(1, 20000) AS n;
@@ -34,9 +36,9 @@ async def full(pool: Pool, request: pytest.FixtureRequest) -> AsyncIterator[Conn
     """A library of 20,000 items, looked at with each way Postgres may plan a prepared statement."""
     async with pool.acquire() as connection:
         await connection.execute(FILL)
-        await connection.execute("VACUUM (ANALYZE) media")
-        await connection.execute("VACUUM (ANALYZE) bot")
-        await connection.execute("VACUUM (ANALYZE) blob")
+        await connection.execute(query("fold_counts"))
+        for table in ("media", "bot", "blob", "lease", "media_count", "media_change"):
+            await connection.execute(f"VACUUM (ANALYZE) {table}")
         await connection.execute(f"SET plan_cache_mode = {request.param}")
         yield connection
         await connection.execute("DEALLOCATE ALL")
@@ -45,13 +47,14 @@ async def full(pool: Pool, request: pytest.FixtureRequest) -> AsyncIterator[Conn
 async def plan(connection: Connection, sql: str, types: str, values: str) -> str:
     await connection.execute(f"PREPARE pinned ({types}) AS {sql}")
     rows = await connection.fetch(f"EXPLAIN EXECUTE pinned ({values})")
+    await connection.execute("DEALLOCATE pinned")
     return "\n".join(row[0] for row in rows)
 
 
-async def test_the_lookup_of_ready_media_is_answered_by_the_index_alone(full: Connection) -> None:
+async def test_the_lookup_of_file_ids_finds_the_items_by_their_ids(full: Connection) -> None:
     shown = await plan(full, media.WARM, "bigint, bigint[]", "1, '{10,20,30}'")
 
-    assert re.search(r"Index Only Scan using media_warm", shown), shown
+    assert re.search(r"Scan (using|on) media_(pkey|library)", shown), shown
     assert "Seq Scan" not in shown, shown
 
 
@@ -65,6 +68,7 @@ async def test_the_claim_takes_the_first_due_items_from_their_index_in_order(ful
     )
 
     assert re.search(r"Index Scan using media_due on media m", shown), shown
+    assert re.search(r"using media_waiting on media later", shown), shown
     assert not re.search(r"Seq Scan on (media|blob)", shown), shown
     assert "Sort" not in shown, shown
 
@@ -84,6 +88,74 @@ async def test_looking_for_bots_with_due_work_asks_the_index_once_a_bot(full: Co
     assert "media_waiting" in shown, shown
     assert "Seq Scan on media" not in shown, shown
     assert "hashed" not in shown, shown
+
+
+ONE_ROW = {
+    "claim_one": ("bigint, bigint, uuid", f"30, 1, {LEASE}"),
+    "hasten": ("bigint, bigint", "30, 0"),
+    "forget": ("bigint, text, bigint", "31, 'file-31', 0"),
+    "rewarm": ("bigint[], bigint[]", "'{30,31}', '{0,0}'"),
+    "share": ("bigint, bigint[], bigint[]", "2, '{30,31}', '{0,0}'"),
+    "record_failed": (
+        "uuid, bigint[], float8[], boolean[], text[], text[]",
+        f"{LEASE}, '{{30}}', '{{1}}', '{{t}}', '{{C}}', '{{m}}'",
+    ),
+    "record_ready": (
+        "bigint[], text[], text[], text[], text[], bigint[], bigint[], uuid, bigint",
+        f"'{{30}}', '{{F}}', '{{U}}', '{{photo}}', '{{upload}}', '{{-1}}', '{{7}}', {LEASE}, 1",
+    ),
+}
+
+
+async def test_what_is_written_of_items_finds_them_by_their_ids_or_among_those_in_hand(full: Connection) -> None:
+    for name, (types, values) in ONE_ROW.items():
+        shown = await plan(full, query(name), types, values)
+
+        assert re.search(r"using media_(pkey|library|in_hand) on media", shown), shown
+        assert not re.search(r"Seq Scan on (media|blob)", shown), shown
+
+
+async def test_adding_finds_the_item_that_is_there_by_the_index_that_makes_it_unique(full: Connection) -> None:
+    types = (
+        "text, bigint, text, text, integer, integer, float8, text, text, text, text, text, text, bigint, text, text,"
+        " bigint, integer"
+    )
+    values = "repeat('0', 64), 1, '', '', 1, 1, 1, '', '', '', '', 'k', '', 1, 'photo', 'n', 0, 0"
+
+    shown = await plan(full, query("insert_media"), types, values)
+
+    assert "Conflict Arbiter Indexes: media_sha256_kind_bot_id_key" in shown, shown
+    assert "Scan" not in shown.replace("CTE Scan", ""), shown
+
+
+@pytest.mark.parametrize(("name", "types", "values"), [("counts", "bigint", "1"), ("depths", "bigint", "100")])
+async def test_counting_reads_what_was_counted_and_not_the_items(
+    full: Connection, name: str, types: str, values: str
+) -> None:
+    shown = await plan(full, query(name), types, values)
+
+    assert "Seq Scan on media " not in f"{shown} ", shown
+    assert len(re.findall(r"on media_count", shown)) == 1, shown
+    if name == "depths":
+        assert "media_due" in shown, shown
+        assert "media_waiting" in shown, shown
+        assert "hashed" not in shown, shown
+
+
+@pytest.mark.parametrize(("which", "index"), [(Which.FAILED, "media_failed"), (Which.ALL, "media_library")])
+async def test_warming_a_library_anew_goes_through_it_in_order(full: Connection, which: Which, index: str) -> None:
+    shown = await plan(full, media.TO_REWARM[which], "bigint, bigint, bigint", "1, 100, 50")
+
+    assert re.search(rf"Scan (using|on) ({index}|media_pkey)", shown), shown
+    assert "Seq Scan on media" not in shown, shown
+
+
+async def test_voiding_and_mending_read_the_bots_own_items_in_pieces(full: Connection) -> None:
+    voiding = await plan(full, query("void"), "bigint, bigint, bigint", "1, 100, 50")
+    mending = await plan(full, query("retry_now"), "bigint, bigint", "1, 50")
+
+    assert "Seq Scan on media" not in voiding + mending
+    assert "media_waiting" in mending, mending
 
 
 async def test_a_sweep_of_leases_reads_only_what_is_in_hand(full: Connection) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from telewarm.database import media, warmups
+from telewarm.database import media, order, warmups
 from telewarm.database.connection import Executor, Pool
 from telewarm.database.pool import listening
 from telewarm.database.warmups import Failed
@@ -36,11 +36,12 @@ async def waiting(db: Executor, media_id: MediaId, seconds: float) -> None:
     )
 
 
-async def test_items_are_claimed_by_priority_and_then_in_the_order_they_came(pool: Pool, bot: Bot, lease: UUID) -> None:
+async def test_items_are_claimed_by_handicap_and_then_in_the_order_they_came(pool: Pool, bot: Bot, lease: UUID) -> None:
     late, small, first = [
-        await make_item(pool, bot, seed, priority=priority) for seed, priority in enumerate((107, 100, 10))
+        await make_item(pool, bot, seed, handicap=handicap)
+        for seed, handicap in enumerate((order.handicap(10**8), order.handicap(1), order.EXPLICIT))
     ]
-    second = await make_item(pool, bot, 9, priority=10)
+    second = await make_item(pool, bot, 9, handicap=order.EXPLICIT)
 
     claimed = await claim(pool, bot, lease, limit=3)
 

@@ -6,7 +6,7 @@ from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
 import telewarm
-from telewarm.api import answers, bots, media, send
+from telewarm.api import answers, bots, media, metrics, rewarm, send, worker
 from telewarm.api.guard import Guard
 from telewarm.api.services import Services
 
@@ -15,12 +15,20 @@ BEARER = HTTPBearer(auto_error=False, description="ADMIN_API_TOKEN")  # for /doc
 
 
 def create_api(serving: Services) -> FastAPI:
+    """All of it."""
+    app = create_watch(serving)
+    for router in (bots.router, media.router, rewarm.router, send.router, worker.router):
+        app.include_router(router, prefix="/api/admin", dependencies=[Depends(BEARER)])
+    return app
+
+
+def create_watch(serving: Services) -> FastAPI:
+    """Health and metrics alone, for a worker without the API."""
     app = FastAPI(title="Telewarm", version=telewarm.__version__, description=DESCRIPTION, redirect_slashes=False)
     app.state.services = serving
     app.add_middleware(Guard, token=serving.token)
     answers.install(app)
-    for router in (bots.router, media.router, send.router):
-        app.include_router(router, prefix="/api/admin", dependencies=[Depends(BEARER)])
+    app.include_router(metrics.router, dependencies=[Depends(BEARER)])
 
     @app.get("/healthz", tags=["health"])
     async def healthz() -> dict[str, bool]:

@@ -1,14 +1,16 @@
-"""Bots in."""
+"""Bots in, and what of them can be changed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from telewarm.api.answers import ApiError
-from telewarm.api.services import SLUG, Serving, SmallBody
+from telewarm.api.services import SLUG, OfBot, Serving, SmallBody
 from telewarm.errors import TokenRefused
 from telewarm.model import Bot, ChatId
 
@@ -29,23 +31,58 @@ Slug = Annotated[str, AfterValidator(_slug), Field(description="Your name for th
 Chat = Annotated[int, Field(ge=-LARGEST_ID, le=LARGEST_ID)]
 
 
+Token = Annotated[SecretStr, Field(description="From @BotFather; checked with getMe, kept sealed, never returned")]
+Chats = Annotated[
+    list[Chat], Field(min_length=1, max_length=64, description="Ids of private chats the bot may post to")
+]
+
+
 class NewBot(BaseModel):
     slug: Slug
-    token: Annotated[SecretStr, Field(description="From @BotFather; checked with getMe, kept sealed, never returned")]
-    warmup_chats: Annotated[
-        list[Chat], Field(min_length=1, max_length=64, description="Ids of private chats the bot may post to")
-    ]
+    token: Token
+    warmup_chats: Chats
+
+
+class NewToken(BaseModel):
+    token: Token
+
+
+class NewChats(BaseModel):
+    warmup_chats: Chats
 
 
 @router.post("/bots", status_code=201)
 async def create_bot(body: NewBot, serving: Serving) -> dict[str, object]:
     """Check the token with Telegram and keep the bot."""
-    try:
+    with _token_explained():
         bot = await serving.bots.create(
             slug=body.slug,
             token=body.token.get_secret_value().strip(),
-            warmup_chats=[ChatId(chat) for chat in dict.fromkeys(body.warmup_chats)],
+            warmup_chats=_chat_ids(body.warmup_chats),
         )
+    return {"ok": True, "bot": describe(bot)}
+
+
+@router.put("/bots/{slug}/token")
+async def replace_token(body: NewToken, live: OfBot, serving: Serving) -> dict[str, object]:
+    """Check the token with Telegram and use it from now on. If it is another Telegram bot's, all media of this one are
+    warmed anew, for file ids belong to a bot."""
+    with _token_explained():
+        bot = await serving.bots.replace_token(live.bot.slug, body.token.get_secret_value().strip())
+    return {"ok": True, "bot": describe(bot)}
+
+
+@router.put("/bots/{slug}/warmup-chats")
+async def replace_chats(body: NewChats, live: OfBot, serving: Serving) -> dict[str, object]:
+    """Upload to these chats from now on. File ids that are there stay good."""
+    bot = await serving.bots.replace_chats(live.bot.slug, _chat_ids(body.warmup_chats))
+    return {"ok": True, "bot": describe(bot)}
+
+
+@contextmanager
+def _token_explained() -> Iterator[None]:
+    try:
+        yield
     except TokenRefused as error:
         raise ApiError(
             422,
@@ -53,7 +90,11 @@ async def create_bot(body: NewBot, serving: Serving) -> dict[str, object]:
             f"Telegram does not take this token ({error.description}): copy it again from @BotFather, whole, or have "
             "@BotFather make a new one",
         ) from None
-    return {"ok": True, "bot": describe(bot)}
+
+
+def _chat_ids(chats: list[int]) -> list[ChatId]:
+    """Each once, in order: the first is the preferred one."""
+    return [ChatId(chat) for chat in dict.fromkeys(chats)]
 
 
 def describe(bot: Bot) -> dict[str, object]:

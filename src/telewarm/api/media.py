@@ -16,6 +16,7 @@ from telewarm.model import Kind, MediaId, MediaItem, State
 
 router = APIRouter(tags=["media"])
 
+LARGEST_ID = 2**63 - 1
 PAGE = 100  # media items, when the caller does not say
 KINDS = [kind.value for kind in Kind]
 BODIES: dict[str, Any] = {
@@ -52,6 +53,7 @@ BODIES: dict[str, Any] = {
 }
 
 
+Id = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
 Offset = Annotated[int, Field(ge=0, le=10_000_000)]
 NotBlank = BeforeValidator(lambda text: None if text == "" else text)  # `?kind=&state=`: clients leave them blank
@@ -99,7 +101,7 @@ async def list_media(
 
 
 @router.get("/media/{media_id}")
-async def get_media(media_id: Annotated[int, Path(ge=1, le=2**63 - 1)], serving: Serving) -> dict[str, object]:
+async def get_media(media_id: Id, serving: Serving) -> dict[str, object]:
     """One media item, with what is known of its file id under `cache`."""
     return {"ok": True, "media": describe(await media.get(serving.pool, MediaId(media_id)))}
 

@@ -14,7 +14,7 @@ from starlette.types import Message, Receive
 from telewarm.api.answers import ApiError
 from telewarm.database.connection import Pool
 from telewarm.errors import NotFound
-from telewarm.lanes import Bots, LiveBot
+from telewarm.lanes import Bots, Control, LiveBot
 from telewarm.library import Library
 from telewarm.sender import Sender
 
@@ -30,6 +30,7 @@ class Services:
     bots: Bots
     library: Library
     sender: Sender
+    worker: Control
     token: str | None = field(repr=False)
     largest: int  # bytes of one upload
     patience: float = 60.0  # seconds for which an upload may stand still

@@ -8,8 +8,8 @@ from telewarm.database.connection import Executor
 from telewarm.model import Blob, Facts, Sha256
 
 COLUMNS = (
-    "blob.sha256, blob.storage_key, blob.thumbnail_key, blob.bytes, blob.mime, blob.ext, blob.width, blob.height,"
-    " blob.duration, blob.video_codec, blob.audio_codec, blob.title, blob.performer"
+    "blob.sha256, blob.storage_key, blob.thumbnail_key, blob.thumbnail_bytes, blob.bytes, blob.mime, blob.ext,"
+    " blob.width, blob.height, blob.duration, blob.video_codec, blob.audio_codec, blob.title, blob.performer"
 )
 
 
@@ -38,5 +38,6 @@ def blob_of(row: asyncpg.Record) -> Blob:
         sha256=Sha256(row["sha256"]),
         storage_key=row["storage_key"],
         thumbnail_key=row["thumbnail_key"],
+        thumbnail_bytes=row["thumbnail_bytes"],
         facts=facts_of(row),
     )

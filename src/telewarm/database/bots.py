@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import asyncpg
+import msgspec
 
 from telewarm.database.connection import Executor
 from telewarm.database.sealing import Seal
 from telewarm.errors import Conflict, NotFound
 from telewarm.model import Bot, BotId, ChatId
 
+CHANNEL = "telewarm_bot"  # NOTIFY: the id of a bot whose row or flood waits changed
 COLUMNS = (
-    "id, slug, telegram_id, username, token_sealed, warmup_chats,"
-    " greatest(0, extract(epoch FROM paused_until - now()))::float8 AS pause_left"
+    "id, slug, telegram_id, username, token_sealed, warmup_chats, learned, paused_at IS NOT NULL AS paused,"
+    " greatest(0, extract(epoch FROM paused_until - now()))::float8 AS pause_left,"
+    " ARRAY(SELECT (chat_id, extract(epoch FROM until - now())::float8) FROM flood_wait"
+    " WHERE bot_id = bot.id AND until > now()) AS closed_chats"
 )
 
 
@@ -36,6 +40,54 @@ async def insert(
         raise Conflict(f"{taken} is in Telewarm already; choose another, or update that bot") from None
     assert row is not None  # noqa: S101 - INSERT … RETURNING gives its row
     return _bot(row, seal)
+
+
+async def replace_token(
+    db: Executor, seal: Seal, bot_id: BotId, *, token: str, telegram_id: int, username: str | None
+) -> tuple[Bot, bool]:
+    """The bot, and whether it is another Telegram bot now: then nothing that was learned of the old one is kept, and
+    its file ids are to be voided. Every process is told. Raises Conflict. For a transaction of the caller's.
+    """
+    before = await db.fetchval("SELECT telegram_id FROM bot WHERE id = $1 FOR UPDATE", bot_id)
+    another = before != telegram_id
+    if another:
+        await db.execute("DELETE FROM flood_wait WHERE bot_id = $1", bot_id)
+    try:
+        row = await db.fetchrow(
+            "UPDATE bot SET token_sealed = $2, telegram_id = $3, username = $4,"
+            " paused_until = CASE WHEN $5 THEN NULL ELSE paused_until END,"
+            f" learned = CASE WHEN $5 THEN '{{}}' ELSE learned END WHERE id = $1 RETURNING {COLUMNS}",
+            bot_id,
+            seal.close(token, telegram_id=telegram_id),
+            telegram_id,
+            username,
+            another,
+        )
+    except asyncpg.UniqueViolationError:
+        raise Conflict(f"Telegram bot {telegram_id} is in Telewarm already, under another slug") from None
+    if row is None:
+        raise NotFound(f"bot {bot_id} is gone")
+    await db.execute("SELECT pg_notify($1, $2)", CHANNEL, str(bot_id))
+    return _bot(row, seal), another
+
+
+async def replace_chats(db: Executor, seal: Seal, bot_id: BotId, chats: Sequence[ChatId]) -> Bot:
+    """Every process is told."""
+    row = await db.fetchrow(
+        f"WITH told AS (SELECT pg_notify($3, $1::bigint::text)) UPDATE bot SET warmup_chats = $2 FROM told"
+        f" WHERE id = $1 RETURNING {COLUMNS}",
+        bot_id,
+        list(chats),
+        CHANNEL,
+    )
+    if row is None:
+        raise NotFound(f"bot {bot_id} is gone")
+    return _bot(row, seal)
+
+
+async def slugs(db: Executor) -> list[str]:
+    """Of every bot, in order."""
+    return [row["slug"] for row in await db.fetch("SELECT slug FROM bot ORDER BY slug")]
 
 
 async def by_slug(db: Executor, seal: Seal, slug: str) -> Bot:
@@ -62,13 +114,49 @@ async def sharers(db: Executor, bot_id: BotId) -> list[BotId]:
     return [BotId(row["id"]) for row in rows]
 
 
-async def pause(db: Executor, bot_id: BotId, seconds: float) -> None:
-    """A flood wait of the whole bot. A pause only ever grows."""
+async def close(db: Executor, bot_id: BotId, chat_id: ChatId | None, seconds: float) -> None:
+    """A flood wait of one chat, or of the whole bot. It only ever grows, and every process is told."""
+    if chat_id is None:
+        await db.execute(
+            "WITH written AS (UPDATE bot SET paused_until = greatest(paused_until, now() + make_interval(secs => $2))"
+            " WHERE id = $1) SELECT pg_notify($3, $1::text)",
+            bot_id,
+            seconds,
+            CHANNEL,
+        )
+        return
     await db.execute(
-        "UPDATE bot SET paused_until = greatest(paused_until, now() + make_interval(secs => $2)) WHERE id = $1",
+        "WITH written AS (INSERT INTO flood_wait (bot_id, chat_id, until)"
+        " VALUES ($1, $2, now() + make_interval(secs => $3)) ON CONFLICT (bot_id, chat_id)"
+        " DO UPDATE SET until = greatest(flood_wait.until, EXCLUDED.until)) SELECT pg_notify($4, $1::text)",
         bot_id,
+        chat_id,
         seconds,
+        CHANNEL,
     )
+
+
+async def forget_past_waits(db: Executor) -> None:
+    """Flood waits that are over need no row."""
+    await db.execute("DELETE FROM flood_wait WHERE until < now()")
+
+
+async def learn(db: Executor, bot_id: BotId, learned: Mapping[str, float]) -> None:
+    """Keep what Telegram lets this bot do; nobody is told, for each process learns by itself while it runs."""
+    await db.execute("UPDATE bot SET learned = $2 WHERE id = $1", bot_id, msgspec.json.encode(learned).decode())
+
+
+async def set_paused(db: Executor, bot_id: BotId, *, paused: bool) -> bool:
+    """A person stops or starts the bot's background work. Whether that changed anything; every process is told."""
+    changed = await db.fetchval(
+        "WITH written AS (UPDATE bot SET paused_at = CASE WHEN $2 THEN now() END"
+        " WHERE id = $1 AND (paused_at IS NOT NULL) <> $2 RETURNING id)"
+        " SELECT count(pg_notify($3, id::text)) FROM written",
+        bot_id,
+        paused,
+        CHANNEL,
+    )
+    return bool(changed)
 
 
 async def pause_left(db: Executor, bot_id: BotId) -> float:
@@ -88,5 +176,8 @@ def _bot(row: asyncpg.Record, seal: Seal) -> Bot:
         username=row["username"],
         token=seal.open(row["token_sealed"], telegram_id=row["telegram_id"]),
         warmup_chats=tuple(row["warmup_chats"]),
+        paused=row["paused"],
         pause_left=row["pause_left"],
+        closed_chats={ChatId(chat): seconds for chat, seconds in row["closed_chats"]},
+        learned=msgspec.json.decode(row["learned"], type=dict[str, float]),
     )

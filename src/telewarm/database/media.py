@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 
 import asyncpg
 
-from telewarm.database import blobs
+from telewarm.database import blobs, order
 from telewarm.database.connection import Executor, query
 from telewarm.errors import NotFound
 from telewarm.model import Blob, BotId, FileId, Kind, MediaId, MediaItem, Sha256, State, Warm, Way
@@ -18,13 +19,36 @@ COLUMNS = (
     f" {blobs.COLUMNS}"
 )
 FROM = "media JOIN blob USING (sha256)"
+CHUNK = 10_000  # items written in one statement: far below its time limit
 WARM = "SELECT id, file_id, sent_kind FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[]) AND file_id IS NOT NULL"
 
 
+class Which(StrEnum):
+    """Of a library: what is in error, or everything."""
+
+    FAILED = "failed"
+    ALL = "all"
+
+
+TO_REWARM = {
+    which: "SELECT media.id, blob.bytes, media.file_id IS NOT NULL AS warm FROM media JOIN blob USING (sha256)"
+    f" WHERE media.bot_id = $1 AND media.id > $2 AND {condition} ORDER BY media.id LIMIT $3"
+    for which, condition in ((Which.FAILED, "media.state = 'error'"), (Which.ALL, "true"))
+}
+TO_SHARE = (
+    "SELECT media.id, blob.bytes FROM media JOIN blob USING (sha256)"
+    " WHERE media.bot_id = $1 AND media.id > $2 AND ($3::bigint[] IS NULL OR media.id = ANY ($3))"
+    " ORDER BY media.id LIMIT $4"
+)
+
+
 async def insert(
-    db: Executor, *, bot_id: BotId, blob: Blob, kind: Kind, name: str | None, priority: int
+    db: Executor, *, bot_id: BotId, blob: Blob, kind: Kind, name: str | None, handicap: int
 ) -> tuple[MediaId, bool] | None:
-    """(id, whether it is new), with the item due; None when it is here already and warm or being warmed."""
+    """(id, whether it is new), with the item due; None when it is here already and warm or being warmed.
+
+    `handicap`: milliseconds, see `order`.
+    """
     facts = blob.facts
     row = await db.fetchrow(
         query("insert_media"),
@@ -44,7 +68,8 @@ async def insert(
         bot_id,
         kind,
         name,
-        priority,
+        handicap,
+        blob.thumbnail_bytes,
     )
     return None if row is None else (MediaId(row["id"]), bool(row["created"]))
 
@@ -76,8 +101,12 @@ async def page(
         limit,
         offset,
     )
-    count = await db.fetchval(f"SELECT count(*) FROM media WHERE {where}", bot_id, kind, state)
-    return [_item(row) for row in rows], int(count)
+    counted = [
+        row["items"]
+        for row in await db.fetch(query("counts"), bot_id)
+        if kind in {None, row["kind"]} and state in {None, row["state"]}
+    ]
+    return [_item(row) for row in rows], sum(counted)
 
 
 async def warm(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> list[Warm]:
@@ -91,20 +120,73 @@ async def warm(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> 
 
 async def forget(db: Executor, *, media_id: MediaId, file_id: FileId) -> bool:
     """Drop a dead file id and make the item due, unless a fresher id is there already. Whether it was dropped."""
-    row = await db.fetchrow(
-        "WITH dropped AS (UPDATE media SET state = 'warming', file_id = NULL, file_unique_id = NULL, sent_kind = NULL,"
-        " way = NULL, attempts = 0, next_attempt_at = NULL, queued_at = now()"
-        " WHERE id = $1 AND file_id = $2 RETURNING id)"
-        " SELECT pg_notify('telewarm_media', id::text) FROM dropped",
-        media_id,
-        file_id,
-    )
+    row = await db.fetchrow(query("forget"), media_id, file_id, order.EXPLICIT)
     return row is not None
 
 
+async def rewarm(db: Executor, handicaps: Mapping[MediaId, int]) -> int:
+    """Warm items anew, by upload, each with its handicap in ms. Those that have a file id are sent by it meanwhile.
+
+    How many that changed: one that is in hand, or due earlier than this, stays as it is.
+    """
+    rows = await db.fetch(query("rewarm"), list(handicaps), list(handicaps.values()))
+    return len(rows)
+
+
+async def rewarm_some(
+    db: Executor, *, bot_id: BotId, which: Which, after: MediaId, limit: int = CHUNK
+) -> tuple[int, MediaId | None]:
+    """`rewarm` the next items of a bot after an id, `limit` at most: how many that changed, and the id to go on after.
+
+    None: there are no more. Those without a file id go in the order of new ones, the others a day later.
+    """
+    rows = await db.fetch(TO_REWARM[which], bot_id, after, limit)
+    handicaps = {
+        MediaId(row["id"]): order.renewal_handicap(row["bytes"]) if row["warm"] else order.handicap(row["bytes"])
+        for row in rows
+    }
+    changed = await rewarm(db, handicaps) if handicaps else 0
+    return changed, _last(rows, limit)
+
+
+async def share_some(
+    db: Executor,
+    *,
+    source: BotId,
+    target: BotId,
+    after: MediaId,
+    media_ids: Sequence[MediaId] | None = None,
+    limit: int = CHUNK,
+) -> tuple[int, MediaId | None]:
+    """Put the source's next items after an id (only those named, or all) into the target's library too, due.
+
+    How many were new there, and the id to go on after; None: there are no more.
+    """
+    rows = await db.fetch(TO_SHARE, source, after, media_ids, limit)
+    handicaps = [order.handicap(row["bytes"]) for row in rows]
+    shared = await db.fetch(query("share"), target, [row["id"] for row in rows], handicaps) if rows else []
+    return len(shared), _last(rows, limit)
+
+
+async def void(db: Executor, *, bot_id: BotId) -> None:
+    """All the bot's file ids belong to a Telegram bot that it is no more: everything warm is due. Tells the caches."""
+    after: int | None = 0
+    while after is not None:
+        after = await db.fetchval(query("void"), bot_id, after, CHUNK)
+    await db.execute("SELECT pg_notify('telewarm_media', $1)", f"bot {bot_id}")
+
+
 async def counts(db: Executor, bot_id: BotId) -> dict[State, int]:
-    rows = await db.fetch("SELECT state, count(*) FROM media WHERE bot_id = $1 GROUP BY state", bot_id)
-    return {State(row["state"]): row["count"] for row in rows}
+    """How many items a bot has in each state. The cost does not grow with them."""
+    counted: dict[State, int] = {}
+    for row in await db.fetch(query("counts"), bot_id):
+        state = State(row["state"])
+        counted[state] = counted.get(state, 0) + row["items"]
+    return counted
+
+
+def _last(rows: Sequence[asyncpg.Record], limit: int) -> MediaId | None:
+    return MediaId(rows[-1]["id"]) if len(rows) == limit else None
 
 
 def _item(row: asyncpg.Record) -> MediaItem:

@@ -15,6 +15,7 @@ import asyncpg
 from pgqueuer.queries import Queries
 
 from telewarm import clock
+from telewarm.database import engine
 from telewarm.database.connection import Executor, Pool
 from telewarm.database.pool import ROUND_TRIP, connect
 from telewarm.errors import DatabaseError, NotMigrated
@@ -45,7 +46,7 @@ async def check_migrated(pool: Pool) -> None:
     if current != head():
         _refuse_newer(current)
         raise NotMigrated(f"The database is at revision {current or 'none'}, not {head()}: run `telewarm migrate`")
-    if (await Queries.from_asyncpg_pool(pool).plan_upgrade()).statements:
+    if (await Queries.from_asyncpg_pool(pool).plan_upgrade()).statements or await engine.untuned(pool):
         raise NotMigrated("PgQueuer's tables are not this version's: run `telewarm migrate`")
 
 
@@ -108,11 +109,13 @@ async def _migrate_engine(connection: asyncpg.Connection[asyncpg.Record]) -> lis
     try:
         if not await queries.schema_is_installed():
             await queries.install()
+            await engine.tune(connection)
             return ["PgQueuer's tables"]
         plan = await queries.apply_upgrade()
+        tuned = await engine.tune(connection)
     except asyncpg.PostgresError as error:
         raise DatabaseError(f"PgQueuer's tables could not be brought up to date: {error}") from error
-    return ["PgQueuer's tables upgraded"] if plan.statements else []
+    return ["PgQueuer's tables upgraded"] if plan.statements or tuned else []
 
 
 async def _revision(db: Executor) -> str | None:

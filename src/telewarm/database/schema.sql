@@ -77,9 +77,6 @@ CREATE TABLE media (
     CHECK (state <> 'ready' OR (file_id IS NOT NULL AND sent_kind IS NOT NULL))
 );
 
--- The hot lookup: file ids, from the index alone. An item that is warmed anew is sent by its old id until then.
-CREATE INDEX media_warm ON media (bot_id, id) INCLUDE (file_id, sent_kind) WHERE file_id IS NOT NULL;
-
 -- The claim: due media of a bot in order, however many wait behind them.
 CREATE INDEX media_due ON media (bot_id, priority, id)
     WHERE state = 'warming' AND lease_id IS NULL AND next_attempt_at IS NULL;
@@ -91,6 +88,9 @@ CREATE INDEX media_in_hand ON media (lease_id) WHERE lease_id IS NOT NULL;
 
 -- The library, page by page.
 CREATE INDEX media_library ON media (bot_id, id);
+
+-- What went wrong: few, and asked for as a whole.
+CREATE INDEX media_failed ON media (bot_id, id) WHERE state = 'error';
 
 -- Every warm-up writes its row three times: look for dead rows early, and do not rest while sweeping them up.
 ALTER TABLE media SET (

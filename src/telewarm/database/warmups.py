@@ -8,8 +8,9 @@ from uuid import UUID
 
 import asyncpg
 
+from telewarm.database import order
 from telewarm.database.blobs import blob_of
-from telewarm.database.connection import Executor, Pool, query
+from telewarm.database.connection import Connection, Executor, Pool, query
 from telewarm.model import BotId, ChatId, Claimed, Kind, MediaId, MessageId, MessageRef, Placed
 
 
@@ -27,22 +28,56 @@ class Failed:
     message: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Depth:
+    """A bot's queue. `due`: all that is warming, in hand and waiting included. `waiting`: for a back-off, 100 at most.
+
+    `head_age`: seconds since the item that goes next was asked for; None when nothing could go now.
+    """
+
+    slug: str
+    due: int
+    waiting: int
+    head_age: float | None
+
+
+WAITING_SHOWN = 100
+CHUNK = 10_000  # items written in one statement: far below its time limit
+
+
 async def claim(
     pool: Pool, *, bot_id: BotId, limit: int, lease_id: UUID, sharers: Sequence[BotId], chats: Sequence[ChatId]
 ) -> list[Claimed]:
     """Take due media in hand, best first. Bots that share a chat claim one after the other: else two could upload."""
-    async with pool.acquire() as connection, connection.transaction():
-        if sharers:
-            await connection.execute(
-                "SELECT pg_advisory_xact_lock(hashint8(chat)) FROM unnest($1::bigint[]) AS chat ORDER BY chat", chats
-            )
-        await connection.execute(query("promote"), bot_id)
-        rows = await connection.fetch(query("claim"), bot_id, limit, lease_id, sharers, chats)
+    async with pool.acquire() as connection:
+        if not sharers:
+            rows = await _claim(connection, bot_id, limit, lease_id, sharers, chats)
+        else:
+            async with connection.transaction():
+                await connection.execute(
+                    "SELECT pg_advisory_xact_lock(hashint8(chat)) FROM unnest($1::bigint[]) AS chat ORDER BY chat",
+                    chats,
+                )
+                rows = await _claim(connection, bot_id, limit, lease_id, sharers, chats)
     return sorted(map(_claimed, rows), key=lambda item: (item.priority, item.media_id))
 
 
+async def _claim(
+    connection: Connection, bot_id: BotId, limit: int, *rest: UUID | Sequence[BotId] | Sequence[ChatId]
+) -> list[asyncpg.Record]:
+    """One statement when nothing waits for a back-off; items whose back-off is over come with the next claim then,
+    or with this one when it has room."""
+    rows = await connection.fetch(query("claim"), bot_id, limit, *rest)
+    if rows and not rows[0]["overdue"]:
+        return rows
+    promoted = await connection.fetchval(query("promote"), bot_id)
+    if promoted and len(rows) < limit:
+        rows += await connection.fetch(query("claim"), bot_id, limit - len(rows), *rest)
+    return rows
+
+
 async def claim_one(db: Executor, *, bot_id: BotId, media_id: MediaId, lease_id: UUID) -> Claimed | None:
-    """Take one media item in hand whatever its turn; None when somebody has it or it is ready."""
+    """Take one media item in hand whatever its turn; None when somebody has it or it has a file id."""
     row = await db.fetchrow(query("claim_one"), media_id, bot_id, lease_id)
     return None if row is None else _claimed(row)
 
@@ -54,8 +89,27 @@ async def release(db: Executor, lease_id: UUID, media_ids: Sequence[MediaId]) ->
     )
 
 
-async def record_ready(db: Executor, placed: Sequence[Placed]) -> list[MediaId]:
-    """Keep the file ids, in one statement. The items that were not ready before."""
+async def hasten(db: Executor, media_id: MediaId) -> bool:
+    """Somebody waits for this item: it goes before all that has waited less than a day. Whether that changed its place;
+    tell the lane then. Nothing is written when somebody did it before."""
+    return await db.fetchval(query("hasten"), media_id, order.INTERACTIVE) is not None
+
+
+async def retry_now(db: Executor, bot_id: BotId) -> None:
+    """What was wrong with the bot has been mended: its back-offs are over."""
+    while await db.fetchval(query("retry_now"), bot_id, CHUNK) == CHUNK:
+        pass
+
+
+async def record_ready(
+    db: Executor, placed: Sequence[Placed], *, lease_id: UUID | None = None, telegram_id: int | None = None
+) -> list[MediaId]:
+    """Keep the file ids, in one statement. The items that were written.
+
+    `lease_id`: the lease that they were got under; without it, or when it is no longer the item's, an id is only kept
+    where there is none. `telegram_id`: the Telegram bot that got them: ids of a bot that was replaced meanwhile are
+    dropped and their items put back.
+    """
     rows = sorted(placed, key=lambda one: one.media_id)
     written = await db.fetch(
         query("record_ready"),
@@ -66,12 +120,14 @@ async def record_ready(db: Executor, placed: Sequence[Placed]) -> list[MediaId]:
         [one.way for one in rows],
         [one.message.chat_id if one.in_warmup_chat else None for one in rows],
         [one.message.message_id if one.in_warmup_chat else None for one in rows],
+        lease_id,
+        telegram_id,
     )
     return [MediaId(row["id"]) for row in written]
 
 
 async def record_failed(db: Executor, lease_id: UUID, failed: Sequence[Failed]) -> None:
-    """Items that are no longer in this holder's hand stay as they are."""
+    """Items that are no longer in this holder's hand stay as they are; one with an old file id never ends in error."""
     rows = sorted(failed, key=lambda one: one.media_id)
     await db.execute(
         query("record_failed"),
@@ -90,6 +146,16 @@ async def bots_with_due_work(db: Executor, only: Sequence[BotId] | None = None) 
     return [(BotId(row["id"]), row["slug"]) for row in rows]
 
 
+async def depths(db: Executor) -> list[Depth]:
+    """The queues of all bots that have one, by slug. The cost of a bot does not grow with its queue."""
+    return [Depth(**row) for row in await db.fetch(query("depths"), WAITING_SHOWN)]
+
+
+async def sweep_counts(db: Executor) -> None:
+    """Add up what `counts` and `depths` read, so that it stays short. Processes that do it at once do it once."""
+    await db.execute(query("fold_counts"))
+
+
 def _claimed(row: asyncpg.Record) -> Claimed:
     chat, message = row["warmup_chat"], row["warmup_message_id"]
     origin = None if chat is None else MessageRef(chat_id=ChatId(chat), message_id=MessageId(message))
@@ -102,4 +168,5 @@ def _claimed(row: asyncpg.Record) -> Claimed:
         queued_at=row["queued_at"],
         blob=blob_of(row),
         origin=origin,
+        waited=row["waited"] or 0.0,
     )

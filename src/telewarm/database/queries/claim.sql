@@ -1,15 +1,22 @@
--- Claim due media of bot $1 in order, at most $2, under lease $3.
+-- Claim due media of bot $1 in order, at most $2, under lease $3. A bot that a person paused has none.
 -- $4: the bots that share a warm-up chat with it, $5: its warm-up chats. An item that one of them is placing right now
--- stays due: once theirs is ready it can be forwarded instead of uploaded. Nothing is claimed under a lease that is gone.
+-- stays due, unless there is one to forward already: once theirs is ready it can be forwarded instead of uploaded.
+-- Nothing is claimed under a lease that is gone.
+-- Each row tells whether back-offs are over that `promote` has yet to make due.
 WITH due AS MATERIALIZED (
     SELECT m.id, m.sha256, m.kind
     FROM media AS m
     WHERE m.bot_id = $1 AND m.state = 'warming' AND m.lease_id IS NULL AND m.next_attempt_at IS NULL
       AND EXISTS (SELECT FROM lease WHERE lease.id = $3)
-      AND NOT EXISTS (
-          SELECT FROM media AS theirs
+      AND EXISTS (SELECT FROM bot WHERE bot.id = $1 AND bot.paused_at IS NULL)
+      AND (
+          SELECT count(*) FILTER (WHERE theirs.lease_id IS NOT NULL) = 0
+              OR count(*) FILTER (
+                  WHERE theirs.state = 'ready' AND theirs.warmup_chat = ANY ($5::bigint[])
+                    AND theirs.warmup_message_id IS NOT NULL
+              ) > 0
+          FROM media AS theirs
           WHERE theirs.bot_id = ANY ($4::bigint[]) AND theirs.sha256 = m.sha256 AND theirs.kind = m.kind
-            AND theirs.lease_id IS NOT NULL
       )
     ORDER BY m.priority, m.id
     LIMIT $2
@@ -28,6 +35,19 @@ LEFT JOIN LATERAL (
 ) AS origin ON true
 WHERE m.id = due.id
 RETURNING m.id, m.kind, m.name, m.attempts, m.priority, m.queued_at,
-          blob.sha256, blob.storage_key, blob.thumbnail_key, blob.bytes, blob.mime, blob.ext, blob.width, blob.height,
-          blob.duration, blob.video_codec, blob.audio_codec, blob.title, blob.performer,
-          origin.warmup_chat, origin.warmup_message_id
+          extract(epoch FROM now() - m.queued_at)::float8 AS waited,
+          blob.sha256, blob.storage_key, blob.thumbnail_key, blob.thumbnail_bytes, blob.bytes, blob.mime, blob.ext,
+          blob.width, blob.height, blob.duration, blob.video_codec, blob.audio_codec, blob.title, blob.performer,
+          coalesce(
+              origin.warmup_chat,
+              CASE WHEN m.warmup_message_id IS NOT NULL AND m.warmup_chat = ANY ($5) THEN m.warmup_chat END
+          ) AS warmup_chat,
+          coalesce(origin.warmup_message_id, m.warmup_message_id) AS warmup_message_id,
+          (
+              SELECT later.next_attempt_at <= now()
+              FROM media AS later
+              WHERE later.bot_id = $1 AND later.state = 'warming' AND later.lease_id IS NULL
+                AND later.next_attempt_at IS NOT NULL
+              ORDER BY later.next_attempt_at
+              LIMIT 1
+          ) AS overdue

@@ -1,10 +1,14 @@
--- A sender takes media item $1 of bot $2 in hand under lease $3, if nobody has it. No row: somebody has, or it is ready.
+-- A sender takes media item $1 of bot $2 in hand under lease $3, if nobody has it. No row: somebody has, or it has a
+-- file id.
 UPDATE media AS m
-SET lease_id = $3, state = 'warming', next_attempt_at = NULL, queued_at = coalesce(m.queued_at, now())
+SET lease_id = $3, state = 'warming', next_attempt_at = NULL,
+    priority = CASE WHEN m.state = 'warming' THEN m.priority ELSE (1000 * extract(epoch FROM now()))::bigint END,
+    queued_at = CASE WHEN m.state = 'warming' THEN m.queued_at ELSE now() END
 FROM blob
-WHERE m.id = $1 AND m.bot_id = $2 AND m.state <> 'ready' AND m.lease_id IS NULL AND blob.sha256 = m.sha256
+WHERE m.id = $1 AND m.bot_id = $2 AND m.file_id IS NULL AND m.lease_id IS NULL AND blob.sha256 = m.sha256
   AND EXISTS (SELECT FROM lease WHERE lease.id = $3)
 RETURNING m.id, m.kind, m.name, m.attempts, m.priority, m.queued_at,
-          blob.sha256, blob.storage_key, blob.thumbnail_key, blob.bytes, blob.mime, blob.ext, blob.width, blob.height,
-          blob.duration, blob.video_codec, blob.audio_codec, blob.title, blob.performer,
+          extract(epoch FROM now() - m.queued_at)::float8 AS waited,
+          blob.sha256, blob.storage_key, blob.thumbnail_key, blob.thumbnail_bytes, blob.bytes, blob.mime, blob.ext,
+          blob.width, blob.height, blob.duration, blob.video_codec, blob.audio_codec, blob.title, blob.performer,
           NULL::bigint AS warmup_chat, NULL::bigint AS warmup_message_id

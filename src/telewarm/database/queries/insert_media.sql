@@ -1,14 +1,15 @@
 -- Put a blob and a media item of it into a bot's library. No row: the item is here and warm or being warmed.
--- An item that was cold or in error is asked for again.
+-- An item that was cold or in error is asked for again. $17: its handicap in ms.
 WITH stored AS (
     INSERT INTO blob (sha256, bytes, mime, ext, width, height, duration, video_codec, audio_codec, title, performer,
-                      storage_key, thumbnail_key)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-    ON CONFLICT (sha256) DO UPDATE SET thumbnail_key = EXCLUDED.thumbnail_key
+                      storage_key, thumbnail_key, thumbnail_bytes)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $18)
+    ON CONFLICT (sha256) DO UPDATE
+    SET thumbnail_key = EXCLUDED.thumbnail_key, thumbnail_bytes = EXCLUDED.thumbnail_bytes
     WHERE blob.thumbnail_key IS NULL AND EXCLUDED.thumbnail_key IS NOT NULL
 )
 INSERT INTO media (bot_id, sha256, kind, name, priority, state, queued_at)
-VALUES ($14, $1, $15, $16, $17, 'warming', now())
+VALUES ($14, $1, $15, $16, (1000 * extract(epoch FROM now()))::bigint + $17::bigint, 'warming', now())
 ON CONFLICT (sha256, kind, bot_id) DO UPDATE
 SET state = 'warming', attempts = 0, next_attempt_at = NULL, queued_at = now(), priority = EXCLUDED.priority,
     last_error_code = NULL, last_error = NULL

@@ -1,4 +1,6 @@
--- Write fresh file ids, unless a fresher one is there already, and tell whoever waits for them.
+-- Write fresh file ids, unless a fresher one is there already, and tell whoever waits for them. An id that is warmed
+-- anew is replaced only by the holder of lease $8. $9: the Telegram bot that the ids belong to; when ours is another by
+-- now, they are worth nothing and the items are put back.
 WITH fresh AS (
     SELECT * FROM unnest(
         $1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[]
@@ -9,9 +11,15 @@ WITH fresh AS (
         way = fresh.way, warmup_chat = fresh.warmup_chat, warmup_message_id = fresh.warmup_message_id,
         warmed_at = now(), lease_id = NULL, attempts = 0, next_attempt_at = NULL,
         last_error_code = NULL, last_error = NULL
-    FROM fresh
-    WHERE m.id = fresh.id AND m.state <> 'ready'
+    FROM fresh, bot
+    WHERE m.id = fresh.id AND bot.id = m.bot_id AND (m.file_id IS NULL OR m.lease_id = $8)
+      AND ($9::bigint IS NULL OR bot.telegram_id = $9)
     RETURNING m.id
+), put_back AS (
+    UPDATE media AS m
+    SET lease_id = NULL
+    FROM fresh, bot
+    WHERE m.id = fresh.id AND bot.id = m.bot_id AND m.lease_id = $8 AND bot.telegram_id <> $9
 ), told AS (
     SELECT pg_notify('telewarm_media', string_agg(id::text, ',')) FROM written HAVING count(*) > 0
 )

@@ -16,7 +16,7 @@ UPDATE media SET priority = (1000 * extract(epoch FROM coalesce(queued_at, creat
 ALTER TABLE media DROP CONSTRAINT media_bot_id_sha256_kind_key, ADD UNIQUE (sha256, kind, bot_id);
 DROP INDEX media_blob;
 DROP INDEX media_ready;
-CREATE INDEX media_warm ON media (bot_id, id) INCLUDE (file_id, sent_kind) WHERE file_id IS NOT NULL;
+CREATE INDEX media_failed ON media (bot_id, id) WHERE state = 'error';
 
 -- Every warm-up writes its row three times: look for dead rows early, and do not rest while sweeping them up.
 ALTER TABLE media SET (

@@ -1,0 +1,9 @@
+-- How many items bot $1 has, by kind and state: what was counted, and the changes since, in one snapshot.
+SELECT kind, state, sum(items)::bigint AS items
+FROM (
+    SELECT kind, state, items FROM media_count WHERE bot_id = $1
+    UNION ALL
+    SELECT kind, state, items FROM media_change WHERE bot_id = $1
+) AS counted
+GROUP BY kind, state
+HAVING sum(items) <> 0

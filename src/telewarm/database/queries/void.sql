@@ -1,0 +1,15 @@
+-- The next items of bot $1 after id $2, at most $3: their file ids belong to a Telegram bot that it is no more. They
+-- are due, whoever has them in hand. The warm-up messages stay: perhaps the new bot may forward them.
+-- Returns the last id, NULL when there are no more.
+WITH mine AS (
+    SELECT id FROM media WHERE bot_id = $1 AND id > $2 ORDER BY id LIMIT $3 FOR NO KEY UPDATE
+), voided AS (
+    UPDATE media AS m
+    SET state = 'warming', file_id = NULL, file_unique_id = NULL, sent_kind = NULL, way = NULL, lease_id = NULL,
+        attempts = 0, next_attempt_at = NULL, last_error_code = NULL, last_error = NULL,
+        priority = (1000 * extract(epoch FROM now()))::bigint,
+        queued_at = CASE WHEN m.state = 'warming' THEN m.queued_at ELSE now() END
+    FROM mine
+    WHERE m.id = mine.id AND (m.file_id IS NOT NULL OR m.lease_id IS NOT NULL OR m.next_attempt_at IS NOT NULL)
+)
+SELECT max(id) FROM mine

@@ -1,0 +1,75 @@
+"""What goes first: the order as a pure decision, and in a simulated queue."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telewarm.database import order
+
+MINUTE = 60 * order.SECOND
+LARGEST = 2_000_000_000  # bytes
+
+sizes = st.integers(1, LARGEST)
+moments = st.integers(0, 10**13)
+queued = st.one_of(sizes.map(order.handicap), sizes.map(order.renewal_handicap), st.just(order.EXPLICIT))
+
+
+@given(sizes, sizes)
+def test_of_two_asked_for_at_once_the_smaller_never_goes_later(one: int, other: int) -> None:
+    small, large = sorted((one, other))
+
+    assert order.INTERACTIVE < order.EXPLICIT < order.handicap(small) <= order.handicap(large)
+    assert order.handicap(large) < order.renewal_handicap(small)
+
+
+@given(moments, queued, st.integers(0, order.DAY - 1))
+def test_who_waits_in_a_send_goes_before_all_that_has_waited_less_than_a_day(
+    now: int, handicap: int, waited: int
+) -> None:
+    assert now + order.INTERACTIVE < now - waited + handicap
+
+
+@given(moments, sizes, st.integers(0, order.HOUR - 1))
+def test_what_is_asked_for_by_name_goes_before_all_that_has_waited_less_than_an_hour(
+    now: int, size: int, waited: int
+) -> None:
+    assert now + order.EXPLICIT < now - waited + order.handicap(size)
+
+
+@given(moments, st.integers(1, 50_000_000), sizes)
+def test_a_file_of_50_mb_waits_at_most_five_minutes_for_smaller_ones_that_came_later(
+    asked: int, size: int, later_size: int
+) -> None:
+    assert asked + order.handicap(size) < asked + 5 * MINUTE + order.handicap(later_size)
+
+
+@given(moments, queued, queued, st.integers(min_value=0))
+def test_nothing_is_overtaken_by_what_was_asked_for_later_than_its_handicap(
+    asked: int, handicap: int, later_handicap: int, later: int
+) -> None:
+    """Ageing: with handicaps of zero or more, an item goes before all that is asked for later than its own."""
+    if later > handicap - min(0, later_handicap):
+        assert asked + handicap < asked + later + later_handicap
+
+
+@dataclass(order=True, frozen=True, slots=True)
+class Waiting:
+    place: int
+    asked: int
+
+
+@given(st.lists(st.integers(1, 100_000), max_size=200), st.integers(1, LARGEST))
+def test_a_large_file_does_not_starve_in_a_queue_that_small_ones_keep_full(small: list[int], size: int) -> None:
+    """Each second one item goes and another comes, so that the queue never gets shorter: the large one still goes."""
+    patience = order.handicap(size) // order.SECOND
+    queue = [Waiting(order.handicap(size), 0), Waiting(order.handicap(1), -1)]
+    for second in range(1, patience + 3):
+        coming = small[second % len(small)] if small else 1
+        heapq.heappush(queue, Waiting(second * order.SECOND + order.handicap(coming), second))
+        if heapq.heappop(queue).asked == 0:
+            return
+    raise AssertionError(f"{size} bytes waited longer than {patience} s")
