@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
 from fastapi import FastAPI
 
-from telewarm import api
+from telewarm.api import Services, create_api, create_watch
 from telewarm.database.connection import Pool
 from telewarm.database.embedded import served
 from telewarm.database.leases import Lease
@@ -21,9 +20,9 @@ from telewarm.database.pool import listening, open_pool
 from telewarm.database.sealing import Seal
 from telewarm.database.warmups import Failed
 from telewarm.errors import SettingsError
-from telewarm.lanes import Bots, Budget, Lane, LaneLimits, MakeLane, Worker, WorkerLimits
+from telewarm.lanes import Bots, Control, Lane, LaneLimits, Seat, Worker, WorkerLimits
 from telewarm.library import Library, LibraryLimits
-from telewarm.model import BotId, Claimed, Placed
+from telewarm.model import Placed
 from telewarm.placements import Placements
 from telewarm.probe import Probe
 from telewarm.sender import FileIds, OnCold, Sender, SendLimits
@@ -31,24 +30,24 @@ from telewarm.sender.cache import CHANNEL as MEDIA_CHANNEL
 from telewarm.settings import Settings
 from telewarm.store import FolderConfig, S3Config, Spool, Store
 from telewarm.telegram import Limit, Limits, Spacing, Transport
-from telewarm.warmup import Retries, WarmUps, policy
+from telewarm.warmup import InHand, Retries, WarmUps
 
 log = structlog.get_logger(__name__)
 
-DRAIN = 4.0  # seconds that running lanes have to end what is in flight; a supervisor often waits ten for all of us
+DRAIN = 7.0  # seconds that running lanes have to end what is in flight; a supervisor often waits ten for all of us
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Telewarm:
-    """An open Telewarm: the bots, the library, the sender."""
+    """An open Telewarm: the bots, the library, the sender, and the worker of this process, running or not."""
 
     settings: Settings
     pool: Pool
     bots: Bots
     library: Library
     sender: Sender
-    make_lane: MakeLane
+    worker: Control
 
     @classmethod
     @asynccontextmanager
@@ -56,44 +55,29 @@ class Telewarm:
         """Start what is needed, the embedded database included; migrate; at the end close it all cleanly."""
         async with AsyncExitStack() as stack:
             telewarm = await _build(settings, stack)
+            stack.push_async_callback(telewarm.worker.stop)
             if worker:
-                await stack.enter_async_context(telewarm.working())
+                await telewarm.worker.start()
             yield telewarm
-
-    @asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
-        """A worker beside the caller: it warms while this is open, and at the end drains for a few seconds."""
-        interval, held = self.settings.media_prewarm_interval_ms, self.settings.media_prewarm_max_queue
-        limits = WorkerLimits(interval=interval / 1000, held=held)
-        worker = Worker(pool=self.pool, make_lane=self.make_lane, limits=limits)
-        task = asyncio.create_task(worker.run(), name="worker")
-        concurrency = self.settings.media_prewarm_concurrency
-        line = f"{{interval_ms: {interval}, concurrency: {concurrency}, max_queue_size: {held}}}"
-        log.info("[MEDIA][PREWARM][WORKER][START] " + line)  # noqa: G003 - one line of text, as operators know it
-        try:
-            yield
-        finally:
-            worker.stop()
-            _, late = await asyncio.wait([task], timeout=DRAIN)
-            for one in late:
-                one.cancel()
-            await asyncio.wait([task])
-            if not task.cancelled():
-                task.result()
-            log.info("[MEDIA][PREWARM][WORKER][STOP]", drained=not late)
 
     def api(self) -> FastAPI:
         """The HTTP API of this Telewarm as an ASGI app."""
+        return create_api(self._services())
+
+    def watch(self) -> FastAPI:
+        """Its health and metrics alone."""
+        return create_watch(self._services())
+
+    def _services(self) -> Services:
         token = self.settings.admin_api_token
-        return api.create_api(
-            api.Services(
-                pool=self.pool,
-                bots=self.bots,
-                library=self.library,
-                sender=self.sender,
-                token=None if token is None else token.get_secret_value(),
-                largest=self.settings.max_upload_bytes,
-            )
+        return Services(
+            pool=self.pool,
+            bots=self.bots,
+            library=self.library,
+            sender=self.sender,
+            worker=self.worker,
+            token=None if token is None else token.get_secret_value(),
+            largest=self.settings.max_upload_bytes,
         )
 
 
@@ -178,7 +162,10 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:
         api_root=settings.telegram_api_root,
         limits=flood_limits(settings),
     )
-    placements = Placements(spool=spool, store=store, local_server=settings.telegram_api_local)
+    await stack.enter_async_context(bots.following())
+    placements = Placements(
+        spool=spool, store=store, local_server=settings.telegram_api_local, urls=settings.telewarm_url_warmup
+    )
     return Telewarm(
         settings=settings,
         pool=pool,
@@ -189,7 +176,6 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:
             spool=spool,
             probe=probe,
             limits=LibraryLimits(largest=settings.max_upload_bytes, local_server=settings.telegram_api_local),
-            priority=policy.priority,
         ),
         sender=Sender(
             pool=pool,
@@ -198,25 +184,34 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:
             file_ids=file_ids,
             limits=SendLimits(on_cold=OnCold(settings.telewarm_on_cold)),
         ),
-        make_lane=_lane_maker(settings, pool=pool, lease=lease, bots=bots, placements=placements),
+        worker=_worker(settings, pool=pool, lease=lease, bots=bots, placements=placements),
     )
 
 
-def _lane_maker(settings: Settings, *, pool: Pool, lease: Lease, bots: Bots, placements: Placements) -> MakeLane:
-    """How the worker makes a bot's lane: its warm-ups, inside its limits."""
+def _worker(settings: Settings, *, pool: Pool, lease: Lease, bots: Bots, placements: Placements) -> Control:
+    """The worker, which makes each bot's lane: its warm-ups, inside its limits."""
     retries = Retries(
         limit=settings.telewarm_retry_limit,
         base=settings.telewarm_retry_base_ms / 1000,
         longest=settings.telewarm_retry_max_ms / 1000,
         weak_id=settings.media_prewarm_retry_weak_id,
     )
-    limits = LaneLimits(concurrency=settings.media_prewarm_concurrency)
+    limits = WorkerLimits(
+        interval=settings.media_prewarm_interval_ms / 1000,
+        held=settings.media_prewarm_max_queue,
+        concurrency=settings.media_prewarm_concurrency,
+    )
 
-    async def make_lane(
-        bot_id: BotId, budget: Budget, stop: asyncio.Event, crowded: Callable[[], bool]
-    ) -> Lane[Claimed, Placed | Failed]:
-        live = await bots.get(bot_id)
-        work = WarmUps(pool=pool, lease=lease, live=live, placements=placements, retries=retries)
-        return Lane(work, live.traffic, limits=limits, budget=budget, stop=stop, crowded=crowded)
+    def make_lane(seat: Seat) -> Lane[InHand, Placed | Failed]:
+        work = WarmUps(pool=pool, lease=lease, live=seat.live, placements=placements, retries=retries)
+        return Lane(
+            work,
+            seat.live.traffic,
+            limits=LaneLimits(concurrency=limits.concurrency),
+            budget=seat.budget,
+            stop=seat.stop,
+            crowded=seat.crowded,
+            on_closed=seat.live.on_closed,
+        )
 
-    return make_lane
+    return Control(lambda: Worker(pool=pool, live_bots=bots, make_lane=make_lane, limits=limits), limits, drain=DRAIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -69,6 +70,7 @@ class Blob:
     sha256: Sha256
     storage_key: str
     thumbnail_key: str | None  # a JPEG within 320 x 320 and 200 kB, where Telegram wants one
+    thumbnail_bytes: int | None = None  # None: there is none, or it was made before they were counted
     facts: Facts
 
 
@@ -93,7 +95,10 @@ class Bot:
     username: str | None
     token: str = field(repr=False)
     warmup_chats: tuple[ChatId, ...]
+    paused: bool = False  # a person stopped its background work
     pause_left: float = 0.0  # seconds of a flood wait of the whole bot, when this was read
+    closed_chats: Mapping[ChatId, float] = field(default_factory=dict)  # seconds of flood waits, when this was read
+    learned: Mapping[str, float] = field(default_factory=dict)  # messages a window, by kind of limit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +131,7 @@ class Claimed:
     queued_at: datetime
     blob: Blob
     origin: MessageRef | None  # a warm-up message of the same blob and kind that this bot can read
+    waited: float = 0.0  # seconds from `queued_at` to the claim, by the database's clock
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,6 +145,8 @@ class Placed:
     kind: Kind  # the kind that Telegram returned
     message: MessageRef
     in_warmup_chat: bool  # then other bots can forward the message
+    download: float = 0.0  # seconds until the bytes were on local disk; 0 where they were not needed
+    send: float = 0.0  # seconds of the call that gave the file id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

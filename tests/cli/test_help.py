@@ -6,8 +6,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from telewarm.cli import app
+from telewarm.demo.bench.everything import BENCHES
 
-COMMANDS = ["demo", "serve", "sandbox", "migrate", "env", "bench", "bench warmup"]
+COMMANDS = ["demo", "serve", "worker", "sandbox", "migrate", "env", "bench", "bench all"]
+COMMANDS += [f"bench {bench.name}" for bench in BENCHES]
 
 
 def run(*arguments: str) -> Result:

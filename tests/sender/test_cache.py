@@ -9,8 +9,8 @@ from telewarm.model import BotId, FileId, Kind, MediaId, Warm
 from telewarm.sender import FileIds
 
 
-def warm(media_id: int, file_id: str = "A") -> Warm:
-    return Warm(media_id=MediaId(media_id), bot_id=BotId(1), file_id=FileId(file_id), kind=Kind.PHOTO)
+def warm(media_id: int, file_id: str = "A", *, bot_id: int = 1) -> Warm:
+    return Warm(media_id=MediaId(media_id), bot_id=BotId(bot_id), file_id=FileId(file_id), kind=Kind.PHOTO)
 
 
 def test_the_cache_keeps_the_items_used_last_and_no_more() -> None:
@@ -65,3 +65,13 @@ def test_nothing_is_remembered_of_waits_that_are_over() -> None:
     gc.collect()
 
     assert len(ids._waiting) == 0
+
+
+def test_when_all_ids_of_a_bot_are_void_just_those_are_dropped() -> None:
+    ids = FileIds()
+    for number in range(4):
+        ids.keep(warm(number, bot_id=1 + number % 2))
+
+    ids.changed("bot 2")
+
+    assert [number for number in range(4) if ids.get(MediaId(number))] == [0, 2]

@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from telewarm.cli import bench, demo, env, migrate, sandbox, serve
+from telewarm.cli import bench, demo, env, migrate, sandbox, serve, worker
 from telewarm.errors import TelewarmError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
+app.command("worker")(worker.worker)
 app.command("sandbox")(sandbox.sandbox)
 app.command("migrate")(migrate.migrate)
 app.command("env")(env.env)

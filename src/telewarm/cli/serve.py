@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import Annotated
 
@@ -39,6 +40,11 @@ async def _serve(settings: Settings, host: str, sockets: list[socket.socket], *,
 
     try:
         async with Telewarm.open(settings, worker=worker) as telewarm:
-            await serve_api(telewarm.api(), sockets=sockets, stop=stop, ready=ready)
+            draining = asyncio.create_task(telewarm.worker.stop_when(stop), name="drain when told")
+            try:
+                await serve_api(telewarm.api(), sockets=sockets, stop=stop, ready=ready)
+            finally:
+                stop.set()
+                await draining
     finally:
         close(sockets)

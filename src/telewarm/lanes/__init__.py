@@ -1,22 +1,28 @@
 """One lane a bot: the one place through which its background work flows."""
 
-from telewarm.lanes.bots import Bots, LiveBot
+from telewarm.lanes.bots import Bots, LiveBot, count_flood
+from telewarm.lanes.control import Control, LaneStatus, Status
 from telewarm.lanes.lane import Lane, LaneLimits
 from telewarm.lanes.wake import wake, wake_siblings
 from telewarm.lanes.work import Budget, Job, Work
-from telewarm.lanes.worker import MakeLane, Worker, WorkerLimits
+from telewarm.lanes.worker import MakeLane, Seat, Worker, WorkerLimits
 
 __all__ = [
     "Bots",
     "Budget",
+    "Control",
     "Job",
     "Lane",
     "LaneLimits",
+    "LaneStatus",
     "LiveBot",
     "MakeLane",
+    "Seat",
+    "Status",
     "Work",
     "Worker",
     "WorkerLimits",
+    "count_flood",
     "wake",
     "wake_siblings",
 ]

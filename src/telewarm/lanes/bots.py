@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 
-from telewarm import clock
-from telewarm.database import bots
+import structlog
+
+from telewarm import clock, metrics
+from telewarm.database import bots, media, warmups
 from telewarm.database.connection import Pool
+from telewarm.database.pool import AWAY, listening
 from telewarm.database.sealing import Seal
-from telewarm.errors import UsageError
+from telewarm.errors import TelewarmError, UsageError
+from telewarm.lanes.wake import wake
+from telewarm.metrics import FloodScope
 from telewarm.model import Bot, BotId, ChatId
-from telewarm.telegram import BotApi, Limits, Traffic, Transport
+from telewarm.telegram import BotApi, Closed, Limits, Traffic, Transport
 
-FRESH = 5.0  # seconds for which a bot's row is believed without asking again
+log = structlog.get_logger(__name__)
+
+NO_CHAT = "a bot needs a warm-up chat: a private channel or group that the bot may post to"
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True, eq=False)
 class LiveBot:
-    """`traffic` is shared by everything in this process that speaks for the bot."""
+    """`traffic` is shared by everything in this process that speaks for the bot. `fresh`: nobody said it changed.
+
+    `on_closed` is to be called with what a 429 closed: it tells the other processes.
+    """
 
     bot: Bot
     api: BotApi
     traffic: Traffic
-    read_at: float
+    on_closed: Callable[[Closed], None]
+    fresh: bool = True
 
 
 class Bots:
+    """Rows are read once and believed until NOTIFY says that they changed."""
+
     def __init__(self, *, pool: Pool, seal: Seal, transport: Transport, api_root: str, limits: Limits) -> None:
         self._pool = pool
         self._seal = seal
@@ -35,11 +51,26 @@ class Bots:
         self._limits = limits
         self._live: dict[BotId, LiveBot] = {}
         self._ids: dict[str, BotId] = {}
+        self._reading: dict[BotId, asyncio.Task[None]] = {}
+        self._telling: set[asyncio.Task[None]] = set()
+        self._news = 0  # changes heard of
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Hear of changes that other processes make: above all flood waits, which are obeyed at once."""
+        try:
+            async with listening(self._pool, {bots.CHANNEL: self.changed}, on_lost=self._on_lost):
+                yield
+        finally:
+            for task in self._reading.values():
+                task.cancel()
+            if busy := [*self._reading.values(), *self._telling]:
+                await asyncio.wait(busy)
 
     async def create(self, *, slug: str, token: str, warmup_chats: Sequence[ChatId]) -> Bot:
         """Check the token with getMe, then keep the bot. Raises TokenRefused, Conflict, UsageError."""
         if not warmup_chats:
-            raise UsageError("a bot needs a warm-up chat: a private channel or group that the bot may post to")
+            raise UsageError(NO_CHAT)
         profile = await self._api(token).get_me()
         return await bots.insert(
             self._pool,
@@ -51,33 +82,166 @@ class Bots:
             chats=warmup_chats,
         )
 
+    async def replace_token(self, slug: str, token: str) -> Bot:
+        """Check the token with getMe, then use it. When it is another Telegram bot's, every file id is void: all that
+        was warm is due again. Raises NotFound, TokenRefused, Conflict, UsageError.
+        """
+        live = await self.by_slug(slug)
+        profile = await self._api(token).get_me()
+        async with self._pool.acquire() as connection, connection.transaction():
+            bot, another = await bots.replace_token(
+                connection,
+                self._seal,
+                live.bot.id,
+                token=token,
+                telegram_id=profile.telegram_id,
+                username=profile.username,
+            )
+            if another:
+                await media.void(connection, bot_id=bot.id)
+        log.info("[BOT][TOKEN]", bot=slug, another=another)
+        return self._keep(bot).bot
+
+    async def replace_chats(self, slug: str, warmup_chats: Sequence[ChatId]) -> Bot:
+        """Upload to other warm-up chats from now on. Raises NotFound, UsageError."""
+        if not warmup_chats:
+            raise UsageError(NO_CHAT)
+        live = await self.by_slug(slug)
+        return self._keep(await bots.replace_chats(self._pool, self._seal, live.bot.id, warmup_chats)).bot
+
     async def by_slug(self, slug: str) -> LiveBot:
         """Raises NotFound."""
         known = self._ids.get(slug)
         if known is not None:
             return await self.get(known)
-        return self._keep(await bots.by_slug(self._pool, self._seal, slug))
+        return await self._heard_of(bots.by_slug(self._pool, self._seal, slug))
 
     async def get(self, bot_id: BotId) -> LiveBot:
         """Raises NotFound."""
         live = self._live.get(bot_id)
-        if live is not None and clock.monotonic() - live.read_at < FRESH:
-            return live
-        return self._keep(await bots.by_id(self._pool, self._seal, bot_id))
+        return live if live is not None and live.fresh else await self._read(bot_id)
+
+    async def _read(self, bot_id: BotId) -> LiveBot:
+        live = self._live.get(bot_id)
+        if live is not None:
+            live.fresh = True  # whoever changes it from here on is heard
+        try:
+            return await self._heard_of(bots.by_id(self._pool, self._seal, bot_id))
+        except BaseException:
+            if live is not None:
+                live.fresh = False
+            raise
+
+    async def _heard_of(self, reading: Awaitable[Bot]) -> LiveBot:
+        """Keep a row; one that may have changed while it was read for the first time is not believed."""
+        news = self._news
+        live = self._keep(await reading)
+        live.fresh = live.fresh and news == self._news
+        return live
 
     def _keep(self, bot: Bot) -> LiveBot:
         now = clock.monotonic()
         live = self._live.get(bot.id)
-        if live is None:
-            live = LiveBot(bot=bot, api=self._api(bot.token), traffic=Traffic(self._limits, now=now), read_at=now)
+        if live is not None and (live.bot.token, live.bot.warmup_chats) != (bot.token, bot.warmup_chats):
+            self._in_background(self._mended(bot), name="bot mended")
+        if live is None or live.bot.telegram_id != bot.telegram_id:  # another Telegram bot has limits of its own
+            traffic = Traffic(self._limits, now=now, learned=believable(bot.learned, self._limits))
+            live = LiveBot(
+                bot=bot, api=self._api(bot.token), traffic=traffic, on_closed=partial(self._on_closed, bot.id)
+            )
             self._live[bot.id] = live
             self._ids[bot.slug] = bot.id
         elif live.bot.token != bot.token:
             live.api = self._api(bot.token)
-        live.bot, live.read_at = bot, now
+        live.bot = bot
         if bot.pause_left > 0:  # another process met the flood
             live.traffic.close_bot(now + bot.pause_left)
+        for chat_id, seconds in bot.closed_chats.items():
+            live.traffic.close_chat(chat_id, now + seconds)
         return live
+
+    def _on_closed(self, bot_id: BotId, closed: Closed) -> None:
+        self._in_background(self._tell(bot_id, closed), name="tell flood wait")
+
+    def _in_background(self, work: Coroutine[None, None, None], *, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _mended(self, bot: Bot) -> None:
+        """It has another token or other chats: what waited for them goes at once. Each process that runs its lane does
+        this once it knows them itself: woken earlier, the lane would only fail again."""
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                await warmups.retry_now(connection, bot.id)
+                await wake(connection, bot)
+        except AWAY as error:  # then the back-offs end by themselves
+            log.warning("[BOT][MENDED][FAILED]", bot=bot.slug, error=type(error).__name__)
+
+    async def _tell(self, bot_id: BotId, closed: Closed) -> None:
+        try:
+            await bots.close(self._pool, bot_id, closed.chat_id, closed.seconds)
+        except AWAY as error:  # then the others meet the flood themselves
+            log.warning("[BOT][FLOOD_WAIT][UNTOLD]", bot_id=bot_id, error=type(error).__name__)
+
+    async def keep_learned(self, live: LiveBot) -> None:
+        """Write down what this process learned of the bot's limits, if that is news."""
+        learned = with_settings(live.traffic.learned, self._limits)
+        if learned != live.bot.learned and self._live.get(live.bot.id) is live:
+            await bots.learn(self._pool, live.bot.id, learned)
+            live.bot = replace(live.bot, learned=learned)
+
+    def changed(self, payload: str) -> None:
+        """What NOTIFY says: read the row again, once however often it changes meanwhile."""
+        self._news += 1
+        bot_id = BotId(int(payload))
+        live = self._live.get(bot_id)
+        if live is None:
+            return
+        live.fresh = False
+        if bot_id not in self._reading:
+            task = asyncio.create_task(self._read_again(bot_id), name="read bot")
+            self._reading[bot_id] = task
+            task.add_done_callback(lambda _: self._reading.pop(bot_id, None))
+
+    async def _read_again(self, bot_id: BotId) -> None:
+        try:
+            while (live := self._live.get(bot_id)) is not None and not live.fresh:
+                await self._read(bot_id)
+        except (*AWAY, TelewarmError) as error:  # then the next who asks for the bot reads it
+            log.warning("[BOT][READ][FAILED]", bot_id=bot_id, error=type(error).__name__)
+
+    def _on_lost(self) -> None:
+        """Changes went unheard: believe no row."""
+        self._news += 1
+        for live in self._live.values():
+            live.fresh = False
 
     def _api(self, token: str) -> BotApi:
         return BotApi(self._transport, token, root=self._api_root)
+
+
+def count_flood(closed: Closed | None, seconds: float) -> None:
+    """Count a 429 by what it closed; None: a size of upload."""
+    scope = FloodScope.SIZE if closed is None else FloodScope.BOT if closed.chat_id is None else FloodScope.CHAT
+    metrics.flooded(scope, seconds)
+
+
+def with_settings(learned: Mapping[str, float], limits: Limits) -> dict[str, float]:
+    """What was learned, with the settings that it was learned under."""
+    settings = {
+        f"{kind} {word}": value
+        for kind, limit in limits.by_kind.items()
+        if kind in learned
+        for word, value in (("burst", limit.burst), ("seconds", limit.seconds))
+    }
+    return {**learned, **settings}
+
+
+def believable(kept: Mapping[str, float], limits: Limits) -> dict[str, float]:
+    """What was learned under the settings of now: whoever changes one starts anew."""
+    return {
+        kind: kept[kind]
+        for kind, limit in limits.by_kind.items()
+        if kind in kept and (kept.get(f"{kind} burst"), kept.get(f"{kind} seconds")) == (limit.burst, limit.seconds)
+    }

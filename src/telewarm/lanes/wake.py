@@ -8,7 +8,7 @@ from typing import cast
 import asyncpg
 from pgqueuer.db import AsyncpgDriver, AsyncpgPoolDriver
 from pgqueuer.queries import Queries
-from pgqueuer.types import JobId
+from pgqueuer.types import JobId, QueueEntrypoint
 
 from telewarm.database.connection import Connection, Pool
 from telewarm.model import Bot, BotId, MediaId
@@ -32,12 +32,23 @@ async def enqueue(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[BotId]
     return [bot_id for (bot_id, _), job in zip(lanes, jobs, strict=True) if job is None]
 
 
+async def others_wait(pool: Pool) -> bool:
+    """Whether lanes are queued that could run now if there was a place for them."""
+    return await Queries(AsyncpgPoolDriver(pool)).eligible_queued_work([QueueEntrypoint(ENTRYPOINT)]) > 0
+
+
 async def wake_siblings(pool: Pool, media_ids: Sequence[MediaId], sharers: Sequence[BotId]) -> None:
-    """Nudge the lanes of bots that wait for these items, to forward them instead of uploading."""
+    """Nudge the lanes of bots that wait for these items, to forward them instead of uploading.
+
+    Nobody waits for what could be forwarded before: an item that itself was forwarded is no news.
+    """
     await pool.execute(
-        "SELECT pg_notify($1, bot_id::text) FROM (SELECT DISTINCT theirs.bot_id FROM media JOIN media AS theirs"
-        " ON theirs.sha256 = media.sha256 AND theirs.kind = media.kind AND theirs.bot_id = ANY ($3::bigint[])"
-        " WHERE media.id = ANY ($2::bigint[]) AND theirs.state = 'warming') AS waiting",
+        "SELECT pg_notify($1, bot_id::text) FROM (SELECT DISTINCT theirs.bot_id FROM"
+        " (SELECT sha256, kind FROM media WHERE id = ANY ($2::bigint[]) AND NOT EXISTS (SELECT FROM media AS before"
+        " WHERE before.sha256 = media.sha256 AND before.kind = media.kind AND before.bot_id = ANY ($3::bigint[])"
+        " AND before.state = 'ready' AND before.warmup_message_id IS NOT NULL AND before.id <> ALL ($2::bigint[])))"
+        " AS news JOIN media AS theirs ON theirs.sha256 = news.sha256 AND theirs.kind = news.kind"
+        " AND theirs.bot_id = ANY ($3::bigint[]) AND theirs.state = 'warming' AND theirs.lease_id IS NULL) AS waiting",
         CHANNEL,
         list(media_ids),
         list(sharers),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -18,9 +18,11 @@ from pgqueuer.queries import Queries
 from telewarm import clock
 from telewarm.database import bots, leases, warmups
 from telewarm.database.connection import Pool
+from telewarm.database.engine import trim_log
 from telewarm.database.pool import AWAY, listening
-from telewarm.lanes.lane import PATIENCE, Lane
-from telewarm.lanes.wake import CHANNEL, ENTRYPOINT, enqueue
+from telewarm.lanes.bots import Bots, LiveBot
+from telewarm.lanes.lane import EARLY, PATIENCE, Lane
+from telewarm.lanes.wake import CHANNEL, ENTRYPOINT, enqueue, others_wait
 from telewarm.lanes.work import Budget
 from telewarm.model import BotId
 
@@ -29,40 +31,63 @@ log = structlog.get_logger(__name__)
 RESTART = 1.0  # seconds before the engine is started again after the database went away
 LATE = 0.15  # seconds: by then a lane that just ended has mostly left the queue and can be queued again
 LOOKS = 6  # at a woken bot whose lane is still in the queue; a lane that runs elsewhere was woken there
+CROWD = 1.0  # seconds between looks whether lanes wait for a place here
+MOST_LANES = 200
+BATCH = 10  # lanes taken from the queue at once, at most
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seat:
+    """A lane's place in a worker. `stop` tells it to leave; `crowded`: other lanes wait for a place."""
+
+    live: LiveBot
+    budget: Budget
+    stop: asyncio.Event
+    crowded: Callable[[], bool]
+
 
 AnyLane: TypeAlias = Lane[Any, Any]
-MakeLane: TypeAlias = Callable[[BotId, Budget, asyncio.Event, Callable[[], bool]], Awaitable[AnyLane]]
+MakeLane: TypeAlias = Callable[[Seat], AnyLane]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerLimits:
-    """`interval`: seconds between sweeps. `held`: claimed jobs in memory. `lanes`: how many run at once.
+    """`interval`: seconds between sweeps. `held`: claimed jobs in memory. `concurrency`: jobs in flight of one lane.
 
     `heartbeat`: seconds; a lane without one for so long is handed to another worker.
     """
 
     interval: float
     held: int
-    lanes: int = 200
+    concurrency: int
     heartbeat: float = 6.0
+
+    @property
+    def lanes(self) -> int:
+        """How many run at once: as many as can be kept busy, so that what is left goes to other workers."""
+        return max(2, min(MOST_LANES, self.held // self.concurrency))
 
 
 class Worker:
     """Any number of these may run on one database."""
 
-    def __init__(self, *, pool: Pool, make_lane: MakeLane, limits: WorkerLimits) -> None:
+    def __init__(self, *, pool: Pool, live_bots: Bots, make_lane: MakeLane, limits: WorkerLimits) -> None:
+        self.limits = limits
+        self.lanes: dict[BotId, AnyLane] = {}
         self._pool = pool
+        self._bots = live_bots
         self._make_lane = make_lane
-        self._limits = limits
         self._budget = Budget(limits.held)
-        self._lanes: dict[BotId, AnyLane] = {}
+        self._seats: dict[BotId, Seat] = {}
         self._missed: dict[BotId, int] = {}  # woken while their lane was not here, and the looks left
+        self._others_wait = False
         self._look = asyncio.Event()
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
         """Until `stop`. Survives the database going away. Cancelled, it cuts short what is in flight."""
-        async with listening(self._pool, {CHANNEL: self._on_due}, on_lost=self._look.set):
+        channels = {CHANNEL: self._on_due, bots.CHANNEL: self._on_bot}
+        async with listening(self._pool, channels, on_lost=self._look.set):
             tasks = [
                 asyncio.create_task(self._sweep_all(), name="sweep"),
                 asyncio.create_task(self._run_engines(), name="engine"),
@@ -79,8 +104,12 @@ class Worker:
         """Drain: lanes end what is in flight, put the rest back, and leave."""
         self._stop.set()
         self._look.set()
-        for lane in self._lanes.values():
-            lane.nudge()
+        for bot_id in self.lanes:
+            self._send_away(bot_id)
+
+    def _send_away(self, bot_id: BotId) -> None:
+        self._seats[bot_id].stop.set()
+        self.lanes[bot_id].nudge()
 
     async def _until_ended(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         """The engine waits for its lanes; when we are cancelled, they must not wait for what they have in flight."""
@@ -95,7 +124,7 @@ class Worker:
             raise
 
     def _abort(self) -> None:
-        for lane in self._lanes.values():
+        for lane in self.lanes.values():
             lane.abort()
 
     async def _run_engines(self) -> None:
@@ -103,19 +132,24 @@ class Worker:
             await self._run_engine()
 
     async def _run_engine(self) -> None:
-        engine = QueueManager(Queries(AsyncpgPoolDriver(self._pool)))
-        heartbeat = timedelta(seconds=self._limits.heartbeat)
-        engine.entrypoint(ENTRYPOINT)(self._run_lane)
+        driver = AsyncpgPoolDriver(self._pool)
+        queue = QueueManager(Queries(driver))
+        heartbeat = timedelta(seconds=self.limits.heartbeat)
+        queue.entrypoint(ENTRYPOINT)(self._run_lane)
         stopper = asyncio.create_task(self._stop.wait(), name="engine stop")
-        stopper.add_done_callback(lambda _: engine.shutdown.set())
+        stopper.add_done_callback(lambda _: queue.shutdown.set())
         try:
-            await engine.run(
-                dequeue_timeout=heartbeat / 2,  # lanes of dead workers are found by looking
-                batch_size=10,
-                max_concurrent_tasks=self._limits.lanes,
-                heartbeat_timeout=heartbeat,
-                shutdown_on_listener_failure=True,
-            )
+            async with driver:
+                # PgQueuer probes its own LISTEN without waiting for it, and gives up when the probe was faster.
+                await driver.add_listener(queue.channel, lambda _: None)
+                await queue.run(
+                    dequeue_timeout=heartbeat / 2,  # lanes of dead workers are found by looking
+                    batch_size=min(BATCH, self.limits.lanes // 2),
+                    max_concurrent_tasks=self.limits.lanes,
+                    heartbeat_timeout=heartbeat,
+                    shutdown_on_listener_failure=True,
+                    log_aggregation_interval=timedelta(0),  # statistics that nobody reads, and that nobody would trim
+                )
         except (*AWAY, FailingListenerError) as error:
             log.warning("[WORKER][ENGINE][RESTART]", error=type(error).__name__)
             await clock.wait(self._stop, RESTART)
@@ -124,31 +158,57 @@ class Worker:
 
     async def _run_lane(self, job: Job) -> None:
         bot_id = BotId(int(job.payload or b"0"))
-        pause = await bots.pause_left(self._pool, bot_id)
-        if pause > 0:
-            raise RetryRequested(timedelta(seconds=pause), "flood wait")
-        lane = await self._make_lane(bot_id, self._budget, self._stop, self._crowded)
-        self._lanes[bot_id] = lane
+        live = await self._bots.get(bot_id)
+        if live.bot.paused:  # whoever resumes it wakes it
+            return
+        self._obey_flood_wait(live)
+        delay = await self._seated(live)
+        await self._bots.keep_learned(live)
+        if delay is None or live.bot.paused:
+            return
+        self._obey_flood_wait(live)
+        if delay == 0 and self._crowded():  # to the end of the queue: the job that we keep would be first again
+            self._missed[bot_id] = LOOKS
+            self._look.set()
+            return
+        raise RetryRequested(timedelta(seconds=delay), "yield")
+
+    def _obey_flood_wait(self, live: LiveBot) -> None:
+        now = clock.monotonic()
+        closed = live.traffic.bot_opens_at(now) - now
+        if closed > PATIENCE:
+            raise RetryRequested(timedelta(seconds=closed - EARLY), "flood wait")
+
+    async def _seated(self, live: LiveBot) -> float | None:
+        seat = Seat(live=live, budget=self._budget, stop=asyncio.Event(), crowded=self._crowded)
+        if self._stop.is_set():
+            seat.stop.set()
+        bot_id = live.bot.id
+        self._seats[bot_id], self.lanes[bot_id] = seat, self._make_lane(seat)
         try:
-            delay = await lane.run()
+            return await self.lanes[bot_id].run()
         finally:
-            del self._lanes[bot_id]
-        if delay is not None:
-            closed = lane.bot_closed_for(clock.monotonic())
-            if closed > PATIENCE:  # every process obeys it, whoever runs the lane next
-                await bots.pause(self._pool, bot_id, closed)
-            raise RetryRequested(timedelta(seconds=delay), "yield")
+            del self._seats[bot_id], self.lanes[bot_id]
 
     def _crowded(self) -> bool:
-        return len(self._lanes) >= self._limits.lanes
+        return self._others_wait and self._full()
+
+    def _full(self) -> bool:
+        return len(self.lanes) >= self.limits.lanes
 
     def _on_due(self, payload: str) -> None:
         bot_id = BotId(int(payload))
-        lane = self._lanes.get(bot_id)
+        lane = self.lanes.get(bot_id)
         if lane is not None:
             lane.nudge()
         else:
             self._missed[bot_id] = LOOKS
+            self._look.set()
+
+    def _on_bot(self, payload: str) -> None:
+        """The row of a bot changed: the sweep looks whether its lane may go on."""
+        self._bots.changed(payload)  # it hears for itself, but perhaps later
+        if BotId(int(payload)) in self.lanes:
             self._look.set()
 
     async def _sweep_all(self) -> None:
@@ -157,14 +217,31 @@ class Worker:
         while not self._stop.is_set():
             try:
                 if clock.monotonic() >= all_at:
-                    all_at = clock.monotonic() + self._limits.interval
-                    await leases.sweep(self._pool)
-                    await enqueue(self._pool, await warmups.bots_with_due_work(self._pool))
-                if missed := await self._missed_before(all_at):
+                    all_at = clock.monotonic() + self.limits.interval
+                    await self._sweep()
+                self._others_wait = self._full() and await others_wait(self._pool)
+                deadline = min(all_at, clock.monotonic() + CROWD) if self._full() else all_at
+                missed = await self._missed_before(deadline)
+                await self._send_paused_away()
+                if missed:
                     await self._queue(missed)
             except AWAY as error:
                 log.warning("[WORKER][SWEEP][FAILED]", error=type(error).__name__)
                 await clock.wait(self._stop, RESTART)
+
+    async def _sweep(self) -> None:
+        await leases.sweep(self._pool)
+        await enqueue(self._pool, await warmups.bots_with_due_work(self._pool))
+        await warmups.sweep_counts(self._pool)
+        await bots.forget_past_waits(self._pool)
+        await trim_log(self._pool)
+
+    async def _send_paused_away(self) -> None:
+        for bot_id in list(self.lanes):
+            live = await self._bots.get(bot_id)
+            replaced = bot_id in self._seats and self._seats[bot_id].live is not live
+            if (live.bot.paused or replaced) and bot_id in self.lanes:
+                self._send_away(bot_id)
 
     async def _missed_before(self, deadline: float) -> dict[BotId, int]:
         """Bots that were woken while their lane was not here, as soon as there are some; none at the deadline."""
@@ -174,12 +251,12 @@ class Worker:
         if self._missed:
             await clock.wait(self._stop, LATE)
         missed, self._missed = self._missed, {}
-        return {bot_id: looks for bot_id, looks in missed.items() if bot_id not in self._lanes}
+        return {bot_id: looks for bot_id, looks in missed.items() if bot_id not in self.lanes}
 
     async def _queue(self, missed: Mapping[BotId, int]) -> None:
         """Queue the lanes of those that have work; one that ended but is still in the queue is looked at again."""
         due = await warmups.bots_with_due_work(self._pool, list(missed))
         for bot_id in await enqueue(self._pool, due):
-            if missed[bot_id] > 1 and bot_id not in self._lanes:
+            if missed[bot_id] > 1 and bot_id not in self.lanes:
                 self._missed.setdefault(bot_id, missed[bot_id] - 1)
                 self._look.set()

@@ -6,9 +6,9 @@ import asyncio
 from collections import OrderedDict
 from weakref import WeakValueDictionary
 
-from telewarm.model import MediaId, Warm
+from telewarm.model import BotId, MediaId, Warm
 
-CHANNEL = "telewarm_media"  # NOTIFY: ids of media items that changed, with commas between
+CHANNEL = "telewarm_media"  # NOTIFY: ids of media items that changed, with commas between, or `bot <id>`
 MOST = 200_000  # ids kept; about 300 bytes each
 
 
@@ -36,12 +36,19 @@ class FileIds:
         self._warm.pop(media_id, None)
 
     def changed(self, payload: str) -> None:
-        """What NOTIFY says: these items have another file id now, or none, or an error."""
+        """What NOTIFY says: these items, or all of a bot, have another file id now, or none, or an error."""
+        if payload.startswith("bot "):
+            self._drop_bot(BotId(int(payload.removeprefix("bot "))))
+            return
         for text in payload.split(","):
             media_id = MediaId(int(text))
             self.drop(media_id)
             if (event := self._waiting.pop(media_id, None)) is not None:
                 event.set()
+
+    def _drop_bot(self, bot_id: BotId) -> None:
+        for media_id in [media_id for media_id, warm in self._warm.items() if warm.bot_id == bot_id]:
+            self.drop(media_id)
 
     def lost(self) -> None:
         """The connection that tells of changes broke: believe nothing."""

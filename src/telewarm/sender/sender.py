@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from telewarm import clock, placements
+from telewarm import clock, metrics, placements
 from telewarm.database import media, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.leases import Lease
@@ -23,14 +23,15 @@ from telewarm.errors import (
     MediaError,
     MediaNotReady,
     NotFound,
+    TelegramRefused,
     TelewarmError,
     UsageError,
 )
-from telewarm.lanes import LiveBot, wake
+from telewarm.lanes import LiveBot, count_flood, wake
 from telewarm.model import ChatId, Claimed, FileId, Kind, MediaId, MessageId, Placed, State, Warm
 from telewarm.placements import Placements
 from telewarm.sender.cache import FileIds
-from telewarm.telegram import ById, SendOptions
+from telewarm.telegram import ById, Passage, SendOptions
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -132,6 +133,7 @@ class Sender:
             if (warm := self._file_ids.get(media_id)) is not None and warm.bot_id == live.bot.id
         }
         missing = [media_id for media_id in media_ids if media_id not in kinds]
+        metrics.ids_read(hits=len(media_ids) - len(missing), misses=len(missing))
         if missing:
             for warm in await media.warm(self._pool, bot_id=live.bot.id, media_ids=missing):
                 self._file_ids.keep(warm)
@@ -198,6 +200,7 @@ class Sender:
     async def _get_warm(self, one: _Send, media_id: MediaId, on_cold: OnCold) -> Warm | Placed:
         """A file id, whoever gets it first; or the message itself, when getting the id was sending it."""
         lock = self._flights.setdefault(media_id, asyncio.Lock())
+        hastened = False
         async with lock:
             while True:
                 change = self._file_ids.change_of(media_id)
@@ -211,9 +214,18 @@ class Sender:
                     )
                 if on_cold is OnCold.UPLOAD and (placed := await self._upload(one, media_id)) is not None:
                     return placed
+                if not hastened:
+                    hastened = True
+                    await self._hasten(one.live, media_id)
                 left = one.deadline - clock.monotonic()
                 if not await clock.wait(change, min(left, LOOK_AGAIN)) and left <= LOOK_AGAIN:
                     raise MediaNotReady(f"media item {media_id} did not become warm in time", retry_after=1.0)
+
+    async def _hasten(self, live: LiveBot, media_id: MediaId) -> None:
+        """Somebody waits: the item's warm-up goes first."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            if await warmups.hasten(connection, media_id):
+                await wake(connection, live.bot)
 
     async def _read(self, live: LiveBot, media_id: MediaId, on_cold: OnCold) -> Warm | None:
         for warm in await media.warm(self._pool, bot_id=live.bot.id, media_ids=[media_id]):
@@ -236,14 +248,16 @@ class Sender:
             await asyncio.shield(warmups.release(self._pool, self._lease.id, [media_id]))
             raise
         self._file_ids.keep(Warm(media_id=media_id, bot_id=one.live.bot.id, file_id=placed.file_id, kind=placed.kind))
-        await asyncio.shield(self._record(placed))
+        await asyncio.shield(self._record(one.live, placed))
         return placed
 
-    async def _record(self, placed: Placed) -> None:
+    async def _record(self, live: LiveBot, placed: Placed) -> None:
         """The message has gone: nothing may fail or cancel that now."""
         for _ in range(RECORD_TRIES):
             try:
-                await warmups.record_ready(self._pool, [placed])
+                await warmups.record_ready(
+                    self._pool, [placed], lease_id=self._lease.id, telegram_id=live.bot.telegram_id
+                )
             except AWAY as error:
                 log.warning("[MEDIA][RECORD][RETRY]", media_id=placed.media_id, error=type(error).__name__)
                 await clock.sleep(RECORD_RETRY)
@@ -280,8 +294,33 @@ async def _in_turn(one: _Send, call: Callable[[], Awaitable[T]], *, size: int = 
     """Make the call when the bot's limits let it go; a flood wait is waited out, not failed, up to the deadline."""
     traffic = one.live.traffic
     while True:
+        passage = await _passage(one, size)
+        try:
+            answer = await call()
+        except FloodWait as wait:
+            closed = traffic.settle(passage, now=clock.monotonic(), retry_after=wait.retry_after)
+            count_flood(closed, wait.retry_after)
+            if closed is not None:
+                one.live.on_closed(closed)
+        except TelegramRefused:
+            traffic.settle(passage, now=clock.monotonic(), retry_after=None)
+            raise
+        except BaseException:
+            traffic.abandon(passage, now=clock.monotonic())
+            raise
+        else:
+            traffic.settle(passage, now=clock.monotonic(), retry_after=None)
+            return answer
+
+
+async def _passage(one: _Send, size: int) -> Passage:
+    """Leave to send now, once the limits give it. Raises FloodWait when that would be after the deadline."""
+    traffic = one.live.traffic
+    while True:
         now = clock.monotonic()
         opens_at = traffic.opens_at(one.chat_id, size=size, now=now)
+        if opens_at <= now or traffic.may_probe(one.chat_id, size=size, now=now, beyond_settings=False):
+            return traffic.spend(one.chat_id, size=size, now=now)
         if opens_at > one.deadline:
             raise FloodWait(
                 method="send",
@@ -290,11 +329,4 @@ async def _in_turn(one: _Send, call: Callable[[], Awaitable[T]], *, size: int = 
                 description="the bot's limits are used up",
                 retry_after=round(opens_at - now, 1),
             )
-        if opens_at > now:
-            await clock.sleep(opens_at - now)
-            continue
-        traffic.spend(one.chat_id, size=size, now=now)
-        try:
-            return await call()
-        except FloodWait as wait:
-            traffic.close(wait.retry_after, one.chat_id, size=size, now=clock.monotonic())
+        await clock.sleep(opens_at - now)

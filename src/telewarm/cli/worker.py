@@ -1,0 +1,56 @@
+"""`telewarm worker`."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from telewarm.app import Telewarm, refuse_unprotected
+from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event
+from telewarm.settings import Settings
+
+
+def worker(
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Serve /metrics and /healthz on this TCP port; 0 takes any.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Where; beyond loopback ADMIN_API_TOKEN must be set.")] = "127.0.0.1",
+) -> None:
+    """Warm media without the HTTP API, until Ctrl-C or SIGTERM. Run as many as you like on one DATABASE_URL.
+
+    They share the bots among them; when one dies, the others go on with its bots within seconds. Told to stop, it lets
+    uploads in flight end for a few seconds and puts the rest back. Settings come from the environment and from .env.
+    """
+    settings = load_settings()
+    sockets = []
+    if port is not None:
+        refuse_unprotected(settings, host)
+        sockets = listen(host, port)
+    run(_work(settings, sockets))
+
+
+async def _work(settings: Settings, sockets: list[socket.socket]) -> None:
+    stop = stop_event()
+    try:
+        async with Telewarm.open(settings) as telewarm:
+            _say(telewarm, sockets)
+            draining = asyncio.create_task(telewarm.worker.stop_when(stop), name="drain when told")
+            try:
+                if sockets:
+                    await serve_api(telewarm.watch(), sockets=sockets, stop=stop)
+                await stop.wait()
+            finally:
+                stop.set()
+                await draining
+    finally:
+        close(sockets)
+
+
+def _say(telewarm: Telewarm, sockets: list[socket.socket]) -> None:
+    metrics = f" /metrics at port {port_of(sockets)};" if sockets else ""
+    text = f"Telewarm warms, at most {telewarm.worker.limits.held} media in hand;{metrics} Ctrl-C ends it"
+    Console(stderr=True).print(text, highlight=False)

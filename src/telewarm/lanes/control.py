@@ -1,0 +1,130 @@
+"""Start and stop the worker of this process, and see what it does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from telewarm import clock
+from telewarm.lanes.worker import Worker, WorkerLimits
+from telewarm.model import BotId
+
+log = structlog.get_logger(__name__)
+
+RESTART = 1.0  # seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaneStatus:
+    """A lane that runs here: jobs in flight, and claimed ones that wait for their turn."""
+
+    bot_id: BotId
+    in_flight: int
+    held: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """`since`: when the worker was started. `draining`: it was told to stop and lets what is in flight end."""
+
+    running: bool
+    draining: bool
+    since: datetime | None
+    limits: WorkerLimits
+    lanes: tuple[LaneStatus, ...]
+
+    @property
+    def in_flight(self) -> int:
+        return sum(lane.in_flight for lane in self.lanes)
+
+    @property
+    def held(self) -> int:
+        return sum(lane.held for lane in self.lanes)
+
+
+class Control:
+    """At most one worker at a time. `drain`: seconds a stop lets uploads in flight end; then it cuts them short."""
+
+    def __init__(self, make: Callable[[], Worker], limits: WorkerLimits, *, drain: float) -> None:
+        self.make = make
+        self.limits = limits
+        self._drain = drain
+        self._worker: Worker | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._since: datetime | None = None
+        self._stop = asyncio.Event()
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """A worker beside the caller, until the end or until somebody stops it."""
+        await self.start()
+        try:
+            yield
+        finally:
+            await self.stop()
+
+    async def start(self) -> bool:
+        """Whether it had to be started."""
+        async with self._turn:
+            if self._running is not None:
+                return False
+            self._stop.clear()
+            self._since = clock.now()
+            self._running = asyncio.create_task(self._keep_running(), name="worker")
+            interval = round(1000 * self.limits.interval)
+            concurrency, held = self.limits.concurrency, self.limits.held
+            line = f"{{interval_ms: {interval}, concurrency: {concurrency}, max_queue_size: {held}}}"
+            log.info("[MEDIA][PREWARM][WORKER][START] " + line)  # noqa: G003 - one line of text, as operators know it
+            return True
+
+    async def stop(self) -> bool:
+        """Drain, put back what was not begun, and end. Whether there was a worker to stop."""
+        async with self._turn:
+            running = self._running
+            if running is None:
+                return False
+            self._stop.set()
+            if self._worker is not None:
+                self._worker.stop()
+            late: set[asyncio.Task[None]] = set()
+            try:
+                _, late = await asyncio.wait([running], timeout=self._drain)
+            finally:
+                running.cancel()
+                await asyncio.wait([running])
+                self._running = self._worker = self._since = None
+            log.info("[MEDIA][PREWARM][WORKER][STOP]", drained=not late)
+            return True
+
+    async def stop_when(self, told: asyncio.Event) -> None:
+        await told.wait()
+        await self.stop()
+
+    async def _keep_running(self) -> None:
+        """A worker that ends by itself has a bug: it is told, and another takes its place."""
+        while not self._stop.is_set():
+            try:
+                self._worker = self.make()
+                await self._worker.run()
+            except Exception:
+                log.exception("[MEDIA][PREWARM][WORKER][DIED]", again_in_s=RESTART)
+                await clock.wait(self._stop, RESTART)
+
+    def status(self) -> Status:
+        worker, running = self._worker, self._running
+        lanes = {} if worker is None else worker.lanes
+        return Status(
+            running=running is not None,
+            draining=running is not None and self._stop.is_set(),
+            since=self._since,
+            limits=self.limits,
+            lanes=tuple(
+                LaneStatus(bot_id=bot_id, in_flight=lane.in_flight, held=lane.held) for bot_id, lane in lanes.items()
+            ),
+        )
