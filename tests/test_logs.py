@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 
+import asyncpg
 import pytest
 import structlog
 from hypothesis import given
@@ -33,6 +34,7 @@ def said(form: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Said]:
     monkeypatch.setattr(sys, "stderr", written)
     root = logging.getLogger()
     kept = [(logger, logger.level, logger.handlers[:], logger.propagate) for logger in (root, *_loggers())]
+    filters = logging.getLogger("pgqueuer").filters[:]
     logs.configure(form=form)
     yield written.getvalue
     structlog.reset_defaults()
@@ -40,6 +42,7 @@ def said(form: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Said]:
         logger.setLevel(level)
         logger.handlers[:] = handlers
         logger.propagate = propagate
+    logging.getLogger("pgqueuer").filters[:] = filters
 
 
 def _loggers() -> list[logging.Logger]:
@@ -152,3 +155,19 @@ def test_what_is_below_the_level_and_the_chatter_of_others_are_left_out(said: Sa
     logging.getLogger("uvicorn.access").info("GET /healthz 200")
     logging.getLogger("pgqueuer.qm").info("dequeued")
     assert said() == ""
+
+
+def test_the_engine_tells_of_a_lost_database_in_one_line_and_of_a_bug_with_its_traceback(said: Said) -> None:
+    """A regression: a restart of the database filled the log with tracebacks of errors that mended themselves."""
+    engine = logging.getLogger("pgqueuer")
+    for error in (ConnectionRefusedError("refused"), asyncpg.CannotConnectNowError("starting up"), ValueError("a bug")):
+        try:
+            raise error
+        except (OSError, asyncpg.PostgresError, ValueError):
+            engine.exception("Flush failed, requeuing %d items", 4)
+
+    lost, starting, bug = said().split("Flush failed, requeuing 4 items")[1:]
+    assert "(ConnectionRefusedError: refused)" in lost
+    assert "(CannotConnectNowError: starting up)" in starting
+    assert "Traceback" not in lost + starting
+    assert "Traceback" in bug

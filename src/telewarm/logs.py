@@ -37,9 +37,21 @@ def configure(*, form: str = "auto", level: str = "INFO") -> None:
     root.setLevel(level.upper())
     for noisy in QUIET:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    engine = logging.getLogger(QUIET[0])
+    engine.filters[:] = [_in_one_line]
     for own in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(own).handlers[:] = []
         logging.getLogger(own).propagate = True
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """PgQueuer cries for help whenever the database is away, though it tries again: no traceback, and a warning."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] == "asyncpg":
+        record.msg, record.args = f"{record.getMessage()} ({type(error).__name__}: {error})", ()
+        record.exc_info = record.exc_text = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return logging.getLogger(record.name).isEnabledFor(record.levelno)
 
 
 class Redacting(structlog.stdlib.ProcessorFormatter):

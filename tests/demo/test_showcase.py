@@ -21,11 +21,11 @@ FILES = ("sunset.jpg", "waves.png", "film.mp4", "dance.gif", "song.mp3", "note.o
 
 
 @asynccontextmanager
-async def command(data: Path, *words: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def command(data: Path, *words: str, **environ: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """`telewarm …` with that data folder, killed at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "telewarm", *words,
-        env={"PATH": "/usr/bin:/bin", "TELEWARM_DATA": str(data), "COLUMNS": "120"},
+        env={"PATH": "/usr/bin:/bin", "TELEWARM_DATA": str(data), "COLUMNS": "120", **environ},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:

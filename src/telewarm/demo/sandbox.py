@@ -56,6 +56,12 @@ class SandboxProcess:
         """How many times the bytes behind this file id were uploaded, by whatever bot."""
         return int((await self._get("/sandbox/files", file_id=file_id))["uploads"])
 
+    async def tell(self, what: str, **change: Any) -> None:  # noqa: ANN401 - JSON
+        """POST to `/sandbox/<what>`: faults, config, chats, bots, files."""
+        async with self._session.post(f"{self.url}/sandbox/{what}", json=change) as answer:
+            if answer.status != 200:
+                raise TelewarmError(f"the sandbox refused a change of its {what}: {await answer.text()}")
+
     async def _get(self, path: str, **query: str) -> Mapping[str, Any]:
         async with self._session.get(self.url + path, params=query) as answer:
             body: Mapping[str, Any] = msgspec.json.decode(await answer.read())

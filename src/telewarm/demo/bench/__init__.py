@@ -1,0 +1,1 @@
+"""The benchmarks of `telewarm bench`: whole Telewarms on a sandbox, each figure beside its target."""
