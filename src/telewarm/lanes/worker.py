@@ -68,6 +68,28 @@ class WorkerLimits:
         return max(2, min(MOST_LANES, self.held // self.concurrency))
 
 
+class _Driver(AsyncpgPoolDriver):
+    """Tells when the database fails the engine: it may be ending then, and would wait for lanes that run for hours."""
+
+    def __init__(self, pool: Pool, on_failure: Callable[[], None]) -> None:
+        super().__init__(pool)
+        self._on_failure = on_failure
+
+    async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
+        try:
+            return await super().fetch(query, *args)
+        except AWAY:
+            self._on_failure()
+            raise
+
+    async def execute(self, query: str, *args: object) -> str:
+        try:
+            return await super().execute(query, *args)
+        except AWAY:
+            self._on_failure()
+            raise
+
+
 class Worker:
     """Any number of these may run on one database."""
 
@@ -104,6 +126,9 @@ class Worker:
         """Drain: lanes end what is in flight, put the rest back, and leave."""
         self._stop.set()
         self._look.set()
+        self._send_all_away()
+
+    def _send_all_away(self) -> None:
         for bot_id in self.lanes:
             self._send_away(bot_id)
 
@@ -132,12 +157,14 @@ class Worker:
             await self._run_engine()
 
     async def _run_engine(self) -> None:
-        driver = AsyncpgPoolDriver(self._pool)
+        driver = _Driver(self._pool, self._send_all_away)
         queue = QueueManager(Queries(driver))
         heartbeat = timedelta(seconds=self.limits.heartbeat)
         queue.entrypoint(ENTRYPOINT)(self._run_lane)
         stopper = asyncio.create_task(self._stop.wait(), name="engine stop")
         stopper.add_done_callback(lambda _: queue.shutdown.set())
+        ending = asyncio.create_task(queue.shutdown.wait(), name="engine end")
+        ending.add_done_callback(lambda _: self._send_all_away())
         try:
             async with driver:
                 # PgQueuer probes its own LISTEN without waiting for it, and gives up when the probe was faster.
@@ -155,6 +182,7 @@ class Worker:
             await clock.wait(self._stop, RESTART)
         finally:
             stopper.cancel()
+            ending.cancel()
 
     async def _run_lane(self, job: Job) -> None:
         bot_id = BotId(int(job.payload or b"0"))
