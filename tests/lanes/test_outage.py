@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from telewarm import clock
 from telewarm.errors import BadRequest, StoreUnavailable, TelegramUnreachable
 from telewarm.lanes.outage import LONGEST, Outage
-from tests.lanes.work import Bench, Numbers
+from tests.lanes.work import Bench, Numbers, Outcome
 
 GONE = StoreUnavailable("no connection")
 UNREACHABLE = TelegramUnreachable("no answer", method="sendPhoto", effect_possible=False)
@@ -104,3 +105,30 @@ async def test_what_is_put_back_while_the_database_is_away_is_put_back_all_the_s
     assert (await bench.lane(work).run() or 0) > 50
 
     assert sorted(work.released) == list(range(6))
+
+
+@dataclass(kw_only=True, slots=True)
+class Unrecorded(Numbers):
+    """The database is away when outcomes are written down."""
+
+    away: int
+
+    async def record(self, done: Sequence[Outcome]) -> None:
+        if self.away:
+            self.away -= 1
+            raise ConnectionRefusedError
+        self.batches.append(list(done))
+
+
+async def test_a_lane_that_is_sent_away_writes_down_what_was_answered_however_long_the_database_is_away() -> None:
+    """A regression: outcomes were lost after three seconds, and their files went up twice."""
+    gate = asyncio.Event()
+    work, bench = Unrecorded(due=3, gates=dict.fromkeys(range(3), gate), away=7), Bench()
+    lane = asyncio.create_task(bench.lane(work).run())
+    await work.until(lambda: len(work.running) == 3)
+    bench.stop.set()
+    gate.set()
+
+    await lane
+
+    assert sorted(work.recorded) == [0, 1, 2]

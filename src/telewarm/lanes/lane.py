@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -32,14 +33,14 @@ BATCH = 200  # outcomes written in one statement at most
 CLAIM_AHEAD = 0.5  # seconds of work claimed ahead
 MOST_AHEAD = 256  # jobs claimed ahead at most
 RECORD_RETRY = 0.5  # seconds between tries to write outcomes while the database is away
-RECORD_TRIES = 6  # once the lane is told to stop
+RECORD_LAST = 2.0  # seconds that it may stay away once the lane is cut short
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaneLimits:
     """`concurrency`: jobs in flight. `slice`: seconds after which a lane makes room when others wait for one.
 
-    `linger`: seconds an idle lane waits for more work before it ends.
+    `linger`: seconds an idle lane waits for more work before it ends; none when others wait for its place.
     """
 
     concurrency: int
@@ -120,6 +121,7 @@ class Lane(Generic[Item, Done]):
         self._claiming: asyncio.Task[None] | None = None
         self._done: list[Done] = []
         self._ended = False
+        self._give_up_at = math.inf
         self._more = True  # something may be due that we have not claimed
         self._started = clock.monotonic()
         self._ahead = 2 * limits.concurrency
@@ -142,6 +144,7 @@ class Lane(Generic[Item, Done]):
 
     def abort(self) -> None:
         """Cut short what is in flight: it is put back. For a lane that was told to stop and takes too long."""
+        self._give_up_at = clock.monotonic() + RECORD_LAST
         for task in self._running:
             task.cancel()
 
@@ -174,7 +177,7 @@ class Lane(Generic[Item, Done]):
                 idle_since = None
             elif idle_since is None:
                 idle_since = now
-            elif now - idle_since >= self._limits.linger:
+            elif now - idle_since >= self._limits.linger or self._crowded():
                 return None
             if opens_at is not None and not self._running and opens_at - now > PATIENCE:
                 return opens_at - now - EARLY
@@ -305,14 +308,14 @@ class Lane(Generic[Item, Done]):
                 self._share.give(len(batch))
 
     async def _record(self, batch: list[Done]) -> None:
-        """As long as it takes, unless the lane is told to stop: what Telegram answered is dear."""
-        tries = RECORD_TRIES
-        while tries > 0:
+        """As long as it takes, unless the lane is cut short: what Telegram answered is dear."""
+        while True:
             try:
                 await self._work.record(batch)
             except AWAY as error:
                 log.warning("[LANE][RECORD][RETRY]", outcomes=len(batch), error=type(error).__name__)
-                tries -= self._stop.is_set()
+                if clock.monotonic() > self._give_up_at:
+                    break
                 await clock.sleep(RECORD_RETRY)
             except Exception:
                 log.exception("[LANE][RECORD][BUG]", outcomes=len(batch))
@@ -352,12 +355,12 @@ class Lane(Generic[Item, Done]):
         items = [job.item for job in self._held]
         self._held.clear()
         self._share.give(len(items))
-        tries = RECORD_TRIES if items else 0
-        while tries > 0:
+        while items:
             try:
                 await self._work.release(items)
             except AWAY:
-                tries -= self._stop.is_set()
+                if clock.monotonic() > self._give_up_at:
+                    return  # the process ends, and its lease with it
                 await clock.sleep(RECORD_RETRY)
             else:
                 return
