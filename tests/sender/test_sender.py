@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from telewarm import clock
 from telewarm.database import bots, media, warmups
 from telewarm.demo.media import DemoFile
 from telewarm.errors import (
@@ -22,7 +23,7 @@ from telewarm.errors import (
 from telewarm.model import Kind, MediaId
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from tests.fixtures.app import READER, Opener, add_bot, add_photos, readers, until, until_ready
+from tests.fixtures.app import READER, WARMUP_CHAT, Opener, add_bot, add_photos, readers, until, until_ready
 
 
 async def test_a_cached_send_needs_no_database(telewarm_with: Opener, sandbox: Sandbox) -> None:
@@ -266,3 +267,23 @@ async def test_nothing_and_too_much_are_refused_before_anything_goes(telewarm_wi
         await telewarm.sender.send(live, READER, media_ids=[MediaId(1)], text="x")
 
     assert sandbox.state.stats.total.messages == 0
+
+
+async def test_a_429_of_one_chat_is_obeyed_by_every_process_at_once_and_closes_no_other(
+    telewarm_with: Opener, sandbox: Sandbox
+) -> None:
+    first, second = await telewarm_with(worker=False), await telewarm_with(worker=False)
+    live = await add_bot(first)
+    there = await second.bots.get(live.bot.id)
+    sandbox.state.faults.add(Rule(action="error", code=429, retry_after=600, chat=READER))
+
+    [result] = await first.sender.send(live, READER, text="so")
+    assert isinstance(result.error, FloodWait)
+
+    async def told() -> bool:
+        now = clock.monotonic()
+        return there.traffic.opens_at(READER, now=now) - now > 500
+
+    await until(first, told)
+    now = clock.monotonic()
+    assert there.traffic.opens_at(WARMUP_CHAT, now=now) <= now
