@@ -18,8 +18,8 @@ WITH fresh AS (
 ), put_back AS (
     UPDATE media AS m
     SET lease_id = NULL
-    FROM fresh, bot
-    WHERE m.id = fresh.id AND bot.id = m.bot_id AND m.lease_id = $8 AND bot.telegram_id <> $9
+    FROM bot
+    WHERE m.id = ANY ($1) AND bot.id = m.bot_id AND m.lease_id = $8 AND bot.telegram_id <> $9
 ), told AS (
     SELECT pg_notify('telewarm_media', string_agg(id::text, ',')) FROM written HAVING count(*) > 0
 )
