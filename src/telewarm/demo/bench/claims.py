@@ -20,6 +20,7 @@ from telewarm.model import Blob, Claimed, Kind, MediaId
 
 CLAIMED = 10  # items in one claim or record
 WARM_UP = 20  # rounds whose times are thrown away
+AFRESH = 20  # rounds after which connections are made anew: where the system puts a server process costs 0.1 ms
 SLOWER = 1.2  # what may be between few and many
 SOONER = 2.0
 PHOTO, SMALLEST, LARGEST = 5_000_000, 50_000, 50_000_000  # bytes: photos are up to the first, videos from there on
@@ -45,6 +46,7 @@ class Side:
         return MediaId(self.dice.randint(1, self.queue.due))
 
 
+BARE = "no statement at all (SELECT 1)"
 Step: TypeAlias = Callable[[Side], Awaitable[None]]
 
 
@@ -61,6 +63,9 @@ async def measure(
             for number in range(WARM_UP + rounds):
                 if number % 50 == 0:
                     report(f"round {number} of {WARM_UP + rounds}")
+                if number % AFRESH == 0:
+                    for side in sides:
+                        await side.queue.pool.expire_connections()
                 for step in STEPS:
                     for side in sides if number % 2 else reversed(sides):
                         await step(side)
@@ -118,6 +123,7 @@ async def _insert(into: Queue, new: Blob) -> None:
 
 
 async def _look(side: Side) -> None:
+    await side.timed(BARE, side.queue.pool.fetchval("SELECT 1"))
     await side.timed("sweep_counts", warmups.sweep_counts(side.queue.pool))
     await side.timed("counts", media.counts(side.queue.pool, side.queue.bots[0]))
     await side.timed("depths", warmups.depths(side.queue.pool))
@@ -139,7 +145,7 @@ def _costs(few: Side, many: Side) -> list[Figure]:
             name=f"{name}: many beside few",
             value=costs[1] / costs[0],
             unit="x",
-            most=SLOWER,
+            most=None if name == BARE else SLOWER,
             beside=f"{costs[0]:.2f} ms at {few.queue.due:,}, {costs[1]:.2f} ms at {many.queue.due:,}",
         )
         for name, costs in medians.items()

@@ -80,10 +80,10 @@ async def measure(
         for number, one in enumerate(times):
             report(f"filling the libraries: {NAMES[one]}")
             scenes.append(await stack.enter_async_context(_scene(one, chats, number, minutes)))
+        start = [await scene.counts() for scene in scenes]
         for scene in scenes:
             await stack.enter_async_context(scene.app.worker.working())
             await stage.ask_for_all(scene.app, *scene.bots.values())
-        start = [await scene.counts() for scene in scenes]
         await _pass(learning, report, of=60 * minutes)
         learned = [await scene.counts() for scene in scenes]
         await _pass(60 * minutes - learning, report, of=60 * minutes, before=learning)
