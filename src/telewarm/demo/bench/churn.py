@@ -67,7 +67,7 @@ async def measure(
     *, warmups: int = 1_000_000, items: int = 50_000, bots: int = 50, slices: int = 100_000, report: Report
 ) -> list[Figure]:
     """`items`: media that are warmed over and over. `slices`: times that a lane yields its place in the day."""
-    async with server() as url:
+    async with server(durable=False) as url:
         await _look_often(url)
         report(f"filling a library of {items:,} media")
         async with queue(url, "churn", due=items, bots=bots) as filled:

@@ -54,7 +54,7 @@ async def measure(
     *, few: int = 1000, many: int = 1_000_000, rounds: int = 300, mixed: int = 2000, report: Report
 ) -> list[Figure]:
     """`few`, `many`: due media of the two databases. `mixed`: media of the load whose order is looked at."""
-    async with server() as url:
+    async with server(durable=True) as url:
         sides = []
         async with AsyncExitStack() as stack:
             for due in (few, many):
