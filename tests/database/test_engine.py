@@ -53,3 +53,49 @@ async def test_looking_for_old_lines_reads_the_index_and_no_more(pool: Pool) -> 
     shown = "\n".join(row[0] for row in rows)
     assert "Index Scan using pgqueuer_log_created" in shown, shown
     assert "Seq Scan" not in shown, shown
+
+
+async def churn(pool: Pool, lines: int = 20_000) -> None:
+    """Lines that came and went: the indexes keep their pages."""
+    await pool.execute(LINES, lines, 60)
+    await pool.execute("DELETE FROM pgqueuer_log")
+    await pool.execute("VACUUM pgqueuer_log")
+
+
+async def largest(pool: Pool) -> int:
+    sizes = "SELECT max(pg_relation_size(indexrelid)) FROM pg_index WHERE indrelid = 'pgqueuer_log'::regclass"
+    return int(await pool.fetchval(sizes))
+
+
+async def test_bloated_indexes_are_written_anew_one_after_the_other_and_then_no_more(pool: Pool) -> None:
+    await churn(pool)
+    assert await largest(pool) > engine.ROOM
+
+    written = []
+    while names := await engine.compact(pool):
+        written += names
+
+    assert len(set(written)) == len(written) >= 2
+    assert await largest(pool) <= engine.ROOM
+
+
+async def test_an_index_that_is_as_large_as_its_rows_need_is_left_alone_though_the_server_does_not_know_them(
+    pool: Pool,
+) -> None:
+    await pool.execute("ALTER TABLE pgqueuer_log SET (autovacuum_enabled = off)")
+    await pool.execute(LINES, 20_000, 60)
+
+    assert await largest(pool) > engine.ROOM
+    assert await engine.compact(pool) == []
+
+
+async def test_an_index_whose_table_is_being_written_waits_its_turn_and_nobody_waits_for_it(pool: Pool) -> None:
+    await churn(pool)
+    async with pool.acquire() as writer:
+        writing = writer.transaction()
+        await writing.start()
+        await writer.execute(LINES, 1, 60)
+        assert await engine.compact(pool) == []
+        await writing.rollback()
+
+    assert await engine.compact(pool)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from telewarm.database.connection import Executor, Pool
+import asyncpg
+
+from telewarm.database.connection import Connection, Executor, Pool
 
 KEPT = 600.0  # seconds that a line of the log stays, for people who look into it
 BATCH = 5_000  # lines deleted in one statement
@@ -29,6 +31,28 @@ TRIM = (
     " DELETE FROM pgqueuer_log USING old WHERE pgqueuer_log.id = old.id"
 )
 
+# An index keeps the pages of rows that are gone. One that could be much smaller is written anew, which takes
+# milliseconds while it is small: it waits for its lock no longer than this, since others wait behind it.
+ROOM = 32 << 10  # bytes that any index may have: the least one has two pages
+SLACK = 1.7  # times what its entries need, of which a fresh one has 1.1
+LOCK_TIMEOUT = "50ms"
+
+GROWN = """
+    SELECT index.oid::regclass::text AS name
+    FROM pg_index JOIN pg_class AS index ON index.oid = indexrelid
+    CROSS JOIN LATERAL (
+        SELECT 16 + coalesce(sum(coalesce(nullif(attlen, -1), avg_width, 64)), 0) AS bytes
+        FROM pg_attribute AS key
+        JOIN pg_class AS owner ON owner.oid = attrelid
+        LEFT JOIN pg_stats ON schemaname = owner.relnamespace::regnamespace::text
+            AND tablename = owner.relname AND pg_stats.attname = key.attname
+        WHERE attrelid = indrelid AND attnum = ANY (indkey)
+    ) AS entry
+    WHERE indrelid = to_regclass($1) AND pg_relation_size(index.oid) > $2 + $3::float8 * $4::bigint * entry.bytes
+    ORDER BY index.oid
+"""
+ROWS = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass($1)"
+
 
 async def trim_log(pool: Pool, *, kept: float = KEPT) -> int:
     """Delete what is older than `kept` seconds; how many lines. Costs a look into an index when there is nothing."""
@@ -39,6 +63,37 @@ async def trim_log(pool: Pool, *, kept: float = KEPT) -> int:
         if deleted < BATCH:
             break
     return total
+
+
+async def compact(pool: Pool) -> list[str]:
+    """Write bloated indexes anew, one at most for each table: their names. One whose table is in use waits its turn."""
+    written = []
+    async with pool.acquire() as connection:
+        for table in STORAGE:
+            index = await _bloated(connection, table)
+            if index is not None and await _reindex(connection, index):
+                written.append(index)
+    return written
+
+
+async def _bloated(db: Executor, table: str) -> str | None:
+    """The table's rows are counted only when what the server believes of them makes an index look too large."""
+    for rows in (ROWS, f"SELECT count(*) FROM {table} WHERE to_regclass($1) IS NOT NULL"):
+        counted = await db.fetchval(rows, table)
+        grown = await db.fetch(GROWN, table, ROOM, SLACK, counted)
+        if not grown:
+            return None
+    return str(grown[0]["name"])
+
+
+async def _reindex(connection: Connection, index: str) -> bool:
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+            await connection.execute(f"REINDEX INDEX {index}")
+    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+        return False
+    return True
 
 
 async def untuned(db: Executor) -> list[str]:

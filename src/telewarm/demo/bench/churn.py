@@ -38,7 +38,7 @@ DEAD = 0.02  # of the file ids: the rest is warmed anew by hand
 CLAIMS = 200  # claims that are timed, of CLAIMED items each
 CLAIMED = 10
 BLOATED, SLOWER = 2.0, 1.2
-SMALL = 1 << 20  # bytes: a table below this may be as large, for pages and not rows make up its size
+SMALL = 256 << 10  # bytes, 32 pages: one below this may be as large, for pages and not rows make up its size
 TABLES = ("media", "media_count", "media_change", "lease", "pgqueuer", "pgqueuer_log", "pgqueuer_statistics")
 SIZE = "SELECT pg_table_size($1::text::regclass) AS rows, pg_indexes_size($1::text::regclass) AS indexes"
 
@@ -159,6 +159,7 @@ async def _sweep(pool: Pool, kept: float) -> None:
     await warmups.bots_with_due_work(pool)
     await warmups.sweep_counts(pool)
     await engine.trim_log(pool, kept=kept)
+    await engine.compact(pool)
 
 
 async def _claims(fresh: Queue, churned: Queue) -> Figure:
@@ -196,7 +197,7 @@ async def _sizes(pool: Pool) -> list[Figure]:
 
 def _size(name: str, grown: int, least: int) -> Figure:
     return Figure(
-        name=f"{name}, beside their live size (1 MB or less counts as 1 MB)",
+        name=f"{name}, beside their live size (256 kB or less counts as 256 kB)",
         value=max(grown, SMALL) / max(least, SMALL),
         unit="x",
         most=BLOATED,
