@@ -8,7 +8,7 @@ import pytest
 
 from telewarm.database import bots
 from telewarm.database.connection import Pool
-from telewarm.database.pool import listening
+from telewarm.database.listening import listening
 from telewarm.errors import Conflict, NotFound
 from telewarm.model import BotId, ChatId
 from tests.fixtures.rows import CHAT, SEAL, make_bot

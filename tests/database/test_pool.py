@@ -1,4 +1,4 @@
-"""Connections: set up the same everywhere, explained when refused, and a listener that survives losses."""
+"""Connections: set up the same everywhere, and explained when refused."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.database.connection import Pool
-from telewarm.database.pool import connect, listening, open_pool, where
+from telewarm.database.pool import connect, open_pool, where
 from telewarm.errors import DatabaseUnavailable
 
 PASSWORD = "correct-horse-battery"
@@ -28,17 +27,6 @@ async def refused(url: str) -> DatabaseUnavailable:
     assert PASSWORD not in told
     assert PASSWORD[:7] not in str(caught.value)
     return caught.value
-
-
-class Ears:
-    """What a listener heard and how often it was told to forget."""
-
-    def __init__(self) -> None:
-        self.heard: asyncio.Queue[str] = asyncio.Queue()
-        self.lost: asyncio.Queue[None] = asyncio.Queue()
-
-    def forget(self) -> None:
-        self.lost.put_nowait(None)
 
 
 @pytest.fixture
@@ -119,53 +107,3 @@ def test_where_never_shows_a_password(user: str, password: str) -> None:
 async def test_a_single_connection_is_explained_too(closed_port: int) -> None:
     with pytest.raises(DatabaseUnavailable, match="cannot be reached"):
         await connect(f"postgresql://127.0.0.1:{closed_port}/media", application_name="test")
-
-
-async def test_a_listener_hears_its_channels_and_no_others(pool: Pool) -> None:
-    ears = Ears()
-    async with listening(pool, {"mine": ears.heard.put_nowait}, on_lost=ears.forget):
-        await pool.execute("NOTIFY other, 'no'")
-        await pool.execute("NOTIFY mine, 'yes'")
-        assert await asyncio.wait_for(ears.heard.get(), 5) == "yes"
-    assert ears.heard.empty()
-    assert ears.lost.empty()
-
-
-async def test_each_channel_has_its_own_function(pool: Pool) -> None:
-    first, second = Ears(), Ears()
-    channels = {"first": first.heard.put_nowait, "second": second.heard.put_nowait}
-    async with listening(pool, channels, on_lost=first.forget):
-        await pool.execute("NOTIFY second, 'b'")
-        await pool.execute("NOTIFY first, 'a'")
-        assert await asyncio.wait_for(first.heard.get(), 5) == "a"
-        assert await asyncio.wait_for(second.heard.get(), 5) == "b"
-
-
-async def test_a_lost_listener_tells_its_owner_twice_and_listens_again(pool: Pool) -> None:
-    ears = Ears()
-    async with listening(pool, {"mine": ears.heard.put_nowait}, on_lost=ears.forget):
-        await pool.fetch("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
-        await asyncio.wait_for(ears.lost.get(), 5)  # the connection is gone
-        await asyncio.wait_for(ears.lost.get(), 5)  # the next one listens
-        await pool.execute("NOTIFY mine, 'again'")
-        assert await asyncio.wait_for(ears.heard.get(), 5) == "again"
-
-
-async def test_a_listener_leaves_no_connection_and_no_task_behind(database_url: str) -> None:
-    pool = await open_pool(database_url, max_size=2, application_name="test")
-    ears, before = Ears(), asyncio.all_tasks()
-    async with listening(pool, {"mine": ears.heard.put_nowait}, on_lost=ears.forget):
-        pass
-    assert asyncio.all_tasks() == before
-    async with pool.acquire(timeout=1), pool.acquire(timeout=1):
-        pass
-    await asyncio.wait_for(pool.close(), 5)
-
-
-async def test_a_listener_without_a_database_says_so_at_once(database_url: str) -> None:
-    pool = await open_pool(database_url, max_size=2, application_name="test")
-    await pool.close()
-    ears = Ears()
-    with pytest.raises(DatabaseUnavailable, match="Cannot listen"):
-        async with listening(pool, {"mine": ears.heard.put_nowait}, on_lost=ears.forget):
-            pass

@@ -9,8 +9,8 @@ import pytest
 
 from telewarm.database import bots, media, order, warmups
 from telewarm.database.connection import Pool
+from telewarm.database.listening import listening
 from telewarm.database.media import Which
-from telewarm.database.pool import listening
 from telewarm.database.warmups import Failed
 from telewarm.model import Bot, ChatId, FileId, Kind, MediaId, MessageId, MessageRef, State
 from tests.fixtures.rows import CHAT, SEAL, claim, lease_of, make_bot, make_item, make_lease, placed

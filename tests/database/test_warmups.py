@@ -9,7 +9,7 @@ import pytest
 
 from telewarm.database import media, order, warmups
 from telewarm.database.connection import Executor, Pool
-from telewarm.database.pool import listening
+from telewarm.database.listening import listening
 from telewarm.database.warmups import Failed
 from telewarm.model import Bot, ChatId, FileId, MediaId, MessageRef, State
 from tests.fixtures.rows import CHAT, claim, lease_of, make_bot, make_item, make_lease, placed
@@ -268,7 +268,7 @@ async def test_who_listens_hears_of_ready_failed_and_forgotten_items_but_not_of_
         await warmups.record_failed(pool, lease, [failure(retried, delay=1), failure(broken, delay=None)])
         await media.forget(pool, media_id=first, file_id=FileId("A"))
 
-        told = [set(map(int, (await heard.get()).split(","))) for _ in range(3)]
+        told = [{int(item.partition(":")[0]) for item in (await heard.get()).split(",")} for _ in range(3)]
 
     assert told == [{first, second}, {broken}, {first}]
     assert heard.empty()

@@ -1,33 +1,23 @@
-"""Connections to Postgres: the pool, single ones, and one that only listens."""
+"""Connections to Postgres: the pool, and single ones."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
-import structlog
-from asyncpg.pool import PoolConnectionProxy
 from asyncpg.types import ServerVersion
 
-from telewarm import clock
 from telewarm.database.connection import Pool
 from telewarm.errors import DatabaseUnavailable
-
-log = structlog.get_logger(__name__)
 
 OLDEST = 14  # the first PostgreSQL that has all we use
 CONNECT_SECONDS = 10.0
 STATEMENT_SECONDS = 30.0
 ROUND_TRIP = 5.0  # seconds that the client waits longer than the server may work
 IN_TRANSACTION_SECONDS = 60.0  # an idle transaction holds locks: the server ends it
-LOOK_SECONDS = 10.0  # between two looks whether a silent LISTEN connection still lives
-RECONNECT_FIRST, RECONNECT_LONGEST = 0.1, 5.0  # seconds, doubling, with full jitter
 
 CHECK = "Check that PostgreSQL runs there, and DATABASE_URL"
 # What a lost database may raise. InternalClientError: asyncpg's own state, on a connection that broke in its hands.
@@ -67,94 +57,6 @@ async def connect(
         connection.terminate()
         raise
     return connection
-
-
-@asynccontextmanager
-async def listening(
-    pool: Pool, heard: Mapping[str, Callable[[str], None]], *, on_lost: Callable[[], None]
-) -> AsyncIterator[None]:
-    """Hand each notification's payload to its channel's function, on one connection kept for this alone.
-
-    A lost connection is replaced by itself. `on_lost` runs when it is lost and again when the new one listens:
-    whatever was remembered from notifications up to then may be out of date, so forget it. Entering waits until the
-    first connection listens, and raises DatabaseUnavailable when there is none.
-    """
-    started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(_listen_on(pool, heard, on_lost, started), name=f"listen {' '.join(heard)}")
-    try:
-        await started
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.result()
-
-
-async def _listen_on(
-    pool: Pool, heard: Mapping[str, Callable[[str], None]], on_lost: Callable[[], None], started: asyncio.Future[None]
-) -> None:
-    pause = RECONNECT_FIRST
-    while True:
-        try:
-            async with pool.acquire(timeout=CONNECT_SECONDS) as connection, _subscribed(connection, heard):
-                pause = RECONNECT_FIRST
-                if started.done():
-                    on_lost()
-                else:
-                    started.set_result(None)
-                await _until_gone(connection)
-        except AWAY as error:
-            if not started.done():
-                started.set_exception(DatabaseUnavailable(f"Cannot listen for notifications: {error}. {CHECK}"))
-                return
-            log.warning("database.listener.lost", error=type(error).__name__, retry_in_s=round(pause, 1))
-        on_lost()
-        await clock.sleep(random.uniform(0, pause))  # noqa: S311 (jitter)
-        pause = min(2 * pause, RECONNECT_LONGEST)
-
-
-@asynccontextmanager
-async def _subscribed(
-    connection: PoolConnectionProxy[asyncpg.Record], heard: Mapping[str, Callable[[str], None]]
-) -> AsyncIterator[None]:
-    ears = {channel: _Ear(hear) for channel, hear in heard.items()}
-    try:
-        for channel, ear in ears.items():
-            await connection.add_listener(channel, ear)
-        yield
-    finally:
-        try:
-            async with asyncio.timeout(ROUND_TRIP):
-                for channel, ear in ears.items():
-                    await connection.remove_listener(channel, ear)
-        except AWAY:
-            connection.terminate()
-
-
-@dataclass(frozen=True, slots=True)
-class _Ear:
-    """What asyncpg calls, passing on the payload alone."""
-
-    hear: Callable[[str], None]
-
-    def __call__(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        self.hear(str(payload))
-
-
-async def _until_gone(connection: PoolConnectionProxy[asyncpg.Record]) -> None:
-    """Returns or raises when the connection is lost, also when the network just went silent."""
-    gone = asyncio.Event()
-
-    def tell(_connection: object) -> None:
-        gone.set()
-
-    connection.add_termination_listener(tell)
-    try:
-        while not await clock.wait(gone, LOOK_SECONDS):
-            await connection.execute("SELECT 1", timeout=ROUND_TRIP)
-    finally:
-        connection.remove_termination_listener(tell)
 
 
 def _options(application_name: str, statement_timeout: float) -> dict[str, Any]:

@@ -2,33 +2,115 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
+from contextlib import suppress
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from telewarm.database.connection import Connection
 from telewarm.errors import SettingsError
 
 NONCE_BYTES = 12
+MARK = b"tw1"  # before the key's id; what was sealed before there were ids has neither
+ID_BYTES = 4
+HEAD = len(MARK) + ID_BYTES
+
+
+class WrongKey(SettingsError):
+    """Another key sealed it, or one that nobody can name."""
 
 
 class Seal:
-    """Seals with one key of 32 bytes. A sealed token: nonce, ciphertext, tag; the bot's Telegram id is bound in."""
+    """Seals with one key of 32 bytes. A sealed token: mark, key id, nonce, ciphertext, tag; the bot's Telegram id is
+    bound in. `key_id`: which key it is, and nothing about it.
+    """
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
+        self.key_id = hashlib.sha256(b"telewarm key id\0" + key).digest()[:ID_BYTES]
 
     def close(self, token: str, *, telegram_id: int) -> bytes:
-        nonce = os.urandom(NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, token.encode(), str(telegram_id).encode())
+        nonce, head = os.urandom(NONCE_BYTES), MARK + self.key_id
+        return head + nonce + self._cipher.encrypt(nonce, token.encode(), _bound(head, telegram_id))
 
     def open(self, sealed: bytes, *, telegram_id: int) -> str:
-        """Raises SettingsError when the key is not the one that sealed it."""
-        nonce, ciphertext = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
-        try:
-            return self._cipher.decrypt(nonce, ciphertext, str(telegram_id).encode()).decode()
-        except (InvalidTag, ValueError):  # ValueError: too short to have a nonce
-            raise SettingsError(
-                f"ENCRYPTION_KEY does not open the token of bot {telegram_id}: "
-                "set the key that sealed it, or give the bot its token anew"
-            ) from None
+        """Raises WrongKey when another key sealed it, SettingsError when it is damaged or another bot's."""
+        named = key_id_of(sealed)
+        for head in (0,) if named is None else (HEAD, 0):  # 0 too: an old one's nonce may begin as our mark by chance
+            with suppress(InvalidTag, ValueError):  # ValueError: too short to have a nonce
+                return self._open(sealed, head, telegram_id)
+        raise self._refusal(named, telegram_id)
+
+    def is_ours(self, sealed: bytes) -> bool:
+        """Whether it says that this key sealed it."""
+        named = key_id_of(sealed)
+        return named is not None and hmac.compare_digest(named, self.key_id)
+
+    def _open(self, sealed: bytes, head: int, telegram_id: int) -> str:
+        """`head`: bytes before the nonce."""
+        begin = head + NONCE_BYTES
+        opened = self._cipher.decrypt(sealed[head:begin], sealed[begin:], _bound(sealed[:head], telegram_id))
+        return opened.decode()
+
+    def _refusal(self, named: bytes | None, telegram_id: int) -> SettingsError:
+        anew = "or give the bot its token anew"
+        does_not = f"ENCRYPTION_KEY does not open the token of bot {telegram_id}"
+        if named is None:
+            return WrongKey(
+                f"{does_not}: it was sealed with another key, or it is damaged; set the key that sealed it, {anew}"
+            )
+        if named == self.key_id:
+            return SettingsError(
+                f"{does_not}, though the key is the one that sealed it: what the database holds is damaged or another "
+                f"bot's; restore the row, {anew} with PUT /api/admin/bots/<slug>/token"
+            )
+        return WrongKey(
+            f"{does_not}: it was sealed with the key {named.hex()}, and this process has the key {self.key_id.hex()}. "
+            "After `telewarm rotate-key`, set the new key and start this process again; if that was interrupted, run "
+            f"it again; else set the key that sealed it, {anew}"
+        )
+
+
+def _bound(head: bytes, telegram_id: int) -> bytes:
+    """What a sealed token is bound to, besides the key."""
+    return head + str(telegram_id).encode()
+
+
+def key_id_of(sealed: bytes) -> bytes | None:
+    """Of the key that sealed it; None: it was sealed before keys had ids."""
+    return sealed[len(MARK) : HEAD] if sealed.startswith(MARK) and len(sealed) >= HEAD else None
+
+
+async def reseal(connection: Connection, old: Seal, new: Seal) -> int:
+    """Seal every bot's token with another key; how many were not yet. For a transaction of the caller's, which bots
+    that are added meanwhile wait for. Raises SettingsError when a token opens with neither key.
+    """
+    await connection.execute("LOCK TABLE bot IN SHARE ROW EXCLUSIVE MODE")
+    rows = await connection.fetch("SELECT id, telegram_id, token_sealed FROM bot ORDER BY id")
+    changed = []
+    for row in rows:
+        sealed, telegram_id = row["token_sealed"], row["telegram_id"]
+        if new.is_ours(sealed):
+            new.open(sealed, telegram_id=telegram_id)
+        else:
+            token = old.open(sealed, telegram_id=telegram_id)
+            changed.append((row["id"], new.close(token, telegram_id=telegram_id)))
+    await connection.executemany("UPDATE bot SET token_sealed = $2 WHERE id = $1", changed)
+    return len(changed)
+
+
+async def sealed_with(connection: Connection, *seals: Seal) -> Seal | None:
+    """The first of these keys that sealed every bot's token; None: none of them alone did."""
+    rows = await connection.fetch("SELECT telegram_id, token_sealed FROM bot")
+    return next((seal for seal in seals if all(_opens(seal, *row) for row in rows)), None)
+
+
+def _opens(seal: Seal, telegram_id: int, sealed: bytes) -> bool:
+    try:
+        seal.open(sealed, telegram_id=telegram_id)
+    except SettingsError:
+        return False
+    return True

@@ -17,4 +17,10 @@ WHERE ($1::bigint[] IS NULL OR bot.id = ANY ($1))
           ORDER BY next_attempt_at
           LIMIT 1
       )
+      OR (
+          SELECT true FROM broadcast
+          WHERE broadcast.bot_id = bot.id AND state IN ('running', 'undoing')
+            AND (state = 'undoing' OR starts_at IS NULL OR starts_at <= now())
+          LIMIT 1
+      )
   )

@@ -9,4 +9,4 @@ WITH dropped AS (
     WHERE id = $1 AND file_id = $2
     RETURNING id
 )
-SELECT pg_notify('telewarm_media', id::text) FROM dropped
+SELECT pg_notify('telewarm_media', id || ':-') FROM dropped

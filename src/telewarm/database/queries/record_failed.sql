@@ -12,9 +12,11 @@ WITH failed AS (
         last_error_code = failed.code, last_error = failed.message
     FROM failed
     WHERE m.id = failed.id AND m.state = 'warming' AND m.lease_id = $1
-    RETURNING m.id, m.state
+    RETURNING m.id, m.state, m.file_id
+), listed AS (
+    SELECT id || ':' || coalesce(left(md5(file_id), 8), '-') AS item, (row_number() OVER () - 1) / 200 AS chunk
+    FROM written WHERE state <> 'warming'
 ), told AS (
-    SELECT pg_notify('telewarm_media', string_agg(id::text, ',')) FROM written WHERE state <> 'warming'
-    HAVING count(*) > 0
+    SELECT pg_notify('telewarm_media', string_agg(item, ',')) FROM listed GROUP BY chunk
 )
-SELECT written.id FROM written LEFT JOIN told ON true
+SELECT written.id, (SELECT count(*) FROM told) FROM written

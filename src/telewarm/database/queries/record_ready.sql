@@ -1,6 +1,6 @@
 -- Write fresh file ids, unless a fresher one is there already, and tell whoever waits for them. An id that is warmed
 -- anew is replaced only by the holder of lease $8. $9: the Telegram bot that the ids belong to; when ours is another by
--- now, they are worth nothing and the items are put back.
+-- now, they are worth nothing and the items are put back. What is told has at most 8000 bytes: 200 items at once.
 WITH fresh AS (
     SELECT * FROM unnest(
         $1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[]
@@ -14,13 +14,15 @@ WITH fresh AS (
     FROM fresh, bot
     WHERE m.id = fresh.id AND bot.id = m.bot_id AND (m.file_id IS NULL OR m.lease_id = $8)
       AND ($9::bigint IS NULL OR bot.telegram_id = $9)
-    RETURNING m.id
+    RETURNING m.id, m.file_id
 ), put_back AS (
     UPDATE media AS m
     SET lease_id = NULL
     FROM bot
     WHERE m.id = ANY ($1) AND bot.id = m.bot_id AND m.lease_id = $8 AND bot.telegram_id <> $9
+), listed AS (
+    SELECT id || ':' || left(md5(file_id), 8) AS item, (row_number() OVER () - 1) / 200 AS chunk FROM written
 ), told AS (
-    SELECT pg_notify('telewarm_media', string_agg(id::text, ',')) FROM written HAVING count(*) > 0
+    SELECT pg_notify('telewarm_media', string_agg(item, ',')) FROM listed GROUP BY chunk
 )
-SELECT written.id FROM written LEFT JOIN told ON true
+SELECT written.id, (SELECT count(*) FROM told) FROM written

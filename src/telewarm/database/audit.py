@@ -1,0 +1,61 @@
+"""The table `audit`: who changed what through the API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from telewarm.database.connection import Executor, Pool
+
+KEPT_DAYS = 90
+CHUNK = 10_000  # rows of one statement that trims
+COLUMNS = ("at", "actor", "role", "action", "target", "status", "request_id", "address")
+TRIM = (
+    "DELETE FROM audit WHERE id IN (SELECT id FROM audit ORDER BY id LIMIT $2)"
+    " AND at < now() - make_interval(days => $1) AND (SELECT at FROM audit ORDER BY id LIMIT 1)"
+    " < now() - make_interval(days => $1)"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """`actor` None: a burst of wrong tokens from `address`. `action`: method and route. `target`: the path."""
+
+    at: datetime
+    actor: str | None
+    role: str | None
+    action: str
+    target: str
+    status: int
+    request_id: str | None
+    address: str | None
+    id: int = 0  # 0 before it is written
+
+
+async def record(pool: Pool, changes: Sequence[Change]) -> None:
+    """No text may hold a NUL."""
+    rows = [tuple(getattr(change, column) for column in COLUMNS) for change in changes]
+    async with pool.acquire() as connection:
+        await connection.copy_records_to_table("audit", records=rows, columns=COLUMNS)
+
+
+async def page(db: Executor, *, before: int | None = None, limit: int) -> list[Change]:
+    """The newest first; `before`: only those with a lower id."""
+    rows = await db.fetch(
+        f"SELECT id, {', '.join(COLUMNS)} FROM audit WHERE $1::bigint IS NULL OR id < $1 ORDER BY id DESC LIMIT $2",
+        before,
+        limit,
+    )
+    return [Change(**row) for row in rows]
+
+
+async def trim(pool: Pool, *, days: int = KEPT_DAYS) -> int:
+    """Delete the rows that are older. How many; one look at the oldest row when there are none."""
+    deleted = 0
+    while True:
+        status = await pool.execute(TRIM, days, CHUNK)
+        count = int(status.rpartition(" ")[2])
+        deleted += count
+        if count < CHUNK:
+            return deleted

@@ -1,0 +1,202 @@
+"""The table `broadcast`, read together with its row of `flight`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+import asyncpg
+import msgspec
+
+from telewarm.database.connection import Executor, query
+from telewarm.errors import NotFound
+from telewarm.model import BotId, Broadcast, BroadcastId, BroadcastState, Kind, MediaId, MessageSet, Outcome
+
+CHANNEL = "telewarm_broadcast"  # NOTIFY: the id of a broadcast that changed its state or came further
+COUNTED = ", ".join(f"flight.{outcome}" for outcome in Outcome)
+COLUMNS = (
+    "broadcast.id, broadcast.bot_id, broadcast.group_id, broadcast.name, broadcast.message, broadcast.state,"
+    " broadcast.reason, broadcast.gate, broadcast.per_second, broadcast.recipients, broadcast.duplicates,"
+    f" broadcast.rejected, {COUNTED}, flight.not_undone, cardinality(flight.in_flight) AS in_flight,"
+    " broadcast.starts_at, broadcast.created_at, broadcast.started_at, broadcast.ended_at"
+)
+FROM = "broadcast JOIN flight ON flight.broadcast_id = broadcast.id"
+GET = f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.id = $1"
+SOME = f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.id = ANY ($1::bigint[]) ORDER BY broadcast.id"
+PAGE = (
+    f"SELECT {COLUMNS} FROM {FROM} WHERE ($1::bigint IS NULL OR broadcast.id < $1) ORDER BY broadcast.id DESC LIMIT $2"
+)
+PAGE_OF_BOT = (
+    f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.bot_id = $3 AND ($1::bigint IS NULL OR broadcast.id < $1)"
+    " ORDER BY broadcast.id DESC LIMIT $2"
+)
+
+
+async def insert(
+    db: Executor,
+    *,
+    bot_id: BotId,
+    message: MessageSet,
+    name: str | None = None,
+    gate: bool = True,
+    per_second: float | None = None,
+    starts_at: datetime | None = None,
+) -> Broadcast:
+    """A draft without recipients, and its flight."""
+    made = await db.fetchval(
+        query("insert_broadcast"),
+        bot_id,
+        name,
+        msgspec.json.encode(message, enc_hook=str).decode(),  # `Safe` texts are nearly texts
+        [part.media_id for part in message.media],
+        gate,
+        per_second,
+        starts_at,
+    )
+    return await get(db, BroadcastId(made))
+
+
+async def form_group(db: Executor, ids: Sequence[BroadcastId]) -> list[Broadcast]:
+    """They were made together; the first gives the group its id."""
+    await db.execute("UPDATE broadcast SET group_id = $2 WHERE id = ANY ($1::bigint[])", ids, ids[0])
+    return await progress(db, ids)
+
+
+async def get(db: Executor, broadcast_id: BroadcastId) -> Broadcast:
+    """Raises NotFound."""
+    return _found(await db.fetchrow(GET, broadcast_id), broadcast_id)
+
+
+async def lock(db: Executor, broadcast_id: BroadcastId) -> Broadcast:
+    """`get`, and nobody else changes it or adds recipients until the caller's transaction ends. Raises NotFound."""
+    return _found(await db.fetchrow(f"{GET} FOR NO KEY UPDATE OF broadcast", broadcast_id), broadcast_id)
+
+
+async def progress(db: Executor, ids: Sequence[BroadcastId]) -> list[Broadcast]:
+    """Those of them that are there, in the order of their ids; one statement for all."""
+    return [_broadcast(row) for row in await db.fetch(SOME, ids)]
+
+
+async def page(
+    db: Executor, *, bot_id: BotId | None = None, limit: int, before: BroadcastId | None = None
+) -> list[Broadcast]:
+    """Newest first, those made before another one."""
+    if bot_id is None:
+        rows = await db.fetch(PAGE, before, limit)
+    else:
+        rows = await db.fetch(PAGE_OF_BOT, before, limit, bot_id)
+    return [_broadcast(row) for row in rows]
+
+
+async def group(db: Executor, broadcast: Broadcast) -> dict[str, BroadcastId]:
+    """The broadcasts that were made together with this one, itself included, by their bots' slugs."""
+    rows = await db.fetch(
+        "SELECT bot.slug, broadcast.id FROM broadcast JOIN bot ON bot.id = broadcast.bot_id"
+        " WHERE broadcast.id = $1 OR (broadcast.group_id = $2 AND broadcast.id >= $2) ORDER BY broadcast.id",
+        broadcast.id,
+        broadcast.group_id,
+    )
+    return {row["slug"]: BroadcastId(row["id"]) for row in rows}
+
+
+async def kinds(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> dict[MediaId, Kind]:
+    """How each of these that is the bot's own is sent."""
+    rows = await db.fetch(
+        "SELECT id, coalesce(sent_kind, kind) AS kind FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[])",
+        bot_id,
+        media_ids,
+    )
+    return {MediaId(row["id"]): Kind(row["kind"]) for row in rows}
+
+
+async def twins(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> dict[MediaId, MediaId]:
+    """For each of these media items of any bot: this bot's own of the same bytes and kind, if it has one."""
+    rows = await db.fetch(
+        "SELECT media.id, twin.id AS twin FROM media"
+        " JOIN media AS twin ON twin.sha256 = media.sha256 AND twin.kind = media.kind AND twin.bot_id = $1"
+        " WHERE media.id = ANY ($2::bigint[])",
+        bot_id,
+        media_ids,
+    )
+    return {MediaId(row["id"]): MediaId(row["twin"]) for row in rows}
+
+
+async def set_state(
+    db: Executor,
+    broadcast_id: BroadcastId,
+    state: BroadcastState,
+    *,
+    only_from: Collection[BroadcastState],
+    reason: str | None = None,
+) -> bool:
+    """Whether it was in one of the states to leave. Every process is told.
+
+    `running` sets the start, which a schedule may put into the future, and takes back the end; `done` and `cancelled`
+    set the end. `reason`: why, when no person did it.
+    """
+    changed = await db.fetchval(query("set_broadcast_state"), broadcast_id, state, list(only_from), reason, CHANNEL)
+    return bool(changed)
+
+
+async def schedule(db: Executor, broadcast_id: BroadcastId, starts_at: datetime) -> None:
+    """Start then, if it did not yet. Every process is told."""
+    await db.execute(
+        "WITH changed AS (UPDATE broadcast SET starts_at = $2,"
+        " started_at = CASE WHEN started_at IS NOT NULL THEN greatest(now(), $2) END WHERE id = $1 RETURNING id)"
+        " SELECT pg_notify($3, id::text) FROM changed",
+        broadcast_id,
+        starts_at,
+        CHANNEL,
+    )
+
+
+async def count_loaded(
+    db: Executor, broadcast_id: BroadcastId, *, added: int = 0, duplicates: int = 0, rejected: int = 0
+) -> None:
+    await db.execute(
+        "UPDATE broadcast SET recipients = recipients + $2, duplicates = duplicates + $3, rejected = rejected + $4"
+        " WHERE id = $1",
+        broadcast_id,
+        added,
+        duplicates,
+        rejected,
+    )
+
+
+async def delete(db: Executor, broadcast_id: BroadcastId, *, only_in: Collection[BroadcastState]) -> bool:
+    """Its row and its flight; whether it was there, in one of these states."""
+    gone = await db.fetchval(
+        "DELETE FROM broadcast WHERE id = $1 AND state = ANY ($2::text[]) RETURNING true", broadcast_id, list(only_in)
+    )
+    return bool(gone)
+
+
+def _found(row: asyncpg.Record | None, broadcast_id: BroadcastId) -> Broadcast:
+    if row is None:
+        raise NotFound(f"no broadcast {broadcast_id}; list them with GET /api/admin/broadcasts")
+    return _broadcast(row)
+
+
+def _broadcast(row: asyncpg.Record) -> Broadcast:
+    message = msgspec.json.decode(row["message"], type=MessageSet)
+    return Broadcast(
+        id=row["id"],
+        bot_id=row["bot_id"],
+        group_id=row["group_id"],
+        name=row["name"],
+        message=msgspec.structs.replace(message, media=tuple(message.media)),
+        state=BroadcastState(row["state"]),
+        reason=row["reason"],
+        gate=row["gate"],
+        per_second=row["per_second"],
+        recipients=row["recipients"],
+        duplicates=row["duplicates"],
+        rejected=row["rejected"],
+        counts={outcome: row[outcome] for outcome in Outcome},
+        not_undone=row["not_undone"],
+        in_flight=row["in_flight"],
+        starts_at=row["starts_at"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+    )

@@ -1,0 +1,95 @@
+"""The table `chat`: the ledger of whom each bot could not reach, and of groups that became supergroups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from telewarm.database.connection import Executor, query
+from telewarm.model import BotId, ChatId, ChatRecord, ChatState
+
+CHANNEL = "telewarm_chat"  # NOTIFY: `bot old new`, a group that moved; `bot chat chat`: it is where it was after all
+FIRST = -(2**63)  # below any chat id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lost:
+    """A chat that a bot could not reach. `age`: seconds since it learned that. `migrated_to`: of a migrated one."""
+
+    bot_id: BotId
+    chat_id: ChatId
+    state: ChatState
+    reason: str
+    migrated_to: ChatId | None = None
+    age: float = 0.0
+
+
+class Reached(NamedTuple):
+    """A chat that a bot reached, `age` seconds ago. There are many of them, and they cost little."""
+
+    bot_id: BotId
+    chat_id: ChatId
+    age: float = 0.0
+
+
+async def record(db: Executor, rows: Sequence[Lost]) -> None:
+    """Write down whom bots could not reach, each chat once; what is known and newer stays. Tells of migrations."""
+    await db.fetchval(
+        query("chats_record"),
+        [row.bot_id for row in rows],
+        [row.chat_id for row in rows],
+        [row.state for row in rows],
+        [row.reason for row in rows],
+        [row.migrated_to for row in rows],
+        [row.age for row in rows],
+    )
+
+
+async def revive(db: Executor, rows: Sequence[Reached]) -> None:
+    """Chats that were reached are reachable again; one that nobody had lost gets no line."""
+    await db.execute(
+        query("chats_revive"), [row.bot_id for row in rows], [row.chat_id for row in rows], [row.age for row in rows]
+    )
+
+
+async def page(
+    db: Executor, bot_id: BotId, *, state: ChatState | None, after: ChatId | None, limit: int
+) -> list[ChatRecord]:
+    """By chat id, beginning behind `after`."""
+    rows = await db.fetch(
+        "SELECT chat_id, state, reason, migrated_to, since FROM chat"
+        " WHERE bot_id = $1 AND chat_id > $2 AND ($3::text IS NULL OR state = $3) ORDER BY chat_id LIMIT $4",
+        bot_id,
+        FIRST if after is None else after,
+        state,
+        limit,
+    )
+    return [
+        ChatRecord(
+            chat_id=ChatId(row["chat_id"]),
+            state=ChatState(row["state"]),
+            reason=row["reason"],
+            migrated_to=row["migrated_to"],
+            since=row["since"],
+        )
+        for row in rows
+    ]
+
+
+async def clear(
+    db: Executor, bot_id: BotId, chat_ids: Sequence[ChatId] | None, *, state: ChatState | None = None
+) -> int:
+    """Forget chats (None: all of the bot, or all in a state). How many lines that were."""
+    return int(await db.fetchval(query("chats_clear"), bot_id, chat_ids, state))
+
+
+async def counts(db: Executor, bot_id: BotId) -> dict[ChatState, int]:
+    rows = await db.fetch("SELECT state, count(*) AS chats FROM chat WHERE bot_id = $1 GROUP BY state", bot_id)
+    return {ChatState(row["state"]): row["chats"] for row in rows}
+
+
+async def migrations(db: Executor) -> list[tuple[BotId, ChatId, ChatId]]:
+    """(bot, old chat, new chat) of every group that became a supergroup."""
+    rows = await db.fetch("SELECT bot_id, chat_id, migrated_to FROM chat WHERE migrated_to IS NOT NULL")
+    return [(BotId(row["bot_id"]), ChatId(row["chat_id"]), ChatId(row["migrated_to"])) for row in rows]

@@ -1,0 +1,74 @@
+"""The table `delivery`, as people read it, and who has none yet. The flights write it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from telewarm.database.connection import Executor, query
+from telewarm.model import BroadcastId, ChatId, Delivery, MessageId, Outcome
+
+PAGE = 5_000  # rows read in one statement
+CHUNK = 20_000  # rows deleted in one statement
+COLUMNS = "chat_id, outcome, message_ids, error, moved_to"
+RESULTS = f"SELECT {COLUMNS} FROM delivery WHERE broadcast_id = $1 AND chat_id > $2 ORDER BY chat_id LIMIT $3"
+RESULTS_WITH = (
+    f"SELECT {COLUMNS} FROM delivery WHERE broadcast_id = $1 AND chat_id > $2 AND outcome = $4"
+    " ORDER BY chat_id LIMIT $3"
+)
+UNDOABLE = (
+    "SELECT true FROM delivery WHERE broadcast_id = $1 AND outcome IN ('sent', 'partial')"
+    " AND at > now() - make_interval(secs => $2) LIMIT 1"
+)
+
+
+async def page(
+    db: Executor, broadcast_id: BroadcastId, *, after: ChatId, outcome: Outcome | None = None, limit: int = PAGE
+) -> list[Delivery]:
+    """The next ones after a chat, in the order of their chats."""
+    if outcome is None:
+        rows = await db.fetch(RESULTS, broadcast_id, after, limit)
+    else:
+        rows = await db.fetch(RESULTS_WITH, broadcast_id, after, limit, outcome)
+    return [_delivery(row) for row in rows]
+
+
+async def pending(db: Executor, broadcast_id: BroadcastId, *, after: ChatId, limit: int = PAGE) -> list[ChatId]:
+    """The next recipients after a chat that have no outcome yet, those in flight included."""
+    rows = await db.fetch(query("pending"), broadcast_id, after, limit)
+    return [ChatId(row["chat_id"]) for row in rows]
+
+
+async def undoable(db: Executor, broadcast_id: BroadcastId, *, within: float) -> bool:
+    """Whether any message of it is younger than this many seconds."""
+    return bool(await db.fetchval(UNDOABLE, broadcast_id, within))
+
+
+async def retry_unknown(db: Executor, broadcast_id: BroadcastId) -> int | None:
+    """Those of unknown outcome, and those that a dead holder of the flight left, are to be sent again: how many.
+
+    None when a living holder has the flight: nothing changed.
+    """
+    moved: int | None = await db.fetchval(query("retry_unknown"), broadcast_id)
+    return moved
+
+
+async def delete_some(db: Executor, broadcast_id: BroadcastId, *, limit: int = CHUNK) -> int:
+    """Rows deleted of the broadcast's deliveries, recipients and rejected lines; 0 when there are no more."""
+    deleted: int = await db.fetchval(query("delete_deliveries"), broadcast_id, limit)
+    return deleted
+
+
+def _delivery(row: asyncpg.Record) -> Delivery:
+    return Delivery(
+        chat_id=ChatId(row["chat_id"]),
+        outcome=Outcome(row["outcome"]),
+        message_ids=_message_ids(row["message_ids"]),
+        error=row["error"],
+        moved_to=row["moved_to"],
+    )
+
+
+def _message_ids(found: Sequence[int]) -> tuple[MessageId, ...]:
+    return tuple(MessageId(message_id) for message_id in found)

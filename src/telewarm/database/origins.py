@@ -1,0 +1,31 @@
+"""Where a media item can be copied from: columns of the table `media`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from telewarm.database.connection import Connection
+from telewarm.model import ChatId, FileId, MediaId, MessageId, MessageRef
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """What the row says: the file id, and the warm-up message if there is one."""
+
+    file_id: FileId | None
+    message: MessageRef | None
+
+
+async def lock(connection: Connection, media_id: MediaId) -> Origin | None:
+    """Of an item that nobody changes until the transaction ends; None: there is no such item."""
+    row = await connection.fetchrow(
+        "SELECT file_id, warmup_chat, warmup_message_id FROM media WHERE id = $1 FOR NO KEY UPDATE", media_id
+    )
+    if row is None:
+        return None
+    chat, message = row["warmup_chat"], row["warmup_message_id"]
+    known = chat is not None and message is not None
+    return Origin(
+        file_id=None if row["file_id"] is None else FileId(row["file_id"]),
+        message=MessageRef(chat_id=ChatId(chat), message_id=MessageId(message)) if known else None,
+    )

@@ -1,0 +1,31 @@
+-- One round of broadcast $1's flight, in the hand of lease $2: what is in the air ($3) and waits for another try ($4)
+-- from now on, the last recipient taken ($5), and what became of chats $6 (outcomes, message ids as array literals,
+-- errors, new chats). Channel $11, unless it is NULL, is told. The broadcast's state; no row: the flight is lost.
+WITH mine AS (
+    SELECT broadcast_id FROM flight WHERE broadcast_id = $1 AND lease_id = $2 FOR UPDATE
+), landed AS (
+    INSERT INTO delivery (broadcast_id, chat_id, outcome, message_ids, error, moved_to)
+    SELECT mine.broadcast_id, said.chat_id, said.outcome, said.message_ids::bigint[], said.error, said.moved_to
+    FROM mine
+    CROSS JOIN unnest($6::bigint[], $7::text[], $8::text[], $9::text[], $10::bigint[])
+        AS said (chat_id, outcome, message_ids, error, moved_to)
+    ON CONFLICT DO NOTHING
+    RETURNING outcome
+), counted AS (
+    SELECT
+        count(*) FILTER (WHERE outcome = 'sent') AS sent,
+        count(*) FILTER (WHERE outcome = 'partial') AS partial,
+        count(*) FILTER (WHERE outcome = 'failed') AS failed,
+        count(*) FILTER (WHERE outcome = 'unreachable') AS unreachable,
+        count(*) FILTER (WHERE outcome = 'skipped') AS skipped,
+        count(*) FILTER (WHERE outcome = 'unknown') AS unknown
+    FROM landed
+)
+UPDATE flight
+SET in_flight = $3, later = $4, cursor = $5,
+    sent = flight.sent + counted.sent, partial = flight.partial + counted.partial,
+    failed = flight.failed + counted.failed, unreachable = flight.unreachable + counted.unreachable,
+    skipped = flight.skipped + counted.skipped, unknown = flight.unknown + counted.unknown
+FROM mine, counted, broadcast
+WHERE flight.broadcast_id = mine.broadcast_id AND broadcast.id = mine.broadcast_id
+RETURNING broadcast.state, (SELECT count(pg_notify($11, $1::bigint::text)) WHERE $11 IS NOT NULL) AS told

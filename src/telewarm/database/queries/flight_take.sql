@@ -1,0 +1,22 @@
+-- Lease $2 takes broadcast $1's flight in hand, unless another living lease has it. What a dead holder left in the air
+-- may have been sent or not: it is unknown. No row: somebody has it, or there is none.
+WITH free AS (
+    SELECT broadcast_id, in_flight FROM flight
+    WHERE broadcast_id = $1
+      AND (
+          lease_id IS NULL OR lease_id = $2
+          OR NOT EXISTS (SELECT FROM lease WHERE lease.id = flight.lease_id AND expires_at > now())
+      )
+    FOR UPDATE
+), lost AS (
+    INSERT INTO delivery (broadcast_id, chat_id, outcome, error)
+    SELECT broadcast_id, chat_id, 'unknown', 'INTERRUPTED: the process that sent it ended before the answer came'
+    FROM free CROSS JOIN LATERAL unnest(in_flight) AS left_over (chat_id)
+    ON CONFLICT DO NOTHING
+    RETURNING 1
+)
+UPDATE flight
+SET lease_id = $2, in_flight = '{}', unknown = unknown + (SELECT count(*) FROM lost)
+FROM free
+WHERE flight.broadcast_id = free.broadcast_id
+RETURNING cursor, later, undo_cursor, (SELECT count(*) FROM lost) AS lost

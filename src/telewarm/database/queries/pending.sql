@@ -1,0 +1,17 @@
+-- The next $3 recipients of broadcast $1 after chat $2 that have no outcome: in flight, for later, or not yet reached.
+SELECT chat_id
+FROM (
+    SELECT chat_id
+    FROM flight CROSS JOIN LATERAL unnest(in_flight || later) AS taken (chat_id)
+    WHERE broadcast_id = $1 AND chat_id > $2
+    UNION ALL
+    (
+        SELECT chat_id FROM recipient
+        WHERE broadcast_id = $1
+          AND chat_id > greatest($2, coalesce((SELECT cursor FROM flight WHERE broadcast_id = $1), $2))
+        ORDER BY chat_id
+        LIMIT $3
+    )
+) AS left_over
+ORDER BY chat_id
+LIMIT $3

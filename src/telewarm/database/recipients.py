@@ -1,0 +1,56 @@
+"""The tables `recipient` and `rejected`: who is to get a broadcast, and the lines that hold no chat id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from telewarm.database import broadcasts
+from telewarm.database.connection import Connection, Executor, query
+from telewarm.model import BroadcastId, ChatId
+
+PAGE = 5_000  # rows read in one statement
+AHEAD = "SELECT chat_id FROM recipient WHERE broadcast_id = $1 AND chat_id > $2 ORDER BY chat_id LIMIT $3"
+REJECTED = "SELECT id, line, reason, excerpt FROM rejected WHERE broadcast_id = $1 AND id > $2 ORDER BY id LIMIT $3"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rejected:
+    """A line of a list, from 1, that holds no chat id; of a JSON array the element's number. `excerpt`: its begin."""
+
+    line: int
+    reason: str
+    excerpt: str
+
+
+async def add(connection: Connection, broadcast_id: BroadcastId, chat_ids: Sequence[ChatId]) -> int:
+    """How many were new; the others are counted as duplicates. For a transaction of the caller's, which holds the
+    broadcast's lock.
+    """
+    added: int = await connection.fetchval(query("add_recipients"), broadcast_id, chat_ids)
+    await broadcasts.count_loaded(connection, broadcast_id, added=added, duplicates=len(chat_ids) - added)
+    return added
+
+
+async def reject(connection: Connection, broadcast_id: BroadcastId, lines: Sequence[Rejected]) -> None:
+    """Keep the lines for people to see. For a transaction of the caller's."""
+    await connection.copy_records_to_table(
+        "rejected",
+        records=[(broadcast_id, bad.line, bad.reason, bad.excerpt) for bad in lines],
+        columns=["broadcast_id", "line", "reason", "excerpt"],
+    )
+    await broadcasts.count_loaded(connection, broadcast_id, rejected=len(lines))
+
+
+async def rejected_page(
+    db: Executor, broadcast_id: BroadcastId, *, after: int, limit: int = PAGE
+) -> tuple[list[Rejected], int]:
+    """The next ones, and the number to go on after."""
+    rows = await db.fetch(REJECTED, broadcast_id, after, limit)
+    found = [Rejected(line=row["line"], reason=row["reason"], excerpt=row["excerpt"]) for row in rows]
+    return found, rows[-1]["id"] if rows else after
+
+
+async def analyze(db: Executor) -> None:
+    """After a large load the planner has to know of it."""
+    await db.execute("ANALYZE recipient")

@@ -1,0 +1,184 @@
+"""The table `api_token`: who may call the HTTP API. A token is shown once and kept as its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import asyncpg
+
+from telewarm.database.connection import Connection, Executor
+from telewarm.errors import Conflict, NotFound, UsageError
+
+CHANNEL = "telewarm_token"  # NOTIFY: some token was made, changed or revoked
+PREFIX = "tw_"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+FROM_ENVIRONMENT = "ADMIN_API_TOKEN"
+LOCAL = "local"  # a program of this machine, while no ADMIN_API_TOKEN is set
+RESERVED = frozenset({FROM_ENVIRONMENT.lower(), LOCAL})  # they stand for other callers in the audit log
+MOST = 1000  # every process keeps all of them in memory
+LOCK = 7_316_582_394_107_542  # any number, as long as nothing else in the database locks it
+COLUMNS = "id, name, role, created_at, expires_at, last_used_at, revoked_at"
+
+
+class Role(StrEnum):
+    """Each may do what those before it may."""
+
+    READ = "read"
+    OPERATE = "operate"
+    ADMIN = "admin"
+
+    def covers(self, needed: Role) -> bool:
+        order = list(Role)
+        return order.index(self) >= order.index(needed)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ApiToken:
+    id: int
+    name: str
+    role: Role
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None  # within two minutes
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Good:
+    """What opens now. `left`: seconds for which it still does, None without an end."""
+
+    id: int
+    name: str
+    role: Role
+    hash: bytes = field(repr=False)
+    left: float | None
+
+
+def new_secret() -> str:
+    """256 random bits."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def hash_of(secret: str) -> bytes:
+    """Plain SHA-256: nobody guesses 256 random bits, however fast the hash."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def check_name(name: str) -> None:
+    """Raises UsageError. The name is not repeated: it may be a token put there by mistake."""
+    if NAME.fullmatch(name) is None or name.startswith(PREFIX):
+        raise UsageError(
+            "a token's name begins with a letter or a digit (a to z, 0 to 9) and goes on with those, `.`, `_` or `-`, "
+            f"63 in all, and does not begin with {PREFIX}"
+        )
+    if name.lower() in RESERVED:
+        raise UsageError(f"the name {name!r} is taken by Telewarm itself: choose another")
+
+
+async def create(
+    connection: Connection, *, name: str, role: Role, lifetime: timedelta | None = None
+) -> tuple[ApiToken, str]:
+    """The token and its secret, which nobody can tell again. Raises UsageError, Conflict."""
+    check_name(name)
+    secret = new_secret()
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)  # or two would both find room for one
+            if await connection.fetchval("SELECT count(*) FROM api_token WHERE revoked_at IS NULL") >= MOST:
+                raise Conflict(f"there are {MOST} API tokens, which is the most: revoke those that nobody uses")
+            row = await connection.fetchrow(
+                f"INSERT INTO api_token (name, role, hash, expires_at) VALUES ($1, $2, $3, now() + $4)"
+                f" RETURNING {COLUMNS}",
+                name,
+                role,
+                hash_of(secret),
+                lifetime,
+            )
+            await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
+    except asyncpg.UniqueViolationError:
+        raise Conflict(f"there is an API token {name!r}: choose another name, rotate that one, or revoke it") from None
+    assert row is not None  # noqa: S101 - INSERT … RETURNING gives its row
+    return _token(row), secret
+
+
+async def rotate(connection: Connection, name: str, *, grace: timedelta) -> tuple[ApiToken, str]:
+    """The token and its new secret; the one before is good for `grace` more, those before that for nothing any more.
+
+    Raises NotFound, Conflict when it has expired.
+    """
+    check_name(name)
+    secret = new_secret()
+    async with connection.transaction():
+        row = await connection.fetchrow(
+            "UPDATE api_token SET hash = $2, old_hash = hash, old_until = now() + $3"
+            " WHERE name = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"
+            f" RETURNING {COLUMNS}",
+            name,
+            hash_of(secret),
+            grace,
+        )
+        if row is None:
+            if await connection.fetchval("SELECT true FROM api_token WHERE name = $1 AND revoked_at IS NULL", name):
+                raise Conflict(f"the API token {name!r} has expired: revoke it and create it anew")
+            raise _missing(name)
+        await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
+    return _token(row), secret
+
+
+async def revoke(connection: Connection, name: str) -> ApiToken:
+    """It opens nothing from now on, its old secret neither. Raises NotFound."""
+    check_name(name)
+    async with connection.transaction():
+        row = await connection.fetchrow(
+            "UPDATE api_token SET revoked_at = now(), old_hash = NULL, old_until = NULL"
+            f" WHERE name = $1 AND revoked_at IS NULL RETURNING {COLUMNS}",
+            name,
+        )
+        if row is None:
+            raise _missing(name)
+        await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
+    return _token(row)
+
+
+async def listed(db: Executor) -> list[ApiToken]:
+    """Those that are not revoked, by name; expired ones too."""
+    rows = await db.fetch(f"SELECT {COLUMNS} FROM api_token WHERE revoked_at IS NULL ORDER BY name")
+    return [_token(row) for row in rows]
+
+
+async def good(db: Executor) -> list[Good]:
+    """Every secret that opens now, as its hash; after a rotation a token has two for a while."""
+    rows = await db.fetch(
+        "SELECT id, name, role, hash, extract(epoch FROM until - now())::float8 AS left_s FROM ("
+        " SELECT id, name, role, hash, expires_at AS until FROM api_token WHERE revoked_at IS NULL"
+        " UNION ALL"
+        " SELECT id, name, role, old_hash, least(old_until, expires_at) FROM api_token"
+        " WHERE revoked_at IS NULL AND old_hash IS NOT NULL"
+        ") AS secret WHERE until IS NULL OR until > now()"
+    )
+    return [
+        Good(id=row["id"], name=row["name"], role=Role(row["role"]), hash=row["hash"], left=row["left_s"])
+        for row in rows
+    ]
+
+
+async def used(db: Executor, token_id: int) -> None:
+    """It is in use now: written at most once a minute, whichever process says it."""
+    await db.execute(
+        "UPDATE api_token SET last_used_at = now()"
+        " WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')",
+        token_id,
+    )
+
+
+def _missing(name: str) -> NotFound:
+    return NotFound(f"there is no API token {name!r}: GET /api/admin/tokens lists them")
+
+
+def _token(row: asyncpg.Record) -> ApiToken:
+    return ApiToken(**{**row, "role": Role(row["role"])})
