@@ -13,6 +13,7 @@ from structlog.typing import Processor
 TOKEN = re.compile(r"(?<!\d)(\d{5,20})(?::|%3A)[A-Za-z0-9_-]{20,}", re.IGNORECASE)
 PASSWORD = re.compile(r"(\w://[^\s:/@]*):[^\s/@]+@")  # of a URL
 BEARER = re.compile(r"\b(Bearer)\s+[^\s\"'`\\<>]{8,}", re.IGNORECASE)  # a quote ends it, so that JSON stays JSON
+API_TOKEN = re.compile(r"\btw_[A-Za-z0-9_-]{20,}")
 QUIET = ("pgqueuer", "alembic", "uvicorn.access", "uvicorn.error", "aiohttp.access", "python_multipart")
 
 
@@ -44,6 +45,32 @@ def configure(*, form: str = "auto", level: str = "INFO") -> None:
         logging.getLogger(own).propagate = True
 
 
+def keep_quiet() -> None:
+    """For programs that use us as a library, unless they have set up structlog themselves: events go to the loggers of
+    the standard library, where only warnings are shown until the program says otherwise.
+    """
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+            _masked,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    for noisy in QUIET:
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _masked(_logger: object, _method: str, line: object) -> str:
+    return redact(str(line))
+
+
 def _in_one_line(record: logging.LogRecord) -> bool:
     """PgQueuer cries for help whenever the database is away, though it tries again: no traceback, and a warning."""
     error = record.exc_info[1] if record.exc_info else None
@@ -65,6 +92,8 @@ def redact(text: str) -> str:
     """Mask whatever looks like a bot token, a URL's password or a bearer token."""
     if ":" in text or "%3" in text:
         text = PASSWORD.sub(r"\1:<password>@", TOKEN.sub(r"\1:<token>", text))
+    if "tw_" in text:
+        text = API_TOKEN.sub("tw_<token>", text)
     return BEARER.sub(r"\1 <token>", text)
 
 

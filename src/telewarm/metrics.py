@@ -142,8 +142,10 @@ def spool_read(*, hit: bool) -> None:
 
 
 def ids_read(*, hits: int, misses: int) -> None:
-    _bound(ID_READS, "hit").inc(hits)
-    _bound(ID_READS, "miss").inc(misses)
+    if hits:
+        _bound(ID_READS, "hit").inc(hits)
+    if misses:
+        _bound(ID_READS, "miss").inc(misses)
 
 
 def render(now: Now) -> bytes:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
+import msgspec
+
 BotId = NewType("BotId", int)  # our row; not Telegram's id of the bot
 MediaId = NewType("MediaId", int)
+BroadcastId = NewType("BroadcastId", int)
 ChatId = NewType("ChatId", int)  # Telegram's: groups and channels are below zero
 MessageId = NewType("MessageId", int)
 Sha256 = NewType("Sha256", str)  # 64 lower-case hex digits
@@ -47,6 +50,43 @@ class Way(StrEnum):
     UPLOAD = "upload"
 
 
+class ChatState(StrEnum):
+    """What the ledger knows of a chat: a success makes it reachable again."""
+
+    REACHABLE = "reachable"
+    BLOCKED = "blocked"
+    DEACTIVATED = "deactivated"
+    KICKED = "kicked"
+    NOT_MEMBER = "not_member"
+    NOT_FOUND = "not_found"
+    DELETED = "deleted"
+    MIGRATED = "migrated"
+
+
+class BroadcastState(StrEnum):
+    """`running` also while it waits for its start time or for its media; the end of a broadcast may be undone."""
+
+    DRAFT = "draft"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    UNDOING = "undoing"
+    UNDONE = "undone"
+
+
+class Outcome(StrEnum):
+    """Of a delivery. `unknown`: it may have been sent, and is not sent again by itself. `undone`: sent and deleted."""
+
+    SENT = "sent"
+    PARTIAL = "partial"  # some messages of the set went
+    FAILED = "failed"
+    UNREACHABLE = "unreachable"  # blocked, deactivated, kicked, not found
+    SKIPPED = "skipped"  # the ledger knew that it is unreachable
+    UNKNOWN = "unknown"
+    UNDONE = "undone"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
     """What a file's bytes say of themselves. Sides in pixels as seen (EXIF-turned), duration in seconds."""
@@ -74,8 +114,7 @@ class Blob:
     facts: Facts
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One message as Telegram answered it; the file part is None for text."""
 
     chat_id: ChatId
@@ -171,3 +210,84 @@ class MediaItem:
     last_error: str | None
     queued_at: datetime | None
     created_at: datetime
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One media item of a message set, with its own caption. `entities`: of the caption, Telegram's own JSON."""
+
+    media_id: MediaId
+    caption: str | None = None
+    parse_mode: str | None = None
+    entities: Sequence[Mapping[str, object]] | None = None
+    has_spoiler: bool = False
+
+
+class MessageSet(msgspec.Struct, frozen=True, kw_only=True):
+    """What one recipient gets: up to ten media, then text. The mappings are Telegram's own JSON, passed through.
+
+    The reply goes with the first message of the set, the buttons (`reply_markup`) with the last.
+    """
+
+    media: Sequence[Part] = ()
+    text: str | None = None
+    parse_mode: str | None = None  # of the text
+    entities: Sequence[Mapping[str, object]] | None = None  # of the text
+    album: bool = False  # group what may be grouped; else every item is a message of its own
+    reply_markup: Mapping[str, object] | None = None
+    reply_parameters: Mapping[str, object] | None = None
+    message_thread_id: int | None = None
+    disable_notification: bool = False
+    protect_content: bool = False
+    show_caption_above_media: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChatRecord:
+    """One line of a bot's chat ledger."""
+
+    chat_id: ChatId
+    state: ChatState
+    reason: str  # Telegram's words
+    migrated_to: ChatId | None
+    since: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Broadcast:
+    """One message set to many chats through one bot. The counts are of recipients and add up to `recipients`, with
+    those that are still to come: `recipients - done`.
+    """
+
+    id: BroadcastId
+    bot_id: BotId
+    group_id: BroadcastId | None  # the first of the broadcasts that were made together, for several bots
+    name: str | None
+    message: MessageSet
+    state: BroadcastState
+    reason: str | None  # why it is paused, when no person did it
+    gate: bool  # wait until its media are ready
+    per_second: float | None  # a cap of its own, below the bot's limits
+    recipients: int
+    duplicates: int  # chat ids that were given more than once, and dropped
+    rejected: int  # lines that hold no chat id
+    counts: Mapping[Outcome, int]
+    not_undone: int  # messages that could not be deleted
+    in_flight: int
+    starts_at: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def done(self) -> int:
+        return sum(self.counts.values())
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one recipient. `moved_to`: the supergroup that the group has become, where the message went."""
+
+    chat_id: ChatId
+    outcome: Outcome | None  # None: still to come
+    message_ids: Sequence[MessageId] = ()
+    error: str | None = None  # code and words
+    moved_to: ChatId | None = None

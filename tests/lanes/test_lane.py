@@ -13,7 +13,7 @@ from telewarm import clock
 from telewarm.errors import BadRequest
 from telewarm.lanes import Budget
 from telewarm.model import ChatId
-from telewarm.telegram import Limits, Passage, Traffic
+from telewarm.telegram import Limits, Passage, Rank, Traffic
 from tests.lanes.work import Bench, Numbers, everything_came_back, flood_wait
 
 REFUSED = BadRequest(method="sendPhoto", status=400, description="Bad Request: nope")
@@ -148,10 +148,12 @@ async def test_a_job_that_is_cut_short_before_it_began_is_put_back_too() -> None
     """A regression: nobody held it any more, and its place in the budget was lost."""
 
     class Hasty(Traffic):
-        def spend(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float) -> Passage:
+        def spend(
+            self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Rank | None = None
+        ) -> Passage:
             bench.stop.set()
             asyncio.get_running_loop().call_soon(lane.abort)
-            return super().spend(chat_id, size=size, count=count, now=now)
+            return super().spend(chat_id, size=size, count=count, now=now, rank=rank)
 
     bench = Bench(traffic=Hasty(Limits(), now=clock.monotonic()))
     work = Numbers(due=3)

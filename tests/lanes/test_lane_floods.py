@@ -11,7 +11,7 @@ from telewarm import clock
 from telewarm.errors import BadRequest, TelegramUnreachable
 from telewarm.lanes.lane import EARLY
 from telewarm.model import ChatId
-from telewarm.telegram import Closed, Limits, Traffic
+from telewarm.telegram import Closed, Limit, Limits, Rank, Traffic
 from tests.lanes.work import CHAT, OTHER, Bench, Numbers, everything_came_back, flood_wait
 
 REFUSED = BadRequest(method="sendPhoto", status=400, description="Bad Request: nope")
@@ -121,3 +121,56 @@ async def test_a_job_that_was_cut_short_counts_all_the_same() -> None:
 
     assert traffic.fill(CHAT, now=clock.monotonic()) == 1
     assert traffic.learned == {}
+
+
+ONE = Limits(bot=Limit(rate=20, burst=1), private_chat=None, group=None)
+
+
+async def test_a_lane_that_the_bots_limit_holds_goes_before_deliveries_and_after_people() -> None:
+    traffic = Traffic(ONE, now=clock.monotonic(), learned={"bot": 1})
+    work, bench = Numbers(due=3), Bench(traffic=traffic)
+    running = asyncio.create_task(bench.lane(work, concurrency=1).run())
+    await work.until(lambda: work.tried == {0: 1})
+    while not traffic.waiting.of(Rank.WARMUP):
+        await clock.sleep(0)
+
+    assert traffic.room(clock.monotonic() + 1, Rank.DELIVERY) == 0
+    assert traffic.room(clock.monotonic() + 1, Rank.INTERACTIVE) == 1
+
+    await running
+    assert traffic.waiting.of(Rank.WARMUP) == 0
+
+
+async def test_a_lane_that_a_chats_limit_holds_lets_deliveries_go() -> None:
+    traffic = Traffic(Limits(bot=None, group=Limit(rate=5, burst=1)), now=clock.monotonic(), learned={"group": 1})
+    work, bench = Numbers(due=2), Bench(traffic=traffic)
+    running = asyncio.create_task(bench.lane(work, concurrency=1).run())
+    await work.until(lambda: work.recorded == [0])
+
+    assert traffic.waiting.of(Rank.WARMUP) == 0
+    assert traffic.room(clock.monotonic(), Rank.DELIVERY) > 0
+    await running
+
+
+async def test_while_somebody_waits_who_goes_first_a_lane_starts_nothing() -> None:
+    traffic = Traffic(ONE, now=clock.monotonic())
+    work, bench = Numbers(due=3), Bench(traffic=traffic)
+    with traffic.waiting(Rank.INTERACTIVE):
+        running = asyncio.create_task(bench.lane(work).run())
+        await asyncio.wait([running], timeout=0.1)
+        assert not work.tried
+
+    assert await running is None
+    assert sorted(work.recorded) == [0, 1, 2]
+    assert traffic.waiting.of(Rank.WARMUP) == 0
+
+
+async def test_a_lane_that_ends_while_it_waits_for_the_bot_is_not_waited_for() -> None:
+    traffic = Traffic(ONE, now=clock.monotonic())
+    traffic.close_bot(clock.monotonic() + 600)
+
+    delay = await Bench(traffic=traffic).lane(Numbers(due=1)).run()
+
+    assert delay is not None
+    assert delay > 500
+    assert traffic.waiting.of(Rank.WARMUP) == 0

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 import asyncpg
 
 from telewarm import clock
+from telewarm.app import Telewarm
 from telewarm.database import bots, media
 from telewarm.database.pool import AWAY
+from telewarm.lanes import Worker, WorkerLimits
 from telewarm.model import MediaId, State
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
@@ -134,3 +137,43 @@ async def test_a_flood_wait_of_the_whole_bot_is_told_to_every_process(telewarm_w
 
     items = [await media.get(telewarm.pool, media_id) for media_id in ids]
     assert [(item.state, item.attempts) for item in items] == [(State.WARMING, 0)] * 3
+
+
+@dataclass(kw_only=True, slots=True)
+class Busy:
+    """Work that never looks for more by itself."""
+
+    stop: asyncio.Event
+    nudged: asyncio.Event = field(default_factory=asyncio.Event)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    in_flight: int = 0
+    held: int = 0
+
+    def nudge(self) -> None:
+        self.nudged.set()
+
+    def abort(self) -> None:
+        self.stop.set()
+
+    async def run(self) -> float | None:
+        self.started.set()
+        await self.stop.wait()
+        return None
+
+
+async def test_a_lane_that_is_busy_is_told_of_what_becomes_due_meanwhile(idle_telewarm: Telewarm) -> None:
+    live, busy = await add_bot(idle_telewarm), Busy(stop=asyncio.Event())
+    [media_id] = await add_photos(idle_telewarm, live, 1)
+    limits = WorkerLimits(interval=0.1, held=10, concurrency=1)
+    worker = Worker(pool=idle_telewarm.pool, live_bots=idle_telewarm.bots, make_lane=lambda _: busy, limits=limits)
+    running = asyncio.create_task(worker.run())
+    await busy.started.wait()
+    await idle_telewarm.pool.execute("UPDATE media SET next_attempt_at = now() + interval '1 hour'")
+    busy.nudged.clear()
+
+    await idle_telewarm.pool.execute("UPDATE media SET next_attempt_at = now() WHERE id = $1", media_id)
+    await busy.nudged.wait()
+
+    worker.stop()
+    busy.stop.set()
+    await running

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import tracemalloc
 
+from telewarm.database import media, warmups
+from telewarm.database.connection import Pool
+from telewarm.database.listening import listening
 from telewarm.model import BotId, FileId, Kind, MediaId, Warm
 from telewarm.sender import FileIds
+from telewarm.sender.cache import CHANNEL, MOST, tag_of
+from tests.fixtures.rows import make_bot, make_item, placed
 
 
 def warm(media_id: int, file_id: str = "A", *, bot_id: int = 1) -> Warm:
@@ -30,7 +36,7 @@ def test_a_change_drops_just_the_items_it_names() -> None:
     for number in range(5):
         ids.keep(warm(number))
 
-    ids.changed("1,3,99")
+    ids.changed("1:-,3:00000000,99:-")
 
     assert [number for number in range(5) if ids.get(MediaId(number))] == [0, 2, 4]
 
@@ -39,7 +45,7 @@ async def test_who_waits_for_an_item_is_told_of_its_change_alone() -> None:
     ids = FileIds()
     one, other = ids.change_of(MediaId(1)), ids.change_of(MediaId(2))
 
-    ids.changed("1")
+    ids.changed("1:-")
 
     await asyncio.wait_for(one.wait(), 1)
     assert not other.is_set()
@@ -75,3 +81,69 @@ def test_when_all_ids_of_a_bot_are_void_just_those_are_dropped() -> None:
     ids.changed("bot 2")
 
     assert [number for number in range(4) if ids.get(MediaId(number))] == [0, 2]
+
+
+def test_an_id_that_is_the_new_one_already_stays_and_who_waits_is_told() -> None:
+    ids = FileIds()
+    ids.keep(warm(1, "A"))
+    ids.keep(warm(2, "B"))
+    waiting = ids.change_of(MediaId(1))
+
+    ids.changed(f"1:{tag_of(FileId('A'))},2:{tag_of(FileId('C'))}")
+
+    assert ids.get(MediaId(1)) == warm(1, "A")
+    assert ids.get(MediaId(2)) is None
+    assert waiting.is_set()
+
+
+def test_a_change_told_without_a_tag_drops_the_item() -> None:
+    """As a process of an older version tells it."""
+    ids = FileIds()
+    ids.keep(warm(1))
+
+    ids.changed("1")
+
+    assert len(ids) == 0
+
+
+async def test_what_the_database_tells_keeps_the_id_just_got_and_drops_all_others(pool: Pool) -> None:
+    bot = await make_bot(pool)
+    items = [await make_item(pool, bot, seed) for seed in range(500)]
+    own, other = FileIds(), FileIds()
+    heard = asyncio.Event()
+
+    def hear(payload: str) -> None:
+        own.changed(payload)
+        other.changed(payload)
+        if payload == f"{items[0]}:-":
+            heard.set()
+
+    for media_id in items:
+        own.keep(warm(media_id, f"new {media_id}", bot_id=bot.id))
+        other.keep(warm(media_id, f"old {media_id}", bot_id=bot.id))
+    async with listening(pool, {CHANNEL: hear}, on_lost=lambda: None):
+        await warmups.record_ready(pool, [placed(media_id, f"new {media_id}") for media_id in items])
+        await media.forget(pool, media_id=items[0], file_id=FileId(f"new {items[0]}"))
+        await asyncio.wait_for(heard.wait(), 10)
+
+    assert len(other) == 0
+    assert [media_id for media_id in items if own.get(media_id) is None] == [items[0]]
+
+
+def test_a_full_cache_grows_no_more() -> None:
+    """Memory is flat: 100,000 further ids add nothing."""
+    ids = FileIds()
+    tracemalloc.start()
+    try:
+        for number in range(MOST):
+            ids.keep(warm(number, f"AgACAgIAAxkDAAIBcmX{number:060d}"))
+        full = tracemalloc.get_traced_memory()[0]
+        for number in range(MOST, MOST + 100_000):
+            ids.keep(warm(number, f"AgACAgIAAxkDAAIBcmX{number:060d}"))
+        fuller = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+    assert len(ids) == MOST
+    assert fuller - full < 1_000_000
+    assert full / MOST < 600

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -12,12 +18,16 @@ from telewarm.errors import (
     MediaError,
     MediaNotReady,
 )
-from telewarm.model import MediaId, State
+from telewarm.model import BotId, ChatId, MediaId, MessageSet, Part, State
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from telewarm.sender import OnCold
 from tests.fixtures.app import READER, WARMUP_CHAT, Opener, add_bot, add_photos, readers, until
 from tests.fixtures.rows import make_lease
+
+
+def of(*media_ids: MediaId) -> MessageSet:
+    return MessageSet(media=tuple(Part(media_id=media_id) for media_id in media_ids))
 
 
 @pytest.fixture
@@ -35,7 +45,7 @@ async def test_a_cold_item_goes_to_its_recipient_as_bytes_and_its_id_is_kept(
     telewarm = await opener(worker=False)
     live = await telewarm.bots.by_slug("bot-0")
 
-    results = [(await telewarm.sender.send(live, chat_id, media_ids=[media_id]))[0] for chat_id in readers(2)]
+    results = [(await telewarm.sender.send(live, chat_id, of(media_id)))[0] for chat_id in readers(2)]
 
     assert [(result.cache_hit, result.error) for result in results] == [(False, None), (True, None)]
     assert (await media.get(telewarm.pool, media_id)).state is State.READY
@@ -43,23 +53,56 @@ async def test_a_cold_item_goes_to_its_recipient_as_bytes_and_its_id_is_kept(
     assert WARMUP_CHAT not in sandbox.state.stats.chats
 
 
-async def test_many_cold_sends_at_once_upload_once_and_reach_everybody_once(
+@asynccontextmanager
+async def sender(opener: Opener, bot_id: BotId, media_id: MediaId, chats: list[ChatId]) -> AsyncIterator[Process]:
+    """A process that is about to send the item to all the chats at once."""
+    told = {"environ": opener.environ(), "bot_id": bot_id, "media_id": media_id, "chats": chats}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.sender.send_at_once", json.dumps(told)),
+        cwd=Path(__file__).parents[2], stdin=PIPE, stdout=PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        assert await process.stdout.readline() == b"ready\n"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def test_a_thousand_cold_sends_at_once_from_two_processes_upload_once_and_reach_everybody_once(
     idle_telewarm_with_photo: tuple[Opener, MediaId], sandbox: Sandbox
 ) -> None:
     opener, media_id = idle_telewarm_with_photo
-    processes = [await opener(worker=False) for _ in range(2)]
-    lives = [await telewarm.bots.by_slug("bot-0") for telewarm in processes]
+    telewarm = await opener(worker=False)
+    bot_id = (await telewarm.bots.by_slug("bot-0")).bot.id
+    chats = readers(1000)
+    async with (
+        sender(opener, bot_id, media_id, chats[:500]) as one,
+        sender(opener, bot_id, media_id, chats[500:]) as two,
+    ):
+        said = await asyncio.gather(*(process.communicate(b"go\n") for process in (one, two)))
 
-    results = await asyncio.gather(
-        *(
-            processes[chat_id % 2].sender.send(lives[chat_id % 2], chat_id, media_ids=[media_id])
-            for chat_id in readers(200)
-        )
-    )
-
-    assert all(result.error is None for [result] in results)
+    results = [result for out, _ in said for result in json.loads(out)]
+    assert [result for result in results if result["error"]] == []
     assert sandbox.state.stats.total.uploads == 1
-    assert sandbox.state.stats.chats == dict.fromkeys(readers(200), 1)
+    assert sandbox.state.stats.chats == dict.fromkeys(chats, 1)
+    assert len({result["message_id"] for result in results}) == len(results) == 1000
+
+
+async def test_the_id_that_a_process_got_itself_stays_in_its_memory(
+    idle_telewarm_with_photo: tuple[Opener, MediaId],
+) -> None:
+    """A regression: its own notification dropped it, and the next send asked the database."""
+    opener, media_id = idle_telewarm_with_photo
+    telewarm = await opener(worker=False)
+    live = await telewarm.bots.by_slug("bot-0")
+    told = telewarm.sender._file_ids.change_of(media_id)
+    await telewarm.sender.send(live, READER, of(media_id))
+    await told.wait()
+
+    assert telewarm.sender._file_ids.get(media_id) is not None
 
 
 async def test_a_send_that_waits_gets_the_id_of_the_warm_up(telewarm_with: Opener, sandbox: Sandbox) -> None:
@@ -68,7 +111,7 @@ async def test_a_send_that_waits_gets_the_id_of_the_warm_up(telewarm_with: Opene
     sandbox.state.faults.add(Rule(action="hang", seconds=0.3))
     [media_id] = await add_photos(telewarm, live, 1)
 
-    [result] = await telewarm.sender.send(live, READER, media_ids=[media_id], on_cold=OnCold.WAIT)
+    [result] = await telewarm.sender.send(live, READER, of(media_id), on_cold=OnCold.WAIT)
 
     assert (result.error, result.cache_hit) == (None, False)
     assert sandbox.state.stats.chats == {WARMUP_CHAT: 1, READER: 1}
@@ -85,7 +128,7 @@ async def test_a_cold_send_while_the_lane_uploads_waits_for_it(telewarm_with: Op
         return hang.hit == 1
 
     await until(telewarm, struck)
-    [result] = await telewarm.sender.send(live, READER, media_ids=[media_id])
+    [result] = await telewarm.sender.send(live, READER, of(media_id))
 
     assert result.error is None
     assert sandbox.state.stats.total.uploads == 1
@@ -100,7 +143,7 @@ async def test_a_waiting_send_takes_an_item_that_its_holder_puts_back_untold(
     live = await telewarm.bots.by_slug("bot-0")
     lease = await make_lease(telewarm.pool)
     await warmups.claim_one(telewarm.pool, bot_id=live.bot.id, media_id=media_id, lease_id=lease)
-    sending = asyncio.create_task(telewarm.sender.send(live, READER, media_ids=[media_id]))
+    sending = asyncio.create_task(telewarm.sender.send(live, READER, of(media_id)))
 
     await warmups.release(telewarm.pool, lease, [media_id])
 
@@ -115,7 +158,7 @@ async def test_a_send_that_may_not_wait_fails_with_when_to_ask_again(
     telewarm = await opener(worker=False)
     live = await telewarm.bots.by_slug("bot-0")
 
-    [result] = await telewarm.sender.send(live, READER, media_ids=[media_id], on_cold=OnCold.FAIL)
+    [result] = await telewarm.sender.send(live, READER, of(media_id), on_cold=OnCold.FAIL)
 
     assert isinstance(result.error, MediaNotReady)
     assert result.error.retry_after == 1.0
@@ -129,7 +172,7 @@ async def test_who_waits_for_an_item_in_error_is_told_why(idle_telewarm_with_pho
     live = await telewarm.bots.by_slug("bot-0")
     await telewarm.pool.execute("UPDATE media SET state = 'error', last_error = 'It cannot be.'")
 
-    [result] = await telewarm.sender.send(live, READER, media_ids=[media_id], on_cold=OnCold.WAIT)
+    [result] = await telewarm.sender.send(live, READER, of(media_id), on_cold=OnCold.WAIT)
 
     assert isinstance(result.error, MediaError)
     assert str(result.error) == "It cannot be."
@@ -143,7 +186,7 @@ async def test_a_recipient_who_blocked_the_bot_costs_the_item_nothing(
     live = await telewarm.bots.by_slug("bot-0")
     sandbox.state.chats.declare(READER, blocked=True)
 
-    [result] = await telewarm.sender.send(live, READER, media_ids=[media_id])
+    [result] = await telewarm.sender.send(live, READER, of(media_id))
 
     assert isinstance(result.error, ChatUnreachable)
     item = await media.get(telewarm.pool, media_id)
@@ -158,7 +201,7 @@ async def test_a_cancelled_cold_send_leaves_nothing_in_hand(
     telewarm = await opener(worker=False)
     live = await telewarm.bots.by_slug("bot-0")
     hang = sandbox.state.faults.add(Rule(action="hang", seconds=0))
-    sending = asyncio.create_task(telewarm.sender.send(live, READER, media_ids=[media_id]))
+    sending = asyncio.create_task(telewarm.sender.send(live, READER, of(media_id)))
 
     async def struck() -> bool:
         return hang.hit == 1

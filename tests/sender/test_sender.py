@@ -20,32 +20,30 @@ from telewarm.errors import (
     NotFound,
     UsageError,
 )
-from telewarm.model import Kind, MediaId
+from telewarm.model import Kind, MediaId, MessageSet, Part
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.fixtures.app import READER, WARMUP_CHAT, Opener, add_bot, add_photos, readers, until, until_ready
+
+
+def of(*media_ids: MediaId, text: str | None = None) -> MessageSet:
+    return MessageSet(media=[Part(media_id=media_id) for media_id in media_ids], text=text)
 
 
 async def test_a_cached_send_needs_no_database(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with(worker=False, TELEWARM_DATABASE_POOL="4")
     live = await add_bot(telewarm)
     [media_id] = await add_photos(telewarm, live, 1)
-    await telewarm.sender.send(live, READER, media_ids=[media_id])
-
-    async def our_own_change_was_told() -> bool:
-        return telewarm.sender._file_ids.get(media_id) is None
-
-    await until(telewarm, our_own_change_was_told)
-    await telewarm.sender.send(live, READER, media_ids=[media_id])
+    await telewarm.sender.send(live, READER, of(media_id))
     async with AsyncExitStack() as stack:
         with suppress(TimeoutError):  # after that nobody can ask the database anything
             while True:
                 await stack.enter_async_context(telewarm.pool.acquire(timeout=0.2))
 
-        [result] = await telewarm.sender.send(live, READER, media_ids=[media_id])
+        [result] = await telewarm.sender.send(live, READER, of(media_id))
 
     assert (result.error, result.cache_hit) == (None, True)
-    assert sandbox.state.stats.chats[READER] == 3
+    assert sandbox.state.stats.chats[READER] == 2
 
 
 async def test_a_cache_hit_queues_no_new_upload(telewarm_with: Opener, sandbox: Sandbox) -> None:
@@ -55,7 +53,7 @@ async def test_a_cache_hit_queues_no_new_upload(telewarm_with: Opener, sandbox: 
     [item] = await until_ready(telewarm, *await add_photos(telewarm, live, 1))
 
     for chat_id in readers(5):
-        [result] = await telewarm.sender.send(live, chat_id, media_ids=[item.id])
+        [result] = await telewarm.sender.send(live, chat_id, of(item.id))
         assert (result.error, result.cache_hit, result.kind) == (None, True, Kind.PHOTO)
 
     assert await warmups.bots_with_due_work(telewarm.pool) == []
@@ -77,12 +75,15 @@ async def test_a_dead_file_id_is_replaced_and_the_caller_only_sees_a_slower_send
     sandbox.state.files.killed.add(item.file_id)
     sending = telewarm if worker else await telewarm_with(worker=False)
 
-    [result] = await sending.sender.send(live, READER, media_ids=[item.id])
-    [again] = await sending.sender.send(live, READER, media_ids=[item.id])
-
-    assert (result.error, again.error, again.cache_hit) == (None, None, True)
-    assert sandbox.state.stats.chats[READER] == 2
+    [result] = await sending.sender.send(live, READER, of(item.id))
     [fresh] = await until_ready(telewarm, item.id)
+    [again] = await sending.sender.send(live, READER, of(item.id))
+
+    assert [(sent.error, sent.kind, sent.cache_hit) for sent in (result, again)] == [
+        (None, Kind.PHOTO, False),
+        (None, Kind.PHOTO, True),
+    ]
+    assert sandbox.state.stats.chats[READER] == 2
     assert fresh.file_id != item.file_id
 
 
@@ -90,14 +91,12 @@ async def test_many_sends_of_a_dead_id_replace_it_once(telewarm_with: Opener, sa
     telewarm = await telewarm_with(worker=False)
     live = await add_bot(telewarm)
     [media_id] = await add_photos(telewarm, live, 1)
-    await telewarm.sender.send(live, READER, media_ids=[media_id])
+    await telewarm.sender.send(live, READER, of(media_id))
     item = await media.get(telewarm.pool, media_id)
     assert item.file_id is not None
     sandbox.state.files.killed.add(item.file_id)
 
-    results = await asyncio.gather(
-        *(telewarm.sender.send(live, chat_id, media_ids=[media_id]) for chat_id in readers(50)[1:])
-    )
+    results = await asyncio.gather(*(telewarm.sender.send(live, chat_id, of(media_id)) for chat_id in readers(50)[1:]))
 
     assert all(result.error is None for [result] in results)
     assert sandbox.state.stats.total.uploads == 2
@@ -115,7 +114,9 @@ async def test_a_set_goes_as_audio_video_photo_the_rest_and_then_text(
         for name in names
     ]
 
-    results = await house.sender.send(live, READER, media_ids=added, text="bye", caption="hello")
+    results = await house.sender.send(
+        live, READER, MessageSet(media=[Part(media_id=added[3], caption="hello"), *of(*added[:3]).media], text="bye")
+    )
 
     kinds = [Kind.AUDIO, Kind.VIDEO, Kind.PHOTO, Kind.DOCUMENT, None]
     assert [(result.kind, result.error) for result in results] == [(kind, None) for kind in kinds]
@@ -135,7 +136,7 @@ async def test_one_item_that_fails_does_not_stop_the_rest(telewarm_with: Opener,
     words = "Bad Request: something is wrong"
     sandbox.state.faults.add(Rule(action="error", code=400, description=words, chat=READER, skip=1))
 
-    results = await telewarm.sender.send(live, READER, media_ids=[item.id for item in items], text="and text")
+    results = await telewarm.sender.send(live, READER, of(*(item.id for item in items), text="and text"))
 
     assert [type(result.error) for result in results] == [type(None), BadRequest, type(None), type(None)]
     assert sandbox.state.stats.chats[READER] == 3
@@ -147,9 +148,9 @@ async def test_a_database_that_goes_away_within_a_set_fails_the_cold_item_and_no
     telewarm = await telewarm_with(worker=False)
     live = await add_bot(telewarm)
     warm, cold = await add_photos(telewarm, live, 2)
-    await telewarm.sender.send(live, READER, media_ids=[warm])
+    await telewarm.sender.send(live, READER, of(warm))
     hang = sandbox.state.faults.add(Rule(action="hang", seconds=0.5))
-    sending = asyncio.create_task(telewarm.sender.send(live, READER, media_ids=[warm, cold]))
+    sending = asyncio.create_task(telewarm.sender.send(live, READER, of(warm, cold)))
 
     async def struck() -> bool:
         return hang.hit == 1
@@ -182,7 +183,7 @@ async def test_a_pause_that_another_process_met_is_obeyed(telewarm_with: Opener,
     await bots.close(first.pool, live.bot.id, None, 600)
     second = await telewarm_with(worker=False)
 
-    [result] = await second.sender.send(await second.bots.by_slug(live.bot.slug), READER, text="so")
+    [result] = await second.sender.send(await second.bots.by_slug(live.bot.slug), READER, of(text="so"))
 
     assert isinstance(result.error, FloodWait)
     assert 500 < result.error.retry_after <= 600
@@ -195,7 +196,7 @@ async def test_a_flood_wait_is_waited_out(telewarm_with: Opener, sandbox: Sandbo
     [item] = await until_ready(telewarm, *await add_photos(telewarm, live, 1))
     sandbox.state.faults.add(Rule(action="error", code=429, retry_after=1, chat=READER))
 
-    [result] = await telewarm.sender.send(live, READER, media_ids=[item.id])
+    [result] = await telewarm.sender.send(live, READER, of(item.id))
 
     assert result.error is None
     assert result.lat_ms >= 1000
@@ -208,7 +209,7 @@ async def test_a_flood_wait_beyond_our_patience_is_told_at_once(telewarm_with: O
     [item] = await until_ready(telewarm, *await add_photos(telewarm, live, 1))
     sandbox.state.faults.add(Rule(action="error", code=429, retry_after=600, chat=READER))
 
-    [result] = await telewarm.sender.send(live, READER, media_ids=[item.id])
+    [result] = await telewarm.sender.send(live, READER, of(item.id))
 
     assert isinstance(result.error, FloodWait)
     assert 590 < result.error.retry_after <= 600
@@ -221,11 +222,11 @@ async def test_an_item_of_another_bot_is_not_found_even_when_its_id_is_in_memory
     telewarm = await telewarm_with()
     ours, theirs = await add_bot(telewarm, 0), await add_bot(telewarm, 1)
     [item] = await until_ready(telewarm, *await add_photos(telewarm, theirs, 1))
-    await telewarm.sender.send(theirs, READER, media_ids=[item.id])
+    await telewarm.sender.send(theirs, READER, of(item.id))
 
     for _ in range(2):
         with pytest.raises(NotFound, match="not in the library of bot 'bot-0'"):
-            await telewarm.sender.send(ours, READER, media_ids=[item.id], text="x")
+            await telewarm.sender.send(ours, READER, of(item.id, text="x"))
 
     assert await media.get(telewarm.pool, item.id) == item
     assert sandbox.state.stats.bots[ours.bot.telegram_id].messages == 0
@@ -237,12 +238,12 @@ async def test_an_id_that_another_process_replaced_is_replaced_here(telewarm_wit
     other = await second.bots.by_slug("bot-0")
     [media_id] = await add_photos(first, live, 1)
     for telewarm, bot in ((first, live), (second, other)):
-        await telewarm.sender.send(bot, READER, media_ids=[media_id])
+        await telewarm.sender.send(bot, READER, of(media_id))
     old = (await media.get(first.pool, media_id)).file_id
     assert old is not None
     sandbox.state.files.killed.add(old)
 
-    await first.sender.send(live, READER, media_ids=[media_id])
+    await first.sender.send(live, READER, of(media_id))
 
     async def told() -> bool:
         warm = second.sender._file_ids.get(media_id)
@@ -250,7 +251,7 @@ async def test_an_id_that_another_process_replaced_is_replaced_here(telewarm_wit
 
     await until(second, told)
     errors = sandbox.state.stats.total.errors[400]
-    [result] = await second.sender.send(other, READER, media_ids=[media_id])
+    [result] = await second.sender.send(other, READER, of(media_id))
     assert result.error is None
     assert sandbox.state.stats.total.errors[400] == errors
 
@@ -260,11 +261,11 @@ async def test_nothing_and_too_much_are_refused_before_anything_goes(telewarm_wi
     live = await add_bot(telewarm)
 
     with pytest.raises(UsageError, match="nothing to send"):
-        await telewarm.sender.send(live, READER)
+        await telewarm.sender.send(live, READER, of())
     with pytest.raises(UsageError, match="at most 10"):
-        await telewarm.sender.send(live, READER, media_ids=[MediaId(1)] * 11)
+        await telewarm.sender.send(live, READER, of(*[MediaId(1)] * 11))
     with pytest.raises(NotFound):
-        await telewarm.sender.send(live, READER, media_ids=[MediaId(1)], text="x")
+        await telewarm.sender.send(live, READER, of(MediaId(1), text="x"))
 
     assert sandbox.state.stats.total.messages == 0
 
@@ -277,7 +278,7 @@ async def test_a_429_of_one_chat_is_obeyed_by_every_process_at_once_and_closes_n
     there = await second.bots.get(live.bot.id)
     sandbox.state.faults.add(Rule(action="error", code=429, retry_after=600, chat=READER))
 
-    [result] = await first.sender.send(live, READER, text="so")
+    [result] = await first.sender.send(live, READER, of(text="so"))
     assert isinstance(result.error, FloodWait)
 
     async def told() -> bool:

@@ -19,6 +19,7 @@ from tests.fixtures.app import (
     Opener,
     add_bot,
     add_photos,
+    message_of,
     until,
     until_ready,
     until_state,
@@ -52,7 +53,7 @@ async def test_an_item_asked_for_by_name_is_uploaded_anew_and_sent_by_its_old_id
         return hang.hit == 1
 
     await until(telewarm, struck)
-    [sent] = await telewarm.sender.send(live, READER, media_ids=[item.id], on_cold=OnCold.FAIL)
+    [sent] = await telewarm.sender.send(live, READER, message_of(item.id), on_cold=OnCold.FAIL)
     assert (asked.state, asked.file_id, sent.error) == (State.WARMING, item.file_id, None)
     [fresh] = await until_other_id(telewarm, item)
     assert (fresh.way, sandbox.state.stats.total.uploads) == (Way.UPLOAD, 2)
@@ -118,7 +119,7 @@ async def test_a_dead_id_is_made_good_by_forwarding_the_message_it_came_in(
     dead = "Bad Request: wrong file identifier/HTTP URL specified"
     sandbox.state.faults.add(Rule(action="error", code=400, description=dead, chat=READER))
 
-    [sent] = await telewarm.sender.send(live, READER, media_ids=[item.id], on_cold=OnCold.WAIT)
+    [sent] = await telewarm.sender.send(live, READER, message_of(item.id), on_cold=OnCold.WAIT)
 
     assert sent.error is None
     [fresh] = await until_other_id(telewarm, item)
@@ -130,7 +131,7 @@ async def test_a_send_that_waits_raises_its_item_above_all_that_was_queued_befor
     live = await add_bot(telewarm)
     ids = await add_photos(telewarm, live, 5)
     sending = asyncio.create_task(
-        telewarm.sender.send(live, READER, media_ids=[ids[3]], on_cold=OnCold.WAIT), name="send"
+        telewarm.sender.send(live, READER, message_of(ids[3]), on_cold=OnCold.WAIT), name="send"
     )
 
     async def raised() -> bool:
@@ -149,7 +150,7 @@ async def test_a_send_whose_item_another_holds_raises_it_too(telewarm_with: Open
     live = await add_bot(telewarm)
     first, held = await add_photos(telewarm, live, 2)
     await hold(telewarm, live, held)
-    sending = asyncio.create_task(telewarm.sender.send(live, READER, media_ids=[held]), name="send")
+    sending = asyncio.create_task(telewarm.sender.send(live, READER, message_of(held)), name="send")
 
     async def raised() -> bool:
         return bool(await telewarm.pool.fetchval("SELECT priority FROM media WHERE id = $1", held) < now_ms - order.DAY)

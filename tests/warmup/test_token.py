@@ -10,7 +10,17 @@ from telewarm.model import ChatId, State, Way
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from telewarm.sender import OnCold
-from tests.fixtures.app import NO_SWEEP, READER, WARMUP_CHAT, Opener, add_bot, add_photos, until, until_ready
+from tests.fixtures.app import (
+    NO_SWEEP,
+    READER,
+    WARMUP_CHAT,
+    Opener,
+    add_bot,
+    add_photos,
+    message_of,
+    until,
+    until_ready,
+)
 from tests.fixtures.sandbox import FIRST_BOT, token
 
 FRESH = f"{FIRST_BOT}:AAE{'fresh' * 6}99"
@@ -33,7 +43,7 @@ async def test_a_new_token_of_the_same_bot_is_used_at_once_everywhere_and_its_id
     await until(telewarm, known)
     assert (bot.id, bot.token, bot.telegram_id) == (live.bot.id, FRESH, FIRST_BOT)
     [sent] = await other.sender.send(
-        await other.bots.by_slug("bot-0"), READER, media_ids=[item.id], on_cold=OnCold.FAIL
+        await other.bots.by_slug("bot-0"), READER, message_of(item.id), on_cold=OnCold.FAIL
     )
     assert (sent.error, sandbox.state.stats.total.uploads) == (None, 1)
 
@@ -62,7 +72,7 @@ async def test_the_token_of_another_bot_voids_all_file_ids_and_everything_is_war
     live = await add_bot(telewarm)
     items = await until_ready(telewarm, *await add_photos(telewarm, live, 3))
     theirs = await other.bots.by_slug("bot-0")
-    await other.sender.send(theirs, READER, media_ids=[items[0].id])
+    await other.sender.send(theirs, READER, message_of(items[0].id))
 
     bot = await telewarm.bots.replace_token("bot-0", token(7))
 
@@ -76,7 +86,7 @@ async def test_the_token_of_another_bot_voids_all_file_ids_and_everything_is_war
 
     await until(telewarm, known)
     sandbox.state.stats.clear()
-    [sent] = await other.sender.send(await other.bots.by_slug("bot-0"), READER, media_ids=[items[0].id])
+    [sent] = await other.sender.send(await other.bots.by_slug("bot-0"), READER, message_of(items[0].id))
     assert sent.error is None
     assert sandbox.state.stats.total.errors == {}  # nobody tried an id of the bot that was
 
@@ -96,7 +106,7 @@ async def test_uploads_in_flight_of_the_bot_that_was_are_worth_nothing_and_made_
     await telewarm.bots.replace_token("bot-0", token(7))
 
     await until_ready(telewarm, *ids)
-    await telewarm.sender.send(await telewarm.bots.by_slug("bot-0"), READER, media_ids=ids)
+    await telewarm.sender.send(await telewarm.bots.by_slug("bot-0"), READER, message_of(*ids))
     assert sandbox.state.stats.total.errors == {}
     assert await telewarm.pool.fetchval("SELECT count(*) FROM media WHERE lease_id IS NOT NULL") == 0
 

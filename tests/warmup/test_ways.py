@@ -26,6 +26,7 @@ from telewarm.errors import (
     MessageGone,
     TelegramError,
     TelegramFault,
+    TelegramRefused,
     TelegramUnreachable,
     TokenRefused,
 )
@@ -48,15 +49,19 @@ UNREADABLE = "Bad Request: failed to get HTTP URL content"
 moments = st.floats(min_value=0, max_value=1e6)
 
 
-def refused(kind: type[BadRequest | DeadFileId | MessageGone], words: str = "Bad Request: no") -> TelegramError:
+def refused(kind: type[BadRequest | DeadFileId | MessageGone], words: str = "Bad Request: no") -> TelegramRefused:
     return kind(method="sendPhoto", chat_id=WARMUP_CHAT, status=400, description=words)
+
+
+def unreachable(reason: str) -> ChatUnreachable:
+    return ChatUnreachable(method="copyMessage", status=403, description=f"Forbidden: {reason}", reason=reason)
 
 
 GONE = refused(MessageGone)
 PROTECTED = refused(BadRequest, "Bad Request: message has protected content and can't be forwarded")
 WRONG_TYPE = refused(DeadFileId, "Bad Request: wrong type of the web page content")
 UNFETCHED = refused(DeadFileId, UNREADABLE)
-LOST = ChatUnreachable(method="x", status=400, description="Bad Request: chat not found", reason="not_found")
+LOST = unreachable("not_found")
 FAULT = TelegramFault(method="x", status=502, description="Bad Gateway")
 SILENCE = TelegramUnreachable("no answer", method="x", effect_possible=True)
 FLOOD = FloodWait(method="x", status=429, description="Too Many Requests: retry after 3", retry_after=3)

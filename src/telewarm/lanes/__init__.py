@@ -3,11 +3,13 @@
 from telewarm.lanes.bots import Bots, LiveBot, count_flood
 from telewarm.lanes.control import Control, LaneStatus, Status
 from telewarm.lanes.lane import Lane, LaneLimits
+from telewarm.lanes.seated import Both, MakeRunner
 from telewarm.lanes.wake import wake, wake_siblings
-from telewarm.lanes.work import Budget, Job, Work
+from telewarm.lanes.work import Budget, Job, Runner, Work
 from telewarm.lanes.worker import MakeLane, Seat, Worker, WorkerLimits
 
 __all__ = [
+    "Both",
     "Bots",
     "Budget",
     "Control",
@@ -17,6 +19,8 @@ __all__ = [
     "LaneStatus",
     "LiveBot",
     "MakeLane",
+    "MakeRunner",
+    "Runner",
     "Seat",
     "Status",
     "Work",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
@@ -13,9 +14,13 @@ import structlog
 from telewarm import clock, metrics
 from telewarm.database import bots, media, warmups
 from telewarm.database.connection import Pool
-from telewarm.database.pool import AWAY, listening
+from telewarm.database.listening import listening
+from telewarm.database.pool import AWAY
 from telewarm.database.sealing import Seal
 from telewarm.errors import TelewarmError, UsageError
+from telewarm.lanes.lines import Lines
+from telewarm.lanes.share import CHANNEL as TRAFFIC
+from telewarm.lanes.share import Neighbours
 from telewarm.lanes.wake import wake
 from telewarm.metrics import FloodScope
 from telewarm.model import Bot, BotId, ChatId
@@ -28,16 +33,19 @@ NO_CHAT = "a bot needs a warm-up chat: a private channel or group that the bot m
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class LiveBot:
-    """`traffic` is shared by everything in this process that speaks for the bot. `fresh`: nobody said it changed.
+    """`traffic` and `lines`, who waits for it, are shared by everything in this process that speaks for the bot.
 
-    `on_closed` is to be called with what a 429 closed: it tells the other processes.
+    `on_closed` is to be called with what a 429 closed: it tells the other processes; `on_held` when a passage is held
+    until they know of it. `fresh`: nobody said that the bot changed.
     """
 
     bot: Bot
     api: BotApi
     traffic: Traffic
     on_closed: Callable[[Closed], None]
+    on_held: Callable[[], None] = lambda: None
     fresh: bool = True
+    lines: Lines = field(default_factory=Lines)
 
 
 class Bots:
@@ -50,18 +58,27 @@ class Bots:
         self._api_root = api_root
         self._limits = limits
         self._live: dict[BotId, LiveBot] = {}
+        self._traffics: dict[BotId, Traffic] = {}
+        self._neighbours = Neighbours(pool, self._traffics)
         self._ids: dict[str, BotId] = {}
         self._reading: dict[BotId, asyncio.Task[None]] = {}
         self._telling: set[asyncio.Task[None]] = set()
-        self._news = 0  # changes heard of
+        self._changes: Counter[BotId] = Counter()  # heard of
+        self._news = 0  # times that changes went unheard
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
-        """Hear of changes that other processes make: above all flood waits, which are obeyed at once."""
+        """Hear of changes that other processes make: above all flood waits, which are obeyed at once. And of what they
+        send, as they hear of what is sent here.
+        """
+        channels = {bots.CHANNEL: self.changed, TRAFFIC: self._neighbours.heard}
+        telling = asyncio.create_task(self._neighbours.run(), name="tell traffic")
         try:
-            async with listening(self._pool, {bots.CHANNEL: self.changed}, on_lost=self._on_lost):
+            async with listening(self._pool, channels, on_lost=self._on_lost):
                 yield
         finally:
+            self._neighbours.stop()
+            await asyncio.wait([telling])
             for task in self._reading.values():
                 task.cancel()
             if busy := [*self._reading.values(), *self._telling]:
@@ -114,29 +131,20 @@ class Bots:
         known = self._ids.get(slug)
         if known is not None:
             return await self.get(known)
-        return await self._heard_of(bots.by_slug(self._pool, self._seal, slug))
+        return await self.get((await bots.by_slug(self._pool, self._seal, slug)).id)
 
     async def get(self, bot_id: BotId) -> LiveBot:
         """Raises NotFound."""
+        if (reading := self._reading.get(bot_id)) is not None:
+            await asyncio.wait([reading])
         live = self._live.get(bot_id)
         return live if live is not None and live.fresh else await self._read(bot_id)
 
     async def _read(self, bot_id: BotId) -> LiveBot:
-        live = self._live.get(bot_id)
-        if live is not None:
-            live.fresh = True  # whoever changes it from here on is heard
-        try:
-            return await self._heard_of(bots.by_id(self._pool, self._seal, bot_id))
-        except BaseException:
-            if live is not None:
-                live.fresh = False
-            raise
-
-    async def _heard_of(self, reading: Awaitable[Bot]) -> LiveBot:
-        """Keep a row; one that may have changed while it was read for the first time is not believed."""
-        news = self._news
-        live = self._keep(await reading)
-        live.fresh = live.fresh and news == self._news
+        """Until the row is here, whoever asks has it read too: nobody goes on with the old one."""
+        news = self._news, self._changes[bot_id]
+        live = self._keep(await bots.by_id(self._pool, self._seal, bot_id))
+        live.fresh = news == (self._news, self._changes[bot_id])
         return live
 
     def _keep(self, bot: Bot) -> LiveBot:
@@ -147,9 +155,14 @@ class Bots:
         if live is None or live.bot.telegram_id != bot.telegram_id:  # another Telegram bot has limits of its own
             traffic = Traffic(self._limits, now=now, learned=believable(bot.learned, self._limits))
             live = LiveBot(
-                bot=bot, api=self._api(bot.token), traffic=traffic, on_closed=partial(self._on_closed, bot.id)
+                bot=bot,
+                api=self._api(bot.token),
+                traffic=traffic,
+                on_closed=partial(self._on_closed, bot.id),
+                on_held=self._neighbours.hurry,
             )
             self._live[bot.id] = live
+            self._traffics[bot.id] = traffic
             self._ids[bot.slug] = bot.id
         elif live.bot.token != bot.token:
             live.api = self._api(bot.token)
@@ -193,8 +206,8 @@ class Bots:
 
     def changed(self, payload: str) -> None:
         """What NOTIFY says: read the row again, once however often it changes meanwhile."""
-        self._news += 1
         bot_id = BotId(int(payload))
+        self._changes[bot_id] += 1
         live = self._live.get(bot_id)
         if live is None:
             return

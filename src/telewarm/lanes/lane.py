@@ -22,7 +22,7 @@ from telewarm.lanes.bots import count_flood
 from telewarm.lanes.outage import Outage
 from telewarm.lanes.work import Budget, Done, Item, Job, Work
 from telewarm.model import ChatId
-from telewarm.telegram import Closed, Passage, Traffic
+from telewarm.telegram import Closed, Passage, Rank, Traffic
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ def choose(held: Sequence[Job[Item]], traffic: Traffic, *, now: float) -> Turn:
         seen.add(job.size)
         if job.chats != chats:
             chats, chat_id = job.chats, _freest(job.chats, traffic, now)
-        opens_at = _goes_at(chat_id, traffic, now, size=job.size)
+        opens_at = traffic.goes_at(chat_id, size=job.size, now=now, rank=Rank.WARMUP)
         if soonest is None or opens_at < soonest.opens_at:
             soonest = Turn(place=place, chat_id=chat_id, opens_at=opens_at)
         if opens_at <= now:
@@ -82,14 +82,9 @@ def choose(held: Sequence[Job[Item]], traffic: Traffic, *, now: float) -> Turn:
 
 def _freest(chats: Sequence[ChatId], traffic: Traffic, now: float) -> ChatId:
     """The least full of those that are open; else the first to open or to be probed."""
-    if free := [chat_id for chat_id in chats if traffic.opens_at(chat_id, now=now) <= now]:
+    if free := [chat_id for chat_id in chats if traffic.opens_at(chat_id, now=now, rank=Rank.WARMUP) <= now]:
         return min(free, key=lambda chat_id: traffic.fill(chat_id, now=now))
-    return min(chats, key=lambda chat_id: _goes_at(chat_id, traffic, now))
-
-
-def _goes_at(chat_id: ChatId, traffic: Traffic, now: float, *, size: int = 0) -> float:
-    opens_at = traffic.opens_at(chat_id, size=size, now=now)
-    return opens_at if opens_at <= now else min(opens_at, traffic.probes_at(chat_id, size=size, now=now))
+    return min(chats, key=lambda chat_id: traffic.goes_at(chat_id, now=now, rank=Rank.WARMUP))
 
 
 class Lane(Generic[Item, Done]):
@@ -127,6 +122,7 @@ class Lane(Generic[Item, Done]):
         self._ahead = 2 * limits.concurrency
         self._claimed_at = self._started
         self._full = False
+        self._waits = False
 
     @property
     def in_flight(self) -> int:
@@ -161,6 +157,7 @@ class Lane(Generic[Item, Done]):
                 self.abort()
                 raise
             finally:
+                self._wait_for_bot(waits=False)
                 await self._wind_down(recorder)
         return 0.0 if delay is None and self._more else delay  # nudged while it wound down
 
@@ -228,19 +225,33 @@ class Lane(Generic[Item, Done]):
     def _start_open_jobs(self, now: float) -> float | None:
         """Start what may go; the time at which the next held job may, None when it only waits for a free place."""
         if self._held and now < self._outage.over_at:
+            self._wait_for_bot(waits=False)
             return self._outage.over_at
         places = 1 if self._outage.lasts else self._limits.concurrency
         while self._held and len(self._running) < places:
             turn = choose(self._held, self._traffic, now=now)
-            if turn.opens_at > now:
-                return turn.opens_at
             job = self._held[turn.place]
+            if turn.opens_at > now:
+                chat_opens_at = self._traffic.chat_opens_at(turn.chat_id, size=job.size, now=now)
+                self._wait_for_bot(waits=chat_opens_at <= now)
+                return turn.opens_at
             del self._held[turn.place]
-            passage = self._traffic.spend(turn.chat_id, size=job.size, now=now)
-            task = asyncio.create_task(self._do(job, passage), name="lane job")
-            self._running.add(task)
-            task.add_done_callback(partial(self._finished, job, passage))
+            self._start(job, self._traffic.spend(turn.chat_id, size=job.size, now=now))
+        self._wait_for_bot(waits=False)
         return None
+
+    def _wait_for_bot(self, *, waits: bool) -> None:
+        """Deliveries wait while it is the bot's limit that holds us, and not a chat's."""
+        if waits and not self._waits:
+            self._traffic.waiting.join(Rank.WARMUP)
+        elif self._waits and not waits:
+            self._traffic.waiting.leave(Rank.WARMUP)
+        self._waits = waits
+
+    def _start(self, job: Job[Item], passage: Passage) -> None:
+        task = asyncio.create_task(self._do(job, passage), name="lane job")
+        self._running.add(task)
+        task.add_done_callback(partial(self._finished, job, passage))
 
     async def _do(self, job: Job[Item], passage: Passage) -> None:
         """Every way out settles or abandons the passage; cancelled, `_finished` does, since it may not have begun."""

@@ -47,6 +47,30 @@ class Work(Protocol[Item, Done]):
         ...
 
 
+class Runner(Protocol):
+    """One bot's work as whoever gives it a place sees it."""
+
+    @property
+    def in_flight(self) -> int: ...
+
+    @property
+    def held(self) -> int:
+        """What is claimed and waits for its turn."""
+        ...
+
+    def nudge(self) -> None:
+        """There is new work, or a reason to look up: it was told to stop, or the place is crowded."""
+        ...
+
+    def abort(self) -> None:
+        """Cut short what is in flight: it was told to stop, and takes too long."""
+        ...
+
+    async def run(self) -> float | None:
+        """Once. Seconds after which to run again, None when nothing is left."""
+        ...
+
+
 class Budget:
     """How many claimed jobs one worker's lanes may hold in memory together. Each has its fair share of them."""
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import structlog
 from pgqueuer.db import AsyncpgPoolDriver
@@ -16,14 +16,14 @@ from pgqueuer.qm import QueueManager
 from pgqueuer.queries import Queries
 
 from telewarm import clock
-from telewarm.database import bots, leases, warmups
+from telewarm.database import audit, bots, engine, leases, sends, warmups
 from telewarm.database.connection import Pool
-from telewarm.database.engine import trim_log
-from telewarm.database.pool import AWAY, listening
+from telewarm.database.listening import listening
+from telewarm.database.pool import AWAY
 from telewarm.lanes.bots import Bots, LiveBot
-from telewarm.lanes.lane import EARLY, PATIENCE, Lane
+from telewarm.lanes.lane import EARLY, PATIENCE
 from telewarm.lanes.wake import CHANNEL, ENTRYPOINT, enqueue, others_wait
-from telewarm.lanes.work import Budget
+from telewarm.lanes.work import Budget, Runner
 from telewarm.model import BotId
 
 log = structlog.get_logger(__name__)
@@ -46,8 +46,7 @@ class Seat:
     crowded: Callable[[], bool]
 
 
-AnyLane: TypeAlias = Lane[Any, Any]
-MakeLane: TypeAlias = Callable[[Seat], AnyLane]
+MakeLane: TypeAlias = Callable[[Seat], Runner]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +94,7 @@ class Worker:
 
     def __init__(self, *, pool: Pool, live_bots: Bots, make_lane: MakeLane, limits: WorkerLimits) -> None:
         self.limits = limits
-        self.lanes: dict[BotId, AnyLane] = {}
+        self.lanes: dict[BotId, Runner] = {}
         self._pool = pool
         self._bots = live_bots
         self._make_lane = make_lane
@@ -259,10 +258,17 @@ class Worker:
 
     async def _sweep(self) -> None:
         await leases.sweep(self._pool)
-        await enqueue(self._pool, await warmups.bots_with_due_work(self._pool))
+        due = await warmups.bots_with_due_work(self._pool)
+        await enqueue(self._pool, due)
+        for bot_id, _ in due:  # one that runs here may be busy with other work than what has become due
+            if bot_id in self.lanes:
+                self.lanes[bot_id].nudge()
         await warmups.sweep_counts(self._pool)
         await bots.forget_past_waits(self._pool)
-        await trim_log(self._pool)
+        await sends.sweep(self._pool)
+        await audit.trim(self._pool)
+        await engine.trim_log(self._pool)
+        await engine.compact(self._pool)
 
     async def _send_paused_away(self) -> None:
         for bot_id in list(self.lanes):

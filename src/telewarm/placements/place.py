@@ -12,7 +12,7 @@ import structlog
 
 from telewarm import clock, metrics
 from telewarm.errors import StoreError, TelegramError, TelegramRefused
-from telewarm.model import Blob, ChatId, Claimed, MessageRef, Placed, Sent, Way
+from telewarm.model import Blob, ChatId, Claimed, MessageId, MessageRef, Placed, Sent, Way
 from telewarm.placements import ways
 from telewarm.placements.thumbnails import Thumbnails
 from telewarm.placements.ways import Route, Ways
@@ -59,7 +59,7 @@ class Placements:
     """Needs the store for thumbnails and URLs, the spool for bytes; the caller holds the item's lease.
 
     `local_server`: the Bot API server runs with --local, so it may be able to read the spool itself.
-    `urls`: let Telegram fetch warm-ups from the store, where nothing is lost by it and the store can sign URLs.
+    `urls`: let Telegram fetch files from the store, where nothing is lost by it and the store can sign URLs.
     """
 
     def __init__(self, *, spool: Spool, store: Store, local_server: bool = False, urls: bool = False) -> None:
@@ -70,6 +70,7 @@ class Placements:
         self._urls = urls and store.presigned_get("probe", expires=URL_SECONDS, now=clock.now()) is not None
         self._url_number = itertools.count(secrets.randbelow(URL_SECONDS))
         self._ways = Ways()
+        self._copies = Ways()  # apart: a message that may not be forwarded may still be copied
 
     async def warm(self, item: Claimed, api: BotApi, chat_id: ChatId) -> Placed:
         """Get a file id through a warm-up chat: forward what was uploaded there before, else send the bytes."""
@@ -79,16 +80,55 @@ class Placements:
     async def deliver(
         self, item: Claimed, api: BotApi, chat_id: ChatId, *, caption: str | None, options: SendOptions
     ) -> Placed:
-        """Get a file id by sending the bytes to a recipient who waits for them."""
+        """Get a file id by sending the bytes to a recipient who waits for them; never twice."""
         errand = _Errand(item=item, api=api, chat_id=chat_id, caption=caption, options=options, warmup=False)
-        found = self._routes(item, api.telegram_id)
-        return await self._descend(errand, [route for route in found if route.way in {Way.PATH, Way.UPLOAD}])
+        return await self._descend(errand, self._delivery_routes(item, api.telegram_id))
+
+    async def copy(
+        self, origin: MessageRef, api: BotApi, chat_id: ChatId, *, caption: str | None, options: SendOptions
+    ) -> MessageId | None:
+        """Send a copy of a warm-up message, with this caption or none. None: there is nothing to copy, or no right to.
+
+        Raises ChatUnreachable only when it is surely the recipient who cannot be reached, and not the warm-up chat.
+        """
+        route = Route(api.telegram_id, Way.FORWARD, origin.chat_id)
+        if not self._copies.enter(route, began := clock.monotonic()):
+            return None
+        try:
+            message_id = await api.copy_message(
+                chat_id, origin.chat_id, origin.message_id, caption=caption or "", options=options
+            )
+        except TelegramRefused as error:
+            if not ways.cannot_copy(error):
+                raise
+            closed = ways.shuts_origin(error, to=chat_id)
+            if closed:
+                self._copies.failed(route, began=began, now=clock.monotonic())
+            log.info("[MEDIA][COPY][FAILED]", origin=origin.chat_id, closed=closed, error=error.message)
+            return None
+        self._copies.worked(route)
+        return message_id
+
+    def may_copy(self, origin: MessageRef, api: BotApi) -> bool:
+        """Whether the bot may copy out of that warm-up chat, as far as we know."""
+        return self._copies.is_open(Route(api.telegram_id, Way.FORWARD, origin.chat_id), clock.monotonic())
 
     def upload_bytes(self, item: Claimed, bot: int) -> int:
         """Bytes that a warm-up sends through the Bot API if its first way works. `bot`: Telegram's id of it."""
+        return self._bytes(item, self._routes(item, bot))
+
+    def delivery_bytes(self, item: Claimed, bot: int) -> int:
+        """The same of a delivery."""
+        return self._bytes(item, self._delivery_routes(item, bot))
+
+    def _bytes(self, item: Claimed, routes: Sequence[Route]) -> int:
         now = clock.monotonic()
-        first = next(route for route in self._routes(item, bot) if self._ways.is_open(route, now))
+        first = next(route for route in routes if self._ways.is_open(route, now))
         return total_bytes(item.blob) if first.way is Way.UPLOAD else 0
+
+    def _delivery_routes(self, item: Claimed, bot: int) -> list[Route]:
+        """A forward would tell the recipient where it comes from."""
+        return [route for route in self._routes(item, bot) if route.way is not Way.FORWARD]
 
     def _routes(self, item: Claimed, bot: int) -> list[Route]:
         return ways.routes(item, bot=bot, paths=self._paths, urls=self._urls)
@@ -101,7 +141,8 @@ class Placements:
             try:
                 return await self._take(route, errand)
             except TelegramError as error:
-                if not ways.falls_back(route.way, error, attempts=errand.item.attempts):
+                twice = not errand.warmup and ways.may_have_gone(error)
+                if twice or not ways.falls_back(route.way, error, attempts=errand.item.attempts):
                     raise
                 self._learn(route, error, began, errand.item)
         return await self._take(last, errand)

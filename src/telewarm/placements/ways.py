@@ -31,6 +31,11 @@ URL_PICTURES = frozenset({"image/jpeg", "image/png", "image/webp"})
 URL_DOCUMENTS = frozenset({"application/pdf", "application/zip"})
 OF_THE_FILE = re.compile(r"wrong type of the web page|webpage_media_empty|can't upload file by url", re.IGNORECASE)
 
+OF_THE_CALLER = re.compile(r"can't parse|caption|button|markup|repl(y|ied)|thread|topic", re.IGNORECASE)
+PROTECTED = re.compile(r"protected content|forwards_restricted", re.IGNORECASE)
+OF_THE_RECIPIENT = frozenset({"blocked", "deactivated"})  # nothing of the kind keeps a bot from reading a message
+OF_THE_ORIGIN = frozenset({"kicked", "not_member", "deleted"})  # when the recipient is a person
+
 UNDECIDED = (TelegramUnreachable, TelegramFault)  # the same way may work in a moment
 ENOUGH = 2  # failed attempts after which an undecided way gives way to the next
 
@@ -116,6 +121,30 @@ def lies_with_item(way: Way, error: TelegramError) -> bool:
             return True
         case _:
             assert_never(way)
+
+
+def may_have_gone(error: TelegramError) -> bool:
+    """Whether the message may be there all the same: a recipient would get it twice by the next way."""
+    return isinstance(error, TelegramFault) or (isinstance(error, TelegramUnreachable) and error.effect_possible)
+
+
+def cannot_copy(error: TelegramRefused) -> bool:
+    """Whether sending the bytes may work where the copy did not.
+
+    A chat that is not found or not accessible may be the recipient's or the warm-up chat: Telegram names neither.
+    """
+    if isinstance(error, ChatUnreachable):
+        return error.reason not in OF_THE_RECIPIENT
+    if isinstance(error, BadRequest):
+        return OF_THE_CALLER.search(error.description) is None
+    return isinstance(error, MessageGone | DeadFileId)
+
+
+def shuts_origin(error: TelegramRefused, *, to: ChatId) -> bool:
+    """Whether no other message can be copied out of that chat either, whoever is to get it."""
+    if isinstance(error, ChatUnreachable):
+        return to > 0 and error.reason in OF_THE_ORIGIN
+    return isinstance(error, BadRequest) and PROTECTED.search(error.description) is not None
 
 
 def fits_url(kind: Kind, facts: Facts, *, name: str | None) -> bool:

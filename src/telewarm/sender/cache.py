@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from hashlib import md5
 from weakref import WeakValueDictionary
 
-from telewarm.model import BotId, MediaId, Warm
+from telewarm.model import BotId, FileId, MediaId, Warm
 
-CHANNEL = "telewarm_media"  # NOTIFY: ids of media items that changed, with commas between, or `bot <id>`
-MOST = 200_000  # ids kept; about 300 bytes each
+# NOTIFY: `<id>:<tag>` of each media item that changed, with commas between, or `bot <id>`. The tag is that of the file
+# id that the item has now, `-` when it has none.
+CHANNEL = "telewarm_media"
+TAG = 8  # hex digits
+MOST = 200_000  # ids kept; about 500 bytes each
+
+
+def tag_of(file_id: FileId) -> str:
+    """As the database makes it."""
+    return md5(file_id.encode(), usedforsecurity=False).hexdigest()[:TAG]
 
 
 class FileIds:
@@ -36,13 +45,19 @@ class FileIds:
         self._warm.pop(media_id, None)
 
     def changed(self, payload: str) -> None:
-        """What NOTIFY says: these items, or all of a bot, have another file id now, or none, or an error."""
+        """What NOTIFY says: these items, or all of a bot, have another file id now, or none, or an error.
+
+        An id that is the new one stays: mostly it was this process that got it.
+        """
         if payload.startswith("bot "):
             self._drop_bot(BotId(int(payload.removeprefix("bot "))))
             return
-        for text in payload.split(","):
-            media_id = MediaId(int(text))
-            self.drop(media_id)
+        for item in payload.split(","):
+            digits, _, tag = item.partition(":")
+            media_id = MediaId(int(digits))
+            warm = self._warm.get(media_id)
+            if warm is not None and tag_of(warm.file_id) != tag:
+                self.drop(media_id)
             if (event := self._waiting.pop(media_id, None)) is not None:
                 event.set()
 

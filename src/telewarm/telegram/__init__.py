@@ -4,6 +4,7 @@ from telewarm.telegram.client import BotApi
 from telewarm.telegram.files import ById, ByPath, ByUrl, Upload
 from telewarm.telegram.flood import Closed, Passage, Traffic
 from telewarm.telegram.limits import Limit, Limits, Spacing
+from telewarm.telegram.ranks import Rank
 from telewarm.telegram.transport import Transport
 from telewarm.telegram.values import GroupItem, SendOptions
 
@@ -17,6 +18,7 @@ __all__ = [
     "Limit",
     "Limits",
     "Passage",
+    "Rank",
     "SendOptions",
     "Spacing",
     "Traffic",

@@ -24,6 +24,7 @@ TOKEN = re.compile(r"([1-9]\d{0,15}):[A-Za-z0-9_-]{1,80}")
 PATIENCE = 30.0  # seconds for a call without bytes
 SLOWEST = 100_000  # bytes a second; a slower upload is given up
 FETCH = 60.0  # seconds more for Telegram to fetch a URL
+ENCODER = msgspec.json.Encoder(enc_hook=str)  # for what is nearly a text, such as a caption that is `Safe`
 LARGEST = 2_000_000_000  # bytes; a local server's limit, for a file whose size nobody has told
 
 
@@ -150,7 +151,7 @@ class BotApi:
             method=method,
             chat_id=chat_id,
             url=self._base + method,
-            body=multipart.encode(said, uploads) if uploads else msgspec.json.encode(said),
+            body=multipart.encode(said, uploads) if uploads else ENCODER.encode(said),
             timeout=timeout,
         )
         response = await self._wire(request)

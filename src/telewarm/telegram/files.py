@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypeAlias
 
+import msgspec
+
 from telewarm.model import FileId
 
 OpenChunks: TypeAlias = Callable[[], AsyncIterator[bytes]]  # called anew for each attempt
 Thumbnail: TypeAlias = bytes  # a JPEG within 320 x 320 and 200 kB
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ById:
+class ById(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A file that this bot has sent before; no size limit."""
 
     file_id: FileId

@@ -15,22 +15,27 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Generic, TypeVar
 
+import msgspec
+
 from telewarm.model import ChatId
 from telewarm.telegram.limits import Limits
-from telewarm.telegram.windows import Capacity, Scope
+from telewarm.telegram.ranks import Rank, Waiting
+from telewarm.telegram.windows import HOLD, PACED, Capacity, Scope, Share
 
 K = TypeVar("K")
 SWEEP = 256  # scopes kept before the first look for idle ones
 OVERLOAD = 60.0  # seconds; the `retry_after` with which a Bot API server names its own backlog
 NEARLY = -0.25  # seconds by which our idea of the server's window may be wrong
 CALLS = 64  # the fastest of the last so many calls, and at most twice as many, is the least that a call takes
+YIELD = 0.02  # seconds after which to look again when those that go first may go now, but have not yet
+NO_PROBE = (False, False)
 QUICK, SLOW = 0.02, 0.6  # seconds; what a call takes at least before that is known, and at most however slow all are
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Passage:
+class Passage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One message (or `count` of a group) on its way since `at`, with `size` file bytes.
 
+    `hold`: seconds to wait before the call: so long other processes, once told, need to make room for it.
     `probes`: it goes beyond what is known to pass, of the bot and of the chat. `told`: because the server said when.
     """
 
@@ -40,6 +45,7 @@ class Passage:
     at: float
     probes: tuple[bool, bool]
     told: tuple[bool, bool]
+    hold: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +138,10 @@ class Latency:
 
 
 class Traffic:
-    """All scopes of one bot. `learned`: what `learned` said in another life; what makes no sense is ignored."""
+    """All scopes of one bot. `learned`: what `learned` said in another life; what makes no sense is ignored.
+
+    `waiting`: who waits for the bot's limit; a higher rank does not go meanwhile. `sent`: messages since the start.
+    """
 
     def __init__(self, limits: Limits, *, now: float, learned: Mapping[str, float] | None = None) -> None:
         self._spacing = limits.same_size
@@ -141,8 +150,12 @@ class Traffic:
         self._bot = Scope(self._capacities.get("bot"), now=now)
         self._private, self._group = self._capacities.get("private"), self._capacities.get("group")
         self._chats: Scopes[ChatId] = Scopes()
+        self._unlimited = Scope(None, now=now)  # any chat of which there is nothing to count
         self._sizes: Scopes[int] = Scopes()
         self._latency = Latency()
+        self._share = None if self._bot.capacity is None else Share(self._bot.capacity)
+        self.waiting = Waiting()
+        self.sent = 0
 
     def __len__(self) -> int:
         """Scopes held in memory."""
@@ -153,19 +166,72 @@ class Traffic:
         """Messages a window, of the kinds of scope that were put to the test."""
         return {kind: float(one.size) for kind, one in self._capacities.items() if one.tested}
 
-    def bot_opens_at(self, now: float) -> float:
-        """Before this nothing goes, whatever the chat."""
-        return self._bot.opens_at(now)
+    def room(self, now: float, rank: Rank) -> int:
+        """Messages that the bot may send right now, whatever the chat; those of the rank that wait already go first."""
+        if self.waiting.before(rank):
+            return 0
+        room = self._bot.room(now) - (self._bot.unheard(now) if rank else 0)
+        return max(room - self.waiting.of(rank), 1 if self.bot_opens_at(now, rank=rank) <= now else 0, 0)
 
-    def opens_at(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float) -> float:
+    def elsewhere(self, count: int, *, now: float) -> None:
+        """Another process sent so many messages for this bot: they count."""
+        self._bot.elsewhere(now, count=count)
+
+    def bot_opens_at(
+        self, now: float, *, rank: Rank = Rank.INTERACTIVE, count: int = 1, behind: int | None = None
+    ) -> float:
+        """Before this nothing of the rank goes, whatever the chat. `behind`: of so many of its rank; None: of all."""
+        before, equal = self.waiting.before(rank), self.waiting.of(rank) if behind is None else behind
+        shared = now < self._bot.shared_until
+        unheard = self._bot.unheard(now) if shared and rank else 0
+        opens = self._bot.opens_at(now, count=count, behind=before + equal + unheard)
+        if rank:
+            opens = max(opens, self._bot.paced_at(now, count=count))
+        if before:
+            return max(opens, now + YIELD)
+        if shared and not rank and opens > now and self._share is not None:
+            return min(opens, max(now, self._bot.closed_until, self._share.opens_at(count=count, behind=equal)))
+        return opens
+
+    def chat_opens_at(self, chat_id: ChatId, *, size: int = 0, count: int = 1, behind: int = 0, now: float) -> float:
+        """Before this nothing goes to the chat, nor uploads of this size, whatever else the bot does."""
+        opens = now
+        if (chat := self._chats.find(chat_id)) is not None:
+            opens = chat.opens_at(now, count=count, behind=behind)
+        return max(opens, self._size_opens_at(size, now)) if size else opens
+
+    def opens_at(
+        self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Rank = Rank.INTERACTIVE
+    ) -> float:
         """The first time, `now` or later, for a message to this chat. Answers that come may change it.
 
         `size`: file bytes that it uploads in all. `count`: 1, or the items of a group of media.
         """
-        opens = self._bot.opens_at(now, count=count)
-        if (chat := self._chats.find(chat_id)) is not None:
-            opens = max(opens, chat.opens_at(now, count=count))
-        return max(opens, self._size_opens_at(size, now))
+        chat_opens = self.chat_opens_at(chat_id, size=size, count=count, now=now)
+        return max(self.bot_opens_at(now, rank=rank, count=count, behind=0), chat_opens)
+
+    def goes_at(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Rank) -> float:
+        """When it opens, or when a probe may go if that is sooner.
+
+        Warm-ups find out what is beyond the settings; the others only whether what the settings say is true again.
+        """
+        opens = self.opens_at(chat_id, size=size, count=count, now=now, rank=rank)
+        if opens <= now or self.waiting.before(rank):
+            return opens
+        beyond = rank is Rank.WARMUP
+        return min(opens, self.probes_at(chat_id, size=size, count=count, now=now, beyond_settings=beyond))
+
+    def is_free(self, chat_id: ChatId, *, size: int, now: float, rank: Rank) -> bool:
+        """Whether nothing counts messages, and nothing is in the way: then `goes_at` need not be asked."""
+        bot = self._bot
+        return (
+            bot.capacity is None
+            and self._capacity(chat_id) is None
+            and now >= bot.closed_until
+            and (not rank or not self.waiting.before(rank))
+            and not self._chats
+            and not self._spaced(size)
+        )
 
     def may_probe(
         self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, beyond_settings: bool = True
@@ -181,14 +247,12 @@ class Traffic:
     ) -> float:
         """The first time for such a probe, of the bot or the chat but never of both; infinite when none is in sight."""
         chat = self._chats.find(chat_id)
-        if chat is None:
-            return math.inf
         best, spaced = math.inf, self._size_opens_at(size, now)
         for scope, other in ((self._bot, chat), (chat, self._bot)):
-            at = max(spaced, scope.closed_until, other.opens_at(now, count=count))
-            if at >= best or not (beyond_settings or scope.below_setting):
+            if scope is None or not (beyond_settings or scope.below_setting):
                 continue
-            if scope.may_probe(at, count=count, latency=self._latency.least):
+            at = max(spaced, scope.closed_until, now if other is None else other.opens_at(now, count=count))
+            if at < best and scope.may_probe(at, count=count, latency=self._latency.least):
                 best = at
         return best
 
@@ -197,14 +261,24 @@ class Traffic:
         chat = self._chats.find(chat_id)
         return 0.0 if chat is None else min(1.0, chat.fill(now))
 
-    def spend(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float) -> Passage:
+    def spend(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Rank | None = None) -> Passage:
         """Count a message as it goes. Its passage is to be settled or abandoned, whatever happens."""
+        hold = 0.0
+        if self._bot.capacity is None and self._capacity(chat_id) is None and not self._spaced(size):
+            self.sent += count
+            return Passage(chat_id=chat_id, size=size, count=count, at=now, probes=NO_PROBE, told=NO_PROBE, hold=0.0)
+        if rank is Rank.INTERACTIVE:
+            self._bot.paced_until = now + PACED
+            hold = self._hold(now) if now < self._bot.shared_until else 0.0
         chat = self._chat(chat_id, now)
         told = (self._bot.told, chat.told)
         probes = (self._bot.spend(now, count=count), chat.spend(now, count=count))
+        self.sent += count
+        if self._share is not None:
+            self._share.spend(now, count=count)
         if self._spaced(size) and self._spacing is not None:
             self._sizes.get(size, None, now=now).close_until(now + self._spacing.seconds(size))
-        return Passage(chat_id=chat_id, size=size, count=count, at=now, probes=probes, told=told)
+        return Passage(chat_id=chat_id, size=size, count=count, at=now, probes=probes, told=told, hold=hold)
 
     def settle(self, passage: Passage, *, now: float, retry_after: float | None) -> Closed | None:
         """The answer is here: None for any that is no 429, else the seconds that the 429 asks for.
@@ -214,9 +288,12 @@ class Traffic:
         self._latency.add(now - passage.at)
         if retry_after is not None:
             return self._refused(passage, retry_after, now)
+        if self._bot.capacity is None and self._capacity(passage.chat_id) is None:
+            return None
         counted_at = max(passage.at, now - self._latency.least)
         for scope in self._scopes(passage):
-            scope.passed(passage.at, counted_at, count=passage.count, now=now)
+            if scope.capacity is not None:
+                scope.passed(passage.at, counted_at, count=passage.count, now=now)
         self._probes_over(passage)
         return None
 
@@ -234,6 +311,10 @@ class Traffic:
         """Pause the whole bot, as another process or a person asked. No blame."""
         self._bot.close_until(until)
 
+    def _hold(self, now: float) -> float:
+        """Nothing while the window has room for it, and for what the others may have sent."""
+        return 0.0 if self._bot.room(now) > self._bot.unheard(now) else HOLD
+
     def _refused(self, passage: Passage, retry_after: float, now: float) -> Closed | None:
         bot, chat = self._scopes(passage)
         about = blame(
@@ -246,6 +327,7 @@ class Traffic:
         for scope in (bot, chat):
             scope.refund(passage.at, count=passage.count)
         self._probes_over(passage)
+        self.sent -= passage.count
         match about:
             case About.SIZE:
                 self._sizes.get(passage.size, None, now=now).refused(now, retry_after, sent_at=passage.at, told=False)
@@ -262,6 +344,8 @@ class Traffic:
         return self._bot, self._chat(passage.chat_id, passage.at)
 
     def _probes_over(self, passage: Passage) -> None:
+        if passage.probes == NO_PROBE:
+            return
         for scope, probing in zip(self._scopes(passage), passage.probes, strict=True):
             if probing and scope.capacity is not None:
                 scope.capacity.probe_over()
@@ -270,7 +354,7 @@ class Traffic:
         """Kept when there is something to count."""
         if (capacity := self._capacity(chat_id)) is not None:
             return self._chats.get(chat_id, capacity, now=now)
-        return self._chats.find(chat_id) or Scope(None, now=now)
+        return self._chats.find(chat_id) or self._unlimited
 
     def _capacity(self, chat_id: ChatId) -> Capacity | None:
         return self._private if chat_id > 0 else self._group

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right, insort
+from collections import deque
 
 from telewarm.telegram.limits import Limit
 
@@ -15,6 +16,12 @@ LEAST, MOST = 0.1, 4.0  # shares of the limit's burst between which a capacity i
 BACK_OFF = 0.5  # one piece of bad news takes at most this share of the capacity
 SOON, LATER, LATEST = 50, 200, 1600  # messages without a 429 before a probe: after bad news, after refused probes
 EXPIRY = 60.0  # seconds after which nobody waits for the answer to a probe
+SHARE = 0.2  # of a capacity: what one process may use of it whatever the others send; at least 1 message
+UNHEARD = 0.2  # of what others sent in a window: so much more may have gone that they have not told yet
+HOLD = 0.1  # seconds between telling the others of a message that needs the room they use, and sending it
+PACE = 0.8  # of the even distance between messages: so far apart go those that leave room for others
+PACED = 10.0  # seconds for which they do after the last message of another process, or of somebody who waited for it
+NO_LIMIT = 1_000_000_000  # messages that may go where nothing counts them
 
 
 class Capacity:
@@ -74,6 +81,12 @@ class Capacity:
             self.size = min(inside, self._most)
             self._patience = 0
 
+    def recovered(self) -> None:
+        """Nearly so many pass again and again: one more, up to the setting."""
+        if self.size < self.limit.burst and self._clean >= max(self._patience, SOON):
+            self.size += 1
+            self._clean = 0
+
     def refused(self, left: int, *, sent_at: float, now: float) -> None:
         """A 429 for a message beside `left` others in its window.
 
@@ -96,7 +109,20 @@ class Capacity:
 class Scope:
     """A bot, a chat, or the uploads of one size. Without a capacity only deadlines hold it back."""
 
-    __slots__ = ("_pending", "_sent", "_unproven_until", "_window", "capacity", "closed_until", "flooded_until", "told")
+    __slots__ = (
+        "_elsewhere",
+        "_last",
+        "_pending",
+        "_sent",
+        "_unproven_until",
+        "_window",
+        "capacity",
+        "closed_until",
+        "flooded_until",
+        "paced_until",
+        "shared_until",
+        "told",
+    )
 
     def __init__(self, capacity: Capacity | None, *, now: float) -> None:
         self.capacity = capacity
@@ -106,6 +132,10 @@ class Scope:
         self._sent: list[float] = []  # when each message counted, as far as is known; sorted
         self._pending = 0  # of which so many have no answer yet
         self._unproven_until = now
+        self._elsewhere: deque[tuple[float, int]] = deque()  # of which other processes sent so many
+        self._last = -math.inf  # when this process last sent
+        self.paced_until = -math.inf
+        self.shared_until = -math.inf  # other processes have messages in the window until then
         self.told = False  # a 429 named a time, and nothing has gone since
 
     @property
@@ -113,15 +143,27 @@ class Scope:
         """Whether a flood has lowered the capacity."""
         return self.capacity is not None and self.capacity.size < self.capacity.limit.burst
 
-    def opens_at(self, now: float, *, count: int = 1) -> float:
+    def opens_at(self, now: float, *, count: int = 1, behind: int = 0) -> float:
         """The first time, `now` or later, at which `count` more messages may go. Answers that come may change it.
 
-        A time that the server named is believed, for one message, whatever else is in the window.
+        A time that the server named is believed, for one message, whatever else is in the window. `behind`: so many
+        messages go before them.
         """
+        if behind and self.capacity is not None:
+            windows, place = divmod(count + behind - 1, self.capacity.size)
+            return max(now, self.closed_until, self._room_at(place + 1)) + windows * self._window
         room = self._room_at(count)
         if room > now and self.told and count == 1 and self.capacity is not None and self.capacity.untested(now):
             room = now
         return max(now, self.closed_until, room)
+
+    def room(self, now: float) -> int:
+        """How many messages may go now."""
+        if now < self.closed_until:
+            return 0
+        if self.capacity is None:
+            return NO_LIMIT
+        return max(self.capacity.size - self.inside(now), 0)
 
     def may_probe(self, now: float, *, count: int, latency: float) -> bool:
         """Whether only the capacity is in the way, by one message, and that one may try.
@@ -130,6 +172,8 @@ class Scope:
         """
         if self.capacity is None or now < self.closed_until or not self.capacity.may_probe(now):
             return False
+        if now < self.shared_until and not self.below_setting:
+            return False  # of what passes beside others nothing more is believed
         if not self._room_at(count - 1) <= now < self._room_at(count):
             return False
         size = self.capacity.size
@@ -142,11 +186,11 @@ class Scope:
         probing = self._room_at(count) > now
         if probing:
             self.capacity.probe(now)
-        if self._sent and self._sent[0] + self._window <= now:
-            del self._sent[: bisect_right(self._sent, now - self._window)]
+        self._forget(now)
         for _ in range(count):
             insort(self._sent, now)
         self._pending += count
+        self._last = now
         self.told = False
         return probing
 
@@ -156,9 +200,11 @@ class Scope:
             return
         self._move(at, counted_at, count=count)
         self.capacity.passed(count)
+        if now < self.shared_until and self.inside(now) + self.unheard(now) >= self.capacity.size:
+            self.capacity.recovered()  # room is left for what others may have sent: probes would never fill the window
         if len(self._sent) - self._pending > self.capacity.size and now >= self._unproven_until:
-            inside = len(self._sent) - bisect_right(self._sent, now - self.capacity.certain)
-            self.capacity.proved(inside - self._pending)
+            inside = len(self._sent) - bisect_right(self._sent, now - self.capacity.certain) - self._pending
+            self.capacity.proved(inside if now >= self.shared_until else min(inside, self.capacity.limit.burst))
 
     def lost(self, at: float, *, count: int, now: float) -> None:
         """No answer came: they may have counted, as late as now. They prove nothing."""
@@ -170,6 +216,35 @@ class Scope:
         """They were refused: they do not count."""
         if self.capacity is not None:
             self._move(at, None, count=count)
+
+    def elsewhere(self, now: float, *, count: int) -> None:
+        """Another process sent so many, or is about to. What passes beside them proves the setting, and no more."""
+        if self.capacity is None:
+            return
+        self._forget(now)
+        for _ in range(count):
+            insort(self._sent, now + HOLD)
+        self._elsewhere.append((now, count))
+        self.shared_until = now + HOLD + self._window
+        self.paced_until = now + PACED
+
+    def paced_at(self, now: float, *, count: int) -> float:
+        """When `count` may go that leave room for what others are about to send; bursts would leave none for long."""
+        if self.capacity is None or now >= self.paced_until:
+            return now
+        return self._last + PACE * count * self._window / self.capacity.size
+
+    def unheard(self, now: float) -> int:
+        """How many more the others may have sent that they have not told yet."""
+        if now >= self.shared_until:
+            return 0
+        while self._elsewhere and self._elsewhere[0][0] + self._window <= now:
+            self._elsewhere.popleft()
+        return math.ceil(UNHEARD * sum(count for _, count in self._elsewhere))
+
+    def _forget(self, now: float) -> None:
+        if self._sent and self._sent[0] + self._window <= now:
+            del self._sent[: bisect_right(self._sent, now - self._window)]
 
     def _move(self, at: float, to: float | None, *, count: int) -> None:
         self._pending = max(0, self._pending - count)
@@ -221,3 +296,29 @@ class Scope:
         size = self.capacity.size
         over = len(self._sent) + min(count, size) - size
         return self._sent[over - 1] + self._window if over > 0 else -math.inf
+
+
+class Share:
+    """The part of a capacity that one process may use whatever the others send: its last messages, no more."""
+
+    __slots__ = ("_capacity", "_own")
+
+    def __init__(self, capacity: Capacity) -> None:
+        self._capacity = capacity
+        self._own: deque[float] = deque(maxlen=math.ceil(SHARE * MOST * capacity.limit.burst))
+
+    @property
+    def size(self) -> int:
+        return max(1, int(SHARE * self._capacity.size))
+
+    def spend(self, now: float, *, count: int) -> None:
+        """This process sent so many. Refused ones count too: a share is no licence to try again and again."""
+        for _ in range(count):
+            self._own.append(now)
+
+    def opens_at(self, *, count: int, behind: int) -> float:
+        """When `count` more are within the share, after `behind` others; more than it takes go alone."""
+        windows, place = divmod(min(count, self.size) + behind - 1, self.size)
+        nth = self.size - place  # the last but so many must have left the window
+        opens_at = self._own[-nth] + self._capacity.window if len(self._own) >= nth else -math.inf
+        return opens_at + windows * self._capacity.window

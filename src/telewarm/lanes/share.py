@@ -1,0 +1,98 @@
+"""What the processes of one Telewarm send for the same bots: each counts its own messages and tells the others.
+
+Only while somebody else is there to hear it, and only when something was sent: one statement for all bots, about every
+`EVERY` seconds, and at once when a message is held back until the others know of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from uuid import uuid4
+
+import structlog
+
+from telewarm import clock
+from telewarm.database.connection import Pool
+from telewarm.database.pool import AWAY
+from telewarm.model import BotId
+from telewarm.telegram import Traffic
+
+log = structlog.get_logger(__name__)
+
+CHANNEL = "telewarm_traffic"  # NOTIFY: <who>|<bot>:<messages>,<bot>:<messages>
+EVERY = 0.2  # seconds
+LEAST = 0.02  # seconds between two tellings, however urgent
+LOOK = 2.0  # seconds between looks whether there are others
+MOST = 300  # bots in one notification, whose text has 8,000 bytes at most
+OTHERS = "SELECT count(*) > 1 FROM lease WHERE expires_at > now()"
+TELL = "SELECT pg_notify($1, said) FROM unnest($2::text[]) AS said"
+
+
+class Neighbours:
+    """`traffics`: the bots that this process speaks for, as they come and go."""
+
+    def __init__(self, pool: Pool, traffics: Mapping[BotId, Traffic]) -> None:
+        self._pool = pool
+        self._traffics = traffics
+        self._me = uuid4().hex
+        self._told: dict[BotId, int] = {}
+        self._look_at = -math.inf
+        self._others = False
+        self._hurry = asyncio.Event()
+        self._stopped = False
+
+    def hurry(self) -> None:
+        """A message waits for the others to make room."""
+        self._hurry.set()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._hurry.set()
+
+    def heard(self, payload: str) -> None:
+        """What NOTIFY says; our own words too."""
+        who, _, news = payload.partition("|")
+        if who == self._me:
+            return
+        now = clock.monotonic()
+        self._others, self._look_at = True, now + LOOK
+        for one in news.split(","):
+            bot_id, _, count = one.partition(":")
+            if (traffic := self._traffics.get(BotId(int(bot_id)))) is not None:
+                traffic.elsewhere(int(count), now=now)
+
+    async def run(self) -> None:
+        """Until `stop`. The database may go away: then the others meet the floods themselves."""
+        while not self._stopped:
+            await clock.wait(self._hurry, EVERY)
+            self._hurry.clear()
+            news = self._news()
+            try:
+                if news and await self._somebody_hears():
+                    await self._pool.execute(TELL, CHANNEL, self._said(news))
+            except AWAY as error:
+                log.warning("[BOT][TRAFFIC][UNTOLD]", error=type(error).__name__)
+            if news and not self._stopped:
+                await clock.sleep(LEAST)
+
+    def _news(self) -> list[tuple[BotId, int]]:
+        """Messages of each bot since the last time."""
+        news = []
+        for bot_id, traffic in self._traffics.items():
+            if (count := traffic.sent - self._told.get(bot_id, 0)) > 0:
+                self._told[bot_id] = traffic.sent
+                news.append((bot_id, count))
+        return news
+
+    def _said(self, news: list[tuple[BotId, int]]) -> list[str]:
+        words = [f"{bot_id}:{count}" for bot_id, count in news]
+        return [f"{self._me}|{','.join(words[at : at + MOST])}" for at in range(0, len(words), MOST)]
+
+    async def _somebody_hears(self) -> bool:
+        now = clock.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK
+            self._others = bool(await self._pool.fetchval(OTHERS))
+        return self._others

@@ -1,0 +1,160 @@
+"""A media item without a file id in memory: read it, get it, or wait for whoever gets it. One upload, whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import structlog
+
+from telewarm import clock
+from telewarm.database import media, warmups
+from telewarm.database.connection import Pool
+from telewarm.database.leases import Lease
+from telewarm.database.pool import AWAY
+from telewarm.errors import DatabaseUnavailable, MediaError, MediaNotReady, NotFound
+from telewarm.lanes import LiveBot, wake
+from telewarm.model import Claimed, MediaId, Placed, State, Warm
+from telewarm.sender.cache import FileIds
+from telewarm.sender.outgoing import OnCold
+
+log = structlog.get_logger(__name__)
+
+Place: TypeAlias = Callable[[Claimed], Awaitable[Placed]]
+
+LOOK_AGAIN = 1.0  # seconds: who holds an item may put it back without telling
+RECORD_TRIES = 3
+RECORD_RETRY = 0.5  # seconds between tries to write a file id while the database is away
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """A media item that somebody waits for, until a time of the monotonic clock. `place`: get its id by sending it."""
+
+    live: LiveBot
+    media_id: MediaId
+    on_cold: OnCold
+    until: float
+    place: Place
+
+
+class Cold:
+    def __init__(self, *, pool: Pool, lease: Lease, file_ids: FileIds) -> None:
+        self._pool = pool
+        self._lease = lease
+        self._file_ids = file_ids
+        # Set when the search is over. Who may upload does not wait behind who may only wait.
+        self._flights: dict[tuple[MediaId, OnCold], asyncio.Event] = {}
+
+    async def get(self, wanted: Wanted) -> Warm | Placed:
+        """A file id, whoever gets it first; or what placing the item gave, when that was our doing.
+
+        Raises MediaNotReady when it takes too long or may not take any time, MediaError, NotFound, and what `place`
+        raises.
+        """
+        if wanted.on_cold is OnCold.FAIL:
+            return await self._at_once(wanted)
+        key = (wanted.media_id, wanted.on_cold)
+        while (flight := self._flights.get(key)) is not None:
+            if not await clock.wait(flight, wanted.until - clock.monotonic()):
+                raise _late(wanted)
+            warm = self._file_ids.get(wanted.media_id)
+            if warm is not None and warm.bot_id == wanted.live.bot.id:
+                return warm
+        flight = self._flights[key] = asyncio.Event()
+        try:
+            return await self._search(wanted)
+        finally:
+            del self._flights[key]
+            flight.set()
+
+    async def _at_once(self, wanted: Wanted) -> Warm:
+        if (warm := await self._read(wanted)) is not None:
+            return warm
+        await self._check(wanted)
+        raise MediaNotReady(
+            f"media item {wanted.media_id} has no file id yet; ask again shortly, or send with on_cold=upload",
+            retry_after=1.0,
+        )
+
+    async def _search(self, wanted: Wanted) -> Warm | Placed:
+        hastened = False
+        while True:
+            change = self._file_ids.change_of(wanted.media_id)
+            if (warm := await self._read(wanted)) is not None:
+                return warm
+            if wanted.on_cold is OnCold.UPLOAD and (placed := await self._upload(wanted)) is not None:
+                return placed
+            await self._check(wanted)
+            if not hastened:
+                hastened = True
+                await self._hasten(wanted)
+            left = wanted.until - clock.monotonic()
+            if not await clock.wait(change, min(left, LOOK_AGAIN)) and left <= LOOK_AGAIN:
+                raise _late(wanted)
+
+    async def _read(self, wanted: Wanted) -> Warm | None:
+        for warm in await media.warm(self._pool, bot_id=wanted.live.bot.id, media_ids=[wanted.media_id]):
+            self._file_ids.keep(warm)
+            return warm
+        return None
+
+    async def _check(self, wanted: Wanted) -> None:
+        """Whether waiting makes sense: it may have been deleted, or given up."""
+        item = await media.get(self._pool, wanted.media_id)
+        if item.bot_id != wanted.live.bot.id:
+            raise not_in_library(wanted.live, wanted.media_id)
+        if item.state is State.ERROR and wanted.on_cold is not OnCold.UPLOAD:
+            raise MediaError(item.last_error or f"media item {wanted.media_id} is in error")
+
+    async def _hasten(self, wanted: Wanted) -> None:
+        """Somebody waits: the item's warm-up goes first."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            if await warmups.hasten(connection, wanted.media_id):
+                await wake(connection, wanted.live.bot)
+
+    async def _upload(self, wanted: Wanted) -> Placed | None:
+        """Take the item in hand and place it; None when somebody else has it."""
+        live, media_id = wanted.live, wanted.media_id
+        item = await warmups.claim_one(self._pool, bot_id=live.bot.id, media_id=media_id, lease_id=self._lease.id)
+        if item is None:
+            return None
+        try:
+            placed = await wanted.place(item)
+        except BaseException:
+            await asyncio.shield(warmups.release(self._pool, self._lease.id, [media_id]))
+            raise
+        self._file_ids.keep(warm_of(placed, live))
+        await asyncio.shield(self._record(live, placed))
+        return placed
+
+    async def _record(self, live: LiveBot, placed: Placed) -> None:
+        """The message has gone: nothing may fail or cancel that now."""
+        for _ in range(RECORD_TRIES):
+            try:
+                await warmups.record_ready(
+                    self._pool, [placed], lease_id=self._lease.id, telegram_id=live.bot.telegram_id
+                )
+            except AWAY as error:
+                log.warning("[MEDIA][RECORD][RETRY]", media_id=placed.media_id, error=type(error).__name__)
+                await clock.sleep(RECORD_RETRY)
+            else:
+                return
+
+
+def warm_of(placed: Placed, live: LiveBot) -> Warm:
+    return Warm(media_id=placed.media_id, bot_id=live.bot.id, file_id=placed.file_id, kind=placed.kind)
+
+
+def not_in_library(live: LiveBot, media_id: MediaId) -> NotFound:
+    return NotFound(f"media item {media_id} is not in the library of bot {live.bot.slug!r}")
+
+
+def database_away(error: BaseException) -> DatabaseUnavailable:
+    return DatabaseUnavailable(f"the database went away ({type(error).__name__}): try again")
+
+
+def _late(wanted: Wanted) -> MediaNotReady:
+    return MediaNotReady(f"media item {wanted.media_id} did not become warm in time", retry_after=1.0)

@@ -1,0 +1,175 @@
+"""A message set as the calls that send it: its steps, in order. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TypeAlias
+
+import msgspec
+
+from telewarm.errors import UsageError
+from telewarm.model import Kind, MediaId, MessageSet, Part
+from telewarm.telegram import SendOptions
+from telewarm.telegram.values import PLAIN
+
+MOST_MEDIA = 10
+PARSE_MODES = frozenset({"html", "markdown", "markdownv2"})  # Telegram takes them in any case
+ORDER = {Kind.AUDIO: 0, Kind.VIDEO: 1, Kind.PHOTO: 2}
+LAST = len(ORDER)  # the rest, and after it the text
+GROUPED = {Kind.AUDIO: "audios", Kind.VIDEO: "pictures", Kind.PHOTO: "pictures", Kind.DOCUMENT: "documents"}
+TOGETHER = {**ORDER, Kind.PHOTO: 1, Kind.DOCUMENT: 2}  # albums: no other kind between two that mix
+BARE = frozenset({Kind.STICKER, Kind.VIDEO_NOTE})  # without a caption
+
+
+class Single(msgspec.Struct, frozen=True, kw_only=True):
+    """One media item in a message of its own."""
+
+    media_id: MediaId
+    caption: str | None = None
+    options: SendOptions = PLAIN
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Album:
+    """2 to 10 media that Telegram shows together. `options`: of all of them, so without buttons."""
+
+    items: tuple[Part, ...]
+    options: SendOptions = PLAIN
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Text:
+    text: str
+    options: SendOptions = PLAIN
+
+
+Step: TypeAlias = Single | Album | Text  # one call each, when all goes well
+
+
+def check(message: MessageSet) -> None:
+    """Raises UsageError for what no bot could send, whatever the kinds of the media."""
+    media = message.media
+    if not media and not message.text:
+        raise UsageError("there is nothing to send: give media, text, or both")
+    if len(media) > MOST_MEDIA:
+        raise UsageError(f"at most {MOST_MEDIA} media go in one set; this one has {len(media)}")
+    if message.parse_mode is not None or message.entities is not None:
+        _check_format("the text", message.parse_mode, message.entities)
+    for part in media:
+        if part.parse_mode is not None or part.entities is not None:
+            _check_format(f"the caption of media item {part.media_id}", part.parse_mode, part.entities)
+
+
+def plan(message: MessageSet, kinds: Mapping[MediaId, Kind]) -> tuple[Step, ...]:
+    """Audio, video, photo, the rest, then text. `kinds`: of every media item, as it is sent.
+
+    The reply goes with the first step, the buttons with the last. Raises UsageError, as `check` does.
+    """
+    check(message)
+    shared = _shared(message)
+    if len(message.media) == 1 and not message.text:
+        return (_single(message.media[0], kinds, _with_ends(shared, message, first=True, last=True)),)
+    groups = _groups(message, kinds)
+    steps: list[Step] = []
+    for place, group in enumerate(groups):
+        last = place == len(groups) - 1 and not message.text
+        options = _with_ends(shared, message, first=place == 0, last=last)
+        steps.append(_step(group, kinds, options))
+    if message.text:
+        options = _with_ends(shared, message, first=not groups, last=True)
+        steps.append(Text(text=message.text, options=_formatted(options, message.parse_mode, message.entities)))
+    return tuple(steps)
+
+
+def one_by_one(album: Album, items: Sequence[Part] | None = None) -> list[Single]:
+    """Its items, or only these of them, as messages of their own; the reply stays with the first."""
+    plain = replace(album.options, reply_parameters=None)
+    return [
+        Single(media_id=part.media_id, caption=part.caption, options=_of_part(part, plain if place else album.options))
+        for place, part in enumerate(album.items if items is None else items)
+    ]
+
+
+def together(kinds: Sequence[Kind]) -> bool:
+    """Whether Telegram shows media of these kinds as one album."""
+    groups = {GROUPED.get(kind) for kind in kinds}
+    return len(kinds) > 1 and len(groups) == 1 and None not in groups
+
+
+def _check_format(what: str, parse_mode: str | None, entities: Sequence[Mapping[str, object]] | None) -> None:
+    if parse_mode is not None and parse_mode.lower() not in PARSE_MODES:
+        raise UsageError(f"{what} has the parse_mode {parse_mode!r}; Telegram knows HTML and MarkdownV2")
+    if parse_mode is not None and entities is not None:
+        raise UsageError(f"{what} has a parse_mode and entities; give one of the two")
+
+
+def _shared(message: MessageSet) -> SendOptions:
+    """What every message of the set has."""
+    if not (
+        message.disable_notification
+        or message.protect_content
+        or message.show_caption_above_media
+        or message.message_thread_id is not None
+    ):
+        return PLAIN
+    return SendOptions(
+        message_thread_id=message.message_thread_id,
+        disable_notification=message.disable_notification,
+        protect_content=message.protect_content,
+        show_caption_above_media=message.show_caption_above_media,
+    )
+
+
+def _with_ends(options: SendOptions, message: MessageSet, *, first: bool, last: bool) -> SendOptions:
+    reply = message.reply_parameters if first else None
+    markup = message.reply_markup if last else None
+    if reply is None and markup is None:
+        return options
+    return replace(options, reply_parameters=reply, reply_markup=markup)
+
+
+def _groups(message: MessageSet, kinds: Mapping[MediaId, Kind]) -> list[list[Part]]:
+    """The media in order, those together that go as one message or one album."""
+    parts = sorted(message.media, key=lambda part: ORDER.get(kinds[part.media_id], LAST))
+    if not message.album:
+        return [[part] for part in parts]
+    parts.sort(key=lambda part: TOGETHER.get(kinds[part.media_id], LAST))
+    groups: list[list[Part]] = []
+    for group, found in groupby(parts, key=lambda part: GROUPED.get(kinds[part.media_id])):
+        if group is None:
+            groups += [[part] for part in found]
+        else:
+            groups.append(list(found))
+    return groups
+
+
+def _step(group: list[Part], kinds: Mapping[MediaId, Kind], options: SendOptions) -> Step:
+    if len(group) == 1:
+        return _single(group[0], kinds, options)
+    if options.reply_markup is not None:
+        raise UsageError("an album carries no buttons (reply_markup), and here one is the last message: add a text")
+    return Album(items=tuple(group), options=options)
+
+
+def _single(part: Part, kinds: Mapping[MediaId, Kind], options: SendOptions) -> Single:
+    kind = kinds[part.media_id]
+    if part.caption and kind in BARE:
+        name = kind.value.replace("_", " ")
+        raise UsageError(f"media item {part.media_id} is a {name}, which has no caption: send a text instead")
+    return Single(media_id=part.media_id, caption=part.caption, options=_of_part(part, options))
+
+
+def _of_part(part: Part, options: SendOptions) -> SendOptions:
+    if part.has_spoiler:
+        options = replace(options, has_spoiler=True)
+    return _formatted(options, part.parse_mode, part.entities)
+
+
+def _formatted(
+    options: SendOptions, parse_mode: str | None, entities: Sequence[Mapping[str, object]] | None
+) -> SendOptions:
+    if parse_mode is None and entities is None:
+        return options
+    return replace(options, parse_mode=parse_mode, entities=entities)

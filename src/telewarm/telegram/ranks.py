@@ -1,0 +1,46 @@
+"""Who goes first when a bot's limit is what holds messages back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+
+class Rank(IntEnum):
+    """The lower goes first."""
+
+    INTERACTIVE = 0
+    WARMUP = 1
+    DELIVERY = 2
+
+
+class Waiting:
+    """How many of each rank wait for the bot's limit; those that wait for a chat's or a size's are not counted."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting = [0] * len(Rank)
+
+    def of(self, rank: Rank) -> int:
+        return self._waiting[rank]
+
+    def before(self, rank: Rank) -> int:
+        """How many wait of those that go before this rank."""
+        return sum(self._waiting[:rank]) if rank else 0
+
+    def join(self, rank: Rank) -> None:
+        self._waiting[rank] += 1
+
+    def leave(self, rank: Rank) -> None:
+        self._waiting[rank] -= 1
+
+    @contextmanager
+    def __call__(self, rank: Rank) -> Iterator[None]:
+        """Somebody of this rank waits."""
+        self.join(rank)
+        try:
+            yield
+        finally:
+            self.leave(rank)

@@ -1,0 +1,293 @@
+"""The ledger as sends feed it: in batches, in order, bounded; and where groups are that migrated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telewarm import clock
+from telewarm.app import Telewarm
+from telewarm.database import chats
+from telewarm.database.connection import Pool
+from telewarm.database.leases import Lease
+from telewarm.errors import ChatUnreachable
+from telewarm.model import Bot, BotId, ChatId, ChatState, MessageSet
+from telewarm.sandbox import Sandbox
+from telewarm.sender import FileIds, Healing, Ledger, Sender, SendLimits
+from telewarm.sender import ledger as ledgers
+from telewarm.sender.ledger import MOST
+from tests.fixtures.app import add_bot
+from tests.fixtures.rows import make_bot
+
+GROUP, SUPERGROUP = ChatId(-4001), ChatId(-1001000004001)
+CHAT = ChatId(500_000_001)
+
+
+def unreachable(reason: str = "blocked", words: str = "Forbidden: bot was blocked by the user") -> ChatUnreachable:
+    return ChatUnreachable(method="sendPhoto", chat_id=CHAT, status=403, description=words, reason=reason)
+
+
+def unwritten() -> Ledger:
+    return Ledger(None)  # type: ignore[arg-type]  # there is no database
+
+
+async def states(pool: Pool, bot: Bot) -> dict[int, str]:
+    return {
+        record.chat_id: record.state.value
+        for record in await chats.page(pool, bot.id, state=None, after=None, limit=100)
+    }
+
+
+@asynccontextmanager
+async def sending(telewarm: Telewarm) -> AsyncIterator[Sender]:
+    """A sender with a ledger of its own, which has been written when this ends."""
+    pool, placements, file_ids = telewarm.pool, telewarm.sender._placements, FileIds()
+    healing = Healing(pool=pool, bots=telewarm.bots, placements=placements, file_ids=file_ids)
+    async with Lease.held(pool) as lease, (ledger := Ledger(pool)).running():
+        yield Sender(
+            pool=pool,
+            lease=lease,
+            placements=placements,
+            file_ids=file_ids,
+            ledger=ledger,
+            healing=healing,
+            limits=SendLimits(),
+        )
+
+
+async def soon(condition: Callable[[], bool]) -> None:
+    """The test's own time limit bounds it."""
+    while not condition():
+        await clock.wait(asyncio.Event(), 0.02)
+
+
+async def test_blocked_users_are_remembered_as_such_and_a_success_revives_them(pool: Pool) -> None:
+    """A defect of the Node system: blocked users counted as failures, for ever."""
+    bot = await make_bot(pool)
+    async with (ledger := Ledger(pool)).running():
+        ledger.failed(bot.id, CHAT, unreachable())
+    [record] = await chats.page(pool, bot.id, state=None, after=None, limit=100)
+    assert (record.state, record.reason) == (ChatState.BLOCKED, "Forbidden: bot was blocked by the user")
+
+    async with ledger.running():
+        ledger.reached(bot.id, CHAT)
+    assert await states(pool, bot) == {CHAT: "reachable"}
+
+
+@pytest.mark.parametrize(
+    ("chat_id", "change", "state"),
+    [
+        (CHAT, {"blocked": True}, "blocked"),
+        (CHAT, {"deactivated": True}, "deactivated"),
+        (CHAT, {"exists": False}, "not_found"),
+        (CHAT, {"never_started": True}, "not_found"),
+        (SUPERGROUP, {"type": "supergroup", "others": "kicked"}, "kicked"),
+        (SUPERGROUP, {"type": "supergroup", "others": "left"}, "not_member"),
+        (GROUP, {"deleted": True}, "deleted"),
+        (GROUP, {"migrated_to": SUPERGROUP}, "migrated"),
+    ],
+)
+async def test_every_send_feeds_the_ledger_and_a_success_revives(
+    idle_telewarm: Telewarm, sandbox: Sandbox, chat_id: ChatId, change: dict[str, object], state: str
+) -> None:
+    pool, live = idle_telewarm.pool, await add_bot(idle_telewarm)
+    lost = sandbox.state.chats.declare(chat_id, **change)
+    async with sending(idle_telewarm) as sender:
+        [result] = await sender.send(live, chat_id, MessageSet(text="hello"))
+    assert await states(pool, live.bot) == {chat_id: state}
+    assert (result.error is None, result.moved_to) == ((True, SUPERGROUP) if state == "migrated" else (False, None))
+
+    lost.migrated_to = None
+    lost.blocked = lost.deactivated = lost.never_started = lost.deleted = False
+    lost.exists, lost.others = True, "member"
+    async with sending(idle_telewarm) as sender:
+        [result] = await sender.send(live, chat_id, MessageSet(text="hello"))
+    assert result.error is None
+    assert await states(pool, live.bot) == {chat_id: "migrated" if state == "migrated" else "reachable"}
+
+
+@pytest.mark.parametrize("reason", ["blocked", "deactivated", "kicked", "not_member", "not_found", "deleted"])
+async def test_every_reason_has_its_state(pool: Pool, reason: str) -> None:
+    bot = await make_bot(pool)
+    async with (ledger := Ledger(pool)).running():
+        ledger.failed(bot.id, CHAT, unreachable(reason))
+    assert await states(pool, bot) == {CHAT: reason}
+
+
+async def test_missing_rights_say_nothing_of_the_chat_and_a_reached_chat_needs_no_line(pool: Pool) -> None:
+    bot = await make_bot(pool)
+    async with (ledger := Ledger(pool)).running():
+        ledger.failed(bot.id, CHAT, unreachable("no_rights"))
+        ledger.reached(bot.id, ChatId(CHAT + 1))
+    assert await states(pool, bot) == {}
+
+
+async def test_what_comes_last_counts_also_within_one_batch(pool: Pool) -> None:
+    bot = await make_bot(pool)
+    one, other = CHAT, ChatId(CHAT + 1)
+    async with (ledger := Ledger(pool)).running():
+        ledger.failed(bot.id, one, unreachable())
+        ledger.failed(bot.id, other, unreachable())
+    async with ledger.running():
+        ledger.failed(bot.id, one, unreachable("deactivated"))
+        ledger.reached(bot.id, one)
+        ledger.reached(bot.id, other)
+        ledger.failed(bot.id, other, unreachable("deactivated"))
+    assert await states(pool, bot) == {one: "reachable", other: "deactivated"}
+
+
+async def test_news_is_written_by_itself_while_it_runs(pool: Pool) -> None:
+    bot = await make_bot(pool)
+    async with (ledger := Ledger(pool)).running():
+        ledger.failed(bot.id, CHAT, unreachable())
+        while not await states(pool, bot):
+            await clock.wait(asyncio.Event(), 0.02)
+
+
+async def test_a_full_ledger_is_written_early(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "EVERY", 3600.0)
+    bot = await make_bot(pool)
+    async with (ledger := Ledger(pool)).running():
+        ledger.failed(bot.id, CHAT, unreachable())
+        for number in range(ledgers.EARLY):
+            ledger.reached(bot.id, ChatId(number + 1))
+        await soon(lambda: not ledger._reached)
+        assert await states(pool, bot) == {CHAT: "blocked"}
+
+
+async def test_while_the_database_is_away_news_is_kept_and_written_later(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgers, "EVERY", 0.05)
+    bot = await make_bot(pool)
+    async with (ledger := Ledger(pool)).running():
+        await pool.execute("ALTER TABLE chat RENAME TO mislaid")
+        ledger.failed(bot.id, CHAT, unreachable())
+        ledger.failed(bot.id, ChatId(CHAT + 1), unreachable())
+        await soon(lambda: not ledger._lost)  # it tries
+        ledger.reached(bot.id, ChatId(CHAT + 1))
+        await soon(lambda: len(ledger._lost) == 1)  # it failed, and what came meanwhile is newer
+        await pool.execute("ALTER TABLE mislaid RENAME TO chat")
+    assert await states(pool, bot) == {CHAT: "blocked"}
+
+
+async def test_the_end_does_not_wait_for_a_database_that_is_away(pool: Pool) -> None:
+    bot = await make_bot(pool)
+    async with (ledger := Ledger(pool)).running():
+        await pool.execute("ALTER TABLE chat RENAME TO mislaid")
+        ledger.failed(bot.id, CHAT, unreachable())
+
+
+async def test_a_million_successes_that_nobody_writes_down_do_not_grow_without_bound() -> None:
+    ledger = unwritten()
+    for number in range(1_000_000):
+        ledger.reached(BotId(1), ChatId(number + 1))
+    assert len(ledger._reached) <= MOST
+    assert (BotId(1), ChatId(1_000_000)) in ledger._reached
+    for number in range(2 * MOST):
+        ledger.failed(BotId(1), ChatId(number + 1), unreachable())
+    assert len(ledger._lost) <= MOST
+    assert (BotId(1), ChatId(2 * MOST)) in ledger._lost
+
+
+async def test_words_and_ids_that_the_database_cannot_hold_do_not_keep_the_rest_from_being_written(pool: Pool) -> None:
+    bot = await make_bot(pool)
+    async with (ledger := Ledger(pool)).running():
+        ledger.failed(bot.id, CHAT, unreachable(words="Forbidden:\0 bot was blocked" + "!" * 10_000))
+        ledger.failed(bot.id, ChatId(2**63), unreachable("not_found"))
+        ledger.failed(bot.id, ChatId(CHAT + 1), unreachable())
+    assert await states(pool, bot) == {CHAT: "blocked", CHAT + 1: "blocked"}
+
+
+async def test_a_migrated_group_is_followed_at_once_and_after_a_restart(pool: Pool) -> None:
+    bot = await make_bot(pool)
+    async with (ledger := Ledger(pool)).running():
+        ledger.migrated(bot.id, GROUP, SUPERGROUP)
+        assert ledger.moved_to(bot.id, GROUP) == SUPERGROUP
+        assert ledger.moved_to(bot.id, CHAT) == CHAT
+        assert ledger.moved_to(BotId(bot.id + 1), GROUP) == GROUP
+
+    async with (again := Ledger(pool)).running():
+        assert again.moved_to(bot.id, GROUP) == SUPERGROUP
+    [record] = await chats.page(pool, bot.id, state=ChatState.MIGRATED, after=None, limit=1)
+    assert record.migrated_to == SUPERGROUP
+
+
+async def test_a_migration_outlasts_what_the_old_id_meets_in_the_same_batch(pool: Pool) -> None:
+    bot = await make_bot(pool)
+    async with (ledger := Ledger(pool)).running():
+        ledger.migrated(bot.id, GROUP, SUPERGROUP)
+        ledger.reached(bot.id, GROUP)
+        ledger.failed(bot.id, GROUP, unreachable("not_found"))
+    assert await states(pool, bot) == {GROUP: "migrated"}
+
+
+async def test_another_process_hears_of_a_migration_and_of_its_end(pool: Pool) -> None:
+    bot = await make_bot(pool)
+    one, other = Ledger(pool), Ledger(pool)
+    async with one.running(), other.running():
+        one.migrated(bot.id, GROUP, SUPERGROUP)
+        await soon(lambda: other.moved_to(bot.id, GROUP) == SUPERGROUP)
+
+        await chats.clear(pool, bot.id, [GROUP])
+        await soon(lambda: {ledger.moved_to(bot.id, GROUP) for ledger in (one, other)} == {GROUP})
+
+
+async def test_migrations_that_were_told_while_the_connection_was_lost_are_read(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgers, "EVERY", 0.05)
+    bot = await make_bot(pool)
+    async with (ledger := Ledger(pool)).running():
+        await pool.execute(  # nobody is told
+            "INSERT INTO chat (bot_id, chat_id, state, reason, migrated_to) VALUES ($1, $2, 'migrated', '', $3)",
+            bot.id,
+            GROUP,
+            SUPERGROUP,
+        )
+        assert ledger.moved_to(bot.id, GROUP) == GROUP
+        await pool.fetch("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+        await soon(lambda: ledger.moved_to(bot.id, GROUP) == SUPERGROUP)
+
+
+async def test_a_migration_that_is_told_while_all_are_read_is_not_overwritten(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgers, "EVERY", 0.05)
+    async with (ledger := Ledger(pool)).running():
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("LOCK TABLE chat")
+            ledger._doubt()
+            await soon(lambda: ledger._heard is not None)
+            await pool.execute("SELECT pg_notify($1, $2)", chats.CHANNEL, f"1 {GROUP} {SUPERGROUP}")
+            await soon(lambda: ledger.moved_to(BotId(1), GROUP) == SUPERGROUP)
+        await soon(lambda: ledger._heard is None)
+        assert ledger.moved_to(BotId(1), GROUP) == SUPERGROUP
+
+
+@given(st.lists(st.tuples(st.integers(-9, -1), st.integers(-9, -1)), max_size=20))
+def test_chains_are_followed_to_their_end_and_circles_never_hang(moves: list[tuple[int, int]]) -> None:
+    ledger, moved = unwritten(), {}
+    for old, new in moves:
+        ledger.migrated(BotId(1), ChatId(old), ChatId(new))
+        if old != new:
+            moved[old] = new
+    for start in range(-9, 0):
+        path = [start]
+        while path[-1] in moved and len(path) <= 10:
+            path.append(moved[path[-1]])
+        expected = start if len(path) > 10 else path[-1]
+        assert ledger.moved_to(BotId(1), ChatId(start)) == expected
+
+
+def test_a_long_chain_is_followed() -> None:
+    ledger = unwritten()
+    for old, new in pairwise(range(1, 2000)):
+        ledger.migrated(BotId(1), ChatId(-old), ChatId(-new))
+    assert ledger.moved_to(BotId(1), ChatId(-1)) == -1999

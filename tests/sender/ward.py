@@ -1,0 +1,106 @@
+"""A bot whose file ids are dead, and what heals it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from telewarm import clock
+from telewarm.app import Telewarm
+from telewarm.database import media
+from telewarm.database.leases import Lease
+from telewarm.lanes import LiveBot
+from telewarm.model import ChatId, MediaItem, MessageId, MessageSet, Part, State, Warm
+from telewarm.sandbox import Sandbox
+from telewarm.sandbox.mail import Content
+from telewarm.sender import FileIds, Ledger, Sender, SendLimits
+from telewarm.sender.healing import Healing
+from telewarm.telegram import Rank, SendOptions
+from telewarm.telegram.values import PLAIN
+from tests.fixtures.app import READER, Opener, add_bot, add_photos, until_ready
+
+
+@dataclass(kw_only=True, slots=True)
+class Ward:
+    """A bot with warm media whose file ids are dead, and no worker that would warm them anew."""
+
+    telewarm: Telewarm
+    sandbox: Sandbox
+    live: LiveBot
+    healing: Healing
+    items: list[MediaItem]
+
+    async def heal(
+        self,
+        number: int = 0,
+        *,
+        chat_id: ChatId = READER,
+        caption: str | None = None,
+        options: SendOptions = PLAIN,
+        patience: float = 10.0,
+    ) -> MessageId | None:
+        return await self.healing.heal(
+            self.live,
+            chat_id,
+            warm(self.items[number]),
+            caption=caption,
+            options=options,
+            patience_until=clock.monotonic() + patience,
+            rank=Rank.INTERACTIVE,
+        )
+
+    @asynccontextmanager
+    async def sender(self) -> AsyncIterator[Sender]:
+        async with Lease.held(self.telewarm.pool) as lease:
+            yield Sender(
+                pool=self.telewarm.pool,
+                lease=lease,
+                placements=self.telewarm.sender._placements,
+                file_ids=FileIds(),
+                ledger=Ledger(self.telewarm.pool),
+                healing=self.healing,
+                limits=SendLimits(),
+            )
+
+    async def states(self) -> list[State]:
+        return [(await media.get(self.telewarm.pool, item.id)).state for item in self.items]
+
+    def content(self, message_id: MessageId | None, chat_id: ChatId = READER) -> Content:
+        state = self.sandbox.state
+        bot = state.bots.open(self.live.bot.telegram_id)
+        message = state.mail.box(state.find_chat(bot, str(chat_id)), bot.id).get(chat_id, message_id or 0)
+        assert message is not None
+        return message.content
+
+    def calls(self, method: str) -> int:
+        return self.sandbox.state.stats.total.calls[method]
+
+    @property
+    def messages(self) -> int:
+        return self.sandbox.state.stats.chats[READER]
+
+
+def warm(item: MediaItem) -> Warm:
+    assert item.file_id is not None
+    assert item.sent_kind is not None
+    return Warm(media_id=item.id, bot_id=item.bot_id, file_id=item.file_id, kind=item.sent_kind)
+
+
+def photos(*items: MediaItem) -> MessageSet:
+    return MessageSet(media=[Part(media_id=item.id) for item in items])
+
+
+async def ward(opener: Opener, sandbox: Sandbox, items: int = 1) -> Ward:
+    telewarm = await opener()
+    live = await add_bot(telewarm)
+    found = await until_ready(telewarm, *await add_photos(telewarm, live, items))
+    await telewarm.worker.stop()
+    sandbox.state.files.killed.update(item.file_id for item in found if item.file_id)
+    healing = Healing(
+        pool=telewarm.pool,
+        bots=telewarm.bots,
+        placements=telewarm.sender._placements,
+        file_ids=telewarm.sender._file_ids,
+    )
+    return Ward(telewarm=telewarm, sandbox=sandbox, live=live, healing=healing, items=found)

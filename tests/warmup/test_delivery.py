@@ -1,0 +1,113 @@
+"""A recipient who waits for the bytes, or for a copy: which way they go, and never by two."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from telewarm.app import Telewarm
+from telewarm.database.leases import Lease
+from telewarm.database.warmups import claim_one
+from telewarm.errors import BadRequest, TelegramRefused, TelegramUnreachable
+from telewarm.lanes import LiveBot
+from telewarm.model import ChatId, Claimed, Kind, Placed, Way
+from telewarm.placements.ways import cannot_copy, shuts_origin
+from telewarm.sandbox import Sandbox
+from telewarm.sandbox.faults import Rule
+from telewarm.store import S3Config
+from telewarm.telegram import SendOptions
+from tests.fixtures.app import READER, WARMUP_CHAT, Opener, add_bot, add_photos
+from tests.warmup.test_ways import (
+    FAULT,
+    FLOOD,
+    GONE,
+    PROTECTED,
+    TOKEN,
+    UNFETCHED,
+    UNREADABLE,
+    bucket_environ,
+    refused,
+    unreachable,
+)
+
+
+async def take(telewarm: Telewarm, lease: Lease, live: LiveBot, seed: int) -> Claimed:
+    """A photo that nobody warms, in our hand."""
+    [media_id] = await add_photos(telewarm, live, 1, first=seed)
+    item = await claim_one(telewarm.pool, bot_id=live.bot.id, media_id=media_id, lease_id=lease.id)
+    assert item is not None
+    return item
+
+
+async def deliver(telewarm: Telewarm, live: LiveBot, item: Claimed) -> Placed:
+    return await telewarm.sender._placements.deliver(item, live.api, READER, caption="hello", options=SendOptions())
+
+
+async def test_a_recipient_gets_by_url_what_the_bucket_serves(
+    telewarm_with: Opener, sandbox: Sandbox, bucket: S3Config
+) -> None:
+    telewarm = await telewarm_with(bucket_environ(bucket), worker=False)
+    live = await add_bot(telewarm)
+    async with Lease.held(telewarm.pool) as lease:
+        placed = await deliver(telewarm, live, item := await take(telewarm, lease, live, 30))
+
+    stats = sandbox.state.stats
+    assert (placed.way, placed.in_warmup_chat, placed.kind) == (Way.URL, False, Kind.PHOTO)
+    assert (stats.total.fetches, stats.total.uploads, stats.chats[READER]) == (1, 0, 1)
+    assert telewarm.sender._placements.delivery_bytes(item, live.bot.telegram_id) == 0
+
+
+async def test_a_recipient_gets_the_bytes_when_telegram_cannot_fetch_them(
+    telewarm_with: Opener, sandbox: Sandbox, rclone: S3Config
+) -> None:
+    telewarm = await telewarm_with(bucket_environ(rclone), worker=False)
+    live = await add_bot(telewarm)
+    sandbox.state.faults.add(Rule(action="error", code=400, description=UNREADABLE, method="sendPhoto"))
+    async with Lease.held(telewarm.pool) as lease:
+        placed = await deliver(telewarm, live, item := await take(telewarm, lease, live, 31))
+
+    assert placed.way is Way.UPLOAD
+    assert sandbox.state.stats.chats[READER] == 1
+    size = telewarm.sender._placements.delivery_bytes(item, live.bot.telegram_id)
+    assert size == item.blob.facts.bytes  # the next goes up at once
+
+
+async def test_a_recipient_never_gets_a_file_twice_by_two_ways(
+    telewarm_with: Opener, sandbox: Sandbox, rclone: S3Config
+) -> None:
+    """A warm-up that has failed often goes on to the next way when nobody answers; a delivery may have arrived."""
+    telewarm = await telewarm_with(bucket_environ(rclone), worker=False)
+    live = await add_bot(telewarm)
+    sandbox.state.faults.add(Rule(action="reset", when="after", method="sendPhoto"))
+    async with Lease.held(telewarm.pool) as lease:
+        item = replace(await take(telewarm, lease, live, 32), attempts=5)
+        with pytest.raises(TelegramUnreachable):
+            await deliver(telewarm, live, item)
+
+    assert sandbox.state.stats.chats[READER] == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "chat_id", "expected"),
+    [
+        (GONE, READER, (True, False)),
+        (UNFETCHED, READER, (True, False)),
+        (PROTECTED, READER, (True, True)),
+        (refused(BadRequest, "Bad Request: the message can't be copied"), READER, (True, False)),
+        (refused(BadRequest, "Bad Request: can't parse entities: no"), READER, (False, False)),
+        (refused(BadRequest, "Bad Request: message to be replied not found"), READER, (False, False)),
+        (unreachable("blocked"), READER, (False, False)),
+        (unreachable("deactivated"), READER, (False, False)),
+        (unreachable("not_found"), READER, (True, False)),
+        (unreachable("kicked"), READER, (True, True)),
+        (unreachable("kicked"), WARMUP_CHAT, (True, False)),
+        (FLOOD, READER, (False, False)),
+        (FAULT, READER, (False, False)),
+        (TOKEN, READER, (False, False)),
+    ],
+)
+def test_an_error_says_whether_bytes_may_go_where_a_copy_did_not_and_whether_the_next_copy_may(
+    error: TelegramRefused, chat_id: ChatId, expected: tuple[bool, bool]
+) -> None:
+    assert (cannot_copy(error), shuts_origin(error, to=chat_id)) == expected
