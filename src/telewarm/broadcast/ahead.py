@@ -1,0 +1,65 @@
+"""A flight's recipients, read in key order before they are needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+
+from telewarm import clock
+from telewarm.database import flights
+from telewarm.database.connection import Pool
+from telewarm.database.flights import Recipient
+from telewarm.database.pool import AWAY
+from telewarm.model import Broadcast, ChatId
+
+log = structlog.get_logger(__name__)
+
+BATCH = 2000  # recipients of one statement; the next is read when half of them are left
+RETRY = 0.5  # seconds between tries while the database is away
+
+
+class Ahead:
+    """`ready`: those that come next. `on_change` is called when there are more, or no more."""
+
+    def __init__(self, pool: Pool, broadcast: Broadcast, *, after: ChatId, on_change: Callable[[], None]) -> None:
+        self.ready: deque[Recipient] = deque()
+        self._pool = pool
+        self._broadcast = broadcast
+        self._after = after
+        self._on_change = on_change
+        self._all_read = False
+        self._reading: asyncio.Task[None] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """All have been taken."""
+        return self._all_read and not self.ready
+
+    def read_on(self) -> None:
+        """In the background, when it is time."""
+        if not self._all_read and self._reading is None and len(self.ready) <= BATCH // 2:
+            self._reading = asyncio.create_task(self._read(), name="recipients ahead")
+
+    async def close(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+
+    async def _read(self) -> None:
+        try:
+            found = await flights.ahead(
+                self._pool, self._broadcast.id, bot_id=self._broadcast.bot_id, after=self._after, limit=BATCH
+            )
+        except AWAY as error:
+            log.warning("[BROADCAST][READ][RETRY]", broadcast_id=self._broadcast.id, error=type(error).__name__)
+            await clock.sleep(RETRY)
+        else:
+            self.ready.extend(found)
+            self._all_read = len(found) < BATCH
+            if found:
+                self._after = found[-1].chat_id
+        self._reading = None
+        self._on_change()

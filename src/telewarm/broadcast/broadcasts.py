@@ -1,0 +1,276 @@
+"""Broadcasts as people handle them: made, loaded, started, paused, read. The bots' lanes send them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+import structlog
+from msgspec import structs
+
+from telewarm import clock
+from telewarm.broadcast.loading import BATCH, Loaded, Loading
+from telewarm.broadcast.recipients import Format, Reader, rows_of
+from telewarm.broadcast.rows import Rows
+from telewarm.broadcast.states import DELETABLE, UNDO_WITHIN, Action, step_from
+from telewarm.database import broadcasts, deliveries, recipients
+from telewarm.database.connection import Connection, Pool
+from telewarm.database.recipients import Rejected
+from telewarm.errors import Conflict, NotFound, UsageError
+from telewarm.lanes import Bots, LiveBot, wake
+from telewarm.library import Library
+from telewarm.model import (
+    BotId,
+    Broadcast,
+    BroadcastId,
+    BroadcastState,
+    ChatId,
+    Delivery,
+    MediaId,
+    MessageSet,
+    Outcome,
+)
+from telewarm.sender import Sender, SendResult
+from telewarm.sender.messages import check, plan
+
+log = structlog.get_logger(__name__)
+
+Which: TypeAlias = "Outcome | Literal['pending'] | None"
+BEFORE_ALL = ChatId(-(2**62))  # below every chat id
+
+
+class Broadcasts:
+    def __init__(self, *, pool: Pool, bots: Bots, sender: Sender, library: Library) -> None:
+        self._pool = pool
+        self._bots = bots
+        self._sender = sender
+        self._library = library
+
+    async def create(
+        self,
+        bots: Sequence[LiveBot],
+        message: MessageSet,
+        *,
+        name: str | None = None,
+        gate: bool = True,
+        per_second: float | None = None,
+        starts_at: datetime | None = None,
+    ) -> list[Broadcast]:
+        """A draft for each bot. The media are the first bot's; the others get them into their libraries too.
+
+        `gate`: wait until all media are ready. `per_second`: messages at most. Raises UsageError, NotFound.
+        """
+        _check_plan(bots, per_second, starts_at)
+        check(message)
+        messages = await self._messages(bots, message)
+        async with self._pool.acquire() as connection, connection.transaction():
+            made = [
+                await broadcasts.insert(
+                    connection,
+                    bot_id=live.bot.id,
+                    message=own,
+                    name=name,
+                    gate=gate,
+                    per_second=per_second,
+                    starts_at=starts_at,
+                )
+                for live, own in zip(bots, messages, strict=True)
+            ]
+            if len(made) > 1:
+                made = await broadcasts.form_group(connection, [broadcast.id for broadcast in made])
+        for live, broadcast in zip(bots, made, strict=True):
+            log.info("[BROADCAST][CREATED]", bot=live.bot.slug, broadcast_id=broadcast.id, group_id=broadcast.group_id)
+        return made
+
+    async def load(
+        self,
+        broadcast_id: BroadcastId,
+        chunks: AsyncIterator[bytes],
+        *,
+        format: Format | None = None,  # noqa: A002 - the word that callers look for
+        on_rows: Callable[[int], None] | None = None,
+    ) -> Loaded:
+        """Add recipients from a CSV, NDJSON or JSON list, however large; `format` None: what its first bytes say.
+
+        Rows go in as they come. Cut off, what was loaded stays, and the same list may be loaded again. `on_rows` is
+        told how many rows were read so far. Raises NotFound, Conflict when it was started already, UsageError for a
+        list that is none.
+        """
+        loading, bots = await self._loading(broadcast_id, on_rows)
+        return await loading.stream(Reader(format, bots=bots), chunks)
+
+    async def add(self, broadcast_id: BroadcastId, chat_ids: Iterable[ChatId]) -> Loaded:
+        """`load` for chat ids that the program has. The line of one that is rejected is its place, from 1."""
+        loading, _ = await self._loading(broadcast_id, None)
+        rows = Rows()
+        return await loading.rows(rows_of(chat_ids, rows, at_once=BATCH), rows)
+
+    async def get(self, broadcast_id: BroadcastId) -> Broadcast:
+        """Raises NotFound."""
+        return await broadcasts.get(self._pool, broadcast_id)
+
+    async def page(
+        self, *, bot_id: BotId | None = None, limit: int = 50, before: BroadcastId | None = None
+    ) -> list[Broadcast]:
+        """Newest first; `before`: only those made before this one."""
+        return await broadcasts.page(self._pool, bot_id=bot_id, limit=limit, before=before)
+
+    async def rejected(self, broadcast_id: BroadcastId) -> AsyncIterator[Rejected]:
+        """The lines that held no chat id, in the order in which they came. Raises NotFound."""
+        await self.get(broadcast_id)
+        found, after = await recipients.rejected_page(self._pool, broadcast_id, after=0)
+        while found:
+            for line in found:
+                yield line
+            found, after = await recipients.rejected_page(self._pool, broadcast_id, after=after)
+
+    async def start(self, broadcast_id: BroadcastId, *, starts_at: datetime | None = None) -> Broadcast:
+        """Send it, now or at its time. One that waits for its time may be given another. Raises NotFound, Conflict."""
+        _check_aware(starts_at)
+        return await self._act(Action.START, broadcast_id, starts_at=starts_at)
+
+    async def pause(self, broadcast_id: BroadcastId) -> Broadcast:
+        """Call nobody else; what is in flight ends. Raises NotFound, Conflict."""
+        return await self._act(Action.PAUSE, broadcast_id)
+
+    async def resume(self, broadcast_id: BroadcastId) -> Broadcast:
+        """Go on with a paused one. Raises NotFound, Conflict."""
+        return await self._act(Action.RESUME, broadcast_id)
+
+    async def cancel(self, broadcast_id: BroadcastId) -> Broadcast:
+        """Call nobody else, for good. Raises NotFound, Conflict."""
+        return await self._act(Action.CANCEL, broadcast_id)
+
+    async def undo(self, broadcast_id: BroadcastId) -> Broadcast:
+        """Delete what was sent, as far as Telegram lets us: within 48 hours. Raises NotFound, Conflict."""
+        return await self._act(Action.UNDO, broadcast_id)
+
+    async def retry_unknown(self, broadcast_id: BroadcastId) -> Broadcast:
+        """Send again to those who perhaps have it already. Raises NotFound, Conflict."""
+        return await self._act(Action.RETRY_UNKNOWN, broadcast_id)
+
+    async def test(self, broadcast_id: BroadcastId, chat_id: ChatId) -> list[SendResult]:
+        """Send it to one chat now; this counts nowhere. Raises NotFound."""
+        broadcast = await self.get(broadcast_id)
+        live = await self._bots.get(broadcast.bot_id)
+        return await self._sender.send(live, chat_id, broadcast.message)
+
+    async def results(self, broadcast_id: BroadcastId, *, outcome: Which = None) -> AsyncIterator[Sequence[Delivery]]:
+        """What became of the recipients, page by page in the order of their chats. `pending`: those that have no
+        outcome yet. A broadcast that is sent meanwhile shows each page as it is when it is read. Raises NotFound.
+        """
+        await self.get(broadcast_id)
+        page = await self._results(broadcast_id, BEFORE_ALL, outcome)
+        while page:
+            yield page
+            page = await self._results(broadcast_id, page[-1].chat_id, outcome)
+
+    async def _results(self, broadcast_id: BroadcastId, after: ChatId, outcome: Which) -> list[Delivery]:
+        if outcome != "pending":
+            return await deliveries.page(self._pool, broadcast_id, after=after, outcome=outcome)
+        chats = await deliveries.pending(self._pool, broadcast_id, after=after)
+        return [Delivery(chat_id=chat_id, outcome=None) for chat_id in chats]
+
+    async def delete(self, broadcast_id: BroadcastId) -> None:
+        """Forget it, with its recipients and results; chats keep what they got. Raises NotFound, Conflict."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            broadcast = await broadcasts.lock(connection, broadcast_id)
+            if broadcast.state not in DELETABLE:
+                raise Conflict(f"broadcast {broadcast_id} is {broadcast.state}; cancel it before you delete it")
+            # A draft is no more to be loaded or started.
+            await broadcasts.set_state(
+                connection, broadcast_id, BroadcastState.CANCELLED, only_from=[BroadcastState.DRAFT]
+            )
+        while await deliveries.delete_some(self._pool, broadcast_id):
+            pass
+        if not await broadcasts.delete(self._pool, broadcast_id, only_in=DELETABLE):
+            raise Conflict(f"broadcast {broadcast_id} was started again meanwhile; cancel it before you delete it")
+        log.info("[BROADCAST][DELETED]", broadcast_id=broadcast_id)
+
+    async def _loading(
+        self, broadcast_id: BroadcastId, on_rows: Callable[[int], None] | None
+    ) -> tuple[Loading, Collection[str]]:
+        """And the bots that rows may name: those of the broadcasts that were made together."""
+        by_bot = await broadcasts.group(self._pool, await self.get(broadcast_id))
+        return Loading(pool=self._pool, broadcast_id=broadcast_id, by_bot=by_bot, on_rows=on_rows), by_bot
+
+    async def _act(self, action: Action, broadcast_id: BroadcastId, *, starts_at: datetime | None = None) -> Broadcast:
+        """One change of state in one transaction, which wakes the bot's lane."""
+        live = await self._bots.get((await self.get(broadcast_id)).bot_id)
+        async with self._pool.acquire() as connection, connection.transaction():
+            before = await broadcasts.lock(connection, broadcast_id)
+            step = step_from(action, before)
+            if starts_at is not None:
+                await _schedule(connection, before, starts_at)
+            if step is not None and await _possible(connection, action, before):
+                await broadcasts.set_state(connection, broadcast_id, step.state, only_from=step.leaves)
+            after = await broadcasts.get(connection, broadcast_id)
+            changed = (after.state, after.starts_at) != (before.state, before.starts_at)
+            if changed:
+                await wake(connection, live.bot)
+        if changed:
+            log.info("[BROADCAST][STATE]", bot=live.bot.slug, broadcast_id=broadcast_id, state=after.state)
+        return after
+
+    async def _messages(self, bots: Sequence[LiveBot], message: MessageSet) -> list[MessageSet]:
+        """The message of each bot, with media of its own library."""
+        source = bots[0].bot
+        media_ids = [part.media_id for part in message.media]
+        kinds = await broadcasts.kinds(self._pool, bot_id=source.id, media_ids=media_ids)
+        if missing := sorted(set(media_ids) - kinds.keys()):
+            listed = ", ".join(map(str, missing))
+            raise NotFound(f"bot {source.slug!r} has no media item {listed} in its library; add it there first")
+        plan(message, kinds)
+        messages = [message]
+        for live in bots[1:]:
+            if media_ids:
+                await self._library.share(source, live.bot, media_ids)
+            twins = await broadcasts.twins(self._pool, bot_id=live.bot.id, media_ids=media_ids)
+            messages.append(_with_media(message, twins))
+        return messages
+
+
+async def _schedule(connection: Connection, broadcast: Broadcast, starts_at: datetime) -> None:
+    waits = broadcast.starts_at is not None and broadcast.starts_at > clock.now()
+    if broadcast.state is BroadcastState.RUNNING and not waits:
+        raise Conflict(f"broadcast {broadcast.id} is on its way already; pause it, and resume it when it is to go on")
+    await broadcasts.schedule(connection, broadcast.id, starts_at)
+
+
+async def _possible(connection: Connection, action: Action, broadcast: Broadcast) -> bool:
+    """Whether there is anything to do. Raises Conflict."""
+    if action is Action.UNDO and not await deliveries.undoable(connection, broadcast.id, within=UNDO_WITHIN):
+        raise Conflict(
+            f"broadcast {broadcast.id} has no message that Telegram lets us delete: it sent none,"
+            " or all are older than 48 hours"
+        )
+    if action is Action.RETRY_UNKNOWN:
+        chats = await deliveries.retry_unknown(connection, broadcast.id)
+        if chats is None:
+            raise Conflict(f"what was in flight of broadcast {broadcast.id} is just ending; try again in a few seconds")
+        return chats > 0
+    return True
+
+
+def _with_media(message: MessageSet, twins: Mapping[MediaId, MediaId]) -> MessageSet:
+    media = tuple(structs.replace(part, media_id=twins[part.media_id]) for part in message.media)
+    return structs.replace(message, media=media)
+
+
+def _check_plan(bots: Sequence[LiveBot], per_second: float | None, starts_at: datetime | None) -> None:
+    if not bots:
+        raise UsageError("a broadcast needs a bot; name at least one")
+    if len({live.bot.id for live in bots}) < len(bots):
+        raise UsageError("a bot is named twice; name each once")
+    if per_second is not None and not 0 < per_second < math.inf:
+        raise UsageError(f"per_second is {per_second}; give a number above 0, or none to use the bot's own limits")
+    _check_aware(starts_at)
+
+
+def _check_aware(starts_at: datetime | None) -> None:
+    if starts_at is not None and starts_at.tzinfo is None:
+        raise UsageError(
+            f"starts_at is {starts_at.isoformat()}, in no time zone; add one, as in {starts_at.isoformat()}Z"
+        )

@@ -1,0 +1,48 @@
+"""A broadcast's gate: it goes when all of its media are warm, and asks for them until then."""
+
+from __future__ import annotations
+
+import structlog
+
+from telewarm.database import media, warmups
+from telewarm.database.connection import Pool
+from telewarm.errors import MediaError
+from telewarm.lanes import LiveBot, wake
+from telewarm.model import Broadcast, BroadcastId, MediaId, State
+
+log = structlog.get_logger(__name__)
+
+
+class Gate:
+    """Of one bot. Remembers for which broadcasts it has asked."""
+
+    def __init__(self, pool: Pool, live: LiveBot) -> None:
+        self._pool = pool
+        self._live = live
+        self._waiting: set[BroadcastId] = set()
+
+    async def is_open(self, broadcast: Broadcast) -> bool:
+        """Raises NotFound and MediaError when it will not open by itself."""
+        wanted = {part.media_id for part in broadcast.message.media}
+        if not broadcast.gate or not wanted:
+            return True
+        warm = await media.warm(self._pool, bot_id=broadcast.bot_id, media_ids=sorted(wanted))
+        missing = wanted - {one.media_id for one in warm}
+        if not missing:
+            self._waiting.discard(broadcast.id)
+            return True
+        await self._ask_for(missing, broadcast)
+        return False
+
+    async def _ask_for(self, missing: set[MediaId], broadcast: Broadcast) -> None:
+        for media_id in sorted(missing):
+            item = await media.get(self._pool, media_id)
+            if item.state is State.ERROR:
+                raise MediaError(f"media item {media_id} cannot be warmed: {item.last_error}")
+        if broadcast.id not in self._waiting:
+            self._waiting.add(broadcast.id)
+            log.info("[BROADCAST][WAITING]", bot=self._live.bot.slug, broadcast_id=broadcast.id, media=sorted(missing))
+        async with self._pool.acquire() as connection, connection.transaction():
+            hastened = [await warmups.hasten(connection, media_id) for media_id in sorted(missing)]
+            if any(hastened):
+                await wake(connection, self._live.bot)

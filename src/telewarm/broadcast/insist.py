@@ -1,0 +1,26 @@
+"""Write something down however long the database is away. Whoever has no more time cancels it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from telewarm import clock
+from telewarm.database.pool import AWAY
+from telewarm.model import BroadcastId
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+RETRY = 0.5  # seconds between two tries
+
+
+async def insist(broadcast_id: BroadcastId, work: Callable[[], Awaitable[T]]) -> T:
+    while True:
+        try:
+            return await work()
+        except AWAY as error:
+            log.warning("[BROADCAST][DATABASE][RETRY]", broadcast_id=broadcast_id, error=type(error).__name__)
+            await clock.sleep(RETRY)

@@ -1,0 +1,120 @@
+"""Recipients go into the database in batches, each in a transaction of its own: memory and locks stay small."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from telewarm import clock
+from telewarm.broadcast.recipients import Reader
+from telewarm.broadcast.rows import Rows
+from telewarm.database import broadcasts, recipients
+from telewarm.database.connection import Pool
+from telewarm.database.recipients import Rejected
+from telewarm.errors import Conflict
+from telewarm.model import BroadcastId, BroadcastState, ChatId
+
+log = structlog.get_logger(__name__)
+
+BATCH = 50_000  # rows of a transaction
+SHOWN = 20  # rejected rows that the answer itself shows
+LARGE = 10_000  # rows from which on the planner should be told
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """`duplicates`: chats that the broadcast had already, in this list or before it. `first_rejected`: at most 20."""
+
+    added: int
+    duplicates: int
+    rejected: int
+    first_rejected: Sequence[Rejected]
+
+
+class Loading:
+    """One list on its way into a broadcast, or into several by the bots that its rows name."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        broadcast_id: BroadcastId,
+        by_bot: Mapping[str, BroadcastId],
+        on_rows: Callable[[int], None] | None,
+    ) -> None:
+        self._pool = pool
+        self._broadcast_id = broadcast_id
+        self._by_bot = by_bot
+        self._on_rows = on_rows
+        self._given = self._added = self._rejected = 0
+        self._first_rejected: list[Rejected] = []
+
+    async def stream(self, reader: Reader, chunks: AsyncIterator[bytes]) -> Loaded:
+        """Whatever ends it, the rows that came whole are stored; of a list that is cut off the last row is not one."""
+        try:
+            async for chunk in chunks:
+                await self._follow(reader.feed(chunk), reader.rows)
+            reader.end()
+        except Exception:
+            await self._store(reader.rows)
+            raise
+        await self._store(reader.rows)
+        return await self._loaded()
+
+    async def rows(self, steps: Iterator[None], rows: Rows) -> Loaded:
+        await self._follow(steps, rows)
+        await self._store(rows)
+        return await self._loaded()
+
+    async def _follow(self, steps: Iterator[None], rows: Rows) -> None:
+        for _ in steps:
+            if rows.held >= BATCH:
+                await self._store(rows)
+            await clock.sleep(0)  # others have their turn
+
+    async def _store(self, rows: Rows) -> None:
+        chat_ids, of_bots, rejected = rows.drain()
+        if chat_ids or rejected:
+            await self._store_in(self._broadcast_id, chat_ids, rejected)
+        for bot, theirs in of_bots.items():
+            await self._store_in(self._by_bot[bot], theirs, [])
+        if self._on_rows is not None:
+            self._on_rows(rows.read)
+
+    async def _store_in(
+        self, broadcast_id: BroadcastId, chat_ids: Sequence[ChatId], rejected: Sequence[Rejected]
+    ) -> None:
+        async with self._pool.acquire() as connection, connection.transaction():
+            broadcast = await broadcasts.lock(connection, broadcast_id)
+            if broadcast.state is not BroadcastState.DRAFT:
+                raise Conflict(
+                    f"broadcast {broadcast_id} is {broadcast.state} and takes no more recipients;"
+                    " create another for them"
+                )
+            added = await recipients.add(connection, broadcast_id, chat_ids) if chat_ids else 0
+            if rejected:
+                await recipients.reject(connection, broadcast_id, rejected)
+        self._given += len(chat_ids)
+        self._added += added
+        self._rejected += len(rejected)
+        self._first_rejected += rejected[: SHOWN - len(self._first_rejected)]
+
+    async def _loaded(self) -> Loaded:
+        if self._added >= LARGE:
+            await recipients.analyze(self._pool)
+        loaded = Loaded(
+            added=self._added,
+            duplicates=self._given - self._added,
+            rejected=self._rejected,
+            first_rejected=tuple(self._first_rejected),
+        )
+        log.info(
+            "[BROADCAST][LOADED]",
+            broadcast_id=self._broadcast_id,
+            added=loaded.added,
+            duplicates=loaded.duplicates,
+            rejected=loaded.rejected,
+        )
+        return loaded

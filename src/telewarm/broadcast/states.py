@@ -1,0 +1,106 @@
+"""The states of a broadcast: which step leads from which to which, and what to do where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from telewarm.errors import Conflict
+from telewarm.model import Broadcast, BroadcastState
+
+DRAFT, RUNNING, PAUSED = BroadcastState.DRAFT, BroadcastState.RUNNING, BroadcastState.PAUSED
+DONE, CANCELLED = BroadcastState.DONE, BroadcastState.CANCELLED
+UNDOING, UNDONE = BroadcastState.UNDOING, BroadcastState.UNDONE
+DELETABLE = frozenset({DRAFT, DONE, CANCELLED, UNDONE})
+UNDO_WITHIN = 48 * 3600.0  # seconds in which Telegram lets a bot delete its message
+
+
+class Action(StrEnum):
+    """What a person may ask for."""
+
+    START = "start"
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+    UNDO = "undo"
+    RETRY_UNKNOWN = "retry_unknown"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """`idle`: the states in which there is nothing left to do. `cures`: what to do in the states that forbid it."""
+
+    state: BroadcastState
+    leaves: frozenset[BroadcastState]
+    idle: frozenset[BroadcastState] = frozenset()
+    cures: Mapping[BroadcastState, str]
+
+
+NOT_STARTED = "start it first"
+NEVER_SENT = "it was never started, so nothing was sent"
+OVER = "create another to send the message again"
+UNDO_RUNS = "what it sent is being deleted; that ends by itself"
+IS_UNDONE = "what it sent has been deleted; create another to send the message again"
+
+STEPS: Mapping[Action, Step] = {
+    Action.START: Step(
+        state=RUNNING,
+        leaves=frozenset({DRAFT}),
+        idle=frozenset({RUNNING}),
+        cures={PAUSED: "resume it", DONE: OVER, CANCELLED: OVER, UNDOING: UNDO_RUNS, UNDONE: IS_UNDONE},
+    ),
+    Action.PAUSE: Step(
+        state=PAUSED,
+        leaves=frozenset({RUNNING}),
+        idle=frozenset({PAUSED}),
+        cures={
+            DRAFT: "it is not being sent",
+            DONE: "there is nothing left to pause",
+            CANCELLED: "there is nothing left to pause",
+            UNDOING: UNDO_RUNS,
+            UNDONE: "there is nothing left to pause",
+        },
+    ),
+    Action.RESUME: Step(
+        state=RUNNING,
+        leaves=frozenset({PAUSED}),
+        idle=frozenset({RUNNING}),
+        cures={DRAFT: NOT_STARTED, DONE: OVER, CANCELLED: OVER, UNDOING: UNDO_RUNS, UNDONE: IS_UNDONE},
+    ),
+    Action.CANCEL: Step(
+        state=CANCELLED,
+        leaves=frozenset({DRAFT, RUNNING, PAUSED}),
+        idle=frozenset({CANCELLED}),
+        cures={DONE: "undo it to delete what it sent", UNDOING: UNDO_RUNS, UNDONE: "there is nothing left to cancel"},
+    ),
+    Action.UNDO: Step(
+        state=UNDOING,
+        leaves=frozenset({DONE, CANCELLED}),
+        idle=frozenset({UNDOING, UNDONE}),
+        cures={DRAFT: NEVER_SENT, RUNNING: "cancel it first", PAUSED: "cancel it first"},
+    ),
+    Action.RETRY_UNKNOWN: Step(
+        state=RUNNING,
+        leaves=frozenset({DONE, PAUSED}),
+        cures={
+            DRAFT: NEVER_SENT,
+            RUNNING: "pause it first, or wait until it is done",
+            CANCELLED: OVER,
+            UNDOING: UNDO_RUNS,
+            UNDONE: IS_UNDONE,
+        },
+    ),
+}
+
+
+def step_from(action: Action, broadcast: Broadcast) -> Step | None:
+    """The step to take; None when there is nothing left to do. Raises Conflict with the cure."""
+    step = STEPS[action]
+    if broadcast.state in step.idle:
+        return None
+    if broadcast.state not in step.leaves:
+        raise Conflict(f"broadcast {broadcast.id} is {broadcast.state}: {step.cures[broadcast.state]}")
+    if action is Action.START and not broadcast.recipients:
+        raise Conflict(f"broadcast {broadcast.id} has no recipients: load a list of chat ids first")
+    return step

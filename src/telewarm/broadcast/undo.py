@@ -1,0 +1,175 @@
+"""Take a broadcast back: delete what it sent, as far as Telegram lets bots delete."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from telewarm import clock
+from telewarm.broadcast.desk import Desk
+from telewarm.broadcast.insist import insist
+from telewarm.broadcast.policy import retry_in
+from telewarm.broadcast.states import UNDO_WITHIN
+from telewarm.database import broadcasts, flights
+from telewarm.database.flights import Taken, Undoable
+from telewarm.errors import (
+    FloodWait,
+    TelegramError,
+    TelegramFault,
+    TelegramUnreachable,
+    TokenRefused,
+)
+from telewarm.model import Broadcast, BroadcastState, ChatId
+from telewarm.sender.turn import Turn, in_turn
+from telewarm.telegram import Rank
+
+log = structlog.get_logger(__name__)
+
+MOST = 100  # messages of one call
+PATIENCE = 600.0  # seconds that a call waits for the limits before it looks up
+TOLD = 1.0  # seconds between two NOTIFYs of the progress
+TOKEN_AGAIN = 30.0  # seconds before a refused token is tried again
+COMES_BACK = (FloodWait, TelegramUnreachable, TelegramFault)  # deleting twice does no harm
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deleted:
+    """`kept`: messages that could not be deleted."""
+
+    chat_id: ChatId
+    kept: int
+
+
+class Undo:
+    """Some at a time, in the order of their chats; a crash repeats at most these."""
+
+    def __init__(self, desk: Desk, broadcast: Broadcast, taken: Taken) -> None:
+        self._desk = desk
+        self._broadcast = broadcast
+        self._lease_id = desk.lease.id
+        self._cursor = taken.undo_cursor
+        self._leaving = False
+        self._calls: set[asyncio.Task[Deleted | None]] = set()
+        self._told_at = 0.0
+        self._log = log.bind(bot=desk.live.bot.slug, broadcast_id=broadcast.id)
+        self.again_in: float | None = None
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._calls)
+
+    @property
+    def held(self) -> int:
+        return 0
+
+    def nudge(self) -> None:
+        """Nothing can change it."""
+
+    def leave(self) -> None:
+        """What is not deleted yet waits for whoever takes it up again."""
+        self._leaving = True
+        self.cut_short()
+
+    def cut_short(self) -> None:
+        self._leaving = True
+        for call in self._calls:
+            call.cancel()
+
+    async def run(self) -> None:
+        """Until all is undone, or it is left or lost."""
+        pool, broadcast_id = self._desk.pool, self._broadcast.id
+        while not self._leaving:
+            page = await insist(broadcast_id, self._page)
+            if not page:
+                break
+            if not await self._undo(page):
+                return
+        if self._leaving:
+            await insist(broadcast_id, partial(flights.give_back, pool, broadcast_id, self._lease_id))
+        elif await insist(
+            broadcast_id, partial(flights.land, pool, broadcast_id, self._lease_id, BroadcastState.UNDONE)
+        ):
+            broadcast = await insist(broadcast_id, partial(broadcasts.get, pool, broadcast_id))
+            self._log.info("[BROADCAST][UNDONE]", counts=dict(broadcast.counts), not_undone=broadcast.not_undone)
+
+    def _page(self) -> Awaitable[list[Undoable]]:
+        return flights.undoable(
+            self._desk.pool,
+            self._broadcast.id,
+            after=self._cursor,
+            within=UNDO_WITHIN,
+            limit=self._desk.concurrency,
+        )
+
+    async def _undo(self, page: Sequence[Undoable]) -> bool:
+        """Delete these, and write it down; only the first of them when we leave meanwhile. False: we lost it."""
+        self._calls = {asyncio.create_task(self._delete(one), name="broadcast undo") for one in page if one.deletable}
+        try:
+            if self._calls:
+                await asyncio.wait(self._calls)
+        except asyncio.CancelledError:
+            self.cut_short()
+            await asyncio.wait(self._calls)
+            raise
+        finally:
+            done = {one.chat_id: one for call in self._calls if not call.cancelled() and (one := call.result())}
+            self._calls = set()
+        return await self._write(page, done)
+
+    async def _write(self, page: Sequence[Undoable], done: dict[ChatId, Deleted]) -> bool:
+        undone, kept, cursor = [], 0, self._cursor
+        for one in page:
+            if one.deletable and one.chat_id not in done:
+                break  # cut short: from here on it is done again
+            left = done[one.chat_id].kept if one.deletable else len(one.message_ids)
+            kept += left
+            if not left:
+                undone.append(one.chat_id)
+            cursor = one.chat_id
+        now = clock.monotonic()
+        tell = now - self._told_at >= TOLD
+        self._told_at = now if tell else self._told_at
+        self._cursor = cursor
+        return await insist(
+            self._broadcast.id,
+            partial(
+                flights.undo,
+                self._desk.pool,
+                self._broadcast.id,
+                self._lease_id,
+                undone,
+                kept=kept,
+                cursor=cursor,
+                tell=tell,
+            ),
+        )
+
+    async def _delete(self, one: Undoable) -> Deleted | None:
+        """None when the bot may not speak now."""
+        failures = 0
+        while True:
+            try:
+                for start in range(0, len(one.message_ids), MOST):
+                    await self._call(one, start)
+            except TokenRefused:
+                self.again_in = TOKEN_AGAIN
+                self._leaving = True
+                return None
+            except COMES_BACK as error:
+                failures += 1
+                await clock.sleep(retry_in(error, tries=failures, dice=random.random()))  # noqa: S311 (jitter)
+            except TelegramError as error:
+                self._log.info("[BROADCAST][UNDO][REFUSED]", chat_id=one.sent_to, error=error.message)
+                return Deleted(chat_id=one.chat_id, kept=len(one.message_ids))
+            else:
+                return Deleted(chat_id=one.chat_id, kept=0)
+
+    async def _call(self, one: Undoable, start: int) -> None:
+        live = self._desk.live
+        turn = Turn(live=live, chat_id=one.sent_to, until=clock.monotonic() + PATIENCE, rank=Rank.DELIVERY)
+        await in_turn(turn, partial(live.api.delete_messages, one.sent_to, one.message_ids[start : start + MOST]))

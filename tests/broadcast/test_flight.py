@@ -1,0 +1,300 @@
+"""Broadcasts on their way: who gets it, who does not, and what is written down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from telewarm import clock
+from telewarm.app import Telewarm
+from telewarm.database import flights
+from telewarm.model import BroadcastState, ChatId, Delivery, MessageId, MessageSet, Outcome, Part
+from telewarm.sandbox import Sandbox
+from telewarm.sandbox.config import Network
+from telewarm.sandbox.faults import Rule
+from tests.broadcast.flying import Airport, airport
+from tests.fixtures.app import READER, add_bot, add_photos, readers
+from tests.fixtures.rows import make_lease
+
+DONE, PAUSED, RUNNING, CANCELLED = (
+    BroadcastState.DONE,
+    BroadcastState.PAUSED,
+    BroadcastState.RUNNING,
+    BroadcastState.CANCELLED,
+)
+
+
+@pytest.fixture
+async def port(idle_telewarm: Telewarm) -> AsyncIterator[Airport]:
+    async with airport(idle_telewarm, await add_bot(idle_telewarm)) as opened:
+        yield opened
+
+
+async def test_everybody_gets_it_once(port: Airport, sandbox: Sandbox) -> None:
+    chats = readers(500)
+    broadcast_id = await port.started(chats)
+
+    assert await port.fly() is None
+
+    found = await port.get(broadcast_id)
+    assert found.state is DONE
+    assert found.ended_at is not None
+    assert found.counts[Outcome.SENT] == found.done == 500
+    assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
+    results = await port.results(broadcast_id)
+    assert {one.outcome for one in results.values()} == {Outcome.SENT}
+    assert all(len(one.message_ids) == 1 for one in results.values())
+
+
+async def test_each_recipient_has_the_outcome_that_its_answer_means(port: Airport, sandbox: Sandbox) -> None:
+    chats = readers(30)
+    sandbox.state.chats.declare(chats[3], blocked=True)
+    sandbox.state.chats.declare(chats[4], exists=False)
+    sandbox.state.faults.add(Rule(action="error", code=400, description="Bad Request: no", chat=chats[5]))
+    sandbox.state.faults.add(Rule(action="reset", when="after", chat=chats[6]))
+    sandbox.state.faults.add(Rule(action="html", code=502, when="after", chat=chats[7]))
+    sandbox.state.faults.add(Rule(action="error", code=500, chat=chats[8]))
+    broadcast_id = await port.started(chats)
+
+    await port.fly()
+
+    results = await port.results(broadcast_id)
+    outcomes = {number: results[chats[number]].outcome for number in range(3, 10)}
+    assert outcomes == {
+        3: Outcome.UNREACHABLE,
+        4: Outcome.UNREACHABLE,
+        5: Outcome.FAILED,
+        6: Outcome.UNKNOWN,
+        7: Outcome.UNKNOWN,
+        8: Outcome.SENT,  # at the second try
+        9: Outcome.SENT,
+    }
+    assert (results[chats[3]].error or "").startswith("CHAT_UNREACHABLE: ")
+    found = await port.get(broadcast_id)
+    expected = {Outcome.SENT: 25, Outcome.UNREACHABLE: 2, Outcome.FAILED: 1, Outcome.UNKNOWN: 2}
+    assert {outcome: count for outcome, count in found.counts.items() if count} == expected
+    assert sandbox.state.stats.chats[chats[6]] == sandbox.state.stats.chats[chats[7]] == 1
+
+
+async def test_of_a_set_that_went_in_part_the_rest_is_not_sent_again(port: Airport, sandbox: Sandbox) -> None:
+    [photo] = await add_photos(port.app, port.live, 1)
+    sandbox.state.faults.add(
+        Rule(action="error", code=400, description="Bad Request: no", method="sendMessage", chat=READER)
+    )
+    broadcast_id = await port.started(
+        readers(2), MessageSet(media=(Part(media_id=photo),), text="and this"), gate=False
+    )
+
+    await port.fly()
+
+    results = await port.results(broadcast_id)
+    assert results[READER].outcome is Outcome.PARTIAL
+    assert len(results[READER].message_ids) == 1
+    assert len(results[ChatId(READER + 1)].message_ids) == 2
+    assert sandbox.state.stats.chats[READER] == 1
+
+
+async def test_whoever_is_called_is_written_down_before(port: Airport, sandbox: Sandbox) -> None:
+    chats = readers(10)
+    for chat_id in chats[2:4]:
+        sandbox.state.faults.add(Rule(action="hang", chat=chat_id, seconds=1))
+    broadcast_id = await port.started(chats)
+
+    async with port.flying(concurrency=3):
+        await port.until(broadcast_id, lambda found: found.counts[Outcome.SENT] == 8)
+        assert sorted(await port.in_flight(broadcast_id)) == chats[2:4]
+
+    assert (await port.get(broadcast_id)).counts[Outcome.SENT] == 10
+
+
+async def test_a_pause_calls_nobody_else_and_resumed_it_goes_on(port: Airport, sandbox: Sandbox) -> None:
+    chats = readers(400)
+    sandbox.state.configure(network=Network(latency=0.02))
+    broadcast_id = await port.started(chats)
+
+    async with port.flying(concurrency=10) as under_way:
+        await port.until(broadcast_id, lambda found: found.done >= 50)
+        await port.broadcasts.pause(broadcast_id)
+        under_way.nudge()
+        await port.until(broadcast_id, lambda found: found.in_flight == 0)
+        paused = await port.get(broadcast_id)
+        assert paused.state is PAUSED
+        assert paused.done < 400
+        assert sandbox.state.stats.total.messages == paused.done
+    await port.broadcasts.resume(broadcast_id)
+    await port.fly()
+
+    assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
+
+
+async def test_what_is_cancelled_stays_pending(port: Airport, sandbox: Sandbox) -> None:
+    sandbox.state.configure(network=Network(latency=0.02))
+    broadcast_id = await port.started(readers(400))
+
+    async with port.flying(concurrency=10):
+        await port.until(broadcast_id, lambda found: found.done >= 50)
+        await port.broadcasts.cancel(broadcast_id)
+        found = await port.until(broadcast_id, lambda found: found.in_flight == 0)
+
+    assert found.state is CANCELLED
+    pending = [one async for page in port.broadcasts.results(broadcast_id, outcome="pending") for one in page]
+    assert len(pending) == 400 - found.done == 400 - sandbox.state.stats.total.messages
+
+
+async def test_told_to_stop_it_ends_what_is_in_flight_and_another_goes_on(port: Airport, sandbox: Sandbox) -> None:
+    chats = readers(300)
+    sandbox.state.configure(network=Network(latency=0.02))
+    broadcast_id = await port.started(chats)
+
+    async with port.flying(concurrency=10):
+        await port.until(broadcast_id, lambda found: found.done >= 50)
+    left = await port.get(broadcast_id)
+    assert (left.state, left.in_flight, left.counts[Outcome.UNKNOWN]) == (RUNNING, 0, 0)
+    assert left.done == sandbox.state.stats.total.messages < 300
+
+    async with airport(port.app, port.live) as other:
+        assert await other.fly() is None
+
+    assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
+    assert (await port.get(broadcast_id)).counts[Outcome.SENT] == 300
+
+
+async def test_cut_short_those_in_flight_are_unknown_and_not_called_again(port: Airport, sandbox: Sandbox) -> None:
+    chats = readers(60)
+    broadcast_id = await port.started(chats)
+    sandbox.state.faults.add(Rule(action="hang", when="after", count=5, skip=20))
+
+    async with port.flying(concurrency=5) as under_way:
+        await port.until(broadcast_id, lambda found: found.done == 20 and found.in_flight == 5)
+        under_way.abort()
+    assert (await port.get(broadcast_id)).counts[Outcome.UNKNOWN] == 5
+
+    async with airport(port.app, port.live) as other:
+        await other.fly()
+
+    found = await port.get(broadcast_id)
+    assert (found.counts[Outcome.SENT], found.counts[Outcome.UNKNOWN]) == (55, 5)
+    assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
+
+
+async def test_who_lost_its_flight_calls_nobody_else_and_tells_what_it_knows(port: Airport, sandbox: Sandbox) -> None:
+    chats = readers(400)
+    sandbox.state.configure(network=Network(latency=0.2))
+    broadcast_id = await port.started(chats)
+    thief = await make_lease(port.pool)
+
+    async with port.flying(concurrency=10):
+        await port.until(broadcast_id, lambda found: found.done >= 20)
+        await port.pool.execute("UPDATE flight SET lease_id = NULL WHERE broadcast_id = $1", broadcast_id)
+        taken = await flights.take(port.pool, broadcast_id, thief)
+        assert taken is not None
+        assert taken.lost > 0
+        found = await port.until(broadcast_id, lambda found: found.counts[Outcome.UNKNOWN] == 0)
+        messages = sandbox.state.stats.total.messages
+        assert messages == found.counts[Outcome.SENT]
+        await clock.sleep(0.5)  # longer than a call takes: nobody is called in it
+        assert sandbox.state.stats.total.messages == messages
+
+    assert (await port.get(broadcast_id)).done == messages < 400
+
+
+async def test_a_living_holders_flight_is_left_alone(port: Airport, sandbox: Sandbox) -> None:
+    broadcast_id = await port.started(readers(5))
+    other = await make_lease(port.pool)
+    assert await flights.take(port.pool, broadcast_id, other) is not None
+
+    async with port.flying():
+        await clock.sleep(0.3)  # it looks, and looks again
+        assert sandbox.state.stats.total.messages == 0
+        await flights.give_back(port.pool, broadcast_id, other)
+        await port.until_state(broadcast_id, DONE)
+
+
+async def test_two_of_one_process_do_not_fly_the_same_broadcast(port: Airport, sandbox: Sandbox) -> None:
+    chats = readers(200)
+    sandbox.state.configure(network=Network(latency=0.01))
+    broadcast_id = await port.started(chats)
+
+    async with port.flying(), port.flying():
+        await port.until_state(broadcast_id, DONE)
+
+    assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
+
+
+async def test_outcomes_that_come_after_all_replace_unknown_ones_alone(port: Airport) -> None:
+    chats = readers(3)
+    broadcast_id = await port.draft(chats)
+    lease = await make_lease(port.pool)
+    await flights.take(port.pool, broadcast_id, lease)
+    known = [Delivery(chat_id=chats[0], outcome=Outcome.UNKNOWN), Delivery(chat_id=chats[1], outcome=Outcome.FAILED)]
+    written = flights.Round(in_flight=[], later=[], cursor=chats[1], outcomes=known)
+    for _ in range(2):  # the second time changes nothing
+        await flights.advance(port.pool, broadcast_id, lease, written, tell=False)
+
+    sent = [Delivery(chat_id=chat_id, outcome=Outcome.SENT, message_ids=(MessageId(7),)) for chat_id in chats]
+    assert await flights.settle_unknown(port.pool, broadcast_id, sent) == 1
+
+    results = await port.results(broadcast_id)
+    assert [one.outcome for one in results.values()] == [Outcome.SENT, Outcome.FAILED]
+    found = await port.get(broadcast_id)
+    assert {outcome for outcome, count in found.counts.items() if count == 1} == {Outcome.SENT, Outcome.FAILED}
+    assert found.done == 2
+
+
+async def test_a_chat_that_is_flooded_holds_up_nobody_else(port: Airport, sandbox: Sandbox) -> None:
+    chats = readers(100)
+    sandbox.state.faults.add(Rule(action="error", code=429, retry_after=6, chat=chats[0]))
+    broadcast_id = await port.started(chats)
+
+    async with port.flying(concurrency=2):
+        began = clock.monotonic()
+        await port.until(broadcast_id, lambda found: found.counts[Outcome.SENT] == 99)
+        assert clock.monotonic() - began < 5
+        await port.until_state(broadcast_id, DONE)
+
+    assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
+
+
+async def test_while_telegram_is_away_hardly_anybody_is_called(port: Airport, sandbox: Sandbox) -> None:
+    chats = readers(300)
+    sandbox.state.faults.add(Rule(action="error", code=500, count=None))
+    broadcast_id = await port.started(chats)
+
+    async with port.flying(concurrency=10):
+        while sandbox.state.stats.total.calls["getMe"] < 3:
+            await clock.sleep(0.05)
+        assert sandbox.state.stats.total.calls["sendMessage"] < 30
+        sandbox.state.faults.clear()
+        await port.until_state(broadcast_id, DONE)
+
+    assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
+
+
+async def test_a_refused_token_pauses_it_and_loses_nobody(port: Airport, sandbox: Sandbox) -> None:
+    chats = readers(50)
+    sandbox.state.faults.add(Rule(action="error", code=401, description="Unauthorized", skip=20, count=None))
+    broadcast_id = await port.started(chats)
+
+    await port.fly(concurrency=5)
+
+    paused = await port.get(broadcast_id)
+    assert paused.state is PAUSED
+    assert "Give the bot its current token" in (paused.reason or "")
+    assert paused.counts[Outcome.SENT] == paused.done == 20
+    sandbox.state.faults.clear()
+    await port.broadcasts.resume(broadcast_id)
+    await port.fly()
+    assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
+
+
+async def test_a_bug_in_one_call_is_nobody_elses(port: Airport, sandbox: Sandbox) -> None:
+    """An id that no chat has is as near as a list can come to one."""
+    chats = [*readers(20), ChatId(2**63 - 1), ChatId(-(2**63) + 1)]
+    broadcast_id = await port.started(chats)
+
+    await asyncio.wait_for(port.fly(), 15)
+
+    assert (await port.get(broadcast_id)).done == len(await port.results(broadcast_id))
+    assert sandbox.state.stats.total.messages >= 20

@@ -1,0 +1,220 @@
+"""Broadcasts that wait: for their media, for their time, for the database; and whom they pass over."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from telewarm import clock
+from telewarm.app import Telewarm
+from telewarm.database import media, warmups
+from telewarm.database.warmups import Failed
+from telewarm.model import BroadcastState, ChatId, Kind, MessageSet, Outcome, Part, State
+from telewarm.sandbox import Sandbox
+from telewarm.sandbox.config import Network
+from tests.broadcast.flying import Airport, airport
+from tests.fixtures.app import Opener, add_bot, add_photos, readers
+from tests.sender.test_sender import out_of_reach
+
+DONE, PAUSED, RUNNING = BroadcastState.DONE, BroadcastState.PAUSED, BroadcastState.RUNNING
+GROUP, SUPERGROUP = ChatId(-4_000_001), ChatId(-1_009_999_999_999)
+
+
+@pytest.fixture
+async def port(idle_telewarm: Telewarm) -> AsyncIterator[Airport]:
+    async with airport(idle_telewarm, await add_bot(idle_telewarm)) as opened:
+        yield opened
+
+
+async def lose(port: Airport, chat_id: ChatId, state: str, moved_to: ChatId | None = None) -> None:
+    """The ledger knows that it is lost."""
+    await port.pool.execute(
+        "INSERT INTO chat (bot_id, chat_id, state, reason, migrated_to) VALUES ($1, $2, $3, 'Forbidden: so', $4)",
+        port.live.bot.id,
+        chat_id,
+        state,
+        moved_to,
+    )
+
+
+async def test_whom_the_ledger_knows_to_be_lost_is_not_called(port: Airport, sandbox: Sandbox) -> None:
+    chats = readers(10)
+    await lose(port, chats[2], "blocked")
+    await lose(port, chats[3], "reachable")
+    broadcast_id = await port.started(chats)
+
+    await port.fly()
+
+    results = await port.results(broadcast_id)
+    assert results[chats[2]].outcome is Outcome.SKIPPED
+    assert results[chats[2]].error == "BLOCKED: Forbidden: so"
+    assert sandbox.state.stats.chats[chats[2]] == 0
+    found = await port.get(broadcast_id)
+    assert (found.counts[Outcome.SKIPPED], found.counts[Outcome.SENT]) == (1, 9)
+
+
+async def test_a_group_that_moved_gets_it_where_it_is_now(port: Airport, sandbox: Sandbox) -> None:
+    sandbox.state.chats.declare(GROUP, migrated_to=SUPERGROUP)
+    await lose(port, GROUP, "migrated", SUPERGROUP)
+    broadcast_id = await port.started([GROUP])
+
+    await port.fly()
+
+    result = (await port.results(broadcast_id))[GROUP]
+    assert (result.outcome, result.moved_to) == (Outcome.SENT, SUPERGROUP)
+    assert sandbox.state.stats.chats[SUPERGROUP] == 1
+
+
+async def test_a_group_whose_new_self_is_a_recipient_too_gets_it_once(port: Airport, sandbox: Sandbox) -> None:
+    sandbox.state.chats.declare(GROUP, migrated_to=SUPERGROUP)
+    await lose(port, GROUP, "migrated", SUPERGROUP)
+    broadcast_id = await port.started([GROUP, SUPERGROUP])
+
+    await port.fly()
+
+    results = await port.results(broadcast_id)
+    assert (results[GROUP].outcome, results[GROUP].moved_to) == (Outcome.SKIPPED, SUPERGROUP)
+    assert results[SUPERGROUP].outcome is Outcome.SENT
+    assert sandbox.state.stats.chats[SUPERGROUP] == 1
+
+
+async def test_a_group_that_moves_while_it_is_sent_gets_it_where_it_is_now(port: Airport, sandbox: Sandbox) -> None:
+    sandbox.state.chats.declare(GROUP, migrated_to=SUPERGROUP)
+    broadcast_id = await port.started([GROUP])
+
+    await port.fly()
+
+    result = (await port.results(broadcast_id))[GROUP]
+    assert (result.outcome, result.moved_to) == (Outcome.SENT, SUPERGROUP)
+    assert sandbox.state.stats.chats[SUPERGROUP] == 1
+
+
+async def test_a_group_that_moves_while_it_is_sent_into_another_recipient_gets_it_once(
+    port: Airport, sandbox: Sandbox
+) -> None:
+    sandbox.state.chats.declare(GROUP, migrated_to=SUPERGROUP)
+    broadcast_id = await port.started([GROUP, SUPERGROUP])
+
+    await port.fly()
+
+    results = await port.results(broadcast_id)
+    assert (results[GROUP].outcome, results[GROUP].moved_to) == (Outcome.SKIPPED, SUPERGROUP)
+    assert results[SUPERGROUP].outcome is Outcome.SENT
+    assert sandbox.state.stats.chats[SUPERGROUP] == 1
+
+
+async def test_a_list_of_lost_chats_alone_ends_without_a_call(port: Airport, sandbox: Sandbox) -> None:
+    chats = readers(5)
+    for chat_id in chats:
+        await lose(port, chat_id, "deactivated")
+    broadcast_id = await port.started(chats)
+
+    await port.fly()
+
+    assert (await port.get(broadcast_id)).counts[Outcome.SKIPPED] == 5
+    assert sandbox.state.stats.total.messages == 0
+
+
+async def test_it_goes_when_its_media_are_warm_and_asks_for_them(telewarm_with: Opener, sandbox: Sandbox) -> None:
+    idle = await telewarm_with(worker=False)
+    live = await add_bot(idle)
+    [photo] = await add_photos(idle, live, 1)
+    before = await idle.pool.fetchval("SELECT priority FROM media WHERE id = $1", photo)
+    async with airport(idle, live) as port:
+        broadcast_id = await port.started(readers(5), MessageSet(media=(Part(media_id=photo),)))
+
+        async with port.flying():
+            while await idle.pool.fetchval("SELECT priority FROM media WHERE id = $1", photo) == before:
+                await clock.sleep(0.02)
+            assert sandbox.state.stats.total.messages == 0
+            await telewarm_with()  # one with a worker
+            await port.until_state(broadcast_id, DONE)
+
+    assert sandbox.state.stats.total.uploads == 1
+    assert (await port.get(broadcast_id)).counts[Outcome.SENT] == 5
+
+
+async def test_media_that_cannot_be_warmed_pause_it(port: Airport, sandbox: Sandbox) -> None:
+    [photo] = await add_photos(port.app, port.live, 1)
+    item = await warmups.claim_one(port.pool, bot_id=port.live.bot.id, media_id=photo, lease_id=port.lease.id)
+    assert item is not None
+    failed = Failed(media_id=photo, delay=None, code="BAD_MEDIA", message="no photo")
+    await warmups.record_failed(port.pool, port.lease.id, [failed])
+    assert (await media.get(port.pool, photo)).state is State.ERROR
+    broadcast_id = await port.started(readers(5), MessageSet(media=(Part(media_id=photo),)))
+
+    assert await port.fly() is None
+
+    paused = await port.get(broadcast_id)
+    assert paused.state is PAUSED
+    assert "no photo" in (paused.reason or "")
+    assert "rewarm it and resume" in (paused.reason or "")
+    assert sandbox.state.stats.total.messages == 0
+
+
+async def test_media_that_are_gone_pause_it(port: Airport, sandbox: Sandbox) -> None:
+    [photo] = await add_photos(port.app, port.live, 1)
+    broadcast_id = await port.started(readers(5), MessageSet(media=(Part(media_id=photo),)), gate=False)
+    await port.pool.execute("DELETE FROM media WHERE id = $1", photo)
+
+    assert await port.fly() is None
+
+    assert (await port.get(broadcast_id)).state is PAUSED
+    assert sandbox.state.stats.total.messages == 0
+
+
+async def test_without_a_gate_the_first_recipient_gets_the_upload(port: Airport, sandbox: Sandbox) -> None:
+    [photo] = await add_photos(port.app, port.live, 1)
+    broadcast_id = await port.started(readers(20), MessageSet(media=(Part(media_id=photo),)), gate=False)
+
+    await port.fly()
+
+    assert (await port.get(broadcast_id)).counts[Outcome.SENT] == 20
+    assert sandbox.state.stats.total.uploads == 1
+    assert (await media.get(port.pool, photo)).sent_kind is Kind.PHOTO
+
+
+async def test_one_of_tomorrow_goes_tomorrow(port: Airport, sandbox: Sandbox) -> None:
+    broadcast_id = await port.draft(readers(5))
+    await port.broadcasts.start(broadcast_id, starts_at=clock.now() + timedelta(days=1))
+
+    again_in = await port.fly()
+
+    assert again_in is not None
+    assert 200 < again_in <= 300  # it looks now and then: clocks are set, schedules changed
+    assert sandbox.state.stats.total.messages == 0
+
+
+async def test_one_of_in_a_moment_goes_in_a_moment(port: Airport) -> None:
+    broadcast_id = await port.draft(readers(5))
+    began = clock.monotonic()
+    await port.broadcasts.start(broadcast_id, starts_at=clock.now() + timedelta(seconds=0.8))
+
+    assert await port.fly() is None
+
+    assert clock.monotonic() - began >= 0.8
+    assert (await port.get(broadcast_id)).state is DONE
+
+
+async def test_while_the_database_is_away_nobody_new_is_called_and_nothing_is_forgotten(
+    telewarm_with: Opener, sandbox: Sandbox, postgres_server: str
+) -> None:
+    telewarm = await telewarm_with(worker=False)
+    sandbox.state.configure(network=Network(latency=0.02))
+    async with airport(telewarm, await add_bot(telewarm)) as port:
+        chats = readers(400)
+        broadcast_id = await port.started(chats)
+
+        async with port.flying(concurrency=10):
+            await port.until(broadcast_id, lambda found: found.done >= 50)
+            async with out_of_reach(postgres_server, telewarm_with.database_url):
+                await clock.sleep(0.3)  # longer than a call takes
+                called = sandbox.state.stats.total.messages
+                await clock.sleep(0.5)
+                assert sandbox.state.stats.total.messages == called < 400
+            await port.until_state(broadcast_id, DONE)
+
+        assert (await port.get(broadcast_id)).counts[Outcome.SENT] == 400
+    assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)

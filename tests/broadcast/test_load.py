@@ -1,0 +1,210 @@
+"""Recipients on their way into the database."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+from collections.abc import AsyncIterator
+
+import pytest
+
+from telewarm import clock
+from telewarm.app import Telewarm
+from telewarm.broadcast import Broadcasts, Format, Loaded
+from telewarm.broadcast.loading import BATCH
+from telewarm.database import broadcasts as table
+from telewarm.errors import Conflict, NotFound, UsageError
+from telewarm.lanes import LiveBot
+from telewarm.model import BroadcastId, BroadcastState, ChatId
+from tests.broadcast.stage import TEXT, broadcasts_of, cut_off, draft, recipients_of, stream
+from tests.fixtures.app import add_bot
+
+
+@pytest.fixture
+def broadcasts(idle_telewarm: Telewarm) -> Broadcasts:
+    return broadcasts_of(idle_telewarm)
+
+
+@pytest.fixture
+async def live(idle_telewarm: Telewarm) -> LiveBot:
+    return await add_bot(idle_telewarm)
+
+
+async def test_a_list_becomes_recipients_and_what_is_wrong_with_it_is_kept(
+    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+) -> None:
+    [made] = await broadcasts.create([live], TEXT)
+
+    loaded = await broadcasts.load(made.id, stream(b"chat_id\n5\n-7\n@x\n", b"5\n\n1", b"2\n1.5\n"))
+
+    bad = [line async for line in broadcasts.rejected(made.id)]
+    assert loaded == Loaded(added=3, duplicates=1, rejected=2, first_rejected=tuple(bad))
+    assert [(one.line, one.excerpt) for one in bad] == [(4, "@x"), (8, "1.5")]
+    assert await recipients_of(idle_telewarm.pool, made.id) == [-7, 5, 12]
+    after = await broadcasts.get(made.id)
+    assert (after.recipients, after.duplicates, after.rejected) == (3, 1, 2)
+
+
+@pytest.mark.parametrize(("form", "text"), [(Format.NDJSON, b'5\n{"id":6}'), (Format.JSON, b'[5,{"id":6}]')])
+async def test_the_format_may_be_said(
+    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot, form: Format, text: bytes
+) -> None:
+    [made] = await broadcasts.create([live], TEXT)
+
+    await broadcasts.load(made.id, stream(text), format=form)
+
+    assert await recipients_of(idle_telewarm.pool, made.id) == [5, 6]
+
+
+async def test_a_program_adds_chat_ids_that_it_has(
+    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+) -> None:
+    made = await draft(broadcasts, live, "5")
+
+    loaded = await broadcasts.add(made.id, [ChatId(5), ChatId(6), ChatId(0)])
+
+    assert (loaded.added, loaded.duplicates, loaded.rejected) == (1, 1, 1)
+    assert await recipients_of(idle_telewarm.pool, made.id) == [5, 6]
+
+
+async def test_of_a_list_that_is_cut_off_whole_rows_stay_and_loading_it_again_adds_the_rest(
+    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+) -> None:
+    [made] = await broadcasts.create([live], TEXT)
+    rows = [b"%d\n" % number for number in range(1000, 1000 + 2 * BATCH)]
+    cut = BATCH + 5
+
+    with pytest.raises(ConnectionResetError):
+        await broadcasts.load(made.id, cut_off(b"".join(rows[:cut]), rows[cut][:2]))
+    kept = await recipients_of(idle_telewarm.pool, made.id)
+    loaded = await broadcasts.load(made.id, stream(b"".join(rows)))
+
+    assert kept == list(range(1000, 1000 + cut))
+    assert (await broadcasts.get(made.id)).state is BroadcastState.DRAFT
+    assert (loaded.added, loaded.duplicates) == (2 * BATCH - cut, cut)
+    assert await recipients_of(idle_telewarm.pool, made.id) == list(range(1000, 1000 + 2 * BATCH))
+
+
+async def test_a_list_that_breaks_off_inside_its_json_says_so_and_keeps_what_came(
+    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+) -> None:
+    [made] = await broadcasts.create([live], TEXT)
+
+    with pytest.raises(UsageError, match="beyond element 2"):
+        await broadcasts.load(made.id, stream(b"[5,6,77"))
+
+    assert await recipients_of(idle_telewarm.pool, made.id) == [5, 6]
+
+
+async def test_progress_is_told_with_every_batch(broadcasts: Broadcasts, live: LiveBot) -> None:
+    [made] = await broadcasts.create([live], TEXT)
+    told: list[int] = []
+
+    rows = b"".join(b"%d\n" % number for number in range(1, 2 * BATCH))
+    await broadcasts.load(made.id, stream(rows, b"x\n"), on_rows=told.append)
+
+    assert len(told) >= 2
+    assert told == sorted(told)
+    assert told[-1] == 2 * BATCH
+
+
+async def test_only_a_draft_takes_recipients(broadcasts: Broadcasts, live: LiveBot) -> None:
+    made = await draft(broadcasts, live, "5")
+    await broadcasts.start(made.id)
+
+    with pytest.raises(Conflict, match="create another"):
+        await broadcasts.load(made.id, stream(b"6"))
+    with pytest.raises(NotFound):
+        await broadcasts.add(BroadcastId(99), [ChatId(6)])
+
+
+async def test_a_broadcast_that_is_started_while_its_list_streams_takes_no_more_of_it(
+    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+) -> None:
+    made = await draft(broadcasts, live, "5")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"6\n"
+        await broadcasts.start(made.id)
+        yield b"7\n"
+
+    with pytest.raises(Conflict):
+        await broadcasts.load(made.id, chunks())
+
+    assert await recipients_of(idle_telewarm.pool, made.id) == [5]
+    assert (await broadcasts.get(made.id)).recipients == 1
+
+
+async def test_a_batch_waits_for_the_start_that_is_being_written_and_is_then_refused(
+    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+) -> None:
+    made = await draft(broadcasts, live, "5")
+    async with idle_telewarm.pool.acquire() as connection, connection.transaction():
+        await table.set_state(connection, made.id, BroadcastState.RUNNING, only_from=[BroadcastState.DRAFT])
+        loading = asyncio.create_task(broadcasts.load(made.id, stream(b"6")))
+        while not await idle_telewarm.pool.fetchval("SELECT true FROM pg_locks WHERE NOT granted LIMIT 1"):
+            await clock.sleep(0.01)
+
+    with pytest.raises(Conflict):
+        await loading
+    assert await recipients_of(idle_telewarm.pool, made.id) == [5]
+
+
+async def test_two_lists_may_stream_in_at_once(idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot) -> None:
+    [made] = await broadcasts.create([live], TEXT)
+    lists = [b"".join(b"%d\n" % number for number in range(first, first + 60_000)) for first in (1, 30_001)]
+
+    loads = await asyncio.gather(*[broadcasts.load(made.id, stream(text)) for text in lists])
+
+    assert sum(load.added for load in loads) == 90_000
+    assert sum(load.duplicates for load in loads) == 30_000
+    assert (await broadcasts.get(made.id)).recipients == 90_000
+    assert len(await recipients_of(idle_telewarm.pool, made.id)) == 90_000
+
+
+async def test_rows_go_to_the_bots_that_they_name(
+    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+) -> None:
+    other = await add_bot(idle_telewarm, 1)
+    first, second = await broadcasts.create([live, other], TEXT)
+
+    loaded = await broadcasts.load(first.id, stream(b"chat_id,bot\n1,bot-0\n2,bot-1\n3,\n4,bot-2\n2,bot-1\n"))
+
+    assert (loaded.added, loaded.duplicates, loaded.rejected) == (3, 1, 1)
+    assert await recipients_of(idle_telewarm.pool, first.id) == [1, 3]
+    assert await recipients_of(idle_telewarm.pool, second.id) == [2]
+
+
+async def test_a_broadcast_of_one_bot_takes_no_rows_of_another(broadcasts: Broadcasts, live: LiveBot) -> None:
+    [made] = await broadcasts.create([live], TEXT)
+
+    loaded = await broadcasts.load(made.id, stream(b"chat_id,bot\n1,bot-0\n2,bot-1\n"))
+
+    assert (loaded.added, [bad.line for bad in loaded.first_rejected]) == (1, [3])
+
+
+async def test_the_answer_shows_the_first_rejected_rows_and_all_are_kept(broadcasts: Broadcasts, live: LiveBot) -> None:
+    made = await draft(broadcasts, live, "5", *["@x"] * 100)
+
+    assert made.rejected == 100
+    assert [bad.line async for bad in broadcasts.rejected(made.id)] == list(range(2, 102))
+    loaded = await broadcasts.load(made.id, stream(b"@y\n" * 100))
+    assert [bad.line for bad in loaded.first_rejected] == list(range(1, 21))
+
+
+async def test_a_long_list_takes_no_more_memory_than_a_short_one(broadcasts: Broadcasts, live: LiveBot) -> None:
+    chats = [1 + number * 7919 % (4 * BATCH + 1) for number in range(4 * BATCH)]  # each once, in no order
+
+    async def chunks(count: int) -> AsyncIterator[bytes]:
+        for at in range(0, count, 1000):
+            yield b"".join(b"%d\n" % chat for chat in chats[at : at + 1000])
+
+    peaks = []
+    for count in (BATCH, 4 * BATCH):
+        [made] = await broadcasts.create([live], TEXT)
+        tracemalloc.start()
+        await broadcasts.load(made.id, chunks(count))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+
+    assert peaks[1] < 1.3 * peaks[0]
