@@ -160,10 +160,10 @@ OUTAGES: list[tuple[Callable[[], Exception], str | None]] = [
     (lambda: asyncpg.TooManyConnectionsError("so"), "DATABASE_UNAVAILABLE"),
     (lambda: asyncpg.InvalidPasswordError("so"), "DATABASE_UNAVAILABLE"),
     (lambda: asyncpg.DeadlockDetectedError("so"), "DATABASE_UNAVAILABLE"),
+    (lambda: asyncpg.InternalClientError("cannot switch to state 11"), "DATABASE_UNAVAILABLE"),
     (lambda: OSError(28, "No space left on device", "/spool/x"), "STORE_UNAVAILABLE"),
     (lambda: asyncpg.UndefinedColumnError("so"), None),
     (lambda: asyncpg.DataError("invalid input for query argument $1"), None),
-    (lambda: asyncpg.exceptions._base.InternalClientError("so"), None),
     (lambda: ValueError("so"), None),
 ]
 

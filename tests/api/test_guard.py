@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import re
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
@@ -37,7 +39,7 @@ def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
 
 
 async def test_without_the_token_every_route_but_health_and_documentation_is_closed(protected: FastAPI) -> None:
-    walked = {(method, path.format(slug="shop", media_id=1)) for method, path in routes(protected)}
+    walked = {(method, re.sub(r"\{.*?\}", "1", path.replace("{slug}", "shop"))) for method, path in routes(protected)}
     assert {("POST", "/api/admin/bots"), ("POST", MEDIA), ("POST", SEND), ("GET", "/api/admin/media/1")} <= walked
     async with client_of(protected) as client:
         for method, path in walked:
@@ -185,3 +187,30 @@ async def test_health_is_open_to_all(protected: FastAPI, unprotected: FastAPI, h
 async def test_the_bearer_header_is_what_opens(protected: FastAPI) -> None:
     async with client_of(protected, **BEARER) as client:
         assert (await client.post("/api/admin/bots", json=BOT)).status_code == 201
+
+
+async def test_the_named_tokens_of_a_server_without_any_are_refused_as_wrong_ones(unprotected: FastAPI) -> None:
+    async with client_of(unprotected, Authorization="Bearer tw_revoked-long-ago") as client:
+        refusal(await client.get(MEDIA), 401, "UNAUTHORIZED")
+
+
+async def test_a_server_without_tokens_ignores_what_is_no_named_token(unprotected: FastAPI) -> None:
+    async with client_of(unprotected, Authorization="Basic dXNlcjpwYXNz") as client:
+        assert (await client.post("/api/admin/bots", json=BOT)).status_code == 201
+
+
+async def test_secrets_are_compared_whole_and_never_by_the_ordinary_operator(
+    protected: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = []
+    compare = hmac.compare_digest
+
+    def watched(given: bytes, right: bytes) -> bool:
+        compared.append((given, right))
+        return compare(given, right)
+
+    monkeypatch.setattr(hmac, "compare_digest", watched)
+    async with client_of(protected) as client:
+        for given in (ADMIN, f"{ADMIN}x", "x"):
+            await client.get(MEDIA, headers={"Authorization": f"Bearer {given}"})
+    assert compared == [(given.encode(), ADMIN.encode()) for given in (ADMIN, f"{ADMIN}x", "x")]

@@ -265,6 +265,8 @@ async def test_a_body_that_stands_still_is_given_up(api: Api) -> None:
         bots=telewarm.bots,
         library=telewarm.library,
         sender=telewarm.sender,
+        once=telewarm.once,
+        broadcasts=telewarm.broadcasts,
         worker=telewarm.worker,
         token=ADMIN,
         largest=1 << 20,

@@ -6,19 +6,19 @@ from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
 import telewarm
-from telewarm.api import answers, bots, media, metrics, rewarm, send, worker
+from telewarm.api import answers, audit, bots, broadcasts, chats, media, metrics, rewarm, send, tokens, worker
 from telewarm.api.guard import Guard
 from telewarm.api.services import Services
 
 DESCRIPTION = "Keeps a Telegram bot's media warm: upload once, send by file id for ever."
-BEARER = HTTPBearer(auto_error=False, description="ADMIN_API_TOKEN")  # for /docs; the guard does the work
+BEARER = HTTPBearer(auto_error=False, description="ADMIN_API_TOKEN or a named token")  # for /docs; the guard does it
 
 
 def create_api(serving: Services) -> FastAPI:
     """All of it."""
     app = create_watch(serving)
-    for router in (bots.router, media.router, rewarm.router, send.router, worker.router):
-        app.include_router(router, prefix="/api/admin", dependencies=[Depends(BEARER)])
+    for module in (bots, media, rewarm, send, chats, broadcasts, worker, tokens, audit):
+        app.include_router(module.router, prefix="/api/admin", dependencies=[Depends(BEARER)])
     return app
 
 
@@ -26,7 +26,8 @@ def create_watch(serving: Services) -> FastAPI:
     """Health and metrics alone, for a worker without the API."""
     app = FastAPI(title="Telewarm", version=telewarm.__version__, description=DESCRIPTION, redirect_slashes=False)
     app.state.services = serving
-    app.add_middleware(Guard, token=serving.token)
+    app.state.keyring, app.state.audit = serving.keyring, serving.audit
+    app.add_middleware(Guard, token=serving.token, keyring=serving.keyring, audit=serving.audit)
     answers.install(app)
     app.include_router(metrics.router, dependencies=[Depends(BEARER)])
 

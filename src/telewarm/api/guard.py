@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from dataclasses import dataclass
 
 import structlog
 from fastapi.responses import JSONResponse
@@ -11,57 +12,142 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from telewarm import clock
+from telewarm.api.access import OPEN, READING, Caller, needed, route_path, template
 from telewarm.api.answers import ApiError, api_failure, failure, problem
+from telewarm.api.journal import AuditLog, kept
+from telewarm.api.keyring import Keyring
+from telewarm.api.limits import Throttle, check_headers
 from telewarm.api.outages import outage
+from telewarm.database.audit import Change
+from telewarm.database.tokens import FROM_ENVIRONMENT, LOCAL, PREFIX, Role
+from telewarm.errors import TelewarmError
+
+__all__ = ["OPEN", "Guard"]
 
 log = structlog.get_logger(__name__)
 
-OPEN = frozenset({"/healthz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})  # all else is closed
 LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 LOCAL_CLIENTS = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 OWN_SITE = frozenset({"same-origin", "none"})  # of Sec-Fetch-Site, which browsers send and pages cannot change
+CUT_OFF = 499  # noted when the caller was gone before the answer began
+
+
+@dataclass(slots=True)
+class _Answered:
+    status: int = 0  # 0: no answer has begun
 
 
 class Guard:
-    """Refuses before anything of the body is read. `token` None: only programs of this machine may call."""
+    """Refuses before anything of the body is read. `token` None: only programs of this machine may call, and whoever
+    has a named token. What a route wants to know of the caller is in `request.state.caller`.
+    """
 
-    def __init__(self, app: ASGIApp, *, token: str | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str | None,
+        keyring: Keyring | None = None,
+        audit: AuditLog | None = None,
+        throttle: Throttle | None = None,
+    ) -> None:
         self._app = app
-        self._token = None if token is None else token.encode()
+        self._token = token
+        self._keyring = keyring
+        self._audit = audit
+        self._throttle = Throttle() if throttle is None else throttle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = False
+        answered = _Answered()
 
         async def watched(message: Message) -> None:
-            nonlocal begun
-            begun = True
+            if message["type"] == "http.response.start":
+                answered.status = message["status"]
             await send(message)
 
+        caller = None
         try:
-            self._admit(scope)
+            caller = await self._admit(scope)
             await self._app(scope, receive, watched)
         except Exception as error:
             answer = _answer(error)
-            if begun:  # too late for another answer: the broken connection says it
+            if answered.status:  # too late for another answer: the broken connection says it
                 raise
+            answered.status = answer.status_code
             await answer(scope, receive, send)
+        finally:
+            if caller is not None and scope["method"] not in READING:
+                self._note(scope, caller, answered.status or CUT_OFF)
 
-    def _admit(self, scope: Scope) -> None:
+    async def _admit(self, scope: Scope) -> Caller | None:
+        """Who calls; None: nobody asks."""
+        check_headers(scope["headers"], line=len(scope["path"]) + len(scope.get("query_string", b"")))
+        path = route_path(scope)
+        if path in OPEN:
+            return None
         headers = Headers(scope=scope)
-        if scope["path"].removeprefix(scope.get("root_path", "")) in OPEN:
-            return
-        if self._token is None:
-            _require_local(headers, scope.get("client"))
-        elif not _is_bearer(headers.getlist("authorization"), self._token):
+        caller = await self._caller(scope, headers)
+        role = needed(scope["method"], path)
+        if not caller.role.covers(role):
             raise ApiError(
-                401,
-                "UNAUTHORIZED",
-                "this needs the header `Authorization: Bearer <ADMIN_API_TOKEN>`, with the token the server runs with",
-                headers={"WWW-Authenticate": "Bearer"},
+                403,
+                "FORBIDDEN",
+                f"this needs a token with the role {role}, and {caller.name} has the role {caller.role}: "
+                "use another token, or have an admin make one with POST /api/admin/tokens",
             )
+        scope.setdefault("state", {})["caller"] = caller
+        return caller
+
+    async def _caller(self, scope: Scope, headers: Headers) -> Caller:
+        given = _bearer(headers.getlist("authorization"))
+        if self._token is None and not given.startswith(PREFIX):
+            _require_local(headers, scope.get("client"))
+            return Caller(name=LOCAL, role=Role.ADMIN)
+        address = _address(scope)
+        if given:
+            self._throttle.check(address, clock.monotonic())
+            if (caller := await self._known(given)) is not None:
+                return caller
+            if self._throttle.wrong(address, clock.monotonic()):
+                self._note(scope, None, 401)
+        raise ApiError(
+            401,
+            "UNAUTHORIZED",
+            "this needs the header `Authorization: Bearer <ADMIN_API_TOKEN>`, with the token the server runs with, "
+            "or one that an admin made with POST /api/admin/tokens",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+    async def _known(self, given: str) -> Caller | None:
+        if self._token is not None and hmac.compare_digest(given.encode(), self._token.encode()):
+            return Caller(name=FROM_ENVIRONMENT, role=Role.ADMIN)
+        if self._keyring is None or not given.startswith(PREFIX):
+            return None
+        return await self._keyring.caller(given)
+
+    def _note(self, scope: Scope, caller: Caller | None, status: int) -> None:
+        """`caller` None: an address was shut out for wrong tokens."""
+        if self._audit is None:
+            return
+        path = route_path(scope)
+        action = "(wrong tokens)" if caller is None else f"{scope['method']} {template(path, scope.get('route'))}"
+        request_id = scope.get("state", {}).get("request_id")
+        self._audit.note(
+            Change(
+                at=clock.now(),
+                actor=None if caller is None else caller.name,
+                role=None if caller is None else caller.role,
+                action=kept(action, self._token),
+                target=kept(path, self._token),
+                status=status,
+                request_id=None if request_id is None else kept(str(request_id), self._token),
+                address=kept(_address(scope)) or None,
+            )
+        )
 
 
 def _answer(error: Exception) -> JSONResponse:
@@ -70,19 +156,26 @@ def _answer(error: Exception) -> JSONResponse:
     if isinstance(error, ClientDisconnect):
         log.info("[API][CUT_OFF]")
         return problem(400, "CUT_OFF", "the body ended early; send it again")
-    if (ours := outage(error)) is not None:
+    ours = error if isinstance(error, TelewarmError) else outage(error)
+    if ours is not None:
         log.warning("[API][OUTAGE]", error=type(error).__name__, detail=str(error))
         return failure(ours)
     log.error("[API][BUG]", error=type(error).__name__, exc_info=error)
     return problem(500, "INTERNAL", "an error of ours; the log has it")
 
 
-def _is_bearer(given: list[str], token: bytes) -> bool:
-    """In constant time."""
+def _bearer(given: list[str]) -> str:
+    """The one bearer token; empty when there is none, or more than one."""
     if len(given) != 1:
-        return False
+        return ""
     scheme, _, credentials = given[0].partition(" ")
-    return hmac.compare_digest(credentials.strip().encode(), token) and scheme.lower() == "bearer"
+    return credentials.strip() if scheme.lower() == "bearer" else ""
+
+
+def _address(scope: Scope) -> str:
+    """Behind a proxy that uvicorn trusts (FORWARDED_ALLOW_IPS) it is the caller's own."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _require_local(headers: Headers, client: tuple[str, int] | None) -> None:

@@ -6,7 +6,8 @@ import asyncpg
 
 from telewarm.errors import DatabaseUnavailable, StoreUnavailable, TelewarmError
 
-# What Postgres says when it is going away, coming back, or out of something. Other refusals are bugs of ours.
+# What Postgres says when it is going away, coming back, or out of something, and the driver's own state on a connection
+# that broke in its hands (InternalClientError). Other refusals are bugs of ours.
 AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
@@ -17,6 +18,7 @@ AWAY = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.TransactionRollbackError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InternalClientError,
     TimeoutError,
 )
 

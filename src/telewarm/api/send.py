@@ -2,60 +2,173 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from collections.abc import Iterator
+from typing import Annotated, Any
 
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+import msgspec
+import structlog
+from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, Field
 
-from telewarm.api.answers import error_body, failure
+from telewarm.api.answers import STATUS
+from telewarm.api.message import NewMessage, message_of
 from telewarm.api.services import OfBot, Serving, SmallBody
-from telewarm.model import ChatId, MediaId
-from telewarm.sender import OnCold, SendResult
+from telewarm.errors import TelewarmError, UsageError
+from telewarm.model import ChatId
+from telewarm.sender import OnCold
+from telewarm.sender.once import Results, describe
 
+log = structlog.get_logger(__name__)
 router = APIRouter(tags=["send"], route_class=SmallBody)
 
-Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
+PATIENCE = 60.0  # seconds that a call waits for an earlier one with the same key, when it does not say
 
 
-class NewSend(BaseModel):
-    chat_id: Annotated[int, Field(ge=-(2**63), le=2**63 - 1, description="The recipient")]
-    media: Annotated[list[Id] | None, Field(max_length=10, description="Ids of the bot's media items")] = None
-    text: Annotated[str | None, Field(max_length=4096, description="A message of its own, after the media")] = None
-    caption: Annotated[str | None, Field(max_length=4096, description="Goes with the first media item")] = None
-    on_cold: Annotated[OnCold | None, Field(description="For media without a file id yet; default: upload")] = None
+class NewSend(NewMessage):
+    """A message set for one chat."""
+
+    chat_id: Annotated[
+        int,
+        Field(ge=-(2**63), le=2**63 - 1, description="The recipient; a group is below zero", examples=[5_000_001]),
+    ]
+    on_cold: Annotated[
+        OnCold | None,
+        Field(
+            description="For media without a file id yet: send the bytes now (`upload`, the default), `wait` for the "
+            "warm-up, or `fail` with MEDIA_NOT_READY",
+            examples=["upload"],
+        ),
+    ] = None
+    patience_ms: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=600_000,
+            description="Wait at most so many milliseconds for Telegram's limits; what would have to wait longer is a "
+            "429 at once. Default: 60 s",
+            examples=[2000],
+        ),
+    ] = None
+    idempotency_key: Annotated[
+        str | None,
+        Field(
+            description="As the header `Idempotency-Key`: 1 to 200 characters. A call repeated within a day returns "
+            "the first one's result and sends nothing",
+            examples=["order-4711-shipped"],
+        ),
+    ] = None
 
 
-@router.post("/bots/{slug}/send")
-async def send(live: OfBot, body: NewSend, serving: Serving) -> JSONResponse:
+class MessageResult(BaseModel):
+    """One message of the set."""
+
+    message_id: Annotated[int | None, Field(description="null when it did not go", examples=[4711])]
+    kind: Annotated[str, Field(description="`text`, or the kind of the media item", examples=["photo"])]
+    cache_hit: Annotated[bool, Field(description="It went by a file id that was at hand", examples=[True])]
+    lat_ms: Annotated[float, Field(description="Milliseconds that it took, waits included", examples=[31.5])]
+    media_id: Annotated[int | None, Field(description="Not for text", examples=[17])] = None
+    moved_to: Annotated[int | None, Field(description="The supergroup that it is now", examples=[-100123])] = None
+    error: Annotated[str | None, Field(description="Why it did not go", examples=["CHAT_UNREACHABLE"])] = None
+    message: Annotated[str | None, Field(description="What happened, and the cure", examples=["It is gone"])] = None
+    retry_after: Annotated[float | None, Field(description="Seconds after which to try again", examples=[3.5])] = None
+    maybe_sent: Annotated[bool | None, Field(description="No answer came: it may have gone", examples=[True])] = None
+
+
+class Sent(BaseModel):
+    """At least one message went."""
+
+    ok: Annotated[bool, Field(examples=[True])]
+    results: Annotated[list[MessageResult], Field(description="In the order in which they went")]
+    moved_to: Annotated[int | None, Field(description="Use this chat id from now on", examples=[-100123])]
+    replayed: Annotated[bool, Field(description="The result of an earlier call with the same key", examples=[False])]
+
+
+class NotSent(BaseModel):
+    """Nothing went: the first message's error, and all results when it came to them."""
+
+    ok: Annotated[bool, Field(examples=[False])]
+    error: Annotated[str, Field(description="A stable code", examples=["FLOOD_WAIT"])]
+    message: Annotated[str, Field(description="What happened, and the cure", examples=["Try again in 3.5 s"])]
+    results: Annotated[list[MessageResult] | None, Field(description="In their order")] = None
+    moved_to: Annotated[int | None, Field(description="Use this chat id from now on", examples=[-100123])] = None
+    replayed: Annotated[bool | None, Field(description="As when it went", examples=[False])] = None
+
+
+REFUSED: dict[int, str] = {
+    400: "Nothing to send, or fields that do not go together",
+    403: "The chat cannot be reached: blocked, deactivated, kicked, not found",
+    404: "No such bot, or media that are not in its library",
+    409: "MEDIA_NOT_READY, or CONFLICT: the key stands for another message, or its send is not over",
+    422: "Telegram or we refuse the message as it is",
+    429: "It would have to wait longer than `patience_ms`; the header Retry-After says how long",
+    502: "Telegram is not there, or failed",
+    503: "The database or the store is not there",
+}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"model": Sent, "description": "Sent, with an `error` in the results that did not go"},
+    **{status: {"model": NotSent, "description": words} for status, words in REFUSED.items()},
+}
+
+KeyHeader = Annotated[
+    str | None,
+    Header(description="A call repeated with the same key returns the first one's result", examples=["order-4711"]),
+]
+
+
+@router.post("/bots/{slug}/send", responses=RESPONSES)
+async def send(live: OfBot, body: NewSend, serving: Serving, idempotency_key: KeyHeader = None) -> Response:
     """Send a message set to one chat: audio, video, photo, the rest, then text.
 
     200 when at least one message went, with an `error` in the results that did not; else the status of the first error.
     """
-    results = await serving.sender.send(
-        live,
-        ChatId(body.chat_id),
-        media_ids=[MediaId(media_id) for media_id in body.media or []],
-        text=body.text,
-        caption=body.caption,
-        on_cold=body.on_cold,
-    )
-    shown = [_describe(result) for result in results]
-    first_error = results[0].error
-    if first_error is not None and all(result.error is not None for result in results):
-        return failure(first_error, results=shown)
-    return JSONResponse({"ok": True, "results": shown})
+    message = message_of(body)
+    key = body.idempotency_key if idempotency_key is None else idempotency_key
+    if key != body.idempotency_key is not None:
+        raise UsageError("the header Idempotency-Key and the field idempotency_key differ: give one of them")
+
+    async def sending() -> Results:
+        patience = None if body.patience_ms is None else body.patience_ms / 1000
+        sent = await serving.sender.send(live, ChatId(body.chat_id), message, on_cold=body.on_cold, patience=patience)
+        return [describe(result) for result in sent]
+
+    if key is None:
+        return answer(await sending(), replayed=False)
+    asked = msgspec.json.encode((body.chat_id, message), order="sorted")
+    patience = PATIENCE if body.patience_ms is None else body.patience_ms / 1000
+    results, replayed = await serving.once.run(live.bot.id, key, asked, sending, patience=patience)
+    return answer(results, replayed=replayed)
 
 
-def _describe(result: SendResult) -> dict[str, object]:
-    shown: dict[str, object] = {
-        "message_id": result.message_id,
-        "kind": "text" if result.media_id is None else result.kind,
-        "cache_hit": result.cache_hit,
-        "lat_ms": result.lat_ms,
-    }
-    if result.media_id is not None:
-        shown["media_id"] = result.media_id
-    if result.error is not None:
-        shown |= error_body(result.error)
-    return shown
+def answer(results: Results, *, replayed: bool) -> Response:
+    moved_to = next((one["moved_to"] for one in results if "moved_to" in one), None)
+    shown = {"results": results, "moved_to": moved_to, "replayed": replayed}
+    if any("error" not in one for one in results):
+        return _json({"ok": True, **shown}, 200)
+    first = results[0]
+    code = str(first["error"])
+    status = STATUSES.get(code, 500)
+    if status >= 500:
+        log.warning("[API][ERROR]", code=code, error=first["message"])
+    answered = _json({"ok": False, "error": code, "message": first["message"], **shown}, status)
+    retry_after = first.get("retry_after")
+    if isinstance(retry_after, int | float):
+        answered.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+    return answered
+
+
+def _json(body: dict[str, object], status: int) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type="application/json")
+
+
+def _family(kind: type[TelewarmError]) -> Iterator[type[TelewarmError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _family(child)
+
+
+# By code, for results that are read from the database.
+STATUSES = {
+    kind.code: next((status for parent, status in STATUS if issubclass(kind, parent)), 500)
+    for kind in _family(TelewarmError)
+}

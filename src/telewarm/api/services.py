@@ -9,14 +9,17 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
-from starlette.types import Message, Receive
 
-from telewarm.api.answers import ApiError
+from telewarm.api.journal import AuditLog
+from telewarm.api.keyring import Keyring
+from telewarm.api.limits import small
+from telewarm.broadcast import Broadcasts
 from telewarm.database.connection import Pool
 from telewarm.errors import NotFound
 from telewarm.lanes import Bots, Control, LiveBot
 from telewarm.library import Library
 from telewarm.sender import Sender
+from telewarm.sender.once import Once
 
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 SMALL = 1 << 20  # bytes of a body that is no upload
@@ -30,13 +33,18 @@ class Services:
     bots: Bots
     library: Library
     sender: Sender
+    once: Once
+    broadcasts: Broadcasts
     worker: Control
     token: str | None = field(repr=False)
     largest: int  # bytes of one upload
+    keyring: Keyring | None = None
+    audit: AuditLog | None = None
     patience: float = 60.0  # seconds for which an upload may stand still
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
+    """A coroutine, or FastAPI would call it in a thread."""
     return cast(Services, request.app.state.services)
 
 
@@ -54,26 +62,12 @@ OfBot = Annotated[LiveBot, Depends(bot_of_path)]
 
 
 class SmallBody(APIRoute):
-    """A route whose body is read into memory as a whole: one that is larger than `SMALL` is refused."""
+    """A route whose body is read into memory as a whole: one that is large, slow or nested deeply is refused."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
-            return await handle(Request(request.scope, _at_most(request.receive, SMALL)))
+            return await handle(await small(request, SMALL))
 
         return bounded
-
-
-def _at_most(receive: Receive, most: int) -> Receive:
-    seen = 0
-
-    async def bounded() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > most:
-            raise ApiError(413, "TOO_LARGE", f"the body has at most {most} bytes here")
-        return message
-
-    return bounded

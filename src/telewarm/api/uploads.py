@@ -42,19 +42,19 @@ async def read(request: Request, incoming: Incoming, *, largest: int, patience: 
     `largest`: bytes of the file. `patience`: seconds for which the body may stand still.
     """
     _check_length(request, largest)
-    chunks = _chunks(request, patience)
+    body = chunks(request, patience)
     content_type, options = parse_options_header(request.headers.get("content-type", ""))
     if content_type == b"multipart/form-data":
-        return await _read_multipart(chunks, incoming, options.get(b"boundary", b""), largest)
+        return await _read_multipart(body, incoming, options.get(b"boundary", b""), largest)
     if content_type == b"application/json":
-        return await _read_json(chunks, incoming, largest)
-    async for chunk in chunks:
+        return await _read_json(body, incoming, largest)
+    async for chunk in body:
         await _write(incoming, chunk, largest)
     _check_not_empty(incoming)
     return Asked()
 
 
-async def _chunks(request: Request, patience: float) -> AsyncIterator[bytes]:
+async def chunks(request: Request, patience: float) -> AsyncIterator[bytes]:
     stream = request.stream()
     while True:
         try:

@@ -1,0 +1,71 @@
+"""What a request needs: pure, a table by method and route."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from telewarm.database.tokens import Role
+
+READING = frozenset({"GET", "HEAD"})
+OPEN = frozenset({"/healthz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})  # all else is closed
+ADMIN = "/api/admin"
+BOT = rf"{ADMIN}/bots/[^/]+"
+REST = r"(/.*)?"
+
+# (methods, or None for all; the whole path; the role). The first that fits holds.
+RULES = tuple(
+    (methods and frozenset(methods.split()), re.compile(path, re.DOTALL), role)
+    for methods, path, role in (
+        (None, rf"{ADMIN}/(tokens|audit){REST}", Role.ADMIN),
+        ("GET HEAD", r".*", Role.READ),
+        ("POST", rf"{ADMIN}/bots", Role.ADMIN),  # it brings a bot's token
+        (None, rf"{BOT}/(token|undelete)", Role.ADMIN),
+        ("DELETE", BOT, Role.ADMIN),
+        (
+            None,
+            rf"{BOT}/(media|rewarm|send|sends|broadcasts|chats|warmup-chats?|check|pause|resume){REST}",
+            Role.OPERATE,
+        ),
+        (None, rf"{ADMIN}/(media|rewarm|sends|broadcasts|worker){REST}", Role.OPERATE),
+    )
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """Who calls, by the name of the token."""
+
+    name: str
+    role: Role
+
+
+def rule(method: str, path: str) -> Role | None:
+    """What the table says; None: it knows no such thing."""
+    for methods, pattern, role in RULES:
+        if (methods is None or method in methods) and pattern.fullmatch(path):
+            return role
+    return None
+
+
+def needed(method: str, path: str) -> Role:
+    """What nobody thought of is the admin's."""
+    return rule(method, path) or Role.ADMIN
+
+
+def route_path(scope: Mapping[str, Any]) -> str:
+    """The path as the router sees it, without where the whole app is mounted."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    below = path.removeprefix(root)
+    return below if root and below != path and (not below or below.startswith("/")) else path
+
+
+def template(path: str, route: object) -> str:
+    """The route's whole template: routers that were included under a prefix know but their own part of it."""
+    own = getattr(route, "path", None)
+    if not isinstance(own, str):
+        return "(no route)"
+    prefix = path.split("/")[: max(0, path.count("/") - own.count("/")) + 1]
+    return "/".join(prefix) + own

@@ -1,0 +1,190 @@
+"""Broadcasts: made, looked at, steered."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+from telewarm.api import recipients, shown
+from telewarm.api.message import NewMessage, message_of
+from telewarm.api.recipients import Id
+from telewarm.api.send import answer
+from telewarm.api.services import Services, Serving, SmallBody, bot_of_path
+from telewarm.errors import UsageError
+from telewarm.model import Broadcast, BroadcastId, ChatId, MessageSet
+from telewarm.sender.once import describe
+
+router = APIRouter(tags=["broadcasts"], route_class=SmallBody)
+router.include_router(recipients.router)  # not SmallBody: a list may have any length
+
+LARGEST_ID = 2**63 - 1
+YEARS = range(2000, 2200)
+MOST_BOTS = 100
+
+
+def _sensible(at: datetime) -> datetime:
+    if at.year not in YEARS:
+        raise ValueError(f"must be in the years {YEARS.start} to {YEARS.stop - 1}")
+    return at
+
+
+def _readable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be one line of plain text")
+    return text
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_sensible)]
+StartsAt = Annotated[
+    Time | None, Field(description="Not before this; with a time zone", examples=["2031-05-01T09:00:00-03:00"])
+]
+Slug = Annotated[str, Field(examples=["shop"])]
+Name = Annotated[str, AfterValidator(_readable)]
+
+
+class Message(NewMessage):
+    """What goes to many is read strictly: a field that nobody knows is refused, not passed over."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewBroadcast(BaseModel):
+    bot: Annotated[Slug | None, Field(description="The bot that sends it")] = None
+    bots: Annotated[
+        list[Slug] | None,
+        Field(min_length=1, max_length=MOST_BOTS, description="Several bots: a broadcast for each of them"),
+    ] = None
+    message: Annotated[Message, Field(description="What everybody gets; its media are the first bot's")]
+    name: Annotated[
+        Name | None, Field(max_length=200, description="For people; need not be unique", examples=["May sale"])
+    ] = None
+    gate: Annotated[bool, Field(description="Wait until all its media have file ids")] = True
+    per_second: Annotated[
+        float | None,
+        Field(gt=0, le=10_000, allow_inf_nan=False, description="Messages a second at most", examples=[20]),
+    ] = None
+    starts_at: StartsAt = None
+
+    def slugs(self) -> list[str]:
+        """Raises UsageError."""
+        if (self.bot is None) == (self.bots is None):
+            raise UsageError("give the bot's slug in `bot`, or several in `bots`")
+        return [self.bot] if self.bot is not None else self.bots or []
+
+
+class Start(BaseModel):
+    starts_at: StartsAt = None
+
+
+class TestChat(BaseModel):
+    chat_id: Annotated[
+        int, Field(ge=-LARGEST_ID, le=LARGEST_ID, description="Who gets it, counted nowhere", examples=[500000001])
+    ]
+
+
+@router.post("/broadcasts", status_code=201)
+async def create(body: NewBroadcast, serving: Serving) -> dict[str, object]:
+    """Make a draft, one for each bot. Then load its recipients, test it, and start it."""
+    bots = [await bot_of_path(slug, serving) for slug in body.slugs()]
+    made = await serving.broadcasts.create(
+        bots,
+        _storable(message_of(body.message)),
+        name=body.name,
+        gate=body.gate,
+        per_second=body.per_second,
+        starts_at=body.starts_at,
+    )
+    return {"ok": True, "broadcasts": [shown.of_broadcast(one, live) for one, live in zip(made, bots, strict=True)]}
+
+
+@router.get("/broadcasts")
+async def list_broadcasts(
+    serving: Serving,
+    bot: Annotated[str | None, Query(description="Only this bot's", examples=["shop"])] = None,
+    before: Annotated[
+        int | None, Query(ge=1, le=LARGEST_ID, description="`next` of the page before", examples=[12])
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=500, description="How many")] = 50,
+) -> dict[str, object]:
+    """Newest first; `next` is null on the last page."""
+    bot_id = None if bot is None else (await bot_of_path(bot, serving)).bot.id
+    behind = None if before is None else BroadcastId(before)
+    found = await serving.broadcasts.page(bot_id=bot_id, limit=limit + 1, before=behind)
+    page = [shown.of_broadcast(one, await serving.bots.get(one.bot_id)) for one in found[:limit]]
+    return {"ok": True, "broadcasts": page, "next": found[limit - 1].id if len(found) > limit else None}
+
+
+@router.get("/broadcasts/{broadcast_id}")
+async def get(broadcast_id: Id, serving: Serving) -> dict[str, object]:
+    """One broadcast and its progress: counts by outcome, how many are left, how fast, how long still."""
+    return await _answer(serving, await serving.broadcasts.get(BroadcastId(broadcast_id)))
+
+
+@router.delete("/broadcasts/{broadcast_id}")
+async def delete(broadcast_id: Id, serving: Serving) -> dict[str, object]:
+    """Forget it with its recipients and results. Chats keep what they got: to take that back, undo it first."""
+    await serving.broadcasts.delete(BroadcastId(broadcast_id))
+    return {"ok": True}
+
+
+@router.post("/broadcasts/{broadcast_id}/start")
+async def start(broadcast_id: Id, serving: Serving, body: Start | None = None) -> dict[str, object]:
+    """Send it, now or at `starts_at`. One that waits for its time may be given another."""
+    starts_at = None if body is None else body.starts_at
+    return await _answer(serving, await serving.broadcasts.start(BroadcastId(broadcast_id), starts_at=starts_at))
+
+
+@router.post("/broadcasts/{broadcast_id}/pause")
+async def pause(broadcast_id: Id, serving: Serving) -> dict[str, object]:
+    """Call nobody else; what is in flight ends."""
+    return await _answer(serving, await serving.broadcasts.pause(BroadcastId(broadcast_id)))
+
+
+@router.post("/broadcasts/{broadcast_id}/resume")
+async def resume(broadcast_id: Id, serving: Serving) -> dict[str, object]:
+    """Go on with a paused one."""
+    return await _answer(serving, await serving.broadcasts.resume(BroadcastId(broadcast_id)))
+
+
+@router.post("/broadcasts/{broadcast_id}/cancel")
+async def cancel(broadcast_id: Id, serving: Serving) -> dict[str, object]:
+    """Call nobody else, for good."""
+    return await _answer(serving, await serving.broadcasts.cancel(BroadcastId(broadcast_id)))
+
+
+@router.post("/broadcasts/{broadcast_id}/undo")
+async def undo(broadcast_id: Id, serving: Serving) -> dict[str, object]:
+    """Delete what was sent, as far as Telegram lets a bot: within 48 hours."""
+    return await _answer(serving, await serving.broadcasts.undo(BroadcastId(broadcast_id)))
+
+
+@router.post("/broadcasts/{broadcast_id}/retry-unknown")
+async def retry_unknown(broadcast_id: Id, serving: Serving) -> dict[str, object]:
+    """Send again to recipients of whom nobody knows whether they got it: some may get it twice."""
+    return await _answer(serving, await serving.broadcasts.retry_unknown(BroadcastId(broadcast_id)))
+
+
+@router.post("/broadcasts/{broadcast_id}/test")
+async def test(broadcast_id: Id, body: TestChat, serving: Serving) -> Response:
+    """Send its message to one chat now, whatever its state."""
+    results = await serving.broadcasts.test(BroadcastId(broadcast_id), ChatId(body.chat_id))
+    return answer([describe(result) for result in results], replayed=False)
+
+
+def _storable(message: MessageSet) -> MessageSet:
+    """It is kept as JSON in the database, which takes no NUL. Raises UsageError."""
+    try:
+        encoded = msgspec.json.encode(message)
+    except (ValueError, OverflowError, RecursionError):
+        raise UsageError("the message is not plain JSON; buttons and entities hold texts and numbers alone") from None
+    if rb"\u0000" in encoded:
+        raise UsageError("the message has the character U+0000 in it, which Telegram does not know; leave it out")
+    return message
+
+
+async def _answer(serving: Services, broadcast: Broadcast) -> dict[str, object]:
+    return {"ok": True, "broadcast": shown.of_broadcast(broadcast, await serving.bots.get(broadcast.bot_id))}

@@ -1,0 +1,88 @@
+"""Who writes the audit log: noted after the answer, written in batches on the side."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from telewarm import clock
+from telewarm.database import audit
+from telewarm.database.audit import Change
+from telewarm.database.connection import Pool
+from telewarm.database.pool import AWAY
+from telewarm.logs import redact
+
+log = structlog.get_logger(__name__)
+
+EVERY = 1.0  # seconds between two writes
+MOST = 20_000  # rows kept while the database is away; the oldest go first
+CHUNK = 5_000  # rows of one write
+WRITE_SECONDS = 5.0
+LENGTH = 500  # characters of a text that are kept
+OURS = re.compile(r"tw_[A-Za-z0-9_-]{20,}")
+
+
+class AuditLog:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._waiting: deque[Change] = deque()
+        self._lost = 0
+        self._turn = asyncio.Lock()
+
+    def note(self, change: Change) -> None:
+        """Never waits, never fails."""
+        if len(self._waiting) >= MOST:
+            self._waiting.popleft()
+            self._lost += 1
+        self._waiting.append(change)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Write in the background; at the end, write what is left."""
+        stop = asyncio.Event()
+        task = asyncio.create_task(self._write_on(stop), name="audit log")
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.wait([task])
+            task.result()
+
+    async def flush(self) -> None:
+        """Write what was noted up to now, as far as the database takes it."""
+        async with self._turn:
+            while self._waiting:
+                chunk = [self._waiting.popleft() for _ in range(min(CHUNK, len(self._waiting)))]
+                try:
+                    async with asyncio.timeout(WRITE_SECONDS):
+                        await audit.record(self._pool, chunk)
+                except BaseException as error:
+                    self._waiting.extendleft(reversed(chunk))
+                    if not isinstance(error, AWAY):
+                        raise
+                    log.warning("[AUDIT][RETRY]", rows=len(self._waiting), error=type(error).__name__)
+                    return
+
+    async def _write_on(self, stop: asyncio.Event) -> None:
+        while not await clock.wait(stop, EVERY):
+            await self.flush()
+            if self._lost:
+                log.error("[AUDIT][LOST]", rows=self._lost)
+                self._lost = 0
+        await self.flush()
+        if self._waiting or self._lost:
+            log.error("[AUDIT][LOST]", rows=len(self._waiting) + self._lost)
+
+
+def kept(text: str, *secrets: str | None) -> str:
+    """A text of the caller's as the log keeps it: no secret that we know or would know, nothing a text cannot hold."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "<token>")
+    text = OURS.sub("<token>", redact(text)).replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text.encode("utf-8", "replace").decode()[:LENGTH]

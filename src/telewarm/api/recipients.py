@@ -1,0 +1,116 @@
+"""Lists of a broadcast: its recipients in; its results and rejected lines out. All stream, however long they are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import StreamingResponse
+from python_multipart.multipart import parse_options_header
+
+from telewarm.api.answers import ApiError
+from telewarm.api.services import Serving
+from telewarm.api.uploads import chunks as chunks_of
+from telewarm.broadcast import Format, Loaded, Rejected, tables
+from telewarm.model import BroadcastId, Outcome
+
+router = APIRouter(tags=["broadcasts"])
+
+FORMATS = {
+    b"text/csv": Format.CSV,
+    b"application/x-ndjson": Format.NDJSON,
+    b"application/ndjson": Format.NDJSON,
+    b"application/jsonl": Format.NDJSON,
+    b"application/json": Format.JSON,
+}
+BODIES: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "text/csv": {"schema": {"type": "string"}, "example": "chat_id\n500000001\n500000002\n"},
+            "application/x-ndjson": {"schema": {"type": "string"}, "example": '500000001\n{"chat_id": 500000002}\n'},
+            "application/json": {"schema": {"type": "array", "items": {}}, "example": [500000001, {"id": 500000002}]},
+        },
+    }
+}
+CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+
+Id = Annotated[int, Path(ge=1, le=2**63 - 1, description="The broadcast's id", examples=[1])]
+Which = Annotated[
+    Outcome | Literal["pending"] | None,
+    Query(description="Only recipients with this outcome; `pending`: with none yet", examples=["failed"]),
+]
+Said = Annotated[
+    Format | None, Query(description="What the list is; else its Content-Type or its first bytes say", examples=["csv"])
+]
+
+
+@router.post("/broadcasts/{broadcast_id}/recipients", openapi_extra=BODIES)
+async def load(
+    broadcast_id: Id,
+    request: Request,
+    serving: Serving,
+    format: Said = None,  # noqa: A002 - the word that callers look for
+) -> dict[str, object]:
+    """Add chat ids to a draft: the body is the list itself, with any number of them.
+
+    CSV with or without a header, NDJSON, or a JSON array; numbers or objects with `chat_id`. When the body is cut off,
+    what came stays; send the whole list again then, since a chat that is there already is only counted.
+    """
+    _check_body(request)
+    chunks = chunks_of(request, serving.patience)
+    loaded = await serving.broadcasts.load(BroadcastId(broadcast_id), chunks, format=format or _format_of(request))
+    return {"ok": True, **describe(loaded)}
+
+
+@router.get("/broadcasts/{broadcast_id}/rejected.csv", response_class=StreamingResponse, responses=CSV)
+async def rejected(broadcast_id: Id, serving: Serving) -> StreamingResponse:
+    """The lines of its lists that held no chat id: `line,reason,excerpt`."""
+    chosen = BroadcastId(broadcast_id)
+    await serving.broadcasts.get(chosen)
+    found = serving.broadcasts.rejected(chosen)
+    return _csv(tables.rejected(found), f"broadcast-{broadcast_id}-rejected.csv")
+
+
+@router.get("/broadcasts/{broadcast_id}/results.csv", response_class=StreamingResponse, responses=CSV)
+async def results(broadcast_id: Id, serving: Serving, outcome: Which = None) -> StreamingResponse:
+    """What became of each recipient, by chat id: `chat_id,outcome,message_ids,error,moved_to`."""
+    chosen = BroadcastId(broadcast_id)
+    await serving.broadcasts.get(chosen)
+    pages = serving.broadcasts.results(chosen, outcome=outcome)
+    return _csv(tables.results(pages), f"broadcast-{broadcast_id}-{outcome or 'results'}.csv")
+
+
+def describe(loaded: Loaded) -> dict[str, object]:
+    return {
+        "added": loaded.added,
+        "duplicates": loaded.duplicates,
+        "rejected": loaded.rejected,
+        "first_rejected": [_rejected(one) for one in loaded.first_rejected],
+    }
+
+
+def _rejected(one: Rejected) -> dict[str, object]:
+    return {"line": one.line, "reason": one.reason, "excerpt": one.excerpt}
+
+
+def _csv(pieces: AsyncIterator[str], name: str) -> StreamingResponse:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(pieces, media_type="text/csv", headers=headers)
+
+
+def _check_body(request: Request) -> None:
+    """Raises ApiError 415 for a body that is no list as it comes."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise ApiError(415, "BAD_REQUEST", "the body is compressed; send the list as it is")
+    if _content_type(request).startswith(b"multipart/"):
+        raise ApiError(415, "BAD_REQUEST", "the body is a form; send the list itself, as with curl -T list.csv")
+
+
+def _format_of(request: Request) -> Format | None:
+    return FORMATS.get(_content_type(request))
+
+
+def _content_type(request: Request) -> bytes:
+    return parse_options_header(request.headers.get("content-type", ""))[0]

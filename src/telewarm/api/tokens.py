@@ -1,0 +1,97 @@
+"""Named API tokens: made, listed, rotated, revoked. A secret is in the answer that makes it, and nowhere else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, cast
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, Field
+
+from telewarm.api.keyring import Keyring
+from telewarm.api.services import Serving, SmallBody
+from telewarm.database import tokens
+from telewarm.database.tokens import ApiToken, Role
+
+router = APIRouter(tags=["tokens"], route_class=SmallBody)
+
+GRACE = 300  # seconds
+LONGEST_GRACE = 86_400
+LONGEST_DAYS = 3650
+
+
+def keyring(request: Request) -> Keyring | None:
+    return cast("Keyring | None", getattr(request.app.state, "keyring", None))
+
+
+OfProcess = Annotated[Keyring | None, Depends(keyring)]
+
+
+class NewApiToken(BaseModel):
+    name: Annotated[str, Field(description="Letters, digits, `.`, `_`, `-`; 63 in all", examples=["grafana"])]
+    role: Annotated[
+        Role, Field(description="`read`: look; `operate`: send, add media, run broadcasts too; `admin`: all")
+    ]
+    expires_in_days: Annotated[
+        float | None, Field(gt=0, le=LONGEST_DAYS, allow_inf_nan=False, description="Null: it does not expire")
+    ] = None
+
+
+class Rotation(BaseModel):
+    grace_s: Annotated[
+        int, Field(ge=0, le=LONGEST_GRACE, description="Seconds for which the old secret goes on being good")
+    ] = GRACE
+
+
+@router.post("/tokens", status_code=201)
+async def create(body: NewApiToken, response: Response, serving: Serving, ring: OfProcess) -> dict[str, object]:
+    """Make a token. It is shown in this answer alone: only its hash is kept."""
+    lifetime = None if body.expires_in_days is None else timedelta(days=body.expires_in_days)
+    async with serving.pool.acquire() as connection:
+        made, secret = await tokens.create(connection, name=body.name, role=body.role, lifetime=lifetime)
+    return _shown_once(made, secret, response, ring)
+
+
+@router.get("/tokens")
+async def list_tokens(serving: Serving) -> dict[str, object]:
+    """Every token that is not revoked, by name, without its secret."""
+    return {"ok": True, "tokens": [describe(one) for one in await tokens.listed(serving.pool)]}
+
+
+@router.post("/tokens/{name}/rotate")
+async def rotate(
+    name: str, response: Response, serving: Serving, ring: OfProcess, body: Rotation | None = None
+) -> dict[str, object]:
+    """Make a new secret for a token; the old one goes on for `grace_s`, and ends with the next rotation."""
+    grace = timedelta(seconds=(body or Rotation()).grace_s)
+    async with serving.pool.acquire() as connection:
+        made, secret = await tokens.rotate(connection, name, grace=grace)
+    return _shown_once(made, secret, response, ring)
+
+
+@router.delete("/tokens/{name}")
+async def revoke(name: str, serving: Serving, ring: OfProcess) -> dict[str, object]:
+    """Let a token open nothing any more: here at once, in other processes within moments."""
+    async with serving.pool.acquire() as connection:
+        revoked = await tokens.revoke(connection, name)
+    if ring is not None:
+        ring.changed()
+    return {"ok": True, **describe(revoked)}
+
+
+def _shown_once(made: ApiToken, secret: str, response: Response, ring: Keyring | None) -> dict[str, object]:
+    if ring is not None:  # do not wait for our own notification: it may be used at once
+        ring.changed()
+    response.headers["Cache-Control"] = "no-store"
+    return {"ok": True, "token": secret, **describe(made)}
+
+
+def describe(one: ApiToken) -> dict[str, object]:
+    return {
+        "name": one.name,
+        "role": one.role,
+        "created_at": one.created_at.isoformat(),
+        "expires_at": one.expires_at and one.expires_at.isoformat(),
+        "last_used_at": one.last_used_at and one.last_used_at.isoformat(),
+        "revoked_at": one.revoked_at and one.revoked_at.isoformat(),
+    }

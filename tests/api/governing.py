@@ -1,0 +1,57 @@
+"""An API with named tokens and an audit log, and clients of it with tokens of each role."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+from fastapi import FastAPI
+
+from telewarm.api.journal import AuditLog
+from telewarm.api.keyring import Keyring
+from telewarm.app import Telewarm
+from telewarm.database.tokens import Role
+from tests.api.conftest import ADMIN, BEARER, client_of
+
+TOKENS = "/api/admin/tokens"
+AUDIT = "/api/admin/audit"
+
+
+@dataclass(kw_only=True, slots=True)
+class Governed:
+    """`admin`: a client with ADMIN_API_TOKEN."""
+
+    telewarm: Telewarm
+    app: FastAPI
+    keyring: Keyring
+    log: AuditLog
+    admin: httpx.AsyncClient
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def make(self, name: str, role: Role, **more: object) -> str:
+        """The secret of a new token."""
+        answer = await self.admin.post(TOKENS, json={"name": name, "role": role, **more})
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["token"])
+
+    async def client(self, secret: str | None, *, address: str = "127.0.0.1") -> httpx.AsyncClient:
+        headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
+        transport = httpx.ASGITransport(self.app, client=(address, 4711))
+        client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", headers=headers)
+        return await self.stack.enter_async_context(client)
+
+    async def changes(self) -> list[dict[str, object]]:
+        """The audit log, the newest first."""
+        return list((await self.admin.get(AUDIT, params={"limit": 1000})).json()["changes"])
+
+
+@asynccontextmanager
+async def governing(telewarm: Telewarm, *, token: str | None = ADMIN) -> AsyncIterator[Governed]:
+    keyring, log, app = telewarm.keyring, telewarm.audit, telewarm.api()
+    headers = {} if token is None else BEARER
+    async with client_of(app, **headers) as admin:
+        governed = Governed(telewarm=telewarm, app=app, keyring=keyring, log=log, admin=admin)
+        async with governed.stack:
+            yield governed

@@ -1,0 +1,328 @@
+"""What a caller may cost before it is let in: wrong tokens, headers, time, depth of JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.routing import APIRoute
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.types import Message, Receive, Scope, Send
+from structlog.testing import capture_logs
+
+from telewarm import clock
+from telewarm.api import heads, limits
+from telewarm.api.answers import ApiError, install
+from telewarm.api.guard import Guard
+from telewarm.api.heads import BoundedProtocol
+from telewarm.api.limits import DEPTH, HEADER_BYTES, HEADERS, WINDOW, WRONG, Throttle, in_time, network, small, too_deep
+from telewarm.cli.run import Server, close, listen, port_of
+from tests.api.conftest import ADMIN, client_of, refusal
+
+Client = Callable[[str, str], Awaitable[httpx.Response]]
+
+
+def small_app() -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(Guard, token=ADMIN)
+
+    @app.get("/api/admin/x")
+    async def x() -> dict[str, bool]:
+        return {"ok": True}
+
+    return app
+
+
+@pytest.fixture
+def call() -> Client:
+    """A call with a token from an address."""
+    app = small_app()
+
+    async def call(token: str, address: str) -> httpx.Response:
+        transport = httpx.ASGITransport(app, client=(address, 4711))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return await client.get("/api/admin/x", headers={"Authorization": f"Bearer {token}"})
+
+    return call
+
+
+def shut_out(throttle: Throttle, address: str, now: float) -> bool:
+    try:
+        throttle.check(address, now)
+    except ApiError:
+        return True
+    return False
+
+
+async def test_after_ten_wrong_tokens_an_address_is_shut_out_and_others_are_not(call: Client) -> None:
+    guess = "a-guess-that-nobody-may-read"
+    with capture_logs() as logged:
+        for _ in range(WRONG):
+            refusal(await call(guess, "203.0.113.7"), 401, "UNAUTHORIZED")
+    assert [one["event"] for one in logged] == ["[API][REFUSED]"] * WRONG
+    assert guess not in str(logged)
+    for token in (guess, ADMIN):  # or a right guess would be told from a wrong one
+        answer = await call(token, "203.0.113.7")
+        assert "try again in" in refusal(answer, 429, "TOO_MANY_ATTEMPTS")
+        assert 1 <= int(answer.headers["retry-after"]) <= WINDOW + 1
+    assert (await call(ADMIN, "203.0.113.8")).status_code == 200
+
+
+async def test_right_tokens_and_none_at_all_are_not_counted(call: Client) -> None:
+    app = small_app()
+    async with client_of(app) as client:
+        for _ in range(3 * WRONG):
+            refusal(await client.get("/api/admin/x"), 401, "UNAUTHORIZED")
+    for _ in range(3 * WRONG):
+        assert (await call(ADMIN, "203.0.113.7")).status_code == 200
+
+
+def test_the_address_may_try_again_when_the_time_is_over_and_attempts_meanwhile_do_not_lengthen_it() -> None:
+    throttle = Throttle()
+    assert [throttle.wrong("203.0.113.7", 100.0 + n) for n in range(WRONG)] == [False] * (WRONG - 1) + [True]
+    assert shut_out(throttle, "203.0.113.7", 159.9)
+    assert not shut_out(throttle, "203.0.113.7", 160.0)
+    assert not throttle.wrong("203.0.113.7", 160.0)
+
+
+def test_few_wrong_tokens_now_and_then_shut_nobody_out() -> None:
+    throttle = Throttle()
+    for minute in range(100):
+        for _ in range(WRONG - 1):
+            throttle.wrong("203.0.113.7", minute * WINDOW)
+        assert not shut_out(throttle, "203.0.113.7", minute * WINDOW)
+
+
+def test_the_throttle_forgets_the_oldest_when_it_has_seen_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ADDRESSES", 100)
+    throttle = Throttle()
+    for number in range(10_000):
+        throttle.wrong(f"2001:db8:{number:x}::1", 0.0)
+    assert len(throttle._windows) == 100
+    for _ in range(WRONG):
+        throttle.wrong("203.0.113.7", 1.0)
+    assert shut_out(throttle, "203.0.113.7", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("address", "counted_as"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::9", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        ("testclient", "testclient"),
+    ],
+)
+def test_what_counts_as_one_caller(address: str, counted_as: str) -> None:
+    assert network(address) == counted_as
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(f"x-{number}", "1") for number in range(HEADERS + 1)],
+        [("x-long", "1" * HEADER_BYTES)],
+        [(f"x-{number}", "1" * 4096) for number in range(8)],
+    ],
+    ids=["many", "one that is long", "long together"],
+)
+async def test_too_many_or_too_large_headers_are_refused_even_on_open_routes(headers: list[tuple[str, str]]) -> None:
+    async with client_of(small_app(), Authorization=f"Bearer {ADMIN}") as client:
+        for path in ("/api/admin/x", "/healthz"):
+            assert "send fewer" in refusal(await client.get(path, headers=headers), 431, "HEADERS_TOO_LARGE")
+
+
+async def test_usual_headers_pass_and_a_long_query_counts_too() -> None:
+    async with client_of(small_app(), Authorization=f"Bearer {ADMIN}") as client:
+        many = [(f"x-{number}", "1" * 200) for number in range(80)]
+        assert (await client.get("/api/admin/x", headers=many)).status_code == 200
+        refusal(await client.get(f"/api/admin/x?q={'1' * HEADER_BYTES}"), 431, "HEADERS_TOO_LARGE")
+
+
+JSON = st.recursive(
+    st.none() | st.integers() | st.text(alphabet='ab"\\[]{}\n\u00e9\U0001f4a9'),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(alphabet='a"[{\\'), inner, max_size=2),
+    max_leaves=20,
+)
+
+
+def depth(value: object) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max((depth(one) for one in inner), default=0)
+
+
+@given(JSON, st.integers(0, DEPTH + 3), st.sampled_from(["utf-8", "utf-16", "utf-32-be"]))
+def test_too_deep_is_told_exactly_whatever_strings_and_encoding(value: object, more: int, encoding: str) -> None:
+    for number in range(more):
+        value = [value, "]"] if number % 2 else {"[": value}
+    for text in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
+        body = text.encode(encoding)
+        assert json.loads(body) == value
+        assert too_deep(body) is (depth(value) > DEPTH)
+
+
+@given(st.binary() | st.text(alphabet='[]{}"\\a\0').map(str.encode))
+def test_what_is_no_json_is_judged_without_an_error(body: bytes) -> None:
+    too_deep(body)
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]" * 500_000, b'""' * 500_000 + b"[" * 40, b"[" * 1_000_000, b'"' + b'\\"' * 500_000 + b"[" * 40]
+)
+def test_a_hostile_megabyte_is_judged_in_a_moment(body: bytes) -> None:
+    begin = clock.monotonic()
+    too_deep(body)
+    assert clock.monotonic() - begin < 2.0  # a tenth of it on an idle machine
+
+
+async def test_a_small_body_that_never_ends_is_refused_and_one_that_came_may_take_long_to_answer() -> None:
+    messages = [{"type": "http.request", "body": b"[", "more_body": True}]
+
+    async def receive() -> Message:
+        return messages.pop() if messages else await asyncio.Future()
+
+    slow = in_time(receive, seconds=0.1)
+    assert (await slow())["body"] == b"["
+    with pytest.raises(ApiError, match=r"did not arrive within 0\.1 s"):
+        await slow()
+
+    messages.append({"type": "http.request", "body": b"[]", "more_body": False})
+    whole = in_time(receive, seconds=0.1)
+    await whole()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(whole(), 0.3)
+
+
+class Small(APIRoute):
+    """As the routes are whose body is read into memory."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def bounded(request: Request) -> Response:
+            return await handle(await small(request, 1000))
+
+        return bounded
+
+
+async def test_a_small_body_is_bounded_in_size_and_depth_and_the_route_gets_it_as_it_came() -> None:
+    app, router = small_app(), APIRouter(route_class=Small)
+    install(app)
+
+    @router.post("/api/admin/media/x")
+    async def echo(body: dict[str, Any]) -> dict[str, Any]:
+        return body
+
+    app.include_router(router)
+    async with client_of(app, Authorization=f"Bearer {ADMIN}") as client:
+        deepest: dict[str, Any] = {"a": "]"}
+        for _ in range(DEPTH - 1):
+            deepest = {"a": deepest}
+        assert (await client.post("/api/admin/media/x", json=deepest)).json() == deepest
+        deep = await client.post("/api/admin/media/x", json={"a": deepest})
+        assert "nested deeper than 32 levels" in refusal(deep, 400, "BAD_REQUEST")
+        refusal(await client.post("/api/admin/media/x", content=b"[" * 999), 400, "BAD_REQUEST")
+        refusal(await client.post("/api/admin/media/x", json={"a": "x" * 1000}), 413, "TOO_LARGE")
+        broken = await client.post("/api/admin/media/x", content=b"{", headers={"Content-Type": "application/json"})
+        assert "is not JSON" in refusal(broken, 400, "BAD_REQUEST")
+
+
+@asynccontextmanager
+async def server() -> AsyncIterator[int]:
+    """The port of a server with our protocol, whose app answers with the size of the body."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        size, more = 0, True
+        while more:
+            message = await receive()
+            size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+        body = f"{scope['path']} {size};".encode()
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    sockets, ready = listen("127.0.0.1", 0), asyncio.Event()
+    config = uvicorn.Config(app, log_config=None, http=BoundedProtocol, lifespan="off", timeout_graceful_shutdown=1)
+    serving = Server(config, ready.set)
+    task = asyncio.create_task(serving.serve(sockets))
+    await ready.wait()
+    try:
+        yield port_of(sockets)
+    finally:
+        serving.should_exit = True
+        await task
+        close(sockets)
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    async with server() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+
+
+@pytest.mark.parametrize("piece", [b"x-a: 1\r\n" * 100, b"1" * 1000], ids=["many headers", "one endless header"])
+async def test_a_head_without_end_is_cut_off(piece: bytes) -> None:
+    sent = 0
+    async with connected() as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nhost: here\r\nx-first: ")
+        with suppress(ConnectionError):
+            while sent < 50 * HEADER_BYTES:
+                writer.write(piece)
+                await writer.drain()
+                sent += len(piece)
+                await clock.sleep(0)  # let the server read
+        said = b""
+        with suppress(ConnectionError):  # it was closed with bytes unread
+            said = await asyncio.wait_for(reader.read(), 5)
+    assert sent < 50 * HEADER_BYTES
+    assert said == b"" or (said.startswith(b"HTTP/1.1 431 ") and b'"error": "HEADERS_TOO_LARGE"' in said)
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nhost: here\r\nx-a: "], ids=["nothing", "half a head"])
+async def test_a_head_that_does_not_come_is_not_waited_for(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "HEAD_SECONDS", 0.2)
+    async with connected() as (reader, writer):
+        writer.write(begun)
+        said = await asyncio.wait_for(reader.read(), 5)
+    assert said.startswith(b"HTTP/1.1 408 ")
+    assert b'"error": "TOO_SLOW"' in said
+
+
+async def test_usual_requests_pass_bodies_of_any_size_and_several_on_one_connection() -> None:
+    body = b"1" * (4 * HEADER_BYTES)
+    async with connected() as (reader, writer):
+        for number in range(3):
+            head = f"POST /{number} HTTP/1.1\r\nhost: here\r\ncontent-length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body)
+            said = await asyncio.wait_for(reader.readuntil(b";"), 5)
+            assert said.startswith(b"HTTP/1.1 200 ")
+            assert said.endswith(f"/{number} {len(body)};".encode())
+        writer.write(b"GET /a HTTP/1.1\r\nhost: here\r\n\r\nGET /b HTTP/1.1\r\nhost: here\r\n\r\n")  # at once
+        assert (await asyncio.wait_for(reader.readuntil(b"/a 0;"), 5)).startswith(b"HTTP/1.1 200 ")
+        assert (await asyncio.wait_for(reader.readuntil(b"/b 0;"), 5)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_slow_answer_is_not_cut_off_by_the_time_for_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "HEAD_SECONDS", 0.2)
+    async with connected() as (reader, writer):
+        writer.write(b"POST /slow HTTP/1.1\r\nhost: here\r\ncontent-length: 1\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.6)
+        writer.write(b"1")
+        assert (await asyncio.wait_for(reader.readuntil(b";"), 5)).startswith(b"HTTP/1.1 200 ")
