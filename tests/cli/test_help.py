@@ -8,7 +8,8 @@ from typer.testing import CliRunner, Result
 from telewarm.cli import app
 from telewarm.demo.bench.everything import BENCHES
 
-COMMANDS = ["demo", "serve", "worker", "sandbox", "migrate", "env", "bench", "bench all"]
+COMMANDS = ["demo", "serve", "worker", "send", "broadcast", "broadcast send", "broadcast watch"]
+COMMANDS += ["sandbox", "migrate", "env", "bench", "bench all"]
 COMMANDS += [f"bench {bench.name}" for bench in BENCHES]
 
 

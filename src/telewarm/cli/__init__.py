@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from telewarm.cli import bench, demo, env, migrate, sandbox, serve, worker
+from telewarm.cli import bench, broadcast, demo, env, migrate, rotate, sandbox, send, serve, token, worker
 from telewarm.errors import TelewarmError
 
 app = typer.Typer(
@@ -19,8 +19,12 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("worker")(worker.worker)
+app.command("send", context_settings=send.CONTEXT)(send.send)
+app.add_typer(broadcast.app, name="broadcast")
 app.command("sandbox")(sandbox.sandbox)
 app.command("migrate")(migrate.migrate)
+app.add_typer(token.app, name="token")
+app.command("rotate-key")(rotate.rotate_key)
 app.command("env")(env.env)
 app.add_typer(bench.app, name="bench")
 

@@ -83,6 +83,22 @@ def fanout(*, small: Small = False, save: Save = None) -> None:
     measure("fanout", small=small, save=save)
 
 
+@command("send")
+def send(*, small: Small = False, save: Save = None) -> None:
+    measure("send", small=small, save=save)
+
+
+@command("broadcast")
+def broadcast(
+    *,
+    recipients: Annotated[int | None, typer.Option(min=1, help="Of a broadcast at full speed. [100000]")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Recipients in hand at once. [200]")] = None,
+    small: Small = False,
+    save: Save = None,
+) -> None:
+    measure("broadcast", small=small, save=save, recipients=recipients, concurrency=concurrency)
+
+
 @command("claims")
 def claims(*, small: Small = False, save: Save = None) -> None:
     measure("claims", small=small, save=save)

@@ -16,6 +16,7 @@ import uvloop
 from fastapi import FastAPI
 
 from telewarm import logs
+from telewarm.api.heads import BoundedProtocol
 from telewarm.cli.env import read_settings
 from telewarm.errors import UsageError
 from telewarm.settings import Settings
@@ -103,7 +104,7 @@ async def serve_api(
         app,
         log_config=None,
         access_log=False,
-        http="httptools",
+        http=BoundedProtocol,
         lifespan="off",
         timeout_graceful_shutdown=GRACE,
     )

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from telewarm.app import Telewarm, refuse_unprotected
+from telewarm.app import Telewarm, refuse_unprotected, settle
 from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event
 from telewarm.settings import Settings
 
@@ -40,6 +40,7 @@ async def _serve(settings: Settings, host: str, sockets: list[socket.socket], *,
 
     try:
         async with Telewarm.open(settings, worker=worker) as telewarm:
+            settle()
             draining = asyncio.create_task(telewarm.worker.stop_when(stop), name="drain when told")
             try:
                 await serve_api(telewarm.api(), sockets=sockets, stop=stop, ready=ready)

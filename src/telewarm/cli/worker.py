@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from telewarm.app import Telewarm, refuse_unprotected
+from telewarm.app import Telewarm, refuse_unprotected, settle
 from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event
 from telewarm.settings import Settings
 
@@ -37,6 +37,7 @@ async def _work(settings: Settings, sockets: list[socket.socket]) -> None:
     stop = stop_event()
     try:
         async with Telewarm.open(settings) as telewarm:
+            settle()
             _say(telewarm, sockets)
             draining = asyncio.create_task(telewarm.worker.stop_when(stop), name="drain when told")
             try:

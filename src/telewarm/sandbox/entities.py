@@ -149,7 +149,7 @@ def parse_marks(raw: str, marks: dict[str, str], *, version: int) -> Parsed:
 
 def _step(builder: _Builder, raw: str, at: int, marks: dict[str, str], version: int) -> int:
     """Read one mark or character; where the next begins."""
-    if raw[at] == "\\" and at + 1 < len(raw) and raw[at + 1] in (RESERVED if version == 2 else marks):
+    if raw[at] == "\\" and at + 1 < len(raw) and _escapable(raw[at + 1], marks, version):
         builder.add(raw[at + 1])
         return at + 2
     verbatim = builder.open[-1][0] if builder.open and builder.open[-1][0].startswith("`") else ""
@@ -165,6 +165,10 @@ def _step(builder: _Builder, raw: str, at: int, marks: dict[str, str], version: 
             raise cannot(f"Character '{raw[at]}' is reserved and must be escaped with the preceding '\\'")
     builder.add(raw[at])
     return at + 1
+
+
+def _escapable(letter: str, marks: dict[str, str], version: int) -> bool:
+    return 0 < ord(letter) <= 126 if version == 2 else letter in marks
 
 
 def _toggle(builder: _Builder, mark: str, kind: str, at: int) -> None:

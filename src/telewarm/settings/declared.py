@@ -164,6 +164,16 @@ class Declared(BaseSettings):
         default="upload",
         example="wait",
     )
+    telewarm_broadcast_concurrency: int = setting(
+        Group.TELEGRAM,
+        "Recipients of one broadcast in hand at once, from written down to answered: after a crash so many at most are "
+        "unknown. Only as many as the flood limits let go at once are taken.",
+        default=200,
+        unit="recipients",
+        example="30",
+        ge=1,
+        le=1000,
+    )
 
     media_prewarm_concurrency: int = setting(
         Group.WARMUP,
@@ -251,7 +261,13 @@ class Declared(BaseSettings):
         allow_inf_nan=False,
     )
     telewarm_flood_bot_burst: int = setting(
-        Group.FLOODS, "Messages one bot may send at once.", default=30, unit="messages", example="20", ge=1, le=100_000
+        Group.FLOODS,
+        "Messages one bot may send at once; 100000 is no limit at all.",
+        default=30,
+        unit="messages",
+        example="20",
+        ge=1,
+        le=100_000,
     )
     telewarm_flood_private_per_second: float = setting(
         Group.FLOODS,
@@ -265,7 +281,13 @@ class Declared(BaseSettings):
         allow_inf_nan=False,
     )
     telewarm_flood_private_burst: int = setting(
-        Group.FLOODS, "Messages at once to one private chat.", default=3, unit="messages", example="5", ge=1, le=100_000
+        Group.FLOODS,
+        "Messages at once to one private chat; 100000 is no limit.",
+        default=3,
+        unit="messages",
+        example="5",
+        ge=1,
+        le=100_000,
     )
     telewarm_flood_group_per_minute: float = setting(
         Group.FLOODS,
@@ -280,7 +302,7 @@ class Declared(BaseSettings):
     )
     telewarm_flood_group_burst: int = setting(
         Group.FLOODS,
-        "Messages at once to one group or channel.",
+        "Messages at once to one group or channel; 100000 is no limit.",
         default=20,
         unit="messages",
         example="10",

@@ -1,0 +1,372 @@
+"""`telewarm broadcast …`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias, TypeVar, cast
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from telewarm import clock, logs
+from telewarm.app import Telewarm
+from telewarm.broadcast import Format, tables
+from telewarm.broadcast.progress import progress
+from telewarm.cli import drafting, lists, watching
+from telewarm.cli.env import PIPE_WIDTH, read_settings
+from telewarm.cli.run import run, stop_event
+from telewarm.cli.send import CONTEXT, line
+from telewarm.errors import UsageError
+from telewarm.model import Broadcast, BroadcastId, ChatId, Outcome
+
+T = TypeVar("T")
+
+HELP = (
+    "One message set to many chats, from a list of chat ids.\n\n"
+    "Nobody gets it twice, also when a process is killed in the middle. "
+    "Settings come from the environment and from .env.\n\n"
+    "[bold]All at once[/]\n\n"
+    'telewarm broadcast send shop chats.csv --text "We open at nine."\n\n'
+    "[bold]Step by step[/]\n\n"
+    'telewarm broadcast create shop --media cat.jpg --caption "<b>New</b>" --html\n\n'
+    "telewarm broadcast load 1 chats.csv\n\n"
+    "telewarm broadcast test 1 500000001\n\n"
+    "telewarm broadcast start 1 --at 2031-05-01T09:00\n\n"
+    "telewarm broadcast watch 1"
+)
+
+Id: TypeAlias = Annotated[int, typer.Argument(metavar="ID", min=1, help="The broadcast's id.")]
+BotArgument: TypeAlias = Annotated[str, typer.Argument(help="The bot's slug.")]
+ListArgument: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="LIST", help="Chat ids: CSV, NDJSON or JSON; - reads standard input.")
+]
+FormatOption: TypeAlias = Annotated[
+    Format | None, typer.Option("--format", help="What the list is; else its first bytes say.")
+]
+Output: TypeAlias = Annotated[
+    Path | None, typer.Option("--output", "-o", dir_okay=False, help="Write it there, not to standard output.")
+]
+
+app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich")
+
+
+def opened(work: Callable[[Telewarm], Awaitable[T]]) -> T:
+    """Do it with a Telewarm that has no worker yet. The log keeps to warnings: bars and tables are what is told."""
+    settings = read_settings()
+    level = settings.telewarm_log_level
+    logs.configure(form=settings.telewarm_log_format, level="warning" if level == "info" else level)
+
+    async def main() -> T:
+        async with Telewarm.open(settings, worker=False) as telewarm:
+            return await work(telewarm)
+
+    return run(main())
+
+
+def _wide() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
+
+
+def say(text: str) -> None:
+    Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
+
+
+@app.command("send")
+def send(  # noqa: PLR0913 - each is an argument or an option of the command line
+    bot: BotArgument,
+    recipients: ListArgument,
+    *,
+    text: drafting.TextOption = None,
+    caption: drafting.CaptionOption = None,
+    media: drafting.MediaOption = None,
+    html: drafting.HtmlOption = False,
+    markdown: drafting.MarkdownOption = False,
+    album: drafting.AlbumOption = False,
+    silent: drafting.SilentOption = False,
+    protect: drafting.ProtectOption = False,
+    buttons: drafting.ButtonsOption = None,
+    name: drafting.NameOption = None,
+    rate: drafting.RateOption = None,
+    gate: drafting.GateOption = True,
+    at: drafting.AtOption = None,
+    also: drafting.AlsoOption = None,
+    form: FormatOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before it is sent.")] = False,
+) -> None:
+    """Make a broadcast, load its recipients, and send it, with a bar until it is done.
+
+    Ctrl-C ends the bar and the worker in this process, not the broadcast: it goes on wherever a worker runs. The exit
+    code is 0 when it is done and somebody got it.
+
+    [bold]Examples[/]
+
+    telewarm broadcast send shop chats.csv --text "We open at nine."
+
+    telewarm broadcast send shop chats.csv --media cat.jpg --media 17 --album --caption "<b>New</b>" --html
+
+    psql -Atc "SELECT chat_id FROM customer" | telewarm broadcast send shop - --text "Hello" --rate 20 --yes
+    """
+    draft = drafting.Draft(
+        bots=[bot, *(also or ())],
+        text=text, caption=caption, media=media or (), html=html, markdown=markdown, album=album, silent=silent,
+        protect=protect, buttons=buttons, name=name, rate=rate, gate=gate, at=at,
+    )  # fmt: skip
+
+    raise typer.Exit(opened(lambda telewarm: _send(telewarm, draft, recipients, form=form, yes=yes)))
+
+
+@app.command("create")
+def create(  # noqa: PLR0913 - each is an argument or an option of the command line
+    bots: Annotated[list[str], typer.Argument(metavar="BOT...", help="Slugs; the media are the first one's.")],
+    *,
+    text: drafting.TextOption = None,
+    caption: drafting.CaptionOption = None,
+    media: drafting.MediaOption = None,
+    html: drafting.HtmlOption = False,
+    markdown: drafting.MarkdownOption = False,
+    album: drafting.AlbumOption = False,
+    silent: drafting.SilentOption = False,
+    protect: drafting.ProtectOption = False,
+    buttons: drafting.ButtonsOption = None,
+    name: drafting.NameOption = None,
+    rate: drafting.RateOption = None,
+    gate: drafting.GateOption = True,
+    at: drafting.AtOption = None,
+) -> None:
+    """Make a draft, one for each bot, and print the ids. Then load, test and start it."""
+    draft = drafting.Draft(
+        bots=bots,
+        text=text, caption=caption, media=media or (), html=html, markdown=markdown, album=album, silent=silent,
+        protect=protect, buttons=buttons, name=name, rate=rate, gate=gate, at=at,
+    )  # fmt: skip
+    for one in opened(lambda telewarm: drafting.create(telewarm, draft)):
+        typer.echo(one.id)
+
+
+@app.command("load")
+def load(broadcast: Id, recipients: ListArgument, *, form: FormatOption = None) -> None:
+    """Add chat ids to a draft; a chat that is there already is only counted."""
+    opened(lambda telewarm: lists.load(telewarm, BroadcastId(broadcast), recipients, form))
+
+
+@app.command("test", context_settings=CONTEXT)
+def test(broadcast: Id, chat: Annotated[int, typer.Argument(metavar="CHAT", help="Who gets it.")]) -> None:
+    """Send the message to one chat now; this counts nowhere. The exit code is 1 when something did not go."""
+    results = opened(lambda telewarm: telewarm.broadcasts.test(BroadcastId(broadcast), ChatId(chat)))
+    for result in results:
+        typer.echo(line(result))
+    raise typer.Exit(any(result.error is not None for result in results))
+
+
+@app.command("start")
+def start(broadcast: Id, *, at: drafting.AtOption = None) -> None:
+    """Send it, now or at a time."""
+    starts_at = drafting.time_of(at)
+    found = opened(lambda telewarm: telewarm.broadcasts.start(BroadcastId(broadcast), starts_at=starts_at))
+    at_time = found.starts_at
+    begins = "now" if at_time is None or at_time < clock.now() else f"at {at_time.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    say(f"Broadcast {broadcast} begins {begins}. A worker sends it: telewarm worker, telewarm serve,")
+    say(f"or telewarm broadcast watch {broadcast} --work")
+
+
+@app.command("pause")
+def pause(broadcast: Id) -> None:
+    """Call nobody else; what is in flight ends."""
+    _tell(opened(lambda telewarm: telewarm.broadcasts.pause(BroadcastId(broadcast))))
+
+
+@app.command("resume")
+def resume(broadcast: Id) -> None:
+    """Go on with a paused one."""
+    _tell(opened(lambda telewarm: telewarm.broadcasts.resume(BroadcastId(broadcast))))
+
+
+@app.command("cancel")
+def cancel(broadcast: Id) -> None:
+    """Call nobody else, for good."""
+    _tell(opened(lambda telewarm: telewarm.broadcasts.cancel(BroadcastId(broadcast))))
+
+
+@app.command("undo")
+def undo(broadcast: Id) -> None:
+    """Delete what was sent, as far as Telegram lets a bot: within 48 hours."""
+    _tell(opened(lambda telewarm: telewarm.broadcasts.undo(BroadcastId(broadcast))))
+
+
+@app.command("retry-unknown")
+def retry_unknown(broadcast: Id) -> None:
+    """Send again to those of whom nobody knows whether they got it: some may get it twice."""
+    _tell(opened(lambda telewarm: telewarm.broadcasts.retry_unknown(BroadcastId(broadcast))))
+
+
+@app.command("delete")
+def delete(broadcast: Id) -> None:
+    """Forget it with its recipients and results; chats keep what they got."""
+    opened(lambda telewarm: telewarm.broadcasts.delete(BroadcastId(broadcast)))
+
+
+@app.command("watch")
+def watch(
+    broadcast: Id,
+    *,
+    work: Annotated[bool, typer.Option("--work", help="Send it from this process too.")] = False,
+) -> None:
+    """Show a bar until it has ended. Ctrl-C ends the bar, not the broadcast."""
+
+    async def watching_it(telewarm: Telewarm) -> int:
+        return await _watch(telewarm, [BroadcastId(broadcast)], stop_event(), work=work)
+
+    raise typer.Exit(opened(watching_it))
+
+
+@app.command("list")
+def list_(
+    *,
+    bot: Annotated[str | None, typer.Option(help="Only this bot's.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many, newest first.")] = 20,
+) -> None:
+    """The newest broadcasts and how far they are."""
+
+    async def listing(telewarm: Telewarm) -> list[tuple[Broadcast, str]]:
+        bot_id = None if bot is None else (await telewarm.bots.by_slug(bot)).bot.id
+        found = await telewarm.broadcasts.page(bot_id=bot_id, limit=limit)
+        return [(one, (await telewarm.bots.get(one.bot_id)).bot.slug) for one in found]
+
+    table = Table("id", "bot", "name", "state", "recipients", "done", "outcomes", box=None)
+    for one, slug in opened(listing):
+        percent = f"{progress(one, clock.now()).percent:g} %"
+        counts = watching.counts_of(one)
+        table.add_row(str(one.id), slug, one.name, one.state, f"{one.recipients:,}", percent, counts)
+    _wide().print(table)
+
+
+@app.command("show")
+def show(broadcast: Id) -> None:
+    """One broadcast: its state, how far it is, and why it waits."""
+
+    async def showing(telewarm: Telewarm) -> tuple[Broadcast, str]:
+        one = await telewarm.broadcasts.get(BroadcastId(broadcast))
+        return one, (await telewarm.bots.get(one.bot_id)).bot.slug
+
+    _wide().print(_facts(*opened(showing)))
+
+
+@app.command("results")
+def results(
+    broadcast: Id,
+    *,
+    outcome: Annotated[
+        str | None, typer.Option(help=f"Only these: {', '.join(Outcome)}, or pending for those that have none yet.")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """What became of each recipient, as CSV: chat_id,outcome,message_ids,error,moved_to."""
+    which = _outcome(outcome)
+
+    async def writing(telewarm: Telewarm) -> None:
+        pages = telewarm.broadcasts.results(BroadcastId(broadcast), outcome=which)
+        await lists.write(tables.results(pages), output)
+
+    opened(writing)
+
+
+@app.command("rejected")
+def rejected(broadcast: Id, *, output: Output = None) -> None:
+    """The lines of its lists that held no chat id, as CSV: line,reason,excerpt."""
+
+    async def writing(telewarm: Telewarm) -> None:
+        found = telewarm.broadcasts.rejected(BroadcastId(broadcast))
+        await lists.write(tables.rejected(found), output)
+
+    opened(writing)
+
+
+async def _send(telewarm: Telewarm, draft: drafting.Draft, recipients: Path, *, form: Format | None, yes: bool) -> int:
+    """The exit code."""
+    lists.check(recipients)
+    made = [one.id for one in await drafting.create(telewarm, draft)]
+    await lists.load(telewarm, made[0], recipients, form)
+    stop = stop_event()
+    filled = [one for one in [await telewarm.broadcasts.get(each) for each in made] if one.recipients]
+    if not filled:
+        raise UsageError(f"{recipients} holds no chat id: nothing is sent; broadcast {made[0]} is kept as a draft")
+    if not yes and not await _confirmed(filled, stop):
+        say(f"Nothing was sent; broadcast {filled[0].id} is kept as a draft: start it, or delete it")
+        return 1
+    ids = [(await telewarm.broadcasts.start(one.id)).id for one in filled]
+    return await _watch(telewarm, ids, stop, work=True)
+
+
+async def _watch(telewarm: Telewarm, ids: Sequence[BroadcastId], stop: asyncio.Event, *, work: bool) -> int:
+    """The exit code."""
+    if work:
+        await telewarm.worker.start()
+    found = await watching.watch(telewarm, ids, stop)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    return watching.explain(console, found, stopped=stop.is_set())
+
+
+async def _confirmed(found: Sequence[Broadcast], stop: asyncio.Event) -> bool:
+    """Asked on a terminal. Elsewhere nobody is there to ask: whoever wrote the script meant it."""
+    if not sys.stdin.isatty():
+        return True
+    count = sum(one.recipients for one in found)
+    Console(stderr=True, highlight=False).print(f"Send it to {count:,} chats? [bold]\\[y/N][/] ", end="")
+    loop, typed = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), typed.set)  # not in a thread: Ctrl-C must not wait for a line
+    waits = [
+        asyncio.create_task(typed.wait(), name="wait for an answer"),
+        asyncio.create_task(stop.wait(), name="wait for the stop signal"),
+    ]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+        for task in waits:
+            task.cancel()
+    return not stop.is_set() and sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _tell(one: Broadcast) -> None:
+    say(f"Broadcast {one.id} is {one.state}: {watching.counts_of(one)}")
+
+
+def _outcome(text: str | None) -> Outcome | Literal["pending"] | None:
+    if text is None or text == "pending":
+        return cast(Literal["pending"] | None, text)
+    try:
+        return Outcome(text)
+    except ValueError:
+        raise UsageError(f"--outcome is {text!r}; there are {', '.join(Outcome)}, and pending") from None
+
+
+def _facts(one: Broadcast, slug: str) -> Table:
+    now = progress(one, clock.now())
+    table = Table(box=None, show_header=False)
+    facts: dict[str, object] = {
+        "broadcast": one.id,
+        "bot": slug,
+        "name": one.name,
+        "state": one.state,
+        "reason": one.reason,
+        "message": f"{len(one.message.media)} media" + (", text" if one.message.text else ""),
+        "recipients": f"{one.recipients:,} ({one.duplicates:,} twice, {one.rejected:,} lines rejected)",
+        "done": f"{now.done:,} ({now.percent:g} %), {now.left:,} left, {one.in_flight:,} in flight",
+        "outcomes": watching.counts_of(one),
+        "rate": None if now.per_second is None else f"{now.per_second:,.1f} recipients a second",
+        "ends in": None if now.eta_seconds is None else f"{now.eta_seconds:,.0f} s",
+        "not undone": f"{one.not_undone:,} messages" if one.not_undone else None,
+        "begins": one.starts_at and one.starts_at.astimezone(),
+        "made": one.created_at.astimezone(),
+        "started": one.started_at and one.started_at.astimezone(),
+        "ended": one.ended_at and one.ended_at.astimezone(),
+    }
+    for name, value in facts.items():
+        if value is not None:
+            table.add_row(name, str(value))
+    return table

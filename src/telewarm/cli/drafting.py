@@ -1,0 +1,128 @@
+"""A broadcast as the options of the command line say it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+import typer
+
+from telewarm.app import Telewarm
+from telewarm.cli.send import add as add_files
+from telewarm.cli.send import captioned, mode_of
+from telewarm.errors import UsageError
+from telewarm.lanes import LiveBot
+from telewarm.model import Broadcast, MediaId, MessageSet, Part
+
+TextOption: TypeAlias = Annotated[str | None, typer.Option("--text", help="A message of its own, after the media.")]
+CaptionOption: TypeAlias = Annotated[str | None, typer.Option("--caption", help="Goes with the first of the media.")]
+MediaOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--media", metavar="ID|FILE", help="A media item of the library, or a file to add; repeatable."),
+]
+HtmlOption: TypeAlias = Annotated[bool, typer.Option("--html", help="Text and caption are HTML.")]
+MarkdownOption: TypeAlias = Annotated[bool, typer.Option("--markdown", help="Text and caption are MarkdownV2.")]
+AlbumOption: TypeAlias = Annotated[bool, typer.Option("--album", help="Show media together that Telegram can.")]
+SilentOption: TypeAlias = Annotated[bool, typer.Option("--silent", help="Recipients' devices make no sound.")]
+ProtectOption: TypeAlias = Annotated[bool, typer.Option("--protect", help="No forwarding and no saving.")]
+ButtonsOption: TypeAlias = Annotated[
+    str | None, typer.Option("--buttons", metavar="JSON", help="Telegram's own reply_markup.")
+]
+NameOption: TypeAlias = Annotated[str | None, typer.Option("--name", help="A name for people.")]
+RateOption: TypeAlias = Annotated[float | None, typer.Option("--rate", min=0.001, help="Messages a second at most.")]
+GateOption: TypeAlias = Annotated[
+    bool, typer.Option("--gate/--no-gate", help="Begin only when all media have their file ids.")
+]
+AtOption: TypeAlias = Annotated[
+    str | None, typer.Option("--at", metavar="TIME", help="Begin then: 2031-05-01T09:00, in your time zone.")
+]
+AlsoOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--also", metavar="BOT", help="Another bot; rows with its slug in a column `bot` are its; repeatable."
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draft:
+    """`bots`: the slugs. `media`: ids and paths, as they were given."""
+
+    bots: Sequence[str]
+    text: str | None
+    caption: str | None
+    media: Sequence[str]
+    html: bool
+    markdown: bool
+    album: bool
+    silent: bool
+    protect: bool
+    buttons: str | None
+    name: str | None
+    rate: float | None
+    gate: bool
+    at: str | None
+
+
+async def create(telewarm: Telewarm, draft: Draft) -> list[Broadcast]:
+    """Files go into the first bot's library. Raises UsageError, NotFound, before anything is made."""
+    starts_at, buttons = time_of(draft.at), _buttons(draft.buttons)
+    mode = mode_of(html=draft.html, markdown=draft.markdown)
+    _check(draft)
+    bots = [await telewarm.bots.by_slug(slug) for slug in draft.bots]
+    message = MessageSet(
+        media=await _parts(telewarm, bots[0], draft.media),
+        text=draft.text,
+        parse_mode=mode if draft.text else None,
+        album=draft.album,
+        reply_markup=buttons,
+        disable_notification=draft.silent,
+        protect_content=draft.protect,
+    )
+    return await telewarm.broadcasts.create(
+        bots,
+        captioned(message, draft.caption, mode),
+        name=draft.name,
+        gate=draft.gate,
+        per_second=draft.rate,
+        starts_at=starts_at,
+    )
+
+
+def time_of(text: str | None) -> datetime | None:
+    """In the machine's time zone, unless it says another. Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise UsageError(f"--at is {text!r}, which is no time: write it as 2031-05-01T09:00 or with +02:00") from None
+
+
+def _check(draft: Draft) -> None:
+    if not draft.media and not draft.text:
+        raise UsageError("there is nothing to send: give --text, --media, or both")
+    if draft.caption and not draft.media:
+        raise UsageError("there are no media to go with --caption: give --media, or use --text")
+    for given in draft.media:
+        if not given.isdecimal() and not Path(given).is_file():
+            raise UsageError(f"--media {given}: there is no such file, and it is no id of a media item")
+
+
+def _buttons(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeError):
+        raise UsageError('--buttons is not JSON as {"inline_keyboard": [[{"text": "…", "url": "…"}]]}') from None
+
+
+async def _parts(telewarm: Telewarm, live: LiveBot, media: Sequence[str]) -> tuple[Part, ...]:
+    files = [Path(given) for given in media if not given.isdecimal()]
+    added = iter(await add_files(telewarm, live, files))
+    return tuple([Part(media_id=MediaId(int(given)) if given.isdecimal() else next(added)) for given in media])

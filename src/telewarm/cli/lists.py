@@ -1,0 +1,125 @@
+"""Lists of a broadcast on the command line: chat ids in with a bar, results out as CSV."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from telewarm.app import Telewarm
+from telewarm.broadcast import Format, Loaded
+from telewarm.errors import UsageError
+from telewarm.model import BroadcastId
+
+STDIN = Path("-")
+CHUNK = 1 << 20  # bytes read at once
+SHOWN = 5  # rejected lines that are told at once
+
+
+async def load(telewarm: Telewarm, broadcast_id: BroadcastId, source: Path, form: Format | None) -> Loaded:
+    """Add the chat ids of a file, or of standard input for `-`, and tell what came of it."""
+    console = Console(stderr=True, highlight=False)
+    with _opened(source) as file, _bar(console, _size(file)) as bar:
+        loaded = await telewarm.broadcasts.load(broadcast_id, _chunks(file, bar), format=form, on_rows=bar.rows)
+    counts = f"given more than once: {loaded.duplicates:,}; lines without a chat id: {loaded.rejected:,}"
+    console.print(f"{loaded.added:,} chats loaded; {counts}")
+    _tell_rejected(console, broadcast_id, loaded)
+    return loaded
+
+
+def check(source: Path) -> None:
+    """Raises UsageError for a list that cannot be read, before anything is made for it."""
+    with _opened(source):
+        pass
+
+
+async def write(pieces: AsyncIterator[str], output: Path | None) -> None:
+    """To a file, or to standard output."""
+    if output is None:
+        async for piece in pieces:
+            sys.stdout.write(piece)
+        return
+    with await asyncio.to_thread(output.open, "w", encoding="utf-8", newline="") as file:
+        async for piece in pieces:
+            await asyncio.to_thread(file.write, piece)
+
+
+class _Bar:
+    """What was read of a list. Silent without a task."""
+
+    def __init__(self, progress: Progress | None, total: int | None) -> None:
+        self._progress = progress
+        self._task = None if progress is None else progress.add_task("", total=total, rows="")
+
+    def more(self, count: int) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task, count)
+
+    def rows(self, count: int) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, rows=f"{count:,} rows")
+
+
+@contextmanager
+def _bar(console: Console, total: int | None) -> Iterator[_Bar]:
+    if not console.is_terminal:
+        yield _Bar(None, None)
+        return
+    columns = (
+        TextColumn("chat ids"),
+        BarColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[rows]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield _Bar(progress, total)
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[BinaryIO]:
+    """Raises UsageError."""
+    if source == STDIN:
+        yield sys.stdin.buffer
+        return
+    try:
+        file = source.open("rb")
+    except OSError as error:
+        raise UsageError(f"cannot read {source}: {error.strerror}; give a list of chat ids, one a line") from None
+    with file:
+        yield file
+
+
+def _size(file: BinaryIO) -> int | None:
+    """None for a pipe."""
+    try:
+        found = Path(f"/dev/fd/{file.fileno()}").stat()
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+async def _chunks(file: BinaryIO, bar: _Bar) -> AsyncIterator[bytes]:
+    while chunk := await asyncio.to_thread(_read, file):
+        bar.more(len(chunk))
+        yield chunk
+
+
+def _read(file: BinaryIO) -> bytes:
+    """What there is; a pipe is not waited for until a whole chunk came."""
+    read_some: Callable[[int], bytes] = getattr(file, "read1", file.read)
+    return read_some(CHUNK)
+
+
+def _tell_rejected(console: Console, broadcast_id: BroadcastId, loaded: Loaded) -> None:
+    for one in loaded.first_rejected[:SHOWN]:
+        console.print(f"  line {one.line}: {one.reason}: {one.excerpt}", markup=False)
+    if loaded.rejected > SHOWN:
+        console.print(f"  all of them: telewarm broadcast rejected {broadcast_id}")

@@ -1,0 +1,150 @@
+"""`telewarm send`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from msgspec import structs
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from telewarm import logs
+from telewarm.app import Telewarm
+from telewarm.cli.run import load_settings, run
+from telewarm.errors import MediaError, UsageError
+from telewarm.lanes import LiveBot
+from telewarm.library import CHUNK
+from telewarm.model import ChatId, MediaId, MessageSet, Part
+from telewarm.sender import SendResult
+
+CONTEXT: dict[str, Any] = {"ignore_unknown_options": True}  # of the command: a chat id below zero is no option
+
+
+def send(  # noqa: PLR0913 - each is an argument or an option of the command line
+    bot: Annotated[str, typer.Argument(help="The bot's slug.")],
+    chat_id: Annotated[int, typer.Argument(help="The recipient; groups and channels are below zero.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(exists=True, dir_okay=False, readable=True, help="They stay in the library.")
+    ] = None,
+    *,
+    text: Annotated[str | None, typer.Option(help="A message of its own, after the media.")] = None,
+    caption: Annotated[str | None, typer.Option(help="Goes with the first of the media.")] = None,
+    media: Annotated[list[int] | None, typer.Option(help="Id of a media item, before FILES; repeatable.")] = None,
+    html: Annotated[bool, typer.Option("--html", help="Text and caption are HTML.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Text and caption are MarkdownV2.")] = False,
+    album: Annotated[bool, typer.Option("--album", help="Show media together that Telegram can.")] = False,
+    silent: Annotated[bool, typer.Option("--silent", help="The recipient's device makes no sound.")] = False,
+    protect: Annotated[bool, typer.Option("--protect", help="No forwarding and no saving.")] = False,
+    reply_to: Annotated[int | None, typer.Option(min=1, help="Answer this message of the chat.")] = None,
+    topic: Annotated[int | None, typer.Option(min=1, help="Topic (thread id) of a forum.")] = None,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for Telegram's limits, at most.")] = 60.0,
+) -> None:
+    """Send files, media of the library, and text to one chat. Prints one line a message.
+
+    A file that was sent before goes by its file id, without an upload. The exit code is 1 when something did not go.
+    Settings come from the environment and from .env.
+
+    [bold]Examples[/]
+
+    telewarm send shop 500000001 --text "It is here."
+
+    telewarm send shop -1001234567890 cat.jpg dog.mp4 --album --caption "<b>New</b>" --html
+
+    telewarm send shop 500000001 --media 17 --media 18 --reply-to 42 --silent
+    """
+    mode = mode_of(html=html, markdown=markdown)
+    message = MessageSet(
+        text=text,
+        parse_mode=mode if text else None,
+        album=album,
+        reply_parameters=None if reply_to is None else {"message_id": reply_to},
+        message_thread_id=topic,
+        disable_notification=silent,
+        protect_content=protect,
+    )
+    _refuse_nothing(media=bool(media or files), text=bool(text), caption=bool(caption))
+
+    async def sending(telewarm: Telewarm, live: LiveBot) -> list[SendResult]:
+        ids = [*map(MediaId, media or ()), *await add(telewarm, live, files or ())]
+        whole = captioned(structs.replace(message, media=tuple(Part(media_id=one) for one in ids)), caption, mode)
+        return await telewarm.sender.send(live, ChatId(chat_id), whole, patience=patience)
+
+    raise typer.Exit(0 if run(_open(bot, sending)) else 1)
+
+
+def mode_of(*, html: bool, markdown: bool) -> str | None:
+    if html and markdown:
+        raise UsageError("--html and --markdown exclude each other: give one of them")
+    return "HTML" if html else "MarkdownV2" if markdown else None
+
+
+def _refuse_nothing(*, media: bool, text: bool, caption: bool) -> None:
+    if caption and not media:
+        raise UsageError("there are no media to go with --caption: give files or --media, or use --text")
+    if not media and not text:
+        raise UsageError("there is nothing to send: give files, --media, --text, or several of them")
+
+
+def captioned(message: MessageSet, caption: str | None, mode: str | None) -> MessageSet:
+    if not caption:
+        return message
+    first = structs.replace(message.media[0], caption=caption, parse_mode=mode)
+    return structs.replace(message, media=(first, *message.media[1:]))
+
+
+async def _open(slug: str, sending: Callable[[Telewarm, LiveBot], Awaitable[list[SendResult]]]) -> bool:
+    """Whether all went."""
+    settings = load_settings()
+    if settings.telewarm_log_level == "info":  # the lines that the command prints itself say enough
+        logs.configure(form=settings.telewarm_log_format, level="warning")
+    async with Telewarm.open(settings, worker=False) as telewarm:
+        results = await sending(telewarm, await telewarm.bots.by_slug(slug))
+    for result in results:
+        typer.echo(line(result))
+    return all(result.error is None for result in results)
+
+
+def line(result: SendResult) -> str:
+    what = "text" if result.media_id is None else f"{result.kind or 'media'} {result.media_id}"
+    if result.error is not None:
+        return f"{what}: {result.error.code} {result.error.message}"
+    how = "" if result.media_id is None else ", by file id" if result.cache_hit else ", uploaded"
+    moved = "" if result.moved_to is None else f", to chat {result.moved_to}, which the group is now"
+    return f"{what}: message {result.message_id}{how}, {result.lat_ms} ms{moved}"
+
+
+async def add(telewarm: Telewarm, live: LiveBot, files: Sequence[Path]) -> list[MediaId]:
+    """Their ids in the bot's library; those that it had are not kept twice."""
+    with _progress(sum(path.stat().st_size for path in files)) as advance:
+        return [await _add_file(telewarm, live, path, advance) for path in files]
+
+
+async def _add_file(telewarm: Telewarm, live: LiveBot, path: Path, advance: Callable[[int], None]) -> MediaId:
+    with await asyncio.to_thread(path.open, "rb") as file:
+        async with telewarm.library.receive() as incoming:
+            while chunk := await asyncio.to_thread(file.read, CHUNK):
+                await incoming.write(chunk)
+                advance(len(chunk))
+            try:
+                return (await telewarm.library.add(live.bot, incoming, name=path.name)).item.id
+            except MediaError:
+                Console(stderr=True).print(f"{path} cannot be sent, and nothing was:", highlight=False, markup=False)
+                raise
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar of the bytes read, on a terminal; call it with how many there are more."""
+    console = Console(stderr=True)
+    if not total or not console.is_terminal:
+        yield lambda _: None
+        return
+    columns = (TextColumn("into the library"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda more: progress.advance(task, more)

@@ -1,0 +1,163 @@
+"""Broadcasts as they are sent: a live bar each on a terminal, else a line now and then; and how they ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from telewarm import clock
+from telewarm.app import Telewarm
+from telewarm.broadcast.progress import progress
+from telewarm.database.pool import AWAY
+from telewarm.model import Broadcast, BroadcastId, BroadcastState, Outcome
+
+ACTIVE = frozenset({BroadcastState.RUNNING, BroadcastState.UNDOING})
+WELL = frozenset({BroadcastState.DONE, BroadcastState.UNDONE})
+LOOK = 0.5  # seconds between looks
+LINE = 10.0  # seconds between lines where there is no terminal
+SPEED_OVER = 30.0  # seconds over which the bar's speed is taken
+
+
+async def watch(telewarm: Telewarm, ids: Sequence[BroadcastId], stop: asyncio.Event) -> list[Broadcast]:
+    """Show them until all have ended, or `stop` is set; as they are then."""
+    found = [await telewarm.broadcasts.get(broadcast_id) for broadcast_id in ids]
+    slugs = {one.id: (await telewarm.bots.get(one.bot_id)).bot.slug for one in found}
+    with _shown(slugs) as show:
+        while True:
+            show(found)
+            if all(one.state not in ACTIVE for one in found) or await clock.wait(stop, LOOK):
+                return found
+            try:
+                found = [await telewarm.broadcasts.get(broadcast_id) for broadcast_id in ids]
+            except AWAY:  # it goes on without us; we see it when the database is back
+                continue
+
+
+def explain(console: Console, found: Sequence[Broadcast], *, stopped: bool) -> int:
+    """How they ended, or how to come back to them; the exit code."""
+    for one in found:
+        console.print(f"broadcast {one.id} is {one.state}: {counts_of(one)}", markup=False)
+        for hint in _hints(one):
+            console.print(f"  {hint}", markup=False)
+    if stopped and any(one.state in ACTIVE for one in found):
+        return 130
+    return 0 if all(_went_well(one) for one in found) else 1
+
+
+def counts_of(broadcast: Broadcast) -> str:
+    said = [f"{broadcast.counts[outcome]:,} {outcome}" for outcome in Outcome if broadcast.counts.get(outcome)]
+    left = broadcast.recipients - broadcast.done
+    return ", ".join(said + ([f"{left:,} left"] if left else [])) or "no recipients"
+
+
+def _went_well(broadcast: Broadcast) -> bool:
+    went = sum(broadcast.counts.get(outcome, 0) for outcome in (Outcome.SENT, Outcome.PARTIAL, Outcome.UNDONE))
+    return broadcast.state in WELL and went > 0
+
+
+def _hints(one: Broadcast) -> Iterator[str]:
+    command = "telewarm broadcast"
+    if one.state in ACTIVE:
+        yield f"it goes on wherever a worker runs: telewarm worker, telewarm serve, or {command} watch {one.id} --work"
+        yield f"look at it: {command} watch {one.id}; hold it: {command} pause {one.id}"
+    elif one.state is BroadcastState.PAUSED:
+        yield f"{one.reason or 'somebody paused it'}; go on with: {command} resume {one.id}"
+    elif one.state is BroadcastState.DRAFT:
+        yield f"send it: {command} start {one.id}"
+    if one.counts.get(Outcome.FAILED):
+        yield f"who, and why: {command} results {one.id} --outcome failed"
+    if one.counts.get(Outcome.UNKNOWN) and one.state is not BroadcastState.RUNNING:
+        yield f"the unknown ones may have it; to send it to them again: {command} retry-unknown {one.id}"
+    if one.not_undone:
+        yield f"{one.not_undone:,} messages could not be deleted"
+
+
+class _Show(Protocol):
+    def __call__(self, found: Sequence[Broadcast], /) -> None: ...
+
+
+@contextmanager
+def _shown(slugs: dict[BroadcastId, str]) -> Iterator[_Show]:
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield _Lines(console, slugs)
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[way]}"),
+        _Speed(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, console=console, speed_estimate_period=SPEED_OVER) as bars:
+        yield _Bars(bars, slugs)
+
+
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f}/s")
+
+
+class _Bars:
+    def __init__(self, bars: Progress, slugs: dict[BroadcastId, str]) -> None:
+        self._bars = bars
+        self._tasks: dict[BroadcastId, TaskID] = {
+            broadcast_id: bars.add_task(f"{broadcast_id} {slug}", total=None, way="", note="")
+            for broadcast_id, slug in slugs.items()
+        }
+
+    def __call__(self, found: Sequence[Broadcast]) -> None:
+        for one in found:
+            done, total = _way(one)
+            way = f"{done:,} of {total:,}"
+            self._bars.update(self._tasks[one.id], completed=done, total=total, way=way, note=_note(one))
+
+
+class _Lines:
+    """A line for each at the first look, then every so often."""
+
+    def __init__(self, console: Console, slugs: dict[BroadcastId, str]) -> None:
+        self._console = console
+        self._slugs = slugs
+        self._again_at = 0.0
+
+    def __call__(self, found: Sequence[Broadcast]) -> None:
+        if clock.monotonic() < self._again_at:
+            return
+        self._again_at = clock.monotonic() + LINE
+        for one in found:
+            now = progress(one, clock.now())
+            speed = "" if now.per_second is None else f", {now.per_second:,.1f}/s"
+            eta = "" if now.eta_seconds is None else f", {now.eta_seconds:,.0f} s left"
+            done, total = _way(one)
+            said = f"broadcast {one.id} of {self._slugs[one.id]}: {done:,} of {total:,}{speed}{eta}; {_note(one)}"
+            self._console.print(said, markup=False)
+
+
+def _way(one: Broadcast) -> tuple[int, int]:
+    """How far it is, of how much."""
+    if one.state not in {BroadcastState.UNDOING, BroadcastState.UNDONE}:
+        return one.done, one.recipients
+    undone = one.counts.get(Outcome.UNDONE, 0)
+    return undone, undone + one.counts.get(Outcome.SENT, 0) + one.counts.get(Outcome.PARTIAL, 0)
+
+
+def _note(one: Broadcast) -> str:
+    if one.state is BroadcastState.RUNNING and not one.done and not one.in_flight:
+        return _waits_for(one, clock.now())
+    return " · ".join(f"{count:,} {outcome}" for outcome, count in one.counts.items() if count) or one.state
+
+
+def _waits_for(one: Broadcast, now: datetime) -> str:
+    if one.starts_at is not None and one.starts_at > now:
+        return f"begins at {one.starts_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    return "waits for its media and a worker" if one.gate and one.message.media else "waits for a worker"

@@ -1,0 +1,65 @@
+"""The examples do what their first lines say, run as anybody would."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from telewarm.sandbox import Sandbox
+from tests.fixtures.app import READER, WARMUP_CHAT, Opener
+from tests.fixtures.media import jpeg
+from tests.fixtures.sandbox import token
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+async def run(opener: Opener, name: str, *words: str, **environ: str) -> list[str]:
+    """What it prints, a line each."""
+    usual = {"PATH": os.defpath, "BOT_TOKEN": token(0), "WARMUP_CHAT": str(WARMUP_CHAT)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(EXAMPLES / name),
+        *words,
+        env=opener.environ() | usual | environ,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    printed, said = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    return printed.decode().splitlines()
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "<new> & cheap.jpg"
+    path.write_bytes(jpeg(1))
+    return path
+
+
+async def test_a_photo_is_sent_and_sent_again_by_its_file_id(
+    telewarm_with: Opener, sandbox: Sandbox, photo: Path
+) -> None:
+    first, text, again, _ = await run(telewarm_with, "send.py", str(photo), CHAT=str(READER))
+
+    assert first.startswith("1: photo ")
+    assert text.startswith("1: text ")
+    assert again.startswith("2: photo ")
+    assert "by its file id" in again
+    assert sandbox.state.stats.chats[READER] == 4
+
+
+async def test_a_broadcast_reaches_everybody_in_the_list_once(
+    telewarm_with: Opener, sandbox: Sandbox, photo: Path, tmp_path: Path
+) -> None:
+    chats = tmp_path / "chats.csv"
+    chats.write_text("chat_id\n" + "\n".join(str(READER + number) for number in range(40)) + "\nnobody\n")
+
+    loaded, *_, end = await run(telewarm_with, "broadcast.py", str(photo), str(chats))
+
+    assert loaded == "40 chats, 0 twice, 1 lines without one"
+    assert end == "done: 40 sent"
+    assert [sandbox.state.stats.chats[READER + number] for number in range(40)] == [1] * 40
