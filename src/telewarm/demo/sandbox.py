@@ -48,9 +48,9 @@ class SandboxProcess:
                     process.kill()
                     await process.wait()
 
-    async def stats(self) -> Mapping[str, Any]:
-        """What it has seen; see `telewarm sandbox --help`."""
-        return await self._get("/sandbox/stats")
+    async def stats(self, *, chats: bool = False) -> Mapping[str, Any]:
+        """What it has seen; see `telewarm sandbox --help`. `chats`: with the messages of each chat."""
+        return await self._get("/sandbox/stats", chats=str(int(chats)))
 
     async def uploads_of(self, file_id: str) -> int:
         """How many times the bytes behind this file id were uploaded, by whatever bot."""

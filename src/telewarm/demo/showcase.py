@@ -25,7 +25,7 @@ from telewarm.demo.media import DemoFile, draw
 from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
 from telewarm.lanes import LiveBot
-from telewarm.model import ChatId, MediaId, MediaItem, State
+from telewarm.model import ChatId, MediaId, MediaItem, MessageSet, Part, State
 from telewarm.settings import Settings
 
 WARMUP_CHAT = ChatId(-1001000000001)
@@ -163,7 +163,8 @@ async def _send(show: Show) -> None:
     sends = [(name, ids[0], ChatId(next(chats))) for name, ids in show.items.items() for _ in range(READERS)]
 
     async def send(name: str, media_id: MediaId, chat_id: ChatId) -> None:
-        for result in await show.telewarm.sender.send(show.bots[0], chat_id, media_ids=[media_id]):
+        message = MessageSet(media=(Part(media_id=media_id),))
+        for result in await show.telewarm.sender.send(show.bots[0], chat_id, message):
             if result.error is not None:
                 raise result.error
             show.sends.setdefault(name, []).append(result.lat_ms)

@@ -82,6 +82,27 @@ BENCHES = (
         small={"bots": 6, "media": 4, "size": 200_000},
     ),
     Bench(
+        name="send",
+        what="A send of a ready item, by the library and over HTTP, beside bare aiohttp, aiogram, python-telegram-bot.",
+        takes="3 minutes",
+        small={"sends": 200, "rounds": 1, "ids": 500, "requests": 200},
+    ),
+    Bench(
+        name="broadcast",
+        what="Loading 1,000,000 recipients, 100,000 messages beside a bare loop, Telegram's ceiling, kill -9.",
+        takes="12 minutes",
+        small={
+            "rows": 10_000,
+            "recipients": 1000,
+            "rounds": 1,
+            "few": 100,
+            "others": 100,
+            "seconds": 5.0,
+            "kills": 1,
+            "killed": 2000,
+        },
+    ),
+    Bench(
         name="claims",
         what="What the queue's statements cost at 1,000 and at 1,000,000 due media.",
         takes="5 minutes",
@@ -156,7 +177,7 @@ def summary(results: Sequence[Result], *, small: bool) -> str:
     facts = machine()
     size = "a quick look, far below full size" if small else "full size"
     lines = [
-        "# The last run of `telewarm bench all`",
+        "# The last runs of `telewarm bench all`",
         "",
         f"{clock.now():%Y-%m-%d}, {size}: " + ", ".join(f"{name} {facts[name]}" for name in FACTS) + ".",
         "",
@@ -177,15 +198,24 @@ def _row(name: str, figure: Figure) -> str:
 
 
 async def run_each(names: Sequence[str], folder: Path, *, small: bool) -> list[Result]:
-    """Each in a process of its own, one after the other, as if it were called by hand; writes `summary.md` beside."""
-    results = []
+    """Each in a process of its own, one after the other, as if it were called by hand. `summary.md` beside shows them,
+    and what the folder holds of the others.
+    """
+    results = {}
     for name in names:
         path = folder / f"{name}.json"
         path.unlink(missing_ok=True)
         await _run_alone(name, path, small=small)
-        results.append(load(path))
-        (folder / "summary.md").write_text(summary(results, small=small), encoding="utf-8")
-    return results
+        results[name] = load(path)
+        kept = [
+            results.get(other) or load(folder / f"{other}.json") for other in BY_NAME if _shows(other, results, folder)
+        ]
+        (folder / "summary.md").write_text(summary(kept, small=small), encoding="utf-8")
+    return list(results.values())
+
+
+def _shows(name: str, results: Mapping[str, Result], folder: Path) -> bool:
+    return name in results or (folder / f"{name}.json").exists()
 
 
 async def _run_alone(name: str, path: Path, *, small: bool) -> None:

@@ -79,9 +79,8 @@ class Worker:
         return Resident.of(self.process.pid)
 
     def forget_peak(self) -> None:
-        """Let `resident().peak` start anew; where that is not allowed it still bounds the peak from above."""
-        with suppress(OSError):
-            Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        """Let `resident().peak` start anew."""
+        Resident.forget_peak(self.process.pid)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,25 +96,40 @@ class Resident:
         found = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB$", text, re.MULTILINE))
         return cls(now=1024 * int(found["VmRSS"]), peak=1024 * int(found["VmHWM"]))
 
+    @staticmethod
+    def forget_peak(pid: int) -> None:
+        """Where that is not allowed, the peak still is what it was at most."""
+        with suppress(OSError):
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
 
 class Breakable:
     """A server process on one port that can be killed and started again in place."""
 
-    def __init__(self, words: Sequence[str], folder: Path, *, log: str, port: int) -> None:
+    def __init__(
+        self, words: Sequence[str], folder: Path, *, log: str, port: int, environ: Mapping[str, str] | None = None
+    ) -> None:
         self.port = port
         self.log = folder / log
         self._words = words
+        self._environ = {"HOME": str(folder), **(environ or {})}
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Returns when it listens."""
-        self._process = await _spawn(self._words, {"HOME": str(self._folder)}, self._folder, self.log)
+        self._process = await _spawn(self._words, self._environ, self._folder, self.log)
         deadline = clock.monotonic() + START
         while not await _listens(self.port):
             if self._process.returncode is not None or clock.monotonic() > deadline:
                 raise TelewarmError(f"{self._words[0]} did not start; its last words: {_tail(self.log)}")
             await clock.sleep(LOOK)
+
+    def cpu(self) -> float:
+        """Seconds of CPU that it has used, as Linux counts them."""
+        assert self._process is not None  # noqa: S101 - it was started
+        *_, user, system = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     async def kill(self) -> None:
         """At once: its connections are reset."""
@@ -150,6 +164,26 @@ class ObjectServer(Breakable):
     def reads(self) -> Counter[str]:
         """How often each object has been read."""
         return Counter(READ.findall(_read(self.log)))
+
+
+class Server(Breakable):
+    """A `telewarm serve` without a worker."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, environ: Mapping[str, str], folder: Path) -> AsyncIterator[Server]:
+        port = free_port()
+        words = (sys.executable, "-m", "telewarm", "serve", "--no-worker", "--port", str(port))
+        server = cls(words, folder, log="serve.log", port=port, environ={**environ, "TELEWARM_LOG_FORMAT": "json"})
+        try:
+            await server.start()
+            yield server
+        finally:
+            await server.kill()
 
 
 class SandboxServer(Breakable):
