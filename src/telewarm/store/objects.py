@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
+from math import inf
 from pathlib import Path
 from typing import Protocol, assert_never
 from uuid import uuid4
@@ -24,6 +25,7 @@ from telewarm.store.folder import Folder
 
 SLOWEST = 100_000  # bytes a second that an upload is given
 CHUNK = 1 << 18  # bytes at least in a chunk of a stream, but for the last
+HANDED_BACK = 0.05  # seconds after its last answer in which a thread of obstore's still holds the interpreter
 
 
 class Backend(Protocol):
@@ -44,6 +46,7 @@ class Store:
         self._backend = backend
         self._answer = answer
         self._objects = backend.objects
+        self._answered_at = -inf  # monotonic
 
     @classmethod
     def open(cls, config: FolderConfig | S3Config, *, answer: float = 30.0) -> Store:
@@ -61,7 +64,8 @@ class Store:
 
     async def close(self) -> None:
         """Let obstore's threads hand back the interpreter: one that still holds it when the process ends aborts it."""
-        await clock.sleep(0.05)
+        if (left := self._answered_at + HANDED_BACK - clock.monotonic()) > 0:
+            await clock.sleep(left)
 
     async def put_file(self, key: str, path: Path, *, sha256: Sha256, bytes: int) -> bool:  # noqa: A002 - our word
         """Store a file, streamed. Whether it was written: False if the key held the same bytes already.
@@ -136,3 +140,5 @@ class Store:
                 yield
         except (BaseError, OSError) as error:
             raise self._backend.explain(error, key) from error
+        finally:
+            self._answered_at = clock.monotonic()
