@@ -10,7 +10,10 @@ CREATE TABLE bot (
     paused_until  timestamptz,                  -- a flood wait of the whole bot; every process obeys it
     created_at    timestamptz NOT NULL DEFAULT now(),
     paused_at     timestamptz,                  -- a person paused its background work
-    learned       jsonb       NOT NULL DEFAULT '{}'   -- messages a window that Telegram lets pass: bot, private, group
+    learned       jsonb       NOT NULL DEFAULT '{}',  -- messages a window that Telegram lets pass: bot, private, group
+    deleted_at    timestamptz,                  -- found nowhere any more, until somebody brings it back
+    purged_at     timestamptz,                  -- being deleted for good: nothing brings it back
+    CHECK (purged_at IS NULL OR deleted_at IS NOT NULL)
 );
 
 -- Flood waits of single chats that are not over: every process obeys them.
@@ -38,6 +41,20 @@ CREATE TABLE blob (
     created_at    timestamptz NOT NULL DEFAULT now(),
     thumbnail_bytes integer                     -- goes up with the file: equal totals are spaced by Telegram
 );
+
+-- Blobs that a deleted media item had, and objects whose blob is gone: to be collected once nobody needs them. A line
+-- stays for a while after that, so that whoever adds the same bytes in that very moment learns of it.
+CREATE TABLE orphan (
+    sha256        text        PRIMARY KEY,
+    storage_key   text        NOT NULL,
+    thumbnail_key text,
+    since         timestamptz NOT NULL DEFAULT now(),
+    collected_at  timestamptz                   -- the objects are gone
+);
+
+CREATE INDEX orphan_waiting ON orphan (since) WHERE collected_at IS NULL;
+
+CREATE INDEX orphan_collected ON orphan (collected_at) WHERE collected_at IS NOT NULL;
 
 -- Who holds media rows right now. A holder renews its lease; one that stops is swept away and its rows are free again.
 CREATE TABLE lease (
@@ -199,6 +216,9 @@ CREATE TABLE broadcast (
 CREATE INDEX broadcast_of_bot ON broadcast (bot_id, id);
 
 CREATE INDEX broadcast_active ON broadcast (bot_id) WHERE state IN ('running', 'undoing');
+
+-- Those that still need their media.
+CREATE INDEX broadcast_unended ON broadcast (bot_id) WHERE state IN ('draft', 'running', 'paused');
 
 -- Who is to get it; read in key order, never changed. No foreign key: a million rows would look their parent up.
 CREATE TABLE recipient (
