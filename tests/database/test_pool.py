@@ -58,6 +58,21 @@ async def test_a_pool_never_has_more_connections_than_asked(database_url: str) -
     await pool.close()
 
 
+async def test_a_connection_that_listened_hears_nothing_once_it_is_back_and_others_go_back_as_they_are(
+    database_url: str,
+) -> None:
+    pool = await open_pool(database_url, max_size=1, application_name="test")
+    async with pool.acquire() as connection:
+        await connection.execute("SET statement_timeout = '3s'")  # nothing of ours does: it shows what is undone
+    assert await pool.fetchval("SHOW statement_timeout") == "3s"
+    with pytest.warns(asyncpg.InterfaceWarning, match="active notification listener"):
+        async with pool.acquire() as connection:
+            await connection.add_listener("news", lambda *_: pytest.fail("it still listens"))
+    assert await pool.fetchval("SELECT count(*) FROM pg_listening_channels()") == 0
+    assert await pool.fetchval("SHOW statement_timeout") == "30s"
+    await pool.close()
+
+
 async def test_a_closed_port_is_named_with_the_cure(closed_port: int) -> None:
     error = await refused(f"postgresql://user:{PASSWORD}@127.0.0.1:{closed_port}/media")
     assert f"127.0.0.1:{closed_port}/media cannot be reached" in str(error)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 
@@ -49,6 +50,21 @@ async def test_a_put_syncs_the_file_and_every_folder_above_it(
     await folder_store.put_file(key, path, sha256=sha256, bytes=1000)
     target = tmp_path / "library" / key
     assert set(synced) == {str(target), *(str(target.parents[up]) for up in range(3))}
+
+
+async def test_what_is_above_a_folder_is_synced_once_and_again_when_the_folder_had_to_be_made_anew(
+    folder_store: Store, tmp_path: Path, synced: list[str]
+) -> None:
+    shelf, above = tmp_path / "library/shelf", {str(tmp_path / "library")}
+    await folder_store.put_bytes("shelf/one", b"one")
+    assert above <= set(synced)
+    synced.clear()
+    await folder_store.put_bytes("shelf/two", b"two")
+    assert set(synced) == {str(shelf), str(shelf / "two")} | {path for path in synced if "/.two." in path}
+    rmtree(shelf)
+    synced.clear()
+    await folder_store.put_bytes("shelf/two", b"two")
+    assert above <= set(synced)
 
 
 async def test_a_second_put_vouches_for_the_disk_too(folder_store: Store, tmp_path: Path, synced: list[str]) -> None:

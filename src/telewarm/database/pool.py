@@ -33,7 +33,7 @@ async def open_pool(
     """
     options = _options(application_name, statement_timeout)
     async with _explained(url):
-        pool = await asyncpg.create_pool(url, min_size=1, max_size=max_size, **options)
+        pool = await asyncpg.create_pool(url, min_size=1, max_size=max_size, connection_class=_Session, **options)
     try:
         async with _explained(url), pool.acquire(timeout=CONNECT_SECONDS) as connection:
             _refuse_old(connection.get_server_version(), url)
@@ -57,6 +57,24 @@ async def connect(
         connection.terminate()
         raise
     return connection
+
+
+class _Session(asyncpg.Connection):
+    """Goes back to its pool as it is, which saves every query a second round trip: nothing of ours outlives its
+    transaction in a session of the pool, but for LISTEN. One that listened is cleaned.
+    """
+
+    _listened = False
+
+    async def add_listener(self, channel: str, callback: Any) -> None:  # noqa: ANN401 - asyncpg's own
+        self._listened = True
+        await super().add_listener(channel, callback)
+
+    def get_reset_query(self) -> str:
+        if not self._listened:
+            return ""
+        self._listened = False
+        return super().get_reset_query()
 
 
 def _options(application_name: str, statement_timeout: float) -> dict[str, Any]:

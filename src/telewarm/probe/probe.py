@@ -9,12 +9,13 @@ from pathlib import Path
 
 from telewarm.errors import UnreadableMedia
 from telewarm.model import Facts, Kind
-from telewarm.probe.headers import read_head
+from telewarm.probe.headers import Head, read_head
 from telewarm.probe.pool import Pool
 from telewarm.probe.wire import Job, Task
 
 WORKERS = 2
 SECONDS = 15.0  # the longest that one file may take
+NEAR = 1 << 18  # bytes of a file below which its few reads cost less than a hop to a thread and back
 
 
 class Probe:
@@ -43,7 +44,7 @@ class Probe:
         Raises UnreadableMedia for an empty, damaged, hanging or hostile file; as a document (`kind`) such a file is
         only bytes, so its size and type are answered instead, unless it is empty or cannot be opened.
         """
-        head = await asyncio.to_thread(read_head, path)
+        head = await _head(path)
         if head.problem is None and head.demuxer is None:
             return head.facts
         try:
@@ -63,6 +64,18 @@ class Probe:
         """
         if facts.mime.partition("/")[0] not in {"image", "video", "audio"}:
             return None
-        head = await asyncio.to_thread(read_head, path)
+        head = await _head(path)
         job = Job(task=Task.THUMBNAIL, path=head.path, facts=head.facts, demuxer=head.demuxer)
         return (await self._pool.ask(job)).thumbnail
+
+
+async def _head(path: Path) -> Head:
+    """Small files have mostly just been written: they are in memory."""
+    return read_head(path) if _is_small(path) else await asyncio.to_thread(read_head, path)
+
+
+def _is_small(path: Path) -> bool:
+    try:
+        return path.stat().st_size <= NEAR
+    except OSError:
+        return True  # `read_head` says what is wrong

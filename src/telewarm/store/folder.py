@@ -40,6 +40,7 @@ class Folder:
         except OSError as error:
             raise self.explain(error, "") from error
         self.objects: ObjectStore = LocalStore(self._root)
+        self._above: set[Path] = set()  # folders whose own entries are on the disk
         self._waiting: list[_Put] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -47,7 +48,7 @@ class Folder:
         """Synced to the disk, folders included, when it returns. On one filesystem the file is linked, not copied."""
         put = _Put(content=content, target=self._root / key, done=asyncio.get_running_loop().create_future())
         if content.size > _LARGE:
-            _settle([put], await in_thread(lambda: _commit(self._root, [put])))
+            _settle([put], await in_thread(lambda: self._commit([put])))
         else:
             self._waiting.append(put)
             if self._writer is None:
@@ -77,11 +78,43 @@ class Folder:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
-                _settle(batch, await asyncio.to_thread(_commit, self._root, batch))
+                _settle(batch, await asyncio.to_thread(self._commit, batch))
         finally:
             self._writer = None
             for put in (*batch, *self._waiting):
                 put.done.cancel()  # only when the event loop ends under us: settled ones ignore it
+
+    def _commit(self, puts: list[_Put]) -> list[bool | Exception]:
+        """Place all, then sync all: the first sync of a journalling filesystem carries most of the others."""
+        outcomes = [self._caught(put) for put in puts]
+        placed = [put.target for put, outcome in zip(puts, outcomes, strict=True) if isinstance(outcome, bool)]
+        folders = {target.parent for target in placed}
+        above = {up for folder in folders - self._above for up in folder.parents if up.is_relative_to(self._root)}
+        try:
+            for path in (*placed, *(folders | above)):
+                _sync(path)
+        except OSError as error:
+            return [outcome if isinstance(outcome, Exception) else error for outcome in outcomes]
+        self._above |= folders
+        return outcomes
+
+    def _caught(self, put: _Put) -> bool | Exception:
+        try:
+            return self._place(put.content, put.target)
+        except (OSError, StoreError) as error:
+            return error
+
+    def _place(self, content: Content, target: Path) -> bool:
+        content.verify()
+        if not target.parent.is_dir():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._above.discard(target.parent)  # it was deleted under us
+        if isinstance(content.source, Path) and _linked(content.source, target):
+            return True
+        if target.exists() and content.matches(target):
+            return False
+        _copy(content, target)
+        return True
 
 
 def _settle(puts: list[_Put], outcomes: list[bool | Exception]) -> None:
@@ -92,37 +125,6 @@ def _settle(puts: list[_Put], outcomes: list[bool | Exception]) -> None:
             put.done.set_exception(outcome)
         else:
             put.done.set_result(outcome)
-
-
-def _commit(root: Path, puts: list[_Put]) -> list[bool | Exception]:
-    """Place all, then sync all: the first sync of a journalling filesystem carries most of the others."""
-    outcomes = [_caught(put.content, put.target) for put in puts]
-    placed = [put.target for put, outcome in zip(puts, outcomes, strict=True) if isinstance(outcome, bool)]
-    folders = {folder for target in placed for folder in target.parents if folder.is_relative_to(root)}
-    try:
-        for path in (*placed, *folders):
-            _sync(path)
-    except OSError as error:
-        return [outcome if isinstance(outcome, Exception) else error for outcome in outcomes]
-    return outcomes
-
-
-def _caught(content: Content, target: Path) -> bool | Exception:
-    try:
-        return _place(content, target)
-    except (OSError, StoreError) as error:
-        return error
-
-
-def _place(content: Content, target: Path) -> bool:
-    content.verify()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content.source, Path) and _linked(content.source, target):
-        return True
-    if target.exists() and content.matches(target):
-        return False
-    _copy(content, target)
-    return True
 
 
 def _linked(source: Path, target: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
+import os
 from pathlib import Path
 
 from telewarm.errors import StoreUnavailable
@@ -21,7 +21,7 @@ class Incoming:
         self.bytes = 0
         self.kept = False
         self._hash = hashlib.sha256()
-        self._file = path.open("wb")
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
 
     @property
     def sha256(self) -> Sha256:
@@ -47,10 +47,13 @@ class Incoming:
         self.kept = True
 
     def close(self) -> None:
-        with suppress(OSError):  # what a full disk did not take: `write` has said so
-            self._file.close()
+        """Nothing happens the second time."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def _write(self, chunk: bytes) -> None:
         self._hash.update(chunk)
-        self._file.write(chunk)
-        self._file.flush()
+        left = memoryview(chunk)
+        while left:
+            left = left[os.write(self._file, left) :]

@@ -72,10 +72,10 @@ class Spool:
         A path is that of a file received here and kept. ObjectCorrupt when what came in has another hash.
         """
         if isinstance(file, Incoming):
-            path, found = file.path, file.sha256
+            self._take(file, promised=sha256)
         else:
-            path, found = file, await in_thread(lambda: sha256_of(file))
-        self._place(path, found, promised=sha256)
+            self._place(file, await in_thread(lambda: sha256_of(file)), promised=sha256)
+            shelf.touch(self._blobs / sha256)
         await self._make_room()
 
     @asynccontextmanager
@@ -155,7 +155,11 @@ class Spool:
         async with self.receive() as incoming, aclosing(self._store.stream(key)) as chunks:
             async for chunk in chunks:
                 await incoming.write(chunk)
-            self._place(incoming.path, incoming.sha256, promised=sha256)
+            self._take(incoming, promised=sha256)
+
+    def _take(self, incoming: Incoming, *, promised: Sha256) -> None:
+        self._place(incoming.path, incoming.sha256, promised=promised)
+        incoming.keep()
 
     def _place(self, path: Path, found: Sha256, *, promised: Sha256) -> None:
         if found != promised:
@@ -165,8 +169,9 @@ class Spool:
         target = self._blobs / promised
         size, known = path.stat().st_size, target.exists()
         path.replace(target)
-        path.unlink(missing_ok=True)  # replace() leaves two names of one file alone
-        shelf.touch(target)
+        if known:
+            path.unlink(missing_ok=True)  # replace() leaves two names of one file alone
+            shelf.touch(target)
         self._sound.add(promised)
         self._bytes += 0 if known else size
 
