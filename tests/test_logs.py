@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -34,7 +35,7 @@ def said(form: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Said]:
     monkeypatch.setattr(sys, "stderr", written)
     root = logging.getLogger()
     kept = [(logger, logger.level, logger.handlers[:], logger.propagate) for logger in (root, *_loggers())]
-    filters = logging.getLogger("pgqueuer").filters[:]
+    filters = {name: logging.getLogger(name).filters[:] for name in logs.ANXIOUS}
     logs.configure(form=form)
     yield written.getvalue
     structlog.reset_defaults()
@@ -42,7 +43,8 @@ def said(form: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Said]:
         logger.setLevel(level)
         logger.handlers[:] = handlers
         logger.propagate = propagate
-    logging.getLogger("pgqueuer").filters[:] = filters
+    for name, kept_filters in filters.items():
+        logging.getLogger(name).filters[:] = kept_filters
 
 
 def _loggers() -> list[logging.Logger]:
@@ -171,3 +173,22 @@ def test_the_engine_tells_of_a_lost_database_in_one_line_and_of_a_bug_with_its_t
     assert "(CannotConnectNowError: starting up)" in starting
     assert "Traceback" not in lost + starting
     assert "Traceback" in bug
+
+
+def test_a_secret_of_the_process_is_masked_by_value_in_every_form_while_it_is_hidden() -> None:
+    secret = 'pass"wörd/of the store'
+    forms = [secret, json.dumps(secret), repr(secret), quote(secret, safe=""), f"so {secret}!"]
+    with logs.hiding(secret, "short", secret):
+        with logs.hiding(secret):
+            assert logs.redact(secret) == "<secret>"
+        told = "".join(map(logs.redact, forms))
+        assert "store" not in told
+        assert told.count("<secret>") == len(forms)
+        assert logs.redact("a short word") == "a short word"
+    assert logs.redact(secret) == secret
+
+
+def test_a_presigned_url_can_be_used_by_nobody_who_reads_the_log() -> None:
+    url = "https://s3.example.org/b/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=5d672d79c15b13162d9279b0855cfba6"
+    assert logs.redact(url).endswith("X-Amz-Signature=<signature>")
+    assert "5d672d79" not in logs.redact(quote(url, safe=""))

@@ -10,12 +10,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import structlog
 from fastapi import FastAPI
 
 from telewarm import logs
 from telewarm.api import Services, create_api, create_watch
+from telewarm.api.checks import Checks, Ground
 from telewarm.api.journal import AuditLog
 from telewarm.api.keyring import Keyring
 from telewarm.broadcast import Broadcasts
@@ -69,6 +71,7 @@ class Telewarm:
     worker: Control
     keyring: Keyring
     audit: AuditLog
+    checks: Checks
 
     @classmethod
     @asynccontextmanager
@@ -140,6 +143,7 @@ class Telewarm:
             once=self.once,
             broadcasts=self.broadcasts,
             worker=self.worker,
+            checks=self.checks,
             keyring=self.keyring,
             audit=self.audit,
             token=None if token is None else token.get_secret_value(),
@@ -219,6 +223,7 @@ def store_config(settings: Settings) -> FolderConfig | S3Config:
 
 
 async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:
+    stack.enter_context(logs.hiding(*_secrets(settings)))
     pool = await _database(settings, stack)
     store = Store.open(store_config(settings))
     stack.push_async_callback(store.close)
@@ -255,6 +260,10 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:
         limits=SendLimits(on_cold=OnCold(settings.telewarm_on_cold)),
     )
     lanes = _Lanes(settings=settings, pool=pool, lease=lease, placements=placements, sender=sender)
+    worker = lanes.control(bots)
+    ground = Ground(
+        pool=pool, store=store, spool=spool, worker=worker, transport=transport, api_root=settings.telegram_api_root
+    )
     return Telewarm(
         settings=settings,
         pool=pool,
@@ -265,8 +274,17 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:
         broadcasts=Broadcasts(pool=pool, bots=bots, sender=sender, library=library),
         keyring=keyring,
         audit=audit,
-        worker=lanes.control(bots),
+        worker=worker,
+        checks=Checks(ground),
     )
+
+
+def _secrets(settings: Settings) -> list[str]:
+    """Of the settings. Of the database's URL the password, for the rest of it helps whoever reads a log."""
+    remote = settings.object_storage
+    given = (settings.admin_api_token, settings.encryption_key, remote and remote.secret_access_key)
+    database = settings.database_url and urlsplit(settings.database_url.get_secret_value()).password
+    return [one.get_secret_value() for one in given if one] + ([database, unquote(database)] if database else [])
 
 
 @asynccontextmanager

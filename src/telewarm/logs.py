@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import quote
 
 import structlog
 from structlog.typing import Processor
@@ -14,7 +19,12 @@ TOKEN = re.compile(r"(?<!\d)(\d{5,20})(?::|%3A)[A-Za-z0-9_-]{20,}", re.IGNORECAS
 PASSWORD = re.compile(r"(\w://[^\s:/@]*):[^\s/@]+@")  # of a URL
 BEARER = re.compile(r"\b(Bearer)\s+[^\s\"'`\\<>]{8,}", re.IGNORECASE)  # a quote ends it, so that JSON stays JSON
 API_TOKEN = re.compile(r"\btw_[A-Za-z0-9_-]{20,}")
+SIGNATURE = re.compile(r"(X-Amz-Signature(?:=|%3D))[0-9A-F]+", re.IGNORECASE)  # of a presigned URL
+ANXIOUS = ("pgqueuer", "asyncpg.pool")
+SHORTEST = 12  # characters of a secret that is masked by itself
 QUIET = ("pgqueuer", "alembic", "uvicorn.access", "uvicorn.error", "aiohttp.access", "python_multipart")
+
+_hidden: Counter[str] = Counter()  # and how many said so
 
 
 def configure(*, form: str = "auto", level: str = "INFO") -> None:
@@ -38,8 +48,8 @@ def configure(*, form: str = "auto", level: str = "INFO") -> None:
     root.setLevel(level.upper())
     for noisy in QUIET:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
-    engine = logging.getLogger(QUIET[0])
-    engine.filters[:] = [_in_one_line]
+    for anxious in ANXIOUS:
+        logging.getLogger(anxious).filters[:] = [_in_one_line]
     for own in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(own).handlers[:] = []
         logging.getLogger(own).propagate = True
@@ -72,7 +82,7 @@ def _masked(_logger: object, _method: str, line: object) -> str:
 
 
 def _in_one_line(record: logging.LogRecord) -> bool:
-    """PgQueuer cries for help whenever the database is away, though it tries again: no traceback, and a warning."""
+    """They cry for help whenever the database is away, though they try again: no traceback, and a warning."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, OSError) or type(error).__module__.partition(".")[0] == "asyncpg":
         record.msg, record.args = f"{record.getMessage()} ({type(error).__name__}: {error})", ()
@@ -88,13 +98,49 @@ class Redacting(structlog.stdlib.ProcessorFormatter):
         return redact(super().format(record))
 
 
+@contextmanager
+def hiding(*secrets: str) -> Iterator[None]:
+    """Mask these too, whatever they look like: a process's own. What is so short that it may be a word is left."""
+    forms = Counter(form for secret in secrets if len(secret) >= SHORTEST for form in _forms(secret))
+    _hidden.update(forms)
+    try:
+        yield
+    finally:
+        _hidden.subtract(forms)
+        for form in forms:
+            if not _hidden[form]:
+                del _hidden[form]
+
+
+def _forms(secret: str) -> set[str]:
+    """As it stands in text, in JSON, in a repr and in a URL."""
+    return {secret, json.dumps(secret)[1:-1], repr(secret)[1:-1], quote(secret, safe="")}
+
+
 def redact(text: str) -> str:
-    """Mask whatever looks like a bot token, a URL's password or a bearer token."""
+    """Mask whatever looks like a bot token, a URL's password or signature, an API token or a bearer token, and what is
+    hidden by `hiding`.
+    """
     if ":" in text or "%3" in text:
-        text = PASSWORD.sub(r"\1:<password>@", TOKEN.sub(r"\1:<token>", text))
+        text = TOKEN.sub(r"\1:<token>", text)
+    if "://" in text:
+        text = PASSWORD.sub(r"\1:<password>@", text)
     if "tw_" in text:
         text = API_TOKEN.sub("tw_<token>", text)
-    return BEARER.sub(r"\1 <token>", text)
+    lower = text.lower()
+    if "bearer" in lower:
+        text = BEARER.sub(r"\1 <token>", text)
+    if "x-amz-" in lower:
+        text = SIGNATURE.sub(r"\1<signature>", text)
+    for secret in sorted([form for form in _hidden if form in text], key=len, reverse=True):
+        text = text.replace(secret, "<secret>")
+    return text
+
+
+def request_id() -> str | None:
+    """Of the request that is being served here, if any."""
+    found = structlog.contextvars.get_contextvars().get("request_id")
+    return None if found is None else str(found)
 
 
 def _last(*, pretty: bool) -> list[Processor]:

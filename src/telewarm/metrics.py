@@ -63,6 +63,15 @@ class Queue:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Process:
+    """What this process uses; None where the system does not tell."""
+
+    memory_bytes: int | None
+    cpu_seconds: float | None
+    open_files: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Now:
     """How things stand at a scrape. `queues` None: the database did not answer. `places`: warm-ups that may run."""
 
@@ -146,6 +155,18 @@ def ids_read(*, hits: int, misses: int) -> None:
         _bound(ID_READS, "hit").inc(hits)
     if misses:
         _bound(ID_READS, "miss").inc(misses)
+
+
+def process() -> Process:
+    memory, cpu, files = (
+        REGISTRY.get_sample_value(f"process_{name}")
+        for name in ("resident_memory_bytes", "cpu_seconds_total", "open_fds")
+    )
+    return Process(
+        memory_bytes=None if memory is None else int(memory),
+        cpu_seconds=cpu,
+        open_files=None if files is None else int(files),
+    )
 
 
 def render(now: Now) -> bytes:

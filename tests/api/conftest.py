@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -87,6 +88,26 @@ async def warming_api(telewarm_with: Opener) -> AsyncIterator[Api]:
         api = Api(client, telewarm)
         await api.add_bot()
         yield api
+
+
+@pytest.fixture
+async def orphan(telewarm_with: Opener) -> AsyncIterator[Api]:
+    """An API whose database went away for good."""
+    telewarm = await telewarm_with(worker=False, ADMIN_API_TOKEN=ADMIN)
+    async with client_of(telewarm.api(), **BEARER) as client:
+        api = Api(client, telewarm)
+        await api.add_bot()
+        await telewarm.pool.expire_connections()
+        database = telewarm_with.database_url
+        name = await telewarm.pool.fetchval("SELECT current_database()")
+        other = await asyncpg.connect(database.replace(f"/{name}", "/postgres"))
+        await other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        try:
+            await other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+            yield api
+        finally:
+            await other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+            await other.close()
 
 
 def refusal(answer: httpx.Response, status: int, code: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 
 from telewarm import clock
@@ -16,7 +15,7 @@ from telewarm.database import audit
 from telewarm.database.audit import Change
 from telewarm.database.connection import Pool
 from telewarm.database.tokens import Role
-from tests.api.conftest import ADMIN, BEARER, BOT, MEDIA, SEND, refusal
+from tests.api.conftest import ADMIN, BOT, MEDIA, SEND, refusal
 from tests.api.governing import AUDIT, TOKENS, Governed, governing
 from tests.fixtures.app import Opener
 from tests.fixtures.sandbox import token
@@ -123,13 +122,8 @@ def test_what_is_kept_is_text_that_a_database_takes() -> None:
     assert kept("a\0b\ud800") == "a\N{REPLACEMENT CHARACTER}b?"
 
 
-async def test_the_request_id_is_noted_when_there_is_one(governed: Governed) -> None:
-    async def with_id(scope: dict[str, object], receive: object, send: object) -> None:
-        await governed.app({**scope, "state": {"request_id": "one-request"}}, receive, send)  # type: ignore[arg-type]
-
-    transport = httpx.ASGITransport(with_id)  # type: ignore[arg-type]
-    async with httpx.AsyncClient(transport=transport, base_url="http://here", headers=BEARER) as client:
-        await client.post(f"{BOTS}/shop/pause")
+async def test_the_request_id_is_noted(governed: Governed) -> None:
+    await governed.admin.post(f"{BOTS}/shop/pause", headers={"X-Request-Id": "one-request"})
     [noted] = await governed.changes()
     assert noted["request_id"] == "one-request"
 

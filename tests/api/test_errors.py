@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import quote
 
 import asyncpg
@@ -17,8 +17,8 @@ from telewarm import errors
 from telewarm.api.answers import STATUS, status_of
 from telewarm.api.outages import outage
 from telewarm.errors import TelewarmError
-from tests.api.conftest import ADMIN, BEARER, BOT, MEDIA, SEND, Api, client_of, refusal, serving
-from tests.fixtures.app import READER, Opener
+from tests.api.conftest import BEARER, BOT, MEDIA, SEND, Api, client_of, refusal, serving
+from tests.fixtures.app import READER
 from tests.fixtures.media import jpeg
 from tests.fixtures.sandbox import token
 
@@ -83,26 +83,6 @@ def test_no_status_is_hidden_behind_a_more_general_one() -> None:
     for place, kind in enumerate(kinds):
         assert not [above for above in kinds[:place] if issubclass(kind, above)]
     assert status_of(TelewarmError("so")) == 500
-
-
-@pytest.fixture
-async def orphan(telewarm_with: Opener) -> AsyncIterator[Api]:
-    """An API whose database went away for good."""
-    telewarm = await telewarm_with(worker=False, ADMIN_API_TOKEN=ADMIN)
-    async with client_of(telewarm.api(), **BEARER) as client:
-        api = Api(client, telewarm)
-        await api.add_bot()
-        await telewarm.pool.expire_connections()
-        database = telewarm_with.database_url
-        name = await telewarm.pool.fetchval("SELECT current_database()")
-        other = await asyncpg.connect(database.replace(f"/{name}", "/postgres"))
-        await other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        try:
-            await other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
-            yield api
-        finally:
-            await other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-            await other.close()
 
 
 async def test_without_the_database_every_route_that_needs_it_is_a_503(orphan: Api) -> None:

@@ -15,6 +15,7 @@ from telewarm.api.guard import OPEN
 from tests.api.conftest import ADMIN, BEARER, BOT, MEDIA, SEND, Api, client_of, refusal
 from tests.fixtures.app import Opener
 
+SCRIPTS = {f"/docs/assets/{name}" for name in ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js")}
 PAGE = "http://127.0.0.1:8000"
 
 
@@ -51,7 +52,7 @@ async def test_without_the_token_every_route_but_health_and_documentation_is_clo
 
 
 async def test_what_is_open_is_health_and_documentation_alone() -> None:
-    assert {"/healthz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"} == OPEN
+    assert {"/healthz", "/readyz", "/docs", "/redoc", "/openapi.json", *SCRIPTS} == OPEN
 
 
 @pytest.mark.parametrize("path", ["/", "/preview", "/preview/1", "/api/admin", "/healthz/", "//healthz", "/static/x"])

@@ -268,6 +268,7 @@ async def test_a_body_that_stands_still_is_given_up(api: Api) -> None:
         once=telewarm.once,
         broadcasts=telewarm.broadcasts,
         worker=telewarm.worker,
+        checks=telewarm.checks,
         token=ADMIN,
         largest=1 << 20,
         patience=0.2,

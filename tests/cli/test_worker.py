@@ -19,7 +19,8 @@ from telewarm.sandbox.config import Network
 from tests.fixtures.app import Opener, add_bot, add_photos, until, until_ready
 
 ADMIN = "the-admin-token-of-the-tests"
-READY = re.compile(r"Telewarm warms, .*? port (\d+);")
+READY = '{"ok":true,"checks":{"database":true,"migrations":true,"store":true,"spool":true,"worker":true}}'
+SAYS = re.compile(r"Telewarm warms, .*? port (\d+);")
 
 
 @asynccontextmanager
@@ -32,7 +33,7 @@ async def working(opener: Opener, folder: Path, *options: str) -> AsyncIterator[
     assert process.stderr is not None
     try:
         said = ""
-        while not (found := READY.search(said)):
+        while not (found := SAYS.search(said)):
             line = await process.stderr.readline()
             assert line, said
             said += line.decode()
@@ -63,6 +64,8 @@ async def test_it_warms_shows_its_metrics_and_drains_when_told(
         await until_ready(idle, *ids)
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
             assert (await read(session, "/metrics"))[0] == 401
+            assert await read(session, "/readyz") == (200, READY)
+            assert (await read(session, "/health", Authorization=f"Bearer {ADMIN}"))[0] == 200
             _, shown = await read(session, "/metrics", Authorization=f"Bearer {ADMIN}")
             assert (await read(session, "/api/admin/media/1", Authorization=f"Bearer {ADMIN}"))[0] == 404
         assert 'telewarm_warmups_total{kind="photo",outcome="ok",way="upload"} 10.0' in shown

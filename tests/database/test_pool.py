@@ -12,9 +12,11 @@ import asyncpg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.contextvars import bound_contextvars
 
 from telewarm.database.pool import connect, open_pool, where
 from telewarm.errors import DatabaseUnavailable
+from telewarm.logs import request_id
 
 PASSWORD = "correct-horse-battery"
 
@@ -122,3 +124,19 @@ def test_where_never_shows_a_password(user: str, password: str) -> None:
 async def test_a_single_connection_is_explained_too(closed_port: int) -> None:
     with pytest.raises(DatabaseUnavailable, match="cannot be reached"):
         await connect(f"postgresql://127.0.0.1:{closed_port}/media", application_name="test")
+
+
+async def test_what_a_connection_hears_is_not_the_request_that_opened_it(database_url: str) -> None:
+    pool = await open_pool(database_url, max_size=2, application_name="test")
+    heard: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+
+    def hear(*_: object) -> None:
+        heard.set_result(request_id())
+
+    with bound_contextvars(request_id="4711"):
+        async with pool.acquire(), pool.acquire() as opened:  # the second is opened here
+            await opened.add_listener("test", hear)
+            await opened.execute("NOTIFY test")
+            assert await heard is None
+            await opened.remove_listener("test", hear)
+    await pool.close()

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from telewarm import errors
 from telewarm.errors import TelewarmError
-from telewarm.logs import redact
+from telewarm.logs import redact, request_id
 
 log = structlog.get_logger(__name__)
 
@@ -52,10 +52,16 @@ class ApiError(HTTPException):
 
 
 def problem(
-    status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None, **extra: object
+    status: int, code: str, message: str, /, *, headers: Mapping[str, str] | None = None, **extra: object
 ) -> JSONResponse:
     """An error's answer. Paths and slugs are quoted in messages: a token put there by mistake is masked."""
-    return JSONResponse({"ok": False, "error": code, "message": redact(message), **extra}, status, headers)
+    body = {"ok": False, "error": code, "message": redact(message), **extra, **of_request(status)}
+    return JSONResponse(body, status, headers)
+
+
+def of_request(status: int) -> dict[str, object]:
+    """What an answer with this status says of the request besides: where to look in the log when it is our fault."""
+    return {"request_id": request_id()} if status >= 500 else {}
 
 
 def status_of(error: TelewarmError) -> int:

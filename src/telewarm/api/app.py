@@ -6,9 +6,24 @@ from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
 import telewarm
-from telewarm.api import answers, audit, bots, broadcasts, chats, media, metrics, rewarm, send, tokens, worker
+from telewarm.api import (
+    answers,
+    audit,
+    bots,
+    broadcasts,
+    chats,
+    health,
+    media,
+    metrics,
+    pages,
+    rewarm,
+    send,
+    tokens,
+    worker,
+)
 from telewarm.api.guard import Guard
 from telewarm.api.services import Services
+from telewarm.api.tracing import Traced
 
 DESCRIPTION = "Keeps a Telegram bot's media warm: upload once, send by file id for ever."
 BEARER = HTTPBearer(auto_error=False, description="ADMIN_API_TOKEN or a named token")  # for /docs; the guard does it
@@ -24,16 +39,21 @@ def create_api(serving: Services) -> FastAPI:
 
 def create_watch(serving: Services) -> FastAPI:
     """Health and metrics alone, for a worker without the API."""
-    app = FastAPI(title="Telewarm", version=telewarm.__version__, description=DESCRIPTION, redirect_slashes=False)
+    app = FastAPI(
+        title="Telewarm",
+        version=telewarm.__version__,
+        description=DESCRIPTION,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.services = serving
     app.state.keyring, app.state.audit = serving.keyring, serving.audit
     app.add_middleware(Guard, token=serving.token, keyring=serving.keyring, audit=serving.audit)
+    app.add_middleware(Traced)
     answers.install(app)
+    app.include_router(pages.router)
+    app.include_router(health.probes)
+    app.include_router(health.router, dependencies=[Depends(BEARER)])
     app.include_router(metrics.router, dependencies=[Depends(BEARER)])
-
-    @app.get("/healthz", tags=["health"])
-    async def healthz() -> dict[str, bool]:
-        """This process answers."""
-        return {"ok": True}
-
     return app

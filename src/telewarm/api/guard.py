@@ -161,7 +161,7 @@ def _answer(error: Exception) -> JSONResponse:
         log.warning("[API][OUTAGE]", error=type(error).__name__, detail=str(error))
         return failure(ours)
     log.error("[API][BUG]", error=type(error).__name__, exc_info=error)
-    return problem(500, "INTERNAL", "an error of ours; the log has it")
+    return problem(500, "INTERNAL", "an error of ours: the log has it, under this `request_id`")
 
 
 def _bearer(given: list[str]) -> str:

@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from telewarm.api.limits import HEADER_BYTES
 
+CODES = {400: "BAD_REQUEST", 408: "TOO_SLOW", 431: "HEADERS_TOO_LARGE"}
 HEAD_SECONDS = 10.0  # for a request's head to arrive
 
 
@@ -47,6 +48,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end_head()
         super().on_headers_complete()
 
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn has logged it, and answers in plain text
+        self._refuse(400, "what came is not HTTP/1.1: call with a client that speaks it")
+
     def _begin_head(self) -> None:
         self.head_bytes = 0
         self.head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
@@ -70,8 +74,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, why: str) -> None:
         """The connection ends with it: what would follow belongs to the same request."""
         self._end_head()
-        code = {408: "TOO_SLOW", 431: "HEADERS_TOO_LARGE"}[status]
-        body = json.dumps({"ok": False, "error": code, "message": why}).encode()
+        body = json.dumps({"ok": False, "error": CODES[status], "message": why}).encode()
         head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
         if not self._is_answering():
             self.transport.write(STATUS_LINE[status] + head + body)

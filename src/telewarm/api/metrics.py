@@ -19,6 +19,7 @@ router = APIRouter(tags=["metrics"])
 PATIENCE = 5.0  # seconds that the database has: Prometheus gives up after ten, and then has nothing at all
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", response_class=Response)
 async def read(serving: Serving) -> Response:
     """This process's counters, and the depth of the queues, in Prometheus's text format."""
@@ -26,12 +27,12 @@ async def read(serving: Serving) -> Response:
     now = metrics.Now(
         in_flight=status.in_flight,
         places=status.limits.concurrency * len(status.lanes),
-        queues=await _queues(serving.pool),
+        queues=await queues(serving.pool),
     )
     return Response(metrics.render(now), media_type=metrics.CONTENT_TYPE)
 
 
-async def _queues(pool: Pool) -> list[metrics.Queue] | None:
+async def queues(pool: Pool) -> list[metrics.Queue] | None:
     """None when the database is away: the rest is wanted most just then."""
     try:
         async with asyncio.timeout(PATIENCE):

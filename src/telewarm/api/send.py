@@ -11,7 +11,7 @@ import structlog
 from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, Field
 
-from telewarm.api.answers import STATUS
+from telewarm.api.answers import STATUS, of_request
 from telewarm.api.message import NewMessage, message_of
 from telewarm.api.services import OfBot, Serving, SmallBody
 from telewarm.errors import TelewarmError, UsageError
@@ -150,7 +150,7 @@ def answer(results: Results, *, replayed: bool) -> Response:
     status = STATUSES.get(code, 500)
     if status >= 500:
         log.warning("[API][ERROR]", code=code, error=first["message"])
-    answered = _json({"ok": False, "error": code, "message": first["message"], **shown}, status)
+    answered = _json({"ok": False, "error": code, "message": first["message"], **shown, **of_request(status)}, status)
     retry_after = first.get("retry_after")
     if isinstance(retry_after, int | float):
         answered.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))

@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 
+from telewarm.api.checks import Checks
 from telewarm.api.journal import AuditLog
 from telewarm.api.keyring import Keyring
 from telewarm.api.limits import small
@@ -36,6 +37,7 @@ class Services:
     once: Once
     broadcasts: Broadcasts
     worker: Control
+    checks: Checks
     token: str | None = field(repr=False)
     largest: int  # bytes of one upload
     keyring: Keyring | None = None

@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from telewarm.cli import bench, broadcast, demo, env, migrate, rotate, sandbox, send, serve, token, worker
+from telewarm.cli import bench, broadcast, demo, env, errors, migrate, rotate, sandbox, send, serve, token, worker
 from telewarm.errors import TelewarmError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("migrate")(migrate.migrate)
 app.add_typer(token.app, name="token")
 app.command("rotate-key")(rotate.rotate_key)
 app.command("env")(env.env)
+app.command("errors")(errors.errors)
 app.add_typer(bench.app, name="bench")
 
 

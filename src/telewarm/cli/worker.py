@@ -16,7 +16,8 @@ from telewarm.settings import Settings
 
 def worker(
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Serve /metrics and /healthz on this TCP port; 0 takes any.")
+        int | None,
+        typer.Option(min=0, max=65535, help="Serve /healthz, /readyz, /health and /metrics on this TCP port; 0: any."),
     ] = None,
     host: Annotated[str, typer.Option(help="Where; beyond loopback ADMIN_API_TOKEN must be set.")] = "127.0.0.1",
 ) -> None:

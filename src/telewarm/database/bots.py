@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import asyncpg
 import msgspec
 
-from telewarm.database.connection import Executor
+from telewarm.database.connection import Executor, query
 from telewarm.database.sealing import Seal
 from telewarm.errors import Conflict, NotFound
 from telewarm.model import Bot, BotId, ChatId
@@ -19,6 +20,18 @@ COLUMNS = (
     " ARRAY(SELECT (chat_id, extract(epoch FROM until - now())::float8) FROM flood_wait"
     " WHERE bot_id = bot.id AND until > now()) AS closed_chats"
 )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """`paused`: by a person. `flood_wait`: seconds left of the whole bot's, 0 for none. `chats_waiting`: chats with a
+    flood wait of their own, and `longest_chat_wait` seconds."""
+
+    slug: str
+    paused: bool
+    flood_wait: float
+    chats_waiting: int
+    longest_chat_wait: float
 
 
 async def insert(
@@ -157,6 +170,15 @@ async def set_paused(db: Executor, bot_id: BotId, *, paused: bool) -> bool:
         CHANNEL,
     )
     return bool(changed)
+
+
+async def held(db: Executor, *, limit: int) -> list[Held]:
+    """The bots that may not do all they could now, by slug."""
+    return [Held(**row) for row in await db.fetch(query("bots_held"), limit)]
+
+
+async def count(db: Executor) -> int:
+    return int(await db.fetchval("SELECT count(*) FROM bot"))
 
 
 async def pause_left(db: Executor, bot_id: BotId) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,7 +35,9 @@ async def open_pool(
     """
     options = _options(application_name, statement_timeout)
     async with _explained(url):
-        pool = await asyncpg.create_pool(url, min_size=1, max_size=max_size, connection_class=_Session, **options)
+        pool = await asyncpg.create_pool(
+            url, min_size=1, max_size=max_size, connection_class=_Session, connect=_connect_apart, **options
+        )
     try:
         async with _explained(url), pool.acquire(timeout=CONNECT_SECONDS) as connection:
             _refuse_old(connection.get_server_version(), url)
@@ -41,6 +45,12 @@ async def open_pool(
         pool.terminate()
         raise
     return pool
+
+
+async def _connect_apart(*target: Any, **options: Any) -> asyncpg.Connection[asyncpg.Record]:  # noqa: ANN401 - asyncpg's
+    """What a connection hears later it hears in the context that it was made in: let that be nobody's request."""
+    connecting: Coroutine[Any, Any, asyncpg.Connection[asyncpg.Record]] = asyncpg.connect(*target, **options)
+    return await asyncio.create_task(connecting, name="connect", context=Context())
 
 
 async def connect(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 
 import structlog
 
@@ -17,6 +19,7 @@ from telewarm.model import BotId
 log = structlog.get_logger(__name__)
 
 RESTART = 1.0  # seconds
+FAILING = 10.0  # seconds without another failure after which it counts as well again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,10 +33,13 @@ class LaneStatus:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
-    """`since`: when the worker was started. `draining`: it was told to stop and lets what is in flight end."""
+    """`since`: when the worker was started. `draining`: it was told to stop and lets what is in flight end. `failing`:
+    a bug ended it a moment ago, and another took its place.
+    """
 
     running: bool
     draining: bool
+    failing: bool
     since: datetime | None
     limits: WorkerLimits
     lanes: tuple[LaneStatus, ...]
@@ -57,6 +63,7 @@ class Control:
         self._worker: Worker | None = None
         self._running: asyncio.Task[None] | None = None
         self._since: datetime | None = None
+        self._failed_at = -inf  # monotonic
         self._stop = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -76,7 +83,8 @@ class Control:
                 return False
             self._stop.clear()
             self._since = clock.now()
-            self._running = asyncio.create_task(self._keep_running(), name="worker")
+            apart = Context()  # it outlives the request that starts it, whose id is not its own
+            self._running = asyncio.create_task(self._keep_running(), name="worker", context=apart)
             interval = round(1000 * self.limits.interval)
             concurrency, held = self.limits.concurrency, self.limits.held
             line = f"{{interval_ms: {interval}, concurrency: {concurrency}, max_queue_size: {held}}}"
@@ -113,6 +121,7 @@ class Control:
                 self._worker = self.make()
                 await self._worker.run()
             except Exception:
+                self._failed_at = clock.monotonic()
                 log.exception("[MEDIA][PREWARM][WORKER][DIED]", again_in_s=RESTART)
                 await clock.wait(self._stop, RESTART)
 
@@ -122,6 +131,7 @@ class Control:
         return Status(
             running=running is not None,
             draining=running is not None and self._stop.is_set(),
+            failing=running is not None and clock.monotonic() - self._failed_at < FAILING,
             since=self._since,
             limits=self.limits,
             lanes=tuple(

@@ -24,6 +24,7 @@ from telewarm.store.content import Content
 from telewarm.store.folder import Folder
 
 SLOWEST = 100_000  # bytes a second that an upload is given
+LOOKED_AT = "check/look"
 CHUNK = 1 << 18  # bytes at least in a chunk of a stream, but for the last
 HANDED_BACK = 0.05  # seconds after its last answer in which a thread of obstore's still holds the interpreter
 
@@ -46,6 +47,7 @@ class Store:
         self._backend = backend
         self._answer = answer
         self._objects = backend.objects
+        self._seen = False
         self._answered_at = -inf  # monotonic
 
     @classmethod
@@ -127,6 +129,22 @@ class Store:
                     pass
             await self.put_bytes(key, b"telewarm")
             await self.delete(key)
+
+    async def look(self) -> None:
+        """Read a small object that is kept for this, so that asking often is cheap, unlike `check`. StoreUnavailable
+        says what is wrong and the cure."""
+        async with self._wall(LOOKED_AT):
+            if not self._seen or not await self._is_there(LOOKED_AT):
+                await self.put_bytes(LOOKED_AT, b"telewarm")  # read before it is there it may look like a forbidden one
+            self._seen = True
+
+    async def _is_there(self, key: str) -> bool:
+        try:
+            async for _ in self.stream(key):
+                pass
+        except ObjectMissing:
+            return False
+        return True
 
     async def _put(self, key: str, content: Content) -> bool:
         async with self._wall(key, seconds=self._answer + content.size / SLOWEST):

@@ -12,7 +12,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
-from shutil import rmtree
+from shutil import disk_usage, rmtree
 
 from telewarm import metrics
 from telewarm.errors import ObjectCorrupt
@@ -24,6 +24,16 @@ from telewarm.store.objects import Store
 from telewarm.store.threads import in_thread, near
 
 GIB = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Disk:
+    """Bytes of the disk that the spool is on, and of the spool: what is in it, and what may be."""
+
+    free: int
+    total: int
+    spooled: int
+    most: int
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -48,12 +58,31 @@ class Spool:
         self._bytes = sum(shelf.sizes(self._blobs).values())
         self._evict_above = max_bytes
         self._evicting = False
+        self._looking: asyncio.Future[Disk] | None = None
         self._receiving, self._receiving_lock = shelf.open_own(folder.absolute() / "incoming")
 
     def close(self) -> None:
         """Drop what was not adopted. Blobs stay for the next start."""
         rmtree(self._receiving, ignore_errors=True)
         os.close(self._receiving_lock)
+
+    async def look(self) -> Disk:
+        """Whether files can be received here: one is made and deleted. Raises OSError; TimeoutError at once while an
+        earlier look still waits for a disk that does not answer."""
+        if self._looking is not None and not self._looking.done():
+            raise TimeoutError("the disk has not answered the look before this one")
+        self._looking = looking = asyncio.ensure_future(asyncio.to_thread(self._look))
+        looking.add_done_callback(lambda _: looking.cancelled() or looking.exception())
+        return await asyncio.shield(looking)  # nobody waits for a thread that hangs on a disk
+
+    def _look(self) -> Disk:
+        path = self._receiving / token_hex(8)
+        try:
+            path.write_bytes(b"telewarm")
+        finally:
+            path.unlink(missing_ok=True)
+        usage = disk_usage(self._receiving)
+        return Disk(free=usage.free, total=usage.total, spooled=self._bytes, most=self._max_bytes)
 
     @asynccontextmanager
     async def receive(self) -> AsyncIterator[Incoming]:

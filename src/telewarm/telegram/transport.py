@@ -74,6 +74,16 @@ class Transport:
         # Raised out here, so that no foreign error, whose text may hold the URL, hangs on ours as its context.
         raise failure
 
+    async def reach(self, root: str, *, timeout: float = CONNECT) -> None:
+        """Whether a Bot API server answers at all, without any token. Raises TelegramUnreachable."""
+        request = Request(method="GET", url=f"{root.rstrip('/')}/", body=b"", timeout=timeout)
+        try:
+            async with self._session.get(_url(request.url), timeout=_timeout(timeout), allow_redirects=False):
+                return
+        except (aiohttp.ClientError, OSError) as foreign:
+            failure = unreachable(request, foreign, effect_possible=False)
+        raise failure
+
     async def _post(self, request: Request, body: _Body) -> Response:
         async with self._session.post(
             _url(request.url),

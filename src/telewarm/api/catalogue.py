@@ -1,0 +1,319 @@
+"""Every error code: its status, what it means, the cure. docs/errors.md and the OpenAPI are made of this."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Where(StrEnum):
+    """The headings of docs/errors.md."""
+
+    ANY = "Any request"
+    ASKED = "What you ask for"
+    MEDIA = "Media"
+    TELEGRAM = "Telegram"
+    OUTAGE = "Outages"
+    COMMANDS = "Command line and library alone"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """`statuses`: of HTTP answers, empty when none has this code. `meaning` and `cure` are Markdown."""
+
+    code: str
+    where: Where
+    statuses: tuple[int, ...] = ()
+    meaning: str
+    cure: str
+
+
+def _known(where: Where, code: str, statuses: tuple[int, ...], meaning: str, cure: str) -> Known:
+    return Known(code=code, where=where, statuses=statuses, meaning=meaning, cure=cure)
+
+
+def _of(where: Where, *rows: tuple[str, tuple[int, ...], str, str]) -> tuple[Known, ...]:
+    return tuple(_known(where, *row) for row in rows)
+
+
+CATALOGUE: tuple[Known, ...] = (
+    *_of(
+        Where.ANY,
+        (
+            "UNAUTHORIZED",
+            (401,),
+            "There is no token with the request, or one that opens nothing.",
+            "Send `Authorization: Bearer <token>` with `ADMIN_API_TOKEN`, or with one that an admin made.",
+        ),
+        (
+            "FORBIDDEN",
+            (403,),
+            "The token's role does not go so far; or the server has no token, and you call from elsewhere.",
+            "Use a token with the role that the message names; set `ADMIN_API_TOKEN` to open the API to others.",
+        ),
+        (
+            "TOO_MANY_ATTEMPTS",
+            (429,),
+            "Too many wrong tokens came from your address.",
+            "Wait for the seconds in `Retry-After`, then come with the right one.",
+        ),
+        (
+            "METHOD_NOT_ALLOWED",
+            (405,),
+            "There is such a route, but not with this method.",
+            "The header `Allow` has the right ones; the routes are at `/docs`.",
+        ),
+        (
+            "HEADERS_TOO_LARGE",
+            (431,),
+            "The request has more than 100 headers, or more than 32 KiB of them and its address.",
+            "Send fewer; what is large belongs into the body.",
+        ),
+        (
+            "TOO_LARGE",
+            (413,),
+            "The body, a file or a form field is larger than it may be; the message names the limit.",
+            "Send less, or raise `TELEWARM_MAX_UPLOAD_BYTES` for files.",
+        ),
+        (
+            "TOO_SLOW",
+            (408,),
+            "The head or the body stood still, or did not arrive in its time.",
+            "Send it again, over a better connection.",
+        ),
+        (
+            "CUT_OFF",
+            (400,),
+            "The body ended before its length. Nothing of a file was kept.",
+            "Send it again.",
+        ),
+        (
+            "INTERNAL",
+            (500,),
+            "An error of ours.",
+            "Look for the answer's `request_id` in the log, and tell us what stands there.",
+        ),
+    ),
+    *_of(
+        Where.ASKED,
+        (
+            "BAD_REQUEST",
+            (400, 415, 422),
+            "It cannot be understood (400), comes in a form that is not taken (415), or has fields that do not fit.",
+            "Change the request as the message says; the fields are at `/docs`.",
+        ),
+        (
+            "NOT_FOUND",
+            (404,),
+            "There is no such route, bot, media item, broadcast or token.",
+            "Check the path and the id.",
+        ),
+        (
+            "CONFLICT",
+            (409,),
+            "It exists already, or its state forbids this; the message says what does.",
+            "Look at the thing as it is now, and decide anew.",
+        ),
+    ),
+    *_of(
+        Where.MEDIA,
+        (
+            "UNREADABLE_MEDIA",
+            (422,),
+            "The bytes are damaged, or not what the kind needs.",
+            "Send a whole file of the right type; the message says what was found.",
+        ),
+        (
+            "MEDIA_RULE_BROKEN",
+            (422,),
+            "A rule of Telegram's that this file breaks as this kind: size, sides, codec, type.",
+            "The message has the rule, what was measured and what to do: often another kind, such as document.",
+        ),
+        (
+            "BAD_MEDIA",
+            (422,),
+            "A media item whose warm-up ended in error is to be sent.",
+            "Look at its `last_error`, mend that, and warm it anew.",
+        ),
+        (
+            "MEDIA_NOT_READY",
+            (409,),
+            "It has no file id yet, and the caller asked not to wait (`on_cold: fail`), or not so long.",
+            "Ask again after the seconds in `Retry-After`, or send with `on_cold: upload`.",
+        ),
+        (
+            "OBJECT_MISSING",
+            (404,),
+            "The media item's bytes are not in the store any more, and there is no other way to send it.",
+            "Add the file again: it becomes the same item.",
+        ),
+        (
+            "OBJECT_CORRUPT",
+            (503,),
+            "The bytes in the store are not those that were put there.",
+            "Check the store; add the file again.",
+        ),
+    ),
+    *_of(
+        Where.TELEGRAM,
+        (
+            "FLOOD_WAIT",
+            (429,),
+            "Telegram's limits, known or met, would make this wait longer than the caller does.",
+            "Try again after the seconds in `Retry-After`, or give a longer `patience_ms`.",
+        ),
+        (
+            "CHAT_UNREACHABLE",
+            (403,),
+            "The recipient blocked the bot, is gone, or never wrote to it; or the bot may not write there.",
+            "Nothing by you: broadcasts skip it from now on. It is in the chat ledger with the reason.",
+        ),
+        (
+            "CHAT_MIGRATED",
+            (409,),
+            "The group became a supergroup, and it could not be followed there.",
+            "Use the chat id that the message names.",
+        ),
+        (
+            "TOKEN_REFUSED",
+            (422,),
+            "Telegram does not take the bot's token.",
+            "Copy it again from @BotFather; `PUT /api/admin/bots/{slug}/token` replaces it.",
+        ),
+        (
+            "DEAD_FILE_ID",
+            (422,),
+            "Telegram takes neither the file id nor any other way to the file.",
+            "Warm the media item anew; if that fails, add the file again.",
+        ),
+        (
+            "MESSAGE_GONE",
+            (404,),
+            "The message to forward, copy or delete is not there any more.",
+            "Warm the media item anew.",
+        ),
+        (
+            "TELEGRAM_BAD_REQUEST",
+            (422,),
+            "Telegram refuses the message as it is; its words are in the message.",
+            "Change what they name: mostly the marks of a parse mode, an entity, a button.",
+        ),
+        (
+            "TELEGRAM_REFUSED",
+            (502,),
+            "Telegram answered something that is of no use, such as a message without the file.",
+            "Try again; if it lasts, check `TELEGRAM_API_ROOT` and what answers there.",
+        ),
+        (
+            "TELEGRAM_FAULT",
+            (502,),
+            "Telegram failed (5xx).",
+            "Try again in a moment.",
+        ),
+        (
+            "TELEGRAM_UNREACHABLE",
+            (502,),
+            "No answer came from the Bot API server. With `maybe_sent` the message may have gone all the same.",
+            "Check the network and `TELEGRAM_API_ROOT`. Send with an idempotency key, so that trying again is safe.",
+        ),
+    ),
+    *_of(
+        Where.OUTAGE,
+        (
+            "DATABASE_UNAVAILABLE",
+            (503,),
+            "The database does not answer.",
+            "Ask again shortly; check PostgreSQL if it lasts. `/health` has more.",
+        ),
+        (
+            "STORE_UNAVAILABLE",
+            (503,),
+            "The object storage, the library's folder or the disk of `TELEWARM_DATA` cannot be used.",
+            "The message names the cause; ask again when it is mended.",
+        ),
+        (
+            "NOT_READY",
+            (503,),
+            "`/readyz` and `/health`: something that this process works with is not there. `checks` says what.",
+            "Mend that; `/health` has each one's cure.",
+        ),
+    ),
+    *_of(
+        Where.COMMANDS,
+        (
+            "BAD_SETTING",
+            (),
+            "A setting is missing or wrong.",
+            "The message has its name, what is wrong and an example; `telewarm env` shows all of them.",
+        ),
+        (
+            "NOT_MIGRATED",
+            (),
+            "The database has an older schema than this version needs.",
+            "Run `telewarm migrate`.",
+        ),
+        (
+            "EMBEDDED_POSTGRES_FAILED",
+            (),
+            "The embedded database cannot start or stop.",
+            "The message has its last words. Or set `DATABASE_URL` to a PostgreSQL of your own.",
+        ),
+        (
+            "DATABASE_ERROR",
+            (),
+            "The database was reached and refused: a migration that failed, a schema of a newer version.",
+            "The message says what to do.",
+        ),
+        (
+            "STORE_ERROR",
+            (),
+            "The family of OBJECT_… and STORE_UNAVAILABLE, for `except StoreError`.",
+            "As theirs.",
+        ),
+        (
+            "TELEGRAM_ERROR",
+            (),
+            "The family of all that comes of calling Telegram, for `except TelegramError`.",
+            "As theirs.",
+        ),
+    ),
+)
+ABOUT = """
+`error` is one of the codes below and does not change between versions; `message` is for people: what happened, to what,
+and the cure. Answers with 429, and those with `MEDIA_NOT_READY`, have the header `Retry-After`, in seconds. Those with
+5xx have the `request_id` that their lines in the log have too. The code of a message that did not go is also in the
+`results` of a send, and in the `last_error` of a media item; the command line prints the same codes.
+"""
+BY_CODE = {known.code: known for known in CATALOGUE}
+
+
+def markdown() -> str:
+    """The text of docs/errors.md."""
+    lines = [
+        "# Errors",
+        "",
+        "<!-- Made by `telewarm errors --markdown > docs/errors.md`. A test fails when it is out of date. -->",
+        "",
+        "An answer that is no success is JSON, whatever went wrong:",
+        "",
+        "```json",
+        '{"ok": false, "error": "NOT_FOUND", "message": "no bot has the slug \'shp\'; create it with …"}',
+        "```",
+        "",
+        *textwrap.wrap(ABOUT.strip(), 118, break_on_hyphens=False),
+    ]
+    for where in Where:
+        lines += ["", f"## {where.value}", "", *_table(where)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(where: Where) -> Iterator[str]:
+    with_status = where is not Where.COMMANDS
+    yield "| code | status | what it means | cure |" if with_status else "| code | what it means | cure |"
+    yield "| --- | --- | --- | --- |" if with_status else "| --- | --- | --- |"
+    for known in CATALOGUE:
+        if known.where is where:
+            status = f" {', '.join(map(str, known.statuses))} |" if with_status else ""
+            yield f"| `{known.code}` |{status} {known.meaning} | {known.cure} |"

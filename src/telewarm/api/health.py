@@ -1,0 +1,216 @@
+"""Does it live, is it ready, how does it do? The first two are open to all and say little; the third takes a token."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+import telewarm
+from telewarm import clock, metrics
+from telewarm.api.answers import problem
+from telewarm.api.checks import Found
+from telewarm.api.metrics import queues
+from telewarm.api.outages import outage
+from telewarm.api.services import Serving
+from telewarm.api.worker import describe as describe_worker
+from telewarm.database import bots
+from telewarm.database.connection import Pool
+
+probes = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"])
+
+MOST_BOTS = 100  # that are named
+PATIENCE = 3.0  # seconds that the database has
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+class Alive(BaseModel):
+    ok: Annotated[bool, Field(description="Always true", examples=[True])]
+
+
+class Ready(BaseModel):
+    ok: Annotated[bool, Field(description="All of them are there", examples=[True])]
+    checks: Annotated[
+        dict[str, bool],
+        Field(
+            description="By name, whether it is there: database, migrations, store, spool (the disk), and worker while "
+            "this process runs one",
+            examples=[{"database": True, "migrations": True, "store": True, "spool": True, "worker": True}],
+        ),
+    ]
+
+
+class NotReady(Ready):
+    error: Annotated[str, Field(description="A stable code", examples=["NOT_READY"])]
+    message: Annotated[str, Field(description="What is missing", examples=["not there: database, migrations"])]
+    request_id: Annotated[str, Field(description="As in the log", examples=["9f86d081884c7d65"])]
+
+
+class Checked(BaseModel):
+    status: Annotated[Literal["ok", "failed"], Field(description="Whether it is there", examples=["ok"])]
+    latency_ms: Annotated[float, Field(description="Milliseconds that the look took", examples=[0.8])]
+    message: Annotated[str | None, Field(description="What is wrong, and the cure", examples=[None])]
+    facts: Annotated[
+        dict[str, Any],
+        Field(description="More of it, such as versions and bytes; other words may be added", examples=[{"free": 1}]),
+    ]
+
+
+class Process(BaseModel):
+    pid: Annotated[int, Field(description="Its number on its machine", examples=[4711])]
+    python: Annotated[str, Field(description="Version of Python", examples=["3.12.8"])]
+    memory_bytes: Annotated[int | None, Field(description="Resident; null if unknown", examples=[93_000_000])]
+    cpu_seconds: Annotated[float | None, Field(description="Used since it started", examples=[12.5])]
+    open_files: Annotated[int | None, Field(description="Files and sockets", examples=[31])]
+
+
+class Queue(BaseModel):
+    due: Annotated[int, Field(description="Media that are to be warmed, in hand or not", examples=[120])]
+    waiting: Annotated[int, Field(description="Of them for a back-off to end; at most 100 a bot", examples=[3])]
+    oldest_seconds: Annotated[
+        float | None, Field(description="How long the one that goes next has waited; null: none waits", examples=[2.5])
+    ]
+
+
+class HeldBot(BaseModel):
+    slug: Annotated[str, Field(description="Your name for the bot", examples=["shop"])]
+    paused: Annotated[bool, Field(description="By a person", examples=[False])]
+    flood_wait_seconds: Annotated[float, Field(description="That Telegram asked the bot to wait", examples=[12.0])]
+    chats_waiting: Annotated[int, Field(description="Chats with a flood wait of their own", examples=[1])]
+    longest_chat_wait_seconds: Annotated[float, Field(description="The longest of those", examples=[30.0])]
+
+
+class BotsHeld(BaseModel):
+    count: Annotated[int, Field(description="Of all bots", examples=[12])]
+    held: Annotated[list[HeldBot], Field(description="Paused or in a flood wait; 100 at most")]
+
+
+class Health(BaseModel):
+    ok: Annotated[bool, Field(description="False: something that is needed is not there", examples=[True])]
+    status: Annotated[
+        Literal["ok", "degraded", "down"],
+        Field(description="`degraded`: the Bot API server does not answer. `down`: `ok` is false", examples=["ok"]),
+    ]
+    timestamp: Annotated[str, Field(description="Now, in UTC", examples=["2031-05-01T12:00:00+00:00"])]
+    uptime: Annotated[float, Field(description="Seconds since this process opened Telewarm", examples=[86_400.5])]
+    version: Annotated[str, Field(description="Of Telewarm", examples=["0.1.0"])]
+    checks: Annotated[
+        dict[str, Checked],
+        Field(description="As in /readyz, and `telegram`: whether the Bot API server answers at all, without a token"),
+    ]
+    process: Annotated[Process, Field(description="This process")]
+    worker: Annotated[dict[str, Any], Field(description="As in /api/admin/media/prewarm/status")]
+    queue: Annotated[Queue | None, Field(description="Of all bots; null: the database does not tell")]
+    bots: Annotated[BotsHeld | None, Field(description="Null: the database does not tell")]
+
+
+class Unhealthy(Health):
+    error: Annotated[str, Field(description="A stable code", examples=["NOT_READY"])]
+    message: Annotated[str, Field(description="What is missing", examples=["not there: database, migrations"])]
+    request_id: Annotated[str, Field(description="As in the log", examples=["9f86d081884c7d65"])]
+
+
+@probes.head("/healthz", include_in_schema=False)
+@probes.get("/healthz", response_model=Alive)
+async def healthz() -> dict[str, bool]:
+    """This process answers. Nothing else is looked at: restart it when this fails."""
+    return {"ok": True}
+
+
+@probes.head("/readyz", include_in_schema=False)
+@probes.get(
+    "/readyz", response_model=Ready, responses={503: {"model": NotReady, "description": "NOT_READY: one is missing"}}
+)
+async def readyz(serving: Serving) -> JSONResponse:
+    """All that it works with is there: send it requests. Findings are remembered for a second."""
+    needed = await serving.checks.needed()
+    return _answer(needed, {"checks": {name: found.ok for name, found in needed.items()}})
+
+
+@router.head("/health", include_in_schema=False)
+@router.get(
+    "/health", response_model=Health, responses={503: {"model": Unhealthy, "description": "NOT_READY: one is missing"}}
+)
+async def health(serving: Serving) -> Response:
+    """How it does, for people and monitors: each dependency with its latency, memory, disk, queue, flood waits."""
+    (needed, telegram), standing = await asyncio.gather(serving.checks.everything(), _standing(serving.pool))
+    down = not all(found.ok for found in needed.values())
+    shown = {
+        "status": "down" if down else "ok" if telegram.ok else "degraded",
+        "timestamp": clock.now().isoformat(),
+        "uptime": round(clock.monotonic() - serving.checks.started, 1),
+        "version": telewarm.__version__,
+        "checks": {name: _checked(found) for name, found in {**needed, "telegram": telegram}.items()},
+        "process": _process(),
+        "worker": describe_worker(serving.worker.status()),
+        **standing,
+    }
+    return _answer(needed, shown)
+
+
+def _answer(needed: Mapping[str, Found], shown: dict[str, Any]) -> JSONResponse:
+    missing = [name for name, found in needed.items() if not found.ok]
+    if missing:
+        return problem(503, "NOT_READY", f"not there: {', '.join(missing)}", headers=NO_STORE, **shown)
+    return JSONResponse({"ok": True, **shown}, headers=NO_STORE)
+
+
+def _checked(found: Found) -> dict[str, object]:
+    return {
+        "status": "ok" if found.ok else "failed",
+        "latency_ms": round(1000 * found.took, 2),
+        "message": found.error,
+        "facts": dict(found.facts),
+    }
+
+
+def _process() -> dict[str, object]:
+    used = metrics.process()
+    return {
+        "pid": os.getpid(),
+        "python": platform.python_version(),
+        "memory_bytes": used.memory_bytes,
+        "cpu_seconds": used.cpu_seconds,
+        "open_files": used.open_files,
+    }
+
+
+async def _standing(pool: Pool) -> dict[str, object]:
+    queue, held = await asyncio.gather(queues(pool), _held(pool))
+    return {"queue": None if queue is None else _summed(queue), "bots": held}
+
+
+def _summed(each: list[metrics.Queue]) -> dict[str, object]:
+    return {
+        "due": sum(one.due for one in each),
+        "waiting": sum(one.waiting for one in each),
+        "oldest_seconds": max((one.head_age for one in each if one.head_age is not None), default=None),
+    }
+
+
+async def _held(pool: Pool) -> dict[str, object] | None:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            count, held = await bots.count(pool), await bots.held(pool, limit=MOST_BOTS)
+    except Exception as error:
+        if outage(error) is None:
+            raise
+        return None
+    return {"count": count, "held": [_waiting(one) for one in held]}
+
+
+def _waiting(one: bots.Held) -> dict[str, object]:
+    return {
+        "slug": one.slug,
+        "paused": one.paused,
+        "flood_wait_seconds": round(one.flood_wait, 1),
+        "chats_waiting": one.chats_waiting,
+        "longest_chat_wait_seconds": round(one.longest_chat_wait, 1),
+    }

@@ -1,0 +1,106 @@
+"""The documentation as pages: Swagger UI and ReDoc, which need nothing of the network.
+
+Their scripts come with the package fastapi-offline. The browser is told to ask nobody but this server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from base64 import b64encode
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
+from fastapi.responses import FileResponse, HTMLResponse
+
+from telewarm.errors import NotFound
+
+router = APIRouter(include_in_schema=False)
+
+TITLE = "Telewarm"
+OPENAPI = "openapi.json"  # beside the pages, wherever a proxy puts them
+ASSETS = "docs/assets"
+TYPES = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "redoc.standalone.js": "text/javascript",
+}
+PATHS = frozenset(f"/{ASSETS}/{name}" for name in TYPES)
+NO_ICON = "data:,"
+SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+LOOKS = {
+    "docExpansion": "list",
+    "filter": True,
+    "displayRequestDuration": True,
+    "defaultModelsExpandDepth": 0,
+    "validatorUrl": None,
+}
+
+
+@router.head("/docs")
+@router.get("/docs")
+async def swagger() -> HTMLResponse:
+    page = get_swagger_ui_html(
+        openapi_url=OPENAPI,
+        title=TITLE,
+        swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
+        swagger_css_url=f"{ASSETS}/swagger-ui.css",
+        swagger_favicon_url=NO_ICON,
+        swagger_ui_parameters=LOOKS,
+    )
+    return _closed(page)
+
+
+@router.head("/redoc")
+@router.get("/redoc")
+async def redoc() -> HTMLResponse:
+    page = get_redoc_html(
+        openapi_url=OPENAPI,
+        title=TITLE,
+        redoc_js_url=f"{ASSETS}/redoc.standalone.js",
+        redoc_favicon_url=NO_ICON,
+        with_google_fonts=False,
+    )
+    return _closed(page)
+
+
+@router.head("/docs/assets/{name}")
+@router.get("/docs/assets/{name}")
+async def asset(name: str) -> FileResponse:
+    """Raises NotFound."""
+    if name not in TYPES:
+        raise NotFound("the documentation has no such file")
+    kept = {"Cache-Control": "max-age=86400", "X-Content-Type-Options": "nosniff"}
+    return FileResponse(_folder() / name, media_type=TYPES[name], headers=kept)
+
+
+@cache
+def _folder() -> Path:
+    """A wheel is always unpacked, so its files have paths."""
+    return Path(str(files("fastapi_offline"))) / "static"
+
+
+def _closed(page: HTMLResponse) -> HTMLResponse:
+    """Only the scripts that are in the page, and those of this server, may run; nothing may be asked of another one."""
+    body = bytes(page.body).decode()
+    hashes = [b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in SCRIPT.findall(body)]
+    page.headers["Content-Security-Policy"] = "; ".join(
+        (
+            "default-src 'none'",
+            " ".join(("script-src 'self'", *(f"'sha256-{one}'" for one in hashes))),
+            "style-src 'self' 'unsafe-inline'",  # both write styles as they go
+            "img-src 'self' data:",
+            "font-src data:",
+            "connect-src 'self'",
+            "worker-src blob:",  # ReDoc's search
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    )
+    page.headers["X-Content-Type-Options"] = "nosniff"
+    page.headers["Referrer-Policy"] = "no-referrer"
+    return page

@@ -1,0 +1,55 @@
+"""`telewarm errors`: every error code with its status, meaning and cure; also as the docs' page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from telewarm.api.catalogue import BY_CODE, CATALOGUE, Known, Where, markdown
+from telewarm.errors import UsageError
+
+PIPE_WIDTH = 160  # columns when the output is not a terminal
+
+
+def errors(
+    code: Annotated[str | None, typer.Argument(help="Only this one.", show_default=False)] = None,
+    *,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the page docs/errors.md.")] = False,
+) -> None:
+    """Explain the error codes: what each means, the HTTP status it comes with, and the cure."""
+    if as_markdown:
+        typer.echo(markdown(), nl=False)
+        return
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPE_WIDTH)
+    for table in _tables(CATALOGUE if code is None else (_named(code),)):
+        console.print(table)
+
+
+def _named(code: str) -> Known:
+    known = BY_CODE.get(code.upper())
+    if known is None:
+        raise UsageError(f"there is no error code {code!r}: `telewarm errors` shows all of them")
+    return known
+
+
+def _tables(chosen: tuple[Known, ...]) -> Iterator[Table]:
+    for where in Where:
+        members = [known for known in chosen if known.where is where]
+        if not members:
+            continue
+        table = Table(title=where.value, title_justify="left", title_style="bold", expand=True)
+        table.add_column("code", style="cyan", overflow="fold", min_width=20)
+        table.add_column("status")
+        table.add_column("what it means", ratio=1)
+        table.add_column("cure", ratio=1)
+        for known in members:
+            statuses = ", ".join(map(str, known.statuses))
+            table.add_row(*map(Text, (known.code, statuses, known.meaning, known.cure)))
+        yield table
