@@ -11,6 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from telewarm.api import recipients, shown
 from telewarm.api.message import NewMessage, message_of
+from telewarm.api.numbers import Whole
 from telewarm.api.recipients import Id
 from telewarm.api.send import answer
 from telewarm.api.services import Services, Serving, SmallBody, bot_of_path
@@ -82,7 +83,7 @@ class Start(BaseModel):
 
 class TestChat(BaseModel):
     chat_id: Annotated[
-        int, Field(ge=-LARGEST_ID, le=LARGEST_ID, description="Who gets it, counted nowhere", examples=[500000001])
+        Whole, Field(ge=-LARGEST_ID, le=LARGEST_ID, description="Who gets it, counted nowhere", examples=[500000001])
     ]
 
 

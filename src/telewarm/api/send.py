@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from telewarm.api.answers import STATUS, of_request
 from telewarm.api.message import NewMessage, message_of
+from telewarm.api.numbers import LARGEST, Whole
 from telewarm.api.services import OfBot, Serving, SmallBody
 from telewarm.errors import TelewarmError, UsageError
 from telewarm.model import ChatId
@@ -29,8 +30,8 @@ class NewSend(NewMessage):
     """A message set for one chat."""
 
     chat_id: Annotated[
-        int,
-        Field(ge=-(2**63), le=2**63 - 1, description="The recipient; a group is below zero", examples=[5_000_001]),
+        Whole,
+        Field(ge=-LARGEST - 1, le=LARGEST, description="The recipient; a group is below zero", examples=[5_000_001]),
     ]
     on_cold: Annotated[
         OnCold | None,
