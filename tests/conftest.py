@@ -5,5 +5,6 @@ pytest_plugins = [
     "tests.fixtures.objects",
     "tests.fixtures.sandbox",
     "tests.fixtures.media",
+    "tests.fixtures.logs",
     "tests.fixtures.app",
 ]

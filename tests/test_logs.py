@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from urllib.parse import quote
 
 import asyncpg
@@ -16,39 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telewarm import logs
+from tests.fixtures.logs import Said
 
 SECRET = "AAE-a_token_that_nobody_may_see_1234"
 TOKEN = f"123456789:{SECRET}"
-FORMS = ["pretty", "json"]
-Said = Callable[[], str]
-
-
-@pytest.fixture(params=FORMS)
-def form(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def said(form: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Said]:
-    """Logs as configured for a process; what they wrote so far. Everything is put back afterwards."""
-    written = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", written)
-    root = logging.getLogger()
-    kept = [(logger, logger.level, logger.handlers[:], logger.propagate) for logger in (root, *_loggers())]
-    filters = {name: logging.getLogger(name).filters[:] for name in logs.ANXIOUS}
-    logs.configure(form=form)
-    yield written.getvalue
-    structlog.reset_defaults()
-    for logger, level, handlers, propagate in kept:
-        logger.setLevel(level)
-        logger.handlers[:] = handlers
-        logger.propagate = propagate
-    for name, kept_filters in filters.items():
-        logging.getLogger(name).filters[:] = kept_filters
-
-
-def _loggers() -> list[logging.Logger]:
-    return [logging.getLogger(name) for name in ("uvicorn", *logs.QUIET)]
 
 
 def fail_with(token: str) -> None:

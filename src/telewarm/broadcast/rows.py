@@ -8,11 +8,13 @@ from typing import NoReturn
 
 from telewarm.database.recipients import Rejected
 from telewarm.errors import UsageError
+from telewarm.logs import redact
 from telewarm.model import ChatId
 
 LARGEST = 2**52  # Telegram's ids have at most 52 significant bits; groups and channels are below zero
 LONGEST = 64 << 10  # bytes of one row
 EXCERPT = 80  # characters
+LOOKED_AT = 400  # characters
 PLAIN = re.compile(r"-?[0-9]{1,16}")
 # Names of the column or the key that holds the chat id, the surest first, without case, blanks and punctuation.
 NAMES = ("chatid", "telegramid", "tgid", "telegramuserid", "telegramchatid", "userid", "peerid", "chat", "id")
@@ -128,4 +130,6 @@ def _refuse(text: str) -> NoReturn:
 
 
 def printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:EXCERPT])
+    """What to show of a list. Perhaps it is a wrong file with secrets in it, which may be longer than what is shown."""
+    shown = redact(text[:LOOKED_AT])[:EXCERPT]
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in shown)

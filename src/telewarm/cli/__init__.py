@@ -9,6 +9,7 @@ from rich.console import Console
 
 from telewarm.cli import bench, broadcast, demo, env, errors, migrate, rotate, sandbox, send, serve, token, worker
 from telewarm.errors import TelewarmError
+from telewarm.logs import redact
 
 app = typer.Typer(
     help="Keeps a Telegram bot's media warm: upload once, send by file id for ever.",
@@ -35,5 +36,5 @@ def main() -> None:
     try:
         app()
     except TelewarmError as error:
-        Console(stderr=True).print(f"[bold red]{error.code}[/]", error.message, highlight=False)
+        Console(stderr=True).print(f"[bold red]{error.code}[/]", redact(error.message), highlight=False)
         sys.exit(1)

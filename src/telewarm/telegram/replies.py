@@ -6,6 +6,7 @@ from typing import Generic, TypeVar, assert_never
 
 import msgspec
 
+from telewarm import logs
 from telewarm.errors import (
     BadRequest,
     ChatMigrated,
@@ -98,10 +99,15 @@ def _refusal(status: int, body: bytes, header: str | None) -> Refusal | None:
     code = said.error_code if said.error_code is not None and said.error_code >= 400 else max(status, 400)
     return Refusal(
         status=code,
-        description=redact(said.description[:LONGEST_WORDS]) or f"error {code} without words",
+        description=_words(said.description) or f"error {code} without words",
         retry_after=parameters.retry_after if parameters.retry_after is not None else _seconds(header),
         migrate_to=parameters.migrate_to_chat_id,
     )
+
+
+def _words(description: str) -> str:
+    """Without secrets, which may be longer than what is kept."""
+    return logs.redact(redact(description[: 4 * LONGEST_WORDS]))[:LONGEST_WORDS]
 
 
 def _seconds(header: str | None) -> float | None:
