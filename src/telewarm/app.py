@@ -6,7 +6,7 @@ import gc
 import os
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,9 +32,10 @@ from telewarm.database.pool import open_pool
 from telewarm.database.sealing import Seal
 from telewarm.database.warmups import Failed
 from telewarm.errors import SettingsError
-from telewarm.lanes import Both, Bots, Control, Lane, LaneLimits, Seat, Worker, WorkerLimits
+from telewarm.events import Events, Wanted, wanted_types
+from telewarm.lanes import Both, Bots, Control, Lane, LaneLimits, Report, Seat, Worker, WorkerLimits
 from telewarm.library import Library, LibraryLimits
-from telewarm.model import Bot, Broadcast, ChatId, Kind, MediaItem, MessageSet, Placed
+from telewarm.model import Bot, Broadcast, ChatId, Event, Kind, MediaItem, MessageSet, Placed
 from telewarm.placements import Placements
 from telewarm.probe import Probe
 from telewarm.sender import FileIds, OnCold, Sender, SendLimits, SendResult
@@ -72,6 +73,7 @@ class Telewarm:
     keyring: Keyring
     audit: AuditLog
     checks: Checks
+    listening: Events
 
     @classmethod
     @asynccontextmanager
@@ -125,6 +127,20 @@ class Telewarm:
         said = MessageSet(text=message) if isinstance(message, str) else message
         return await self.broadcasts.create([await self.bots.by_slug(slug) for slug in slugs], said)
 
+    async def events(
+        self, bots: str | Sequence[str] = (), *, types: Sequence[str] = (), after: int | None = None
+    ) -> AsyncIterator[Event]:
+        """What happens from now on, in all processes, until this Telewarm closes; all of it, or only that of some bots,
+        of types such as `media.ready` or `media`. `after`: from the event with this id on; an event of type `reset`
+        comes first when some since then are no longer kept. Raises NotFound, UsageError, DatabaseUnavailable.
+        """
+        slugs = [(await self.bots.by_slug(slug)).bot.slug for slug in ([bots] if isinstance(bots, str) else bots)]
+        wanted = Wanted(bots=frozenset(slugs) or None, types=wanted_types(types))
+        async with aclosing(self.listening.follow(wanted, after=after)) as chunks:
+            async for chunk in chunks:
+                for event in chunk.events:
+                    yield event
+
     def api(self) -> FastAPI:
         """The HTTP API of this Telewarm as an ASGI app."""
         return create_api(self._services())
@@ -148,6 +164,8 @@ class Telewarm:
             audit=self.audit,
             token=None if token is None else token.get_secret_value(),
             largest=self.settings.max_upload_bytes,
+            events=self.listening,
+            listeners=self.settings.telewarm_event_listeners,
         )
 
 
@@ -243,6 +261,8 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:
     keyring, audit = Keyring(pool), AuditLog(pool)
     await stack.enter_async_context(keyring.following())
     await stack.enter_async_context(audit.running())
+    listeners = Events(pool)
+    await stack.enter_async_context(listeners.running())
     library = Library(
         pool=pool,
         store=store,
@@ -276,6 +296,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:
         audit=audit,
         worker=worker,
         checks=Checks(ground),
+        listening=listeners,
     )
 
 
@@ -339,9 +360,14 @@ class _Lanes:
 
     def control(self, bots: Bots) -> Control:
         limits = self.limits
-        return Control(
-            lambda: Worker(pool=self.pool, live_bots=bots, make_lane=self.make, limits=limits), limits, drain=DRAIN
+        control = Control(
+            lambda: Worker(pool=self.pool, live_bots=bots, make_lane=self.make, limits=limits),
+            limits,
+            drain=DRAIN,
+            on_change=self.lease.hurry,
         )
+        self.lease.worker = Report(control)
+        return control
 
     def make(self, seat: Seat) -> Both:
         parts = (partial(self._warmups, seat), partial(self._deliveries, seat))

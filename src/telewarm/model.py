@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Any, NewType
 
 import msgspec
 
@@ -291,3 +291,30 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     message_ids: Sequence[MessageId] = ()
     error: str | None = None  # code and words
     moved_to: ChatId | None = None
+
+
+class EventType(StrEnum):
+    """What an event tells of. `reset`: that events were lost; what is shown is to be read anew."""
+
+    MEDIA_ADDED = "media.added"
+    MEDIA_COLD = "media.cold"
+    MEDIA_WARMING = "media.warming"
+    MEDIA_READY = "media.ready"
+    MEDIA_ERROR = "media.error"
+    MEDIA_REMOVED = "media.removed"
+    BOT_CHANGED = "bot.changed"
+    BROADCAST_CHANGED = "broadcast.changed"
+    BROADCAST_PROGRESS = "broadcast.progress"
+    CHAT_CHANGED = "chat.changed"
+    WORKER_STATUS = "worker.status"
+    RESET = "reset"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened, in whatever process. Ids go up by one. `bot`: a slug; None: it is not about one bot."""
+
+    id: int
+    type: EventType
+    at: datetime
+    bot: str | None
+    facts: Mapping[str, Any]

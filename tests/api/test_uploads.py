@@ -271,6 +271,7 @@ async def test_a_body_that_stands_still_is_given_up(api: Api) -> None:
         checks=telewarm.checks,
         token=ADMIN,
         largest=1 << 20,
+        events=telewarm.listening,
         patience=0.2,
     )
 

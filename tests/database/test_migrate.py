@@ -45,7 +45,8 @@ async def test_migrating_from_nothing_arrives_at_the_declared_schema(
     await migrate(empty_database_url)
     async with fresh_database(postgres_server) as declared:
         connection = await asyncpg.connect(declared)
-        await connection.execute(files("telewarm.database").joinpath("schema.sql").read_text())
+        for part in ("schema.sql", "schema_events.sql"):
+            await connection.execute(files("telewarm.database").joinpath(part).read_text())
         await Queries.from_asyncpg_connection(connection).install()
         await engine.tune(connection)
         await connection.close()

@@ -12,6 +12,7 @@ from telewarm.api import (
     bots,
     broadcasts,
     chats,
+    events,
     health,
     media,
     metrics,
@@ -23,6 +24,7 @@ from telewarm.api import (
 )
 from telewarm.api.guard import Guard
 from telewarm.api.services import Services
+from telewarm.api.streams import Streams
 from telewarm.api.tracing import Traced
 
 DESCRIPTION = "Keeps a Telegram bot's media warm: upload once, send by file id for ever."
@@ -32,7 +34,7 @@ BEARER = HTTPBearer(auto_error=False, description="ADMIN_API_TOKEN or a named to
 def create_api(serving: Services) -> FastAPI:
     """All of it."""
     app = create_watch(serving)
-    for module in (bots, media, rewarm, send, chats, broadcasts, worker, tokens, audit):
+    for module in (bots, media, rewarm, send, chats, broadcasts, events, worker, tokens, audit):
         app.include_router(module.router, prefix="/api/admin", dependencies=[Depends(BEARER)])
     return app
 
@@ -49,6 +51,7 @@ def create_watch(serving: Services) -> FastAPI:
     )
     app.state.services = serving
     app.state.keyring, app.state.audit = serving.keyring, serving.audit
+    app.state.streams = Streams(serving.listeners)
     app.add_middleware(Guard, token=serving.token, keyring=serving.keyring, audit=serving.audit)
     app.add_middleware(Traced)
     answers.install(app)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from fastapi.responses import JSONResponse
@@ -40,7 +41,8 @@ class _Answered:
 
 class Guard:
     """Refuses before anything of the body is read. `token` None: only programs of this machine may call, and whoever
-    has a named token. What a route wants to know of the caller is in `request.state.caller`.
+    has a named token. What a route wants to know of the caller is in `request.state.caller`; `request.state.admitted`
+    says whether the caller would still be let in.
     """
 
     def __init__(
@@ -99,8 +101,14 @@ class Guard:
                 f"this needs a token with the role {role}, and {caller.name} has the role {caller.role}: "
                 "use another token, or have an admin make one with POST /api/admin/tokens",
             )
-        scope.setdefault("state", {})["caller"] = caller
+        still = partial(self._still_admitted, _bearer(headers.getlist("authorization")))
+        scope.setdefault("state", {}).update(caller=caller, admitted=still)
         return caller
+
+    async def _still_admitted(self, given: str) -> bool:
+        """For answers that go on for long. Raises DatabaseUnavailable when that cannot be known."""
+        local = self._token is None and not given.startswith(PREFIX)
+        return local or await self._known(given) is not None
 
     async def _caller(self, scope: Scope, headers: Headers) -> Caller:
         given = _bearer(headers.getlist("authorization"))

@@ -9,6 +9,7 @@ from typing import cast
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from telewarm.api.limits import HEADER_BYTES
+from telewarm.api.streams import ABORT
 
 CODES = {400: "BAD_REQUEST", 408: "TOO_SLOW", 431: "HEADERS_TOO_LARGE"}
 HEAD_SECONDS = 10.0  # for a request's head to arrive
@@ -47,6 +48,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._end_head()
         super().on_headers_complete()
+        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn has logged it, and answers in plain text
         self._refuse(400, "what came is not HTTP/1.1: call with a client that speaks it")

@@ -17,6 +17,7 @@ from telewarm.api.limits import small
 from telewarm.broadcast import Broadcasts
 from telewarm.database.connection import Pool
 from telewarm.errors import NotFound
+from telewarm.events import Events
 from telewarm.lanes import Bots, Control, LiveBot
 from telewarm.library import Library
 from telewarm.sender import Sender
@@ -40,9 +41,11 @@ class Services:
     checks: Checks
     token: str | None = field(repr=False)
     largest: int  # bytes of one upload
+    events: Events
     keyring: Keyring | None = None
     audit: AuditLog | None = None
     patience: float = 60.0  # seconds for which an upload may stand still
+    listeners: int = 1000  # event streams at once
 
 
 async def services(request: Request) -> Services:

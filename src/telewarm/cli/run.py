@@ -114,6 +114,7 @@ async def serve_api(
     try:
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     finally:
+        app.state.streams.end()  # the server would wait for them
         server.should_exit = True
         stopping.cancel()
         await serving

@@ -127,9 +127,11 @@ async def is_recipient(db: Executor, broadcast_id: BroadcastId, chat_id: ChatId)
 
 
 async def give_back(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> None:
-    """Whoever comes next may take it."""
+    """Whoever comes next may take it. Tells how far it came."""
     await db.execute(
-        "UPDATE flight SET lease_id = NULL WHERE broadcast_id = $1 AND lease_id = $2", broadcast_id, lease_id
+        "UPDATE flight SET lease_id = NULL, told_at = now() WHERE broadcast_id = $1 AND lease_id = $2",
+        broadcast_id,
+        lease_id,
     )
 
 

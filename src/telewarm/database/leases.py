@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID, uuid4
 
+import msgspec
 import structlog
 
 from telewarm import clock
@@ -20,12 +21,22 @@ log = structlog.get_logger(__name__)
 
 
 class Lease:
-    """One process's hold on media rows. `id` changes when the old lease ran out under us."""
+    """One process's hold on media rows. `id` changes when the old lease ran out under us.
+
+    What `worker` says of the process's worker goes along with each renewal, and whoever listens to events is told when
+    it has changed; None: there was never one.
+    """
 
     def __init__(self, pool: Pool, *, ttl: float) -> None:
         self.id: UUID = uuid4()
+        self.worker: Callable[[], Mapping[str, object] | None] = lambda: None
         self._pool = pool
         self._ttl = ttl
+        self._hurry = asyncio.Event()
+
+    def hurry(self) -> None:
+        """There is news of the worker: renew at once."""
+        self._hurry.set()
 
     @classmethod
     @asynccontextmanager
@@ -44,25 +55,31 @@ class Lease:
 
     async def _keep(self) -> None:
         while True:
-            await clock.sleep(self._ttl / 4)
+            await clock.wait(self._hurry, self._ttl / 4)
+            self._hurry.clear()
             try:
                 await self._renew()
             except AWAY as error:
                 log.warning("[LEASE][RENEW][FAILED]", error=type(error).__name__)
 
     async def _renew(self) -> None:
+        said = self.worker()
+        worker = None if said is None else msgspec.json.encode(said).decode()
         renewed = await self._pool.fetchval(
-            "UPDATE lease SET expires_at = now() + make_interval(secs => $2) WHERE id = $1 RETURNING true",
+            "UPDATE lease SET expires_at = now() + make_interval(secs => $2), worker = $3 WHERE id = $1 RETURNING true",
             self.id,
             self._ttl,
+            worker,
         )
         if renewed is None:  # first time, or swept away while this process stood still
             fresh = uuid4()
             await self._pool.execute(
-                "INSERT INTO lease (id, holder, expires_at) VALUES ($1, $2, now() + make_interval(secs => $3))",
+                "INSERT INTO lease (id, holder, expires_at, worker)"
+                " VALUES ($1, $2, now() + make_interval(secs => $3), $4)",
                 fresh,
                 f"{socket.gethostname()}:{os.getpid()}",
                 self._ttl,
+                worker,
             )
             self.id = fresh
 

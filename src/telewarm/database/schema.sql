@@ -60,7 +60,8 @@ CREATE INDEX orphan_collected ON orphan (collected_at) WHERE collected_at IS NOT
 CREATE TABLE lease (
     id         uuid        PRIMARY KEY,
     holder     text        NOT NULL,            -- host and process, for people
-    expires_at timestamptz NOT NULL
+    expires_at timestamptz NOT NULL,
+    worker     jsonb                            -- what its worker does, as it said last; null: it never had one
 );
 
 -- One media item: a blob as a kind in one bot's library. This row is also its place in the warm-up queue:
@@ -136,33 +137,6 @@ CREATE TABLE media_change (
 ALTER TABLE media_change SET (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0
 );
-
-CREATE FUNCTION count_media() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO media_change SELECT bot_id, kind, state, count(*) FROM after GROUP BY bot_id, kind, state;
-    ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO media_change SELECT bot_id, kind, state, -count(*) FROM before GROUP BY bot_id, kind, state;
-    ELSE
-        INSERT INTO media_change
-        SELECT bot_id, kind, state, sum(items)
-        FROM (
-            SELECT bot_id, kind, state, 1 AS items FROM after
-            UNION ALL
-            SELECT bot_id, kind, state, -1 FROM before
-        ) AS moved
-        GROUP BY bot_id, kind, state
-        HAVING sum(items) <> 0;
-    END IF;
-    RETURN NULL;
-END $$;
-
-CREATE TRIGGER count_inserted AFTER INSERT ON media REFERENCING NEW TABLE AS after
-    FOR EACH STATEMENT EXECUTE FUNCTION count_media();
-CREATE TRIGGER count_updated AFTER UPDATE ON media REFERENCING OLD TABLE AS before NEW TABLE AS after
-    FOR EACH STATEMENT EXECUTE FUNCTION count_media();
-CREATE TRIGGER count_deleted AFTER DELETE ON media REFERENCING OLD TABLE AS before
-    FOR EACH STATEMENT EXECUTE FUNCTION count_media();
 
 -- The chat ledger: whom a bot could not reach, and groups that became supergroups. Fed by every send.
 CREATE TABLE chat (
@@ -254,7 +228,8 @@ CREATE TABLE flight (
     unknown      bigint   NOT NULL DEFAULT 0,
     undone       bigint   NOT NULL DEFAULT 0,
     not_undone   bigint   NOT NULL DEFAULT 0,
-    undo_cursor  bigint                         -- the last delivery whose messages were deleted, or could not be
+    undo_cursor  bigint,                        -- the last delivery whose messages were deleted, or could not be
+    told_at      timestamptz                    -- when its progress was last told to whoever listens
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
 

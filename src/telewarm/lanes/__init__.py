@@ -3,6 +3,7 @@
 from telewarm.lanes.bots import Bots, LiveBot, count_flood
 from telewarm.lanes.control import Control, LaneStatus, Status
 from telewarm.lanes.lane import Lane, LaneLimits
+from telewarm.lanes.report import Report
 from telewarm.lanes.seated import Both, MakeRunner
 from telewarm.lanes.wake import wake, wake_siblings
 from telewarm.lanes.work import Budget, Job, Runner, Work
@@ -20,6 +21,7 @@ __all__ = [
     "LiveBot",
     "MakeLane",
     "MakeRunner",
+    "Report",
     "Runner",
     "Seat",
     "Status",

@@ -45,6 +45,10 @@ class Status:
     lanes: tuple[LaneStatus, ...]
 
     @property
+    def state(self) -> str:
+        return "draining" if self.draining else "running" if self.running else "stopped"
+
+    @property
     def in_flight(self) -> int:
         return sum(lane.in_flight for lane in self.lanes)
 
@@ -54,12 +58,23 @@ class Status:
 
 
 class Control:
-    """At most one worker at a time. `drain`: seconds a stop lets uploads in flight end; then it cuts them short."""
+    """At most one worker at a time. `drain`: seconds a stop lets uploads in flight end; then it cuts them short.
 
-    def __init__(self, make: Callable[[], Worker], limits: WorkerLimits, *, drain: float) -> None:
+    `on_change`: called whenever it was started, told to stop, or has ended.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Worker],
+        limits: WorkerLimits,
+        *,
+        drain: float,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
         self.make = make
         self.limits = limits
         self._drain = drain
+        self._on_change = on_change
         self._worker: Worker | None = None
         self._running: asyncio.Task[None] | None = None
         self._since: datetime | None = None
@@ -89,6 +104,7 @@ class Control:
             concurrency, held = self.limits.concurrency, self.limits.held
             line = f"{{interval_ms: {interval}, concurrency: {concurrency}, max_queue_size: {held}}}"
             log.info("[MEDIA][PREWARM][WORKER][START] " + line)  # noqa: G003 - one line of text, as operators know it
+            self._on_change()
             return True
 
     async def stop(self) -> bool:
@@ -98,6 +114,7 @@ class Control:
             if running is None:
                 return False
             self._stop.set()
+            self._on_change()
             if self._worker is not None:
                 self._worker.stop()
             late: set[asyncio.Task[None]] = set()
@@ -107,6 +124,7 @@ class Control:
                 running.cancel()
                 await asyncio.wait([running])
                 self._running = self._worker = self._since = None
+                self._on_change()
             log.info("[MEDIA][PREWARM][WORKER][STOP]", drained=not late)
             return True
 

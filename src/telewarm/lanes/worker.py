@@ -16,7 +16,7 @@ from pgqueuer.qm import QueueManager
 from pgqueuer.queries import Queries
 
 from telewarm import clock
-from telewarm.database import audit, bots, engine, leases, sends, warmups
+from telewarm.database import audit, bots, engine, events, leases, sends, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
 from telewarm.database.pool import AWAY
@@ -267,6 +267,8 @@ class Worker:
         await bots.forget_past_waits(self._pool)
         await sends.sweep(self._pool)
         await audit.trim(self._pool)
+        await events.number(self._pool)
+        await events.trim(self._pool)
         await engine.trim_log(self._pool)
         await engine.compact(self._pool)
 

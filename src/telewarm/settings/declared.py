@@ -49,6 +49,15 @@ class Declared(BaseSettings):
     telewarm_log_level: Literal["debug", "info", "warning", "error"] = setting(
         Group.GENERAL, "The least serious log line that is written.", default="info", example="warning"
     )
+    telewarm_event_listeners: int = setting(
+        Group.GENERAL,
+        "Streams of GET /api/admin/events that one process serves at once; one more is answered 503.",
+        default=1000,
+        unit="streams",
+        example="100",
+        ge=1,
+        le=100_000,
+    )
 
     database_url: SecretStr | None = setting(
         Group.DATABASE,

@@ -1,6 +1,7 @@
 -- One round of broadcast $1's flight, in the hand of lease $2: what is in the air ($3) and waits for another try ($4)
 -- from now on, the last recipient taken ($5), and what became of chats $6 (outcomes, message ids as array literals,
--- errors, new chats). Channel $11, unless it is NULL, is told. The broadcast's state; no row: the flight is lost.
+-- errors, new chats). Channel $11, unless it is NULL, is told, and with it whoever listens to events. The broadcast's
+-- state; no row: the flight is lost.
 WITH mine AS (
     SELECT broadcast_id FROM flight WHERE broadcast_id = $1 AND lease_id = $2 FOR UPDATE
 ), landed AS (
@@ -25,7 +26,8 @@ UPDATE flight
 SET in_flight = $3, later = $4, cursor = $5,
     sent = flight.sent + counted.sent, partial = flight.partial + counted.partial,
     failed = flight.failed + counted.failed, unreachable = flight.unreachable + counted.unreachable,
-    skipped = flight.skipped + counted.skipped, unknown = flight.unknown + counted.unknown
+    skipped = flight.skipped + counted.skipped, unknown = flight.unknown + counted.unknown,
+    told_at = CASE WHEN $11 IS NULL THEN told_at ELSE now() END
 FROM mine, counted, broadcast
 WHERE flight.broadcast_id = mine.broadcast_id AND broadcast.id = mine.broadcast_id
 RETURNING broadcast.state, (SELECT count(pg_notify($11, $1::bigint::text)) WHERE $11 IS NOT NULL) AS told

@@ -21,7 +21,7 @@ WITH settled AS (
 UPDATE flight
 SET unknown = unknown - counted.deliveries, sent = flight.sent + counted.sent,
     partial = flight.partial + counted.partial, failed = flight.failed + counted.failed,
-    unreachable = flight.unreachable + counted.unreachable
+    unreachable = flight.unreachable + counted.unreachable, told_at = now()
 FROM counted
 WHERE flight.broadcast_id = $1
 RETURNING counted.deliveries

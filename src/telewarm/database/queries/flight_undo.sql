@@ -1,5 +1,6 @@
 -- Of broadcast $1, whose flight lease $2 has in hand: the messages to chats $3 are deleted, $4 others could not be; the
--- last chat looked at is $5. Channel $6, unless it is NULL, is told. No row: the flight is lost.
+-- last chat looked at is $5. Channel $6, unless it is NULL, is told, and with it whoever listens to events. No row: the
+-- flight is lost.
 WITH mine AS (
     SELECT broadcast_id FROM flight WHERE broadcast_id = $1 AND lease_id = $2 FOR UPDATE
 ), sent AS (
@@ -20,7 +21,8 @@ WITH mine AS (
 )
 UPDATE flight
 SET undone = flight.undone + counted.deliveries, sent = flight.sent - counted.sent,
-    partial = flight.partial - counted.partial, not_undone = not_undone + $4, undo_cursor = $5
+    partial = flight.partial - counted.partial, not_undone = not_undone + $4, undo_cursor = $5,
+    told_at = CASE WHEN $6 IS NULL THEN told_at ELSE now() END
 FROM mine, counted
 WHERE flight.broadcast_id = mine.broadcast_id
 RETURNING true, (SELECT count(pg_notify($6, $1::bigint::text)) WHERE $6 IS NOT NULL) AS told

@@ -1,0 +1,92 @@
+"""What happens, live or page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, cast
+
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from telewarm.api.services import Services, Serving, bot_of_path
+from telewarm.api.streams import EventStream, Streams
+from telewarm.errors import UsageError
+from telewarm.events import Wanted, shown, wanted_types
+from telewarm.model import EventType
+
+router = APIRouter(tags=["events"])
+
+LARGEST_ID = 2**63 - 1
+EXAMPLE = (
+    'id: 4711\nevent: media.ready\ndata: {"id":4711,"type":"media.ready","at":"2031-05-01T09:00:00.25Z","bot":"shop",'
+    '"media_id":7,"kind":"photo","state":"ready","way":"upload","error":null}\n\n'
+)
+STREAM = {"description": "A stream that goes on", "content": {"text/event-stream": {"example": EXAMPLE}}}
+
+OfBots = Annotated[
+    list[str] | None, Query(description="Only these bots' events, by slug; commas or repeated", examples=[["shop"]])
+]
+OfTypes = Annotated[
+    list[str] | None,
+    Query(description="Only these types, such as `media.ready`, or groups, such as `media`", examples=[["media"]]),
+]
+
+
+@router.get("/events", response_class=Response, responses={200: STREAM})
+async def stream(
+    *,
+    request: Request,
+    serving: Serving,
+    bot: OfBots = None,
+    types: OfTypes = None,
+    last_event_id: Annotated[str | None, Query(description="Go on after this event", examples=["4711"])] = None,
+    from_header: Annotated[
+        str | None, Header(alias="Last-Event-ID", description="The same; it counts when both are given")
+    ] = None,
+) -> Response:
+    """What happens from now on, in all processes, as Server-Sent Events.
+
+    Each event has an `id`, its type in `event`, and one JSON object in `data`. A stream begins with an event
+    `position`, whose id says where you are; it comes again when only such things happened as you did not ask for. A
+    comment every 15 to 20 s says that the stream lives. Connect again with the last id, to any process, and you miss
+    nothing that happened in the last hour, of the newest 200,000 events at most; when something is missing, an event
+    `reset` comes first: read anew what you show.
+    """
+    after = _id(from_header or last_event_id or None)
+    chunks = serving.events.follow(await _wanted(serving, bot, types), after=after)
+    return EventStream(chunks, streams=cast(Streams, request.app.state.streams), admitted=request.state.admitted)
+
+
+@router.get("/events.json")
+async def page(
+    serving: Serving,
+    bot: OfBots = None,
+    types: OfTypes = None,
+    after: Annotated[int | None, Query(ge=0, le=LARGEST_ID, description="`next` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="How many")] = 100,
+) -> dict[str, object]:
+    """What happened after an event, for programs that ask now and then. Without `after`: nothing yet, and in `next`
+    where to begin. `reset` true: some of it is no longer kept, so read anew what you show, and go on with `next`.
+    """
+    chunk = await serving.events.page(await _wanted(serving, bot, types), after=after, limit=limit)
+    found = [event for event in chunk.events if event.type is not EventType.RESET]
+    reset = len(found) < len(chunk.events)
+    return {"ok": True, "events": [shown(event) for event in found], "next": chunk.upto, "reset": reset}
+
+
+async def _wanted(serving: Services, bots: Sequence[str] | None, types: Sequence[str] | None) -> Wanted:
+    """Raises NotFound, UsageError."""
+    slugs = [(await bot_of_path(slug, serving)).bot.slug for slug in _words(bots)]
+    return Wanted(bots=frozenset(slugs) or None, types=wanted_types(_words(types)))
+
+
+def _words(given: Sequence[str] | None) -> list[str]:
+    return [word.strip() for one in given or () for word in one.split(",") if word.strip()]
+
+
+def _id(given: str | None) -> int | None:
+    """Raises UsageError."""
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdecimal()) or int(given[:20]) > LARGEST_ID:
+        raise UsageError("Last-Event-ID is no id of an event: send the last one that you got, or none")
+    return int(given)

@@ -1,0 +1,12 @@
+"""Events: what happened, for whoever listens."""
+
+from __future__ import annotations
+
+from telewarm.database.migrations import run_sql
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    run_sql(__file__)
