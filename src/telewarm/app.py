@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -129,7 +129,7 @@ class Telewarm:
 
     async def events(
         self, bots: str | Sequence[str] = (), *, types: Sequence[str] = (), after: int | None = None
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """What happens from now on, in all processes, until this Telewarm closes; all of it, or only that of some bots,
         of types such as `media.ready` or `media`. `after`: from the event with this id on; an event of type `reset`
         comes first when some since then are no longer kept. Raises NotFound, UsageError, DatabaseUnavailable.

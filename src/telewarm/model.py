@@ -301,6 +301,7 @@ class EventType(StrEnum):
     MEDIA_WARMING = "media.warming"
     MEDIA_READY = "media.ready"
     MEDIA_ERROR = "media.error"
+    MEDIA_RENAMED = "media.renamed"
     MEDIA_REMOVED = "media.removed"
     BOT_CHANGED = "bot.changed"
     BROADCAST_CHANGED = "broadcast.changed"

@@ -32,6 +32,11 @@ class Events:
         self._ending: set[asyncio.Task[None]] = set()
         self._catching_up = asyncio.Lock()
 
+    @property
+    def listeners(self) -> int:
+        """How many listen here."""
+        return self._listeners
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """At the end, whoever still listens has heard it all."""

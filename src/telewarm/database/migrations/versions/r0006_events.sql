@@ -15,8 +15,8 @@ CREATE TABLE event_news (
     at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     type   text        NOT NULL,
     bot_id bigint,
-    bot    text,                                -- its slug, where its row may be gone
-    size   integer     NOT NULL CHECK (size > 0),
+    bot    text,                                -- its slug, where it is told of a deleted one too
+    size   integer     NOT NULL CHECK (size BETWEEN 1 AND 400),
     facts  json        NOT NULL                 -- an array of as many objects: an event each
 );
 
@@ -44,13 +44,14 @@ CREATE FUNCTION number_events() RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM event_news) THEN
         PERFORM pg_advisory_xact_lock(7316582394107544);
-        -- This statement sees all that was committed before the lock was ours. Of a bot that is gone nothing is told.
+        -- This statement sees all that was committed before the lock was ours. Of a deleted bot nothing is told but that
+        -- it was deleted.
         WITH taken AS (
             DELETE FROM event_news RETURNING *
         ), known AS (
             SELECT taken.*, coalesce(taken.bot, bot.slug) AS slug
             FROM taken LEFT JOIN bot ON bot.id = taken.bot_id
-            WHERE taken.bot_id IS NULL OR coalesce(taken.bot, bot.slug) IS NOT NULL
+            WHERE taken.bot_id IS NULL OR taken.bot IS NOT NULL OR (bot.id IS NOT NULL AND bot.deleted_at IS NULL)
         )
         INSERT INTO event (number, at, type, bot, size, facts)
         SELECT coalesce((SELECT max(number) FROM event), 0) + sum(size) OVER (ORDER BY id), at, type, slug, size, facts
@@ -98,9 +99,11 @@ BEGIN
     ELSE
         WITH moved AS (
             SELECT after.bot_id, after.id, after.kind, after.state, after.way, after.last_error_code,
-                   before.kind AS old_kind, before.state AS old_state
+                   before.kind AS old_kind, before.state AS old_state,
+                   CASE WHEN before.state <> after.state THEN 'media.' || after.state
+                        WHEN before.name IS DISTINCT FROM after.name THEN 'media.renamed' END AS type
             FROM after JOIN before ON before.id = after.id
-            WHERE before.state <> after.state OR before.kind <> after.kind
+            WHERE before.state <> after.state OR before.kind <> after.kind OR before.name IS DISTINCT FROM after.name
         ), counted AS (
             INSERT INTO media_change
             SELECT bot_id, kind, state, sum(items)
@@ -112,18 +115,18 @@ BEGIN
             GROUP BY bot_id, kind, state
             HAVING sum(items) <> 0
         ), listed AS (
-            SELECT moved.*, (row_number() OVER (PARTITION BY bot_id, state ORDER BY id) - 1) / 400 AS chunk
+            SELECT moved.*, (row_number() OVER (PARTITION BY bot_id, type ORDER BY id) - 1) / 400 AS chunk
             FROM moved
-            WHERE old_state <> state
+            WHERE type IS NOT NULL
         )
         INSERT INTO event_news (type, bot_id, size, facts)
-        SELECT 'media.' || state, bot_id, count(*),
+        SELECT type, bot_id, count(*),
                json_agg(json_build_object(
                    'media_id', id, 'kind', kind, 'state', state, 'way', CASE state WHEN 'ready' THEN way END,
                    'error', last_error_code
                ))
         FROM listed
-        GROUP BY bot_id, state, chunk;
+        GROUP BY bot_id, type, chunk;
     END IF;
     RETURN NULL;
 END $$;
@@ -245,9 +248,6 @@ CREATE TRIGGER note_told AFTER UPDATE OF told_at ON flight FOR EACH ROW
 
 CREATE FUNCTION note_bot() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'DELETE' THEN
-        NEW = OLD;
-    END IF;
     INSERT INTO event_news (type, bot_id, bot, size, facts)
     VALUES ('bot.changed', NEW.id, NEW.slug, 1, json_build_array(json_build_object(
         'change', TG_ARGV[0], 'username', NEW.username, 'paused', NEW.paused_at IS NOT NULL, 'chat_id', NULL,
@@ -257,9 +257,16 @@ BEGIN
 END $$;
 
 CREATE TRIGGER note_created AFTER INSERT ON bot FOR EACH ROW EXECUTE FUNCTION note_bot('created');
-CREATE TRIGGER note_deleted AFTER DELETE ON bot FOR EACH ROW EXECUTE FUNCTION note_bot('deleted');
+CREATE TRIGGER note_deleted AFTER UPDATE OF deleted_at ON bot FOR EACH ROW
+    WHEN (OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL) EXECUTE FUNCTION note_bot('deleted');
+CREATE TRIGGER note_undeleted AFTER UPDATE OF deleted_at ON bot FOR EACH ROW
+    WHEN (OLD.deleted_at IS NOT NULL AND NEW.deleted_at IS NULL) EXECUTE FUNCTION note_bot('undeleted');
+CREATE TRIGGER note_purged AFTER UPDATE OF purged_at ON bot FOR EACH ROW
+    WHEN (OLD.purged_at IS NULL AND NEW.purged_at IS NOT NULL) EXECUTE FUNCTION note_bot('purged');
 -- Whoever replaces a token says whose it is, the same bot's too; tokens that are sealed with another key stay the same.
 CREATE TRIGGER note_token AFTER UPDATE OF telegram_id ON bot FOR EACH ROW EXECUTE FUNCTION note_bot('token');
+CREATE TRIGGER note_renamed AFTER UPDATE OF username ON bot FOR EACH ROW
+    WHEN (OLD.username IS DISTINCT FROM NEW.username) EXECUTE FUNCTION note_bot('username');
 CREATE TRIGGER note_chats AFTER UPDATE OF warmup_chats ON bot FOR EACH ROW
     WHEN (OLD.warmup_chats IS DISTINCT FROM NEW.warmup_chats) EXECUTE FUNCTION note_bot('chats');
 CREATE TRIGGER note_paused AFTER UPDATE OF paused_at ON bot FOR EACH ROW
