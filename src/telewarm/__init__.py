@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from telewarm.app import Telewarm
-    from telewarm.model import BroadcastState, Kind, MessageSet, Outcome, Part
+    from telewarm.model import BroadcastState, Event, EventType, Kind, MessageSet, Outcome, Part
     from telewarm.sender import OnCold, SendResult
     from telewarm.sender.escape import Safe, escape_html, escape_markdown, html, markdown
     from telewarm.settings import Settings
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "BroadcastState",
+    "Event",
+    "EventType",
     "Kind",
     "MessageSet",
     "OnCold",
@@ -32,7 +34,7 @@ __all__ = [
 
 _HOMES = {
     "telewarm.app": ("Telewarm",),
-    "telewarm.model": ("BroadcastState", "Kind", "MessageSet", "Outcome", "Part"),
+    "telewarm.model": ("BroadcastState", "Event", "EventType", "Kind", "MessageSet", "Outcome", "Part"),
     "telewarm.sender": ("OnCold", "SendResult"),
     "telewarm.sender.escape": ("Safe", "escape_html", "escape_markdown", "html", "markdown"),
     "telewarm.settings": ("Settings",),

@@ -99,6 +99,16 @@ def broadcast(
     measure("broadcast", small=small, save=save, recipients=recipients, concurrency=concurrency)
 
 
+@command("events")
+def events(
+    *,
+    listeners: Annotated[int | None, typer.Option(min=1, help="Streams that are open at once. [500]")] = None,
+    small: Small = False,
+    save: Save = None,
+) -> None:
+    measure("events", small=small, save=save, listeners=listeners)
+
+
 @command("claims")
 def claims(*, small: Small = False, save: Save = None) -> None:
     measure("claims", small=small, save=save)

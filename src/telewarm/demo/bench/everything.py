@@ -103,6 +103,12 @@ BENCHES = (
         },
     ),
     Bench(
+        name="events",
+        what="500 listeners of live events: their cost while nothing happens, how soon they hear, how much at once.",
+        takes="3 minutes",
+        small={"listeners": 10, "idle": 1.0, "timed": 5, "burst": 400},
+    ),
+    Bench(
         name="claims",
         what="What the queue's statements cost at 1,000 and at 1,000,000 due media.",
         takes="5 minutes",

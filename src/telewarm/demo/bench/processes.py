@@ -125,6 +125,10 @@ class Breakable:
                 raise TelewarmError(f"{self._words[0]} did not start; its last words: {_tail(self.log)}")
             await clock.sleep(LOOK)
 
+    def resident(self) -> Resident:
+        assert self._process is not None  # noqa: S101 - it was started
+        return Resident.of(self._process.pid)
+
     def cpu(self) -> float:
         """Seconds of CPU that it has used, as Linux counts them."""
         assert self._process is not None  # noqa: S101 - it was started
