@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import httpx
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
@@ -246,6 +247,10 @@ async def test_a_client_that_takes_nothing_is_cut_off_and_hinders_nobody(
                 sent += 400
                 await quick.take(400)
         assert sent < 100_000
+        mine = idle.getsockname()
+        async with asyncio.timeout(10):
+            while any(one.raddr == mine for one in psutil.Process().net_connections("tcp")):
+                await clock.sleep(0)
 
 
 async def test_a_database_that_goes_away_ends_nothing_and_what_happened_comes_when_it_is_back(

@@ -21,7 +21,7 @@ from pgqueuer.queries import Queries
 from pgqueuer.types import QueueEntrypoint, QueueManagerId
 
 from telewarm import clock
-from telewarm.database import engine, leases, media, order, warmups
+from telewarm.database import engine, events, leases, media, order, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.pool import connect
 from telewarm.database.warmups import Failed
@@ -39,7 +39,10 @@ CLAIMS = 200  # claims that are timed, of CLAIMED items each
 CLAIMED = 10
 BLOATED, SLOWER = 2.0, 1.2
 SMALL = 256 << 10  # bytes, 32 pages: one below this may be as large, for pages and not rows make up its size
-TABLES = ("media", "media_count", "media_change", "lease", "pgqueuer", "pgqueuer_log", "pgqueuer_statistics")
+TABLES = (
+    *("media", "media_count", "media_change", "event_news", "event"),
+    *("lease", "pgqueuer", "pgqueuer_log", "pgqueuer_statistics"),
+)
 SIZE = "SELECT pg_table_size($1::text::regclass) AS rows, pg_indexes_size($1::text::regclass) AS indexes"
 
 
@@ -158,6 +161,8 @@ async def _sweep(pool: Pool, kept: float) -> None:
     await leases.sweep(pool)
     await warmups.bots_with_due_work(pool)
     await warmups.sweep_counts(pool)
+    await events.number(pool)
+    await events.trim(pool, kept=kept * events.KEPT / engine.KEPT)
     await engine.trim_log(pool, kept=kept)
     await engine.compact(pool)
 

@@ -11,7 +11,7 @@ from statistics import mean, median
 from typing import TypeAlias
 
 from telewarm import clock
-from telewarm.database import media, order, warmups
+from telewarm.database import events, media, order, warmups
 from telewarm.database.warmups import Failed
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.queues import Queue, blob, placed, queue, server
@@ -125,6 +125,7 @@ async def _insert(into: Queue, new: Blob) -> None:
 async def _look(side: Side) -> None:
     await side.timed(BARE, side.queue.pool.fetchval("SELECT 1"))
     await side.timed("sweep_counts", warmups.sweep_counts(side.queue.pool))
+    await side.timed("number_events", events.number(side.queue.pool))
     await side.timed("counts", media.counts(side.queue.pool, side.queue.bots[0]))
     await side.timed("depths", warmups.depths(side.queue.pool))
     await side.timed("bots_with_due_work", warmups.bots_with_due_work(side.queue.pool))

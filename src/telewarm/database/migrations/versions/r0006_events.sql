@@ -32,10 +32,10 @@ CREATE TABLE event (
 );
 
 ALTER TABLE event_news SET (
-    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100, autovacuum_vacuum_cost_delay = 0
 );
 ALTER TABLE event SET (
-    autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0
+    autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_threshold = 100, autovacuum_vacuum_cost_delay = 0
 );
 
 -- Number what was committed up to now; the number of the newest event, 0 before there is any. Two who do it at once do
