@@ -166,6 +166,18 @@ async def cut_off(stage: Stage) -> httpx.Response:
         return await client.post(MEDIA, content=b"so")
 
 
+async def too_many_listeners(stage: Stage) -> httpx.Response:
+    async with client_of(create_api(replace(stage.app.state.services, listeners=0)), **BEARER) as client:
+        return await client.get("/api/admin/events")
+
+
+async def stopping(stage: Stage) -> httpx.Response:
+    app = stage.api.telewarm.api()
+    app.state.streams.end()
+    async with client_of(app, **BEARER) as client:
+        return await client.get("/api/admin/events")
+
+
 async def internal(stage: Stage) -> httpx.Response:
     async def bug() -> None:
         raise RuntimeError("so")
@@ -288,6 +300,8 @@ PROVOKE: dict[Pair, Provoke] = {
     ("TOO_LARGE", 413): lambda stage: stage.client.post(BOTS, content=b"x" * 2_000_000),
     ("TOO_SLOW", 408): too_slow,
     ("CUT_OFF", 400): cut_off,
+    ("TOO_MANY_LISTENERS", 503): too_many_listeners,
+    ("STOPPING", 503): stopping,
     ("INTERNAL", 500): internal,
     ("BAD_REQUEST", 400): lambda stage: stage.client.post(
         SEND, content=b"{", headers={"Content-Type": "application/json"}
@@ -330,7 +344,8 @@ async def test_each_request_gets_the_code_it_asks_for(api: Api, telewarm_with: O
         got[expected] = (body.get("error"), answer.status_code)
         assert body.get("ok") is False
         assert body["message"]
-        assert ("retry-after" in answer.headers) == (answer.status_code == 429 or expected[0] == "MEDIA_NOT_READY")
+        later = {"MEDIA_NOT_READY", "TOO_MANY_LISTENERS", "STOPPING"}
+        assert ("retry-after" in answer.headers) == (answer.status_code == 429 or expected[0] in later)
         assert ("request_id" in body) == (answer.status_code >= 500)
     assert got == {pair: pair for pair in PROVOKE}
 

@@ -90,6 +90,18 @@ CATALOGUE: tuple[Known, ...] = (
             "Send it again.",
         ),
         (
+            "TOO_MANY_LISTENERS",
+            (503,),
+            "This process serves as many event streams as it may.",
+            "Wait for the seconds in `Retry-After`, listen to another process, or raise `TELEWARM_EVENT_LISTENERS`.",
+        ),
+        (
+            "STOPPING",
+            (503,),
+            "An event stream was asked for while the server stops.",
+            "Connect again: another process, or this one once it is back, goes on after your last id.",
+        ),
+        (
             "INTERNAL",
             (500,),
             "An error of ours.",
@@ -282,9 +294,10 @@ CATALOGUE: tuple[Known, ...] = (
 )
 ABOUT = """
 `error` is one of the codes below and does not change between versions; `message` is for people: what happened, to what,
-and the cure. Answers with 429, and those with `MEDIA_NOT_READY`, have the header `Retry-After`, in seconds. Those with
-5xx have the `request_id` that their lines in the log have too. The code of a message that did not go is also in the
-`results` of a send, and in the `last_error` of a media item; the command line prints the same codes.
+and the cure. Answers with 429, and those with `MEDIA_NOT_READY`, `TOO_MANY_LISTENERS` or `STOPPING`, have the header
+`Retry-After`, in seconds. Those with 5xx have the `request_id` that their lines in the log have too. The code of a
+message that did not go is also in the `results` of a send, and in the `last_error` of a media item; the command line
+prints the same codes.
 """
 BY_CODE = {known.code: known for known in CATALOGUE}
 

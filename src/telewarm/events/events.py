@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import Context
 
 from telewarm import clock
 from telewarm.database import events
@@ -91,7 +92,8 @@ class Events:
         if self._feed is None or self._ready is None:
             self._feed = Feed(self._pool)
             self._ready = asyncio.get_running_loop().create_future()
-            self._task = asyncio.create_task(self._feed.run(self._ready), name="events")
+            apart = Context()  # it outlives the request that starts it, whose id is not its own
+            self._task = asyncio.create_task(self._feed.run(self._ready), name="events", context=apart)
         feed = self._feed
         self._listeners += 1
         try:
