@@ -34,7 +34,7 @@ from telewarm.database.warmups import Failed
 from telewarm.errors import SettingsError
 from telewarm.events import Events, Wanted, wanted_types
 from telewarm.lanes import Both, Bots, Control, Lane, LaneLimits, Report, Seat, Worker, WorkerLimits
-from telewarm.library import Library, LibraryLimits
+from telewarm.library import Collector, Library, LibraryLimits
 from telewarm.model import Bot, Broadcast, ChatId, Event, Kind, MediaItem, MessageSet, Placed
 from telewarm.placements import Placements
 from telewarm.probe import Probe
@@ -66,6 +66,7 @@ class Telewarm:
     pool: Pool
     bots: Bots
     library: Library
+    collector: Collector
     sender: Sender
     once: Once
     broadcasts: Broadcasts
@@ -166,6 +167,7 @@ class Telewarm:
             largest=self.settings.max_upload_bytes,
             events=self.listening,
             listeners=self.settings.telewarm_event_listeners,
+            most_files=self.settings.telewarm_max_batch_files,
         )
 
 
@@ -263,6 +265,8 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:
     await stack.enter_async_context(audit.running())
     listeners = Events(pool)
     await stack.enter_async_context(listeners.running())
+    collector = Collector(pool=pool, store=store, spool=spool)
+    await stack.enter_async_context(collector.running())
     library = Library(
         pool=pool,
         store=store,
@@ -289,6 +293,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:
         pool=pool,
         bots=bots,
         library=library,
+        collector=collector,
         sender=sender,
         once=Once(pool=pool, lease=lease),
         broadcasts=Broadcasts(pool=pool, bots=bots, sender=sender, library=library),

@@ -4,6 +4,7 @@ TelewarmError
 ├── SettingsError               a setting is missing or wrong
 ├── UsageError                  the caller asked for something that cannot be
 │   ├── NotFound                no such bot or media item
+│   │   └── BotDeleted          it was deleted, and can be brought back
 │   └── Conflict                it exists already, or its state forbids this
 ├── MediaError                  the file itself
 │   ├── UnreadableMedia         the bytes are not what a kind needs, or cannot be read at all
@@ -55,6 +56,16 @@ class UsageError(TelewarmError):
 
 class NotFound(UsageError):
     code = "NOT_FOUND"
+
+
+class BotDeleted(NotFound):
+    """A bot that is found nowhere any more until somebody brings it back."""
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(
+            f"bot {slug!r} is deleted; bring it back with POST /api/admin/bots/{slug}/undelete, "
+            f"or delete it for good with DELETE /api/admin/bots/{slug}?forever=true"
+        )
 
 
 class Conflict(UsageError):

@@ -138,6 +138,7 @@ class Bot:
     pause_left: float = 0.0  # seconds of a flood wait of the whole bot, when this was read
     closed_chats: Mapping[ChatId, float] = field(default_factory=dict)  # seconds of flood waits, when this was read
     learned: Mapping[str, float] = field(default_factory=dict)  # messages a window, by kind of limit
+    deleted_at: datetime | None = None  # then it does nothing until somebody brings it back
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

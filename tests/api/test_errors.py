@@ -24,7 +24,7 @@ from tests.fixtures.sandbox import token
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nowhere", "/api/admin/bots/shop", "/api/admin/bots/", "/healthz/", "/%00/\u2028"]
+    "path", ["/", "/nowhere", "/api/admin/bots/shop/", "/api/admin/bots/", "/healthz/", "/%00/\u2028"]
 )
 async def test_what_is_no_route_is_a_404(api: Api, path: str) -> None:
     refusal(await api.client.get(path), 404, "NOT_FOUND")

@@ -12,7 +12,7 @@ from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.broadcast import Broadcasts
 from telewarm.database import broadcasts as table
-from telewarm.database import media
+from telewarm.database import media, removals
 from telewarm.database.listening import listening
 from telewarm.errors import Conflict, NotFound, UsageError
 from telewarm.lanes import LiveBot
@@ -30,7 +30,7 @@ from telewarm.model import (
 )
 from telewarm.sandbox import Sandbox
 from tests.broadcast.stage import TEXT, broadcasts_of, deliver, draft, land, stream
-from tests.fixtures.app import READER, add_bot, add_photos
+from tests.fixtures.app import READER, add_bot, add_photos, message_of
 from tests.fixtures.rows import make_lease
 
 DRAFT, RUNNING, PAUSED = BroadcastState.DRAFT, BroadcastState.RUNNING, BroadcastState.PAUSED
@@ -63,6 +63,20 @@ async def test_a_broadcast_is_a_draft_until_it_is_started(
     assert made.group_id is None
     assert await broadcasts.page(limit=5) == [made]
     assert await queued(idle_telewarm) == 0
+
+
+async def test_a_broadcast_whose_media_are_deleted_while_it_is_made_is_not_made(
+    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+) -> None:
+    pool, [media_id] = idle_telewarm.pool, await add_photos(idle_telewarm, live, 1)
+    async with pool.acquire() as deleting, deleting.transaction():
+        await removals.remove_media(deleting, live.bot.id, [media_id])
+        making = asyncio.create_task(broadcasts.create([live], message_of(media_id)))
+        while not making.done() and not await pool.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+            pass
+    with pytest.raises(NotFound, match="deleted just now"):
+        await making
+    assert await broadcasts.page() == []
 
 
 async def test_several_bots_get_a_broadcast_each_with_media_of_their_own(

@@ -16,6 +16,7 @@ from telewarm.broadcast.policy import Again, Halt, Pace
 from telewarm.broadcast.share import HEAD_START, Member, Shares
 from telewarm.errors import (
     BadRequest,
+    BotDeleted,
     ChatUnreachable,
     DatabaseUnavailable,
     FloodWait,
@@ -88,6 +89,7 @@ def test_a_set_that_went_is_sent_with_all_its_messages() -> None:
         (DatabaseUnavailable("no database"), Again),
         (TOKEN, Halt),
         (NotFound("no such media"), Halt),
+        (BotDeleted("shop"), Again),  # it may be brought back
         (MediaError("no photo"), Halt),
     ],
 )

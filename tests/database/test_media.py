@@ -8,6 +8,7 @@ import pytest
 
 from telewarm.database import media, warmups
 from telewarm.database.connection import Pool
+from telewarm.database.media import Inserted
 from telewarm.errors import NotFound
 from telewarm.model import Bot, FileId, Kind, MediaId, State
 from tests.fixtures.rows import blob, claim, lease_of, make_bot, make_item, make_lease, placed
@@ -18,16 +19,16 @@ async def bot(pool: Pool) -> Bot:
     return await make_bot(pool)
 
 
-async def add(pool: Pool, bot: Bot, seed: int = 0, *, kind: Kind = Kind.PHOTO) -> tuple[MediaId, bool] | None:
+async def add(pool: Pool, bot: Bot, seed: int = 0, *, kind: Kind = Kind.PHOTO) -> Inserted | None:
     return await media.insert(pool, bot_id=bot.id, blob=blob(seed), kind=kind, name="n", handicap=0)
 
 
 async def test_a_new_item_is_warming_and_the_same_again_is_the_one_that_is_there(pool: Pool, bot: Bot) -> None:
     inserted = await add(pool, bot)
     assert inserted is not None
-    media_id, created = inserted
+    media_id, created, orphaned = inserted
 
-    assert created
+    assert (created, orphaned) == (True, False)
     assert await add(pool, bot) is None
     item = await media.find(pool, bot_id=bot.id, sha256=blob(0).sha256, kind=Kind.PHOTO)
     assert item is not None
@@ -58,7 +59,7 @@ async def test_an_item_that_was_cold_or_in_error_is_asked_for_again(pool: Pool, 
     media_id = await make_item(pool, bot)
     await pool.execute("UPDATE media SET state = $1, attempts = 8, last_error = 'x', last_error_code = 'X'", state)
 
-    assert await add(pool, bot) == (media_id, False)
+    assert await add(pool, bot) == (media_id, False, False)
 
     item = await media.get(pool, media_id)
     assert (item.state, item.attempts, item.last_error, item.last_error_code) == (State.WARMING, 0, None, None)
@@ -82,7 +83,7 @@ async def test_two_bots_with_the_same_bytes_share_the_blob(pool: Pool, bot: Bot)
 async def test_adding_the_same_at_the_same_time_makes_one_item(pool: Pool, bot: Bot) -> None:
     outcomes = await asyncio.gather(*(add(pool, bot) for _ in range(8)))
 
-    assert sum(outcome is not None and outcome[1] for outcome in outcomes) == 1
+    assert sum(outcome is not None and outcome.created for outcome in outcomes) == 1
     assert await pool.fetchval("SELECT count(*) FROM media") == 1
 
 

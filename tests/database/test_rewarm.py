@@ -217,14 +217,17 @@ async def test_who_waits_in_a_send_raises_the_item_once_and_never_lowers_it(pool
     assert [item.media_id for item in await claim(pool, bot, lease)] == [waited_for, cold, first]
 
 
-async def test_a_bot_that_a_person_paused_has_no_due_work(pool: Pool, bot: Bot, lease: UUID) -> None:
+@pytest.mark.parametrize("rest", ["SET paused_at = now()", "SET deleted_at = now()"])
+async def test_a_bot_that_a_person_paused_or_deleted_has_no_due_work(
+    pool: Pool, bot: Bot, lease: UUID, rest: str
+) -> None:
     await make_item(pool, bot)
-    await pool.execute("UPDATE bot SET paused_at = now()")
+    await pool.execute(f"UPDATE bot {rest}")
 
     assert await warmups.bots_with_due_work(pool) == []
     assert await claim(pool, bot, lease) == []
 
-    await pool.execute("UPDATE bot SET paused_at = NULL")
+    await pool.execute("UPDATE bot SET paused_at = NULL, deleted_at = NULL")
     assert len(await claim(pool, bot, lease)) == 1
 
 

@@ -57,6 +57,8 @@ async def test_a_bot_and_a_chat_introduce_themselves(bot: Bot) -> None:
     assert (await bot.get_chat(USER)).type == "private"
     assert (await bot.get_chat(CHANNEL)).type == "channel"
     assert (await bot.get_chat(GROUP)).type == "group"
+    assert (await bot.get_chat_member(CHANNEL, bot.id)).status == "administrator"
+    assert (await bot.get_chat_member(GROUP, bot.id)).status == "administrator"
 
 
 async def test_each_kind_is_uploaded_and_then_sent_by_its_file_id(bot: Bot, demo_files: dict[str, DemoFile]) -> None:

@@ -336,6 +336,8 @@ async def test_an_album_names_the_item_that_failed_and_sends_none(sandbox: Sandb
         ("sendVideoNote", {"chat_id": 5, "video_note": "x", "length": 641}, "wrong video note length"),
         ("sendVideoNote", {"chat_id": 5}, "there is no video note in the request"),
         ("getChat", {}, "chat_id is empty"),
+        ("getChatMember", {"chat_id": 5}, "invalid user_id specified"),
+        ("getChatMember", {"chat_id": -5, "user_id": 7}, "member not found"),
     ],
 )
 async def test_parameters_are_refused_in_telegrams_words(

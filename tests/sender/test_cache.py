@@ -11,7 +11,7 @@ from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
 from telewarm.model import BotId, FileId, Kind, MediaId, Warm
 from telewarm.sender import FileIds
-from telewarm.sender.cache import CHANNEL, MOST, tag_of
+from telewarm.sender.cache import CHANNEL, MOST, MOST_GONE, tag_of
 from tests.fixtures.rows import make_bot, make_item, placed
 
 
@@ -147,3 +147,22 @@ def test_a_full_cache_grows_no_more() -> None:
     assert len(ids) == MOST
     assert fuller - full < 1_000_000
     assert full / MOST < 600
+
+
+def test_an_item_that_was_deleted_does_not_come_back_by_a_reader_who_was_late() -> None:
+    ids = FileIds()
+    ids.keep(warm(1))
+    ids.keep(warm(2))
+
+    ids.changed("1:!,3:-")
+    ids.keep(warm(1))
+    ids.keep(warm(3))
+
+    assert [number for number in range(5) if ids.get(MediaId(number))] == [2, 3]
+
+
+def test_what_was_deleted_is_not_remembered_for_ever() -> None:
+    ids = FileIds()
+    for start in range(0, 3 * MOST_GONE, 100):
+        ids.changed(",".join(f"{number}:!" for number in range(start, start + 100)))
+    assert len(ids._gone) == MOST_GONE

@@ -6,11 +6,12 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from telewarm import clock
-from telewarm.errors import BadRequest, FloodWait, TelegramUnreachable
+from telewarm.errors import BadRequest, BotDeleted, FloodWait, TelegramUnreachable
 from telewarm.lanes import LiveBot
 from telewarm.model import Bot, BotId, ChatId
 from telewarm.sender.turn import Turn, in_turn
@@ -338,3 +339,18 @@ async def test_a_message_in_the_room_of_others_is_told_before_it_goes(speaker: S
 
     assert len(told) == 1
     assert 0.05 < went[0] - told[0] < 0.5
+
+
+async def test_a_bot_that_is_deleted_while_its_message_waits_says_it_no_more(speaker: Speaker) -> None:
+    live, said = speaker(SLOW), list[str]()
+    await in_turn(turn(live), saying(said, "before"))
+    waiting = asyncio.create_task(in_turn(turn(live), saying(said, "after")))
+    await clock.sleep(0)
+    live.bot = replace(live.bot, deleted_at=clock.now())
+
+    with pytest.raises(BotDeleted, match="undelete"):
+        await waiting
+    live.bot = replace(live.bot, deleted_at=None)
+    await in_turn(turn(live), saying(said, "back"))
+
+    assert said == ["before", "back"]

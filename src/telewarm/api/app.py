@@ -9,15 +9,19 @@ import telewarm
 from telewarm.api import (
     answers,
     audit,
+    batch,
     bots,
     broadcasts,
     chats,
+    edits,
     events,
     health,
     media,
     metrics,
     pages,
+    queue,
     rewarm,
+    roster,
     send,
     tokens,
     worker,
@@ -34,7 +38,22 @@ BEARER = HTTPBearer(auto_error=False, description="ADMIN_API_TOKEN or a named to
 def create_api(serving: Services) -> FastAPI:
     """All of it."""
     app = create_watch(serving)
-    for module in (bots, media, rewarm, send, chats, broadcasts, events, worker, tokens, audit):
+    for module in (
+        bots,
+        roster,
+        media,
+        batch,
+        edits,
+        rewarm,
+        send,
+        chats,
+        broadcasts,
+        events,
+        worker,
+        queue,
+        tokens,
+        audit,
+    ):
         app.include_router(module.router, prefix="/api/admin", dependencies=[Depends(BEARER)])
     return app
 

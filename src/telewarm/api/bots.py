@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from telewarm.api.answers import ApiError
 from telewarm.api.services import SLUG, OfBot, Serving, SmallBody
+from telewarm.api.shapes import WarmupChat, answers
 from telewarm.errors import TokenRefused
 from telewarm.model import Bot, ChatId
 
@@ -51,6 +52,15 @@ class NewChats(BaseModel):
     warmup_chats: Chats
 
 
+class NewChat(BaseModel):
+    warmup_chat_id: Annotated[
+        Chat,
+        Field(
+            description="A private chat that the bot may post to; a number, or a text of one", examples=[-1001234567890]
+        ),
+    ]
+
+
 @router.post("/bots", status_code=201)
 async def create_bot(body: NewBot, serving: Serving) -> dict[str, object]:
     """Check the token with Telegram and keep the bot."""
@@ -77,6 +87,13 @@ async def replace_chats(body: NewChats, live: OfBot, serving: Serving) -> dict[s
     """Upload to these chats from now on. File ids that are there stay good."""
     bot = await serving.bots.replace_chats(live.bot.slug, _chat_ids(body.warmup_chats))
     return {"ok": True, "bot": describe(bot)}
+
+
+@router.put("/bots/{slug}/warmup-chat", response_model=None, responses=answers(WarmupChat, s404="No such bot"))
+async def replace_chat(body: NewChat, live: OfBot, serving: Serving) -> dict[str, object]:
+    """Upload to this chat alone from now on: the Node system's route for a list of one."""
+    bot = await serving.bots.replace_chats(live.bot.slug, [ChatId(body.warmup_chat_id)])
+    return {"ok": True, "slug": bot.slug, "warmup_chat_id": bot.warmup_chats[0]}
 
 
 @contextmanager

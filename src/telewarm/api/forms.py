@@ -1,6 +1,9 @@
-"""A multipart form taken apart while it streams in: the file's bytes go out at once, the fields are kept."""
+"""Multipart forms taken apart while they stream in: files' bytes go out at once, fields are kept."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -12,15 +15,15 @@ MOST_PARTS = 32
 HEADERS_LARGEST = 16384  # bytes of a part's headers
 
 
-class Form:
-    """Feed it chunks; `fields`, `had_file` and `file_name` are whole once it has `ended`."""
+class Parts:
+    """Feed it chunks; it tells of a form's parts as they come. `fields` are the values of those that are no files."""
 
-    def __init__(self, boundary: bytes) -> None:
+    def __init__(self, boundary: bytes, *, most: int, allowed: str) -> None:
+        """`most`: parts. `allowed`: what a form has, in words."""
         self.fields: dict[str, str] = {}
-        self.file_name: str | None = None
-        self.had_file = False
         self.ended = False
-        self._pieces: list[bytes] = []
+        self._most = most
+        self._allowed = allowed
         self._parts = 0
         self._name = ""
         self._is_file = False
@@ -30,21 +33,33 @@ class Form:
         self._value = bytearray()
         self._parser = _parser(boundary, self)
 
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """The pieces of the file in this chunk. Raises ApiError: 400, 413."""
+    def file_begins(self, field: str, name: str | None) -> None:
+        """A part is a file."""
+        raise NotImplementedError
+
+    def file_goes_on(self, piece: bytes) -> None:
+        """Some of its bytes."""
+        raise NotImplementedError
+
+    def file_ends(self) -> None:
+        """All of them came."""
+
+    def is_file(self, field: str, options: Mapping[bytes, bytes]) -> bool:
+        return b"filename" in options or field == "file"
+
+    def write(self, chunk: bytes) -> None:
+        """Raises ApiError: 400, 413."""
         try:
             self._parser.write(chunk)
         except FormParserError:
             raise ApiError(
                 400, "BAD_REQUEST", "the body is not multipart as its Content-Type says; let your client make both"
             ) from None
-        pieces, self._pieces = self._pieces, []
-        return pieces
 
     def on_part_begin(self) -> None:
         self._parts += 1
-        if self._parts > MOST_PARTS:
-            raise ApiError(413, "TOO_LARGE", f"a form has at most {MOST_PARTS} parts here: `file`, `kind` and `name`")
+        if self._parts > self._most:
+            raise ApiError(413, "TOO_LARGE", f"a form has at most {self._most} parts here: {self._allowed}")
         self._headers, self._headers_bytes = {}, 0
         self._value = bytearray()
 
@@ -62,23 +77,22 @@ class Form:
     def on_headers_finished(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         self._name = options.get(b"name", b"").decode(errors="replace")
-        self._is_file = b"filename" in options or self._name == "file"
+        self._is_file = self.is_file(self._name, options)
         if self._is_file:
-            if self.had_file:
-                raise ApiError(400, "BAD_REQUEST", "the form has more than one file; send one a request")
-            self.had_file = True
-            self.file_name = options.get(b"filename", b"").decode(errors="replace") or None
+            self.file_begins(self._name, options.get(b"filename", b"").decode(errors="replace") or None)
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._is_file:
-            self._pieces.append(data[start:end])
+            self.file_goes_on(data[start:end])
             return
         self._value += data[start:end]
         if len(self._value) > FIELD_LARGEST:
-            raise ApiError(413, "TOO_LARGE", f"a form field other than `file` has at most {FIELD_LARGEST} bytes")
+            raise ApiError(413, "TOO_LARGE", f"a form field other than a file has at most {FIELD_LARGEST} bytes")
 
     def on_part_end(self) -> None:
-        if not self._is_file:
+        if self._is_file:
+            self.file_ends()
+        else:
             self.fields[self._name] = self._value.decode(errors="replace")
 
     def on_end(self) -> None:
@@ -91,7 +105,78 @@ class Form:
         into += piece
 
 
-def _parser(boundary: bytes, form: Form) -> MultipartParser:
+class Form(Parts):
+    """A form with one file; `fields`, `had_file` and `file_name` are whole once it has `ended`."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self.file_name: str | None = None
+        self.had_file = False
+        self._pieces: list[bytes] = []
+        super().__init__(boundary, most=MOST_PARTS, allowed="`file`, `kind` and `name`")
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The pieces of the file in this chunk. Raises ApiError: 400, 413."""
+        self.write(chunk)
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def file_begins(self, field: str, name: str | None) -> None:  # noqa: ARG002 - whatever its field is called
+        if self.had_file:
+            raise ApiError(
+                400, "BAD_REQUEST", "the form has more than one file; send one a request, or several to …/media/batch"
+            )
+        self.had_file, self.file_name = True, name
+
+    def file_goes_on(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+
+
+@dataclass(frozen=True, slots=True)
+class FileBegins:
+    """`kind`: what the form said up to here that its files are."""
+
+    name: str | None
+    kind: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileEnds:
+    """All bytes of the file that began last have come."""
+
+
+class Batch(Parts):
+    """A form with many files."""
+
+    def __init__(self, boundary: bytes, *, most: int) -> None:
+        self._events: list[FileBegins | FileEnds | bytes] = []
+        super().__init__(boundary, most=most + MOST_PARTS, allowed=f"{most} files, and `kind`")
+
+    def feed(self, chunk: bytes) -> Iterator[FileBegins | FileEnds | bytes]:
+        """What is in this chunk, in its order; what came before a mistake comes before its ApiError (400, 413)."""
+        mistake = None
+        try:
+            self.write(chunk)
+        except ApiError as error:
+            mistake = error
+        events, self._events = self._events, []
+        yield from events
+        if mistake is not None:
+            raise mistake
+
+    def is_file(self, field: str, options: Mapping[bytes, bytes]) -> bool:  # noqa: ARG002 - whatever it is called
+        return b"filename" in options
+
+    def file_begins(self, field: str, name: str | None) -> None:  # noqa: ARG002 - whatever its field is called
+        self._events.append(FileBegins(name, self.fields.get("kind")))
+
+    def file_goes_on(self, piece: bytes) -> None:
+        self._events.append(piece)
+
+    def file_ends(self) -> None:
+        self._events.append(FileEnds())
+
+
+def _parser(boundary: bytes, form: Parts) -> MultipartParser:
     try:
         return MultipartParser(
             boundary,

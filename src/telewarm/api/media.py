@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from telewarm.api import uploads
 from telewarm.api.services import OfBot, Serving
+from telewarm.api.shapes import AT, AddedMedia, MediaPage, OneMedia, Responses, answers
 from telewarm.database import media
-from telewarm.library import Added
-from telewarm.model import Kind, MediaId, MediaItem, State
+from telewarm.errors import UsageError
+from telewarm.lanes import LiveBot
+from telewarm.library import Added, Filters
+from telewarm.model import Kind, MediaId, MediaItem, Sha256, State
 
 router = APIRouter(tags=["media"])
 
@@ -53,13 +58,46 @@ BODIES: dict[str, Any] = {
 }
 
 
-Id = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+ADDED: Responses = {
+    **answers(AddedMedia, status=201, words="New, and being warmed"),
+    **answers(
+        AddedMedia,
+        words="The bot has it already",
+        s400="The body cannot be read",
+        s404="No such bot",
+        s413="Larger than TELEWARM_MAX_UPLOAD_BYTES",
+        s422="Telegram would not take this file as this kind",
+        s503="The store or the database is not there",
+    ),
+}
+YEARS = range(2000, 2200)
+NO_ITEM = "No such media item, or its bot is deleted"
+
+
+def _sensible(at: datetime) -> datetime:
+    if at.year not in YEARS:
+        raise ValueError(f"must be in the years {YEARS.start} to {YEARS.stop - 1}")
+    return at
+
+
+def _plain(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must be plain text, without U+0000")
+    return text
+
+
+Id = Annotated[int, Path(ge=1, le=LARGEST_ID, description="Of a media item", examples=[4711])]
 Limit = Annotated[int, Field(ge=1, le=1000)]
 Offset = Annotated[int, Field(ge=0, le=10_000_000)]
+Before = Annotated[int, Field(ge=1, le=LARGEST_ID)]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Code = Annotated[str, Field(pattern=r"^[A-Z_]{1,64}$")]
+Moment = Annotated[AwareDatetime, AfterValidator(_sensible)]
+Text = Annotated[str, Field(max_length=255), AfterValidator(_plain)]
 NotBlank = BeforeValidator(lambda text: None if text == "" else text)  # `?kind=&state=`: clients leave them blank
 
 
-@router.post("/bots/{slug}/media", status_code=201, openapi_extra=BODIES)
+@router.post("/bots/{slug}/media", status_code=201, openapi_extra=BODIES, responses=ADDED)
 async def add_media(
     request: Request,
     live: OfBot,
@@ -75,35 +113,93 @@ async def add_media(
         asked = await uploads.read(request, incoming, largest=serving.largest, patience=serving.patience)
         shown = uploads.name_of(asked.name) or uploads.name_of(name)
         added = await serving.library.add(live.bot, incoming, kind=asked.kind or kind, name=shown)
-    return JSONResponse(_added(added), 201 if added.created else 200)
+    return JSONResponse({"ok": True, **describe_added(added)}, 201 if added.created else 200)
 
 
-@router.get("/bots/{slug}/media")
-async def list_media(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """Which of a bot's media, and how many."""
+
+    filters: Filters
+    limit: int
+    offset: int
+    before: MediaId | None
+
+
+async def asked(
     *,
-    live: OfBot,
-    serving: Serving,
-    kind: Annotated[Kind | None, NotBlank] = None,
-    state: Annotated[State | None, NotBlank] = None,
+    kind: Annotated[Kind | None, NotBlank, Query(examples=["photo"])] = None,
+    state: Annotated[State | None, NotBlank, Query(examples=["error"])] = None,
+    error: Annotated[
+        Code | None, NotBlank, Query(description="Whose last error has this code", examples=["OBJECT_MISSING"])
+    ] = None,
+    sha256: Annotated[Hash | None, NotBlank, Query(description="With these bytes: 64 hex digits")] = None,
+    since: Annotated[
+        Moment | None, NotBlank, Query(description="Added then or later; with a time zone", examples=[AT])
+    ] = None,
+    until: Annotated[Moment | None, NotBlank, Query(description="Added before then", examples=[AT])] = None,
+    q: Annotated[
+        Text | None, NotBlank, Query(description="Somewhere in the name, in upper or lower case", examples=["cat"])
+    ] = None,
     limit: Annotated[Limit | None, NotBlank, Query(description=f"How many; {PAGE} if not given")] = None,
-    offset: Annotated[Offset | None, NotBlank, Query(description="How many to pass over")] = None,
-) -> dict[str, object]:
-    """A bot's library, newest first; `count` is how many there are in all."""
-    items, count = await media.page(
-        serving.pool,
-        bot_id=live.bot.id,
+    offset: Annotated[Offset | None, NotBlank, Query(description="How many to pass over; `before` costs less")] = None,
+    before: Annotated[Before | None, NotBlank, Query(description="`next` of the page before", examples=[4000])] = None,
+) -> Asked:
+    """Raises UsageError."""
+    filters = Filters(
         kind=kind,
         state=state,
-        limit=PAGE if limit is None else limit,
-        offset=offset or 0,
+        error_code=error,
+        sha256=None if sha256 is None else Sha256(sha256),
+        since=since,
+        until=until,
+        text=q,
     )
-    return {"ok": True, "media": [describe(item) for item in items], "count": count}
+    if offset and (before is not None or not filters.counted):
+        raise UsageError("offset goes with kind and state alone: page with `before`, by the `next` of the page before")
+    page = PAGE if limit is None else limit
+    return Asked(filters=filters, limit=page, offset=offset or 0, before=None if before is None else MediaId(before))
 
 
-@router.get("/media/{media_id}")
+@router.get(
+    "/bots/{slug}/media",
+    response_model=None,
+    responses=answers(MediaPage, s400="`offset` beside something it does not go with", s404="No such bot"),
+)
+async def list_media(live: OfBot, serving: Serving, asked: Annotated[Asked, Depends(asked)]) -> dict[str, object]:
+    """A bot's library, newest first, page by page: give `next` as `before` until it is null.
+
+    A search by anything but kind and state looks at 100,000 items a page at most: such a page may hold fewer than
+    `limit`, or none, and yet have a next one.
+    """
+    if asked.offset:
+        page = await serving.library.page_at(live.bot, asked.filters, offset=asked.offset, limit=asked.limit)
+    else:
+        page = await serving.library.page(live.bot, asked.filters, before=asked.before, limit=asked.limit)
+    return {
+        "ok": True,
+        "media": [describe(item) for item in page.items],
+        "count": page.count,
+        "limit": asked.limit,
+        "offset": asked.offset,
+        "next": page.next,
+    }
+
+
+@router.get("/media/{media_id}", response_model=None, responses=answers(OneMedia, s404=NO_ITEM))
 async def get_media(media_id: Id, serving: Serving) -> dict[str, object]:
     """One media item, with what is known of its file id under `cache`."""
-    return {"ok": True, "media": describe(await media.get(serving.pool, MediaId(media_id)))}
+    item, _ = await item_of_path(media_id, serving)
+    return {"ok": True, "media": describe(item)}
+
+
+async def item_of_path(media_id: Id, serving: Serving) -> tuple[MediaItem, LiveBot]:
+    """And its bot. Raises NotFound."""
+    item = await media.get(serving.pool, MediaId(media_id))
+    return item, await serving.bots.get(item.bot_id)
+
+
+OfItem = Annotated[tuple[MediaItem, LiveBot], Depends(item_of_path)]
 
 
 def describe(item: MediaItem) -> dict[str, object]:
@@ -133,14 +229,14 @@ def describe(item: MediaItem) -> dict[str, object]:
             "way": item.way,
             "attempts": item.attempts,
             "last_error": item.last_error,
+            "last_error_code": item.last_error_code,
         },
     }
 
 
-def _added(added: Added) -> dict[str, object]:
+def describe_added(added: Added) -> dict[str, object]:
     item = added.item
     return {
-        "ok": True,
         "media_id": item.id,
         "sha256": item.sha256,
         "bytes": item.facts.bytes,
@@ -148,4 +244,5 @@ def _added(added: Added) -> dict[str, object]:
         "state": item.state,
         "warming": item.state is State.WARMING,
         "storage_key": item.storage_key,
+        "r2_key": item.storage_key,
     }

@@ -2,49 +2,74 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from telewarm.api.media import LARGEST_ID, Id, describe
+from telewarm.api.answers import ApiError
+from telewarm.api.edits import MediaIds
+from telewarm.api.media import LARGEST_ID, NO_ITEM, OfItem, describe
 from telewarm.api.services import OfBot, Serving, SmallBody, bot_of_path
-from telewarm.database import bots, media
+from telewarm.api.shapes import Due, Rewarmed, answers
+from telewarm.database import bots
 from telewarm.database.media import Which
-from telewarm.model import MediaId
+from telewarm.errors import NotFound
+from telewarm.model import MediaId, State
 
 router = APIRouter(tags=["media"], route_class=SmallBody)
 
 
 class Rewarm(BaseModel):
-    which: Which
+    which: Annotated[Which, Field(description="What is in error, or everything", examples=["failed"])]
+
+
+class RewarmSome(BaseModel):
+    which: Annotated[Which | None, Field(description="What is in error, or everything", examples=["failed"])] = None
+    media_ids: Annotated[MediaIds | None, Field(description="Or these, before others")] = None
 
 
 class Share(BaseModel):
-    source: Annotated[str, Field(description="The slug of the bot that has them")]
+    source: Annotated[str, Field(description="The slug of the bot that has them", examples=["shop"])]
     media_ids: Annotated[
         list[Annotated[int, Field(ge=1, le=LARGEST_ID)]] | None,
-        Field(max_length=10_000, description="Which of its media; all if not given"),
+        Field(max_length=10_000, description="Which of its media; all if not given", examples=[[4711, 4712]]),
     ] = None
 
 
-@router.post("/bots/{slug}/media/rewarm")
-async def rewarm_library(body: Rewarm, live: OfBot, serving: Serving) -> dict[str, object]:
-    """Warm anew what is in error, or everything: `count` is how many items are due by it.
+@router.post(
+    "/bots/{slug}/media/rewarm",
+    response_model=None,
+    responses=answers(Due, s404="No such bot", s422="Neither `which` nor `media_ids`, or both"),
+)
+async def rewarm_library(body: RewarmSome, live: OfBot, serving: Serving) -> dict[str, object]:
+    """Warm anew what is in error, or everything, or some: `count` is how many items are due by it.
 
-    Those that have a file id are sent by it meanwhile, and go after what has none.
+    Those that have a file id are sent by it meanwhile. Those that are named are uploaded before others; of the rest,
+    what has a file id goes after what has none.
     """
-    return {"ok": True, "count": await serving.library.rewarm_many([live.bot], body.which)}
+    if (body.which is None) == (body.media_ids is None):
+        raise ApiError(422, "BAD_REQUEST", "give `which` (failed or all), or `media_ids`")
+    if body.media_ids is None:
+        assert body.which is not None  # noqa: S101 - one of the two
+        return {"ok": True, "count": await serving.library.rewarm_many([live.bot], body.which)}
+    media_ids = [MediaId(media_id) for media_id in body.media_ids]
+    count, found = await serving.library.rewarm_these(live.bot, media_ids)
+    return {"ok": True, "count": count, "not_found": sorted(set(media_ids) - set(found))}
 
 
-@router.post("/media/rewarm")
+@router.post("/media/rewarm", response_model=None, responses=answers(Due))
 async def rewarm_all(body: Rewarm, serving: Serving) -> dict[str, object]:
     """The same for the libraries of all bots."""
-    every = [(await serving.bots.by_slug(slug)).bot for slug in await bots.slugs(serving.pool)]
+    every = []
+    for slug in await bots.slugs(serving.pool):
+        with suppress(NotFound):  # deleted meanwhile
+            every.append((await serving.bots.by_slug(slug)).bot)
     return {"ok": True, "count": await serving.library.rewarm_many(every, body.which)}
 
 
-@router.post("/bots/{slug}/media/share")
+@router.post("/bots/{slug}/media/share", response_model=None, responses=answers(Due, s404="No such bot"))
 async def share_media(body: Share, live: OfBot, serving: Serving) -> dict[str, object]:
     """Put media of another bot's library into this one's too, without uploading them again: `count` is how many were
     new here."""
@@ -53,9 +78,12 @@ async def share_media(body: Share, live: OfBot, serving: Serving) -> dict[str, o
     return {"ok": True, "count": await serving.library.share(source.bot, live.bot, media_ids)}
 
 
-@router.post("/media/{media_id}/rewarm")
-async def rewarm_media(media_id: Id, serving: Serving) -> dict[str, object]:
+@router.post("/media/{media_id}/rewarm", response_model=None, responses=answers(Rewarmed, s404=NO_ITEM))
+async def rewarm_media(found: OfItem, serving: Serving) -> dict[str, object]:
     """Upload one item anew, before others. If it has a file id, it is sent by that meanwhile."""
-    item = await media.get(serving.pool, MediaId(media_id))
-    live = await serving.bots.get(item.bot_id)
-    return {"ok": True, "media": describe(await serving.library.rewarm(live.bot, item.id))}
+    before, live = found
+    item = await serving.library.rewarm(live.bot, before.id)
+    doing = "is queued to be uploaded anew" if item.state is State.WARMING else f"is {item.state}"
+    meanwhile = "; it is sent by its file id meanwhile" if item.file_id is not None else ""
+    message = f"media item {item.id} {doing}{meanwhile}"
+    return {"ok": True, "media_id": item.id, "message": message, "media": describe(item)}

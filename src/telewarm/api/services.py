@@ -42,6 +42,7 @@ class Services:
     token: str | None = field(repr=False)
     largest: int  # bytes of one upload
     events: Events
+    most_files: int = 100  # of one batch
     keyring: Keyring | None = None
     audit: AuditLog | None = None
     patience: float = 60.0  # seconds for which an upload may stand still
@@ -56,11 +57,16 @@ async def services(request: Request) -> Services:
 Serving = Annotated[Services, Depends(services)]
 
 
-async def bot_of_path(slug: str, serving: Serving) -> LiveBot:
+def slug_of_path(slug: str) -> str:
     """Raises NotFound."""
     if SLUG.fullmatch(slug) is None:  # the database is not even asked: it takes no NUL in a text
         raise NotFound("no bot can have such a slug; create bots with POST /api/admin/bots")
-    return await serving.bots.by_slug(slug)
+    return slug
+
+
+async def bot_of_path(slug: str, serving: Serving) -> LiveBot:
+    """Raises NotFound."""
+    return await serving.bots.by_slug(slug_of_path(slug))
 
 
 OfBot = Annotated[LiveBot, Depends(bot_of_path)]

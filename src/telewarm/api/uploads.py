@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import unicodedata
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -45,12 +45,12 @@ async def read(request: Request, incoming: Incoming, *, largest: int, patience: 
     body = chunks(request, patience)
     content_type, options = parse_options_header(request.headers.get("content-type", ""))
     if content_type == b"multipart/form-data":
-        return await _read_multipart(body, incoming, options.get(b"boundary", b""), largest)
+        return await _read_multipart(body, incoming, boundary_of(options), largest)
     if content_type == b"application/json":
         return await _read_json(body, incoming, largest)
     async for chunk in body:
-        await _write(incoming, chunk, largest)
-    _check_not_empty(incoming)
+        await write(incoming, chunk, largest)
+    check_not_empty(incoming)
     return Asked()
 
 
@@ -68,18 +68,24 @@ async def chunks(request: Request, patience: float) -> AsyncIterator[bytes]:
 
 
 async def _read_multipart(chunks: AsyncIterator[bytes], incoming: Incoming, boundary: bytes, largest: int) -> Asked:
-    if not boundary:
-        raise ApiError(400, "BAD_REQUEST", "the Content-Type names no multipart boundary; let your client make it")
     form = Form(boundary)
     async for chunk in chunks:
         for piece in form.feed(chunk):
-            await _write(incoming, piece, largest)
+            await write(incoming, piece, largest)
     if not form.ended:
         raise ApiError(400, "BAD_REQUEST", "the multipart body ends before its last boundary; send it again")
     if not form.had_file:
         raise ApiError(400, "BAD_REQUEST", "the form has no part `file`: send the file's bytes under that name")
-    _check_not_empty(incoming)
+    check_not_empty(incoming)
     return Asked(kind=kind_of(form.fields.get("kind")), name=form.fields.get("name") or form.file_name)
+
+
+def boundary_of(options: Mapping[bytes, bytes]) -> bytes:
+    """Of a multipart Content-Type. Raises ApiError."""
+    boundary = options.get(b"boundary", b"")
+    if not boundary:
+        raise ApiError(400, "BAD_REQUEST", "the Content-Type names no multipart boundary; let your client make it")
+    return boundary
 
 
 async def _read_json(chunks: AsyncIterator[bytes], incoming: Incoming, largest: int) -> Asked:
@@ -90,8 +96,8 @@ async def _read_json(chunks: AsyncIterator[bytes], incoming: Incoming, largest: 
         if len(body) > most:
             raise ApiError(413, "TOO_LARGE", f"a JSON body has at most {most} bytes; send the file as multipart or raw")
     upload = await asyncio.to_thread(_decode, body)
-    await _write(incoming, upload.data_base64, largest)
-    _check_not_empty(incoming)
+    await write(incoming, upload.data_base64, largest)
+    check_not_empty(incoming)
     return Asked(kind=kind_of(upload.kind), name=upload.name)
 
 
@@ -104,7 +110,8 @@ def _decode(body: bytearray) -> JsonUpload:
         raise ApiError(400, "BAD_REQUEST", "the body is not JSON with the file's bytes in `data_base64`") from None
 
 
-async def _write(incoming: Incoming, chunk: bytes, largest: int) -> None:
+async def write(incoming: Incoming, chunk: bytes, largest: int) -> None:
+    """Raises ApiError when it would have more than `largest` bytes then."""
     if incoming.bytes + len(chunk) > largest:
         raise _too_large(largest)
     if chunk:
@@ -131,7 +138,7 @@ def _check_length(request: Request, largest: int) -> None:
         raise _too_large(largest)
 
 
-def _check_not_empty(incoming: Incoming) -> None:
+def check_not_empty(incoming: Incoming) -> None:
     if incoming.bytes == 0:
         raise ApiError(400, "BAD_REQUEST", "the file is empty: send its bytes")
 

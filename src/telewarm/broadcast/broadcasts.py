@@ -15,7 +15,7 @@ from telewarm.broadcast.loading import BATCH, Loaded, Loading
 from telewarm.broadcast.recipients import Format, Reader, rows_of
 from telewarm.broadcast.rows import Rows
 from telewarm.broadcast.states import DELETABLE, UNDO_WITHIN, Action, step_from
-from telewarm.database import broadcasts, deliveries, recipients
+from telewarm.database import broadcasts, deliveries, recipients, removals
 from telewarm.database.connection import Connection, Pool
 from telewarm.database.recipients import Rejected
 from telewarm.errors import Conflict, NotFound, UsageError
@@ -66,6 +66,8 @@ class Broadcasts:
         check(message)
         messages = await self._messages(bots, message)
         async with self._pool.acquire() as connection, connection.transaction():
+            for live, own in zip(bots, messages, strict=True):
+                await removals.hold_media(connection, live.bot.id, [part.media_id for part in own.media])
             made = [
                 await broadcasts.insert(
                     connection,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from telewarm.errors import (
+    BotDeleted,
     ChatUnreachable,
     DatabaseUnavailable,
     FloodWait,
@@ -72,6 +73,8 @@ def _nothing_went(chat_id: ChatId, errors: Sequence[TelewarmError], moved_to: Ch
         if may_have_gone(error):
             return Delivery(chat_id=chat_id, outcome=Outcome.UNKNOWN, error=words(error), moved_to=moved_to)
     for error in errors:
+        if isinstance(error, BotDeleted):  # it may be brought back: then the broadcast goes on
+            return Again(error=error)
         if isinstance(error, OF_THE_MESSAGE):
             return Halt(error=error)
     for error in errors:

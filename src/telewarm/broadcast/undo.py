@@ -18,6 +18,7 @@ from telewarm.broadcast.states import UNDO_WITHIN
 from telewarm.database import broadcasts, flights
 from telewarm.database.flights import Taken, Undoable
 from telewarm.errors import (
+    BotDeleted,
     FloodWait,
     TelegramError,
     TelegramFault,
@@ -156,7 +157,7 @@ class Undo:
             try:
                 for start in range(0, len(one.message_ids), MOST):
                     await self._call(one, start)
-            except TokenRefused:
+            except (TokenRefused, BotDeleted):
                 self.again_in = TOKEN_AGAIN
                 self._leaving = True
                 return None

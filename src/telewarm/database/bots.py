@@ -10,12 +10,12 @@ import msgspec
 
 from telewarm.database.connection import Executor, query
 from telewarm.database.sealing import Seal
-from telewarm.errors import Conflict, NotFound
+from telewarm.errors import BotDeleted, Conflict, NotFound
 from telewarm.model import Bot, BotId, ChatId
 
 CHANNEL = "telewarm_bot"  # NOTIFY: the id of a bot whose row or flood waits changed
 COLUMNS = (
-    "id, slug, telegram_id, username, token_sealed, warmup_chats, learned, paused_at IS NOT NULL AS paused,"
+    "id, slug, telegram_id, username, token_sealed, warmup_chats, learned, deleted_at, paused_at IS NOT NULL AS paused,"
     " greatest(0, extract(epoch FROM paused_until - now()))::float8 AS pause_left,"
     " ARRAY(SELECT (chat_id, extract(epoch FROM until - now())::float8) FROM flood_wait"
     " WHERE bot_id = bot.id AND until > now()) AS closed_chats"
@@ -37,7 +37,8 @@ class Held:
 async def insert(
     db: Executor, seal: Seal, *, slug: str, token: str, telegram_id: int, username: str | None, chats: Sequence[ChatId]
 ) -> Bot:
-    """Raises Conflict when the slug or the Telegram bot is here already."""
+    """Raises Conflict when the slug or the Telegram bot is here already, if only as a deleted one."""
+    await _refuse_deleted(db, slug=slug, telegram_id=telegram_id)
     try:
         row = await db.fetchrow(
             f"INSERT INTO bot (slug, telegram_id, username, token_sealed, warmup_chats)"
@@ -61,6 +62,7 @@ async def replace_token(
     """The bot, and whether it is another Telegram bot now: then nothing that was learned of the old one is kept, and
     its file ids are to be voided. Every process is told. Raises Conflict. For a transaction of the caller's.
     """
+    await _refuse_deleted(db, slug=None, telegram_id=telegram_id)
     before = await db.fetchval("SELECT telegram_id FROM bot WHERE id = $1 FOR UPDATE", bot_id)
     another = before != telegram_id
     if another:
@@ -98,19 +100,36 @@ async def replace_chats(db: Executor, seal: Seal, bot_id: BotId, chats: Sequence
     return _bot(row, seal)
 
 
+async def _refuse_deleted(db: Executor, *, slug: str | None, telegram_id: int) -> None:
+    """Raises Conflict when a deleted bot has the slug or is the Telegram bot: whoever gives it again wants that one."""
+    deleted = await db.fetchval(
+        "SELECT slug FROM bot WHERE deleted_at IS NOT NULL AND (slug = $1 OR telegram_id = $2)"
+        " ORDER BY slug = $1 DESC LIMIT 1",
+        slug,
+        telegram_id,
+    )
+    if deleted is not None:
+        taken = f"slug {slug!r}" if deleted == slug else f"Telegram bot {telegram_id}"
+        raise Conflict(f"{taken} is in Telewarm already: {BotDeleted(deleted)}")
+
+
 async def slugs(db: Executor) -> list[str]:
-    """Of every bot, in order."""
-    return [row["slug"] for row in await db.fetch("SELECT slug FROM bot ORDER BY slug")]
+    """Of every bot that is not deleted, in order."""
+    return [row["slug"] for row in await db.fetch("SELECT slug FROM bot WHERE deleted_at IS NULL ORDER BY slug")]
 
 
 async def by_slug(db: Executor, seal: Seal, slug: str) -> Bot:
+    """Raises NotFound, BotDeleted."""
     row = await db.fetchrow(f"SELECT {COLUMNS} FROM bot WHERE slug = $1", slug)
     if row is None:
         raise NotFound(f"no bot has the slug {slug!r}; create it with POST /api/admin/bots")
+    if row["deleted_at"] is not None:
+        raise BotDeleted(slug)
     return _bot(row, seal)
 
 
 async def by_id(db: Executor, seal: Seal, bot_id: BotId) -> Bot:
+    """A deleted one too."""
     row = await db.fetchrow(f"SELECT {COLUMNS} FROM bot WHERE id = $1", bot_id)
     if row is None:
         raise NotFound(f"bot {bot_id} is gone")
@@ -149,6 +168,17 @@ async def close(db: Executor, bot_id: BotId, chat_id: ChatId | None, seconds: fl
     )
 
 
+async def keep_username(db: Executor, bot_id: BotId, username: str) -> None:
+    """It has another name with Telegram by now. Every process is told."""
+    await db.execute(
+        "WITH changed AS (UPDATE bot SET username = $2 WHERE id = $1 AND username IS DISTINCT FROM $2 RETURNING id)"
+        " SELECT pg_notify($3, id::text) FROM changed",
+        bot_id,
+        username,
+        CHANNEL,
+    )
+
+
 async def forget_past_waits(db: Executor) -> None:
     """Flood waits that are over need no row."""
     await db.execute("DELETE FROM flood_wait WHERE until < now()")
@@ -178,7 +208,8 @@ async def held(db: Executor, *, limit: int) -> list[Held]:
 
 
 async def count(db: Executor) -> int:
-    return int(await db.fetchval("SELECT count(*) FROM bot"))
+    """Of those that are not deleted."""
+    return int(await db.fetchval("SELECT count(*) FROM bot WHERE deleted_at IS NULL"))
 
 
 async def pause_left(db: Executor, bot_id: BotId) -> float:
@@ -202,4 +233,5 @@ def _bot(row: asyncpg.Record, seal: Seal) -> Bot:
         pause_left=row["pause_left"],
         closed_chats={ChatId(chat): seconds for chat, seconds in row["closed_chats"]},
         learned=msgspec.json.decode(row["learned"], type=dict[str, float]),
+        deleted_at=row["deleted_at"],
     )

@@ -21,10 +21,12 @@ COLUMNS = (
     " broadcast.starts_at, broadcast.created_at, broadcast.started_at, broadcast.ended_at"
 )
 FROM = "broadcast JOIN flight ON flight.broadcast_id = broadcast.id"
+SEEN = "(SELECT deleted_at FROM bot WHERE bot.id = broadcast.bot_id) IS NULL"
 GET = f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.id = $1"
 SOME = f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.id = ANY ($1::bigint[]) ORDER BY broadcast.id"
 PAGE = (
-    f"SELECT {COLUMNS} FROM {FROM} WHERE ($1::bigint IS NULL OR broadcast.id < $1) ORDER BY broadcast.id DESC LIMIT $2"
+    f"SELECT {COLUMNS} FROM {FROM} WHERE ($1::bigint IS NULL OR broadcast.id < $1) AND {SEEN}"
+    " ORDER BY broadcast.id DESC LIMIT $2"
 )
 PAGE_OF_BOT = (
     f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.bot_id = $3 AND ($1::bigint IS NULL OR broadcast.id < $1)"
@@ -80,7 +82,7 @@ async def progress(db: Executor, ids: Sequence[BroadcastId]) -> list[Broadcast]:
 async def page(
     db: Executor, *, bot_id: BotId | None = None, limit: int, before: BroadcastId | None = None
 ) -> list[Broadcast]:
-    """Newest first, those made before another one."""
+    """Newest first, those made before another one; without those of deleted bots, unless it is asked for one."""
     if bot_id is None:
         rows = await db.fetch(PAGE, before, limit)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 import asyncpg
 
@@ -42,10 +43,18 @@ TO_SHARE = (
 )
 
 
+class Inserted(NamedTuple):
+    """`created`: it is new. `orphaned`: its blob was to be collected, or has been: look whether the object is there."""
+
+    media_id: MediaId
+    created: bool
+    orphaned: bool
+
+
 async def insert(
     db: Executor, *, bot_id: BotId, blob: Blob, kind: Kind, name: str | None, handicap: int
-) -> tuple[MediaId, bool] | None:
-    """(id, whether it is new), with the item due; None when it is here already and warm or being warmed.
+) -> Inserted | None:
+    """With the item due; None when it is here already and warm or being warmed.
 
     `handicap`: milliseconds, see `order`.
     """
@@ -71,21 +80,21 @@ async def insert(
         handicap,
         blob.thumbnail_bytes,
     )
-    return None if row is None else (MediaId(row["id"]), bool(row["created"]))
+    return None if row is None else Inserted(MediaId(row["id"]), row["created"], row["orphaned"])
 
 
 async def find(db: Executor, *, bot_id: BotId, sha256: Sha256, kind: Kind) -> MediaItem | None:
     row = await db.fetchrow(
         f"SELECT {COLUMNS} FROM {FROM} WHERE bot_id = $1 AND sha256 = $2 AND kind = $3", bot_id, sha256, kind
     )
-    return None if row is None else _item(row)
+    return None if row is None else item_of(row)
 
 
 async def get(db: Executor, media_id: MediaId) -> MediaItem:
     row = await db.fetchrow(f"SELECT {COLUMNS} FROM {FROM} WHERE media.id = $1", media_id)
     if row is None:
         raise NotFound(f"no media item {media_id}; list them with GET /api/admin/bots/{{slug}}/media")
-    return _item(row)
+    return item_of(row)
 
 
 async def page(
@@ -106,7 +115,21 @@ async def page(
         for row in await db.fetch(query("counts"), bot_id)
         if kind in {None, row["kind"]} and state in {None, row["state"]}
     ]
-    return [_item(row) for row in rows], sum(counted)
+    return [item_of(row) for row in rows], sum(counted)
+
+
+async def rename(db: Executor, media_id: MediaId, name: str | None) -> MediaItem:
+    """Raises NotFound."""
+    await db.execute("UPDATE media SET name = $2 WHERE id = $1", media_id, name)
+    return await get(db, media_id)
+
+
+async def owned(db: Executor, bot_id: BotId, media_ids: Sequence[MediaId]) -> list[MediaId]:
+    """Those of the items that are the bot's, in their order."""
+    rows = await db.fetch(
+        "SELECT id FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[]) ORDER BY id", bot_id, media_ids
+    )
+    return [MediaId(row["id"]) for row in rows]
 
 
 async def warm(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> list[Warm]:
@@ -189,7 +212,7 @@ def _last(rows: Sequence[asyncpg.Record], limit: int) -> MediaId | None:
     return MediaId(rows[-1]["id"]) if len(rows) == limit else None
 
 
-def _item(row: asyncpg.Record) -> MediaItem:
+def item_of(row: asyncpg.Record) -> MediaItem:
     return MediaItem(
         id=row["id"],
         bot_id=row["bot_id"],

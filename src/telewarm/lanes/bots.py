@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
 
 from telewarm import clock, metrics
-from telewarm.database import bots, media, warmups
+from telewarm.database import bots, media, removals, roster, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
 from telewarm.database.pool import AWAY
+from telewarm.database.removals import Purged
+from telewarm.database.roster import Listed
 from telewarm.database.sealing import Seal
-from telewarm.errors import TelewarmError, UsageError
+from telewarm.errors import BotDeleted, NotFound, TelewarmError, UsageError
+from telewarm.lanes.checking import BotCheck, check_bot
 from telewarm.lanes.lines import Lines
 from telewarm.lanes.share import CHANNEL as TRAFFIC
 from telewarm.lanes.share import Neighbours
@@ -36,7 +39,8 @@ class LiveBot:
     """`traffic` and `lines`, who waits for it, are shared by everything in this process that speaks for the bot.
 
     `on_closed` is to be called with what a 429 closed: it tells the other processes; `on_held` when a passage is held
-    until they know of it. `fresh`: nobody said that the bot changed.
+    until they know of it. `fresh`: nobody said that the bot changed. Whoever holds on to one that was deleted finds
+    that in `bot`: it may not speak any more.
     """
 
     bot: Bot
@@ -126,11 +130,55 @@ class Bots:
         live = await self.by_slug(slug)
         return self._keep(await bots.replace_chats(self._pool, self._seal, live.bot.id, warmup_chats)).bot
 
+    async def page(self, *, deleted: bool = False, after: str = "", limit: int = 100) -> list[Listed]:
+        """Those that are there, or those that were deleted, by slug after one. None of them has its token."""
+        return await roster.page(self._pool, deleted=deleted, after=after, limit=limit)
+
+    async def look(self, bot_id: BotId) -> tuple[Bot, Listed]:
+        """One of them as it is in the database now. Raises NotFound."""
+        bot = await bots.by_id(self._pool, self._seal, bot_id)
+        return bot, await roster.get(self._pool, bot_id)
+
+    async def check(self, slug: str) -> BotCheck:
+        """Ask Telegram whether the token is good and the bot may post to its warm-up chats. Nothing is posted; a new
+        username is kept. Raises NotFound."""
+        live = await self.by_slug(slug)
+        found = await check_bot(live.api, live.bot.warmup_chats)
+        if found.profile is not None and found.profile.username != live.bot.username:
+            await bots.keep_username(self._pool, live.bot.id, found.profile.username)
+            live.bot = replace(live.bot, username=found.profile.username)
+        log.info("[BOT][CHECKED]", bot=slug, ok=found.ok)
+        return found
+
+    async def delete(self, slug: str) -> None:
+        """It is found nowhere any more and does nothing in any process; `undelete` brings it back. Raises NotFound."""
+        await self._heard(await removals.delete_bot(self._pool, slug))
+        log.info("[BOT][DELETED]", bot=slug)
+
+    async def undelete(self, slug: str) -> tuple[LiveBot, bool]:
+        """Back with all it had, and what was due goes on. Whether it was away. Raises NotFound, Conflict."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            bot_id, changed = await removals.undelete_bot(connection, slug)
+            await wake(connection, await bots.by_id(connection, self._seal, bot_id))
+        live = await self._read(bot_id)
+        log.info("[BOT][UNDELETED]", bot=slug, changed=changed)
+        return live, changed
+
+    async def delete_for_good(self, slug: str) -> Purged:
+        """All of a deleted bot: library, ledger, broadcasts. Broken off, it can be gone on with. Raises NotFound, and
+        Conflict for a bot that is not deleted."""
+        bot_id = await removals.give_up_bot(self._pool, slug)
+        purged = await removals.purge_bot(self._pool, bot_id)
+        self._drop(bot_id)
+        log.info("[BOT][PURGED]", bot=slug, media=purged.media, broadcasts=purged.broadcasts, blobs=purged.blobs)
+        return purged
+
     async def by_slug(self, slug: str) -> LiveBot:
         """Raises NotFound."""
         known = self._ids.get(slug)
         if known is not None:
-            return await self.get(known)
+            with suppress(NotFound):  # another may have the slug by now
+                return await self.get(known)
         return await self.get((await bots.by_slug(self._pool, self._seal, slug)).id)
 
     async def get(self, bot_id: BotId) -> LiveBot:
@@ -138,14 +186,34 @@ class Bots:
         if (reading := self._reading.get(bot_id)) is not None:
             await asyncio.wait([reading])
         live = self._live.get(bot_id)
-        return live if live is not None and live.fresh else await self._read(bot_id)
+        if live is None or not live.fresh:
+            live = await self._read(bot_id)
+        if live.bot.deleted_at is not None:
+            raise BotDeleted(live.bot.slug)
+        return live
 
     async def _read(self, bot_id: BotId) -> LiveBot:
         """Until the row is here, whoever asks has it read too: nobody goes on with the old one."""
         news = self._news, self._changes[bot_id]
-        live = self._keep(await bots.by_id(self._pool, self._seal, bot_id))
+        try:
+            live = self._keep(await bots.by_id(self._pool, self._seal, bot_id))
+        except NotFound:
+            self._drop(bot_id)
+            raise
         live.fresh = news == (self._news, self._changes[bot_id])
         return live
+
+    def _drop(self, bot_id: BotId) -> None:
+        """Its row is gone: whoever holds on to it finds it deleted."""
+        self._traffics.pop(bot_id, None)
+        if (live := self._live.pop(bot_id, None)) is not None:
+            live.bot = replace(live.bot, deleted_at=live.bot.deleted_at or clock.now())
+            self._ids.pop(live.bot.slug, None)
+
+    async def _heard(self, bot_id: BotId) -> None:
+        """Do not wait for our own notification of a deletion."""
+        if bot_id in self._live:
+            await self._read(bot_id)
 
     def _keep(self, bot: Bot) -> LiveBot:
         now = clock.monotonic()
@@ -221,6 +289,8 @@ class Bots:
         try:
             while (live := self._live.get(bot_id)) is not None and not live.fresh:
                 await self._read(bot_id)
+        except NotFound:  # deleted for good
+            return
         except (*AWAY, TelewarmError) as error:  # then the next who asks for the bot reads it
             log.warning("[BOT][READ][FAILED]", bot_id=bot_id, error=type(error).__name__)
 

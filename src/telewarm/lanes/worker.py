@@ -20,11 +20,12 @@ from telewarm.database import audit, bots, engine, events, leases, sends, warmup
 from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
 from telewarm.database.pool import AWAY
+from telewarm.errors import NotFound
 from telewarm.lanes.bots import Bots, LiveBot
 from telewarm.lanes.lane import EARLY, PATIENCE
 from telewarm.lanes.wake import CHANNEL, ENTRYPOINT, enqueue, others_wait
 from telewarm.lanes.work import Budget, Runner
-from telewarm.model import BotId
+from telewarm.model import Bot, BotId
 
 log = structlog.get_logger(__name__)
 
@@ -185,13 +186,13 @@ class Worker:
 
     async def _run_lane(self, job: Job) -> None:
         bot_id = BotId(int(job.payload or b"0"))
-        live = await self._bots.get(bot_id)
-        if live.bot.paused:  # whoever resumes it wakes it
+        live = await self._at_work(bot_id)
+        if live is None:  # whoever resumes it wakes it
             return
         self._obey_flood_wait(live)
         delay = await self._seated(live)
         await self._bots.keep_learned(live)
-        if delay is None or live.bot.paused:
+        if delay is None or rests(live.bot):
             return
         self._obey_flood_wait(live)
         if delay == 0 and self._crowded():  # to the end of the queue: the job that we keep would be first again
@@ -199,6 +200,14 @@ class Worker:
             self._look.set()
             return
         raise RetryRequested(timedelta(seconds=delay), "yield")
+
+    async def _at_work(self, bot_id: BotId) -> LiveBot | None:
+        """None for one that a person paused or deleted."""
+        try:
+            live = await self._bots.get(bot_id)
+        except NotFound:
+            return None
+        return None if rests(live.bot) else live
 
     def _obey_flood_wait(self, live: LiveBot) -> None:
         now = clock.monotonic()
@@ -274,9 +283,8 @@ class Worker:
 
     async def _send_paused_away(self) -> None:
         for bot_id in list(self.lanes):
-            live = await self._bots.get(bot_id)
-            replaced = bot_id in self._seats and self._seats[bot_id].live is not live
-            if (live.bot.paused or replaced) and bot_id in self.lanes:
+            live = await self._at_work(bot_id)
+            if bot_id in self.lanes and self._seats[bot_id].live is not live:  # or it was replaced
                 self._send_away(bot_id)
 
     async def _missed_before(self, deadline: float) -> dict[BotId, int]:
@@ -296,3 +304,8 @@ class Worker:
             if missed[bot_id] > 1 and bot_id not in self.lanes:
                 self._missed.setdefault(bot_id, missed[bot_id] - 1)
                 self._look.set()
+
+
+def rests(bot: Bot) -> bool:
+    """A person wants it to do no background work."""
+    return bot.paused or bot.deleted_at is not None

@@ -1,5 +1,8 @@
 """Media in, out and away: a bot's library."""
 
-from telewarm.library.library import CHUNK, Added, Library, LibraryLimits
+from telewarm.database.pages import Filters, Page
+from telewarm.library.adding import Added, LibraryLimits
+from telewarm.library.collector import Collector
+from telewarm.library.library import CHUNK, Library
 
-__all__ = ["CHUNK", "Added", "Library", "LibraryLimits"]
+__all__ = ["CHUNK", "Added", "Collector", "Filters", "Library", "LibraryLimits", "Page"]

@@ -1,52 +1,37 @@
-"""Media in: stream, hash, probe, store, and into a bot's library in one transaction."""
+"""A bot's library: media in, looked at, warmed anew, shared, renamed, and away."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
 
-from telewarm.database import blobs, media, order
+from telewarm.database import media, order, pages, removals
 from telewarm.database.connection import Pool
 from telewarm.database.media import Which
-from telewarm.errors import RuleBroken, UnreadableMedia
+from telewarm.database.pages import Filters, Page
+from telewarm.database.removals import Removed
+from telewarm.errors import UsageError
 from telewarm.lanes import wake
-from telewarm.model import Blob, Bot, Kind, MediaId, MediaItem, Sha256, State
-from telewarm.probe import Probe, check, natural_kind, wants_thumbnail
-from telewarm.store import Incoming, Spool, Store, blob_key, thumbnail_key
+from telewarm.library.adding import Added, Adding, LibraryLimits, tell_queued
+from telewarm.model import Bot, Kind, MediaId, MediaItem
+from telewarm.probe import Probe
+from telewarm.store import Incoming, Spool, Store
 
 log = structlog.get_logger(__name__)
 
 CHUNK = 1 << 20  # bytes read from a file at once
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Added:
-    """`created`: False when the bot had these bytes as this kind already; nothing was uploaded then."""
-
-    item: MediaItem
-    created: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LibraryLimits:
-    """`largest`: bytes that a file may have here. `local_server`: Telegram's rules for a local Bot API server apply."""
-
-    largest: int
-    local_server: bool
+MOST = 10_000  # media items named in one call
 
 
 class Library:
     def __init__(self, *, pool: Pool, store: Store, spool: Spool, probe: Probe, limits: LibraryLimits) -> None:
         self._pool = pool
-        self._store = store
         self._spool = spool
-        self._probe = probe
-        self._limits = limits
+        self._adding = Adding(pool=pool, store=store, spool=spool, probe=probe, limits=limits)
 
     @asynccontextmanager
     async def receive(self) -> AsyncIterator[Incoming]:
@@ -59,29 +44,7 @@ class Library:
 
         `kind` None: what the bytes are by nature. Raises UnreadableMedia, RuleBroken, StoreError; nothing is kept then.
         """
-        if incoming.bytes > self._limits.largest:
-            raise RuleBroken(
-                rule=f"a file has at most {self._limits.largest} bytes here",
-                measured=f"more than {self._limits.largest} bytes",
-                cure="Send a smaller file, or raise TELEWARM_MAX_UPLOAD_BYTES.",
-            )
-        sha256 = incoming.sha256
-        here = kind and await media.find(self._pool, bot_id=bot.id, sha256=sha256, kind=kind)
-        if here and here.state in {State.READY, State.WARMING}:
-            return Added(item=here, created=False)
-        blob = await blobs.get(self._pool, sha256)
-        facts = blob.facts if blob is not None else await self._probe.facts(incoming.path, kind=kind)
-        kind = kind or natural_kind(facts)
-        check(facts, kind, local_server=self._limits.local_server)
-        if blob is None:
-            blob = Blob(sha256=sha256, storage_key=blob_key(sha256, facts.ext), thumbnail_key=None, facts=facts)
-            await self._put(blob, incoming)
-        elif await self._store.size(blob.storage_key) is None:  # gone from the store: adding it again is the cure
-            await self._put(blob, incoming)
-        if blob.thumbnail_key is None and wants_thumbnail(kind, facts):
-            blob = await self._with_thumbnail(blob, incoming)
-        await self._spool.adopt(incoming, sha256)
-        return await self._insert(bot, blob, kind, name)
+        return await self._adding.add(bot, incoming, kind=kind, name=name)
 
     async def add_file(self, bot: Bot, path: Path, *, kind: Kind | None = None, name: str | None = None) -> Added:
         """`add` for a file on disk; its own name is shown unless `name` says another. Raises OSError too."""
@@ -91,6 +54,40 @@ class Library:
                     await incoming.write(chunk)
                 return await self.add(bot, incoming, kind=kind, name=name or path.name)
 
+    async def page(
+        self, bot: Bot, filters: Filters | None = None, *, before: MediaId | None = None, limit: int = 100
+    ) -> Page:
+        """The newest of a bot's media that fit, made before one. Go on with the page's `next` until that is None: a
+        page that searches looks at a bounded number of items, so it may hold fewer than `limit`, or none.
+        """
+        return await pages.page(self._pool, bot.id, filters or Filters(), before=before, limit=limit)
+
+    async def page_at(self, bot: Bot, filters: Filters, *, offset: int, limit: int = 100) -> Page:
+        """`page` after so many that fit, for filters by kind and state alone. It costs more the more it passes over."""
+        items, count = await media.page(
+            self._pool, bot_id=bot.id, kind=filters.kind, state=filters.state, limit=limit + 1, offset=offset
+        )
+        shown = items[:limit]
+        return Page(items=shown, next=shown[-1].id if len(items) > limit else None, count=count)
+
+    async def rename(self, media_id: MediaId, name: str | None) -> MediaItem:
+        """What it is called here, and by what name recipients see it once it is warmed anew: a file id keeps the name
+        that the file went up with. Raises NotFound.
+        """
+        return await media.rename(self._pool, media_id, name)
+
+    async def delete(self, bot: Bot, media_ids: Sequence[MediaId]) -> Removed:
+        """Delete media; those that the bot does not have are passed over. What is being warmed does not come back.
+
+        Raises Conflict, with nothing deleted, when a broadcast that has not ended needs one of them; UsageError for
+        more than 10,000. Blobs that nobody else has are collected within the hour.
+        """
+        _check_count(media_ids)
+        async with self._pool.acquire() as connection, connection.transaction():
+            removed = await removals.remove_media(connection, bot.id, sorted(set(media_ids)))
+        log.info("[MEDIA][DELETED]", bot=bot.slug, items=len(removed.media_ids), blobs=removed.blobs)
+        return removed
+
     async def rewarm(self, bot: Bot, media_id: MediaId) -> MediaItem:
         """Warm one item anew, by upload and before others. If it has a file id, it is sent by that meanwhile."""
         async with self._pool.acquire() as connection, connection.transaction():
@@ -99,8 +96,20 @@ class Library:
                 await wake(connection, bot)
         item = await media.get(self._pool, media_id)
         if due:
-            _tell_queued(bot, item)
+            tell_queued(bot, item)
         return item
+
+    async def rewarm_these(self, bot: Bot, media_ids: Sequence[MediaId]) -> tuple[int, Sequence[MediaId]]:
+        """`rewarm` for several of a bot's media, in two statements: how many are due by it, and which of them there
+        are. Raises UsageError for more than 10,000."""
+        _check_count(media_ids)
+        async with self._pool.acquire() as connection, connection.transaction():
+            found = await media.owned(connection, bot.id, media_ids)
+            due = await media.rewarm(connection, dict.fromkeys(found, order.EXPLICIT)) if found else 0
+            if due:
+                await wake(connection, bot)
+        log.info("[MEDIA][REWARM]", bots=1, which="named", items=due)
+        return due, found
 
     async def rewarm_many(self, bots: Sequence[Bot], which: Which) -> int:
         """Warm anew what is in error, or all; how many items of these bots are due by it. A few statements for ten
@@ -134,40 +143,7 @@ class Library:
         log.info("[MEDIA][SHARED]", bot=target.slug, source=source.slug, items=total)
         return total
 
-    async def _put(self, blob: Blob, incoming: Incoming) -> None:
-        await self._store.put_file(blob.storage_key, incoming.path, sha256=blob.sha256, bytes=incoming.bytes)
 
-    async def _with_thumbnail(self, blob: Blob, incoming: Incoming) -> Blob:
-        """A thumbnail is nice to have: a file without one is taken all the same."""
-        try:
-            thumbnail = await self._probe.thumbnail(incoming.path, blob.facts)
-        except UnreadableMedia as error:
-            log.info("[MEDIA][THUMBNAIL][NONE]", sha256=blob.sha256, error=error.message)
-            return blob
-        if thumbnail is None:
-            return blob
-        key = thumbnail_key(blob.sha256)
-        await self._store.put_bytes(key, thumbnail)
-        return replace(blob, thumbnail_key=key, thumbnail_bytes=len(thumbnail))
-
-    async def _insert(self, bot: Bot, blob: Blob, kind: Kind, name: str | None) -> Added:
-        async with self._pool.acquire() as connection, connection.transaction():
-            inserted = await media.insert(
-                connection, bot_id=bot.id, blob=blob, kind=kind, name=name, handicap=order.handicap(blob.facts.bytes)
-            )
-            if inserted is not None:
-                await wake(connection, bot)
-        item = await self._item(bot, blob.sha256, kind)
-        if inserted is not None:
-            _tell_queued(bot, item)
-        return Added(item=item, created=inserted is not None and inserted[1])
-
-    async def _item(self, bot: Bot, sha256: Sha256, kind: Kind) -> MediaItem:
-        item = await media.find(self._pool, bot_id=bot.id, sha256=sha256, kind=kind)
-        assert item is not None  # noqa: S101 - inserted or found a moment ago
-        return item
-
-
-def _tell_queued(bot: Bot, item: MediaItem) -> None:
-    facts = {"media_id": item.id, "kind": item.kind, "bytes": item.facts.bytes, "attempts": item.attempts}
-    log.info("[MEDIA][PREWARM][QUEUED]", bot=bot.slug, **facts)
+def _check_count(media_ids: Sequence[MediaId]) -> None:
+    if len(media_ids) > MOST:
+        raise UsageError(f"{len(media_ids)} media items are named; name at most {MOST} at once")

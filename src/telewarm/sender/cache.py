@@ -10,10 +10,12 @@ from weakref import WeakValueDictionary
 from telewarm.model import BotId, FileId, MediaId, Warm
 
 # NOTIFY: `<id>:<tag>` of each media item that changed, with commas between, or `bot <id>`. The tag is that of the file
-# id that the item has now, `-` when it has none.
+# id that the item has now, `-` when it has none, `!` when the item was deleted.
 CHANNEL = "telewarm_media"
 TAG = 8  # hex digits
+GONE = "!"
 MOST = 200_000  # ids kept; about 500 bytes each
+MOST_GONE = 20_000  # deleted items remembered: what was read a moment before they went must not come after
 
 
 def tag_of(file_id: FileId) -> str:
@@ -25,6 +27,7 @@ class FileIds:
     def __init__(self, *, most: int = MOST) -> None:
         self._most = most
         self._warm: OrderedDict[MediaId, Warm] = OrderedDict()
+        self._gone: OrderedDict[MediaId, None] = OrderedDict()
         self._waiting: WeakValueDictionary[MediaId, asyncio.Event] = WeakValueDictionary()
 
     def __len__(self) -> int:
@@ -37,6 +40,9 @@ class FileIds:
         return warm
 
     def keep(self, warm: Warm) -> None:
+        """Unless the item was deleted meanwhile."""
+        if self._gone and warm.media_id in self._gone:
+            return
         self._warm[warm.media_id] = warm
         if len(self._warm) > self._most:
             self._warm.popitem(last=False)
@@ -56,10 +62,18 @@ class FileIds:
             digits, _, tag = item.partition(":")
             media_id = MediaId(int(digits))
             warm = self._warm.get(media_id)
-            if warm is not None and tag_of(warm.file_id) != tag:
+            if tag == GONE:
+                self._forget(media_id)
+            elif warm is not None and tag_of(warm.file_id) != tag:
                 self.drop(media_id)
             if (event := self._waiting.pop(media_id, None)) is not None:
                 event.set()
+
+    def _forget(self, media_id: MediaId) -> None:
+        self.drop(media_id)
+        self._gone[media_id] = None
+        if len(self._gone) > MOST_GONE:
+            self._gone.popitem(last=False)
 
     def _drop_bot(self, bot_id: BotId) -> None:
         for media_id in [media_id for media_id, warm in self._warm.items() if warm.bot_id == bot_id]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from telewarm import clock
-from telewarm.errors import FloodWait, TelegramRefused
+from telewarm.errors import BotDeleted, FloodWait, TelegramRefused
 from telewarm.lanes import LiveBot, count_flood
 from telewarm.lanes.lines import Place
 from telewarm.model import ChatId
@@ -74,7 +74,8 @@ class _Message:
 async def in_turn(turn: Turn, call: Callable[[], Awaitable[T]], *, size: int = 0, count: int = 1) -> T:
     """The call's answer. A flood wait is waited out, not failed, as long as it ends before `until`.
 
-    Raises FloodWait, with the seconds to wait, as soon as it is clear that it would not; then nothing was sent.
+    Raises FloodWait, with the seconds to wait, as soon as it is clear that it would not, and BotDeleted when the bot
+    was deleted meanwhile; then nothing was sent.
     """
     traffic = turn.live.traffic
     while True:
@@ -83,6 +84,7 @@ async def in_turn(turn: Turn, call: Callable[[], Awaitable[T]], *, size: int = 0
             if passage.hold:
                 turn.live.on_held()
                 await clock.sleep(passage.hold)
+            refuse_deleted(turn.live)
             answer = await call()
         except FloodWait as wait:
             closed = traffic.settle(passage, now=clock.monotonic(), retry_after=wait.retry_after)
@@ -98,6 +100,12 @@ async def in_turn(turn: Turn, call: Callable[[], Awaitable[T]], *, size: int = 0
         else:
             traffic.settle(passage, now=clock.monotonic(), retry_after=None)
             return answer
+
+
+def refuse_deleted(live: LiveBot) -> None:
+    """Raises BotDeleted."""
+    if live.bot.deleted_at is not None:
+        raise BotDeleted(live.bot.slug)
 
 
 def _at_once(turn: Turn, size: int, count: int) -> Passage | None:

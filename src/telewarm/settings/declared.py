@@ -152,6 +152,15 @@ class Declared(BaseSettings):
         example="20MiB",
         ge=1,
     )
+    telewarm_max_batch_files: int = setting(
+        Group.STORE,
+        "Files that one batch upload may have.",
+        default=100,
+        unit="files",
+        example="500",
+        ge=1,
+        le=10_000,
+    )
 
     telegram_api_root: str = setting(
         Group.TELEGRAM,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from math import inf
 from pathlib import Path
@@ -26,7 +27,16 @@ from telewarm.store.folder import Folder
 SLOWEST = 100_000  # bytes a second that an upload is given
 LOOKED_AT = "check/look"
 CHUNK = 1 << 18  # bytes at least in a chunk of a stream, but for the last
+LIST = 1000  # objects of one page
 HANDED_BACK = 0.05  # seconds after its last answer in which a thread of obstore's still holds the interpreter
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object, and when it was written."""
+
+    key: str
+    at: datetime
 
 
 class Backend(Protocol):
@@ -111,6 +121,16 @@ class Store:
         with suppress(ObjectMissing):
             async with self._wall(key):
                 await obstore.delete_async(self._objects, key)
+
+    async def listed(self, prefix: str) -> AsyncGenerator[list[Stored], None]:
+        """What is under keys that begin with a folder's name, some thousand at a time."""
+        pages = aiter(obstore.list(self._objects, prefix, chunk_size=LIST))
+        while True:
+            async with self._wall(prefix):
+                page = await anext(pages, None)
+            if page is None:
+                return
+            yield [Stored(key=meta["path"], at=meta["last_modified"]) for meta in page]
 
     def presigned_get(self, key: str, *, expires: int, now: datetime) -> str | None:
         """A URL that anyone may GET for `expires` seconds from `now`; None for a folder. Keep it out of logs."""

@@ -48,7 +48,7 @@ def evict(folder: Path, *, goal: int) -> dict[str, int]:
     for _, name, size in files:
         if total <= goal:
             break
-        if _removed(folder / name):
+        if removed(folder / name):
             total -= size
             del left[name]
     return left
@@ -83,7 +83,8 @@ def _by_last_use(folder: Path) -> list[tuple[int, str, int]]:
     return sorted(found)
 
 
-def _removed(path: Path) -> bool:
+def removed(path: Path) -> bool:
+    """Delete a file unless somebody holds it. Whether it is gone."""
     with _alone(path) as idle:
         if idle:
             path.unlink(missing_ok=True)

@@ -120,6 +120,14 @@ class Spool:
         finally:
             os.close(pin)
 
+    async def discard(self, sha256: Sha256) -> None:
+        """Drop a blob that nobody needs any more, unless somebody holds it open: then it is evicted in its time."""
+        path = self._blobs / sha256
+        freed = await in_thread(lambda: _size(path) if _size(path) and shelf.removed(path) else 0)
+        self._bytes -= freed
+        if freed:
+            self._sound.discard(sha256)
+
     @contextmanager
     def named(self, path: Path, name: str) -> Iterator[Path]:
         """An opened blob under a file name of its own, for whoever tells people the name of what it reads."""
@@ -226,3 +234,10 @@ def _has_its_hash(path: Path) -> bool:
             return True
         path.unlink()
     return False
+
+
+def _size(path: Path) -> int:
+    """Bytes; 0 when there is no such file."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0

@@ -16,7 +16,7 @@ from telewarm.telegram.files import ByPath, ByUrl, MediaFile, Upload
 from telewarm.telegram.parameters import Parameters
 from telewarm.telegram.replies import Shape
 from telewarm.telegram.transport import Request, Wire
-from telewarm.telegram.values import PLAIN, BotProfile, Chat, GroupItem, SendOptions, TelegramFile
+from telewarm.telegram.values import PLAIN, BotProfile, Chat, GroupItem, Member, SendOptions, TelegramFile
 
 T = TypeVar("T")
 HOSTED = "https://api.telegram.org"
@@ -52,6 +52,11 @@ class BotApi:
 
     async def get_chat(self, chat_id: ChatId) -> Chat:
         return shapes.chat(await self._call("getChat", {"chat_id": chat_id}, shapes.CHAT, chat_id=chat_id))
+
+    async def get_chat_member(self, chat_id: ChatId, user_id: int) -> Member:
+        """What the bot may do there when it is asked for itself."""
+        said: Parameters = {"chat_id": chat_id, "user_id": user_id}
+        return shapes.member(await self._call("getChatMember", said, shapes.MEMBER, chat_id=chat_id))
 
     async def send_message(self, chat_id: ChatId, text: str, *, options: SendOptions = PLAIN) -> Sent:
         said = parameters.of_text(chat_id, text, options)

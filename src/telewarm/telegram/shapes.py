@@ -6,7 +6,7 @@ import msgspec
 
 from telewarm.model import ChatId, FileId, Kind, MessageId, Sent
 from telewarm.telegram.replies import Shape
-from telewarm.telegram.values import BotProfile, Chat, TelegramFile
+from telewarm.telegram.values import BotProfile, Chat, Member, Rights, TelegramFile
 
 
 class File(msgspec.Struct):
@@ -16,6 +16,23 @@ class File(msgspec.Struct):
     file_path: str | None = None
 
 
+class Permissions(msgspec.Struct):
+    can_send_messages: bool = True
+    can_send_photos: bool = True
+    can_send_videos: bool = True
+    can_send_audios: bool = True
+    can_send_documents: bool = True
+    can_send_voice_notes: bool = True
+    can_send_video_notes: bool = True
+    can_send_other_messages: bool = True  # animations, stickers
+
+
+class MemberPart(Permissions, kw_only=True):
+    status: str
+    is_member: bool = True  # of one that is restricted
+    can_post_messages: bool | None = None
+
+
 class ChatPart(msgspec.Struct):
     id: int
     type: str = ""
@@ -23,6 +40,7 @@ class ChatPart(msgspec.Struct):
     first_name: str = ""
     username: str = ""
     has_protected_content: bool = False
+    permissions: Permissions | None = None
 
 
 class Message(msgspec.Struct):
@@ -53,6 +71,7 @@ MESSAGES = Shape(list[Message])
 MESSAGE_ID = Shape(MessageIdPart)
 USER = Shape(User)
 CHAT = Shape(ChatPart)
+MEMBER = Shape(MemberPart)
 FILE = Shape(File)
 DONE = Shape(bool)
 
@@ -89,7 +108,28 @@ def chat(part: ChatPart) -> Chat:
         type=part.type,
         name=part.title or part.first_name or part.username,
         protected=part.has_protected_content,
+        rights=Rights() if part.permissions is None else _rights(part.permissions),
     )
+
+
+def member(part: MemberPart) -> Member:
+    left = part.status == "restricted" and not part.is_member
+    return Member(status="left" if left else part.status, may_post=part.can_post_messages, rights=_rights(part))
+
+
+def _rights(part: Permissions) -> Rights:
+    allowed = {
+        Kind.PHOTO: part.can_send_photos,
+        Kind.VIDEO: part.can_send_videos,
+        Kind.AUDIO: part.can_send_audios,
+        Kind.DOCUMENT: part.can_send_documents,
+        Kind.VOICE: part.can_send_voice_notes,
+        Kind.VIDEO_NOTE: part.can_send_video_notes,
+        Kind.ANIMATION: part.can_send_other_messages,
+        Kind.STICKER: part.can_send_other_messages,
+    }
+    refused = tuple(kind for kind, may in allowed.items() if not may)
+    return Rights(messages=part.can_send_messages or len(refused) < len(allowed), refused=refused)
 
 
 def telegram_file(file: File) -> TelegramFile:

@@ -48,11 +48,29 @@ class BotProfile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Rights:
+    """What a member may send: anything at all, and what not."""
+
+    messages: bool = True
+    refused: tuple[Kind, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Chat:
     chat_id: ChatId
     type: str  # private, group, supergroup, channel
     name: str  # title, or first name, or username; may be empty
     protected: bool  # nothing can be forwarded out of it
+    rights: Rights = Rights()  # of a group's ordinary members
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """A bot as a member of a chat. `rights`: its own, which count when it is restricted."""
+
+    status: str  # creator, administrator, member, restricted, left, kicked
+    may_post: bool | None  # of a channel's administrator
+    rights: Rights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,6 @@ LEFT JOIN (
     SELECT bot_id, count(*) AS chats, extract(epoch FROM max(until) - now()) AS longest
     FROM flood_wait WHERE until > now() GROUP BY bot_id
 ) AS waits ON waits.bot_id = bot.id
-WHERE paused_at IS NOT NULL OR paused_until > now() OR waits.bot_id IS NOT NULL
+WHERE deleted_at IS NULL AND (paused_at IS NOT NULL OR paused_until > now() OR waits.bot_id IS NOT NULL)
 ORDER BY slug
 LIMIT $1

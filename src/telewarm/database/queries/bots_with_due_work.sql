@@ -1,9 +1,9 @@
--- Bots for which a lane would find something to do now; $1: only these, or all when it is NULL. Paused ones are not.
+-- Bots for which a lane would find something to do now; $1: only these, or all when it is NULL. Paused and deleted ones are not.
 -- ORDER BY … LIMIT 1 and not EXISTS: it asks the index once a bot, however much is due.
 SELECT bot.id, bot.slug
 FROM bot
 WHERE ($1::bigint[] IS NULL OR bot.id = ANY ($1))
-  AND bot.paused_at IS NULL AND (bot.paused_until IS NULL OR bot.paused_until <= now())
+  AND bot.paused_at IS NULL AND bot.deleted_at IS NULL AND (bot.paused_until IS NULL OR bot.paused_until <= now())
   AND (
       (
           SELECT true FROM media

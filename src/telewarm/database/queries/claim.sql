@@ -1,4 +1,4 @@
--- Claim due media of bot $1 in order, at most $2, under lease $3. A bot that a person paused has none.
+-- Claim due media of bot $1 in order, at most $2, under lease $3. A bot that a person paused or deleted has none.
 -- $4: the bots that share a warm-up chat with it, $5: its warm-up chats. An item that one of them is placing right now
 -- stays due, unless there is one to forward already: once theirs is ready it can be forwarded instead of uploaded.
 -- Nothing is claimed under a lease that is gone.
@@ -8,7 +8,7 @@ WITH due AS MATERIALIZED (
     FROM media AS m
     WHERE m.bot_id = $1 AND m.state = 'warming' AND m.lease_id IS NULL AND m.next_attempt_at IS NULL
       AND EXISTS (SELECT FROM lease WHERE lease.id = $3)
-      AND EXISTS (SELECT FROM bot WHERE bot.id = $1 AND bot.paused_at IS NULL)
+      AND EXISTS (SELECT FROM bot WHERE bot.id = $1 AND bot.paused_at IS NULL AND bot.deleted_at IS NULL)
       AND (
           SELECT count(*) FILTER (WHERE theirs.lease_id IS NOT NULL) = 0
               OR count(*) FILTER (

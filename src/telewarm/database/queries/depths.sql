@@ -1,5 +1,5 @@
--- Of each bot with items that are warming: how many; how many of them wait for a back-off, counted up to $1; and the
--- age in seconds of the one that goes next. The cost for a bot is the same however many there are.
+-- Of each bot with items that are warming, unless it is deleted: how many; how many of them wait for a back-off, counted
+-- up to $1; and the age in seconds of the one that goes next. The cost for a bot is the same however many there are.
 WITH counted AS (
     SELECT bot_id, sum(items)::bigint AS items
     FROM (
@@ -26,4 +26,5 @@ SELECT bot.slug, counted.items AS due,
            LIMIT 1
        ) AS head_age
 FROM counted JOIN bot ON bot.id = counted.bot_id
+WHERE bot.deleted_at IS NULL
 ORDER BY bot.slug

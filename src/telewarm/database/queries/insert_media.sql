@@ -1,5 +1,6 @@
 -- Put a blob and a media item of it into a bot's library. No row: the item is here and warm or being warmed.
--- An item that was cold or in error is asked for again. $17: its handicap in ms.
+-- An item that was cold or in error is asked for again. $17: its handicap in ms. `orphaned`: the blob was to be collected,
+-- or has been: look whether its object is there before this is committed.
 WITH stored AS (
     INSERT INTO blob (sha256, bytes, mime, ext, width, height, duration, video_codec, audio_codec, title, performer,
                       storage_key, thumbnail_key, thumbnail_bytes)
@@ -7,6 +8,8 @@ WITH stored AS (
     ON CONFLICT (sha256) DO UPDATE
     SET thumbnail_key = EXCLUDED.thumbnail_key, thumbnail_bytes = EXCLUDED.thumbnail_bytes
     WHERE blob.thumbnail_key IS NULL AND EXCLUDED.thumbnail_key IS NOT NULL
+), needed AS (
+    DELETE FROM orphan WHERE sha256 = $1 RETURNING 1
 )
 INSERT INTO media (bot_id, sha256, kind, name, priority, state, queued_at)
 VALUES ($14, $1, $15, $16, (1000 * extract(epoch FROM now()))::bigint + $17::bigint, 'warming', now())
@@ -14,4 +17,4 @@ ON CONFLICT (sha256, kind, bot_id) DO UPDATE
 SET state = 'warming', attempts = 0, next_attempt_at = NULL, queued_at = now(), priority = EXCLUDED.priority,
     last_error_code = NULL, last_error = NULL
 WHERE media.state IN ('cold', 'error')
-RETURNING id, xmax = 0 AS created
+RETURNING id, xmax = 0 AS created, (SELECT count(*) > 0 FROM needed) AS orphaned

@@ -12,6 +12,7 @@ Method = Callable[[Call], Awaitable[object]]
 METHODS: dict[str, Method] = {
     "getme": info.get_me,
     "getchat": info.get_chat,
+    "getchatmember": info.get_chat_member,
     "getfile": info.get_file,
     "logout": info.log_out,
     "close": info.close,

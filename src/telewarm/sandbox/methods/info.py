@@ -1,4 +1,4 @@
-"""getMe, getChat, getFile, logOut, close."""
+"""getMe, getChat, getChatMember, getFile, logOut, close."""
 
 from __future__ import annotations
 
@@ -6,12 +6,46 @@ import math
 
 from telewarm.sandbox import fileids
 from telewarm.sandbox.call import Call
+from telewarm.sandbox.chats import Chat, Status
 from telewarm.sandbox.clock import monotonic
 from telewarm.sandbox.errors import ApiError, bad, too_many_requests
 from telewarm.sandbox.files import DIRECTORIES, File
 
 DOWNLOAD_LIMIT = 20 << 20
 GIFTS = ("unlimited_gifts", "limited_gifts", "unique_gifts", "premium_subscription", "gifts_from_channels")
+SEND_RIGHTS = {
+    "can_send_messages": {"text"},
+    "can_send_audios": {"audio"},
+    "can_send_documents": {"document"},
+    "can_send_photos": {"photo"},
+    "can_send_videos": {"video"},
+    "can_send_video_notes": {"video_note"},
+    "can_send_voice_notes": {"voice"},
+    "can_send_polls": set[str](),
+    "can_send_other_messages": {"animation", "sticker"},
+    "can_add_web_page_previews": set[str](),
+}
+MEMBERS_MAY = (
+    "can_react_to_messages",
+    "can_edit_tag",
+    "can_change_info",
+    "can_invite_users",
+    "can_pin_messages",
+    "can_manage_topics",
+)
+ADMINISTRATORS_MAY = (
+    "can_manage_chat",
+    "can_delete_messages",
+    "can_manage_video_chats",
+    "can_restrict_members",
+    "can_promote_members",
+    "can_change_info",
+    "can_invite_users",
+    "can_post_stories",
+    "can_edit_stories",
+    "can_delete_stories",
+    "can_send_welcome_messages",
+)
 CLOSE_AFTER = 600.0  # seconds
 UNAVAILABLE = "wrong file_id or the file is temporarily unavailable"
 
@@ -37,7 +71,42 @@ async def get_chat(call: Call) -> object:
     shown: dict[str, object] = {**chat.as_chat(), "accent_color_id": chat.id % 7, "max_reaction_count": 11}
     if chat.protected:
         shown["has_protected_content"] = True
+    if chat.type in {"group", "supergroup"}:
+        shown["permissions"] = {**_may_send(chat), **dict.fromkeys(MEMBERS_MAY, True)}
     return {**shown, "accepted_gift_types": accepted}
+
+
+async def get_chat_member(call: Call) -> object:
+    chat = call.state.find_chat(call.bot, call.text("chat_id"))
+    user_id = call.integer("user_id", 0)
+    if not user_id:
+        raise bad("invalid user_id specified")
+    member = call.state.bots.get(user_id)
+    if member is None:
+        raise bad("member not found")
+    return {"user": member.as_user(), **_membership(chat, chat.status(member))}
+
+
+def _membership(chat: Chat, status: Status) -> dict[str, object]:
+    """Here a chat's restrictions hold for administrators too: such a bot is shown as restricted."""
+    if status == "left" or chat.type == "private":
+        return {"status": "member" if chat.type == "private" else "left"}
+    if status == "kicked":
+        return {"status": "kicked", "until_date": 0}
+    if chat.type != "channel" and (chat.restricted or not chat.write_access or not chat.can_post):
+        own = {**_may_send(chat), **dict.fromkeys(MEMBERS_MAY, True)}
+        return {"status": "restricted", "is_member": True, "until_date": 0, **own}
+    if status == "member":
+        return {"status": "member"}
+    rights = dict.fromkeys(ADMINISTRATORS_MAY, True) | {"can_be_edited": False, "is_anonymous": False}
+    if chat.type == "channel":
+        rights |= {"can_post_messages": chat.can_post, "can_edit_messages": chat.can_post}
+    return {"status": "administrator", **rights, "can_delete_messages": chat.can_delete}
+
+
+def _may_send(chat: Chat) -> dict[str, object]:
+    may = chat.write_access and chat.can_post
+    return {right: may and not kinds & chat.restricted for right, kinds in SEND_RIGHTS.items()}
 
 
 async def get_file(call: Call) -> object:

@@ -1,0 +1,77 @@
+"""Media renamed and deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from telewarm.api.media import LARGEST_ID, NO_ITEM, OfItem, describe
+from telewarm.api.services import OfBot, Services, Serving, SmallBody
+from telewarm.api.shapes import DeletedMedia, OneMedia, answers
+from telewarm.api.uploads import name_of
+from telewarm.errors import UsageError
+from telewarm.lanes import LiveBot
+from telewarm.library.library import MOST
+from telewarm.model import MediaId
+
+router = APIRouter(tags=["media"], route_class=SmallBody)
+
+NEEDED = "A broadcast that has not ended needs it: the message names it. Nothing was deleted"
+
+MediaIds = Annotated[
+    list[Annotated[int, Field(ge=1, le=LARGEST_ID)]],
+    Field(min_length=1, max_length=MOST, description="Of this bot's media", examples=[[4711, 4712]]),
+]
+
+
+class Renamed(BaseModel):
+    name: Annotated[
+        str | None,
+        Field(description="One line; what it has beyond 255 characters is cut off. null: none", examples=["cat.jpg"]),
+    ]
+
+
+class These(BaseModel):
+    media_ids: MediaIds
+
+
+@router.patch("/media/{media_id}", response_model=None, responses=answers(OneMedia, s404=NO_ITEM))
+async def rename(body: Renamed, found: OfItem, serving: Serving) -> dict[str, object]:
+    """Give a media item another name. Recipients see it once the item is warmed anew: a file id keeps the name that the
+    file went up with."""
+    name = name_of(body.name)
+    if body.name is not None and name is None:
+        raise UsageError("the name has no character that can be shown; give another, or null for none")
+    item, _ = found
+    return {"ok": True, "media": describe(await serving.library.rename(item.id, name))}
+
+
+@router.delete("/media/{media_id}", response_model=None, responses=answers(DeletedMedia, s404=NO_ITEM, s409=NEEDED))
+async def delete(found: OfItem, serving: Serving) -> dict[str, object]:
+    """Delete one media item. Its file is deleted within the hour when nobody else has it. What is being warmed does not
+    come back; messages that were sent stay where they are."""
+    item, live = found
+    return await _delete(serving, live, [item.id])
+
+
+@router.post(
+    "/bots/{slug}/media/delete", response_model=None, responses=answers(DeletedMedia, s404="No such bot", s409=NEEDED)
+)
+async def delete_these(body: These, live: OfBot, serving: Serving) -> dict[str, object]:
+    """Delete up to 10,000 of a bot's media at once: all of them or, when a broadcast needs one, none. Ids that the bot
+    has no item of are listed in `not_found`."""
+    return await _delete(serving, live, [MediaId(media_id) for media_id in body.media_ids])
+
+
+async def _delete(serving: Services, live: LiveBot, media_ids: Sequence[MediaId]) -> dict[str, object]:
+    removed = await serving.library.delete(live.bot, media_ids)
+    return {
+        "ok": True,
+        "deleted": len(removed.media_ids),
+        "not_found": sorted(set(media_ids) - set(removed.media_ids)),
+        "blobs": removed.blobs,
+        "bytes": removed.bytes,
+    }

@@ -1,0 +1,283 @@
+"""What answers about bots and media look like, for /docs: field by field, with units and examples."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, Field
+
+from telewarm.model import Kind, State, Way
+
+Responses: TypeAlias = "dict[int | str, dict[str, Any]]"
+
+AT = "2031-05-01T09:00:00+00:00"
+SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+Ok = Annotated[bool, Field(examples=[True])]
+Next = Annotated[int | None, Field(description="`before` of the next page; null on the last one", examples=[4000])]
+
+
+class Problem(BaseModel):
+    ok: Annotated[bool, Field(examples=[False])]
+    error: Annotated[str, Field(description="A stable code", examples=["NOT_FOUND"])]
+    message: Annotated[str, Field(description="What happened, and the cure")]
+
+
+def answers(model: type[BaseModel], *, status: int = 200, words: str = "Done", **refused: str) -> Responses:
+    """For a route's `responses`. `refused`: what an error's status means, as `s404="No such bot"`."""
+    problems: Responses = {int(name[1:]): {"model": Problem, "description": said} for name, said in refused.items()}
+    return {status: {"model": model, "description": words}, **problems}
+
+
+class Cache(BaseModel):
+    """What is known of an item's file id."""
+
+    status: Annotated[State, Field(description="As the item's `state`", examples=["ready"])]
+    file_id: Annotated[str | None, Field(description="Of this bot and no other", examples=["AgACAgIAAxkDAAIB…"])]
+    file_unique_id: Annotated[str | None, Field(examples=["AQADq7cxG2pQ-Ul9"])]
+    sent_kind: Annotated[Kind | None, Field(description="What Telegram made of it", examples=["photo"])]
+    warmed_at: Annotated[datetime | None, Field(examples=[AT])]
+    way: Annotated[Way | None, Field(description="How the file id was got", examples=["upload"])]
+    attempts: Annotated[int, Field(description="That failed since it was asked for", examples=[0])]
+    last_error: Annotated[str | None, Field(description="With the cure", examples=[None])]
+    last_error_code: Annotated[str | None, Field(examples=[None])]
+
+
+class Media(BaseModel):
+    """A media item."""
+
+    media_id: Annotated[int, Field(examples=[4711])]
+    sha256: Annotated[str, Field(examples=[SHA256])]
+    kind: Annotated[Kind, Field(examples=["photo"])]
+    name: Annotated[str | None, Field(description="The file name that recipients see", examples=["cat.jpg"])]
+    state: Annotated[State, Field(examples=["ready"])]
+    bytes: Annotated[int, Field(examples=[204800])]
+    mime: Annotated[str, Field(examples=["image/jpeg"])]
+    ext: Annotated[str, Field(examples=["jpg"])]
+    width: Annotated[int | None, Field(description="Pixels", examples=[1280])]
+    height: Annotated[int | None, Field(description="Pixels", examples=[960])]
+    duration: Annotated[float | None, Field(description="Seconds", examples=[None])]
+    title: Annotated[str | None, Field(description="Of audio", examples=[None])]
+    performer: Annotated[str | None, Field(description="Of audio", examples=[None])]
+    storage_key: Annotated[str, Field(examples=[f"media/9f/{SHA256}.jpg"])]
+    created_at: Annotated[datetime, Field(examples=[AT])]
+    cache: Cache
+
+
+class OneMedia(BaseModel):
+    ok: Ok
+    media: Media
+
+
+class Rewarmed(OneMedia):
+    media_id: Annotated[int, Field(examples=[4711])]
+    message: Annotated[str, Field(examples=["media item 4711 is queued to be uploaded anew"])]
+
+
+class MediaPage(BaseModel):
+    ok: Ok
+    media: Annotated[list[Media], Field(description="Newest first")]
+    count: Annotated[
+        int | None,
+        Field(description="How many fit in all; null where only a look at each would tell", examples=[1234]),
+    ]
+    limit: Annotated[int, Field(examples=[100])]
+    offset: Annotated[int, Field(examples=[0])]
+    next: Next
+
+
+class AddedMedia(BaseModel):
+    ok: Ok
+    media_id: Annotated[int, Field(examples=[4711])]
+    sha256: Annotated[str, Field(examples=[SHA256])]
+    bytes: Annotated[int, Field(examples=[204800])]
+    kind: Annotated[Kind, Field(examples=["photo"])]
+    state: Annotated[State, Field(examples=["warming"])]
+    warming: Annotated[bool, Field(examples=[True])]
+    storage_key: Annotated[str, Field(examples=[f"media/9f/{SHA256}.jpg"])]
+    r2_key: Annotated[str, Field(description="The same, for clients of old", examples=[f"media/9f/{SHA256}.jpg"])]
+
+
+class DeletedMedia(BaseModel):
+    ok: Ok
+    deleted: Annotated[int, Field(description="Items", examples=[3])]
+    not_found: Annotated[list[int], Field(description="Ids that the bot has no item of", examples=[[]])]
+    blobs: Annotated[int, Field(description="Files that nobody else has: they are collected soon", examples=[2])]
+    bytes: Annotated[int, Field(description="Of those files", examples=[409600])]
+
+
+class Due(BaseModel):
+    ok: Ok
+    count: Annotated[int, Field(description="How many items are due by it", examples=[12])]
+    not_found: Annotated[
+        list[int] | None, Field(description="With `media_ids`: those that the bot has no item of", examples=[[]])
+    ] = None
+
+
+class BatchItem(BaseModel):
+    """What became of one file of a batch."""
+
+    index: Annotated[int, Field(description="Its place in the request, from 0", examples=[0])]
+    name: Annotated[str | None, Field(description="Its file name", examples=["cat.jpg"])]
+    ok: Annotated[bool, Field(description="It is in the library", examples=[True])]
+    status: Annotated[int, Field(description="What it would have got alone: 201, 200 when it is there already, 4xx")]
+    created: Annotated[bool, Field(description="False: it was there already", examples=[True])] = False
+    media_id: Annotated[int | None, Field(examples=[4711])] = None
+    sha256: Annotated[str | None, Field(examples=[SHA256])] = None
+    bytes: Annotated[int | None, Field(examples=[204800])] = None
+    kind: Annotated[Kind | None, Field(examples=["photo"])] = None
+    state: Annotated[State | None, Field(examples=["warming"])] = None
+    warming: Annotated[bool | None, Field(examples=[True])] = None
+    storage_key: Annotated[str | None, Field(examples=[f"media/9f/{SHA256}.jpg"])] = None
+    r2_key: Annotated[str | None, Field(examples=[f"media/9f/{SHA256}.jpg"])] = None
+    error: Annotated[str | None, Field(description="Why it is not: a stable code", examples=[None])] = None
+    message: Annotated[str | None, Field(description="What happened, and the cure", examples=[None])] = None
+
+
+class Batch(BaseModel):
+    ok: Ok
+    count: Annotated[int, Field(description="Files in the request", examples=[3])]
+    created: Annotated[int, Field(description="New in the library", examples=[1])]
+    existing: Annotated[int, Field(description="There already", examples=[1])]
+    failed: Annotated[int, Field(description="Not taken", examples=[1])]
+    items: Annotated[list[BatchItem], Field(description="One for each file, in their order")]
+
+
+class BatchCut(Problem):
+    """A batch that was not taken to its end: `items` were, and stay."""
+
+    items: list[BatchItem]
+
+
+class ListedBot(BaseModel):
+    """A bot; never its token."""
+
+    id: Annotated[int, Field(examples=[1])]
+    slug: Annotated[str, Field(examples=["shop"])]
+    telegram_id: Annotated[int, Field(examples=[123456789])]
+    username: Annotated[str | None, Field(examples=["shop_bot"])]
+    warmup_chats: Annotated[list[int], Field(examples=[[-1001234567890]])]
+    paused: Annotated[bool, Field(description="Somebody stopped its background work", examples=[False])]
+    paused_at: Annotated[datetime | None, Field(examples=[None])]
+    flood_wait_s: Annotated[float, Field(description="Seconds that Telegram bids it wait", examples=[0])]
+    media: Annotated[
+        dict[State, int],
+        Field(description="Items by state", examples=[{"cold": 0, "warming": 2, "ready": 1230, "error": 1}]),
+    ]
+    created_at: Annotated[datetime, Field(examples=[AT])]
+    deleted_at: Annotated[datetime | None, Field(examples=[None])]
+
+
+class BotPage(BaseModel):
+    ok: Ok
+    bots: Annotated[list[ListedBot], Field(description="By slug")]
+    next: Annotated[str | None, Field(description="`after` of the next page; null on the last", examples=[None])]
+
+
+class BotDetail(ListedBot):
+    closed_chats: Annotated[
+        dict[str, float],
+        Field(description="Chats under a flood wait, and its seconds", examples=[{"-1001234567890": 7.5}]),
+    ]
+    learned: Annotated[
+        dict[str, float], Field(description="Messages a window that Telegram lets pass, as learned", examples=[{}])
+    ]
+
+
+class OneBot(BaseModel):
+    ok: Ok
+    bot: BotDetail
+
+
+class WarmupChat(BaseModel):
+    ok: Ok
+    slug: Annotated[str, Field(examples=["shop"])]
+    warmup_chat_id: Annotated[int, Field(examples=[-1001234567890])]
+
+
+class TokenCheck(BaseModel):
+    ok: Annotated[bool | None, Field(description="null: it could not be found out now", examples=[True])]
+    username: Annotated[str | None, Field(examples=["shop_bot"])]
+    error: Annotated[str | None, Field(examples=[None])]
+    message: Annotated[str | None, Field(description="What is wrong, and the cure", examples=[None])]
+
+
+class ChatCheck(BaseModel):
+    chat_id: Annotated[int, Field(examples=[-1001234567890])]
+    ok: Annotated[
+        bool | None, Field(description="It may post there; null: it could not be found out now", examples=[False])
+    ]
+    type: Annotated[str | None, Field(examples=["channel"])]
+    title: Annotated[str | None, Field(examples=["Shop: warm-up"])]
+    status: Annotated[str | None, Field(description="The bot's in the chat", examples=["administrator"])]
+    protected: Annotated[bool, Field(description="Nothing can be forwarded out of it", examples=[False])]
+    refused_kinds: Annotated[list[Kind], Field(description="That it may not send there", examples=[[]])]
+    error: Annotated[str | None, Field(examples=[None])]
+    message: Annotated[
+        str | None,
+        Field(description="What is wrong, and the cure", examples=["the bot is left there and may not post: …"]),
+    ]
+
+
+class Checked(BaseModel):
+    ok: Annotated[bool, Field(description="It was looked at", examples=[True])]
+    healthy: Annotated[bool, Field(description="All is well", examples=[False])]
+    token: TokenCheck
+    chats: Annotated[list[ChatCheck], Field(description="In the bot's order")]
+
+
+class BotBack(BaseModel):
+    ok: Ok
+    changed: Annotated[bool, Field(description="False: it was not deleted", examples=[True])]
+    bot: BotDetail
+
+
+class BotGone(BaseModel):
+    ok: Ok
+    slug: Annotated[str, Field(examples=["shop"])]
+    forever: Annotated[bool, Field(examples=[False])]
+    media: Annotated[int | None, Field(description="Deleted for good: items", examples=[None])] = None
+    broadcasts: Annotated[int | None, Field(description="Deleted for good", examples=[None])] = None
+    blobs: Annotated[int | None, Field(description="Files that nobody else has", examples=[None])] = None
+    bytes: Annotated[int | None, Field(description="Of those files", examples=[None])] = None
+
+
+class Figures(BaseModel):
+    queue_size: Annotated[int, Field(description="Items that wait, of all bots", examples=[120])]
+    processing_count: Annotated[int, Field(description="Items in some process's hand", examples=[10])]
+    active_workers: Annotated[int, Field(description="Uploads under way in this process", examples=[5])]
+    max_concurrency: Annotated[int, Field(description="Uploads at once that its lanes may have", examples=[5])]
+    utilization_pct: Annotated[float, Field(description="Of the one in the other", examples=[100])]
+
+
+class QueueMetrics(Figures):
+    ok: Ok
+
+
+class QueueItem(BaseModel):
+    bot_slug: Annotated[str, Field(examples=["shop"])]
+    media_id: Annotated[int, Field(examples=[4711])]
+    kind: Annotated[Kind, Field(examples=["photo"])]
+    sha256: Annotated[str, Field(description="Its first 16 digits, and …", examples=["9f86d081884c7d65…"])]
+    enqueued_at: Annotated[int | None, Field(description="Milliseconds since 1970", examples=[1935392400000])]
+    waiting_ms: Annotated[int | None, Field(examples=[1500])]
+
+
+class BotQueue(BaseModel):
+    bot_slug: Annotated[str, Field(examples=["shop"])]
+    due: Annotated[int, Field(description="Items that are warming", examples=[130])]
+    waiting: Annotated[int, Field(description="Of these, waiting for a back-off; 100 at most", examples=[0])]
+    head_age_s: Annotated[
+        float | None, Field(description="Seconds since the one that goes next was asked for", examples=[1.5])
+    ]
+
+
+class PrewarmFigures(Figures):
+    worker_running: Annotated[bool, Field(description="In this process", examples=[True])]
+    queue_items: Annotated[list[QueueItem], Field(description="The 20 that go next")]
+    bots: Annotated[list[BotQueue], Field(description="Those with items that are warming, by slug")]
+
+
+class PrewarmMetrics(BaseModel):
+    ok: Ok
+    metrics: PrewarmFigures

@@ -1,0 +1,170 @@
+"""Is a bot well? Its token, and whether it may post to each of its warm-up chats. Nothing is posted to anybody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from telewarm.errors import (
+    ChatMigrated,
+    ChatUnreachable,
+    FloodWait,
+    TelegramError,
+    TelegramFault,
+    TelegramUnreachable,
+    TokenRefused,
+)
+from telewarm.model import ChatId, Kind
+from telewarm.telegram import BotApi
+from telewarm.telegram.values import BotProfile, Chat, Member, Rights
+
+AT_ONCE = 8  # chats
+PASSING = (FloodWait, TelegramFault, TelegramUnreachable)  # says nothing of what was looked at
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judgement:
+    """`ok` None: it could not be found out. `message`: what is wrong and the cure, or what to know of it; None: all is
+    well. `code`: of the error that Telegram gave.
+    """
+
+    ok: bool | None
+    code: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChatCheck:
+    """`status`: the bot's in the chat, in Telegram's words. `refused`: kinds that it may not send there."""
+
+    chat_id: ChatId
+    judgement: Judgement
+    type: str | None = None
+    title: str | None = None
+    status: str | None = None
+    protected: bool = False
+    refused: Sequence[Kind] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BotCheck:
+    """`profile` None: the token did not tell. The chats are in their order; none was looked at without a good token."""
+
+    token: Judgement
+    profile: BotProfile | None
+    chats: Sequence[ChatCheck]
+
+    @property
+    def ok(self) -> bool:
+        return all(one.ok for one in (self.token, *(chat.judgement for chat in self.chats)))
+
+
+async def check_bot(api: BotApi, chats: Sequence[ChatId]) -> BotCheck:
+    """Ask Telegram. Raises nothing of Telegram's: it is in the answer."""
+    try:
+        profile = await api.get_me()
+    except TelegramError as error:
+        return BotCheck(token=_of_token(error), profile=None, chats=[_unseen(chat_id) for chat_id in chats])
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(chat_id: ChatId) -> ChatCheck:
+        async with places:
+            return await _check_chat(api, chat_id)
+
+    return BotCheck(token=Judgement(ok=True), profile=profile, chats=await asyncio.gather(*map(one, chats)))
+
+
+async def _check_chat(api: BotApi, chat_id: ChatId) -> ChatCheck:
+    try:
+        chat = await api.get_chat(chat_id)
+        member = None if chat.type == "private" else await api.get_chat_member(chat_id, api.telegram_id)
+    except TelegramError as error:
+        return ChatCheck(chat_id=chat_id, judgement=_of_chat(error))
+    return judge(chat, member)
+
+
+def judge(chat: Chat, member: Member | None) -> ChatCheck:
+    """`member` None: a private chat, of which Telegram tells no more before something is sent."""
+    rights = Rights() if member is None else _rights(chat, member)
+    return ChatCheck(
+        chat_id=chat.chat_id,
+        judgement=_of_rights(chat, member, rights),
+        type=chat.type,
+        title=chat.name,
+        status=None if member is None else member.status,
+        protected=chat.protected,
+        refused=rights.refused,
+    )
+
+
+def _rights(chat: Chat, member: Member) -> Rights:
+    """What the bot may send there."""
+    match member.status:
+        case "creator" | "administrator":
+            return Rights(messages=chat.type != "channel" or member.may_post is not False)
+        case "member" if chat.type != "channel":
+            return chat.rights
+        case "restricted":
+            return member.rights
+        case _:
+            return Rights(messages=False)
+
+
+def _of_rights(chat: Chat, member: Member | None, rights: Rights) -> Judgement:
+    if member is None:
+        return Judgement(
+            ok=True, message="a private chat: whether its user has blocked the bot shows when something is sent"
+        )
+    if not rights.messages:
+        cure = (
+            "make it an administrator with the right to post messages"
+            if chat.type == "channel"
+            else "let it send messages there, or make it an administrator"
+        )
+        return Judgement(
+            ok=False, message=f"the bot is {member.status} there and may not post: {cure}, or use another chat"
+        )
+    if rights.refused:
+        kinds = ", ".join(rights.refused)
+        cure = "allow them in the chat's permissions, or make the bot an administrator"
+        return Judgement(ok=False, message=f"the bot may not send these kinds there: {kinds}; {cure}")
+    if chat.protected:
+        return Judgement(
+            ok=True,
+            message="nothing can be forwarded out of this chat, so bots that share it upload each for itself; allow "
+            "saving content in its settings to spare that",
+        )
+    return Judgement(ok=True)
+
+
+def _of_token(error: TelegramError) -> Judgement:
+    if isinstance(error, TokenRefused):
+        return Judgement(
+            ok=False,
+            code=error.code,
+            message=f"Telegram does not take the token ({error.description}): copy it again from @BotFather and "
+            "give it with PUT /api/admin/bots/{slug}/token",
+        )
+    return Judgement(ok=None, code=error.code, message=f"{error.message}; check again later")
+
+
+def _of_chat(error: TelegramError) -> Judgement:
+    match error:
+        case ChatMigrated():
+            message = f"the group became a supergroup: use {error.migrate_to_chat_id} in its place"
+            return Judgement(ok=False, code=error.code, message=message)
+        case ChatUnreachable():
+            message = (
+                f"{error.description}: add the bot to this chat as an administrator that may post, or correct the id; "
+                "one of a channel begins with -100"
+            )
+            return Judgement(ok=False, code=error.code, message=message)
+        case _:
+            passing = isinstance(error, PASSING)
+            cure = "check again later" if passing else "correct the id, or use another chat"
+            return Judgement(ok=None if passing else False, code=error.code, message=f"{error.message}; {cure}")
+
+
+def _unseen(chat_id: ChatId) -> ChatCheck:
+    return ChatCheck(chat_id=chat_id, judgement=Judgement(ok=None, message="not looked at: it takes a good token"))

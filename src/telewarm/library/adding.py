@@ -1,0 +1,135 @@
+"""One file in: checked, stored, and into a bot's library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from telewarm.database import blobs, media, order
+from telewarm.database.connection import Pool
+from telewarm.errors import Conflict, ObjectMissing, RuleBroken, StoreUnavailable, UnreadableMedia
+from telewarm.lanes import wake
+from telewarm.model import Blob, Bot, Kind, MediaItem, State
+from telewarm.probe import Probe, check, natural_kind, wants_thumbnail
+from telewarm.store import Incoming, Spool, Store, blob_key, thumbnail_key
+
+log = structlog.get_logger(__name__)
+
+TRIES = 3  # to store a file whose object is collected at the same time
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Added:
+    """`created`: False when the bot had these bytes as this kind already; nothing was uploaded then."""
+
+    item: MediaItem
+    created: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LibraryLimits:
+    """`largest`: bytes that a file may have here. `local_server`: Telegram's rules for a local Bot API server apply."""
+
+    largest: int
+    local_server: bool
+
+
+class _Collected(Exception):
+    """The objects of this blob were deleted since they were stored: nobody had needed them for a while."""
+
+
+class Adding:
+    def __init__(self, *, pool: Pool, store: Store, spool: Spool, probe: Probe, limits: LibraryLimits) -> None:
+        self._pool = pool
+        self._store = store
+        self._spool = spool
+        self._probe = probe
+        self._limits = limits
+
+    async def add(self, bot: Bot, incoming: Incoming, *, kind: Kind | None, name: str | None) -> Added:
+        """As `Library.add`."""
+        if incoming.bytes > self._limits.largest:
+            raise RuleBroken(
+                rule=f"a file has at most {self._limits.largest} bytes here",
+                measured=f"more than {self._limits.largest} bytes",
+                cure="Send a smaller file, or raise TELEWARM_MAX_UPLOAD_BYTES.",
+            )
+        sha256 = incoming.sha256
+        here = kind and await media.find(self._pool, bot_id=bot.id, sha256=sha256, kind=kind)
+        if here and here.state in {State.READY, State.WARMING}:
+            return Added(item=here, created=False)
+        blob = await blobs.get(self._pool, sha256)
+        facts = blob.facts if blob is not None else await self._probe.facts(incoming.path, kind=kind)
+        kind = kind or natural_kind(facts)
+        check(facts, kind, local_server=self._limits.local_server)
+        if blob is None:
+            blob = Blob(sha256=sha256, storage_key=blob_key(sha256, facts.ext), thumbnail_key=None, facts=facts)
+            await self._put(blob, incoming.path)
+        elif await self._store.size(blob.storage_key) is None:  # gone from the store: adding it again is the cure
+            await self._put(blob, incoming.path)
+        if blob.thumbnail_key is None and wants_thumbnail(kind, facts):
+            blob = await self._with_thumbnail(blob, incoming.path)
+        await self._spool.adopt(incoming, sha256)
+        return await self._settle(bot, blob, kind, name)
+
+    async def _put(self, blob: Blob, path: Path) -> None:
+        await self._store.put_file(blob.storage_key, path, sha256=blob.sha256, bytes=blob.facts.bytes)
+
+    async def _with_thumbnail(self, blob: Blob, path: Path) -> Blob:
+        """A thumbnail is nice to have: a file without one is taken all the same."""
+        try:
+            thumbnail = await self._probe.thumbnail(path, blob.facts)
+        except UnreadableMedia as error:
+            log.info("[MEDIA][THUMBNAIL][NONE]", sha256=blob.sha256, error=error.message)
+            return blob
+        if thumbnail is None:
+            return blob
+        key = thumbnail_key(blob.sha256)
+        await self._store.put_bytes(key, thumbnail)
+        return replace(blob, thumbnail_key=key, thumbnail_bytes=len(thumbnail))
+
+    async def _settle(self, bot: Bot, blob: Blob, kind: Kind, name: str | None) -> Added:
+        """The rows, once it is sure that the objects are there."""
+        for _ in range(TRIES):
+            try:
+                return await self._insert(bot, blob, kind, name)
+            except _Collected:
+                await self._put_again(blob)
+        raise StoreUnavailable("the file is being deleted from the library in this very moment: send it again")
+
+    async def _put_again(self, blob: Blob) -> None:
+        try:
+            async with self._spool.open(blob.sha256, blob.storage_key) as path:
+                await self._put(blob, path)
+                if blob.thumbnail_key is not None:
+                    await self._with_thumbnail(blob, path)
+        except ObjectMissing:
+            raise StoreUnavailable("the file was deleted from the library in this very moment: send it again") from None
+
+    async def _insert(self, bot: Bot, blob: Blob, kind: Kind, name: str | None) -> Added:
+        """Raises _Collected."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            inserted = await media.insert(
+                connection, bot_id=bot.id, blob=blob, kind=kind, name=name, handicap=order.handicap(blob.facts.bytes)
+            )
+            if inserted is not None:
+                if inserted.orphaned and not await self._stored(blob):
+                    raise _Collected
+                await wake(connection, bot)
+        item = await media.find(self._pool, bot_id=bot.id, sha256=blob.sha256, kind=kind)
+        if item is None:
+            raise Conflict("the media item was deleted in the moment in which it was added: add it again")
+        if inserted is not None:
+            tell_queued(bot, item)
+        return Added(item=item, created=inserted is not None and inserted.created)
+
+    async def _stored(self, blob: Blob) -> bool:
+        keys = [blob.storage_key] if blob.thumbnail_key is None else [blob.storage_key, blob.thumbnail_key]
+        return all([await self._store.size(key) is not None for key in keys])
+
+
+def tell_queued(bot: Bot, item: MediaItem) -> None:
+    facts = {"media_id": item.id, "kind": item.kind, "bytes": item.facts.bytes, "attempts": item.attempts}
+    log.info("[MEDIA][PREWARM][QUEUED]", bot=bot.slug, **facts)

@@ -1,0 +1,67 @@
+"""What a look at a bot's chat means: pure."""
+
+from __future__ import annotations
+
+import pytest
+
+from telewarm.errors import ChatMigrated, ChatUnreachable, FloodWait, TelegramError, TelegramUnreachable
+from telewarm.lanes.checking import _of_chat, judge
+from telewarm.model import ChatId, Kind
+from telewarm.telegram.values import Chat, Member, Rights
+
+ALL = Rights()
+NOTHING = Rights(messages=False, refused=tuple(Kind))
+
+
+def chat(kind: str, *, rights: Rights = ALL, protected: bool = False) -> Chat:
+    return Chat(chat_id=ChatId(-1), type=kind, name="Warm-up", protected=protected, rights=rights)
+
+
+def member(status: str, *, may_post: bool | None = None, rights: Rights = ALL) -> Member:
+    return Member(status=status, may_post=may_post, rights=rights)
+
+
+@pytest.mark.parametrize(
+    ("where", "who", "ok", "words"),
+    [
+        (chat("channel"), member("administrator", may_post=True), True, None),
+        (chat("channel"), member("administrator", may_post=False), False, "right to post messages"),
+        (chat("channel"), member("administrator"), True, None),
+        (chat("channel"), member("member"), False, "right to post messages"),
+        (chat("channel"), member("left"), False, "left"),
+        (chat("supergroup"), member("kicked"), False, "kicked"),
+        (chat("supergroup", rights=NOTHING), member("administrator"), True, None),
+        (chat("supergroup", rights=NOTHING), member("member"), False, "let it send messages"),
+        (chat("group", rights=Rights(refused=(Kind.VIDEO,))), member("member"), False, "video"),
+        (chat("group", rights=NOTHING), member("restricted", rights=Rights()), True, None),
+        (chat("group"), member("restricted", rights=NOTHING), False, "let it send messages"),
+        (chat("supergroup", protected=True), member("member"), True, "forwarded"),
+        (chat("private"), None, True, "blocked"),
+    ],
+)
+def test_a_chat_is_judged_by_what_the_bot_may_do_there(
+    *, where: Chat, who: Member | None, ok: bool, words: str | None
+) -> None:
+    found = judge(where, who)
+    assert found.judgement.ok is ok
+    assert (found.judgement.message is None) if words is None else (words in (found.judgement.message or ""))
+
+
+@pytest.mark.parametrize(
+    ("error", "ok", "words"),
+    [
+        (
+            ChatUnreachable(method="getChat", status=400, description="chat not found", reason="not_found"),
+            False,
+            "-100",
+        ),
+        (ChatMigrated(method="getChat", status=400, description="up", migrate_to_chat_id=-1007), False, "use -1007"),
+        (FloodWait(method="getChat", status=429, description="wait", retry_after=3), None, "later"),
+        (TelegramUnreachable("no answer", method="getChat", effect_possible=False), None, "later"),
+        (TelegramError("strange", method="getChat"), False, "correct the id"),
+    ],
+)
+def test_what_passes_is_no_fault_of_the_chat(*, error: TelegramError, ok: bool | None, words: str) -> None:
+    judged = _of_chat(error)
+    assert (judged.ok, judged.code) == (ok, error.code)
+    assert words in (judged.message or "")
