@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 
 from telewarm.errors import UnreadableMedia
 from telewarm.model import Facts
+from telewarm.probe.boxes import missing
 from telewarm.probe.signatures import HEAD_BYTES, recognise
 
 JPEG_SEGMENTS: Final = 4096  # a file with more before its frame header is hostile
@@ -58,7 +59,9 @@ def _read(file: BinaryIO, *, path: str, size: int) -> Head:
     facts = Facts(bytes=size, mime=signature.mime, ext=signature.ext)
     measure = MEASURES.get(signature.mime)
     if measure is None:
-        return Head(path=path, facts=facts, demuxer=signature.demuxer)
+        lost = missing(file, size) if signature.demuxer == "mov" else 0
+        problem = f"The file is cut off: its last {lost:,} bytes are missing. Upload it again." if lost else None
+        return Head(path=path, facts=facts, demuxer=signature.demuxer, problem=problem)
     try:
         width, height = measure(head, file)
         if not width or not height:
