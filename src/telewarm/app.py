@@ -37,6 +37,7 @@ from telewarm.lanes import Both, Bots, Control, Lane, LaneLimits, Report, Seat, 
 from telewarm.library import Collector, Library, LibraryLimits
 from telewarm.model import Bot, Broadcast, ChatId, Event, Kind, MediaItem, MessageSet, Placed
 from telewarm.placements import Placements
+from telewarm.previews import Previews, Signer
 from telewarm.probe import Probe
 from telewarm.sender import FileIds, OnCold, Sender, SendLimits, SendResult
 from telewarm.sender.cache import CHANNEL as MEDIA_CHANNEL
@@ -75,6 +76,8 @@ class Telewarm:
     audit: AuditLog
     checks: Checks
     listening: Events
+    previews: Previews
+    signer: Signer
 
     @classmethod
     @asynccontextmanager
@@ -161,6 +164,8 @@ class Telewarm:
             broadcasts=self.broadcasts,
             worker=self.worker,
             checks=self.checks,
+            previews=self.previews,
+            signer=self.signer,
             keyring=self.keyring,
             audit=self.audit,
             token=None if token is None else token.get_secret_value(),
@@ -302,6 +307,8 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:
         worker=worker,
         checks=Checks(ground),
         listening=listeners,
+        previews=Previews(pool=pool, store=store, spool=spool, probe=probe),
+        signer=Signer(encryption_key(settings)),
     )
 
 

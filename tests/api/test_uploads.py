@@ -8,6 +8,7 @@ import gc
 import json
 import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -22,7 +23,7 @@ from telewarm import clock
 from telewarm.api.answers import ApiError
 from telewarm.api.app import create_api
 from telewarm.api.forms import FIELD_LARGEST, MOST_PARTS, Form
-from telewarm.api.services import SMALL, Services
+from telewarm.api.services import SMALL
 from telewarm.api.uploads import name_of
 from tests.api.conftest import ADMIN, BEARER, MEDIA, SEND, Api, client_of, files_in, refusal, serving
 from tests.fixtures.app import Opener
@@ -260,20 +261,7 @@ async def test_a_body_that_is_cut_off_leaves_nothing_behind(api: Api, head: byte
 
 async def test_a_body_that_stands_still_is_given_up(api: Api) -> None:
     telewarm = api.telewarm
-    services = Services(
-        pool=telewarm.pool,
-        bots=telewarm.bots,
-        library=telewarm.library,
-        sender=telewarm.sender,
-        once=telewarm.once,
-        broadcasts=telewarm.broadcasts,
-        worker=telewarm.worker,
-        checks=telewarm.checks,
-        token=ADMIN,
-        largest=1 << 20,
-        events=telewarm.listening,
-        patience=0.2,
-    )
+    services = replace(telewarm._services(), patience=0.2)
 
     async def body() -> AsyncIterator[bytes]:
         yield b"x"

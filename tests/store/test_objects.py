@@ -14,7 +14,7 @@ import pytest
 
 from telewarm.errors import ObjectCorrupt, ObjectMissing
 from telewarm.model import Sha256
-from telewarm.store import Store, blob_key
+from telewarm.store import Reader, Source, Spool, Store, blob_key
 
 Result = TypeVar("Result")
 MIB = 1 << 20
@@ -33,6 +33,10 @@ class File:
 
     async def put(self, store: Store) -> bool:
         return await store.put_file(self.key, self.path, sha256=self.sha256, bytes=len(self.data))
+
+
+def source_of(file: File) -> Source:
+    return Source(sha256=file.sha256, key=file.key, bytes=len(file.data))
 
 
 async def read(store: Store, key: str) -> bytes:
@@ -189,3 +193,38 @@ async def test_a_cancelled_put_does_not_harm_the_next(store: Store, photo: File)
     await asyncio.wait([put])
     await photo.put(store)
     assert await read(store, photo.key) == photo.data
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0, 1), (0, 300_000), (1, 900_000), (899_999, 900_000), (299_000, 899_000)])
+async def test_a_part_of_an_object_is_read_as_a_range_wherever_it_is(
+    store: Store, tmp_path: Path, begin: int, end: int
+) -> None:
+    film = File(tmp_path / "in", 900_000)
+    await film.put(store)
+    assert b"".join([chunk async for chunk in store.part(film.key, begin=begin, end=end)]) == film.data[begin:end]
+    spool = Spool(tmp_path / "spool", store=store)
+    try:
+        reader = Reader(store=store, spool=spool)
+        for hot in (False, True):
+            if hot:
+                async with spool.open(film.sha256, film.key):
+                    pass
+            with spool.hot(film.sha256) as file:
+                assert (file is not None) is hot
+            pieces = [chunk async for chunk in reader.read(source_of(film), begin, end)]
+            assert b"".join(pieces) == film.data[begin:end]
+    finally:
+        spool.close()
+
+
+async def test_an_object_that_is_shorter_than_it_should_be_is_never_taken_for_the_whole(
+    store: Store, photo: File, tmp_path: Path
+) -> None:
+    await store.put_bytes(photo.key, photo.data[:-5])
+    spool = Spool(tmp_path / "spool", store=store)
+    try:
+        read = Reader(store=store, spool=spool).read(source_of(photo), 0, len(photo.data))
+        with pytest.raises(ObjectCorrupt, match="5 bytes too short"):
+            _ = [chunk async for chunk in read]
+    finally:
+        spool.close()

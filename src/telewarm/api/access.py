@@ -21,6 +21,7 @@ RULES = tuple(
     (methods and frozenset(methods.split()), re.compile(path, re.DOTALL), role)
     for methods, path, role in (
         (None, rf"{ADMIN}/(tokens|audit){REST}", Role.ADMIN),
+        ("POST", rf"{ADMIN}/media/[^/]+/preview-url", Role.READ),  # to look is to read, whoever holds the URL
         ("GET HEAD", r".*", Role.READ),
         ("POST", rf"{ADMIN}/bots", Role.ADMIN),  # it brings a bot's token
         (None, rf"{BOT}/(token|undelete)", Role.ADMIN),

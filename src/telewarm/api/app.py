@@ -19,6 +19,7 @@ from telewarm.api import (
     media,
     metrics,
     pages,
+    preview,
     queue,
     rewarm,
     roster,
@@ -55,6 +56,8 @@ def create_api(serving: Services) -> FastAPI:
         audit,
     ):
         app.include_router(module.router, prefix="/api/admin", dependencies=[Depends(BEARER)])
+    app.include_router(preview.signing, prefix="/api/admin", dependencies=[Depends(BEARER)])
+    app.include_router(preview.router, prefix="/api", dependencies=[Depends(BEARER)])
     return app
 
 
@@ -71,7 +74,7 @@ def create_watch(serving: Services) -> FastAPI:
     app.state.services = serving
     app.state.keyring, app.state.audit = serving.keyring, serving.audit
     app.state.streams = Streams(serving.listeners)
-    app.add_middleware(Guard, token=serving.token, keyring=serving.keyring, audit=serving.audit)
+    app.add_middleware(Guard, token=serving.token, keyring=serving.keyring, audit=serving.audit, signer=serving.signer)
     app.add_middleware(Traced)
     answers.install(app)
     app.include_router(pages.router)

@@ -20,9 +20,11 @@ from telewarm.api.journal import AuditLog, kept
 from telewarm.api.keyring import Keyring
 from telewarm.api.limits import Throttle, check_headers
 from telewarm.api.outages import outage
+from telewarm.api.tickets import HOLDER, Given, admitted, given, wrong
 from telewarm.database.audit import Change
 from telewarm.database.tokens import FROM_ENVIRONMENT, LOCAL, PREFIX, Role
 from telewarm.errors import TelewarmError
+from telewarm.previews import Signer, Ticket
 
 __all__ = ["OPEN", "Guard"]
 
@@ -41,8 +43,8 @@ class _Answered:
 
 class Guard:
     """Refuses before anything of the body is read. `token` None: only programs of this machine may call, and whoever
-    has a named token. What a route wants to know of the caller is in `request.state.caller`; `request.state.admitted`
-    says whether the caller would still be let in.
+    has a named token, or a signed URL for what it asks. What a route wants to know of them is in `request.state`:
+    `caller`, `ticket` of a signed URL, and `admitted`, which says whether the caller would still be let in.
     """
 
     def __init__(
@@ -53,12 +55,15 @@ class Guard:
         keyring: Keyring | None = None,
         audit: AuditLog | None = None,
         throttle: Throttle | None = None,
+        signer: Signer | None = None,
     ) -> None:
         self._app = app
         self._token = token
         self._keyring = keyring
         self._audit = audit
         self._throttle = Throttle() if throttle is None else throttle
+        self._signer = signer
+        self._signatures = Throttle("signatures")  # of its own: any page can make a browser ask for a wrong one
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -91,6 +96,10 @@ class Guard:
         path = route_path(scope)
         if path in OPEN:
             return None
+        if self._signer is not None and (brought := given(scope)) is not None:
+            ticket = self._ticket(scope, self._signer, brought)
+            scope.setdefault("state", {}).update(caller=HOLDER, ticket=ticket)
+            return HOLDER
         headers = Headers(scope=scope)
         caller = await self._caller(scope, headers)
         role = needed(scope["method"], path)
@@ -121,7 +130,7 @@ class Guard:
             if (caller := await self._known(given)) is not None:
                 return caller
             if self._throttle.wrong(address, clock.monotonic()):
-                self._note(scope, None, 401)
+                self._note(scope, None, 401, "(wrong tokens)")
         raise ApiError(
             401,
             "UNAUTHORIZED",
@@ -130,6 +139,16 @@ class Guard:
             headers={"WWW-Authenticate": "Bearer"},
         )
 
+    def _ticket(self, scope: Scope, signer: Signer, brought: Given) -> Ticket:
+        address = _address(scope)
+        self._signatures.check(address, clock.monotonic())
+        ticket = admitted(signer, brought)
+        if ticket is None:
+            if self._signatures.wrong(address, clock.monotonic()):
+                self._note(scope, None, 403, "(wrong signatures)")
+            raise wrong()
+        return ticket
+
     async def _known(self, given: str) -> Caller | None:
         if self._token is not None and hmac.compare_digest(given.encode(), self._token.encode()):
             return Caller(name=FROM_ENVIRONMENT, role=Role.ADMIN)
@@ -137,12 +156,12 @@ class Guard:
             return None
         return await self._keyring.caller(given)
 
-    def _note(self, scope: Scope, caller: Caller | None, status: int) -> None:
-        """`caller` None: an address was shut out for wrong tokens."""
+    def _note(self, scope: Scope, caller: Caller | None, status: int, why: str = "") -> None:
+        """`caller` None: an address was shut out, and `why`."""
         if self._audit is None:
             return
         path = route_path(scope)
-        action = "(wrong tokens)" if caller is None else f"{scope['method']} {template(path, scope.get('route'))}"
+        action = why if caller is None else f"{scope['method']} {template(path, scope.get('route'))}"
         request_id = scope.get("state", {}).get("request_id")
         self._audit.note(
             Change(

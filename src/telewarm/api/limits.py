@@ -43,7 +43,8 @@ class _Window:
 class Throttle:
     """Wrong tokens by address, in this process alone. IPv6: by /64, which is what one caller has."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "tokens") -> None:
+        self._what = what
         self._windows: OrderedDict[str, _Window] = OrderedDict()  # by when they began
 
     def check(self, address: str, now: float) -> None:
@@ -54,7 +55,7 @@ class Throttle:
             raise ApiError(
                 429,
                 "TOO_MANY_ATTEMPTS",
-                f"too many wrong tokens came from your address: try again in {wait} s, with the right one",
+                f"too many wrong {self._what} came from your address: try again in {wait} s, with the right one",
                 headers={"Retry-After": str(wait)},
             )
 
@@ -69,7 +70,9 @@ class Throttle:
                 self._windows.popitem(last=False)
         window.wrong += 1
         closed = window.wrong == WRONG
-        log.warning("[API][REFUSED]", address=address, wrong=window.wrong, closed_for_s=WINDOW if closed else 0)
+        log.warning(
+            "[API][REFUSED]", what=self._what, address=address, wrong=window.wrong, closed_for_s=WINDOW if closed else 0
+        )
         return closed
 
 

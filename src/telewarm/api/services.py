@@ -20,6 +20,7 @@ from telewarm.errors import NotFound
 from telewarm.events import Events
 from telewarm.lanes import Bots, Control, LiveBot
 from telewarm.library import Library
+from telewarm.previews import Previews, Signer
 from telewarm.sender import Sender
 from telewarm.sender.once import Once
 
@@ -39,6 +40,8 @@ class Services:
     broadcasts: Broadcasts
     worker: Control
     checks: Checks
+    previews: Previews
+    signer: Signer
     token: str | None = field(repr=False)
     largest: int  # bytes of one upload
     events: Events

@@ -4,6 +4,18 @@ from telewarm.store.config import FolderConfig, S3Config
 from telewarm.store.incoming import Incoming
 from telewarm.store.keys import blob_key, thumbnail_key
 from telewarm.store.objects import Store
+from telewarm.store.reader import Reader, Source
 from telewarm.store.spool import Disk, Spool
 
-__all__ = ["Disk", "FolderConfig", "Incoming", "S3Config", "Spool", "Store", "blob_key", "thumbnail_key"]
+__all__ = [
+    "Disk",
+    "FolderConfig",
+    "Incoming",
+    "Reader",
+    "S3Config",
+    "Source",
+    "Spool",
+    "Store",
+    "blob_key",
+    "thumbnail_key",
+]

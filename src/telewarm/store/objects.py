@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
 from pathlib import Path
-from typing import Protocol, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 from uuid import uuid4
 
 import obstore
@@ -24,11 +24,15 @@ from telewarm.store.config import FolderConfig, S3Config
 from telewarm.store.content import Content
 from telewarm.store.folder import Folder
 
+if TYPE_CHECKING:
+    from obstore import GetResult  # exists for type checkers only
+
 SLOWEST = 100_000  # bytes a second that an upload is given
 LOOKED_AT = "check/look"
 CHUNK = 1 << 18  # bytes at least in a chunk of a stream, but for the last
 LIST = 1000  # objects of one page
 HANDED_BACK = 0.05  # seconds after its last answer in which a thread of obstore's still holds the interpreter
+NO_RANGES = "non-partial response"  # obstore's words
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,33 @@ class Store:
         """An object's bytes in chunks of about 256 KiB, as fast as they are taken. ObjectMissing."""
         async with self._wall(key):
             result = await obstore.get_async(self._objects, key)
-            small = bytes(await result.bytes_async()) if result.meta["size"] <= CHUNK else None
+        async with aclosing(self._chunks(key, result)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def part(self, key: str, *, begin: int, end: int) -> AsyncGenerator[bytes, None]:
+        """As `stream`, only the bytes from `begin` to before `end`, which are asked for as a range.
+
+        Of a server whose ranges are broken all is read up to there (those built on gofakes3, `rclone serve s3` among
+        them, call a part the whole).
+        """
+        try:
+            async with self._wall(key):
+                result = await obstore.get_async(self._objects, key, options={"range": (begin, end)})
+        except StoreError as error:
+            if NO_RANGES not in str(error.__cause__):
+                raise
+            chunks = _cut(self.stream(key), begin, end)
+        else:
+            chunks = self._chunks(key, result)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    async def _chunks(self, key: str, result: GetResult) -> AsyncGenerator[bytes, None]:
+        async with self._wall(key):
+            first, last = result.range
+            small = bytes(await result.bytes_async()) if last - first <= CHUNK else None
         if small is not None:  # a folder is read 8 KiB at a time otherwise: at half the speed
             yield small
             return
@@ -180,3 +210,15 @@ class Store:
             raise self._backend.explain(error, key) from error
         finally:
             self._answered_at = clock.monotonic()
+
+
+async def _cut(whole: AsyncGenerator[bytes, None], begin: int, end: int) -> AsyncGenerator[bytes, None]:
+    at = 0
+    async with aclosing(whole):
+        async for chunk in whole:
+            wanted = chunk[max(0, begin - at) : max(0, end - at)]
+            at += len(chunk)
+            if wanted:
+                yield wanted
+            if at >= end:
+                return

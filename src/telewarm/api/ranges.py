@@ -1,0 +1,44 @@
+"""Which bytes of a file a request wants (RFC 9110, sections 13 and 14): pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+ONE = re.compile(r"bytes=[ \t]*(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))[ \t]*", re.IGNORECASE)
+
+
+class Unsatisfiable(Exception):
+    """Nothing of the range is in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The bytes from `begin` to before `end`."""
+
+    begin: int
+    end: int
+
+
+def wanted(headers: Mapping[str, str], *, size: int, tag: str) -> Span | None:
+    """None: the whole file. A range of a file that has changed since (If-Range) is of no use; several at once, and
+    what cannot be read, are answered with the whole, as they may be. Raises Unsatisfiable. `tag`: with its quotes.
+    """
+    asked = ONE.fullmatch(headers.get("range", ""))
+    if asked is None or headers.get("if-range", tag) != tag:
+        return None
+    first, last, suffix = asked.groups()
+    begin = max(0, size - int(suffix)) if suffix else int(first)
+    end = min(size, int(last) + 1) if last else size
+    if last and int(last) < int(first):
+        return None
+    if begin >= size:
+        raise Unsatisfiable
+    return Span(begin, end)
+
+
+def is_known(headers: Mapping[str, str], tag: str) -> bool:
+    """Whether the caller has these bytes already (If-None-Match)."""
+    known = [one.strip().removeprefix("W/") for one in headers.get("if-none-match", "").split(",")]
+    return tag in known or known == ["*"]

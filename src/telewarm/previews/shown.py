@@ -1,0 +1,39 @@
+"""How a blob may be shown in a browser that trusts us: pure."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+# What browsers show or play by themselves without ever running anything of it. All else is a download of mere bytes.
+SAFE: Final = frozenset(
+    {
+        "image/jpeg", "image/png", "image/gif", "image/webp", "image/avif", "image/bmp",
+        "video/mp4", "video/webm", "video/quicktime",
+        "audio/mpeg", "audio/mp4", "audio/ogg", "audio/webm", "audio/aac", "audio/flac", "audio/wav",
+    }
+)  # fmt: skip
+NAMED: Final = frozenset({"application/pdf"})  # a download too, but one that may say what it is
+BYTES: Final = "application/octet-stream"
+
+Read: TypeAlias = Callable[[int, int], AsyncGenerator[bytes, None]]  # from the first byte to before the last
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """Something to look at. `tag` changes when its bytes do; `read` raises ObjectMissing, StoreUnavailable."""
+
+    mime: str
+    inline: bool
+    name: str
+    bytes: int
+    tag: str
+    read: Read
+
+
+def shown_as(mime: str) -> tuple[str, bool]:
+    """The type to say, and whether a browser may show it by itself instead of saving it."""
+    if mime in SAFE:
+        return mime, True
+    return (mime if mime in NAMED else BYTES), False
