@@ -107,6 +107,8 @@ def test_settings_cannot_be_changed() -> None:
         ("TELEGRAM_API_LOCAL", "perhaps", "must be a valid boolean"),
         ("TELEWARM_LOG_FORMAT", "xml", "must be 'auto', 'pretty' or 'json'"),
         ("TELEWARM_ON_COLD", "never", "must be 'upload', 'wait' or 'fail'"),
+        ("TELEWARM_FETCH_PORTS", "8080,http", "must be numbers of ports, 1 to 65535"),
+        ("TELEWARM_FETCH_PORTS", "65536", "must be numbers of ports, 1 to 65535"),
         ("TELEWARM_SPOOL_BYTES", "plenty", "must be a number of bytes, or one with KiB, MiB or GiB"),
         ("TELEWARM_SPOOL_BYTES", "5", "must be greater than or equal to 1048576"),
         ("TELEWARM_FLOOD_BOT_PER_SECOND", "nan", "must be a finite number"),

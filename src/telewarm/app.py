@@ -33,6 +33,7 @@ from telewarm.database.sealing import Seal
 from telewarm.database.warmups import Failed
 from telewarm.errors import SettingsError
 from telewarm.events import Events, Wanted, wanted_types
+from telewarm.fetch import Fetcher, Rules
 from telewarm.lanes import Both, Bots, Control, Lane, LaneLimits, Report, Seat, Worker, WorkerLimits
 from telewarm.library import Collector, Library, LibraryLimits
 from telewarm.model import Bot, Broadcast, ChatId, Event, Kind, MediaItem, MessageSet, Placed
@@ -106,6 +107,14 @@ class Telewarm:
         """
         live = await self.bots.by_slug(bot)
         return (await self.library.add_file(live.bot, file, kind=kind, name=name)).item
+
+    async def add_url(self, bot: str, url: str, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
+        """`add` for a file at a public http or https address, which is fetched once and now.
+
+        Raises FetchError besides (UrlRefused, UrlUnreachable, UrlWithoutFile, FileTooLarge).
+        """
+        live = await self.bots.by_slug(bot)
+        return (await self.library.add_url(live.bot, url, kind=kind, name=name)).item
 
     async def send(
         self,
@@ -204,6 +213,10 @@ def flood_limits(settings: Settings) -> Limits:
     )
 
 
+def fetch_rules(settings: Settings) -> Rules:
+    return Rules(private=settings.telewarm_fetch_private, ports=frozenset(settings.telewarm_fetch_ports))
+
+
 def _limit(rate: float, burst: int) -> Limit | None:
     """None for the largest burst that a setting takes: nothing is counted then, and only a 429 holds messages back."""
     return None if burst >= UNLIMITED else Limit(rate=rate, burst=burst)
@@ -277,6 +290,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:
         store=store,
         spool=spool,
         probe=probe,
+        fetcher=await stack.enter_async_context(Fetcher.open(fetch_rules(settings))),
         limits=LibraryLimits(largest=settings.max_upload_bytes, local_server=settings.telegram_api_local),
     )
     sender = Sender(

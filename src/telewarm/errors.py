@@ -9,6 +9,11 @@ TelewarmError
 ├── MediaError                  the file itself
 │   ├── UnreadableMedia         the bytes are not what a kind needs, or cannot be read at all
 │   └── RuleBroken              a Telegram rule: has rule, measured, cure
+├── FetchError                  a file that was to be fetched by its URL
+│   ├── UrlRefused              we do not go there: scheme, port, private address, password, too many redirects
+│   ├── UrlUnreachable          no answer, or one that broke off: name, connection, certificate, time
+│   ├── UrlWithoutFile          an answer that is no file: has status
+│   └── FileTooLarge            larger than what is taken in: has largest
 ├── MediaNotReady               no file id yet, and the caller asked not to wait: has retry_after
 ├── StoreError                  object storage
 │   ├── ObjectMissing
@@ -90,6 +95,38 @@ class RuleBroken(MediaError):
         self.rule = rule
         self.measured = measured
         self.cure = cure
+
+
+class FetchError(TelewarmError):
+    code = "FETCH_FAILED"
+
+
+class UrlRefused(FetchError):
+    code = "URL_REFUSED"
+
+
+class UrlUnreachable(FetchError):
+    code = "URL_UNREACHABLE"
+
+
+class UrlWithoutFile(FetchError):
+    """`status`: of the HTTP answer."""
+
+    code = "URL_WITHOUT_FILE"
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class FileTooLarge(FetchError):
+    """`largest`: bytes that are taken in."""
+
+    code = "TOO_LARGE"
+
+    def __init__(self, *, largest: int) -> None:
+        super().__init__(f"a file has at most {largest} bytes here (TELEWARM_MAX_UPLOAD_BYTES)")
+        self.largest = largest
 
 
 class MediaNotReady(TelewarmError):

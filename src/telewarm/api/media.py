@@ -43,8 +43,15 @@ BODIES: dict[str, Any] = {
             "application/json": {
                 "schema": {
                     "type": "object",
-                    "required": ["data_base64"],
+                    "oneOf": [{"required": ["data_base64"]}, {"required": ["url"]}],
                     "properties": {
+                        "url": {
+                            "type": "string",
+                            "description": "Instead of the bytes: a public http(s) address that the file is fetched "
+                            "from, once and now. At most 5 redirects; ports 80, 443 and TELEWARM_FETCH_PORTS; never a "
+                            "private address (TELEWARM_FETCH_PRIVATE). It is neither kept nor logged",
+                            "examples": ["https://example.org/film.mp4"],
+                        },
                         "kind": {"type": "string", "enum": KINDS},
                         "data_base64": {"type": "string", "format": "byte"},
                         "name": {"type": "string"},
@@ -107,12 +114,16 @@ async def add_media(
 ) -> JSONResponse:
     """Keep a file and have it warmed: 201 and durable, or 200 when the bot has it already.
 
-    Three bodies: `multipart/form-data`, any other type as raw bytes, or JSON with `data_base64`.
+    Three bodies: `multipart/form-data`, any other type as raw bytes, or JSON with `data_base64`, or with the `url` that
+    the file is to be fetched from.
     """
     async with serving.library.receive() as incoming:
         asked = await uploads.read(request, incoming, largest=serving.largest, patience=serving.patience)
         shown = uploads.name_of(asked.name) or uploads.name_of(name)
-        added = await serving.library.add(live.bot, incoming, kind=asked.kind or kind, name=shown)
+        if asked.url is None:
+            added = await serving.library.add(live.bot, incoming, kind=asked.kind or kind, name=shown)
+        else:
+            added = await serving.library.add_url(live.bot, asked.url, kind=asked.kind or kind, name=shown)
     return JSONResponse({"ok": True, **describe_added(added)}, 201 if added.created else 200)
 
 

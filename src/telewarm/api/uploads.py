@@ -1,4 +1,4 @@
-"""One file out of a request body, streamed: multipart, raw, or base64 in JSON."""
+"""One file out of a request body, streamed: multipart, raw, or base64 in JSON; or a URL to fetch it from."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ class Asked:
 
     kind: Kind | None = None
     name: str | None = None
+    url: str | None = None  # where the file is to be fetched from: nothing of it came in the body
 
 
 class JsonUpload(msgspec.Struct):
-    data_base64: bytes
+    data_base64: bytes | None = None
+    url: str | None = None
     kind: str | None = None
     name: str | None = None
 
@@ -96,6 +98,12 @@ async def _read_json(chunks: AsyncIterator[bytes], incoming: Incoming, largest: 
         if len(body) > most:
             raise ApiError(413, "TOO_LARGE", f"a JSON body has at most {most} bytes; send the file as multipart or raw")
     upload = await asyncio.to_thread(_decode, body)
+    if (upload.data_base64 is None) is (upload.url is None):
+        raise ApiError(
+            400, "BAD_REQUEST", "the JSON body needs the file in `data_base64`, or its `url`; one of the two"
+        )
+    if upload.data_base64 is None:
+        return Asked(kind=kind_of(upload.kind), name=upload.name, url=upload.url)
     await write(incoming, upload.data_base64, largest)
     check_not_empty(incoming)
     return Asked(kind=kind_of(upload.kind), name=upload.name)
@@ -105,9 +113,13 @@ def _decode(body: bytearray) -> JsonUpload:
     try:
         return msgspec.json.decode(body, type=JsonUpload)
     except msgspec.ValidationError as error:
-        raise ApiError(400, "BAD_REQUEST", f"the JSON body: {error}; it needs the file in `data_base64`") from None
+        raise ApiError(
+            400, "BAD_REQUEST", f"the JSON body: {error}; it needs the file in `data_base64`, or its `url`"
+        ) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise ApiError(400, "BAD_REQUEST", "the body is not JSON with the file's bytes in `data_base64`") from None
+        raise ApiError(
+            400, "BAD_REQUEST", "the body is not JSON with the file's bytes in `data_base64`, or its `url`"
+        ) from None
 
 
 async def write(incoming: Incoming, chunk: bytes, largest: int) -> None:

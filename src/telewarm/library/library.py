@@ -15,6 +15,7 @@ from telewarm.database.media import Which
 from telewarm.database.pages import Filters, Page
 from telewarm.database.removals import Removed
 from telewarm.errors import UsageError
+from telewarm.fetch import Fetcher
 from telewarm.lanes import wake
 from telewarm.library.adding import Added, Adding, LibraryLimits, tell_queued
 from telewarm.model import Bot, Kind, MediaId, MediaItem
@@ -28,10 +29,14 @@ MOST = 10_000  # media items named in one call
 
 
 class Library:
-    def __init__(self, *, pool: Pool, store: Store, spool: Spool, probe: Probe, limits: LibraryLimits) -> None:
+    def __init__(
+        self, *, pool: Pool, store: Store, spool: Spool, probe: Probe, fetcher: Fetcher, limits: LibraryLimits
+    ) -> None:
         self._pool = pool
         self._spool = spool
         self._adding = Adding(pool=pool, store=store, spool=spool, probe=probe, limits=limits)
+        self._fetcher = fetcher
+        self._largest = limits.largest
 
     @asynccontextmanager
     async def receive(self) -> AsyncIterator[Incoming]:
@@ -53,6 +58,18 @@ class Library:
                 while chunk := await asyncio.to_thread(file.read, CHUNK):
                     await incoming.write(chunk)
                 return await self.add(bot, incoming, kind=kind, name=name or path.name)
+
+    async def add_url(self, bot: Bot, url: str, *, kind: Kind | None = None, name: str | None = None) -> Added:
+        """`add` for a file on the web, which is read once and now. Of its URL nothing but the name is kept.
+
+        Raises FetchError too: UrlRefused for what is no public http(s) address, FileTooLarge before all of it has come.
+        """
+        async with self.receive() as incoming:
+            async with self._fetcher.get(url, largest=self._largest) as download:
+                async for chunk in download.chunks:
+                    await incoming.write(chunk)
+            log.info("[MEDIA][FETCHED]", bot=bot.slug, host=download.host, bytes=incoming.bytes)
+            return await self.add(bot, incoming, kind=kind, name=name or download.name)
 
     async def page(
         self, bot: Bot, filters: Filters | None = None, *, before: MediaId | None = None, limit: int = 100

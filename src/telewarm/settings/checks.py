@@ -67,6 +67,16 @@ def bearer_token(token: str) -> str:
     return token
 
 
+def ports(text: object) -> object:
+    """Of `8080, 8443`; what is no text is left as it is."""
+    if not isinstance(text, str):
+        return text
+    numbers = [number.strip() for number in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]{1,5}", number) and 0 < int(number) < 65_536 for number in numbers):
+        raise ValueError("must be numbers of ports, 1 to 65535, with commas between them")
+    return tuple(dict.fromkeys(int(number) for number in numbers))
+
+
 def folder(path: Path) -> Path:
     """Absolute, so that it means the same wherever the process goes; `~` is the home."""
     return path.expanduser().absolute()

@@ -162,6 +162,22 @@ class Declared(BaseSettings):
         le=10_000,
     )
 
+    telewarm_fetch_private: bool = setting(
+        Group.STORE,
+        "Media that are added by URL may come from addresses of a private network and of this machine too. Whoever may "
+        "add media can then read what is served there without a password; a cloud's metadata stay closed.",
+        default=False,
+        example="true",
+    )
+    telewarm_fetch_ports: tuple[int, ...] = setting(
+        Group.STORE,
+        "Ports that media may be fetched from by URL, beside 80 and 443.",
+        default=(),
+        unit="ports, with commas",
+        otherwise="none",
+        example="8080,8443",
+    )
+
     telegram_api_root: str = setting(
         Group.TELEGRAM,
         "The Bot API server: the hosted one, your own, or the sandbox.",

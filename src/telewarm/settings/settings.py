@@ -121,6 +121,11 @@ class Settings(Declared):
     def _base_url(cls, url: str | None) -> str | None:
         return url and checks.http_url(url)
 
+    @field_validator("telewarm_fetch_ports", mode="before")
+    @classmethod
+    def _ports(cls, ports: object) -> object:
+        return checks.ports(ports)
+
     @field_validator("database_url")
     @classmethod
     def _database_url(cls, url: SecretStr | None) -> SecretStr | None:

@@ -1,0 +1,27 @@
+"""The name of a fetched file: pure."""
+
+from __future__ import annotations
+
+import unicodedata
+import warnings
+from typing import Final
+
+from aiohttp import content_disposition_filename, parse_content_disposition
+from yarl import URL
+
+LONGEST: Final = 255  # characters
+DROPPED: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, halves of surrogate pairs, separators
+
+
+def name_of(disposition: str | None, url: URL) -> str | None:
+    """What the server calls it (Content-Disposition), else the last part of the path; None when neither says."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # aiohttp's, of headers that are damaged: then the path must do
+        _, fields = parse_content_disposition(disposition)
+        said = content_disposition_filename(fields)
+    return _clean(said or "") or _clean(url.name)
+
+
+def _clean(name: str) -> str | None:
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return "".join(char for char in last if unicodedata.category(char) not in DROPPED).strip()[:LONGEST] or None

@@ -1,0 +1,93 @@
+"""From a name to addresses that were looked at, and no other way to a connection.
+
+A name is resolved once for each connection, all its addresses are judged, and the connection goes to one of exactly
+these. Whatever finds a way around that is judged again when the socket is made, by the address that it is made for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import ip_address
+from typing import Any, Final, TypeAlias
+
+from aiohttp import AddrInfoType
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from telewarm.errors import UrlRefused
+from telewarm.fetch.addresses import Address
+from telewarm.fetch.urls import PRIVATE, Allowed
+
+AT_ONCE: Final = 2  # names looked up at once: the threads that do it are few, and others need them too
+
+Lookup: TypeAlias = Callable[[str, int], Awaitable[Sequence[Address]]]
+
+
+class Names:
+    """The system's resolver. A lookup that nobody waits for any more keeps its place until it has ended."""
+
+    def __init__(self) -> None:
+        self._turns = asyncio.Semaphore(AT_ONCE)
+
+    async def __call__(self, host: str, port: int) -> Sequence[Address]:
+        """Raises OSError."""
+        await self._turns.acquire()
+        loop = asyncio.get_running_loop()
+        looking: asyncio.Future[Any] = asyncio.ensure_future(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        looking.add_done_callback(self._done)
+        return [ip_address(sockaddr[0]) for *_, sockaddr in await asyncio.shield(looking)]
+
+    def _done(self, looking: asyncio.Future[Any]) -> None:
+        self._turns.release()
+        if not looking.cancelled():
+            looking.exception()
+
+
+class Vetted(AbstractResolver):
+    def __init__(self, lookup: Lookup, allowed: Allowed) -> None:
+        self._lookup = lookup
+        self._allowed = allowed
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Whatever family is asked for. Raises UrlRefused when one address is private, whatever the others are."""
+        del family
+        found = await self._lookup(host, port)
+        if not found:
+            raise OSError(None, "no address")
+        if not all(self._allowed(address) for address in found):
+            raise UrlRefused(f"the name of this URL leads to a private address. {PRIVATE}")
+        return [_result(host, address, port) for address in dict.fromkeys(found)]
+
+    async def close(self) -> None:
+        pass
+
+
+def gate(allowed: Allowed) -> Callable[[AddrInfoType], socket.socket]:
+    """Makes the sockets, for allowed addresses alone."""
+
+    def make(to: AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, sockaddr = to
+        try:
+            address = ip_address(sockaddr[0])
+        except ValueError:
+            raise UrlRefused("this URL leads to no address") from None
+        if not allowed(address):
+            raise UrlRefused(f"this URL leads to a private address. {PRIVATE}")
+        return socket.socket(family, kind, protocol)
+
+    return make
+
+
+def _result(host: str, address: Address, port: int) -> ResolveResult:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    return {
+        "hostname": host,
+        "host": str(address),
+        "port": port,
+        "family": family,
+        "proto": 0,
+        "flags": socket.AI_NUMERICHOST,
+    }

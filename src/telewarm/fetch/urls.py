@@ -1,0 +1,89 @@
+"""Which URLs are followed at all: pure. What their names resolve to is judged when they are resolved."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, TypeAlias
+
+from yarl import URL
+
+from telewarm.errors import UrlRefused
+from telewarm.fetch.addresses import Address, is_allowed
+
+LONGEST: Final = 4096  # characters
+PORTS: Final = frozenset({80, 443})
+HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.IGNORECASE)
+NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)  # as the last label: an IPv4 address, or nothing
+PRIVATE: Final = (
+    "Files are added from public addresses alone: upload the file itself, or set TELEWARM_FETCH_PRIVATE=true where "
+    "everybody who may add media may reach the private network too."
+)
+NO_URL: Final = (ValueError, IndexError)  # yarl's, the second by mistake: of `http://[]@`
+
+Allowed: TypeAlias = Callable[[Address], bool]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """`private`: addresses of intranets are allowed too. `ports`: beside 80 and 443."""
+
+    private: bool = False
+    ports: frozenset[int] = frozenset()
+
+    def allow(self, address: Address) -> bool:
+        return is_allowed(address, private=self.private)
+
+
+def checked(text: str, ports: frozenset[int], allowed: Allowed) -> URL:
+    """The URL as it is to be asked for. Raises UrlRefused, which does not repeat it: it may hold secrets."""
+    if len(text) > LONGEST or any(char <= " " or char == "\x7f" for char in text):
+        raise UrlRefused(f"a URL has at most {LONGEST} characters, and no blanks or control characters: encode them")
+    try:
+        url = URL(text, encoded=text.isascii())  # a signature is of the URL as it is written
+        port, host, authority = url.port, url.raw_host or "", url.raw_authority
+    except NO_URL:
+        raise UrlRefused("this is not a URL: give one such as https://example.org/film.mp4") from None
+    if url.scheme not in {"http", "https"}:
+        raise UrlRefused("files are fetched by http:// and https:// alone: give such a URL")
+    if "@" in authority:
+        raise UrlRefused("a URL with a user or a password is not followed: give one without, or upload the file itself")
+    if port not in PORTS | ports:
+        raise UrlRefused(
+            "files are fetched from the ports 80 and 443 alone: give such a URL, or name the port in "
+            "TELEWARM_FETCH_PORTS"
+        )
+    _check_host(host, allowed, six=authority.startswith("["))
+    return url.with_fragment(None)
+
+
+def followed(text: str, from_: URL, ports: frozenset[int], allowed: Allowed) -> URL:
+    """Where a redirect leads, checked as the first URL was. Raises UrlRefused."""
+    try:
+        target = str(from_.join(URL(text, encoded=text.isascii())))
+    except NO_URL:
+        raise UrlRefused("the server redirects to what is no URL: upload the file itself") from None
+    url = checked(target, ports, allowed)
+    if from_.scheme == "https" and url.scheme == "http":
+        raise UrlRefused(
+            "the server redirects from https:// to http://, where anybody on the way could change the file: give the "
+            "http:// URL itself if that is meant"
+        )
+    return url
+
+
+def _check_host(host: str, allowed: Allowed, *, six: bool) -> None:
+    """Any other form of an address than the plain one is refused: who writes `2130706433` means to be misread."""
+    is_address = six or NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]) is not None
+    if not is_address:
+        if len(host) > 253 or HOST.fullmatch(host) is None:
+            raise UrlRefused("the host of this URL is no name: give one such as https://example.org/film.mp4")
+        return
+    try:
+        address = IPv6Address(host) if six else IPv4Address(host)
+    except ValueError:
+        raise UrlRefused("the host of this URL is no address in its usual form: write it as such, or by name") from None
+    if not allowed(address):
+        raise UrlRefused(f"this URL leads to a private address. {PRIVATE}")
