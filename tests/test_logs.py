@@ -160,4 +160,6 @@ def test_a_secret_of_the_process_is_masked_by_value_in_every_form_while_it_is_hi
 def test_a_presigned_url_can_be_used_by_nobody_who_reads_the_log() -> None:
     url = "https://s3.example.org/b/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=5d672d79c15b13162d9279b0855cfba6"
     assert logs.redact(url).endswith("X-Amz-Signature=<signature>")
+    url = "/api/media/preview/7?expires=1800000000&signature=nYeoagCuh4Ww9sMvUUzFzP2b2Bh33OoOugXYsVbz15g"
+    assert logs.redact(url).endswith("&signature=<signature>")
     assert "5d672d79" not in logs.redact(quote(url, safe=""))

@@ -19,7 +19,7 @@ TOKEN = re.compile(r"(?<!\d)(\d{5,20})(?::|%3A)[A-Za-z0-9_-]{20,}", re.IGNORECAS
 PASSWORD = re.compile(r"(\w://[^\s:/@]*):[^\s/@]+@")  # of a URL
 BEARER = re.compile(r"\b(Bearer)\s+[^\s\"'`\\<>]{8,}", re.IGNORECASE)  # a quote ends it, so that JSON stays JSON
 API_TOKEN = re.compile(r"\btw_[A-Za-z0-9_-]{20,}")
-SIGNATURE = re.compile(r"(X-Amz-Signature(?:=|%3D))[0-9A-F]+", re.IGNORECASE)  # of a presigned URL
+SIGNATURE = re.compile(r"(Signature(?:=|%3D))[0-9A-Z_-]{16,}", re.IGNORECASE)  # of a presigned URL, or one of ours
 ANXIOUS = ("pgqueuer", "asyncpg.pool")
 SHORTEST = 12  # characters of a secret that is masked by itself
 QUIET = ("pgqueuer", "alembic", "uvicorn.access", "uvicorn.error", "aiohttp.access", "python_multipart")
@@ -130,7 +130,7 @@ def redact(text: str) -> str:
     lower = text.lower()
     if "bearer" in lower:
         text = BEARER.sub(r"\1 <token>", text)
-    if "x-amz-" in lower:
+    if "signature" in lower:
         text = SIGNATURE.sub(r"\1<signature>", text)
     for secret in sorted([form for form in _hidden if form in text], key=len, reverse=True):
         text = text.replace(secret, "<secret>")

@@ -21,10 +21,16 @@ import telewarm
 from telewarm import cli, errors
 from telewarm.api import answers, create_api, heads
 from telewarm.api.catalogue import BY_CODE, CATALOGUE, Where, markdown
+from telewarm.api.preview import url_of
+from telewarm.api.tickets import PREVIEW
+from telewarm.model import MediaId
+from telewarm.previews import Variant
 from telewarm.sandbox.faults import Rule
 from tests.api.conftest import ADMIN, BEARER, BOT, MEDIA, SEND, Api, client_of
 from tests.api.governing import TOKENS
 from tests.api.test_errors import tree
+from tests.fetch.web import answer as net_answer
+from tests.fetch.web import web
 from tests.fixtures.app import READER, Opener
 from tests.fixtures.media import jpeg
 from tests.fixtures.sandbox import token
@@ -291,6 +297,20 @@ async def no_store(stage: Stage) -> httpx.Response:
     return await stage.client.post(MEDIA, content=jpeg(7))
 
 
+async def expired(stage: Stage) -> httpx.Response:
+    signer = stage.api.telewarm.signer
+    return await stage.client.get(url_of(signer.until(MediaId(stage.photo), Variant.FILE, 1_700_000_000)))
+
+
+async def without_file(stage: Stage) -> httpx.Response:
+    async with web() as net:
+        net.answers["/x"] = net_answer(b"gone", status="410 Gone")
+        environ = {"TELEWARM_FETCH_PRIVATE": "true", "TELEWARM_FETCH_PORTS": str(net.port)}
+        other = await stage.opener(environ, worker=False, ADMIN_API_TOKEN=ADMIN)
+        async with client_of(other.api(), **BEARER) as client:
+            return await client.post(MEDIA, json={"url": net.url("/x", "127.0.0.2")})
+
+
 PROVOKE: dict[Pair, Provoke] = {
     ("UNAUTHORIZED", 401): unauthorized,
     ("FORBIDDEN", 403): forbidden,
@@ -314,6 +334,14 @@ PROVOKE: dict[Pair, Provoke] = {
     ("MEDIA_RULE_BROKEN", 422): lambda stage: stage.client.post(f"{MEDIA}?kind=photo", content=b"no photo at all"),
     ("BAD_MEDIA", 422): in_error,
     ("MEDIA_NOT_READY", 409): lambda stage: stage.media(on_cold="fail"),
+    ("BAD_SIGNATURE", 403): lambda stage: stage.client.get(f"{PREVIEW}/{stage.photo}?signature=x"),
+    ("URL_EXPIRED", 410): expired,
+    ("RANGE_NOT_SATISFIABLE", 416): lambda stage: stage.client.get(
+        f"{PREVIEW}/{stage.photo}", headers={"Range": "bytes=999999-"}
+    ),
+    ("URL_REFUSED", 422): lambda stage: stage.client.post(MEDIA, json={"url": "http://127.0.0.1/"}),
+    ("URL_UNREACHABLE", 502): lambda stage: stage.client.post(MEDIA, json={"url": "http://no-such-host.invalid/"}),
+    ("URL_WITHOUT_FILE", 502): without_file,
     ("OBJECT_MISSING", 404): missing,
     ("FLOOD_WAIT", 429): flooded,
     ("CHAT_UNREACHABLE", 403): unreachable_chat,

@@ -56,7 +56,7 @@ CATALOGUE: tuple[Known, ...] = (
         (
             "TOO_MANY_ATTEMPTS",
             (429,),
-            "Too many wrong tokens came from your address.",
+            "Too many wrong tokens came from your address, or too many wrong signatures of preview URLs.",
             "Wait for the seconds in `Retry-After`, then come with the right one.",
         ),
         (
@@ -154,6 +154,42 @@ CATALOGUE: tuple[Known, ...] = (
             (409,),
             "It has no file id yet, and the caller asked not to wait (`on_cold: fail`), or not so long.",
             "Ask again after the seconds in `Retry-After`, or send with `on_cold: upload`.",
+        ),
+        (
+            "BAD_SIGNATURE",
+            (403,),
+            "The signature of a preview URL is not right, or is for the thumbnail alone.",
+            "Use it as it was made, or have a new one made: all end when the encryption key is rotated.",
+        ),
+        (
+            "URL_EXPIRED",
+            (410,),
+            "The preview URL was good, and its time is over.",
+            "Have a new one made, for longer if need be.",
+        ),
+        (
+            "RANGE_NOT_SATISFIABLE",
+            (416,),
+            "The range of a preview begins after the end of the file.",
+            "`Content-Range` of the answer has the size.",
+        ),
+        (
+            "URL_REFUSED",
+            (422,),
+            "Not a URL to add media from: no http(s), a private address, another port, a password, many redirects.",
+            "Give the file's public URL, or upload it. `TELEWARM_FETCH_PRIVATE`, `TELEWARM_FETCH_PORTS` for intranets.",
+        ),
+        (
+            "URL_UNREACHABLE",
+            (502,),
+            "The URL's server was not found, did not answer, broke off, was too slow, or has a wrong certificate.",
+            "Check the URL in a browser; try again.",
+        ),
+        (
+            "URL_WITHOUT_FILE",
+            (502,),
+            "The URL's server answered with an error, whose number the message has, with nothing, or packed.",
+            "Check that the URL opens in a browser that is not logged in, or upload the file.",
         ),
         (
             "OBJECT_MISSING",
@@ -282,6 +318,12 @@ CATALOGUE: tuple[Known, ...] = (
             "STORE_ERROR",
             (),
             "The family of OBJECT_… and STORE_UNAVAILABLE, for `except StoreError`.",
+            "As theirs.",
+        ),
+        (
+            "FETCH_FAILED",
+            (),
+            "The family of all that goes wrong with adding media by URL, for `except FetchError`.",
             "As theirs.",
         ),
         (
