@@ -105,7 +105,7 @@ async def test_by_default_no_private_address_and_no_other_port_is_asked(api: Api
     inside = [f"http://{host}/latest/meta-data/" for host in ("127.0.0.1", "169.254.169.254", "[::1]", "localhost")]
     for url in [*inside, net.url("/a%20cat.jpg", "127.0.0.2")]:
         message = refusal(await api.client.post(MEDIA, json={"url": url}), 422, "URL_REFUSED")
-        assert "TELEWARM_FETCH_P" in message
+        assert ("TELEWARM_FETCH_P" in message) is ("169.254" not in url)  # there it would be of no use
     assert not net.requests
     assert net.intrusions == 0
     assert await api.is_empty()

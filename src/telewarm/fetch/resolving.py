@@ -17,7 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from telewarm.errors import UrlRefused
 from telewarm.fetch.addresses import Address
-from telewarm.fetch.urls import PRIVATE, Allowed
+from telewarm.fetch.urls import Allowed, closed
 
 AT_ONCE: Final = 2  # names looked up at once: the threads that do it are few, and others need them too
 
@@ -57,8 +57,9 @@ class Vetted(AbstractResolver):
         found = await self._lookup(host, port)
         if not found:
             raise OSError(None, "no address")
-        if not all(self._allowed(address) for address in found):
-            raise UrlRefused(f"the name of this URL leads to a private address. {PRIVATE}")
+        for address in found:
+            if not self._allowed(address):
+                raise closed(address)
         return [_result(host, address, port) for address in dict.fromkeys(found)]
 
     async def close(self) -> None:
@@ -75,7 +76,7 @@ def gate(allowed: Allowed) -> Callable[[AddrInfoType], socket.socket]:
         except ValueError:
             raise UrlRefused("this URL leads to no address") from None
         if not allowed(address):
-            raise UrlRefused(f"this URL leads to a private address. {PRIVATE}")
+            raise closed(address)
         return socket.socket(family, kind, protocol)
 
     return make

@@ -17,10 +17,7 @@ LONGEST: Final = 4096  # characters
 PORTS: Final = frozenset({80, 443})
 HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.IGNORECASE)
 NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)  # as the last label: an IPv4 address, or nothing
-PRIVATE: Final = (
-    "Files are added from public addresses alone: upload the file itself, or set TELEWARM_FETCH_PRIVATE=true where "
-    "everybody who may add media may reach the private network too."
-)
+OPENED: Final = "; or set TELEWARM_FETCH_PRIVATE=true, where all who may add media may reach the private network too"
 NO_URL: Final = (ValueError, IndexError)  # yarl's, the second by mistake: of `http://[]@`
 
 Allowed: TypeAlias = Callable[[Address], bool]
@@ -74,6 +71,14 @@ def followed(text: str, from_: URL, ports: frozenset[int], allowed: Allowed) -> 
     return url
 
 
+def closed(address: Address) -> UrlRefused:
+    """The address is not told: it may be a name's, or a redirect's, of a network that the caller cannot see."""
+    cure = OPENED if is_allowed(address, private=True) else ""
+    return UrlRefused(
+        "this URL leads to a private address, and files are added from public ones alone: upload the file itself" + cure
+    )
+
+
 def _check_host(host: str, allowed: Allowed, *, six: bool) -> None:
     """Any other form of an address than the plain one is refused: who writes `2130706433` means to be misread."""
     is_address = six or NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]) is not None
@@ -86,4 +91,4 @@ def _check_host(host: str, allowed: Allowed, *, six: bool) -> None:
     except ValueError:
         raise UrlRefused("the host of this URL is no address in its usual form: write it as such, or by name") from None
     if not allowed(address):
-        raise UrlRefused(f"this URL leads to a private address. {PRIVATE}")
+        raise closed(address)
