@@ -153,7 +153,7 @@ def test_whatever_got_so_far_gets_no_socket_to_a_private_address(host: str) -> N
 
 
 async def test_what_cannot_be_reached_says_what_to_check(net: Web) -> None:
-    assert "has no address" in await refused(net, net.url("/", "nowhere.example"), UrlUnreachable)
+    assert "has no address" in await refused(net, net.url(f"/{SECRET}", "nowhere.example"), UrlUnreachable)
     net.names["empty.example"] = [[]]
     assert "has no address" in await refused(net, net.url("/", "empty.example"), UrlUnreachable)
 
@@ -239,7 +239,7 @@ WRONG_HEADS = {
 @pytest.mark.parametrize("said", WRONG_HEADS.values(), ids=WRONG_HEADS)
 async def test_what_is_no_answer_is_refused(net: Web, said: bytes) -> None:
     net.answers["/x"] = said
-    await refused(net, net.url("/x"), UrlUnreachable)
+    await refused(net, net.url(f"/x?sig={SECRET}"), UrlUnreachable)
 
 
 @pytest.mark.parametrize("piece", [b"X-A: y\r\n", b"x" * 1000], ids=["headers", "one header"])
