@@ -21,8 +21,7 @@ import telewarm
 from telewarm import cli, errors
 from telewarm.api import answers, create_api, heads
 from telewarm.api.catalogue import BY_CODE, CATALOGUE, Where, markdown
-from telewarm.api.preview import url_of
-from telewarm.api.tickets import PREVIEW
+from telewarm.api.tickets import PREVIEW, url_of
 from telewarm.model import MediaId
 from telewarm.previews import Variant
 from telewarm.sandbox.faults import Rule

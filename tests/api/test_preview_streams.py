@@ -34,6 +34,12 @@ def s3_environ(config: S3Config) -> dict[str, str]:
     }
 
 
+def elsewhere(api: Api, data: Path, config: S3Config) -> dict[str, str]:
+    """The same database and encryption key, a data folder of its own with nothing in the spool, and another store."""
+    key = (api.telewarm.settings.telewarm_data / "encryption.key").read_text()
+    return {"TELEWARM_DATA": str(data), "ENCRYPTION_KEY": key, **s3_environ(config)}
+
+
 async def drain(answer: httpx.Response, into: list[bytes]) -> None:
     async for chunk in answer.aiter_raw():
         into.append(chunk)  # noqa: PERF401 - what came before it breaks is kept
@@ -47,7 +53,7 @@ async def test_an_object_that_is_gone_is_a_404_and_an_outage_a_503_before_any_by
         (rclone, 404, "OBJECT_MISSING"),
         (bucket_at(free_ports(1)[0]), 503, "STORE_UNAVAILABLE"),
     ):
-        environ = {"TELEWARM_DATA": str(tmp_path / code), **s3_environ(config)}
+        environ = elsewhere(api, tmp_path / code, config)
         telewarm = await telewarm_with(environ, worker=False, ADMIN_API_TOKEN=ADMIN)
         async with client_of(telewarm.api(), **BEARER) as client:
             refusal(await client.get(preview_of(media_id)), status, code)
@@ -80,7 +86,7 @@ async def test_a_store_that_breaks_in_the_middle_breaks_the_connection(
     got: list[bytes] = []
     with capture_logs() as logged:
         async with misbehaving(half) as config:
-            environ = {"TELEWARM_DATA": str(tmp_path / "elsewhere"), **s3_environ(config)}
+            environ = elsewhere(api, tmp_path / "elsewhere", config)
             telewarm = await telewarm_with(environ, worker=False, ADMIN_API_TOKEN=ADMIN)
             async with (
                 serving(telewarm.api()) as url,

@@ -15,12 +15,13 @@ from structlog.testing import capture_logs
 from telewarm import clock
 from telewarm.api import preview
 from telewarm.api.limits import WRONG
+from telewarm.api.tickets import url_of
 from telewarm.app import Telewarm
 from telewarm.database.tokens import Role
 from telewarm.demo.media import DemoFile
 from telewarm.model import MediaId
 from telewarm.previews import LONGEST, Signer, Variant
-from tests.api.conftest import ADMIN, MEDIA, Api, refusal
+from tests.api.conftest import ADMIN, BEARER, MEDIA, Api, client_of, refusal
 from tests.api.governing import governing
 from tests.fixtures.app import Opener
 from tests.fixtures.media import jpeg
@@ -134,10 +135,10 @@ async def test_a_url_that_is_not_as_it_was_signed_is_refused_even_beside_a_token
 async def test_a_url_that_has_expired_says_so_and_only_to_those_who_had_it(api: Api) -> None:
     media_id = MediaId(await api.add_photo(1))
     past = int(clock.now().timestamp()) - 1
-    url = preview.url_of(api.telewarm.signer.until(media_id, Variant.FILE, past))
+    url = url_of(api.telewarm.signer.until(media_id, Variant.FILE, past))
     async with stranger(api.telewarm) as client:
         assert "has expired" in refusal(await client.get(url), 410, "URL_EXPIRED")
-        guessed = preview.url_of(Signer(bytes(32)).until(media_id, Variant.FILE, past))
+        guessed = url_of(Signer(bytes(32)).until(media_id, Variant.FILE, past))
         refusal(await client.get(guessed), 403, "BAD_SIGNATURE")
 
 
@@ -276,3 +277,21 @@ async def test_a_head_a_range_and_what_the_browser_has_already(api: Api, demo_fi
 
     known = await api.client.get(url, headers={"If-None-Match": f'"x", {tag}', "Range": "bytes=0-1"})
     assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", tag)
+
+
+async def test_every_media_item_comes_with_a_url_to_look_at_it_that_stays_the_same_for_an_hour(
+    api: Api, telewarm_with: Opener
+) -> None:
+    media_id = await add(api, PHOTO)
+    other = await telewarm_with(worker=False, ADMIN_API_TOKEN=ADMIN)
+    async with client_of(other.api(), **BEARER) as elsewhere, stranger(api.telewarm) as client:
+        items = [(await one.get(f"/api/admin/media/{media_id}")).json()["media"] for one in (api.client, elsewhere)]
+        items += (await api.client.get(MEDIA)).json()["media"]
+        [url, *more] = {item["preview_url"] for item in items}
+        assert len(more) <= 1  # when the hour ends just now
+        assert (await client.get(url)).content == PHOTO
+        assert (await client.get(f"{url}&thumbnail=1")).status_code == 200
+        assert 3600 <= int(parse_qs(urlsplit(url).query)["expires"][0]) - clock.now().timestamp() + 1 <= 7201
+        bot_gone = await api.client.delete("/api/admin/bots/shop")
+        assert bot_gone.status_code == 200, bot_gone.text
+        refusal(await client.get(url), 404, "NOT_FOUND")

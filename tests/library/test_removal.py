@@ -116,7 +116,9 @@ class Beside:
 async def beside(telewarm: Telewarm, spool: Spool, probe: Probe) -> Beside:
     store = Meddler(telewarm.collector._store)
     limits = LibraryLimits(largest=1 << 30, local_server=False)
-    library = Library(pool=telewarm.pool, store=store, spool=spool, probe=probe, limits=limits)
+    library = Library(
+        pool=telewarm.pool, store=store, spool=spool, probe=probe, fetcher=telewarm.library._fetcher, limits=limits
+    )
     return Beside(library=library, store=store, probe=probe)
 
 

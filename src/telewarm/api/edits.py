@@ -46,7 +46,7 @@ async def rename(body: Renamed, found: OfItem, serving: Serving) -> dict[str, ob
     if body.name is not None and name is None:
         raise UsageError("the name has no character that can be shown; give another, or null for none")
     item, _ = found
-    return {"ok": True, "media": describe(await serving.library.rename(item.id, name))}
+    return {"ok": True, "media": describe(await serving.library.rename(item.id, name), serving)}
 
 
 @router.delete("/media/{media_id}", response_model=None, responses=answers(DeletedMedia, s404=NO_ITEM, s409=NEEDED))

@@ -11,8 +11,9 @@ from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from telewarm.api import uploads
-from telewarm.api.services import OfBot, Serving
+from telewarm.api.services import OfBot, Services, Serving
 from telewarm.api.shapes import AT, AddedMedia, MediaPage, OneMedia, Responses, answers
+from telewarm.api.tickets import steady_url
 from telewarm.database import media
 from telewarm.errors import UsageError
 from telewarm.lanes import LiveBot
@@ -73,7 +74,8 @@ ADDED: Responses = {
         s400="The body cannot be read",
         s404="No such bot",
         s413="Larger than TELEWARM_MAX_UPLOAD_BYTES",
-        s422="Telegram would not take this file as this kind",
+        s422="Telegram would not take this file as this kind; or media are not added from such a URL",
+        s502="The `url` cannot be fetched",
         s503="The store or the database is not there",
     ),
 }
@@ -189,7 +191,7 @@ async def list_media(live: OfBot, serving: Serving, asked: Annotated[Asked, Depe
         page = await serving.library.page(live.bot, asked.filters, before=asked.before, limit=asked.limit)
     return {
         "ok": True,
-        "media": [describe(item) for item in page.items],
+        "media": [describe(item, serving) for item in page.items],
         "count": page.count,
         "limit": asked.limit,
         "offset": asked.offset,
@@ -201,7 +203,7 @@ async def list_media(live: OfBot, serving: Serving, asked: Annotated[Asked, Depe
 async def get_media(media_id: Id, serving: Serving) -> dict[str, object]:
     """One media item, with what is known of its file id under `cache`."""
     item, _ = await item_of_path(media_id, serving)
-    return {"ok": True, "media": describe(item)}
+    return {"ok": True, "media": describe(item, serving)}
 
 
 async def item_of_path(media_id: Id, serving: Serving) -> tuple[MediaItem, LiveBot]:
@@ -213,7 +215,7 @@ async def item_of_path(media_id: Id, serving: Serving) -> tuple[MediaItem, LiveB
 OfItem = Annotated[tuple[MediaItem, LiveBot], Depends(item_of_path)]
 
 
-def describe(item: MediaItem) -> dict[str, object]:
+def describe(item: MediaItem, serving: Services) -> dict[str, object]:
     facts = item.facts
     return {
         "media_id": item.id,
@@ -231,6 +233,7 @@ def describe(item: MediaItem) -> dict[str, object]:
         "performer": facts.performer,
         "storage_key": item.storage_key,
         "created_at": item.created_at.isoformat(),
+        "preview_url": steady_url(serving.signer, item.id),
         "cache": {
             "status": item.state,
             "file_id": item.file_id,

@@ -18,12 +18,11 @@ from starlette.types import Send
 from telewarm import clock
 from telewarm.api import ranges
 from telewarm.api.answers import ApiError
-from telewarm.api.media import Id
+from telewarm.api.media import NO_ITEM, OfItem
 from telewarm.api.services import Serving, SmallBody
-from telewarm.api.tickets import PREVIEW
-from telewarm.database import media
+from telewarm.api.shapes import Problem, Responses, SignedUrl, answers
+from telewarm.api.tickets import url_of
 from telewarm.errors import StoreError
-from telewarm.model import MediaId
 from telewarm.previews import LONGEST, Shown, Ticket, Variant
 
 log = structlog.get_logger(__name__)
@@ -42,22 +41,27 @@ SHIELDS = {
     "Vary": "Authorization",
 }
 BYTES: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-ANSWERS: dict[int | str, dict[str, Any]] = {
+ANSWERS: Responses = {
     200: {"description": "The bytes, with their own type", "content": BYTES},
     206: {"description": "One range of them", "content": BYTES},
     304: {"description": "The caller has them already"},
+    403: {"model": Problem, "description": "The signature is not right"},
+    404: {"model": Problem, "description": f"{NO_ITEM}; or it has no thumbnail, or its bytes are gone from the store"},
+    410: {"model": Problem, "description": "The signed URL has expired"},
+    416: {"model": Problem, "description": "The range begins after the end"},
+    503: {"model": Problem, "description": "The store is not there"},
 }
 
 
 class PreviewUrl(BaseModel):
-    seconds: Annotated[int, Field(ge=1, le=LONGEST, description="How long the URL is good")] = SECONDS
+    seconds: Annotated[int, Field(ge=1, le=LONGEST, description="How long the URL is good", examples=[600])] = SECONDS
     thumbnail: Annotated[bool, Field(description="For the thumbnail alone")] = False
 
 
 @router.head("/media/preview/{media_id}", include_in_schema=False)
 @router.get("/media/preview/{media_id}", response_class=Response, responses=ANSWERS)
 async def look(
-    media_id: Id,
+    found: OfItem,
     request: Request,
     serving: Serving,
     thumbnail: Annotated[bool, Query(description="A JPEG within 320 × 320 pixels instead of the file")] = False,  # noqa: FBT002 - a query parameter
@@ -70,14 +74,14 @@ async def look(
     ticket: Ticket | None = getattr(request.state, "ticket", None)
     if ticket is not None and ticket.variant is Variant.THUMBNAIL and not thumbnail:
         raise ApiError(403, "BAD_SIGNATURE", "this URL is signed for the thumbnail alone: keep thumbnail=1 in it")
-    previews = serving.previews
-    shown = await (previews.thumbnail if thumbnail else previews.file)(MediaId(media_id))
+    item, _ = found
+    shown = await serving.previews.thumbnail(item) if thumbnail else serving.previews.file(item)
     return await _answer(request, shown, _headers(shown, ticket))
 
 
-@signing.post("/media/{media_id}/preview-url")
+@signing.post("/media/{media_id}/preview-url", response_model=None, responses=answers(SignedUrl, s404=NO_ITEM))
 async def sign(
-    media_id: Id, request: Request, response: Response, serving: Serving, body: PreviewUrl | None = None
+    found: OfItem, response: Response, serving: Serving, body: PreviewUrl | None = None
 ) -> dict[str, object]:
     """A URL, relative to this server, by which anybody may look at the item until it ends: for an `<img>` or a
     `<video>`, or to pass on. A URL for the file shows the thumbnail too, with `&thumbnail=1`.
@@ -85,22 +89,16 @@ async def sign(
     It cannot be taken back alone: all end at once when the encryption key is rotated.
     """
     asked = body or PreviewUrl()
-    item = await media.get(serving.pool, MediaId(media_id))
+    item, _ = found
     variant = Variant.THUMBNAIL if asked.thumbnail else Variant.FILE
     ticket = serving.signer.sign(item.id, variant, seconds=asked.seconds, now=clock.now())
     response.headers["Cache-Control"] = "no-store"
     return {
         "ok": True,
-        "url": url_of(ticket, root=request.scope.get("root_path", "")),
+        "url": url_of(ticket),
         "expires_at": datetime.fromtimestamp(ticket.expires, UTC).isoformat(),
         "expires_in": asked.seconds,
     }
-
-
-def url_of(ticket: Ticket, *, root: str = "") -> str:
-    """Relative to the server; `root`: where the app is mounted."""
-    what = "thumbnail=1&" if ticket.variant is Variant.THUMBNAIL else ""
-    return f"{root}{PREVIEW}/{ticket.media_id}?{what}expires={ticket.expires}&signature={ticket.signature}"
 
 
 async def _answer(request: Request, shown: Shown, headers: dict[str, str]) -> Response:

@@ -86,4 +86,4 @@ async def rewarm_media(found: OfItem, serving: Serving) -> dict[str, object]:
     doing = "is queued to be uploaded anew" if item.state is State.WARMING else f"is {item.state}"
     meanwhile = "; it is sent by its file id meanwhile" if item.file_id is not None else ""
     message = f"media item {item.id} {doing}{meanwhile}"
-    return {"ok": True, "media_id": item.id, "message": message, "media": describe(item)}
+    return {"ok": True, "media_id": item.id, "message": message, "media": describe(item, serving)}

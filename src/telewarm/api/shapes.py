@@ -13,6 +13,7 @@ Responses: TypeAlias = "dict[int | str, dict[str, Any]]"
 
 AT = "2031-05-01T09:00:00+00:00"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+PREVIEW_URL = "/api/media/preview/4711?expires=1935392400&signature=nYeoagCuh4Ww9sMvUUzFzP2b2Bh33OoOugXYsVbz15g"
 Ok = Annotated[bool, Field(examples=[True])]
 Next = Annotated[int | None, Field(description="`before` of the next page; null on the last one", examples=[4000])]
 
@@ -61,12 +62,27 @@ class Media(BaseModel):
     performer: Annotated[str | None, Field(description="Of audio", examples=[None])]
     storage_key: Annotated[str, Field(examples=[f"media/9f/{SHA256}.jpg"])]
     created_at: Annotated[datetime, Field(examples=[AT])]
+    preview_url: Annotated[
+        str,
+        Field(
+            description="To look at the file without a token, for an hour or more; with `&thumbnail=1` the thumbnail. "
+            "Relative to this server",
+            examples=[PREVIEW_URL],
+        ),
+    ]
     cache: Cache
 
 
 class OneMedia(BaseModel):
     ok: Ok
     media: Media
+
+
+class SignedUrl(BaseModel):
+    ok: Ok
+    url: Annotated[str, Field(description="Relative to this server", examples=[PREVIEW_URL])]
+    expires_at: Annotated[datetime, Field(examples=[AT])]
+    expires_in: Annotated[int, Field(description="Seconds", examples=[600])]
 
 
 class Rewarmed(OneMedia):

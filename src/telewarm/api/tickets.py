@@ -13,11 +13,12 @@ from telewarm.api.access import READING, Caller, route_path
 from telewarm.api.answers import ApiError
 from telewarm.database.tokens import Role
 from telewarm.model import MediaId
-from telewarm.previews import Signer, Ticket
+from telewarm.previews import Signer, Ticket, Variant
 
 PREVIEW = "/api/media/preview"
 PATH = re.compile(rf"{PREVIEW}/([1-9][0-9]{{0,18}})")
 SECONDS = re.compile(r"[1-9][0-9]{0,11}")
+STEADY = 3600  # seconds
 HOLDER = Caller(name="signed url", role=Role.READ)
 
 
@@ -55,6 +56,18 @@ def admitted(signer: Signer, brought: Given) -> Ticket | None:
             410, "URL_EXPIRED", "this URL has expired: have a new one made with POST /api/admin/media/{id}/preview-url"
         )
     return ticket
+
+
+def url_of(ticket: Ticket) -> str:
+    """Relative to where the API is."""
+    what = "thumbnail=1&" if ticket.variant is Variant.THUMBNAIL else ""
+    return f"{PREVIEW}/{ticket.media_id}?{what}expires={ticket.expires}&signature={ticket.signature}"
+
+
+def steady_url(signer: Signer, media_id: MediaId) -> str:
+    """Of the file, good for one to two hours, and the same for an hour, so that a browser need not load it again."""
+    expires = (int(clock.now().timestamp()) // STEADY + 2) * STEADY
+    return url_of(signer.until(media_id, Variant.FILE, expires))
 
 
 def wrong() -> ApiError:

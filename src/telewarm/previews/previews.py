@@ -11,10 +11,10 @@ from typing import Final
 
 import structlog
 
-from telewarm.database import blobs, media
+from telewarm.database import blobs
 from telewarm.database.connection import Pool
 from telewarm.errors import NotFound, UnreadableMedia
-from telewarm.model import MediaId, MediaItem, Sha256
+from telewarm.model import MediaItem, Sha256
 from telewarm.placements.thumbnails import Thumbnails
 from telewarm.previews.shown import Shown, shown_as
 from telewarm.probe import Probe, filename_for
@@ -37,18 +37,26 @@ class Previews:
         self._made: OrderedDict[Sha256, bytes | None] = OrderedDict()
         self._turn = asyncio.Lock()
 
-    async def file(self, media_id: MediaId) -> Shown:
-        """The file itself. Raises NotFound."""
-        return self._whole(await media.get(self._pool, media_id))
+    def file(self, item: MediaItem) -> Shown:
+        """The file itself."""
+        mime, inline = shown_as(item.facts.mime)
+        source = Source(sha256=item.sha256, key=item.storage_key, bytes=item.facts.bytes)
+        return Shown(
+            mime=mime,
+            inline=inline,
+            name=filename_for(item.name, item.facts, item.kind),
+            bytes=item.facts.bytes,
+            tag=item.sha256,
+            read=partial(self._reader.read, source),
+        )
 
-    async def thumbnail(self, media_id: MediaId) -> Shown:
+    async def thumbnail(self, item: MediaItem) -> Shown:
         """A small picture of it; a picture that is small already is its own.
 
-        Raises NotFound, also when there is nothing to see in it; ObjectMissing, StoreUnavailable.
+        Raises NotFound when there is nothing to see in it; ObjectMissing, StoreUnavailable.
         """
-        item = await media.get(self._pool, media_id)
         if item.facts.mime.startswith("image/") and item.facts.bytes <= SMALL and shown_as(item.facts.mime)[1]:
-            return self._whole(item)
+            return self.file(item)
         blob = await blobs.get(self._pool, item.sha256)
         picture = await self._stored.of(blob) if blob is not None else None
         if picture is None:
@@ -60,18 +68,6 @@ class Previews:
             bytes=len(picture),
             tag=f"{item.sha256}-thumbnail",
             read=partial(_part_of, picture),
-        )
-
-    def _whole(self, item: MediaItem) -> Shown:
-        mime, inline = shown_as(item.facts.mime)
-        source = Source(sha256=item.sha256, key=item.storage_key, bytes=item.facts.bytes)
-        return Shown(
-            mime=mime,
-            inline=inline,
-            name=filename_for(item.name, item.facts, item.kind),
-            bytes=item.facts.bytes,
-            tag=item.sha256,
-            read=partial(self._reader.read, source),
         )
 
     async def _drawn(self, item: MediaItem) -> bytes:
