@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -61,6 +62,30 @@ async def until(look: Callable[[], Awaitable[Answer]], good: Callable[[Answer], 
         while not good(seen := await look()):
             await clock.sleep(LOOK)
     return seen
+
+
+@asynccontextmanager
+async def heard(client: httpx.AsyncClient) -> AsyncIterator[list[Answer]]:
+    """The events of bots and media that a listener of this API hears, from now on."""
+    events: list[Answer] = []
+    here = asyncio.Event()
+
+    async def listen() -> None:
+        async with client.stream("GET", "/api/admin/events", params={"types": "bot,media"}) as stream:
+            async for line in stream.aiter_lines():
+                if line.startswith("data: "):
+                    here.set()
+                    event = json.loads(line.removeprefix("data: "))
+                    if event["type"] != "position":
+                        events.append(event)
+
+    listening = asyncio.create_task(listen())
+    await here.wait()
+    try:
+        yield events
+    finally:
+        listening.cancel()
+        await asyncio.wait([listening])
 
 
 @asynccontextmanager

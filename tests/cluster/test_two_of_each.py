@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cluster.site import BEARER, Cluster, item, two_of_each, until
+from tests.cluster.site import BEARER, Answer, Cluster, heard, item, two_of_each, until
 from tests.fixtures.app import READER, WARMUP_CHAT, Opener
 from tests.fixtures.sandbox import token
 
@@ -19,13 +19,16 @@ SEND = "/api/admin/bots/{}/send"
 @pytest.mark.timeout(60)
 async def test_two_api_processes_and_two_workers_are_one_telewarm(telewarm_with: Opener, tmp_path: Path) -> None:
     async with two_of_each(telewarm_with, tmp_path) as cluster:
-        await a_bot_that_one_makes_is_known_to_the_other(cluster)
-        photo = await what_comes_in_at_one_goes_out_at_the_other_by_its_file_id(cluster)
-        await a_key_sends_once_whichever_is_asked(cluster, photo)
-        await a_cold_item_goes_up_once_for_both(cluster)
-        await an_id_that_one_found_dead_is_dead_for_the_other(cluster, photo)
-        await a_token_that_one_made_opens_the_other_until_it_is_revoked(cluster)
-        await a_pause_at_one_is_seen_by_the_other_and_by_both_workers(cluster)
+        async with heard(cluster.first) as here, heard(cluster.second) as there:
+            await a_bot_that_one_makes_is_known_to_the_other(cluster)
+            photo = await what_comes_in_at_one_goes_out_at_the_other_by_its_file_id(cluster)
+            await a_key_sends_once_whichever_is_asked(cluster, photo)
+            await a_cold_item_goes_up_once_for_both(cluster)
+            await an_id_that_one_found_dead_is_dead_for_the_other(cluster, photo)
+            await a_token_that_one_made_opens_the_other_until_it_is_revoked(cluster)
+            await a_pause_at_one_is_seen_by_the_other_and_by_both_workers(cluster)
+            await a_bot_that_one_deleted_is_gone_for_the_other(cluster)
+            await both_tell_the_same_in_the_same_order(here, there)
         for worker in cluster.workers:
             assert worker.complaints() == []
 
@@ -115,6 +118,26 @@ async def a_pause_at_one_is_seen_by_the_other_and_by_both_workers(cluster: Clust
     assert (await item(cluster.first, photo))["state"] == "warming"
     assert (await cluster.second.post("/api/admin/bots/shop/resume")).json()["changed"]
     await cluster.until_ready(cluster.first, photo)
+
+
+async def a_bot_that_one_deleted_is_gone_for_the_other(cluster: Cluster) -> None:
+    assert (await cluster.second.delete("/api/admin/bots/shop")).status_code == 200
+    await until(lambda: status_of(cluster.first, {}), lambda seen: seen["status"] == 404)
+    asked = {"chat_id": READER, "text": "Hello"}
+    assert (await cluster.first.post(SEND.format("shop"), json=asked)).status_code == 404
+
+
+async def both_tell_the_same_in_the_same_order(here: list[Answer], there: list[Answer]) -> None:
+    for events in (here, there):
+        await until(lambda: last_of(events), lambda seen: seen.get("change") == "deleted")  # noqa: B023 - at once
+    assert here == there
+    ids = [event["id"] for event in here]
+    assert ids == sorted(set(ids))
+    assert {"bot.changed", "media.added", "media.ready"} <= {event["type"] for event in here}
+
+
+async def last_of(events: list[Answer]) -> Answer:
+    return events[-1] if events else {}
 
 
 async def send(client: httpx.AsyncClient, asked: dict[str, object]) -> list[dict[str, object]]:
