@@ -344,7 +344,7 @@ def _previews() -> Iterator[Case]:
         "expires=1e400&signature=x",
     ):
         yield Case(name=f"preview {query[:30]}", method="GET", path=f"/api/media/preview/{{photo}}?{query}")
-    for wanted in ("bytes=9999999-", "bytes=5-1000000000000000000000000-"):
-        yield Case(name=f"preview {wanted}", method="GET", path="/api/media/preview/{photo}", headers={"Range": wanted})
+    beyond = {"Range": "bytes=9999999-"}
+    yield Case(name="a preview's bytes behind its end", method="GET", path="/api/media/preview/{photo}", headers=beyond)
     for number in ("0", "-1", "x", "9223372036854775808", "..%2f1"):
         yield Case(name=f"preview of {number}", method="GET", path=f"/api/media/preview/{number}")
