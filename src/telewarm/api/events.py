@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel, Field
 
 from telewarm.api.services import Services, Serving, bot_of_path
 from telewarm.api.streams import EventStream, Streams
@@ -16,10 +18,18 @@ from telewarm.model import EventType
 router = APIRouter(tags=["events"])
 
 LARGEST_ID = 2**63 - 1
-EXAMPLE = (
-    'id: 4711\nevent: media.ready\ndata: {"id":4711,"type":"media.ready","at":"2031-05-01T09:00:00.25Z","bot":"shop",'
-    '"media_id":7,"kind":"photo","state":"ready","way":"upload","error":null}\n\n'
-)
+SHOWN = {
+    "id": 4711,
+    "type": "media.ready",
+    "at": "2031-05-01T09:00:00.25Z",
+    "bot": "shop",
+    "media_id": 7,
+    "kind": "photo",
+    "state": "ready",
+    "way": "upload",
+    "error": None,
+}
+EXAMPLE = f"id: 4711\nevent: media.ready\ndata: {json.dumps(SHOWN)}\n\n"
 STREAM = {"description": "A stream that goes on", "content": {"text/event-stream": {"example": EXAMPLE}}}
 
 OfBots = Annotated[
@@ -29,6 +39,16 @@ OfTypes = Annotated[
     list[str] | None,
     Query(description="Only these types, such as `media.ready`, or groups, such as `media`", examples=[["media"]]),
 ]
+
+
+class Page(BaseModel):
+    ok: Annotated[bool, Field(description="Always true", examples=[True])]
+    events: Annotated[
+        list[dict[str, Any]],
+        Field(description="In order; each has `id`, `type`, `at`, `bot` and the facts of its type", examples=[[SHOWN]]),
+    ]
+    next: Annotated[int, Field(description="Where to go on: the next page's `after`", examples=[4711])]
+    reset: Annotated[bool, Field(description="Some events are no longer kept: read anew what you show")]
 
 
 @router.get("/events", response_class=Response, responses={200: STREAM})
@@ -56,7 +76,7 @@ async def stream(
     return EventStream(chunks, streams=cast(Streams, request.app.state.streams), admitted=request.state.admitted)
 
 
-@router.get("/events.json")
+@router.get("/events.json", response_model=Page)
 async def page(
     serving: Serving,
     bot: OfBots = None,
