@@ -27,6 +27,7 @@ from telewarm.api import (
     tokens,
     worker,
 )
+from telewarm.api.described import describe
 from telewarm.api.guard import Guard
 from telewarm.api.services import Services
 from telewarm.api.streams import Streams
@@ -77,6 +78,7 @@ def create_watch(serving: Services) -> FastAPI:
     app.add_middleware(Guard, token=serving.token, keyring=serving.keyring, audit=serving.audit, signer=serving.signer)
     app.add_middleware(Traced)
     answers.install(app)
+    describe(app)
     app.include_router(pages.router)
     app.include_router(health.probes)
     app.include_router(health.router, dependencies=[Depends(BEARER)])

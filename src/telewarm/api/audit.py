@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, Field
 
+from telewarm.api.described import AT, Ok, Time, gives
 from telewarm.api.journal import AuditLog
 from telewarm.api.services import Serving
 from telewarm.database import audit
@@ -20,17 +22,45 @@ def audit_log(request: Request) -> AuditLog | None:
     return cast("AuditLog | None", getattr(request.app.state, "audit", None))
 
 
-@router.get("/audit")
+class Shown(BaseModel):
+    """One change."""
+
+    id: Annotated[int, Field(description="Higher is newer", examples=[4711])]
+    at: Annotated[Time, Field(description="When it was answered, in UTC", examples=[AT])]
+    actor: Annotated[
+        str | None,
+        Field(
+            description="The token's name, `ADMIN_API_TOKEN`, or `local`: a program of this machine, without a token. "
+            "Null: an address was shut out for wrong tokens",
+            examples=["grafana"],
+        ),
+    ]
+    role: Annotated[str | None, Field(description="That the token had", examples=["operate"])]
+    action: Annotated[str, Field(description="Method and route", examples=["POST /api/admin/bots/{slug}/send"])]
+    target: Annotated[str, Field(description="The path, without secrets", examples=["/api/admin/bots/shop/send"])]
+    status: Annotated[int, Field(description="Of the answer", examples=[200])]
+    request_id: Annotated[str | None, Field(description="As in the log", examples=["9f86d081884c7d65"])]
+    address: Annotated[str | None, Field(description="Where the call came from", examples=["203.0.113.7"])]
+
+
+class Changes(BaseModel):
+    ok: Ok
+    changes: Annotated[list[Shown], Field(description="The newest first")]
+    next: Annotated[int | None, Field(description="`before` of the next page; null on the last one", examples=[4611])]
+
+
+@router.get("/audit", **gives(Changes, words="A page of the log"))
 async def page(
     serving: Serving,
     log_of_this_process: Annotated[AuditLog | None, Depends(audit_log)],
-    before: Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="`next` of the page before")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    before: Annotated[
+        int | None, Query(ge=1, le=LARGEST_ID, description="`next` of the page before", examples=[4611])
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="How many", examples=[100])] = 100,
 ) -> dict[str, object]:
     """Who changed what through the API, the newest first; kept for 90 days. `next` is null on the last page.
 
-    `actor` is the name of the token, `ADMIN_API_TOKEN`, `local` (a program of this machine, without a token), or null
-    where an address was shut out for wrong tokens. Other processes' changes appear within about a second.
+    Other processes' changes appear within about a second.
     """
     if log_of_this_process is not None:
         await log_of_this_process.flush()

@@ -13,12 +13,13 @@ from python_multipart.multipart import parse_options_header
 
 from telewarm.api import uploads
 from telewarm.api.answers import ApiError, error_body, problem, status_of
+from telewarm.api.described import gives, refuses
 from telewarm.api.forms import Batch, FileBegins, FileEnds
 from telewarm.api.media import KINDS, NotBlank, describe_added
 from telewarm.api.outages import outage
 from telewarm.api.services import OfBot, Services, Serving
 from telewarm.api.shapes import Batch as BatchAnswer
-from telewarm.api.shapes import BatchCut, answers
+from telewarm.api.shapes import BatchCut
 from telewarm.errors import TelewarmError
 from telewarm.model import Bot, Kind
 from telewarm.store import Incoming
@@ -34,27 +35,39 @@ BODY: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "properties": {
-                        "kind": {"type": "string", "enum": KINDS, "description": "Of the files after it"},
-                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "kind": {
+                            "type": "string",
+                            "enum": KINDS,
+                            "description": "Of the files after it",
+                            "example": "photo",
+                        },
+                        "files": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "Every part with a file name, whatever its field is called",
+                            "example": ["(bytes)"],
+                        },
                     },
                 }
             }
         },
     }
 }
-RESPONSES = {
-    **answers(BatchAnswer, words="Every file was judged: see `items`", s404="No such bot", s422="Unknown kind"),
-    400: {"model": BatchCut, "description": "No form, or one that breaks off: whole files before that are kept"},
-    413: {"model": BatchCut, "description": "More than TELEWARM_MAX_BATCH_FILES files: those before are kept"},
-}
+CUT = refuses((400, "BAD_REQUEST"), (400, "CUT_OFF"), "TOO_SLOW", "TOO_LARGE", (422, "BAD_REQUEST"), model=BatchCut)
 
 
-@router.post("/bots/{slug}/media/batch", response_model=None, openapi_extra=BODY, responses=RESPONSES)
+@router.post(
+    "/bots/{slug}/media/batch",
+    openapi_extra=BODY,
+    **gives(BatchAnswer, "NOT_FOUND", "STORE_UNAVAILABLE", words="Every file was judged: see `items`", also=CUT),
+)
 async def add_batch(
     request: Request,
     live: OfBot,
     serving: Serving,
-    kind: Annotated[Kind | None, NotBlank, Query(description="Of all files; else what their bytes are")] = None,
+    kind: Annotated[
+        Kind | None, NotBlank, Query(description="Of all files; else what their bytes are", examples=["photo"])
+    ] = None,
 ) -> JSONResponse:
     """Keep up to 100 files (TELEWARM_MAX_BATCH_FILES) of one form and have them warmed.
 

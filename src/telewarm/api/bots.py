@@ -10,14 +10,16 @@ from fastapi import APIRouter
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from telewarm.api.answers import ApiError
+from telewarm.api.described import gives
 from telewarm.api.services import SLUG, OfBot, Serving, SmallBody
-from telewarm.api.shapes import WarmupChat, answers
+from telewarm.api.shapes import NewlyKept, WarmupChat
 from telewarm.errors import TokenRefused
 from telewarm.model import Bot, ChatId
 
 router = APIRouter(tags=["bots"], route_class=SmallBody)
 
 LARGEST_ID = 2**63 - 1
+TELEGRAM = ("TOKEN_REFUSED", "TELEGRAM_BAD_REQUEST", "TELEGRAM_FAULT", "TELEGRAM_UNREACHABLE", "FLOOD_WAIT")
 
 
 def _slug(text: str) -> str:
@@ -32,9 +34,18 @@ Slug = Annotated[str, AfterValidator(_slug), Field(description="Your name for th
 Chat = Annotated[int, Field(ge=-LARGEST_ID, le=LARGEST_ID)]
 
 
-Token = Annotated[SecretStr, Field(description="From @BotFather; checked with getMe, kept sealed, never returned")]
+Token = Annotated[
+    SecretStr,
+    Field(description="From @BotFather; checked with getMe, kept sealed, never returned", examples=["123456789:AAE…"]),
+]
 Chats = Annotated[
-    list[Chat], Field(min_length=1, max_length=64, description="Ids of private chats the bot may post to")
+    list[Chat],
+    Field(
+        min_length=1,
+        max_length=64,
+        description="Ids of private chats the bot may post to; the first is the preferred one",
+        examples=[[-1001234567890]],
+    ),
 ]
 
 
@@ -61,7 +72,7 @@ class NewChat(BaseModel):
     ]
 
 
-@router.post("/bots", status_code=201)
+@router.post("/bots", **gives(NewlyKept, "CONFLICT", *TELEGRAM, status=201, words="The bot is kept"))
 async def create_bot(body: NewBot, serving: Serving) -> dict[str, object]:
     """Check the token with Telegram and keep the bot."""
     with _token_explained():
@@ -73,7 +84,7 @@ async def create_bot(body: NewBot, serving: Serving) -> dict[str, object]:
     return {"ok": True, "bot": describe(bot)}
 
 
-@router.put("/bots/{slug}/token")
+@router.put("/bots/{slug}/token", **gives(NewlyKept, "NOT_FOUND", "CONFLICT", *TELEGRAM, words="Used from now on"))
 async def replace_token(body: NewToken, live: OfBot, serving: Serving) -> dict[str, object]:
     """Check the token with Telegram and use it from now on. If it is another Telegram bot's, all media of this one are
     warmed anew, for file ids belong to a bot."""
@@ -82,14 +93,14 @@ async def replace_token(body: NewToken, live: OfBot, serving: Serving) -> dict[s
     return {"ok": True, "bot": describe(bot)}
 
 
-@router.put("/bots/{slug}/warmup-chats")
+@router.put("/bots/{slug}/warmup-chats", **gives(NewlyKept, "NOT_FOUND", words="Used from now on"))
 async def replace_chats(body: NewChats, live: OfBot, serving: Serving) -> dict[str, object]:
     """Upload to these chats from now on. File ids that are there stay good."""
     bot = await serving.bots.replace_chats(live.bot.slug, _chat_ids(body.warmup_chats))
     return {"ok": True, "bot": describe(bot)}
 
 
-@router.put("/bots/{slug}/warmup-chat", response_model=None, responses=answers(WarmupChat, s404="No such bot"))
+@router.put("/bots/{slug}/warmup-chat", **gives(WarmupChat, "NOT_FOUND", words="Used from now on"))
 async def replace_chat(body: NewChat, live: OfBot, serving: Serving) -> dict[str, object]:
     """Upload to this chat alone from now on: the Node system's route for a list of one."""
     bot = await serving.bots.replace_chats(live.bot.slug, [ChatId(body.warmup_chat_id)])

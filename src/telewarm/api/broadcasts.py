@@ -10,11 +10,13 @@ from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from telewarm.api import recipients, shown
+from telewarm.api.described import gives
 from telewarm.api.message import NewMessage, message_of
 from telewarm.api.numbers import Whole
 from telewarm.api.recipients import Id
-from telewarm.api.send import answer
+from telewarm.api.send import SENT, answer
 from telewarm.api.services import Services, Serving, SmallBody, bot_of_path
+from telewarm.api.shown import BroadcastPage, Deleted, Drafts, OneBroadcast
 from telewarm.errors import UsageError
 from telewarm.model import Broadcast, BroadcastId, ChatId, MessageSet
 from telewarm.sender.once import describe
@@ -39,6 +41,7 @@ def _readable(text: str) -> str:
     return text
 
 
+STEERED = gives(OneBroadcast, "NOT_FOUND", "CONFLICT", words="As it is now")
 Time = Annotated[AwareDatetime, AfterValidator(_sensible)]
 StartsAt = Annotated[
     Time | None, Field(description="Not before this; with a time zone", examples=["2031-05-01T09:00:00-03:00"])
@@ -54,16 +57,21 @@ class Message(NewMessage):
 
 
 class NewBroadcast(BaseModel):
-    bot: Annotated[Slug | None, Field(description="The bot that sends it")] = None
+    bot: Annotated[Slug | None, Field(description="The bot that sends it", examples=["shop"])] = None
     bots: Annotated[
         list[Slug] | None,
-        Field(min_length=1, max_length=MOST_BOTS, description="Several bots: a broadcast for each of them"),
+        Field(
+            min_length=1,
+            max_length=MOST_BOTS,
+            description="Several bots: a broadcast for each of them",
+            examples=[["shop", "news"]],
+        ),
     ] = None
     message: Annotated[Message, Field(description="What everybody gets; its media are the first bot's")]
     name: Annotated[
         Name | None, Field(max_length=200, description="For people; need not be unique", examples=["May sale"])
     ] = None
-    gate: Annotated[bool, Field(description="Wait until all its media have file ids")] = True
+    gate: Annotated[bool, Field(description="Wait until all its media have file ids", examples=[True])] = True
     per_second: Annotated[
         float | None,
         Field(gt=0, le=10_000, allow_inf_nan=False, description="Messages a second at most", examples=[20]),
@@ -87,7 +95,7 @@ class TestChat(BaseModel):
     ]
 
 
-@router.post("/broadcasts", status_code=201)
+@router.post("/broadcasts", **gives(Drafts, "NOT_FOUND", status=201, words="Drafts: nobody gets anything yet"))
 async def create(body: NewBroadcast, serving: Serving) -> dict[str, object]:
     """Make a draft, one for each bot. Then load its recipients, test it, and start it."""
     bots = [await bot_of_path(slug, serving) for slug in body.slugs()]
@@ -102,16 +110,16 @@ async def create(body: NewBroadcast, serving: Serving) -> dict[str, object]:
     return {"ok": True, "broadcasts": [shown.of_broadcast(one, live) for one, live in zip(made, bots, strict=True)]}
 
 
-@router.get("/broadcasts")
+@router.get("/broadcasts", **gives(BroadcastPage, "NOT_FOUND", words="A page of them"))
 async def list_broadcasts(
     serving: Serving,
     bot: Annotated[str | None, Query(description="Only this bot's", examples=["shop"])] = None,
     before: Annotated[
         int | None, Query(ge=1, le=LARGEST_ID, description="`next` of the page before", examples=[12])
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=500, description="How many")] = 50,
+    limit: Annotated[int, Query(ge=1, le=500, description="How many", examples=[50])] = 50,
 ) -> dict[str, object]:
-    """Newest first; `next` is null on the last page."""
+    """Look at broadcasts, newest first."""
     bot_id = None if bot is None else (await bot_of_path(bot, serving)).bot.id
     behind = None if before is None else BroadcastId(before)
     found = await serving.broadcasts.page(bot_id=bot_id, limit=limit + 1, before=behind)
@@ -119,57 +127,57 @@ async def list_broadcasts(
     return {"ok": True, "broadcasts": page, "next": found[limit - 1].id if len(found) > limit else None}
 
 
-@router.get("/broadcasts/{broadcast_id}")
+@router.get("/broadcasts/{broadcast_id}", **gives(OneBroadcast, "NOT_FOUND", words="As it is now"))
 async def get(broadcast_id: Id, serving: Serving) -> dict[str, object]:
-    """One broadcast and its progress: counts by outcome, how many are left, how fast, how long still."""
+    """Look at one broadcast and its progress: counts by outcome, how many are left, how fast, how long still."""
     return await _answer(serving, await serving.broadcasts.get(BroadcastId(broadcast_id)))
 
 
-@router.delete("/broadcasts/{broadcast_id}")
+@router.delete("/broadcasts/{broadcast_id}", **gives(Deleted, "NOT_FOUND", "CONFLICT", words="Forgotten"))
 async def delete(broadcast_id: Id, serving: Serving) -> dict[str, object]:
     """Forget it with its recipients and results. Chats keep what they got: to take that back, undo it first."""
     await serving.broadcasts.delete(BroadcastId(broadcast_id))
     return {"ok": True}
 
 
-@router.post("/broadcasts/{broadcast_id}/start")
+@router.post("/broadcasts/{broadcast_id}/start", **STEERED)
 async def start(broadcast_id: Id, serving: Serving, body: Start | None = None) -> dict[str, object]:
     """Send it, now or at `starts_at`. One that waits for its time may be given another."""
     starts_at = None if body is None else body.starts_at
     return await _answer(serving, await serving.broadcasts.start(BroadcastId(broadcast_id), starts_at=starts_at))
 
 
-@router.post("/broadcasts/{broadcast_id}/pause")
+@router.post("/broadcasts/{broadcast_id}/pause", **STEERED)
 async def pause(broadcast_id: Id, serving: Serving) -> dict[str, object]:
     """Call nobody else; what is in flight ends."""
     return await _answer(serving, await serving.broadcasts.pause(BroadcastId(broadcast_id)))
 
 
-@router.post("/broadcasts/{broadcast_id}/resume")
+@router.post("/broadcasts/{broadcast_id}/resume", **STEERED)
 async def resume(broadcast_id: Id, serving: Serving) -> dict[str, object]:
     """Go on with a paused one."""
     return await _answer(serving, await serving.broadcasts.resume(BroadcastId(broadcast_id)))
 
 
-@router.post("/broadcasts/{broadcast_id}/cancel")
+@router.post("/broadcasts/{broadcast_id}/cancel", **STEERED)
 async def cancel(broadcast_id: Id, serving: Serving) -> dict[str, object]:
     """Call nobody else, for good."""
     return await _answer(serving, await serving.broadcasts.cancel(BroadcastId(broadcast_id)))
 
 
-@router.post("/broadcasts/{broadcast_id}/undo")
+@router.post("/broadcasts/{broadcast_id}/undo", **STEERED)
 async def undo(broadcast_id: Id, serving: Serving) -> dict[str, object]:
     """Delete what was sent, as far as Telegram lets a bot: within 48 hours."""
     return await _answer(serving, await serving.broadcasts.undo(BroadcastId(broadcast_id)))
 
 
-@router.post("/broadcasts/{broadcast_id}/retry-unknown")
+@router.post("/broadcasts/{broadcast_id}/retry-unknown", **STEERED)
 async def retry_unknown(broadcast_id: Id, serving: Serving) -> dict[str, object]:
     """Send again to recipients of whom nobody knows whether they got it: some may get it twice."""
     return await _answer(serving, await serving.broadcasts.retry_unknown(BroadcastId(broadcast_id)))
 
 
-@router.post("/broadcasts/{broadcast_id}/test")
+@router.post("/broadcasts/{broadcast_id}/test", **SENT)
 async def test(broadcast_id: Id, body: TestChat, serving: Serving) -> Response:
     """Send its message to one chat now, whatever its state."""
     results = await serving.broadcasts.test(BroadcastId(broadcast_id), ChatId(body.chat_id))

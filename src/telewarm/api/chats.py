@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, Field
 
+from telewarm.api.described import AT, Ok, Time, gives
 from telewarm.api.services import OfBot, Serving
 from telewarm.database import chats
 from telewarm.model import ChatId, ChatRecord, ChatState
@@ -15,16 +17,45 @@ router = APIRouter(tags=["chats"])
 MOST = 1000
 LEAST_ID, MOST_ID = -(2**63), 2**63 - 1
 
-OneChat = Annotated[int, Path(ge=LEAST_ID, le=MOST_ID)]
-After = Annotated[int | None, Query(ge=LEAST_ID, le=MOST_ID, description="`next` of the page before")]
-Limit = Annotated[int, Query(ge=1, le=MOST)]
+OneChat = Annotated[int, Path(ge=LEAST_ID, le=MOST_ID, description="Telegram's id of the chat", examples=[500000001])]
+OfState = Annotated[ChatState | None, Query(description="Only chats in this state", examples=["blocked"])]
+After = Annotated[
+    int | None, Query(ge=LEAST_ID, le=MOST_ID, description="`next` of the page before", examples=[500000001])
+]
+Limit = Annotated[int, Query(ge=1, le=MOST, description="How many", examples=[100])]
 
 
-@router.get("/bots/{slug}/chats")
+class Chat(BaseModel):
+    """One chat of the ledger."""
+
+    chat_id: Annotated[int, Field(description="Telegram's id of it; a group's is below zero", examples=[500000001])]
+    state: Annotated[ChatState, Field(description="What became of it", examples=["blocked"])]
+    reason: Annotated[str, Field(description="Telegram's words", examples=["Forbidden: bot was blocked by the user"])]
+    migrated_to: Annotated[int | None, Field(description="The supergroup that it is now", examples=[-1001000000007])]
+    since: Annotated[Time, Field(description="When the state was first seen, in UTC", examples=[AT])]
+
+
+class ChatPage(BaseModel):
+    ok: Ok
+    chats: Annotated[list[Chat], Field(description="By chat id")]
+    counts: Annotated[
+        dict[str, int], Field(description="Chats by state, of the whole ledger", examples=[{"blocked": 12}])
+    ]
+    next: Annotated[
+        int | None, Field(description="`after` of the next page; null on the last one", examples=[500000001])
+    ]
+
+
+class Cleared(BaseModel):
+    ok: Ok
+    cleared: Annotated[int, Field(description="Chats that were forgotten", examples=[12])]
+
+
+@router.get("/bots/{slug}/chats", **gives(ChatPage, "NOT_FOUND", words="A page of the ledger"))
 async def page(
-    live: OfBot, serving: Serving, state: ChatState | None = None, after: After = None, limit: Limit = 100
+    live: OfBot, serving: Serving, state: OfState = None, after: After = None, limit: Limit = 100
 ) -> dict[str, object]:
-    """By chat id. `counts` are of the whole ledger, `next` is null on the last page."""
+    """Look at the chat ledger: whom the bot could not reach, and groups that moved. By chat id."""
     behind = None if after is None else ChatId(after)
     records = await chats.page(serving.pool, live.bot.id, state=state, after=behind, limit=limit + 1)
     shown = records[:limit]
@@ -36,13 +67,13 @@ async def page(
     }
 
 
-@router.delete("/bots/{slug}/chats")
-async def clear(live: OfBot, serving: Serving, state: ChatState | None = None) -> dict[str, object]:
+@router.delete("/bots/{slug}/chats", **gives(Cleared, "NOT_FOUND", words="Forgotten"))
+async def clear(live: OfBot, serving: Serving, state: OfState = None) -> dict[str, object]:
     """Forget all chats, or all in a state: broadcasts try them again."""
     return {"ok": True, "cleared": await chats.clear(serving.pool, live.bot.id, None, state=state)}
 
 
-@router.delete("/bots/{slug}/chats/{chat_id}")
+@router.delete("/bots/{slug}/chats/{chat_id}", **gives(Cleared, "NOT_FOUND", words="Forgotten"))
 async def clear_one(live: OfBot, serving: Serving, chat_id: OneChat) -> dict[str, object]:
     """Forget one chat. `cleared` is 0 when the ledger does not hold it."""
     return {"ok": True, "cleared": await chats.clear(serving.pool, live.bot.id, [ChatId(chat_id)])}

@@ -8,9 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from telewarm.api.media import LARGEST_ID, NO_ITEM, OfItem, describe
+from telewarm.api.described import gives
+from telewarm.api.media import LARGEST_ID, OfItem, describe
 from telewarm.api.services import OfBot, Services, Serving, SmallBody
-from telewarm.api.shapes import DeletedMedia, OneMedia, answers
+from telewarm.api.shapes import DeletedMedia, OneMedia
 from telewarm.api.uploads import name_of
 from telewarm.errors import UsageError
 from telewarm.lanes import LiveBot
@@ -18,8 +19,6 @@ from telewarm.library.library import MOST
 from telewarm.model import MediaId
 
 router = APIRouter(tags=["media"], route_class=SmallBody)
-
-NEEDED = "A broadcast that has not ended needs it: the message names it. Nothing was deleted"
 
 MediaIds = Annotated[
     list[Annotated[int, Field(ge=1, le=LARGEST_ID)]],
@@ -38,7 +37,7 @@ class These(BaseModel):
     media_ids: MediaIds
 
 
-@router.patch("/media/{media_id}", response_model=None, responses=answers(OneMedia, s404=NO_ITEM))
+@router.patch("/media/{media_id}", **gives(OneMedia, "NOT_FOUND", words="With its new name"))
 async def rename(body: Renamed, found: OfItem, serving: Serving) -> dict[str, object]:
     """Give a media item another name. Recipients see it once the item is warmed anew: a file id keeps the name that the
     file went up with."""
@@ -49,7 +48,7 @@ async def rename(body: Renamed, found: OfItem, serving: Serving) -> dict[str, ob
     return {"ok": True, "media": describe(await serving.library.rename(item.id, name), serving)}
 
 
-@router.delete("/media/{media_id}", response_model=None, responses=answers(DeletedMedia, s404=NO_ITEM, s409=NEEDED))
+@router.delete("/media/{media_id}", **gives(DeletedMedia, "NOT_FOUND", "CONFLICT", words="It is gone"))
 async def delete(found: OfItem, serving: Serving) -> dict[str, object]:
     """Delete one media item. Its file is deleted within the hour when nobody else has it. What is being warmed does not
     come back; messages that were sent stay where they are."""
@@ -57,9 +56,7 @@ async def delete(found: OfItem, serving: Serving) -> dict[str, object]:
     return await _delete(serving, live, [item.id])
 
 
-@router.post(
-    "/bots/{slug}/media/delete", response_model=None, responses=answers(DeletedMedia, s404="No such bot", s409=NEEDED)
-)
+@router.post("/bots/{slug}/media/delete", **gives(DeletedMedia, "NOT_FOUND", "CONFLICT", words="They are gone"))
 async def delete_these(body: These, live: OfBot, serving: Serving) -> dict[str, object]:
     """Delete up to 10,000 of a bot's media at once: all of them or, when a broadcast needs one, none. Ids that the bot
     has no item of are listed in `not_found`."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Annotated, Any, cast
+from datetime import datetime
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from telewarm.api.described import AT, Ok, gives, refuses
 from telewarm.api.services import Services, Serving, bot_of_path
 from telewarm.api.streams import EventStream, Streams
 from telewarm.errors import UsageError
@@ -18,19 +19,15 @@ from telewarm.model import EventType
 router = APIRouter(tags=["events"])
 
 LARGEST_ID = 2**63 - 1
-SHOWN = {
-    "id": 4711,
-    "type": "media.ready",
-    "at": "2031-05-01T09:00:00.25Z",
-    "bot": "shop",
-    "media_id": 7,
-    "kind": "photo",
-    "state": "ready",
-    "way": "upload",
-    "error": None,
+EXAMPLE = (
+    'id: 4711\nevent: media.ready\ndata: {"id":4711,"type":"media.ready","at":"2031-05-01T09:00:00.25Z","bot":"shop",'
+    '"media_id":7,"kind":"photo","state":"ready","way":"upload","error":null}\n\n'
+)
+STREAM = {
+    "description": "A stream that goes on",
+    "content": {"text/event-stream": {"schema": {"type": "string"}, "example": EXAMPLE}},
 }
-EXAMPLE = f"id: 4711\nevent: media.ready\ndata: {json.dumps(SHOWN)}\n\n"
-STREAM = {"description": "A stream that goes on", "content": {"text/event-stream": {"example": EXAMPLE}}}
+NAMELESS = ("NOT_FOUND", (400, "BAD_REQUEST"))
 
 OfBots = Annotated[
     list[str] | None, Query(description="Only these bots' events, by slug; commas or repeated", examples=[["shop"]])
@@ -41,17 +38,11 @@ OfTypes = Annotated[
 ]
 
 
-class Page(BaseModel):
-    ok: Annotated[bool, Field(description="Always true", examples=[True])]
-    events: Annotated[
-        list[dict[str, Any]],
-        Field(description="In order; each has `id`, `type`, `at`, `bot` and the facts of its type", examples=[[SHOWN]]),
-    ]
-    next: Annotated[int, Field(description="Where to go on: the next page's `after`", examples=[4711])]
-    reset: Annotated[bool, Field(description="Some events are no longer kept: read anew what you show")]
-
-
-@router.get("/events", response_class=Response, responses={200: STREAM})
+@router.get(
+    "/events",
+    response_class=Response,
+    responses={200: STREAM, **refuses(*NAMELESS, "TOO_MANY_LISTENERS", "STOPPING")},
+)
 async def stream(
     *,
     request: Request,
@@ -60,7 +51,8 @@ async def stream(
     types: OfTypes = None,
     last_event_id: Annotated[str | None, Query(description="Go on after this event", examples=["4711"])] = None,
     from_header: Annotated[
-        str | None, Header(alias="Last-Event-ID", description="The same; it counts when both are given")
+        str | None,
+        Header(alias="Last-Event-ID", description="The same; it counts when both are given", examples=["4711"]),
     ] = None,
 ) -> Response:
     """What happens from now on, in all processes, as Server-Sent Events.
@@ -76,13 +68,33 @@ async def stream(
     return EventStream(chunks, streams=cast(Streams, request.app.state.streams), admitted=request.state.admitted)
 
 
-@router.get("/events.json", response_model=Page)
+class Event(BaseModel):
+    """What happened. More fields come with it, by type: see docs/how-events-work.md."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: Annotated[int, Field(description="Higher is later; a place to go on from", examples=[4711])]
+    type: Annotated[str, Field(description="What happened", examples=["media.ready"])]
+    at: Annotated[datetime, Field(description="When, in UTC", examples=[AT])]
+    bot: Annotated[str | None, Field(description="Whose it is, by slug; null: nobody's", examples=["shop"])] = None
+
+
+class Events(BaseModel):
+    ok: Ok
+    events: Annotated[list[Event], Field(description="In their order")]
+    next: Annotated[int, Field(description="`after` of the next page", examples=[4711])]
+    reset: Annotated[bool, Field(description="Some are no longer kept: read anew what you show", examples=[False])]
+
+
+@router.get("/events.json", **gives(Events, *NAMELESS, words="What happened since"))
 async def page(
     serving: Serving,
     bot: OfBots = None,
     types: OfTypes = None,
-    after: Annotated[int | None, Query(ge=0, le=LARGEST_ID, description="`next` of the page before")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000, description="How many")] = 100,
+    after: Annotated[
+        int | None, Query(ge=0, le=LARGEST_ID, description="`next` of the page before", examples=[4711])
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="How many", examples=[100])] = 100,
 ) -> dict[str, object]:
     """What happened after an event, for programs that ask now and then. Without `after`: nothing yet, and in `next`
     where to begin. `reset` true: some of it is no longer kept, so read anew what you show, and go on with `next`.

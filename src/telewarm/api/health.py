@@ -10,15 +10,17 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 import telewarm
 from telewarm import clock, metrics
 from telewarm.api.answers import problem
 from telewarm.api.checks import Found
+from telewarm.api.described import Problem, Time, gives, refuses
 from telewarm.api.metrics import queues
 from telewarm.api.outages import outage
 from telewarm.api.services import Serving
+from telewarm.api.worker import Worker
 from telewarm.api.worker import describe as describe_worker
 from telewarm.database import bots
 from telewarm.database.connection import Pool
@@ -47,10 +49,10 @@ class Ready(BaseModel):
     ]
 
 
-class NotReady(Ready):
-    error: Annotated[str, Field(description="A stable code", examples=["NOT_READY"])]
-    message: Annotated[str, Field(description="What is missing", examples=["not there: database, migrations"])]
-    request_id: Annotated[str, Field(description="As in the log", examples=["9f86d081884c7d65"])]
+class NotReady(Problem):
+    checks: Annotated[
+        dict[str, bool] | None, Field(description="As in the answer of a ready one", examples=[{"database": False}])
+    ] = None
 
 
 class Checked(BaseModel):
@@ -98,7 +100,7 @@ class Health(BaseModel):
         Literal["ok", "degraded", "down"],
         Field(description="`degraded`: the Bot API server does not answer. `down`: `ok` is false", examples=["ok"]),
     ]
-    timestamp: Annotated[str, Field(description="Now, in UTC", examples=["2031-05-01T12:00:00+00:00"])]
+    timestamp: Annotated[Time, Field(description="Now, in UTC", examples=["2031-05-01T12:00:00+00:00"])]
     uptime: Annotated[float, Field(description="Seconds since this process opened Telewarm", examples=[86_400.5])]
     version: Annotated[str, Field(description="Of Telewarm", examples=["0.1.0"])]
     checks: Annotated[
@@ -106,28 +108,26 @@ class Health(BaseModel):
         Field(description="As in /readyz, and `telegram`: whether the Bot API server answers at all, without a token"),
     ]
     process: Annotated[Process, Field(description="This process")]
-    worker: Annotated[dict[str, Any], Field(description="As in /api/admin/media/prewarm/status")]
+    worker: Annotated[Worker, Field(description="As in /api/admin/media/prewarm/status")]
     queue: Annotated[Queue | None, Field(description="Of all bots; null: the database does not tell")]
     bots: Annotated[BotsHeld | None, Field(description="Null: the database does not tell")]
 
 
-class Unhealthy(Health):
-    error: Annotated[str, Field(description="A stable code", examples=["NOT_READY"])]
-    message: Annotated[str, Field(description="What is missing", examples=["not there: database, migrations"])]
-    request_id: Annotated[str, Field(description="As in the log", examples=["9f86d081884c7d65"])]
+class Unhealthy(Problem):
+    """With all that a healthy one answers, unless it was no look at its health that failed."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 @probes.head("/healthz", include_in_schema=False)
-@probes.get("/healthz", response_model=Alive)
+@probes.get("/healthz", **gives(Alive, words="It lives"))
 async def healthz() -> dict[str, bool]:
     """This process answers. Nothing else is looked at: restart it when this fails."""
     return {"ok": True}
 
 
 @probes.head("/readyz", include_in_schema=False)
-@probes.get(
-    "/readyz", response_model=Ready, responses={503: {"model": NotReady, "description": "NOT_READY: one is missing"}}
-)
+@probes.get("/readyz", **gives(Ready, words="All are there", also=refuses("NOT_READY", model=NotReady)))
 async def readyz(serving: Serving) -> JSONResponse:
     """All that it works with is there: send it requests. Findings are remembered for a second."""
     needed = await serving.checks.needed()
@@ -136,7 +136,7 @@ async def readyz(serving: Serving) -> JSONResponse:
 
 @router.head("/health", include_in_schema=False)
 @router.get(
-    "/health", response_model=Health, responses={503: {"model": Unhealthy, "description": "NOT_READY: one is missing"}}
+    "/health", **gives(Health, words="Nothing that is needed is missing", also=refuses("NOT_READY", model=Unhealthy))
 )
 async def health(serving: Serving) -> Response:
     """How it does, for people and monitors: each dependency with its latency, memory, disk, queue, flood waits."""

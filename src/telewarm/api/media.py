@@ -11,8 +11,9 @@ from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from telewarm.api import uploads
+from telewarm.api.described import AT, gives
 from telewarm.api.services import OfBot, Services, Serving
-from telewarm.api.shapes import AT, AddedMedia, MediaPage, OneMedia, Responses, answers
+from telewarm.api.shapes import SHA256, AddedMedia, MediaPage, OneMedia
 from telewarm.api.tickets import steady_url
 from telewarm.database import media
 from telewarm.errors import UsageError
@@ -25,62 +26,60 @@ router = APIRouter(tags=["media"])
 LARGEST_ID = 2**63 - 1
 PAGE = 100  # media items, when the caller does not say
 KINDS = [kind.value for kind in Kind]
+KIND = {"type": "string", "enum": KINDS, "description": "What to send it as; else what it is", "example": "photo"}
+NAME = {"type": "string", "description": "The file name to show", "example": "cat.jpg"}
+IGNORED = {"type": "string", "description": "Ignored: the bytes say what they are", "example": "image/jpeg"}
+FORM = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {
+        "file": {"type": "string", "format": "binary", "description": "The bytes", "example": "(bytes)"},
+        "kind": KIND,
+        "name": NAME,
+    },
+}
+ADDRESS = (
+    "Instead of the bytes: a public http(s) address that the file is fetched from, once and now. At most 5 redirects; "
+    "ports 80, 443 and TELEWARM_FETCH_PORTS; never a private address (TELEWARM_FETCH_PRIVATE). It is neither kept nor "
+    "logged"
+)
+BASE64 = {
+    "type": "object",
+    "oneOf": [{"required": ["data_base64"]}, {"required": ["url"]}],
+    "properties": {
+        "data_base64": {"type": "string", "format": "byte", "description": "The bytes", "example": "/9j/4AAQSkZJRg=="},
+        "url": {"type": "string", "description": ADDRESS, "example": "https://example.org/film.mp4"},
+        "kind": KIND,
+        "name": NAME,
+        "mime": IGNORED,
+        "ext": IGNORED,
+    },
+}
 BODIES: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "kind": {"type": "string", "enum": KINDS},
-                        "name": {"type": "string"},
-                    },
-                }
-            },
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "oneOf": [{"required": ["data_base64"]}, {"required": ["url"]}],
-                    "properties": {
-                        "url": {
-                            "type": "string",
-                            "description": "Instead of the bytes: a public http(s) address that the file is fetched "
-                            "from, once and now. At most 5 redirects; ports 80, 443 and TELEWARM_FETCH_PORTS; never a "
-                            "private address (TELEWARM_FETCH_PRIVATE). It is neither kept nor logged",
-                            "examples": ["https://example.org/film.mp4"],
-                        },
-                        "kind": {"type": "string", "enum": KINDS},
-                        "data_base64": {"type": "string", "format": "byte"},
-                        "name": {"type": "string"},
-                        "mime": {"type": "string", "description": "Ignored: the bytes say what they are"},
-                        "ext": {"type": "string", "description": "Ignored: the bytes say what they are"},
-                    },
-                }
-            },
+            "multipart/form-data": {"schema": FORM},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}, "example": "(bytes)"},
+            "application/json": {"schema": BASE64},
         },
     }
 }
-
-
-ADDED: Responses = {
-    **answers(AddedMedia, status=201, words="New, and being warmed"),
-    **answers(
-        AddedMedia,
-        words="The bot has it already",
-        s400="The body cannot be read",
-        s404="No such bot",
-        s413="Larger than TELEWARM_MAX_UPLOAD_BYTES",
-        s422="Telegram would not take this file as this kind; or media are not added from such a URL",
-        s502="The `url` cannot be fetched",
-        s503="The store or the database is not there",
-    ),
-}
+ADDED = gives(
+    AddedMedia,
+    "NOT_FOUND",
+    "UNREADABLE_MEDIA",
+    "MEDIA_RULE_BROKEN",
+    "URL_REFUSED",
+    "URL_UNREACHABLE",
+    "URL_WITHOUT_FILE",
+    "STORE_UNAVAILABLE",
+    status=201,
+    words="New, and being warmed",
+    also={200: {"model": AddedMedia, "description": "The bot has it already"}},
+)
+OF_RAW = "With a raw body; else what the bytes are"
 YEARS = range(2000, 2200)
-NO_ITEM = "No such media item, or its bot is deleted"
 
 
 def _sensible(at: datetime) -> datetime:
@@ -106,13 +105,13 @@ Text = Annotated[str, Field(max_length=255), AfterValidator(_plain)]
 NotBlank = BeforeValidator(lambda text: None if text == "" else text)  # `?kind=&state=`: clients leave them blank
 
 
-@router.post("/bots/{slug}/media", status_code=201, openapi_extra=BODIES, responses=ADDED)
+@router.post("/bots/{slug}/media", openapi_extra=BODIES, **ADDED)
 async def add_media(
     request: Request,
     live: OfBot,
     serving: Serving,
-    kind: Annotated[Kind | None, NotBlank, Query(description="With a raw body; else what the bytes are")] = None,
-    name: Annotated[str | None, Query(description="With a raw body: the file name to show")] = None,
+    kind: Annotated[Kind | None, NotBlank, Query(description=OF_RAW, examples=["photo"])] = None,
+    name: Annotated[str | None, Query(description="With a raw body: its file name", examples=["cat.jpg"])] = None,
 ) -> JSONResponse:
     """Keep a file and have it warmed: 201 and durable, or 200 when the bot has it already.
 
@@ -141,12 +140,14 @@ class Asked:
 
 async def asked(
     *,
-    kind: Annotated[Kind | None, NotBlank, Query(examples=["photo"])] = None,
-    state: Annotated[State | None, NotBlank, Query(examples=["error"])] = None,
+    kind: Annotated[Kind | None, NotBlank, Query(description="Only of this kind", examples=["photo"])] = None,
+    state: Annotated[State | None, NotBlank, Query(description="Only in this state", examples=["error"])] = None,
     error: Annotated[
         Code | None, NotBlank, Query(description="Whose last error has this code", examples=["OBJECT_MISSING"])
     ] = None,
-    sha256: Annotated[Hash | None, NotBlank, Query(description="With these bytes: 64 hex digits")] = None,
+    sha256: Annotated[
+        Hash | None, NotBlank, Query(description="With these bytes: 64 hex digits", examples=[SHA256])
+    ] = None,
     since: Annotated[
         Moment | None, NotBlank, Query(description="Added then or later; with a time zone", examples=[AT])
     ] = None,
@@ -154,8 +155,12 @@ async def asked(
     q: Annotated[
         Text | None, NotBlank, Query(description="Somewhere in the name, in upper or lower case", examples=["cat"])
     ] = None,
-    limit: Annotated[Limit | None, NotBlank, Query(description=f"How many; {PAGE} if not given")] = None,
-    offset: Annotated[Offset | None, NotBlank, Query(description="How many to pass over; `before` costs less")] = None,
+    limit: Annotated[
+        Limit | None, NotBlank, Query(description=f"How many; {PAGE} if not given", examples=[PAGE])
+    ] = None,
+    offset: Annotated[
+        Offset | None, NotBlank, Query(description="How many to pass over; `before` costs less", examples=[200])
+    ] = None,
     before: Annotated[Before | None, NotBlank, Query(description="`next` of the page before", examples=[4000])] = None,
 ) -> Asked:
     """Raises UsageError."""
@@ -174,13 +179,9 @@ async def asked(
     return Asked(filters=filters, limit=page, offset=offset or 0, before=None if before is None else MediaId(before))
 
 
-@router.get(
-    "/bots/{slug}/media",
-    response_model=None,
-    responses=answers(MediaPage, s400="`offset` beside something it does not go with", s404="No such bot"),
-)
+@router.get("/bots/{slug}/media", **gives(MediaPage, "NOT_FOUND", (400, "BAD_REQUEST"), words="A page of them"))
 async def list_media(live: OfBot, serving: Serving, asked: Annotated[Asked, Depends(asked)]) -> dict[str, object]:
-    """A bot's library, newest first, page by page: give `next` as `before` until it is null.
+    """Look at a bot's library, newest first, page by page: give `next` as `before` until it is null.
 
     A search by anything but kind and state looks at 100,000 items a page at most: such a page may hold fewer than
     `limit`, or none, and yet have a next one.
@@ -199,9 +200,9 @@ async def list_media(live: OfBot, serving: Serving, asked: Annotated[Asked, Depe
     }
 
 
-@router.get("/media/{media_id}", response_model=None, responses=answers(OneMedia, s404=NO_ITEM))
+@router.get("/media/{media_id}", **gives(OneMedia, "NOT_FOUND", words="As it is now"))
 async def get_media(media_id: Id, serving: Serving) -> dict[str, object]:
-    """One media item, with what is known of its file id under `cache`."""
+    """Look at one media item, with what is known of its file id under `cache`."""
     item, _ = await item_of_path(media_id, serving)
     return {"ok": True, "media": describe(item, serving)}
 

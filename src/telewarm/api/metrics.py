@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import structlog
 from fastapi import APIRouter, Response
@@ -16,11 +17,14 @@ from telewarm.database.connection import Pool
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["metrics"])
 
+TEXT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": "telewarm_database_up 1.0\n"}}}
+}
 PATIENCE = 5.0  # seconds that the database has: Prometheus gives up after ten, and then has nothing at all
 
 
 @router.head("/metrics", include_in_schema=False)
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, response_description="Everything", responses=TEXT)
 async def read(serving: Serving) -> Response:
     """This process's counters, and the depth of the queues, in Prometheus's text format."""
     status = serving.worker.status()

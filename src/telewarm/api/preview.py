@@ -18,9 +18,10 @@ from starlette.types import Send
 from telewarm import clock
 from telewarm.api import ranges
 from telewarm.api.answers import ApiError
-from telewarm.api.media import NO_ITEM, OfItem
+from telewarm.api.described import Responses, gives, refuses
+from telewarm.api.media import OfItem
 from telewarm.api.services import Serving, SmallBody
-from telewarm.api.shapes import Problem, Responses, SignedUrl, answers
+from telewarm.api.shapes import SignedUrl
 from telewarm.api.tickets import url_of
 from telewarm.errors import StoreError
 from telewarm.previews import LONGEST, Shown, Ticket, Variant
@@ -40,22 +41,30 @@ SHIELDS = {
     "Accept-Ranges": "bytes",
     "Vary": "Authorization",
 }
-BYTES: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+BYTES: dict[str, Any] = {
+    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}, "example": "(bytes)"}
+}
 ANSWERS: Responses = {
     200: {"description": "The bytes, with their own type", "content": BYTES},
     206: {"description": "One range of them", "content": BYTES},
     304: {"description": "The caller has them already"},
-    403: {"model": Problem, "description": "The signature is not right"},
-    404: {"model": Problem, "description": f"{NO_ITEM}; or it has no thumbnail, or its bytes are gone from the store"},
-    410: {"model": Problem, "description": "The signed URL has expired"},
-    416: {"model": Problem, "description": "The range begins after the end"},
-    503: {"model": Problem, "description": "The store is not there"},
+    **refuses(
+        (403, "BAD_SIGNATURE"),
+        "NOT_FOUND",
+        "OBJECT_MISSING",
+        "URL_EXPIRED",
+        "RANGE_NOT_SATISFIABLE",
+        "STORE_UNAVAILABLE",
+    ),
 }
+
+
+Small = Annotated[bool, Query(description="A JPEG within 320 × 320 pixels instead of the file", examples=[True])]
 
 
 class PreviewUrl(BaseModel):
     seconds: Annotated[int, Field(ge=1, le=LONGEST, description="How long the URL is good", examples=[600])] = SECONDS
-    thumbnail: Annotated[bool, Field(description="For the thumbnail alone")] = False
+    thumbnail: Annotated[bool, Field(description="For the thumbnail alone", examples=[True])] = False
 
 
 @router.head("/media/preview/{media_id}", include_in_schema=False)
@@ -64,7 +73,7 @@ async def look(
     found: OfItem,
     request: Request,
     serving: Serving,
-    thumbnail: Annotated[bool, Query(description="A JPEG within 320 × 320 pixels instead of the file")] = False,  # noqa: FBT002 - a query parameter
+    thumbnail: Small = False,  # noqa: FBT002 - a query parameter
 ) -> Response:
     """The file of a media item, or its thumbnail. With a token, or with `expires` and `signature` as
     `preview-url` gave them. One range at a time (`Range: bytes=…`); the ETag is the file's SHA-256.
@@ -79,7 +88,7 @@ async def look(
     return await _answer(request, shown, _headers(shown, ticket))
 
 
-@signing.post("/media/{media_id}/preview-url", response_model=None, responses=answers(SignedUrl, s404=NO_ITEM))
+@signing.post("/media/{media_id}/preview-url", **gives(SignedUrl, "NOT_FOUND", words="Made"))
 async def sign(
     found: OfItem, response: Response, serving: Serving, body: PreviewUrl | None = None
 ) -> dict[str, object]:

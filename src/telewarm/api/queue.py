@@ -6,23 +6,24 @@ import asyncio
 
 from fastapi import APIRouter
 
+from telewarm.api.described import gives
 from telewarm.api.services import Services, Serving
-from telewarm.api.shapes import PrewarmMetrics, QueueMetrics, answers
+from telewarm.api.shapes import PrewarmMetrics, QueueMetrics
 from telewarm.database import queues
 from telewarm.database.queues import Next, Queues
 
 router = APIRouter(tags=["worker"])
 
 
-@router.get("/media/queue/metrics", response_model=None, responses=answers(QueueMetrics))
+@router.get("/media/queue/metrics", **gives(QueueMetrics, words="As it is now"))
 async def queue_metrics(serving: Serving) -> dict[str, object]:
     """How much waits to be warmed, and how busy this process's worker is. Costs the same however much waits."""
     return {"ok": True, **_figures(serving, await queues.look(serving.pool))}
 
 
-@router.get("/media/prewarm/metrics", response_model=None, responses=answers(PrewarmMetrics))
+@router.get("/media/prewarm/metrics", **gives(PrewarmMetrics, words="As it is now"))
 async def prewarm_metrics(serving: Serving) -> dict[str, object]:
-    """The same, with what goes next and the depth of each bot's queue."""
+    """How much waits to be warmed, with what goes next and the depth of each bot's queue."""
     found, following = await asyncio.gather(queues.look(serving.pool), queues.head(serving.pool))
     bots = [
         {"bot_slug": one.slug, "due": one.due, "waiting": one.waiting, "head_age_s": one.head_age}

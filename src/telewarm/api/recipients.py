@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
 from python_multipart.multipart import parse_options_header
 
 from telewarm.api.answers import ApiError
+from telewarm.api.described import Ok, gives, refuses
 from telewarm.api.services import Serving
 from telewarm.api.uploads import chunks as chunks_of
 from telewarm.broadcast import Format, Loaded, Rejected, tables
@@ -34,7 +36,36 @@ BODIES: dict[str, Any] = {
         },
     }
 }
-CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+
+
+class RejectedLine(BaseModel):
+    """A line of the list that holds no chat id."""
+
+    line: Annotated[int, Field(description="Its number, from 1; of an array, the element's", examples=[3])]
+    reason: Annotated[str, Field(description="What is wrong with it", examples=["not a whole number"])]
+    excerpt: Annotated[str, Field(description="Its beginning, without secrets", examples=["Ana Maria"])]
+
+
+class LoadedList(BaseModel):
+    """What became of a list."""
+
+    ok: Ok
+    added: Annotated[int, Field(description="Chats that are new", examples=[99_000])]
+    duplicates: Annotated[int, Field(description="Chats that were there already, or twice", examples=[900])]
+    rejected: Annotated[int, Field(description="Lines without a chat id", examples=[100])]
+    first_rejected: Annotated[list[RejectedLine], Field(description="Some of them; rejected.csv has all")]
+
+
+def csv(example: str, words: str) -> dict[str, Any]:
+    return {
+        "response_class": StreamingResponse,
+        "response_description": words,
+        "responses": {
+            200: {"content": {"text/csv": {"schema": {"type": "string"}, "example": example}}},
+            **refuses("NOT_FOUND"),
+        },
+    }
+
 
 Id = Annotated[int, Path(ge=1, le=2**63 - 1, description="The broadcast's id", examples=[1])]
 Which = Annotated[
@@ -46,7 +77,11 @@ Said = Annotated[
 ]
 
 
-@router.post("/broadcasts/{broadcast_id}/recipients", openapi_extra=BODIES)
+@router.post(
+    "/broadcasts/{broadcast_id}/recipients",
+    openapi_extra=BODIES,
+    **gives(LoadedList, "NOT_FOUND", "CONFLICT", (415, "BAD_REQUEST"), words="What was read of the list"),
+)
 async def load(
     broadcast_id: Id,
     request: Request,
@@ -64,18 +99,24 @@ async def load(
     return {"ok": True, **describe(loaded)}
 
 
-@router.get("/broadcasts/{broadcast_id}/rejected.csv", response_class=StreamingResponse, responses=CSV)
+@router.get(
+    "/broadcasts/{broadcast_id}/rejected.csv",
+    **csv("line,reason,excerpt\n3,not a whole number,Ana Maria\n", "A table with a header"),
+)
 async def rejected(broadcast_id: Id, serving: Serving) -> StreamingResponse:
-    """The lines of its lists that held no chat id: `line,reason,excerpt`."""
+    """Get the lines of its lists that held no chat id: `line,reason,excerpt`."""
     chosen = BroadcastId(broadcast_id)
     await serving.broadcasts.get(chosen)
     found = serving.broadcasts.rejected(chosen)
     return _csv(tables.rejected(found), f"broadcast-{broadcast_id}-rejected.csv")
 
 
-@router.get("/broadcasts/{broadcast_id}/results.csv", response_class=StreamingResponse, responses=CSV)
+@router.get(
+    "/broadcasts/{broadcast_id}/results.csv",
+    **csv("chat_id,outcome,message_ids,error,moved_to\n500000001,sent,17 18,,\n", "A table with a header"),
+)
 async def results(broadcast_id: Id, serving: Serving, outcome: Which = None) -> StreamingResponse:
-    """What became of each recipient, by chat id: `chat_id,outcome,message_ids,error,moved_to`."""
+    """Get what became of each recipient, by chat id: `chat_id,outcome,message_ids,error,moved_to`."""
     chosen = BroadcastId(broadcast_id)
     await serving.broadcasts.get(chosen)
     pages = serving.broadcasts.results(chosen, outcome=outcome)

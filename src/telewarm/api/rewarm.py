@@ -9,10 +9,11 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from telewarm.api.answers import ApiError
+from telewarm.api.described import gives
 from telewarm.api.edits import MediaIds
-from telewarm.api.media import LARGEST_ID, NO_ITEM, OfItem, describe
+from telewarm.api.media import LARGEST_ID, OfItem, describe
 from telewarm.api.services import OfBot, Serving, SmallBody, bot_of_path
-from telewarm.api.shapes import Due, Rewarmed, answers
+from telewarm.api.shapes import Due, Rewarmed
 from telewarm.database import bots
 from telewarm.database.media import Which
 from telewarm.errors import NotFound
@@ -27,7 +28,7 @@ class Rewarm(BaseModel):
 
 class RewarmSome(BaseModel):
     which: Annotated[Which | None, Field(description="What is in error, or everything", examples=["failed"])] = None
-    media_ids: Annotated[MediaIds | None, Field(description="Or these, before others")] = None
+    media_ids: Annotated[MediaIds | None, Field(description="Or these, before others", examples=[[4711, 4712]])] = None
 
 
 class Share(BaseModel):
@@ -38,11 +39,7 @@ class Share(BaseModel):
     ] = None
 
 
-@router.post(
-    "/bots/{slug}/media/rewarm",
-    response_model=None,
-    responses=answers(Due, s404="No such bot", s422="Neither `which` nor `media_ids`, or both"),
-)
+@router.post("/bots/{slug}/media/rewarm", **gives(Due, "NOT_FOUND", words="They are due"))
 async def rewarm_library(body: RewarmSome, live: OfBot, serving: Serving) -> dict[str, object]:
     """Warm anew what is in error, or everything, or some: `count` is how many items are due by it.
 
@@ -59,9 +56,9 @@ async def rewarm_library(body: RewarmSome, live: OfBot, serving: Serving) -> dic
     return {"ok": True, "count": count, "not_found": sorted(set(media_ids) - set(found))}
 
 
-@router.post("/media/rewarm", response_model=None, responses=answers(Due))
+@router.post("/media/rewarm", **gives(Due, words="They are due"))
 async def rewarm_all(body: Rewarm, serving: Serving) -> dict[str, object]:
-    """The same for the libraries of all bots."""
+    """Warm anew what is in error, or everything, in the libraries of all bots."""
     every = []
     for slug in await bots.slugs(serving.pool):
         with suppress(NotFound):  # deleted meanwhile
@@ -69,7 +66,7 @@ async def rewarm_all(body: Rewarm, serving: Serving) -> dict[str, object]:
     return {"ok": True, "count": await serving.library.rewarm_many(every, body.which)}
 
 
-@router.post("/bots/{slug}/media/share", response_model=None, responses=answers(Due, s404="No such bot"))
+@router.post("/bots/{slug}/media/share", **gives(Due, "NOT_FOUND", words="They are in the other library too"))
 async def share_media(body: Share, live: OfBot, serving: Serving) -> dict[str, object]:
     """Put media of another bot's library into this one's too, without uploading them again: `count` is how many were
     new here."""
@@ -78,7 +75,7 @@ async def share_media(body: Share, live: OfBot, serving: Serving) -> dict[str, o
     return {"ok": True, "count": await serving.library.share(source.bot, live.bot, media_ids)}
 
 
-@router.post("/media/{media_id}/rewarm", response_model=None, responses=answers(Rewarmed, s404=NO_ITEM))
+@router.post("/media/{media_id}/rewarm", **gives(Rewarmed, "NOT_FOUND", words="It is due, before others"))
 async def rewarm_media(found: OfItem, serving: Serving) -> dict[str, object]:
     """Upload one item anew, before others. If it has a file id, it is sent by that meanwhile."""
     before, live = found

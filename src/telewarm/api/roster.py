@@ -6,8 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from telewarm.api.services import SLUG, OfBot, Services, Serving, slug_of_path
-from telewarm.api.shapes import BotBack, BotGone, BotPage, Checked, OneBot, answers
+from telewarm.api.described import gives
+from telewarm.api.services import SLUG, OfBot, OfPath, Services, Serving, slug_of_path
+from telewarm.api.shapes import BotBack, BotGone, BotPage, Checked, OneBot
 from telewarm.database.roster import Listed
 from telewarm.errors import UsageError
 from telewarm.lanes.checking import BotCheck, ChatCheck, Judgement
@@ -15,18 +16,18 @@ from telewarm.model import Bot
 
 router = APIRouter(tags=["bots"])
 
-NO_BOT = "No such bot, or a deleted one: the message says which"
 
-
-@router.get("/bots", response_model=None, responses=answers(BotPage, s400="`after` is no slug"))
+@router.get("/bots", **gives(BotPage, (400, "BAD_REQUEST"), words="A page of them"))
 async def list_bots(
     serving: Serving,
     *,
-    deleted: Annotated[bool, Query(description="Those that were deleted and can be brought back")] = False,
+    deleted: Annotated[
+        bool, Query(description="Those that were deleted and can be brought back", examples=[True])
+    ] = False,
     after: Annotated[str, Query(description="`next` of the page before", examples=["shop"])] = "",
-    limit: Annotated[int, Query(ge=1, le=500, description="How many")] = 100,
+    limit: Annotated[int, Query(ge=1, le=500, description="How many", examples=[100])] = 100,
 ) -> dict[str, object]:
-    """The bots by slug, with how many media they have in each state. Never a token."""
+    """Look at the bots, by slug, with how many media they have in each state. Never a token."""
     if after and SLUG.fullmatch(after) is None:
         raise UsageError("after is no slug; give `next` of the page before")
     found = await serving.bots.page(deleted=deleted, after=after, limit=limit + 1)
@@ -38,30 +39,27 @@ async def list_bots(
     }
 
 
-@router.get("/bots/{slug}", response_model=None, responses=answers(OneBot, s404=NO_BOT))
+@router.get("/bots/{slug}", **gives(OneBot, "NOT_FOUND", words="As it is now"))
 async def get_bot(live: OfBot, serving: Serving) -> dict[str, object]:
-    """One bot, with the flood waits of its chats and what was learned of its limits. Never its token."""
+    """Look at one bot, with the flood waits of its chats and what was learned of its limits. Never its token."""
     return {"ok": True, "bot": await detail(serving, live.bot)}
 
 
-@router.post("/bots/{slug}/check", response_model=None, responses=answers(Checked, s404=NO_BOT))
+@router.post("/bots/{slug}/check", **gives(Checked, "NOT_FOUND", words="What Telegram says"))
 async def check_bot(live: OfBot, serving: Serving) -> dict[str, object]:
     """Ask Telegram whether the token is good and the bot may post to each of its warm-up chats. Nothing is posted to
     anybody; what is wrong comes with its cure. A new username is kept."""
     return {"ok": True, **_checked(await serving.bots.check(live.bot.slug))}
 
 
-@router.delete(
-    "/bots/{slug}",
-    response_model=None,
-    responses=answers(BotGone, s404=NO_BOT, s409="`forever` is for bots that were deleted before"),
-)
+@router.delete("/bots/{slug}", **gives(BotGone, "NOT_FOUND", "CONFLICT", words="It is gone"))
 async def delete_bot(
-    slug: str,
+    slug: OfPath,
     serving: Serving,
     *,
     forever: Annotated[
-        bool, Query(description="Of a deleted bot: all it has goes, for good, and its slug and token are free")
+        bool,
+        Query(description="Of a deleted bot: all it has goes, for good; its slug and token are free", examples=[True]),
     ] = False,
 ) -> dict[str, object]:
     """Delete a bot: its warm-ups, sends and broadcasts stop in every process at once, and it is found nowhere any more.
@@ -77,12 +75,8 @@ async def delete_bot(
     return {"ok": True, "slug": slug, "forever": True, **counts}
 
 
-@router.post(
-    "/bots/{slug}/undelete",
-    response_model=None,
-    responses=answers(BotBack, s404="No bot has or had this slug", s409="It is being deleted for good"),
-)
-async def undelete_bot(slug: str, serving: Serving) -> dict[str, object]:
+@router.post("/bots/{slug}/undelete", **gives(BotBack, "NOT_FOUND", "CONFLICT", words="It is back"))
+async def undelete_bot(slug: OfPath, serving: Serving) -> dict[str, object]:
     """Bring a deleted bot back with all it had; what was due goes on. `changed` is false when it was not deleted."""
     live, changed = await serving.bots.undelete(slug_of_path(slug))
     return {"ok": True, "changed": changed, "bot": await detail(serving, live.bot)}

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, Field
 
 from telewarm.api.answers import STATUS, of_request
+from telewarm.api.described import Ok, Problem, refuses
 from telewarm.api.message import NewMessage, message_of
 from telewarm.api.numbers import LARGEST, Whole
 from telewarm.api.services import OfBot, Serving, SmallBody
@@ -79,36 +80,47 @@ class MessageResult(BaseModel):
 class Sent(BaseModel):
     """At least one message went."""
 
-    ok: Annotated[bool, Field(examples=[True])]
+    ok: Ok
     results: Annotated[list[MessageResult], Field(description="In the order in which they went")]
     moved_to: Annotated[int | None, Field(description="Use this chat id from now on", examples=[-100123])]
     replayed: Annotated[bool, Field(description="The result of an earlier call with the same key", examples=[False])]
 
 
-class NotSent(BaseModel):
+class NotSent(Problem):
     """Nothing went: the first message's error, and all results when it came to them."""
 
-    ok: Annotated[bool, Field(examples=[False])]
-    error: Annotated[str, Field(description="A stable code", examples=["FLOOD_WAIT"])]
-    message: Annotated[str, Field(description="What happened, and the cure", examples=["Try again in 3.5 s"])]
     results: Annotated[list[MessageResult] | None, Field(description="In their order")] = None
     moved_to: Annotated[int | None, Field(description="Use this chat id from now on", examples=[-100123])] = None
     replayed: Annotated[bool | None, Field(description="As when it went", examples=[False])] = None
 
 
-REFUSED: dict[int, str] = {
-    400: "Nothing to send, or fields that do not go together",
-    403: "The chat cannot be reached: blocked, deactivated, kicked, not found",
-    404: "No such bot, or media that are not in its library",
-    409: "MEDIA_NOT_READY, or CONFLICT: the key stands for another message, or its send is not over",
-    422: "Telegram or we refuse the message as it is",
-    429: "It would have to wait longer than `patience_ms`; the header Retry-After says how long",
-    502: "Telegram is not there, or failed",
-    503: "The database or the store is not there",
-}
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"model": Sent, "description": "Sent, with an `error` in the results that did not go"},
-    **{status: {"model": NotSent, "description": words} for status, words in REFUSED.items()},
+# The answer is written by `answer`, not by FastAPI: this is the hot path.
+SENT: dict[str, Any] = {
+    "response_model": None,
+    "responses": {
+        200: {"model": Sent, "description": "Sent, with an `error` in the results that did not go"},
+        **refuses(
+            (400, "BAD_REQUEST"),
+            "NOT_FOUND",
+            "CONFLICT",
+            "BAD_MEDIA",
+            "MEDIA_NOT_READY",
+            "OBJECT_MISSING",
+            "OBJECT_CORRUPT",
+            "STORE_UNAVAILABLE",
+            "FLOOD_WAIT",
+            "CHAT_UNREACHABLE",
+            "CHAT_MIGRATED",
+            "TOKEN_REFUSED",
+            "DEAD_FILE_ID",
+            "MESSAGE_GONE",
+            "TELEGRAM_BAD_REQUEST",
+            "TELEGRAM_REFUSED",
+            "TELEGRAM_FAULT",
+            "TELEGRAM_UNREACHABLE",
+            model=NotSent,
+        ),
+    },
 }
 
 KeyHeader = Annotated[
@@ -117,7 +129,7 @@ KeyHeader = Annotated[
 ]
 
 
-@router.post("/bots/{slug}/send", responses=RESPONSES)
+@router.post("/bots/{slug}/send", **SENT)
 async def send(live: OfBot, body: NewSend, serving: Serving, idempotency_key: KeyHeader = None) -> Response:
     """Send a message set to one chat: audio, video, photo, the rest, then text.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Path, Request, Response
 from fastapi.routing import APIRoute
 
 from telewarm.api.checks import Checks
@@ -60,6 +60,9 @@ async def services(request: Request) -> Services:
 Serving = Annotated[Services, Depends(services)]
 
 
+OfPath = Annotated[str, Path(description="Your name for the bot", examples=["shop"])]
+
+
 def slug_of_path(slug: str) -> str:
     """Raises NotFound."""
     if SLUG.fullmatch(slug) is None:  # the database is not even asked: it takes no NUL in a text
@@ -67,7 +70,7 @@ def slug_of_path(slug: str) -> str:
     return slug
 
 
-async def bot_of_path(slug: str, serving: Serving) -> LiveBot:
+async def bot_of_path(slug: OfPath, serving: Serving) -> LiveBot:
     """Raises NotFound."""
     return await serving.bots.by_slug(slug_of_path(slug))
 

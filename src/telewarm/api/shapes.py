@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from telewarm.api.described import AT, Ok, Problem, Time
 from telewarm.model import Kind, State, Way
 
-Responses: TypeAlias = "dict[int | str, dict[str, Any]]"
-
-AT = "2031-05-01T09:00:00+00:00"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+KEY = f"media/9f/{SHA256}.jpg"
 PREVIEW_URL = "/api/media/preview/4711?expires=1935392400&signature=nYeoagCuh4Ww9sMvUUzFzP2b2Bh33OoOugXYsVbz15g"
-Ok = Annotated[bool, Field(examples=[True])]
 Next = Annotated[int | None, Field(description="`before` of the next page; null on the last one", examples=[4000])]
-
-
-class Problem(BaseModel):
-    ok: Annotated[bool, Field(examples=[False])]
-    error: Annotated[str, Field(description="A stable code", examples=["NOT_FOUND"])]
-    message: Annotated[str, Field(description="What happened, and the cure")]
-
-
-def answers(model: type[BaseModel], *, status: int = 200, words: str = "Done", **refused: str) -> Responses:
-    """For a route's `responses`. `refused`: what an error's status means, as `s404="No such bot"`."""
-    problems: Responses = {int(name[1:]): {"model": Problem, "description": said} for name, said in refused.items()}
-    return {status: {"model": model, "description": words}, **problems}
+MediaNumber = Annotated[int, Field(description="What a media item is found by", examples=[4711])]
 
 
 class Cache(BaseModel):
@@ -35,33 +21,35 @@ class Cache(BaseModel):
 
     status: Annotated[State, Field(description="As the item's `state`", examples=["ready"])]
     file_id: Annotated[str | None, Field(description="Of this bot and no other", examples=["AgACAgIAAxkDAAIB…"])]
-    file_unique_id: Annotated[str | None, Field(examples=["AQADq7cxG2pQ-Ul9"])]
+    file_unique_id: Annotated[
+        str | None, Field(description="The same for all bots; nothing can be sent by it", examples=["AQADq7cxG2pQ-Ul9"])
+    ]
     sent_kind: Annotated[Kind | None, Field(description="What Telegram made of it", examples=["photo"])]
-    warmed_at: Annotated[datetime | None, Field(examples=[AT])]
+    warmed_at: Annotated[Time | None, Field(description="When the id came, in UTC; null: none yet", examples=[AT])]
     way: Annotated[Way | None, Field(description="How the file id was got", examples=["upload"])]
     attempts: Annotated[int, Field(description="That failed since it was asked for", examples=[0])]
     last_error: Annotated[str | None, Field(description="With the cure", examples=[None])]
-    last_error_code: Annotated[str | None, Field(examples=[None])]
+    last_error_code: Annotated[str | None, Field(description="Of that error", examples=[None])]
 
 
 class Media(BaseModel):
     """A media item."""
 
-    media_id: Annotated[int, Field(examples=[4711])]
-    sha256: Annotated[str, Field(examples=[SHA256])]
-    kind: Annotated[Kind, Field(examples=["photo"])]
+    media_id: MediaNumber
+    sha256: Annotated[str, Field(description="Of its bytes, 64 hex digits", examples=[SHA256])]
+    kind: Annotated[Kind, Field(description="What it is sent as", examples=["photo"])]
     name: Annotated[str | None, Field(description="The file name that recipients see", examples=["cat.jpg"])]
-    state: Annotated[State, Field(examples=["ready"])]
-    bytes: Annotated[int, Field(examples=[204800])]
-    mime: Annotated[str, Field(examples=["image/jpeg"])]
-    ext: Annotated[str, Field(examples=["jpg"])]
+    state: Annotated[State, Field(description="Stored, being warmed, ready to send, or in error", examples=["ready"])]
+    bytes: Annotated[int, Field(description="Of the file", examples=[204800])]
+    mime: Annotated[str, Field(description="By its bytes", examples=["image/jpeg"])]
+    ext: Annotated[str, Field(description="By its bytes", examples=["jpg"])]
     width: Annotated[int | None, Field(description="Pixels", examples=[1280])]
     height: Annotated[int | None, Field(description="Pixels", examples=[960])]
     duration: Annotated[float | None, Field(description="Seconds", examples=[None])]
     title: Annotated[str | None, Field(description="Of audio", examples=[None])]
     performer: Annotated[str | None, Field(description="Of audio", examples=[None])]
-    storage_key: Annotated[str, Field(examples=[f"media/9f/{SHA256}.jpg"])]
-    created_at: Annotated[datetime, Field(examples=[AT])]
+    storage_key: Annotated[str, Field(description="Where it is in the store", examples=[KEY])]
+    created_at: Annotated[Time, Field(description="When it came, in UTC", examples=[AT])]
     preview_url: Annotated[
         str,
         Field(
@@ -70,24 +58,24 @@ class Media(BaseModel):
             examples=[PREVIEW_URL],
         ),
     ]
-    cache: Cache
+    cache: Annotated[Cache, Field(description="What is known of its file id")]
 
 
 class OneMedia(BaseModel):
     ok: Ok
-    media: Media
+    media: Annotated[Media, Field(description="As it is now")]
 
 
 class SignedUrl(BaseModel):
     ok: Ok
     url: Annotated[str, Field(description="Relative to this server", examples=[PREVIEW_URL])]
-    expires_at: Annotated[datetime, Field(examples=[AT])]
+    expires_at: Annotated[Time, Field(description="When it ends, in UTC", examples=[AT])]
     expires_in: Annotated[int, Field(description="Seconds", examples=[600])]
 
 
 class Rewarmed(OneMedia):
-    media_id: Annotated[int, Field(examples=[4711])]
-    message: Annotated[str, Field(examples=["media item 4711 is queued to be uploaded anew"])]
+    media_id: MediaNumber
+    message: Annotated[str, Field(description="For people", examples=["media item 4711 is queued to be uploaded anew"])]
 
 
 class MediaPage(BaseModel):
@@ -97,21 +85,21 @@ class MediaPage(BaseModel):
         int | None,
         Field(description="How many fit in all; null where only a look at each would tell", examples=[1234]),
     ]
-    limit: Annotated[int, Field(examples=[100])]
-    offset: Annotated[int, Field(examples=[0])]
+    limit: Annotated[int, Field(description="Of this page", examples=[100])]
+    offset: Annotated[int, Field(description="How many were passed over", examples=[0])]
     next: Next
 
 
 class AddedMedia(BaseModel):
     ok: Ok
-    media_id: Annotated[int, Field(examples=[4711])]
-    sha256: Annotated[str, Field(examples=[SHA256])]
-    bytes: Annotated[int, Field(examples=[204800])]
-    kind: Annotated[Kind, Field(examples=["photo"])]
-    state: Annotated[State, Field(examples=["warming"])]
-    warming: Annotated[bool, Field(examples=[True])]
-    storage_key: Annotated[str, Field(examples=[f"media/9f/{SHA256}.jpg"])]
-    r2_key: Annotated[str, Field(description="The same, for clients of old", examples=[f"media/9f/{SHA256}.jpg"])]
+    media_id: MediaNumber
+    sha256: Annotated[str, Field(description="Of its bytes, 64 hex digits", examples=[SHA256])]
+    bytes: Annotated[int, Field(description="Of the file", examples=[204800])]
+    kind: Annotated[Kind, Field(description="What it is sent as", examples=["photo"])]
+    state: Annotated[State, Field(description="`warming`, or what it is already", examples=["warming"])]
+    warming: Annotated[bool, Field(description="Its state is `warming`", examples=[True])]
+    storage_key: Annotated[str, Field(description="Where it is in the store", examples=[KEY])]
+    r2_key: Annotated[str, Field(description="The same, for clients of old", examples=[KEY])]
 
 
 class DeletedMedia(BaseModel):
@@ -136,16 +124,18 @@ class BatchItem(BaseModel):
     index: Annotated[int, Field(description="Its place in the request, from 0", examples=[0])]
     name: Annotated[str | None, Field(description="Its file name", examples=["cat.jpg"])]
     ok: Annotated[bool, Field(description="It is in the library", examples=[True])]
-    status: Annotated[int, Field(description="What it would have got alone: 201, 200 when it is there already, 4xx")]
+    status: Annotated[
+        int, Field(description="What it would have got alone: 201, 200 when it is there, 4xx", examples=[201])
+    ]
     created: Annotated[bool, Field(description="False: it was there already", examples=[True])] = False
-    media_id: Annotated[int | None, Field(examples=[4711])] = None
-    sha256: Annotated[str | None, Field(examples=[SHA256])] = None
-    bytes: Annotated[int | None, Field(examples=[204800])] = None
-    kind: Annotated[Kind | None, Field(examples=["photo"])] = None
-    state: Annotated[State | None, Field(examples=["warming"])] = None
-    warming: Annotated[bool | None, Field(examples=[True])] = None
-    storage_key: Annotated[str | None, Field(examples=[f"media/9f/{SHA256}.jpg"])] = None
-    r2_key: Annotated[str | None, Field(examples=[f"media/9f/{SHA256}.jpg"])] = None
+    media_id: Annotated[int | None, Field(description="Of the media item", examples=[4711])] = None
+    sha256: Annotated[str | None, Field(description="Of its bytes, 64 hex digits", examples=[SHA256])] = None
+    bytes: Annotated[int | None, Field(description="Of the file", examples=[204800])] = None
+    kind: Annotated[Kind | None, Field(description="What it is sent as", examples=["photo"])] = None
+    state: Annotated[State | None, Field(description="Of the media item", examples=["warming"])] = None
+    warming: Annotated[bool | None, Field(description="Its state is `warming`", examples=[True])] = None
+    storage_key: Annotated[str | None, Field(description="Where it is in the store", examples=[KEY])] = None
+    r2_key: Annotated[str | None, Field(description="The same, for clients of old", examples=[KEY])] = None
     error: Annotated[str | None, Field(description="Why it is not: a stable code", examples=[None])] = None
     message: Annotated[str | None, Field(description="What happened, and the cure", examples=[None])] = None
 
@@ -162,26 +152,36 @@ class Batch(BaseModel):
 class BatchCut(Problem):
     """A batch that was not taken to its end: `items` were, and stay."""
 
-    items: list[BatchItem]
+    items: Annotated[list[BatchItem] | None, Field(description="Those that were judged")] = None
 
 
-class ListedBot(BaseModel):
+class KeptBot(BaseModel):
     """A bot; never its token."""
 
-    id: Annotated[int, Field(examples=[1])]
-    slug: Annotated[str, Field(examples=["shop"])]
-    telegram_id: Annotated[int, Field(examples=[123456789])]
-    username: Annotated[str | None, Field(examples=["shop_bot"])]
-    warmup_chats: Annotated[list[int], Field(examples=[[-1001234567890]])]
+    id: Annotated[int, Field(description="Our number of it", examples=[1])]
+    slug: Annotated[str, Field(description="Your name for the bot", examples=["shop"])]
+    telegram_id: Annotated[int, Field(description="Telegram's number of it", examples=[123456789])]
+    username: Annotated[str | None, Field(description="Telegram's name of it", examples=["shop_bot"])]
+    warmup_chats: Annotated[list[int], Field(description="Where it uploads to", examples=[[-1001234567890]])]
+
+
+class NewlyKept(BaseModel):
+    ok: Ok
+    bot: Annotated[KeptBot, Field(description="As it is kept")]
+
+
+class ListedBot(KeptBot):
+    """A bot with how it stands; never its token."""
+
     paused: Annotated[bool, Field(description="Somebody stopped its background work", examples=[False])]
-    paused_at: Annotated[datetime | None, Field(examples=[None])]
+    paused_at: Annotated[Time | None, Field(description="Since when, in UTC", examples=[None])]
     flood_wait_s: Annotated[float, Field(description="Seconds that Telegram bids it wait", examples=[0])]
     media: Annotated[
         dict[State, int],
         Field(description="Items by state", examples=[{"cold": 0, "warming": 2, "ready": 1230, "error": 1}]),
     ]
-    created_at: Annotated[datetime, Field(examples=[AT])]
-    deleted_at: Annotated[datetime | None, Field(examples=[None])]
+    created_at: Annotated[Time, Field(description="When it came, in UTC", examples=[AT])]
+    deleted_at: Annotated[Time | None, Field(description="When it was deleted, in UTC", examples=[None])]
 
 
 class BotPage(BaseModel):
@@ -202,33 +202,33 @@ class BotDetail(ListedBot):
 
 class OneBot(BaseModel):
     ok: Ok
-    bot: BotDetail
+    bot: Annotated[BotDetail, Field(description="As it is now")]
 
 
 class WarmupChat(BaseModel):
     ok: Ok
-    slug: Annotated[str, Field(examples=["shop"])]
-    warmup_chat_id: Annotated[int, Field(examples=[-1001234567890])]
+    slug: Annotated[str, Field(description="Your name for the bot", examples=["shop"])]
+    warmup_chat_id: Annotated[int, Field(description="Where it uploads to", examples=[-1001234567890])]
 
 
 class TokenCheck(BaseModel):
     ok: Annotated[bool | None, Field(description="null: it could not be found out now", examples=[True])]
-    username: Annotated[str | None, Field(examples=["shop_bot"])]
-    error: Annotated[str | None, Field(examples=[None])]
+    username: Annotated[str | None, Field(description="Telegram's name of it", examples=["shop_bot"])]
+    error: Annotated[str | None, Field(description="A stable code; null: none", examples=[None])]
     message: Annotated[str | None, Field(description="What is wrong, and the cure", examples=[None])]
 
 
 class ChatCheck(BaseModel):
-    chat_id: Annotated[int, Field(examples=[-1001234567890])]
+    chat_id: Annotated[int, Field(description="A warm-up chat of the bot", examples=[-1001234567890])]
     ok: Annotated[
         bool | None, Field(description="It may post there; null: it could not be found out now", examples=[False])
     ]
-    type: Annotated[str | None, Field(examples=["channel"])]
-    title: Annotated[str | None, Field(examples=["Shop: warm-up"])]
+    type: Annotated[str | None, Field(description="Of chat", examples=["channel"])]
+    title: Annotated[str | None, Field(description="Of the chat", examples=["Shop: warm-up"])]
     status: Annotated[str | None, Field(description="The bot's in the chat", examples=["administrator"])]
     protected: Annotated[bool, Field(description="Nothing can be forwarded out of it", examples=[False])]
     refused_kinds: Annotated[list[Kind], Field(description="That it may not send there", examples=[[]])]
-    error: Annotated[str | None, Field(examples=[None])]
+    error: Annotated[str | None, Field(description="A stable code; null: none", examples=[None])]
     message: Annotated[
         str | None,
         Field(description="What is wrong, and the cure", examples=["the bot is left there and may not post: …"]),
@@ -238,20 +238,20 @@ class ChatCheck(BaseModel):
 class Checked(BaseModel):
     ok: Annotated[bool, Field(description="It was looked at", examples=[True])]
     healthy: Annotated[bool, Field(description="All is well", examples=[False])]
-    token: TokenCheck
+    token: Annotated[TokenCheck, Field(description="Is it good?")]
     chats: Annotated[list[ChatCheck], Field(description="In the bot's order")]
 
 
 class BotBack(BaseModel):
     ok: Ok
     changed: Annotated[bool, Field(description="False: it was not deleted", examples=[True])]
-    bot: BotDetail
+    bot: Annotated[BotDetail, Field(description="As it is now")]
 
 
 class BotGone(BaseModel):
     ok: Ok
-    slug: Annotated[str, Field(examples=["shop"])]
-    forever: Annotated[bool, Field(examples=[False])]
+    slug: Annotated[str, Field(description="Your name for the bot", examples=["shop"])]
+    forever: Annotated[bool, Field(description="It cannot be brought back", examples=[False])]
     media: Annotated[int | None, Field(description="Deleted for good: items", examples=[None])] = None
     broadcasts: Annotated[int | None, Field(description="Deleted for good", examples=[None])] = None
     blobs: Annotated[int | None, Field(description="Files that nobody else has", examples=[None])] = None
@@ -271,16 +271,16 @@ class QueueMetrics(Figures):
 
 
 class QueueItem(BaseModel):
-    bot_slug: Annotated[str, Field(examples=["shop"])]
-    media_id: Annotated[int, Field(examples=[4711])]
-    kind: Annotated[Kind, Field(examples=["photo"])]
+    bot_slug: Annotated[str, Field(description="Your name for the bot", examples=["shop"])]
+    media_id: MediaNumber
+    kind: Annotated[Kind, Field(description="What it is sent as", examples=["photo"])]
     sha256: Annotated[str, Field(description="Its first 16 digits, and …", examples=["9f86d081884c7d65…"])]
     enqueued_at: Annotated[int | None, Field(description="Milliseconds since 1970", examples=[1935392400000])]
-    waiting_ms: Annotated[int | None, Field(examples=[1500])]
+    waiting_ms: Annotated[int | None, Field(description="Milliseconds since then", examples=[1500])]
 
 
 class BotQueue(BaseModel):
-    bot_slug: Annotated[str, Field(examples=["shop"])]
+    bot_slug: Annotated[str, Field(description="Your name for the bot", examples=["shop"])]
     due: Annotated[int, Field(description="Items that are warming", examples=[130])]
     waiting: Annotated[int, Field(description="Of these, waiting for a back-off; 100 at most", examples=[0])]
     head_age_s: Annotated[
@@ -296,4 +296,4 @@ class PrewarmFigures(Figures):
 
 class PrewarmMetrics(BaseModel):
     ok: Ok
-    metrics: PrewarmFigures
+    metrics: Annotated[PrewarmFigures, Field(description="As they are now")]

@@ -3,11 +3,75 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
 
 from telewarm import clock
+from telewarm.api.described import AT, Ok, Time
 from telewarm.broadcast.progress import progress
 from telewarm.lanes import LiveBot
-from telewarm.model import Broadcast, MessageSet, Part
+from telewarm.model import Broadcast, BroadcastState, MessageSet, Part
+
+
+class Progress(BaseModel):
+    """How far a broadcast has come."""
+
+    counts: Annotated[dict[str, int], Field(description="Recipients by outcome", examples=[{"sent": 4000}])]
+    done: Annotated[int, Field(description="Recipients with an outcome", examples=[4001])]
+    left: Annotated[int, Field(description="Recipients that are still to come", examples=[95_999])]
+    in_flight: Annotated[int, Field(description="Recipients who are being sent to now", examples=[25])]
+    not_undone: Annotated[int, Field(description="Messages that an undo could not delete", examples=[0])]
+    percent: Annotated[float, Field(description="Done, of 100", examples=[4.0])]
+    rate: Annotated[float | None, Field(description="Recipients a second; null: unknown", examples=[27.5])]
+    eta_seconds: Annotated[float | None, Field(description="Until it is done; null: unknown", examples=[3490.0])]
+
+
+class ShownBroadcast(BaseModel):
+    """A broadcast."""
+
+    id: Annotated[int, Field(description="What it is found by", examples=[1])]
+    bot: Annotated[str, Field(description="The bot's slug", examples=["shop"])]
+    group_id: Annotated[
+        int | None, Field(description="The first of those that were made together, for several bots", examples=[None])
+    ]
+    name: Annotated[str | None, Field(description="For people", examples=["May sale"])]
+    state: Annotated[BroadcastState, Field(description="Where it stands", examples=["running"])]
+    reason: Annotated[str | None, Field(description="Why it is paused, when no person did it", examples=[None])]
+    message: Annotated[
+        dict[str, Any],
+        Field(description="As it was given, without what is not said", examples=[{"media": [17], "text": "So."}]),
+    ]
+    gate: Annotated[bool, Field(description="It waits until all its media have file ids", examples=[True])]
+    per_second: Annotated[float | None, Field(description="Messages a second at most; null: any", examples=[20.0])]
+    recipients: Annotated[int, Field(description="Chats that are to get it", examples=[100_000])]
+    duplicates: Annotated[int, Field(description="Chat ids that were given more than once", examples=[900])]
+    rejected: Annotated[int, Field(description="Lines of its lists without a chat id", examples=[100])]
+    progress: Annotated[Progress, Field(description="How far it has come")]
+    starts_at: Annotated[Time | None, Field(description="Not before this; null: at once", examples=[AT])]
+    created_at: Annotated[Time, Field(description="When the draft was made", examples=[AT])]
+    started_at: Annotated[Time | None, Field(description="When it was started; null: not yet", examples=[AT])]
+    ended_at: Annotated[Time | None, Field(description="When it was done or cancelled; null: not yet", examples=[None])]
+
+
+class OneBroadcast(BaseModel):
+    ok: Ok
+    broadcast: Annotated[ShownBroadcast, Field(description="As it is now")]
+
+
+class Drafts(BaseModel):
+    ok: Ok
+    broadcasts: Annotated[list[ShownBroadcast], Field(description="One for each bot, in their order")]
+
+
+class BroadcastPage(BaseModel):
+    ok: Ok
+    broadcasts: Annotated[list[ShownBroadcast], Field(description="Newest first")]
+    next: Annotated[int | None, Field(description="`before` of the next page; null on the last one", examples=[12])]
+
+
+class Deleted(BaseModel):
+    ok: Ok
 
 
 def of_broadcast(broadcast: Broadcast, live: LiveBot) -> dict[str, object]:

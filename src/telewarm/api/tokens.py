@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, cast
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, Field
 
+from telewarm.api.described import AT, Ok, Time, gives
 from telewarm.api.keyring import Keyring
 from telewarm.api.services import Serving, SmallBody
 from telewarm.database import tokens
@@ -18,32 +19,63 @@ router = APIRouter(tags=["tokens"], route_class=SmallBody)
 GRACE = 300  # seconds
 LONGEST_GRACE = 86_400
 LONGEST_DAYS = 3650
+ROLES = "`read`: look; `operate`: send, add media, run broadcasts too; `admin`: all"
 
 
 def keyring(request: Request) -> Keyring | None:
     return cast("Keyring | None", getattr(request.app.state, "keyring", None))
 
 
+OfPath = Annotated[str, Path(description="The token's name", examples=["grafana"])]
 OfProcess = Annotated[Keyring | None, Depends(keyring)]
 
 
 class NewApiToken(BaseModel):
     name: Annotated[str, Field(description="Letters, digits, `.`, `_`, `-`; 63 in all", examples=["grafana"])]
-    role: Annotated[
-        Role, Field(description="`read`: look; `operate`: send, add media, run broadcasts too; `admin`: all")
-    ]
+    role: Annotated[Role, Field(description=ROLES, examples=["read"])]
     expires_in_days: Annotated[
-        float | None, Field(gt=0, le=LONGEST_DAYS, allow_inf_nan=False, description="Null: it does not expire")
+        float | None,
+        Field(gt=0, le=LONGEST_DAYS, allow_inf_nan=False, description="Null: it does not expire", examples=[90]),
     ] = None
 
 
 class Rotation(BaseModel):
     grace_s: Annotated[
-        int, Field(ge=0, le=LONGEST_GRACE, description="Seconds for which the old secret goes on being good")
+        int,
+        Field(
+            ge=0, le=LONGEST_GRACE, description="Seconds for which the old secret goes on being good", examples=[300]
+        ),
     ] = GRACE
 
 
-@router.post("/tokens", status_code=201)
+class Token(BaseModel):
+    """A named token, without its secret."""
+
+    name: Annotated[str, Field(description="What it is called", examples=["grafana"])]
+    role: Annotated[Role, Field(description=ROLES, examples=["read"])]
+    created_at: Annotated[Time, Field(description="In UTC", examples=[AT])]
+    expires_at: Annotated[Time | None, Field(description="In UTC; null: it does not expire", examples=[AT])]
+    last_used_at: Annotated[Time | None, Field(description="In UTC, to the minute; null: not yet", examples=[AT])]
+    revoked_at: Annotated[Time | None, Field(description="In UTC; null: it is good", examples=[None])]
+
+
+class Shown(Token):
+    """Its secret, this once."""
+
+    ok: Ok
+    token: Annotated[str, Field(description="The secret. Keep it: it is shown nowhere else", examples=["tw_q83vEjRW…"])]
+
+
+class Revoked(Token):
+    ok: Ok
+
+
+class Tokens(BaseModel):
+    ok: Ok
+    tokens: Annotated[list[Token], Field(description="By name, those that are not revoked")]
+
+
+@router.post("/tokens", **gives(Shown, "CONFLICT", status=201, words="Made; its secret is in this answer alone"))
 async def create(body: NewApiToken, response: Response, serving: Serving, ring: OfProcess) -> dict[str, object]:
     """Make a token. It is shown in this answer alone: only its hash is kept."""
     lifetime = None if body.expires_in_days is None else timedelta(days=body.expires_in_days)
@@ -52,15 +84,15 @@ async def create(body: NewApiToken, response: Response, serving: Serving, ring: 
     return _shown_once(made, secret, response, ring)
 
 
-@router.get("/tokens")
+@router.get("/tokens", **gives(Tokens, words="All of them"))
 async def list_tokens(serving: Serving) -> dict[str, object]:
     """Every token that is not revoked, by name, without its secret."""
     return {"ok": True, "tokens": [describe(one) for one in await tokens.listed(serving.pool)]}
 
 
-@router.post("/tokens/{name}/rotate")
+@router.post("/tokens/{name}/rotate", **gives(Shown, "NOT_FOUND", words="Its new secret, in this answer alone"))
 async def rotate(
-    name: str, response: Response, serving: Serving, ring: OfProcess, body: Rotation | None = None
+    name: OfPath, response: Response, serving: Serving, ring: OfProcess, body: Rotation | None = None
 ) -> dict[str, object]:
     """Make a new secret for a token; the old one goes on for `grace_s`, and ends with the next rotation."""
     grace = timedelta(seconds=(body or Rotation()).grace_s)
@@ -69,8 +101,8 @@ async def rotate(
     return _shown_once(made, secret, response, ring)
 
 
-@router.delete("/tokens/{name}")
-async def revoke(name: str, serving: Serving, ring: OfProcess) -> dict[str, object]:
+@router.delete("/tokens/{name}", **gives(Revoked, "NOT_FOUND", words="It opens nothing any more"))
+async def revoke(name: OfPath, serving: Serving, ring: OfProcess) -> dict[str, object]:
     """Let a token open nothing any more: here at once, in other processes within moments."""
     async with serving.pool.acquire() as connection:
         revoked = await tokens.revoke(connection, name)

@@ -2,42 +2,90 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
 
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from telewarm.api.described import AT, Ok, Time, gives
 from telewarm.api.services import OfBot, Serving
 from telewarm.database import bots
-from telewarm.lanes import Status, wake
+from telewarm.lanes import Status as Standing
+from telewarm.lanes import wake
 
 router = APIRouter(tags=["worker"])
 
 
-@router.post("/media/prewarm/start")
+class Lane(BaseModel):
+    """One bot's background work in this process."""
+
+    bot_id: Annotated[int, Field(description="Our id of the bot", examples=[1])]
+    in_flight: Annotated[int, Field(description="Calls to Telegram under way", examples=[5])]
+    held: Annotated[int, Field(description="Claimed jobs that wait for their turn", examples=[12])]
+
+
+class Worker(BaseModel):
+    """The worker of the process that answers."""
+
+    running: Annotated[bool, Field(description="It was started and not stopped", examples=[True])]
+    draining: Annotated[bool, Field(description="Told to stop, it ends what is in flight", examples=[False])]
+    since: Annotated[Time | None, Field(description="When it was started, in UTC; null: not running", examples=[AT])]
+    interval_ms: Annotated[
+        int, Field(description="Milliseconds between sweeps (MEDIA_PREWARM_INTERVAL_MS)", examples=[2000])
+    ]
+    concurrency: Annotated[
+        int, Field(description="Warm-ups in flight of one bot (MEDIA_PREWARM_CONCURRENCY)", examples=[5])
+    ]
+    max_queue_size: Annotated[
+        int, Field(description="Claimed media in memory, at most (MEDIA_PREWARM_MAX_QUEUE)", examples=[500])
+    ]
+    max_lanes: Annotated[int, Field(description="Bots at once, at most", examples=[100])]
+    in_flight: Annotated[int, Field(description="Of all lanes", examples=[5])]
+    held: Annotated[int, Field(description="Of all lanes", examples=[12])]
+    lanes: Annotated[list[Lane], Field(description="Those that run here")]
+
+
+class Status(BaseModel):
+    ok: Ok
+    worker: Annotated[Worker, Field(description="As it is now")]
+
+
+class Changed(BaseModel):
+    ok: Ok
+    changed: Annotated[bool, Field(description="False: it was so already", examples=[True])]
+
+
+class Steered(Changed):
+    worker: Annotated[Worker, Field(description="As it is now")]
+
+
+@router.post("/media/prewarm/start", **gives(Steered, words="It runs"))
 async def start(serving: Serving) -> dict[str, object]:
     """Start this process's worker. `changed` is false when it runs already."""
     changed = await serving.worker.start()
     return {"ok": True, "changed": changed, "worker": describe(serving.worker.status())}
 
 
-@router.post("/media/prewarm/stop")
+@router.post("/media/prewarm/stop", **gives(Steered, words="It has ended"))
 async def stop(serving: Serving) -> dict[str, object]:
     """Drain this process's worker: uploads in flight end, the rest goes back to the queue; then it answers."""
     changed = await serving.worker.stop()
     return {"ok": True, "changed": changed, "worker": describe(serving.worker.status())}
 
 
-@router.get("/media/prewarm/status")
+@router.get("/media/prewarm/status", **gives(Status, words="As it is now"))
 async def status(serving: Serving) -> dict[str, object]:
-    """What this process's worker does now."""
+    """Look at what this process's worker does now."""
     return {"ok": True, "worker": describe(serving.worker.status())}
 
 
-@router.post("/bots/{slug}/pause")
+@router.post("/bots/{slug}/pause", **gives(Changed, "NOT_FOUND", words="It is paused"))
 async def pause(live: OfBot, serving: Serving) -> dict[str, object]:
     """Stop the bot's warm-ups in every process; what is in flight ends. Sends go on."""
     return {"ok": True, "changed": await bots.set_paused(serving.pool, live.bot.id, paused=True)}
 
 
-@router.post("/bots/{slug}/resume")
+@router.post("/bots/{slug}/resume", **gives(Changed, "NOT_FOUND", words="It goes on"))
 async def resume(live: OfBot, serving: Serving) -> dict[str, object]:
     """Let the bot's warm-ups go on."""
     async with serving.pool.acquire() as connection, connection.transaction():
@@ -46,7 +94,7 @@ async def resume(live: OfBot, serving: Serving) -> dict[str, object]:
     return {"ok": True, "changed": changed}
 
 
-def describe(status: Status) -> dict[str, object]:
+def describe(status: Standing) -> dict[str, object]:
     return {
         "running": status.running,
         "draining": status.draining,
