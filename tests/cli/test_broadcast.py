@@ -21,6 +21,7 @@ from telewarm.sandbox.config import Network
 from tests.fixtures.app import READER, Opener, add_bot, until
 from tests.fixtures.media import jpeg
 
+pytestmark = pytest.mark.timeout(60)  # whole programs start; mostly it takes a few seconds
 FIRST = BroadcastId(1)
 
 

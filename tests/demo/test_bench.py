@@ -18,6 +18,7 @@ from telewarm.demo.bench.everything import Bench, Result
 from telewarm.demo.bench.figures import Figure, Verdict, shown
 from tests.demo.test_showcase import command
 
+pytestmark = pytest.mark.timeout(60)  # whole programs start; mostly it takes a few seconds
 WARMUP = ("bench", "warmup", "--photos", "10", "--rounds", "1", "--concurrency", "3")
 MET = Figure(name="ratio", value=0.9, least=0.5, most=1.3, beside="a | b")
 MISSED = Figure(name="wait", value=1234.5, unit="ms", most=1000)

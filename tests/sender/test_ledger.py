@@ -157,8 +157,9 @@ async def test_a_full_ledger_is_written_early(pool: Pool, monkeypatch: pytest.Mo
         ledger.failed(bot.id, CHAT, unreachable())
         for number in range(ledgers.EARLY):
             ledger.reached(bot.id, ChatId(number + 1))
-        await soon(lambda: not ledger._reached)
-        assert await states(pool, bot) == {CHAT: "blocked"}
+        while not (written := await states(pool, bot)):
+            await clock.wait(asyncio.Event(), 0.02)
+    assert written == {CHAT: "blocked"}
 
 
 async def test_while_the_database_is_away_news_is_kept_and_written_later(
