@@ -27,14 +27,14 @@ CALLERS: tuple[Pair, ...] = (
 )
 WITH_PARAMETERS: tuple[Pair, ...] = ((422, "BAD_REQUEST"),)
 WITH_BODY: tuple[Pair, ...] = ((400, "BAD_REQUEST"), (400, "CUT_OFF"), (408, "TOO_SLOW"), (413, "TOO_LARGE"))
-WAITS = frozenset({"MEDIA_NOT_READY"})  # answered with Retry-After, beside every 429
+WAITS = frozenset({"MEDIA_NOT_READY", "TOO_MANY_LISTENERS", "STOPPING"})  # answered with Retry-After, beside every 429
 TAGS = [
     {"name": "bots", "description": "Bots in and out, their tokens and warm-up chats."},
     {"name": "media", "description": "Media in, found, changed, warmed anew, shared and out."},
+    {"name": "previews", "description": "A look at media, with a token or a signed URL that expires."},
     {"name": "send", "description": "A message set to one chat, now."},
     {"name": "broadcasts", "description": "A message set to many chats: lists in, steering, results out."},
     {"name": "chats", "description": "The chat ledger: whom a bot could not reach, and groups that moved."},
-    {"name": "previews", "description": "A look at media, with a token or by a signed URL."},
     {"name": "events", "description": "What happens, live or page by page."},
     {"name": "worker", "description": "This process's worker, and the background work of one bot."},
     {"name": "tokens", "description": "Named API tokens with the roles read, operate and admin."},

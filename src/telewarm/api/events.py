@@ -25,7 +25,7 @@ EXAMPLE = (
 )
 STREAM = {
     "description": "A stream that goes on",
-    "content": {"text/event-stream": {"schema": {"type": "string"}, "example": EXAMPLE}},
+    "content": {"text/event-stream": {"example": EXAMPLE}},
 }
 NAMELESS = ("NOT_FOUND", (400, "BAD_REQUEST"))
 

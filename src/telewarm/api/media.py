@@ -38,17 +38,19 @@ FORM = {
         "name": NAME,
     },
 }
-ADDRESS = (
-    "Instead of the bytes: a public http(s) address that the file is fetched from, once and now. At most 5 redirects; "
-    "ports 80, 443 and TELEWARM_FETCH_PORTS; never a private address (TELEWARM_FETCH_PRIVATE). It is neither kept nor "
-    "logged"
-)
+URL = {
+    "type": "string",
+    "description": "Instead of the bytes: a public http(s) address that the file is fetched from, once and now; at "
+    "most 5 redirects; ports 80, 443 and TELEWARM_FETCH_PORTS; never a private address (TELEWARM_FETCH_PRIVATE). It is "
+    "neither kept nor logged",
+    "example": "https://example.org/film.mp4",
+}
 BASE64 = {
     "type": "object",
     "oneOf": [{"required": ["data_base64"]}, {"required": ["url"]}],
     "properties": {
+        "url": URL,
         "data_base64": {"type": "string", "format": "byte", "description": "The bytes", "example": "/9j/4AAQSkZJRg=="},
-        "url": {"type": "string", "description": ADDRESS, "example": "https://example.org/film.mp4"},
         "kind": KIND,
         "name": NAME,
         "mime": IGNORED,
@@ -70,10 +72,10 @@ ADDED = gives(
     "NOT_FOUND",
     "UNREADABLE_MEDIA",
     "MEDIA_RULE_BROKEN",
+    "STORE_UNAVAILABLE",
     "URL_REFUSED",
     "URL_UNREACHABLE",
     "URL_WITHOUT_FILE",
-    "STORE_UNAVAILABLE",
     status=201,
     words="New, and being warmed",
     also={200: {"model": AddedMedia, "description": "The bot has it already"}},

@@ -41,25 +41,21 @@ SHIELDS = {
     "Accept-Ranges": "bytes",
     "Vary": "Authorization",
 }
-BYTES: dict[str, Any] = {
-    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}, "example": "(bytes)"}
-}
+BYTES: dict[str, Any] = {"*/*": {"schema": {"type": "string", "format": "binary"}, "example": "(bytes)"}}
 ANSWERS: Responses = {
     200: {"description": "The bytes, with their own type", "content": BYTES},
     206: {"description": "One range of them", "content": BYTES},
     304: {"description": "The caller has them already"},
     **refuses(
-        (403, "BAD_SIGNATURE"),
+        "BAD_SIGNATURE",
         "NOT_FOUND",
         "OBJECT_MISSING",
+        "OBJECT_CORRUPT",
         "URL_EXPIRED",
         "RANGE_NOT_SATISFIABLE",
         "STORE_UNAVAILABLE",
     ),
 }
-
-
-Small = Annotated[bool, Query(description="A JPEG within 320 × 320 pixels instead of the file", examples=[True])]
 
 
 class PreviewUrl(BaseModel):
@@ -73,9 +69,9 @@ async def look(
     found: OfItem,
     request: Request,
     serving: Serving,
-    thumbnail: Small = False,  # noqa: FBT002 - a query parameter
+    thumbnail: Annotated[bool, Query(description="A JPEG within 320 × 320 pixels instead", examples=[True])] = False,  # noqa: FBT002 - a query parameter
 ) -> Response:
-    """The file of a media item, or its thumbnail. With a token, or with `expires` and `signature` as
+    """Look at the file of a media item, or at its thumbnail. With a token, or with `expires` and `signature` as
     `preview-url` gave them. One range at a time (`Range: bytes=…`); the ETag is the file's SHA-256.
 
     Pictures, films and sound come as what they are; whatever a browser could run comes as a download of bytes.
@@ -88,11 +84,11 @@ async def look(
     return await _answer(request, shown, _headers(shown, ticket))
 
 
-@signing.post("/media/{media_id}/preview-url", **gives(SignedUrl, "NOT_FOUND", words="Made"))
+@signing.post("/media/{media_id}/preview-url", **gives(SignedUrl, "NOT_FOUND", words="The URL"))
 async def sign(
     found: OfItem, response: Response, serving: Serving, body: PreviewUrl | None = None
 ) -> dict[str, object]:
-    """A URL, relative to this server, by which anybody may look at the item until it ends: for an `<img>` or a
+    """Make a URL, relative to this server, by which anybody may look at the item until it ends: for an `<img>` or a
     `<video>`, or to pass on. A URL for the file shows the thumbnail too, with `&thumbnail=1`.
 
     It cannot be taken back alone: all end at once when the encryption key is rotated.

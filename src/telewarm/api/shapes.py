@@ -10,8 +10,8 @@ from telewarm.api.described import AT, Ok, Problem, Time
 from telewarm.model import Kind, State, Way
 
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-KEY = f"media/9f/{SHA256}.jpg"
 PREVIEW_URL = "/api/media/preview/4711?expires=1935392400&signature=nYeoagCuh4Ww9sMvUUzFzP2b2Bh33OoOugXYsVbz15g"
+KEY = f"media/9f/{SHA256}.jpg"
 Next = Annotated[int | None, Field(description="`before` of the next page; null on the last one", examples=[4000])]
 MediaNumber = Annotated[int, Field(description="What a media item is found by", examples=[4711])]
 
@@ -70,7 +70,7 @@ class SignedUrl(BaseModel):
     ok: Ok
     url: Annotated[str, Field(description="Relative to this server", examples=[PREVIEW_URL])]
     expires_at: Annotated[Time, Field(description="When it ends, in UTC", examples=[AT])]
-    expires_in: Annotated[int, Field(description="Seconds", examples=[600])]
+    expires_in: Annotated[int, Field(description="Seconds until then", examples=[600])]
 
 
 class Rewarmed(OneMedia):

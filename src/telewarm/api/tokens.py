@@ -90,7 +90,10 @@ async def list_tokens(serving: Serving) -> dict[str, object]:
     return {"ok": True, "tokens": [describe(one) for one in await tokens.listed(serving.pool)]}
 
 
-@router.post("/tokens/{name}/rotate", **gives(Shown, "NOT_FOUND", words="Its new secret, in this answer alone"))
+@router.post(
+    "/tokens/{name}/rotate",
+    **gives(Shown, "NOT_FOUND", (400, "BAD_REQUEST"), words="Its new secret, this once"),
+)
 async def rotate(
     name: OfPath, response: Response, serving: Serving, ring: OfProcess, body: Rotation | None = None
 ) -> dict[str, object]:
@@ -101,7 +104,7 @@ async def rotate(
     return _shown_once(made, secret, response, ring)
 
 
-@router.delete("/tokens/{name}", **gives(Revoked, "NOT_FOUND", words="It opens nothing any more"))
+@router.delete("/tokens/{name}", **gives(Revoked, "NOT_FOUND", (400, "BAD_REQUEST"), words="It opens nothing any more"))
 async def revoke(name: OfPath, serving: Serving, ring: OfProcess) -> dict[str, object]:
     """Let a token open nothing any more: here at once, in other processes within moments."""
     async with serving.pool.acquire() as connection:
