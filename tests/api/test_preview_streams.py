@@ -19,7 +19,7 @@ from telewarm import clock
 from telewarm.api import preview
 from telewarm.store import S3Config
 from tests.api.conftest import ADMIN, BEARER, Api, client_of, refusal, serving
-from tests.api.test_previews import PHOTO, add, preview_of
+from tests.api.test_previews import add, preview_of
 from tests.fixtures.app import Opener, add_bot
 from tests.fixtures.objects import ACCESS_KEY_ID, SECRET_ACCESS_KEY, bucket_at, free_ports
 from tests.store.test_unavailable import serving as misbehaving
@@ -48,7 +48,7 @@ async def drain(answer: httpx.Response, into: list[bytes]) -> None:
 async def test_an_object_that_is_gone_is_a_404_and_an_outage_a_503_before_any_byte(
     api: Api, telewarm_with: Opener, rclone: S3Config, tmp_path: Path
 ) -> None:
-    media_id = await add(api, PHOTO)
+    media_id = await add(api, os.urandom(1 << 10), kind="document")  # bytes that no other test put in the bucket
     for config, status, code in (
         (rclone, 404, "OBJECT_MISSING"),
         (bucket_at(free_ports(1)[0]), 503, "STORE_UNAVAILABLE"),
