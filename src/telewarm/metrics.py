@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -98,6 +98,9 @@ UPLOADED = _counter("uploaded_bytes", "Bytes of files and thumbnails uploaded to
 FLOODS = _counter("flood_waits", "Calls that Telegram answered with 429, by what that paused.", "scope")
 FLOOD_SECONDS = _counter("flood_wait_seconds", "Seconds that Telegram asked to wait.", "scope")
 SPOOL_READS = _counter("spool_reads", "Blobs opened, by whether they were on local disk.", "result")
+REFUSED = _counter("api_refused", "Requests refused with OVERLOADED, by what they wanted.", "work")
+PLACES = Gauge("telewarm_api_places", "Requests of each work that may be under way.", registry=REGISTRY)
+LATE = Gauge("telewarm_api_late_seconds", "How late the event loop was while requests came.", registry=REGISTRY)
 ID_READS = _counter("file_id_reads", "File ids looked up for a send, by whether they were in memory.", "result")
 QUEUE_WAIT = _histogram("queue_wait", "From asked for to begun.")
 DOWNLOAD = _histogram("download", "Until the bytes were on local disk.")
@@ -155,6 +158,16 @@ def ids_read(*, hits: int, misses: int) -> None:
         _bound(ID_READS, "hit").inc(hits)
     if misses:
         _bound(ID_READS, "miss").inc(misses)
+
+
+def refused(work: str) -> None:
+    """`work`: one of few."""
+    _bound(REFUSED, work).inc()
+
+
+def admitting(*, places: int, late: float) -> None:
+    PLACES.set(places)
+    LATE.set(late)
 
 
 def process() -> Process:

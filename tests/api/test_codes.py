@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import telewarm
 from telewarm import cli, errors
-from telewarm.api import answers, create_api, heads
+from telewarm.api import admitted, answers, create_api, heads
 from telewarm.api.catalogue import BY_CODE, CATALOGUE, Where, markdown
 from telewarm.api.tickets import PREVIEW, url_of
 from telewarm.model import MediaId
@@ -83,7 +83,7 @@ def test_every_code_that_the_source_has_is_known_with_its_status_and_no_other() 
     assert {kind.code for kind in tree(errors.TelewarmError)} <= BY_CODE.keys()
     tables = {(code, status) for table in (answers.CODES, heads.CODES) for status, code in table.items()}
     assert len(BY_CODE) == len(CATALOGUE)
-    assert {*written(), *raised(), *tables} == documented()
+    assert {*written(), *raised(), *tables, (admitted.CODE, admitted.STATUS)} == documented()
 
 
 def documented() -> set[Pair]:
@@ -310,6 +310,13 @@ async def without_file(stage: Stage) -> httpx.Response:
             return await client.post(MEDIA, json={"url": net.url("/x", "127.0.0.2")})
 
 
+async def overloaded(stage: Stage) -> httpx.Response:
+    app = stage.api.telewarm.api()
+    app.state.admission.places = 0
+    async with client_of(app, **BEARER) as client:
+        return await client.get(MEDIA)
+
+
 PROVOKE: dict[Pair, Provoke] = {
     ("UNAUTHORIZED", 401): unauthorized,
     ("FORBIDDEN", 403): forbidden,
@@ -320,6 +327,7 @@ PROVOKE: dict[Pair, Provoke] = {
     ("TOO_SLOW", 408): too_slow,
     ("CUT_OFF", 400): cut_off,
     ("TOO_MANY_LISTENERS", 503): too_many_listeners,
+    ("OVERLOADED", 503): overloaded,
     ("STOPPING", 503): stopping,
     ("INTERNAL", 500): internal,
     ("BAD_REQUEST", 400): lambda stage: stage.client.post(
@@ -371,9 +379,9 @@ async def test_each_request_gets_the_code_it_asks_for(api: Api, telewarm_with: O
         got[expected] = (body.get("error"), answer.status_code)
         assert body.get("ok") is False
         assert body["message"]
-        later = {"MEDIA_NOT_READY", "TOO_MANY_LISTENERS", "STOPPING"}
+        later = {"MEDIA_NOT_READY", "OVERLOADED", "TOO_MANY_LISTENERS", "STOPPING"}
         assert ("retry-after" in answer.headers) == (answer.status_code == 429 or expected[0] in later)
-        assert ("request_id" in body) == (answer.status_code >= 500)
+        assert ("request_id" in body) == (answer.status_code >= 500 and body["error"] != "OVERLOADED")
     assert got == {pair: pair for pair in PROVOKE}
 
 

@@ -27,6 +27,8 @@ from telewarm.api import (
     tokens,
     worker,
 )
+from telewarm.api.admission import Admission
+from telewarm.api.admitted import Admitted
 from telewarm.api.described import describe
 from telewarm.api.guard import Guard
 from telewarm.api.services import Services
@@ -77,6 +79,8 @@ def create_watch(serving: Services) -> FastAPI:
     app.state.streams = Streams(serving.listeners)
     app.add_middleware(Guard, token=serving.token, keyring=serving.keyring, audit=serving.audit, signer=serving.signer)
     app.add_middleware(Traced)
+    app.state.admission = Admission()
+    app.add_middleware(Admitted, admission=app.state.admission)
     answers.install(app)
     describe(app)
     app.include_router(pages.router)

@@ -96,10 +96,16 @@ CATALOGUE: tuple[Known, ...] = (
             "Wait for the seconds in `Retry-After`, listen to another process, or raise `TELEWARM_EVENT_LISTENERS`.",
         ),
         (
+            "OVERLOADED",
+            (503,),
+            "This process has as many requests as it can answer in time. Nothing was done.",
+            "Wait for the seconds in `Retry-After`, or ask another process; when it lasts, run more of them.",
+        ),
+        (
             "STOPPING",
             (503,),
-            "An event stream was asked for while the server stops.",
-            "Connect again: another process, or this one once it is back, goes on after your last id.",
+            "The server stops, and the request was not done in time: some of it may have been.",
+            "Ask again: another process, or this one once it is back. Streams go on after your last id.",
         ),
         (
             "INTERNAL",
@@ -336,10 +342,10 @@ CATALOGUE: tuple[Known, ...] = (
 )
 ABOUT = """
 `error` is one of the codes below and does not change between versions; `message` is for people: what happened, to what,
-and the cure. Answers with 429, and those with `MEDIA_NOT_READY`, `TOO_MANY_LISTENERS` or `STOPPING`, have the header
-`Retry-After`, in seconds. Those with 5xx have the `request_id` that their lines in the log have too. The code of a
-message that did not go is also in the `results` of a send, and in the `last_error` of a media item; the command line
-prints the same codes.
+and the cure. Answers with 429, and those with `MEDIA_NOT_READY`, `OVERLOADED`, `STOPPING` or `TOO_MANY_LISTENERS`, have
+the header `Retry-After`, in seconds. Those with 5xx have the `request_id` that their lines in the log have too, but for
+`OVERLOADED`, of which the log tells the number. The code of a message that did not go is also in the `results` of a
+send, and in the `last_error` of a media item; the command line prints the same codes.
 """
 BY_CODE = {known.code: known for known in CATALOGUE}
 

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
 from telewarm.api.access import OPEN
+from telewarm.api.admission import NEVER_REFUSED
 from telewarm.api.catalogue import BY_CODE
 
 Responses: TypeAlias = "dict[int | str, dict[str, Any]]"
@@ -19,6 +20,7 @@ CODES = "x-codes"  # of a response, until it is whole
 OWN = "application/json"
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 ANYBODY: tuple[Pair, ...] = ((431, "HEADERS_TOO_LARGE"), (500, "INTERNAL"))
+PLACED: tuple[Pair, ...] = ((503, "OVERLOADED"), (503, "STOPPING"))
 CALLERS: tuple[Pair, ...] = (
     (401, "UNAUTHORIZED"),
     (403, "FORBIDDEN"),
@@ -27,7 +29,9 @@ CALLERS: tuple[Pair, ...] = (
 )
 WITH_PARAMETERS: tuple[Pair, ...] = ((422, "BAD_REQUEST"),)
 WITH_BODY: tuple[Pair, ...] = ((400, "BAD_REQUEST"), (400, "CUT_OFF"), (408, "TOO_SLOW"), (413, "TOO_LARGE"))
-WAITS = frozenset({"MEDIA_NOT_READY", "TOO_MANY_LISTENERS", "STOPPING"})  # answered with Retry-After, beside every 429
+WAITS = frozenset(
+    {"MEDIA_NOT_READY", "OVERLOADED", "STOPPING", "TOO_MANY_LISTENERS"}
+)  # answered with Retry-After, beside every 429
 TAGS = [
     {"name": "bots", "description": "Bots in and out, their tokens and warm-up chats."},
     {"name": "media", "description": "Media in, found, changed, warmed anew, shared and out."},
@@ -123,7 +127,7 @@ def whole(spec: Json) -> Json:
     spec["components"]["headers"] = HEADERS
     for path, operations in spec["paths"].items():
         for operation in operations.values():
-            _complete(operation, is_open=path in OPEN)
+            _complete(operation, path)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     used = {tag for operations in spec["paths"].values() for one in operations.values() for tag in one.get("tags", ())}
@@ -131,12 +135,12 @@ def whole(spec: Json) -> Json:
     return spec
 
 
-def _complete(operation: Json, *, is_open: bool) -> None:
+def _complete(operation: Json, path: str) -> None:
     operation["summary"] = _first_sentence(operation.get("description", ""))
     responses: Json = operation["responses"]
     responses.pop("422", None) if CODES not in responses.get("422", {}) else None
     pairs = [(int(status), code) for status, one in responses.items() for code in one.pop(CODES, ())]
-    for status, code in sorted({*pairs, *_of_all(operation, is_open=is_open)}):
+    for status, code in sorted({*pairs, *_of_all(operation, path)}):
         _add(responses, status, code)
     for response in responses.values():
         response.setdefault("headers", {})["X-Request-Id"] = {"$ref": "#/components/headers/X-Request-Id"}
@@ -148,9 +152,11 @@ def _first_sentence(description: str) -> str:
     return description.partition("\n\n")[0].replace("\n", " ").partition(". ")[0].partition(": ")[0].rstrip(".")
 
 
-def _of_all(operation: Json, *, is_open: bool) -> Iterator[Pair]:
+def _of_all(operation: Json, path: str) -> Iterator[Pair]:
     yield from ANYBODY
-    if not is_open:
+    if path not in NEVER_REFUSED:
+        yield from PLACED
+    if path not in OPEN:
         yield from CALLERS
     if operation.get("parameters") or "requestBody" in operation:
         yield from WITH_PARAMETERS
@@ -166,7 +172,7 @@ def _add(responses: Json, status: int, code: str) -> None:
     content = response.setdefault("content", {}).setdefault(OWN, {})
     content.setdefault("schema", PROBLEM)
     example: Json = {"ok": False, "error": code, "message": known.meaning}
-    if status >= 500:
+    if status >= 500 and code != "OVERLOADED":  # of that the log tells but the number
         example["request_id"] = HEADERS["X-Request-Id"]["example"]
     content.setdefault("examples", {})[code] = {"summary": code, "value": example}
     if status == 429 or code in WAITS:

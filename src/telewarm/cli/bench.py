@@ -109,6 +109,11 @@ def events(
     measure("events", small=small, save=save, listeners=listeners)
 
 
+@command("api")
+def api(*, small: Small = False, save: Save = None) -> None:
+    measure("api", small=small, save=save)
+
+
 @command("claims")
 def claims(*, small: Small = False, save: Save = None) -> None:
     measure("claims", small=small, save=save)

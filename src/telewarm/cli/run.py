@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import math
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -16,14 +17,16 @@ import uvloop
 from fastapi import FastAPI
 
 from telewarm import logs
-from telewarm.api.heads import BoundedProtocol
+from telewarm.api.door import Door
 from telewarm.cli.env import read_settings
 from telewarm.errors import UsageError
 from telewarm.settings import Settings
 
 T = TypeVar("T")
 
-GRACE = 4  # seconds that accepted requests have to finish
+GRACE = 4.0  # seconds that accepted requests have to finish
+UPSET = 1  # seconds in which those that have not are told so
+DOORS = 16  # connections that come in at each turn of the loop: libuv takes one from each socket
 CURES = {
     errno.EADDRINUSE: "something listens there already: stop it, or choose another with --port",
     errno.EACCES: "ports below 1024 are root's: choose another with --port",
@@ -104,12 +107,13 @@ async def serve_api(
         app,
         log_config=None,
         access_log=False,
-        http=BoundedProtocol,
+        http=Door,
         lifespan="off",
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=math.ceil(GRACE) + UPSET,
     )
     server = Server(config, ready)
-    serving = asyncio.create_task(server.serve(sockets), name="http server")
+    doors = [one.dup() for one in sockets for _ in range(DOORS)]
+    serving = asyncio.create_task(server.serve(doors), name="http server")
     stopping = asyncio.create_task(stop.wait(), name="wait for the stop signal")
     try:
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -117,8 +121,10 @@ async def serve_api(
         app.state.streams.end()  # the server would wait for them
         server.should_exit = True
         stopping.cancel()
+        ending = asyncio.get_running_loop().call_later(GRACE, app.state.admission.end)
         await serving
-        close(sockets)
+        ending.cancel()
+        close([*doors, *sockets])
 
 
 def stop_event() -> asyncio.Event:

@@ -17,6 +17,7 @@ from telewarm.database.pool import AWAY
 from telewarm.errors import DatabaseUnavailable, MediaError, MediaNotReady, NotFound
 from telewarm.lanes import LiveBot, wake
 from telewarm.model import Claimed, MediaId, Placed, State, Warm
+from telewarm.parking import parked
 from telewarm.sender.cache import FileIds
 from telewarm.sender.outgoing import OnCold
 
@@ -58,7 +59,9 @@ class Cold:
             return await self._at_once(wanted)
         key = (wanted.media_id, wanted.on_cold)
         while (flight := self._flights.get(key)) is not None:
-            if not await clock.wait(flight, wanted.until - clock.monotonic()):
+            with parked():
+                landed = await clock.wait(flight, wanted.until - clock.monotonic())
+            if not landed:
                 raise _late(wanted)
             warm = self._file_ids.get(wanted.media_id)
             if warm is not None and warm.bot_id == wanted.live.bot.id:
@@ -92,7 +95,9 @@ class Cold:
                 hastened = True
                 await self._hasten(wanted)
             left = wanted.until - clock.monotonic()
-            if not await clock.wait(change, min(left, LOOK_AGAIN)) and left <= LOOK_AGAIN:
+            with parked():
+                changed = await clock.wait(change, min(left, LOOK_AGAIN))
+            if not changed and left <= LOOK_AGAIN:
                 raise _late(wanted)
 
     async def _read(self, wanted: Wanted) -> Warm | None:

@@ -22,6 +22,7 @@ from telewarm.database.sends import First
 from telewarm.errors import Conflict, TelegramUnreachable, TelewarmError, UsageError
 from telewarm.logs import redact
 from telewarm.model import BotId
+from telewarm.parking import parked
 from telewarm.sender.outgoing import SendResult
 
 log = structlog.get_logger(__name__)
@@ -108,8 +109,9 @@ class Once:
         deadline = clock.monotonic() + patience
         lock = self._locks.setdefault((bot_id, key), asyncio.Lock())
         try:
-            async with asyncio.timeout(patience):
-                await lock.acquire()
+            with parked():
+                async with asyncio.timeout(patience):
+                    await lock.acquire()
         except TimeoutError:
             raise _under_way(key) from None
         try:
@@ -139,7 +141,8 @@ class Once:
             left = deadline - clock.monotonic()
             if left <= 0:
                 raise _under_way(key)
-            await clock.sleep(min(pause, left))
+            with parked():
+                await clock.sleep(min(pause, left))
             pause = min(2 * pause, LOOK_LONGEST)
 
     async def _claim(self, own: _Key, fingerprint: bytes) -> bool:

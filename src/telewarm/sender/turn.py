@@ -14,6 +14,7 @@ from telewarm.errors import BotDeleted, FloodWait, TelegramRefused
 from telewarm.lanes import LiveBot, count_flood
 from telewarm.lanes.lines import Place
 from telewarm.model import ChatId
+from telewarm.parking import parked
 from telewarm.telegram import Passage, Rank
 
 T = TypeVar("T")
@@ -79,11 +80,15 @@ async def in_turn(turn: Turn, call: Callable[[], Awaitable[T]], *, size: int = 0
     """
     traffic = turn.live.traffic
     while True:
-        passage = _at_once(turn, size, count) or await _passage(_Message(turn=turn, size=size, count=count))
+        passage = _at_once(turn, size, count)
+        if passage is None:
+            with parked():
+                passage = await _passage(_Message(turn=turn, size=size, count=count))
         try:
             if passage.hold:
                 turn.live.on_held()
-                await clock.sleep(passage.hold)
+                with parked():
+                    await clock.sleep(passage.hold)
             refuse_deleted(turn.live)
             answer = await call()
         except FloodWait as wait:

@@ -109,6 +109,12 @@ BENCHES = (
         small={"listeners": 10, "idle": 1.0, "timed": 5, "burst": 400},
     ),
     Bench(
+        name="api",
+        what="Uploads a second beside FastAPI alone, a large one's memory, three times the load that it can bear.",
+        takes="4 minutes",
+        small={"photos": 40, "rounds": 1, "large": 8_000_000, "sends": 300, "seconds": 2.0},
+    ),
+    Bench(
         name="claims",
         what="What the queue's statements cost at 1,000 and at 1,000,000 due media.",
         takes="5 minutes",

@@ -65,10 +65,7 @@ class Worker:
 
     async def end(self) -> float:
         """Ask it to stop, as a supervisor does; seconds until it is gone."""
-        started = clock.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(self.process.wait(), END)
-        return clock.monotonic() - started
+        return await _end(self.process)
 
     def complaints(self) -> list[str]:
         """Its log lines that are no structured line below `error`: errors, tracebacks, stray prints."""
@@ -126,14 +123,22 @@ class Breakable:
             await clock.sleep(LOOK)
 
     def resident(self) -> Resident:
-        assert self._process is not None  # noqa: S101 - it was started
-        return Resident.of(self._process.pid)
+        return Resident.of(self.pid)
 
     def cpu(self) -> float:
         """Seconds of CPU that it has used, as Linux counts them."""
-        assert self._process is not None  # noqa: S101 - it was started
-        *_, user, system = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[:13]
+        *_, user, system = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None  # noqa: S101 - it was started
+        return self._process.pid
+
+    async def end(self) -> float:
+        """Ask it to stop, as a supervisor does; seconds until it is gone."""
+        assert self._process is not None  # noqa: S101 - it was started
+        return await _end(self._process)
 
     async def kill(self) -> None:
         """At once: its connections are reset."""
@@ -290,6 +295,13 @@ async def _until_said(process: asyncio.subprocess.Process, log: Path, mark: str)
         if process.returncode is not None or clock.monotonic() > deadline:
             raise TelewarmError(f"a worker did not start; its last words: {_tail(log)}")
         await clock.sleep(LOOK)
+
+
+async def _end(process: asyncio.subprocess.Process) -> float:
+    started = clock.monotonic()
+    process.send_signal(signal.SIGTERM)
+    await asyncio.wait_for(process.wait(), END)
+    return clock.monotonic() - started
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:

@@ -1,0 +1,195 @@
+"""How much may be asked of this process at once. What is beyond that is told so at once, and the rest is not late.
+
+A process that has too much to do answers everybody late. How late it is shows in its event loop: the time from when a
+timer is due until it runs is what each step of each request waits for. So requests of each work may be under way up to
+a number, which shrinks while the loop is late and grows again when it is not. Requests that wait for a flood's end, for
+a warm-up or for their own client do nothing, and are counted apart: a bot that must wait takes no place from others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from enum import StrEnum
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from telewarm import clock, metrics
+
+log = structlog.get_logger(__name__)
+
+
+class Work(StrEnum):
+    """What has places of its own, so that none takes those of another."""
+
+    SEND = "send"
+    UPLOAD = "upload"
+    OTHER = "other"
+
+
+LEAST, MOST = 64, 1024  # requests under way, of each work
+PARKED = 8192  # requests that wait, of all works
+LATE, EARLY = 0.008, 0.004  # seconds that the loop is late on average: fewer places then, or more
+FEWER, MORE = 0.8, 1.25
+EVERY = 0.01  # seconds between looks while requests are under way
+LOOKS = 10  # between two changes
+STANDS_STILL = 0.5  # seconds after which a request whose body does not come has no place
+AGAIN = (1, 3)  # seconds after which a client that was refused may ask again: not all of them at once
+
+SENDING = re.compile(r"/bots/[^/]+/send$")
+UPLOADING = re.compile(r"/bots/[^/]+/media(/batch)?$|/broadcasts/[^/]+/recipients$")
+NEVER_REFUSED = frozenset({"/healthz", "/readyz", "/health", "/metrics", "/docs", "/redoc", "/openapi.json"})
+
+
+@lru_cache(maxsize=4096)
+def work_of(method: str, path: str) -> Work | None:
+    """None: it is never refused, so that an operator can always look."""
+    if method == "POST":
+        if SENDING.search(path):
+            return Work.SEND
+        if UPLOADING.search(path):
+            return Work.UPLOAD
+    return None if path in NEVER_REFUSED else Work.OTHER
+
+
+def places_after(places: int, *, late: float, busiest: int) -> int:
+    """How many after `LOOKS` looks. `late`: seconds, their mean; `busiest`: the most under way of any work."""
+    if late > LATE:
+        return max(LEAST, int(min(places, busiest) * FEWER))
+    return min(MOST, int(places * MORE)) if late < EARLY else places
+
+
+class Place:
+    """One request's. Entered while it is parked; it is under way else."""
+
+    __slots__ = ("_admission", "_parked", "_stands_still", "answered", "ended", "receives_since", "task", "work")
+
+    def __init__(self, admission: Admission, work: Work) -> None:
+        self._admission = admission
+        self._parked = 0
+        self._stands_still = False
+        self.work = work
+        self.task: asyncio.Task[Any] | None = None
+        self.receives_since: float | None = None  # monotonic: when it began to wait for its client
+        self.answered = False
+        self.ended = False  # from outside: the process stops
+
+    def __enter__(self) -> Self:
+        self._parked += 1
+        if self._parked == 1 and not self.answered:
+            self._admission.park(self.work, 1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._parked -= 1
+        if self._parked == 0 and not self.answered:
+            self._admission.park(self.work, -1)
+
+    def look(self, now: float) -> None:
+        """Park it when nothing came of its body for long."""
+        if self.receives_since is not None and not self._stands_still and now - self.receives_since > STANDS_STILL:
+            self._stands_still = True
+            self.__enter__()
+
+    def received(self) -> None:
+        """Something came of its body."""
+        self.receives_since = None
+        if self._stands_still:
+            self._stands_still = False
+            self.__exit__(None, None, None)
+
+    def leave(self) -> None:
+        """Its answer has begun, or will not come. Nothing happens the second time."""
+        if not self.answered:
+            self.answered = True
+            self._admission.left(self, parked=self._parked > 0)
+
+
+class Admission:
+    """The places of one process."""
+
+    def __init__(self) -> None:
+        self.places = MOST
+        self.under_way = dict.fromkeys(Work, 0)
+        self.parked = 0
+        self._taken: set[Place] = set()
+        self._late = 0.0
+        self._looks = 0
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._told_at = 0.0
+        self._refused = 0  # since it was told
+
+    def enter(self, work: Work) -> Place | None:
+        """None: it is refused."""
+        if self.under_way[work] >= self.places or self.parked >= PARKED:
+            self._refuse(work)
+            return None
+        self.under_way[work] += 1
+        place = Place(self, work)
+        self._taken.add(place)
+        if self._timer is None:
+            self._look_soon()
+        return place
+
+    def park(self, work: Work, count: int) -> None:
+        """So many more requests are parked and not under way."""
+        self.under_way[work] -= count
+        self.parked += count
+
+    def left(self, place: Place, *, parked: bool) -> None:
+        self._taken.discard(place)
+        if parked:
+            self.parked -= 1
+        else:
+            self.under_way[place.work] -= 1
+
+    def end(self) -> None:
+        """Whoever still has a place is cancelled, and told that the process stops."""
+        for place in self._taken:
+            place.ended = True
+            if place.task is not None:
+                place.task.cancel()
+
+    def _look_soon(self) -> None:
+        self._due = clock.monotonic() + EVERY
+        self._timer = asyncio.get_running_loop().call_later(EVERY, self._look)
+
+    def _look(self) -> None:
+        now = clock.monotonic()
+        self._late += max(0.0, now - self._due)
+        self._looks += 1
+        if self._looks == LOOKS:
+            self._judge(now)
+        self._timer = None
+        if self._taken:
+            self._look_soon()
+
+    def _judge(self, now: float) -> None:
+        late = self._late / LOOKS
+        self.places = places_after(self.places, late=late, busiest=max(self.under_way.values()))
+        self._late, self._looks = 0.0, 0
+        metrics.admitting(places=self.places, late=late)
+        for place in self._taken:
+            place.look(now)
+
+    def _refuse(self, work: Work) -> None:
+        metrics.refused(work)
+        self._refused += 1
+        now = clock.monotonic()
+        if now - self._told_at >= 1.0:
+            self._told_at = now
+            counts = {f"{one}s": count for one, count in self.under_way.items()}
+            log.warning("[API][OVERLOADED]", refused=self._refused, places=self.places, parked=self.parked, **counts)
+            self._refused = 0
+
+
+def retry_after() -> int:
+    """Seconds."""
+    return random.randint(*AGAIN)  # noqa: S311 - no secret

@@ -1,0 +1,96 @@
+"""Outermost, around every route: a place for each request, or 503 before anything of it is looked at."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+from telewarm import clock
+from telewarm.api.admission import Admission, Place, Work, retry_after, work_of
+from telewarm.api.answers import problem
+from telewarm.api.tracing import HEADER
+from telewarm.parking import parked_in
+
+CODE, STATUS = "OVERLOADED", 503
+PLACE = "telewarm.place"  # an extension of the scope
+AT_ONCE = 1  # seconds after which another process, or this one once it is back, may be asked
+
+
+class Admitted:
+    def __init__(self, app: ASGIApp, *, admission: Admission) -> None:
+        self._app = app
+        self._admission = admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        work = work_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        if work is None:
+            await self._app(scope, receive, send)
+        elif (place := _given(scope) or self._admission.enter(work)) is None:
+            await overloaded(work, retry_after())(scope, receive, send)
+        else:
+            await self._serve(place, scope, receive, send)
+
+    async def _serve(self, place: Place, scope: Scope, receive: Receive, send: Send) -> None:
+        place.task = asyncio.current_task()
+        try:
+            with parked_in(place):
+                await self._app(scope, _received(receive, place), _sent(send, place))
+        except asyncio.CancelledError:
+            if not place.ended or place.answered:
+                raise
+            request_id = str(scope.get("state", {}).get("request_id", ""))
+            await stopping(request_id)(scope, receive, send)
+        finally:
+            place.leave()
+
+
+def _given(scope: Scope) -> Place | None:
+    """By the door."""
+    place: Place | None = scope.get("extensions", {}).get(PLACE, {}).get("place")
+    return place
+
+
+def overloaded(work: Work, again: int) -> JSONResponse:
+    """`again`: seconds. It has no request id: the log tells but the number of those that were refused."""
+    words = (
+        f"this process has as many requests of this kind ({work}) as it can answer in time, and nothing was done: ask"
+        f" again in {again} s, or ask another process; when it lasts, run more of them"
+    )
+    return JSONResponse({"ok": False, "error": CODE, "message": words}, STATUS, {"Retry-After": str(again)})
+
+
+def stopping(request_id: str) -> ASGIApp:
+    with bound_contextvars(request_id=request_id):
+        return problem(
+            503,
+            "STOPPING",
+            "the server stops, and this was not done in time: some of it may have been. Ask again, another process or"
+            " this one once it is back; a send with an Idempotency-Key never goes twice",
+            headers={"Retry-After": str(AT_ONCE), HEADER.decode(): request_id},
+        )
+
+
+def _received(receive: Receive, place: Place) -> Receive:
+    """Who waits long for a client has no place: see `Admission`."""
+
+    async def received() -> Message:
+        place.receives_since = clock.monotonic()
+        try:
+            return await receive()
+        finally:
+            place.received()
+
+    return received
+
+
+def _sent(send: Send, place: Place) -> Send:
+    """Once the answer is there, how fast it is taken is the client's matter."""
+
+    async def sent(message: Message) -> None:
+        place.leave()
+        await send(message)
+
+    return sent

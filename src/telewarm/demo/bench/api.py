@@ -1,0 +1,280 @@
+"""The HTTP API: how fast it takes uploads in beside FastAPI alone, what a large one costs in memory, and what becomes
+of it under three times the load that it can bear.
+
+The server is a process of its own, and so is the client of each measurement; the sandbox and PostgreSQL are others. On
+a machine with few cores they take time from each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+
+import aiohttp
+from msgspec import structs
+
+from telewarm import clock
+from telewarm.demo.bench import client, stage
+from telewarm.demo.bench.client import NEVER, Answer, Answers, Job, What
+from telewarm.demo.bench.figures import Figure
+from telewarm.demo.bench.processes import ONE_KEY, Breakable, Database, Resident, Server, free_port, made
+from telewarm.demo.sandbox import SandboxProcess
+from telewarm.errors import TelewarmError
+
+MB = 1_000_000
+PHOTO = 200_000  # bytes
+CHUNK = 1 << 16
+READER = 800_000_000  # the first recipient's chat id
+MEDIA, SEND = "/api/admin/bots/bench/media", "/api/admin/bots/bench/send"
+NAMES: Mapping[What, str] = {"form": "multipart", "raw": "raw"}
+LEAST: Mapping[What, float] = {"form": 200.0, "raw": 300.0}  # uploads a second
+SHARE = 0.32  # of FastAPI alone, which did 624 and 939 a second where these were wanted
+MOST_MB = 64.0
+USUAL = 0.7  # of the capacity: a load that is well borne
+GOODPUT = 0.75  # of the capacity, while three times as much is asked
+LATER = 250.0  # milliseconds: p95 of what is accepted then
+TIMES = 3.0
+CALM = 1.0  # seconds after which everything is to be as before
+CONNECTIONS = 4000  # at once, at most
+PATIENCE = 30.0  # seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """`photos` in each of `rounds`, over `connections`; a `large` file's bytes; `seconds` of each load.
+
+    `sends` find the capacity.
+    """
+
+    photos: int = 1500
+    rounds: int = 3
+    connections: int = 16
+    large: int = 500 * MB
+    sends: int = 20_000
+    seconds: float = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Site:
+    """A `telewarm serve` without a worker, with one bot and one photo, and a sandbox."""
+
+    server: Server
+    sandbox: SandboxProcess
+    session: aiohttp.ClientSession
+    folder: Path
+    photo: int
+
+    def job(self, what: What, first: int, **more: object) -> Job:
+        usual = {
+            "host": "127.0.0.1",
+            "port": self.server.port,
+            "path": SEND if what == "send" else MEDIA,
+            "what": what,
+            "first": first,
+            "bytes": PHOTO,
+            "media_id": self.photo,
+            "chat_id": READER,
+            "connections": CONNECTIONS,
+        }
+        return Job(**(usual | more))  # type: ignore[arg-type]  # checked when it is read in the other process
+
+    def files(self) -> list[Path]:
+        """What was received, spooled or stored."""
+        return [path for path in self.folder.rglob("*") if path.is_file() and path.suffix not in {".log", ".lock"}]
+
+
+async def measure(*, plan: Plan = Plan(), report: Callable[[str], None]) -> list[Figure]:
+    async with _site() as site:
+        figures = await uploads(site, plan, report)
+        figures += await large(site, plan, report)
+    async with _site() as site:
+        figures += await overload(site, plan, report)
+    return figures
+
+
+async def uploads(site: Site, plan: Plan, report: Callable[[str], None]) -> list[Figure]:
+    """In turn with FastAPI alone, which reads the same bytes and hashes them."""
+    figures = []
+    async with _bare(site.folder.parent) as bare:
+        for number, (what, name) in enumerate(NAMES.items()):
+            ours, theirs, costs = [], [], []
+            for turn in range(-1, plan.rounds):
+                report(f"uploads, {name}: round {turn + 1} of {plan.rounds}")
+                first = 1_000_000 * (10 * number + turn + 1)
+                photos = plan.photos if turn >= 0 else plan.photos // 10
+                job = site.job(what, first, total=photos, connections=plan.connections)
+                other = structs.replace(job, port=bare.port, path=f"/{what}")
+                theirs.append(photos / (await _all_accepted(other, 200)).seconds)
+                cpu = site.server.cpu()
+                ours.append(photos / (await _all_accepted(job, 201)).seconds)
+                costs.append(1000 * (site.server.cpu() - cpu) / photos)
+            rates = [one / other for one, other in zip(ours[1:], theirs[1:], strict=True)]
+            beside = f"FastAPI alone: {median(theirs[1:]):,.0f}/s; {median(costs[1:]):.2f} ms of CPU each"
+            what_ = f"photos of 200 kB by {name}, accepted and durable"
+            figures += [
+                Figure(name=f"{what_}: a second", value=median(ours[1:]), unit="/s", least=LEAST[what], beside=beside),
+                Figure(name=f"{what_}: beside FastAPI alone", value=median(rates), unit="x", least=SHARE),
+            ]
+    return figures
+
+
+async def _all_accepted(job: Job, status: int) -> Answers:
+    answers = await client.run(job)
+    if len(answers.of(status)) != job.total:
+        others = sorted({one.status for one in answers.answers} - {status})
+        raise TelewarmError(f"not all were accepted, the figure is void: answers {others}")
+    return answers
+
+
+async def large(site: Site, plan: Plan, report: Callable[[str], None]) -> list[Figure]:
+    """One that comes whole, and one that breaks off in the middle."""
+    what = f"an upload of {plan.large / MB:,.0f} MB"
+    report(what)
+    before = site.server.resident().now
+    Resident.forget_peak(site.server.pid)
+    async with site.session.post(f"{MEDIA}?kind=document", data=_bytes(plan.large)) as answer:
+        if answer.status != 201:
+            raise TelewarmError(f"the large file was not accepted, the figure is void: {await answer.text()}")
+    added = (site.server.resident().peak - before) / MB
+    report(f"{what}, broken off in the middle")
+    files = site.files()
+    with suppress(aiohttp.ClientError, ConnectionError):
+        await site.session.post(f"{MEDIA}?kind=document", data=_bytes(plan.large // 2, break_off=True))
+    deadline = clock.monotonic() + PATIENCE
+    while len(site.files()) > len(files) and clock.monotonic() < deadline:
+        await clock.sleep(0.05)
+    left = len(site.files()) - len(files)
+    return [
+        Figure(name=f"{what}: memory added", value=added, unit="MB", most=MOST_MB),
+        Figure(name=f"{what}, broken off in the middle: files left", value=left, most=0),
+    ]
+
+
+async def _bytes(count: int, *, break_off: bool = False) -> AsyncIterator[bytes]:
+    """Chunks that differ from each other."""
+    for at in range(0, count, CHUNK):
+        yield at.to_bytes(8) * (min(CHUNK, count - at) // 8)
+    if break_off:
+        raise ConnectionError("on purpose")
+
+
+async def overload(site: Site, plan: Plan, report: Callable[[str], None]) -> list[Figure]:
+    """Sends: as many as it can, a usual load, three times what it can, the usual load again, and its end under load."""
+    firsts = iter(range(0, 100_000_000, 10_000_000))
+    report(f"{plan.sends:,} sends, to find what it can bear")
+    await _all_accepted(site.job("send", next(firsts), total=plan.sends // 10, connections=64), 200)
+    found = await _all_accepted(site.job("send", next(firsts), total=plan.sends, connections=64), 200)
+    capacity = plan.sends / found.seconds
+
+    async def at(words: str, rate: float) -> Answers:
+        report(f"{rate:,.0f} sends a second for {plan.seconds:g} s: {words}")
+        return await client.run(site.job("send", next(firsts), rate=rate, seconds=plan.seconds))
+
+    usual = await at("a usual load", USUAL * capacity)
+    much = await at("three times what it can bear", TIMES * capacity)
+    after = await at("the usual load again", USUAL * capacity)
+    refused = much.of(503)
+    later = _p95(much.of(200))
+    odd = [one for one in much.answers if one.status not in {200, 503} or (one.status == 503 and not one.retry_after)]
+    calm = min(CALM, plan.seconds / 4)
+    recovered, before = (_p95([one for one in load.answers if one.at > calm]) for load in (after, usual))
+    name = f"{TIMES:g} times the load that it can bear"
+    beside = (
+        f"{capacity:,.0f} sends a second; asked {len(much.answers) / plan.seconds:,.0f}, {much.unasked:,} not asked"
+    )
+    figures = [
+        Figure(
+            name=f"{name}: sends a second, of what it can",
+            value=len(much.of(200)) / plan.seconds / capacity,
+            least=GOODPUT,
+            beside=beside,
+        ),
+        Figure(
+            name=f"{name}: p95 of those that it took",
+            value=later,
+            unit="ms",
+            most=LATER,
+            beside=f"{_p95(usual.of(200)):.0f} ms at {USUAL:.0%}; a refusal: {_p95(refused):.0f} ms",
+        ),
+        Figure(name=f"{name}: answers but 200, and 503 with Retry-After", value=len(odd) + much.unasked, most=0),
+        Figure(
+            name=f"{name}: a second later, p95 beside before",
+            value=recovered / before,
+            unit="x",
+            most=1.5,
+            beside=f"{recovered:.0f} ms; {len(after.of(503))} refused",
+        ),
+    ]
+    return [*figures, *await _end(site, plan, next(firsts), TIMES * capacity, report)]
+
+
+async def _end(site: Site, plan: Plan, first: int, rate: float, report: Callable[[str], None]) -> list[Figure]:
+    """SIGTERM in the middle of the load: what went out was answered."""
+    report("SIGTERM under that load")
+    before = (await site.sandbox.stats())["messages"]
+    loading = asyncio.create_task(client.run(site.job("send", first, rate=rate, seconds=plan.seconds / 2)))
+    await clock.sleep(plan.seconds / 4)
+    seconds = await site.server.end()
+    answers = await loading
+    went, told = (await site.sandbox.stats())["messages"] - before, len(answers.of(200))
+    others = {status: len(answers.of(status)) for status in {one.status for one in answers.answers} - {200, NEVER}}
+    return [
+        Figure(
+            name="SIGTERM under that load: sent, and not told",
+            value=went - told,
+            most=0,
+            beside=f"{told:,} sent and told; others {others}; gone after {seconds:.2f} s",
+        ),
+    ]
+
+
+def _p95(answers: Sequence[Answer]) -> float:
+    """Milliseconds."""
+    times = [one.ms for one in answers]
+    return quantiles(times, n=20)[18] if len(times) > 1 else 0.0
+
+
+@asynccontextmanager
+async def _bare(folder: Path) -> AsyncIterator[Breakable]:
+    port = free_port()
+    words = (sys.executable, "-m", "telewarm.demo.bench.bare", str(port))
+    server = Breakable(words, folder, log="bare.log", port=port)
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.kill()
+
+
+@asynccontextmanager
+async def _site() -> AsyncIterator[Site]:
+    async with AsyncExitStack() as stack:
+        folder = await stack.enter_async_context(stage.fresh_folder())
+        database = await stack.enter_async_context(Database.running(folder / "postgres"))
+        sandbox = await stack.enter_async_context(SandboxProcess.running())
+        host = made(folder, "host")
+        environ = stage.environment(sandbox.url, host, TELEGRAM_API_LOCAL="true") | {"DATABASE_URL": database.url}
+        server = await stack.enter_async_context(Server.running(environ | ONE_KEY, host))
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(server.url, timeout=aiohttp.ClientTimeout(total=10 * PATIENCE))
+        )
+        bot = {"slug": "bench", "token": stage.token(0), "warmup_chats": [stage.warmup_chat(0)]}
+        await _made(session, "/api/admin/bots", json=bot)
+        [data] = stage.photos(1, bytes=25_000)
+        photo = int((await _made(session, MEDIA, data=data))["media_id"])
+        site = Site(server=server, sandbox=sandbox, session=session, folder=host, photo=photo)
+        await _made(session, SEND, status=200, json={"chat_id": READER, "media": [photo]})  # now it is ready
+        yield site
+
+
+async def _made(session: aiohttp.ClientSession, path: str, *, status: int = 201, **sent: object) -> dict[str, int]:
+    async with session.post(path, **sent) as answer:  # type: ignore[arg-type]  # json or data
+        if answer.status != status:
+            raise TelewarmError(f"{path} answered {answer.status}, the figure is void: {await answer.text()}")
+        found: dict[str, int] = await answer.json()
+        return found

@@ -1,0 +1,27 @@
+"""Who waits for a moment that others decide does no work meanwhile: whoever counts the work hears of it here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import TypeAlias
+
+Waiting: TypeAlias = AbstractContextManager[object]
+
+_counted: ContextVar[Waiting] = ContextVar("_counted", default=nullcontext())  # noqa: B039 - it has no state
+
+
+def parked() -> Waiting:
+    """While something of this task waits for a flood wait's end, a warm-up or another request. May be nested."""
+    return _counted.get()
+
+
+@contextmanager
+def parked_in(waiting: Waiting) -> Iterator[None]:
+    """Who is parked in this, and in tasks that are made in it, enters `waiting`: any number of times at once."""
+    token = _counted.set(waiting)
+    try:
+        yield
+    finally:
+        _counted.reset(token)

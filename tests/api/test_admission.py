@@ -1,0 +1,248 @@
+"""More than a process can bear: it says so at once, to those who ask for it, and does well what it has taken."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from telewarm import clock
+from telewarm.api import admission
+from telewarm.api.admission import EARLY, LATE, LEAST, MOST, Admission, Work, places_after, work_of
+from telewarm.cli import run
+from telewarm.cli.run import listen, port_of, serve_api
+from telewarm.sandbox.faults import Rule
+from tests.api.conftest import ADMIN, BEARER, BOT, MEDIA, SEND, Api, client_of, refusal
+from tests.fixtures.app import READER, Opener
+from tests.fixtures.media import jpeg
+from tests.fixtures.sandbox import token
+
+TEXT = {"chat_id": READER, "text": "hello"}
+FEW = 2  # places: so few never become more
+
+
+@pytest.mark.parametrize(
+    ("places", "late", "busiest", "after"),
+    [
+        (MOST, LATE * 2, MOST, int(MOST * 0.8)),
+        (MOST, LATE * 2, 200, 160),  # at once below what is there
+        (MOST, LATE * 2, 3, LEAST),
+        (LEAST, LATE * 9, LEAST, LEAST),
+        (100, (LATE + EARLY) / 2, 100, 100),
+        (100, 0.0, 0, 125),
+        (MOST, 0.0, 0, MOST),
+    ],
+)
+def test_there_are_fewer_places_while_the_loop_is_late_and_more_when_it_is_not(
+    places: int, late: float, busiest: int, after: int
+) -> None:
+    assert places_after(places, late=late, busiest=busiest) == after
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "work"),
+    [
+        ("POST", SEND, Work.SEND),
+        ("POST", MEDIA, Work.UPLOAD),
+        ("POST", f"{MEDIA}/batch", Work.UPLOAD),
+        ("POST", "/api/admin/broadcasts/7/recipients", Work.UPLOAD),
+        ("GET", MEDIA, Work.OTHER),
+        ("DELETE", "/api/admin/media/7", Work.OTHER),
+        ("GET", "/metrics", None),
+        ("GET", "/healthz", None),
+        ("POST", "/metrics/bots/x/send", Work.SEND),
+    ],
+)
+def test_each_work_has_places_of_its_own_and_an_operator_can_always_look(
+    method: str, path: str, work: Work | None
+) -> None:
+    assert work_of(method, path) is work
+
+
+async def test_a_loop_that_is_held_up_has_fewer_places_and_soon_as_many_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
+    monkeypatch.setattr(admission, "EVERY", 0.0)
+    one = Admission()
+    place = one.enter(Work.SEND)
+    assert place is not None
+
+    for _ in range(admission.LOOKS):
+        now += 10 * LATE
+        await clock.sleep(0)
+        await clock.sleep(0)
+    late = one.places
+    await until(lambda: one.places == MOST)  # time stands still, and nothing is late
+    place.leave()
+
+    assert late == LEAST
+    assert one.under_way[Work.SEND] == 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Served:
+    """An API on a real socket, by the command line's own server, with `FEW` places."""
+
+    client: httpx.AsyncClient
+    places: Admission
+    port: int
+    stop: Callable[[], Awaitable[None]]
+
+
+@asynccontextmanager
+async def served(opener: Opener, *, bots: int = 1, places: int = FEW) -> AsyncIterator[Served]:
+    telewarm = await opener(worker=False, ADMIN_API_TOKEN=ADMIN)
+    app = telewarm.api()
+    sockets, stop, ready = listen("127.0.0.1", 0), asyncio.Event(), asyncio.Event()
+    port = port_of(sockets)
+    server = asyncio.create_task(serve_api(app, sockets=sockets, stop=stop, ready=ready.set))
+    await ready.wait()
+
+    async def end() -> None:
+        stop.set()
+        await server
+
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=BEARER, timeout=20) as client:
+            for number in range(bots):
+                bot = BOT | {"slug": f"shop{number or ''}", "token": token(number)}
+                assert (await client.post("/api/admin/bots", json=bot)).status_code == 201
+            app.state.admission.places = places
+            yield Served(client=client, places=app.state.admission, port=port, stop=end)
+    finally:
+        await end()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await clock.sleep(0.005)
+
+
+@asynccontextmanager
+async def sending(opener: Opener, served: Served, count: int, *, seconds: float) -> AsyncIterator[list[httpx.Response]]:
+    """So many sends whose answers Telegram keeps back, from when they are under way until they are answered."""
+    opener.sandbox.state.faults.add(Rule(action="hang", method="sendMessage", seconds=seconds, count=count))
+    answers: list[httpx.Response] = []
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(served.client.post(SEND, json=TEXT)) for _ in range(count)]
+        await until(lambda: served.places.under_way[Work.SEND] == count)
+        yield answers
+    answers += [task.result() for task in tasks]
+
+
+async def test_what_is_too_many_is_refused_at_once_and_other_work_goes_on(telewarm_with: Opener) -> None:
+    async with served(telewarm_with) as api:
+        with capture_logs() as logged:
+            async with sending(telewarm_with, api, FEW, seconds=0.6) as answers:
+                answer = await api.client.post(SEND, json=TEXT)
+                assert "ask again in" in refusal(answer, 503, "OVERLOADED")
+                assert int(answer.headers["retry-after"]) in range(1, 4)
+                assert (await api.client.post(MEDIA, content=jpeg(1))).status_code == 201
+                assert (await api.client.get(MEDIA)).status_code == 200
+                assert not answers
+        assert [one.status_code for one in answers] == [200] * FEW
+        assert (await api.client.post(SEND, json=TEXT)).status_code == 200
+        shown = (await api.client.get("/metrics")).text
+    assert 'telewarm_api_refused_total{work="send"}' in shown
+    assert telewarm_with.sandbox.state.stats.total.calls["sendMessage"] == FEW + 1
+    [told] = [one for one in logged if one["event"] == "[API][OVERLOADED]"]
+    assert (told["refused"], told["sends"], told["places"]) == (1, FEW, FEW)
+
+
+async def test_a_refused_upload_leaves_its_connection_whole_and_nothing_on_disk(telewarm_with: Opener) -> None:
+    """The body is passed over, so that the client reads its answer, and goes on over the same connection."""
+    body = b"x" * (3 << 20)
+    head = f"POST {MEDIA} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {ADMIN}\r\n"
+    async with served(telewarm_with) as api:
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        api.places.places = 0
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        assert await answer_of(reader) == (503, "OVERLOADED")
+        api.places.places = FEW
+        writer.write(f"{head}Content-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        assert await answer_of(reader) == (400, "BAD_REQUEST")
+        assert await reader.read() == b""
+        writer.close()
+    assert not [path for path in (telewarm_with.data / "spool").rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+async def test_who_waits_for_leave_to_send_a_body_is_refused_and_cut_off(telewarm_with: Opener) -> None:
+    async with served(telewarm_with, places=0) as api:
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(f"POST {MEDIA} HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert await answer_of(reader) == (503, "OVERLOADED")
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def answer_of(reader: asyncio.StreamReader) -> tuple[int, str]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+    return int(head.split()[1]), json.loads(await reader.readexactly(length))["error"]
+
+
+async def test_a_bot_that_must_wait_takes_no_place_from_others(telewarm_with: Opener) -> None:
+    flood = Rule(action="error", method="sendMessage", bot=int(token(0).partition(":")[0]), code=429, retry_after=1)
+    async with served(telewarm_with, bots=2, places=1) as api:
+        telewarm_with.sandbox.state.faults.add(flood)
+        waiting = asyncio.create_task(api.client.post(SEND, json=TEXT))
+        await until(lambda: api.places.parked == 1)
+        others = SEND.replace("shop", "shop1")
+        assert (await api.client.post(others, json=TEXT)).status_code == 200
+        assert not waiting.done()
+        assert (await waiting).status_code == 200
+        assert api.places.parked == 0
+
+
+async def test_a_client_that_stands_still_takes_no_place_from_others(telewarm_with: Opener) -> None:
+    photo = jpeg(1)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield photo[:100]
+        await until(lambda: api.places.parked == 1)
+        assert (await api.client.post(MEDIA, content=jpeg(2))).status_code == 201
+        yield photo[100:]
+
+    async with served(telewarm_with, places=1) as api:
+        assert (await api.client.post(MEDIA, content=slowly())).status_code == 201
+        assert (api.places.parked, api.places.under_way[Work.UPLOAD]) == (0, 0)
+
+
+async def test_without_the_door_the_route_refuses_too(api: Api) -> None:
+    app = api.telewarm.api()
+    app.state.admission.places = 0
+    async with client_of(app, **BEARER) as client:
+        refusal(await client.get(MEDIA), 503, "OVERLOADED")
+        assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_what_was_accepted_is_finished_when_the_process_stops(telewarm_with: Opener) -> None:
+    async with served(telewarm_with, places=8) as api, sending(telewarm_with, api, 8, seconds=0.5) as answers:
+        await api.stop()
+    assert [one.status_code for one in answers] == [200] * 8
+
+
+async def test_what_cannot_be_finished_in_time_is_told_so(
+    telewarm_with: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "GRACE", 0.2)
+    async with served(telewarm_with) as api:
+        with capture_logs() as logged:
+            async with sending(telewarm_with, api, FEW, seconds=9) as answers:
+                began = clock.monotonic()
+                await api.stop()
+                took = clock.monotonic() - began
+    for answer in answers:
+        assert "Idempotency-Key" in refusal(answer, 503, "STOPPING")
+        assert answer.headers["retry-after"] == "1"
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert took < 5
+    assert not [one for one in logged if one["log_level"] in {"error", "critical"}]
