@@ -42,14 +42,14 @@ BEARER = HTTPBearer(auto_error=False, description="ADMIN_API_TOKEN or a named to
 def create_api(serving: Services) -> FastAPI:
     """All of it."""
     app = create_watch(serving)
-    for module in (
+    for module in (  # what is asked for most is looked at first
+        send,
+        media,
         bots,
         roster,
-        media,
         batch,
         edits,
         rewarm,
-        send,
         chats,
         broadcasts,
         events,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,17 +16,15 @@ from obstore.store import LocalStore, ObjectStore
 from telewarm.errors import ObjectMissing, StoreError, StoreUnavailable
 from telewarm.store.config import FolderConfig
 from telewarm.store.content import Content
-from telewarm.store.threads import in_thread
+from telewarm.store.threads import Together, in_thread
 
 _LARGE = 8 << 20  # bytes; larger blobs get a thread of their own, so that small ones need not wait for them
-_BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Put:
     content: Content
     target: Path
-    done: asyncio.Future[bool]
 
 
 class Folder:
@@ -41,19 +39,17 @@ class Folder:
             raise self.explain(error, "") from error
         self.objects: ObjectStore = LocalStore(self._root)
         self._above: set[Path] = set()  # folders whose own entries are on the disk
-        self._waiting: list[_Put] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._commit_together = Together(self._commit, name="store-folder-writer")
 
     async def put(self, key: str, content: Content) -> bool:
         """Synced to the disk, folders included, when it returns. On one filesystem the file is linked, not copied."""
-        put = _Put(content=content, target=self._root / key, done=asyncio.get_running_loop().create_future())
-        if content.size > _LARGE:
-            _settle([put], await in_thread(lambda: self._commit([put])))
-        else:
-            self._waiting.append(put)
-            if self._writer is None:
-                self._writer = asyncio.create_task(self._write(), name="store-folder-writer")
-        return await put.done
+        put = _Put(content=content, target=self._root / key)
+        if content.size <= _LARGE:
+            return await self._commit_together(put)
+        [outcome] = await in_thread(lambda: self._commit([put]))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     def presigned_get(self, key: str, *, expires: int, now: datetime) -> None:  # noqa: ARG002 - a folder has no URLs
         return None
@@ -73,18 +69,7 @@ class Folder:
             " write to it and that the disk has room."
         )
 
-    async def _write(self) -> None:
-        batch: list[_Put] = []
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
-                _settle(batch, await asyncio.to_thread(self._commit, batch))
-        finally:
-            self._writer = None
-            for put in (*batch, *self._waiting):
-                put.done.cancel()  # only when the event loop ends under us: settled ones ignore it
-
-    def _commit(self, puts: list[_Put]) -> list[bool | Exception]:
+    def _commit(self, puts: Sequence[_Put]) -> Sequence[bool | Exception]:
         """Place all, then sync all: the first sync of a journalling filesystem carries most of the others."""
         outcomes = [self._caught(put) for put in puts]
         placed = [put.target for put, outcome in zip(puts, outcomes, strict=True) if isinstance(outcome, bool)]
@@ -115,16 +100,6 @@ class Folder:
             return False
         _copy(content, target)
         return True
-
-
-def _settle(puts: list[_Put], outcomes: list[bool | Exception]) -> None:
-    for put, outcome in zip(puts, outcomes, strict=True):
-        if put.done.done():
-            continue  # its caller was cancelled
-        if isinstance(outcome, Exception):
-            put.done.set_exception(outcome)
-        else:
-            put.done.set_result(outcome)
 
 
 def _linked(source: Path, target: Path) -> bool:

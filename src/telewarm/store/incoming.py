@@ -14,14 +14,14 @@ _DIRECT = 8 << 20  # bytes of a file that are written from the event loop; the r
 
 
 class Incoming:
-    """`path` holds all that was written at any time. One writer; the spool opens and closes it."""
+    """`path`, empty at first, holds all that was written at any time. One writer; the spool makes and closes it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.bytes = 0
         self.kept = False
         self._hash = hashlib.sha256()
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        self._file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
 
     @property
     def sha256(self) -> Sha256:

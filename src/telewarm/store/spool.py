@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from telewarm.store import shelf
 from telewarm.store.content import sha256_of
 from telewarm.store.incoming import Incoming
 from telewarm.store.objects import Store
-from telewarm.store.threads import in_thread, near
+from telewarm.store.threads import Together, in_thread, near
 
 GIB = 1 << 30
 
@@ -59,6 +59,7 @@ class Spool:
         self._evict_above = max_bytes
         self._evicting = False
         self._looking: asyncio.Future[Disk] | None = None
+        self._made = Together(_make, name="spool-files")  # a new file waits while the disk's journal is written
         self._receiving, self._receiving_lock = shelf.open_own(folder.absolute() / "incoming")
 
     def close(self) -> None:
@@ -87,7 +88,13 @@ class Spool:
     @asynccontextmanager
     async def receive(self) -> AsyncIterator[Incoming]:
         """Take a file in. Unless it is adopted or told to `keep()`, it is gone afterwards."""
-        incoming = Incoming(self._receiving / token_hex(8))
+        path = self._receiving / token_hex(8)
+        try:
+            await self._made(path)
+            incoming = Incoming(path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         try:
             yield incoming
         finally:
@@ -244,6 +251,19 @@ def _has_its_hash(path: Path) -> bool:
             return True
         path.unlink()
     return False
+
+
+def _make(paths: Sequence[Path]) -> Sequence[Exception | None]:
+    """Empty files."""
+    return [_caught(path) for path in paths]
+
+
+def _caught(path: Path) -> Exception | None:
+    try:
+        path.touch()
+    except OSError as error:
+        return error
+    return None
 
 
 def _size(path: Path) -> int:
