@@ -65,9 +65,11 @@ async def serving(app: FastAPI) -> AsyncIterator[str]:
     url, ready = f"http://127.0.0.1:{port_of(sockets)}", asyncio.Event()
     server = asyncio.create_task(serve_api(app, sockets=sockets, stop=stop, ready=ready.set))
     await ready.wait()
-    yield url
-    stop.set()
-    await server
+    try:
+        yield url
+    finally:
+        stop.set()
+        await server
 
 
 @pytest.fixture

@@ -37,7 +37,10 @@ class Shown(BaseModel):
     ]
     role: Annotated[str | None, Field(description="That the token had", examples=["operate"])]
     action: Annotated[str, Field(description="Method and route", examples=["POST /api/admin/bots/{slug}/send"])]
-    target: Annotated[str, Field(description="The path, without secrets", examples=["/api/admin/bots/shop/send"])]
+    target: Annotated[
+        str,
+        Field(description="The path and the query, without secrets", examples=["/api/admin/bots/shop?forever=true"]),
+    ]
     status: Annotated[int, Field(description="Of the answer", examples=[200])]
     request_id: Annotated[str | None, Field(description="As in the log", examples=["9f86d081884c7d65"])]
     address: Annotated[str | None, Field(description="Where the call came from", examples=["203.0.113.7"])]

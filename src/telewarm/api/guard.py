@@ -6,6 +6,7 @@ import hmac
 import re
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import unquote
 
 import structlog
 from fastapi.responses import JSONResponse
@@ -169,7 +170,7 @@ class Guard:
                 actor=None if caller is None else caller.name,
                 role=None if caller is None else caller.role,
                 action=kept(action, self._token),
-                target=kept(path, self._token),
+                target=kept(path + _query(scope), self._token),
                 status=status,
                 request_id=None if request_id is None else kept(str(request_id), self._token),
                 address=kept(_address(scope)) or None,
@@ -197,6 +198,12 @@ def _bearer(given: list[str]) -> str:
         return ""
     scheme, _, credentials = given[0].partition(" ")
     return credentials.strip() if scheme.lower() == "bearer" else ""
+
+
+def _query(scope: Scope) -> str:
+    """What deletes and what deletes for good differ in no more than that. Decoded, so that secrets are found in it."""
+    query = unquote(scope.get("query_string", b"").decode("latin-1"), errors="replace")
+    return f"?{query}" if query else ""
 
 
 def _address(scope: Scope) -> str:

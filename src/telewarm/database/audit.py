@@ -20,7 +20,7 @@ TRIM = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """`actor` None: a burst of wrong tokens from `address`. `action`: method and route. `target`: the path."""
+    """`actor` None: a burst of wrong tokens from `address`. `action`: method and route. `target`: path and query."""
 
     at: datetime
     actor: str | None
