@@ -33,7 +33,7 @@ from telewarm.telegram import Rank
 log = structlog.get_logger(__name__)
 
 LOOK = 1.0  # seconds between looks at the state while nothing is written, and between two NOTIFYs of the progress
-ROUND = 0.008  # seconds between two rounds at full speed
+ROUND = 0.004  # seconds between two rounds at full speed: with more, places stand empty (measured)
 PATIENCE = 5.0  # seconds that one message waits for its chat; for longer its recipient makes room for others
 PATIENCE_OF_SET = 60.0  # seconds that several do: who has got the first is to get the rest
 
