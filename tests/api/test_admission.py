@@ -30,8 +30,9 @@ FEW = 2  # places: so few never become more
 @pytest.mark.parametrize(
     ("places", "late", "busiest", "after"),
     [
-        (MOST, LATE * 2, MOST, int(MOST * 0.8)),
-        (MOST, LATE * 2, 200, 160),  # at once below what is there
+        (MOST, LATE * 1.25, MOST, int(MOST * 0.8)),
+        (MOST, LATE * 9, MOST, MOST // 2),
+        (MOST, LATE * 1.25, 200, 160),  # at once below what is there
         (MOST, LATE * 2, 3, LEAST),
         (LEAST, LATE * 9, LEAST, LEAST),
         (100, (LATE + EARLY) / 2, 100, 100),

@@ -34,9 +34,10 @@ class Work(StrEnum):
 LEAST, MOST = 64, 1024  # requests under way, of each work
 PARKED = 8192  # requests that wait, of all works
 LATE, EARLY = 0.008, 0.004  # seconds that the loop is late on average: fewer places then, or more
-FEWER, MORE = 0.8, 1.25
+FEWER, MORE = 0.5, 1.25  # at most, from one change to the next
 EVERY = 0.01  # seconds between looks while requests are under way
-LOOKS = 10  # between two changes
+LOOKS = 10  # between two changes, or as many as tell that the loop is late
+HICCUP = LATE * LOOKS / 2  # seconds that one look may tell at most: anything may be late once
 STANDS_STILL = 0.5  # seconds after which a request whose body does not come has no place
 AGAIN = (1, 3)  # seconds after which a client that was refused may ask again: not all of them at once
 
@@ -59,7 +60,7 @@ def work_of(method: str, path: str) -> Work | None:
 def places_after(places: int, *, late: float, busiest: int) -> int:
     """How many after `LOOKS` looks. `late`: seconds, their mean; `busiest`: the most under way of any work."""
     if late > LATE:
-        return max(LEAST, int(min(places, busiest) * FEWER))
+        return max(LEAST, int(min(places, busiest) * max(FEWER, LATE / late)))
     return min(MOST, int(places * MORE)) if late < EARLY else places
 
 
@@ -163,9 +164,9 @@ class Admission:
 
     def _look(self) -> None:
         now = clock.monotonic()
-        self._late += max(0.0, now - self._due)
+        self._late += min(max(0.0, now - self._due), HICCUP)
         self._looks += 1
-        if self._looks == LOOKS:
+        if self._looks == LOOKS or self._late > LOOKS * LATE:
             self._judge(now)
         self._timer = None
         if self._taken:

@@ -7,8 +7,8 @@ It reads a Job as JSON from standard input and writes its Answers as JSON to sta
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Literal, TypeAlias, cast
@@ -72,20 +72,21 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def run(job: Job) -> Answers:
-    """In a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        out, _ = await process.communicate(msgspec.json.encode(job))
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        raise TelewarmError("the client of the benchmark failed: the figure is void")
-    return msgspec.json.decode(out, type=Answers)
+    """In a process of its own. Its answers are many megabytes: they go through a file."""
+    with tempfile.TemporaryFile() as sink:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", __name__, stdin=asyncio.subprocess.PIPE, stdout=sink, start_new_session=True
+        )
+        try:
+            await process.communicate(msgspec.json.encode(job))
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode != 0:
+            raise TelewarmError("the client of the benchmark failed: the figure is void")
+        sink.seek(0)
+        return msgspec.json.decode(sink.read(), type=Answers)
 
 
 class Connection(asyncio.Protocol):
@@ -240,7 +241,7 @@ def _head(job: Job, kind: bytes, length: int) -> bytes:
 def main() -> None:
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     answers = uvloop.run(Load(job).run())
-    sys.stdout.write(json.dumps(msgspec.to_builtins(answers)))
+    sys.stdout.buffer.write(msgspec.json.encode(answers))
 
 
 if __name__ == "__main__":
