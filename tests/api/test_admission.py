@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import asyncpg
 import httpx
 import pytest
 from structlog.testing import capture_logs
@@ -215,6 +216,23 @@ async def test_a_client_that_stands_still_takes_no_place_from_others(telewarm_wi
     async with served(telewarm_with, places=1) as api:
         assert (await api.client.post(MEDIA, content=slowly())).status_code == 201
         assert (api.places.parked, api.places.under_way[Work.UPLOAD]) == (0, 0)
+
+
+async def test_uploads_that_wait_for_the_disk_or_the_database_are_bounded_too(
+    telewarm_with: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "TAKEN_IN", 1)
+    async with served(telewarm_with, places=8) as api:
+        blocker = await asyncpg.connect(telewarm_with.database_url)
+        async with blocker.transaction():
+            await blocker.execute("LOCK TABLE media IN ACCESS EXCLUSIVE MODE")
+            first = asyncio.create_task(api.client.post(MEDIA, content=jpeg(1)))
+            await until(lambda: api.places.taken_in == 1)
+            refusal(await api.client.post(MEDIA, content=jpeg(2)), 503, "OVERLOADED")
+        await blocker.close()
+        assert (await first).status_code == 201
+        assert (await api.client.post(MEDIA, content=jpeg(2))).status_code == 201
+        assert api.places.taken_in == 0
 
 
 async def test_without_the_door_the_route_refuses_too(api: Api) -> None:

@@ -32,6 +32,7 @@ class Work(StrEnum):
 
 
 LEAST, MOST = 64, 1024  # requests under way, of each work
+TAKEN_IN = 128  # uploads whose bytes are here: disk and database are what they wait for, and the loop is not late then
 PARKED = 8192  # requests that wait, of all works
 LATE, EARLY = 0.008, 0.004  # seconds that the loop is late on average: fewer places then, or more
 FEWER, MORE = 0.5, 1.25  # at most, from one change to the next
@@ -67,12 +68,22 @@ def places_after(places: int, *, late: float, busiest: int) -> int:
 class Place:
     """One request's. Entered while it is parked; it is under way else."""
 
-    __slots__ = ("_admission", "_parked", "_stands_still", "answered", "ended", "receives_since", "task", "work")
+    __slots__ = (
+        "_admission",
+        "_parked",
+        "_stands_still",
+        "_taken_in",
+        "answered",
+        "ended",
+        "receives_since",
+        "task",
+        "work",
+    )
 
     def __init__(self, admission: Admission, work: Work) -> None:
         self._admission = admission
         self._parked = 0
-        self._stands_still = False
+        self._stands_still = self._taken_in = False
         self.work = work
         self.task: asyncio.Task[Any] | None = None
         self.receives_since: float | None = None  # monotonic: when it began to wait for its client
@@ -98,9 +109,12 @@ class Place:
             self._stands_still = True
             self.__enter__()
 
-    def received(self) -> None:
+    def received(self, *, all_of_it: bool) -> None:
         """Something came of its body."""
         self.receives_since = None
+        if all_of_it and self.work is Work.UPLOAD and not self._taken_in and not self.answered:
+            self._taken_in = True
+            self._admission.taken_in += 1
         if self._stands_still:
             self._stands_still = False
             self.__exit__(None, None, None)
@@ -110,6 +124,7 @@ class Place:
         if not self.answered:
             self.answered = True
             self._admission.left(self, parked=self._parked > 0)
+            self._admission.taken_in -= self._taken_in
 
 
 class Admission:
@@ -118,6 +133,7 @@ class Admission:
     def __init__(self) -> None:
         self.places = MOST
         self.under_way = dict.fromkeys(Work, 0)
+        self.taken_in = 0
         self.parked = 0
         self._taken: set[Place] = set()
         self._late = 0.0
@@ -129,7 +145,8 @@ class Admission:
 
     def enter(self, work: Work) -> Place | None:
         """None: it is refused."""
-        if self.under_way[work] >= self.places or self.parked >= PARKED:
+        full = self.under_way[work] >= self.places or self.parked >= PARKED
+        if full or (work is Work.UPLOAD and self.taken_in >= TAKEN_IN):
             self._refuse(work)
             return None
         self.under_way[work] += 1

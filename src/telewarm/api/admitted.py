@@ -78,10 +78,13 @@ def _received(receive: Receive, place: Place) -> Receive:
 
     async def received() -> Message:
         place.receives_since = clock.monotonic()
+        all_of_it = False
         try:
-            return await receive()
+            message = await receive()
+            all_of_it = not message.get("more_body", False)
         finally:
-            place.received()
+            place.received(all_of_it=all_of_it)
+        return message
 
     return received
 

@@ -8,6 +8,7 @@ a machine with few cores they take time from each other.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -37,11 +38,14 @@ SHARE = 0.32  # of FastAPI alone, which did 624 and 939 a second where these wer
 MOST_MB = 64.0
 USUAL = 0.7  # of the capacity: a load that is well borne
 GOODPUT = 0.75  # of the capacity, while three times as much is asked
-LATER = 250.0  # milliseconds: p95 of what is accepted then
+AFTER = 50.0  # milliseconds: p95 of the usual load, once that is over
+REFUSED = 503
 TIMES = 3.0
 CALM = 1.0  # seconds after which everything is to be as before
 CONNECTIONS = 4000  # at once, at most
 PATIENCE = 30.0  # seconds
+
+_firsts = itertools.count(0, 10_000_000)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,13 +73,14 @@ class Site:
     folder: Path
     photo: int
 
-    def job(self, what: What, first: int, **more: object) -> Job:
+    def job(self, what: What, **more: object) -> Job:
+        """No two ask with the same photos or chats."""
         usual = {
             "host": "127.0.0.1",
             "port": self.server.port,
             "path": SEND if what == "send" else MEDIA,
             "what": what,
-            "first": first,
+            "first": next(_firsts),
             "bytes": PHOTO,
             "media_id": self.photo,
             "chat_id": READER,
@@ -101,13 +106,12 @@ async def uploads(site: Site, plan: Plan, report: Callable[[str], None]) -> list
     """In turn with FastAPI alone, which reads the same bytes and hashes them."""
     figures = []
     async with _bare(site.folder.parent) as bare:
-        for number, (what, name) in enumerate(NAMES.items()):
+        for what, name in NAMES.items():
             ours, theirs, costs = [], [], []
             for turn in range(-1, plan.rounds):
                 report(f"uploads, {name}: round {turn + 1} of {plan.rounds}")
-                first = 1_000_000 * (10 * number + turn + 1)
                 photos = plan.photos if turn >= 0 else plan.photos // 10
-                job = site.job(what, first, total=photos, connections=plan.connections)
+                job = site.job(what, total=photos, connections=plan.connections)
                 other = structs.replace(job, port=bare.port, path=f"/{what}")
                 theirs.append(photos / (await _all_accepted(other, 200)).seconds)
                 cpu = site.server.cpu()
@@ -164,73 +168,96 @@ async def _bytes(count: int, *, break_off: bool = False) -> AsyncIterator[bytes]
 
 
 async def overload(site: Site, plan: Plan, report: Callable[[str], None]) -> list[Figure]:
-    """Sends: as many as it can, a usual load, three times what it can, the usual load again, and its end under load."""
-    firsts = iter(range(0, 100_000_000, 10_000_000))
-    report(f"{plan.sends:,} sends, to find what it can bear")
-    await _all_accepted(site.job("send", next(firsts), total=plan.sends // 10, connections=64), 200)
-    found = await _all_accepted(site.job("send", next(firsts), total=plan.sends, connections=64), 200)
-    capacity = plan.sends / found.seconds
+    """Of uploads, of sends, and the end of the process under a load of sends."""
+    figures: list[Figure] = []
+    for asked in (
+        Asked(what="raw", words="uploads", status=201, connections=plan.connections, find=plan.photos, soon=1000.0),
+        Asked(what="send", words="sends", status=200, connections=64, find=plan.sends, soon=250.0),
+    ):
+        capacity = await _capacity(site, asked, report)
+        figures += await _too_much(site, plan, asked, capacity, report)
+    return [*figures, await _end(site, plan, TIMES * capacity, report)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """`find`: requests over `connections` to find what it can bear. `soon`: milliseconds of p95 when it is too much."""
+
+    what: What
+    words: str
+    status: int
+    connections: int
+    find: int
+    soon: float
+
+
+async def _capacity(site: Site, asked: Asked, report: Callable[[str], None]) -> float:
+    """A second."""
+    report(f"{asked.find:,} {asked.words}, to find what it can bear")
+    for count in (asked.find // 10, asked.find):
+        job = site.job(asked.what, total=count, connections=asked.connections)
+        found = await _all_accepted(job, asked.status)
+    return asked.find / found.seconds
+
+
+async def _too_much(
+    site: Site, plan: Plan, asked: Asked, capacity: float, report: Callable[[str], None]
+) -> list[Figure]:
+    """A usual load, three times what it can bear, and the usual load again."""
 
     async def at(words: str, rate: float) -> Answers:
-        report(f"{rate:,.0f} sends a second for {plan.seconds:g} s: {words}")
-        return await client.run(site.job("send", next(firsts), rate=rate, seconds=plan.seconds))
+        report(f"{rate:,.0f} {asked.words} a second for {plan.seconds:g} s: {words}")
+        return await client.run(site.job(asked.what, rate=rate, seconds=plan.seconds))
 
     usual = await at("a usual load", USUAL * capacity)
     much = await at("three times what it can bear", TIMES * capacity)
-    after = await at("the usual load again", USUAL * capacity)
-    refused = much.of(503)
-    later = _p95(much.of(200))
-    odd = [one for one in much.answers if one.status not in {200, 503} or (one.status == 503 and not one.retry_after)]
+    again = await at("the usual load again", USUAL * capacity)
+    taken, refused = much.of(asked.status), much.of(REFUSED)
+    odd = len(much.answers) - len(taken) - len([one for one in refused if one.retry_after]) + much.unasked
     calm = min(CALM, plan.seconds / 4)
-    recovered, before = (_p95([one for one in load.answers if one.at > calm]) for load in (after, usual))
-    name = f"{TIMES:g} times the load that it can bear"
-    beside = (
-        f"{capacity:,.0f} sends a second; asked {len(much.answers) / plan.seconds:,.0f}, {much.unasked:,} not asked"
-    )
-    figures = [
+    before, after = (_p95([one for one in load.answers if one.at > calm]) for load in (usual, again))
+    name = f"{asked.words} at {TIMES:g} times what it can bear"
+    return [
         Figure(
-            name=f"{name}: sends a second, of what it can",
-            value=len(much.of(200)) / plan.seconds / capacity,
+            name=f"{name}: taken, of what it can",
+            value=len(taken) / plan.seconds / capacity,
             least=GOODPUT,
-            beside=beside,
+            beside=f"{capacity:,.0f}/s in a closed loop; {len(much.answers) / plan.seconds:,.0f}/s asked",
         ),
         Figure(
-            name=f"{name}: p95 of those that it took",
-            value=later,
+            name=f"{name}: p95 of those taken",
+            value=_p95(taken),
             unit="ms",
-            most=LATER,
-            beside=f"{_p95(usual.of(200)):.0f} ms at {USUAL:.0%}; a refusal: {_p95(refused):.0f} ms",
+            most=asked.soon,
+            beside=f"{_p95(usual.of(asked.status)):.0f} ms at {USUAL:.0%} of it; a refusal: {_p95(refused):.0f} ms",
         ),
-        Figure(name=f"{name}: answers but 200, and 503 with Retry-After", value=len(odd) + much.unasked, most=0),
+        Figure(name=f"{name}: not taken, and not refused with Retry-After", value=odd, most=0),
         Figure(
-            name=f"{name}: a second later, p95 beside before",
-            value=recovered / before,
-            unit="x",
-            most=1.5,
-            beside=f"{recovered:.0f} ms; {len(after.of(503))} refused",
+            name=f"{name}: p95 of the usual load, a second later",
+            value=after,
+            unit="ms",
+            most=AFTER,
+            beside=f"{before:.0f} ms before; {len(again.of(REFUSED))} refused",
         ),
     ]
-    return [*figures, *await _end(site, plan, next(firsts), TIMES * capacity, report)]
 
 
-async def _end(site: Site, plan: Plan, first: int, rate: float, report: Callable[[str], None]) -> list[Figure]:
+async def _end(site: Site, plan: Plan, rate: float, report: Callable[[str], None]) -> Figure:
     """SIGTERM in the middle of the load: what went out was answered."""
     report("SIGTERM under that load")
     before = (await site.sandbox.stats())["messages"]
-    loading = asyncio.create_task(client.run(site.job("send", first, rate=rate, seconds=plan.seconds / 2)))
+    loading = asyncio.create_task(client.run(site.job("send", rate=rate, seconds=plan.seconds / 2)))
     await clock.sleep(plan.seconds / 4)
     seconds = await site.server.end()
     answers = await loading
     went, told = (await site.sandbox.stats())["messages"] - before, len(answers.of(200))
     others = {status: len(answers.of(status)) for status in {one.status for one in answers.answers} - {200, NEVER}}
-    return [
-        Figure(
-            name="SIGTERM under that load: sent, and not told",
-            value=went - told,
-            most=0,
-            beside=f"{told:,} sent and told; others {others}; gone after {seconds:.2f} s",
-        ),
-    ]
+    return Figure(
+        name="SIGTERM under that load: sent, and not told",
+        value=went - told,
+        most=0,
+        beside=f"{told:,} sent and told; others {others}; gone after {seconds:.2f} s",
+    )
 
 
 def _p95(answers: Sequence[Answer]) -> float:
