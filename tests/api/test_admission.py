@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -265,3 +266,23 @@ async def test_what_cannot_be_finished_in_time_is_told_so(
         assert answer.json()["request_id"] == answer.headers["x-request-id"]
     assert took < 5
     assert not [one for one in logged if one["log_level"] in {"error", "critical"}]
+
+
+async def test_an_answer_that_nobody_takes_does_not_hold_up_the_end(
+    telewarm_with: Opener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(run, "GRACE", 0.2)
+    async with served(telewarm_with) as api:
+        body = os.urandom(16 << 20)
+        put = await api.client.post(f"{MEDIA}?kind=document", content=body)
+        path = f"/api/media/preview/{put.json()['media_id']}"
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {ADMIN}\r\n\r\n".encode())
+        assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+        began = clock.monotonic()
+        await api.stop()
+        took = clock.monotonic() - began
+        assert len(await reader.read()) < len(body)
+        writer.close()
+    assert took < 5
+    assert not [one for one in caplog.records if one.name == "uvicorn.error" and one.levelname == "ERROR"]

@@ -119,6 +119,11 @@ class Place:
             self._stands_still = False
             self.__exit__(None, None, None)
 
+    def gone(self) -> None:
+        """All of its answer is out, or nothing more comes."""
+        self.leave()
+        self._admission.gone(self)
+
     def leave(self) -> None:
         """Its answer has begun, or will not come. Nothing happens the second time."""
         if not self.answered:
@@ -136,6 +141,7 @@ class Admission:
         self.taken_in = 0
         self.parked = 0
         self._taken: set[Place] = set()
+        self._running: set[Place] = set()  # those whose answer is on its way too
         self._late = 0.0
         self._looks = 0
         self._due = 0.0
@@ -152,6 +158,7 @@ class Admission:
         self.under_way[work] += 1
         place = Place(self, work)
         self._taken.add(place)
+        self._running.add(place)
         if self._timer is None:
             self._look_soon()
         return place
@@ -168,9 +175,12 @@ class Admission:
         else:
             self.under_way[place.work] -= 1
 
+    def gone(self, place: Place) -> None:
+        self._running.discard(place)
+
     def end(self) -> None:
-        """Whoever still has a place is cancelled, and told that the process stops."""
-        for place in self._taken:
+        """Whoever is still there is cancelled; see `Place.ended`."""
+        for place in self._running:
             place.ended = True
             if place.task is not None:
                 place.task.cancel()

@@ -11,6 +11,7 @@ from structlog.contextvars import bound_contextvars
 from telewarm import clock
 from telewarm.api.admission import Admission, Place, Work, retry_after, work_of
 from telewarm.api.answers import problem
+from telewarm.api.streams import ABORT
 from telewarm.api.tracing import HEADER
 from telewarm.parking import parked_in
 
@@ -39,18 +40,28 @@ class Admitted:
             with parked_in(place):
                 await self._app(scope, _received(receive, place), _sent(send, place))
         except asyncio.CancelledError:
-            if not place.ended or place.answered:
+            if not place.ended:
                 raise
-            request_id = str(scope.get("state", {}).get("request_id", ""))
-            await stopping(request_id)(scope, receive, send)
+            if place.answered:
+                await _broken_off(scope, receive)
+            else:
+                await stopping(str(scope.get("state", {}).get("request_id", "")))(scope, receive, send)
         finally:
-            place.leave()
+            place.gone()
 
 
 def _given(scope: Scope) -> Place | None:
     """By the door."""
     place: Place | None = scope.get("extensions", {}).get(PLACE, {}).get("place")
     return place
+
+
+async def _broken_off(scope: Scope, receive: Receive) -> None:
+    """Half of an answer is out: the broken connection says that the rest does not come."""
+    if (extension := scope.get("extensions", {}).get(ABORT)) is not None:
+        extension["abort"]()
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
 
 def overloaded(work: Work, again: int) -> JSONResponse:
