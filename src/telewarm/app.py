@@ -29,6 +29,7 @@ from telewarm.database.leases import Lease
 from telewarm.database.listening import listening
 from telewarm.database.migrate import migrate
 from telewarm.database.pool import open_pool
+from telewarm.database.removals import Removed
 from telewarm.database.sealing import Seal
 from telewarm.database.warmups import Failed
 from telewarm.errors import SettingsError
@@ -36,7 +37,7 @@ from telewarm.events import Events, Wanted, wanted_types
 from telewarm.fetch import Fetcher, Rules
 from telewarm.lanes import Both, Bots, Control, Lane, LaneLimits, Report, Seat, Worker, WorkerLimits
 from telewarm.library import Collector, Library, LibraryLimits
-from telewarm.model import Bot, Broadcast, ChatId, Event, Kind, MediaItem, MessageSet, Placed
+from telewarm.model import Bot, Broadcast, ChatId, Event, Kind, MediaId, MediaItem, MessageSet, Placed
 from telewarm.placements import Placements
 from telewarm.previews import Previews, Signer
 from telewarm.probe import Probe
@@ -100,6 +101,15 @@ class Telewarm:
         """Raises TokenRefused, Conflict, UsageError."""
         return await self.bots.create(slug=slug, token=token, warmup_chats=[ChatId(chat) for chat in warmup_chats])
 
+    async def delete_bot(self, slug: str) -> None:
+        """All its work stops in every process; `undelete_bot` brings it back with all it had. Raises NotFound."""
+        await self.bots.delete(slug)
+
+    async def undelete_bot(self, slug: str) -> Bot:
+        """Raises NotFound, and Conflict for one that is being deleted for good."""
+        live, _ = await self.bots.undelete(slug)
+        return live.bot
+
     async def add(self, bot: str, file: Path, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
         """Put a file into a bot's library; it is being warmed when this returns. One that is there already is found.
 
@@ -115,6 +125,13 @@ class Telewarm:
         """
         live = await self.bots.by_slug(bot)
         return (await self.library.add_url(live.bot, url, kind=kind, name=name)).item
+
+    async def delete(self, bot: str, media_ids: Sequence[MediaId]) -> Removed:
+        """Delete media of a bot: all that it has of these or, when a broadcast that has not ended needs one, none.
+
+        Raises NotFound, Conflict, UsageError.
+        """
+        return await self.library.delete((await self.bots.by_slug(bot)).bot, media_ids)
 
     async def send(
         self,
@@ -168,6 +185,7 @@ class Telewarm:
             pool=self.pool,
             bots=self.bots,
             library=self.library,
+            collector=self.collector,
             sender=self.sender,
             once=self.once,
             broadcasts=self.broadcasts,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from telewarm.api.shapes import DeletedMedia, MediaPage, OneMedia
+import os
+
+from telewarm import clock
+from telewarm.api.shapes import Collected, DeletedMedia, MediaPage, OneMedia
 from tests.api.conftest import BOT, MEDIA, Api, refusal
 from tests.fixtures.sandbox import token
 
@@ -111,3 +114,19 @@ async def test_a_search_that_cannot_be_names_what_does_not_fit(api: Api) -> None
         assert refusal(await api.client.get(f"{MEDIA}?{query}"), 422, "BAD_REQUEST").startswith(f"{field}:"), query
     for query in ("offset=1&before=5", "offset=1&q=x"):
         assert "`before`" in refusal(await api.client.get(f"{MEDIA}?{query}"), 400, "BAD_REQUEST")
+
+
+async def test_objects_that_belong_to_nothing_are_looked_for(api: Api) -> None:
+    folder, old = api.telewarm.settings.store_folder, clock.now().timestamp() - 2 * 86_400
+    stray, young = (folder / f"media/{digit * 2}/{digit * 64}.jpg" for digit in "ab")
+    for path in (stray, young):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+    os.utime(stray, (old, old))
+
+    first, second = [(await api.client.post(f"{ONE}/collect")).json() for _ in range(2)]
+
+    Collected.model_validate(first)
+    assert first == {"ok": True, "blobs": 0, "strays": 1}
+    assert second == {"ok": True, "blobs": 0, "strays": 0}  # it is known by now
+    assert (stray.exists(), young.exists()) == (True, True)  # for a while; and for good

@@ -58,6 +58,7 @@ async def governed(telewarm_with: Opener) -> AsyncIterator[Governed]:
         ("PUT", f"{BOTS}/shop/token", ALL),
         ("DELETE", f"{BOTS}/shop", ALL),
         ("POST", f"{BOTS}/shop/undelete", ALL),
+        ("POST", "/api/admin/media/collect", ALL),
         ("GET", TOKENS, ALL),
         ("HEAD", TOKENS, ALL),
         ("POST", f"{TOKENS}/ci/rotate", ALL),

@@ -25,6 +25,7 @@ RULES = tuple(
         ("GET HEAD", r".*", Role.READ),
         ("POST", rf"{ADMIN}/bots", Role.ADMIN),  # it brings a bot's token
         (None, rf"{BOT}/(token|undelete)", Role.ADMIN),
+        ("POST", rf"{ADMIN}/media/collect", Role.ADMIN),  # it reads the whole store, and what it finds goes
         ("DELETE", BOT, Role.ADMIN),
         (
             None,

@@ -1,4 +1,4 @@
-"""Media renamed and deleted."""
+"""Media renamed and deleted, and objects that belong to nothing collected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from telewarm.api.described import gives
 from telewarm.api.media import LARGEST_ID, OfItem, describe
 from telewarm.api.services import OfBot, Services, Serving, SmallBody
-from telewarm.api.shapes import DeletedMedia, OneMedia
+from telewarm.api.shapes import Collected, DeletedMedia, OneMedia
 from telewarm.api.uploads import name_of
 from telewarm.errors import UsageError
 from telewarm.lanes import LiveBot
@@ -61,6 +61,15 @@ async def delete_these(body: These, live: OfBot, serving: Serving) -> dict[str, 
     """Delete up to 10,000 of a bot's media at once: all of them or, when a broadcast needs one, none. Ids that the bot
     has no item of are listed in `not_found`."""
     return await _delete(serving, live, [MediaId(media_id) for media_id in body.media_ids])
+
+
+@router.post("/media/collect", **gives(Collected, "STORE_UNAVAILABLE", words="The store was looked through"))
+async def collect(serving: Serving) -> dict[str, object]:
+    """Look through the whole store for objects that belong to nothing, as a killed process may leave them, and delete
+    what has waited long enough. What media items no longer need goes by itself; this is for the rest, now and then. It
+    takes as long as the store takes to list what it holds."""
+    strays = await serving.collector.look_for_strays()
+    return {"ok": True, "blobs": await serving.collector.collect(), "strays": strays}
 
 
 async def _delete(serving: Services, live: LiveBot, media_ids: Sequence[MediaId]) -> dict[str, object]:

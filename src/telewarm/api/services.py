@@ -19,7 +19,7 @@ from telewarm.database.connection import Pool
 from telewarm.errors import NotFound
 from telewarm.events import Events
 from telewarm.lanes import Bots, Control, LiveBot
-from telewarm.library import Library
+from telewarm.library import Collector, Library
 from telewarm.previews import Previews, Signer
 from telewarm.sender import Sender
 from telewarm.sender.once import Once
@@ -35,6 +35,7 @@ class Services:
     pool: Pool
     bots: Bots
     library: Library
+    collector: Collector
     sender: Sender
     once: Once
     broadcasts: Broadcasts

@@ -110,6 +110,15 @@ class DeletedMedia(BaseModel):
     bytes: Annotated[int, Field(description="Of those files", examples=[409600])]
 
 
+class Collected(BaseModel):
+    ok: Ok
+    blobs: Annotated[int, Field(description="Files whose time had come, deleted now", examples=[0])]
+    strays: Annotated[
+        int,
+        Field(description="Objects that belong to nothing, found now: they go in a quarter of an hour", examples=[0]),
+    ]
+
+
 class Due(BaseModel):
     ok: Ok
     count: Annotated[int, Field(description="How many items are due by it", examples=[12])]
