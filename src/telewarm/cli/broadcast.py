@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, TypeVar, cast
+from typing import Annotated, Literal, TypeAlias, cast
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from telewarm import clock, logs
+from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.broadcast import Format, tables
 from telewarm.broadcast.progress import progress
 from telewarm.cli import drafting, lists, watching
-from telewarm.cli.env import PIPE_WIDTH, read_settings
-from telewarm.cli.run import run, stop_event
+from telewarm.cli.common import opened, say, wide
+from telewarm.cli.run import stop_event
 from telewarm.cli.send import CONTEXT, line
 from telewarm.errors import UsageError
 from telewarm.model import Broadcast, BroadcastId, ChatId, Outcome
-
-T = TypeVar("T")
 
 HELP = (
     "One message set to many chats, from a list of chat ids.\n\n"
@@ -52,28 +50,6 @@ Output: TypeAlias = Annotated[
 ]
 
 app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich")
-
-
-def opened(work: Callable[[Telewarm], Awaitable[T]]) -> T:
-    """Do it with a Telewarm that has no worker yet. The log keeps to warnings: bars and tables are what is told."""
-    settings = read_settings()
-    level = settings.telewarm_log_level
-    logs.configure(form=settings.telewarm_log_format, level="warning" if level == "info" else level)
-
-    async def main() -> T:
-        async with Telewarm.open(settings, worker=False) as telewarm:
-            return await work(telewarm)
-
-    return run(main())
-
-
-def _wide() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPE_WIDTH)
-
-
-def say(text: str) -> None:
-    Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
 
 
 @app.command("send")
@@ -242,7 +218,7 @@ def list_(
         percent = f"{progress(one, clock.now()).percent:g} %"
         counts = watching.counts_of(one)
         table.add_row(str(one.id), slug, one.name, one.state, f"{one.recipients:,}", percent, counts)
-    _wide().print(table)
+    wide().print(table)
 
 
 @app.command("show")
@@ -253,7 +229,7 @@ def show(broadcast: Id) -> None:
         one = await telewarm.broadcasts.get(BroadcastId(broadcast))
         return one, (await telewarm.bots.get(one.bot_id)).bot.slug
 
-    _wide().print(_facts(*opened(showing)))
+    wide().print(_facts(*opened(showing)))
 
 
 @app.command("results")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,6 @@ from telewarm.app import Telewarm
 from telewarm.cli.run import load_settings, run
 from telewarm.errors import MediaError, UsageError
 from telewarm.lanes import LiveBot
-from telewarm.library import CHUNK
 from telewarm.model import ChatId, MediaId, MessageSet, Part
 from telewarm.sender import SendResult
 
@@ -125,16 +123,11 @@ async def add(telewarm: Telewarm, live: LiveBot, files: Sequence[Path]) -> list[
 
 
 async def _add_file(telewarm: Telewarm, live: LiveBot, path: Path, advance: Callable[[int], None]) -> MediaId:
-    with await asyncio.to_thread(path.open, "rb") as file:
-        async with telewarm.library.receive() as incoming:
-            while chunk := await asyncio.to_thread(file.read, CHUNK):
-                await incoming.write(chunk)
-                advance(len(chunk))
-            try:
-                return (await telewarm.library.add(live.bot, incoming, name=path.name)).item.id
-            except MediaError:
-                Console(stderr=True).print(f"{path} cannot be sent, and nothing was:", highlight=False, markup=False)
-                raise
+    try:
+        return (await telewarm.library.add_file(live.bot, path, on_read=advance)).item.id
+    except MediaError:
+        Console(stderr=True).print(f"{path} cannot be sent, and nothing was:", highlight=False, markup=False)
+        raise
 
 
 @contextmanager

@@ -3,6 +3,6 @@
 from telewarm.database.pages import Filters, Page
 from telewarm.library.adding import Added, LibraryLimits
 from telewarm.library.collector import Collector
-from telewarm.library.library import CHUNK, Library
+from telewarm.library.library import Library
 
-__all__ = ["CHUNK", "Added", "Collector", "Filters", "Library", "LibraryLimits", "Page"]
+__all__ = ["Added", "Collector", "Filters", "Library", "LibraryLimits", "Page"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -51,12 +51,23 @@ class Library:
         """
         return await self._adding.add(bot, incoming, kind=kind, name=name)
 
-    async def add_file(self, bot: Bot, path: Path, *, kind: Kind | None = None, name: str | None = None) -> Added:
-        """`add` for a file on disk; its own name is shown unless `name` says another. Raises OSError too."""
+    async def add_file(
+        self,
+        bot: Bot,
+        path: Path,
+        *,
+        kind: Kind | None = None,
+        name: str | None = None,
+        on_read: Callable[[int], None] = lambda _: None,
+    ) -> Added:
+        """`add` for a file on disk; its own name is shown unless `name` says another. `on_read`: told of bytes as they
+        are read. Raises OSError too.
+        """
         with await asyncio.to_thread(path.open, "rb") as file:
             async with self.receive() as incoming:
                 while chunk := await asyncio.to_thread(file.read, CHUNK):
                     await incoming.write(chunk)
+                    on_read(len(chunk))
                 return await self.add(bot, incoming, kind=kind, name=name or path.name)
 
     async def add_url(self, bot: Bot, url: str, *, kind: Kind | None = None, name: str | None = None) -> Added:

@@ -1,0 +1,102 @@
+"""What the commands share that open a Telewarm of their own: how it is opened, tables, questions, signs of life."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, TypeAlias, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from telewarm import logs
+from telewarm.api.media import LARGEST_ID
+from telewarm.api.outages import outage
+from telewarm.app import Telewarm
+from telewarm.cli.env import PIPE_WIDTH, read_settings
+from telewarm.cli.run import run
+from telewarm.errors import UsageError
+from telewarm.model import MediaId
+
+T = TypeVar("T")
+
+BotArgument: TypeAlias = Annotated[str, typer.Argument(metavar="BOT", help="The bot's slug: your name for it.")]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")]
+
+
+def opened(work: Callable[[Telewarm], Awaitable[T]], *, least: str = "warning") -> T:
+    """Do it with a Telewarm that has no worker yet. The log keeps to warnings, or to what is `least` worth a line: bars
+    and tables are what is told.
+    """
+    settings = read_settings()
+    level = settings.telewarm_log_level
+    logs.configure(form=settings.telewarm_log_format, level=least if level == "info" else level)
+
+    async def main() -> T:
+        async with Telewarm.open(settings, worker=False) as telewarm:
+            return await work(telewarm)
+
+    try:
+        return run(main())
+    except BrokenPipeError:  # whoever read what we print went away
+        raise
+    except Exception as error:
+        if (ours := outage(error)) is None:
+            raise
+        raise ours from error
+
+
+def wide() -> Console:
+    """As wide as the terminal; wide enough for a pipe."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(width=PIPE_WIDTH, highlight=False)
+
+
+def say(text: str) -> None:
+    """Beside what the command prints for programs."""
+    Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
+
+
+def show(facts: Iterable[tuple[str, object]]) -> None:
+    """One thing: a fact a line; what there is none of is left out."""
+    table = Table("", Column(overflow="fold"), box=None, show_header=False, pad_edge=False)
+    for name, value in facts:
+        if value is not None:
+            table.add_row(name, Text(str(value)))
+    wide().print(table)
+
+
+def make_sure(question: str, *, yes: bool) -> None:
+    """Before what nothing brings back. Raises typer.Abort for a no, and UsageError where nobody is there to ask."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nothing brings this back, and nobody is here to be asked: say --yes")
+    typer.confirm(question, abort=True, err=True)
+
+
+@contextmanager
+def busy(doing: str) -> Iterator[None]:
+    """A sign of life on a terminal, for what may take long."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(Text(doing)):
+        yield
+
+
+def media_ids(given: Sequence[int]) -> list[MediaId]:
+    """Raises UsageError for what no media item can have."""
+    for one in given:
+        if not 1 <= one <= LARGEST_ID:
+            raise UsageError(f"{one} is no id of a media item: telewarm media list shows them")
+    return [MediaId(one) for one in dict.fromkeys(given)]
+
+
+def counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
