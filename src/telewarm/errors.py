@@ -68,8 +68,9 @@ class BotDeleted(NotFound):
 
     def __init__(self, slug: str) -> None:
         super().__init__(
-            f"bot {slug!r} is deleted; bring it back with POST /api/admin/bots/{slug}/undelete, "
-            f"or delete it for good with DELETE /api/admin/bots/{slug}?forever=true"
+            f"bot {slug!r} is deleted; bring it back with `telewarm bot undelete {slug}` or POST "
+            f"/api/admin/bots/{slug}/undelete, or delete it for good with `telewarm bot delete {slug} --forever` or "
+            f"DELETE /api/admin/bots/{slug}?forever=true"
         )
 
 

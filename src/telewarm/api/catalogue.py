@@ -234,7 +234,7 @@ CATALOGUE: tuple[Known, ...] = (
             "TOKEN_REFUSED",
             (422,),
             "Telegram does not take the bot's token.",
-            "Copy it again from @BotFather; `PUT /api/admin/bots/{slug}/token` replaces it.",
+            "Copy it again from @BotFather; `telewarm bot token` or `PUT /api/admin/bots/{slug}/token` replaces it.",
         ),
         (
             "DEAD_FILE_ID",

@@ -122,7 +122,7 @@ async def by_slug(db: Executor, seal: Seal, slug: str) -> Bot:
     """Raises NotFound, BotDeleted."""
     row = await db.fetchrow(f"SELECT {COLUMNS} FROM bot WHERE slug = $1", slug)
     if row is None:
-        raise NotFound(f"no bot has the slug {slug!r}; create it with POST /api/admin/bots")
+        raise NotFound(f"no bot has the slug {slug!r}; create it with `telewarm bot add` or POST /api/admin/bots")
     if row["deleted_at"] is not None:
         raise BotDeleted(slug)
     return _bot(row, seal)

@@ -175,7 +175,9 @@ async def delete(db: Executor, broadcast_id: BroadcastId, *, only_in: Collection
 
 def _found(row: asyncpg.Record | None, broadcast_id: BroadcastId) -> Broadcast:
     if row is None:
-        raise NotFound(f"no broadcast {broadcast_id}; list them with GET /api/admin/broadcasts")
+        raise NotFound(
+            f"no broadcast {broadcast_id}; list them with `telewarm broadcast list` or GET /api/admin/broadcasts"
+        )
     return _broadcast(row)
 
 

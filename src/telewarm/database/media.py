@@ -93,7 +93,9 @@ async def find(db: Executor, *, bot_id: BotId, sha256: Sha256, kind: Kind) -> Me
 async def get(db: Executor, media_id: MediaId) -> MediaItem:
     row = await db.fetchrow(f"SELECT {COLUMNS} FROM {FROM} WHERE media.id = $1", media_id)
     if row is None:
-        raise NotFound(f"no media item {media_id}; list them with GET /api/admin/bots/{{slug}}/media")
+        raise NotFound(
+            f"no media item {media_id}; list them with `telewarm media list` or GET /api/admin/bots/{{slug}}/media"
+        )
     return item_of(row)
 
 
@@ -197,6 +199,14 @@ async def void(db: Executor, *, bot_id: BotId) -> None:
     while after is not None:
         after = await db.fetchval(query("void"), bot_id, after, CHUNK)
     await db.execute("SELECT pg_notify('telewarm_media', $1)", f"bot {bot_id}")
+
+
+async def states(db: Executor, media_ids: Sequence[MediaId]) -> dict[State, int]:
+    """How many of these items are in each state; those that are gone are in none."""
+    rows = await db.fetch(
+        "SELECT state, count(*) AS items FROM media WHERE id = ANY ($1::bigint[]) GROUP BY state", media_ids
+    )
+    return {State(row["state"]): row["items"] for row in rows}
 
 
 async def counts(db: Executor, bot_id: BotId) -> dict[State, int]:

@@ -176,4 +176,7 @@ def _named(row: asyncpg.Record) -> str:
 
 
 def _unknown(slug: str) -> NoReturn:
-    raise NotFound(f"no bot has the slug {slug!r}, not even a deleted one; create it with POST /api/admin/bots")
+    raise NotFound(
+        f"no bot has the slug {slug!r}, not even a deleted one; create it with `telewarm bot add` or POST "
+        "/api/admin/bots"
+    )

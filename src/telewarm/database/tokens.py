@@ -177,7 +177,7 @@ async def used(db: Executor, token_id: int) -> None:
 
 
 def _missing(name: str) -> NotFound:
-    return NotFound(f"there is no API token {name!r}: GET /api/admin/tokens lists them")
+    return NotFound(f"there is no API token {name!r}: `telewarm token list` or GET /api/admin/tokens lists them")
 
 
 def _token(row: asyncpg.Record) -> ApiToken:

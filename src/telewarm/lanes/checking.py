@@ -144,7 +144,7 @@ def _of_token(error: TelegramError) -> Judgement:
             ok=False,
             code=error.code,
             message=f"Telegram does not take the token ({error.description}): copy it again from @BotFather and "
-            "give it with PUT /api/admin/bots/{slug}/token",
+            "give it with `telewarm bot token` or PUT /api/admin/bots/{slug}/token",
         )
     return Judgement(ok=None, code=error.code, message=f"{error.message}; check again later")
 
