@@ -9,6 +9,9 @@ from telewarm.cli import app
 from telewarm.demo.bench.everything import BENCHES
 
 COMMANDS = ["demo", "serve", "worker", "send", "broadcast", "broadcast send", "broadcast watch"]
+COMMANDS += [f"bot {name}" for name in ("list", "show", "add", "token", "chats", "check", "pause", "resume")]
+COMMANDS += ["bot delete", "bot undelete"]
+COMMANDS += [f"media {name}" for name in ("list", "show", "add", "rename", "rewarm", "share", "delete", "collect")]
 COMMANDS += ["sandbox", "migrate", "env", "bench", "bench all"]
 COMMANDS += [f"bench {bench.name}" for bench in BENCHES]
 

@@ -219,6 +219,11 @@ OfItem = Annotated[tuple[MediaItem, LiveBot], Depends(item_of_path)]
 
 
 def describe(item: MediaItem, serving: Services) -> dict[str, object]:
+    return {**facts_of(item), "preview_url": steady_url(serving.signer, item.id)}
+
+
+def facts_of(item: MediaItem) -> dict[str, object]:
+    """All but what takes a server."""
     facts = item.facts
     return {
         "media_id": item.id,
@@ -236,7 +241,6 @@ def describe(item: MediaItem, serving: Services) -> dict[str, object]:
         "performer": facts.performer,
         "storage_key": item.storage_key,
         "created_at": item.created_at.isoformat(),
-        "preview_url": steady_url(serving.signer, item.id),
         "cache": {
             "status": item.state,
             "file_id": item.file_id,

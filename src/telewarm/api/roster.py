@@ -49,7 +49,7 @@ async def get_bot(live: OfBot, serving: Serving) -> dict[str, object]:
 async def check_bot(live: OfBot, serving: Serving) -> dict[str, object]:
     """Ask Telegram whether the token is good and the bot may post to each of its warm-up chats. Nothing is posted to
     anybody; what is wrong comes with its cure. A new username is kept."""
-    return {"ok": True, **_checked(await serving.bots.check(live.bot.slug))}
+    return {"ok": True, **describe_check(await serving.bots.check(live.bot.slug))}
 
 
 @router.delete("/bots/{slug}", **gives(BotGone, "NOT_FOUND", "CONFLICT", words="It is gone"))
@@ -99,7 +99,10 @@ def describe_listed(one: Listed) -> dict[str, object]:
 
 
 async def detail(serving: Services, bot: Bot) -> dict[str, object]:
-    fresh, listed = await serving.bots.look(bot.id)
+    return describe_detail(*await serving.bots.look(bot.id))
+
+
+def describe_detail(fresh: Bot, listed: Listed) -> dict[str, object]:
     return {
         **describe_listed(listed),
         "closed_chats": {str(chat_id): round(seconds, 3) for chat_id, seconds in fresh.closed_chats.items()},
@@ -107,7 +110,7 @@ async def detail(serving: Services, bot: Bot) -> dict[str, object]:
     }
 
 
-def _checked(found: BotCheck) -> dict[str, object]:
+def describe_check(found: BotCheck) -> dict[str, object]:
     username = None if found.profile is None else found.profile.username
     return {
         "healthy": found.ok,

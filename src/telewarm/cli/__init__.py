@@ -7,7 +7,22 @@ import sys
 import typer
 from rich.console import Console
 
-from telewarm.cli import bench, broadcast, demo, env, errors, migrate, rotate, sandbox, send, serve, token, worker
+from telewarm.cli import (
+    bench,
+    bot,
+    broadcast,
+    demo,
+    env,
+    errors,
+    media,
+    migrate,
+    rotate,
+    sandbox,
+    send,
+    serve,
+    token,
+    worker,
+)
 from telewarm.errors import TelewarmError
 from telewarm.logs import redact
 
@@ -21,6 +36,8 @@ app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("worker")(worker.worker)
 app.command("send", context_settings=send.CONTEXT)(send.send)
+app.add_typer(bot.app, name="bot")
+app.add_typer(media.app, name="media")
 app.add_typer(broadcast.app, name="broadcast")
 app.command("sandbox")(sandbox.sandbox)
 app.command("migrate")(migrate.migrate)

@@ -93,14 +93,16 @@ async def create(telewarm: Telewarm, draft: Draft) -> list[Broadcast]:
     )
 
 
-def time_of(text: str | None) -> datetime | None:
+def time_of(text: str | None, *, option: str = "--at") -> datetime | None:
     """In the machine's time zone, unless it says another. Raises UsageError."""
     if text is None:
         return None
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
-        raise UsageError(f"--at is {text!r}, which is no time: write it as 2031-05-01T09:00 or with +02:00") from None
+        raise UsageError(
+            f"{option} is {text!r}, which is no time: write it as 2031-05-01T09:00 or with +02:00"
+        ) from None
 
 
 def _check(draft: Draft) -> None:

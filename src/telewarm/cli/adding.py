@@ -1,0 +1,148 @@
+"""Many files, folders and URLs into a library: a few at a time, each judged on its own, with a bar of the bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from telewarm.api.uploads import name_of
+from telewarm.app import Telewarm
+from telewarm.errors import FetchError, MediaError, TelewarmError, UsageError
+from telewarm.lanes import LiveBot
+from telewarm.library import Added
+from telewarm.model import Kind
+
+AT_ONCE = 4  # files on their way in: while one is read, another is decoded, and a third waits for the store
+WEB = ("http://", "https://")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A file on disk, or a URL. `bytes`: of a file."""
+
+    given: str
+    path: Path | None
+    bytes: int
+
+    @property
+    def shown(self) -> str:
+        """A URL may bear a password or a signature: never all of it."""
+        return self.given if self.path is not None else name_of(Path(urlsplit(self.given).path).name) or "(URL)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What became of a source: `added`, or the `error` for which it is not taken."""
+
+    source: Source
+    added: Added | None = None
+    error: TelewarmError | None = None
+
+
+def sources_of(given: Sequence[str]) -> list[Source]:
+    """Folders are looked through, without what is hidden. Raises typer.BadParameter, before anything is added."""
+    found = [source for one in given for source in _of(one)]
+    if not found:
+        raise typer.BadParameter("there is no file in what was given", param_hint="FILE")
+    return found
+
+
+def _of(given: str) -> Iterator[Source]:
+    if given.lower().startswith(WEB):
+        yield Source(given=given, path=None, bytes=0)
+        return
+    path = Path(given)
+    if path.is_dir():
+        for below in sorted(path.rglob("*")):
+            hidden = any(part.startswith(".") for part in below.relative_to(path).parts)
+            if not hidden and below.is_file():
+                yield _file(below)
+    elif path.exists():
+        yield _file(path)
+    else:
+        raise typer.BadParameter(f"{given} is no file, no folder, and no http or https URL", param_hint="FILE")
+
+
+def _file(path: Path) -> Source:
+    return Source(given=str(path), path=path, bytes=path.stat().st_size)
+
+
+async def add_all(
+    telewarm: Telewarm, live: LiveBot, sources: Sequence[Source], kind: Kind | None, on_read: Callable[[int], None]
+) -> AsyncGenerator[Outcome, None]:
+    """In their order. Raises what would befall every other too: a store or a database that is away, a deleted bot."""
+    under_way: deque[asyncio.Task[Outcome]] = deque()
+    try:
+        for source in sources:
+            if len(under_way) == AT_ONCE:
+                yield await under_way.popleft()
+            under_way.append(asyncio.create_task(_add(telewarm, live, source, kind, on_read), name="add a file"))
+        while under_way:
+            yield await under_way.popleft()
+    finally:
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+
+async def _add(
+    telewarm: Telewarm, live: LiveBot, source: Source, kind: Kind | None, on_read: Callable[[int], None]
+) -> Outcome:
+    library, bot, path = telewarm.library, live.bot, source.path
+    try:
+        if path is None:
+            added = await library.add_url(bot, source.given, kind=kind)
+        else:
+            added = await library.add_file(bot, path, kind=kind, name=name_of(path.name), on_read=on_read)
+    except (MediaError, FetchError) as error:
+        return Outcome(source=source, error=error)
+    except OSError as error:
+        if path is None or error.filename != str(path):
+            raise
+        return Outcome(source=source, error=UsageError(f"the file cannot be read: {error.strerror}"))
+    return Outcome(source=source, added=added)
+
+
+class Bar:
+    """Silent without a terminal."""
+
+    def __init__(self, progress: Progress, sources: Sequence[Source]) -> None:
+        self._progress = progress
+        self._count = len(sources)
+        self._done = 0
+        self._task = progress.add_task("", total=sum(one.bytes for one in sources) or None, files=self._files)
+
+    @property
+    def _files(self) -> str:
+        return f"{self._done:,} of {self._count:,}"
+
+    def read(self, count: int) -> None:
+        self._progress.advance(self._task, count)
+
+    def one_more(self) -> None:
+        self._done += 1
+        self._progress.update(self._task, files=self._files)
+
+
+@contextmanager
+def bar_of(sources: Sequence[Source]) -> Iterator[Bar]:
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.fields[files]}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        redirect_stdout=sys.stdout.isatty(),  # lines go above the bar; into a pipe or a file they go as they are
+    ) as progress:
+        yield Bar(progress, sources)

@@ -1,0 +1,326 @@
+"""`telewarm bot …`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, TypeAlias
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from telewarm.api.roster import describe_check, describe_detail, describe_listed
+from telewarm.api.services import SLUG
+from telewarm.app import Telewarm
+from telewarm.cli.common import BotArgument, Json, Yes, busy, counted, make_sure, opened, say, show, wide
+from telewarm.database import bots as bot_rows
+from telewarm.database.removals import Purged
+from telewarm.database.roster import Listed
+from telewarm.errors import Conflict, NotFound, TokenRefused, UsageError
+from telewarm.lanes import wake
+from telewarm.lanes.checking import BotCheck, Judgement
+from telewarm.model import Bot, ChatId, State
+
+HELP = (
+    "Your bots: add, look at, check, mend, pause, delete and bring back.\n\n"
+    "A bot's warm-up chat is a private channel or group that it may post to: what it uploads goes there once.\n\n"
+    "[bold]Examples[/]\n\n"
+    "telewarm bot add shop --chat -1001234567890\n\n"
+    "telewarm bot check\n\n"
+    "telewarm bot delete shop\n\n"
+    "telewarm bot undelete shop"
+)
+PAGE = 500
+MOST_CHATS = 64
+CHAT_IDS = range(-(2**63) + 1, 2**63)
+
+ChatsOption: TypeAlias = Annotated[
+    list[int],
+    typer.Option(
+        "--chat",
+        metavar="ID",
+        show_default=False,
+        help="Of a private channel or group that the bot may post to; one of a channel begins with -100. Repeatable: "
+        "each takes 20 uploads a minute.",
+    ),
+]
+
+app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich")
+
+
+@app.command("list")
+def list_(
+    *,
+    deleted: Annotated[
+        bool, typer.Option("--deleted", help="Those that were deleted and can be brought back.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show all bots: how many media they have in each state, how many warm-up chats, and whether they rest."""
+    found = opened(lambda telewarm: _all(telewarm, deleted=deleted))
+    if as_json:
+        typer.echo(json.dumps([describe_listed(one) for one in found], indent=2))
+        return
+    if not found:
+        say("no bot is deleted" if deleted else "there is no bot yet: telewarm bot add --help")
+        return
+    table = Table("bot", "username", *State, "chats", "", box=None, pad_edge=False)
+    for column in table.columns[2:-1]:
+        column.justify = "right"
+    for one in found:
+        counts = [f"{one.media[state]:,}" for state in State]
+        table.add_row(one.slug, one.username, *counts, str(len(one.warmup_chats)), _rests(one))
+    wide().print(table)
+
+
+@app.command("show")
+def show_(bot: BotArgument, *, as_json: Json = False) -> None:
+    """Show one bot: its media, its warm-up chats with their flood waits, and what was learned of its limits."""
+
+    async def looking(telewarm: Telewarm) -> tuple[Bot, Listed]:
+        return await telewarm.bots.look((await telewarm.bots.by_slug(bot)).bot.id)
+
+    fresh, listed = opened(looking)
+    if as_json:
+        typer.echo(json.dumps(describe_detail(fresh, listed), indent=2))
+    else:
+        show(_facts(fresh, listed))
+
+
+@app.command("add")
+def add(bot: BotArgument, *, chats: ChatsOption) -> None:
+    """Add a bot. Its token is asked for, or read from standard input, so that it is in no history and no process list.
+
+    The token is checked with Telegram and kept sealed; then all is checked as
+    `telewarm bot check` does it. The exit code is 1 when something is wrong.
+
+    [bold]Examples[/]
+
+    telewarm bot add shop --chat -1001234567890
+
+    telewarm bot add shop --chat -1001234567890 --chat -1009876543210 < token.txt
+    """
+    if SLUG.fullmatch(bot) is None:
+        raise UsageError(
+            f"{bot!r} is no slug: begin with a letter or a digit (a to z, 0 to 9) and go on with those, `.`, `_` or "
+            "`-`, 63 in all"
+        )
+    wanted = _checked_chats(chats)
+    token = _token()
+
+    async def adding(telewarm: Telewarm) -> BotCheck:
+        with _token_explained():
+            await telewarm.add_bot(bot, token, warmup_chats=wanted)
+        return await telewarm.bots.check(bot)
+
+    found = opened(adding)
+    say(f"{bot} is added")
+    raise typer.Exit(_tell([(bot, found)], as_json=False))
+
+
+@app.command("token")
+def token_(bot: BotArgument) -> None:
+    """Give a bot another token. It is asked for, or read from standard input, and checked with Telegram.
+
+    If it is another Telegram bot's, all media are warmed anew: file ids belong
+    to a bot.
+    """
+    token = _token()
+
+    async def replacing(telewarm: Telewarm) -> Bot:
+        with _token_explained():
+            return await telewarm.bots.replace_token(bot, token)
+
+    say(f"{bot} is @{opened(replacing).username} from now on, in every process")
+
+
+@app.command("chats")
+def chats_(bot: BotArgument, *, chats: ChatsOption) -> None:
+    """Have a bot upload to these warm-up chats from now on; they are checked at once. Its file ids stay good."""
+    wanted = _checked_chats(chats)
+
+    async def replacing(telewarm: Telewarm) -> BotCheck:
+        await telewarm.bots.replace_chats(bot, wanted)
+        return await telewarm.bots.check(bot)
+
+    raise typer.Exit(_tell([(bot, opened(replacing))], as_json=False))
+
+
+@app.command("check")
+def check(
+    bots: Annotated[
+        list[str] | None, typer.Argument(metavar="BOT", help="Slugs; all bots if none is given.", show_default=False)
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Ask Telegram whether the token is good and the bot may post to each warm-up chat. Nothing is posted to anybody.
+
+    What is wrong comes with its cure. The exit code is 1 when something is
+    wrong, or could not be found out.
+    """
+
+    async def checking(telewarm: Telewarm) -> list[tuple[str, BotCheck]]:
+        with busy("Telegram is asked"):
+            return [(slug, await telewarm.bots.check(slug)) for slug in bots or await telewarm.slugs()]
+
+    raise typer.Exit(_tell(opened(checking), as_json=as_json))
+
+
+@app.command("pause")
+def pause(bot: BotArgument) -> None:
+    """Stop a bot's warm-ups and broadcasts in every process; what is in flight ends. Sends go on."""
+
+    async def pausing(telewarm: Telewarm) -> None:
+        live = await telewarm.bots.by_slug(bot)
+        await bot_rows.set_paused(telewarm.pool, live.bot.id, paused=True)
+
+    opened(pausing)
+    say(f"{bot} is paused; telewarm bot resume {bot} lets it go on")
+
+
+@app.command("resume")
+def resume(bot: BotArgument) -> None:
+    """Let a paused bot go on."""
+
+    async def resuming(telewarm: Telewarm) -> None:
+        live = await telewarm.bots.by_slug(bot)
+        async with telewarm.pool.acquire() as connection, connection.transaction():
+            await bot_rows.set_paused(connection, live.bot.id, paused=False)
+            await wake(connection, live.bot)
+
+    opened(resuming)
+    say(f"{bot} goes on")
+
+
+@app.command("delete")
+def delete(
+    bot: BotArgument,
+    *,
+    forever: Annotated[
+        bool, typer.Option("--forever", help="A bot that was deleted before: all it has goes, for good.")
+    ] = False,
+    yes: Yes = False,
+) -> None:
+    """Delete a bot: all its work stops in every process. `telewarm bot undelete` brings it back with all it had.
+
+    With --forever, a bot that is deleted already goes for good, with its media,
+    chat ledger, broadcasts, and the files that nobody else has. You are asked
+    first; a script says --yes.
+    """
+    if not forever:
+        opened(lambda telewarm: telewarm.delete_bot(bot))
+        say(f"{bot} is deleted; telewarm bot undelete {bot} brings it back with all it had")
+        return
+    if not yes:
+        items = opened(lambda telewarm: _deleted(telewarm, bot))
+        make_sure(f"Delete {bot} for good, with {counted(items, 'media item', 'media items')}?", yes=False)
+
+    async def purging(telewarm: Telewarm) -> Purged:
+        with busy(f"{bot} goes"):
+            return await telewarm.bots.delete_for_good(bot)
+
+    gone = opened(purging)
+    media, broadcasts = (
+        counted(gone.media, "media item", "media items"),
+        counted(gone.broadcasts, "broadcast", "broadcasts"),
+    )
+    say(f"{bot} is gone, with {media} and {broadcasts}")
+
+
+@app.command("undelete")
+def undelete(bot: BotArgument) -> None:
+    """Bring a deleted bot back with all it had; what was due goes on."""
+    _, changed = opened(lambda telewarm: telewarm.bots.undelete(bot))
+    say(f"{bot} is back" if changed else f"{bot} is not deleted")
+
+
+def _checked_chats(chats: Sequence[int]) -> list[ChatId]:
+    """Each once; the first is the preferred one. Raises UsageError."""
+    for chat in chats:
+        if chat not in CHAT_IDS:
+            raise UsageError(f"--chat {chat} is no chat id: one of a channel looks like -1001234567890")
+    wanted = [ChatId(chat) for chat in dict.fromkeys(chats)]
+    if len(wanted) > MOST_CHATS:
+        raise UsageError(f"{len(wanted)} warm-up chats are given; a bot has at most {MOST_CHATS}")
+    return wanted
+
+
+def _token() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().strip()
+    return str(typer.prompt("Token from @BotFather", hide_input=True, err=True)).strip()
+
+
+@contextmanager
+def _token_explained() -> Iterator[None]:
+    try:
+        yield
+    except TokenRefused:
+        say("copy the token again from @BotFather, whole, or have @BotFather make a new one")
+        raise
+
+
+async def _all(telewarm: Telewarm, *, deleted: bool) -> list[Listed]:
+    found: list[Listed] = []
+    while True:
+        page = await telewarm.bots.page(deleted=deleted, after=found[-1].slug if found else "", limit=PAGE)
+        found += page
+        if len(page) < PAGE:
+            return found
+
+
+async def _deleted(telewarm: Telewarm, slug: str) -> int:
+    """How many media a deleted bot has. Raises NotFound, Conflict."""
+    for one in await _all(telewarm, deleted=True):
+        if one.slug == slug:
+            return sum(one.media.values())
+    if slug in await telewarm.slugs():
+        raise Conflict(f"bot {slug!r} is in use: delete it first, then delete it for good")
+    raise NotFound(f"no bot has the slug {slug!r}, not even a deleted one: telewarm bot list")
+
+
+def _rests(one: Listed) -> str:
+    if one.deleted_at is not None:
+        return f"deleted {one.deleted_at.astimezone():%Y-%m-%d %H:%M}"
+    if one.paused_at is not None:
+        return "paused"
+    return f"waits {one.flood_wait:,.0f} s" if one.flood_wait else ""
+
+
+def _facts(fresh: Bot, listed: Listed) -> Iterator[tuple[str, object]]:
+    yield "bot", listed.slug
+    yield "username", listed.username and f"@{listed.username}"
+    yield "telegram id", listed.telegram_id
+    yield "media", ", ".join(f"{listed.media[state]:,} {state}" for state in State)
+    for chat in listed.warmup_chats:
+        wait = fresh.closed_chats.get(chat)
+        yield "warm-up chat", f"{chat}, waits {wait:,.0f} s for Telegram's limits" if wait else chat
+    yield "paused", listed.paused_at and f"since {listed.paused_at.astimezone():%Y-%m-%d %H:%M}"
+    yield "waits", f"{listed.flood_wait:,.0f} s for Telegram's limits" if listed.flood_wait else None
+    yield "added", f"{listed.created_at.astimezone():%Y-%m-%d %H:%M}"
+
+
+def _tell(checked: Sequence[tuple[str, BotCheck]], *, as_json: bool) -> int:
+    """The exit code."""
+    if as_json:
+        typer.echo(json.dumps({slug: describe_check(found) for slug, found in checked}, indent=2))
+    elif not checked:
+        say("there is no bot yet: telewarm bot add --help")
+    else:
+        table = Table("bot", "what", "", "what to know and to do", box=None, pad_edge=False)
+        for slug, found in checked:
+            username = "" if found.profile is None else f" of @{found.profile.username}"
+            _row(table, slug, f"token{username}", found.token)
+            for chat in found.chats:
+                _row(table, slug, f"chat {chat.chat_id}" + (f" {chat.title}" if chat.title else ""), chat.judgement)
+        wide().print(table)
+    return 0 if all(found.ok for _, found in checked) else 1
+
+
+def _row(table: Table, slug: str, what: str, judgement: Judgement) -> None:
+    verdict = {True: "[green]well[/]", False: "[red]wrong[/]", None: "[yellow]unknown[/]"}[judgement.ok]
+    table.add_row(slug, Text(what), verdict, Text(judgement.message or ""))

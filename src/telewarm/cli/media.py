@@ -1,0 +1,388 @@
+"""`telewarm media …`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Annotated, TypeAlias
+
+import typer
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from telewarm.api.answers import error_body
+from telewarm.api.media import describe_added, facts_of
+from telewarm.api.uploads import name_of
+from telewarm.app import Telewarm
+from telewarm.cli.adding import Outcome, add_all, bar_of, sources_of
+from telewarm.cli.common import BotArgument, Json, Yes, busy, counted, make_sure, media_ids, opened, say, show, wide
+from telewarm.cli.drafting import time_of
+from telewarm.cli.warming import WorkOption, warm
+from telewarm.database import media as rows
+from telewarm.database.media import Which
+from telewarm.errors import NotFound, UsageError
+from telewarm.library import Filters
+from telewarm.model import Bot, Kind, MediaId, MediaItem, State
+
+HELP = (
+    "A bot's media: add, list and search, rename, warm anew, share, delete.\n\n"
+    "[bold]Examples[/]\n\n"
+    "telewarm media add shop photos/ film.mp4 --work\n\n"
+    "telewarm media list shop --search cat\n\n"
+    "telewarm media list shop --state error\n\n"
+    "telewarm media rewarm shop --failed\n\n"
+    "telewarm media share shop 17 18 --to news\n\n"
+    "telewarm media delete shop 17 18"
+)
+PAGE = 1000
+NAMED = 3  # of what is to be deleted
+
+IdArgument: TypeAlias = Annotated[int, typer.Argument(metavar="ID", help="The media item's id.", show_default=False)]
+Ids: TypeAlias = Annotated[list[int], typer.Argument(metavar="ID", help="Ids of media items.", show_default=False)]
+
+app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich")
+
+
+@app.command("list")
+def list_(
+    bot: BotArgument,
+    *,
+    kind: Annotated[Kind | None, typer.Option(help="Only of this kind.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only in this state.")] = None,
+    error: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Only those whose last error has this code.")
+    ] = None,
+    search: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only those with this somewhere in the name, in any case.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only those added then or later: 2031-05-01, or with T09:00.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only those added before then.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many, newest first.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Show the newest media of a bot, or search them, and what is wrong with those that failed."""
+    filters = Filters(
+        kind=kind,
+        state=state,
+        error_code=error,
+        since=time_of(since, option="--since"),
+        until=time_of(until, option="--until"),
+        text=search,
+    )
+    items, more = opened(lambda telewarm: _newest(telewarm, bot, filters, limit=limit))
+    if as_json:
+        typer.echo(json.dumps([facts_of(item) for item in items], indent=2))
+    elif items:
+        wide().print(_table(items))
+    elif filters == Filters():
+        say(f"{bot} has no media yet: telewarm media add {bot} FILE")
+    else:
+        say(f"{bot} has no such media")
+    if more:
+        say(f"these are the newest {len(items):,}; there may be more: --limit {10 * limit}")
+
+
+@app.command("show")
+def show_(bot: BotArgument, media: IdArgument, *, as_json: Json = False) -> None:
+    """Show one media item: the file, its file id, and what went wrong last."""
+    item = opened(lambda telewarm: _item(telewarm, bot, media))
+    if as_json:
+        typer.echo(json.dumps(facts_of(item), indent=2))
+    else:
+        show(_facts(item))
+
+
+@app.command("add")
+def add(
+    bot: BotArgument,
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE", help="Files, folders, or http(s) URLs to fetch once.", show_default=False),
+    ],
+    *,
+    kind: Annotated[Kind | None, typer.Option(help="What they are sent as; else what their bytes are.")] = None,
+    work: WorkOption = False,
+    as_json: Json = False,
+) -> None:
+    """Put files into a bot's library, to be warmed by whatever worker runs: telewarm worker, telewarm serve, or --work.
+
+    Prints a line for each: id, kind, file, and whether it was there already.
+    Such a one is not uploaded again, so when this is broken off, just give the
+    command again. One that cannot be taken stops no other: why is told, and
+    the exit code is 1.
+
+    [bold]Examples[/]
+
+    telewarm media add shop photos/ film.mp4
+
+    telewarm media add shop *.jpg --kind document --work
+
+    telewarm media add shop https://example.org/film.mp4
+    """
+    sources = sources_of(files)
+
+    async def adding(telewarm: Telewarm) -> int:
+        live, outcomes = await telewarm.bots.by_slug(bot), []
+        with bar_of(sources) as bar:
+            async with aclosing(add_all(telewarm, live, sources, kind, bar.read)) as done:
+                async for outcome in done:
+                    bar.one_more()
+                    outcomes.append(outcome)
+                    _tell_added(outcome, as_json=as_json)
+        if as_json:
+            typer.echo(json.dumps([_outcome(one) for one in outcomes], indent=2))
+        ids = [one.added.item.id for one in outcomes if one.added is not None]
+        refused = len(outcomes) - len(ids)
+        _sum_up(outcomes, refused, work=work)
+        code = await warm(telewarm, bot, lambda: rows.states(telewarm.pool, ids)) if work and ids else 0
+        return code or int(refused > 0)
+
+    raise typer.Exit(opened(adding, least="error"))
+
+
+@app.command("rename")
+def rename(
+    bot: BotArgument,
+    media: IdArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help='One line; "" for none.', show_default=False)],
+) -> None:
+    """Give a media item another name. Recipients see it once the item is warmed anew: telewarm media rewarm."""
+    shown = name_of(name)
+    if name and shown is None:
+        raise UsageError('the name has no character that can be shown; give another, or "" for none')
+
+    async def renaming(telewarm: Telewarm) -> None:
+        await telewarm.library.rename((await _item(telewarm, bot, media)).id, shown)
+
+    opened(renaming)
+    say(f"media item {media} has no name now" if shown is None else f"media item {media} is called {shown} now")
+
+
+@app.command("rewarm")
+def rewarm(
+    bot: BotArgument,
+    media: Annotated[
+        list[int] | None, typer.Argument(metavar="ID", help="These, before others.", show_default=False)
+    ] = None,
+    *,
+    failed: Annotated[bool, typer.Option("--failed", help="Whatever is in error.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="The whole library.")] = False,
+    work: WorkOption = False,
+) -> None:
+    """Have media uploaded anew: some, all that failed, or all. Those that have a file id are sent by it meanwhile."""
+    if bool(media) + failed + everything != 1:
+        raise UsageError("give ids of media items, --failed, or --all: one of the three")
+    ids = media_ids(media or ())
+
+    async def warming(telewarm: Telewarm) -> int:
+        live = await telewarm.bots.by_slug(bot)
+        with busy("they become due"):
+            count, missing = await _make_due(telewarm, live.bot, ids, Which.FAILED if failed else Which.ALL)
+        _tell_missing(bot, missing)
+        say(f"{counted(count, 'media item is', 'media items are')} due")
+
+        async def look() -> Mapping[State, int]:
+            known = rows.states(telewarm.pool, ids) if ids else rows.counts(telewarm.pool, live.bot.id)
+            return await known
+
+        code = await warm(telewarm, bot, look) if work and count else 0
+        return code or int(bool(missing))
+
+    raise typer.Exit(opened(warming, least="error"))
+
+
+@app.command("share")
+def share(
+    bot: BotArgument,
+    media: Annotated[
+        list[int] | None,
+        typer.Argument(metavar="ID", help="Which media; the whole library if none is given.", show_default=False),
+    ] = None,
+    *,
+    to: Annotated[
+        list[str], typer.Option("--to", metavar="BOT", help="Who gets them; repeatable.", show_default=False)
+    ],
+) -> None:
+    """Put a bot's media into other bots' libraries too, without storing them again.
+
+    Where the bots share a warm-up chat, nothing is uploaded again either: the
+    other bot forwards the message. The exit code is 1 when an id is not there.
+
+    [bold]Examples[/]
+
+    telewarm media share shop --to news --to blog
+
+    telewarm media share shop 17 18 --to news
+    """
+    ids = media_ids(media or ())
+    if bot in to:
+        raise UsageError(f"{bot} has them already: give another bot with --to")
+
+    async def sharing(telewarm: Telewarm) -> Sequence[MediaId]:
+        source = (await telewarm.bots.by_slug(bot)).bot
+        targets = [(await telewarm.bots.by_slug(slug)).bot for slug in dict.fromkeys(to)]
+        missing = await _missing(telewarm, source, ids)
+        for target in targets:
+            with busy(f"{target.slug} gets them"):
+                new = await telewarm.library.share(source, target, ids or None)
+            say(f"{target.slug} has {counted(new, 'new media item', 'new media items')}")
+        return missing
+
+    missing = opened(sharing)
+    _tell_missing(bot, missing)
+    raise typer.Exit(int(bool(missing)))
+
+
+@app.command("delete")
+def delete(bot: BotArgument, media: Ids, *, yes: Yes = False) -> None:
+    """Delete media of a bot: all of these or, when a broadcast that has not ended needs one, none.
+
+    The bytes go within the hour when nobody else has them; messages that were
+    sent stay where they are. There is no way back but to add the files again,
+    so you are asked first; a script says --yes.
+    """
+    ids = media_ids(media)
+    if not yes:
+        named = opened(lambda telewarm: _named(telewarm, bot, ids))
+        make_sure(f"Delete {named} of {bot} for good?", yes=False)
+    removed = opened(lambda telewarm: telewarm.delete(bot, ids))
+    _tell_missing(bot, missing := sorted(set(ids) - set(removed.media_ids)))
+    freed = f"; {decimal(removed.bytes)} that nobody else has go within the hour" if removed.blobs else ""
+    say(f"{counted(len(removed.media_ids), 'media item is', 'media items are')} deleted{freed}")
+    raise typer.Exit(int(bool(missing)))
+
+
+@app.command("collect")
+def collect() -> None:
+    """Look for objects in the store that belong to nothing, and delete those that have waited long enough.
+
+    A process that is killed while it adds a file may leave such. What media
+    items no longer need goes by itself, wherever Telewarm runs; this is for
+    the rest, now and then. What a media item needs is not touched, nor what is
+    not Telewarm's.
+    """
+
+    async def collecting(telewarm: Telewarm) -> tuple[int, int]:
+        with busy("the store is looked through"):
+            return await telewarm.collector.look_for_strays(), await telewarm.collector.collect()
+
+    strays, blobs = opened(collecting)
+    found = counted(strays, "object that belongs", "objects that belong")
+    say(f"{counted(blobs, 'file', 'files')} deleted; {found} to nothing found now: they go in a quarter of an hour")
+
+
+async def _newest(telewarm: Telewarm, bot: str, filters: Filters, *, limit: int) -> tuple[list[MediaItem], bool]:
+    """And whether there may be more."""
+    live = await telewarm.bots.by_slug(bot)
+    items: list[MediaItem] = []
+    before: MediaId | None = None
+    while len(items) < limit:
+        page = await telewarm.library.page(live.bot, filters, before=before, limit=min(PAGE, limit - len(items)))
+        items += page.items
+        if page.next is None:
+            return items, False
+        before = page.next
+    return items, True
+
+
+async def _item(telewarm: Telewarm, bot: str, given: int) -> MediaItem:
+    """Raises NotFound for one that is not the bot's."""
+    live, [media_id] = await telewarm.bots.by_slug(bot), media_ids([given])
+    if await _missing(telewarm, live.bot, [media_id]):
+        raise NotFound(f"{bot} has no media item {media_id}: telewarm media list {bot} shows them")
+    return await rows.get(telewarm.pool, media_id)
+
+
+async def _missing(telewarm: Telewarm, bot: Bot, ids: Sequence[MediaId]) -> list[MediaId]:
+    return sorted(set(ids) - set(await rows.owned(telewarm.pool, bot.id, ids)))
+
+
+async def _make_due(
+    telewarm: Telewarm, bot: Bot, ids: Sequence[MediaId], which: Which
+) -> tuple[int, Sequence[MediaId]]:
+    """How many are due by it, and which of the ids the bot does not have."""
+    if not ids:
+        return await telewarm.library.rewarm_many([bot], which), []
+    count, found = await telewarm.library.rewarm_these(bot, ids)
+    return count, sorted(set(ids) - set(found))
+
+
+async def _named(telewarm: Telewarm, bot: str, ids: Sequence[MediaId]) -> str:
+    """What is to be deleted, in words. Raises NotFound when it is nothing."""
+    live = await telewarm.bots.by_slug(bot)
+    found = await rows.owned(telewarm.pool, live.bot.id, ids)
+    if not found:
+        raise NotFound(f"{bot} has none of these media: telewarm media list {bot} shows them")
+    items = [await rows.get(telewarm.pool, media_id) for media_id in found[:NAMED]]
+    names = ", ".join(f"{item.id} {item.name}" if item.name else str(item.id) for item in items)
+    return f"{counted(len(found), 'media item', 'media items')} ({names}{', …' if len(found) > NAMED else ''})"
+
+
+def _tell_missing(bot: str, missing: Sequence[MediaId]) -> None:
+    if missing:
+        say(f"{bot} has no media item {', '.join(map(str, missing))}")
+
+
+def _tell_added(outcome: Outcome, *, as_json: bool) -> None:
+    if outcome.error is not None:
+        say(f"{outcome.source.shown}: {outcome.error.code} {outcome.error.message}")
+    elif outcome.added is not None and not as_json:
+        item = outcome.added.item
+        note = [] if outcome.added.created else ["there already"]
+        typer.echo("\t".join([str(item.id), item.kind, outcome.source.shown, *note]))
+
+
+def _outcome(outcome: Outcome) -> dict[str, object]:
+    told: dict[str, object] = {"file": outcome.source.shown, "ok": outcome.added is not None}
+    if outcome.added is not None:
+        return {**told, "created": outcome.added.created, **describe_added(outcome.added)}
+    assert outcome.error is not None  # noqa: S101 - one of the two
+    return {**told, **error_body(outcome.error), "ok": False}
+
+
+def _sum_up(outcomes: Sequence[Outcome], refused: int, *, work: bool) -> None:
+    new = sum(one.added is not None and one.added.created for one in outcomes)
+    there = len(outcomes) - new - refused
+    parts = [
+        f"{new:,} new",
+        *([f"{there:,} there already"] if there else []),
+        *([f"{refused:,} refused"] if refused else []),
+    ]
+    cure = "" if work or not new else "; a worker warms them: telewarm serve, telewarm worker, or --work"
+    say(", ".join(parts) + cure)
+
+
+def _table(items: Sequence[MediaItem]) -> Table:
+    failed = any(item.last_error for item in items)
+    table = Table("id", "kind", "state", "size", "name", *(["last error"] if failed else []), box=None, pad_edge=False)
+    table.columns[3].justify = "right"
+    table.columns[4].overflow = "fold"
+    for item in items:
+        cells = [str(item.id), item.kind, item.state, decimal(item.facts.bytes)]
+        table.add_row(*cells, Text(item.name or ""), *([Text(item.last_error or "")] if failed else []))
+    return table
+
+
+def _facts(item: MediaItem) -> Iterator[tuple[str, object]]:
+    facts = item.facts
+    yield "media item", item.id
+    yield "name", item.name
+    yield "kind", item.kind
+    yield "state", item.state
+    yield "size", f"{decimal(facts.bytes)}, {facts.mime}"
+    yield "sides", f"{facts.width} x {facts.height} pixels" if facts.width else None
+    yield "duration", f"{facts.duration:,.1f} s" if facts.duration else None
+    yield "title", facts.title
+    yield "performer", facts.performer
+    yield "added", f"{item.created_at.astimezone():%Y-%m-%d %H:%M:%S}"
+    yield "warmed", item.warmed_at and f"{item.warmed_at.astimezone():%Y-%m-%d %H:%M:%S}, by {item.way}"
+    yield "sent as", item.sent_kind if item.sent_kind != item.kind else None
+    yield "file id", item.file_id
+    yield "failed attempts", item.attempts or None
+    yield "last error", item.last_error and f"{item.last_error_code} {item.last_error}"
+    yield "SHA-256", item.sha256
+    yield "stored at", item.storage_key

@@ -1,0 +1,53 @@
+"""Media as they are warmed: a bar on a terminal, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, TypeAlias
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from telewarm import clock
+from telewarm.app import Telewarm
+from telewarm.cli.common import counted, say
+from telewarm.cli.run import stop_event
+from telewarm.model import State
+
+LOOK = 0.3  # seconds between looks
+INTERRUPTED = 130  # the exit code after Ctrl-C
+
+Look: TypeAlias = Callable[[], Awaitable[Mapping[State, int]]]
+WorkOption: TypeAlias = Annotated[
+    bool, typer.Option("--work", help="Warm them from this process too, and wait until they are.")
+]
+
+
+async def warm(telewarm: Telewarm, bot: str, look: Look) -> int:
+    """Work until none of what `look` counts is being warmed, or until Ctrl-C; the exit code."""
+    stop = stop_event()
+    async with telewarm.worker.working():
+        found = await _watch(look, stop)
+    left, failed = found.get(State.WARMING, 0), found.get(State.ERROR, 0)
+    if left:
+        say(f"{left:,} not warm yet; whatever worker runs goes on with them, and nothing is lost")
+        return INTERRUPTED
+    say(f"{counted(found.get(State.READY, 0), 'item is', 'items are')} ready, {failed:,} in error")
+    if failed:
+        say(f"why, and what to do: telewarm media list {bot} --state error")
+    return 1 if failed else 0
+
+
+async def _watch(look: Look, stop: asyncio.Event) -> Mapping[State, int]:
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("warm"), BarColumn(), TextColumn("{task.fields[way]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None, way="")
+        while True:
+            found = await look()
+            total, left = sum(found.values()), found.get(State.WARMING, 0)
+            bar.update(task, completed=total - left, total=total, way=f"{total - left:,} of {total:,}")
+            if not left or await clock.wait(stop, LOOK):
+                return found
