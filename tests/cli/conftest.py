@@ -56,12 +56,14 @@ class Commands:
         assert ended.code == 0, ended
         return ended
 
-    async def start(self, *arguments: str, stdin: int = PIPE, stderr: int = PIPE) -> asyncio.subprocess.Process:
+    async def start(
+        self, *arguments: str, stdin: int = PIPE, stdout: int = PIPE, stderr: int = PIPE
+    ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "telewarm", *arguments),
             cwd=self.folder,
             env=self.opener.environ(TERM="xterm", COLUMNS="100", PYTHONPATH=str(SOURCES)),
-            stdin=stdin, stdout=PIPE, stderr=stderr,
+            stdin=stdin, stdout=stdout, stderr=stderr,
         )  # fmt: skip
 
     async def process(self, *arguments: str) -> Ended:

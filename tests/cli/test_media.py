@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 
 import pytest
@@ -243,12 +244,21 @@ async def test_a_bar_on_a_terminal_leaves_the_lines_to_the_pipe(shop: Commands) 
     assert "0.jpg" not in shown
 
 
+async def test_on_a_terminal_the_lines_stand_above_the_bar(shop: Commands) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        process = await shop.start("media", "add", "shop", "0.jpg", "1.jpg", stdout=theirs, stderr=theirs)
+        assert (await ended(process)).code == 0
+        shown = os.read(ours, 65536).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert re.search(r"(\n|\x1b\[2K)\d\s+photo\s+0\.jpg *\r\n", shown)
+
+
 async def test_a_store_that_is_away_ends_it_with_one_error_and_the_rest_can_be_added_later(shop: Commands) -> None:
-    folder = shop.opener.data / "media"
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.rmdir()
-    folder.rmdir()
-    folder.write_text("no folder any more")
+    folder = shop.opener.data / "media" / "media"
+    folder.write_text("no folder")
 
     away = await shop("media", "add", "shop", *(f"{number}.jpg" for number in range(3)))
 

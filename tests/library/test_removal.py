@@ -15,7 +15,7 @@ from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.database import media, orphans
 from telewarm.demo.media import DemoFile
-from telewarm.errors import NotFound, StoreUnavailable, UsageError
+from telewarm.errors import BotDeleted, NotFound, StoreUnavailable, UsageError
 from telewarm.lanes import LiveBot
 from telewarm.library import Collector, Library, LibraryLimits
 from telewarm.model import MediaId, Sha256, State
@@ -265,3 +265,15 @@ async def test_more_than_can_be_named_at_once_is_refused(idle_telewarm: Telewarm
         await idle_telewarm.library.delete(live.bot, many)
     with pytest.raises(UsageError, match="10000"):
         await idle_telewarm.library.rewarm_these(live.bot, many)
+
+
+async def test_the_short_ways_delete_media_and_take_a_bot_away_and_back(idle_telewarm: Telewarm, live: LiveBot) -> None:
+    stays, goes = await add_photos(idle_telewarm, live, 2)
+    slug = live.bot.slug
+
+    assert (await idle_telewarm.delete(slug, [goes, MediaId(4711)])).media_ids == [goes]
+    await idle_telewarm.delete_bot(slug)
+    with pytest.raises(BotDeleted, match="telewarm bot undelete"):
+        await idle_telewarm.delete(slug, [stays])
+    assert (await idle_telewarm.undelete_bot(slug)).id == live.bot.id
+    assert [item.id for item in (await idle_telewarm.library.page(live.bot)).items] == [stays]

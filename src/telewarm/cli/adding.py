@@ -15,11 +15,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from telewarm.api.answers import error_body
+from telewarm.api.media import describe_added
 from telewarm.api.uploads import name_of
 from telewarm.app import Telewarm
+from telewarm.cli.common import say
 from telewarm.errors import FetchError, MediaError, TelewarmError, UsageError
 from telewarm.lanes import LiveBot
 from telewarm.library import Added
+from telewarm.logs import redact
 from telewarm.model import Kind
 
 AT_ONCE = 4  # files on their way in: while one is read, another is decoded, and a third waits for the store
@@ -133,6 +137,13 @@ class Bar:
         self._done += 1
         self._progress.update(self._task, files=self._files)
 
+    def line(self, text: str) -> None:
+        """On a terminal above the bar; into a pipe or a file as it is."""
+        if sys.stdout.isatty():
+            self._progress.console.print(text, markup=False, soft_wrap=True)
+        else:
+            typer.echo(text)
+
 
 @contextmanager
 def bar_of(sources: Sequence[Source]) -> Iterator[Bar]:
@@ -143,6 +154,37 @@ def bar_of(sources: Sequence[Source]) -> Iterator[Bar]:
         console=console,
         transient=True,
         disable=not console.is_terminal,
-        redirect_stdout=sys.stdout.isatty(),  # lines go above the bar; into a pipe or a file they go as they are
+        redirect_stdout=False,  # `Bar.line` knows where lines go
     ) as progress:
         yield Bar(progress, sources)
+
+
+def tell(outcome: Outcome, line: Callable[[str], None] | None) -> None:
+    """`line`: where a line goes for one that was added; a refusal is said."""
+    if outcome.error is not None:
+        say(f"{outcome.source.shown}: {outcome.error.code} {redact(outcome.error.message)}")
+    elif outcome.added is not None and line is not None:
+        item = outcome.added.item
+        note = [] if outcome.added.created else ["there already"]
+        line("\t".join([str(item.id), item.kind, outcome.source.shown, *note]))
+
+
+def describe(outcome: Outcome) -> dict[str, object]:
+    """For programs."""
+    told: dict[str, object] = {"file": outcome.source.shown, "ok": outcome.added is not None}
+    if outcome.added is not None:
+        return {**told, "created": outcome.added.created, **describe_added(outcome.added)}
+    assert outcome.error is not None  # noqa: S101 - one of the two
+    return {**told, **error_body(outcome.error)}
+
+
+def sum_up(outcomes: Sequence[Outcome], refused: int, *, work: bool) -> None:
+    new = sum(one.added is not None and one.added.created for one in outcomes)
+    there = len(outcomes) - new - refused
+    parts = [
+        f"{new:,} new",
+        *([f"{there:,} there already"] if there else []),
+        *([f"{refused:,} refused"] if refused else []),
+    ]
+    cure = "" if work or not new else "; a worker warms them: telewarm serve, telewarm worker, or --work"
+    say(", ".join(parts) + cure)

@@ -12,11 +12,10 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from telewarm.api.answers import error_body
-from telewarm.api.media import describe_added, facts_of
+from telewarm.api.media import facts_of
 from telewarm.api.uploads import name_of
 from telewarm.app import Telewarm
-from telewarm.cli.adding import Outcome, add_all, bar_of, sources_of
+from telewarm.cli.adding import add_all, bar_of, describe, sources_of, sum_up, tell
 from telewarm.cli.common import BotArgument, Json, Yes, busy, counted, make_sure, media_ids, opened, say, show, wide
 from telewarm.cli.drafting import time_of
 from telewarm.cli.warming import WorkOption, warm
@@ -132,12 +131,12 @@ def add(
                 async for outcome in done:
                     bar.one_more()
                     outcomes.append(outcome)
-                    _tell_added(outcome, as_json=as_json)
+                    tell(outcome, None if as_json else bar.line)
         if as_json:
-            typer.echo(json.dumps([_outcome(one) for one in outcomes], indent=2))
+            typer.echo(json.dumps([describe(one) for one in outcomes], indent=2))
         ids = [one.added.item.id for one in outcomes if one.added is not None]
         refused = len(outcomes) - len(ids)
-        _sum_up(outcomes, refused, work=work)
+        sum_up(outcomes, refused, work=work)
         code = await warm(telewarm, bot, lambda: rows.states(telewarm.pool, ids)) if work and ids else 0
         return code or int(refused > 0)
 
@@ -325,35 +324,6 @@ async def _named(telewarm: Telewarm, bot: str, ids: Sequence[MediaId]) -> str:
 def _tell_missing(bot: str, missing: Sequence[MediaId]) -> None:
     if missing:
         say(f"{bot} has no media item {', '.join(map(str, missing))}")
-
-
-def _tell_added(outcome: Outcome, *, as_json: bool) -> None:
-    if outcome.error is not None:
-        say(f"{outcome.source.shown}: {outcome.error.code} {outcome.error.message}")
-    elif outcome.added is not None and not as_json:
-        item = outcome.added.item
-        note = [] if outcome.added.created else ["there already"]
-        typer.echo("\t".join([str(item.id), item.kind, outcome.source.shown, *note]))
-
-
-def _outcome(outcome: Outcome) -> dict[str, object]:
-    told: dict[str, object] = {"file": outcome.source.shown, "ok": outcome.added is not None}
-    if outcome.added is not None:
-        return {**told, "created": outcome.added.created, **describe_added(outcome.added)}
-    assert outcome.error is not None  # noqa: S101 - one of the two
-    return {**told, **error_body(outcome.error), "ok": False}
-
-
-def _sum_up(outcomes: Sequence[Outcome], refused: int, *, work: bool) -> None:
-    new = sum(one.added is not None and one.added.created for one in outcomes)
-    there = len(outcomes) - new - refused
-    parts = [
-        f"{new:,} new",
-        *([f"{there:,} there already"] if there else []),
-        *([f"{refused:,} refused"] if refused else []),
-    ]
-    cure = "" if work or not new else "; a worker warms them: telewarm serve, telewarm worker, or --work"
-    say(", ".join(parts) + cure)
 
 
 def _table(items: Sequence[MediaItem]) -> Table:
