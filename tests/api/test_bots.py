@@ -100,6 +100,7 @@ async def test_a_telegram_that_fails_is_a_502(api: Api, sandbox: Sandbox, action
         ({"warmup_chats": [2**63]}, "warmup_chats.0"),
         ({"warmup_chats": [-(2**80)]}, "warmup_chats.0"),
         ({"warmup_chats": [1.5]}, "warmup_chats.0"),
+        ({"warmup_chats": [True]}, "warmup_chats.0"),
         ({"warmup_chats": ["hunter2"]}, "warmup_chats.0"),
     ],
 )

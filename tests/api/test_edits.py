@@ -35,7 +35,7 @@ async def test_one_item_or_many_are_deleted_and_what_was_not_there_is_listed(api
     assert (many["deleted"], many["not_found"], many["blobs"]) == (2, [4711], 2)
     refusal(await api.client.delete(f"{ONE}/{ids[0]}"), 404, "NOT_FOUND")
     assert [item["media_id"] for item in (await api.client.get(MEDIA)).json()["media"]] == [ids[3]]
-    for wrong in ([], [0], ["x"], None, list(range(1, 10_002))):
+    for wrong in ([], [0], [True], ["x"], None, list(range(1, 10_002))):
         refusal(await api.client.post(f"{MEDIA}/delete", json={"media_ids": wrong}), 422, "BAD_REQUEST")
 
 

@@ -74,6 +74,7 @@ async def test_media_are_shared_with_another_bot_which_forwards_them(warming_api
         ("bots/shop/media/share", {"source": "a\x00b"}, 404, "NOT_FOUND"),
         ("bots/shop/media/share", {"source": "shop", "media_ids": [0]}, 422, "BAD_REQUEST"),
         ("bots/shop/media/share", {"source": "shop", "media_ids": [2**63]}, 422, "BAD_REQUEST"),
+        ("bots/shop/media/share", {"source": "shop", "media_ids": [True]}, 422, "BAD_REQUEST"),
     ],
 )
 async def test_what_cannot_be_warmed_anew_or_shared_is_refused(

@@ -202,7 +202,7 @@ async def test_the_one_warm_up_chat_of_the_node_systems_clients_is_a_number_or_a
         assert answer.json() == {"ok": True, "slug": "shop", "warmup_chat_id": -1005}
     assert (await api.client.get(f"{BOTS}/shop")).json()["bot"]["warmup_chats"] == [-1005]
     wrong: object
-    for wrong in ("x", None, 1.5, [], 2**63):
+    for wrong in ("x", None, 1.5, [], 2**63, True):
         refusal(await api.client.put(url, json={"warmup_chat_id": wrong}), 422, "BAD_REQUEST")
 
 

@@ -119,6 +119,7 @@ async def test_a_send_of_nothing_is_refused(api: Api, body: dict[str, object]) -
         ({"media": [True]}, "media.0"),
         ({"media": [{"id": "x"}]}, "media.0.id"),
         ({"media": [{"id": 0}]}, "media.0.id"),
+        ({"media": [{"id": True}]}, "media.0.id"),
         ({"media": [1, {"id": 2, "caption": "x" * 4097}]}, "media.1.caption"),
         ({"media": [1] * 11}, "media"),
         ({"media": "1"}, "media"),
@@ -130,7 +131,9 @@ async def test_a_send_of_nothing_is_refused(api: Api, body: dict[str, object]) -
         ({"reply_markup": []}, "reply_markup"),
         ({"reply_to_message_id": 0}, "reply_to_message_id"),
         ({"message_thread_id": "x"}, "message_thread_id"),
+        ({"reply_to_message_id": True}, "reply_to_message_id"),
         ({"patience_ms": -1}, "patience_ms"),
+        ({"patience_ms": True}, "patience_ms"),
         ({"on_cold": "freeze"}, "on_cold"),
     ],
 )

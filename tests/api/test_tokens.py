@@ -175,7 +175,8 @@ async def test_what_is_taken_or_not_there_is_told(governed: Governed) -> None:
     refusal(await governed.admin.post(TOKENS, json={"name": "ci", "role": "read"}), 409, "CONFLICT")
     refusal(await governed.admin.post(f"{TOKENS}/nobody/rotate"), 404, "NOT_FOUND")
     refusal(await governed.admin.delete(f"{TOKENS}/nobody"), 404, "NOT_FOUND")
-    refusal(await governed.admin.post(f"{TOKENS}/ci/rotate", json={"grace_s": 1_000_000}), 422, "BAD_REQUEST")
+    for wrong in (1_000_000, True):
+        refusal(await governed.admin.post(f"{TOKENS}/ci/rotate", json={"grace_s": wrong}), 422, "BAD_REQUEST")
 
 
 async def test_a_secret_in_the_place_of_a_name_is_not_repeated(governed: Governed) -> None:

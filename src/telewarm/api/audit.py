@@ -9,13 +9,12 @@ from pydantic import BaseModel, Field
 
 from telewarm.api.described import AT, Ok, Time, gives
 from telewarm.api.journal import AuditLog
+from telewarm.api.numbers import LARGEST
 from telewarm.api.services import Serving
 from telewarm.database import audit
 from telewarm.database.audit import Change
 
 router = APIRouter(tags=["audit"])
-
-LARGEST_ID = 2**63 - 1
 
 
 def audit_log(request: Request) -> AuditLog | None:
@@ -57,7 +56,7 @@ async def page(
     serving: Serving,
     log_of_this_process: Annotated[AuditLog | None, Depends(audit_log)],
     before: Annotated[
-        int | None, Query(ge=1, le=LARGEST_ID, description="`next` of the page before", examples=[4611])
+        int | None, Query(ge=1, le=LARGEST, description="`next` of the page before", examples=[4611])
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="How many", examples=[100])] = 100,
 ) -> dict[str, object]:

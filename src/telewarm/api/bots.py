@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from telewarm.api.answers import ApiError
 from telewarm.api.described import gives
+from telewarm.api.numbers import AnyChat
 from telewarm.api.services import SLUG, OfBot, Serving, SmallBody
 from telewarm.api.shapes import NewlyKept, WarmupChat
 from telewarm.errors import TokenRefused
@@ -18,7 +19,6 @@ from telewarm.model import Bot, ChatId
 
 router = APIRouter(tags=["bots"], route_class=SmallBody)
 
-LARGEST_ID = 2**63 - 1
 TELEGRAM = ("TOKEN_REFUSED", "TELEGRAM_BAD_REQUEST", "TELEGRAM_FAULT", "TELEGRAM_UNREACHABLE", "FLOOD_WAIT")
 
 
@@ -31,15 +31,13 @@ def _slug(text: str) -> str:
 
 
 Slug = Annotated[str, AfterValidator(_slug), Field(description="Your name for the bot", examples=["shop"])]
-Chat = Annotated[int, Field(ge=-LARGEST_ID, le=LARGEST_ID)]
-
 
 Token = Annotated[
     SecretStr,
     Field(description="From @BotFather; checked with getMe, kept sealed, never returned", examples=["123456789:AAE…"]),
 ]
 Chats = Annotated[
-    list[Chat],
+    list[AnyChat],
     Field(
         min_length=1,
         max_length=64,
@@ -65,7 +63,7 @@ class NewChats(BaseModel):
 
 class NewChat(BaseModel):
     warmup_chat_id: Annotated[
-        Chat,
+        AnyChat,
         Field(
             description="A private chat that the bot may post to; a number, or a text of one", examples=[-1001234567890]
         ),

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from telewarm.api import recipients, shown
 from telewarm.api.described import gives
 from telewarm.api.message import NewMessage, message_of
-from telewarm.api.numbers import Whole
+from telewarm.api.numbers import LARGEST, AnyChat, NotBool
 from telewarm.api.recipients import Id
 from telewarm.api.send import SENT, answer
 from telewarm.api.services import Services, Serving, SmallBody, bot_of_path
@@ -24,7 +24,6 @@ from telewarm.sender.once import describe
 router = APIRouter(tags=["broadcasts"], route_class=SmallBody)
 router.include_router(recipients.router)  # not SmallBody: a list may have any length
 
-LARGEST_ID = 2**63 - 1
 YEARS = range(2000, 2200)
 MOST_BOTS = 100
 
@@ -75,6 +74,7 @@ class NewBroadcast(BaseModel):
     per_second: Annotated[
         float | None,
         Field(gt=0, le=10_000, allow_inf_nan=False, description="Messages a second at most", examples=[20]),
+        NotBool,
     ] = None
     starts_at: StartsAt = None
 
@@ -90,9 +90,7 @@ class Start(BaseModel):
 
 
 class TestChat(BaseModel):
-    chat_id: Annotated[
-        Whole, Field(ge=-LARGEST_ID, le=LARGEST_ID, description="Who gets it, counted nowhere", examples=[500000001])
-    ]
+    chat_id: Annotated[AnyChat, Field(description="Who gets it, counted nowhere", examples=[500000001])]
 
 
 @router.post("/broadcasts", **gives(Drafts, "NOT_FOUND", status=201, words="Drafts: nobody gets anything yet"))
@@ -115,7 +113,7 @@ async def list_broadcasts(
     serving: Serving,
     bot: Annotated[str | None, Query(description="Only this bot's", examples=["shop"])] = None,
     before: Annotated[
-        int | None, Query(ge=1, le=LARGEST_ID, description="`next` of the page before", examples=[12])
+        int | None, Query(ge=1, le=LARGEST, description="`next` of the page before", examples=[12])
     ] = None,
     limit: Annotated[int, Query(ge=1, le=500, description="How many", examples=[50])] = 50,
 ) -> dict[str, object]:

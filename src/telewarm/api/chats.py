@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
 from telewarm.api.described import AT, Ok, Time, gives
+from telewarm.api.numbers import LARGEST
 from telewarm.api.services import OfBot, Serving
 from telewarm.database import chats
 from telewarm.model import ChatId, ChatRecord, ChatState
@@ -15,12 +16,11 @@ from telewarm.model import ChatId, ChatRecord, ChatState
 router = APIRouter(tags=["chats"])
 
 MOST = 1000
-LEAST_ID, MOST_ID = -(2**63), 2**63 - 1
 
-OneChat = Annotated[int, Path(ge=LEAST_ID, le=MOST_ID, description="Telegram's id of the chat", examples=[500000001])]
+OneChat = Annotated[int, Path(ge=-LARGEST, le=LARGEST, description="Telegram's id of the chat", examples=[500000001])]
 OfState = Annotated[ChatState | None, Query(description="Only chats in this state", examples=["blocked"])]
 After = Annotated[
-    int | None, Query(ge=LEAST_ID, le=MOST_ID, description="`next` of the page before", examples=[500000001])
+    int | None, Query(ge=-LARGEST, le=LARGEST, description="`next` of the page before", examples=[500000001])
 ]
 Limit = Annotated[int, Query(ge=1, le=MOST, description="How many", examples=[100])]
 

@@ -9,7 +9,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from telewarm.api.described import gives
-from telewarm.api.media import LARGEST_ID, OfItem, describe
+from telewarm.api.media import OfItem, describe
+from telewarm.api.numbers import AnyId
 from telewarm.api.services import OfBot, Services, Serving, SmallBody
 from telewarm.api.shapes import Collected, DeletedMedia, OneMedia
 from telewarm.api.uploads import name_of
@@ -21,7 +22,7 @@ from telewarm.model import MediaId
 router = APIRouter(tags=["media"], route_class=SmallBody)
 
 MediaIds = Annotated[
-    list[Annotated[int, Field(ge=1, le=LARGEST_ID)]],
+    list[AnyId],
     Field(min_length=1, max_length=MOST, description="Of this bot's media", examples=[[4711, 4712]]),
 ]
 

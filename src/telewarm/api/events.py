@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from telewarm.api.described import AT, Ok, gives, refuses
+from telewarm.api.numbers import LARGEST
 from telewarm.api.services import Services, Serving, bot_of_path
 from telewarm.api.streams import EventStream, Streams
 from telewarm.errors import UsageError
@@ -18,7 +19,6 @@ from telewarm.model import EventType
 
 router = APIRouter(tags=["events"])
 
-LARGEST_ID = 2**63 - 1
 EXAMPLE = (
     'id: 4711\nevent: media.ready\ndata: {"id":4711,"type":"media.ready","at":"2031-05-01T09:00:00.25Z","bot":"shop",'
     '"media_id":7,"kind":"photo","state":"ready","way":"upload","error":null}\n\n'
@@ -92,7 +92,7 @@ async def page(
     bot: OfBots = None,
     types: OfTypes = None,
     after: Annotated[
-        int | None, Query(ge=0, le=LARGEST_ID, description="`next` of the page before", examples=[4711])
+        int | None, Query(ge=0, le=LARGEST, description="`next` of the page before", examples=[4711])
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="How many", examples=[100])] = 100,
 ) -> dict[str, object]:
@@ -119,6 +119,6 @@ def _id(given: str | None) -> int | None:
     """Raises UsageError."""
     if given is None:
         return None
-    if not (given.isascii() and given.isdecimal()) or int(given[:20]) > LARGEST_ID:
+    if not (given.isascii() and given.isdecimal()) or int(given[:20]) > LARGEST:
         raise UsageError("Last-Event-ID is no id of an event: send the last one that you got, or none")
     return int(given)

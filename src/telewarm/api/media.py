@@ -12,6 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from telewarm.api import uploads
 from telewarm.api.described import AT, gives
+from telewarm.api.numbers import LARGEST
 from telewarm.api.services import OfBot, Services, Serving
 from telewarm.api.shapes import SHA256, AddedMedia, MediaPage, OneMedia
 from telewarm.api.tickets import steady_url
@@ -23,7 +24,6 @@ from telewarm.model import Kind, MediaId, MediaItem, Sha256, State
 
 router = APIRouter(tags=["media"])
 
-LARGEST_ID = 2**63 - 1
 PAGE = 100  # media items, when the caller does not say
 KINDS = [kind.value for kind in Kind]
 KIND = {"type": "string", "enum": KINDS, "description": "What to send it as; else what it is", "example": "photo"}
@@ -96,10 +96,10 @@ def _plain(text: str) -> str:
     return text
 
 
-Id = Annotated[int, Path(ge=1, le=LARGEST_ID, description="Of a media item", examples=[4711])]
+Id = Annotated[int, Path(ge=1, le=LARGEST, description="Of a media item", examples=[4711])]
 Limit = Annotated[int, Field(ge=1, le=1000)]
 Offset = Annotated[int, Field(ge=0, le=10_000_000)]
-Before = Annotated[int, Field(ge=1, le=LARGEST_ID)]
+Before = Annotated[int, Field(ge=1, le=LARGEST)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Code = Annotated[str, Field(pattern=r"^[A-Z_]{1,64}$")]
 Moment = Annotated[AwareDatetime, AfterValidator(_sensible)]

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field
 
 from telewarm.api.answers import ApiError
+from telewarm.api.numbers import LARGEST, AnyId
 from telewarm.errors import UsageError
 from telewarm.model import MediaId, MessageSet, Part
 
-LARGEST_ID = 2**63 - 1
 LONGEST_TEXT = 4096  # characters that people see
 LONGEST_RAW = 16_384  # with the marks of a parse mode
 Entities = list[dict[str, Any]]
@@ -23,7 +23,7 @@ BOLD = [{"type": "bold", "offset": 0, "length": 3}]
 class MediaPart(BaseModel):
     """A media item with a caption of its own."""
 
-    id: Annotated[int, Field(ge=1, le=LARGEST_ID, description="Of the bot's library", examples=[17])]
+    id: Annotated[AnyId, Field(description="Of the bot's library", examples=[17])]
     caption: Annotated[Formatted | None, Field(description="At most 4096 characters", examples=["New!"])] = None
     parse_mode: Annotated[str | None, Field(description=MODE, examples=["HTML"])] = None
     entities: Annotated[Entities | None, Field(description=ENTITIES, examples=[BOLD])] = None
@@ -34,13 +34,12 @@ def _as_part(said: object) -> object:
     """An id alone is a part without a caption."""
     if type(said) is not int:
         return said
-    if not 1 <= said <= LARGEST_ID:
-        raise ValueError(f"must be the id of a media item, from 1 to {LARGEST_ID}")
+    if not 1 <= said <= LARGEST:
+        raise ValueError(f"must be the id of a media item, from 1 to {LARGEST}")
     return {"id": said}
 
 
-Id = Annotated[int, Field(ge=1, le=LARGEST_ID)]
-AnyPart = Annotated[MediaPart, BeforeValidator(_as_part, json_schema_input_type=Id | MediaPart)]
+AnyPart = Annotated[MediaPart, BeforeValidator(_as_part, json_schema_input_type=AnyId | MediaPart)]
 
 
 class NewMessage(BaseModel):
@@ -78,13 +77,13 @@ class NewMessage(BaseModel):
         ),
     ] = None
     reply_to_message_id: Annotated[
-        Id | None, Field(description="The first message answers this one of the same chat", examples=[42])
+        AnyId | None, Field(description="The first message answers this one of the same chat", examples=[42])
     ] = None
     reply_parameters: Annotated[
         dict[str, Any] | None,
         Field(description="The same, as Telegram's own JSON", examples=[{"message_id": 42, "quote": "when?"}]),
     ] = None
-    message_thread_id: Annotated[Id | None, Field(description="The topic of a forum", examples=[7])] = None
+    message_thread_id: Annotated[AnyId | None, Field(description="The topic of a forum", examples=[7])] = None
     silent: Annotated[bool, Field(description="The recipient's device makes no sound", examples=[True])] = False
     protect_content: Annotated[bool, Field(description="No forwarding and no saving", examples=[True])] = False
     show_caption_above_media: Annotated[bool, Field(description="Captions above, not below", examples=[True])] = False

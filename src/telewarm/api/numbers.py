@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 LARGEST = 2**63 - 1
 
@@ -12,8 +12,10 @@ LARGEST = 2**63 - 1
 def _no_bool(said: object) -> object:
     """To Python `true` is the number 1, and chat 1 is somebody's."""
     if said is True or said is False:
-        raise ValueError("must be a whole number, not true or false")
+        raise ValueError("must be a number, not true or false")
     return said
 
 
-Whole = Annotated[int, BeforeValidator(_no_bool, json_schema_input_type=int)]
+NotBool = BeforeValidator(_no_bool)  # goes behind the bounds: the OpenAPI does not have those that follow it
+AnyChat = Annotated[int, Field(ge=-LARGEST, le=LARGEST), NotBool]
+AnyId = Annotated[int, Field(ge=1, le=LARGEST), NotBool]

@@ -20,6 +20,7 @@ from telewarm.api import ranges
 from telewarm.api.answers import ApiError
 from telewarm.api.described import Responses, gives, refuses
 from telewarm.api.media import OfItem
+from telewarm.api.numbers import NotBool
 from telewarm.api.services import Serving, SmallBody
 from telewarm.api.shapes import SignedUrl
 from telewarm.api.tickets import url_of
@@ -59,7 +60,9 @@ ANSWERS: Responses = {
 
 
 class PreviewUrl(BaseModel):
-    seconds: Annotated[int, Field(ge=1, le=LONGEST, description="How long the URL is good", examples=[600])] = SECONDS
+    seconds: Annotated[
+        int, Field(ge=1, le=LONGEST, description="How long the URL is good", examples=[600]), NotBool
+    ] = SECONDS
     thumbnail: Annotated[bool, Field(description="For the thumbnail alone", examples=[True])] = False
 
 

@@ -12,6 +12,7 @@ from python_multipart.multipart import parse_options_header
 
 from telewarm.api.answers import ApiError
 from telewarm.api.described import Ok, gives, refuses
+from telewarm.api.numbers import LARGEST
 from telewarm.api.services import Serving
 from telewarm.api.uploads import chunks as chunks_of
 from telewarm.broadcast import Format, Loaded, Rejected, tables
@@ -67,7 +68,7 @@ def csv(example: str, words: str) -> dict[str, Any]:
     }
 
 
-Id = Annotated[int, Path(ge=1, le=2**63 - 1, description="The broadcast's id", examples=[1])]
+Id = Annotated[int, Path(ge=1, le=LARGEST, description="The broadcast's id", examples=[1])]
 Which = Annotated[
     Outcome | Literal["pending"] | None,
     Query(description="Only recipients with this outcome; `pending`: with none yet", examples=["failed"]),

@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field
 from telewarm.api.answers import ApiError
 from telewarm.api.described import gives
 from telewarm.api.edits import MediaIds
-from telewarm.api.media import LARGEST_ID, OfItem, describe
+from telewarm.api.media import OfItem, describe
+from telewarm.api.numbers import AnyId
 from telewarm.api.services import OfBot, Serving, SmallBody, bot_of_path
 from telewarm.api.shapes import Due, Rewarmed
 from telewarm.database import bots
@@ -34,7 +35,7 @@ class RewarmSome(BaseModel):
 class Share(BaseModel):
     source: Annotated[str, Field(description="The slug of the bot that has them", examples=["shop"])]
     media_ids: Annotated[
-        list[Annotated[int, Field(ge=1, le=LARGEST_ID)]] | None,
+        list[AnyId] | None,
         Field(max_length=10_000, description="Which of its media; all if not given", examples=[[4711, 4712]]),
     ] = None
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from telewarm.api.answers import STATUS, of_request
 from telewarm.api.described import Ok, Problem, refuses
 from telewarm.api.message import NewMessage, message_of
-from telewarm.api.numbers import LARGEST, Whole
+from telewarm.api.numbers import AnyChat, NotBool
 from telewarm.api.services import OfBot, Serving, SmallBody
 from telewarm.errors import TelewarmError, UsageError
 from telewarm.model import ChatId
@@ -30,10 +30,7 @@ PATIENCE = 60.0  # seconds that a call waits for an earlier one with the same ke
 class NewSend(NewMessage):
     """A message set for one chat."""
 
-    chat_id: Annotated[
-        Whole,
-        Field(ge=-LARGEST - 1, le=LARGEST, description="The recipient; a group is below zero", examples=[5_000_001]),
-    ]
+    chat_id: Annotated[AnyChat, Field(description="The recipient; a group is below zero", examples=[5_000_001])]
     on_cold: Annotated[
         OnCold | None,
         Field(
@@ -51,6 +48,7 @@ class NewSend(NewMessage):
             "429 at once. Default: 60 s",
             examples=[2000],
         ),
+        NotBool,
     ] = None
     idempotency_key: Annotated[
         str | None,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from telewarm.api.described import AT, Ok, Time, gives
 from telewarm.api.keyring import Keyring
+from telewarm.api.numbers import NotBool
 from telewarm.api.services import Serving, SmallBody
 from telewarm.database import tokens
 from telewarm.database.tokens import ApiToken, Role
@@ -36,6 +37,7 @@ class NewApiToken(BaseModel):
     expires_in_days: Annotated[
         float | None,
         Field(gt=0, le=LONGEST_DAYS, allow_inf_nan=False, description="Null: it does not expire", examples=[90]),
+        NotBool,
     ] = None
 
 
@@ -45,6 +47,7 @@ class Rotation(BaseModel):
         Field(
             ge=0, le=LONGEST_GRACE, description="Seconds for which the old secret goes on being good", examples=[300]
         ),
+        NotBool,
     ] = GRACE
 
 
