@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from telewarm.api.catalogue import BY_CODE
-from telewarm.api.described import WAITS, refuses
+from telewarm.api.described import BOUNDS, WAITS, refuses
+from telewarm.api.numbers import LARGEST
 from tests.api.conftest import Api
 
 Json = dict[str, Any]
@@ -123,6 +124,24 @@ def test_every_error_that_is_documented_exists_with_its_status_and_has_an_exampl
             assert {"ok", "error", "message", "request_id"} <= properties.keys(), name
     ours = {code for code, known in BY_CODE.items() if known.statuses}
     assert ours - seen == {"METHOD_NOT_ALLOWED"}  # of no route
+
+
+def bounds(node: object) -> Iterator[tuple[str, object]]:
+    """Of all numbers, by keyword."""
+    for one in node if isinstance(node, list) else node.values() if isinstance(node, dict) else ():
+        yield from bounds(one)
+    if isinstance(node, dict):
+        yield from ((key, node[key]) for key in BOUNDS & node.keys() if not isinstance(node[key], dict))
+
+
+def test_bounds_are_told_exactly(spec: Json) -> None:
+    told = list(bounds(spec))
+    assert {type(value) for _, value in told} == {int}
+    assert min(value for _, value in told if isinstance(value, int)) == -LARGEST
+    assert max(value for _, value in told if isinstance(value, int)) == LARGEST
+    assert '"ge"' not in json.dumps(spec)
+    chat = spec["components"]["schemas"]["NewSend"]["properties"]["chat_id"]
+    assert (chat["minimum"], chat["maximum"]) == (-LARGEST, LARGEST)
 
 
 def test_it_is_whole_in_itself_and_asks_for_a_token_where_one_is_needed(spec: Json) -> None:

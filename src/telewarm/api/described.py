@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from telewarm.api.access import OPEN
 from telewarm.api.admission import NEVER_REFUSED
 from telewarm.api.catalogue import BY_CODE
+from telewarm.api.numbers import LARGEST
 
 Responses: TypeAlias = "dict[int | str, dict[str, Any]]"
 Json: TypeAlias = dict[str, Any]
@@ -18,6 +19,7 @@ Pair: TypeAlias = tuple[int, str]
 
 CODES = "x-codes"  # of a response, until it is whole
 OWN = "application/json"
+BOUNDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 ANYBODY: tuple[Pair, ...] = ((431, "HEADERS_TOO_LARGE"), (500, "INTERNAL"))
 PLACED: tuple[Pair, ...] = ((503, "OVERLOADED"), (503, "STOPPING"))
@@ -130,9 +132,24 @@ def whole(spec: Json) -> Json:
             _complete(operation, path)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
+    _make_exact(spec)
     used = {tag for operations in spec["paths"].values() for one in operations.values() for tag in one.get("tags", ())}
     spec["tags"] = [tag for tag in TAGS if tag["name"] in used]
     return spec
+
+
+def _make_exact(node: object) -> None:
+    """FastAPI makes floats of bounds: 2**63 - 1 becomes the number after it, which is refused."""
+    if isinstance(node, list):
+        for one in node:
+            _make_exact(one)
+    if not isinstance(node, dict):
+        return
+    for key, value in node.items():
+        if key in BOUNDS and isinstance(value, float) and value.is_integer():
+            node[key] = max(-LARGEST, min(LARGEST, int(value)))
+        else:
+            _make_exact(value)
 
 
 def _complete(operation: Json, path: str) -> None:
