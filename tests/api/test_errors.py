@@ -30,11 +30,22 @@ async def test_what_is_no_route_is_a_404(api: Api, path: str) -> None:
     refusal(await api.client.get(path), 404, "NOT_FOUND")
 
 
-@pytest.mark.parametrize(("method", "path"), [("DELETE", MEDIA), ("PUT", SEND), ("POST", "/healthz"), ("GET", SEND)])
-async def test_another_method_is_a_405_that_names_the_right_ones(api: Api, method: str, path: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "right"),
+    [
+        ("DELETE", MEDIA, "GET, POST"),
+        ("PUT", SEND, "POST"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("GET", SEND, "POST"),
+        ("OPTIONS", "/api/admin/media/7", "GET, PATCH, DELETE"),
+        ("PUT", "/api/admin/tokens", "GET, POST"),
+        ("POST", "/api/media/preview/7", "GET, HEAD"),
+    ],
+)
+async def test_another_method_is_a_405_that_names_the_right_ones(api: Api, method: str, path: str, right: str) -> None:
     answer = await api.client.request(method, path)
     refusal(answer, 405, "METHOD_NOT_ALLOWED")
-    assert answer.headers["allow"]
+    assert answer.headers["allow"] == right
 
 
 async def test_a_bug_is_a_500_without_a_detail_and_with_a_traceback_in_the_log(api: Api) -> None:

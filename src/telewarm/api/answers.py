@@ -11,6 +11,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Match
 
 from telewarm import errors
 from telewarm.errors import TelewarmError
@@ -43,6 +44,7 @@ STATUS: tuple[tuple[type[TelewarmError], int], ...] = (
     (errors.TelegramError, 502),
 )
 CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "TOO_LARGE"}
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 AS_JSON = "send a JSON object, with the header `Content-Type: application/json`"
 
 
@@ -113,7 +115,15 @@ def install(app: FastAPI) -> None:
         code = CODES.get(error.status_code, "BAD_REQUEST")
         cure = AS_JSON if error.status_code == 400 else "the routes are at /docs"
         message = f"{request.method} {request.scope['path']}: {error.detail}; {cure}"
-        return problem(error.status_code, code, message, headers=error.headers)
+        headers = {"Allow": _methods(request)} if error.status_code == 405 else error.headers
+        return problem(error.status_code, code, message, headers=headers)
+
+
+def _methods(request: Request) -> str:
+    """That the path takes. A path has a route for each, and the router names those of the first one alone."""
+    scopes = [{**request.scope, "method": method} for method in METHODS]
+    routes = request.app.routes
+    return ", ".join(one["method"] for one in scopes if any(route.matches(one)[0] is Match.FULL for route in routes))
 
 
 def _invalid_request(mistakes: Sequence[Mapping[str, Any]]) -> JSONResponse:
