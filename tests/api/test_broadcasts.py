@@ -282,6 +282,7 @@ async def test_they_are_listed_newest_first_page_by_page(api: Api) -> None:
         ({"bot": "nobody"}, 404, "nobody"),
         ({"per_second": 0}, 422, "per_second"),
         ({"per_second": True}, 422, "per_second"),
+        ({"gate": 1}, 422, "gate"),
         ({"starts_at": "2031-05-01T09:00:00"}, 422, "starts_at"),
         ({"starts_at": "0001-01-01T00:00:00+14:00"}, 422, "starts_at"),
         ({"name": "a\nb"}, 422, "name"),

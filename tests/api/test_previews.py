@@ -173,7 +173,7 @@ async def test_guesses_shut_an_address_out_of_signed_urls_alone_and_no_signature
     ("body", "status"),
     [({}, 200), ({"seconds": 1}, 200), ({"seconds": LONGEST}, 200), ({"seconds": 0}, 422), ({"seconds": 1.5}, 422),
      ({"seconds": LONGEST + 1}, 422), ({"seconds": None}, 422), ({"seconds": True}, 422),
-     ({"thumbnail": "perhaps"}, 422)],
+     ({"thumbnail": "perhaps"}, 422), ({"thumbnail": 0}, 422)],
 )  # fmt: skip
 async def test_the_life_of_a_url_has_bounds(api: Api, body: dict[str, object], status: int) -> None:
     answer = await api.client.post(f"/api/admin/media/{await api.add_photo(1)}/preview-url", json=body)

@@ -148,6 +148,8 @@ BOLD = [{"type": "bold", "offset": 0, "length": 3}]
 
 async def test_a_whole_set_goes_as_it_was_asked_for(api: Api, sandbox: Sandbox) -> None:
     first, second = await api.add_photo(1), await api.add_photo(2)
+        ({"silent": 0}, "silent"),
+        ({"media": [17.5]}, "media.0"),
     body = {
         "chat_id": READER,
         "media": [first, {"id": second, "caption": "<b>two</b>", "parse_mode": "HTML", "has_spoiler": True}],

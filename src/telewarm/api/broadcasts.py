@@ -12,7 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from telewarm.api import recipients, shown
 from telewarm.api.described import gives
 from telewarm.api.message import NewMessage, message_of
-from telewarm.api.numbers import LARGEST, AnyChat, NotBool
+from telewarm.api.numbers import LARGEST, AnyChat, Flag, NotBool
 from telewarm.api.recipients import Id
 from telewarm.api.send import SENT, answer
 from telewarm.api.services import Services, Serving, SmallBody, bot_of_path
@@ -70,7 +70,7 @@ class NewBroadcast(BaseModel):
     name: Annotated[
         Name | None, Field(max_length=200, description="For people; need not be unique", examples=["May sale"])
     ] = None
-    gate: Annotated[bool, Field(description="Wait until all its media have file ids", examples=[True])] = True
+    gate: Annotated[Flag, Field(description="Wait until all its media have file ids", examples=[True])] = True
     per_second: Annotated[
         float | None,
         Field(gt=0, le=10_000, allow_inf_nan=False, description="Messages a second at most", examples=[20]),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field
 
 from telewarm.api.answers import ApiError
-from telewarm.api.numbers import LARGEST, AnyId
+from telewarm.api.numbers import LARGEST, AnyId, Flag
 from telewarm.errors import UsageError
 from telewarm.model import MediaId, MessageSet, Part
 
@@ -27,7 +27,7 @@ class MediaPart(BaseModel):
     caption: Annotated[Formatted | None, Field(description="At most 4096 characters", examples=["New!"])] = None
     parse_mode: Annotated[str | None, Field(description=MODE, examples=["HTML"])] = None
     entities: Annotated[Entities | None, Field(description=ENTITIES, examples=[BOLD])] = None
-    has_spoiler: Annotated[bool, Field(description="Blurred until it is tapped", examples=[True])] = False
+    has_spoiler: Annotated[Flag, Field(description="Blurred until it is tapped", examples=[True])] = False
 
 
 def _as_part(said: object) -> object:
@@ -67,7 +67,7 @@ class NewMessage(BaseModel):
     ] = None
     caption_entities: Annotated[Entities | None, Field(description=f"{ENTITIES}; of `caption`", examples=[BOLD])] = None
     album: Annotated[
-        bool, Field(description="Show media together that Telegram can; else a message each", examples=[True])
+        Flag, Field(description="Show media together that Telegram can; else a message each", examples=[True])
     ] = False
     reply_markup: Annotated[
         dict[str, Any] | None,
@@ -84,9 +84,9 @@ class NewMessage(BaseModel):
         Field(description="The same, as Telegram's own JSON", examples=[{"message_id": 42, "quote": "when?"}]),
     ] = None
     message_thread_id: Annotated[AnyId | None, Field(description="The topic of a forum", examples=[7])] = None
-    silent: Annotated[bool, Field(description="The recipient's device makes no sound", examples=[True])] = False
-    protect_content: Annotated[bool, Field(description="No forwarding and no saving", examples=[True])] = False
-    show_caption_above_media: Annotated[bool, Field(description="Captions above, not below", examples=[True])] = False
+    silent: Annotated[Flag, Field(description="The recipient's device makes no sound", examples=[True])] = False
+    protect_content: Annotated[Flag, Field(description="No forwarding and no saving", examples=[True])] = False
+    show_caption_above_media: Annotated[Flag, Field(description="Captions above, not below", examples=[True])] = False
 
 
 def message_of(body: NewMessage) -> MessageSet:

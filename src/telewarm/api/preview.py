@@ -20,7 +20,7 @@ from telewarm.api import ranges
 from telewarm.api.answers import ApiError
 from telewarm.api.described import Responses, gives, refuses
 from telewarm.api.media import OfItem
-from telewarm.api.numbers import NotBool
+from telewarm.api.numbers import Flag, NotBool
 from telewarm.api.services import Serving, SmallBody
 from telewarm.api.shapes import SignedUrl
 from telewarm.api.tickets import url_of
@@ -63,7 +63,7 @@ class PreviewUrl(BaseModel):
     seconds: Annotated[
         int, Field(ge=1, le=LONGEST, description="How long the URL is good", examples=[600]), NotBool
     ] = SECONDS
-    thumbnail: Annotated[bool, Field(description="For the thumbnail alone", examples=[True])] = False
+    thumbnail: Annotated[Flag, Field(description="For the thumbnail alone", examples=[True])] = False
 
 
 @router.head("/media/preview/{media_id}", include_in_schema=False)
