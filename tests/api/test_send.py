@@ -43,6 +43,12 @@ async def test_text_alone_is_a_send(api: Api, media: dict[str, object]) -> None:
     assert (answer.status_code, result["kind"], result["cache_hit"]) == (200, "text", False)
 
 
+async def test_a_whole_number_may_be_written_as_a_fraction(api: Api) -> None:
+    media_id = await api.add_photo()
+    answer = await api.client.post(SEND, json={"chat_id": float(READER), "media": [float(media_id)]})
+    assert answer.json()["results"][0]["media_id"] == media_id
+
+
 async def test_text_comes_after_the_media(api: Api) -> None:
     answer = await api.client.post(SEND, json={"chat_id": READER, "media": [await api.add_photo()], "text": "so"})
     assert [result["kind"] for result in answer.json()["results"]] == ["photo", "text"]

@@ -32,6 +32,8 @@ class MediaPart(BaseModel):
 
 def _as_part(said: object) -> object:
     """An id alone is a part without a caption."""
+    if isinstance(said, float) and said.is_integer():  # 17.0 is 17, to JSON
+        said = int(said)
     if type(said) is not int:
         return said
     if not 1 <= said <= LARGEST:
