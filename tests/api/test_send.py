@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from telewarm.api.message import NewMessage, message_of
-from telewarm.api.send import STATUSES
+from telewarm.api.send import STATUSES, Sent
 from telewarm.model import MediaId, MessageSet, Part
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
@@ -87,6 +87,13 @@ async def test_a_part_that_fails_is_told_beside_those_that_went(api: Api, sandbo
     assert "so not" in text["message"]
 
 
+async def test_a_media_item_that_fails_has_no_kind_and_the_answer_is_as_documented(api: Api, sandbox: Sandbox) -> None:
+    sandbox.state.faults.add(Rule(action="error", method="sendPhoto", code=400, description="Bad Request: so not"))
+    body = {"chat_id": READER, "media": [await api.add_photo()], "text": "so"}
+    photo, text = Sent.model_validate((await api.client.post(SEND, json=body)).json()).results
+    assert (photo.kind, photo.error, text.kind) == (None, "TELEGRAM_BAD_REQUEST", "text")
+
+
 async def test_a_send_of_which_nothing_went_has_the_status_of_its_first_error(api: Api, sandbox: Sandbox) -> None:
     sandbox.state.chats.declare(READER, blocked=True)
     answer = await api.client.post(SEND, json={"chat_id": READER, "text": "so"})
@@ -141,6 +148,8 @@ async def test_a_send_of_nothing_is_refused(api: Api, body: dict[str, object]) -
         ({"patience_ms": -1}, "patience_ms"),
         ({"patience_ms": True}, "patience_ms"),
         ({"on_cold": "freeze"}, "on_cold"),
+        ({"silent": 0}, "silent"),
+        ({"media": [17.5]}, "media.0"),
     ],
 )
 async def test_a_field_that_does_not_fit_is_named(api: Api, changed: dict[str, object], field: str) -> None:
@@ -154,8 +163,6 @@ BOLD = [{"type": "bold", "offset": 0, "length": 3}]
 
 async def test_a_whole_set_goes_as_it_was_asked_for(api: Api, sandbox: Sandbox) -> None:
     first, second = await api.add_photo(1), await api.add_photo(2)
-        ({"silent": 0}, "silent"),
-        ({"media": [17.5]}, "media.0"),
     body = {
         "chat_id": READER,
         "media": [first, {"id": second, "caption": "<b>two</b>", "parse_mode": "HTML", "has_spoiler": True}],

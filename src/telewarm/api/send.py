@@ -64,7 +64,10 @@ class MessageResult(BaseModel):
     """One message of the set."""
 
     message_id: Annotated[int | None, Field(description="null when it did not go", examples=[4711])]
-    kind: Annotated[str, Field(description="`text`, or the kind of the media item", examples=["photo"])]
+    kind: Annotated[
+        str | None,
+        Field(description="`text`, or what the media item went as; null when it did not", examples=["photo"]),
+    ]
     cache_hit: Annotated[bool, Field(description="It went by a file id that was at hand", examples=[True])]
     lat_ms: Annotated[float, Field(description="Milliseconds that it took, waits included", examples=[31.5])]
     media_id: Annotated[int | None, Field(description="Not for text", examples=[17])] = None
