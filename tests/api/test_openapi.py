@@ -146,6 +146,38 @@ def test_bounds_are_told_exactly(spec: Json) -> None:
 
 def test_it_is_whole_in_itself_and_asks_for_a_token_where_one_is_needed(spec: Json) -> None:
     text = json.dumps(spec)
+def test_what_has_a_form_is_told_with_it(spec: Json) -> None:
+    schemas, paths = spec["components"]["schemas"], spec["paths"]
+
+    def parameter(path: str, method: str, name: str) -> Json:
+        [found] = [one for one in paths[f"/api/admin{path}"][method]["parameters"] if one["name"] == name]
+        schema: Json = found["schema"]
+        return schema
+
+    def fits(schema: Json, *texts: str) -> list[bool]:
+        return [re.search(schema["pattern"], text) is not None for text in texts]
+
+    new = schemas["NewBot"]["properties"]
+    assert fits(new["slug"], "shop", "", "-", "a b") == [True, False, False, False]
+    assert fits(new["token"], token(0), f" {token(0)}\n", new["token"]["examples"][0], "x:y") == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert fits(parameter("/bots", "get", "after"), "shop", "", "a b") == [True, True, False]
+    for name in (schemas["NewApiToken"]["properties"]["name"], parameter("/tokens/{name}", "delete", "name")):
+        assert fits(name, "ci", "tw_ci", "") == [True, False, False]
+    key = schemas["NewSend"]["properties"]["idempotency_key"]
+    assert (key["minLength"], key["maxLength"]) == (1, 200)
+    for path in ("/bots/{slug}/media", "/bots/{slug}/media/batch"):
+        assert {"const": "", "type": "string"} in parameter(path, "post", "kind")["anyOf"]
+
+
+def test_adding_what_is_just_being_deleted_is_a_documented_conflict(spec: Json) -> None:
+    assert "409" in spec["paths"]["/api/admin/bots/{slug}/media"]["post"]["responses"]
+
+
     for found in text.split('"$ref": "')[1:]:
         assert resolved(spec, {"$ref": found.partition('"')[0]}) is not None
     assert "ValidationError" not in text

@@ -179,6 +179,13 @@ async def test_what_is_taken_or_not_there_is_told(governed: Governed) -> None:
         refusal(await governed.admin.post(f"{TOKENS}/ci/rotate", json={"grace_s": wrong}), 422, "BAD_REQUEST")
 
 
+async def test_an_expired_token_is_not_rotated_and_the_openapi_says_so(governed: Governed) -> None:
+    await governed.make("ci", READ)
+    await governed.telewarm.pool.execute("UPDATE api_token SET expires_at = now() - interval '1 day'")
+    refusal(await governed.admin.post(f"{TOKENS}/ci/rotate"), 409, "CONFLICT")
+    assert "409" in governed.app.openapi()["paths"][f"{TOKENS}/{{name}}/rotate"]["post"]["responses"]
+
+
 async def test_a_secret_in_the_place_of_a_name_is_not_repeated(governed: Governed) -> None:
     secret = await governed.make("ci", READ)
     for answer in (await governed.admin.delete(f"{TOKENS}/{secret}"), await governed.admin.get(f"{TOKENS}/{secret}")):

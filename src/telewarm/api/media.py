@@ -83,6 +83,7 @@ ADDED = gives(
 OF_RAW = "With a raw body; else what the bytes are"
 YEARS = range(2000, 2200)
 
+    "CONFLICT",
 
 def _sensible(at: datetime) -> datetime:
     if at.year not in YEARS:

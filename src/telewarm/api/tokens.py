@@ -95,7 +95,7 @@ async def list_tokens(serving: Serving) -> dict[str, object]:
 
 @router.post(
     "/tokens/{name}/rotate",
-    **gives(Shown, "NOT_FOUND", (400, "BAD_REQUEST"), words="Its new secret, this once"),
+    **gives(Shown, "NOT_FOUND", "CONFLICT", (400, "BAD_REQUEST"), words="Its new secret, this once"),
 )
 async def rotate(
     name: OfPath, response: Response, serving: Serving, ring: OfProcess, body: Rotation | None = None
