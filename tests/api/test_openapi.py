@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from telewarm.api.catalogue import BY_CODE
 from telewarm.api.described import BOUNDS, WAITS, refuses
 from telewarm.api.numbers import LARGEST
 from tests.api.conftest import Api
+from tests.fixtures.sandbox import token
 
 Json = dict[str, Any]
 
@@ -144,8 +146,6 @@ def test_bounds_are_told_exactly(spec: Json) -> None:
     assert (chat["minimum"], chat["maximum"]) == (-LARGEST, LARGEST)
 
 
-def test_it_is_whole_in_itself_and_asks_for_a_token_where_one_is_needed(spec: Json) -> None:
-    text = json.dumps(spec)
 def test_what_has_a_form_is_told_with_it(spec: Json) -> None:
     schemas, paths = spec["components"]["schemas"], spec["paths"]
 
@@ -178,6 +178,8 @@ def test_adding_what_is_just_being_deleted_is_a_documented_conflict(spec: Json) 
     assert "409" in spec["paths"]["/api/admin/bots/{slug}/media"]["post"]["responses"]
 
 
+def test_it_is_whole_in_itself_and_asks_for_a_token_where_one_is_needed(spec: Json) -> None:
+    text = json.dumps(spec)
     for found in text.split('"$ref": "')[1:]:
         assert resolved(spec, {"$ref": found.partition('"')[0]}) is not None
     assert "ValidationError" not in text

@@ -15,7 +15,7 @@ from telewarm.api import uploads
 from telewarm.api.answers import ApiError, error_body, problem, status_of
 from telewarm.api.described import gives, refuses
 from telewarm.api.forms import Batch, FileBegins, FileEnds
-from telewarm.api.media import KINDS, NotBlank, describe_added
+from telewarm.api.media import KINDS, describe_added, not_blank
 from telewarm.api.outages import outage
 from telewarm.api.services import OfBot, Services, Serving
 from telewarm.api.shapes import Batch as BatchAnswer
@@ -34,15 +34,17 @@ BODY: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
+                    "required": ["files"],
                     "properties": {
                         "kind": {
                             "type": "string",
-                            "enum": KINDS,
+                            "enum": [*KINDS, ""],
                             "description": "Of the files after it",
                             "example": "photo",
                         },
                         "files": {
                             "type": "array",
+                            "minItems": 1,
                             "items": {"type": "string", "format": "binary"},
                             "description": "Every part with a file name, whatever its field is called",
                             "example": ["(bytes)"],
@@ -66,7 +68,7 @@ async def add_batch(
     live: OfBot,
     serving: Serving,
     kind: Annotated[
-        Kind | None, NotBlank, Query(description="Of all files; else what their bytes are", examples=["photo"])
+        Kind | None, not_blank(Kind), Query(description="Of all files; else what their bytes are", examples=["photo"])
     ] = None,
 ) -> JSONResponse:
     """Keep up to 100 files (TELEWARM_MAX_BATCH_FILES) of one form and have them warmed.

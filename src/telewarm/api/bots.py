@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr
 from telewarm.api.answers import ApiError
 from telewarm.api.described import gives
 from telewarm.api.numbers import AnyChat
-from telewarm.api.services import SLUG, OfBot, Serving, SmallBody
+from telewarm.api.services import AS_SLUG, SLUG, OfBot, Serving, SmallBody
 from telewarm.api.shapes import NewlyKept, WarmupChat
 from telewarm.errors import TokenRefused
 from telewarm.model import Bot, ChatId
@@ -30,11 +30,19 @@ def _slug(text: str) -> str:
     return text
 
 
-Slug = Annotated[str, AfterValidator(_slug), Field(description="Your name for the bot", examples=["shop"])]
+Slug = Annotated[
+    str,
+    AfterValidator(_slug),
+    Field(description="Your name for the bot", examples=["shop"], json_schema_extra=AS_SLUG),
+]
 
 Token = Annotated[
     SecretStr,
-    Field(description="From @BotFather; checked with getMe, kept sealed, never returned", examples=["123456789:AAE…"]),
+    Field(
+        description="From @BotFather; checked with getMe, kept sealed, never returned",
+        examples=["123456789:AAE-what-BotFather-says"],
+        json_schema_extra={"pattern": r"^\s*[1-9][0-9]{0,15}:[A-Za-z0-9_-]{1,80}\s*$"},
+    ),
 ]
 Chats = Annotated[
     list[AnyChat],

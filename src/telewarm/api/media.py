@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
@@ -26,14 +26,21 @@ router = APIRouter(tags=["media"])
 
 PAGE = 100  # media items, when the caller does not say
 KINDS = [kind.value for kind in Kind]
-KIND = {"type": "string", "enum": KINDS, "description": "What to send it as; else what it is", "example": "photo"}
+KIND = {
+    "type": "string",
+    "enum": [*KINDS, ""],
+    "description": "What to send it as; blank: what it is",
+    "example": "photo",
+}
 NAME = {"type": "string", "description": "The file name to show", "example": "cat.jpg"}
-IGNORED = {"type": "string", "description": "Ignored: the bytes say what they are", "example": "image/jpeg"}
+OR_NULL = {"type": ["string", "null"]}
+IGNORED = {"description": "Ignored: the bytes say what they are", "example": "image/jpeg"}
+FILE = {"type": "string", "format": "binary", "minLength": 1}
 FORM = {
     "type": "object",
     "required": ["file"],
     "properties": {
-        "file": {"type": "string", "format": "binary", "description": "The bytes", "example": "(bytes)"},
+        "file": {**FILE, "description": "The bytes", "example": "(bytes)"},
         "kind": KIND,
         "name": NAME,
     },
@@ -50,9 +57,15 @@ BASE64 = {
     "oneOf": [{"required": ["data_base64"]}, {"required": ["url"]}],
     "properties": {
         "url": URL,
-        "data_base64": {"type": "string", "format": "byte", "description": "The bytes", "example": "/9j/4AAQSkZJRg=="},
-        "kind": KIND,
-        "name": NAME,
+        "data_base64": {
+            "type": "string",
+            "format": "byte",
+            "minLength": 4,
+            "description": "The bytes",
+            "example": "/9j/4AAQSkZJRg==",
+        },
+        "kind": {**KIND, **OR_NULL, "enum": [*KINDS, "", None]},
+        "name": {**NAME, **OR_NULL},
         "mime": IGNORED,
         "ext": IGNORED,
     },
@@ -62,7 +75,7 @@ BODIES: dict[str, Any] = {
         "required": True,
         "content": {
             "multipart/form-data": {"schema": FORM},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}, "example": "(bytes)"},
+            "application/octet-stream": {"schema": FILE, "example": "(bytes)"},
             "application/json": {"schema": BASE64},
         },
     }
@@ -70,6 +83,7 @@ BODIES: dict[str, Any] = {
 ADDED = gives(
     AddedMedia,
     "NOT_FOUND",
+    "CONFLICT",
     "UNREADABLE_MEDIA",
     "MEDIA_RULE_BROKEN",
     "STORE_UNAVAILABLE",
@@ -83,7 +97,6 @@ ADDED = gives(
 OF_RAW = "With a raw body; else what the bytes are"
 YEARS = range(2000, 2200)
 
-    "CONFLICT",
 
 def _sensible(at: datetime) -> datetime:
     if at.year not in YEARS:
@@ -105,7 +118,14 @@ Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Code = Annotated[str, Field(pattern=r"^[A-Z_]{1,64}$")]
 Moment = Annotated[AwareDatetime, AfterValidator(_sensible)]
 Text = Annotated[str, Field(max_length=255), AfterValidator(_plain)]
-NotBlank = BeforeValidator(lambda text: None if text == "" else text)  # `?kind=&state=`: clients leave them blank
+
+
+def not_blank(said: Any) -> BeforeValidator:  # noqa: ANN401 - any type
+    """`?kind=&state=`: clients leave blank what they do not want. `said`: the type of what is not blank."""
+    return BeforeValidator(
+        lambda text: None if text == "" else text,
+        json_schema_input_type=said | Literal[""] | None,
+    )
 
 
 @router.post("/bots/{slug}/media", openapi_extra=BODIES, **ADDED)
@@ -113,7 +133,7 @@ async def add_media(
     request: Request,
     live: OfBot,
     serving: Serving,
-    kind: Annotated[Kind | None, NotBlank, Query(description=OF_RAW, examples=["photo"])] = None,
+    kind: Annotated[Kind | None, not_blank(Kind), Query(description=OF_RAW, examples=["photo"])] = None,
     name: Annotated[str | None, Query(description="With a raw body: its file name", examples=["cat.jpg"])] = None,
 ) -> JSONResponse:
     """Keep a file and have it warmed: 201 and durable, or 200 when the bot has it already.
@@ -143,28 +163,36 @@ class Asked:
 
 async def asked(
     *,
-    kind: Annotated[Kind | None, NotBlank, Query(description="Only of this kind", examples=["photo"])] = None,
-    state: Annotated[State | None, NotBlank, Query(description="Only in this state", examples=["error"])] = None,
+    kind: Annotated[Kind | None, not_blank(Kind), Query(description="Only of this kind", examples=["photo"])] = None,
+    state: Annotated[
+        State | None, not_blank(State), Query(description="Only in this state", examples=["error"])
+    ] = None,
     error: Annotated[
-        Code | None, NotBlank, Query(description="Whose last error has this code", examples=["OBJECT_MISSING"])
+        Code | None, not_blank(Code), Query(description="Whose last error has this code", examples=["OBJECT_MISSING"])
     ] = None,
     sha256: Annotated[
-        Hash | None, NotBlank, Query(description="With these bytes: 64 hex digits", examples=[SHA256])
+        Hash | None, not_blank(Hash), Query(description="With these bytes: 64 hex digits", examples=[SHA256])
     ] = None,
     since: Annotated[
-        Moment | None, NotBlank, Query(description="Added then or later; with a time zone", examples=[AT])
+        Moment | None, not_blank(Moment), Query(description="Added then or later; with a time zone", examples=[AT])
     ] = None,
-    until: Annotated[Moment | None, NotBlank, Query(description="Added before then", examples=[AT])] = None,
+    until: Annotated[Moment | None, not_blank(Moment), Query(description="Added before then", examples=[AT])] = None,
     q: Annotated[
-        Text | None, NotBlank, Query(description="Somewhere in the name, in upper or lower case", examples=["cat"])
+        Text | None,
+        not_blank(Text),
+        Query(description="Somewhere in the name, in upper or lower case", examples=["cat"]),
     ] = None,
     limit: Annotated[
-        Limit | None, NotBlank, Query(description=f"How many; {PAGE} if not given", examples=[PAGE])
+        Limit | None, not_blank(Limit), Query(description=f"How many; {PAGE} if not given", examples=[PAGE])
     ] = None,
     offset: Annotated[
-        Offset | None, NotBlank, Query(description="How many to pass over; `before` costs less", examples=[200])
+        Offset | None,
+        not_blank(Offset),
+        Query(description="How many to pass over; `before` costs less", examples=[200]),
     ] = None,
-    before: Annotated[Before | None, NotBlank, Query(description="`next` of the page before", examples=[4000])] = None,
+    before: Annotated[
+        Before | None, not_blank(Before), Query(description="`next` of the page before", examples=[4000])
+    ] = None,
 ) -> Asked:
     """Raises UsageError."""
     filters = Filters(

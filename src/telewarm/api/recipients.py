@@ -29,7 +29,7 @@ FORMATS = {
 }
 BODIES: dict[str, Any] = {
     "requestBody": {
-        "required": True,
+        "required": False,  # no bytes are a list of nobody
         "content": {
             "text/csv": {"schema": {"type": "string"}, "example": "chat_id\n500000001\n500000002\n"},
             "application/x-ndjson": {"schema": {"type": "string"}, "example": '500000001\n{"chat_id": 500000002}\n'},

@@ -16,6 +16,8 @@ from telewarm.model import Bot
 
 router = APIRouter(tags=["bots"])
 
+OR_NOTHING = {"pattern": f"^({SLUG.pattern})?$"}
+
 
 @router.get("/bots", **gives(BotPage, (400, "BAD_REQUEST"), words="A page of them"))
 async def list_bots(
@@ -24,7 +26,9 @@ async def list_bots(
     deleted: Annotated[
         bool, Query(description="Those that were deleted and can be brought back", examples=[True])
     ] = False,
-    after: Annotated[str, Query(description="`next` of the page before", examples=["shop"])] = "",
+    after: Annotated[
+        str, Query(description="`next` of the page before", examples=["shop"], json_schema_extra=OR_NOTHING)
+    ] = "",
     limit: Annotated[int, Query(ge=1, le=500, description="How many", examples=[100])] = 100,
 ) -> dict[str, object]:
     """Look at the bots, by slug, with how many media they have in each state. Never a token."""

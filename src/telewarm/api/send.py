@@ -19,11 +19,12 @@ from telewarm.api.services import OfBot, Serving, SmallBody
 from telewarm.errors import TelewarmError, UsageError
 from telewarm.model import ChatId
 from telewarm.sender import OnCold
-from telewarm.sender.once import Results, describe
+from telewarm.sender.once import LONGEST_KEY, Results, describe
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["send"], route_class=SmallBody)
 
+KEY: dict[str, Any] = {"minLength": 1, "maxLength": LONGEST_KEY}
 PATIENCE = 60.0  # seconds that a call waits for an earlier one with the same key, when it does not say
 
 
@@ -56,6 +57,7 @@ class NewSend(NewMessage):
             description="As the header `Idempotency-Key`: 1 to 200 characters. A call repeated within a day returns "
             "the first one's result and sends nothing",
             examples=["order-4711-shipped"],
+            json_schema_extra=KEY,
         ),
     ] = None
 
@@ -126,7 +128,11 @@ SENT: dict[str, Any] = {
 
 KeyHeader = Annotated[
     str | None,
-    Header(description="A call repeated with the same key returns the first one's result", examples=["order-4711"]),
+    Header(
+        description="A call repeated with the same key returns the first one's result",
+        examples=["order-4711"],
+        json_schema_extra=KEY,
+    ),
 ]
 
 

@@ -25,6 +25,7 @@ from telewarm.sender import Sender
 from telewarm.sender.once import Once
 
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+AS_SLUG = {"pattern": f"^{SLUG.pattern}$"}  # of a JSON Schema
 SMALL = 1 << 20  # bytes of a body that is no upload
 
 

@@ -17,6 +17,7 @@ from telewarm.database.tokens import ApiToken, Role
 
 router = APIRouter(tags=["tokens"], route_class=SmallBody)
 
+NAME = {"pattern": f"^(?!{tokens.PREFIX}){tokens.NAME.pattern}$"}
 GRACE = 300  # seconds
 LONGEST_GRACE = 86_400
 LONGEST_DAYS = 3650
@@ -27,12 +28,15 @@ def keyring(request: Request) -> Keyring | None:
     return cast("Keyring | None", getattr(request.app.state, "keyring", None))
 
 
-OfPath = Annotated[str, Path(description="The token's name", examples=["grafana"])]
+OfPath = Annotated[str, Path(description="The token's name", examples=["grafana"], json_schema_extra=NAME)]
 OfProcess = Annotated[Keyring | None, Depends(keyring)]
 
 
 class NewApiToken(BaseModel):
-    name: Annotated[str, Field(description="Letters, digits, `.`, `_`, `-`; 63 in all", examples=["grafana"])]
+    name: Annotated[
+        str,
+        Field(description="Letters, digits, `.`, `_`, `-`; 63 in all", examples=["grafana"], json_schema_extra=NAME),
+    ]
     role: Annotated[Role, Field(description=ROLES, examples=["read"])]
     expires_in_days: Annotated[
         float | None,
