@@ -80,6 +80,9 @@ async def test_a_kind_holds_for_all_files_when_the_address_says_it(api: Api) -> 
     assert [item["kind"] for item in items] == ["document", "document"]
     unknown = await send(api.client, field("kind", "hologram"), file(jpeg(3)), END)
     assert "video_note" in refusal(unknown, 422, "BAD_REQUEST")
+    late = await send(api.client, file(jpeg(4)), field("kind", "hologram"), END)
+    assert "kind" in refusal(late, 422, "BAD_REQUEST")
+    assert kept(late.json()["items"]) == [True]
 
 
 @pytest.fixture

@@ -108,6 +108,7 @@ class _Taking:
             raise ApiError(
                 400, "BAD_REQUEST", "the multipart body ends before its last boundary; send what is missing again"
             )
+        uploads.kind_of(form.fields.get("kind"))  # after the last file it holds for none, and is wrong all the same
         if not self.items:
             raise ApiError(400, "BAD_REQUEST", "the form has no file: send each as a part with a file name")
 
