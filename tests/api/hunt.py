@@ -128,10 +128,16 @@ class Hunt:
         answer = case.call(session=self.session, headers=dict(BEARER), timeout=10)
         self.answers[label, answer.status_code] += 1
         try:
-            case.validate_response(answer, CHECKS if case.path == TWO_WAYS else CHECKS + OF_METHODS)
+            case.validate_response(answer, CHECKS if case.path == TWO_WAYS else CHECKS + OF_METHODS, [], spared(case))
         except FailureGroup as failures:
             for failure in failures.exceptions:
                 self.found.setdefault((label, type(failure).__name__), f"{label}: {case!r}: {failures}")
+
+
+def spared(case: Case[Any]) -> list[Any]:
+    """A case may be called wrong with nothing wrong in it, when a body that is optional was left out."""
+    description = None if case.meta is None else case.meta.phase.data.description
+    return [checks.negative_data_rejection] if (description or "").lower() == "positive test case" else []
 
 
 def aim(case: Case[Any], number: int) -> None:
