@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from telewarm import logs
-from telewarm.api.media import LARGEST_ID
+from telewarm.api.numbers import LARGEST
 from telewarm.api.outages import outage
 from telewarm.app import Telewarm
 from telewarm.cli.env import PIPE_WIDTH, read_settings
@@ -93,7 +93,7 @@ def busy(doing: str) -> Iterator[None]:
 def media_ids(given: Sequence[int]) -> list[MediaId]:
     """Raises UsageError for what no media item can have."""
     for one in given:
-        if not 1 <= one <= LARGEST_ID:
+        if not 1 <= one <= LARGEST:
             raise UsageError(f"{one} is no id of a media item: telewarm media list shows them")
     return [MediaId(one) for one in dict.fromkeys(given)]
 
