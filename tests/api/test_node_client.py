@@ -52,6 +52,7 @@ async def test_a_client_of_the_node_system_goes_all_its_ways(warming_api: Api) -
     assert names | {"worker_running", "queue_items"} <= metrics.keys()
     assert metrics["worker_running"] is True
 
+    await until_ready(warming_api.telewarm, MediaId(media_id))  # or it would be in the queue still
     assert (await client.post(f"{ADMIN}/media/prewarm/stop")).json()["ok"] is True
     assert (await client.get(f"{ADMIN}/media/prewarm/status")).json()["ok"] is True
     waiting = (await client.post(f"{ADMIN}/bots/shop/media", json={**body, "kind": "document"})).json()
