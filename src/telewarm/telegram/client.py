@@ -20,7 +20,7 @@ from telewarm.telegram.values import PLAIN, BotProfile, Chat, GroupItem, Member,
 
 T = TypeVar("T")
 HOSTED = "https://api.telegram.org"
-TOKEN = re.compile(r"([1-9]\d{0,15}):[A-Za-z0-9_-]{1,80}")
+TOKEN = re.compile(r"([1-9][0-9]{0,15}):[A-Za-z0-9_-]{1,80}")
 PATIENCE = 30.0  # seconds for a call without bytes
 SLOWEST = 100_000  # bytes a second; a slower upload is given up
 FETCH = 60.0  # seconds more for Telegram to fetch a URL
