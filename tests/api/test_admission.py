@@ -177,6 +177,16 @@ async def test_a_refused_upload_leaves_its_connection_whole_and_nothing_on_disk(
     assert not [path for path in (telewarm_with.data / "spool").rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
+async def test_what_is_no_request_keeps_no_place(telewarm_with: Opener) -> None:
+    async with served(telewarm_with) as api:
+        for head in ("GET http://[ HTTP/1.1\r\n", "GET //:x HTTP/1.1\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+            writer.write(f"{head}Host: h\r\n\r\n".encode())
+            assert b" 40" in await reader.readline()
+            writer.close()
+        await until(lambda: not any(api.places.under_way.values()))
+
+
 async def test_who_waits_for_leave_to_send_a_body_is_refused_and_cut_off(telewarm_with: Opener) -> None:
     async with served(telewarm_with, places=0) as api:
         reader, writer = await asyncio.open_connection("127.0.0.1", api.port)

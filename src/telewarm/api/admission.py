@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from enum import StrEnum
-from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -42,18 +40,17 @@ HICCUP = LATE * LOOKS / 2  # seconds that one look may tell at most: anything ma
 STANDS_STILL = 0.5  # seconds after which a request whose body does not come has no place
 AGAIN = (1, 3)  # seconds after which a client that was refused may ask again: not all of them at once
 
-SENDING = re.compile(r"/bots/[^/]+/send$")
-UPLOADING = re.compile(r"/bots/[^/]+/media(/batch)?$|/broadcasts/[^/]+/recipients$")
+SENDING = "/send"  # as paths end
+UPLOADING = ("/media", "/media/batch", "/recipients")
 NEVER_REFUSED = frozenset({"/healthz", "/readyz", "/health", "/metrics", "/docs", "/redoc", "/openapi.json"})
 
 
-@lru_cache(maxsize=4096)
 def work_of(method: str, path: str) -> Work | None:
     """None: it is never refused, so that an operator can always look."""
     if method == "POST":
-        if SENDING.search(path):
+        if path.endswith(SENDING):
             return Work.SEND
-        if UPLOADING.search(path):
+        if path.endswith(UPLOADING):
             return Work.UPLOAD
     return None if path in NEVER_REFUSED else Work.OTHER
 

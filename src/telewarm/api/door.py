@@ -35,7 +35,12 @@ class Door(BoundedProtocol):
             self._end_head()
             self._refuse_kindly(work)
             return
-        super().on_headers_complete()
+        before = self.cycle
+        try:
+            super().on_headers_complete()
+        finally:
+            if self.cycle is before:  # it is no request after all: nobody would leave the place
+                place.gone()
         self.scope["extensions"][PLACE] = {"place": place}
 
     def on_body(self, body: bytes) -> None:
