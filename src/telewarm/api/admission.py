@@ -145,6 +145,7 @@ class Admission:
         self._timer: asyncio.TimerHandle | None = None
         self._told_at = 0.0
         self._refused = 0  # since it was told
+        metrics.admitting(places=self.places, late=0.0)
 
     def enter(self, work: Work) -> Place | None:
         """None: it is refused."""
