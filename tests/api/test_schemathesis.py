@@ -25,7 +25,7 @@ AFTER_SENDING = {f"POST {ALL}/broadcasts/{{broadcast_id}}/{word}" for word in ("
 NEXT = "SELECT setval(pg_get_serial_sequence($1, 'id'), $2, false)"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_every_answer_is_as_documented_and_what_fits_is_taken(telewarm_with: Opener, tmp_path: Path) -> None:
     async with serving(tmp_path, "--no-worker", **telewarm_with.environ(ADMIN_API_TOKEN=ADMIN)) as serve:
         with requests.Session() as session:
