@@ -8,6 +8,7 @@ from typer.testing import CliRunner, Result
 from telewarm.cli import app
 from telewarm.demo.bench.everything import BENCHES
 
+HUGE = str(2**63)
 COMMANDS = ["demo", "serve", "worker", "send", "broadcast", "broadcast send", "broadcast watch"]
 COMMANDS += [f"bot {name}" for name in ("list", "show", "add", "token", "chats", "check", "pause", "resume")]
 COMMANDS += ["bot delete", "bot undelete"]
@@ -48,3 +49,17 @@ def test_a_slip_is_told_with_the_way_to_help(arguments: tuple[str, ...]) -> None
     assert result.exit_code == 2
     assert "--help" in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("broadcast", "show", HUGE),
+        ("broadcast", "test", "1", HUGE),
+        ("send", "shop", HUGE, "--text", "x"),
+    ],
+)
+def test_a_number_that_is_no_id_is_refused_before_anything_is_opened(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "too large" in result.output

@@ -17,7 +17,7 @@ from telewarm.app import Telewarm
 from telewarm.broadcast import Format, tables
 from telewarm.broadcast.progress import progress
 from telewarm.cli import drafting, lists, watching
-from telewarm.cli.common import opened, say, wide
+from telewarm.cli.common import held, opened, say, wide
 from telewarm.cli.run import stop_event
 from telewarm.cli.send import CONTEXT, line
 from telewarm.errors import UsageError
@@ -37,7 +37,7 @@ HELP = (
     "telewarm broadcast watch 1"
 )
 
-Id: TypeAlias = Annotated[int, typer.Argument(metavar="ID", min=1, help="The broadcast's id.")]
+Id: TypeAlias = Annotated[int, typer.Argument(metavar="ID", min=1, callback=held, help="The broadcast's id.")]
 BotArgument: TypeAlias = Annotated[str, typer.Argument(help="The bot's slug.")]
 ListArgument: TypeAlias = Annotated[
     Path, typer.Argument(metavar="LIST", help="Chat ids: CSV, NDJSON or JSON; - reads standard input.")
@@ -131,7 +131,9 @@ def load(broadcast: Id, recipients: ListArgument, *, form: FormatOption = None) 
 
 
 @app.command("test", context_settings=CONTEXT)
-def test(broadcast: Id, chat: Annotated[int, typer.Argument(metavar="CHAT", help="Who gets it.")]) -> None:
+def test(
+    broadcast: Id, chat: Annotated[int, typer.Argument(metavar="CHAT", callback=held, help="Who gets it.")]
+) -> None:
     """Send the message to one chat now; this counts nowhere. The exit code is 1 when something did not go."""
     results = opened(lambda telewarm: telewarm.broadcasts.test(BroadcastId(broadcast), ChatId(chat)))
     for result in results:

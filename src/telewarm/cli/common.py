@@ -98,5 +98,13 @@ def media_ids(given: Sequence[int]) -> list[MediaId]:
     return [MediaId(one) for one in dict.fromkeys(given)]
 
 
+def held(given: T) -> T:
+    """For a callback of numbers: raises BadParameter for what no id can be."""
+    for one in given if isinstance(given, list) else [given]:
+        if isinstance(one, int) and abs(one) > LARGEST:
+            raise typer.BadParameter(f"{one} is no id: it is too large")
+    return given
+
+
 def counted(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from telewarm import logs
 from telewarm.app import Telewarm
+from telewarm.cli.common import held
 from telewarm.cli.run import load_settings, run
 from telewarm.errors import MediaError, UsageError
 from telewarm.lanes import LiveBot
@@ -25,7 +26,7 @@ CONTEXT: dict[str, Any] = {"ignore_unknown_options": True}  # of the command: a 
 
 def send(  # noqa: PLR0913 - each is an argument or an option of the command line
     bot: Annotated[str, typer.Argument(help="The bot's slug.")],
-    chat_id: Annotated[int, typer.Argument(help="The recipient; groups and channels are below zero.")],
+    chat_id: Annotated[int, typer.Argument(callback=held, help="The recipient; groups and channels are below zero.")],
     files: Annotated[
         list[Path] | None, typer.Argument(exists=True, dir_okay=False, readable=True, help="They stay in the library.")
     ] = None,
