@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import gc
-import os
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import structlog
 from fastapi import FastAPI
@@ -22,6 +19,7 @@ from telewarm.api.journal import AuditLog
 from telewarm.api.keyring import Keyring
 from telewarm.broadcast import Broadcasts
 from telewarm.broadcast.deliveries import Deliveries
+from telewarm.configured import encryption_key, fetch_rules, flood_limits, secrets_of, store_config
 from telewarm.database import bots as bot_rows
 from telewarm.database.connection import Pool
 from telewarm.database.embedded import served
@@ -34,7 +32,7 @@ from telewarm.database.sealing import Seal
 from telewarm.database.warmups import Failed
 from telewarm.errors import SettingsError
 from telewarm.events import Events, Wanted, wanted_types
-from telewarm.fetch import Fetcher, Rules
+from telewarm.fetch import Fetcher
 from telewarm.lanes import Both, Bots, Control, Lane, LaneLimits, Report, Seat, Worker, WorkerLimits
 from telewarm.library import Collector, Library, LibraryLimits
 from telewarm.model import Bot, Broadcast, ChatId, Event, Kind, MediaId, MediaItem, MessageSet, Placed
@@ -47,15 +45,14 @@ from telewarm.sender.healing import Healing
 from telewarm.sender.ledger import Ledger
 from telewarm.sender.once import Once
 from telewarm.settings import Settings
-from telewarm.store import FolderConfig, S3Config, Spool, Store
-from telewarm.telegram import Limit, Limits, Spacing, Transport
+from telewarm.store import Spool, Store
+from telewarm.telegram import Transport
 from telewarm.warmup import InHand, Retries, WarmUps
 
 log = structlog.get_logger(__name__)
 
 DRAIN = 7.0  # seconds that running lanes have to end what is in flight; a supervisor often waits ten for all of us
 YOUNG = 10_000  # new objects before the collector looks at them
-UNLIMITED = 100_000  # messages at once; the largest that the settings take
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -221,65 +218,8 @@ def refuse_unprotected(settings: Settings, host: str) -> None:
         )
 
 
-def flood_limits(settings: Settings) -> Limits:
-    spaced = settings.telewarm_flood_spacing and not settings.telegram_api_local
-    return Limits(
-        bot=_limit(settings.telewarm_flood_bot_per_second, settings.telewarm_flood_bot_burst),
-        private_chat=_limit(settings.telewarm_flood_private_per_second, settings.telewarm_flood_private_burst),
-        group=_limit(settings.telewarm_flood_group_per_minute / 60, settings.telewarm_flood_group_burst),
-        same_size=Spacing() if spaced else None,
-    )
-
-
-def fetch_rules(settings: Settings) -> Rules:
-    return Rules(private=settings.telewarm_fetch_private, ports=frozenset(settings.telewarm_fetch_ports))
-
-
-def _limit(rate: float, burst: int) -> Limit | None:
-    """None for the largest burst that a setting takes: nothing is counted then, and only a 429 holds messages back."""
-    return None if burst >= UNLIMITED else Limit(rate=rate, burst=burst)
-
-
-def encryption_key(settings: Settings) -> bytes:
-    """The key that seals tokens; made once and kept in the data folder when none is set."""
-    if settings.encryption_key is not None:
-        return bytes.fromhex(settings.encryption_key.get_secret_value())
-    path = settings.telewarm_data / "encryption.key"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    if not path.exists():
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(fresh, path)  # whoever is first wins, and nobody ever reads half a key
-        except FileExistsError:
-            pass
-        finally:
-            fresh.unlink()
-    return bytes.fromhex(path.read_text(encoding="ascii"))
-
-
-def store_config(settings: Settings) -> FolderConfig | S3Config:
-    remote = settings.object_storage
-    if remote is None:
-        return FolderConfig(root=settings.store_folder)
-    return S3Config(
-        bucket=remote.bucket,
-        endpoint=remote.endpoint,
-        region=remote.region,
-        access_key_id=remote.access_key_id,
-        secret_access_key=remote.secret_access_key.get_secret_value(),
-        public_base_url=remote.public_base_url,
-        allow_http=remote.endpoint.startswith("http://"),
-        path_style=remote.path_style,
-    )
-
-
 async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:
-    stack.enter_context(logs.hiding(*_secrets(settings)))
+    stack.enter_context(logs.hiding(*secrets_of(settings)))
     pool = await _database(settings, stack)
     store = Store.open(store_config(settings))
     stack.push_async_callback(store.close)
@@ -342,14 +282,6 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:
         previews=Previews(pool=pool, store=store, spool=spool, probe=probe),
         signer=Signer(encryption_key(settings)),
     )
-
-
-def _secrets(settings: Settings) -> list[str]:
-    """Of the settings. Of the database's URL the password, for the rest of it helps whoever reads a log."""
-    remote = settings.object_storage
-    given = (settings.admin_api_token, settings.encryption_key, remote and remote.secret_access_key)
-    database = settings.database_url and urlsplit(settings.database_url.get_secret_value()).password
-    return [one.get_secret_value() for one in given if one] + ([database, unquote(database)] if database else [])
 
 
 @asynccontextmanager

@@ -12,9 +12,10 @@ from typer.testing import CliRunner, Result
 
 from telewarm import clock
 from telewarm.api.keyring import Keyring
-from telewarm.app import Telewarm, encryption_key
+from telewarm.app import Telewarm
 from telewarm.cli import rotate, token
 from telewarm.cli.rotate import KeyFiles
+from telewarm.configured import encryption_key
 from telewarm.database import bots, tokens
 from telewarm.database.connection import Connection
 from telewarm.database.sealing import Seal, WrongKey, reseal

@@ -14,8 +14,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from telewarm.app import encryption_key
 from telewarm.cli.env import read_settings
+from telewarm.configured import encryption_key
 from telewarm.database.connection import Connection
 from telewarm.database.embedded import served
 from telewarm.database.migrate import migrate
