@@ -67,9 +67,9 @@ class Place:
 
     __slots__ = (
         "_admission",
-        "_parked",
         "_stands_still",
         "_taken_in",
+        "_waits",
         "answered",
         "ended",
         "receives_since",
@@ -79,7 +79,7 @@ class Place:
 
     def __init__(self, admission: Admission, work: Work) -> None:
         self._admission = admission
-        self._parked = 0
+        self._waits = 0
         self._stands_still = self._taken_in = False
         self.work = work
         self.task: asyncio.Task[Any] | None = None
@@ -88,23 +88,25 @@ class Place:
         self.ended = False  # from outside: the process stops
 
     def __enter__(self) -> Self:
-        self._parked += 1
-        if self._parked == 1 and not self.answered:
-            self._admission.park(self.work, 1)
+        self._wait(1)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._parked -= 1
-        if self._parked == 0 and not self.answered:
-            self._admission.park(self.work, -1)
+        self._wait(-1)
+
+    def _wait(self, more: int) -> None:
+        """For so many things more than before."""
+        waited, self._waits = self._waits > 0, self._waits + more
+        if not self.answered:
+            self._admission.park(self.work, (self._waits > 0) - waited)
 
     def look(self, now: float) -> None:
         """Park it when nothing came of its body for long."""
         if self.receives_since is not None and not self._stands_still and now - self.receives_since > STANDS_STILL:
             self._stands_still = True
-            self.__enter__()
+            self._wait(1)
 
     def received(self, *, all_of_it: bool) -> None:
         """Something came of its body."""
@@ -114,7 +116,7 @@ class Place:
             self._admission.taken_in += 1
         if self._stands_still:
             self._stands_still = False
-            self.__exit__(None, None, None)
+            self._wait(-1)
 
     def gone(self) -> None:
         """All of its answer is out, or nothing more comes."""
@@ -125,7 +127,7 @@ class Place:
         """Its answer has begun, or will not come. Nothing happens the second time."""
         if not self.answered:
             self.answered = True
-            self._admission.left(self, parked=self._parked > 0)
+            self._admission.left(self, parked=self._waits > 0)
             self._admission.taken_in -= self._taken_in
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from telewarm.api.roster import describe_check, describe_detail, describe_listed
 from telewarm.api.services import SLUG
 from telewarm.app import Telewarm
-from telewarm.cli.common import BotArgument, Json, Yes, busy, counted, make_sure, opened, say, show, wide
+from telewarm.cli.common import BotArgument, Json, Yes, busy, counted, fits, make_sure, opened, say, show, wide
 from telewarm.database import bots as bot_rows
 from telewarm.database.removals import Purged
 from telewarm.database.roster import Listed
@@ -35,7 +35,6 @@ HELP = (
 )
 PAGE = 500
 MOST_CHATS = 64
-CHAT_IDS = range(-(2**63) + 1, 2**63)
 
 ChatsOption: TypeAlias = Annotated[
     list[int],
@@ -241,7 +240,7 @@ def undelete(bot: BotArgument) -> None:
 def _checked_chats(chats: Sequence[int]) -> list[ChatId]:
     """Each once; the first is the preferred one. Raises UsageError."""
     for chat in chats:
-        if chat not in CHAT_IDS:
+        if not fits(chat):
             raise UsageError(f"--chat {chat} is no chat id: one of a channel looks like -1001234567890")
     wanted = [ChatId(chat) for chat in dict.fromkeys(chats)]
     if len(wanted) > MOST_CHATS:

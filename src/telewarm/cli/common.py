@@ -93,16 +93,20 @@ def busy(doing: str) -> Iterator[None]:
 def media_ids(given: Sequence[int]) -> list[MediaId]:
     """Raises UsageError for what no media item can have."""
     for one in given:
-        if not 1 <= one <= LARGEST:
+        if one < 1 or not fits(one):
             raise UsageError(f"{one} is no id of a media item: telewarm media list shows them")
     return [MediaId(one) for one in dict.fromkeys(given)]
 
 
-def held(given: T) -> T:
-    """For a callback of numbers: raises BadParameter for what no id can be."""
-    for one in given if isinstance(given, list) else [given]:
-        if isinstance(one, int) and abs(one) > LARGEST:
-            raise typer.BadParameter(f"{one} is no id: it is too large")
+def fits(number: int) -> bool:
+    """Whether it can be an id: of a chat it may be below zero."""
+    return abs(number) <= LARGEST
+
+
+def held(given: int) -> int:
+    """For a callback: raises BadParameter for what no id can be."""
+    if not fits(given):
+        raise typer.BadParameter(f"{given} is no id: it is too large")
     return given
 
 

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -283,16 +283,10 @@ def _p95(answers: Sequence[Answer]) -> float:
     return quantiles(times, n=20)[18] if len(times) > 1 else 0.0
 
 
-@asynccontextmanager
-async def _bare(folder: Path) -> AsyncIterator[Breakable]:
+def _bare(folder: Path) -> AbstractAsyncContextManager[Breakable]:
     port = free_port()
     words = (sys.executable, "-m", "telewarm.demo.bench.bare", str(port))
-    server = Breakable(words, folder, log="bare.log", port=port)
-    try:
-        await server.start()
-        yield server
-    finally:
-        await server.kill()
+    return Breakable(words, folder, log="bare.log", port=port).up()
 
 
 @asynccontextmanager

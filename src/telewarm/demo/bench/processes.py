@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import aiohttp
 import msgspec
@@ -122,6 +122,15 @@ class Breakable:
                 raise TelewarmError(f"{self._words[0]} did not start; its last words: {_tail(self.log)}")
             await clock.sleep(LOOK)
 
+    @asynccontextmanager
+    async def up(self) -> AsyncIterator[Self]:
+        """From when it listens until it is killed."""
+        try:
+            await self.start()
+            yield self
+        finally:
+            await self.kill()
+
     def resident(self) -> Resident:
         return Resident.of(self.pid)
 
@@ -159,11 +168,8 @@ class ObjectServer(Breakable):
         auth = f"--auth-key={S3_KEY['S3_ACCESS_KEY_ID']},{S3_KEY['S3_SECRET_ACCESS_KEY']}"
         command = (_rclone(), "serve", "s3", "--config=", f"--addr=127.0.0.1:{port}", f"--cache-dir={folder}/cache")
         server = cls((*command, auth, "-vv", "objects"), folder, log="rclone.log", port=port)
-        try:
-            await server.start()
+        async with server.up():
             yield server
-        finally:
-            await server.kill()
 
     @property
     def environ(self) -> dict[str, str]:
@@ -188,11 +194,8 @@ class Server(Breakable):
         port = free_port()
         words = (sys.executable, "-m", "telewarm", "serve", "--no-worker", "--port", str(port))
         server = cls(words, folder, log="serve.log", port=port, environ={**environ, "TELEWARM_LOG_FORMAT": "json"})
-        try:
-            await server.start()
+        async with server.up():
             yield server
-        finally:
-            await server.kill()
 
 
 class SandboxServer(Breakable):
@@ -211,12 +214,8 @@ class SandboxServer(Breakable):
         port = free_port()
         words = (sys.executable, "-m", "telewarm", "sandbox", "--port", str(port), *options)
         server = cls(words, folder, log="sandbox.log", port=port)
-        try:
-            await server.start()
+        async with server._session, server.up():
             yield server
-        finally:
-            await server.kill()
-            await server._session.close()
 
     async def kill(self) -> None:
         with suppress(aiohttp.ClientError, OSError):  # it may be dead already
