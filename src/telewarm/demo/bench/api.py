@@ -39,6 +39,7 @@ USUAL = 0.7  # of the capacity: a load that is well borne
 GOODPUT = 0.75  # of the capacity, while three times as much is asked
 AFTER = 50.0  # milliseconds: p95 of the usual load, once that is over
 REFUSED = 503
+NOTICED = "[API][CUT_OFF]"
 TIMES = 3.0
 CALM = 1.0  # seconds after which everything is to be as before
 CONNECTIONS = 4000  # at once, at most
@@ -166,14 +167,21 @@ async def large(site: Site, plan: Plan, report: Callable[[str], None]) -> list[F
     files = site.files()
     with suppress(aiohttp.ClientError, ConnectionError):
         await site.session.post(f"{MEDIA}?kind=document", data=_bytes(plan.large // 2, break_off=True))
-    deadline = clock.monotonic() + PATIENCE
-    while len(site.files()) > len(files) and clock.monotonic() < deadline:
-        await clock.sleep(0.05)
+    await _until_noticed(site)
     left = len(site.files()) - len(files)
     return [
         Figure(name=f"{what}: memory added", value=added, unit="MB", most=MOST_MB),
         Figure(name=f"{what}, broken off in the middle: files left", value=left, most=0),
     ]
+
+
+async def _until_noticed(site: Site) -> None:
+    """The server knows that the body broke off."""
+    deadline = clock.monotonic() + PATIENCE
+    while NOTICED not in site.server.log.read_text(errors="replace"):
+        if clock.monotonic() > deadline:
+            raise TelewarmError("the server did not notice that the body broke off: the figure is void")
+        await clock.sleep(stage.LOOK)
 
 
 async def _bytes(count: int, *, break_off: bool = False) -> AsyncIterator[bytes]:

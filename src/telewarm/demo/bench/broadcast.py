@@ -80,6 +80,15 @@ class Site:
     async def messages(self) -> int:
         return int((await self.sandbox.stats())["messages"])
 
+    async def next_message(self) -> tuple[int, float]:
+        """How many there were before it, and when it came: they go in bursts, and half of one is no rate."""
+        before, deadline = await self.messages(), clock.monotonic() + PATIENCE
+        while await self.messages() == before:
+            if clock.monotonic() > deadline:
+                raise TelewarmError("no message goes any more: the figure is void")
+            await clock.sleep(LOOK)
+        return before, clock.monotonic()
+
 
 async def measure(*, plan: Plan = Plan(), report: Callable[[str], None]) -> list[Figure]:
     """Each on a site of its own."""
@@ -215,11 +224,12 @@ async def ceiling(plan: Plan, report: Callable[[str], None]) -> list[Figure]:
             await site.app.broadcasts.start(broadcast_id)
             await site.until(broadcast_id, done=1)
             await clock.sleep(SETTLE)
-            before, started = await site.messages(), clock.monotonic()
+            before, started = await site.next_message()
             while (left := started + plan.seconds - clock.monotonic()) > 0:
                 report(f"at {CEILING:.0f} a second: {left:.0f} s left")
                 await clock.sleep(min(left, 5))
-            rate = (await site.messages() - before) / (clock.monotonic() - started)
+            after, ended = await site.next_message()
+            rate = (after - before) / (ended - started)
             await site.app.broadcasts.cancel(broadcast_id)
         stats = await site.sandbox.stats()
     refused, calls = stats["floods"], sum(stats["calls"].values())
