@@ -81,9 +81,9 @@ def test_no_window_ever_holds_more_than_the_burst(limit: Limit, pauses: list[flo
 
 
 @given(limits)
-def test_the_slack_costs_at_most_a_fiftieth_of_the_rate(limit: Limit) -> None:
+def test_the_slack_costs_at_most_a_hundredth_of_the_rate(limit: Limit) -> None:
     times = deliver(scope_of(limit), 10 * limit.burst + 1)
-    assert times[-1] <= 10 * limit.burst / limit.rate * 1.0201
+    assert times[-1] <= 10 * limit.burst / limit.rate * 1.0101
 
 
 @given(st.integers(1, 60), waits, moments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SLACK, MOST_SLACK = 0.02, 0.1  # share of a window, and seconds: our clock is not the server's
+SLACK, MOST_SLACK = 0.01, 0.1  # share of a window, and seconds: our clock is not the server's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
