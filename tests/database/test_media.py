@@ -26,13 +26,11 @@ async def add(pool: Pool, bot: Bot, seed: int = 0, *, kind: Kind = Kind.PHOTO) -
 async def test_a_new_item_is_warming_and_the_same_again_is_the_one_that_is_there(pool: Pool, bot: Bot) -> None:
     inserted = await add(pool, bot)
     assert inserted is not None
-    media_id, created, orphaned = inserted
+    item, created, orphaned = inserted
 
-    assert (created, orphaned) == (True, False)
+    assert (created, orphaned, item.state) == (True, False, State.WARMING)
     assert await add(pool, bot) is None
-    item = await media.find(pool, bot_id=bot.id, sha256=blob(0).sha256, kind=Kind.PHOTO)
-    assert item is not None
-    assert (item.id, item.state) == (media_id, State.WARMING)
+    assert await media.find(pool, bot_id=bot.id, sha256=blob(0).sha256, kind=Kind.PHOTO) == item
 
 
 async def test_a_ready_media_item_is_not_made_cold_by_uploading_it_again(pool: Pool, bot: Bot) -> None:
@@ -59,9 +57,10 @@ async def test_an_item_that_was_cold_or_in_error_is_asked_for_again(pool: Pool, 
     media_id = await make_item(pool, bot)
     await pool.execute("UPDATE media SET state = $1, attempts = 8, last_error = 'x', last_error_code = 'X'", state)
 
-    assert await add(pool, bot) == (media_id, False, False)
-
+    inserted = await add(pool, bot)
     item = await media.get(pool, media_id)
+
+    assert inserted == (item, False, False)
     assert (item.state, item.attempts, item.last_error, item.last_error_code) == (State.WARMING, 0, None, None)
     assert [one.media_id for one in await claim(pool, bot, await make_lease(pool))] == [media_id]
 

@@ -46,7 +46,7 @@ TO_SHARE = (
 class Inserted(NamedTuple):
     """`created`: it is new. `orphaned`: its blob was to be collected, or has been: look whether the object is there."""
 
-    media_id: MediaId
+    item: MediaItem
     created: bool
     orphaned: bool
 
@@ -80,7 +80,7 @@ async def insert(
         handicap,
         blob.thumbnail_bytes,
     )
-    return None if row is None else Inserted(MediaId(row["id"]), row["created"], row["orphaned"])
+    return None if row is None else Inserted(_item_of(row, blob), row["created"], row["orphaned"])
 
 
 async def find(db: Executor, *, bot_id: BotId, sha256: Sha256, kind: Kind) -> MediaItem | None:
@@ -223,15 +223,20 @@ def _last(rows: Sequence[asyncpg.Record], limit: int) -> MediaId | None:
 
 
 def item_of(row: asyncpg.Record) -> MediaItem:
+    """Of a row with `COLUMNS`."""
+    return _item_of(row, blobs.blob_of(row))
+
+
+def _item_of(row: asyncpg.Record, blob: Blob) -> MediaItem:
     return MediaItem(
         id=row["id"],
         bot_id=row["bot_id"],
-        sha256=Sha256(row["sha256"]),
+        sha256=blob.sha256,
         kind=Kind(row["kind"]),
         name=row["name"],
         state=State(row["state"]),
-        facts=blobs.facts_of(row),
-        storage_key=row["storage_key"],
+        facts=blob.facts,
+        storage_key=blob.storage_key,
         file_id=row["file_id"],
         file_unique_id=row["file_unique_id"],
         sent_kind=None if row["sent_kind"] is None else Kind(row["sent_kind"]),

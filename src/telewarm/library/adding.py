@@ -119,12 +119,13 @@ class Adding:
                 if inserted.orphaned and not await self._stored(blob):
                     raise _Collected
                 await wake(connection, bot)
+        if inserted is not None:
+            tell_queued(bot, inserted.item)
+            return Added(item=inserted.item, created=inserted.created)
         item = await media.find(self._pool, bot_id=bot.id, sha256=blob.sha256, kind=kind)
         if item is None:
             raise Conflict("the media item was deleted in the moment in which it was added: add it again")
-        if inserted is not None:
-            tell_queued(bot, item)
-        return Added(item=item, created=inserted is not None and inserted.created)
+        return Added(item=item, created=False)
 
     async def _stored(self, blob: Blob) -> bool:
         keys = [blob.storage_key] if blob.thumbnail_key is None else [blob.storage_key, blob.thumbnail_key]

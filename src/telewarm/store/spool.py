@@ -260,7 +260,7 @@ def _make(paths: Sequence[Path]) -> Sequence[Exception | None]:
 
 def _caught(path: Path) -> Exception | None:
     try:
-        path.touch()
+        path.touch(exist_ok=False)
     except OSError as error:
         return error
     return None

@@ -17,4 +17,4 @@ ON CONFLICT (sha256, kind, bot_id) DO UPDATE
 SET state = 'warming', attempts = 0, next_attempt_at = NULL, queued_at = now(), priority = EXCLUDED.priority,
     last_error_code = NULL, last_error = NULL
 WHERE media.state IN ('cold', 'error')
-RETURNING id, xmax = 0 AS created, (SELECT count(*) > 0 FROM needed) AS orphaned
+RETURNING media.*, xmax = 0 AS created, (SELECT count(*) > 0 FROM needed) AS orphaned
