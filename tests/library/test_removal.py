@@ -22,7 +22,7 @@ from telewarm.model import MediaId, Sha256, State
 from telewarm.probe import Probe
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.store import Spool, Store
+from telewarm.store import Seal, Spool, Store
 from tests.fixtures.app import READER, Opener, add_bot, add_bytes, add_photos, message_of, until_ready
 from tests.fixtures.media import jpeg
 
@@ -96,8 +96,16 @@ class Meddler(Store):
         super().__init__(store._backend, answer=5)
         self.then: Callable[[], Awaitable[object]] | None = None
 
-    async def put_file(self, key: str, path: Path, *, sha256: Sha256, bytes: int) -> bool:  # noqa: A002 - our word
-        written = await super().put_file(key, path, sha256=sha256, bytes=bytes)
+    async def put_file(
+        self,
+        key: str,
+        path: Path,
+        *,
+        sha256: Sha256,
+        bytes: int,  # noqa: A002 - our word
+        seal: Seal | None = None,
+    ) -> bool:
+        written = await super().put_file(key, path, sha256=sha256, bytes=bytes, seal=seal)
         then, self.then = self.then, None
         if then is not None:
             await then()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
 
 import pytest
 
-from telewarm.errors import StoreUnavailable
+from telewarm.errors import ObjectCorrupt, StoreUnavailable
 from telewarm.model import Sha256
-from telewarm.store import Store, blob_key
+from telewarm.store import Incoming, Spool, Store, blob_key
 
 
 def photo(folder: Path) -> tuple[str, Path, Sha256]:
@@ -37,10 +39,75 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return paths
 
 
+@contextmanager
+def opened(folder: Path, store: Store) -> Iterator[Spool]:
+    spool = Spool(folder, store=store)
+    try:
+        yield spool
+    finally:
+        spool.close()
+
+
 async def test_a_file_on_the_same_filesystem_is_linked_and_not_copied(folder_store: Store, tmp_path: Path) -> None:
     key, path, sha256 = photo(tmp_path)
     await folder_store.put_file(key, path, sha256=sha256, bytes=1000)
     assert (tmp_path / "library" / key).samefile(path)
+
+
+async def received(spool: Spool, store: Store, *, then: Callable[[Incoming], None]) -> bool:
+    """Put what came in, by its seal, when `then` has been at it. Whether it was stored."""
+    data = os.urandom(1000)
+    async with spool.receive() as incoming:
+        await incoming.write(data)
+        sha256, seal = incoming.sha256, incoming.seal
+        then(incoming)
+        return await store.put_file(blob_key(sha256, "jpg"), incoming.path, sha256=sha256, bytes=1000, seal=seal)
+
+
+def later(path: Path) -> None:
+    """The file system's clock ticks every few milliseconds."""
+    at = path.stat().st_mtime_ns + 10_000_000
+    os.utime(path, ns=(at, at))
+
+
+def damaged(incoming: Incoming) -> None:
+    incoming.path.write_bytes(b"?" * 1000)
+    later(incoming.path)
+
+
+def damaged_and_dated_back(incoming: Incoming) -> None:
+    dated = incoming.path.stat().st_mtime_ns
+    incoming.path.write_bytes(b"?" * 1000)
+    os.utime(incoming.path, ns=(dated, dated))
+
+
+def replaced(incoming: Incoming) -> None:
+    dated = incoming.path.stat().st_mtime_ns
+    other = incoming.path.with_name("other")
+    other.write_bytes(b"?" * 1000)
+    os.utime(other, ns=(dated, dated))
+    other.replace(incoming.path)
+
+
+async def test_what_came_in_is_not_hashed_again_while_nobody_has_written_to_it(
+    folder_store: Store, tmp_path: Path
+) -> None:
+    with opened(tmp_path / "spool", folder_store) as spool:
+        assert await received(spool, folder_store, then=lambda _: None)
+        assert await received(spool, folder_store, then=damaged_and_dated_back), "it was read again"
+
+
+@pytest.mark.parametrize("then", [damaged, replaced])
+async def test_what_somebody_wrote_to_since_it_came_in_is_hashed_again(
+    folder_store: Store, tmp_path: Path, then: Callable[[Incoming], None]
+) -> None:
+    with opened(tmp_path / "spool", folder_store) as spool, pytest.raises(ObjectCorrupt, match="Nothing was stored"):
+        await received(spool, folder_store, then=then)
+
+
+async def test_a_touched_file_that_is_still_the_same_is_stored(folder_store: Store, tmp_path: Path) -> None:
+    with opened(tmp_path / "spool", folder_store) as spool:
+        assert await received(spool, folder_store, then=lambda incoming: later(incoming.path))
 
 
 async def test_a_put_syncs_the_file_and_every_folder_above_it(

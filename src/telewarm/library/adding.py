@@ -13,7 +13,7 @@ from telewarm.errors import Conflict, ObjectMissing, RuleBroken, StoreUnavailabl
 from telewarm.lanes import wake
 from telewarm.model import Blob, Bot, Kind, MediaItem, State
 from telewarm.probe import Probe, check, natural_kind, wants_thumbnail
-from telewarm.store import Incoming, Spool, Store, blob_key, thumbnail_key
+from telewarm.store import Incoming, Seal, Spool, Store, blob_key, thumbnail_key
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +56,7 @@ class Adding:
                 measured=f"more than {self._limits.largest} bytes",
                 cure="Send a smaller file, or raise TELEWARM_MAX_UPLOAD_BYTES.",
             )
-        sha256 = incoming.sha256
+        sha256, seal = incoming.sha256, incoming.seal
         here = kind and await media.find(self._pool, bot_id=bot.id, sha256=sha256, kind=kind)
         if here and here.state in {State.READY, State.WARMING}:
             return Added(item=here, created=False)
@@ -66,17 +66,17 @@ class Adding:
         check(facts, kind, local_server=self._limits.local_server)
         if blob is None:
             blob = Blob(sha256=sha256, storage_key=blob_key(sha256, facts.ext), thumbnail_key=None, facts=facts)
-            await self._put(blob, incoming.path)
+            await self._put(blob, incoming.path, seal)
         elif await self._store.size(blob.storage_key) is None:  # gone from the store: adding it again is the cure
-            await self._put(blob, incoming.path)
+            await self._put(blob, incoming.path, seal)
         if blob.thumbnail_key is None and wants_thumbnail(kind, facts):
             blob = await self._with_thumbnail(blob, incoming.path)
         await self._spool.adopt(incoming, sha256)
         with self._spool.hot(sha256):  # held: a collection of the same bytes leaves them for another try
             return await self._settle(bot, blob, kind, name)
 
-    async def _put(self, blob: Blob, path: Path) -> None:
-        await self._store.put_file(blob.storage_key, path, sha256=blob.sha256, bytes=blob.facts.bytes)
+    async def _put(self, blob: Blob, path: Path, seal: Seal | None = None) -> None:
+        await self._store.put_file(blob.storage_key, path, sha256=blob.sha256, bytes=blob.facts.bytes, seal=seal)
 
     async def _with_thumbnail(self, blob: Blob, path: Path) -> Blob:
         """A thumbnail is nice to have: a file without one is taken all the same."""

@@ -1,6 +1,7 @@
 """The door to object storage: a library's blobs in a folder or a bucket, and the hot ones on local disk."""
 
 from telewarm.store.config import FolderConfig, S3Config
+from telewarm.store.content import Seal
 from telewarm.store.incoming import Incoming
 from telewarm.store.keys import blob_key, thumbnail_key
 from telewarm.store.objects import Store
@@ -13,6 +14,7 @@ __all__ = [
     "Incoming",
     "Reader",
     "S3Config",
+    "Seal",
     "Source",
     "Spool",
     "Store",

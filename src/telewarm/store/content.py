@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from telewarm.errors import ObjectCorrupt, ObjectMissing
 from telewarm.model import Sha256
 
 
+class Seal(NamedTuple):
+    """A file as it was when all of it had been hashed. While it looks the same nobody has written to it."""
+
+    device: int
+    inode: int
+    bytes: int
+    written_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Seal:
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Content:
-    """Bytes to store: a file, or a small value held in memory. Its methods block; a missing file is ObjectMissing."""
+    """Bytes to store: a file, or a small value held in memory. Its methods block; a missing file is ObjectMissing.
+
+    `seal`: of the file, by whoever hashed it while it was written.
+    """
 
     source: Path | bytes
     sha256: Sha256
     size: int  # bytes
+    seal: Seal | None = None
 
     @classmethod
     def of(cls, data: bytes) -> Content:
@@ -30,8 +50,8 @@ class Content:
             raise ObjectMissing(f"{path.name} vanished before it was stored. Send it again.") from error
 
     def verify(self) -> Path | bytes:
-        """The source, read once; ObjectCorrupt when its size or hash are not as promised."""
-        if isinstance(self.source, Path) and not self.matches(self.source):
+        """The source; ObjectCorrupt when its size or hash are not as promised. Read once, unless its seal is whole."""
+        if isinstance(self.source, Path) and not self._untouched(self.source) and not self.matches(self.source):
             raise self._changed()
         return self.source
 
@@ -46,6 +66,13 @@ class Content:
         if hashlib.sha256(data).hexdigest() != self.sha256 or len(data) != self.size:
             raise self._changed()
         return data
+
+    def _untouched(self, path: Path) -> bool:
+        if self.seal is None or self.seal.bytes != self.size:
+            return False
+        with suppress(FileNotFoundError):
+            return Seal.of(path.stat()) == self.seal
+        return False
 
     def _changed(self) -> ObjectCorrupt:
         return ObjectCorrupt(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from telewarm.errors import StoreUnavailable
 from telewarm.model import Sha256
+from telewarm.store.content import Seal
 from telewarm.store.threads import in_thread, near
 
 _DIRECT = 8 << 20  # bytes of a file that are written from the event loop; the rest may outrun the page cache
@@ -27,6 +28,11 @@ class Incoming:
     def sha256(self) -> Sha256:
         """Of what was written so far."""
         return Sha256(self._hash.hexdigest())
+
+    @property
+    def seal(self) -> Seal:
+        """Of what was written so far: whoever stores it need not hash it again while nobody writes to it."""
+        return Seal.of(os.fstat(self._file))
 
     async def write(self, chunk: bytes) -> None:
         """StoreUnavailable when the disk is full."""

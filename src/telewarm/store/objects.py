@@ -21,7 +21,7 @@ from telewarm.errors import ObjectMissing, StoreError
 from telewarm.model import Sha256
 from telewarm.store.bucket import Bucket
 from telewarm.store.config import FolderConfig, S3Config
-from telewarm.store.content import Content
+from telewarm.store.content import Content, Seal
 from telewarm.store.folder import Folder
 
 if TYPE_CHECKING:
@@ -83,15 +83,24 @@ class Store:
         if (left := self._answered_at + HANDED_BACK - clock.monotonic()) > 0:
             await clock.sleep(left)
 
-    async def put_file(self, key: str, path: Path, *, sha256: Sha256, bytes: int) -> bool:  # noqa: A002 - our word
+    async def put_file(
+        self,
+        key: str,
+        path: Path,
+        *,
+        sha256: Sha256,
+        bytes: int,  # noqa: A002 - our word
+        seal: Seal | None = None,
+    ) -> bool:
         """Store a file, streamed. Whether it was written: False if the key held the same bytes already.
 
-        When it returns, the object is there, durable, with this size and hash: the file is hashed again, and what the
-        server holds is proven by its ETag (each request also carries the SHA-256 of its body), or by reading it back
-        where the ETag is no MD5. Other bytes under the key are replaced. ObjectCorrupt: the file is not what it was
-        said to be. A folder links the file instead of copying it where it can, so it must not be written to afterwards.
+        When it returns, the object is there, durable, with this size and hash: the file is hashed again, unless its
+        `seal` is whole, and what the server holds is proven by its ETag (each request also carries the SHA-256 of its
+        body), or by reading it back where the ETag is no MD5. Other bytes under the key are replaced. ObjectCorrupt:
+        the file is not what it was said to be. A folder links the file instead of copying it where it can, so it must
+        not be written to afterwards.
         """
-        return await self._put(key, Content(source=path, sha256=sha256, size=bytes))
+        return await self._put(key, Content(source=path, sha256=sha256, size=bytes, seal=seal))
 
     async def put_bytes(self, key: str, data: bytes) -> bool:
         """Store a small value, proven like `put_file`. Whether it was written."""
