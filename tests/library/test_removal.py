@@ -18,11 +18,12 @@ from telewarm.demo.media import DemoFile
 from telewarm.errors import BotDeleted, NotFound, StoreUnavailable, UsageError
 from telewarm.lanes import LiveBot
 from telewarm.library import Collector, Library, LibraryLimits
-from telewarm.model import MediaId, Sha256, State
+from telewarm.model import MediaId, State
 from telewarm.probe import Probe
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.store import Seal, Spool, Store
+from telewarm.store import Spool, Store
+from telewarm.store.content import Content
 from tests.fixtures.app import READER, Opener, add_bot, add_bytes, add_photos, message_of, until_ready
 from tests.fixtures.media import jpeg
 
@@ -90,22 +91,14 @@ async def test_an_item_added_again_before_its_bytes_are_collected_keeps_them(
 
 
 class Meddler(Store):
-    """A real store; something happens each time a file was put into it."""
+    """A real store; something happens once something was put into it."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(store._backend, answer=5)
         self.then: Callable[[], Awaitable[object]] | None = None
 
-    async def put_file(
-        self,
-        key: str,
-        path: Path,
-        *,
-        sha256: Sha256,
-        bytes: int,  # noqa: A002 - our word
-        seal: Seal | None = None,
-    ) -> bool:
-        written = await super().put_file(key, path, sha256=sha256, bytes=bytes, seal=seal)
+    async def _put(self, key: str, content: Content) -> bool:
+        written = await super()._put(key, content)
         then, self.then = self.then, None
         if then is not None:
             await then()

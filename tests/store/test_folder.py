@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from shutil import rmtree
 
@@ -37,15 +37,6 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(os, "fsync", fsync)
     return paths
-
-
-@contextmanager
-def opened(folder: Path, store: Store) -> Iterator[Spool]:
-    spool = Spool(folder, store=store)
-    try:
-        yield spool
-    finally:
-        spool.close()
 
 
 async def test_a_file_on_the_same_filesystem_is_linked_and_not_copied(folder_store: Store, tmp_path: Path) -> None:
@@ -92,7 +83,7 @@ def replaced(incoming: Incoming) -> None:
 async def test_what_came_in_is_not_hashed_again_while_nobody_has_written_to_it(
     folder_store: Store, tmp_path: Path
 ) -> None:
-    with opened(tmp_path / "spool", folder_store) as spool:
+    with closing(Spool(tmp_path / "spool", store=folder_store)) as spool:
         assert await received(spool, folder_store, then=lambda _: None)
         assert await received(spool, folder_store, then=damaged_and_dated_back), "it was read again"
 
@@ -101,12 +92,15 @@ async def test_what_came_in_is_not_hashed_again_while_nobody_has_written_to_it(
 async def test_what_somebody_wrote_to_since_it_came_in_is_hashed_again(
     folder_store: Store, tmp_path: Path, then: Callable[[Incoming], None]
 ) -> None:
-    with opened(tmp_path / "spool", folder_store) as spool, pytest.raises(ObjectCorrupt, match="Nothing was stored"):
+    with (
+        closing(Spool(tmp_path / "spool", store=folder_store)) as spool,
+        pytest.raises(ObjectCorrupt, match="Nothing was stored"),
+    ):
         await received(spool, folder_store, then=then)
 
 
 async def test_a_touched_file_that_is_still_the_same_is_stored(folder_store: Store, tmp_path: Path) -> None:
-    with opened(tmp_path / "spool", folder_store) as spool:
+    with closing(Spool(tmp_path / "spool", store=folder_store)) as spool:
         assert await received(spool, folder_store, then=lambda incoming: later(incoming.path))
 
 
