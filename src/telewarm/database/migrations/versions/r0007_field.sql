@@ -1,0 +1,1 @@
+-- What the first trials in the field asked of the schema; schema.sql has the whole.
