@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from urllib.parse import quote
 
-import asyncpg
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +14,6 @@ from structlog.testing import capture_logs
 
 from telewarm import errors
 from telewarm.api.answers import STATUS, status_of
-from telewarm.api.outages import outage
 from telewarm.errors import TelewarmError
 from tests.api.conftest import BEARER, BOT, MEDIA, SEND, Api, client_of, refusal, serving
 from tests.fixtures.app import READER
@@ -136,33 +134,6 @@ async def test_without_the_data_folder_an_upload_is_a_503(api: Api) -> None:
             path.rmdir()
     answer = await api.client.post(MEDIA, content=jpeg(1))
     assert "TELEWARM_DATA" in refusal(answer, 503, "STORE_UNAVAILABLE")
-
-
-OUTAGES: list[tuple[Callable[[], Exception], str | None]] = [
-    (lambda: ConnectionRefusedError(111, "refused"), "DATABASE_UNAVAILABLE"),
-    (lambda: OSError("Multiple exceptions"), "DATABASE_UNAVAILABLE"),
-    (TimeoutError, "DATABASE_UNAVAILABLE"),
-    (lambda: asyncpg.InterfaceError("pool is closing"), "DATABASE_UNAVAILABLE"),
-    (lambda: asyncpg.ConnectionDoesNotExistError("so"), "DATABASE_UNAVAILABLE"),
-    (lambda: asyncpg.AdminShutdownError("so"), "DATABASE_UNAVAILABLE"),
-    (lambda: asyncpg.CannotConnectNowError("so"), "DATABASE_UNAVAILABLE"),
-    (lambda: asyncpg.QueryCanceledError("so"), "DATABASE_UNAVAILABLE"),
-    (lambda: asyncpg.DiskFullError("so"), "DATABASE_UNAVAILABLE"),
-    (lambda: asyncpg.TooManyConnectionsError("so"), "DATABASE_UNAVAILABLE"),
-    (lambda: asyncpg.InvalidPasswordError("so"), "DATABASE_UNAVAILABLE"),
-    (lambda: asyncpg.DeadlockDetectedError("so"), "DATABASE_UNAVAILABLE"),
-    (lambda: asyncpg.InternalClientError("cannot switch to state 11"), "DATABASE_UNAVAILABLE"),
-    (lambda: OSError(28, "No space left on device", "/spool/x"), "STORE_UNAVAILABLE"),
-    (lambda: asyncpg.UndefinedColumnError("so"), None),
-    (lambda: asyncpg.DataError("invalid input for query argument $1"), None),
-    (lambda: ValueError("so"), None),
-]
-
-
-@pytest.mark.parametrize(("make", "code"), OUTAGES)
-def test_an_outage_is_told_from_a_bug(make: Callable[[], Exception], code: str | None) -> None:
-    found = outage(make())
-    assert (found and found.code) == code
 
 
 TEXTS = st.text(max_size=30) | st.integers().map(str) | st.sampled_from(["", "photo", "ready", "NaN", "1e5", "\x00"])

@@ -304,3 +304,16 @@ def test_whatever_happens_each_job_is_recorded_exactly_once(
     assert sorted(work.recorded) == list(range(due))
     assert work.most_running <= concurrency
     assert everything_came_back(bench.budget, budget)
+
+
+async def test_an_outcome_that_cannot_be_stored_fails_alone_and_holds_nothing_up() -> None:
+    work = Numbers(due=40, unstorable_items=frozenset({3, 17}), record_gate=asyncio.Event())
+    lane = asyncio.create_task(Bench().lane(work, concurrency=30).run())
+    await work.until(lambda: len(work.tried) == 40)
+    assert work.record_gate is not None
+    work.record_gate.set()
+    assert await lane is None
+
+    assert sorted(work.recorded) == list(range(40))
+    failed = {outcome.item: str(outcome.error) for batch in work.batches for outcome in batch if outcome.error}
+    assert failed == dict.fromkeys((3, 17), "a value that cannot be stored")

@@ -32,6 +32,7 @@ class Numbers:
     gates: dict[int, asyncio.Event] = field(default_factory=dict)
     trouble: dict[int, list[Exception]] = field(default_factory=dict)
     record_gate: asyncio.Event | None = None
+    unstorable_items: frozenset[int] = frozenset()
     waiting: list[int] = field(default_factory=list)
     running: set[int] = field(default_factory=set)
     most_running: int = 0
@@ -73,8 +74,13 @@ class Numbers:
     async def record(self, done: Sequence[Outcome]) -> None:
         if self.record_gate is not None:
             await self.record_gate.wait()
+        if any(one.item in self.unstorable_items and one.error is None for one in done):
+            raise ValueError("a value that cannot be stored")
         self.batches.append(list(done))
         self.changed.set()
+
+    def unstorable(self, done: Outcome, error: Exception) -> Outcome | None:
+        return Outcome(item=done.item, error=TelewarmError(str(error))) if done.error is None else None
 
     async def release(self, items: Sequence[int]) -> None:
         self.released.extend(items)

@@ -16,10 +16,10 @@ from telewarm.api.answers import ApiError, error_body, problem, status_of
 from telewarm.api.described import gives, refuses
 from telewarm.api.forms import Batch, FileBegins, FileEnds
 from telewarm.api.media import KINDS, describe_added, not_blank
-from telewarm.api.outages import outage
 from telewarm.api.services import OfBot, Services, Serving
 from telewarm.api.shapes import Batch as BatchAnswer
 from telewarm.api.shapes import BatchCut
+from telewarm.database.transient import as_outage
 from telewarm.errors import TelewarmError
 from telewarm.model import Bot, Kind
 from telewarm.store import Incoming
@@ -153,7 +153,7 @@ class _Taking:
         except ApiError as error:
             return _refused(error.status_code, {"error": error.code, "message": error.detail})
         except Exception as error:
-            ours = error if isinstance(error, TelewarmError) else outage(error)
+            ours = error if isinstance(error, TelewarmError) else as_outage(error)
             if ours is None:
                 raise
             log.info("[API][BATCH][REFUSED]", bot=self._bot.slug, code=ours.code, error=ours.message)

@@ -11,9 +11,9 @@ from typing import TypeAlias
 import structlog
 
 from telewarm import clock
-from telewarm.api.outages import outage
 from telewarm.database.connection import Pool
 from telewarm.database.migrate import check_migrated, head
+from telewarm.database.transient import as_outage
 from telewarm.errors import StoreUnavailable, TelewarmError
 from telewarm.lanes import Control
 from telewarm.logs import redact
@@ -73,7 +73,7 @@ class Check:
         except TelewarmError as known:
             error = known.message
         except Exception as unknown:
-            ours = outage(unknown)
+            ours = as_outage(unknown)
             if ours is None:
                 log.exception("[HEALTH][BUG]", error=type(unknown).__name__)
             error = f"no answer within {self._seconds:g} s" if limit.expired() else ours.message if ours else BUG

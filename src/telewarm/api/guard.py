@@ -20,10 +20,10 @@ from telewarm.api.answers import ApiError, api_failure, failure, problem
 from telewarm.api.journal import AuditLog, kept
 from telewarm.api.keyring import Keyring
 from telewarm.api.limits import Throttle, check_headers
-from telewarm.api.outages import outage
 from telewarm.api.tickets import HOLDER, Given, admitted, given, wrong
 from telewarm.database.audit import Change
 from telewarm.database.tokens import FROM_ENVIRONMENT, LOCAL, PREFIX, Role
+from telewarm.database.transient import as_outage
 from telewarm.errors import TelewarmError
 from telewarm.previews import Signer, Ticket
 
@@ -184,7 +184,7 @@ def _answer(error: Exception) -> JSONResponse:
     if isinstance(error, ClientDisconnect):
         log.info("[API][CUT_OFF]")
         return problem(400, "CUT_OFF", "the body ended early; send it again")
-    ours = error if isinstance(error, TelewarmError) else outage(error)
+    ours = error if isinstance(error, TelewarmError) else as_outage(error)
     if ours is not None:
         log.warning("[API][OUTAGE]", error=type(error).__name__, detail=str(error))
         return failure(ours)

@@ -18,12 +18,12 @@ from telewarm.api.answers import problem
 from telewarm.api.checks import Found
 from telewarm.api.described import Problem, Time, gives, refuses
 from telewarm.api.metrics import queues
-from telewarm.api.outages import outage
 from telewarm.api.services import Serving
 from telewarm.api.worker import Worker
 from telewarm.api.worker import describe as describe_worker
 from telewarm.database import bots
 from telewarm.database.connection import Pool
+from telewarm.database.transient import as_outage
 
 probes = APIRouter(tags=["health"])
 router = APIRouter(tags=["health"])
@@ -200,7 +200,7 @@ async def _held(pool: Pool) -> dict[str, object] | None:
         async with asyncio.timeout(PATIENCE):
             count, held = await bots.count(pool), await bots.held(pool, limit=MOST_BOTS)
     except Exception as error:
-        if outage(error) is None:
+        if as_outage(error) is None:
             raise
         return None
     return {"count": count, "held": [_waiting(one) for one in held]}

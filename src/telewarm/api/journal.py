@@ -14,8 +14,9 @@ from telewarm import clock
 from telewarm.database import audit
 from telewarm.database.audit import Change
 from telewarm.database.connection import Pool
-from telewarm.database.pool import AWAY
+from telewarm.database.transient import is_transient
 from telewarm.logs import redact
+from telewarm.text import storable
 
 log = structlog.get_logger(__name__)
 
@@ -62,11 +63,28 @@ class AuditLog:
                     async with asyncio.timeout(WRITE_SECONDS):
                         await audit.record(self._pool, chunk)
                 except BaseException as error:
+                    if isinstance(error, Exception) and not is_transient(error):
+                        log.exception("audit_rows_refused", rows=len(chunk))
+                        await self._write_each(chunk)
+                        continue
                     self._waiting.extendleft(reversed(chunk))
-                    if not isinstance(error, AWAY):
+                    if not isinstance(error, Exception):
                         raise
                     log.warning("[AUDIT][RETRY]", rows=len(self._waiting), error=type(error).__name__)
                     return
+
+    async def _write_each(self, chunk: list[Change]) -> None:
+        """One of them cannot be stored: it is dropped, and the others are kept."""
+        for number, change in enumerate(chunk):
+            try:
+                async with asyncio.timeout(WRITE_SECONDS):
+                    await audit.record(self._pool, [change])
+            except Exception as error:
+                if is_transient(error):
+                    self._waiting.extendleft(reversed(chunk[number:]))
+                    return
+                self._lost += 1
+                log.exception("audit_row_refused", action=change.action, target=change.target)
 
     async def _write_on(self, stop: asyncio.Event) -> None:
         while not await clock.wait(stop, EVERY):
@@ -84,5 +102,4 @@ def kept(text: str, *secrets: str | None) -> str:
     for secret in secrets:
         if secret:
             text = text.replace(secret, "<token>")
-    text = OURS.sub("<token>", redact(text)).replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return text.encode("utf-8", "replace").decode()[:LENGTH]
+    return storable(OURS.sub("<token>", redact(text)))[:LENGTH]

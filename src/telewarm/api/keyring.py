@@ -11,12 +11,12 @@ from math import inf
 
 import structlog
 
-from telewarm import clock
+from telewarm import background, clock
 from telewarm.api.access import Caller
 from telewarm.database import tokens
 from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
-from telewarm.database.pool import AWAY
+from telewarm.database.transient import is_transient
 from telewarm.errors import DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
@@ -108,7 +108,9 @@ class Keyring:
             try:
                 async with asyncio.timeout(READ_SECONDS):
                     found = await tokens.good(self._pool)
-            except AWAY as error:
+            except Exception as error:
+                if not is_transient(error):
+                    raise
                 raise _unknown() from error
             now = clock.monotonic()
             self._entries = {one.hash: _entry(one, now) for one in found}
@@ -124,11 +126,13 @@ class Keyring:
     async def _write_use(self, token_id: int) -> None:
         try:
             await tokens.used(self._pool, token_id)
-        except AWAY as error:
+        except Exception as error:
+            if not is_transient(error):
+                raise
             log.warning("[API][TOKENS][USE_NOT_NOTED]", token_id=token_id, error=type(error).__name__)
 
     def _in_background(self, work: Coroutine[None, None, None], *, name: str) -> None:
-        task = asyncio.create_task(work, name=name)
+        task = background.start(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

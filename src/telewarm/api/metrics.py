@@ -9,10 +9,10 @@ import structlog
 from fastapi import APIRouter, Response
 
 from telewarm import metrics
-from telewarm.api.outages import outage
 from telewarm.api.services import Serving
 from telewarm.database import warmups
 from telewarm.database.connection import Pool
+from telewarm.database.transient import as_outage
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["metrics"])
@@ -42,7 +42,7 @@ async def queues(pool: Pool) -> list[metrics.Queue] | None:
         async with asyncio.timeout(PATIENCE):
             depths = await warmups.depths(pool)
     except Exception as error:
-        if outage(error) is None:
+        if as_outage(error) is None:
             raise
         log.warning("[METRICS][QUEUES][UNKNOWN]", error=type(error).__name__)
         return None

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from telewarm import clock
 from telewarm.api.answers import ApiError
-from telewarm.api.outages import outage
+from telewarm.database.transient import as_outage
 from telewarm.errors import DatabaseUnavailable
 from telewarm.events import Chunk
 
@@ -126,7 +126,7 @@ class EventStream(Response):
         error = None if writing.cancelled() else writing.exception()
         stalled = isinstance(error, _Stalled)
         if isinstance(error, Exception) and not stalled:
-            if not isinstance(error, DatabaseUnavailable) and outage(error) is None:
+            if not isinstance(error, DatabaseUnavailable) and as_outage(error) is None:
                 raise error
             log.warning("[EVENTS][OUTAGE]", error=type(error).__name__)
         if not stalled:

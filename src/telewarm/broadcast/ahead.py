@@ -12,7 +12,7 @@ from telewarm import clock
 from telewarm.database import flights
 from telewarm.database.connection import Pool
 from telewarm.database.flights import Recipient
-from telewarm.database.pool import AWAY
+from telewarm.database.transient import is_transient
 from telewarm.model import Broadcast, ChatId
 
 log = structlog.get_logger(__name__)
@@ -53,8 +53,11 @@ class Ahead:
             found = await flights.ahead(
                 self._pool, self._broadcast.id, bot_id=self._broadcast.bot_id, after=self._after, limit=BATCH
             )
-        except AWAY as error:
-            log.warning("[BROADCAST][READ][RETRY]", broadcast_id=self._broadcast.id, error=type(error).__name__)
+        except Exception as error:
+            bug = not is_transient(error)
+            log.warning(
+                "[BROADCAST][READ][RETRY]", broadcast_id=self._broadcast.id, error=type(error).__name__, exc_info=bug
+            )
             await clock.sleep(RETRY)
         else:
             self.ready.extend(found)

@@ -20,7 +20,7 @@ from telewarm.database import broadcasts, flights
 from telewarm.database.connection import Pool
 from telewarm.database.flights import Active
 from telewarm.database.leases import Lease
-from telewarm.database.pool import AWAY
+from telewarm.database.transient import is_transient
 from telewarm.errors import NotFound, TelewarmError
 from telewarm.lanes import LiveBot
 from telewarm.model import Broadcast, BroadcastId, BroadcastState
@@ -134,12 +134,21 @@ class Deliveries:
         """Start what may start; `_again_at` is when to look again."""
         self._more, self._again_at = False, math.inf
         try:
-            for active in await flights.active(self._desk.pool, self._desk.live.bot.id):
-                if active.id not in self._tasks and not self._stop.is_set():
+            actives = await flights.active(self._desk.pool, self._desk.live.bot.id)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._failed_to_look(error)
+            return
+        for active in actives:
+            if active.id not in self._tasks and not self._stop.is_set():
+                try:
                     await self._begin(active)
-        except AWAY as error:
-            log.warning("[BROADCAST][LOOK][RETRY]", bot=self._desk.live.bot.slug, error=type(error).__name__)
-            self._look_in(LOOK)
+                except Exception as error:  # noqa: BLE001 - logged there; it stops no other broadcast
+                    self._failed_to_look(error, broadcast_id=active.id)
+
+    def _failed_to_look(self, error: Exception, **facts: object) -> None:
+        slug, bug = self._desk.live.bot.slug, not is_transient(error)
+        log.warning("[BROADCAST][LOOK][RETRY]", bot=slug, error=type(error).__name__, exc_info=bug, **facts)
+        self._look_in(LOOK)
 
     def _look_in(self, seconds: float) -> None:
         self._again_at = min(self._again_at, clock.monotonic() + min(seconds, LONGEST))
@@ -188,11 +197,11 @@ class Deliveries:
                     return
                 flying = self._flying[broadcast.id]
                 await flying.run()
-        except AWAY as error:
-            log.warning("[BROADCAST][FLIGHT][RETRY]", broadcast_id=broadcast.id, error=type(error).__name__)
-            self._look_in(LOOK)
-        except Exception:
-            log.exception("[BROADCAST][BUG]", broadcast_id=broadcast.id)
+        except Exception as error:
+            if is_transient(error):
+                log.warning("[BROADCAST][FLIGHT][RETRY]", broadcast_id=broadcast.id, error=type(error).__name__)
+            else:
+                log.exception("[BROADCAST][BUG]", broadcast_id=broadcast.id)
             self._look_in(LOOK)
         else:
             if isinstance(flying, Undo) and flying.again_in is not None:

@@ -17,16 +17,16 @@ from telewarm.broadcast.crew import Crew
 from telewarm.broadcast.desk import Desk
 from telewarm.broadcast.insist import RETRY, insist
 from telewarm.broadcast.later import Later
+from telewarm.broadcast.outcomes import advance
 from telewarm.broadcast.policy import Again, Halt, Pace, Verdict
 from telewarm.broadcast.share import Member
 from telewarm.broadcast.weather import Weather
 from telewarm.database import broadcasts, flights
 from telewarm.database.flights import Round, Taken
-from telewarm.database.pool import AWAY
+from telewarm.database.transient import as_outage, is_transient
 from telewarm.errors import ChatMigrated, TelewarmError, TokenRefused
 from telewarm.model import Broadcast, BroadcastState, ChatId, Delivery, Outcome
 from telewarm.sender import OnCold, SendResult
-from telewarm.sender.cold import database_away
 from telewarm.sender.messages import Album, Step
 from telewarm.telegram import Rank
 
@@ -199,8 +199,10 @@ class Flight:
         now = clock.monotonic()
         tell = now - self._told_at >= LOOK
         try:
-            state = await flights.advance(self._desk.pool, self._broadcast.id, self._lease_id, written, tell=tell)
-        except AWAY as error:
+            state = await advance(self._desk.pool, self._broadcast.id, self._lease_id, written, tell=tell)
+        except Exception as error:
+            if not is_transient(error):
+                raise
             self._outcomes = outcomes + self._outcomes
             self._unsaid = True
             self._log.warning("[BROADCAST][WRITE][RETRY]", outcomes=len(outcomes), error=type(error).__name__)
@@ -248,7 +250,9 @@ class Flight:
         self._looked_at = now
         try:
             self._obey(await flights.look(self._desk.pool, self._broadcast.id, self._lease_id))
-        except AWAY as error:
+        except Exception as error:
+            if not is_transient(error):
+                raise
             self._log.warning("[BROADCAST][LOOK][RETRY]", error=type(error).__name__)
             await clock.sleep(RETRY)
 
@@ -268,8 +272,10 @@ class Flight:
         """The group is a supergroup by now: there, unless that is a recipient too and gets it anyway."""
         try:
             twice = await flights.is_recipient(self._desk.pool, self._broadcast.id, moved_to)
-        except AWAY as error:
-            return Again(error=database_away(error))
+        except Exception as error:
+            if (away := as_outage(error)) is None:
+                raise
+            return Again(error=away)
         if twice:
             return policy.moved(chat_id, moved_to)
         results = await self._send(moved_to, follow=True)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import structlog
 
 from telewarm import clock
-from telewarm.database.pool import AWAY
+from telewarm.database.transient import is_transient
 from telewarm.model import BroadcastId
 
 log = structlog.get_logger(__name__)
@@ -21,6 +21,8 @@ async def insist(broadcast_id: BroadcastId, work: Callable[[], Awaitable[T]]) ->
     while True:
         try:
             return await work()
-        except AWAY as error:
+        except Exception as error:
+            if not is_transient(error):
+                raise
             log.warning("[BROADCAST][DATABASE][RETRY]", broadcast_id=broadcast_id, error=type(error).__name__)
             await clock.sleep(RETRY)

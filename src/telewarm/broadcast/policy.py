@@ -23,6 +23,7 @@ from telewarm.errors import (
 )
 from telewarm.model import ChatId, Delivery, Outcome
 from telewarm.sender import SendResult
+from telewarm.text import storable
 
 TRIES = 8  # failed ones, not counting flood waits and outages
 GIVE_UP = 3600.0  # seconds since the first that did not go
@@ -92,7 +93,7 @@ def may_have_gone(error: TelewarmError) -> bool:
 
 def words(error: TelewarmError) -> str:
     """Code and words, as a delivery keeps them."""
-    return f"{error.code}: {error.message}".replace("\0", "")[:WORDS]
+    return storable(f"{error.code}: {error.message}")[:WORDS]
 
 
 def moved(chat_id: ChatId, moved_to: ChatId) -> Delivery:

@@ -14,10 +14,10 @@ from rich.text import Text
 
 from telewarm import logs
 from telewarm.api.numbers import LARGEST
-from telewarm.api.outages import outage
 from telewarm.app import Telewarm
 from telewarm.cli.env import PIPE_WIDTH, read_settings
 from telewarm.cli.run import run
+from telewarm.database.transient import as_outage
 from telewarm.errors import UsageError
 from telewarm.model import MediaId
 
@@ -45,7 +45,7 @@ def opened(work: Callable[[Telewarm], Awaitable[T]], *, least: str = "warning") 
     except BrokenPipeError:  # whoever read what we print went away
         raise
     except Exception as error:
-        if (ours := outage(error)) is None:
+        if (ours := as_outage(error)) is None:
             raise
         raise ours from error
 

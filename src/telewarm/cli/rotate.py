@@ -19,8 +19,9 @@ from telewarm.configured import encryption_key
 from telewarm.database.connection import Connection
 from telewarm.database.embedded import served
 from telewarm.database.migrate import migrate
-from telewarm.database.pool import AWAY, ROUND_TRIP, connect
+from telewarm.database.pool import ROUND_TRIP, connect
 from telewarm.database.sealing import Seal, reseal, sealed_with
+from telewarm.database.transient import is_transient
 from telewarm.errors import Conflict, DatabaseError, SettingsError, UsageError
 from telewarm.settings import Settings, checks
 
@@ -73,7 +74,9 @@ async def _replace_file(connection: Connection, files: KeyFiles, old: bytes, giv
         with files.replaced(new):
             async with connection.transaction():
                 count = await reseal(connection, Seal(old), Seal(new))
-    except AWAY as error:
+    except Exception as error:
+        if not is_transient(error):
+            raise
         if not connection.is_closed():
             await files.settle(connection)
             raise DatabaseError(f"the database refused, and the old key holds: {error}") from error
@@ -121,10 +124,9 @@ class KeyFiles:
         _write(self.key, new.hex())
         try:
             yield
-        except AWAY:
-            raise
-        except BaseException:
-            self._put_back()
+        except BaseException as error:
+            if not is_transient(error):
+                self._put_back()
             raise
         self.old.unlink()
 

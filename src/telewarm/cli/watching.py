@@ -15,7 +15,7 @@ from rich.text import Text
 from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.broadcast.progress import progress
-from telewarm.database.pool import AWAY
+from telewarm.database.transient import is_transient
 from telewarm.model import Broadcast, BroadcastId, BroadcastState, Outcome
 
 ACTIVE = frozenset({BroadcastState.RUNNING, BroadcastState.UNDOING})
@@ -36,7 +36,9 @@ async def watch(telewarm: Telewarm, ids: Sequence[BroadcastId], stop: asyncio.Ev
                 return found
             try:
                 found = [await telewarm.broadcasts.get(broadcast_id) for broadcast_id in ids]
-            except AWAY:  # it goes on without us; we see it when the database is back
+            except Exception as error:  # it goes on without us; we see it when the database is back
+                if not is_transient(error):
+                    raise
                 continue
 
 

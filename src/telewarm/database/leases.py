@@ -14,7 +14,7 @@ import structlog
 
 from telewarm import clock
 from telewarm.database.connection import Executor, Pool, query
-from telewarm.database.pool import AWAY
+from telewarm.database.transient import is_transient
 
 TTL = 6.0  # seconds without a renewal after which a holder counts as dead
 log = structlog.get_logger(__name__)
@@ -59,8 +59,8 @@ class Lease:
             self._hurry.clear()
             try:
                 await self._renew()
-            except AWAY as error:
-                log.warning("[LEASE][RENEW][FAILED]", error=type(error).__name__)
+            except Exception as error:
+                log.warning("[LEASE][RENEW][FAILED]", error=type(error).__name__, exc_info=not is_transient(error))
 
     async def _renew(self) -> None:
         said = self.worker()
@@ -91,6 +91,9 @@ async def sweep(db: Executor) -> int:
 
 
 async def _free(pool: Pool, lease_id: UUID) -> None:
-    with suppress(*AWAY):
+    try:
         await pool.execute("UPDATE media SET lease_id = NULL WHERE lease_id = $1", lease_id)
         await pool.execute("DELETE FROM lease WHERE id = $1", lease_id)
+    except Exception as error:
+        if not is_transient(error):
+            raise

@@ -13,7 +13,8 @@ from asyncpg.pool import PoolConnectionProxy
 
 from telewarm import clock
 from telewarm.database.connection import Connection, Pool
-from telewarm.database.pool import AWAY, CHECK, CONNECT_SECONDS, ROUND_TRIP
+from telewarm.database.pool import CHECK, CONNECT_SECONDS, ROUND_TRIP
+from telewarm.database.transient import is_transient
 from telewarm.errors import DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
@@ -95,7 +96,9 @@ class _Hub:
                 if self._listens is not None:
                     await asyncio.shield(self._listens)
                 await self._listen_to(listener)
-        except AWAY as error:
+        except Exception as error:
+            if not is_transient(error):
+                raise
             raise DatabaseUnavailable(f"Cannot listen for notifications: {type(error).__name__}. {CHECK}") from error
 
     async def _listen_to(self, listener: _Listener) -> None:
@@ -133,14 +136,19 @@ class _Hub:
                     else:
                         listens.set_result(None)
                     await self._until_gone(connection)
-            except AWAY as error:
+            except Exception as error:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():  # giving the connection back failed on the way out
                     raise asyncio.CancelledError from error
                 if not listens.done():
                     listens.set_exception(DatabaseUnavailable(f"Cannot listen for notifications: {error}. {CHECK}"))
                     return
-                log.warning("database.listener.lost", error=type(error).__name__, retry_in_s=round(pause, 1))
+                log.warning(
+                    "database.listener.lost",
+                    error=type(error).__name__,
+                    retry_in_s=round(pause, 1),
+                    exc_info=not is_transient(error),
+                )
             self._lost()
             await clock.sleep(random.uniform(0, pause))  # noqa: S311 (jitter)
             pause = min(2 * pause, RECONNECT_LONGEST)
@@ -160,7 +168,7 @@ class _Hub:
                 async with self._turn, asyncio.timeout(ROUND_TRIP):
                     for channel in self._channels:
                         await connection.remove_listener(channel, self._hear)
-            except AWAY:
+            except Exception:  # noqa: BLE001 - whatever it was, this connection listens no more
                 connection.terminate()
 
     async def _until_gone(self, connection: PoolConnectionProxy) -> None:

@@ -22,8 +22,6 @@ ROUND_TRIP = 5.0  # seconds that the client waits longer than the server may wor
 IN_TRANSACTION_SECONDS = 60.0  # an idle transaction holds locks: the server ends it
 
 CHECK = "Check that PostgreSQL runs there, and DATABASE_URL"
-# What a lost database may raise. InternalClientError: asyncpg's own state, on a connection that broke in its hands.
-AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 async def open_pool(

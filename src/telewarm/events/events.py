@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import Context
 
-from telewarm import clock
+from telewarm import background, clock
 from telewarm.database import events
 from telewarm.database.connection import Pool
 from telewarm.events.batches import AT_ONCE, Chunk, Told, in_batches
@@ -93,7 +93,7 @@ class Events:
             self._feed = Feed(self._pool)
             self._ready = asyncio.get_running_loop().create_future()
             apart = Context()  # it outlives the request that starts it, whose id is not its own
-            self._task = asyncio.create_task(self._feed.run(self._ready), name="events", context=apart)
+            self._task = background.start(self._feed.run(self._ready), name="events", context=apart)
         feed = self._feed
         self._listeners += 1
         try:

@@ -13,7 +13,7 @@ from telewarm.database import events
 from telewarm.database.connection import Pool
 from telewarm.database.leases import sweep
 from telewarm.database.listening import listening
-from telewarm.database.pool import AWAY
+from telewarm.database.transient import is_transient
 from telewarm.errors import DatabaseUnavailable
 from telewarm.events.batches import Batch, in_batches
 
@@ -47,8 +47,8 @@ class Feed:
                     self.upto = await events.number(self._pool)
                 ready.set_result(None)
                 await self._read_on()
-        except (*AWAY, DatabaseUnavailable) as error:
-            if ready.done():
+        except Exception as error:
+            if ready.done() or not is_transient(error):
                 raise
             words = str(error) if isinstance(error, DatabaseUnavailable) else type(error).__name__
             ready.set_exception(DatabaseUnavailable(f"events cannot be listened to now: {words}"))
@@ -87,10 +87,11 @@ class Feed:
                 if clock.monotonic() >= self._swept_at + LOOK:
                     self._swept_at = clock.monotonic()
                     await self._sweep()
-        except AWAY as error:
-            log.warning("[EVENTS][READ][FAILED]", error=type(error).__name__)
-        except Exception:
-            log.exception("[EVENTS][READ][BUG]")
+        except Exception as error:
+            if is_transient(error):
+                log.warning("[EVENTS][READ][FAILED]", error=type(error).__name__)
+            else:
+                log.exception("[EVENTS][READ][BUG]")
 
     async def _sweep(self) -> None:
         """As workers do. Perhaps there is none left: then it is here that one is told of as gone."""

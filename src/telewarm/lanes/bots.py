@@ -11,14 +11,14 @@ from functools import partial
 
 import structlog
 
-from telewarm import clock, metrics
+from telewarm import background, clock, metrics
 from telewarm.database import bots, media, removals, roster, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
-from telewarm.database.pool import AWAY
 from telewarm.database.removals import Purged
 from telewarm.database.roster import Listed
 from telewarm.database.sealing import Seal
+from telewarm.database.transient import is_transient
 from telewarm.errors import BotDeleted, NotFound, TelewarmError, UsageError
 from telewarm.lanes.checking import BotCheck, check_bot
 from telewarm.lanes.lines import Lines
@@ -76,7 +76,7 @@ class Bots:
         send, as they hear of what is sent here.
         """
         channels = {bots.CHANNEL: self.changed, TRAFFIC: self._neighbours.heard}
-        telling = asyncio.create_task(self._neighbours.run(), name="tell traffic")
+        telling = background.start(self._neighbours.run(), name="tell traffic")
         try:
             async with listening(self._pool, channels, on_lost=self._on_lost):
                 yield
@@ -245,7 +245,7 @@ class Bots:
         self._in_background(self._tell(bot_id, closed), name="tell flood wait")
 
     def _in_background(self, work: Coroutine[None, None, None], *, name: str) -> None:
-        task = asyncio.create_task(work, name=name)
+        task = background.start(work, name=name)
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
@@ -256,13 +256,17 @@ class Bots:
             async with self._pool.acquire() as connection, connection.transaction():
                 await warmups.retry_now(connection, bot.id)
                 await wake(connection, bot)
-        except AWAY as error:  # then the back-offs end by themselves
+        except Exception as error:  # then the back-offs end by themselves
+            if not is_transient(error):
+                raise
             log.warning("[BOT][MENDED][FAILED]", bot=bot.slug, error=type(error).__name__)
 
     async def _tell(self, bot_id: BotId, closed: Closed) -> None:
         try:
             await bots.close(self._pool, bot_id, closed.chat_id, closed.seconds)
-        except AWAY as error:  # then the others meet the flood themselves
+        except Exception as error:  # then the others meet the flood themselves
+            if not is_transient(error):
+                raise
             log.warning("[BOT][FLOOD_WAIT][UNTOLD]", bot_id=bot_id, error=type(error).__name__)
 
     async def keep_learned(self, live: LiveBot) -> None:
@@ -281,7 +285,7 @@ class Bots:
             return
         live.fresh = False
         if bot_id not in self._reading:
-            task = asyncio.create_task(self._read_again(bot_id), name="read bot")
+            task = background.start(self._read_again(bot_id), name="read bot")
             self._reading[bot_id] = task
             task.add_done_callback(lambda _: self._reading.pop(bot_id, None))
 
@@ -291,7 +295,9 @@ class Bots:
                 await self._read(bot_id)
         except NotFound:  # deleted for good
             return
-        except (*AWAY, TelewarmError) as error:  # then the next who asks for the bot reads it
+        except Exception as error:  # then the next who asks for the bot reads it
+            if not isinstance(error, TelewarmError) and not is_transient(error):
+                raise
             log.warning("[BOT][READ][FAILED]", bot_id=bot_id, error=type(error).__name__)
 
     def _on_lost(self) -> None:

@@ -16,7 +16,7 @@ from typing import Generic
 import structlog
 
 from telewarm import clock
-from telewarm.database.pool import AWAY
+from telewarm.database.transient import as_outage, is_transient
 from telewarm.errors import FloodWait, TelegramRefused, TelewarmError
 from telewarm.lanes.bots import count_flood
 from telewarm.lanes.outage import Outage
@@ -263,8 +263,11 @@ class Lane(Generic[Item, Done]):
             self._end(passage, answered=isinstance(error, TelegramRefused))
             self._failed(job, error)
         except Exception as error:
-            log.exception("[LANE][BUG]")
             self._end(passage, answered=False)
+            if (outage := as_outage(error)) is not None:
+                self._failed(job, outage)
+                return
+            log.exception("[LANE][BUG]")
             self._done.append(self._work.failed(job.item, TelewarmError(f"unexpected {type(error).__name__}")))
         else:
             self._end(passage, answered=True)
@@ -323,17 +326,26 @@ class Lane(Generic[Item, Done]):
         while True:
             try:
                 await self._work.record(batch)
-            except AWAY as error:
+            except Exception as error:
+                if not is_transient(error):
+                    log.exception("[LANE][RECORD][BUG]", outcomes=len(batch))
+                    await self._record_each(batch, error)
+                    return
                 log.warning("[LANE][RECORD][RETRY]", outcomes=len(batch), error=type(error).__name__)
                 if clock.monotonic() > self._give_up_at:
-                    break
+                    log.exception("[LANE][RECORD][LOST]", outcomes=len(batch))
+                    return
                 await clock.sleep(RECORD_RETRY)
-            except Exception:
-                log.exception("[LANE][RECORD][BUG]", outcomes=len(batch))
-                return
             else:
                 return
-        log.error("[LANE][RECORD][LOST]", outcomes=len(batch))
+
+    async def _record_each(self, batch: list[Done], error: Exception) -> None:
+        """One of them cannot be stored: it alone fails, with the reason. A replacement that fails too is given up."""
+        if len(batch) > 1:
+            for one in batch:
+                await self._record([one])
+        elif (replacement := self._work.unstorable(batch[0], error)) is not None:
+            await self._record([replacement])
 
     async def _wind_down(self, recorder: asyncio.Task[None]) -> None:
         """Let what is under way end, write it down, put the rest back."""
@@ -369,7 +381,9 @@ class Lane(Generic[Item, Done]):
         while items:
             try:
                 await self._work.release(items)
-            except AWAY:
+            except Exception as error:
+                if not is_transient(error):
+                    raise
                 if clock.monotonic() > self._give_up_at:
                     return  # the process ends, and its lease with it
                 await clock.sleep(RECORD_RETRY)

@@ -15,7 +15,7 @@ import structlog
 
 from telewarm import clock
 from telewarm.database.connection import Pool
-from telewarm.database.pool import AWAY
+from telewarm.database.transient import is_transient
 from telewarm.model import BotId
 from telewarm.telegram import Traffic
 
@@ -72,8 +72,8 @@ class Neighbours:
             try:
                 if news and await self._somebody_hears():
                     await self._pool.execute(TELL, CHANNEL, self._said(news))
-            except AWAY as error:
-                log.warning("[BOT][TRAFFIC][UNTOLD]", error=type(error).__name__)
+            except Exception as error:
+                log.warning("[BOT][TRAFFIC][UNTOLD]", error=type(error).__name__, exc_info=not is_transient(error))
             if news and not self._stopped:
                 await clock.sleep(LEAST)
 

@@ -42,6 +42,10 @@ class Work(Protocol[Item, Done]):
         """Write outcomes down for good."""
         ...
 
+    def unstorable(self, done: Done, error: Exception) -> Done | None:
+        """What to write down instead of an outcome that the database refused; None for one that is a replacement."""
+        ...
+
     async def release(self, items: Sequence[Item]) -> None:
         """Put items back untried."""
         ...

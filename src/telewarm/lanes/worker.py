@@ -19,7 +19,7 @@ from telewarm import clock
 from telewarm.database import audit, bots, engine, events, leases, sends, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
-from telewarm.database.pool import AWAY
+from telewarm.database.transient import is_transient
 from telewarm.errors import NotFound
 from telewarm.lanes.bots import Bots, LiveBot
 from telewarm.lanes.lane import EARLY, PATIENCE
@@ -78,14 +78,14 @@ class _Driver(AsyncpgPoolDriver):
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
         try:
             return await super().fetch(query, *args)
-        except AWAY:
+        except Exception:
             self._on_failure()
             raise
 
     async def execute(self, query: str, *args: object) -> str:
         try:
             return await super().execute(query, *args)
-        except AWAY:
+        except Exception:
             self._on_failure()
             raise
 
@@ -177,7 +177,9 @@ class Worker:
                     shutdown_on_listener_failure=True,
                     log_aggregation_interval=timedelta(0),  # statistics that nobody reads, and that nobody would trim
                 )
-        except (*AWAY, FailingListenerError) as error:
+        except Exception as error:
+            if not isinstance(error, FailingListenerError) and not is_transient(error):
+                raise
             log.warning("[WORKER][ENGINE][RESTART]", error=type(error).__name__)
             await clock.wait(self._stop, RESTART)
         finally:
@@ -261,8 +263,8 @@ class Worker:
                 await self._send_paused_away()
                 if missed:
                     await self._queue(missed)
-            except AWAY as error:
-                log.warning("[WORKER][SWEEP][FAILED]", error=type(error).__name__)
+            except Exception as error:
+                log.warning("[WORKER][SWEEP][FAILED]", error=type(error).__name__, exc_info=not is_transient(error))
                 await clock.wait(self._stop, RESTART)
 
     async def _sweep(self) -> None:

@@ -10,11 +10,11 @@ from datetime import timedelta
 
 import structlog
 
-from telewarm import clock
+from telewarm import background, clock
 from telewarm.database import orphans, removals
 from telewarm.database.connection import Pool
 from telewarm.database.orphans import Orphan
-from telewarm.database.pool import AWAY
+from telewarm.database.transient import is_transient
 from telewarm.errors import StoreError
 from telewarm.model import Sha256
 from telewarm.store import Spool, Store, thumbnail_key
@@ -46,7 +46,7 @@ class Collector:
     async def running(self) -> AsyncIterator[None]:
         """Collect in the background, now and then."""
         stop = asyncio.Event()
-        task = asyncio.create_task(self._run(stop), name="collector")
+        task = background.start(self._run(stop), name="collector")
         try:
             yield
         finally:
@@ -83,8 +83,8 @@ class Collector:
                 await self.collect()
                 for bot_id in await removals.given_up(self._pool):
                     await removals.purge_bot(self._pool, bot_id)
-            except AWAY as error:
-                log.warning("[BLOB][COLLECT][RETRY]", error=type(error).__name__)
+            except Exception as error:
+                log.warning("[BLOB][COLLECT][RETRY]", error=type(error).__name__, exc_info=not is_transient(error))
 
     async def _drop_some(self) -> int:
         async with self._pool.acquire() as connection, connection.transaction():
@@ -108,8 +108,10 @@ class Collector:
             async with places:
                 try:
                     await self._delete(orphan)
-                except StoreError as error:
-                    log.warning("[BLOB][COLLECT][FAILED]", sha256=orphan.sha256, error=error.message)
+                except (StoreError, OSError) as error:
+                    log.warning("[BLOB][COLLECT][FAILED]", sha256=orphan.sha256, error=str(error))
+                except Exception:
+                    log.exception("[BLOB][COLLECT][FAILED]", sha256=orphan.sha256)
                 else:
                     gone.add(orphan.sha256)
 

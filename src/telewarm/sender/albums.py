@@ -11,7 +11,7 @@ import structlog
 from msgspec import structs
 
 from telewarm import clock
-from telewarm.database.pool import AWAY
+from telewarm.database.transient import as_outage
 from telewarm.errors import (
     BadRequest,
     ChatMigrated,
@@ -25,7 +25,7 @@ from telewarm.lanes import count_flood
 from telewarm.model import ChatId, Claimed, MediaId, Part, Placed, Sent, Warm
 from telewarm.placements import Placements
 from telewarm.sender.cache import FileIds
-from telewarm.sender.cold import Cold, Wanted, database_away, warm_of
+from telewarm.sender.cold import Cold, Wanted, warm_of
 from telewarm.sender.healing import Healing
 from telewarm.sender.messages import Album, Single, one_by_one, together
 from telewarm.sender.outgoing import Outgoing
@@ -88,8 +88,10 @@ class Albums:
             got = await self._cold.get(wanted)
         except TelewarmError as error:
             return error
-        except AWAY as error:
-            return database_away(error)
+        except Exception as error:
+            if (away := as_outage(error)) is None:
+                raise
+            return away
         return warm_of(got, live) if isinstance(got, Placed) else got
 
     async def _warm_up(self, turn: Turn, item: Claimed) -> Placed:

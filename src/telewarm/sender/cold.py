@@ -13,8 +13,8 @@ from telewarm import clock
 from telewarm.database import media, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.leases import Lease
-from telewarm.database.pool import AWAY
-from telewarm.errors import DatabaseUnavailable, MediaError, MediaNotReady, NotFound
+from telewarm.database.transient import is_transient
+from telewarm.errors import MediaError, MediaNotReady, NotFound
 from telewarm.lanes import LiveBot, wake
 from telewarm.model import Claimed, MediaId, Placed, State, Warm
 from telewarm.parking import parked
@@ -142,7 +142,9 @@ class Cold:
                 await warmups.record_ready(
                     self._pool, [placed], lease_id=self._lease.id, telegram_id=live.bot.telegram_id
                 )
-            except AWAY as error:
+            except Exception as error:
+                if not is_transient(error):
+                    raise
                 log.warning("[MEDIA][RECORD][RETRY]", media_id=placed.media_id, error=type(error).__name__)
                 await clock.sleep(RECORD_RETRY)
             else:
@@ -155,10 +157,6 @@ def warm_of(placed: Placed, live: LiveBot) -> Warm:
 
 def not_in_library(live: LiveBot, media_id: MediaId) -> NotFound:
     return NotFound(f"media item {media_id} is not in the library of bot {live.bot.slug!r}")
-
-
-def database_away(error: BaseException) -> DatabaseUnavailable:
-    return DatabaseUnavailable(f"the database went away ({type(error).__name__}): try again")
 
 
 def _late(wanted: Wanted) -> MediaNotReady:

@@ -15,9 +15,10 @@ from telewarm.database import chats
 from telewarm.database.chats import Lost, Reached
 from telewarm.database.connection import Connection, Pool
 from telewarm.database.listening import listening
-from telewarm.database.pool import AWAY
+from telewarm.database.transient import is_transient
 from telewarm.errors import ChatUnreachable
 from telewarm.model import BotId, ChatId, ChatState
+from telewarm.text import storable
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -153,13 +154,32 @@ class Ledger:
             if lost or reached:
                 async with self._pool.acquire() as connection:
                     await _write_down(connection, lost, reached)
-        except AWAY as error:
+        except Exception as error:
+            if not is_transient(error):
+                log.exception("[CHAT][LEDGER][REFUSED]", chats=len(lost) + len(reached))
+                return await self._write_each(lost, reached)
             self._put_back(lost, reached)
             log.warning("[CHAT][LEDGER][RETRY]", chats=len(lost) + len(reached), error=type(error).__name__)
             return False
         except asyncio.CancelledError:
             self._put_back(lost, reached)
             raise
+        return True
+
+    async def _write_each(self, lost: dict[Key, _Loss], reached: dict[Key, float]) -> bool:
+        """One of them cannot be stored: it is dropped, and the others are kept."""
+        singles: list[tuple[dict[Key, _Loss], dict[Key, float]]] = [({key: loss}, {}) for key, loss in lost.items()]
+        singles += [({}, {key: at}) for key, at in reached.items()]
+        for number, (loss, success) in enumerate(singles):
+            try:
+                async with self._pool.acquire() as connection:
+                    await _write_down(connection, loss, success)
+            except Exception as error:
+                if is_transient(error):
+                    for left_lost, left_reached in singles[number:]:
+                        self._put_back(left_lost, left_reached)
+                    return False
+                log.exception("chat_ledger_row_refused", bot_and_chat=next(iter(loss or success)))
         return True
 
     def _put_back(self, lost: dict[Key, _Loss], reached: dict[Key, float]) -> None:
@@ -211,7 +231,7 @@ async def _write_down(connection: Connection, lost: Mapping[Key, _Loss], reached
 
 
 def _line(key: Key, loss: _Loss, now: float) -> Lost:
-    words = loss.reason.replace("\0", "")[:WORDS]  # a NUL is no text to the database
+    words = storable(loss.reason)[:WORDS]
     return Lost(
         bot_id=key[0], chat_id=key[1], state=loss.state, reason=words, migrated_to=loss.migrated_to, age=now - loss.at
     )

@@ -13,12 +13,12 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from telewarm import clock, errors
+from telewarm import background, clock, errors
 from telewarm.database import sends
 from telewarm.database.connection import Pool
 from telewarm.database.leases import Lease
-from telewarm.database.pool import AWAY
 from telewarm.database.sends import First
+from telewarm.database.transient import is_transient
 from telewarm.errors import Conflict, TelegramUnreachable, TelewarmError, UsageError
 from telewarm.logs import redact
 from telewarm.model import BotId
@@ -149,18 +149,16 @@ class Once:
         """Broken off, nothing was sent yet: if the key was taken by then it is given back."""
         try:
             return await sends.claim(self._pool, own.bot_id, own.text, fingerprint=fingerprint, lease_id=own.lease_id)
-        except (asyncio.CancelledError, *AWAY):
+        except BaseException:
             await self._surely(own, sends.free)
             raise
 
     async def _send(self, own: _Key, sending: Callable[[], Awaitable[Results]]) -> Results:
         try:
             results = await sending()
-        except (TelewarmError, *AWAY):  # raised before anything is sent: what fails later is a result
-            await self._surely(own, sends.free)
-            raise
-        except BaseException:
-            await self._surely(own, sends.give_up)
+        except BaseException as error:
+            known = isinstance(error, TelewarmError) or is_transient(error)  # raised before anything is sent
+            await self._surely(own, sends.free if known else sends.give_up)
             raise
         if nothing_went(results):
             await self._surely(own, sends.free)
@@ -170,7 +168,7 @@ class Once:
 
     async def _surely(self, own: _Key, write: _Write) -> None:
         """Runs to its end, and a cancellation comes after it: what went may not be forgotten."""
-        writing = asyncio.create_task(self._write(own, write), name="result of a send")
+        writing = background.start(self._write(own, write), name="result of a send")
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
@@ -182,7 +180,10 @@ class Once:
         for pause in WRITE_AGAIN:
             try:
                 return await write(self._pool, own.bot_id, own.text, lease_id=own.lease_id)
-            except AWAY as error:
+            except Exception as error:
+                if not is_transient(error):
+                    log.exception("[SEND][ONCE][REFUSED]")
+                    break
                 log.warning("[SEND][ONCE][RETRY]", error=type(error).__name__)
                 await clock.sleep(pause)
         log.error("[SEND][ONCE][LOST]")

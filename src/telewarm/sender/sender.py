@@ -9,7 +9,7 @@ from telewarm import clock, metrics
 from telewarm.database import media
 from telewarm.database.connection import Pool
 from telewarm.database.leases import Lease
-from telewarm.database.pool import AWAY
+from telewarm.database.transient import as_outage
 from telewarm.errors import (
     ChatMigrated,
     ChatUnreachable,
@@ -23,7 +23,7 @@ from telewarm.model import ChatId, Claimed, Kind, MediaId, MessageSet, Placed, S
 from telewarm.placements import Placements
 from telewarm.sender.albums import Albums
 from telewarm.sender.cache import FileIds
-from telewarm.sender.cold import Cold, Wanted, database_away, not_in_library
+from telewarm.sender.cold import Cold, Wanted, not_in_library
 from telewarm.sender.healing import Healing
 from telewarm.sender.ledger import Ledger
 from telewarm.sender.messages import Album, Single, Step, Text, check, plan
@@ -171,8 +171,10 @@ class Sender:
         except TelewarmError as error:
             outgoing.over = _ends_all(outgoing, error)
             outgoing.failed(step, error)
-        except AWAY as error:
-            outgoing.failed(step, database_away(error))
+        except Exception as error:
+            if (away := as_outage(error)) is None:
+                raise
+            outgoing.failed(step, away)
 
     def _make(self, outgoing: Outgoing, step: Step) -> Awaitable[None]:
         if isinstance(step, Single):

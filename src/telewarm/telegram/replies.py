@@ -20,6 +20,7 @@ from telewarm.errors import (
     TokenRefused,
 )
 from telewarm.telegram.refusals import Meaning, Refusal, meaning, redact, wait_in
+from telewarm.text import storable
 
 T = TypeVar("T")
 RESTART = 5.0  # seconds; what Telegram asks for when it does not say
@@ -106,8 +107,8 @@ def _refusal(status: int, body: bytes, header: str | None) -> Refusal | None:
 
 
 def _words(description: str) -> str:
-    """Without secrets, which may be longer than what is kept."""
-    return logs.redact(redact(description[: 4 * LONGEST_WORDS]))[:LONGEST_WORDS]
+    """Without secrets, which may be longer than what is kept, and without what no database can hold."""
+    return storable(logs.redact(redact(description[: 4 * LONGEST_WORDS])))[:LONGEST_WORDS]
 
 
 def _seconds(header: str | None) -> float | None:

@@ -23,6 +23,8 @@ from telewarm.warmup.policy import Retries
 
 log = structlog.get_logger(__name__)
 
+UNSTORABLE = "UNSTORABLE"  # code of an outcome that the database refused
+REWARM = "The log has the reason; rewarm it once that is gone."
 SHARERS = 5.0  # seconds for which the bots that share a warm-up chat are taken to be the same
 
 
@@ -162,6 +164,12 @@ class WarmUps:
             await warmups.record_failed(self._pool, self._lease.id, failed)
         if self._sharers:
             await wake_siblings(self._pool, [one.media_id for one in done], self._sharers)
+
+    def unstorable(self, done: Placed | Failed, error: Exception) -> Failed | None:
+        if isinstance(done, Failed) and done.code == UNSTORABLE:
+            return None
+        message = f"The database refuses to keep what became of this item ({type(error).__name__}). {REWARM}"
+        return Failed(media_id=done.media_id, delay=None, code=UNSTORABLE, message=message)
 
     async def release(self, hands: Sequence[InHand]) -> None:
         await warmups.release(self._pool, self._lease.id, [hand.item.media_id for hand in hands])

@@ -13,7 +13,7 @@ import asyncpg
 
 from telewarm import clock
 from telewarm.app import Telewarm
-from telewarm.database.pool import AWAY
+from telewarm.database.transient import is_transient
 from telewarm.demo.bench import stage
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.processes import ONE_KEY, Database, ObjectServer, SandboxServer, Worker, made
@@ -79,7 +79,9 @@ class Scene:
                     return await connection.fetch(sql, *values, timeout=5)
                 finally:
                     connection.terminate()
-            except AWAY:
+            except Exception as error:
+                if not is_transient(error):
+                    raise
                 if clock.monotonic() > deadline:
                     raise
                 await clock.sleep(LOOK)

@@ -1,0 +1,57 @@
+"""The one rule for "the database is away": which errors pass by themselves, and which are bugs or bad values."""
+
+from __future__ import annotations
+
+import errno
+
+import asyncpg
+
+from telewarm.errors import DatabaseUnavailable, StoreUnavailable, TelewarmError
+
+# Postgres is going away, coming back, or out of something; or the driver lost a connection in its hands. Every other
+# error of Postgres is a bug or a value that cannot be stored: SQLSTATE classes 22, 23 and 42 above all.
+PASSING = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.ObjectNotInPrerequisiteStateError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.PostgresSystemError,
+    asyncpg.InvalidCachedStatementError,  # the schema changed under a prepared statement: the next try prepares anew
+    asyncpg.InternalClientError,
+    TimeoutError,
+    DatabaseUnavailable,
+)
+BAD_ARGUMENTS = "the server expects"  # how the driver begins when a query and its arguments differ in number
+OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the database is away, so that the same statement may succeed later."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_transient, error.exceptions))
+    if isinstance(error, PASSING):
+        return True
+    if isinstance(error, asyncpg.InterfaceError):
+        return not isinstance(error, ValueError) and not str(error).startswith(BAD_ARGUMENTS)
+    return isinstance(error, OSError) and not is_of_the_disk(error)
+
+
+def is_of_the_disk(error: BaseException) -> bool:
+    """An OSError that names a file or what is wrong with a disk; any other is a connection's."""
+    return isinstance(error, OSError) and (error.filename is not None or error.errno in OF_THE_DISK)
+
+
+def as_outage(error: BaseException) -> TelewarmError | None:
+    """The error to answer with while the database or the disk is away. None: not an outage but a bug."""
+    if isinstance(error, OSError) and is_of_the_disk(error):
+        return StoreUnavailable(
+            f"the data folder cannot be used ({error.strerror}): check its disk, its rights and TELEWARM_DATA"
+        )
+    if is_transient(error):
+        return DatabaseUnavailable("the database does not answer; ask again shortly, and check PostgreSQL if it lasts")
+    return None
