@@ -40,6 +40,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+LOGGED_OUT = (
+    "the bot is logged out of this Bot API server; its token is not revoked. Check TELEGRAM_API_ROOT; after a logOut a "
+    "server takes the bot back 10 minutes later"
+)
+
 
 class TelewarmError(Exception):
     """Root of the tree. `code` is stable and public: the HTTP API answers with it."""
@@ -222,7 +227,22 @@ class TelegramFault(TelegramRefused):
 
 
 class TokenRefused(TelegramRefused):
+    """`logged_out`: the token is good, but the bot called `logOut` on this Bot API server or is on its way there."""
+
     code = "TOKEN_REFUSED"
+
+    @property
+    def logged_out(self) -> bool:
+        return "logged out" in self.description.lower()
+
+    @property
+    def message(self) -> str:
+        return f"{self}: {LOGGED_OUT}" if self.logged_out else str(self)
+
+    @property
+    def cure(self) -> str:
+        """What its owner can do; of a bot that is logged out `message` says it already."""
+        return "It goes on by itself then." if self.logged_out else "Give the bot its current token."
 
 
 class ChatMigrated(TelegramRefused):
@@ -236,9 +256,15 @@ class ChatMigrated(TelegramRefused):
         super().__init__(method=method, chat_id=chat_id, status=status, description=description)
         self.migrate_to_chat_id = migrate_to_chat_id
 
+    @property
+    def message(self) -> str:
+        return f"{self}; its id is {self.migrate_to_chat_id} now"
+
 
 class ChatUnreachable(TelegramRefused):
-    """`reason`: blocked, deactivated, kicked, not_member, not_found, no_rights, deleted."""
+    """`reason`: blocked, deactivated, kicked, not_member, not_found, deleted, no_rights, topic_closed, restricted,
+    payment_required.
+    """
 
     code = "CHAT_UNREACHABLE"
 

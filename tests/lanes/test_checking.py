@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from telewarm.errors import ChatMigrated, ChatUnreachable, FloodWait, TelegramError, TelegramUnreachable
+from telewarm.errors import ChatUnreachable, FloodWait, TelegramError, TelegramUnreachable
 from telewarm.lanes.checking import _of_chat, judge
 from telewarm.model import ChatId, Kind
 from telewarm.telegram.values import Chat, Member, Rights
@@ -55,7 +55,11 @@ def test_a_chat_is_judged_by_what_the_bot_may_do_there(
             False,
             "-100",
         ),
-        (ChatMigrated(method="getChat", status=400, description="up", migrate_to_chat_id=-1007), False, "use -1007"),
+        (
+            ChatUnreachable(method="getChat", status=400, description="TOPIC_CLOSED", reason="topic_closed"),
+            False,
+            "open the topic",
+        ),
         (FloodWait(method="getChat", status=429, description="wait", retry_after=3), None, "later"),
         (TelegramUnreachable("no answer", method="getChat", effect_possible=False), None, "later"),
         (TelegramError("strange", method="getChat"), False, "correct the id"),

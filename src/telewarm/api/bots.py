@@ -118,6 +118,8 @@ def _token_explained() -> Iterator[None]:
     try:
         yield
     except TokenRefused as error:
+        if error.logged_out:
+            raise
         raise ApiError(
             422,
             error.code,

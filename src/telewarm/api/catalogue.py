@@ -233,7 +233,7 @@ CATALOGUE: tuple[Known, ...] = (
         (
             "TOKEN_REFUSED",
             (422,),
-            "Telegram does not take the bot's token.",
+            "Telegram does not take the bot's token, or the bot is logged out of this Bot API server.",
             "Copy it again from @BotFather; `telewarm bot token` or `PUT /api/admin/bots/{slug}/token` replaces it.",
         ),
         (

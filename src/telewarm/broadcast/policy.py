@@ -123,6 +123,8 @@ def retry_in(error: TelewarmError, *, tries: int, dice: float) -> float:
 def cure(error: TelewarmError) -> str:
     """Why a broadcast is paused, and what its owner can do."""
     match error:
+        case TokenRefused() if error.logged_out:
+            todo = "Resume the broadcast then."
         case TokenRefused():
             todo = "Give the bot its current token and resume the broadcast."
         case NotFound() | MediaError():

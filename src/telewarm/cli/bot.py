@@ -258,8 +258,9 @@ def _token() -> str:
 def _token_explained() -> Iterator[None]:
     try:
         yield
-    except TokenRefused:
-        say("copy the token again from @BotFather, whole, or have @BotFather make a new one")
+    except TokenRefused as error:
+        if not error.logged_out:
+            say("copy the token again from @BotFather, whole, or have @BotFather make a new one")
         raise
 
 

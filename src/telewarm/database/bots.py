@@ -100,6 +100,24 @@ async def replace_chats(db: Executor, seal: Seal, bot_id: BotId, chats: Sequence
     return _bot(row, seal)
 
 
+async def follow_chat(db: Executor, seal: Seal, bot_id: BotId, old: ChatId, new: ChatId) -> Bot | None:
+    """Put a supergroup in the place of the warm-up group that it was, once.
+
+    None when the group is no warm-up chat of the bot (any more). Every process is told.
+    """
+    row = await db.fetchrow(
+        "WITH told AS (SELECT pg_notify($4, $1::bigint::text)) UPDATE bot SET"
+        " warmup_chats = CASE WHEN $3 = ANY (warmup_chats) THEN array_remove(warmup_chats, $2)"
+        "  ELSE array_replace(warmup_chats, $2, $3) END FROM told"
+        f" WHERE id = $1 AND $2 = ANY (warmup_chats) RETURNING {COLUMNS}",
+        bot_id,
+        old,
+        new,
+        CHANNEL,
+    )
+    return None if row is None else _bot(row, seal)
+
+
 async def _refuse_deleted(db: Executor, *, slug: str | None, telegram_id: int) -> None:
     """Raises Conflict when a deleted bot has the slug or is the Telegram bot: whoever gives it again wants that one."""
     deleted = await db.fetchval(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,7 +12,8 @@ from functools import partial
 import structlog
 
 from telewarm import background, clock, metrics
-from telewarm.database import bots, media, removals, roster, warmups
+from telewarm.database import bots, chats, media, removals, roster, warmups
+from telewarm.database.chats import Lost
 from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
 from telewarm.database.removals import Purged
@@ -20,13 +21,14 @@ from telewarm.database.roster import Listed
 from telewarm.database.sealing import Seal
 from telewarm.database.transient import is_transient
 from telewarm.errors import BotDeleted, NotFound, TelewarmError, UsageError
+from telewarm.lanes.chat_faults import ChatFaults
 from telewarm.lanes.checking import BotCheck, check_bot
 from telewarm.lanes.lines import Lines
 from telewarm.lanes.share import CHANNEL as TRAFFIC
 from telewarm.lanes.share import Neighbours
 from telewarm.lanes.wake import wake
 from telewarm.metrics import FloodScope
-from telewarm.model import Bot, BotId, ChatId
+from telewarm.model import Bot, BotId, ChatId, ChatState
 from telewarm.telegram import BotApi, Closed, Limits, Traffic, Transport
 
 log = structlog.get_logger(__name__)
@@ -39,7 +41,8 @@ class LiveBot:
     """`traffic` and `lines`, who waits for it, are shared by everything in this process that speaks for the bot.
 
     `on_closed` is to be called with what a 429 closed: it tells the other processes; `on_held` when a passage is held
-    until they know of it. `fresh`: nobody said that the bot changed. Whoever holds on to one that was deleted finds
+    until they know of it. `on_migrated` is to be awaited with the old and the new id of a warm-up group that became a
+    supergroup. `fresh`: nobody said that the bot changed. Whoever holds on to one that was deleted finds
     that in `bot`: it may not speak any more.
     """
 
@@ -49,6 +52,8 @@ class LiveBot:
     on_closed: Callable[[Closed], None]
     on_held: Callable[[], None] = lambda: None
     fresh: bool = True
+    on_migrated: Callable[[ChatId, ChatId], Awaitable[None]] | None = None
+    faults: ChatFaults = field(default_factory=ChatFaults)
     lines: Lines = field(default_factory=Lines)
 
 
@@ -130,6 +135,17 @@ class Bots:
         live = await self.by_slug(slug)
         return self._keep(await bots.replace_chats(self._pool, self._seal, live.bot.id, warmup_chats)).bot
 
+    async def follow_chat(self, bot_id: BotId, old: ChatId, new: ChatId) -> None:
+        """Use a supergroup in place of the warm-up group that it was. What waits for it goes on at once."""
+        words = "group chat was upgraded to a supergroup chat"
+        lost = Lost(bot_id=bot_id, chat_id=old, state=ChatState.MIGRATED, reason=words, migrated_to=new)
+        async with self._pool.acquire() as connection, connection.transaction():
+            if (bot := await bots.follow_chat(connection, self._seal, bot_id, old, new)) is None:
+                return  # another process did
+            await chats.record(connection, [lost])
+        log.warning("warmup_chat_migrated", bot=bot.slug, chat_id=old, migrated_to=new)
+        self._keep(bot)
+
     async def page(self, *, deleted: bool = False, after: str = "", limit: int = 100) -> list[Listed]:
         """Those that are there, or those that were deleted, by slug after one. None of them has its token."""
         return await roster.page(self._pool, deleted=deleted, after=after, limit=limit)
@@ -143,7 +159,11 @@ class Bots:
         """Ask Telegram whether the token is good and the bot may post to its warm-up chats. Nothing is posted; a new
         username is kept. Raises NotFound."""
         live = await self.by_slug(slug)
+        live.faults.clear()
         found = await check_bot(live.api, live.bot.warmup_chats)
+        for chat in found.chats:
+            if chat.migrated_to is not None:
+                await self.follow_chat(live.bot.id, chat.chat_id, chat.migrated_to)
         if found.profile is not None and found.profile.username != live.bot.username:
             await bots.keep_username(self._pool, live.bot.id, found.profile.username)
             live.bot = replace(live.bot, username=found.profile.username)
@@ -219,6 +239,7 @@ class Bots:
         now = clock.monotonic()
         live = self._live.get(bot.id)
         if live is not None and (live.bot.token, live.bot.warmup_chats) != (bot.token, bot.warmup_chats):
+            live.faults.clear()
             self._in_background(self._mended(bot), name="bot mended")
         if live is None or live.bot.telegram_id != bot.telegram_id:  # another Telegram bot has limits of its own
             traffic = Traffic(self._limits, now=now, learned=believable(bot.learned, self._limits))
@@ -228,6 +249,7 @@ class Bots:
                 traffic=traffic,
                 on_closed=partial(self._on_closed, bot.id),
                 on_held=self._neighbours.hurry,
+                on_migrated=partial(self.follow_chat, bot.id),
             )
             self._live[bot.id] = live
             self._traffics[bot.id] = traffic

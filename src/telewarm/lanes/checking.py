@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from telewarm.errors import (
+    LOGGED_OUT,
     ChatMigrated,
     ChatUnreachable,
     FloodWait,
@@ -20,6 +21,12 @@ from telewarm.telegram import BotApi
 from telewarm.telegram.values import BotProfile, Chat, Member, Rights
 
 AT_ONCE = 8  # chats
+CURES = {  # by ChatUnreachable's reason
+    "topic_closed": "open the topic again in that chat (General too), or use another chat",
+    "restricted": "lift the bot's restriction there or make it an administrator, or use another chat",
+    "payment_required": "that chat asks for Stars for each message: make the bot an administrator, or use another chat",
+    "no_rights": "let the bot send this kind of message there, or make it an administrator, or use another chat",
+}
 PASSING = (FloodWait, TelegramFault, TelegramUnreachable)  # says nothing of what was looked at
 
 
@@ -45,6 +52,7 @@ class ChatCheck:
     status: str | None = None
     protected: bool = False
     refused: Sequence[Kind] = ()
+    migrated_to: ChatId | None = None  # the supergroup that the group became
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,9 +87,21 @@ async def _check_chat(api: BotApi, chat_id: ChatId) -> ChatCheck:
     try:
         chat = await api.get_chat(chat_id)
         member = None if chat.type == "private" else await api.get_chat_member(chat_id, api.telegram_id)
+        if chat.type == "group":  # one that became a supergroup is told of only to whoever would write there
+            await api.send_chat_action(chat_id)
+    except ChatMigrated as error:
+        return await _check_supergroup(api, chat_id, ChatId(error.migrate_to_chat_id))
     except TelegramError as error:
         return ChatCheck(chat_id=chat_id, judgement=_of_chat(error))
     return judge(chat, member)
+
+
+async def _check_supergroup(api: BotApi, chat_id: ChatId, now_at: ChatId) -> ChatCheck:
+    """Under the id that was asked for, with what is to know of the supergroup that the group became."""
+    found = await _check_chat(api, now_at)
+    moved = f"the group became the supergroup {now_at}, which is used in its place from now on"
+    message = moved if found.judgement.message is None else f"{moved}; {found.judgement.message}"
+    return replace(found, chat_id=chat_id, migrated_to=now_at, judgement=replace(found.judgement, message=message))
 
 
 def judge(chat: Chat, member: Member | None) -> ChatCheck:
@@ -139,6 +159,8 @@ def _of_rights(chat: Chat, member: Member | None, rights: Rights) -> Judgement:
 
 
 def _of_token(error: TelegramError) -> Judgement:
+    if isinstance(error, TokenRefused) and error.logged_out:
+        return Judgement(ok=False, code=error.code, message=LOGGED_OUT)
     if isinstance(error, TokenRefused):
         return Judgement(
             ok=False,
@@ -151,13 +173,12 @@ def _of_token(error: TelegramError) -> Judgement:
 
 def _of_chat(error: TelegramError) -> Judgement:
     match error:
-        case ChatMigrated():
-            message = f"the group became a supergroup: use {error.migrate_to_chat_id} in its place"
-            return Judgement(ok=False, code=error.code, message=message)
         case ChatUnreachable():
             message = (
                 f"{error.description}: add the bot to this chat as an administrator that may post, or correct the id; "
                 "one of a channel begins with -100"
+                if error.reason not in CURES
+                else f"{error.description}: {CURES[error.reason]}"
             )
             return Judgement(ok=False, code=error.code, message=message)
         case _:

@@ -19,6 +19,7 @@ from telewarm import clock
 from telewarm.database.transient import as_outage, is_transient
 from telewarm.errors import FloodWait, TelegramRefused, TelewarmError
 from telewarm.lanes.bots import count_flood
+from telewarm.lanes.floods import settle_flood
 from telewarm.lanes.outage import Outage
 from telewarm.lanes.work import Budget, Done, Item, Job, Work
 from telewarm.model import ChatId
@@ -296,7 +297,7 @@ class Lane(Generic[Item, Done]):
         """The job goes back untried, to the front; whoever else speaks for the bot is told."""
         self._held.appendleft(job)
         self._outage.passed()
-        closed = self._traffic.settle(passage, now=clock.monotonic(), retry_after=wait.retry_after)
+        closed = settle_flood(self._traffic, passage, wait, now=clock.monotonic())
         count_flood(closed, wait.retry_after)
         log.info("[LANE][FLOOD_WAIT]", chat_id=passage.chat_id, retry_after=wait.retry_after)
         if closed is not None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from telewarm.sandbox.bots import Bot, Bots
+from telewarm.sandbox.clock import monotonic
 from telewarm.sandbox.errors import ApiError, bad, forbidden
 
 CHANNELS = -1_000_000_000_000  # ids at or below: channels and supergroups
+
+GENERAL = 1  # the topic of every forum
 
 Type = Literal["private", "group", "supergroup", "channel"]
 Status = Literal["administrator", "member", "left", "kicked"]
@@ -42,6 +46,10 @@ class Chat:
     can_delete: bool = True  # other senders' messages
     write_access: bool = True
     migrated_to: int | None = None
+    refuses: str = ""  # the backend's words for whoever writes there, such as CHAT_RESTRICTED
+    slow_mode: int = 0  # seconds between two messages of one bot
+    topics: dict[int, bool] = field(default_factory=dict)  # of a forum: whether each is open; 1 is General
+    wrote: dict[int, float] = field(default_factory=dict)  # when each bot wrote last, where slow mode is on
     never_started: bool = False
     blocked: bool = False  # by every bot's standards
     blocked_bots: set[int] = field(default_factory=set)
@@ -159,8 +167,26 @@ def check_kind(chat: Chat, kind: str) -> None:
         raise bad(f"user restricted receiving of {RIGHTS[kind].removesuffix('s')} messages")
 
 
+def check_topic(chat: Chat, thread: int) -> None:
+    """A forum's topic must be there and open; what names none goes to General."""
+    if not chat.topics:
+        return
+    if thread and thread != GENERAL and thread not in chat.topics:
+        raise bad("message thread not found")
+    if not chat.topics.get(thread or GENERAL, True):
+        raise bad("TOPIC_CLOSED")
+
+
 def check_delivery(chat: Chat, bot: Bot) -> None:
     """Step 7: what only the recipient's side knows."""
+    if chat.refuses:
+        raise bad(chat.refuses)
+    if chat.slow_mode:
+        now = monotonic()
+        wait = math.ceil(chat.wrote.get(bot.id, -math.inf) + chat.slow_mode - now)
+        if wait > 0:
+            raise bad(f"SLOWMODE_WAIT_{wait}")
+        chat.wrote[bot.id] = now
     if chat.never_started:
         raise forbidden("bot can't initiate conversation with a user")
     if chat.blocked or bot.id in chat.blocked_bots:

@@ -15,6 +15,7 @@ from telewarm.sandbox.config import Floods, Network
 from telewarm.sandbox.errors import ApiError, bad
 from telewarm.sandbox.faults import Rule
 from telewarm.sandbox.http import Request
+from telewarm.sandbox.mail import Content
 from telewarm.sandbox.state import State
 
 T = TypeVar("T")
@@ -38,6 +39,9 @@ class ChatChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     can_delete: bool | Unset = UNSET
     write_access: bool | Unset = UNSET
     migrated_to: int | Unset | None = UNSET
+    refuses: str | Unset = UNSET
+    slow_mode: int | Unset = UNSET
+    topics: dict[int, bool] | Unset = UNSET
     never_started: bool | Unset = UNSET
     blocked: bool | Unset = UNSET
     blocked_bots: set[int] | Unset = UNSET
@@ -181,7 +185,18 @@ def message(state: State, request: Request) -> Answer:
     if found is None:
         return {"message": None}
     kind = "text" if found.content.file is None else found.content.file.kind
-    return {"message": {"kind": kind, "text": found.content.text, "date": found.date, "sender": found.content.sender}}
+    return {
+        "message": {"kind": kind, "text": found.content.text, "date": found.date, "sender": found.content.sender}
+        | _also(found.content)
+    }
+
+
+def _also(content: Content) -> Answer:
+    """Entities, and the parameters that a message shows again."""
+    shown: Answer = dict(content.extras)
+    if content.entities:
+        shown["entities"] = [list(entity) for entity in content.entities]
+    return shown
 
 
 def config(state: State, request: Request) -> Answer:

@@ -31,6 +31,7 @@ from telewarm.sender.messages import Album, Single, one_by_one, together
 from telewarm.sender.outgoing import Outgoing
 from telewarm.sender.turn import Turn, in_turn
 from telewarm.telegram import ById, Closed, GroupItem
+from telewarm.telegram.refusals import in_group
 
 log = structlog.get_logger(__name__)
 
@@ -103,12 +104,17 @@ class Albums:
         def opens_at(chat_id: ChatId) -> float:
             return live.traffic.chat_opens_at(chat_id, size=size, now=now)
 
-        chat_id = min(live.bot.warmup_chats, key=opens_at)
+        chats = live.faults.usable(live.bot.warmup_chats, item.kind, now=now)
+        chat_id = min(chats, key=opens_at)
         call = partial(self._placements.warm, item, live.api, chat_id)
         try:
             return await in_turn(structs.replace(turn, chat_id=chat_id), call, size=size)
         except TelegramUnreachable as error:  # the recipient surely has nothing
             raise TelegramUnreachable(error.message, method=error.method, effect_possible=False) from error
+        except ChatMigrated as error:
+            if live.on_migrated is not None:
+                await live.on_migrated(chat_id, ChatId(error.migrate_to_chat_id))
+            raise
 
 
 async def _group(turn: Turn, album: Album, ready: Sequence[tuple[Part, Warm]]) -> list[Sent]:
@@ -126,7 +132,7 @@ async def _group(turn: Turn, album: Album, ready: Sequence[tuple[Part, Warm]]) -
     try:
         return await turn.live.api.send_media_group(turn.chat_id, items, options=album.options)
     except FloodWait as wait:
-        if wait.status == 429:
+        if wait.status == 429 or not in_group(wait.description):
             raise
         _close(turn, wait)
         raise TelegramUnreachable(

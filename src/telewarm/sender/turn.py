@@ -12,6 +12,7 @@ import msgspec
 from telewarm import clock
 from telewarm.errors import BotDeleted, FloodWait, TelegramRefused
 from telewarm.lanes import LiveBot, count_flood
+from telewarm.lanes.floods import settle_flood
 from telewarm.lanes.lines import Place
 from telewarm.model import ChatId
 from telewarm.parking import parked
@@ -92,7 +93,7 @@ async def in_turn(turn: Turn, call: Callable[[], Awaitable[T]], *, size: int = 0
             refuse_deleted(turn.live)
             answer = await call()
         except FloodWait as wait:
-            closed = traffic.settle(passage, now=clock.monotonic(), retry_after=wait.retry_after)
+            closed = settle_flood(traffic, passage, wait, now=clock.monotonic())
             count_flood(closed, wait.retry_after)
             if closed is not None:
                 turn.live.on_closed(closed)

@@ -58,6 +58,11 @@ class BotApi:
         said: Parameters = {"chat_id": chat_id, "user_id": user_id}
         return shapes.member(await self._call("getChatMember", said, shapes.MEMBER, chat_id=chat_id))
 
+    async def send_chat_action(self, chat_id: ChatId) -> None:
+        """Show "typing" for a moment. Nothing stays in the chat, and whoever may not write there is told so."""
+        said: Parameters = {"chat_id": chat_id, "action": "typing"}
+        await self._call("sendChatAction", said, shapes.DONE, chat_id=chat_id)
+
     async def send_message(self, chat_id: ChatId, text: str, *, options: SendOptions = PLAIN) -> Sent:
         said = parameters.of_text(chat_id, text, options)
         return shapes.sent(await self._call("sendMessage", said, shapes.MESSAGE, chat_id=chat_id))

@@ -18,12 +18,16 @@ class Meaning(StrEnum):
     NOT_MEMBER = "not_member"
     NOT_FOUND = "not_found"
     NO_RIGHTS = "no_rights"
+    TOPIC_CLOSED = "topic_closed"
+    RESTRICTED = "restricted"
+    PAYMENT_REQUIRED = "payment_required"
     DELETED = "deleted"
 
 
 # The first pattern found in the lower-cased text, group item's wrapping taken off, decides.
 TABLE: tuple[tuple[str, Meaning], ...] = (
     (r"too many requests: retry after \d", Meaning.FLOOD),
+    (r"^(slowmode|flood)_wait_\d", Meaning.FLOOD),
     (r"^logged out$|^unauthorized|unallowed token", Meaning.TOKEN),
     (r"wrong remote file identifier|invalid remote file identifier", Meaning.DEAD_FILE),
     (r"wrong file identifier|wrong file_id|invalid file_id|file_id_invalid", Meaning.DEAD_FILE),
@@ -38,16 +42,30 @@ TABLE: tuple[tuple[str, Meaning], ...] = (
     (r"user is deactivated|input_user_deactivated", Meaning.DEACTIVATED),
     (r"bot was kicked", Meaning.KICKED),
     (r"bot is not a member|channel_private", Meaning.NOT_MEMBER),
-    (r"the group chat was deleted", Meaning.DELETED),
+    (r"the group chat was deleted|^chat_deactivated|(group|chat) (is|was) deactivated", Meaning.DELETED),
+    (r"topic_(closed|deleted)|topic_id_invalid|message thread not found|topic (is )?closed", Meaning.TOPIC_CLOSED),
+    (r"chat_restricted|user_banned_in_channel|chat_guest_send_forbidden", Meaning.RESTRICTED),
+    (r"payment_required", Meaning.PAYMENT_REQUIRED),
     (r"^(private )?chat not found|peer_id_invalid|can't initiate conversation", Meaning.NOT_FOUND),
-    (r"no write access|need administrator rights|not enough rights to send", Meaning.NO_RIGHTS),
+    (r"no write access|need administrator rights|not enough rights|no rights to (send|post)", Meaning.NO_RIGHTS),
     (r"can't send messages to|user restricted receiving", Meaning.NO_RIGHTS),
-    (r"chat_(write|send_[a-z]+)_forbidden|chat_admin_required|voice_messages_forbidden", Meaning.NO_RIGHTS),
+    (
+        r"chat_(write|send_[a-z]+)_forbidden|chat_admin_required|voice_messages_forbidden|right_forbidden",
+        Meaning.NO_RIGHTS,
+    ),
+    # Any other word of the backend about a chat, such as CHAT_TYPE_NOBODY_KNOWS_YET: never a fault of the file.
+    (r"^(chat|channel|user|topic|forum|peer)_[a-z0-9_]+$", Meaning.NO_RIGHTS),
 )
 COMPILED = tuple((re.compile(pattern), meaning) for pattern, meaning in TABLE)
 PREFIX = re.compile(r"^(bad request|forbidden|internal server error): ")
 GROUP_ITEM = re.compile(r'^failed to send message #\d+ with the error message "(.*)"$', re.DOTALL)
-RETRY_AFTER = re.compile(r"retry after (\d{1,9})", re.IGNORECASE)
+RETRY_AFTER = re.compile(r"(?:retry after |(?:slowmode|flood)_wait_)(\d{1,9})", re.IGNORECASE)
+SLOW_MODE = re.compile(r"\bslowmode_wait_\d", re.IGNORECASE)
+OF_A_KIND = re.compile(
+    r"not enough rights to send (?!text)|chat_send_(?!plain)[a-z]+_forbidden|voice_messages_forbidden"
+    r"|restricted receiving",
+    re.IGNORECASE,
+)
 SECRET_PATH = re.compile(r"\b(?:bot)?\d+(?::|%3A)[\w-]{8,}", re.IGNORECASE)
 
 
@@ -73,6 +91,21 @@ def wait_in(description: str) -> float | None:
     """The seconds that a text asks to wait: a group's flood wait comes as a 400 without `parameters`."""
     found = RETRY_AFTER.search(description)
     return float(found[1]) if found else None
+
+
+def in_group(description: str) -> bool:
+    """Whether it is the error of one item in the middle of a group of media."""
+    return GROUP_ITEM.match(PREFIX.sub("", description.lower())) is not None
+
+
+def is_slow_mode(description: str) -> bool:
+    """Whether a wait is asked for by the chat's owner, not by Telegram's limits: it says nothing of those."""
+    return SLOW_MODE.search(description) is not None
+
+
+def of_a_kind(description: str) -> bool:
+    """Whether messages of other kinds may go to the same chat."""
+    return OF_A_KIND.search(description) is not None
 
 
 def redact(description: str) -> str:

@@ -163,6 +163,9 @@ def _by_meaning(meant: Meaning | None, refusal: Refusal, *, method: str, chat_id
             | Meaning.NOT_MEMBER
             | Meaning.NOT_FOUND
             | Meaning.NO_RIGHTS
+            | Meaning.TOPIC_CLOSED
+            | Meaning.RESTRICTED
+            | Meaning.PAYMENT_REQUIRED
             | Meaning.DELETED
         ):
             return ChatUnreachable(

@@ -16,7 +16,9 @@ from telewarm.errors import (
     TelewarmError,
     TokenRefused,
 )
+from telewarm.lanes.checking import CURES
 
+ADMINISTRATOR = "make the bot an administrator of it, or name another chat"
 WEAK_ID = 10  # characters
 LOOK_AGAIN = 30.0  # seconds at most between two looks whether a service is back
 
@@ -70,9 +72,11 @@ def cure(error: TelewarmError, *, again: bool) -> str:
     """What the owner can do about it, in one sentence. `again`: it is tried again by itself."""
     match error:
         case TokenRefused():
-            return "Give the bot its current token."
-        case ChatUnreachable() | ChatMigrated():
-            return "Make the bot an administrator of its warm-up chat, or name another chat."
+            return error.cure
+        case ChatMigrated():
+            return f"The warm-up group became the supergroup {error.migrate_to_chat_id}, which is used from now on."
+        case ChatUnreachable():
+            return f"The warm-up chat is at fault, not the file: {CURES.get(error.reason, ADMINISTRATOR)}."
         case ObjectMissing() | ObjectCorrupt():
             return "Add the file again."
         case BadRequest() | MediaError():

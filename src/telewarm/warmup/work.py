@@ -12,12 +12,15 @@ from telewarm import clock, metrics
 from telewarm.database import bots, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.leases import Lease
+from telewarm.database.transient import is_transient
 from telewarm.database.warmups import Failed
-from telewarm.errors import FloodWait, TelewarmError
+from telewarm.errors import ChatMigrated, ChatUnreachable, FloodWait, TelewarmError
 from telewarm.lanes import Job, LiveBot, wake_siblings
+from telewarm.lanes.chat_faults import SECONDS as FAULTY
 from telewarm.metrics import Outcome, Took
 from telewarm.model import Bot, BotId, ChatId, Claimed, Placed
 from telewarm.placements import Placements
+from telewarm.telegram.refusals import of_a_kind
 from telewarm.warmup import policy
 from telewarm.warmup.policy import Retries
 
@@ -69,10 +72,11 @@ class WarmUps:
             chats=bot.warmup_chats,
         )
         now = clock.monotonic()
+        faults = self._live.faults
         return [
             Job(
                 item=InHand(item=item, bot=bot, claimed_at=now),
-                chats=bot.warmup_chats,
+                chats=faults.usable(bot.warmup_chats, item.kind, now=now),
                 size=self._placements.upload_bytes(item, bot.telegram_id),
             )
             for item in claimed
@@ -100,6 +104,9 @@ class WarmUps:
                 total_ms=_ms(total),
                 **facts,
             )
+            raise
+        except ChatMigrated as error:
+            await self._follow(error)
             raise
         took = Took(
             waited=hand.waited,
@@ -130,10 +137,22 @@ class WarmUps:
             self._log.warning("[MEDIA][PREWARM][WEAK_ID]", media_id=item.media_id, upload=upload + 1)
         return placed
 
+    async def _follow(self, error: ChatMigrated) -> None:
+        """A warm-up group became a supergroup: use that. What fails here is found out again by the next item."""
+        live, chat_id = self._live, error.chat_id
+        if chat_id is None or live.on_migrated is None:
+            return
+        try:
+            await live.on_migrated(ChatId(chat_id), ChatId(error.migrate_to_chat_id))
+        except Exception as away:
+            if not is_transient(away):
+                raise
+            self._log.warning("warmup_chat_migration_untold", chat_id=chat_id, error=type(away).__name__)
+
     def failed(self, hand: InHand, error: TelewarmError) -> Failed:
         item, counted = hand.item, policy.counts(error)
         delay = policy.retry_in(error, item.attempts, self._retries, random.random())  # noqa: S311 - jitter, no secret
-        if not counted and self._mended_since(hand.bot):
+        if not counted and (self._mended_since(hand.bot) or self._has_another_chat(hand, error)):
             delay = 0.0
         outcome = Outcome.ERROR if delay is None else Outcome.RETRY
         metrics.failed(item.kind, outcome, error.code)
@@ -147,6 +166,23 @@ class WarmUps:
         )
         message = f"{error.message}. {policy.cure(error, again=delay is not None)}"
         return Failed(media_id=item.media_id, delay=delay, counted=counted, code=error.code, message=message)
+
+    def _has_another_chat(self, hand: InHand, error: TelewarmError) -> bool:
+        """Note the warm-up chat that refused; whether the item can go through another one at once."""
+        if not isinstance(error, ChatUnreachable) or error.chat_id is None:
+            return False
+        chat_id, kind, live = ChatId(error.chat_id), hand.item.kind, self._live
+        chats = live.bot.warmup_chats
+        now = clock.monotonic()
+        refused = kind if of_a_kind(error.description) else None
+        live.faults.note(chat_id, refused, now=now)
+        another = live.faults.any_usable(chats, kind, now=now)
+        if another and refused is None:  # what is in hand already goes elsewhere, too
+            live.traffic.close_chat(chat_id, now + FAULTY)
+        self._log.warning(
+            "warmup_chat_refused", chat_id=chat_id, reason=error.reason, error=error.description, another=another
+        )
+        return another
 
     def _mended_since(self, then: Bot) -> bool:
         """The fault was the bot's, and it has another token or other chats by now."""

@@ -13,6 +13,7 @@ METHODS: dict[str, Method] = {
     "getme": info.get_me,
     "getchat": info.get_chat,
     "getchatmember": info.get_chat_member,
+    "sendchataction": info.send_chat_action,
     "getfile": info.get_file,
     "logout": info.log_out,
     "close": info.close,

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import msgspec
 
 from telewarm.sandbox.call import Call, clamped
-from telewarm.sandbox.chats import Chat, check_delivery, check_kind
+from telewarm.sandbox.chats import Chat, check_delivery, check_kind, check_topic
 from telewarm.sandbox.entities import Parsed, check_caption, parse
 from telewarm.sandbox.errors import ApiError, bad
 from telewarm.sandbox.files import File
 from telewarm.sandbox.inputs import MAX_DURATION, MAX_SIDE, Attributes, Input, check_input, find_input, resolve, store
 from telewarm.sandbox.mail import Content, Message
+from telewarm.sandbox.methods.common import ECHOED
 from telewarm.sandbox.render import message_of
 
 MOST = 10
@@ -129,11 +130,15 @@ def post_all(call: Call, chat: Chat, items: list[Item], files: list[tuple[File, 
     for number, (item, (file, kept)) in enumerate(zip(items, files, strict=True), 1):
         charge_item(call, chat, number)
         flags = (("show_caption_above_media", item.above), ("has_media_spoiler", item.spoiler))
-        shown = tuple((name, True) for name, is_set in flags if is_set)
+        shown = (*((name, True) for name, is_set in flags if is_set), *_echoed(call))
         content = Content(call.bot.id, file, item.caption.text, item.caption.entities, shown, protected)
         messages.append(call.state.post(call.bot, chat, content))
         store(call, file, kept)
     return messages
+
+
+def _echoed(call: Call) -> tuple[tuple[str, object], ...]:
+    return tuple((shown_as, call.text(name)) for name, shown_as in ECHOED.items() if call.text(name))
 
 
 def charge_item(call: Call, chat: Chat, number: int) -> None:
@@ -143,7 +148,9 @@ def charge_item(call: Call, chat: Chat, number: int) -> None:
         if not call.state.config.floods.album_429_in_400:
             raise
         raise failed(number, error) from None
-    check_delivery(chat, call.bot)
+    check_topic(chat, call.integer("message_thread_id", 0))
+    if number == 1:
+        check_delivery(chat, call.bot)
 
 
 def failed(number: int, error: ApiError) -> ApiError:

@@ -6,10 +6,20 @@ import msgspec
 
 from telewarm.sandbox.bots import Bot
 from telewarm.sandbox.call import Call
-from telewarm.sandbox.chats import Chat, check_delivery
+from telewarm.sandbox.chats import Chat, check_delivery, check_topic
 from telewarm.sandbox.entities import Parsed, parse
 from telewarm.sandbox.errors import bad
 from telewarm.sandbox.mail import Content, Message
+
+ECHOED = {  # parameters whose value the message shows again, and under which name
+    "link_preview_options": "link_preview_options",
+    "message_effect_id": "effect_id",
+    "business_connection_id": "business_connection_id",
+    "message_thread_id": "message_thread_id",
+    "suggested_post_parameters": "suggested_post_info",
+    "start_timestamp": "start_timestamp",
+    "cover": "cover",
+}
 
 
 def parse_caption(call: Call) -> Parsed:
@@ -39,12 +49,26 @@ def extras(call: Call) -> tuple[tuple[str, object], ...]:
         shown.append(("has_media_spoiler", True))
     if call.flag("protect_content"):
         shown.append(("has_protected_content", True))
+    for name, shown_as in ECHOED.items():
+        if value := call.text(name):
+            shown.append((shown_as, _plain(value)))
     return (*shown, *parse_markup(call))
+
+
+def _plain(value: str) -> object:
+    """A parameter that is JSON, as JSON."""
+    if not value.startswith(("{", "[")):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        raise bad("can't parse JSON object") from None
 
 
 def deliver(call: Call, chat: Chat, content: Content) -> Message:
     """The end of step 7: flood limits, the recipient's side, then the effect."""
     call.state.charge(call.bot, chat)
+    check_topic(chat, call.integer("message_thread_id", 0))
     check_delivery(chat, call.bot)
     return call.state.post(call.bot, chat, content)
 

@@ -1,4 +1,4 @@
-"""getMe, getChat, getChatMember, getFile, logOut, close."""
+"""getMe, getChat, getChatMember, sendChatAction, getFile, logOut, close."""
 
 from __future__ import annotations
 
@@ -107,6 +107,13 @@ def _membership(chat: Chat, status: Status) -> dict[str, object]:
 def _may_send(chat: Chat) -> dict[str, object]:
     may = chat.write_access and chat.can_post
     return {right: may and not kinds & chat.restricted for right, kinds in SEND_RIGHTS.items()}
+
+
+async def send_chat_action(call: Call) -> object:
+    """Whoever may not write there may not type there either."""
+    call.required("action")
+    call.state.find_chat_for_post(call.bot, call.text("chat_id"))
+    return True
 
 
 async def get_file(call: Call) -> object:

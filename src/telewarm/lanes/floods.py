@@ -1,0 +1,19 @@
+"""What a flood wait closes."""
+
+from __future__ import annotations
+
+from telewarm.errors import FloodWait
+from telewarm.telegram import Closed, Passage, Traffic
+from telewarm.telegram.refusals import is_slow_mode
+
+
+def settle_flood(traffic: Traffic, passage: Passage, wait: FloodWait, *, now: float) -> Closed | None:
+    """Apply a flood wait. What it closed, for other processes to obey; None: a size of upload, which concerns us alone.
+
+    A slow mode is the chat owner's: it closes that chat, and the limits that were learned stay as they are.
+    """
+    if not is_slow_mode(wait.description):
+        return traffic.settle(passage, now=now, retry_after=wait.retry_after)
+    traffic.settle(passage, now=now, retry_after=None)
+    traffic.close_chat(passage.chat_id, now + wait.retry_after)
+    return Closed(chat_id=passage.chat_id, seconds=wait.retry_after)

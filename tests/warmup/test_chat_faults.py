@@ -1,0 +1,145 @@
+"""What a warm-up chat refuses is that chat's fault: its items wait or go elsewhere, and none is blamed."""
+
+from __future__ import annotations
+
+import pytest
+
+from telewarm.app import Telewarm
+from telewarm.database import chats, media
+from telewarm.model import ChatId, ChatState, MediaId, State
+from telewarm.sandbox import Sandbox
+from tests.fixtures.app import NO_SWEEP, OTHER_CHAT, WARMUP_CHAT, Opener, add_bot, add_photos, until, until_ready
+
+GROUP, SUPERGROUP = ChatId(-4_000_001), ChatId(-1_001_000_000_777)
+OF_THE_CHAT = [
+    "TOPIC_CLOSED",
+    "message thread not found",
+    "CHAT_RESTRICTED",
+    "USER_BANNED_IN_CHANNEL",
+    "ALLOW_PAYMENT_REQUIRED_5",
+    "CHAT_WRITE_FORBIDDEN",
+    "CHAT_GUEST_SEND_FORBIDDEN",
+    "CHAT_SOMETHING_NEW_FORBIDDEN",
+    "need administrator rights in the channel chat",
+    "not enough rights to send photos to the chat",
+    "have no rights to send a message",
+]
+
+
+async def until_tried(telewarm: Telewarm, media_id: MediaId) -> None:
+    async def tried() -> bool:
+        return (await media.get(telewarm.pool, media_id)).last_error is not None
+
+    await until(telewarm, tried)
+
+
+@pytest.mark.parametrize("words", OF_THE_CHAT)
+async def test_an_item_waits_for_its_only_warm_up_chat_and_says_that_the_chat_is_at_fault(
+    telewarm_with: Opener, sandbox: Sandbox, words: str
+) -> None:
+    telewarm = await telewarm_with(NO_SWEEP)
+    live = await add_bot(telewarm)
+    sandbox.state.chats.declare(WARMUP_CHAT, refuses=words)
+    [media_id] = await add_photos(telewarm, live, 1)
+
+    await until_tried(telewarm, media_id)
+
+    item = await media.get(telewarm.pool, media_id)
+    assert (item.state, item.attempts, item.last_error_code) == (State.WARMING, 0, "CHAT_UNREACHABLE")
+    assert item.last_error is not None
+    assert words in item.last_error
+    assert str(WARMUP_CHAT) in item.last_error
+    assert "not the file" in item.last_error
+
+
+@pytest.mark.parametrize("words", ["TOPIC_CLOSED", "not enough rights to send photos to the chat"])
+async def test_another_warm_up_chat_is_used_at_once_where_there_is_one(
+    telewarm_with: Opener, sandbox: Sandbox, words: str
+) -> None:
+    telewarm = await telewarm_with(NO_SWEEP)
+    live = await add_bot(telewarm, 0, WARMUP_CHAT, OTHER_CHAT)
+    sandbox.state.chats.declare(WARMUP_CHAT, refuses=words)
+
+    await until_ready(telewarm, *await add_photos(telewarm, live, 12))
+
+    assert sandbox.state.stats.chats == {OTHER_CHAT: 12}
+    assert sandbox.state.stats.total.errors[400] < 12  # the chat is passed over once it has refused
+
+
+async def test_a_slow_mode_is_a_wait_of_that_chat_and_of_nothing_else(telewarm_with: Opener, sandbox: Sandbox) -> None:
+    telewarm = await telewarm_with(NO_SWEEP)
+    live = await add_bot(telewarm, 0, WARMUP_CHAT, OTHER_CHAT)
+    sandbox.state.chats.declare(WARMUP_CHAT, refuses="SLOWMODE_WAIT_3000")
+
+    await until_ready(telewarm, *await add_photos(telewarm, live, 6))
+
+    assert sandbox.state.stats.chats == {OTHER_CHAT: 6}
+    told = await telewarm.pool.fetch("SELECT chat_id FROM flood_wait WHERE until > now() + '40 minutes'")
+    assert [row["chat_id"] for row in told] == [WARMUP_CHAT]
+
+
+async def test_a_warm_up_group_that_became_a_supergroup_is_followed_in_every_process(
+    telewarm_with: Opener, sandbox: Sandbox
+) -> None:
+    telewarm, other = await telewarm_with(NO_SWEEP), await telewarm_with(worker=False)
+    live = await add_bot(telewarm, 0, GROUP)
+    await other.bots.by_slug("bot-0")
+    sandbox.state.chats.declare(GROUP, migrated_to=SUPERGROUP)
+    sandbox.state.chats.declare(SUPERGROUP, type="supergroup")
+
+    await until_ready(telewarm, *await add_photos(telewarm, live, 7))
+
+    assert sandbox.state.stats.chats == {SUPERGROUP: 7}
+    assert (await telewarm.bots.by_slug("bot-0")).bot.warmup_chats == (SUPERGROUP,)
+    [line] = await chats.page(telewarm.pool, live.bot.id, state=None, after=None, limit=10)
+    assert (line.chat_id, line.state, line.migrated_to) == (GROUP, ChatState.MIGRATED, SUPERGROUP)
+
+    async def known() -> bool:
+        return (await other.bots.by_slug("bot-0")).bot.warmup_chats == (SUPERGROUP,)
+
+    await until(telewarm, known)
+
+
+async def test_the_supergroup_is_not_named_twice_when_it_is_a_warm_up_chat_already(
+    telewarm_with: Opener, sandbox: Sandbox
+) -> None:
+    telewarm = await telewarm_with(NO_SWEEP)
+    live = await add_bot(telewarm, 0, GROUP, SUPERGROUP, OTHER_CHAT)
+    sandbox.state.chats.declare(GROUP, migrated_to=SUPERGROUP)
+
+    await until_ready(telewarm, *await add_photos(telewarm, live, 9))
+
+    assert (await telewarm.bots.by_slug("bot-0")).bot.warmup_chats == (SUPERGROUP, OTHER_CHAT)
+
+
+async def test_a_check_of_the_bot_finds_the_upgraded_group_and_follows_it(
+    idle_telewarm: Telewarm, sandbox: Sandbox
+) -> None:
+    live = await add_bot(idle_telewarm, 0, GROUP)
+    sandbox.state.chats.declare(GROUP, migrated_to=SUPERGROUP)
+    sandbox.state.chats.declare(SUPERGROUP, type="supergroup")
+
+    found = await idle_telewarm.bots.check("bot-0")
+
+    assert found.chats[0].migrated_to == SUPERGROUP
+    assert str(SUPERGROUP) in (found.chats[0].judgement.message or "")
+    assert live.bot.warmup_chats == (SUPERGROUP,)
+    assert sandbox.state.stats.total.messages == 0
+
+
+async def test_a_bot_that_is_logged_out_is_told_so_and_not_that_its_token_is_bad(
+    telewarm_with: Opener, sandbox: Sandbox
+) -> None:
+    telewarm = await telewarm_with(NO_SWEEP)
+    live = await add_bot(telewarm)
+    sandbox.state.bots.open(live.bot.telegram_id).logged_out = True
+    [media_id] = await add_photos(telewarm, live, 1)
+
+    await until_tried(telewarm, media_id)
+    found = await telewarm.bots.check("bot-0")
+
+    for said in ((await media.get(telewarm.pool, media_id)).last_error, found.token.message):
+        assert said is not None
+        assert "TELEGRAM_API_ROOT" in said
+        assert "10 minutes" in said
+        assert "current token" not in said
