@@ -1,4 +1,4 @@
-"""Telewarm keeps a Telegram bot's media warm: upload once, send by file id for ever."""
+"""Telewarm keeps a Telegram bot's media warm: upload once, send by file_id forever."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ async def test_a_bot_is_added_with_a_token_that_nobody_sees_again_and_checked(co
     listed = await command.ok("bot", "list", "--json")
     shown = await command.ok("bot", "show", "shop", "--json")
 
-    assert "shop is added" in added.said
-    assert added.out.count("well") == 2  # the token, and the chat
+    assert "Added shop" in added.said
+    assert added.out.count(" ok ") == 2  # the token, and the chat
     [bot] = json.loads(listed.out)
     ListedBot.model_validate(bot)
     BotDetail.model_validate(json.loads(shown.out))
@@ -43,8 +43,8 @@ async def test_a_bot_is_added_with_a_token_that_nobody_sees_again_and_checked(co
         ("news", WARMUP_CHAT, "no token", "@BotFather"),
         ("news", WARMUP_CHAT, "", "@BotFather"),
         ("-news", WARMUP_CHAT, token(1), "--help"),
-        ("the shop", WARMUP_CHAT, token(1), "is no slug"),
-        ("news", 2**63, token(1), "is no chat id"),
+        ("the shop", WARMUP_CHAT, token(1), "is not a valid name"),
+        ("news", 2**63, token(1), "is not a chat id"),
     ],
 )
 async def test_what_cannot_be_added_is_told_with_the_cure(
@@ -64,13 +64,13 @@ async def test_a_token_that_telegram_does_not_take_is_told_with_the_cure(command
     ended = await command("bot", "add", "shop", *CHAT, given=token(0))
     assert ended.code == 1
     assert "TOKEN_REFUSED" in ended.said
-    assert "from @BotFather, whole" in ended.said
+    assert "from @BotFather, or create" in ended.said
 
 
 async def test_a_check_finds_what_is_wrong_and_ends_with_1_until_it_is_mended(
     command: Commands, sandbox: Sandbox
 ) -> None:
-    assert "no bot yet" in (await command.ok("bot", "check")).said
+    assert "No bots yet" in (await command.ok("bot", "check")).said
     await add(command)
     await add(command, "news", 1)
     sandbox.state.bots.open(FIRST_BOT).revoked = True
@@ -110,7 +110,7 @@ async def test_a_deleted_bot_comes_back_with_its_media_or_goes_for_good(command:
     assert json.loads((await command.ok("bot", "list", "--json")).out) == []
     assert "shop" in (await command.ok("bot", "list", "--deleted")).out
     assert "telewarm bot undelete shop" in (await command("media", "list", "shop")).said
-    assert "shop is back" in (await command.ok("bot", "undelete", "shop")).said
+    assert "Restored shop" in (await command.ok("bot", "undelete", "shop")).said
     assert "is not deleted" in (await command.ok("bot", "undelete", "shop")).said
     assert "0.jpg" in (await command.ok("media", "list", "shop")).out
 
@@ -134,5 +134,5 @@ async def test_for_good_takes_a_yes_from_a_person_or_from_a_script(command: Comm
     assert "--yes" in script.said
     assert "Delete shop for good, with 0 media items?" in refused.said
     assert "shop" in (await command.ok("bot", "list", "--deleted")).out
-    assert "shop is gone" in (await command.answered("y", "bot", "delete", "shop", "--forever")).said
-    assert "no bot is deleted" in (await command.ok("bot", "list", "--deleted")).said
+    assert "Deleted shop for good" in (await command.answered("y", "bot", "delete", "shop", "--forever")).said
+    assert "No deleted bots" in (await command.ok("bot", "list", "--deleted")).said

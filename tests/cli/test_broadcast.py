@@ -106,7 +106,7 @@ async def test_one_command_makes_loads_and_sends_it_and_waits_until_it_is_done(s
         "--media", "cat.jpg", "--caption", "<b>New</b>", "--html", "--text", "Hello",
     )  # fmt: skip
     assert result.code == 0, result.said
-    assert "40 chats loaded" in result.said
+    assert "Loaded 40 chats" in result.said
     assert "line 42" in result.said
     assert "broadcast 1 is done: 39 sent, 1 unreachable" in result.said
     assert sandbox.state.stats.chats[READER] == 2
@@ -166,7 +166,7 @@ async def test_on_a_terminal_there_are_bars(shell: Shell) -> None:
     os.close(theirs)
     shown = os.read(ours, 100_000).decode()
     os.close(ours)
-    assert "4 chats loaded" in shown
+    assert "Loaded 4 chats" in shown
     assert "0 of 7" in shown
     assert "telewarm broadcast start 1" in shown
 
@@ -176,7 +176,7 @@ async def test_step_by_step_a_script_uses_the_id_that_create_prints(shell: Shell
     created = await shell.ok("create", "bot-0", "--text", "Hello", "--name", "May", "--buttons", buttons, "--silent")
     number = created.out.strip()
     assert number == "1"
-    assert "3 chats loaded" in (await shell.ok("load", number, shell.list_of(*readers(3), "x"))).said
+    assert "Loaded 3 chats" in (await shell.ok("load", number, shell.list_of(*readers(3), "x"))).said
     assert "text: message" in (await shell.ok("test", number, str(-READER))).out
     assert sandbox.state.stats.chats[-READER] == 1
     assert "2031-05-01" in (await shell.ok("start", number, "--at", "2031-05-01T09:00")).said

@@ -53,9 +53,9 @@ async def test_files_and_folders_are_added_and_one_that_cannot_be_stops_no_other
         ["photo", "0.jpg"], ["photo", "more/inner/9.jpg"], ["photo", "1.jpg"]
     ]  # fmt: skip
     assert "empty.jpg: UNREADABLE_MEDIA" in added.said
-    assert "3 new, 1 refused; a worker warms them" in added.said
-    assert again.out.splitlines()[0].endswith("\t1.jpg\tthere already")
-    assert "1 new, 1 there already" in again.said
+    assert "3 added and queued. 1 refused. To upload them now, run telewarm serve or use --work." in added.said
+    assert again.out.splitlines()[0].endswith("\t1.jpg\talready there")
+    assert "1 added and queued, 1 already there." in again.said
     assert len(await ids(shop)) == 4
 
 
@@ -73,12 +73,12 @@ async def test_a_program_reads_what_became_of_each_file(shop: Commands) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("add", "shop", "0.jpg", "gone.jpg"), 2, "gone.jpg is no file"),
-        (("add", "shop", "nothing"), 2, "there is no file"),
+        (("add", "shop", "0.jpg", "gone.jpg"), 2, "gone.jpg: no such file"),
+        (("add", "shop", "nothing"), 2, "No files found"),
         (("add", "nobody", "0.jpg"), 1, "telewarm bot add"),
         (("add", "shop", "http://127.0.0.1/film.mp4?key=secret"), 1, "film.mp4: URL_REFUSED"),
         (("show", "shop", "7"), 1, "telewarm media list shop"),
-        (("show", "shop", str(2**63)), 1, "is no id"),
+        (("show", "shop", str(2**63)), 1, "is not the id of a media item"),
         (("rename", "shop", "7", "x"), 1, "has no media item 7"),
         (("rename", "shop", "7", "\n"), 1, "no character"),
         (("rewarm", "shop"), 1, "--failed"),
@@ -116,7 +116,7 @@ async def test_media_are_listed_newest_first_and_searched_by_what_is_known_of_th
     assert await ids(shop, "--since", "2001-01-01T09:00") == [2, 1]
     shown = await shop.ok("media", "list", "shop", "--limit", "1")
     assert "[b]so" in shown.out
-    assert "may be more: --limit 10" in shown.said
+    assert "For more: --limit 10" in shown.said
     assert "Cat[red].jpg" in (await shop.ok("media", "list", "shop")).out
     assert "no such media" in (await shop.ok("media", "list", "shop", "--kind", "video")).said
 
@@ -145,8 +145,9 @@ async def test_media_are_shared_with_several_bots_and_stored_once(shop: Commands
 
     assert some.code == 1
     assert "shop has no media item 99" in some.said
-    assert "news has 1 new media item" in some.said
-    assert ("news has 1 new media item\n" in everything.said, "blog has 2 new" in everything.said) == (True, True)
+    assert "Added 1 media item to news" in some.said
+    assert "Added 1 media item to news.\n" in everything.said
+    assert "Added 2 media items to blog." in everything.said
     assert [len(await ids(shop, bot=slug)) for slug in ("news", "blog")] == [2, 2]
     telewarm = await shop.opener(worker=False)
     assert await telewarm.pool.fetchval("SELECT count(*) FROM blob") == 2
@@ -163,7 +164,7 @@ async def test_media_are_deleted_after_a_yes_from_a_person_or_from_a_script(shop
     assert "Delete 2 media items (1 0.jpg, 2 1.jpg) of shop for good?" in refused.said
     assert await ids(shop) == [2, 1]
 
-    assert "1 media item is deleted" in (await shop.answered("y", "media", "delete", "shop", "1")).said
+    assert "Deleted 1 media item" in (await shop.answered("y", "media", "delete", "shop", "1")).said
     some = await shop("media", "delete", "shop", "1", "2", "--yes")
     assert (some.code, "shop has no media item 1" in some.said) == (1, True)
     assert await ids(shop) == []
@@ -183,17 +184,17 @@ async def test_objects_that_belong_to_nothing_are_found(shop: Commands) -> None:
 
     first, second = await shop.ok("media", "collect"), await shop.ok("media", "collect")
 
-    assert "0 files deleted; 1 object that belongs to nothing found" in first.said
-    assert "0 objects" in second.said
+    assert "Deleted 0 files. Found 1 unused object" in first.said
+    assert "Found 0 unused objects" in second.said
 
 
 async def test_with_work_they_are_warm_when_it_ends(shop: Commands, sandbox: Sandbox) -> None:
     added = await shop.process("media", "add", "shop", "0.jpg", "1.jpg", "--work")
-    assert (added.code, "2 items are ready, 0 in error" in added.said) == (0, True), added
+    assert (added.code, "2 ready, 0 failed" in added.said) == (0, True), added
     assert sandbox.state.stats.total.uploads == 2
 
     again = await shop.process("media", "rewarm", "shop", "1", "--work")
-    assert (again.code, "1 media item is due" in again.said) == (0, True), again
+    assert (again.code, "1 media item queued" in again.said) == (0, True), again
     assert sandbox.state.stats.total.uploads == 3
 
 
@@ -204,13 +205,13 @@ async def test_with_work_what_fails_is_told_and_warmed_anew_once_it_can_be(shop:
 
     added = await shop.process("media", "add", "shop", "0.jpg", "--work")
     assert added.code == 1
-    assert "0 items are ready, 1 in error" in added.said
+    assert "0 ready, 1 failed" in added.said
     assert "telewarm media list shop --state error" in added.said
     assert "IMAGE_PROCESS_FAILED" in (await shop.ok("media", "list", "shop", "--state", "error")).out
 
     sandbox.state.faults.clear()
     again = await shop.process("media", "rewarm", "shop", "--failed", "--work")
-    assert (again.code, "1 item is ready" in again.said) == (0, True), again
+    assert (again.code, "1 ready, 0 failed" in again.said) == (0, True), again
 
 
 async def test_ctrl_c_ends_the_waiting_and_loses_nothing(shop: Commands, sandbox: Sandbox) -> None:
@@ -226,7 +227,7 @@ async def test_ctrl_c_ends_the_waiting_and_loses_nothing(shop: Commands, sandbox
     told = await ended(process)
 
     assert told.code == 130
-    assert "1 not warm yet" in told.said
+    assert "1 still waiting" in told.said
     assert (await media.get(telewarm.pool, MediaId(1))).state is State.WARMING
 
 

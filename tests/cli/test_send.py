@@ -117,7 +117,7 @@ async def test_a_file_that_is_no_media_is_named_and_nothing_goes(shell: Shell, s
         (("nobody", "1", "--text", "so"), "nobody"),
         (("bot-0", "1"), "nothing to send"),
         (("bot-0", "1", "--caption", "so"), "no media"),
-        (("bot-0", "1", "--text", "so", "--html", "--markdown"), "--html and --markdown"),
+        (("bot-0", "1", "--text", "so", "--html", "--markdown"), "--html or --markdown"),
         (("bot-0", "1", "--media", "99"), "99"),
     ],
 )

@@ -29,7 +29,7 @@ BOTS = "/api/admin/bots"
 BOT = {"slug": "shop", "token": token(0), "warmup_chats": [-1007]}
 START_LINE = "[MEDIA][PREWARM][WORKER][START] {interval_ms: 2000, concurrency: 5, max_queue_size: 500}"
 END = 10.0  # seconds a process has to end when told
-SERVES = re.compile(r"Telewarm serves (http://\S+), ")
+SERVES = re.compile(r"Telewarm is running at (http://\S+) ")
 
 
 @dataclass(slots=True)
@@ -202,13 +202,13 @@ async def test_a_port_in_use_is_told_before_anything_starts(telewarm_with: Opene
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         said = await refused(tmp_path, "--port", str(port), **telewarm_with.environ())
-    assert said.startswith(f"BAD_REQUEST cannot listen on 127.0.0.1, port {port}: something listens there already")
+    assert said.startswith(f"BAD_REQUEST Port {port} is already in use. Stop that program")
     assert not telewarm_with.data.exists()
 
 
 async def test_an_address_of_another_machine_is_told(telewarm_with: Opener, tmp_path: Path) -> None:
     environ = telewarm_with.environ(ADMIN_API_TOKEN=ADMIN)
-    assert "no such address" in await refused(tmp_path, "--host", "203.0.113.7", **environ)
+    assert "does not have the address" in await refused(tmp_path, "--host", "203.0.113.7", **environ)
 
 
 @pytest.mark.parametrize(

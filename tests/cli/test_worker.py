@@ -20,7 +20,7 @@ from tests.fixtures.app import Opener, add_bot, add_photos, until, until_ready
 
 ADMIN = "the-admin-token-of-the-tests"
 READY = '{"ok":true,"checks":{"database":true,"migrations":true,"store":true,"spool":true,"worker":true}}'
-SAYS = re.compile(r"Telewarm warms, .*? port (\d+);")
+SAYS = re.compile(r"Worker running .*? Metrics: port (\d+),")
 
 
 @asynccontextmanager

@@ -35,7 +35,7 @@ from telewarm.api.services import Services
 from telewarm.api.streams import Streams
 from telewarm.api.tracing import Traced
 
-DESCRIPTION = "Keeps a Telegram bot's media warm: upload once, send by file id for ever."
+DESCRIPTION = "Keeps a Telegram bot's media warm: upload once, send by file_id forever."
 BEARER = HTTPBearer(auto_error=False, description="ADMIN_API_TOKEN or a named token")  # for /docs; the guard does it
 
 

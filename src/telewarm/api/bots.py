@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
-from telewarm.api.answers import ApiError
 from telewarm.api.described import gives
 from telewarm.api.numbers import AnyChat
 from telewarm.api.services import AS_SLUG, SLUG, OfBot, Serving, SmallBody
 from telewarm.api.shapes import NewlyKept, WarmupChat
-from telewarm.errors import TokenRefused
 from telewarm.model import Bot, ChatId
 
 router = APIRouter(tags=["bots"], route_class=SmallBody)
@@ -25,7 +21,7 @@ TELEGRAM = ("TOKEN_REFUSED", "TELEGRAM_BAD_REQUEST", "TELEGRAM_FAULT", "TELEGRAM
 def _slug(text: str) -> str:
     if SLUG.fullmatch(text) is None:
         raise ValueError(
-            "must begin with a letter or a digit (a to z, 0 to 9) and go on with those, `.`, `_` or `-`, 63 in all"
+            "must start with a letter or digit and have only a-z, 0-9, '.', '_' or '-', at most 63 characters"
         )
     return text
 
@@ -81,12 +77,11 @@ class NewChat(BaseModel):
 @router.post("/bots", **gives(NewlyKept, "CONFLICT", *TELEGRAM, status=201, words="The bot is kept"))
 async def create_bot(body: NewBot, serving: Serving) -> dict[str, object]:
     """Check the token with Telegram and keep the bot."""
-    with _token_explained():
-        bot = await serving.bots.create(
-            slug=body.slug,
-            token=body.token.get_secret_value().strip(),
-            warmup_chats=_chat_ids(body.warmup_chats),
-        )
+    bot = await serving.bots.create(
+        slug=body.slug,
+        token=body.token.get_secret_value().strip(),
+        warmup_chats=_chat_ids(body.warmup_chats),
+    )
     return {"ok": True, "bot": describe(bot)}
 
 
@@ -94,8 +89,7 @@ async def create_bot(body: NewBot, serving: Serving) -> dict[str, object]:
 async def replace_token(body: NewToken, live: OfBot, serving: Serving) -> dict[str, object]:
     """Check the token with Telegram and use it from now on. If it is another Telegram bot's, all media of this one are
     warmed anew, for file ids belong to a bot."""
-    with _token_explained():
-        bot = await serving.bots.replace_token(live.bot.slug, body.token.get_secret_value().strip())
+    bot = await serving.bots.replace_token(live.bot.slug, body.token.get_secret_value().strip())
     return {"ok": True, "bot": describe(bot)}
 
 
@@ -111,21 +105,6 @@ async def replace_chat(body: NewChat, live: OfBot, serving: Serving) -> dict[str
     """Upload to this chat alone from now on: the Node system's route for a list of one."""
     bot = await serving.bots.replace_chats(live.bot.slug, [ChatId(body.warmup_chat_id)])
     return {"ok": True, "slug": bot.slug, "warmup_chat_id": bot.warmup_chats[0]}
-
-
-@contextmanager
-def _token_explained() -> Iterator[None]:
-    try:
-        yield
-    except TokenRefused as error:
-        if error.logged_out:
-            raise
-        raise ApiError(
-            422,
-            error.code,
-            f"Telegram does not take this token ({error.description}): copy it again from @BotFather, whole, or have "
-            "@BotFather make a new one",
-        ) from None
 
 
 def _chat_ids(chats: list[int]) -> list[ChatId]:

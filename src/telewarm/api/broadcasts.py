@@ -133,7 +133,7 @@ async def get(broadcast_id: Id, serving: Serving) -> dict[str, object]:
 
 @router.delete("/broadcasts/{broadcast_id}", **gives(Deleted, "NOT_FOUND", "CONFLICT", words="Forgotten"))
 async def delete(broadcast_id: Id, serving: Serving) -> dict[str, object]:
-    """Forget it with its recipients and results. Chats keep what they got: to take that back, undo it first."""
+    """Delete the broadcast with its recipients and results. Sent messages stay: to remove those, undo it first."""
     await serving.broadcasts.delete(BroadcastId(broadcast_id))
     return {"ok": True}
 
@@ -147,7 +147,7 @@ async def start(broadcast_id: Id, serving: Serving, body: Start | None = None) -
 
 @router.post("/broadcasts/{broadcast_id}/pause", **STEERED)
 async def pause(broadcast_id: Id, serving: Serving) -> dict[str, object]:
-    """Call nobody else; what is in flight ends."""
+    """Pause: finish messages in progress, start no more."""
     return await _answer(serving, await serving.broadcasts.pause(BroadcastId(broadcast_id)))
 
 
@@ -159,7 +159,7 @@ async def resume(broadcast_id: Id, serving: Serving) -> dict[str, object]:
 
 @router.post("/broadcasts/{broadcast_id}/cancel", **STEERED)
 async def cancel(broadcast_id: Id, serving: Serving) -> dict[str, object]:
-    """Call nobody else, for good."""
+    """Cancel for good: finish messages in progress, start no more."""
     return await _answer(serving, await serving.broadcasts.cancel(BroadcastId(broadcast_id)))
 
 

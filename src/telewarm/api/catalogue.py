@@ -69,7 +69,7 @@ CATALOGUE: tuple[Known, ...] = (
             "HEADERS_TOO_LARGE",
             (431,),
             "The request has more than 100 headers, or more than 32 KiB of them and its address.",
-            "Send fewer; what is large belongs into the body.",
+            "Send fewer; what is large belongs in the body.",
         ),
         (
             "TOO_LARGE",
@@ -110,7 +110,7 @@ CATALOGUE: tuple[Known, ...] = (
         (
             "INTERNAL",
             (500,),
-            "An error of ours.",
+            "A bug in Telewarm.",
             "Look for the answer's `request_id` in the log, and tell us what stands there.",
         ),
     ),
@@ -194,7 +194,7 @@ CATALOGUE: tuple[Known, ...] = (
         (
             "URL_WITHOUT_FILE",
             (502,),
-            "The URL's server answered with an error, whose number the message has, with nothing, or packed.",
+            "The URL's server answered with an error, whose number the message has, with nothing, or compressed.",
             "Check that the URL opens in a browser that is not logged in, or upload the file.",
         ),
         (
@@ -222,7 +222,7 @@ CATALOGUE: tuple[Known, ...] = (
             "CHAT_UNREACHABLE",
             (403,),
             "The recipient blocked the bot, is gone, or never wrote to it; or the bot may not write there.",
-            "Nothing by you: broadcasts skip it from now on. It is in the chat ledger with the reason.",
+            "Nothing for you to do: broadcasts skip it from now on. It is in the chat ledger with the reason.",
         ),
         (
             "CHAT_MIGRATED",

@@ -27,7 +27,7 @@ from telewarm.errors import TelewarmError
 from telewarm.logs import redact
 
 app = typer.Typer(
-    help="Keeps a Telegram bot's media warm: upload once, send by file id for ever.",
+    help="Keeps a Telegram bot's media warm: upload once, send by file_id forever.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

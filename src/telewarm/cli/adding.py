@@ -57,7 +57,7 @@ def sources_of(given: Sequence[str]) -> list[Source]:
     """Folders are looked through, without what is hidden. Raises typer.BadParameter, before anything is added."""
     found = [source for one in given for source in _of(one)]
     if not found:
-        raise typer.BadParameter("there is no file in what was given", param_hint="FILE")
+        raise typer.BadParameter("No files found", param_hint="FILE")
     return found
 
 
@@ -74,7 +74,7 @@ def _of(given: str) -> Iterator[Source]:
     elif path.exists():
         yield _file(path)
     else:
-        raise typer.BadParameter(f"{given} is no file, no folder, and no http or https URL", param_hint="FILE")
+        raise typer.BadParameter(f"{given}: no such file, and not a URL", param_hint="FILE")
 
 
 def _file(path: Path) -> Source:
@@ -165,7 +165,7 @@ def tell(outcome: Outcome, line: Callable[[str], None] | None) -> None:
         say(f"{outcome.source.shown}: {outcome.error.code} {redact(outcome.error.message)}")
     elif outcome.added is not None and line is not None:
         item = outcome.added.item
-        note = [] if outcome.added.created else ["there already"]
+        note = [] if outcome.added.created else ["already there"]
         line("\t".join([str(item.id), item.kind, outcome.source.shown, *note]))
 
 
@@ -181,10 +181,11 @@ def describe(outcome: Outcome) -> dict[str, object]:
 def sum_up(outcomes: Sequence[Outcome], refused: int, *, work: bool) -> None:
     new = sum(one.added is not None and one.added.created for one in outcomes)
     there = len(outcomes) - new - refused
-    parts = [
-        f"{new:,} new",
-        *([f"{there:,} there already"] if there else []),
-        *([f"{refused:,} refused"] if refused else []),
-    ]
-    cure = "" if work or not new else "; a worker warms them: telewarm serve, telewarm worker, or --work"
-    say(", ".join(parts) + cure)
+    failed = f" {refused:,} refused." if refused else ""
+    if not new and there:
+        known = "it was already there" if there == 1 else f"all {there:,} were already there"
+        say(f"Nothing new: {known}.{failed}")
+        return
+    known = f", {there:,} already there" if there else ""
+    hint = "" if work or not new else " To upload them now, run telewarm serve or use --work."
+    say(f"{new:,} added and queued{known}.{failed}{hint}")

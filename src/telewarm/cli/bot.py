@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Annotated, TypeAlias
 
 import typer
@@ -19,14 +18,14 @@ from telewarm.cli.common import BotArgument, Json, Yes, busy, counted, fits, mak
 from telewarm.database import bots as bot_rows
 from telewarm.database.removals import Purged
 from telewarm.database.roster import Listed
-from telewarm.errors import Conflict, NotFound, TokenRefused, UsageError
+from telewarm.errors import Conflict, NotFound, UsageError
 from telewarm.lanes import wake
 from telewarm.lanes.checking import BotCheck, Judgement
 from telewarm.model import Bot, ChatId, State
 
 HELP = (
-    "Your bots: add, look at, check, mend, pause, delete and bring back.\n\n"
-    "A bot's warm-up chat is a private channel or group that it may post to: what it uploads goes there once.\n\n"
+    "Your bots: add, show, check, pause, delete and restore.\n\n"
+    "A bot's warm-up chat is a private channel or group it can post to: each file is uploaded there once.\n\n"
     "[bold]Examples[/]\n\n"
     "telewarm bot add shop --chat -1001234567890\n\n"
     "telewarm bot check\n\n"
@@ -35,6 +34,7 @@ HELP = (
 )
 PAGE = 500
 MOST_CHATS = 64
+NO_BOTS = "No bots yet. Add one: telewarm bot add --help"
 
 ChatsOption: TypeAlias = Annotated[
     list[int],
@@ -42,8 +42,8 @@ ChatsOption: TypeAlias = Annotated[
         "--chat",
         metavar="ID",
         show_default=False,
-        help="Of a private channel or group that the bot may post to; one of a channel begins with -100. Repeatable: "
-        "each takes 20 uploads a minute.",
+        help="Id of a private channel or group the bot can post to. Channel ids start with -100. Repeatable: each chat "
+        "takes 20 uploads a minute.",
     ),
 ]
 
@@ -53,18 +53,16 @@ app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich")
 @app.command("list")
 def list_(
     *,
-    deleted: Annotated[
-        bool, typer.Option("--deleted", help="Those that were deleted and can be brought back.")
-    ] = False,
+    deleted: Annotated[bool, typer.Option("--deleted", help="Deleted bots that can be restored.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show all bots: how many media they have in each state, how many warm-up chats, and whether they rest."""
+    """List your bots: media in each state, warm-up chats, and whether they are paused."""
     found = opened(lambda telewarm: _all(telewarm, deleted=deleted))
     if as_json:
         typer.echo(json.dumps([describe_listed(one) for one in found], indent=2))
         return
     if not found:
-        say("no bot is deleted" if deleted else "there is no bot yet: telewarm bot add --help")
+        say("No deleted bots." if deleted else NO_BOTS)
         return
     table = Table("bot", "username", *State, "chats", "", box=None, pad_edge=False)
     for column in table.columns[2:-1]:
@@ -77,7 +75,7 @@ def list_(
 
 @app.command("show")
 def show_(bot: BotArgument, *, as_json: Json = False) -> None:
-    """Show one bot: its media, its warm-up chats with their flood waits, and what was learned of its limits."""
+    """Show one bot: its media, its warm-up chats and their flood waits."""
 
     async def looking(telewarm: Telewarm) -> tuple[Bot, Listed]:
         return await telewarm.bots.look((await telewarm.bots.by_slug(bot)).bot.id)
@@ -93,8 +91,9 @@ def show_(bot: BotArgument, *, as_json: Json = False) -> None:
 def add(bot: BotArgument, *, chats: ChatsOption) -> None:
     """Add a bot. Its token is asked for, or read from standard input, so that it is in no history and no process list.
 
-    The token is checked with Telegram and kept sealed; then all is checked as
-    `telewarm bot check` does it. The exit code is 1 when something is wrong.
+    The token is checked with Telegram and stored encrypted. Then the warm-up
+    chats are checked, as `telewarm bot check` does. The exit code is 1 when
+    there is a problem.
 
     [bold]Examples[/]
 
@@ -104,41 +103,39 @@ def add(bot: BotArgument, *, chats: ChatsOption) -> None:
     """
     if SLUG.fullmatch(bot) is None:
         raise UsageError(
-            f"{bot!r} is no slug: begin with a letter or a digit (a to z, 0 to 9) and go on with those, `.`, `_` or "
-            "`-`, 63 in all"
+            f"{bot!r} is not a valid name. Use a-z, 0-9, '.', '_' or '-', starting with a letter or digit; at most 63 "
+            "characters"
         )
     wanted = _checked_chats(chats)
     token = _token()
 
     async def adding(telewarm: Telewarm) -> BotCheck:
-        with _token_explained():
-            await telewarm.add_bot(bot, token, warmup_chats=wanted)
+        await telewarm.add_bot(bot, token, warmup_chats=wanted)
         return await telewarm.bots.check(bot)
 
     found = opened(adding)
-    say(f"{bot} is added")
+    say(f"Added {bot}. Next: telewarm media add {bot} photo.jpg --work")
     raise typer.Exit(_tell([(bot, found)], as_json=False))
 
 
 @app.command("token")
 def token_(bot: BotArgument) -> None:
-    """Give a bot another token. It is asked for, or read from standard input, and checked with Telegram.
+    """Replace a bot's token. It is asked for, or read from standard input, and checked with Telegram.
 
-    If it is another Telegram bot's, all media are warmed anew: file ids belong
-    to a bot.
+    With the token of another Telegram bot, all media are warmed again: a file
+    id belongs to one bot.
     """
     token = _token()
 
     async def replacing(telewarm: Telewarm) -> Bot:
-        with _token_explained():
-            return await telewarm.bots.replace_token(bot, token)
+        return await telewarm.bots.replace_token(bot, token)
 
-    say(f"{bot} is @{opened(replacing).username} from now on, in every process")
+    say(f"{bot} is now @{opened(replacing).username}, in every process.")
 
 
 @app.command("chats")
 def chats_(bot: BotArgument, *, chats: ChatsOption) -> None:
-    """Have a bot upload to these warm-up chats from now on; they are checked at once. Its file ids stay good."""
+    """Replace a bot's warm-up chats. They are checked at once. Existing file ids stay valid."""
     wanted = _checked_chats(chats)
 
     async def replacing(telewarm: Telewarm) -> BotCheck:
@@ -158,12 +155,12 @@ def check(
 ) -> None:
     """Ask Telegram whether the token is good and the bot may post to each warm-up chat. Nothing is posted to anybody.
 
-    What is wrong comes with its cure. The exit code is 1 when something is
-    wrong, or could not be found out.
+    Each problem comes with its fix. The exit code is 1 when there is a problem,
+    or when something could not be checked.
     """
 
     async def checking(telewarm: Telewarm) -> list[tuple[str, BotCheck]]:
-        with busy("Telegram is asked"):
+        with busy("Asking Telegram"):
             return [(slug, await telewarm.bots.check(slug)) for slug in bots or await telewarm.slugs()]
 
     raise typer.Exit(_tell(opened(checking), as_json=as_json))
@@ -171,19 +168,19 @@ def check(
 
 @app.command("pause")
 def pause(bot: BotArgument) -> None:
-    """Stop a bot's warm-ups and broadcasts in every process; what is in flight ends. Sends go on."""
+    """Pause a bot's warm-ups and broadcasts in every process. Messages in progress are finished; sends go on."""
 
     async def pausing(telewarm: Telewarm) -> None:
         live = await telewarm.bots.by_slug(bot)
         await bot_rows.set_paused(telewarm.pool, live.bot.id, paused=True)
 
     opened(pausing)
-    say(f"{bot} is paused; telewarm bot resume {bot} lets it go on")
+    say(f"Paused {bot}. Resume it with: telewarm bot resume {bot}")
 
 
 @app.command("resume")
 def resume(bot: BotArgument) -> None:
-    """Let a paused bot go on."""
+    """Resume a paused bot."""
 
     async def resuming(telewarm: Telewarm) -> None:
         live = await telewarm.bots.by_slug(bot)
@@ -192,34 +189,32 @@ def resume(bot: BotArgument) -> None:
             await wake(connection, live.bot)
 
     opened(resuming)
-    say(f"{bot} goes on")
+    say(f"Resumed {bot}.")
 
 
 @app.command("delete")
 def delete(
     bot: BotArgument,
     *,
-    forever: Annotated[
-        bool, typer.Option("--forever", help="A bot that was deleted before: all it has goes, for good.")
-    ] = False,
+    forever: Annotated[bool, typer.Option("--forever", help="Erase a deleted bot with everything it has.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Delete a bot: all its work stops in every process. `telewarm bot undelete` brings it back with all it had.
+    """Delete a bot: all its work stops in every process. Undo with `telewarm bot undelete`.
 
-    With --forever, a bot that is deleted already goes for good, with its media,
-    chat ledger, broadcasts, and the files that nobody else has. You are asked
-    first; a script says --yes.
+    With --forever, a bot that is already deleted is erased with its media, chat
+    ledger, broadcasts, and the files no other bot uses. It asks first; scripts
+    use --yes.
     """
     if not forever:
         opened(lambda telewarm: telewarm.delete_bot(bot))
-        say(f"{bot} is deleted; telewarm bot undelete {bot} brings it back with all it had")
+        say(f"Deleted {bot}. Undo with: telewarm bot undelete {bot}")
         return
     if not yes:
         items = opened(lambda telewarm: _deleted(telewarm, bot))
         make_sure(f"Delete {bot} for good, with {counted(items, 'media item', 'media items')}?", yes=False)
 
     async def purging(telewarm: Telewarm) -> Purged:
-        with busy(f"{bot} goes"):
+        with busy(f"Deleting {bot}"):
             return await telewarm.bots.delete_for_good(bot)
 
     gone = opened(purging)
@@ -227,24 +222,24 @@ def delete(
         counted(gone.media, "media item", "media items"),
         counted(gone.broadcasts, "broadcast", "broadcasts"),
     )
-    say(f"{bot} is gone, with {media} and {broadcasts}")
+    say(f"Deleted {bot} for good, with {media} and {broadcasts}.")
 
 
 @app.command("undelete")
 def undelete(bot: BotArgument) -> None:
-    """Bring a deleted bot back with all it had; what was due goes on."""
+    """Restore a deleted bot with everything it had; pending work continues."""
     _, changed = opened(lambda telewarm: telewarm.bots.undelete(bot))
-    say(f"{bot} is back" if changed else f"{bot} is not deleted")
+    say(f"Restored {bot}." if changed else f"{bot} is not deleted.")
 
 
 def _checked_chats(chats: Sequence[int]) -> list[ChatId]:
     """Each once; the first is the preferred one. Raises UsageError."""
     for chat in chats:
         if not fits(chat):
-            raise UsageError(f"--chat {chat} is no chat id: one of a channel looks like -1001234567890")
+            raise UsageError(f"--chat {chat} is not a chat id; a channel id looks like -1001234567890")
     wanted = [ChatId(chat) for chat in dict.fromkeys(chats)]
     if len(wanted) > MOST_CHATS:
-        raise UsageError(f"{len(wanted)} warm-up chats are given; a bot has at most {MOST_CHATS}")
+        raise UsageError(f"A bot has at most {MOST_CHATS} warm-up chats; {len(wanted)} were given")
     return wanted
 
 
@@ -252,16 +247,6 @@ def _token() -> str:
     if not sys.stdin.isatty():
         return sys.stdin.readline().strip()
     return str(typer.prompt("Token from @BotFather", hide_input=True, err=True)).strip()
-
-
-@contextmanager
-def _token_explained() -> Iterator[None]:
-    try:
-        yield
-    except TokenRefused as error:
-        if not error.logged_out:
-            say("copy the token again from @BotFather, whole, or have @BotFather make a new one")
-        raise
 
 
 async def _all(telewarm: Telewarm, *, deleted: bool) -> list[Listed]:
@@ -279,8 +264,8 @@ async def _deleted(telewarm: Telewarm, slug: str) -> int:
         if one.slug == slug:
             return sum(one.media.values())
     if slug in await telewarm.slugs():
-        raise Conflict(f"bot {slug!r} is in use: delete it first, then delete it for good")
-    raise NotFound(f"no bot has the slug {slug!r}, not even a deleted one: telewarm bot list")
+        raise Conflict(f"Bot {slug!r} is not deleted. Delete it first, then again with --forever")
+    raise NotFound(f"There is no bot {slug!r}, not even a deleted one. See: telewarm bot list")
 
 
 def _rests(one: Listed) -> str:
@@ -309,9 +294,9 @@ def _tell(checked: Sequence[tuple[str, BotCheck]], *, as_json: bool) -> int:
     if as_json:
         typer.echo(json.dumps({slug: describe_check(found) for slug, found in checked}, indent=2))
     elif not checked:
-        say("there is no bot yet: telewarm bot add --help")
+        say(NO_BOTS)
     else:
-        table = Table("bot", "what", "", "what to know and to do", box=None, pad_edge=False)
+        table = Table("bot", "what", "", "details", box=None, pad_edge=False)
         for slug, found in checked:
             username = "" if found.profile is None else f" of @{found.profile.username}"
             _row(table, slug, f"token{username}", found.token)
@@ -322,5 +307,5 @@ def _tell(checked: Sequence[tuple[str, BotCheck]], *, as_json: bool) -> int:
 
 
 def _row(table: Table, slug: str, what: str, judgement: Judgement) -> None:
-    verdict = {True: "[green]well[/]", False: "[red]wrong[/]", None: "[yellow]unknown[/]"}[judgement.ok]
+    verdict = {True: "[green]ok[/]", False: "[red]problem[/]", None: "[yellow]unknown[/]"}[judgement.ok]
     table.add_row(slug, Text(what), verdict, Text(judgement.message or ""))

@@ -126,7 +126,7 @@ def create(  # noqa: PLR0913 - each is an argument or an option of the command l
 
 @app.command("load")
 def load(broadcast: Id, recipients: ListArgument, *, form: FormatOption = None) -> None:
-    """Add chat ids to a draft; a chat that is there already is only counted."""
+    """Add chat ids to a draft; a chat that is already in it is only counted."""
     opened(lambda telewarm: lists.load(telewarm, BroadcastId(broadcast), recipients, form))
 
 
@@ -154,7 +154,7 @@ def start(broadcast: Id, *, at: drafting.AtOption = None) -> None:
 
 @app.command("pause")
 def pause(broadcast: Id) -> None:
-    """Call nobody else; what is in flight ends."""
+    """Pause: finish messages in progress, start no more."""
     _tell(opened(lambda telewarm: telewarm.broadcasts.pause(BroadcastId(broadcast))))
 
 
@@ -166,7 +166,7 @@ def resume(broadcast: Id) -> None:
 
 @app.command("cancel")
 def cancel(broadcast: Id) -> None:
-    """Call nobody else, for good."""
+    """Cancel for good."""
     _tell(opened(lambda telewarm: telewarm.broadcasts.cancel(BroadcastId(broadcast))))
 
 
@@ -184,7 +184,7 @@ def retry_unknown(broadcast: Id) -> None:
 
 @app.command("delete")
 def delete(broadcast: Id) -> None:
-    """Forget it with its recipients and results; chats keep what they got."""
+    """Delete the broadcast and its results. Sent messages stay."""
     opened(lambda telewarm: telewarm.broadcasts.delete(BroadcastId(broadcast)))
 
 

@@ -1,4 +1,4 @@
-"""What the commands share that open a Telewarm of their own: how it is opened, tables, questions, signs of life."""
+"""What the commands share that open a Telewarm of their own: how it is opened, tables, questions, activity spinners."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from telewarm.model import MediaId
 
 T = TypeVar("T")
 
-BotArgument: TypeAlias = Annotated[str, typer.Argument(metavar="BOT", help="The bot's slug: your name for it.")]
-Json: TypeAlias = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+BotArgument: TypeAlias = Annotated[str, typer.Argument(metavar="BOT", help="Your name for the bot (its slug).")]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")]
 
 
@@ -75,13 +75,13 @@ def make_sure(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError("nothing brings this back, and nobody is here to be asked: say --yes")
+        raise UsageError("This cannot be undone. Confirm with --yes")
     typer.confirm(question, abort=True, err=True)
 
 
 @contextmanager
 def busy(doing: str) -> Iterator[None]:
-    """A sign of life on a terminal, for what may take long."""
+    """A spinner on a terminal, for what may take long."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         yield
@@ -94,7 +94,7 @@ def media_ids(given: Sequence[int]) -> list[MediaId]:
     """Raises UsageError for what no media item can have."""
     for one in given:
         if one < 1 or not fits(one):
-            raise UsageError(f"{one} is no id of a media item: telewarm media list shows them")
+            raise UsageError(f"{one} is not the id of a media item. List them: telewarm media list BOT")
     return [MediaId(one) for one in dict.fromkeys(given)]
 
 
@@ -106,7 +106,7 @@ def fits(number: int) -> bool:
 def held(given: int) -> int:
     """For a callback: raises BadParameter for what no id can be."""
     if not fits(given):
-        raise typer.BadParameter(f"{given} is no id: it is too large")
+        raise typer.BadParameter(f"{given} is too large for an id")
     return given
 
 

@@ -19,14 +19,14 @@ from telewarm.lanes import LiveBot
 from telewarm.model import Broadcast, MediaId, MessageSet, Part
 
 TextOption: TypeAlias = Annotated[str | None, typer.Option("--text", help="A message of its own, after the media.")]
-CaptionOption: TypeAlias = Annotated[str | None, typer.Option("--caption", help="Goes with the first of the media.")]
+CaptionOption: TypeAlias = Annotated[str | None, typer.Option("--caption", help="Caption of the first item.")]
 MediaOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--media", metavar="ID|FILE", help="A media item of the library, or a file to add; repeatable."),
 ]
 HtmlOption: TypeAlias = Annotated[bool, typer.Option("--html", help="Text and caption are HTML.")]
 MarkdownOption: TypeAlias = Annotated[bool, typer.Option("--markdown", help="Text and caption are MarkdownV2.")]
-AlbumOption: TypeAlias = Annotated[bool, typer.Option("--album", help="Show media together that Telegram can.")]
+AlbumOption: TypeAlias = Annotated[bool, typer.Option("--album", help="Send as an album where Telegram allows.")]
 SilentOption: TypeAlias = Annotated[bool, typer.Option("--silent", help="Recipients' devices make no sound.")]
 ProtectOption: TypeAlias = Annotated[bool, typer.Option("--protect", help="No forwarding and no saving.")]
 ButtonsOption: TypeAlias = Annotated[

@@ -28,8 +28,8 @@ async def load(telewarm: Telewarm, broadcast_id: BroadcastId, source: Path, form
     console = Console(stderr=True, highlight=False)
     with _opened(source) as file, _bar(console, _size(file)) as bar:
         loaded = await telewarm.broadcasts.load(broadcast_id, _chunks(file, bar), format=form, on_rows=bar.rows)
-    counts = f"given more than once: {loaded.duplicates:,}; lines without a chat id: {loaded.rejected:,}"
-    console.print(f"{loaded.added:,} chats loaded; {counts}")
+    counts = f"{loaded.duplicates:,} duplicates, {loaded.rejected:,} invalid lines"
+    console.print(f"Loaded {loaded.added:,} chats ({counts})")
     _tell_rejected(console, broadcast_id, loaded)
     return loaded
 

@@ -26,7 +26,7 @@ from telewarm.library import Filters
 from telewarm.model import Bot, Kind, MediaId, MediaItem, State
 
 HELP = (
-    "A bot's media: add, list and search, rename, warm anew, share, delete.\n\n"
+    "A bot's media: add, list and search, rename, re-warm, share, delete.\n\n"
     "[bold]Examples[/]\n\n"
     "telewarm media add shop photos/ film.mp4 --work\n\n"
     "telewarm media list shop --search cat\n\n"
@@ -78,11 +78,11 @@ def list_(
     elif items:
         wide().print(_table(items))
     elif filters == Filters():
-        say(f"{bot} has no media yet: telewarm media add {bot} FILE")
+        say(f"{bot} has no media yet. Add some: telewarm media add {bot} FILE")
     else:
-        say(f"{bot} has no such media")
+        say(f"{bot} has no such media.")
     if more:
-        say(f"these are the newest {len(items):,}; there may be more: --limit {10 * limit}")
+        say(f"These are the newest {len(items):,}. For more: --limit {10 * limit}")
 
 
 @app.command("show")
@@ -107,12 +107,12 @@ def add(
     work: WorkOption = False,
     as_json: Json = False,
 ) -> None:
-    """Put files into a bot's library, to be warmed by whatever worker runs: telewarm worker, telewarm serve, or --work.
+    """Add files to a bot's library. A running worker uploads them: telewarm serve, telewarm worker, or --work.
 
-    Prints a line for each: id, kind, file, and whether it was there already.
-    Such a one is not uploaded again, so when this is broken off, just give the
-    command again. One that cannot be taken stops no other: why is told, and
-    the exit code is 1.
+    Prints a line for each: id, kind, file, and whether it was already there.
+    Files already there are not uploaded again, so after an interruption just
+    repeat the command. A file that is refused does not stop the others: the
+    reason is printed, and the exit code is 1.
 
     [bold]Examples[/]
 
@@ -168,21 +168,21 @@ def rewarm(
         list[int] | None, typer.Argument(metavar="ID", help="These, before others.", show_default=False)
     ] = None,
     *,
-    failed: Annotated[bool, typer.Option("--failed", help="Whatever is in error.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Everything that failed.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="The whole library.")] = False,
     work: WorkOption = False,
 ) -> None:
-    """Have media uploaded anew: some, all that failed, or all. Those that have a file id are sent by it meanwhile."""
+    """Upload media again: some, all that failed, or all. Media with a file id can be sent by it meanwhile."""
     if bool(media) + failed + everything != 1:
-        raise UsageError("give ids of media items, --failed, or --all: one of the three")
+        raise UsageError("Choose one: item ids, --failed or --all")
     ids = media_ids(media or ())
 
     async def warming(telewarm: Telewarm) -> int:
         live = await telewarm.bots.by_slug(bot)
-        with busy("they become due"):
+        with busy("Queueing"):
             count, missing = await _make_due(telewarm, live.bot, ids, Which.FAILED if failed else Which.ALL)
         _tell_missing(bot, missing)
-        say(f"{counted(count, 'media item is', 'media items are')} due")
+        say(f"{counted(count, 'media item', 'media items')} queued.")
 
         async def look() -> Mapping[State, int]:
             known = rows.states(telewarm.pool, ids) if ids else rows.counts(telewarm.pool, live.bot.id)
@@ -203,13 +203,13 @@ def share(
     ] = None,
     *,
     to: Annotated[
-        list[str], typer.Option("--to", metavar="BOT", help="Who gets them; repeatable.", show_default=False)
+        list[str], typer.Option("--to", metavar="BOT", help="The bot that gets them. Repeatable.", show_default=False)
     ],
 ) -> None:
-    """Put a bot's media into other bots' libraries too, without storing them again.
+    """Add a bot's media to other bots' libraries, without storing the files again.
 
-    Where the bots share a warm-up chat, nothing is uploaded again either: the
-    other bot forwards the message. The exit code is 1 when an id is not there.
+    Bots that share a warm-up chat upload nothing again either: the other bot
+    forwards the message. The exit code is 1 when an id is not there.
 
     [bold]Examples[/]
 
@@ -219,16 +219,16 @@ def share(
     """
     ids = media_ids(media or ())
     if bot in to:
-        raise UsageError(f"{bot} has them already: give another bot with --to")
+        raise UsageError(f"{bot} already has them. Name another bot with --to")
 
     async def sharing(telewarm: Telewarm) -> Sequence[MediaId]:
         source = (await telewarm.bots.by_slug(bot)).bot
         targets = [(await telewarm.bots.by_slug(slug)).bot for slug in dict.fromkeys(to)]
         missing = await _missing(telewarm, source, ids)
         for target in targets:
-            with busy(f"{target.slug} gets them"):
+            with busy(f"Sharing with {target.slug}"):
                 new = await telewarm.library.share(source, target, ids or None)
-            say(f"{target.slug} has {counted(new, 'new media item', 'new media items')}")
+            say(f"Added {counted(new, 'media item', 'media items')} to {target.slug}.")
         return missing
 
     missing = opened(sharing)
@@ -238,11 +238,11 @@ def share(
 
 @app.command("delete")
 def delete(bot: BotArgument, media: Ids, *, yes: Yes = False) -> None:
-    """Delete media of a bot: all of these or, when a broadcast that has not ended needs one, none.
+    """Delete media of a bot: all of these, or none while an unfinished broadcast needs one.
 
-    The bytes go within the hour when nobody else has them; messages that were
-    sent stay where they are. There is no way back but to add the files again,
-    so you are asked first; a script says --yes.
+    Files that no other bot uses are removed within the hour. Sent messages
+    stay. This cannot be undone except by adding the files again, so it asks
+    first; scripts use --yes.
     """
     ids = media_ids(media)
     if not yes:
@@ -250,28 +250,28 @@ def delete(bot: BotArgument, media: Ids, *, yes: Yes = False) -> None:
         make_sure(f"Delete {named} of {bot} for good?", yes=False)
     removed = opened(lambda telewarm: telewarm.delete(bot, ids))
     _tell_missing(bot, missing := sorted(set(ids) - set(removed.media_ids)))
-    freed = f"; {decimal(removed.bytes)} that nobody else has go within the hour" if removed.blobs else ""
-    say(f"{counted(len(removed.media_ids), 'media item is', 'media items are')} deleted{freed}")
+    freed = f" {decimal(removed.bytes)} will be freed within the hour." if removed.blobs else ""
+    say(f"Deleted {counted(len(removed.media_ids), 'media item', 'media items')}.{freed}")
     raise typer.Exit(int(bool(missing)))
 
 
 @app.command("collect")
 def collect() -> None:
-    """Look for objects in the store that belong to nothing, and delete those that have waited long enough.
+    """Find objects in the store that no media item uses, and delete those found long enough ago.
 
-    A process that is killed while it adds a file may leave such. What media
-    items no longer need goes by itself, wherever Telewarm runs; this is for
-    the rest, now and then. What a media item needs is not touched, nor what is
-    not Telewarm's.
+    A process that is killed while it adds a file may leave one behind. Files
+    of deleted media are removed by any running Telewarm; this command is for
+    the rest, now and then. It touches nothing that a media item uses, and
+    nothing that is not Telewarm's.
     """
 
     async def collecting(telewarm: Telewarm) -> tuple[int, int]:
-        with busy("the store is looked through"):
+        with busy("Looking through the store"):
             return await telewarm.collector.look_for_strays(), await telewarm.collector.collect()
 
     strays, blobs = opened(collecting)
-    found = counted(strays, "object that belongs", "objects that belong")
-    say(f"{counted(blobs, 'file', 'files')} deleted; {found} to nothing found now: they go in a quarter of an hour")
+    found = counted(strays, "unused object", "unused objects")
+    say(f"Deleted {counted(blobs, 'file', 'files')}. Found {found}; run this again in 15 minutes to delete them.")
 
 
 async def _newest(telewarm: Telewarm, bot: str, filters: Filters, *, limit: int) -> tuple[list[MediaItem], bool]:
@@ -292,7 +292,7 @@ async def _item(telewarm: Telewarm, bot: str, given: int) -> MediaItem:
     """Raises NotFound for one that is not the bot's."""
     live, [media_id] = await telewarm.bots.by_slug(bot), media_ids([given])
     if await _missing(telewarm, live.bot, [media_id]):
-        raise NotFound(f"{bot} has no media item {media_id}: telewarm media list {bot} shows them")
+        raise NotFound(f"{bot} has no media item {media_id}. List them: telewarm media list {bot}")
     return await rows.get(telewarm.pool, media_id)
 
 
@@ -315,7 +315,7 @@ async def _named(telewarm: Telewarm, bot: str, ids: Sequence[MediaId]) -> str:
     live = await telewarm.bots.by_slug(bot)
     found = await rows.owned(telewarm.pool, live.bot.id, ids)
     if not found:
-        raise NotFound(f"{bot} has none of these media: telewarm media list {bot} shows them")
+        raise NotFound(f"{bot} has none of these media. List them: telewarm media list {bot}")
     items = [await rows.get(telewarm.pool, media_id) for media_id in found[:NAMED]]
     names = ", ".join(f"{item.id} {item.name}" if item.name else str(item.id) for item in items)
     return f"{counted(len(found), 'media item', 'media items')} ({names}{', …' if len(found) > NAMED else ''})"
@@ -323,7 +323,7 @@ async def _named(telewarm: Telewarm, bot: str, ids: Sequence[MediaId]) -> str:
 
 def _tell_missing(bot: str, missing: Sequence[MediaId]) -> None:
     if missing:
-        say(f"{bot} has no media item {', '.join(map(str, missing))}")
+        say(f"{bot} has no media item {', '.join(map(str, missing))}.")
 
 
 def _table(items: Sequence[MediaItem]) -> Table:

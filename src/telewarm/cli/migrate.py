@@ -15,7 +15,7 @@ from telewarm.settings import Settings
 
 
 def migrate() -> None:
-    """Bring the database up to date: Telewarm's tables and the engine's. Safe to run at any time, and at once."""
+    """Bring the database up to date: Telewarm's tables and the engine's. Safe to run any time, even concurrently."""
     settings = read_settings()
     console = Console()
     for done in asyncio.run(_migrate(settings)):

@@ -67,6 +67,10 @@ async def _rotate(settings: Settings, given: bytes | None) -> str:
                 await connection.close(timeout=ROUND_TRIP)
 
 
+def _reencrypted(count: int) -> str:
+    return "1 token was re-encrypted" if count == 1 else f"{count} tokens were re-encrypted"
+
+
 async def _replace_file(connection: Connection, files: KeyFiles, old: bytes, given: bytes | None) -> str:
     new = secrets.token_bytes(32) if given is None else given
     _refuse_same(old, new)
@@ -84,7 +88,7 @@ async def _replace_file(connection: Connection, files: KeyFiles, old: bytes, giv
             f"the database was lost on the way ({type(error).__name__}): run `telewarm rotate-key` again, which finds "
             f"out what holds; until then keep {files.key} and {files.old}"
         ) from error
-    return f"{count} tokens are sealed with the new key, which is in {files.key}. {AGAIN}"
+    return f"{_reencrypted(count)} with the new key, which is in {files.key}. {AGAIN}"
 
 
 async def _replace_variable(connection: Connection, files: KeyFiles, old: bytes, given: bytes | None) -> str:
@@ -93,7 +97,7 @@ async def _replace_variable(connection: Connection, files: KeyFiles, old: bytes,
     async with connection.transaction():
         count = await reseal(connection, Seal(old), Seal(new))
     where = f"what is in {files.new}, and delete that file" if given is None else "the new key"
-    return f"{count} tokens are sealed with the new key. Set ENCRYPTION_KEY to {where}. {AGAIN}"
+    return f"{_reencrypted(count)} with the new key. Set ENCRYPTION_KEY to {where}. {AGAIN}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,9 @@ GRACE = 4.0  # seconds that accepted requests have to finish
 UPSET = 1  # seconds in which those that have not are told so
 DOORS = 16  # connections that come in at each turn of the loop: libuv takes one from each socket
 CURES = {
-    errno.EADDRINUSE: "something listens there already: stop it, or choose another with --port",
-    errno.EACCES: "ports below 1024 are root's: choose another with --port",
-    errno.EADDRNOTAVAIL: "this machine has no such address: choose another with --host",
+    errno.EADDRINUSE: "Port {port} is already in use. Stop that program or choose another --port",
+    errno.EACCES: "Port {port} needs root, as all ports below 1024. Choose another --port",
+    errno.EADDRNOTAVAIL: "This machine does not have the address {host}. Choose another --host",
 }
 
 
@@ -63,7 +63,7 @@ class Server(uvicorn.Server):
         try:
             await super().startup(sockets)
         except OSError as error:  # another process bound the same address, and was quicker to listen
-            raise _cannot_listen(error, "the address that was free a moment ago") from error
+            raise _cannot_listen(error, "this address", port=port_of(sockets) if sockets else 0) from error
         self._ready()
 
 
@@ -81,12 +81,13 @@ def listen(host: str, port: int) -> list[socket.socket]:
             one.bind((address[0], port or port_of(taken), *address[2:]))
     except OSError as error:
         close(taken)
-        raise _cannot_listen(error, f"{host}, port {port}") from error
+        raise _cannot_listen(error, host, port=port) from error
     return taken
 
 
-def _cannot_listen(error: OSError, where: str) -> UsageError:
-    return UsageError(f"cannot listen on {where}: {CURES.get(error.errno or 0, f'{error.strerror}: check --host')}")
+def _cannot_listen(error: OSError, host: str, *, port: int) -> UsageError:
+    cure = CURES.get(error.errno or 0, "Cannot listen on {host}, port {port}: {reason}. Check --host and --port")
+    return UsageError(cure.format(host=host, port=port, reason=error.strerror or error))
 
 
 def port_of(sockets: Sequence[socket.socket]) -> int:

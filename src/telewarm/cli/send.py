@@ -26,17 +26,19 @@ CONTEXT: dict[str, Any] = {"ignore_unknown_options": True}  # of the command: a 
 
 def send(  # noqa: PLR0913 - each is an argument or an option of the command line
     bot: Annotated[str, typer.Argument(help="The bot's slug.")],
-    chat_id: Annotated[int, typer.Argument(callback=held, help="The recipient; groups and channels are below zero.")],
+    chat_id: Annotated[
+        int, typer.Argument(callback=held, help="The recipient's chat id. Group and channel ids are negative.")
+    ],
     files: Annotated[
         list[Path] | None, typer.Argument(exists=True, dir_okay=False, readable=True, help="They stay in the library.")
     ] = None,
     *,
     text: Annotated[str | None, typer.Option(help="A message of its own, after the media.")] = None,
-    caption: Annotated[str | None, typer.Option(help="Goes with the first of the media.")] = None,
+    caption: Annotated[str | None, typer.Option(help="Caption of the first item.")] = None,
     media: Annotated[list[int] | None, typer.Option(help="Id of a media item, before FILES; repeatable.")] = None,
     html: Annotated[bool, typer.Option("--html", help="Text and caption are HTML.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Text and caption are MarkdownV2.")] = False,
-    album: Annotated[bool, typer.Option("--album", help="Show media together that Telegram can.")] = False,
+    album: Annotated[bool, typer.Option("--album", help="Send as an album where Telegram allows.")] = False,
     silent: Annotated[bool, typer.Option("--silent", help="The recipient's device makes no sound.")] = False,
     protect: Annotated[bool, typer.Option("--protect", help="No forwarding and no saving.")] = False,
     reply_to: Annotated[int | None, typer.Option(min=1, help="Answer this message of the chat.")] = None,
@@ -78,7 +80,7 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
 
 def mode_of(*, html: bool, markdown: bool) -> str | None:
     if html and markdown:
-        raise UsageError("--html and --markdown exclude each other: give one of them")
+        raise UsageError("Use either --html or --markdown, not both")
     return "HTML" if html else "MarkdownV2" if markdown else None
 
 

@@ -36,7 +36,9 @@ async def _serve(settings: Settings, host: str, sockets: list[socket.socket], *,
     url = f"http://{shown}:{port_of(sockets)}"
 
     def ready() -> None:
-        Console(stderr=True).print(f"Telewarm serves {url}, its documentation at /docs", highlight=False, markup=False)
+        Console(stderr=True).print(
+            f"Telewarm is running at {url} (API docs: /docs). Press Ctrl-C to stop.", highlight=False, markup=False
+        )
 
     try:
         async with Telewarm.open(settings, worker=worker) as telewarm:

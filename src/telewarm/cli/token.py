@@ -22,9 +22,9 @@ from telewarm.database.tokens import ApiToken, Role
 from telewarm.settings import Settings
 
 HELP = (
-    "Make, list, rotate and revoke named API tokens. Each has a role: `read` looks, `operate` sends, adds media and "
-    "runs broadcasts too, `admin` may do all. A token is shown once; Telewarm keeps its hash. Processes that serve "
-    "know of changes within moments."
+    "Create, list, rotate and revoke named API tokens. Each has a role: `read` only reads, `operate` also sends, adds "
+    "media and runs broadcasts, `admin` may do everything. A token is shown once; Telewarm keeps only its hash. "
+    "Running servers apply changes within moments."
 )
 GRACE = 300  # seconds
 
@@ -38,23 +38,29 @@ def create(
     name: Name,
     role: Annotated[Role, typer.Option(help="What it may do.", show_default=False)],
     expires_in_days: Annotated[
-        float | None, typer.Option(min=0.001, max=3650, help="It opens nothing after that. [never expires]")
+        float | None, typer.Option(min=0.001, max=3650, help="Days until it expires. [never expires]")
     ] = None,
 ) -> None:
-    """Make a token and print it: alone on standard output, so that a script can keep it. It is never shown again."""
+    """Create a token and print it, alone on standard output so that a script can store it. It is shown only once."""
     lifetime = None if expires_in_days is None else timedelta(days=expires_in_days)
     made, secret = asyncio.run(_create(read_settings(), name, role, lifetime))
-    _say(f"{made.name} may {made.role}, {_until(made.expires_at)}; send it as `Authorization: Bearer …`")
+    expiry = "never expires" if made.expires_at is None else f"valid until {_moment(made.expires_at)}"
+    may = "read-only" if made.role is Role.READ else made.role.value
+    _say(f"Token {made.name!r} ({may}, {expiry}). Send it as `Authorization: Bearer …`")
     typer.echo(secret)
 
 
 @app.command("list")
 def list_tokens() -> None:
-    """Show every token that is not revoked: its role, when it expires, when it was last used. Never the token."""
-    table = Table("name", "role", "created", "expires", "last used")
-    for one in asyncio.run(_list(read_settings())):
-        used = "never" if one.last_used_at is None else f"{one.last_used_at:%Y-%m-%d %H:%M}"
-        table.add_row(one.name, one.role, f"{one.created_at:%Y-%m-%d}", _until(one.expires_at), used)
+    """List the tokens: role, expiry and last use. The token itself is never shown."""
+    tokens_found = asyncio.run(_list(read_settings()))
+    if not tokens_found:
+        _say("No tokens yet. Create one: telewarm token create --help")
+        return
+    table = Table("name", "role", "created", "expires", "last used", box=None, pad_edge=False)
+    for one in tokens_found:
+        used = _moment(one.last_used_at)
+        table.add_row(one.name, one.role, f"{one.created_at:%Y-%m-%d}", _moment(one.expires_at), used)
     console = Console()
     (console if console.is_terminal else Console(width=PIPE_WIDTH)).print(table)
 
@@ -63,18 +69,18 @@ def list_tokens() -> None:
 def rotate(
     name: Name,
     grace_s: Annotated[
-        int, typer.Option(min=0, max=86_400, help="Seconds for which the old one goes on being good.")
+        int, typer.Option(min=0, max=86_400, help="Seconds for which the old secret stays valid.")
     ] = GRACE,
 ) -> None:
-    """Print a new secret for a token; the old one goes on for a while, so that nobody is shut out meanwhile."""
+    """Print a new secret for a token. The old one stays valid for a while, so that no client is locked out."""
     made, secret = asyncio.run(_rotate(read_settings(), name, timedelta(seconds=grace_s)))
-    _say(f"{made.name} has a new secret; the old one is good for {grace_s} s more")
+    _say(f"{made.name} has a new secret; the old one stays valid for {grace_s} s")
     typer.echo(secret)
 
 
 @app.command("revoke")
 def revoke(name: Name) -> None:
-    """Let a token open nothing any more, in every process, within moments. Its name is free again."""
+    """Revoke a token everywhere, within moments. Its name can be used again."""
     asyncio.run(_revoke(read_settings(), name))
     _say(f"{name} is revoked")
 
@@ -111,8 +117,8 @@ async def _revoke(settings: Settings, name: str) -> None:
         await tokens.revoke(connection, name)
 
 
-def _until(moment: datetime | None) -> str:
-    return "for ever" if moment is None else f"until {moment:%Y-%m-%d %H:%M} UTC"
+def _moment(moment: datetime | None) -> str:
+    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def _say(text: str) -> None:

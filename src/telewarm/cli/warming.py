@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from telewarm import clock
 from telewarm.app import Telewarm
-from telewarm.cli.common import counted, say
+from telewarm.cli.common import say
 from telewarm.cli.run import stop_event
 from telewarm.model import State
 
@@ -21,7 +21,7 @@ INTERRUPTED = 130  # the exit code after Ctrl-C
 
 Look: TypeAlias = Callable[[], Awaitable[Mapping[State, int]]]
 WorkOption: TypeAlias = Annotated[
-    bool, typer.Option("--work", help="Warm them from this process too, and wait until they are.")
+    bool, typer.Option("--work", help="Upload them from this process and wait until done.")
 ]
 
 
@@ -32,11 +32,11 @@ async def warm(telewarm: Telewarm, bot: str, look: Look) -> int:
         found = await _watch(look, stop)
     left, failed = found.get(State.WARMING, 0), found.get(State.ERROR, 0)
     if left:
-        say(f"{left:,} not warm yet; whatever worker runs goes on with them, and nothing is lost")
+        say(f"{left:,} still waiting. They are saved; any running worker will continue.")
         return INTERRUPTED
-    say(f"{counted(found.get(State.READY, 0), 'item is', 'items are')} ready, {failed:,} in error")
+    say(f"{found.get(State.READY, 0):,} ready, {failed:,} failed")
     if failed:
-        say(f"why, and what to do: telewarm media list {bot} --state error")
+        say(f"See why: telewarm media list {bot} --state error")
     return 1 if failed else 0
 
 

@@ -67,8 +67,8 @@ def _went_well(broadcast: Broadcast) -> bool:
 def _hints(one: Broadcast) -> Iterator[str]:
     command = "telewarm broadcast"
     if one.state in ACTIVE:
-        yield f"it goes on wherever a worker runs: telewarm worker, telewarm serve, or {command} watch {one.id} --work"
-        yield f"look at it: {command} watch {one.id}; hold it: {command} pause {one.id}"
+        yield f"Any running worker will continue it: telewarm serve, telewarm worker or {command} watch {one.id} --work"
+        yield f"Watch: {command} watch {one.id}. Pause: {command} pause {one.id}"
     elif one.state is BroadcastState.PAUSED:
         yield f"{one.reason or 'somebody paused it'}; go on with: {command} resume {one.id}"
     elif one.state is BroadcastState.DRAFT:
@@ -76,7 +76,7 @@ def _hints(one: Broadcast) -> Iterator[str]:
     if one.counts.get(Outcome.FAILED):
         yield f"who, and why: {command} results {one.id} --outcome failed"
     if one.counts.get(Outcome.UNKNOWN) and one.state is not BroadcastState.RUNNING:
-        yield f"the unknown ones may have it; to send it to them again: {command} retry-unknown {one.id}"
+        yield f"Some may already have received it. To retry them: {command} retry-unknown {one.id}"
     if one.not_undone:
         yield f"{one.not_undone:,} messages could not be deleted"
 
@@ -162,4 +162,4 @@ def _note(one: Broadcast) -> str:
 def _waits_for(one: Broadcast, now: datetime) -> str:
     if one.starts_at is not None and one.starts_at > now:
         return f"begins at {one.starts_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"
-    return "waits for its media and a worker" if one.gate and one.message.media else "waits for a worker"
+    return "waiting for its media and for a worker" if one.gate and one.message.media else "waiting for a worker"

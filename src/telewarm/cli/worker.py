@@ -21,7 +21,7 @@ def worker(
     ] = None,
     host: Annotated[str, typer.Option(help="Where; beyond loopback ADMIN_API_TOKEN must be set.")] = "127.0.0.1",
 ) -> None:
-    """Warm media without the HTTP API, until Ctrl-C or SIGTERM. Run as many as you like on one DATABASE_URL.
+    """Warm media and run broadcasts without the HTTP API, until Ctrl-C or SIGTERM.
 
     They share the bots among them; when one dies, the others go on with its bots within seconds. Told to stop, it lets
     uploads in flight end for a few seconds and puts the rest back. Settings come from the environment and from .env.
@@ -53,6 +53,6 @@ async def _work(settings: Settings, sockets: list[socket.socket]) -> None:
 
 
 def _say(telewarm: Telewarm, sockets: list[socket.socket]) -> None:
-    metrics = f" /metrics at port {port_of(sockets)};" if sockets else ""
-    text = f"Telewarm warms, at most {telewarm.worker.limits.held} media in hand;{metrics} Ctrl-C ends it"
+    metrics = f" Metrics: port {port_of(sockets)}, /metrics." if sockets else ""
+    text = f"Worker running (up to {telewarm.worker.limits.held} items queued).{metrics} Press Ctrl-C to stop."
     Console(stderr=True).print(text, highlight=False)

@@ -48,10 +48,7 @@ def checked(text: str, ports: frozenset[int], allowed: Allowed) -> URL:
     if "@" in authority:
         raise UrlRefused("a URL with a user or a password is not followed: give one without, or upload the file itself")
     if port not in PORTS | ports:
-        raise UrlRefused(
-            "files are fetched from the ports 80 and 443 alone: give such a URL, or name the port in "
-            "TELEWARM_FETCH_PORTS"
-        )
+        raise UrlRefused("Only ports 80 and 443 are allowed: give such a URL, or name the port in TELEWARM_FETCH_PORTS")
     _check_host(host, allowed, six=authority.startswith("["))
     return url.with_fragment(None)
 

@@ -20,7 +20,7 @@ from telewarm.database.removals import Purged
 from telewarm.database.roster import Listed
 from telewarm.database.sealing import Seal
 from telewarm.database.transient import is_transient
-from telewarm.errors import BotDeleted, NotFound, TelewarmError, UsageError
+from telewarm.errors import BotDeleted, NotFound, TelewarmError, TokenRefused, UsageError
 from telewarm.lanes.chat_faults import ChatFaults
 from telewarm.lanes.checking import BotCheck, check_bot
 from telewarm.lanes.lines import Lines
@@ -30,6 +30,7 @@ from telewarm.lanes.wake import wake
 from telewarm.metrics import FloodScope
 from telewarm.model import Bot, BotId, ChatId, ChatState
 from telewarm.telegram import BotApi, Closed, Limits, Traffic, Transport
+from telewarm.telegram.values import BotProfile
 
 log = structlog.get_logger(__name__)
 
@@ -97,7 +98,7 @@ class Bots:
         """Check the token with getMe, then keep the bot. Raises TokenRefused, Conflict, UsageError."""
         if not warmup_chats:
             raise UsageError(NO_CHAT)
-        profile = await self._api(token).get_me()
+        profile = await self._profile(token)
         return await bots.insert(
             self._pool,
             self._seal,
@@ -113,7 +114,7 @@ class Bots:
         was warm is due again. Raises NotFound, TokenRefused, Conflict, UsageError.
         """
         live = await self.by_slug(slug)
-        profile = await self._api(token).get_me()
+        profile = await self._profile(token)
         async with self._pool.acquire() as connection, connection.transaction():
             bot, another = await bots.replace_token(
                 connection,
@@ -327,6 +328,18 @@ class Bots:
         self._news += 1
         for live in self._live.values():
             live.fresh = False
+
+    async def _profile(self, token: str) -> BotProfile:
+        """Raises TokenRefused with the fix: whoever gives a token can copy it again."""
+        try:
+            return await self._api(token).get_me()
+        except TokenRefused as error:
+            if error.logged_out:
+                raise
+            fix = "Copy the token again from @BotFather, or create a new one there"
+            raise TokenRefused(
+                method=error.method, status=error.status, description=f"{error.description}. {fix}"
+            ) from None
 
     def _api(self, token: str) -> BotApi:
         return BotApi(self._transport, token, root=self._api_root)

@@ -188,4 +188,4 @@ def _of_chat(error: TelegramError) -> Judgement:
 
 
 def _unseen(chat_id: ChatId) -> ChatCheck:
-    return ChatCheck(chat_id=chat_id, judgement=Judgement(ok=None, message="not looked at: it takes a good token"))
+    return ChatCheck(chat_id=chat_id, judgement=Judgement(ok=None, message="Not checked: fix the token first"))

@@ -210,5 +210,5 @@ def _slips(given: Mapping[str, str]) -> list[str]:
     for name in sorted(given):
         if name.startswith(OURS) and name not in names:
             meant = difflib.get_close_matches(name, names, n=1, cutoff=ALIKE)
-            slips += [f"{name} is no setting: do you mean {meant[0]}?" for meant in [meant] if meant]
+            slips += [f"Unknown setting {name}. Did you mean {meant[0]}?" for meant in [meant] if meant]
     return slips

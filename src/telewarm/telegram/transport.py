@@ -152,7 +152,7 @@ class _Body(aiohttp.Payload):
 
 def unreachable(request: Request, foreign: Exception, *, effect_possible: bool) -> TelegramUnreachable:
     to = "" if request.chat_id is None else f" to chat {request.chat_id}"
-    after = "it may have been carried out all the same" if effect_possible else "nothing was carried out"
+    after = "it may have been carried out anyway" if effect_possible else "nothing was sent"
     return TelegramUnreachable(
         f"No answer to {request.method}{to}: {cause(foreign, request.timeout)}; {after}",
         method=request.method,
