@@ -184,15 +184,28 @@ CREATE TABLE broadcast (
     created_at  timestamptz NOT NULL DEFAULT now(),
     started_at  timestamptz,
     ended_at    timestamptz,
-    CHECK (state IN ('draft', 'running', 'paused', 'done', 'cancelled', 'undoing', 'undone'))
+    key         text,                           -- the idempotency key that its creation was asked for with
+    key_hash    bytea,                          -- of what was asked for with that key
+    fingerprint bytea,                          -- of bots, message and recipients, when it was sent as a whole
+    loader      uuid,                           -- the lease of the process that loads a draft to send it as a whole
+    refusal     text,                           -- Telegram's words that paused it; they pause it only once
+    CHECK (state IN ('draft', 'scheduled', 'running', 'paused', 'done', 'cancelled', 'undoing', 'undone'))
 );
 
 CREATE INDEX broadcast_of_bot ON broadcast (bot_id, id);
 
-CREATE INDEX broadcast_active ON broadcast (bot_id) WHERE state IN ('running', 'undoing');
+CREATE INDEX broadcast_active ON broadcast (bot_id) WHERE state IN ('scheduled', 'running', 'undoing');
 
 -- Those that still need their media.
-CREATE INDEX broadcast_unended ON broadcast (bot_id) WHERE state IN ('draft', 'running', 'paused');
+CREATE INDEX broadcast_unended ON broadcast (bot_id) WHERE state IN ('draft', 'scheduled', 'running', 'paused');
+
+CREATE INDEX broadcast_of_group ON broadcast (group_id) WHERE group_id IS NOT NULL;
+
+CREATE UNIQUE INDEX broadcast_key ON broadcast (bot_id, key) WHERE key IS NOT NULL;
+
+CREATE INDEX broadcast_fingerprint ON broadcast (fingerprint) WHERE fingerprint IS NOT NULL;
+
+CREATE INDEX broadcast_loading ON broadcast (loader) WHERE loader IS NOT NULL;
 
 -- Who is to get it; read in key order, never changed. No foreign key: a million rows would look their parent up.
 CREATE TABLE recipient (
@@ -244,6 +257,21 @@ CREATE TABLE delivery (
     at           timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (broadcast_id, chat_id),
     CHECK (outcome IN ('sent', 'partial', 'failed', 'unreachable', 'skipped', 'unknown', 'undone'))
+);
+
+-- Errors of a broadcast's deliveries, for the summary by cause.
+CREATE INDEX delivery_error ON delivery (broadcast_id, outcome) WHERE error IS NOT NULL;
+
+-- Which database this is, and how far it has come: a restored copy differs in one of them. At most one row.
+CREATE TABLE installation (
+    one          boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (one),
+    id           uuid    NOT NULL DEFAULT gen_random_uuid(),
+    generation   uuid    NOT NULL DEFAULT gen_random_uuid(),  -- new after each restore that was noticed
+    generations  uuid[]  NOT NULL DEFAULT '{}',               -- the earlier ones
+    progress     bigint  NOT NULL DEFAULT 0,                  -- goes up while broadcasts are sent or changed
+    cluster_id   text,                          -- the server's system identifier; null: not readable for our role
+    database_oid bigint,
+    timeline     text                           -- goes up when a replica is promoted, or a backup is recovered
 );
 
 -- Who may call the API: named tokens, of which only hashes are kept.
