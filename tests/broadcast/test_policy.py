@@ -46,6 +46,13 @@ def fault(status: int) -> TelegramFault:
     return TelegramFault(method="send", status=status, description="Internal Server Error")
 
 
+DELETED_AT_ONCE = TelegramFault(
+    method="sendMessage",
+    status=500,
+    description="Internal Server Error: sent message was immediately deleted and can't be returned",
+)
+
+
 def result(error: TelewarmError | None = None, *, moved_to: ChatId | None = None) -> SendResult:
     return SendResult(
         media_id=MediaId(1),
@@ -81,7 +88,10 @@ def test_a_set_that_went_is_sent_with_all_its_messages() -> None:
         (PERHAPS, Outcome.UNKNOWN),
         (fault(502), Outcome.UNKNOWN),  # whoever stands behind the gateway may have sent it
         (fault(504), Outcome.UNKNOWN),
-        (fault(500), Again),
+        (fault(500), Outcome.UNKNOWN),
+        (fault(503), Outcome.UNKNOWN),
+        (fault(403), Again),  # a page of something in front of the server
+        (DELETED_AT_ONCE, Outcome.SENT),
         (FLOOD, Again),
         (NOT_SENT, Again),
         (MediaNotReady("no id", retry_after=1), Again),
@@ -102,7 +112,7 @@ def test_what_went_in_part_is_never_sent_again(error: TelewarmError) -> None:
     assert outcome_of(None, error) == outcome_of(error, None) == Outcome.PARTIAL
 
 
-@pytest.mark.parametrize("other", [BLOCKED, REFUSED, FLOOD, NOT_SENT, TOKEN, fault(500)])
+@pytest.mark.parametrize("other", [BLOCKED, REFUSED, FLOOD, NOT_SENT, TOKEN, fault(403)])
 def test_a_set_of_which_one_message_may_have_gone_is_unknown(other: TelewarmError) -> None:
     assert outcome_of(other, PERHAPS) == outcome_of(PERHAPS, other) == Outcome.UNKNOWN
 

@@ -263,8 +263,8 @@ CATALOGUE: tuple[Known, ...] = (
         (
             "TELEGRAM_FAULT",
             (502,),
-            "Telegram failed (5xx).",
-            "Try again in a moment.",
+            "Telegram failed (5xx). With `maybe_sent` the message may have gone: no 5xx proves that it did not.",
+            "Look at the chat before you send it again; with an idempotency key, trying again is safe.",
         ),
         (
             "TELEGRAM_UNREACHABLE",

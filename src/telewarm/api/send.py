@@ -77,7 +77,9 @@ class MessageResult(BaseModel):
     error: Annotated[str | None, Field(description="Why it did not go", examples=["CHAT_UNREACHABLE"])] = None
     message: Annotated[str | None, Field(description="What happened, and the cure", examples=["It is gone"])] = None
     retry_after: Annotated[float | None, Field(description="Seconds after which to try again", examples=[3.5])] = None
-    maybe_sent: Annotated[bool | None, Field(description="No answer came: it may have gone", examples=[True])] = None
+    maybe_sent: Annotated[
+        bool | None, Field(description="Nothing proves that it did not go: it may be in the chat", examples=[True])
+    ] = None
 
 
 class Sent(BaseModel):

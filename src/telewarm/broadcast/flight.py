@@ -28,7 +28,7 @@ from telewarm.errors import ChatMigrated, TelewarmError, TokenRefused
 from telewarm.model import Broadcast, BroadcastState, ChatId, Delivery, Outcome
 from telewarm.sender import OnCold, SendResult
 from telewarm.sender.messages import Album, Step
-from telewarm.telegram import Rank
+from telewarm.telegram import Effect, Rank, effect_of
 
 log = structlog.get_logger(__name__)
 
@@ -295,7 +295,7 @@ class Flight:
         )
 
     def _observe(self, chat_id: ChatId, last: SendResult) -> None:
-        if last.error is None:
+        if last.error is None or effect_of(last.error) is Effect.CERTAIN:
             self._weather.worked(chat_id)
         else:
             self._weather.failed(chat_id, last.error)

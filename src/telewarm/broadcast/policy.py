@@ -23,6 +23,7 @@ from telewarm.errors import (
 )
 from telewarm.model import ChatId, Delivery, Outcome
 from telewarm.sender import SendResult
+from telewarm.telegram import Effect, effect_of, may_have_gone
 from telewarm.text import storable
 
 TRIES = 8  # failed ones, not counting flood waits and outages
@@ -30,10 +31,9 @@ GIVE_UP = 3600.0  # seconds since the first that did not go
 FIRST, LONGEST = 1.0, 60.0  # seconds of the back-off, doubling, with full jitter
 FLOOD_JITTER = 0.05  # share of a flood wait: those who wait for the same do not all come back at once
 WORDS = 500  # characters of an error that are kept
-ANSWER_LOST = frozenset({502, 504})  # from a gateway: whoever stands behind it may have sent the message
 
 OF_THE_MESSAGE = (MediaError, NotFound, UsageError, TokenRefused)  # the same for every recipient
-CERTAINLY_NOT = (FloodWait, TelegramUnreachable, TelegramFault, DatabaseUnavailable, StoreError, MediaNotReady)
+PASSING = (FloodWait, TelegramUnreachable, TelegramFault, DatabaseUnavailable, StoreError, MediaNotReady)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +60,11 @@ def judge(chat_id: ChatId, results: Sequence[SendResult]) -> Verdict:
     if len(message_ids) == len(results):
         return Delivery(chat_id=chat_id, outcome=Outcome.SENT, message_ids=message_ids, moved_to=moved_to)
     errors = [result.error for result in results if result.error is not None]
-    if message_ids:
+    went = len(message_ids) + sum(effect_of(error) is Effect.CERTAIN for error in errors)
+    if went == len(results):
+        error = words(errors[0])
+        return Delivery(chat_id=chat_id, outcome=Outcome.SENT, message_ids=message_ids, error=error, moved_to=moved_to)
+    if went:
         error = words(errors[0])
         return Delivery(
             chat_id=chat_id, outcome=Outcome.PARTIAL, message_ids=message_ids, error=error, moved_to=moved_to
@@ -79,16 +83,10 @@ def _nothing_went(chat_id: ChatId, errors: Sequence[TelewarmError], moved_to: Ch
         if isinstance(error, OF_THE_MESSAGE):
             return Halt(error=error)
     for error in errors:
-        if isinstance(error, CERTAINLY_NOT):
+        if isinstance(error, PASSING):
             return Again(error=error)
     outcome = Outcome.UNREACHABLE if isinstance(errors[0], ChatUnreachable) else Outcome.FAILED
     return Delivery(chat_id=chat_id, outcome=outcome, error=words(errors[0]), moved_to=moved_to)
-
-
-def may_have_gone(error: TelewarmError) -> bool:
-    if isinstance(error, TelegramFault):
-        return error.status in ANSWER_LOST
-    return isinstance(error, TelegramUnreachable) and error.effect_possible
 
 
 def words(error: TelewarmError) -> str:

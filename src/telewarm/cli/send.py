@@ -113,7 +113,8 @@ async def _open(slug: str, sending: Callable[[Telewarm, LiveBot], Awaitable[list
 def line(result: SendResult) -> str:
     what = "text" if result.media_id is None else f"{result.kind or 'media'} {result.media_id}"
     if result.error is not None:
-        return f"{what}: {result.error.code} {result.error.message}"
+        maybe = " (maybe sent: look at the chat before you send it again)" if result.maybe_sent else ""
+        return f"{what}: {result.error.code} {result.error.message}{maybe}"
     how = "" if result.media_id is None else ", by file id" if result.cache_hit else ", uploaded"
     moved = "" if result.moved_to is None else f", to chat {result.moved_to}, which the group is now"
     return f"{what}: message {result.message_id}{how}, {result.lat_ms} ms{moved}"

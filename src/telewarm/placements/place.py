@@ -18,7 +18,7 @@ from telewarm.placements.thumbnails import Thumbnails
 from telewarm.placements.ways import Route, Ways
 from telewarm.probe import filename_for
 from telewarm.store import Spool, Store
-from telewarm.telegram import BotApi, ByPath, ByUrl, SendOptions, Upload
+from telewarm.telegram import BotApi, ByPath, ByUrl, SendOptions, Upload, may_have_gone
 from telewarm.telegram.files import MediaFile, Thumbnail
 
 log = structlog.get_logger(__name__)
@@ -141,7 +141,7 @@ class Placements:
             try:
                 return await self._take(route, errand)
             except TelegramError as error:
-                twice = not errand.warmup and ways.may_have_gone(error)
+                twice = not errand.warmup and may_have_gone(error)
                 if twice or not ways.falls_back(route.way, error, attempts=errand.item.attempts):
                     raise
                 self._learn(route, error, began, errand.item)

@@ -123,11 +123,6 @@ def lies_with_item(way: Way, error: TelegramError) -> bool:
             assert_never(way)
 
 
-def may_have_gone(error: TelegramError) -> bool:
-    """Whether the message may be there all the same: a recipient would get it twice by the next way."""
-    return isinstance(error, TelegramFault) or (isinstance(error, TelegramUnreachable) and error.effect_possible)
-
-
 def cannot_copy(error: TelegramRefused) -> bool:
     """Whether sending the bytes may work where the copy did not.
 

@@ -18,6 +18,7 @@ from telewarm.errors import (
     ChatUnreachable,
     DeadFileId,
     FloodWait,
+    TelegramError,
     TelegramUnreachable,
     TelewarmError,
 )
@@ -30,7 +31,7 @@ from telewarm.sender.healing import Healing
 from telewarm.sender.messages import Album, Single, one_by_one, together
 from telewarm.sender.outgoing import Outgoing
 from telewarm.sender.turn import Turn, in_turn
-from telewarm.telegram import ById, Closed, GroupItem
+from telewarm.telegram import ById, Closed, GroupItem, may_have_gone
 from telewarm.telegram.refusals import in_group
 
 log = structlog.get_logger(__name__)
@@ -109,12 +110,15 @@ class Albums:
         call = partial(self._placements.warm, item, live.api, chat_id)
         try:
             return await in_turn(structs.replace(turn, chat_id=chat_id), call, size=size)
-        except TelegramUnreachable as error:  # the recipient surely has nothing
-            raise TelegramUnreachable(error.message, method=error.method, effect_possible=False) from error
         except ChatMigrated as error:
             if live.on_migrated is not None:
                 await live.on_migrated(chat_id, ChatId(error.migrate_to_chat_id))
             raise
+        except TelegramError as error:
+            if not may_have_gone(error):
+                raise
+            # Into the warm-up chat, perhaps: the recipient surely has nothing.
+            raise TelegramUnreachable(error.message, method=error.method, effect_possible=False) from error
 
 
 async def _group(turn: Turn, album: Album, ready: Sequence[tuple[Part, Warm]]) -> list[Sent]:

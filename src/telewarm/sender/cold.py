@@ -129,11 +129,18 @@ class Cold:
         try:
             placed = await wanted.place(item)
         except BaseException:
-            await asyncio.shield(warmups.release(self._pool, self._lease.id, [media_id]))
+            await asyncio.shield(self._release(media_id))
             raise
         self._file_ids.keep(warm_of(placed, live))
         await asyncio.shield(self._record(live, placed))
         return placed
+
+    async def _release(self, media_id: MediaId) -> None:
+        """The item is anybody's again. Raises nothing: why it was not placed is what the caller has to hear."""
+        try:
+            await warmups.release(self._pool, self._lease.id, [media_id])
+        except Exception:
+            log.exception("media_release_failed", media_id=media_id)
 
     async def _record(self, live: LiveBot, placed: Placed) -> None:
         """The message has gone: nothing may fail or cancel that now."""
@@ -144,7 +151,8 @@ class Cold:
                 )
             except Exception as error:
                 if not is_transient(error):
-                    raise
+                    log.exception("media_record_failed", media_id=placed.media_id)
+                    return
                 log.warning("[MEDIA][RECORD][RETRY]", media_id=placed.media_id, error=type(error).__name__)
                 await clock.sleep(RECORD_RETRY)
             else:

@@ -19,7 +19,7 @@ from telewarm.database.connection import Pool
 from telewarm.database.leases import Lease
 from telewarm.database.sends import First
 from telewarm.database.transient import is_transient
-from telewarm.errors import Conflict, TelegramUnreachable, TelewarmError, UsageError
+from telewarm.errors import Conflict, TelewarmError, UsageError
 from telewarm.logs import redact
 from telewarm.model import BotId
 from telewarm.parking import parked
@@ -67,7 +67,7 @@ def describe(result: SendResult) -> dict[str, object]:
         shown |= {"error": error.code, "message": redact(error.message)}
         if isinstance(error, errors.FloodWait | errors.MediaNotReady):
             shown["retry_after"] = error.retry_after
-        if isinstance(error, TelegramUnreachable) and error.effect_possible:
+        if result.maybe_sent:
             shown["maybe_sent"] = True
     return shown
 

@@ -12,6 +12,7 @@ from telewarm.errors import TelewarmError
 from telewarm.model import ChatId, Kind, MediaId, MessageId
 from telewarm.sender.messages import Album, Single, Step, Text
 from telewarm.sender.turn import Turn
+from telewarm.telegram import may_have_gone
 
 
 class OnCold(StrEnum):
@@ -44,6 +45,11 @@ class SendResult(msgspec.Struct, frozen=True, kw_only=True):
     lat_ms: float
     error: TelewarmError | None = None
     moved_to: ChatId | None = None
+
+    @property
+    def maybe_sent(self) -> bool:
+        """There is an error, and the message may be in the chat all the same."""
+        return self.error is not None and may_have_gone(self.error)
 
 
 class Outgoing(msgspec.Struct, kw_only=True, eq=False):

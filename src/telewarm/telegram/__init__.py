@@ -1,6 +1,7 @@
 """The only door to the Bot API: methods, answers, flood limits, the HTTP client."""
 
 from telewarm.telegram.client import BotApi
+from telewarm.telegram.effect import Effect, effect_of, may_have_gone
 from telewarm.telegram.files import ById, ByPath, ByUrl, Upload
 from telewarm.telegram.flood import Closed, Passage, Traffic
 from telewarm.telegram.limits import Limit, Limits, Spacing
@@ -14,6 +15,7 @@ __all__ = [
     "ByPath",
     "ByUrl",
     "Closed",
+    "Effect",
     "GroupItem",
     "Limit",
     "Limits",
@@ -24,4 +26,6 @@ __all__ = [
     "Traffic",
     "Transport",
     "Upload",
+    "effect_of",
+    "may_have_gone",
 ]

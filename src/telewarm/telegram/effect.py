@@ -1,0 +1,50 @@
+"""May a call have had its effect although it failed? The one rule of senders, broadcasts and placements. Pure."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, auto
+
+from telewarm.errors import FloodWait, TelegramFault, TelegramRefused, TelegramUnreachable, TelewarmError
+
+HARMLESS = re.compile(r"get|delete|set", re.IGNORECASE)  # how methods begin that put no message into a chat
+# A message that went, and that a moderator bot removed before the server could return it.
+DELETED_AT_ONCE = re.compile(r"immediately deleted", re.IGNORECASE)
+# What a Bot API server says in a 5xx before it hands a message on, and never after.
+BEFORE_ANY_EFFECT = re.compile(r"\bmethod (is )?not (found|implemented)\b|\bnot implemented\b", re.IGNORECASE)
+
+
+class Effect(Enum):
+    """Of a failed call: nothing went; nobody knows; the message went all the same."""
+
+    NONE = auto()
+    POSSIBLE = auto()
+    CERTAIN = auto()
+
+
+def effect_of(error: TelewarmError) -> Effect:
+    """A 5xx proves nothing: a server that closes says so of messages that it has sent (telegram-facts, section 8)."""
+    match error:
+        case TelegramUnreachable():
+            return Effect.POSSIBLE if error.effect_possible else Effect.NONE
+        case TelegramRefused() if HARMLESS.match(error.method) or isinstance(error, FloodWait):
+            return Effect.NONE
+        case TelegramFault():
+            return _of_fault(error)
+        case TelegramRefused() if error.status < 300:  # a success whose answer is not what was asked for
+            return Effect.CERTAIN
+        case _:
+            return Effect.NONE
+
+
+def may_have_gone(error: TelewarmError) -> bool:
+    """Whether to send it again could give the recipient two."""
+    return effect_of(error) is not Effect.NONE
+
+
+def _of_fault(error: TelegramFault) -> Effect:
+    if DELETED_AT_ONCE.search(error.description):
+        return Effect.CERTAIN
+    if error.status < 500 or BEFORE_ANY_EFFECT.search(error.description):
+        return Effect.NONE
+    return Effect.POSSIBLE
