@@ -9,6 +9,7 @@ TelewarmError
 ├── MediaError                  the file itself
 │   ├── UnreadableMedia         the bytes are not what a kind needs, or cannot be read at all
 │   └── RuleBroken              a Telegram rule: has rule, measured, cure
+├── DecoderFailed               a decoder process of ours failed; the file need not be at fault: has failure
 ├── FetchError                  a file that was to be fetched by its URL
 │   ├── UrlRefused              we do not go there: scheme, port, private address, password, too many redirects
 │   ├── UrlUnreachable          no answer, or one that broke off: name, connection, certificate, time
@@ -101,6 +102,16 @@ class RuleBroken(MediaError):
         self.rule = rule
         self.measured = measured
         self.cure = cure
+
+
+class DecoderFailed(TelewarmError):
+    """A bug of ours, or a broken installation of a decoder library. `failure`: what it was, in few words."""
+
+    code = "DECODER_FAILED"
+
+    def __init__(self, message: str, *, failure: str) -> None:
+        super().__init__(message)
+        self.failure = failure
 
 
 class FetchError(TelewarmError):

@@ -31,6 +31,7 @@ from tests.api.test_errors import tree
 from tests.fetch.web import answer as net_answer
 from tests.fetch.web import web
 from tests.fixtures.app import READER, Opener
+from tests.fixtures.decoders import broken_open
 from tests.fixtures.media import jpeg
 from tests.fixtures.sandbox import token
 from tests.telegram import servers
@@ -310,6 +311,13 @@ async def without_file(stage: Stage) -> httpx.Response:
             return await client.post(MEDIA, json={"url": net.url("/x", "127.0.0.2")})
 
 
+async def broken_decoder(stage: Stage) -> httpx.Response:
+    other = await stage.opener({}, worker=False, ADMIN_API_TOKEN=ADMIN)
+    with broken_open(other.settings.telewarm_data, "raise TypeError('no such argument')"):
+        async with client_of(other.api(), **BEARER) as client:
+            return await client.post(f"{MEDIA}?kind=audio", content=b"ID3\x04" + bytes(2000))
+
+
 async def overloaded(stage: Stage) -> httpx.Response:
     app = stage.api.telewarm.api()
     app.state.admission.places = 0
@@ -338,6 +346,7 @@ PROVOKE: dict[Pair, Provoke] = {
     ("NOT_FOUND", 404): lambda stage: stage.client.get("/api/admin/media/4711"),
     ("CONFLICT", 409): lambda stage: stage.client.post(BOTS, json=BOT),
     ("UNREADABLE_MEDIA", 422): lambda stage: stage.client.post(f"{MEDIA}?kind=photo", content=jpeg(1)[:30]),
+    ("DECODER_FAILED", 500): broken_decoder,
     ("MEDIA_RULE_BROKEN", 422): lambda stage: stage.client.post(f"{MEDIA}?kind=photo", content=b"no photo at all"),
     ("BAD_MEDIA", 422): in_error,
     ("MEDIA_NOT_READY", 409): lambda stage: stage.media(on_cold="fail"),

@@ -10,12 +10,13 @@ import pytest
 from telewarm.app import Telewarm
 from telewarm.database import media
 from telewarm.demo.media import DemoFile
-from telewarm.errors import MediaError, ObjectMissing, RuleBroken, StoreUnavailable, UnreadableMedia
+from telewarm.errors import DecoderFailed, MediaError, ObjectMissing, RuleBroken, StoreUnavailable, UnreadableMedia
 from telewarm.lanes import LiveBot
 from telewarm.library import Added
 from telewarm.model import Kind, State
 from telewarm.sandbox import Sandbox
 from tests.fixtures.app import Opener, add_bot, until_ready
+from tests.fixtures.decoders import broken_open
 from tests.fixtures.media import jpeg
 from tests.fixtures.media import video as encode_video
 
@@ -252,3 +253,15 @@ async def test_a_file_on_disk_is_shown_under_its_own_name(
     assert (own.item.name, own.item.kind) == ("leaflet.pdf", Kind.DOCUMENT)
     with pytest.raises(OSError, match="no-such-file"):
         await idle_telewarm.library.add_file(live.bot, path.with_name("no-such-file"))
+
+
+async def test_a_decoder_that_fails_keeps_no_file_out_unless_a_kind_was_asked_for(
+    idle_telewarm: Telewarm, live: LiveBot, demo_files: dict[str, DemoFile], tmp_path: Path
+) -> None:
+    film, song = demo_files["film.mp4"].path.read_bytes(), demo_files["song.mp3"].path.read_bytes()
+    with broken_open(tmp_path, "raise TypeError('no such argument')"):
+        with pytest.raises(DecoderFailed, match="TypeError"):
+            await add(idle_telewarm, live, film, kind=Kind.VIDEO)
+        assert (kept(idle_telewarm), await rows(idle_telewarm)) == ([], 0)
+        assert (await add(idle_telewarm, live, film)).item.kind is Kind.DOCUMENT
+        assert (await add(idle_telewarm, live, song, kind=Kind.DOCUMENT)).item.kind is Kind.DOCUMENT

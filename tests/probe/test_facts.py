@@ -234,3 +234,10 @@ async def test_a_damaged_file_gives_facts_or_unreadable_media_and_nothing_else(
         await probe.thumbnail(path, facts)
     except UnreadableMedia:
         assert (await probe.facts(path, kind=Kind.DOCUMENT)).bytes == len(data)
+
+
+async def test_a_tag_that_is_no_utf_8_is_read_alike_by_every_decoder_version(probe: Probe, tmp_path: Path) -> None:
+    path = audio(tmp_path / "song.m4a", codec="aac", tags={"title": "Cafe Noir", "artist": "Some One"})
+    path.write_bytes(path.read_bytes().replace(b"Cafe Noir", b"Caf\xe9 Noir"))
+    facts = await probe.facts(path)
+    assert (facts.title, facts.performer) == ("Caf\ufffd Noir", "Some One")

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from telewarm import clock
 from telewarm.demo.media import DemoFile
-from telewarm.errors import UnreadableMedia, UsageError
-from telewarm.model import Facts
+from telewarm.errors import DecoderFailed, UnreadableMedia, UsageError
+from telewarm.model import Facts, Kind
 from telewarm.probe import Probe
 from telewarm.probe.wire import LENGTH_BYTES, Job, Task, frame
+from tests.fixtures.decoders import broken_module, broken_open
 
 WORKER = [sys.executable, "-m", "telewarm.probe.worker"]
 PARENT = """
@@ -209,3 +211,83 @@ def test_a_worker_loads_the_probe_and_nothing_else_of_the_app() -> None:
     output = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True, timeout=15)
     loaded = {name for name in output.stdout.split() if not name.startswith("telewarm.probe")}
     assert loaded <= {"telewarm", "telewarm.model", "telewarm.errors", "telewarm.clock"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "last_line"),
+    [
+        ("raise TypeError('no such argument')", "TypeError: no such argument"),
+        ("raise AttributeError('no such name')", "AttributeError: no such name"),
+        ("raise RuntimeError('odd \\udce9')", "RuntimeError: odd ?"),
+        ("import struct; struct.unpack('>L', b'')", "struct.error: unpack requires a buffer of 4 bytes"),
+        ("raise Unforeseen('out of the process')", "av.Unforeseen: out of the process"),
+        (
+            "sys.stderr.write('first\\n\\nlast words  \\n\\n'); sys.stderr.flush(); __import__('os')._exit(3)",
+            "last words",
+        ),
+        (
+            "sys.stderr.write('x' * 500_000 + '\\nthe end\\n'); raise Unforeseen('of a long story')",
+            "Unforeseen: of a long",
+        ),
+        ("__import__('os')._exit(7)", "exit code 7"),
+        ("__import__('signal').raise_signal(31)", "SIGSYS"),
+    ],
+)
+async def test_an_exception_of_ours_is_logged_with_its_last_line_and_no_fault_of_the_file(
+    probe: Probe, note: Path, tmp_path: Path, statement: str, last_line: str
+) -> None:
+    with broken_open(tmp_path, statement), capture_logs() as logs:
+        with pytest.raises(DecoderFailed, match="need not be the file's fault") as caught:
+            await probe.facts(note)
+        assert (await probe.facts(note, kind=Kind.DOCUMENT)).mime == "audio/ogg"
+    assert last_line in caught.value.failure
+    assert [entry["log_level"] for entry in logs] == ["error", "error"]
+    assert all(last_line in f"{entry.get('status')}: {entry['last_line']}" for entry in logs)
+    assert str(note) not in caught.value.message
+
+
+async def test_an_exception_of_ours_costs_no_new_process(probe: Probe, note: Path, tmp_path: Path) -> None:
+    with broken_open(tmp_path, "raise TypeError('no such argument')"):
+        for _ in range(3):
+            with pytest.raises(DecoderFailed):
+                await probe.facts(note)
+            first = the_worker()
+            with pytest.raises(DecoderFailed):
+                await probe.facts(note)
+            assert the_worker().pid == first.pid
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE"])
+async def test_a_crash_inside_a_decoder_is_told_of_the_file_and_logged(
+    probe: Probe, note: Path, tmp_path: Path, name: str
+) -> None:
+    statement = f"import os, signal; os.kill(os.getpid(), signal.{name}); signal.pause()"
+    with broken_open(tmp_path, statement), capture_logs() as logs, pytest.raises(UnreadableMedia, match="crashed"):
+        await probe.facts(note)
+    assert [(entry["event"], entry["status"]) for entry in logs] == [("decoder_ended", name)]
+
+
+@pytest.mark.parametrize(
+    ("source", "last_line"),
+    [
+        ("raise ImportError('libav.so: no such file')", "ImportError: libav.so: no such file"),
+        ("import os; os._exit(1)", "exit code 1"),
+        ("print('hello' * 100)", "av"),
+    ],
+)
+async def test_a_decoder_process_that_does_not_start_says_why(
+    probe: Probe, note: Path, tmp_path: Path, source: str, last_line: str
+) -> None:
+    with broken_module(tmp_path, source), capture_logs() as logs, pytest.raises(DecoderFailed) as caught:
+        await probe.facts(note)
+    assert last_line in caught.value.message
+    assert [entry["event"] for entry in logs] == ["decoder_not_started"]
+    assert workers() == []
+    assert (await probe.facts(note)).audio_codec == "opus"
+
+
+async def test_what_a_decoder_says_besides_holds_nothing_up(probe: Probe, note: Path, tmp_path: Path) -> None:
+    """A pipe that nobody reads is full after 64 kB."""
+    talk = "sys.stderr.write('x' * 1_000_000); sys.stderr.flush(); raise av.error.InvalidDataError(1, 'so')"
+    with broken_open(tmp_path, talk), pytest.raises(UnreadableMedia, match="so"):
+        await probe.facts(note)

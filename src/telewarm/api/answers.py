@@ -27,6 +27,7 @@ STATUS: tuple[tuple[type[TelewarmError], int], ...] = (
     (errors.RuleBroken, 422),
     (errors.UnreadableMedia, 422),
     (errors.MediaError, 422),
+    (errors.DecoderFailed, 500),
     (errors.UrlRefused, 422),
     (errors.FileTooLarge, 413),
     (errors.FetchError, 502),

@@ -144,6 +144,12 @@ CATALOGUE: tuple[Known, ...] = (
             "Send a whole file of the right type; the message says what was found.",
         ),
         (
+            "DECODER_FAILED",
+            (500,),
+            "The process that decodes media failed, or does not start: our bug, or a broken installation.",
+            "Send the file as a document meanwhile; the log has the cause, in the events that begin with `decoder_`.",
+        ),
+        (
             "MEDIA_RULE_BROKEN",
             (422,),
             "A rule of Telegram's that this file breaks as this kind: size, sides, codec, type.",

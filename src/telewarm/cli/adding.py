@@ -20,7 +20,7 @@ from telewarm.api.media import describe_added
 from telewarm.api.uploads import name_of
 from telewarm.app import Telewarm
 from telewarm.cli.common import say
-from telewarm.errors import FetchError, MediaError, TelewarmError, UsageError
+from telewarm.errors import DecoderFailed, FetchError, MediaError, TelewarmError, UsageError
 from telewarm.lanes import LiveBot
 from telewarm.library import Added
 from telewarm.logs import redact
@@ -108,7 +108,7 @@ async def _add(
             added = await library.add_url(bot, source.given, kind=kind)
         else:
             added = await library.add_file(bot, path, kind=kind, name=name_of(path.name), on_read=on_read)
-    except (MediaError, FetchError) as error:
+    except (MediaError, DecoderFailed, FetchError) as error:
         return Outcome(source=source, error=error)
     except OSError as error:
         if path is None or error.filename != str(path):

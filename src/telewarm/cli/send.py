@@ -16,7 +16,7 @@ from telewarm import logs
 from telewarm.app import Telewarm
 from telewarm.cli.common import held
 from telewarm.cli.run import load_settings, run
-from telewarm.errors import MediaError, UsageError
+from telewarm.errors import DecoderFailed, MediaError, UsageError
 from telewarm.lanes import LiveBot
 from telewarm.model import ChatId, MediaId, MessageSet, Part
 from telewarm.sender import SendResult
@@ -129,7 +129,7 @@ async def add(telewarm: Telewarm, live: LiveBot, files: Sequence[Path]) -> list[
 async def _add_file(telewarm: Telewarm, live: LiveBot, path: Path, advance: Callable[[int], None]) -> MediaId:
     try:
         return (await telewarm.library.add_file(live.bot, path, on_read=advance)).item.id
-    except MediaError:
+    except (MediaError, DecoderFailed):
         Console(stderr=True).print(f"{path} cannot be sent, and nothing was:", highlight=False, markup=False)
         raise
 

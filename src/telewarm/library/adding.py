@@ -9,9 +9,9 @@ import structlog
 
 from telewarm.database import blobs, media, order
 from telewarm.database.connection import Pool
-from telewarm.errors import Conflict, ObjectMissing, RuleBroken, StoreUnavailable, UnreadableMedia
+from telewarm.errors import Conflict, DecoderFailed, ObjectMissing, RuleBroken, StoreUnavailable, UnreadableMedia
 from telewarm.lanes import wake
-from telewarm.model import Blob, Bot, Kind, MediaItem, State
+from telewarm.model import Blob, Bot, Facts, Kind, MediaItem, State
 from telewarm.probe import Probe, check, natural_kind, wants_thumbnail
 from telewarm.store import Incoming, Seal, Spool, Store, blob_key, thumbnail_key
 
@@ -61,8 +61,10 @@ class Adding:
         if here and here.state in {State.READY, State.WARMING}:
             return Added(item=here, created=False)
         blob = await blobs.get(self._pool, sha256)
-        facts = blob.facts if blob is not None else await self._probe.facts(incoming.path, kind=kind)
-        kind = kind or natural_kind(facts)
+        if blob is not None:
+            facts, kind = blob.facts, kind or natural_kind(blob.facts)
+        else:
+            facts, kind = await self._probed(incoming.path, kind)
         check(facts, kind, local_server=self._limits.local_server)
         if blob is None:
             blob = Blob(sha256=sha256, storage_key=blob_key(sha256, facts.ext), thumbnail_key=None, facts=facts)
@@ -75,6 +77,17 @@ class Adding:
         with self._spool.hot(sha256):  # held: a collection of the same bytes leaves them for another try
             return await self._settle(bot, blob, kind, name)
 
+    async def _probed(self, path: Path, kind: Kind | None) -> tuple[Facts, Kind]:
+        """A decoder that failed keeps nothing out: without a kind that was asked for, the file is a document."""
+        try:
+            facts = await self._probe.facts(path, kind=kind)
+        except DecoderFailed as error:
+            if kind is not None:
+                raise
+            log.warning("media_taken_as_document", error=error.message)
+            return await self._probe.facts(path, kind=Kind.DOCUMENT), Kind.DOCUMENT
+        return facts, kind or natural_kind(facts)
+
     async def _put(self, blob: Blob, path: Path, seal: Seal | None = None) -> None:
         await self._store.put_file(blob.storage_key, path, sha256=blob.sha256, bytes=blob.facts.bytes, seal=seal)
 
@@ -82,7 +95,7 @@ class Adding:
         """A thumbnail is nice to have: a file without one is taken all the same."""
         try:
             thumbnail = await self._probe.thumbnail(path, blob.facts)
-        except UnreadableMedia as error:
+        except (UnreadableMedia, DecoderFailed) as error:
             log.info("[MEDIA][THUMBNAIL][NONE]", sha256=blob.sha256, error=error.message)
             return blob
         if thumbnail is None:

@@ -47,7 +47,8 @@ class Library:
     async def add(self, bot: Bot, incoming: Incoming, *, kind: Kind | None = None, name: str | None = None) -> Added:
         """Keep what was received and have it warmed. Durable when it returns.
 
-        `kind` None: what the bytes are by nature. Raises UnreadableMedia, RuleBroken, StoreError; nothing is kept then.
+        `kind` None: what the bytes are by nature. Raises UnreadableMedia, RuleBroken, StoreError, and for a kind
+        that was named DecoderFailed; nothing is kept then.
         """
         return await self._adding.add(bot, incoming, kind=kind, name=name)
 

@@ -13,7 +13,7 @@ import structlog
 
 from telewarm.database import blobs
 from telewarm.database.connection import Pool
-from telewarm.errors import NotFound, UnreadableMedia
+from telewarm.errors import DecoderFailed, NotFound, UnreadableMedia
 from telewarm.model import MediaItem, Sha256
 from telewarm.placements.thumbnails import Thumbnails
 from telewarm.previews.shown import Shown, shown_as
@@ -85,7 +85,7 @@ class Previews:
     async def _draw(self, path: Path, item: MediaItem) -> bytes | None:
         try:
             return await self._probe.thumbnail(path, item.facts)
-        except UnreadableMedia as error:
+        except (UnreadableMedia, DecoderFailed) as error:
             log.info("[MEDIA][THUMBNAIL][NONE]", media_id=item.id, error=error.message)
             return None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final, cast
 
 import av
 from av.codec.context import CodecContext
@@ -23,6 +23,10 @@ from telewarm.probe.wire import Job
 
 PIXELS: Final = 50_000_000  # the largest picture that is decoded
 PACKETS: Final = 256  # read at most so many to find a frame
+# PyAV 19 keeps bytes of a tag that are no UTF-8 as surrogates; the versions before it do so when they are told to.
+KEEP_BYTES: Final[dict[str, Any]] = (
+    {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "surrogateescape"}
+)
 TAG_LENGTH: Final = 256  # characters kept of a title or performer
 SOUND_ONLY: Final = {
     "video/mp4": ("audio/mp4", "m4a"),
@@ -46,7 +50,7 @@ class NothingThere(Exception):
 def opened(job: Job) -> InputContainer:
     """The file as a container; closes as a context manager. Raises av.FFmpegError."""
     options = {"protocol_whitelist": "file", "max_pixels": str(PIXELS)}
-    return av.open(job.path, format=job.demuxer, options=options, metadata_errors="replace")
+    return cast(InputContainer, av.open(job.path, format=job.demuxer, options=options, **KEEP_BYTES))
 
 
 def complete(job: Job) -> Facts:
@@ -118,7 +122,8 @@ def _tag(container: InputContainer, sound: Stream | None, key: str) -> str | Non
     """MP3 and MP4 keep tags beside the streams, Ogg within them; the case of the key varies."""
     for metadata in (container.metadata, sound.metadata if sound else {}):
         for name, value in metadata.items():
-            text = "".join(char for char in value if char.isprintable()).strip()
+            known = value.encode(errors="surrogateescape").decode(errors="replace")
+            text = "".join(char for char in known if char.isprintable()).strip()
             if name.lower() == key and text:
                 return text[:TAG_LENGTH]
     return None

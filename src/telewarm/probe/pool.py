@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
 from dataclasses import replace
+from logging import ERROR, WARNING
 from typing import Final, cast
 
 import msgspec
+import structlog
 
-from telewarm.errors import TelewarmError, UnreadableMedia, UsageError
+from telewarm.errors import DecoderFailed, UnreadableMedia, UsageError
 from telewarm.probe.wire import LENGTH_BYTES, LONGEST_FRAME, Answer, Job, frame, read_answer
 
 START_SECONDS: Final = 30.0  # a start takes 0.4 s; a machine under load may need more
+EXIT_SECONDS: Final = 1.0  # within which a process that closed its output is gone
+STDERR_BYTES: Final = 8192  # kept of the end of what a worker writes to standard error
+# A file can make a decoder end by these signals. Whatever else ends it is not the file's fault.
+CRASHES: Final = frozenset({"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGKILL", "SIGALRM"})
 WORKER: Final = ("-P", "-s", "-B", "-m", "telewarm.probe.worker")
+
+log = structlog.get_logger(__name__)
 
 
 class Pool:
@@ -29,7 +39,8 @@ class Pool:
         self._closed = False
 
     async def ask(self, job: Job) -> Answer:
-        """The worker's answer. Raises UnreadableMedia for a fault of the file, a hang and a crash included.
+        """The worker's answer. Raises UnreadableMedia for a fault of the file, a hang and a crash included;
+        DecoderFailed, logged, when the worker failed for another reason, or none starts.
 
         Cancelling kills the worker at once.
         """
@@ -44,7 +55,7 @@ class Pool:
                 raise _unreadable(job, f"it took more than {self._seconds:g} seconds to decode") from exc
             except (OSError, EOFError, msgspec.DecodeError) as exc:
                 self._demand_open()
-                raise _unreadable(job, "its decoder crashed") from exc
+                raise await _explain_end(worker, job) from exc
             else:
                 keep = not answer.last
             finally:
@@ -54,6 +65,9 @@ class Pool:
                     await self._discard(worker)
         if answer.problem is not None:
             raise _unreadable(job, answer.problem)
+        if answer.failure is not None:
+            log.error("decoder_failed", task=job.task, mime=job.facts.mime, last_line=answer.failure)
+            raise _failed(job, answer.failure)
         return answer
 
     async def close(self) -> None:
@@ -91,17 +105,19 @@ class _Worker:
         self._process = process
         self._stdin = cast(asyncio.StreamWriter, process.stdin)
         self._stdout = cast(asyncio.StreamReader, process.stdout)
+        self._stderr = bytearray()
+        self._reading = asyncio.create_task(self._read_stderr(), name=f"decoder-stderr-{process.pid}")
 
     @classmethod
     async def start(cls) -> _Worker:
-        """A worker that is ready. Raises TelewarmError if none comes up."""
+        """A worker that is ready. Raises DecoderFailed if none comes up."""
         worker = cls(
             await asyncio.create_subprocess_exec(
                 sys.executable,
                 *WORKER,
                 stdin=PIPE,
                 stdout=PIPE,
-                stderr=DEVNULL,
+                stderr=PIPE,
                 env={"PYTHONPATH": os.pathsep.join(sys.path)},
                 cwd="/",
                 start_new_session=True,  # Ctrl-C in a terminal is for the parent
@@ -111,10 +127,8 @@ class _Worker:
         try:
             async with asyncio.timeout(START_SECONDS):
                 ready = await worker._read() == b""
-        except (OSError, EOFError) as exc:
-            raise TelewarmError(
-                "The process that decodes media does not start. Check the installation of av and pillow."
-            ) from exc
+        except (OSError, EOFError) as exc:  # a TimeoutError is an OSError
+            raise await _explain_start(worker) from exc
         finally:
             if not ready:
                 await worker.kill()
@@ -134,12 +148,69 @@ class _Worker:
         if self.lives:
             self._process.kill()
         await self._process.wait()
+        await asyncio.wait({self._reading}, timeout=EXIT_SECONDS)
+
+    async def end(self) -> tuple[str, str]:
+        """How the process ended, after what it wrote last to standard error; it is killed if it goes on."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(EXIT_SECONDS):
+                await self._process.wait()
+        await self.kill()
+        status = self._process.returncode or 0
+        lines = self._stderr.decode(errors="replace").split("\n")
+        return _name_status(status), next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    async def _read_stderr(self) -> None:
+        """Keep its end, and never let the process wait for a reader."""
+        stream = cast(asyncio.StreamReader, self._process.stderr)
+        while chunk := await stream.read(STDERR_BYTES):
+            self._stderr += chunk
+            del self._stderr[:-STDERR_BYTES]
 
     async def _read(self) -> bytes:
         length = int.from_bytes(await self._stdout.readexactly(LENGTH_BYTES))
         if length > LONGEST_FRAME:
             raise EOFError
         return await self._stdout.readexactly(length)
+
+
+async def _explain_end(worker: _Worker, job: Job) -> UnreadableMedia | DecoderFailed:
+    """Whose fault it is that a worker ended, or wrote nonsense, with a file in hand. Logged in any case."""
+    status, line = await worker.end()
+    crashed = status in CRASHES
+    log.log(
+        WARNING if crashed else ERROR,
+        "decoder_ended",
+        task=job.task,
+        mime=job.facts.mime,
+        status=status,
+        last_line=line,
+    )
+    return _unreadable(job, "its decoder crashed") if crashed else _failed(job, line or status)
+
+
+async def _explain_start(worker: _Worker) -> DecoderFailed:
+    status, line = await worker.end()
+    log.error("decoder_not_started", status=status, last_line=line)
+    return DecoderFailed(
+        f"The process that decodes media does not start ({line or status}). Check the installation of av and pillow.",
+        failure=line or status,
+    )
+
+
+def _name_status(status: int) -> str:
+    try:
+        return signal.Signals(-status).name if status < 0 else f"exit code {status}"
+    except ValueError:
+        return f"signal {-status}"
+
+
+def _failed(job: Job, failure: str) -> DecoderFailed:
+    return DecoderFailed(
+        f"Telewarm's decoder failed at this {job.facts.mime} file ({failure.partition(':')[0]}), which need not be the "
+        "file's fault. The log says more, under decoder_: please report it. As a document the file can be sent.",
+        failure=failure,
+    )
 
 
 def _unreadable(job: Job, problem: str) -> UnreadableMedia:

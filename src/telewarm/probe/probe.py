@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from telewarm.errors import UnreadableMedia
+from telewarm.errors import DecoderFailed, UnreadableMedia
 from telewarm.model import Facts, Kind
 from telewarm.probe.headers import Head, read_head
 from telewarm.probe.pool import Pool
@@ -42,7 +42,8 @@ class Probe:
         """What the bytes of a file say, whatever its name.
 
         Raises UnreadableMedia for an empty, damaged, hanging or hostile file; as a document (`kind`) such a file is
-        only bytes, so its size and type are answered instead, unless it is empty or cannot be opened.
+        only bytes, so its size and type are answered instead, unless it is empty or cannot be opened. Raises
+        DecoderFailed when a decoder failed for another reason than the file.
         """
         head = await _head(path)
         if head.problem is None and head.demuxer is None:
@@ -52,7 +53,7 @@ class Probe:
                 raise UnreadableMedia(head.problem)
             job = Job(task=Task.FACTS, path=head.path, facts=head.facts, demuxer=head.demuxer)
             return (await self._pool.ask(job)).facts or head.facts
-        except UnreadableMedia:
+        except (UnreadableMedia, DecoderFailed):
             if kind is Kind.DOCUMENT:
                 return head.facts
             raise
@@ -60,7 +61,7 @@ class Probe:
     async def thumbnail(self, path: Path, facts: Facts) -> bytes | None:
         """A JPEG within 320 × 320 pixels and 200 kB: the picture, an early frame, or the cover; None without any.
 
-        Raises UnreadableMedia.
+        Raises UnreadableMedia, DecoderFailed.
         """
         if facts.mime.partition("/")[0] not in {"image", "video", "audio"}:
             return None

@@ -32,11 +32,13 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """`problem`: why the file cannot be read. `last`: this worker wants to be replaced."""
+    """`problem`: why the file cannot be read. `failure`: an exception that no file should cause, which is our bug.
+    `last`: this worker wants to be replaced."""
 
     facts: Facts | None = None
     thumbnail: bytes | None = None
     problem: str | None = None
+    failure: str | None = None
     last: bool = False
 
 

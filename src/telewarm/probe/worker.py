@@ -13,6 +13,7 @@ import resource
 import signal
 import sys
 import threading
+import traceback
 from dataclasses import replace
 from typing import BinaryIO, Final
 
@@ -24,6 +25,7 @@ from telewarm.probe.wire import LENGTH_BYTES, Answer, Job, Task, frame, read_job
 
 MEMORY: Final = 1 << 30  # bytes of address space beyond which allocation fails
 LIFETIME: Final = 1000  # files, so that what a decoder leaks never adds up
+FAILURE_LENGTH: Final = 500  # characters kept of what an exception says
 GRACE: Final = 1.0  # seconds beyond a job's limit after which a worker that nobody killed ends itself
 
 
@@ -38,9 +40,18 @@ def main() -> None:
     for left in itertools.count(LIFETIME - 1, -1):
         job = jobs.get()
         signal.setitimer(signal.ITIMER_REAL, job.seconds + GRACE)
-        answer = do(job)
+        answer = respond(job, last=left <= 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        _say(frame(replace(answer, last=answer.last or left <= 0)))
+        _say(answer)
+
+
+def respond(job: Job, *, last: bool = False) -> bytes:
+    """The frame that answers one job. An exception that no file should cause is told as a `failure`: it is our bug."""
+    try:
+        answer = do(job)
+        return frame(replace(answer, last=answer.last or last))
+    except Exception as exc:  # noqa: BLE001 the parent logs it; ending here would only cost a new process
+        return frame(Answer(failure=_describe(exc), last=last))
 
 
 def do(job: Job) -> Answer:
@@ -59,6 +70,13 @@ def do(job: Job) -> Answer:
         return Answer(problem=f"the decoder gave up ({type(exc).__name__})")
 
 
+def _describe(exc: Exception) -> str:
+    where = traceback.extract_tb(exc.__traceback__)[-1]
+    place = f"{where.filename.rpartition('/')[2]}:{where.lineno}"
+    said = traceback.format_exception_only(exc)[-1].strip()
+    return f"{said} ({place})".encode(errors="replace").decode()[:FAILURE_LENGTH]
+
+
 def _listen(source: BinaryIO, jobs: queue.SimpleQueue[Job]) -> None:
     while True:
         length = source.read(LENGTH_BYTES)
@@ -73,5 +91,16 @@ def _say(message: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
+def run() -> None:
+    """`main`, whose end by an exception is told on standard error. The interpreter's own way out would wait for the
+    thread that listens, and abort, which is how a crash of a decoder looks."""
+    try:
+        main()
+    except BaseException:  # noqa: BLE001 the process ends by it
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
 if __name__ == "__main__":
-    main()
+    run()
