@@ -19,7 +19,7 @@ from telewarm.api.journal import AuditLog
 from telewarm.api.keyring import Keyring
 from telewarm.broadcast import Broadcasts
 from telewarm.broadcast.deliveries import Deliveries
-from telewarm.configured import encryption_key, fetch_rules, flood_limits, secrets_of, store_config
+from telewarm.configured import encryption_key, fetch_rules, flood_limits, seal_of, secrets_of, store_config
 from telewarm.database import bots as bot_rows
 from telewarm.database.connection import Pool
 from telewarm.database.embedded import served
@@ -28,7 +28,6 @@ from telewarm.database.listening import listening
 from telewarm.database.migrate import migrate
 from telewarm.database.pool import open_pool
 from telewarm.database.removals import Removed
-from telewarm.database.sealing import Seal
 from telewarm.database.warmups import Failed
 from telewarm.errors import SettingsError
 from telewarm.events import Events, Wanted, wanted_types
@@ -288,7 +287,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:
 async def _bots(settings: Settings, pool: Pool, transport: Transport) -> AsyncIterator[Bots]:
     bots = Bots(
         pool=pool,
-        seal=Seal(encryption_key(settings)),
+        seal=seal_of(settings),
         transport=transport,
         api_root=settings.telegram_api_root,
         limits=flood_limits(settings),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from functools import partial
 from urllib.parse import unquote, urlsplit
 
+from telewarm.database.sealing import RotatingSeal
 from telewarm.fetch import Rules
 from telewarm.settings import Settings
 from telewarm.store import FolderConfig, S3Config
@@ -53,6 +55,12 @@ def encryption_key(settings: Settings) -> bytes:
         finally:
             fresh.unlink()
     return bytes.fromhex(path.read_text(encoding="ascii"))
+
+
+def seal_of(settings: Settings) -> RotatingSeal:
+    """Follows a key file that is replaced; a key of the environment stays until the process is started again."""
+    current = partial(encryption_key, settings) if settings.encryption_key is None else None
+    return RotatingSeal(encryption_key(settings), current)
 
 
 def store_config(settings: Settings) -> FolderConfig | S3Config:

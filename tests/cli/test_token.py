@@ -129,12 +129,42 @@ async def test_the_key_of_the_data_folder_is_replaced_and_every_token_opens_with
     new = key_in(files.key)
     assert result.exit_code == 0
     assert "2 tokens were re-encrypted with the new key" in result.stderr
-    assert "Start every Telewarm process again" in result.stderr
+    assert "Running processes on this data folder use it from now on" in result.stderr
     assert not any(key.hex() in result.output for key in (old, new))
     assert (await opens(idle_telewarm, new), await opens(idle_telewarm, old)) == (True, False)
     assert [path.name for path in files.folder.glob("encryption*")] == ["encryption.key"]
     assert files.key.stat().st_mode & 0o777 == 0o600
     assert (await (await telewarm_with(worker=False)).bots.by_slug("bot-0")).bot.username is not None
+
+
+@pytest.mark.usefixtures("files")  # which add bots
+async def test_a_running_process_goes_on_through_a_rotation_of_the_key_file(
+    command: Commands, idle_telewarm: Telewarm, telewarm_with: Opener
+) -> None:
+    before = (await idle_telewarm.bots.by_slug("bot-0")).bot.token
+    await command("rotate-key", "--generate")
+    added = (await add_bot(idle_telewarm, 7)).bot  # sealed with the key of now
+
+    idle_telewarm.bots.changed(str((await idle_telewarm.bots.by_slug("bot-0")).bot.id))
+    assert (await idle_telewarm.bots.by_slug("bot-0")).bot.token == before
+    assert (await idle_telewarm.bots.by_slug("bot-1")).bot.token  # not opened here before
+    other = await telewarm_with(worker=False)
+    assert (await other.bots.by_slug(added.slug)).bot.token == added.token
+
+
+async def test_with_a_key_in_the_environment_known_bots_go_on_until_the_restart(
+    command: Commands, telewarm_with: Opener
+) -> None:
+    old = "7f" * 32
+    running = await telewarm_with(worker=False, ENCRYPTION_KEY=old)
+    known = (await add_bot(running)).bot
+    unknown = (await add_bot(await telewarm_with(worker=False, ENCRYPTION_KEY=old), 2)).bot
+    await command("rotate-key", "--generate", ENCRYPTION_KEY=old)
+
+    running.bots.changed(str(known.id))
+    assert (await running.bots.get(known.id)).bot.token == known.token
+    with pytest.raises(WrongKey):
+        await running.bots.get(unknown.id)
 
 
 async def test_a_process_with_the_old_key_is_told_what_to_do(

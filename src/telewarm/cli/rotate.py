@@ -22,11 +22,15 @@ from telewarm.database.migrate import migrate
 from telewarm.database.pool import ROUND_TRIP, connect
 from telewarm.database.sealing import Seal, reseal, sealed_with
 from telewarm.database.transient import is_transient
-from telewarm.errors import Conflict, DatabaseError, SettingsError, UsageError
+from telewarm.errors import Conflict, DatabaseError, SettingsError, TelewarmError, UsageError
 from telewarm.settings import Settings, checks
 
 LOCK = 7_316_582_394_107_543  # any number, as long as nothing else in the database locks it
-AGAIN = "Start every Telewarm process again: those that run have the old key, and fail at the next change of a bot"
+FOLLOWED = "Running processes on this data folder use it from now on"
+RESTART = (
+    "Then restart every Telewarm process: until then those that run go on with the tokens they know, and cannot use "
+    "bots that are new to them"
+)
 
 
 def rotate_key(
@@ -78,9 +82,9 @@ async def _replace_file(connection: Connection, files: KeyFiles, old: bytes, giv
         with files.replaced(new):
             async with connection.transaction():
                 count = await reseal(connection, Seal(old), Seal(new))
+    except TelewarmError:
+        raise
     except Exception as error:
-        if not is_transient(error):
-            raise
         if not connection.is_closed():
             await files.settle(connection)
             raise DatabaseError(f"the database refused, and the old key holds: {error}") from error
@@ -88,7 +92,7 @@ async def _replace_file(connection: Connection, files: KeyFiles, old: bytes, giv
             f"the database was lost on the way ({type(error).__name__}): run `telewarm rotate-key` again, which finds "
             f"out what holds; until then keep {files.key} and {files.old}"
         ) from error
-    return f"{_reencrypted(count)} with the new key, which is in {files.key}. {AGAIN}"
+    return f"{_reencrypted(count)} with the new key, which is in {files.key}. {FOLLOWED}"
 
 
 async def _replace_variable(connection: Connection, files: KeyFiles, old: bytes, given: bytes | None) -> str:
@@ -97,7 +101,7 @@ async def _replace_variable(connection: Connection, files: KeyFiles, old: bytes,
     async with connection.transaction():
         count = await reseal(connection, Seal(old), Seal(new))
     where = f"what is in {files.new}, and delete that file" if given is None else "the new key"
-    return f"{_reencrypted(count)} with the new key. Set ENCRYPTION_KEY to {where}. {AGAIN}"
+    return f"{_reencrypted(count)} with the new key. Set ENCRYPTION_KEY to {where}. {RESTART}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+from collections.abc import Callable
 from contextlib import suppress
 
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from telewarm.database.connection import Connection
 from telewarm.errors import SettingsError
+
+log = structlog.get_logger(__name__)
 
 NONCE_BYTES = 12
 MARK = b"tw1"  # before the key's id; what was sealed before there were ids has neither
@@ -29,6 +33,9 @@ class Seal:
     """
 
     def __init__(self, key: bytes) -> None:
+        self._use(key)
+
+    def _use(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
         self.key_id = hashlib.sha256(b"telewarm key id\0" + key).digest()[:ID_BYTES]
 
@@ -72,6 +79,49 @@ class Seal:
             "After `telewarm rotate-key`, set the new key and start this process again; if that was interrupted, run "
             f"it again; else set the key that sealed it, {anew}"
         )
+
+
+class RotatingSeal(Seal):
+    """The seal of a process that goes on while `telewarm rotate-key` runs.
+
+    `current_key` reads the key as it is now; None: it came with the environment and cannot change before a restart. A
+    token that this process has opened before stays usable until then.
+    """
+
+    def __init__(self, key: bytes, current_key: Callable[[], bytes] | None) -> None:
+        super().__init__(key)
+        self._current_key = current_key
+        self._opened: dict[int, str] = {}  # Telegram id → token
+
+    def close(self, token: str, *, telegram_id: int) -> bytes:
+        self._refresh()
+        return super().close(token, telegram_id=telegram_id)
+
+    def open(self, sealed: bytes, *, telegram_id: int) -> str:
+        try:
+            token = super().open(sealed, telegram_id=telegram_id)
+        except WrongKey:
+            token = self._open_rotated(sealed, telegram_id)
+        self._opened[telegram_id] = token
+        return token
+
+    def _open_rotated(self, sealed: bytes, telegram_id: int) -> str:
+        if self._refresh():
+            with suppress(WrongKey):
+                return super().open(sealed, telegram_id=telegram_id)
+        known = self._opened.get(telegram_id)
+        if known is None:
+            return super().open(sealed, telegram_id=telegram_id)  # raises WrongKey, which names both keys
+        log.warning("encryption_key_outdated", telegram_id=telegram_id, fix="restart this process with the new key")
+        return known
+
+    def _refresh(self) -> bool:
+        """Whether the key is another one now."""
+        if self._current_key is None:
+            return False
+        before = self.key_id
+        self._use(self._current_key())
+        return self.key_id != before
 
 
 def _bound(head: bytes, telegram_id: int) -> bytes:
