@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import grp
 import importlib.util
 import os
 import shutil
@@ -21,7 +20,7 @@ import psutil
 import pytest
 
 from telewarm.database.embedded import EmbeddedPostgres, served
-from telewarm.database.host import SYSTEM_USER, Host
+from telewarm.database.host import Host
 from telewarm.database.locks import FileLock
 from telewarm.errors import EmbeddedPostgresFailed
 
@@ -328,8 +327,10 @@ async def test_a_private_data_folder_lets_the_servers_group_pass_and_nobody_else
     before = rights(*data_folder.parents)
     async with running(data_folder / "postgres"):
         assert mode(data_folder) == 0o710
-        assert rights(data_folder)[0][2] == grp.getgrnam(SYSTEM_USER).gr_gid
-        assert {process.username() for process in server_processes(data_folder / "postgres")} == {SYSTEM_USER}
+        owner = (data_folder / "postgres" / "cluster").stat()
+        assert owner.st_uid != 0
+        assert rights(data_folder)[0][2] == owner.st_gid
+        assert {process.uids().effective for process in server_processes(data_folder / "postgres")} == {owner.st_uid}
     assert rights(*data_folder.parents) == before
 
 

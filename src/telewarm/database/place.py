@@ -1,0 +1,93 @@
+"""Which host the embedded PostgreSQL of a folder runs on: the second line of defence.
+
+The first is a lock, which the kernel and most network filesystems keep. Some of them keep it for each host alone. So
+the host that starts the server leaves its name in the folder, and the processes that use it touch that file again and
+again: whoever finds another host's name watches it for a while before starting a server of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from telewarm import clock
+from telewarm.errors import EmbeddedPostgresFailed
+from telewarm.folders import PRIVATE_FILE
+
+log = structlog.get_logger(__name__)
+
+BEAT_SECONDS = 2.0  # between two touches at least
+WATCH_SECONDS = 7.0  # without one, after which the other host counts as dead
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # of the kernel: containers of one machine share it, and locks
+
+
+class Place:
+    """The file with the host's name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._beaten_at = -BEAT_SECONDS
+
+    async def take(self) -> None:
+        """The server runs here from now on. Raises EmbeddedPostgresFailed when it is in use on another host."""
+        found = self._read()
+        if found.get("boot") not in {None, _boot()}:
+            await self._watch(found)
+        new = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump({"host": socket.gethostname(), "boot": _boot()}, file)
+        new.replace(self._path)
+
+    def beat(self) -> None:
+        """Touch it now and then, if it is ours."""
+        if clock.monotonic() - self._beaten_at < BEAT_SECONDS:
+            return
+        self._beaten_at = clock.monotonic()
+        if self._read().get("boot") == _boot():
+            with suppress(OSError):
+                os.utime(self._path)
+
+    def forget(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+    def refusal(self, folder: Path) -> str:
+        host = self._read().get("host")
+        where = f" ({host})" if host and host != socket.gethostname() else ""
+        return (
+            f"The embedded database in {folder} is in use in another container or on another host{where}: one data "
+            "folder is for one host. Stop the other one, or give both the DATABASE_URL of one PostgreSQL"
+        )
+
+    async def _watch(self, found: dict[str, str]) -> None:
+        """Wall clocks may differ: only a change counts."""
+        log.info("embedded_postgres_checks_other_host", host=found.get("host"), seconds=WATCH_SECONDS)
+        before = self._touched()
+        deadline = clock.monotonic() + WATCH_SECONDS
+        while clock.monotonic() < deadline:
+            await clock.sleep(0.25)
+            if self._touched() != before:
+                raise EmbeddedPostgresFailed(self.refusal(self._path.parent))
+
+    def _touched(self) -> int:
+        with suppress(OSError):
+            return self._path.stat().st_mtime_ns
+        return 0
+
+    def _read(self) -> dict[str, str]:
+        with suppress(OSError, ValueError):
+            found = json.loads(self._path.read_text())
+            if isinstance(found, dict):
+                return {str(key): str(value) for key, value in found.items()}
+        return {}
+
+
+def _boot() -> str:
+    with suppress(OSError):
+        return BOOT.read_text().strip()
+    return socket.gethostname()

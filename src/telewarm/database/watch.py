@@ -1,0 +1,80 @@
+"""Starts the embedded PostgreSQL again when it dies while a process uses it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import structlog
+
+from telewarm import clock
+from telewarm.errors import EmbeddedPostgresFailed
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 0.5
+STOPPING_SECONDS = 10.0  # that a stop which none of us asked for may last: a service manager stops all of a group
+LONGEST_PAUSE_SECONDS = 15.0  # between two attempts that fail
+
+
+class Server(Protocol):
+    def seems_dead(self) -> bool: ...
+    def is_stopping(self) -> bool: ...
+    def beat(self) -> None: ...
+    async def is_reachable(self) -> bool: ...
+    async def revive(self) -> bool: ...
+
+
+class Watch:
+    """Looks at the server twice a second, without a connection."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._failures = 0
+        self._stopping_since: float | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        watching = asyncio.create_task(self._watch(stop), name="watch the embedded database")
+        try:
+            yield
+        finally:
+            stop.set()
+            watching.cancel()  # a start that has begun ends before it is
+            await asyncio.wait([watching])
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        while not await clock.wait(stop, self._pause()):
+            try:
+                self._server.beat()
+                if await self._is_lost():
+                    await self._revive()
+                self._failures = 0
+            except (EmbeddedPostgresFailed, OSError) as error:
+                self._failures += 1
+                log.error(  # noqa: TRY400 (a traceback would add nothing to the sentence)
+                    "embedded_postgres_restart_failed", error=str(error), retry_in_s=self._pause()
+                )
+            except Exception:
+                self._failures += 1
+                log.exception("embedded_postgres_watch_bug")
+
+    async def _is_lost(self) -> bool:
+        if self._server.is_stopping():
+            now = clock.monotonic()
+            self._stopping_since = now if self._stopping_since is None else self._stopping_since
+            return now - self._stopping_since > STOPPING_SECONDS
+        self._stopping_since = None
+        return self._server.seems_dead() and not await self._server.is_reachable()
+
+    async def _revive(self) -> None:
+        begun = clock.monotonic()
+        log.warning("embedded_postgres_lost")
+        if await self._server.revive():
+            log.warning("embedded_postgres_restarted", seconds=round(clock.monotonic() - begun, 2))
+
+    def _pause(self) -> float:
+        return min(LOOK_SECONDS * 2.0**self._failures, LONGEST_PAUSE_SECONDS)

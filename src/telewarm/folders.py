@@ -1,0 +1,94 @@
+"""Private folders and files of the data folder, and what a disk refuses, in words.
+
+Modes are given when something is created: the umask of a process is not ours to change in a library.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+PRIVATE_FOLDER = 0o700
+PRIVATE_FILE = 0o600
+OTHERS = 0o077  # permission bits of everybody but the owner
+OPEN = 0o067  # of a folder that is not closed; its group may be allowed to pass through, which shows no names
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def make_private(folder: Path) -> None:
+    """Create a folder for the owner alone; those above it that are missing are made as anybody makes them. One that is
+    there stays as it is.
+    """
+    with suppress(FileExistsError):
+        folder.mkdir(mode=PRIVATE_FOLDER, parents=True)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+
+
+def tighten(folder: Path, *, skip: frozenset[str] = frozenset()) -> bool:
+    """Close a folder that others may look into, and everything in it; whether there was something to do.
+
+    `skip`: names in it that are left alone.
+
+    A folder that is closed already costs one look. Left alone: another user's folder, a home, `/`, and folders for
+    everybody (`/tmp`); what we create inside them is private by itself. Links are not followed.
+    """
+    status = folder.stat()
+    if not status.st_mode & OPEN or status.st_uid != os.geteuid() or _is_shared(folder, status):
+        return False
+    for path, folders, files in os.walk(folder):
+        if Path(path) == folder:
+            folders[:] = [name for name in folders if name not in skip]
+        for name in folders:
+            _close(Path(path, name), keep=PRIVATE_FOLDER)
+        for name in files:
+            _close(Path(path, name), keep=PRIVATE_FILE)
+    folder.chmod(PRIVATE_FOLDER)  # last: when this is interrupted, the next start does it again
+    return True
+
+
+def create_private(path: Path) -> int:
+    """Create a file for the owner alone: its descriptor, for writing. FileExistsError when there is one."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+
+
+def refusal(error: OSError, folder: Path, *, cure: str = "choose another folder with TELEWARM_DATA") -> str:
+    """What the disk refused below `folder`, and the cure: one sentence."""
+    if error.errno in FULL:
+        return full_disk(folder)
+    if error.errno in FORBIDDEN:
+        return f"Cannot write to {folder} ({os.strerror(error.errno or 0)}): fix its permissions, or {cure}."
+    return f"Cannot use {folder} ({error.strerror or error}): {cure}."
+
+
+def full_disk(folder: Path) -> str:
+    """That there is no room, with what is left."""
+    left = ""
+    with suppress(OSError):
+        left = f" ({shutil.disk_usage(existing(folder)).free:,} bytes free)"
+    return f"The disk of {folder} is full{left}: free some space, about 100 MB, and run this again."
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the first above it that exists."""
+    return next(step for step in (folder, *folder.parents) if step.exists())
+
+
+def _is_shared(folder: Path, status: os.stat_result) -> bool:
+    if status.st_mode & stat.S_ISVTX or folder == Path(folder.anchor):
+        return True
+    with suppress(RuntimeError):  # nobody knows whose home it would be
+        return folder == Path.home()
+    return False
+
+
+def _close(path: Path, *, keep: int) -> None:
+    with suppress(OSError):  # gone meanwhile, or another user's
+        status = path.lstat()
+        if not stat.S_ISLNK(status.st_mode) and status.st_uid == os.geteuid() and status.st_mode & OTHERS:
+            path.chmod(stat.S_IMODE(status.st_mode) & (keep | stat.S_IXUSR))
