@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import os
+import re
 import traceback
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from typer.testing import CliRunner, Result
 from telewarm.cli import env
 from telewarm.errors import SettingsError
 from telewarm.settings import Settings, Variable, variables
-from telewarm.settings.checks import EXAMPLE_KEY, EXAMPLE_TOKEN
+from telewarm.settings.checks import EXAMPLE_KEYS, EXAMPLE_TOKENS, MAKE
 
 CANARY = "c4n4ry-s3cr3t"
 R2 = {
@@ -121,11 +124,6 @@ def test_settings_cannot_be_changed() -> None:
         ("DATABASE_URL", f"postgresql+asyncpg://user:{CANARY}@host/db", "must begin with postgresql://"),
         ("DATABASE_URL", f"postgresql://user:{CANARY}/1@host/db", "special characters in it must be percent-encoded"),
         ("DATABASE_URL", f"postgresql://user:{CANARY}#1@host/db", "special characters in it must be percent-encoded"),
-        ("ADMIN_API_TOKEN", CANARY, "must have at least 16 characters"),
-        ("ADMIN_API_TOKEN", f"{CANARY} {CANARY}", "must have neither spaces"),
-        ("ADMIN_API_TOKEN", EXAMPLE_TOKEN, "make your own"),
-        ("ENCRYPTION_KEY", CANARY, "must have exactly 64 hex digits"),
-        ("ENCRYPTION_KEY", EXAMPLE_KEY, "make your own"),
         ("R2_ACCOUNT_ID", "https://account", "must have nothing but letters, digits and hyphens"),
     ],
 )
@@ -134,6 +132,67 @@ def test_a_wrong_value_is_refused_with_name_problem_and_example(name: str, value
     assert told.startswith(f"{name} ")
     assert problem in told
     assert f"for example {name}=" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("ADMIN_API_TOKEN", CANARY, "must have at least 16 characters"),
+        ("ADMIN_API_TOKEN", f"{CANARY} {CANARY}", "must have neither spaces"),
+        ("ENCRYPTION_KEY", CANARY, "must have exactly 64 hex digits"),
+        ("ENCRYPTION_KEY", "0" * 64, "is an example"),
+        *(("ENCRYPTION_KEY", key.upper(), "is an example") for key in EXAMPLE_KEYS),
+        *(("ADMIN_API_TOKEN", token, "is an example") for token in EXAMPLE_TOKENS),
+    ],
+)
+def test_a_wrong_secret_is_refused_with_the_command_that_makes_one_and_no_example(
+    name: str, value: str, problem: str
+) -> None:
+    told = refusal(**{name: value})
+    assert told.startswith(f"{name} {problem}")
+    assert told.endswith(f": make one with `{MAKE}`")
+    assert f"{name}=" not in told
+    assert value not in told
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "aaaaaaaaaaaaaaaa",
+        "A_LONG_RANDOM_TEXT",
+        "a-long-random-text-2",
+        "Um-Texto-Longo-E-Aleatorio!",
+        "abababababababab",
+        "hunter2hunter2hunter2",
+        "0123456789abcdef",
+        "1234567890123456",
+        "zyxwvutsrqponmlk",
+        "qwertyuiopasdfgh",
+        "change-me-change-me",
+        "my-secret-api-token",
+        "SuperSecretPassword1",
+        "your-token-here-please",
+        "xxxxxxxxxxxxxxxxxxxx",
+    ],
+)
+def test_a_token_that_anybody_would_try_is_refused(token: str) -> None:
+    assert refusal(ADMIN_API_TOKEN=token).endswith(f": make one with `{MAKE}`")
+
+
+@given(st.binary(min_size=32, max_size=32).map(lambda seed: hashlib.sha256(seed).digest()))
+def test_whatever_is_drawn_at_random_is_taken(drawn: bytes) -> None:
+    for token in (drawn.hex(), base64.urlsafe_b64encode(drawn).decode(), str(int.from_bytes(drawn)), drawn[:8].hex()):
+        assert read(ADMIN_API_TOKEN=token).admin_api_token is not None
+    assert read(ENCRYPTION_KEY=drawn.hex()).encryption_key is not None
+
+
+def test_the_documentation_publishes_no_token_that_would_be_taken() -> None:
+    root = DOCS.parents[1]
+    pages = [*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("examples/*")]
+    assert len(pages) > 20
+    for page in pages:
+        for token in re.findall(r"(?:ADMIN_API_TOKEN=|Bearer )([\w.-]{8,})", page.read_text()):
+            assert refusal(ADMIN_API_TOKEN=token), page
 
 
 def test_every_problem_is_told_at_once() -> None:
@@ -205,8 +264,10 @@ def test_the_shortest_retry_wait_is_not_above_the_longest() -> None:
 def test_every_variable_is_explained_and_its_example_is_right(variable: Variable) -> None:
     assert variable.default
     assert variable.advice.endswith(".")
-    if variable.example in {EXAMPLE_KEY, EXAMPLE_TOKEN}:
-        return  # refused on purpose
+    if not variable.example:  # or somebody would take it for a secret of their own
+        assert variable.secret
+        assert f"Make one with `{MAKE}`" in variable.advice
+        return
     others = R2 if variable.name.startswith("R2_") else S3 if variable.name.startswith("S3_") else {}
     read(**{**others, variable.name: variable.example})
 

@@ -19,7 +19,16 @@ from telewarm.api.journal import AuditLog
 from telewarm.api.keyring import Keyring
 from telewarm.broadcast import Broadcasts
 from telewarm.broadcast.deliveries import Deliveries
-from telewarm.configured import encryption_key, fetch_rules, flood_limits, seal_of, secrets_of, store_config
+from telewarm.configured import (
+    ServerToken,
+    encryption_key,
+    fetch_rules,
+    flood_limits,
+    seal_of,
+    secrets_of,
+    server_token,
+    store_config,
+)
 from telewarm.database import bots as bot_rows
 from telewarm.database.connection import Pool
 from telewarm.database.embedded import served
@@ -29,7 +38,6 @@ from telewarm.database.migrate import migrate
 from telewarm.database.pool import open_pool
 from telewarm.database.removals import Removed
 from telewarm.database.warmups import Failed
-from telewarm.errors import SettingsError
 from telewarm.events import Events, Wanted, wanted_types
 from telewarm.fetch import Fetcher
 from telewarm.lanes import Both, Bots, Control, Lane, LaneLimits, Report, Seat, Worker, WorkerLimits
@@ -52,7 +60,6 @@ log = structlog.get_logger(__name__)
 
 DRAIN = 7.0  # seconds that running lanes have to end what is in flight; a supervisor often waits ten for all of us
 YOUNG = 10_000  # new objects before the collector looks at them
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,8 +182,13 @@ class Telewarm:
         """Its health and metrics alone."""
         return create_watch(self._services())
 
+    def server_token(self) -> ServerToken:
+        """The API token that opens `api` and `watch`: ADMIN_API_TOKEN, or the one kept in the data folder, made there
+        when there is none. Raises SettingsError.
+        """
+        return server_token(self.settings)
+
     def _services(self) -> Services:
-        token = self.settings.admin_api_token
         return Services(
             pool=self.pool,
             bots=self.bots,
@@ -191,7 +203,7 @@ class Telewarm:
             signer=self.signer,
             keyring=self.keyring,
             audit=self.audit,
-            token=None if token is None else token.get_secret_value(),
+            token=self.server_token().secret,
             largest=self.settings.max_upload_bytes,
             events=self.listening,
             listeners=self.settings.telewarm_event_listeners,
@@ -206,15 +218,6 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, 20, 20)
-
-
-def refuse_unprotected(settings: Settings, host: str) -> None:
-    """Raises SettingsError when the API would stand open to others."""
-    if settings.admin_api_token is None and host not in LOOPBACK:
-        raise SettingsError(
-            f"ADMIN_API_TOKEN is not set, and the API would be open to everybody who reaches {host}: "
-            "set ADMIN_API_TOKEN to a long random text, or serve on 127.0.0.1"
-        )
 
 
 async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import structlog
+
 from telewarm.database.sealing import RotatingSeal
+from telewarm.database.tokens import PREFIX, new_secret
+from telewarm.errors import SettingsError
 from telewarm.fetch import Rules
 from telewarm.settings import Settings
 from telewarm.store import FolderConfig, S3Config
 from telewarm.telegram import Limit, Limits, Spacing
+
+log = structlog.get_logger(__name__)
 
 UNLIMITED = 100_000  # messages at once; the largest that the settings take
 
@@ -40,21 +49,69 @@ def encryption_key(settings: Settings) -> bytes:
     if settings.encryption_key is not None:
         return bytes.fromhex(settings.encryption_key.get_secret_value())
     path = settings.telewarm_data / "encryption.key"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    held, _ = _kept(path, lambda: secrets.token_hex(32))
+    try:
+        return bytes.fromhex(held)
+    except ValueError:
+        raise SettingsError(f"{path} holds no key: put back your copy of it, or set ENCRYPTION_KEY") from None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerToken:
+    """The server's own API token, with the role admin. `kept_in` None: it is ADMIN_API_TOKEN."""
+
+    secret: str = field(repr=False)
+    kept_in: Path | None
+    made: bool  # a moment ago, by this process: nobody has seen it
+
+
+def server_token(settings: Settings) -> ServerToken:
+    """ADMIN_API_TOKEN, or the one of the data folder; made there when there is none. Raises SettingsError."""
+    if settings.admin_api_token is not None:
+        return ServerToken(secret=settings.admin_api_token.get_secret_value(), kept_in=None, made=False)
+    path = settings.telewarm_data / "api.token"
+    secret, made = _kept(path, new_secret)
+    if not secret.startswith(PREFIX) or len(secret) < len(new_secret()):
+        raise SettingsError(f"{path} holds no API token: delete the file, and the next start makes a new one")
+    return ServerToken(secret=secret, kept_in=path, made=made)
+
+
+def _kept(path: Path, make: Callable[[], str]) -> tuple[str, bool]:
+    """A secret in a file that only its owner may read, and whether it was made now. However many processes ask at once
+    for one that is not there, all get the same. Raises SettingsError.
+    """
+    try:
+        if made := not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            made = _make(path, make())
+        if (mode := path.stat().st_mode & 0o777) & 0o077:
+            log.warning("secret_file_was_readable_by_others", path=str(path), mode=f"{mode:04o}")
+            path.chmod(0o600)
+        return path.read_text(encoding="ascii").strip(), made
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise SettingsError(
+            f"the secret in {path} cannot be read or made ({reason}): run as the owner of the data folder, or choose "
+            "another with TELEWARM_DATA"
+        ) from error
+
+
+def _make(path: Path, secret: str) -> bool:
+    """Whether it is this one that is kept now."""
     fresh = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    if not path.exists():
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32))
+            file.write(secret)
             file.flush()
             os.fsync(file.fileno())
-        try:
-            os.link(fresh, path)  # whoever is first wins, and nobody ever reads half a key
-        except FileExistsError:
-            pass
-        finally:
-            fresh.unlink()
-    return bytes.fromhex(path.read_text(encoding="ascii"))
+        os.link(fresh, path)  # whoever is first wins, and nobody ever reads half a secret
+    except FileExistsError:
+        return False
+    else:
+        return True
+    finally:
+        fresh.unlink()
 
 
 def seal_of(settings: Settings) -> RotatingSeal:

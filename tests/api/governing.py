@@ -13,7 +13,7 @@ from telewarm.api.journal import AuditLog
 from telewarm.api.keyring import Keyring
 from telewarm.app import Telewarm
 from telewarm.database.tokens import Role
-from tests.api.conftest import ADMIN, BEARER, client_of
+from tests.api.conftest import client_of
 
 TOKENS = "/api/admin/tokens"
 AUDIT = "/api/admin/audit"
@@ -21,7 +21,7 @@ AUDIT = "/api/admin/audit"
 
 @dataclass(kw_only=True, slots=True)
 class Governed:
-    """`admin`: a client with ADMIN_API_TOKEN."""
+    """`admin`: a client with the server's own token."""
 
     telewarm: Telewarm
     app: FastAPI
@@ -48,10 +48,9 @@ class Governed:
 
 
 @asynccontextmanager
-async def governing(telewarm: Telewarm, *, token: str | None = ADMIN) -> AsyncIterator[Governed]:
+async def governing(telewarm: Telewarm) -> AsyncIterator[Governed]:
     keyring, log, app = telewarm.keyring, telewarm.audit, telewarm.api()
-    headers = {} if token is None else BEARER
-    async with client_of(app, **headers) as admin:
+    async with client_of(app, Authorization=f"Bearer {telewarm.server_token().secret}") as admin:
         governed = Governed(telewarm=telewarm, app=app, keyring=keyring, log=log, admin=admin)
         async with governed.stack:
             yield governed

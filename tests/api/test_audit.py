@@ -81,11 +81,11 @@ async def test_looks_and_refusals_are_not_noted(governed: Governed) -> None:
     assert await governed.changes() == before
 
 
-async def test_without_any_token_the_actor_is_this_machine(telewarm_with: Opener) -> None:
-    async with governing(await telewarm_with(worker=False), token=None) as governed:
+async def test_the_servers_own_token_is_told_by_one_name_wherever_it_is_kept(telewarm_with: Opener) -> None:
+    async with governing(await telewarm_with(worker=False)) as governed:
         assert (await governed.admin.post(BOTS, json=BOT)).status_code == 201
         [noted] = await governed.changes()
-    assert (noted["actor"], noted["role"]) == ("local", "admin")
+    assert (noted["actor"], noted["role"]) == ("ADMIN_API_TOKEN", "admin")
 
 
 async def test_a_burst_of_wrong_tokens_is_one_row(governed: Governed) -> None:

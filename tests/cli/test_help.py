@@ -39,7 +39,16 @@ def test_each_command_says_what_it_does(command: str) -> None:
 
 def test_serve_explains_its_options_with_their_defaults() -> None:
     said = run("serve", "--help").output
-    for word in ("--host", "127.0.0.1", "--port", "8000", "--no-worker", "ADMIN_API_TOKEN", "telewarm env"):
+    for word in (
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "8000",
+        "--no-worker",
+        "ADMIN_API_TOKEN",
+        "telewarm token show",
+        "telewarm env",
+    ):
         assert word in said
 
 

@@ -53,6 +53,18 @@ def command(telewarm_with: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return Commands(telewarm_with, tmp_path)
 
 
+async def test_the_servers_own_token_is_shown_where_it_is_kept_and_as_it_was_given(
+    command: Commands, telewarm_with: Opener
+) -> None:
+    made = await command("token", "show")
+    kept = telewarm_with.data / "api.token"
+    assert made.stdout == f"{kept.read_text()}\n"
+    assert f"kept in {kept}" in made.stderr
+    assert (await telewarm_with(worker=False)).server_token().secret == made.stdout.strip()
+    given = await command("token", "show", ADMIN_API_TOKEN="the-admin-token-of-the-tests")
+    assert (given.stdout, given.stderr) == ("the-admin-token-of-the-tests\n", "ADMIN_API_TOKEN\n")
+
+
 async def test_a_token_made_on_the_command_line_opens_a_server_that_runs(
     command: Commands, idle_telewarm: Telewarm
 ) -> None:

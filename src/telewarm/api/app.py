@@ -36,7 +36,9 @@ from telewarm.api.streams import Streams
 from telewarm.api.tracing import Traced
 
 DESCRIPTION = "Keeps a Telegram bot's media warm: upload once, send by file_id forever."
-BEARER = HTTPBearer(auto_error=False, description="ADMIN_API_TOKEN or a named token")  # for /docs; the guard does it
+BEARER = HTTPBearer(
+    auto_error=False, description="The server's own token (`telewarm token show`) or a named one"
+)  # for /docs; the guard does it
 
 
 def create_api(serving: Services) -> FastAPI:

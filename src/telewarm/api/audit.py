@@ -29,7 +29,7 @@ class Shown(BaseModel):
     actor: Annotated[
         str | None,
         Field(
-            description="The token's name, `ADMIN_API_TOKEN`, or `local`: a program of this machine, without a token. "
+            description="The token's name, or `ADMIN_API_TOKEN`: the server's own. "
             "Null: an address was shut out for wrong tokens",
             examples=["grafana"],
         ),

@@ -45,19 +45,19 @@ CATALOGUE: tuple[Known, ...] = (
             "UNAUTHORIZED",
             (401,),
             "There is no token with the request, or one that opens nothing.",
-            "Send `Authorization: Bearer <token>` with `ADMIN_API_TOKEN`, or with one that an admin made.",
+            "Send `Authorization: Bearer <token>`, with what `telewarm token show` prints, or a named token.",
         ),
         (
             "FORBIDDEN",
             (403,),
-            "The token's role does not go so far; or the server has no token, and you call from elsewhere.",
-            "Use a token with the role that the message names; set `ADMIN_API_TOKEN` to open the API to others.",
+            "The token's role does not allow this.",
+            "Use a token with the role that the message names.",
         ),
         (
             "TOO_MANY_ATTEMPTS",
             (429,),
             "Too many wrong tokens came from your address, or too many wrong signatures of preview URLs.",
-            "Wait for the seconds in `Retry-After`, then come with the right one.",
+            "Come with the right one, which is let in at any time; wrong ones count again after `Retry-After`.",
         ),
         (
             "METHOD_NOT_ALLOWED",

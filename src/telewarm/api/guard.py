@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import re
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import unquote
@@ -22,7 +21,7 @@ from telewarm.api.keyring import Keyring
 from telewarm.api.limits import Throttle, check_headers
 from telewarm.api.tickets import HOLDER, Given, admitted, given, wrong
 from telewarm.database.audit import Change
-from telewarm.database.tokens import FROM_ENVIRONMENT, LOCAL, PREFIX, Role
+from telewarm.database.tokens import FROM_ENVIRONMENT, PREFIX, Role
 from telewarm.database.transient import as_outage
 from telewarm.errors import TelewarmError
 from telewarm.previews import Signer, Ticket
@@ -31,9 +30,6 @@ __all__ = ["OPEN", "Guard"]
 
 log = structlog.get_logger(__name__)
 
-LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
-LOCAL_CLIENTS = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
-OWN_SITE = frozenset({"same-origin", "none"})  # of Sec-Fetch-Site, which browsers send and pages cannot change
 CUT_OFF = 499  # noted when the caller was gone before the answer began
 
 
@@ -43,16 +39,19 @@ class _Answered:
 
 
 class Guard:
-    """Refuses before anything of the body is read. `token` None: only programs of this machine may call, and whoever
-    has a named token, or a signed URL for what it asks. What a route wants to know of them is in `request.state`:
-    `caller`, `ticket` of a signed URL, and `admitted`, which says whether the caller would still be let in.
+    """Refuses before anything of the body is read. Who may call has `token`, a named token, or a signed URL for what it
+    asks. What a route wants to know of them is in `request.state`: `caller`, `ticket` of a signed URL, and `admitted`,
+    which says whether the caller would still be let in.
+
+    What is right is looked up first and never shut out, whoever else tries from the same address: the throttle holds up
+    wrong ones alone.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        token: str | None,
+        token: str,
         keyring: Keyring | None = None,
         audit: AuditLog | None = None,
         throttle: Throttle | None = None,
@@ -117,41 +116,37 @@ class Guard:
 
     async def _still_admitted(self, given: str) -> bool:
         """For answers that go on for long. Raises DatabaseUnavailable when that cannot be known."""
-        local = self._token is None and not given.startswith(PREFIX)
-        return local or await self._known(given) is not None
+        return await self._known(given) is not None
 
     async def _caller(self, scope: Scope, headers: Headers) -> Caller:
         given = _bearer(headers.getlist("authorization"))
-        if self._token is None and not given.startswith(PREFIX):
-            _require_local(headers, scope.get("client"))
-            return Caller(name=LOCAL, role=Role.ADMIN)
-        address = _address(scope)
         if given:
-            self._throttle.check(address, clock.monotonic())
             if (caller := await self._known(given)) is not None:
                 return caller
+            address = _address(scope)
+            self._throttle.check(address, clock.monotonic())
             if self._throttle.wrong(address, clock.monotonic()):
                 self._note(scope, None, 401, "(wrong tokens)")
         raise ApiError(
             401,
             "UNAUTHORIZED",
-            "this needs the header `Authorization: Bearer <ADMIN_API_TOKEN>`, with the token the server runs with, "
-            "or one that an admin made with POST /api/admin/tokens",
+            "this needs the header `Authorization: Bearer <token>`: the server's own (`telewarm token show` prints it "
+            "where the server runs), or one that an admin made with POST /api/admin/tokens",
             headers={"WWW-Authenticate": "Bearer"},
         )
 
     def _ticket(self, scope: Scope, signer: Signer, brought: Given) -> Ticket:
-        address = _address(scope)
-        self._signatures.check(address, clock.monotonic())
         ticket = admitted(signer, brought)
         if ticket is None:
+            address = _address(scope)
+            self._signatures.check(address, clock.monotonic())
             if self._signatures.wrong(address, clock.monotonic()):
                 self._note(scope, None, 403, "(wrong signatures)")
             raise wrong()
         return ticket
 
     async def _known(self, given: str) -> Caller | None:
-        if self._token is not None and hmac.compare_digest(given.encode(), self._token.encode()):
+        if hmac.compare_digest(given.encode(), self._token.encode()):
             return Caller(name=FROM_ENVIRONMENT, role=Role.ADMIN)
         if self._keyring is None or not given.startswith(PREFIX):
             return None
@@ -207,25 +202,6 @@ def _query(scope: Scope) -> str:
 
 
 def _address(scope: Scope) -> str:
-    """Behind a proxy that uvicorn trusts (FORWARDED_ALLOW_IPS) it is the caller's own."""
+    """The peer's; behind a proxy that FORWARDED_ALLOW_IPS names, the caller's own."""
     client = scope.get("client")
     return str(client[0]) if client else ""
-
-
-def _require_local(headers: Headers, client: tuple[str, int] | None) -> None:
-    """A page in a browser can reach loopback, by its own script or by a name that points here. Neither is us."""
-    hosts, origins, sites = (headers.getlist(name) for name in ("host", "origin", "sec-fetch-site"))
-    host = hosts[0] if len(hosts) == 1 else ""
-    ours = {f"http://{host}".lower(), f"https://{host}".lower()}
-    if (
-        LOCAL_HOST.fullmatch(host) is None
-        or any(origin.lower() not in ours for origin in origins)
-        or any(site not in OWN_SITE for site in sites)
-        or (client is not None and client[0] not in LOCAL_CLIENTS)
-    ):
-        raise ApiError(
-            403,
-            "FORBIDDEN",
-            "without ADMIN_API_TOKEN only programs of this machine may call, by its own name; set the token to open the"
-            " API to others",
-        )

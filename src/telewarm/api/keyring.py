@@ -145,5 +145,5 @@ def _entry(good: tokens.Good, now: float) -> _Entry:
 def _unknown() -> DatabaseUnavailable:
     return DatabaseUnavailable(
         "the database is away, so nobody can say what this API token may do: try again in a moment, or use "
-        "ADMIN_API_TOKEN"
+        "the server's own (`telewarm token show`)"
     )

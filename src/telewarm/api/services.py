@@ -31,8 +31,6 @@ SMALL = 1 << 20  # bytes of a body that is no upload
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Services:
-    """`token` None: unprotected, which is for loopback only."""
-
     pool: Pool
     bots: Bots
     library: Library
@@ -44,7 +42,7 @@ class Services:
     checks: Checks
     previews: Previews
     signer: Signer
-    token: str | None = field(repr=False)
+    token: str = field(repr=False)  # the server's own
     largest: int  # bytes of one upload
     events: Events
     most_files: int = 100  # of one batch

@@ -115,7 +115,8 @@ def markdown_page() -> str:
 
 def _markdown_row(variable: Variable) -> str:
     secret = " Secret." if variable.secret else ""
-    advice = f"{variable.advice}{secret} Example: `{variable.example}`"
+    example = f" Example: `{variable.example}`" if variable.example else ""
+    advice = f"{variable.advice}{secret}{example}"
     return f"| `{variable.name}` | {variable.default} | {variable.unit} | {advice} |"
 
 

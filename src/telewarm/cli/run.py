@@ -6,6 +6,7 @@ import asyncio
 import errno
 import gc
 import math
+import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -15,9 +16,11 @@ from typing import Any, TypeVar
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from rich.console import Console
 
 from telewarm import logs
 from telewarm.api.door import Door
+from telewarm.app import Telewarm
 from telewarm.cli.env import read_settings
 from telewarm.errors import UsageError
 from telewarm.settings import Settings
@@ -104,8 +107,11 @@ async def serve_api(
     app: FastAPI, *, sockets: list[socket.socket], stop: asyncio.Event, ready: Callable[[], None] = lambda: None
 ) -> None:
     """Serve until `stop` is set, then finish what was accepted. Closes the sockets. `ready`: when answers come."""
+    proxies = os.environ.get("FORWARDED_ALLOW_IPS", "")  # noqa: TID251 (the command line reads the environment)
     config = uvicorn.Config(
         app,
+        proxy_headers=bool(proxies),  # else any program of this machine could say that it calls from elsewhere
+        forwarded_allow_ips=proxies,
         log_config=None,
         access_log=False,
         http=Door,
@@ -126,6 +132,15 @@ async def serve_api(
         await serving
         ending.cancel()
         close([*doors, *sockets])
+
+
+def tell_token(telewarm: Telewarm) -> None:
+    """What a client needs, on standard error: the server's own token when it was made just now, else where it is."""
+    own = telewarm.server_token()
+    if own.kept_in is None:
+        return
+    text = f"{own.secret} (kept in {own.kept_in})" if own.made else f"kept in {own.kept_in} (telewarm token show)"
+    Console(stderr=True).print(f"API token: {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 def stop_event() -> asyncio.Event:

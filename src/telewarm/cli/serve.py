@@ -9,24 +9,22 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from telewarm.app import Telewarm, refuse_unprotected, settle
-from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event
+from telewarm.app import Telewarm, settle
+from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event, tell_token
 from telewarm.settings import Settings
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Where to listen; beyond loopback ADMIN_API_TOKEN must be set.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[str, typer.Option(help="Where to listen: an address or a name of this machine.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one.")] = 8000,
     worker: Annotated[bool, typer.Option(help="Warm media in this process too.")] = True,  # noqa: FBT002 - typer's flag
 ) -> None:
     """Serve the HTTP API and warm media, until Ctrl-C or SIGTERM.
 
-    Settings come from the environment and from .env: see `telewarm env`.
+    Clients send an API token: ADMIN_API_TOKEN, or the one that the first start makes, prints, and keeps in the data
+    folder (`telewarm token show`). Settings come from the environment and from .env: see `telewarm env`.
     """
     settings = load_settings()
-    refuse_unprotected(settings, host)
     run(_serve(settings, host, listen(host, port), worker=worker))
 
 
@@ -42,6 +40,7 @@ async def _serve(settings: Settings, host: str, sockets: list[socket.socket], *,
 
     try:
         async with Telewarm.open(settings, worker=worker) as telewarm:
+            tell_token(telewarm)
             settle()
             draining = asyncio.create_task(telewarm.worker.stop_when(stop), name="drain when told")
             try:

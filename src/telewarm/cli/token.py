@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from telewarm.cli.env import PIPE_WIDTH, read_settings
+from telewarm.configured import server_token
 from telewarm.database import tokens
 from telewarm.database.connection import Connection
 from telewarm.database.embedded import served
@@ -24,7 +25,7 @@ from telewarm.settings import Settings
 HELP = (
     "Create, list, rotate and revoke named API tokens. Each has a role: `read` only reads, `operate` also sends, adds "
     "media and runs broadcasts, `admin` may do everything. A token is shown once; Telewarm keeps only its hash. "
-    "Running servers apply changes within moments."
+    "Running servers apply changes within moments. The server's own token is not among them: `telewarm token show`."
 )
 GRACE = 300  # seconds
 
@@ -63,6 +64,16 @@ def list_tokens() -> None:
         table.add_row(one.name, one.role, f"{one.created_at:%Y-%m-%d}", _moment(one.expires_at), used)
     console = Console()
     (console if console.is_terminal else Console(width=PIPE_WIDTH)).print(table)
+
+
+@app.command("show")
+def show() -> None:
+    """Print the server's own token, for `Authorization: Bearer …`: ADMIN_API_TOKEN, or the one in the data folder,
+    made there when there is none. Its role is admin.
+    """
+    own = server_token(read_settings())
+    _say("ADMIN_API_TOKEN" if own.kept_in is None else f"kept in {own.kept_in}")
+    typer.echo(own.secret)
 
 
 @app.command("rotate")

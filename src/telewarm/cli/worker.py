@@ -9,17 +9,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from telewarm.app import Telewarm, refuse_unprotected, settle
-from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event
+from telewarm.app import Telewarm, settle
+from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event, tell_token
 from telewarm.settings import Settings
 
 
 def worker(
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Serve /healthz, /readyz, /health and /metrics on this TCP port; 0: any."),
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Serve /healthz, /readyz, /health and /metrics on this TCP port (0: any); the last two need a token.",
+        ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Where; beyond loopback ADMIN_API_TOKEN must be set.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Where to listen: an address or a name of this machine.")] = "127.0.0.1",
 ) -> None:
     """Warm media and run broadcasts without the HTTP API, until Ctrl-C or SIGTERM.
 
@@ -29,7 +33,6 @@ def worker(
     settings = load_settings()
     sockets = []
     if port is not None:
-        refuse_unprotected(settings, host)
         sockets = listen(host, port)
     run(_work(settings, sockets))
 
@@ -38,6 +41,8 @@ async def _work(settings: Settings, sockets: list[socket.socket]) -> None:
     stop = stop_event()
     try:
         async with Telewarm.open(settings) as telewarm:
+            if sockets:
+                tell_token(telewarm)
             settle()
             _say(telewarm, sockets)
             draining = asyncio.create_task(telewarm.worker.stop_when(stop), name="drain when told")

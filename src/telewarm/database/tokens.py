@@ -17,9 +17,10 @@ from telewarm.errors import Conflict, NotFound, UsageError
 CHANNEL = "telewarm_token"  # NOTIFY: some token was made, changed or revoked
 PREFIX = "tw_"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-FROM_ENVIRONMENT = "ADMIN_API_TOKEN"
-LOCAL = "local"  # a program of this machine, while no ADMIN_API_TOKEN is set
-RESERVED = frozenset({FROM_ENVIRONMENT.lower(), LOCAL})  # they stand for other callers in the audit log
+FROM_ENVIRONMENT = "ADMIN_API_TOKEN"  # the server's own token, wherever it is kept
+RESERVED = frozenset(
+    {FROM_ENVIRONMENT.lower(), "local"}
+)  # in the audit log: the server's own token; none, once allowed
 MOST = 1000  # every process keeps all of them in memory
 LOCK = 7_316_582_394_107_542  # any number, as long as nothing else in the database locks it
 COLUMNS = "id, name, role, created_at, expires_at, last_used_at, revoked_at"

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-EXAMPLE_KEY = "0123456789abcdef" * 4
-EXAMPLE_TOKEN = "a-long-random-text-of-your-own"  # noqa: S105 (it is refused)
+MAKE = "openssl rand -hex 32"  # a token or a key
+EXAMPLE_KEYS = frozenset({"0123456789abcdef" * 4})  # once published as examples
+EXAMPLE_TOKENS = ("a-long-random-text", "a-long-random-text-of-your-own", "um-texto-longo-e-aleatorio")  # these too
+LEAST_CHARACTERS = 6  # different ones in a token
+STEPS = frozenset({0, 1, -1})  # from one character to the next in `aaaa`, `4567` and `hgfe`
+MOST_STEPS = 0.6  # of all characters of a token
+ROWS = ("qwerty", "asdfgh", "azerty")  # of keyboards
+PLACEHOLDERS = re.compile(
+    "(?:change|me|my|your|own|please|replace|insert|put|this|here|super|secret|password|senha|example|placeholder|todo"
+    "|default|admin|api|auth|access|bearer|token|key|test|xxx|[^a-z])*"
+)
 
 
 def split(url: str) -> SplitResult:
@@ -52,8 +62,8 @@ def database_url(url: str) -> str:
 def encryption_key(key: str) -> str:
     if not re.fullmatch(r"[0-9a-fA-F]{64}", key):
         raise ValueError("must have exactly 64 hex digits")
-    if key.lower() == EXAMPLE_KEY:
-        raise ValueError("is the one of the documentation: make your own with `openssl rand -hex 32`")
+    if key.lower() in EXAMPLE_KEYS or len(set(key.lower())) == 1:
+        raise ValueError("is an example, or as easy to guess")
     return key.lower()
 
 
@@ -62,9 +72,29 @@ def bearer_token(token: str) -> str:
         raise ValueError("must have at least 16 characters")
     if not re.fullmatch(r"[!-~]+", token):
         raise ValueError("must have neither spaces nor characters outside of ASCII, for it travels in a header")
-    if token == EXAMPLE_TOKEN:
-        raise ValueError("is the one of the documentation: make your own with `openssl rand -base64 24`")
+    if _letters(token) in map(_letters, EXAMPLE_TOKENS) or easy_to_guess(token):
+        raise ValueError("is an example, or as easy to guess")
     return token
+
+
+def _letters(token: str) -> str:
+    """In lower case, whatever stands between them."""
+    return re.sub("[^a-z]", "", token.lower())
+
+
+def easy_to_guess(token: str) -> bool:
+    """What nobody drew at random: few characters, one piece repeated, a row of the alphabet or the keyboard, words
+    that stand for a token.
+    """
+    low = token.lower()
+    steps = sum(ord(after) - ord(before) in STEPS for before, after in pairwise(low))
+    return (
+        len(set(low)) < LEAST_CHARACTERS
+        or steps > MOST_STEPS * len(low)
+        or any(low[size:] == low[:-size] for size in range(1, len(low) // 2 + 1))
+        or any(row in low for row in ROWS)
+        or (_letters(low) != "" and PLACEHOLDERS.fullmatch(low) is not None)
+    )
 
 
 def ports(text: object) -> object:

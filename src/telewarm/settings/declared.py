@@ -21,7 +21,7 @@ class Declared(BaseSettings):
 
     telewarm_data: Path = setting(
         Group.GENERAL,
-        "The data folder: the embedded database, the folder store, the spool and the generated encryption key. "
+        "The data folder: the embedded database, the folder store, the spool, the generated key and API token. "
         "Put it on a disk that is backed up.",
         default=data_home,
         otherwise="your data home (root: /var/lib/telewarm)",
@@ -29,19 +29,20 @@ class Declared(BaseSettings):
     )
     admin_api_token: SecretStr | None = setting(
         Group.GENERAL,
-        "What clients of the HTTP API send as `Authorization: Bearer …`; at least 16 characters. "
-        "Without it the API serves loopback only.",
+        "What clients of the HTTP API send as `Authorization: Bearer …`; at least 16 characters, hard to guess. "
+        f"Make one with `{checks.MAKE}`. `telewarm token show` prints the one that holds.",
         default=None,
-        example=checks.EXAMPLE_TOKEN,
+        otherwise="made once and kept in the data folder",
+        example="",
     )
     encryption_key: SecretStr | None = setting(
         Group.GENERAL,
         "Seals bot tokens in the database. Keep a copy: without it the tokens cannot be read again. "
-        "Make one with `openssl rand -hex 32`.",
+        f"Make one with `{checks.MAKE}`.",
         default=None,
         unit="64 hex digits",
         otherwise="made once and kept in the data folder",
-        example=checks.EXAMPLE_KEY,
+        example="",
     )
     telewarm_log_format: Literal["auto", "pretty", "json"] = setting(
         Group.GENERAL, "auto: pretty on a terminal, JSON lines elsewhere.", default="auto", example="json"

@@ -28,7 +28,10 @@ class Group(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variable:
-    """One setting as people see it. `default` says what holds when it is not set; `unit` may be empty."""
+    """One setting as people see it. `default` says what holds when it is not set; `unit` may be empty.
+
+    `example` is empty for a secret that everybody must make for themselves: the advice says how.
+    """
 
     name: str
     group: Group

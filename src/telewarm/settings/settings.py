@@ -201,7 +201,9 @@ def _problem(detail: ErrorDetails) -> str:
         words = "must have nothing but letters, digits and hyphens"
     if detail["type"].startswith("byte_size"):
         words = "must be a number of bytes, or one with KiB, MiB or GiB"
-    return f"{name} {words}; for example {name}={example}"
+    return (
+        f"{name} {words}; for example {name}={example}" if example else f"{name} {words}: make one with `{checks.MAKE}`"
+    )
 
 
 def _slips(given: Mapping[str, str]) -> list[str]:

@@ -307,7 +307,9 @@ async def _site() -> AsyncIterator[Site]:
         environ = stage.environment(sandbox.url, host, TELEGRAM_API_LOCAL="true") | {"DATABASE_URL": database.url}
         server = await stack.enter_async_context(Server.running(environ | ONE_KEY, host))
         session = await stack.enter_async_context(
-            aiohttp.ClientSession(server.url, timeout=aiohttp.ClientTimeout(total=10 * PATIENCE))
+            aiohttp.ClientSession(
+                server.url, headers=server.headers, timeout=aiohttp.ClientTimeout(total=10 * PATIENCE)
+            )
         )
         bot = {"slug": "bench", "token": stage.token(0), "warmup_chats": [stage.warmup_chat(0)]}
         await _made(session, "/api/admin/bots", json=bot)

@@ -19,6 +19,7 @@ from telewarm.database.connection import Pool
 from telewarm.database.migrate import migrate
 from telewarm.database.pool import open_pool
 from telewarm.demo.bench import queues, stage
+from telewarm.demo.bench.client import TOKEN
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.processes import ONE_KEY, Database, Server, made
 from telewarm.errors import TelewarmError
@@ -67,8 +68,8 @@ class Ear(asyncio.Protocol):
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        request = b"GET /api/admin/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        cast(asyncio.Transport, transport).write(request)
+        request = f"GET /api/admin/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+        cast(asyncio.Transport, transport).write(request.encode())
 
     def data_received(self, data: bytes) -> None:
         text = self._rest + data

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import aiohttp
 import msgspec
@@ -23,6 +23,7 @@ import msgspec
 from telewarm import clock
 from telewarm.database.embedded import EmbeddedPostgres
 from telewarm.database.host import Host
+from telewarm.demo.bench.client import TOKEN
 from telewarm.errors import TelewarmError
 
 WORKER = ("-m", "telewarm", "worker")
@@ -184,6 +185,8 @@ class ObjectServer(Breakable):
 class Server(Breakable):
     """A `telewarm serve` without a worker."""
 
+    headers: ClassVar = {"Authorization": f"Bearer {TOKEN}"}
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
@@ -192,8 +195,9 @@ class Server(Breakable):
     @asynccontextmanager
     async def running(cls, environ: Mapping[str, str], folder: Path) -> AsyncIterator[Server]:
         port = free_port()
+        given = {"TELEWARM_LOG_FORMAT": "json", "ADMIN_API_TOKEN": TOKEN}
         words = (sys.executable, "-m", "telewarm", "serve", "--no-worker", "--port", str(port))
-        server = cls(words, folder, log="serve.log", port=port, environ={**environ, "TELEWARM_LOG_FORMAT": "json"})
+        server = cls(words, folder, log="serve.log", port=port, environ={**environ, **given})
         async with server.up():
             yield server
 

@@ -180,7 +180,7 @@ async def _over_http(site: Site, plan: Plan, report: Callable[[str], None]) -> l
     async with Server.running({**site.environ, "TELEWARM_DATA": str(folder)}, folder) as server:
         target = f"{server.url}/api/admin/bots/{site.bot.slug}/send"
         connector = aiohttp.TCPConnector(limit=plan.concurrency)
-        async with aiohttp.ClientSession(connector=connector) as session:
+        async with aiohttp.ClientSession(connector=connector, headers=server.headers) as session:
 
             async def send(chat_id: ChatId) -> None:
                 asked = {"chat_id": chat_id, "media": [site.photo.media_id]}
