@@ -64,9 +64,10 @@ class ChatState(StrEnum):
 
 
 class BroadcastState(StrEnum):
-    """`running` also while it waits for its start time or for its media; the end of a broadcast may be undone."""
+    """`scheduled`: started, and its time has not come; `running` also while it waits for its media."""
 
     DRAFT = "draft"
+    SCHEDULED = "scheduled"
     RUNNING = "running"
     PAUSED = "paused"
     DONE = "done"
@@ -266,6 +267,7 @@ class Broadcast:
     message: MessageSet
     state: BroadcastState
     reason: str | None  # why it is paused, when no person did it
+    refusal: str | None  # the cause in Telegram's words that paused it once, and does not a second time
     gate: bool  # wait until its media are ready
     per_second: float | None  # a cap of its own, below the bot's limits
     recipients: int
@@ -292,6 +294,16 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     message_ids: Sequence[MessageId] = ()
     error: str | None = None  # code and words
     moved_to: ChatId | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cause:
+    """Why recipients of a broadcast have an outcome: how many, and one of them with its own words as the example."""
+
+    outcome: Outcome
+    count: int
+    chat_id: ChatId
+    error: str
 
 
 class EventType(StrEnum):

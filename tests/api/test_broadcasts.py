@@ -231,7 +231,7 @@ async def test_it_waits_for_its_time(api: Api) -> None:
     await load(api, path)
     assert (await look(api, path))["starts_at"] == "2031-05-01T12:00:00+00:00"
     later = (await do(api, path, "start", starts_at="2031-05-02T12:00:00Z")).json()["broadcast"]
-    assert (later["state"], later["starts_at"]) == ("running", "2031-05-02T12:00:00+00:00")
+    assert (later["state"], later["starts_at"]) == ("scheduled", "2031-05-02T12:00:00+00:00")
 
 
 async def test_a_test_send_goes_to_one_chat_and_counts_nowhere(api: Api, sandbox: Sandbox) -> None:

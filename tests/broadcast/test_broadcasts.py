@@ -33,7 +33,8 @@ from tests.broadcast.stage import TEXT, broadcasts_of, deliver, draft, land, str
 from tests.fixtures.app import READER, add_bot, add_photos, message_of
 from tests.fixtures.rows import make_lease
 
-DRAFT, RUNNING, PAUSED = BroadcastState.DRAFT, BroadcastState.RUNNING, BroadcastState.PAUSED
+DRAFT, SCHEDULED = BroadcastState.DRAFT, BroadcastState.SCHEDULED
+RUNNING, PAUSED = BroadcastState.RUNNING, BroadcastState.PAUSED
 DONE, CANCELLED = BroadcastState.DONE, BroadcastState.CANCELLED
 UNDOING, UNDONE = BroadcastState.UNDOING, BroadcastState.UNDONE
 
@@ -172,8 +173,8 @@ FORBIDDEN = {
     "pause": (DRAFT, DONE, CANCELLED, UNDOING, UNDONE),
     "resume": (DRAFT, DONE, CANCELLED, UNDOING, UNDONE),
     "cancel": (DONE, UNDOING, UNDONE),
-    "undo": (DRAFT, RUNNING, PAUSED),
-    "retry_unknown": (DRAFT, RUNNING, CANCELLED, UNDOING, UNDONE),
+    "undo": (DRAFT, SCHEDULED, RUNNING, PAUSED),
+    "retry_unknown": (DRAFT, SCHEDULED, RUNNING, CANCELLED, UNDOING, UNDONE),
     "delete": (RUNNING, PAUSED, UNDOING),
 }
 
@@ -208,7 +209,8 @@ async def test_a_start_may_be_put_off_and_moved_until_it_has_come(broadcasts: Br
     made = await draft(broadcasts, live, "5")
     soon, later = clock.now() + timedelta(hours=1), clock.now() + timedelta(hours=2)
 
-    assert (await broadcasts.start(made.id, starts_at=later)).starts_at == later
+    started = await broadcasts.start(made.id, starts_at=later)
+    assert (started.state, started.starts_at, started.started_at) == (SCHEDULED, later, None)
     assert (await broadcasts.start(made.id)).starts_at == later
     assert (await broadcasts.start(made.id, starts_at=soon)).starts_at == soon
     at_once = await broadcasts.start(made.id, starts_at=clock.now())
@@ -216,6 +218,29 @@ async def test_a_start_may_be_put_off_and_moved_until_it_has_come(broadcasts: Br
     assert at_once.state is RUNNING
     with pytest.raises(Conflict, match="on its way already"):
         await broadcasts.start(made.id, starts_at=later)
+
+
+async def test_a_start_time_that_has_passed_is_refused(broadcasts: Broadcasts, live: LiveBot) -> None:
+    passed = clock.now() - timedelta(hours=1)
+    made = await draft(broadcasts, live, "5")
+
+    for refused in (broadcasts.create([live], TEXT, starts_at=passed), broadcasts.start(made.id, starts_at=passed)):
+        with pytest.raises(UsageError, match="has passed; give a time in the future"):
+            await refused
+
+    assert (await broadcasts.get(made.id)).state is DRAFT
+    assert len(await broadcasts.page()) == 1
+
+
+async def test_a_scheduled_broadcast_can_be_paused_resumed_and_cancelled(broadcasts: Broadcasts, live: LiveBot) -> None:
+    made = await draft(broadcasts, live, "5")
+    await broadcasts.start(made.id, starts_at=clock.now() + timedelta(hours=1))
+
+    with pytest.raises(Conflict, match="it has not begun"):
+        await broadcasts.undo(made.id)
+    assert (await broadcasts.pause(made.id)).state is PAUSED
+    assert (await broadcasts.resume(made.id)).state is SCHEDULED
+    assert (await broadcasts.cancel(made.id)).state is CANCELLED
 
 
 async def test_what_was_sent_is_undone_within_two_days(
@@ -243,7 +268,7 @@ async def test_what_is_unknown_is_sent_again_only_when_asked(
     await deliver(idle_telewarm.pool, made.id, Outcome.SENT, 5)
     await deliver(idle_telewarm.pool, made.id, Outcome.UNKNOWN, 6, 7)
 
-    again = await broadcasts.retry_unknown(made.id)
+    again = await broadcasts.retry(made.id, [Outcome.UNKNOWN])
 
     assert (again.state, again.ended_at) == (RUNNING, None)
     assert (again.counts[Outcome.UNKNOWN], again.done) == (0, 1)

@@ -119,7 +119,7 @@ def test_a_set_of_which_one_message_may_have_gone_is_unknown(other: TelewarmErro
 
 def test_the_words_of_an_error_are_short_and_fit_for_the_database() -> None:
     words = policy.words(NotFound("a\0b" * 1000))
-    assert words.startswith("NOT_FOUND: abab")
+    assert words.startswith("NOT_FOUND: a\N{REPLACEMENT CHARACTER}b")
     assert len(words) == policy.WORDS
 
 

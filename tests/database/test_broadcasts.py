@@ -32,7 +32,8 @@ from tests.broadcast.stage import deliver
 from tests.database.test_plans import plan
 from tests.fixtures.rows import make_bot, make_lease
 
-DRAFT, RUNNING, PAUSED = BroadcastState.DRAFT, BroadcastState.RUNNING, BroadcastState.PAUSED
+DRAFT, SCHEDULED = BroadcastState.DRAFT, BroadcastState.SCHEDULED
+RUNNING, PAUSED = BroadcastState.RUNNING, BroadcastState.PAUSED
 MESSAGE = MessageSet(text="hello")
 BEFORE_ALL = ChatId(-(2**62))
 
@@ -118,10 +119,13 @@ async def test_one_that_is_scheduled_starts_at_its_time(pool: Pool) -> None:
     made = await broadcasts.insert(pool, bot_id=(await make_bot(pool)).id, message=MESSAGE, starts_at=at)
 
     await broadcasts.set_state(pool, made.id, RUNNING, only_from=[DRAFT])
-    assert (await broadcasts.get(pool, made.id)).started_at == at
-    await broadcasts.schedule(pool, made.id, at + timedelta(hours=1))
+    waits = await broadcasts.get(pool, made.id)
+    assert (waits.state, waits.started_at) == (SCHEDULED, None)
+    await broadcasts.schedule(pool, made.id, clock.now())
 
-    assert (await broadcasts.get(pool, made.id)).started_at == at + timedelta(hours=1)
+    begun = await broadcasts.get(pool, made.id)
+    assert begun.state is RUNNING
+    assert begun.started_at is not None
 
 
 async def test_every_chat_is_a_recipient_once_and_the_rest_are_counted(pool: Pool) -> None:
@@ -178,15 +182,15 @@ async def test_what_is_unknown_is_sent_again_when_nobody_holds_the_flight(pool: 
     await deliver(pool, made.id, Outcome.UNKNOWN, 1, 2)
     await pool.execute("UPDATE flight SET in_flight = '{3}', cursor = 3, lease_id = $1", await make_lease(pool))
 
-    assert await deliveries.retry_unknown(pool, made.id) is None
+    assert await deliveries.retry(pool, made.id, [Outcome.UNKNOWN]) is None
     assert (await broadcasts.get(pool, made.id)).counts[Outcome.UNKNOWN] == 2
     await pool.execute("UPDATE lease SET expires_at = now() - interval '1 second'")
-    assert await deliveries.retry_unknown(pool, made.id) == 3
+    assert await deliveries.retry(pool, made.id, [Outcome.UNKNOWN]) == 3
 
     after = await broadcasts.get(pool, made.id)
     assert (after.counts[Outcome.UNKNOWN], after.in_flight, after.done) == (0, 0, 0)
     assert await deliveries.pending(pool, made.id, after=BEFORE_ALL) == [1, 2, 3, 4, 5]
-    assert await deliveries.retry_unknown(pool, made.id) == 0
+    assert await deliveries.retry(pool, made.id, [Outcome.UNKNOWN]) == 0
 
 
 async def test_a_bot_has_due_work_when_a_broadcast_could_go_on_now(pool: Pool) -> None:
@@ -197,9 +201,11 @@ async def test_a_bot_has_due_work_when_a_broadcast_could_go_on_now(pool: Pool) -
     assert await bots_with_due_work(pool) == []
     await broadcasts.set_state(pool, made.id, RUNNING, only_from=[DRAFT])
     assert await bots_with_due_work(pool) == [due]
-    await broadcasts.schedule(pool, made.id, clock.now() + timedelta(hours=1))
+    await pool.execute("UPDATE broadcast SET state = 'scheduled', starts_at = now() + interval '1 hour'")
     assert await bots_with_due_work(pool) == []
-    await broadcasts.set_state(pool, made.id, BroadcastState.UNDOING, only_from=[RUNNING])
+    await pool.execute("UPDATE broadcast SET starts_at = now()")
+    assert await bots_with_due_work(pool) == [due]
+    await broadcasts.set_state(pool, made.id, BroadcastState.UNDOING, only_from=[SCHEDULED])
     assert await bots_with_due_work(pool) == [due]
     await broadcasts.set_state(pool, made.id, BroadcastState.UNDONE, only_from=[BroadcastState.UNDOING])
     assert await bots_with_due_work(pool) == []
@@ -262,7 +268,7 @@ async def test_the_next_recipients_come_from_the_index_alone(full: Connection) -
 
 OTHERS = {
     "pending": ("bigint, bigint, bigint", "2, 100, 50"),
-    "retry_unknown": ("bigint", "2"),
+    "retry_deliveries": ("bigint, text[]", "2, ARRAY['unknown']"),
     "delete_deliveries": ("bigint, bigint", "2, 100"),
     "add_recipients": ("bigint, bigint[]", "2, '{5,6}'"),
 }

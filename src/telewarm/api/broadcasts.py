@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Query, Response
@@ -18,7 +18,7 @@ from telewarm.api.send import SENT, answer
 from telewarm.api.services import Services, Serving, SmallBody, bot_of_path
 from telewarm.api.shown import BroadcastPage, Deleted, Drafts, OneBroadcast
 from telewarm.errors import UsageError
-from telewarm.model import Broadcast, BroadcastId, ChatId, MessageSet
+from telewarm.model import Broadcast, BroadcastId, ChatId, MessageSet, Outcome
 from telewarm.sender.once import describe
 
 router = APIRouter(tags=["broadcasts"], route_class=SmallBody)
@@ -89,6 +89,15 @@ class Start(BaseModel):
     starts_at: StartsAt = None
 
 
+class Retry(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    outcomes: Annotated[
+        list[Literal[Outcome.FAILED, Outcome.UNKNOWN]],
+        Field(min_length=1, max_length=2, description="Whom to send to again", examples=[["failed"]]),
+    ]
+
+
 class TestChat(BaseModel):
     chat_id: Annotated[AnyChat, Field(description="Who gets it, counted nowhere", examples=[500000001])]
 
@@ -121,7 +130,8 @@ async def list_broadcasts(
     bot_id = None if bot is None else (await bot_of_path(bot, serving)).bot.id
     behind = None if before is None else BroadcastId(before)
     found = await serving.broadcasts.page(bot_id=bot_id, limit=limit + 1, before=behind)
-    page = [shown.of_broadcast(one, await serving.bots.get(one.bot_id)) for one in found[:limit]]
+    causes = await serving.broadcasts.causes([one.id for one in found[:limit]])
+    page = [shown.of_broadcast(one, await serving.bots.get(one.bot_id), causes[one.id]) for one in found[:limit]]
     return {"ok": True, "broadcasts": page, "next": found[limit - 1].id if len(found) > limit else None}
 
 
@@ -175,6 +185,12 @@ async def retry_unknown(broadcast_id: Id, serving: Serving) -> dict[str, object]
     return await _answer(serving, await serving.broadcasts.retry_unknown(BroadcastId(broadcast_id)))
 
 
+@router.post("/broadcasts/{broadcast_id}/retry", **STEERED)
+async def retry(broadcast_id: Id, body: Retry, serving: Serving) -> dict[str, object]:
+    """Send again to recipients with these outcomes: those that failed surely have not got it, unknown ones perhaps."""
+    return await _answer(serving, await serving.broadcasts.retry(BroadcastId(broadcast_id), body.outcomes))
+
+
 @router.post("/broadcasts/{broadcast_id}/test", **SENT)
 async def test(broadcast_id: Id, body: TestChat, serving: Serving) -> Response:
     """Send its message to one chat now, whatever its state."""
@@ -194,4 +210,6 @@ def _storable(message: MessageSet) -> MessageSet:
 
 
 async def _answer(serving: Services, broadcast: Broadcast) -> dict[str, object]:
-    return {"ok": True, "broadcast": shown.of_broadcast(broadcast, await serving.bots.get(broadcast.bot_id))}
+    live = await serving.bots.get(broadcast.bot_id)
+    causes = await serving.broadcasts.causes([broadcast.id])
+    return {"ok": True, "broadcast": shown.of_broadcast(broadcast, live, causes[broadcast.id])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from telewarm import clock
 from telewarm.api.described import AT, Ok, Time
 from telewarm.broadcast.progress import progress
 from telewarm.lanes import LiveBot
-from telewarm.model import Broadcast, BroadcastState, MessageSet, Part
+from telewarm.model import Broadcast, BroadcastState, Cause, MessageSet, Outcome, Part
 
 
 class Progress(BaseModel):
@@ -25,6 +26,15 @@ class Progress(BaseModel):
     percent: Annotated[float, Field(description="Done, of 100", examples=[4.0])]
     rate: Annotated[float | None, Field(description="Recipients a second; null: unknown", examples=[27.5])]
     eta_seconds: Annotated[float | None, Field(description="Until it is done; null: unknown", examples=[3490.0])]
+
+
+class ShownCause(BaseModel):
+    """Why some of the recipients did not get it, or may not have got it."""
+
+    outcome: Annotated[Outcome, Field(description="Theirs", examples=["unreachable"])]
+    count: Annotated[int, Field(description="How many they are", examples=[37])]
+    chat_id: Annotated[int, Field(description="One of them", examples=[500000001])]
+    error: Annotated[str, Field(description="Code and words for that one", examples=["CHAT_UNREACHABLE: …"])]
 
 
 class ShownBroadcast(BaseModel):
@@ -48,6 +58,7 @@ class ShownBroadcast(BaseModel):
     duplicates: Annotated[int, Field(description="Chat ids that were given more than once", examples=[900])]
     rejected: Annotated[int, Field(description="Lines of its lists without a chat id", examples=[100])]
     progress: Annotated[Progress, Field(description="How far it has come")]
+    errors: Annotated[list[ShownCause], Field(description="By cause, the five most frequent first", examples=[[]])]
     starts_at: Annotated[Time | None, Field(description="Not before this; null: at once", examples=[AT])]
     created_at: Annotated[Time, Field(description="When the draft was made", examples=[AT])]
     started_at: Annotated[Time | None, Field(description="When it was started; null: not yet", examples=[AT])]
@@ -74,7 +85,7 @@ class Deleted(BaseModel):
     ok: Ok
 
 
-def of_broadcast(broadcast: Broadcast, live: LiveBot) -> dict[str, object]:
+def of_broadcast(broadcast: Broadcast, live: LiveBot, causes: Sequence[Cause] = ()) -> dict[str, object]:
     return {
         "id": broadcast.id,
         "bot": live.bot.slug,
@@ -89,6 +100,7 @@ def of_broadcast(broadcast: Broadcast, live: LiveBot) -> dict[str, object]:
         "duplicates": broadcast.duplicates,
         "rejected": broadcast.rejected,
         "progress": of_progress(broadcast),
+        "errors": [_of_cause(cause) for cause in causes],
         "starts_at": _iso(broadcast.starts_at),
         "created_at": _iso(broadcast.created_at),
         "started_at": _iso(broadcast.started_at),
@@ -108,6 +120,10 @@ def of_progress(broadcast: Broadcast) -> dict[str, object]:
         "rate": now.per_second,
         "eta_seconds": now.eta_seconds,
     }
+
+
+def _of_cause(cause: Cause) -> dict[str, object]:
+    return {"outcome": cause.outcome, "count": cause.count, "chat_id": cause.chat_id, "error": cause.error}
 
 
 def of_message(message: MessageSet) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
 import structlog
@@ -26,6 +26,7 @@ from telewarm.model import (
     Broadcast,
     BroadcastId,
     BroadcastState,
+    Cause,
     ChatId,
     Delivery,
     MediaId,
@@ -39,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 Which: TypeAlias = "Outcome | Literal['pending'] | None"
 BEFORE_ALL = ChatId(-(2**62))  # below every chat id
+RETRIED = frozenset({Outcome.UNKNOWN, Outcome.FAILED})
+LATE = timedelta(minutes=1)  # a start time that has passed by less was meant as now
 
 
 class Broadcasts:
@@ -130,7 +133,7 @@ class Broadcasts:
 
     async def start(self, broadcast_id: BroadcastId, *, starts_at: datetime | None = None) -> Broadcast:
         """Send it, now or at its time. One that waits for its time may be given another. Raises NotFound, Conflict."""
-        _check_aware(starts_at)
+        _check_time(starts_at)
         return await self._act(Action.START, broadcast_id, starts_at=starts_at)
 
     async def pause(self, broadcast_id: BroadcastId) -> Broadcast:
@@ -151,7 +154,20 @@ class Broadcasts:
 
     async def retry_unknown(self, broadcast_id: BroadcastId) -> Broadcast:
         """Send again to those who perhaps have it already. Raises NotFound, Conflict."""
-        return await self._act(Action.RETRY_UNKNOWN, broadcast_id)
+        return await self.retry(broadcast_id, [Outcome.UNKNOWN])
+
+    async def retry(self, broadcast_id: BroadcastId, outcomes: Collection[Outcome]) -> Broadcast:
+        """Send again to those with these outcomes: `failed` has surely not got it, `unknown` perhaps has.
+
+        Raises NotFound, Conflict, UsageError for an outcome that is no reason to send again.
+        """
+        if not outcomes or not RETRIED.issuperset(outcomes):
+            raise UsageError(f"only {' and '.join(sorted(RETRIED))} recipients can be retried; name one or both")
+        return await self._act(Action.RETRY, broadcast_id, outcomes=outcomes)
+
+    async def causes(self, ids: Sequence[BroadcastId], *, most: int = 5) -> dict[BroadcastId, list[Cause]]:
+        """Why recipients of each of these broadcasts did not get it: by cause, the most frequent first."""
+        return await deliveries.causes(self._pool, ids, most=most)
 
     async def test(self, broadcast_id: BroadcastId, chat_id: ChatId) -> list[SendResult]:
         """Send it to one chat now; this counts nowhere. Raises NotFound."""
@@ -198,7 +214,14 @@ class Broadcasts:
         by_bot = await broadcasts.group(self._pool, await self.get(broadcast_id))
         return Loading(pool=self._pool, broadcast_id=broadcast_id, by_bot=by_bot, on_rows=on_rows), by_bot
 
-    async def _act(self, action: Action, broadcast_id: BroadcastId, *, starts_at: datetime | None = None) -> Broadcast:
+    async def _act(
+        self,
+        action: Action,
+        broadcast_id: BroadcastId,
+        *,
+        starts_at: datetime | None = None,
+        outcomes: Collection[Outcome] = (),
+    ) -> Broadcast:
         """One change of state in one transaction, which wakes the bot's lane."""
         live = await self._bots.get((await self.get(broadcast_id)).bot_id)
         async with self._pool.acquire() as connection, connection.transaction():
@@ -206,7 +229,7 @@ class Broadcasts:
             step = step_from(action, before)
             if starts_at is not None:
                 await _schedule(connection, before, starts_at)
-            if step is not None and await _possible(connection, action, before):
+            if step is not None and await _possible(connection, action, before, outcomes):
                 await broadcasts.set_state(connection, broadcast_id, step.state, only_from=step.leaves)
             after = await broadcasts.get(connection, broadcast_id)
             changed = (after.state, after.starts_at) != (before.state, before.starts_at)
@@ -235,21 +258,22 @@ class Broadcasts:
 
 
 async def _schedule(connection: Connection, broadcast: Broadcast, starts_at: datetime) -> None:
-    waits = broadcast.starts_at is not None and broadcast.starts_at > clock.now()
-    if broadcast.state is BroadcastState.RUNNING and not waits:
+    if broadcast.state is BroadcastState.RUNNING:
         raise Conflict(f"broadcast {broadcast.id} is on its way already; pause it, and resume it when it is to go on")
     await broadcasts.schedule(connection, broadcast.id, starts_at)
 
 
-async def _possible(connection: Connection, action: Action, broadcast: Broadcast) -> bool:
+async def _possible(
+    connection: Connection, action: Action, broadcast: Broadcast, outcomes: Collection[Outcome]
+) -> bool:
     """Whether there is anything to do. Raises Conflict."""
     if action is Action.UNDO and not await deliveries.undoable(connection, broadcast.id, within=UNDO_WITHIN):
         raise Conflict(
             f"broadcast {broadcast.id} has no message that Telegram lets us delete: it sent none,"
             " or all are older than 48 hours"
         )
-    if action is Action.RETRY_UNKNOWN:
-        chats = await deliveries.retry_unknown(connection, broadcast.id)
+    if action is Action.RETRY:
+        chats = await deliveries.retry(connection, broadcast.id, outcomes)
         if chats is None:
             raise Conflict(f"what was in flight of broadcast {broadcast.id} is just ending; try again in a few seconds")
         return chats > 0
@@ -268,11 +292,17 @@ def _check_plan(bots: Sequence[LiveBot], per_second: float | None, starts_at: da
         raise UsageError("a bot is named twice; name each once")
     if per_second is not None and not 0 < per_second < math.inf:
         raise UsageError(f"per_second is {per_second}; give a number above 0, or none to use the bot's own limits")
-    _check_aware(starts_at)
+    _check_time(starts_at)
 
 
-def _check_aware(starts_at: datetime | None) -> None:
-    if starts_at is not None and starts_at.tzinfo is None:
+def _check_time(starts_at: datetime | None) -> None:
+    if starts_at is None:
+        return
+    if starts_at.tzinfo is None:
         raise UsageError(
             f"starts_at is {starts_at.isoformat()}, in no time zone; add one, as in {starts_at.isoformat()}Z"
+        )
+    if starts_at < clock.now() - LATE:
+        raise UsageError(
+            f"{starts_at.isoformat(timespec='minutes')} has passed; give a time in the future, or none to start now"
         )

@@ -154,7 +154,7 @@ class Deliveries:
         self._again_at = min(self._again_at, clock.monotonic() + min(seconds, LONGEST))
 
     async def _begin(self, active: Active) -> None:
-        if active.state is BroadcastState.RUNNING and active.starts_in > 0:
+        if active.starts_in > 0:
             self._look_in(active.starts_in)
             return
         if len(self._tasks) >= AT_ONCE:  # the end of one of them brings us here again
@@ -163,10 +163,20 @@ class Deliveries:
             broadcast = await broadcasts.get(self._desk.pool, active.id)
         except NotFound:
             return
+        if broadcast.state is BroadcastState.SCHEDULED:
+            await self._open(broadcast)
+            return
         if broadcast.state is BroadcastState.UNDOING or await self._may_go(broadcast):
             task = asyncio.create_task(self._fly(broadcast), name=f"broadcast {broadcast.id}")
             self._tasks[broadcast.id] = task
             task.add_done_callback(lambda _: self._ended(broadcast.id))
+
+    async def _open(self, broadcast: Broadcast) -> None:
+        """Its time has come."""
+        scheduled = [BroadcastState.SCHEDULED]
+        if await broadcasts.set_state(self._desk.pool, broadcast.id, BroadcastState.RUNNING, only_from=scheduled):
+            log.info("broadcast_begins", bot=self._desk.live.bot.slug, broadcast_id=broadcast.id)
+        self._more = True
 
     async def _may_go(self, broadcast: Broadcast) -> bool:
         if broadcast.state is not BroadcastState.RUNNING:

@@ -19,12 +19,13 @@ from telewarm.broadcast.insist import RETRY, insist
 from telewarm.broadcast.later import Later
 from telewarm.broadcast.outcomes import advance
 from telewarm.broadcast.policy import Again, Halt, Pace, Verdict
+from telewarm.broadcast.refusals import Refusals, cause_of, refusal_of
 from telewarm.broadcast.share import Member
 from telewarm.broadcast.weather import Weather
 from telewarm.database import broadcasts, flights
 from telewarm.database.flights import Round, Taken
 from telewarm.database.transient import as_outage, is_transient
-from telewarm.errors import ChatMigrated, TelewarmError, TokenRefused
+from telewarm.errors import BadRequest, ChatMigrated, DeadFileId, TelewarmError, TokenRefused
 from telewarm.model import Broadcast, BroadcastState, ChatId, Delivery, Outcome
 from telewarm.sender import OnCold, SendResult
 from telewarm.sender.messages import Album, Step
@@ -51,6 +52,8 @@ class Flight:
         self._crew = Crew(self._call, self._landed)
         self._weather = Weather(desk.live, on_change=self._changed.set)
         self._pace = Pace(broadcast.per_second)
+        reached = bool(broadcast.counts[Outcome.SENT])
+        self._refusals = Refusals(known=broadcast.refusal, reached=reached)
         self._steps: Sequence[Step] = ()
         self._weight = 1
         self._cursor = taken.cursor
@@ -263,7 +266,7 @@ class Flight:
         if isinstance(moved := results[0].error, ChatMigrated):
             return await self._call_moved(chat_id, ChatId(moved.migrate_to_chat_id))
         self._observe(chat_id, results[-1])
-        verdict = policy.judge(chat_id, results)
+        verdict = self._judge(chat_id, results)
         if isinstance(verdict, Halt) and isinstance(verdict.error, TokenRefused) and desk.live.api is not api:
             return Again(error=verdict.error)  # it has another token by now
         return verdict
@@ -280,8 +283,20 @@ class Flight:
             return policy.moved(chat_id, moved_to)
         results = await self._send(moved_to, follow=True)
         self._observe(chat_id, results[-1])
-        verdict = policy.judge(chat_id, results)
+        verdict = self._judge(chat_id, results)
         return structs.replace(verdict, moved_to=moved_to) if isinstance(verdict, Delivery) else verdict
+
+    def _judge(self, chat_id: ChatId, results: Sequence[SendResult]) -> Verdict:
+        """A refusal that is the message's own halts the broadcast; nobody is counted as failed for it then."""
+        verdict = policy.judge(chat_id, results)
+        if (error := refusal_of(results)) is None:
+            if isinstance(verdict, Delivery) and verdict.outcome is Outcome.SENT:
+                self._refusals.worked()
+        elif self._refusals.refused(error) and isinstance(verdict, Delivery):
+            if verdict.outcome is Outcome.FAILED:
+                return Halt(error=error)
+            self._halt(error)
+        return verdict
 
     def _send(self, chat_id: ChatId, *, follow: bool) -> Awaitable[list[SendResult]]:
         return self._desk.sender.send_plan(
@@ -310,9 +325,12 @@ class Flight:
                 self._again(chat_id, error)
             case Halt(error=error):
                 self._put_back([chat_id])
-                self._halted = error
-                self.leave()
+                self._halt(error)
         self._changed.set()
+
+    def _halt(self, error: TelewarmError) -> None:
+        self._halted = error
+        self.leave()
 
     def _settle(self, outcome: Delivery) -> None:
         self._outcomes.append(outcome)
@@ -342,6 +360,7 @@ class Flight:
                 BroadcastState.PAUSED,
                 only_from=[BroadcastState.RUNNING],
                 reason=reason,
+                refusal=cause_of(error.description) if isinstance(error, BadRequest | DeadFileId) else None,
             ),
         )
         self._halted = None

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from telewarm.errors import (
+    BadRequest,
     BotDeleted,
     ChatUnreachable,
     DatabaseUnavailable,
+    DeadFileId,
     FloodWait,
     MediaError,
     MediaNotReady,
@@ -125,6 +127,11 @@ def cure(error: TelewarmError) -> str:
             todo = "Resume the broadcast then."
         case TokenRefused():
             todo = "Give the bot its current token and resume the broadcast."
+        case BadRequest() | DeadFileId():
+            todo = (
+                "Telegram refuses the message itself: cancel this broadcast and send a corrected message. To go on all"
+                " the same, and count those it is refused for as failed, resume it."
+            )
         case NotFound() | MediaError():
             todo = "Add the file again or rewarm it and resume, or cancel this broadcast and create another."
         case _:

@@ -9,7 +9,8 @@ from enum import StrEnum
 from telewarm.errors import Conflict
 from telewarm.model import Broadcast, BroadcastState
 
-DRAFT, RUNNING, PAUSED = BroadcastState.DRAFT, BroadcastState.RUNNING, BroadcastState.PAUSED
+DRAFT, SCHEDULED = BroadcastState.DRAFT, BroadcastState.SCHEDULED
+RUNNING, PAUSED = BroadcastState.RUNNING, BroadcastState.PAUSED
 DONE, CANCELLED = BroadcastState.DONE, BroadcastState.CANCELLED
 UNDOING, UNDONE = BroadcastState.UNDOING, BroadcastState.UNDONE
 DELETABLE = frozenset({DRAFT, DONE, CANCELLED, UNDONE})
@@ -24,7 +25,7 @@ class Action(StrEnum):
     RESUME = "resume"
     CANCEL = "cancel"
     UNDO = "undo"
-    RETRY_UNKNOWN = "retry_unknown"
+    RETRY = "retry"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +40,7 @@ class Step:
 
 NOT_STARTED = "start it first"
 NEVER_SENT = "it was never started, so nothing was sent"
+NOT_BEGUN = "it has not begun, so nothing was sent; cancel it if it is not to begin"
 OVER = "create another to send the message again"
 UNDO_RUNS = "what it sent is being deleted; that ends by itself"
 IS_UNDONE = "what it sent has been deleted; create another to send the message again"
@@ -47,12 +49,12 @@ STEPS: Mapping[Action, Step] = {
     Action.START: Step(
         state=RUNNING,
         leaves=frozenset({DRAFT}),
-        idle=frozenset({RUNNING}),
+        idle=frozenset({SCHEDULED, RUNNING}),
         cures={PAUSED: "resume it", DONE: OVER, CANCELLED: OVER, UNDOING: UNDO_RUNS, UNDONE: IS_UNDONE},
     ),
     Action.PAUSE: Step(
         state=PAUSED,
-        leaves=frozenset({RUNNING}),
+        leaves=frozenset({SCHEDULED, RUNNING}),
         idle=frozenset({PAUSED}),
         cures={
             DRAFT: "it is not being sent",
@@ -65,12 +67,12 @@ STEPS: Mapping[Action, Step] = {
     Action.RESUME: Step(
         state=RUNNING,
         leaves=frozenset({PAUSED}),
-        idle=frozenset({RUNNING}),
+        idle=frozenset({SCHEDULED, RUNNING}),
         cures={DRAFT: NOT_STARTED, DONE: OVER, CANCELLED: OVER, UNDOING: UNDO_RUNS, UNDONE: IS_UNDONE},
     ),
     Action.CANCEL: Step(
         state=CANCELLED,
-        leaves=frozenset({DRAFT, RUNNING, PAUSED}),
+        leaves=frozenset({DRAFT, SCHEDULED, RUNNING, PAUSED}),
         idle=frozenset({CANCELLED}),
         cures={DONE: "undo it to delete what it sent", UNDOING: UNDO_RUNS, UNDONE: "there is nothing left to cancel"},
     ),
@@ -78,13 +80,19 @@ STEPS: Mapping[Action, Step] = {
         state=UNDOING,
         leaves=frozenset({DONE, CANCELLED}),
         idle=frozenset({UNDOING, UNDONE}),
-        cures={DRAFT: NEVER_SENT, RUNNING: "cancel it first", PAUSED: "cancel it first"},
+        cures={
+            DRAFT: NEVER_SENT,
+            SCHEDULED: NOT_BEGUN,
+            RUNNING: "cancel it first",
+            PAUSED: "cancel it first",
+        },
     ),
-    Action.RETRY_UNKNOWN: Step(
+    Action.RETRY: Step(
         state=RUNNING,
         leaves=frozenset({DONE, PAUSED}),
         cures={
             DRAFT: NEVER_SENT,
+            SCHEDULED: NOT_BEGUN,
             RUNNING: "pause it first, or wait until it is done",
             CANCELLED: OVER,
             UNDOING: UNDO_RUNS,

@@ -21,7 +21,7 @@ from telewarm.cli.common import held, opened, say, wide
 from telewarm.cli.run import stop_event
 from telewarm.cli.send import CONTEXT, line
 from telewarm.errors import UsageError
-from telewarm.model import Broadcast, BroadcastId, ChatId, Outcome
+from telewarm.model import Broadcast, BroadcastId, BroadcastState, ChatId, Outcome
 
 HELP = (
     "One message set to many chats, from a list of chat ids.\n\n"
@@ -146,9 +146,8 @@ def start(broadcast: Id, *, at: drafting.AtOption = None) -> None:
     """Send it, now or at a time."""
     starts_at = drafting.time_of(at)
     found = opened(lambda telewarm: telewarm.broadcasts.start(BroadcastId(broadcast), starts_at=starts_at))
-    at_time = found.starts_at
-    begins = "now" if at_time is None or at_time < clock.now() else f"at {at_time.astimezone():%Y-%m-%d %H:%M:%S %Z}"
-    say(f"Broadcast {broadcast} begins {begins}. A worker sends it: telewarm worker, telewarm serve,")
+    begins = f"is scheduled: {watching.starts(found)}" if found.state is BroadcastState.SCHEDULED else "starts now"
+    say(f"Broadcast {broadcast} {begins}. A worker sends it: telewarm worker, telewarm serve,")
     say(f"or telewarm broadcast watch {broadcast} --work")
 
 
@@ -180,6 +179,20 @@ def undo(broadcast: Id) -> None:
 def retry_unknown(broadcast: Id) -> None:
     """Send again to those of whom nobody knows whether they got it: some may get it twice."""
     _tell(opened(lambda telewarm: telewarm.broadcasts.retry_unknown(BroadcastId(broadcast))))
+
+
+@app.command("retry")
+def retry(
+    broadcast: Id,
+    *,
+    failed: Annotated[bool, typer.Option("--failed", help="Those that failed: they surely have not got it.")] = False,
+    unknown: Annotated[bool, typer.Option("--unknown", help="The unknown ones: some may get it twice.")] = False,
+) -> None:
+    """Send again to recipients that failed, or of whom nobody knows whether they got it."""
+    if not failed and not unknown:
+        raise UsageError("choose whom to send to again: --failed, --unknown, or both")
+    outcomes = [Outcome.FAILED] * failed + [Outcome.UNKNOWN] * unknown
+    _tell(opened(lambda telewarm: telewarm.broadcasts.retry(BroadcastId(broadcast), outcomes)))
 
 
 @app.command("delete")
@@ -218,7 +231,8 @@ def list_(
     table = Table("id", "bot", "name", "state", "recipients", "done", "outcomes", box=None)
     for one, slug in opened(listing):
         percent = f"{progress(one, clock.now()).percent:g} %"
-        counts = watching.counts_of(one)
+        scheduled = one.state is BroadcastState.SCHEDULED
+        counts = watching.starts(one) if scheduled else watching.counts_of(one)
         table.add_row(str(one.id), slug, one.name, one.state, f"{one.recipients:,}", percent, counts)
     wide().print(table)
 
@@ -339,7 +353,7 @@ def _facts(one: Broadcast, slug: str) -> Table:
         "rate": None if now.per_second is None else f"{now.per_second:,.1f} recipients a second",
         "ends in": None if now.eta_seconds is None else f"{now.eta_seconds:,.0f} s",
         "not undone": f"{one.not_undone:,} messages" if one.not_undone else None,
-        "begins": one.starts_at and one.starts_at.astimezone(),
+        "starts": one.starts_at and one.starts_at.astimezone(),
         "made": one.created_at.astimezone(),
         "started": one.started_at and one.started_at.astimezone(),
         "ended": one.ended_at and one.ended_at.astimezone(),

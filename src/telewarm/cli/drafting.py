@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 import typer
 
+from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.cli.send import add as add_files
 from telewarm.cli.send import captioned, mode_of
@@ -38,7 +39,7 @@ GateOption: TypeAlias = Annotated[
     bool, typer.Option("--gate/--no-gate", help="Begin only when all media have their file ids.")
 ]
 AtOption: TypeAlias = Annotated[
-    str | None, typer.Option("--at", metavar="TIME", help="Begin then: 2031-05-01T09:00, in your time zone.")
+    str | None, typer.Option("--at", metavar="TIME", help="Start then: 2031-05-01T09:00, in your time zone; or now.")
 ]
 AlsoOption: TypeAlias = Annotated[
     list[str] | None,
@@ -97,6 +98,8 @@ def time_of(text: str | None, *, option: str = "--at") -> datetime | None:
     """In the machine's time zone, unless it says another. Raises UsageError."""
     if text is None:
         return None
+    if text == "now":
+        return clock.now()
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):

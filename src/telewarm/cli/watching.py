@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Protocol
 
 from rich.console import Console
@@ -18,7 +17,7 @@ from telewarm.broadcast.progress import progress
 from telewarm.database.transient import is_transient
 from telewarm.model import Broadcast, BroadcastId, BroadcastState, Outcome
 
-ACTIVE = frozenset({BroadcastState.RUNNING, BroadcastState.UNDOING})
+ACTIVE = frozenset({BroadcastState.SCHEDULED, BroadcastState.RUNNING, BroadcastState.UNDOING})
 WELL = frozenset({BroadcastState.DONE, BroadcastState.UNDONE})
 LOOK = 0.5  # seconds between looks
 LINE = 10.0  # seconds between lines where there is no terminal
@@ -154,12 +153,13 @@ def _way(one: Broadcast) -> tuple[int, int]:
 
 
 def _note(one: Broadcast) -> str:
+    if one.state is BroadcastState.SCHEDULED:
+        return starts(one)
     if one.state is BroadcastState.RUNNING and not one.done and not one.in_flight:
-        return _waits_for(one, clock.now())
+        return "waits for its media and a worker" if one.gate and one.message.media else "waits for a worker"
     return " · ".join(f"{count:,} {outcome}" for outcome, count in one.counts.items() if count) or one.state
 
 
-def _waits_for(one: Broadcast, now: datetime) -> str:
-    if one.starts_at is not None and one.starts_at > now:
-        return f"begins at {one.starts_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"
-    return "waiting for its media and for a worker" if one.gate and one.message.media else "waiting for a worker"
+def starts(one: Broadcast) -> str:
+    """When a scheduled one does."""
+    return f"starts {one.starts_at.astimezone():%Y-%m-%d %H:%M:%S %Z}" if one.starts_at is not None else "starts now"

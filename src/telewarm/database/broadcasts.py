@@ -17,7 +17,7 @@ COUNTED = ", ".join(f"flight.{outcome}" for outcome in Outcome)
 COLUMNS = (
     "broadcast.id, broadcast.bot_id, broadcast.group_id, broadcast.name, broadcast.message, broadcast.state,"
     " broadcast.reason, broadcast.gate, broadcast.per_second, broadcast.recipients, broadcast.duplicates,"
-    f" broadcast.rejected, {COUNTED}, flight.not_undone, cardinality(flight.in_flight) AS in_flight,"
+    f" broadcast.rejected, broadcast.refusal, {COUNTED}, flight.not_undone, cardinality(flight.in_flight) AS in_flight,"
     " broadcast.starts_at, broadcast.created_at, broadcast.started_at, broadcast.ended_at"
 )
 FROM = "broadcast JOIN flight ON flight.broadcast_id = broadcast.id"
@@ -130,21 +130,26 @@ async def set_state(
     *,
     only_from: Collection[BroadcastState],
     reason: str | None = None,
+    refusal: str | None = None,
 ) -> bool:
     """Whether it was in one of the states to leave. Every process is told.
 
-    `running` sets the start, which a schedule may put into the future, and takes back the end; `done` and `cancelled`
-    set the end. `reason`: why, when no person did it.
+    `running` sets the start and takes back the end, and is `scheduled` for one whose time has not come; `done` and
+    `cancelled` set the end. `reason`: why, when no person did it. `refusal`: Telegram's words, when those are why.
     """
-    changed = await db.fetchval(query("set_broadcast_state"), broadcast_id, state, list(only_from), reason, CHANNEL)
+    changed = await db.fetchval(
+        query("set_broadcast_state"), broadcast_id, state, list(only_from), reason, CHANNEL, refusal
+    )
     return bool(changed)
 
 
 async def schedule(db: Executor, broadcast_id: BroadcastId, starts_at: datetime) -> None:
-    """Start then, if it did not yet. Every process is told."""
+    """Start then, if it did not yet; a scheduled one whose time is here runs. Every process is told."""
     await db.execute(
         "WITH changed AS (UPDATE broadcast SET starts_at = $2,"
-        " started_at = CASE WHEN started_at IS NOT NULL THEN greatest(now(), $2) END WHERE id = $1 RETURNING id)"
+        " state = CASE WHEN state = 'scheduled' AND $2 <= now() THEN 'running' ELSE state END,"
+        " started_at = CASE WHEN state = 'scheduled' AND $2 <= now() THEN now() ELSE started_at END"
+        " WHERE id = $1 RETURNING id)"
         " SELECT pg_notify($3, id::text) FROM changed",
         broadcast_id,
         starts_at,
@@ -191,6 +196,7 @@ def _broadcast(row: asyncpg.Record) -> Broadcast:
         message=msgspec.structs.replace(message, media=tuple(message.media)),
         state=BroadcastState(row["state"]),
         reason=row["reason"],
+        refusal=row["refusal"],
         gate=row["gate"],
         per_second=row["per_second"],
         recipients=row["recipients"],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import asyncpg
 
 from telewarm.database.connection import Executor, query
-from telewarm.model import BroadcastId, ChatId, Delivery, MessageId, Outcome
+from telewarm.model import BroadcastId, Cause, ChatId, Delivery, MessageId, Outcome
 
 PAGE = 5_000  # rows read in one statement
 CHUNK = 20_000  # rows deleted in one statement
@@ -45,13 +45,25 @@ async def undoable(db: Executor, broadcast_id: BroadcastId, *, within: float) ->
     return bool(await db.fetchval(UNDOABLE, broadcast_id, within))
 
 
-async def retry_unknown(db: Executor, broadcast_id: BroadcastId) -> int | None:
-    """Those of unknown outcome, and those that a dead holder of the flight left, are to be sent again: how many.
+async def retry(db: Executor, broadcast_id: BroadcastId, outcomes: Collection[Outcome]) -> int | None:
+    """Those with one of these outcomes, `unknown` or `failed`, are to be sent to again: how many. With `unknown` also
+    those that a dead holder of the flight left.
 
     None when a living holder has the flight: nothing changed.
     """
-    moved: int | None = await db.fetchval(query("retry_unknown"), broadcast_id)
+    moved: int | None = await db.fetchval(query("retry_deliveries"), broadcast_id, list(outcomes))
     return moved
+
+
+async def causes(db: Executor, ids: Sequence[BroadcastId], *, most: int) -> dict[BroadcastId, list[Cause]]:
+    """Why deliveries of these broadcasts did not go, by cause, the most frequent first, `most` of each broadcast."""
+    found: dict[BroadcastId, list[Cause]] = {one: [] for one in ids}
+    for row in await db.fetch(query("delivery_errors"), ids, most):
+        cause = Cause(
+            outcome=Outcome(row["outcome"]), count=row["chats"], chat_id=ChatId(row["chat_id"]), error=row["error"]
+        )
+        found[BroadcastId(row["broadcast_id"])].append(cause)
+    return found
 
 
 async def delete_some(db: Executor, broadcast_id: BroadcastId, *, limit: int = CHUNK) -> int:

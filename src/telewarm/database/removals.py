@@ -21,7 +21,8 @@ LOCK_SOME = "SELECT id FROM media WHERE bot_id = $1 ORDER BY id LIMIT $2 FOR UPD
 HOLD = "SELECT id FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[]) ORDER BY id FOR KEY SHARE"
 NEEDED = (
     "SELECT id, name, state FROM broadcast"
-    " WHERE bot_id = $1 AND state IN ('draft', 'running', 'paused') AND media && $2::bigint[] ORDER BY id LIMIT $3"
+    " WHERE bot_id = $1 AND state IN ('draft', 'scheduled', 'running', 'paused') AND media && $2::bigint[]"
+    " ORDER BY id LIMIT $3"
 )
 RECORDS = ("chat", "sent_once")  # what a bot may have very many of, beside media and deliveries
 SOME = "DELETE FROM {0} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {0} WHERE bot_id = $1 LIMIT $2))"

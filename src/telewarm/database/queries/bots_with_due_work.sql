@@ -19,8 +19,8 @@ WHERE ($1::bigint[] IS NULL OR bot.id = ANY ($1))
       )
       OR (
           SELECT true FROM broadcast
-          WHERE broadcast.bot_id = bot.id AND state IN ('running', 'undoing')
-            AND (state = 'undoing' OR starts_at IS NULL OR starts_at <= now())
+          WHERE broadcast.bot_id = bot.id AND state IN ('scheduled', 'running', 'undoing')
+            AND (state <> 'scheduled' OR starts_at <= now())
           LIMIT 1
       )
   )

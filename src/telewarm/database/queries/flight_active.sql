@@ -1,5 +1,7 @@
 -- What bot $1 has to send or to take back, in the order in which it was started, and the seconds until each begins.
-SELECT id, state, greatest(0, extract(epoch FROM starts_at - now()))::double precision AS starts_in
+SELECT id, state,
+    CASE WHEN state = 'scheduled' THEN greatest(0, extract(epoch FROM starts_at - now()))::double precision END
+        AS starts_in
 FROM broadcast
-WHERE bot_id = $1 AND state IN ('running', 'undoing')
-ORDER BY started_at, id
+WHERE bot_id = $1 AND state IN ('scheduled', 'running', 'undoing')
+ORDER BY coalesce(started_at, starts_at), id

@@ -1,9 +1,13 @@
--- Broadcast $1 goes into state $2 if it is in one of $3, for reason $4; channel $5 is told. No row: it was in none.
+-- Broadcast $1 goes into state $2 if it is in one of $3, for reason $4, which is
+-- Telegram's refusal $6 if that is not NULL; channel $5 is told. One that is to run before
+-- its time is scheduled. No row: it was in none of $3.
 WITH changed AS (
     UPDATE broadcast
-    SET state = $2, reason = $4,
-        started_at = CASE WHEN $2 = 'running' THEN coalesce(started_at, greatest(now(), starts_at))
-                          ELSE started_at END,
+    SET state = CASE WHEN $2 = 'running' AND starts_at > now() THEN 'scheduled' ELSE $2 END,
+        reason = $4, refusal = coalesce($6, refusal),
+        started_at = CASE WHEN $2 <> 'running' THEN started_at
+                          WHEN started_at IS NULL AND starts_at > now() THEN NULL
+                          ELSE coalesce(started_at, now()) END,
         ended_at = CASE WHEN $2 = 'running' THEN NULL WHEN $2 IN ('done', 'cancelled') THEN now() ELSE ended_at END
     WHERE id = $1 AND state = ANY ($3::text[])
     RETURNING id

@@ -1,0 +1,157 @@
+"""A message that Telegram refuses pauses its broadcast, with Telegram's words, before everybody has failed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from telewarm.app import Telewarm
+from telewarm.broadcast import refusals
+from telewarm.broadcast.refusals import IN_A_ROW, IN_A_ROW_LATER, Refusals
+from telewarm.errors import BadRequest, Conflict, DeadFileId, UsageError
+from telewarm.model import BroadcastState, MessageSet, Outcome
+from telewarm.sandbox import Sandbox
+from telewarm.sandbox.faults import Rule
+from tests.broadcast.flying import Airport, airport
+from tests.fixtures.app import add_bot, add_photos, message_of, readers
+
+DONE, PAUSED = BroadcastState.DONE, BroadcastState.PAUSED
+BROKEN = MessageSet(text="Sale <b>ends<b> today", parse_mode="HTML")
+OF_THE_MESSAGE = (
+    "Bad Request: can't parse entities: Can't find end tag corresponding to start tag \"b\"",
+    "Bad Request: message caption is too long",
+    "Bad Request: MEDIA_CAPTION_TOO_LONG",
+    "Bad Request: message is too long",
+    "Bad Request: message text is empty",
+    "Bad Request: BUTTON_URL_INVALID",
+    "Bad Request: BUTTON_DATA_INVALID",
+    "Bad Request: can't parse reply keyboard markup JSON object",
+    "Bad Request: inline keyboard expected",
+    "Bad Request: REPLY_MARKUP_TOO_LONG",
+    "Bad Request: PHOTO_INVALID_DIMENSIONS",
+    "Bad Request: file must be non-empty",
+)
+
+
+@pytest.fixture
+async def port(idle_telewarm: Telewarm) -> AsyncIterator[Airport]:
+    async with airport(idle_telewarm, await add_bot(idle_telewarm)) as opened:
+        yield opened
+
+
+def refused(words: str) -> BadRequest:
+    return BadRequest(method="sendMessage", status=400, description=words)
+
+
+@pytest.mark.parametrize("words", OF_THE_MESSAGE)
+def test_what_telegram_says_of_the_message_stops_it_at_once_unless_somebody_has_got_it(words: str) -> None:
+    assert Refusals(known=None, reached=False).refused(refused(words))
+    assert not Refusals(known=None, reached=True).refused(refused(words))
+
+
+def test_a_file_that_telegram_takes_no_more_stops_it() -> None:
+    dead = DeadFileId(method="sendPhoto", status=400, description="Bad Request: wrong file identifier")
+    assert Refusals(known=None, reached=False).refused(dead)
+
+
+def test_any_other_words_stop_it_when_they_come_often_enough_in_a_row() -> None:
+    counting = Refusals(known=None, reached=False)
+    answers = [counting.refused(refused(f"Bad Request: no such thing at {number}")) for number in range(IN_A_ROW)]
+    assert answers == [False] * (IN_A_ROW - 1) + [True]
+
+    mixed = Refusals(known=None, reached=False)
+    assert not any(mixed.refused(refused(f"Bad Request: {'ab'[at % 2]}")) for at in range(100))
+
+    later = Refusals(known=None, reached=True)
+    assert [later.refused(refused("Bad Request: no")) for _ in range(IN_A_ROW_LATER)].count(True) == 1
+
+
+def test_what_its_owner_has_seen_stops_it_no_more() -> None:
+    words = "Bad Request: can't parse entities: at byte offset 9"
+    seen = Refusals(known=refusals.cause_of(words), reached=False)
+    assert not any(seen.refused(refused(words)) for _ in range(1000))
+
+
+async def test_markup_that_cannot_be_parsed_pauses_it_after_a_few_calls_and_nobody_has_failed(
+    port: Airport, sandbox: Sandbox
+) -> None:
+    broadcast_id = await port.started(readers(3000), BROKEN)
+
+    await port.fly(concurrency=20)
+
+    found = await port.get(broadcast_id)
+    assert found.state is PAUSED
+    assert "can't parse entities" in (found.reason or "").lower()
+    assert sandbox.state.stats.total.calls["sendMessage"] <= 20
+    assert (found.done, found.in_flight) == (0, 0)
+
+
+async def test_who_goes_on_all_the_same_has_them_counted_as_failed_and_can_retry(
+    port: Airport, sandbox: Sandbox
+) -> None:
+    chats = readers(30)
+    words = "Bad Request: BUTTON_TYPE_INVALID"
+    sandbox.state.faults.add(Rule(action="error", code=400, description=words, count=20))
+    broadcast_id = await port.started(chats)
+    await port.fly(concurrency=1)
+    assert (await port.get(broadcast_id)).state is PAUSED
+
+    await port.broadcasts.resume(broadcast_id)
+    await port.fly(concurrency=1)
+
+    found = await port.get(broadcast_id)
+    assert (found.state, found.counts[Outcome.FAILED], found.counts[Outcome.SENT]) == (DONE, 19, 11)
+    [cause] = (await port.broadcasts.causes([broadcast_id]))[broadcast_id]
+    assert (cause.outcome, cause.count) == (Outcome.FAILED, 19)
+    assert words in cause.error
+    assert str(cause.chat_id) in cause.error
+
+    await port.broadcasts.retry(broadcast_id, [Outcome.FAILED])
+    await port.fly()
+    assert (await port.get(broadcast_id)).counts[Outcome.SENT] == 30
+    assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
+
+
+async def test_words_that_nobody_knows_pause_it_after_some_in_a_row(port: Airport, sandbox: Sandbox) -> None:
+    sandbox.state.faults.add(Rule(action="error", code=400, description="Bad Request: QUOTE_NEW", count=None))
+    broadcast_id = await port.started(readers(300))
+
+    await port.fly(concurrency=5)
+
+    found = await port.get(broadcast_id)
+    assert (found.state, found.counts[Outcome.FAILED]) == (PAUSED, IN_A_ROW - 1)
+    assert "QUOTE_NEW" in (found.reason or "")
+
+
+async def test_a_set_of_which_one_message_is_refused_pauses_it_too(port: Airport, sandbox: Sandbox) -> None:
+    [media_id] = await add_photos(port.app, port.live, 1)
+    message = MessageSet(media=message_of(media_id).media, text=BROKEN.text, parse_mode="HTML")
+    broadcast_id = await port.started(readers(300), message, gate=False)
+
+    await port.fly(concurrency=4)
+
+    found = await port.get(broadcast_id)
+    assert found.state is PAUSED
+    assert 1 <= found.counts[Outcome.PARTIAL] == found.done <= 4
+    assert sandbox.state.stats.total.calls["sendMessage"] <= 4
+
+
+async def test_a_refusal_that_only_one_chat_gets_stops_nobody(port: Airport, sandbox: Sandbox) -> None:
+    chats = readers(50)
+    words = "Bad Request: BUTTON_TYPE_INVALID"
+    sandbox.state.faults.add(Rule(action="error", code=400, description=words, chat=chats[30], count=None))
+    broadcast_id = await port.started(chats)
+
+    await port.fly(concurrency=1)
+
+    found = await port.get(broadcast_id)
+    assert (found.state, found.counts[Outcome.FAILED], found.counts[Outcome.SENT]) == (DONE, 1, 49)
+
+
+async def test_only_what_failed_or_is_unknown_can_be_retried(port: Airport) -> None:
+    broadcast_id = await port.draft(readers(1))
+    with pytest.raises(UsageError, match="only failed and unknown"):
+        await port.broadcasts.retry(broadcast_id, [Outcome.SENT])
+    with pytest.raises(Conflict, match="never started"):
+        await port.broadcasts.retry(broadcast_id, [Outcome.FAILED])
