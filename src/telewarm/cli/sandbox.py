@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from telewarm.cli.common import say
 from telewarm.sandbox import Config, Floods, Network
 from telewarm.sandbox.serve import serve
+
+
+HINTS = """
+The sandbox stands in for Telegram. In another terminal:
+
+  export TELEGRAM_API_ROOT={url}
+  echo 1000000001:AAE00000000000000000000000000000001 | telewarm bot add shop --chat -1001234567890
+  telewarm media add shop photo.jpg --work
+  telewarm send shop 500000001 --media 1
+
+Any token of this form is a bot, any positive id a person, any id that starts with -100 a channel the bot can post to.
+Statistics: {url}/sandbox/stats. Press Ctrl-C to stop.
+"""
 
 
 class FloodChoice(StrEnum):
@@ -31,10 +46,22 @@ def sandbox(
     ] = False,
     local: Annotated[bool, typer.Option("--local", help="As a server started with --local: file paths, 2 GB.")] = False,
 ) -> None:
-    """Run a Bot API server of our own; it prints its URL and stops at Ctrl-C."""
+    """Run a Bot API server on this machine, to try Telewarm or a bot without Telegram. Stops at Ctrl-C.
+
+    Prints its URL, and beside it a token and chat ids to paste. Every token of
+    the right form is a bot, and every chat id a chat. docs/sandbox.md says how
+    to change chats, cause errors and read statistics.
+    """
     config = Config(
         floods=FLOODS[floods](),
         network=Network(latency=latency_ms / 1000, bandwidth=bandwidth or None),
         local=local,
     )
-    serve(config, host=host, port=port, ready=typer.echo, until_eof=until_eof)
+    serve(config, host=host, port=port, ready=_tell, until_eof=until_eof)
+
+
+def _tell(url: str) -> None:
+    """The URL alone goes to standard output, for scripts; on a terminal, what helps a person goes beside it."""
+    typer.echo(url)
+    if sys.stderr.isatty():
+        say(HINTS.format(url=url))
