@@ -94,6 +94,10 @@ async def test_what_is_missing_is_named_and_its_cure_told_to_who_has_a_token(
     api: Api, breaks: Callable[[Telewarm], Awaitable[None]], name: str, cure: str
 ) -> None:
     await breaks(api.telewarm)
+    with capture_logs() as logs:  # as `telewarm serve` and `telewarm worker` do at their start
+        await api.telewarm.checks.log_problems()
+    [told] = [entry for entry in logs if entry["event"] == "dependency_unavailable"]
+    assert (told["dependency"], told["log_level"], cure in told["error"]) == (name, "warning", True)
     async with asked_anew(api.telewarm) as stranger:
         answer = await stranger.get("/readyz")
         assert refusal(answer, 503, "NOT_READY") == f"not there: {name}"

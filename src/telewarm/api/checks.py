@@ -117,6 +117,13 @@ class Checks:
         needed, telegram = await asyncio.gather(self.needed(), self._telegram())
         return needed, telegram
 
+    async def log_problems(self) -> None:
+        """Warn of what is missing: for whoever looks at the log after a start, and before the first request fails."""
+        needed, telegram = await self.everything()
+        for name, found in {**needed, "telegram": telegram}.items():
+            if not found.ok:
+                log.warning("dependency_unavailable", dependency=name, error=found.error)
+
 
 async def _all(checks: Mapping[str, Check]) -> dict[str, Found]:
     found = await asyncio.gather(*(check() for check in checks.values()))

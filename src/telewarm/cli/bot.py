@@ -114,8 +114,14 @@ def add(bot: BotArgument, *, chats: ChatsOption) -> None:
         return await telewarm.bots.check(bot)
 
     found = opened(adding)
-    say(f"Added {bot}. Next: telewarm media add {bot} photo.jpg --work")
-    raise typer.Exit(_tell([(bot, found)], as_json=False))
+    say(f"Added {bot}.")
+    code = _tell([(bot, found)], as_json=False)
+    say(
+        f"Next: telewarm media add {bot} photo.jpg --work"
+        if code == 0
+        else f"Then check again: telewarm bot check {bot}"
+    )
+    raise typer.Exit(code)
 
 
 @app.command("token")

@@ -12,7 +12,6 @@ from telewarm.cli.common import say
 from telewarm.sandbox import Config, Floods, Network
 from telewarm.sandbox.serve import serve
 
-
 HINTS = """
 The sandbox stands in for Telegram. In another terminal:
 

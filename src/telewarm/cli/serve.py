@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from telewarm import background
 from telewarm.app import Telewarm, settle
 from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event, tell_token
 from telewarm.settings import Settings
@@ -42,6 +43,7 @@ async def _serve(settings: Settings, host: str, sockets: list[socket.socket], *,
         async with Telewarm.open(settings, worker=worker) as telewarm:
             tell_token(telewarm)
             settle()
+            background.start(telewarm.checks.log_problems(), name="check dependencies")
             draining = asyncio.create_task(telewarm.worker.stop_when(stop), name="drain when told")
             try:
                 await serve_api(telewarm.api(), sockets=sockets, stop=stop, ready=ready)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from telewarm import background
 from telewarm.app import Telewarm, settle
 from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event, tell_token
 from telewarm.settings import Settings
@@ -44,6 +45,7 @@ async def _work(settings: Settings, sockets: list[socket.socket]) -> None:
             if sockets:
                 tell_token(telewarm)
             settle()
+            background.start(telewarm.checks.log_problems(), name="check dependencies")
             _say(telewarm, sockets)
             draining = asyncio.create_task(telewarm.worker.stop_when(stop), name="drain when told")
             try:
