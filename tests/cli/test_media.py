@@ -19,6 +19,7 @@ from telewarm.sandbox.faults import Rule
 from tests.cli.conftest import Commands, ended
 from tests.fixtures.app import WARMUP_CHAT, until
 from tests.fixtures.media import jpeg
+from tests.fixtures.rows import make_lease
 from tests.fixtures.sandbox import token
 
 CHAT = ("--chat", str(WARMUP_CHAT))
@@ -117,7 +118,11 @@ async def test_media_are_listed_newest_first_and_searched_by_what_is_known_of_th
     shown = await shop.ok("media", "list", "shop", "--limit", "1")
     assert "[b]so" in shown.out
     assert "For more: --limit 10" in shown.said
-    assert "Cat[red].jpg" in (await shop.ok("media", "list", "shop")).out
+    whole = (await shop.ok("media", "list", "shop")).out
+    assert "Cat[red].jpg" in whole
+    assert re.search(r"^1 +photo +queued ", whole, re.MULTILINE)  # no worker has taken it
+    await telewarm.pool.execute("UPDATE media SET lease_id = $1 WHERE id = 1", await make_lease(telewarm.pool))
+    assert re.search(r"^state +warming *$", (await shop.ok("media", "show", "shop", "1")).out, re.MULTILINE)
     assert "no such media" in (await shop.ok("media", "list", "shop", "--kind", "video")).said
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated, TypeAlias
 
@@ -72,11 +72,16 @@ def list_(
         until=time_of(until, option="--until"),
         text=search,
     )
-    items, more = opened(lambda telewarm: _newest(telewarm, bot, filters, limit=limit))
+
+    async def listing(telewarm: Telewarm) -> tuple[list[MediaItem], bool, set[MediaId]]:
+        items, more = await _newest(telewarm, bot, filters, limit=limit)
+        return items, more, await rows.in_hand(telewarm.pool, [item.id for item in items])
+
+    items, more, in_hand = opened(listing)
     if as_json:
         typer.echo(json.dumps([facts_of(item) for item in items], indent=2))
     elif items:
-        wide().print(_table(items))
+        wide().print(_table(items, in_hand))
     elif filters == Filters():
         say(f"{bot} has no media yet. Add some: telewarm media add {bot} FILE")
     else:
@@ -88,11 +93,16 @@ def list_(
 @app.command("show")
 def show_(bot: BotArgument, media: IdArgument, *, as_json: Json = False) -> None:
     """Show one media item: the file, its file id, and what went wrong last."""
-    item = opened(lambda telewarm: _item(telewarm, bot, media))
+
+    async def looking(telewarm: Telewarm) -> tuple[MediaItem, set[MediaId]]:
+        item = await _item(telewarm, bot, media)
+        return item, await rows.in_hand(telewarm.pool, [item.id])
+
+    item, in_hand = opened(looking)
     if as_json:
         typer.echo(json.dumps(facts_of(item), indent=2))
     else:
-        show(_facts(item))
+        show(_facts(item, _state(item, in_hand)))
 
 
 @app.command("add")
@@ -326,23 +336,27 @@ def _tell_missing(bot: str, missing: Sequence[MediaId]) -> None:
         say(f"{bot} has no media item {', '.join(map(str, missing))}.")
 
 
-def _table(items: Sequence[MediaItem]) -> Table:
+def _state(item: MediaItem, in_hand: Container[MediaId]) -> str:
+    return "queued" if item.state is State.WARMING and item.id not in in_hand else item.state.value
+
+
+def _table(items: Sequence[MediaItem], in_hand: Container[MediaId]) -> Table:
     failed = any(item.last_error for item in items)
     table = Table("id", "kind", "state", "size", "name", *(["last error"] if failed else []), box=None, pad_edge=False)
     table.columns[3].justify = "right"
     table.columns[4].overflow = "fold"
     for item in items:
-        cells = [str(item.id), item.kind, item.state, decimal(item.facts.bytes)]
+        cells = [str(item.id), item.kind, _state(item, in_hand), decimal(item.facts.bytes)]
         table.add_row(*cells, Text(item.name or ""), *([Text(item.last_error or "")] if failed else []))
     return table
 
 
-def _facts(item: MediaItem) -> Iterator[tuple[str, object]]:
+def _facts(item: MediaItem, state: str) -> Iterator[tuple[str, object]]:
     facts = item.facts
     yield "media item", item.id
     yield "name", item.name
     yield "kind", item.kind
-    yield "state", item.state
+    yield "state", state
     yield "size", f"{decimal(facts.bytes)}, {facts.mime}"
     yield "sides", f"{facts.width} x {facts.height} pixels" if facts.width else None
     yield "duration", f"{facts.duration:,.1f} s" if facts.duration else None

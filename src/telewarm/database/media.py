@@ -134,6 +134,14 @@ async def owned(db: Executor, bot_id: BotId, media_ids: Sequence[MediaId]) -> li
     return [MediaId(row["id"]) for row in rows]
 
 
+async def in_hand(db: Executor, media_ids: Sequence[MediaId]) -> set[MediaId]:
+    """Those of the items that a process is warming now; the other warming ones are queued."""
+    rows = await db.fetch(
+        "SELECT id FROM media WHERE id = ANY ($1::bigint[]) AND state = 'warming' AND lease_id IS NOT NULL", media_ids
+    )
+    return {MediaId(row["id"]) for row in rows}
+
+
 async def warm(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> list[Warm]:
     """Those of the items that are ready and the bot's own, from the index alone."""
     rows = await db.fetch(WARM, bot_id, media_ids)
