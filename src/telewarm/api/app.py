@@ -29,6 +29,7 @@ from telewarm.api import (
 )
 from telewarm.api.admission import Admission
 from telewarm.api.admitted import Admitted
+from telewarm.api.bodies import known_query
 from telewarm.api.described import describe
 from telewarm.api.guard import Guard
 from telewarm.api.services import Services
@@ -39,6 +40,7 @@ DESCRIPTION = "Keeps a Telegram bot's media warm: upload once, send by file_id f
 BEARER = HTTPBearer(
     auto_error=False, description="The server's own token (`telewarm token show`) or a named one"
 )  # for /docs; the guard does it
+OF_ALL = [Depends(BEARER), Depends(known_query)]
 
 
 def create_api(serving: Services) -> FastAPI:
@@ -60,9 +62,9 @@ def create_api(serving: Services) -> FastAPI:
         tokens,
         audit,
     ):
-        app.include_router(module.router, prefix="/api/admin", dependencies=[Depends(BEARER)])
-    app.include_router(preview.signing, prefix="/api/admin", dependencies=[Depends(BEARER)])
-    app.include_router(preview.router, prefix="/api", dependencies=[Depends(BEARER)])
+        app.include_router(module.router, prefix="/api/admin", dependencies=OF_ALL)
+    app.include_router(preview.signing, prefix="/api/admin", dependencies=OF_ALL)
+    app.include_router(preview.router, prefix="/api", dependencies=OF_ALL)
     return app
 
 
@@ -77,6 +79,7 @@ def create_watch(serving: Services) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = serving
+    app.state.query_parameters = {}
     app.state.keyring, app.state.audit = serving.keyring, serving.audit
     app.state.streams = Streams(serving.listeners)
     app.add_middleware(Guard, token=serving.token, keyring=serving.keyring, audit=serving.audit, signer=serving.signer)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import AfterValidator, BaseModel, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
+from telewarm.api.bodies import Body
 from telewarm.api.described import gives
 from telewarm.api.numbers import AnyChat
 from telewarm.api.services import AS_SLUG, SLUG, OfBot, Serving, SmallBody
@@ -51,21 +52,21 @@ Chats = Annotated[
 ]
 
 
-class NewBot(BaseModel):
+class NewBot(Body):
     slug: Slug
     token: Token
     warmup_chats: Chats
 
 
-class NewToken(BaseModel):
+class NewToken(Body):
     token: Token
 
 
-class NewChats(BaseModel):
+class NewChats(Body):
     warmup_chats: Chats
 
 
-class NewChat(BaseModel):
+class NewChat(Body):
     warmup_chat_id: Annotated[
         AnyChat,
         Field(

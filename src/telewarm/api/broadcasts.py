@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from fastapi import APIRouter, Query, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from telewarm.api import recipients, shown
+from telewarm.api.bodies import Body
 from telewarm.api.described import gives
 from telewarm.api.message import NewMessage, message_of
 from telewarm.api.numbers import LARGEST, AnyChat, Flag, NotBool
@@ -49,13 +51,9 @@ Slug = Annotated[str, Field(examples=["shop"])]
 Name = Annotated[str, AfterValidator(_readable)]
 
 
-class Message(NewMessage):
-    """What goes to many is read strictly: a field that nobody knows is refused, not passed over."""
+class NewBroadcast(Body):
+    aliases: ClassVar[Mapping[str, str]] = {"start_at": "starts_at", "rate": "per_second"}
 
-    model_config = ConfigDict(extra="forbid")
-
-
-class NewBroadcast(BaseModel):
     bot: Annotated[Slug | None, Field(description="The bot that sends it", examples=["shop"])] = None
     bots: Annotated[
         list[Slug] | None,
@@ -66,7 +64,7 @@ class NewBroadcast(BaseModel):
             examples=[["shop", "news"]],
         ),
     ] = None
-    message: Annotated[Message, Field(description="What everybody gets; its media are the first bot's")]
+    message: Annotated[NewMessage, Field(description="What everybody gets; its media are the first bot's")]
     name: Annotated[
         Name | None, Field(max_length=200, description="For people; need not be unique", examples=["May sale"])
     ] = None
@@ -85,20 +83,20 @@ class NewBroadcast(BaseModel):
         return [self.bot] if self.bot is not None else self.bots or []
 
 
-class Start(BaseModel):
+class Start(Body):
+    aliases: ClassVar[Mapping[str, str]] = {"start_at": "starts_at"}
+
     starts_at: StartsAt = None
 
 
-class Retry(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class Retry(Body):
     outcomes: Annotated[
         list[Literal[Outcome.FAILED, Outcome.UNKNOWN]],
         Field(min_length=1, max_length=2, description="Whom to send to again", examples=[["failed"]]),
     ]
 
 
-class TestChat(BaseModel):
+class TestChat(Body):
     chat_id: Annotated[AnyChat, Field(description="Who gets it, counted nowhere", examples=[500000001])]
 
 

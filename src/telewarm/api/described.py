@@ -175,7 +175,7 @@ def _of_all(operation: Json, path: str) -> Iterator[Pair]:
         yield from PLACED
     if path not in OPEN:
         yield from CALLERS
-    if operation.get("parameters") or "requestBody" in operation:
+    if path.startswith("/api/") or operation.get("parameters") or "requestBody" in operation:
         yield from WITH_PARAMETERS
     if "requestBody" in operation:
         yield from WITH_BODY

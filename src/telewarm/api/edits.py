@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from telewarm.api.bodies import Body
 from telewarm.api.described import gives
 from telewarm.api.media import OfItem, describe
 from telewarm.api.numbers import AnyId
@@ -27,14 +28,14 @@ MediaIds = Annotated[
 ]
 
 
-class Renamed(BaseModel):
+class Renamed(Body):
     name: Annotated[
         str | None,
         Field(description="One line; what it has beyond 255 characters is cut off. null: none", examples=["cat.jpg"]),
     ]
 
 
-class These(BaseModel):
+class These(Body):
     media_ids: MediaIds
 
 

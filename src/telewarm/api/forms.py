@@ -10,6 +10,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from telewarm.api.answers import ApiError
+from telewarm.api.bodies import SHOWN, unknown
 
 FIELD_LARGEST = 4096  # bytes of a form field that is not the file
 MOST_PARTS = 32
@@ -19,8 +20,9 @@ HEADERS_LARGEST = 16384  # bytes of a part's headers
 class Parts(ABC):
     """Feed it chunks; it tells of a form's parts as they come. `fields` are the values of those that are no files."""
 
-    def __init__(self, boundary: bytes, *, most: int, allowed: str) -> None:
-        """`most`: parts. `allowed`: what a form has, in words."""
+    def __init__(self, boundary: bytes, *, most: int, allowed: str, fields: frozenset[str]) -> None:
+        """`most`: parts. `allowed`: what a form has, in words. `fields`: the names of those that are no files."""
+        self._known = fields
         self.fields: dict[str, str] = {}
         self.ended = False
         self._most = most
@@ -93,6 +95,8 @@ class Parts(ABC):
     def on_part_end(self) -> None:
         if self._is_file:
             self.file_ends()
+        elif self._name not in self._known:
+            raise ApiError(422, "BAD_REQUEST", f"{self._name[:SHOWN]}: {unknown('field', self._name, self._known)}")
         else:
             self.fields[self._name] = self._value.decode(errors="replace")
 
@@ -113,7 +117,9 @@ class Form(Parts):
         self.file_name: str | None = None
         self.had_file = False
         self._pieces: list[bytes] = []
-        super().__init__(boundary, most=MOST_PARTS, allowed="`file`, `kind` and `name`")
+        super().__init__(
+            boundary, most=MOST_PARTS, allowed="`file`, `kind` and `name`", fields=frozenset({"kind", "name"})
+        )
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The pieces of the file in this chunk. Raises ApiError: 400, 413."""
@@ -150,7 +156,9 @@ class Batch(Parts):
 
     def __init__(self, boundary: bytes, *, most: int) -> None:
         self._events: list[FileBegins | FileEnds | bytes] = []
-        super().__init__(boundary, most=most + MOST_PARTS, allowed=f"{most} files, and `kind`")
+        super().__init__(
+            boundary, most=most + MOST_PARTS, allowed=f"{most} files, and `kind`", fields=frozenset({"kind"})
+        )
 
     def feed(self, chunk: bytes) -> Iterator[FileBegins | FileEnds | bytes]:
         """What is in this chunk, in its order; what came before a mistake comes before its ApiError (400, 413)."""

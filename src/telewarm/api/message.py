@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
 from telewarm.api.answers import ApiError
+from telewarm.api.bodies import Body
 from telewarm.api.numbers import LARGEST, AnyId, Flag
 from telewarm.errors import UsageError
 from telewarm.model import MediaId, MessageSet, Part
+from telewarm.sender.markup import LONGEST_CAPTION, LONGEST_TEXT, PLAIN_MODES, check_text
 
-LONGEST_TEXT = 4096  # characters that people see
 LONGEST_RAW = 16_384  # with the marks of a parse mode
 Entities = list[dict[str, Any]]
 Formatted = Annotated[str, Field(max_length=LONGEST_RAW)]
 MODE = "How it is formatted: `HTML` or `MarkdownV2`"
 ENTITIES = "In place of a parse mode: Telegram's [MessageEntity](https://core.telegram.org/bots/api#messageentity) list"
+Extra = dict[str, Any]
+EXTRA = "Other parameters of the Bot API, passed on as they are; those that have a field here are refused"
+PREVIEW = (
+    "Of the text's first link: `off` (or false), `above`, `large`, `small`, several with commas, or Telegram's own "
+    "[LinkPreviewOptions](https://core.telegram.org/bots/api#linkpreviewoptions)"
+)
 BOLD = [{"type": "bold", "offset": 0, "length": 3}]
 
 
-class MediaPart(BaseModel):
+class MediaPart(Body):
     """A media item with a caption of its own."""
 
+    aliases: ClassVar[Mapping[str, str]] = {
+        "media_id": "id",
+        "caption_entities": "entities",
+        "spoiler": "has_spoiler",
+    }
+
     id: Annotated[AnyId, Field(description="Of the bot's library", examples=[17])]
-    caption: Annotated[Formatted | None, Field(description="At most 4096 characters", examples=["New!"])] = None
-    parse_mode: Annotated[str | None, Field(description=MODE, examples=["HTML"])] = None
+    caption: Annotated[Formatted | None, Field(description="At most 1024 characters", examples=["New!"])] = None
+    parse_mode: Annotated[
+        str | None, Field(description=f"{MODE}; if not given, the set's, and with `none` not at all", examples=["HTML"])
+    ] = None
     entities: Annotated[Entities | None, Field(description=ENTITIES, examples=[BOLD])] = None
     has_spoiler: Annotated[Flag, Field(description="Blurred until it is tapped", examples=[True])] = False
+    as_file: Annotated[Flag, Field(description="Send it as a document, whatever its kind", examples=[True])] = False
+    extra: Annotated[Extra | None, Field(description=EXTRA, examples=[{"start_timestamp": 5}])] = None
 
 
 def _as_part(said: object) -> object:
@@ -44,8 +62,18 @@ def _as_part(said: object) -> object:
 AnyPart = Annotated[MediaPart, BeforeValidator(_as_part, json_schema_input_type=AnyId | MediaPart)]
 
 
-class NewMessage(BaseModel):
-    """Up to ten media, then text."""
+class NewMessage(Body):
+    """Up to ten media, then text. Fields go by Telegram's own names too: `disable_notification`, `has_spoiler`,
+    `link_preview_options`, `message_effect_id`."""
+
+    aliases: ClassVar[Mapping[str, str]] = {
+        "disable_notification": "silent",
+        "reply_to": "reply_to_message_id",
+        "buttons": "reply_markup",
+        "spoiler": "has_spoiler",
+        "link_preview_options": "link_preview",
+        "message_effect_id": "effect",
+    }
 
     media: Annotated[
         list[AnyPart] | None,
@@ -59,13 +87,13 @@ class NewMessage(BaseModel):
         Formatted | None,
         Field(description="A message of its own, after the media; at most 4096 characters", examples=["It is here."]),
     ] = None
-    parse_mode: Annotated[str | None, Field(description=f"{MODE}; of `text` and of `caption`", examples=["HTML"])] = (
-        None
-    )
+    parse_mode: Annotated[
+        str | None, Field(description=f"{MODE}; of `text` and of all captions", examples=["HTML"])
+    ] = None
     entities: Annotated[Entities | None, Field(description=f"{ENTITIES}; of `text`", examples=[BOLD])] = None
     caption: Annotated[
         Formatted | None,
-        Field(description="Goes with the first of `media`; at most 4096 characters", examples=["New!"]),
+        Field(description="Goes with the first of `media`; at most 1024 characters", examples=["New!"]),
     ] = None
     caption_entities: Annotated[Entities | None, Field(description=f"{ENTITIES}; of `caption`", examples=[BOLD])] = None
     album: Annotated[
@@ -89,12 +117,32 @@ class NewMessage(BaseModel):
     silent: Annotated[Flag, Field(description="The recipient's device makes no sound", examples=[True])] = False
     protect_content: Annotated[Flag, Field(description="No forwarding and no saving", examples=[True])] = False
     show_caption_above_media: Annotated[Flag, Field(description="Captions above, not below", examples=[True])] = False
+    allow_sending_without_reply: Annotated[
+        Flag, Field(description="Send it also when the message that it answers is gone", examples=[True])
+    ] = False
+    has_spoiler: Annotated[Flag, Field(description="All media blurred until they are tapped", examples=[True])] = False
+    as_file: Annotated[Flag, Field(description="All media as documents", examples=[True])] = False
+    order: Annotated[
+        Literal["kind", "as_given"],
+        Field(description="Of the media: audio, video, photo, the rest; or as in `media`", examples=["as_given"]),
+    ] = "kind"
+    link_preview: Annotated[Flag | str | dict[str, Any] | None, Field(description=PREVIEW, examples=["off"])] = None
+    effect: Annotated[
+        str | None,
+        Field(
+            max_length=64,
+            description="Telegram's id of an effect, of the first message; private chats alone",
+            examples=["5046509860389126442"],
+        ),
+    ] = None
+    extra: Annotated[
+        Extra | None, Field(description=f"{EXTRA}; for every message", examples=[{"allow_paid_broadcast": True}])
+    ] = None
 
 
 def message_of(body: NewMessage) -> MessageSet:
     """Raises ApiError and UsageError for fields that do not fit, alone or together."""
-    _fits("text", body.text, body.parse_mode)
-    _fits("caption", body.caption, body.parse_mode)
+    _fits("text", body.text, body.parse_mode, longest=LONGEST_TEXT)
     return MessageSet(
         media=_media(body),
         text=body.text,
@@ -107,38 +155,44 @@ def message_of(body: NewMessage) -> MessageSet:
         disable_notification=body.silent,
         protect_content=body.protect_content,
         show_caption_above_media=body.show_caption_above_media,
+        has_spoiler=body.has_spoiler,
+        as_file=body.as_file,
+        as_given=body.order == "as_given",
+        link_preview=body.link_preview,
+        effect=body.effect,
+        allow_sending_without_reply=body.allow_sending_without_reply,
+        extra=body.extra,
     )
 
 
 def _media(body: NewMessage) -> tuple[Part, ...]:
-    parts = tuple([_part(place, part) for place, part in enumerate(body.media or ())])
+    parts = tuple([_part(f"media.{place}.caption", part, body) for place, part in enumerate(body.media or ())])
     if not body.caption:
         return parts
     if not parts:
         raise UsageError("there is no media item to go with the caption: give media, or text in place of the caption")
-    first = parts[0]
-    if first.caption:
+    assert body.media is not None  # noqa: S101 - else there are no parts
+    if body.media[0].caption:
         raise UsageError("caption is for the first of media, and that has one of its own: give one of the two")
-    captioned = Part(
-        media_id=first.media_id,
-        caption=body.caption,
-        parse_mode=body.parse_mode if body.caption_entities is None else None,
-        entities=body.caption_entities,
-        has_spoiler=first.has_spoiler,
-    )
-    return (captioned, *parts[1:])
+    captioned = body.media[0].model_copy(update={"caption": body.caption, "entities": body.caption_entities})
+    return (_part("caption", captioned, body), *parts[1:])
 
 
-def _part(place: int, part: MediaPart) -> Part:
-    if part.caption is None:
-        return Part(media_id=MediaId(part.id), has_spoiler=part.has_spoiler)
-    _fits(f"media.{place}.caption", part.caption, part.parse_mode)
+def _part(field: str, part: MediaPart, body: NewMessage) -> Part:
+    mode = part.parse_mode
+    if mode is None and part.entities is None:
+        mode = body.parse_mode
+    elif mode is not None and mode.lower() in PLAIN_MODES:
+        mode = ""
+    _fits(field, part.caption, mode, longest=LONGEST_CAPTION)
     return Part(
         media_id=MediaId(part.id),
         caption=part.caption,
-        parse_mode=part.parse_mode,
-        entities=part.entities,
+        parse_mode=mode if part.caption else None,
+        entities=part.entities if part.caption else None,
         has_spoiler=part.has_spoiler,
+        as_file=part.as_file,
+        extra=part.extra,
     )
 
 
@@ -150,7 +204,9 @@ def _reply(body: NewMessage) -> dict[str, Any] | None:
     return {"message_id": body.reply_to_message_id}
 
 
-def _fits(field: str, text: str | None, parse_mode: str | None) -> None:
-    """The marks of a parse mode do not count, and Telegram does the counting then."""
-    if text is not None and parse_mode is None and len(text) > LONGEST_TEXT:
-        raise ApiError(422, "BAD_REQUEST", f"{field}: has at most {LONGEST_TEXT} characters, and this has {len(text)}")
+def _fits(field: str, text: str | None, parse_mode: str | None, *, longest: int) -> None:
+    if text:
+        try:
+            check_text(field, text, parse_mode, longest=longest)
+        except UsageError as error:
+            raise ApiError(422, "BAD_REQUEST", error.message) from None

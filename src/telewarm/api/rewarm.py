@@ -6,9 +6,10 @@ from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from telewarm.api.answers import ApiError
+from telewarm.api.bodies import Body
 from telewarm.api.described import gives
 from telewarm.api.edits import MediaIds
 from telewarm.api.media import OfItem, describe
@@ -23,16 +24,16 @@ from telewarm.model import MediaId, State
 router = APIRouter(tags=["media"], route_class=SmallBody)
 
 
-class Rewarm(BaseModel):
+class Rewarm(Body):
     which: Annotated[Which, Field(description="What is in error, or everything", examples=["failed"])]
 
 
-class RewarmSome(BaseModel):
+class RewarmSome(Body):
     which: Annotated[Which | None, Field(description="What is in error, or everything", examples=["failed"])] = None
     media_ids: Annotated[MediaIds | None, Field(description="Or these, before others", examples=[[4711, 4712]])] = None
 
 
-class Share(BaseModel):
+class Share(Body):
     source: Annotated[str, Field(description="The slug of the bot that has them", examples=["shop"])]
     media_ids: Annotated[
         list[AnyId] | None,

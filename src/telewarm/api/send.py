@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 import structlog
@@ -30,6 +30,8 @@ PATIENCE = 60.0  # seconds that a call waits for an earlier one with the same ke
 
 class NewSend(NewMessage):
     """A message set for one chat."""
+
+    aliases: ClassVar[Mapping[str, str]] = {**NewMessage.aliases, "chat": "chat_id"}
 
     chat_id: Annotated[AnyChat, Field(description="The recipient; a group is below zero", examples=[5_000_001])]
     on_cold: Annotated[
@@ -151,14 +153,15 @@ async def send(live: OfBot, body: NewSend, serving: Serving, idempotency_key: Ke
 
     async def sending() -> Results:
         patience = None if body.patience_ms is None else body.patience_ms / 1000
-        sent = await serving.sender.send(live, ChatId(body.chat_id), message, on_cold=body.on_cold, patience=patience)
+        asked = await serving.library.as_files(live.bot, message)
+        sent = await serving.sender.send(live, ChatId(body.chat_id), asked, on_cold=body.on_cold, patience=patience)
         return [describe(result) for result in sent]
 
     if key is None:
         return answer(await sending(), replayed=False)
-    asked = msgspec.json.encode((body.chat_id, message), order="sorted")
+    fingerprint = msgspec.json.encode((body.chat_id, message), order="sorted")
     patience = PATIENCE if body.patience_ms is None else body.patience_ms / 1000
-    results, replayed = await serving.once.run(live.bot.id, key, asked, sending, patience=patience)
+    results, replayed = await serving.once.run(live.bot.id, key, fingerprint, sending, patience=patience)
     return answer(results, replayed=replayed)
 
 

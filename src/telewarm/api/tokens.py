@@ -8,6 +8,7 @@ from typing import Annotated, cast
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, Field
 
+from telewarm.api.bodies import Body
 from telewarm.api.described import AT, Ok, Time, gives
 from telewarm.api.keyring import Keyring
 from telewarm.api.numbers import NotBool
@@ -32,7 +33,7 @@ OfPath = Annotated[str, Path(description="The token's name", examples=["grafana"
 OfProcess = Annotated[Keyring | None, Depends(keyring)]
 
 
-class NewApiToken(BaseModel):
+class NewApiToken(Body):
     name: Annotated[
         str,
         Field(description="Letters, digits, `.`, `_`, `-`; 63 in all", examples=["grafana"], json_schema_extra=NAME),
@@ -45,7 +46,7 @@ class NewApiToken(BaseModel):
     ] = None
 
 
-class Rotation(BaseModel):
+class Rotation(Body):
     grace_s: Annotated[
         int,
         Field(

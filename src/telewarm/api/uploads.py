@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import unicodedata
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 
 from telewarm.api.answers import ApiError
+from telewarm.api.bodies import SHOWN, unknown
 from telewarm.api.forms import Form
 from telewarm.model import Kind
 from telewarm.store import Incoming
@@ -19,6 +21,7 @@ from telewarm.store import Incoming
 JSON_LARGEST = 96 << 20  # bytes of a JSON body, which is held in memory: 70 MB of file in base64
 AROUND = 1 << 20  # bytes of a body around the file
 NAME_LONGEST = 255  # characters
+UNKNOWN = re.compile(r"contains unknown field `(.+)`", re.DOTALL)
 LINE_BREAKERS = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, halves of surrogate pairs, separators
 
 
@@ -31,7 +34,7 @@ class Asked:
     url: str | None = None  # where the file is to be fetched from: nothing of it came in the body
 
 
-class JsonUpload(msgspec.Struct):
+class JsonUpload(msgspec.Struct, forbid_unknown_fields=True):
     data_base64: bytes | None = None
     url: str | None = None
     kind: str | None = None
@@ -113,6 +116,9 @@ def _decode(body: bytearray) -> JsonUpload:
     try:
         return msgspec.json.decode(body, type=JsonUpload)
     except msgspec.ValidationError as error:
+        if found := UNKNOWN.search(str(error)):
+            words = unknown("field", found[1], JsonUpload.__struct_fields__)
+            raise ApiError(422, "BAD_REQUEST", f"{found[1][:SHOWN]}: {words}") from None
         raise ApiError(
             400, "BAD_REQUEST", f"the JSON body: {error}; it needs the file in `data_base64`, or its `url`"
         ) from None

@@ -242,6 +242,7 @@ class Broadcasts:
     async def _messages(self, bots: Sequence[LiveBot], message: MessageSet) -> list[MessageSet]:
         """The message of each bot, with media of its own library."""
         source = bots[0].bot
+        message = await self._library.as_files(source, message)
         media_ids = [part.media_id for part in message.media]
         kinds = await broadcasts.kinds(self._pool, bot_id=source.id, media_ids=media_ids)
         if missing := sorted(set(media_ids) - kinds.keys()):

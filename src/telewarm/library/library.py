@@ -18,7 +18,8 @@ from telewarm.errors import UsageError
 from telewarm.fetch import Fetcher
 from telewarm.lanes import wake
 from telewarm.library.adding import Added, Adding, LibraryLimits, tell_queued
-from telewarm.model import Bot, Kind, MediaId, MediaItem
+from telewarm.library.documents import as_files
+from telewarm.model import Bot, Kind, MediaId, MediaItem, MessageSet
 from telewarm.probe import Probe
 from telewarm.store import Incoming, Spool, Store
 
@@ -82,6 +83,10 @@ class Library:
                     await incoming.write(chunk)
             log.info("[MEDIA][FETCHED]", bot=bot.slug, host=download.host, bytes=incoming.bytes)
             return await self.add(bot, incoming, kind=kind, name=name or download.name)
+
+    async def as_files(self, bot: Bot, message: MessageSet) -> MessageSet:
+        """The message set with documents in place of the parts that are to go as files. Raises NotFound."""
+        return await as_files(self._pool, bot, message)
 
     async def page(
         self, bot: Bot, filters: Filters | None = None, *, before: MediaId | None = None, limit: int = 100

@@ -130,6 +130,7 @@ async def _group(turn: Turn, album: Album, ready: Sequence[tuple[Part, Warm]]) -
             parse_mode=part.parse_mode,
             entities=part.entities,
             has_spoiler=part.has_spoiler,
+            extra=part.extra,
         )
         for part, warm in ready
     ]

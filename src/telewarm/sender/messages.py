@@ -11,11 +11,19 @@ import msgspec
 
 from telewarm.errors import UsageError
 from telewarm.model import Kind, MediaId, MessageSet, Part
+from telewarm.sender.also import check_extra, preview_options
+from telewarm.sender.markup import (
+    LONGEST_CAPTION,
+    LONGEST_TEXT,
+    PLAIN_MODES,
+    check_buttons,
+    check_format,
+    check_text,
+)
 from telewarm.telegram import SendOptions
 from telewarm.telegram.values import PLAIN
 
 MOST_MEDIA = 10
-PARSE_MODES = frozenset({"html", "markdown", "markdownv2"})  # Telegram takes them in any case
 ORDER = {Kind.AUDIO: 0, Kind.VIDEO: 1, Kind.PHOTO: 2}
 LAST = len(ORDER)  # the rest, and after it the text
 GROUPED = {Kind.AUDIO: "audios", Kind.VIDEO: "pictures", Kind.PHOTO: "pictures", Kind.DOCUMENT: "documents"}
@@ -55,11 +63,41 @@ def check(message: MessageSet) -> None:
         raise UsageError("there is nothing to send: give media, text, or both")
     if len(media) > MOST_MEDIA:
         raise UsageError(f"at most {MOST_MEDIA} media go in one set; this one has {len(media)}")
-    if message.parse_mode is not None or message.entities is not None:
-        _check_format("the text", message.parse_mode, message.entities)
+    if message.text:
+        check_format("the text", message.parse_mode, message.entities)
+        check_text("the text", message.text, message.parse_mode, longest=LONGEST_TEXT)
+    elif message.parse_mode is not None:
+        check_format("the set", message.parse_mode, None)
     for part in media:
-        if part.parse_mode is not None or part.entities is not None:
-            _check_format(f"the caption of media item {part.media_id}", part.parse_mode, part.entities)
+        if part.caption or part.parse_mode or part.entities is not None:
+            _check_caption(part, mode_of(part, message))
+        if part.extra is not None:
+            check_extra(f"extra of media item {part.media_id}", part.extra)
+    _check_options(message)
+
+
+def mode_of(part: Part, message: MessageSet) -> str | None:
+    """How the caption of a part is formatted."""
+    if part.parse_mode is None:
+        return message.parse_mode if part.entities is None else None
+    return None if part.parse_mode.lower() in PLAIN_MODES else part.parse_mode
+
+
+def _check_caption(part: Part, parse_mode: str | None) -> None:
+    what = f"the caption of media item {part.media_id}"
+    check_format(what, parse_mode, part.entities)
+    check_text(what, part.caption or "", parse_mode, longest=LONGEST_CAPTION)
+
+
+def _check_options(message: MessageSet) -> None:
+    if message.reply_markup is not None:
+        check_buttons(message.reply_markup)
+    if message.link_preview is not None:
+        preview_options(message.link_preview)
+    if message.extra is not None:
+        check_extra("extra", message.extra)
+    if message.allow_sending_without_reply and message.reply_parameters is None:
+        raise UsageError("allow_sending_without_reply goes with a reply: say which message it answers")
 
 
 def plan(message: MessageSet, kinds: Mapping[MediaId, Kind]) -> tuple[Step, ...]:
@@ -70,7 +108,9 @@ def plan(message: MessageSet, kinds: Mapping[MediaId, Kind]) -> tuple[Step, ...]
     check(message)
     shared = _shared(message)
     if len(message.media) == 1 and not message.text:
-        return (_single(message.media[0], kinds, _with_ends(shared, message, first=True, last=True)),)
+        return (
+            _single(_complete(message.media[0], message), kinds, _with_ends(shared, message, first=True, last=True)),
+        )
     groups = _groups(message, kinds)
     steps: list[Step] = []
     for place, group in enumerate(groups):
@@ -79,13 +119,15 @@ def plan(message: MessageSet, kinds: Mapping[MediaId, Kind]) -> tuple[Step, ...]
         steps.append(_step(group, kinds, options))
     if message.text:
         options = _with_ends(shared, message, first=not groups, last=True)
+        if message.link_preview is not None:
+            options = replace(options, link_preview_options=preview_options(message.link_preview))
         steps.append(Text(text=message.text, options=_formatted(options, message.parse_mode, message.entities)))
     return tuple(steps)
 
 
 def one_by_one(album: Album, items: Sequence[Part] | None = None) -> list[Single]:
     """Its items, or only these of them, as messages of their own; the reply stays with the first."""
-    plain = replace(album.options, reply_parameters=None)
+    plain = replace(album.options, reply_parameters=None, message_effect_id=None)
     return [
         Single(media_id=part.media_id, caption=part.caption, options=_of_part(part, plain if place else album.options))
         for place, part in enumerate(album.items if items is None else items)
@@ -98,13 +140,6 @@ def together(kinds: Sequence[Kind]) -> bool:
     return len(kinds) > 1 and len(groups) == 1 and None not in groups
 
 
-def _check_format(what: str, parse_mode: str | None, entities: Sequence[Mapping[str, object]] | None) -> None:
-    if parse_mode is not None and parse_mode.lower() not in PARSE_MODES:
-        raise UsageError(f"{what} has the parse_mode {parse_mode!r}; Telegram knows HTML and MarkdownV2")
-    if parse_mode is not None and entities is not None:
-        raise UsageError(f"{what} has a parse_mode and entities; give one of the two")
-
-
 def _shared(message: MessageSet) -> SendOptions:
     """What every message of the set has."""
     if not (
@@ -112,6 +147,7 @@ def _shared(message: MessageSet) -> SendOptions:
         or message.protect_content
         or message.show_caption_above_media
         or message.message_thread_id is not None
+        or message.extra
     ):
         return PLAIN
     return SendOptions(
@@ -119,23 +155,34 @@ def _shared(message: MessageSet) -> SendOptions:
         disable_notification=message.disable_notification,
         protect_content=message.protect_content,
         show_caption_above_media=message.show_caption_above_media,
+        extra=_without_none(message.extra),
     )
 
 
 def _with_ends(options: SendOptions, message: MessageSet, *, first: bool, last: bool) -> SendOptions:
     reply = message.reply_parameters if first else None
+    effect = message.effect if first else None
     markup = message.reply_markup if last else None
-    if reply is None and markup is None:
+    if reply is None and markup is None and effect is None:
         return options
-    return replace(options, reply_parameters=reply, reply_markup=markup)
+    if reply is not None and message.allow_sending_without_reply:
+        reply = {**reply, "allow_sending_without_reply": True}
+    return replace(options, reply_parameters=reply, reply_markup=markup, message_effect_id=effect)
+
+
+def _without_none(extra: Mapping[str, object] | None) -> Mapping[str, object] | None:
+    return {name: value for name, value in extra.items() if value is not None} or None if extra else None
 
 
 def _groups(message: MessageSet, kinds: Mapping[MediaId, Kind]) -> list[list[Part]]:
     """The media in order, those together that go as one message or one album."""
-    parts = sorted(message.media, key=lambda part: ORDER.get(kinds[part.media_id], LAST))
+    parts = [_complete(part, message) for part in message.media]
+    if not message.as_given:
+        parts.sort(key=lambda part: ORDER.get(kinds[part.media_id], LAST))
     if not message.album:
         return [[part] for part in parts]
-    parts.sort(key=lambda part: TOGETHER.get(kinds[part.media_id], LAST))
+    if not message.as_given:
+        parts.sort(key=lambda part: TOGETHER.get(kinds[part.media_id], LAST))
     groups: list[list[Part]] = []
     for group, found in groupby(parts, key=lambda part: GROUPED.get(kinds[part.media_id])):
         if group is None:
@@ -143,6 +190,15 @@ def _groups(message: MessageSet, kinds: Mapping[MediaId, Kind]) -> list[list[Par
         else:
             groups.append(list(found))
     return groups
+
+
+def _complete(part: Part, message: MessageSet) -> Part:
+    """With what the set says of all its parts."""
+    mode = mode_of(part, message) if part.caption else None
+    spoiler = part.has_spoiler or message.has_spoiler
+    if (mode, spoiler) == (part.parse_mode, part.has_spoiler):
+        return part
+    return msgspec.structs.replace(part, parse_mode=mode, has_spoiler=spoiler)
 
 
 def _step(group: list[Part], kinds: Mapping[MediaId, Kind], options: SendOptions) -> Step:
@@ -164,6 +220,8 @@ def _single(part: Part, kinds: Mapping[MediaId, Kind], options: SendOptions) -> 
 def _of_part(part: Part, options: SendOptions) -> SendOptions:
     if part.has_spoiler:
         options = replace(options, has_spoiler=True)
+    if part.extra:
+        options = replace(options, extra=_without_none({**(options.extra or {}), **part.extra}))
     return _formatted(options, part.parse_mode, part.entities)
 
 

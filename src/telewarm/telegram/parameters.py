@@ -31,6 +31,7 @@ def of_text(chat_id: ChatId, text: str, options: SendOptions) -> Parameters:
         parameters |= of_options(options)
         _put(parameters, "parse_mode", options.parse_mode)
         _put(parameters, "entities", options.entities)
+        _put(parameters, "link_preview_options", options.link_preview_options)
     return parameters
 
 
@@ -88,7 +89,7 @@ def _of_item(item: GroupItem, name: str, *, above: bool) -> Parameters:
     _put(media, "caption_entities", item.entities)
     _put(media, "has_spoiler", item.has_spoiler)
     _put(media, "show_caption_above_media", above)
-    return media
+    return media if item.extra is None else {**item.extra, **media}
 
 
 def of_copy(caption: str | None, options: SendOptions) -> Parameters:
@@ -102,12 +103,13 @@ def of_copy(caption: str | None, options: SendOptions) -> Parameters:
 
 def of_options(options: SendOptions) -> Parameters:
     """The options that every sending method knows; those that are off are left out."""
-    parameters: Parameters = {}
+    parameters: Parameters = {} if options.extra is None else dict(options.extra)
     _put(parameters, "message_thread_id", options.message_thread_id)
     _put(parameters, "disable_notification", options.disable_notification)
     _put(parameters, "protect_content", options.protect_content)
     _put(parameters, "reply_parameters", options.reply_parameters)
     _put(parameters, "reply_markup", options.reply_markup)
+    _put(parameters, "message_effect_id", options.message_effect_id)
     return parameters
 
 

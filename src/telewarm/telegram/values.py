@@ -22,6 +22,9 @@ class SendOptions:
     protect_content: bool = False
     show_caption_above_media: bool = False
     has_spoiler: bool = False
+    link_preview_options: Mapping[str, object] | None = None  # of a text
+    message_effect_id: str | None = None
+    extra: Mapping[str, object] | None = None  # parameters that we know nothing of
 
 
 PLAIN = SendOptions()
@@ -38,6 +41,7 @@ class GroupItem:
     parse_mode: str | None = None
     entities: Sequence[Mapping[str, object]] | None = None
     has_spoiler: bool = False
+    extra: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

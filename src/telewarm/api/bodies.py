@@ -1,0 +1,75 @@
+"""What every request body has in common: no field is passed over in silence. The same for query parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, ClassVar
+
+from fastapi import Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from telewarm.api.answers import ApiError
+
+READ_BY_THE_GUARD = frozenset({"expires", "signature"})  # of signed URLs
+SHOWN = 60  # characters of a name that nobody knows
+
+
+class Body(BaseModel):
+    """A JSON body. `aliases`: other names of its fields, Telegram's own among them. An unknown field is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+    aliases: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, said: Any) -> Any:  # noqa: ANN401 - whatever came
+        if not isinstance(said, dict) or said.keys() <= cls.model_fields.keys():
+            return said
+        return {_field(cls, name, said): value for name, value in said.items()}
+
+
+def _field(body: type[Body], name: object, said: Mapping[Any, Any]) -> str:
+    """The field that a name means. Raises ValueError."""
+    if name in body.model_fields:
+        return str(name)
+    field = body.aliases.get(str(name))
+    if field is None:
+        raise ValueError(unknown("field", str(name), [*body.model_fields, *body.aliases]))
+    if field in said or any(body.aliases.get(str(other)) == field for other in said if other != name):
+        raise ValueError(f"{name} is another name of {field}: give one of them")
+    return field
+
+
+def unknown(what: str, name: str, names: Iterable[str]) -> str:
+    """What to tell of a name that nobody knows."""
+    known = sorted(names)
+    shown = name if len(name) <= SHOWN else f"{name[:SHOWN]}…"
+    close = get_close_matches(name, known, n=1)
+    if close:
+        return f"there is no {what} {shown!r} here; did you mean {close[0]!r}?"
+    return f"there is no {what} {shown!r} here; there is {', '.join(known) or 'none'}"
+
+
+async def known_query(request: Request) -> None:
+    """Raises ApiError for a query parameter that the route does not have."""
+    if not request.scope["query_string"]:
+        return
+    route = request.scope["route"]
+    assert isinstance(route, APIRoute)  # noqa: S101 - a dependency of such routes alone
+    known: dict[int, frozenset[str]] = request.app.state.query_parameters  # by route, which live as long as the app
+    if id(route) not in known:
+        signed = READ_BY_THE_GUARD if "/media/preview/" in route.path else frozenset()
+        known[id(route)] = signed | _parameters(route.dependant)
+    for name in request.query_params:
+        if name not in known[id(route)]:
+            words = unknown("query parameter", name, known[id(route)])
+            raise ApiError(422, "BAD_REQUEST", f"{name[:SHOWN]}: {words}")
+
+
+def _parameters(dependant: Dependant) -> frozenset[str]:
+    """The query parameters of a route, its dependencies' included."""
+    own = (one.alias for one in dependant.query_params)
+    return frozenset(own).union(*map(_parameters, dependant.dependencies))

@@ -1,0 +1,87 @@
+"""Options of a message set beyond its content: link previews, replies, and any other parameter of the Bot API. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from telewarm.errors import UsageError
+
+Preview: TypeAlias = Mapping[str, object] | str | bool
+
+PREVIEWS: Mapping[str, Mapping[str, object]] = {
+    "off": {"is_disabled": True},
+    "above": {"show_above_text": True},
+    "large": {"prefer_large_media": True},
+    "small": {"prefer_small_media": True},
+}
+SHORT = {"above": "show_above_text", "large": "prefer_large_media", "small": "prefer_small_media"}
+OWNED = {  # parameters that have a field of ours, or are ours alone
+    "chat_id": "the recipient",
+    "from_chat_id": "nothing: a message is not copied here",
+    "message_id": "nothing: a message is not edited here",
+    "media": "`media`",
+    "type": "the media item's kind",
+    "text": "`text`",
+    "caption": "`caption`",
+    "parse_mode": "`parse_mode`",
+    "entities": "`entities`",
+    "caption_entities": "`entities` of the part",
+    "reply_markup": "`reply_markup`",
+    "reply_parameters": "`reply_parameters`",
+    "reply_to_message_id": "`reply_parameters`",
+    "allow_sending_without_reply": "`allow_sending_without_reply`",
+    "message_thread_id": "`message_thread_id`",
+    "disable_notification": "`disable_notification` (`silent` in the HTTP API)",
+    "protect_content": "`protect_content`",
+    "show_caption_above_media": "`show_caption_above_media`",
+    "has_spoiler": "`has_spoiler`",
+    "link_preview_options": "`link_preview`",
+    "disable_web_page_preview": "`link_preview`",
+    "message_effect_id": "`effect`",
+    "thumbnail": "the warm-up: a file id keeps its own",
+    "thumb": "the warm-up: a file id keeps its own",
+    "method": "the kind of each message",
+}
+FILES = frozenset(
+    {
+        *("photo", "video", "audio", "document", "voice", "animation", "video_note", "sticker"),
+        *("live_photo", "paid_media", "rich_message"),
+    }
+)
+
+
+def preview_options(said: Preview | None) -> Mapping[str, object] | None:
+    """Telegram's LinkPreviewOptions: of `off`, `above`, `large`, `small` or several of them with commas, of true or
+    false, of `{"above": true, "url": …}`, or of Telegram's own JSON. Raises UsageError.
+    """
+    if said is None or said is True:
+        return None
+    if said is False:
+        return PREVIEWS["off"]
+    if isinstance(said, str):
+        options: dict[str, object] = {}
+        for word in said.split(","):
+            if (known := PREVIEWS.get(word.strip().lower())) is None:
+                raise UsageError(f"link_preview is {said[:40]!r}; it is off, above, large, small, or true or false")
+            options |= known
+    else:
+        options = {SHORT.get(name, name): value for name, value in said.items() if value is not None}
+        if "off" in options:
+            options["is_disabled"] = options.pop("off")
+    if options.get("prefer_large_media") and options.get("prefer_small_media"):
+        raise UsageError("link_preview is large or small, not both")
+    return options
+
+
+def check_extra(what: str, extra: Mapping[str, object]) -> None:
+    """Raises UsageError for parameters that are ours."""
+    for name, value in extra.items():
+        if name in FILES:
+            raise UsageError(f"{what}: {name} is the file itself; give a media item in `media`")
+        if name in OWNED:
+            raise UsageError(f"{what}: {name} is said by {OWNED[name]}")
+        if isinstance(value, str) and value.startswith("attach://"):
+            raise UsageError(
+                f"{what}: {name} refers to an upload, and nothing is uploaded with it; give a file id or URL"
+            )

@@ -1,0 +1,146 @@
+"""What can be known of a text before Telegram sees it: its length, broken markup, buttons. Pure.
+
+Only what is certain is refused: whatever may be right, in some version of the Bot API, is left to Telegram.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from html import unescape
+from typing import Any, TypeGuard
+
+from telewarm.errors import UsageError
+
+LONGEST_TEXT = 4096  # characters that people see
+LONGEST_CAPTION = 1024
+LONGEST_CALLBACK = 64  # bytes
+PARSE_MODES = frozenset({"html", "markdown", "markdownv2"})  # Telegram takes them in any case
+PLAIN_MODES = frozenset({"", "none"})  # of a part that is not formatted, whatever the set says
+MARKUPS = ("inline_keyboard", "keyboard", "remove_keyboard", "force_reply")
+
+_TAG = re.compile(r"""<(/?)([a-zA-Z0-9-]*)((?:[^>"']|"[^"]*"|'[^']*')*)>""")
+_ENTITY = re.compile(r"&(?:lt|gt|amp|quot|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});")
+_KNOWN = frozenset(  # each must be closed
+    {
+        *("b", "strong", "i", "em", "u", "ins", "s", "strike", "del", "span", "a", "code", "pre", "blockquote"),
+        *("tg-spoiler", "tg-emoji"),
+    }
+)
+_CODE = re.compile(r"(?s)```.*?```|`(?:\\.|[^`\\])*`")
+_URL = re.compile(r"\]\((?:\\.|[^)\\])*\)")
+_ESCAPED = re.compile(r"(?s)\\(.)")
+_MARKS = re.compile(r"[_*~|`\[\]!>]")
+_RESERVED = re.compile(r"[.+={}-]")  # outside of code, links and escapes each must be escaped
+
+
+def check_text(what: str, text: str, parse_mode: str | None, *, longest: int) -> None:
+    """Raises UsageError for what is surely too long, or surely broken as this parse mode."""
+    mode = (parse_mode or "").lower()
+    if mode == "html":
+        _check_html(what, text)
+    elif mode == "markdownv2":
+        _check_markdown(what, text)
+    if len(text) <= longest:
+        return
+    length = visible(text, parse_mode)
+    if length > longest:
+        raise UsageError(f"{what} has at most {longest} characters, and this has {length}")
+
+
+def visible(text: str, parse_mode: str | None) -> int:
+    """Characters that people see, or fewer: the marks of a parse mode do not count, nor blanks at the ends."""
+    match (parse_mode or "").lower():
+        case "html":
+            text = _ENTITY.sub(lambda found: unescape(found[0]), _TAG.sub("", text))
+        case "markdownv2":
+            escaped = _ESCAPED.sub("x", _URL.sub("", text))
+            text = _MARKS.sub("", escaped)
+        case "markdown":
+            text = _MARKS.sub("", _URL.sub("", _ESCAPED.sub("x", text)))
+        case _:
+            pass
+    return len(text.strip())
+
+
+def _check_html(what: str, text: str) -> None:
+    """Tags that do not close, or close what is not open. One unknown tag, and nothing is known any more."""
+    opened: list[str] = []
+    at = 0
+    while (at := text.find("<", at)) >= 0:
+        tag = _TAG.match(text, at)
+        if tag is None:
+            if '"' in text[at:] or "'" in text[at:]:  # in quotes a tag may hold anything
+                return
+            raise _broken(what, f"the tag {text[at : at + 20]!r} does not end", "write &lt; for <")
+        name = tag[2].lower()
+        if tag[1]:
+            if not opened:
+                raise _broken(what, f"{tag[0]!r} closes nothing", "take it away, or open it before")
+            if name not in {"", opened[-1]}:
+                raise _broken(what, f"{tag[0]!r} comes while <{opened[-1]}> is open", f"write </{opened[-1]}> first")
+            opened.pop()
+        elif not name:
+            raise _broken(what, f"{tag[0][:20]!r} is no tag", "write &lt; for <")
+        elif name not in _KNOWN:
+            return
+        else:
+            opened.append(name)
+        at = tag.end()
+    if opened:
+        raise _broken(what, f"<{opened[-1]}> is not closed", f"write </{opened[-1]}> behind it")
+
+
+def _check_markdown(what: str, text: str) -> None:
+    if text.count("`") % 2:  # code that is not closed: where it begins is Telegram's to say
+        return
+    plain = _ESCAPED.sub("", _URL.sub("", _CODE.sub("", text)))
+    if found := _RESERVED.search(plain):
+        raise _broken(
+            what,
+            f"the character {found[0]!r} is reserved in MarkdownV2",
+            rf"write \{found[0]} for it, or fill texts in with telewarm.markdown(…)",
+        )
+
+
+def _broken(what: str, reason: str, cure: str) -> UsageError:
+    return UsageError(f"{what} cannot be formatted: {reason}; {cure}")
+
+
+def check_format(what: str, parse_mode: str | None, entities: Sequence[Mapping[str, object]] | None) -> None:
+    """Raises UsageError."""
+    if parse_mode is not None and parse_mode.lower() not in PARSE_MODES:
+        raise UsageError(f"{what} has the parse_mode {parse_mode!r}; Telegram knows HTML and MarkdownV2")
+    if parse_mode is not None and entities is not None:
+        raise UsageError(f"{what} has a parse_mode and entities; give one of the two")
+
+
+def check_buttons(markup: Mapping[str, object]) -> None:
+    """Raises UsageError for what no keyboard can be."""
+    kinds = [name for name in MARKUPS if name in markup]
+    if len(kinds) != 1:
+        raise UsageError(f"reply_markup is an object with one of {', '.join(MARKUPS)}; this has {sorted(markup)[:5]}")
+    rows = markup[kinds[0]]
+    if kinds[0] not in {"inline_keyboard", "keyboard"}:
+        return
+    if not _is_list(rows) or not all(_is_list(row) for row in rows):
+        raise UsageError(f'{kinds[0]} is a list of rows, each a list of buttons: [[{{"text": "…"}}]]')
+    buttons = [button for row in rows for button in row]
+    for number, button in enumerate(buttons, 1):
+        _check_button(f"button {number} of {kinds[0]}", button, inline=kinds[0] == "inline_keyboard")
+
+
+def _check_button(what: str, button: object, *, inline: bool) -> None:
+    if isinstance(button, str) and not inline:
+        return
+    if not isinstance(button, Mapping):
+        raise UsageError(f"{what} is no object")
+    text, data = button.get("text"), button.get("callback_data")
+    if not isinstance(text, str) or not text.strip():
+        raise UsageError(f"{what} has no `text`")
+    if isinstance(data, str) and len(data.encode(errors="replace")) > LONGEST_CALLBACK:
+        raise UsageError(f"{what} has a callback_data of more than {LONGEST_CALLBACK} bytes")
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
