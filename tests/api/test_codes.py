@@ -261,7 +261,7 @@ async def message_gone(stage: Stage) -> httpx.Response:
 
 
 async def bad_message(stage: Stage) -> httpx.Response:
-    return await stage.text(parse_mode="HTML", text="<b>so")
+    return await stage.text(parse_mode="MarkdownV2", text="*so")
 
 
 async def fault(stage: Stage) -> httpx.Response:

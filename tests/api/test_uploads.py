@@ -115,8 +115,8 @@ WRONG_JSON = {
     "half of base64": b'{"data_base64": "YQ"}',
     "an empty file": b'{"data_base64": ""}',
     "half a character": b'{"data_base64": "YQ==", "name": "\\ud800"}',
-    "deep": b'{"data_base64": "YQ==", "x": ' + b"[" * 200_000 + b"}",
-    "deep objects": b'{"a":' * 200_000,
+    "deep": b'{"data_base64": "YQ==", "name": ' + b"[" * 200_000 + b"}",
+    "deep objects": b'{"name":' * 200_000,
 }
 
 

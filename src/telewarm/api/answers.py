@@ -138,9 +138,9 @@ def _invalid_request(mistakes: Sequence[Mapping[str, Any]]) -> JSONResponse:
 def _words(mistake: Mapping[str, Any]) -> str:
     """The field and what it must be."""
     field = ".".join(str(part) for part in mistake["loc"][1:])
-    if not field:
+    if not field and mistake["type"] != "value_error":
         return f"the body does not fit: {AS_JSON}"
     if mistake["type"] == "missing":
         return f"{field} is missing: give it"
     words = str(mistake["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
-    return f"{field}: {words}"
+    return f"{field}: {words}" if field else words

@@ -209,4 +209,4 @@ def _fits(field: str, text: str | None, parse_mode: str | None, *, longest: int)
         try:
             check_text(field, text, parse_mode, longest=longest)
         except UsageError as error:
-            raise ApiError(422, "BAD_REQUEST", error.message) from None
+            raise ApiError(422, "BAD_REQUEST", f"{field}: {error.message.removeprefix(field).strip()}") from None

@@ -39,6 +39,12 @@ class JsonUpload(msgspec.Struct, forbid_unknown_fields=True):
     url: str | None = None
     kind: str | None = None
     name: str | None = None
+    # What clients of the Node system say of the file; the bytes say it themselves.
+    mime: object = None
+    ext: object = None
+    width: object = None
+    height: object = None
+    duration: object = None
 
 
 async def read(request: Request, incoming: Incoming, *, largest: int, patience: float) -> Asked:
