@@ -31,11 +31,10 @@ from telewarm.configured import (
 )
 from telewarm.database import bots as bot_rows
 from telewarm.database.connection import Pool
-from telewarm.database.embedded import served
 from telewarm.database.leases import Lease
 from telewarm.database.listening import listening
-from telewarm.database.migrate import migrate
 from telewarm.database.pool import open_pool
+from telewarm.database.ready import ready
 from telewarm.database.removals import Removed
 from telewarm.database.warmups import Failed
 from telewarm.events import Events, Wanted, wanted_types
@@ -86,11 +85,15 @@ class Telewarm:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings, *, worker: bool = True) -> AsyncIterator[Telewarm]:
-        """Start what is needed, the embedded database included; migrate; at the end close it all cleanly."""
+    async def open(cls, settings: Settings, *, worker: bool = True, migrate: bool = False) -> AsyncIterator[Telewarm]:
+        """Start what is needed, the embedded database included; at the end close it all cleanly.
+
+        `migrate`: bring the database of an older version, or an empty one, to this version's schema. Without it only
+        a new embedded database is set up, and any other raises NotMigrated: `telewarm migrate` is the cure.
+        """
         logs.keep_quiet()
         async with AsyncExitStack() as stack:
-            telewarm = await _build(settings, stack)
+            telewarm = await _build(settings, stack, migrate=migrate)
             stack.push_async_callback(telewarm.worker.stop)
             if worker:
                 await telewarm.worker.start()
@@ -220,9 +223,9 @@ def settle() -> None:
     gc.set_threshold(YOUNG, 20, 20)
 
 
-async def _build(settings: Settings, stack: AsyncExitStack) -> Telewarm:
+async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> Telewarm:
     stack.enter_context(logs.hiding(*secrets_of(settings)))
-    pool = await _database(settings, stack)
+    pool = await _database(settings, stack, migrate=migrate)
     store = Store.open(store_config(settings))
     stack.push_async_callback(store.close)
     spool = Spool(settings.telewarm_data / "spool", max_bytes=int(settings.telewarm_spool_bytes), store=store)
@@ -299,11 +302,10 @@ async def _bots(settings: Settings, pool: Pool, transport: Transport) -> AsyncIt
         yield bots
 
 
-async def _database(settings: Settings, stack: AsyncExitStack) -> Pool:
+async def _database(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> Pool:
     """Up to date."""
     given = settings.database_url.get_secret_value() if settings.database_url else None
-    url = await stack.enter_async_context(served(given, settings.telewarm_data))
-    await migrate(url)
+    url = await stack.enter_async_context(ready(given, settings.telewarm_data, upgrade=migrate))
     pool = await open_pool(url, max_size=settings.telewarm_database_pool, application_name="telewarm")
     stack.push_async_callback(pool.close)
     return pool

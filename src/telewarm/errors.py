@@ -22,6 +22,7 @@ TelewarmError
 │   └── StoreUnavailable        network, credentials, bucket
 ├── DatabaseError
 │   ├── DatabaseUnavailable
+│   ├── DatabaseForbidden       the role lacks a right: the message has the GRANT
 │   ├── NotMigrated             run `telewarm migrate`
 │   └── EmbeddedPostgresFailed
 └── TelegramError               has method, chat_id
@@ -178,6 +179,10 @@ class DatabaseError(TelewarmError):
 
 class DatabaseUnavailable(DatabaseError):
     code = "DATABASE_UNAVAILABLE"
+
+
+class DatabaseForbidden(DatabaseError):
+    code = "DATABASE_FORBIDDEN"
 
 
 class NotMigrated(DatabaseError):

@@ -30,6 +30,12 @@ def make_private(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
 
+def make_private_below(root: Path, folder: Path) -> None:
+    """As `make_private`, for a folder inside `root`: those on the way are private too."""
+    for path in (*reversed([up for up in folder.parents if up.is_relative_to(root)]), folder):
+        make_private(path)
+
+
 def tighten(folder: Path, *, skip: frozenset[str] = frozenset()) -> bool:
     """Close a folder that others may look into, and everything in it; whether there was something to do.
 
@@ -55,6 +61,12 @@ def tighten(folder: Path, *, skip: frozenset[str] = frozenset()) -> bool:
 def create_private(path: Path) -> int:
     """Create a file for the owner alone: its descriptor, for writing. FileExistsError when there is one."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Create a file for the owner alone, with this in it."""
+    with os.fdopen(create_private(path), "wb") as file:
+        file.write(data)
 
 
 def refusal(error: OSError, folder: Path, *, cure: str = "choose another folder with TELEWARM_DATA") -> str:

@@ -311,8 +311,14 @@ CATALOGUE: tuple[Known, ...] = (
         (
             "NOT_MIGRATED",
             (),
-            "The database has an older schema than this version needs.",
-            "Run `telewarm migrate`.",
+            "The database has an older schema than this version needs, or none yet.",
+            "Run `telewarm migrate`. `telewarm serve` and `telewarm worker` do it too, nothing else does.",
+        ),
+        (
+            "DATABASE_FORBIDDEN",
+            (),
+            "The role in `DATABASE_URL` lacks a right.",
+            "Run the `GRANT` in the message as the owner of the tables.",
         ),
         (
             "EMBEDDED_POSTGRES_FAILED",

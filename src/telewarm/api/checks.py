@@ -133,9 +133,9 @@ async def _all(checks: Mapping[str, Check]) -> dict[str, Found]:
 async def _database(pool: Pool) -> Facts:
     async with pool.acquire() as connection:
         await connection.fetchval("SELECT 1")
-        version = connection.get_server_version()
+        version = connection.get_settings().server_version.split()[0]  # the driver's own numbers call 15.18 15.0
     return {
-        "version": f"{version.major}.{version.minor}",
+        "version": version,
         "connections": pool.get_size(),
         "idle": pool.get_idle_size(),
         "most": pool.get_max_size(),

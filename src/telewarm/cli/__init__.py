@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from telewarm.cli import (
     bench,
@@ -23,6 +25,7 @@ from telewarm.cli import (
     token,
     worker,
 )
+from telewarm.database.transient import as_outage
 from telewarm.errors import TelewarmError
 from telewarm.logs import redact
 
@@ -49,9 +52,17 @@ app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
-    """Errors of ours end in one line that names the cure, not in a traceback."""
+    """Errors of ours, and what a lost database or a full disk raises, end in one sentence and exit code 1."""
     try:
         app()
     except TelewarmError as error:
-        Console(stderr=True).print(f"[bold red]{error.code}[/]", redact(error.message), highlight=False)
-        sys.exit(1)
+        _fail(error)
+    except Exception as error:
+        if (ours := as_outage(error)) is None:
+            raise
+        _fail(ours)
+
+
+def _fail(error: TelewarmError) -> NoReturn:
+    Console(stderr=True).print(Text(error.code, style="bold red"), Text(redact(error.message)))
+    sys.exit(1)

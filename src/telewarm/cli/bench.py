@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TypeAlias, TypeVar
@@ -159,7 +157,7 @@ def all_(
     for name in names:
         if name not in everything.BY_NAME:
             raise typer.BadParameter(f"no benchmark {name}; there are {', '.join(everything.BY_NAME)}; see --help")
-    results = run(until_terminated(everything.run_each(names, save_to, small=small)))
+    results = run(everything.run_each(names, save_to, small=small))
     Console().print(f"The table of them all: {save_to / 'summary.md'}", highlight=False)
     raise typer.Exit(any(result.failed or (result.missed and not small) for result in results))
 
@@ -171,7 +169,7 @@ def measure(name: str, *, small: bool, save: Path | None, **given: object) -> No
     logs.configure(level="ERROR")
     bench.load()
     with reporting(name) as report:
-        found = run(until_terminated(bench.run(options, report=report)))
+        found = run(bench.run(options, report=report))
     Console().print(figures.table(f"{name}: {bench.what}", found))
     if save is not None:
         everything.save(save, name, found, options)
@@ -188,20 +186,3 @@ def reporting(name: str) -> Iterator[Callable[[str], None]]:
         return
     with console.status(f"{name}: starting") as status:
         yield lambda line: status.update(f"{name}: {line}")
-
-
-async def until_terminated(main: Awaitable[T]) -> T:
-    """SIGTERM cancels it, as Ctrl-C does: databases and sandboxes are stopped and their folders removed."""
-    task, terminated = asyncio.ensure_future(main), asyncio.Event()
-
-    def terminate() -> None:
-        terminated.set()
-        task.cancel()
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        if terminated.is_set():
-            raise typer.Exit(128 + signal.SIGTERM) from None
-        raise

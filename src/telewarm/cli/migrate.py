@@ -7,10 +7,12 @@ import asyncio
 from rich.console import Console
 
 from telewarm.cli.env import read_settings
+from telewarm.cli.run import run
 from telewarm.database.embedded import served
 from telewarm.database.migrate import head
 from telewarm.database.migrate import migrate as migrate_database
 from telewarm.database.pool import where
+from telewarm.database.ready import prepare_data_folder
 from telewarm.settings import Settings
 
 
@@ -18,13 +20,14 @@ def migrate() -> None:
     """Bring the database up to date: Telewarm's tables and the engine's. Safe to run any time, even concurrently."""
     settings = read_settings()
     console = Console()
-    for done in asyncio.run(_migrate(settings)):
+    for done in run(_migrate(settings)):
         console.print(f"Done: {done}", markup=False)
     database = where(url) if (url := _given_url(settings)) else "the embedded database"
     console.print(f"Up to date (revision {head()}): {database}", markup=False)
 
 
 async def _migrate(settings: Settings) -> list[str]:
+    await asyncio.to_thread(prepare_data_folder, settings.telewarm_data)
     async with served(_given_url(settings), settings.telewarm_data) as database:
         return await migrate_database(database)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 from collections.abc import Iterator
@@ -15,14 +14,15 @@ import typer
 from rich.console import Console
 
 from telewarm.cli.env import read_settings
+from telewarm.cli.run import run
 from telewarm.configured import encryption_key
 from telewarm.database.connection import Connection
-from telewarm.database.embedded import served
-from telewarm.database.migrate import migrate
 from telewarm.database.pool import ROUND_TRIP, connect
+from telewarm.database.ready import ready
 from telewarm.database.sealing import Seal, reseal, sealed_with
 from telewarm.database.transient import is_transient
 from telewarm.errors import Conflict, DatabaseError, SettingsError, TelewarmError, UsageError
+from telewarm.folders import make_private
 from telewarm.settings import Settings, checks
 
 LOCK = 7_316_582_394_107_543  # any number, as long as nothing else in the database locks it
@@ -49,14 +49,13 @@ def rotate_key(
         raise UsageError("say where the new key comes from: either --generate, or --new-key-file FILE")
     settings = read_settings()
     given = None if new_key_file is None else _read_key(new_key_file)
-    Console(stderr=True).print(asyncio.run(_rotate(settings, given)), highlight=False, markup=False, soft_wrap=True)
+    Console(stderr=True).print(run(_rotate(settings, given)), highlight=False, markup=False, soft_wrap=True)
 
 
 async def _rotate(settings: Settings, given: bytes | None) -> str:
     """What was done, for people. `given` None: make the key."""
     database = settings.database_url.get_secret_value() if settings.database_url else None
-    async with served(database, settings.telewarm_data) as url:
-        await migrate(url)
+    async with ready(database, settings.telewarm_data, upgrade=False) as url:
         connection = await connect(url, application_name="telewarm rotate-key")
         try:
             if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
@@ -157,7 +156,7 @@ class KeyFiles:
     def waiting(self, old: bytes) -> bytes:
         """A key that waits to be taken over, written down before anything is sealed with it."""
         if not self.new.exists() or _read_key(self.new) == old:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_private(self.folder)
             _write(self.new, secrets.token_hex(32))
         return _read_key(self.new)
 

@@ -30,7 +30,6 @@ def serve(
 
 
 async def _serve(settings: Settings, host: str, sockets: list[socket.socket], *, worker: bool) -> None:
-    stop = stop_event()
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port_of(sockets)}"
 
@@ -40,7 +39,8 @@ async def _serve(settings: Settings, host: str, sockets: list[socket.socket], *,
         )
 
     try:
-        async with Telewarm.open(settings, worker=worker) as telewarm:
+        async with Telewarm.open(settings, worker=worker, migrate=True) as telewarm:
+            stop = stop_event()  # while it opens, they cancel that
             tell_token(telewarm)
             settle()
             background.start(telewarm.checks.log_problems(), name="check dependencies")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -13,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from telewarm.cli.env import PIPE_WIDTH, read_settings
+from telewarm.cli.run import run
 from telewarm.configured import server_token
 from telewarm.database import tokens
 from telewarm.database.connection import Connection
-from telewarm.database.embedded import served
-from telewarm.database.migrate import migrate
 from telewarm.database.pool import ROUND_TRIP, connect
+from telewarm.database.ready import ready
 from telewarm.database.tokens import ApiToken, Role
 from telewarm.settings import Settings
 
@@ -44,7 +43,7 @@ def create(
 ) -> None:
     """Create a token and print it, alone on standard output so that a script can store it. It is shown only once."""
     lifetime = None if expires_in_days is None else timedelta(days=expires_in_days)
-    made, secret = asyncio.run(_create(read_settings(), name, role, lifetime))
+    made, secret = run(_create(read_settings(), name, role, lifetime))
     expiry = "never expires" if made.expires_at is None else f"valid until {_moment(made.expires_at)}"
     may = "read-only" if made.role is Role.READ else made.role.value
     _say(f"Token {made.name!r} ({may}, {expiry}). Send it as `Authorization: Bearer …`")
@@ -54,7 +53,7 @@ def create(
 @app.command("list")
 def list_tokens() -> None:
     """List the tokens: role, expiry and last use. The token itself is never shown."""
-    tokens_found = asyncio.run(_list(read_settings()))
+    tokens_found = run(_list(read_settings()))
     if not tokens_found:
         _say("No tokens yet. Create one: telewarm token create --help")
         return
@@ -84,7 +83,7 @@ def rotate(
     ] = GRACE,
 ) -> None:
     """Print a new secret for a token. The old one stays valid for a while, so that no client is locked out."""
-    made, secret = asyncio.run(_rotate(read_settings(), name, timedelta(seconds=grace_s)))
+    made, secret = run(_rotate(read_settings(), name, timedelta(seconds=grace_s)))
     _say(f"{made.name} has a new secret; the old one stays valid for {grace_s} s")
     typer.echo(secret)
 
@@ -92,15 +91,14 @@ def rotate(
 @app.command("revoke")
 def revoke(name: Name) -> None:
     """Revoke a token everywhere, within moments. Its name can be used again."""
-    asyncio.run(_revoke(read_settings(), name))
+    run(_revoke(read_settings(), name))
     _say(f"{name} is revoked")
 
 
 @asynccontextmanager
 async def _database(settings: Settings) -> AsyncIterator[Connection]:
     given = settings.database_url.get_secret_value() if settings.database_url else None
-    async with served(given, settings.telewarm_data) as url:
-        await migrate(url)
+    async with ready(given, settings.telewarm_data, upgrade=False) as url:
         connection = await connect(url, application_name="telewarm token")
         try:
             yield connection

@@ -39,9 +39,9 @@ def worker(
 
 
 async def _work(settings: Settings, sockets: list[socket.socket]) -> None:
-    stop = stop_event()
     try:
-        async with Telewarm.open(settings) as telewarm:
+        async with Telewarm.open(settings, migrate=True) as telewarm:
+            stop = stop_event()  # while it opens, they cancel that
             if sockets:
                 tell_token(telewarm)
             settle()

@@ -7,47 +7,93 @@ database makes processes that start at once take turns; the later ones find noth
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TypeAlias
 
 import asyncpg
+import structlog
 from pgqueuer.queries import Queries
 
 from telewarm import clock
 from telewarm.database import engine
 from telewarm.database.connection import Executor, Pool
 from telewarm.database.pool import ROUND_TRIP, connect
-from telewarm.errors import DatabaseError, NotMigrated
+from telewarm.database.rights import forbidden
+from telewarm.errors import DatabaseError, DatabaseForbidden, NotMigrated
+
+Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+log = structlog.get_logger(__name__)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK = 7_316_582_394_107_541  # any number, as long as nothing else in the database locks it
 TURN_SECONDS = 600.0  # for another process's migration to end
 LOOK_AGAIN = 0.1  # seconds
+LOCK_SECONDS = 3.0  # that a migration waits for one lock
+LOCK_ATTEMPTS = 20
 
 
 async def migrate(url: str) -> list[str]:
     """Bring the database to this version's schema; returns what was done, nothing when it was there already.
 
-    Idempotent, and safe when several processes do it at once. Raises DatabaseUnavailable, or DatabaseError when the
-    database belongs to a newer Telewarm; a migration that fails leaves nothing half done.
+    Idempotent, and safe when several processes do it at once. Everybody who asks for a table queues behind a migration
+    that waits for its lock, so it never waits long: it gives way and tries again. Raises DatabaseUnavailable, or
+    DatabaseError when the database belongs to a newer Telewarm; a migration that fails leaves nothing half done.
     """
     connection = await connect(url, application_name="telewarm migrate", statement_timeout=0)
     try:
         async with _turn(connection):
-            return [*await _migrate_tables(connection), *await _migrate_engine(connection)]
+            await connection.execute(f"SET lock_timeout = '{LOCK_SECONDS:.0f}s'")
+            return [
+                *await _patiently(lambda: _migrate_tables(connection)),
+                *await _patiently(lambda: _migrate_engine(connection)),
+            ]
     finally:
         await connection.close(timeout=ROUND_TRIP)
 
 
-async def check_migrated(pool: Pool) -> None:
+async def check_migrated(db: Pool | Session) -> None:
     """Raises NotMigrated when `migrate` would find something to do."""
-    current = await _revision(pool)
+    current = await revision(db)
+    if current is None:
+        raise NotMigrated("The database has no Telewarm tables yet: create them with `telewarm migrate`")
     if current != head():
         _refuse_newer(current)
-        raise NotMigrated(f"The database is at revision {current or 'none'}, not {head()}: run `telewarm migrate`")
-    if (await Queries.from_asyncpg_pool(pool).plan_upgrade()).statements or await engine.untuned(pool):
+        raise NotMigrated(
+            f"The database is at revision {current}, and this Telewarm needs {head()}: run `telewarm migrate`, or "
+            "start `telewarm serve` or `telewarm worker`, which do it too"
+        )
+    if (await _queries(db).plan_upgrade()).statements or await engine.untuned(db):
         raise NotMigrated("PgQueuer's tables are not this version's: run `telewarm migrate`")
+
+
+async def is_new(connection: Session) -> bool:
+    """Whether nobody has set it up yet, or somebody is just doing it."""
+    if await revision(connection) is None:
+        return True
+    return not await _queries(connection).schema_is_installed()
+
+
+def _queries(db: Pool | Session) -> Queries:
+    return Queries.from_asyncpg_pool(db) if isinstance(db, asyncpg.Pool) else Queries.from_asyncpg_connection(db)
+
+
+async def _patiently(step: Callable[[], Awaitable[list[str]]]) -> list[str]:
+    """A step that is undone as a whole when it cannot have a lock, and tried again."""
+    for attempt in range(1, LOCK_ATTEMPTS):
+        with suppress(asyncpg.LockNotAvailableError):
+            return await step()
+        log.warning("migration_waits_for_lock", attempt=attempt, of=LOCK_ATTEMPTS)
+        await clock.sleep(min(attempt, LOCK_SECONDS))
+    try:
+        return await step()
+    except asyncpg.LockNotAvailableError as error:
+        raise DatabaseError(
+            f"The migration could not lock its tables in {LOCK_ATTEMPTS} attempts, and changed nothing: another "
+            "session holds them (see pg_stat_activity, pg_blocking_pids). Let it end, and run `telewarm migrate` again"
+        ) from error
 
 
 def head() -> str:
@@ -79,7 +125,7 @@ async def _turn(connection: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator
 
 
 async def _migrate_tables(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
-    current = await _revision(connection)
+    current = await revision(connection)
     if current == head():
         return []
     _refuse_newer(current)
@@ -88,6 +134,10 @@ async def _migrate_tables(connection: asyncpg.Connection[asyncpg.Record]) -> lis
     except asyncpg.PostgresError as error:
         if connection.is_in_transaction():
             await connection.execute("ROLLBACK")
+        if isinstance(error, asyncpg.LockNotAvailableError):
+            raise
+        if isinstance(error, asyncpg.InsufficientPrivilegeError):
+            raise DatabaseForbidden(await forbidden(connection, error)) from error
         raise DatabaseError(f"Migrating from revision {current or 'none'} to {head()} failed: {error}") from error
     return [f"revision {revision}" for revision in revisions() if current is None or revision > current]
 
@@ -113,16 +163,19 @@ async def _migrate_engine(connection: asyncpg.Connection[asyncpg.Record]) -> lis
             return ["PgQueuer's tables"]
         plan = await queries.apply_upgrade()
         tuned = await engine.tune(connection)
+    except asyncpg.LockNotAvailableError:
+        raise
     except asyncpg.PostgresError as error:
         raise DatabaseError(f"PgQueuer's tables could not be brought up to date: {error}") from error
     return ["PgQueuer's tables upgraded"] if plan.statements or tuned else []
 
 
-async def _revision(db: Executor) -> str | None:
+async def revision(db: Executor) -> str | None:
+    """The schema's; None: there are no tables of ours."""
     if await db.fetchval("SELECT to_regclass('alembic_version')") is None:
         return None
-    revision = await db.fetchval("SELECT version_num FROM alembic_version")
-    return None if revision is None else str(revision)
+    found = await db.fetchval("SELECT version_num FROM alembic_version")
+    return None if found is None else str(found)
 
 
 def _refuse_newer(current: str | None) -> None:

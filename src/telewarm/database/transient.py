@@ -6,7 +6,7 @@ import errno
 
 import asyncpg
 
-from telewarm.errors import DatabaseUnavailable, StoreUnavailable, TelewarmError
+from telewarm.errors import DatabaseForbidden, DatabaseUnavailable, StoreUnavailable, TelewarmError
 
 # Postgres is going away, coming back, or out of something; or the driver lost a connection in its hands. Every other
 # error of Postgres is a bug or a value that cannot be stored: SQLSTATE classes 22, 23 and 42 above all.
@@ -51,6 +51,10 @@ def as_outage(error: BaseException) -> TelewarmError | None:
     if isinstance(error, OSError) and is_of_the_disk(error):
         return StoreUnavailable(
             f"the data folder cannot be used ({error.strerror}): check its disk, its rights and TELEWARM_DATA"
+        )
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return DatabaseForbidden(
+            f"the database's role lacks a right ({error}): grant what docs/backup-and-restore.md lists under Grants"
         )
     if is_transient(error):
         return DatabaseUnavailable("the database does not answer; ask again shortly, and check PostgreSQL if it lasts")

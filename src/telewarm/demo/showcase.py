@@ -24,6 +24,7 @@ from telewarm.database.pool import connect
 from telewarm.demo.media import DemoFile, draw
 from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
+from telewarm.folders import make_private
 from telewarm.lanes import LiveBot
 from telewarm.model import ChatId, MediaId, MediaItem, MessageSet, Part, State
 from telewarm.settings import Settings
@@ -89,7 +90,7 @@ async def running(folder: Path, stop: asyncio.Event) -> AsyncIterator[Show]:
             settings = Settings.from_environ(
                 {"TELEWARM_DATA": str(folder), "TELEGRAM_API_ROOT": sandbox.url, "ADMIN_API_TOKEN": token}, None
             )
-            telewarm = await stack.enter_async_context(Telewarm.open(settings))
+            telewarm = await stack.enter_async_context(Telewarm.open(settings, migrate=True))
         show = Show(telewarm=telewarm, sandbox=sandbox, console=console, token=token)
         await _play(show, drawing.result(), stop, started)
         yield show
@@ -206,7 +207,8 @@ def _warmup_ms(item: MediaItem) -> float:
 def _drawn(folder: Path) -> list[DemoFile]:
     """The demo's media; drawn the first time only."""
     drawn = folder / DRAWN
-    drawn.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
+    drawn.mkdir(exist_ok=True)
     return draw(drawn)
 
 

@@ -13,6 +13,7 @@ from secrets import token_hex
 
 from obstore.store import LocalStore, ObjectStore
 
+from telewarm import folders
 from telewarm.errors import ObjectMissing, StoreError, StoreUnavailable
 from telewarm.store.config import FolderConfig
 from telewarm.store.content import Content
@@ -34,7 +35,7 @@ class Folder:
         """Makes the folder; StoreUnavailable when that cannot be."""
         self._root = config.root.absolute()
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
+            folders.make_private(self._root)
         except OSError as error:
             raise self.explain(error, "") from error
         self.objects: ObjectStore = LocalStore(self._root)
@@ -73,14 +74,14 @@ class Folder:
         """Place all, then sync all: the first sync of a journalling filesystem carries most of the others."""
         outcomes = [self._caught(put) for put in puts]
         placed = [put.target for put, outcome in zip(puts, outcomes, strict=True) if isinstance(outcome, bool)]
-        folders = {target.parent for target in placed}
-        above = {up for folder in folders - self._above for up in folder.parents if up.is_relative_to(self._root)}
+        parents = {target.parent for target in placed}
+        above = {up for folder in parents - self._above for up in folder.parents if up.is_relative_to(self._root)}
         try:
-            for path in (*placed, *(folders | above)):
+            for path in (*placed, *(parents | above)):
                 _sync(path)
         except OSError as error:
             return [outcome if isinstance(outcome, Exception) else error for outcome in outcomes]
-        self._above |= folders
+        self._above |= parents
         return outcomes
 
     def _caught(self, put: _Put) -> bool | Exception:
@@ -92,7 +93,7 @@ class Folder:
     def _place(self, content: Content, target: Path) -> bool:
         content.verify()
         if not target.parent.is_dir():
-            target.parent.mkdir(parents=True, exist_ok=True)
+            folders.make_private_below(self._root, target.parent)
             self._above.discard(target.parent)  # it was deleted under us
         if isinstance(content.source, Path) and _linked(content.source, target):
             return True
@@ -113,9 +114,10 @@ def _copy(content: Content, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.{token_hex(4)}")
     try:
         if isinstance(content.source, Path):
-            shutil.copyfile(content.source, temporary)
+            with content.source.open("rb") as source, os.fdopen(folders.create_private(temporary), "wb") as file:
+                shutil.copyfileobj(source, file, _LARGE)
         else:
-            temporary.write_bytes(content.source)
+            folders.write_private(temporary, content.source)
         _sync(temporary)
         temporary.replace(target)
     finally:

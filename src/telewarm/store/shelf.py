@@ -13,7 +13,7 @@ from pathlib import Path
 from secrets import token_hex
 from shutil import rmtree
 
-from telewarm import clock
+from telewarm import clock, folders
 
 
 def pin(path: Path) -> int | None:
@@ -56,7 +56,7 @@ def evict(folder: Path, *, goal: int) -> dict[str, int]:
 
 def open_own(folder: Path) -> tuple[Path, int]:
     """A folder inside `folder` that is this process's until it closes the descriptor; those of dead ones go away."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folders.make_private(folder)
     gate = os.open(folder, os.O_RDONLY)
     try:
         flock(gate, LOCK_EX)  # one start at a time, or a folder just made would look like a dead one's
@@ -65,7 +65,7 @@ def open_own(folder: Path) -> tuple[Path, int]:
                 if idle:
                     rmtree(other)
         own = folder / token_hex(8)
-        own.mkdir()
+        own.mkdir(mode=folders.PRIVATE_FOLDER)
         handle = os.open(own, os.O_RDONLY)
         flock(handle, LOCK_EX)
         return own, handle

@@ -14,8 +14,8 @@ from pathlib import Path
 from secrets import token_hex
 from shutil import disk_usage, rmtree
 
-from telewarm import metrics
-from telewarm.errors import ObjectCorrupt
+from telewarm import folders, metrics
+from telewarm.errors import ObjectCorrupt, StoreUnavailable
 from telewarm.model import Sha256
 from telewarm.store import shelf
 from telewarm.store.content import sha256_of
@@ -50,7 +50,7 @@ class Spool:
     def __init__(self, folder: Path, *, max_bytes: int = GIB, store: Store) -> None:
         """Takes over what is in the folder, and deletes what dead processes were still receiving."""
         self._blobs = folder.absolute() / "blobs"
-        self._blobs.mkdir(parents=True, exist_ok=True)
+        _make_folders(self._blobs)
         self._max_bytes = max_bytes
         self._store = store
         self._flights: dict[Sha256, _Flight] = {}
@@ -79,7 +79,7 @@ class Spool:
     def _look(self) -> Disk:
         path = self._receiving / token_hex(8)
         try:
-            path.write_bytes(b"telewarm")
+            folders.write_private(path, b"telewarm")
         finally:
             path.unlink(missing_ok=True)
         usage = disk_usage(self._receiving)
@@ -149,7 +149,7 @@ class Spool:
     def named(self, path: Path, name: str) -> Iterator[Path]:
         """An opened blob under a file name of its own, for whoever tells people the name of what it reads."""
         folder = self._receiving / token_hex(8)
-        folder.mkdir()
+        folder.mkdir(mode=folders.PRIVATE_FOLDER)
         try:
             shown = folder / name
             with suppress(OSError):  # a filesystem without links: then the blob's own name must do
@@ -244,6 +244,13 @@ class Spool:
         self._sound &= left.keys()
 
 
+def _make_folders(blobs: Path) -> None:
+    try:
+        folders.make_private_below(blobs.parent, blobs)
+    except OSError as error:
+        raise StoreUnavailable(folders.refusal(error, blobs.parent)) from error
+
+
 def _has_its_hash(path: Path) -> bool:
     """Whether a blob is the one it is named by; if not, it is deleted."""
     with suppress(FileNotFoundError):  # evicted
@@ -260,7 +267,7 @@ def _make(paths: Sequence[Path]) -> Sequence[Exception | None]:
 
 def _caught(path: Path) -> Exception | None:
     try:
-        path.touch(exist_ok=False)
+        path.touch(mode=folders.PRIVATE_FILE, exist_ok=False)
     except OSError as error:
         return error
     return None

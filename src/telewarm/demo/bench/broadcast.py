@@ -289,7 +289,9 @@ async def _site(plan: Plan, *options: str, floods: bool = False) -> AsyncIterato
         sandbox = await stack.enter_async_context(SandboxProcess.running(*options))
         own = {"DATABASE_URL": database.url, "TELEWARM_BROADCAST_CONCURRENCY": str(plan.concurrency), **ONE_KEY}
         environ = stage.environment(sandbox.url, made(folder, "host"), floods=floods) | own
-        app = await stack.enter_async_context(Telewarm.open(Settings.from_environ(environ, None), worker=False))
+        app = await stack.enter_async_context(
+            Telewarm.open(Settings.from_environ(environ, None), worker=False, migrate=True)
+        )
         settle()
         bot = await stage.add_bot(app)
         async with app.worker.working():

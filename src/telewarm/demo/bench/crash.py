@@ -222,7 +222,7 @@ def _environ(scene: Scene, folder: Path, host: str) -> dict[str, str]:
 @asynccontextmanager
 async def _filled(plan: Plan, environ: dict[str, str]) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """A library in which nothing is due before the call that this hands over."""
-    async with Telewarm.open(Settings.from_environ(environ, None), worker=False) as app:
+    async with Telewarm.open(Settings.from_environ(environ, None), worker=False, migrate=True) as app:
         bots = [await stage.add_bot(app, number) for number in range(plan.bots)]
         for number, data in enumerate(stage.photos(plan.media, bytes=plan.photo_bytes)):
             await stage.add(app, bots[number % plan.bots], data)

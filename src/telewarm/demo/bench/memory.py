@@ -159,7 +159,9 @@ async def _site(*options: str, **changed: str) -> AsyncIterator[Site]:
         objects = await stack.enter_async_context(ObjectServer.running(made(folder, "bucket")))
         common = {"DATABASE_URL": database.url, **ONE_KEY, **objects.environ, **changed}
         here, there = (stage.environment(sandbox.url, folder / host) | common for host in ("here", "there"))
-        app = await stack.enter_async_context(Telewarm.open(Settings.from_environ(here, None), worker=False))
+        app = await stack.enter_async_context(
+            Telewarm.open(Settings.from_environ(here, None), worker=False, migrate=True)
+        )
         yield Site(folder=folder, app=app, sandbox=sandbox, objects=objects, environ=there)
 
 

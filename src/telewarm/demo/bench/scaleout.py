@@ -49,7 +49,7 @@ async def measure(*, plan: Plan = Plan(), report: Callable[[str], None]) -> list
             "MEDIA_PREWARM_MAX_QUEUE": str(plan.held),
         }
         settings = Settings.from_environ(environ, None)
-        app = await stack.enter_async_context(Telewarm.open(settings, worker=False))
+        app = await stack.enter_async_context(Telewarm.open(settings, worker=False, migrate=True))
         report(f"filling the libraries of {plan.bots} bots")
         bots = await _filled(app, plan)
         for number in range(2 * plan.rounds):

@@ -73,7 +73,9 @@ async def _site() -> AsyncIterator[Site]:
         database = await stack.enter_async_context(Database.running(folder / "postgres"))
         sandbox = await stack.enter_async_context(SandboxProcess.running())
         environ = stage.environment(sandbox.url, made(folder, "host")) | {"DATABASE_URL": database.url} | ONE_KEY
-        app = await stack.enter_async_context(Telewarm.open(Settings.from_environ(environ, None), worker=False))
+        app = await stack.enter_async_context(
+            Telewarm.open(Settings.from_environ(environ, None), worker=False, migrate=True)
+        )
         settle()
         bot = await stage.add_bot(app)
         async with app.worker.working():

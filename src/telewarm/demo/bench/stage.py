@@ -79,7 +79,7 @@ async def open_telewarm(
             yield app
         return
     settings = Settings.from_environ(environment(sandbox_url, folder, floods=floods, **changed), None)
-    async with Telewarm.open(settings, worker=worker) as app:
+    async with Telewarm.open(settings, worker=worker, migrate=True) as app:
         yield app
 
 

@@ -1,0 +1,53 @@
+"""A database that is ready to be used: reachable, of this version's schema, with the rights that are needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from telewarm import folders
+from telewarm.database.embedded import served
+from telewarm.database.migrate import check_migrated, is_new, migrate
+from telewarm.database.pool import ROUND_TRIP, connect, where
+from telewarm.database.rights import check_rights
+from telewarm.errors import StoreUnavailable
+
+POSTGRES = "postgres"  # the folder of the embedded server: its rights are its own matter
+
+
+@asynccontextmanager
+async def ready(database_url: str | None, data_folder: Path, *, upgrade: bool) -> AsyncIterator[str]:
+    """The URL of the database to use, which stays usable while this is open.
+
+    `upgrade`: bring an older schema, or an empty database, to this version. Without it only the embedded database is
+    set up, when it is new: nobody else's schema is changed by a program that merely uses it. Raises NotMigrated,
+    DatabaseForbidden, DatabaseUnavailable, EmbeddedPostgresFailed, StoreUnavailable.
+    """
+    await asyncio.to_thread(prepare_data_folder, data_folder)
+    async with served(database_url, data_folder) as url:
+        await _make_ready(url, upgrade=upgrade, embedded=database_url is None)
+        yield url
+
+
+async def _make_ready(url: str, *, upgrade: bool, embedded: bool) -> None:
+    connection = await connect(url, application_name="telewarm")
+    try:
+        at = "the embedded database" if embedded else where(url)
+        await check_rights(connection, at)
+        if upgrade or (embedded and await is_new(connection)):
+            await migrate(url)
+        else:
+            await check_migrated(connection)
+    finally:
+        await connection.close(timeout=ROUND_TRIP)
+
+
+def prepare_data_folder(data_folder: Path) -> None:
+    """Made for its owner alone; one of an earlier version is closed to others."""
+    try:
+        folders.make_private(data_folder)
+        folders.tighten(data_folder, skip=frozenset({POSTGRES}))
+    except OSError as error:
+        raise StoreUnavailable(folders.refusal(error, data_folder)) from error

@@ -1,0 +1,84 @@
+"""What the role of DATABASE_URL may do, checked before it is needed: one sentence with the GRANT, not a failure."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+
+import asyncpg
+
+from telewarm.database.connection import Executor
+from telewarm.errors import DatabaseForbidden, DatabaseUnavailable
+
+NEEDED = ("SELECT", "INSERT", "UPDATE", "DELETE")
+
+WANTED = """
+    SELECT class.relname AS name, privilege
+    FROM pg_class AS class
+    CROSS JOIN unnest($2::text[]) AS privilege
+    WHERE class.relnamespace = current_schema()::regnamespace AND class.relkind = 'r'
+      AND (class.relname = ANY ($1) OR class.relname LIKE 'pgqueuer%')
+      AND NOT has_table_privilege(class.oid, privilege)
+    UNION ALL
+    SELECT 'alembic_version', 'SELECT'
+    WHERE NOT has_table_privilege(to_regclass('alembic_version'), 'SELECT')
+    UNION ALL
+    SELECT class.relname, 'USAGE'
+    FROM pg_class AS class
+    WHERE class.relnamespace = current_schema()::regnamespace AND class.relname LIKE 'pgqueuer%'
+      AND CASE WHEN class.relkind = 'S' THEN NOT has_sequence_privilege(class.oid, 'USAGE') END
+"""
+HIDDEN = """
+    SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE relname = 'alembic_version' AND relkind = 'r' AND NOT has_schema_privilege(relnamespace, 'USAGE')
+"""
+
+
+async def check_rights(db: Executor, where: str) -> None:
+    """Raises DatabaseForbidden when the role may not read or write a table, DatabaseUnavailable for a read-only server.
+
+    `where`: the database, for people.
+    """
+    if await db.fetchval("SELECT current_setting('transaction_read_only')") == "on":
+        raise DatabaseUnavailable(
+            f"PostgreSQL at {where} is read-only, as a standby or by its settings: point DATABASE_URL at the primary"
+        )
+    role = await db.fetchval("SELECT current_user")
+    if (schema := await db.fetchval(HIDDEN)) is not None and await db.fetchval("SELECT to_regclass('media')") is None:
+        raise DatabaseForbidden(
+            f'The role {role} may not use the schema {schema} at {where}: GRANT USAGE ON SCHEMA {schema} TO "{role}";'
+        )
+    if await db.fetchval("SELECT current_schema()") is None:
+        return
+    missing = await db.fetch(WANTED, list(tables()), list(NEEDED))
+    if missing:
+        first = missing[0]
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise DatabaseForbidden(
+            f"The role {role} may not {first['privilege']} {first['name']} at {where}{more}: {grants(role)}"
+        )
+
+
+def grants(role: str) -> str:
+    """The statements that the owner of the tables runs."""
+    return (
+        f'as the owner of the tables run GRANT {", ".join(NEEDED)} ON ALL TABLES IN SCHEMA public TO "{role}"; '
+        f'GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO "{role}";'
+    )
+
+
+async def forbidden(db: Executor, error: asyncpg.InsufficientPrivilegeError) -> str:
+    """A migration that was refused."""
+    role = await db.fetchval("SELECT current_user")
+    return (
+        f"The role {role} may not migrate this database ({error}): run `telewarm migrate` as the owner of its tables, "
+        f'or GRANT CREATE, USAGE ON SCHEMA public TO "{role}";'
+    )
+
+
+@cache
+def tables() -> tuple[str, ...]:
+    """Ours by name, in the order in which they can be filled."""
+    parts = (files("telewarm.database").joinpath(part).read_text() for part in ("schema.sql", "schema_events.sql"))
+    return tuple(re.findall(r"^CREATE TABLE (\w+)", "".join(parts), re.MULTILINE))
