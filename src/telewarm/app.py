@@ -40,6 +40,7 @@ from telewarm.database.warmups import Failed
 from telewarm.events import Events, Wanted, wanted_types
 from telewarm.fetch import Fetcher
 from telewarm.lanes import Both, Bots, Control, Lane, LaneLimits, Report, Seat, Worker, WorkerLimits
+from telewarm.lanes.maintenance import maintaining
 from telewarm.library import Collector, Library, LibraryLimits
 from telewarm.model import Bot, Broadcast, ChatId, Event, Kind, MediaId, MediaItem, MessageSet, Placed
 from telewarm.placements import Placements
@@ -248,6 +249,7 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
     await stack.enter_async_context(listeners.running())
     collector = Collector(pool=pool, store=store, spool=spool)
     await stack.enter_async_context(collector.running())
+    await stack.enter_async_context(maintaining(pool))
     library = Library(
         pool=pool,
         store=store,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from telewarm.lanes import Job
-from telewarm.lanes.lane import choose
+from telewarm.lanes.choosing import choose
 from telewarm.model import ChatId
 from telewarm.sandbox.config import Floods
 from telewarm.sandbox.config import Limit as ServerLimit

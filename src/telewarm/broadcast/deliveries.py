@@ -28,7 +28,8 @@ from telewarm.sender import Sender
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 4  # flights
+AT_ONCE = 4  # flights that have something to do
+MOST_AT_ONCE = 64  # flights, with those that wait for a pause or a limit of their own
 SLICE = 10.0  # seconds after which it makes room when other lanes wait for a place
 LOOK = 1.0  # seconds between looks at what waits: for its media, for a place, for whoever else has it in hand
 LONGEST = 300.0  # seconds of one wait for a start time
@@ -157,7 +158,8 @@ class Deliveries:
         if active.starts_in > 0:
             self._look_in(active.starts_in)
             return
-        if len(self._tasks) >= AT_ONCE:  # the end of one of them brings us here again
+        if not self._has_room():
+            self._look_in(LOOK)
             return
         try:
             broadcast = await broadcasts.get(self._desk.pool, active.id)
@@ -177,6 +179,11 @@ class Deliveries:
         if await broadcasts.set_state(self._desk.pool, broadcast.id, BroadcastState.RUNNING, only_from=scheduled):
             log.info("broadcast_begins", bot=self._desk.live.bot.slug, broadcast_id=broadcast.id)
         self._more = True
+
+    def _has_room(self) -> bool:
+        """One that waits for a pause or a limit of its own holds up no other."""
+        resting = sum(flying.resting for flying in self._flying.values())
+        return len(self._tasks) - resting < AT_ONCE and len(self._tasks) < MOST_AT_ONCE
 
     async def _may_go(self, broadcast: Broadcast) -> bool:
         if broadcast.state is not BroadcastState.RUNNING:

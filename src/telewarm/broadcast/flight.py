@@ -64,7 +64,13 @@ class Flight:
         self._leaving = self._lost = False
         self._halted: TelewarmError | None = None
         self._looked_at = self._told_at = 0.0
+        self._busy_at = clock.monotonic()
         self._log = log.bind(bot=desk.live.bot.slug, broadcast_id=broadcast.id)
+
+    @property
+    def resting(self) -> bool:
+        """Whether it has had nothing to do for a while, and leaves room for another broadcast."""
+        return not self._air and clock.monotonic() - self._busy_at > LOOK
 
     @property
     def in_flight(self) -> int:
@@ -318,6 +324,7 @@ class Flight:
     def _landed(self, chat_id: ChatId, verdict: Verdict) -> None:
         """Of one that was called, once what became of it is known."""
         self._air.discard(chat_id)
+        self._busy_at = clock.monotonic()
         match verdict:
             case Delivery():
                 self._settle(verdict)

@@ -61,6 +61,11 @@ class Undo:
         self.again_in: float | None = None
 
     @property
+    def resting(self) -> bool:
+        """Whether it has had nothing to do for a while, and leaves room for another broadcast."""
+        return False
+
+    @property
     def in_flight(self) -> int:
         return len(self._calls)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import asyncpg
 
@@ -52,6 +52,25 @@ GROWN = """
     ORDER BY index.oid
 """
 ROWS = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass($1)"
+
+
+# PgQueuer leaves the time of a queued job as it is when the job is enqueued again. Its trigger tells the workers of the
+# new time.
+HURRY = (
+    "UPDATE pgqueuer SET execute_after = now(), updated = now()"
+    " WHERE dedupe_key = ANY ($1::text[]) AND status = 'queued' AND execute_after > now()"
+)
+RUNNING = "SELECT dedupe_key FROM pgqueuer WHERE dedupe_key = ANY ($1::text[]) AND status = 'picked'"
+
+
+async def hurry(db: Executor, keys: Sequence[str]) -> None:
+    """Jobs that are queued for a later time run at once."""
+    await db.execute(HURRY, keys)
+
+
+async def running(db: Executor, keys: Sequence[str]) -> set[str]:
+    """Which of these jobs a worker has in hand."""
+    return {row["dedupe_key"] for row in await db.fetch(RUNNING, keys)}
 
 
 async def trim_log(pool: Pool, *, kept: float = KEPT) -> int:

@@ -146,6 +146,13 @@ async def bots_with_due_work(db: Executor, only: Sequence[BotId] | None = None) 
     return [(BotId(row["id"]), row["slug"]) for row in rows]
 
 
+async def hurry_due(db: Executor, only: Sequence[BotId], *, waited: float) -> None:
+    """Lanes of these bots that wait for a later time run at once when more is due since they were put back, or when
+    that was `waited` seconds ago."""
+    if only:
+        await db.execute(query("hurry_due"), only, waited)
+
+
 async def depths(db: Executor) -> list[Depth]:
     """The queues of all bots that have one, by slug. The cost of a bot does not grow with its queue."""
     return [Depth(**row) for row in await db.fetch(query("depths"), WAITING_SHOWN)]

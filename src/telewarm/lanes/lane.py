@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,17 +18,20 @@ from telewarm import clock
 from telewarm.database.transient import as_outage, is_transient
 from telewarm.errors import FloodWait, TelegramRefused, TelewarmError
 from telewarm.lanes.bots import count_flood
+from telewarm.lanes.choosing import choose
 from telewarm.lanes.floods import settle_flood
 from telewarm.lanes.outage import Outage
 from telewarm.lanes.work import Budget, Done, Item, Job, Work
-from telewarm.model import ChatId
 from telewarm.telegram import Closed, Passage, Rank, Traffic
 
 log = structlog.get_logger(__name__)
 
 PATIENCE = 5.0  # seconds of flood wait that a lane sits out; for longer it gives its place back
-EARLY = 3.0  # seconds before the end of such a wait at which it wants its place again: the queue is not punctual
-LOOK_AHEAD = 16  # held jobs looked at for one that may go now
+HOLD_SECONDS = 1.0  # of a flood wait for which a lane keeps what it claimed; for longer whoever waits may have it
+ANSWER_SECONDS = 0.5  # for which an answer that may open a chat is waited for
+CLAIM_EARLY_SECONDS = 0.1  # before the end of such a wait
+CLAIM_AGAIN_SECONDS = 0.5  # between two claims of a lane that can do nothing with them
+EARLY = 0.5  # seconds before the end of such a wait at which it wants its place again
 BATCH = 200  # outcomes written in one statement at most
 CLAIM_AHEAD = 0.5  # seconds of work claimed ahead
 MOST_AHEAD = 256  # jobs claimed ahead at most
@@ -47,45 +49,6 @@ class LaneLimits:
     concurrency: int
     slice: float = 10.0
     linger: float = 0.5
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Turn:
-    """The held job at `place` may go to the chat at that time."""
-
-    place: int
-    chat_id: ChatId
-    opens_at: float
-
-
-def choose(held: Sequence[Job[Item]], traffic: Traffic, *, now: float) -> Turn:
-    """One that may go now, through the chat that has had the least; else a probe; else what may go soonest.
-
-    Of the first held jobs, of which there is one at least: those of one size wait for the same.
-    """
-    soonest: Turn | None = None
-    seen: set[int] = set()
-    chats: tuple[ChatId, ...] = ()
-    for place, job in enumerate(itertools.islice(held, LOOK_AHEAD)):
-        if job.size in seen:
-            continue
-        seen.add(job.size)
-        if job.chats != chats:
-            chats, chat_id = job.chats, _freest(job.chats, traffic, now)
-        opens_at = traffic.goes_at(chat_id, size=job.size, now=now, rank=Rank.WARMUP)
-        if soonest is None or opens_at < soonest.opens_at:
-            soonest = Turn(place=place, chat_id=chat_id, opens_at=opens_at)
-        if opens_at <= now:
-            break
-    assert soonest is not None  # noqa: S101 - there is a job
-    return soonest
-
-
-def _freest(chats: Sequence[ChatId], traffic: Traffic, now: float) -> ChatId:
-    """The least full of those that are open; else the first to open or to be probed."""
-    if free := [chat_id for chat_id in chats if traffic.opens_at(chat_id, now=now, rank=Rank.WARMUP) <= now]:
-        return min(free, key=lambda chat_id: traffic.fill(chat_id, now=now))
-    return min(chats, key=lambda chat_id: traffic.goes_at(chat_id, now=now, rank=Rank.WARMUP))
 
 
 class Lane(Generic[Item, Done]):
@@ -124,6 +87,9 @@ class Lane(Generic[Item, Done]):
         self._claimed_at = self._started
         self._full = False
         self._waits = False
+        self._claims_at = -math.inf  # put back before, since every chat was closed until then
+        self._put_back_at = -math.inf
+        self._closed_since = math.inf
 
     @property
     def in_flight(self) -> int:
@@ -137,6 +103,7 @@ class Lane(Generic[Item, Done]):
     def nudge(self) -> None:
         """There is new work, or a reason to look up."""
         self._more = True
+        self._claims_at = min(self._claims_at, self._put_back_at + CLAIM_AGAIN_SECONDS)
         self._changed.set()
 
     def abort(self) -> None:
@@ -171,6 +138,10 @@ class Lane(Generic[Item, Done]):
                 return 0.0
             self._refill(now)
             opens_at = self._start_open_jobs(now)
+            if self._held:
+                opens_at = await self._hold(opens_at, now)
+            elif self._more and self._claims_at > now:
+                opens_at = self._claims_at
             if self._held or self._running or self._claiming or self._more:
                 idle_since = None
             elif idle_since is None:
@@ -194,7 +165,7 @@ class Lane(Generic[Item, Done]):
 
     def _refill(self, now: float) -> None:
         """Claim ahead, in the background, about as much as goes out in half a second."""
-        if self._claiming is not None or not self._more:
+        if self._claiming is not None or not self._more or now < self._claims_at:
             return
         if len(self._held) > self._ahead // 2:
             return
@@ -240,6 +211,26 @@ class Lane(Generic[Item, Done]):
             self._start(job, self._traffic.spend(turn.chat_id, size=job.size, now=now))
         self._wait_for_bot(waits=False)
         return None
+
+    def _closed_until(self, now: float) -> float:
+        """Before this no warm-up goes, of whatever size, through any of the chats."""
+        return min(self._traffic.goes_at(chat_id, now=now, rank=Rank.WARMUP) for chat_id in self._held[0].chats)
+
+    async def _hold(self, opens_at: float | None, now: float) -> float | None:
+        """When to look again. Once nothing has gone for a moment and nothing will for long, what is held is put back:
+        a sender that waits for one of these can have it then.
+        """
+        closed_until = self._closed_until(now)
+        if closed_until <= now + HOLD_SECONDS:
+            self._closed_since = math.inf
+            return opens_at
+        self._closed_since = min(self._closed_since, now)
+        if self._running and now < self._closed_since + ANSWER_SECONDS:
+            return self._closed_since + ANSWER_SECONDS
+        self._claims_at, self._put_back_at, self._more = closed_until - CLAIM_EARLY_SECONDS, now, True
+        self._wait_for_bot(waits=False)
+        await self._put_back()
+        return self._claims_at
 
     def _wait_for_bot(self, *, waits: bool) -> None:
         """Deliveries wait while it is the bot's limit that holds us, and not a chat's."""
@@ -308,6 +299,7 @@ class Lane(Generic[Item, Done]):
         if task.cancelled():
             self._end(passage, answered=False)
             self._held.append(job)
+        self._claims_at = -math.inf  # an answer may have opened a chat
         self._changed.set()
         if self._done:
             self._recorded.set()

@@ -10,6 +10,7 @@ from pgqueuer.db import AsyncpgDriver, AsyncpgPoolDriver
 from pgqueuer.queries import Queries
 from pgqueuer.types import JobId, QueueEntrypoint
 
+from telewarm.database import engine
 from telewarm.database.connection import Connection, Pool
 from telewarm.model import Bot, BotId, MediaId
 
@@ -18,18 +19,31 @@ CHANNEL = "telewarm_due"  # NOTIFY: a bot's id; running lanes look again, others
 
 
 async def wake(connection: Connection, bot: Bot) -> None:
-    """Queue the bot's lane unless it is queued or running; nudge it if it runs. Inside the caller's transaction."""
+    """The bot's lane runs at once, also when it was queued for later; one that runs is nudged. Inside the caller's
+    transaction."""
     driver = AsyncpgDriver(cast(asyncpg.Connection, connection))
-    await _enqueue(Queries(driver), [(bot.id, bot.slug)])
+    (job,) = await _enqueue(Queries(driver), [(bot.id, bot.slug)])
+    if job is None:
+        await engine.hurry(connection, [_key(bot.slug)])
     await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, str(bot.id))
 
 
 async def enqueue(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[BotId]:
-    """Queue the lanes of many bots (id, slug) in one statement. Those that stayed as they are: queued or running."""
+    """Queue the lanes of many bots (id, slug) in one statement. Those that are queued or running already stay so."""
     if not lanes:
         return []
     jobs = await _enqueue(Queries(AsyncpgPoolDriver(pool)), lanes)
     return [bot_id for (bot_id, _), job in zip(lanes, jobs, strict=True) if job is None]
+
+
+async def hurry(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[BotId]:
+    """`enqueue`, and those that are queued for later run at once. Those that run already."""
+    left = set(await enqueue(pool, lanes))
+    keys = {_key(slug): bot_id for bot_id, slug in lanes if bot_id in left}
+    if not keys:
+        return []
+    await engine.hurry(pool, list(keys))
+    return [keys[key] for key in await engine.running(pool, list(keys))]
 
 
 async def others_wait(pool: Pool) -> bool:
@@ -60,6 +74,10 @@ async def _enqueue(queries: Queries, lanes: Sequence[tuple[BotId, str]]) -> Sequ
         [ENTRYPOINT] * len(lanes),
         [str(bot_id).encode() for bot_id, _ in lanes],
         [0] * len(lanes),
-        dedupe_key=[f"lane:{slug}" for _, slug in lanes],
+        dedupe_key=[_key(slug) for _, slug in lanes],
         on_conflict="skip",
     )
+
+
+def _key(slug: str) -> str:
+    return f"lane:{slug}"

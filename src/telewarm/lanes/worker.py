@@ -16,14 +16,15 @@ from pgqueuer.qm import QueueManager
 from pgqueuer.queries import Queries
 
 from telewarm import clock
-from telewarm.database import audit, bots, engine, events, leases, sends, warmups
+from telewarm.database import bots, leases, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
 from telewarm.database.transient import is_transient
 from telewarm.errors import NotFound
 from telewarm.lanes.bots import Bots, LiveBot
 from telewarm.lanes.lane import EARLY, PATIENCE
-from telewarm.lanes.wake import CHANNEL, ENTRYPOINT, enqueue, others_wait
+from telewarm.lanes.maintenance import attempt, maintain
+from telewarm.lanes.wake import CHANNEL, ENTRYPOINT, enqueue, hurry, others_wait
 from telewarm.lanes.work import Budget, Runner
 from telewarm.model import Bot, BotId
 
@@ -32,6 +33,7 @@ log = structlog.get_logger(__name__)
 RESTART = 1.0  # seconds before the engine is started again after the database went away
 LATE = 0.15  # seconds: by then a lane that just ended has mostly left the queue and can be queued again
 LOOKS = 6  # at a woken bot whose lane is still in the queue; a lane that runs elsewhere was woken there
+LOST_WAKE_SECONDS = 30.0  # after which a lane that was put back for a limit is asked again, whatever it waits for
 CROWD = 1.0  # seconds between looks whether lanes wait for a place here
 MOST_LANES = 200
 BATCH = 10  # lanes taken from the queue at once, at most
@@ -102,6 +104,7 @@ class Worker:
         self._budget = Budget(limits.held)
         self._seats: dict[BotId, Seat] = {}
         self._missed: dict[BotId, int] = {}  # woken while their lane was not here, and the looks left
+        self._woken: dict[BotId, bool] = {}  # lanes that have ended and still have their job: whether work came since
         self._others_wait = False
         self._look = asyncio.Event()
         self._stop = asyncio.Event()
@@ -191,10 +194,19 @@ class Worker:
         live = await self._at_work(bot_id)
         if live is None:  # whoever resumes it wakes it
             return
-        self._obey_flood_wait(live)
+        if self._full():
+            self._obey_flood_wait(live)
         delay = await self._seated(live)
-        await self._bots.keep_learned(live)
-        if delay is None or rests(live.bot):
+        self._woken[bot_id] = False
+        try:
+            await self._bots.keep_learned(live)
+        finally:
+            woken = self._woken.pop(bot_id)
+        if rests(live.bot):
+            return
+        if woken:
+            raise RetryRequested(timedelta(0), "woken")
+        if delay is None:
             return
         self._obey_flood_wait(live)
         if delay == 0 and self._crowded():  # to the end of the queue: the job that we keep would be first again
@@ -240,6 +252,8 @@ class Worker:
         if lane is not None:
             lane.nudge()
         else:
+            if bot_id in self._woken:
+                self._woken[bot_id] = True
             self._missed[bot_id] = LOOKS
             self._look.set()
 
@@ -268,20 +282,17 @@ class Worker:
                 await clock.wait(self._stop, RESTART)
 
     async def _sweep(self) -> None:
-        await leases.sweep(self._pool)
+        await attempt("queue_due_lanes", self._queue_due)
+        await maintain(self._pool)
+
+    async def _queue_due(self) -> None:
+        freed = await leases.sweep(self._pool)
         due = await warmups.bots_with_due_work(self._pool)
-        await enqueue(self._pool, due)
+        left = await enqueue(self._pool, due)
+        await warmups.hurry_due(self._pool, left, waited=0.0 if freed else LOST_WAKE_SECONDS)
         for bot_id, _ in due:  # one that runs here may be busy with other work than what has become due
             if bot_id in self.lanes:
                 self.lanes[bot_id].nudge()
-        await warmups.sweep_counts(self._pool)
-        await bots.forget_past_waits(self._pool)
-        await sends.sweep(self._pool)
-        await audit.trim(self._pool)
-        await events.number(self._pool)
-        await events.trim(self._pool)
-        await engine.trim_log(self._pool)
-        await engine.compact(self._pool)
 
     async def _send_paused_away(self) -> None:
         for bot_id in list(self.lanes):
@@ -302,7 +313,7 @@ class Worker:
     async def _queue(self, missed: Mapping[BotId, int]) -> None:
         """Queue the lanes of those that have work; one that ended but is still in the queue is looked at again."""
         due = await warmups.bots_with_due_work(self._pool, list(missed))
-        for bot_id in await enqueue(self._pool, due):
+        for bot_id in await hurry(self._pool, due):
             if missed[bot_id] > 1 and bot_id not in self.lanes:
                 self._missed.setdefault(bot_id, missed[bot_id] - 1)
                 self._look.set()

@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 Place: TypeAlias = Callable[[Claimed], Awaitable[Placed]]
 
-LOOK_AGAIN = 1.0  # seconds: who holds an item may put it back without telling
+LOOK_AGAIN = 0.5  # seconds: who holds an item may put it back without telling
 RECORD_TRIES = 3
 RECORD_RETRY = 0.5  # seconds between tries to write a file id while the database is away
 

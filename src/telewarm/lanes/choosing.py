@@ -1,0 +1,52 @@
+"""Which of the held jobs goes next, and through which chat. Pure: the time is an argument."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from telewarm.lanes.work import Item, Job
+from telewarm.model import ChatId
+from telewarm.telegram import Rank, Traffic
+
+LOOK_AHEAD = 16  # held jobs looked at for one that may go now
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """The held job at `place` may go to the chat at that time."""
+
+    place: int
+    chat_id: ChatId
+    opens_at: float
+
+
+def choose(held: Sequence[Job[Item]], traffic: Traffic, *, now: float) -> Turn:
+    """One that may go now, through the chat that has had the least; else a probe; else what may go soonest.
+
+    Of the first held jobs, of which there is one at least: those of one size wait for the same.
+    """
+    soonest: Turn | None = None
+    seen: set[int] = set()
+    chats: tuple[ChatId, ...] = ()
+    for place, job in enumerate(itertools.islice(held, LOOK_AHEAD)):
+        if job.size in seen:
+            continue
+        seen.add(job.size)
+        if job.chats != chats:
+            chats, chat_id = job.chats, _freest(job.chats, traffic, now)
+        opens_at = traffic.goes_at(chat_id, size=job.size, now=now, rank=Rank.WARMUP)
+        if soonest is None or opens_at < soonest.opens_at:
+            soonest = Turn(place=place, chat_id=chat_id, opens_at=opens_at)
+        if opens_at <= now:
+            break
+    assert soonest is not None  # noqa: S101 - there is a job
+    return soonest
+
+
+def _freest(chats: Sequence[ChatId], traffic: Traffic, now: float) -> ChatId:
+    """The least full of those that are open; else the first to open or to be probed."""
+    if free := [chat_id for chat_id in chats if traffic.opens_at(chat_id, now=now, rank=Rank.WARMUP) <= now]:
+        return min(free, key=lambda chat_id: traffic.fill(chat_id, now=now))
+    return min(chats, key=lambda chat_id: traffic.goes_at(chat_id, now=now, rank=Rank.WARMUP))
