@@ -14,7 +14,7 @@ WHERE bot.id = ANY ($1::bigint[]) AND job.dedupe_key = 'lane:' || bot.slug
       )
       OR EXISTS (
           SELECT FROM broadcast
-          WHERE broadcast.bot_id = bot.id AND broadcast.state = 'running'
+          WHERE broadcast.bot_id = bot.id AND broadcast.state = 'scheduled'
             AND broadcast.starts_at > job.updated AND broadcast.starts_at <= now()
       )
   )
