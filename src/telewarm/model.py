@@ -287,6 +287,7 @@ class Broadcast:
     recipients: int
     duplicates: int  # chat ids that were given more than once, and dropped
     rejected: int  # lines that hold no chat id
+    guess: str | None  # why a person should look at its recipients before the start; None when there is no doubt
     counts: Mapping[Outcome, int]
     not_undone: int  # messages that could not be deleted
     in_flight: int

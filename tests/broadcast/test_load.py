@@ -38,7 +38,15 @@ async def test_a_list_becomes_recipients_and_what_is_wrong_with_it_is_kept(
     loaded = await broadcasts.load(made.id, stream(b"chat_id\n5\n-7\n@x\n", b"5\n\n1", b"2\n1.5\n"))
 
     bad = [line async for line in broadcasts.rejected(made.id)]
-    assert loaded == Loaded(added=3, duplicates=1, rejected=2, first_rejected=tuple(bad))
+    assert loaded == Loaded(
+        added=3,
+        duplicates=1,
+        rejected=2,
+        first_rejected=tuple(bad),
+        format=Format.CSV,
+        column="chat_id",
+        samples=(ChatId(5), ChatId(-7), ChatId(5)),
+    )
     assert [(one.line, one.excerpt) for one in bad] == [(4, "@x"), (8, "1.5")]
     assert await recipients_of(idle_telewarm.pool, made.id) == [-7, 5, 12]
     after = await broadcasts.get(made.id)
@@ -100,7 +108,7 @@ async def test_progress_is_told_with_every_batch(broadcasts: Broadcasts, live: L
     [made] = await broadcasts.create([live], TEXT)
     told: list[int] = []
 
-    rows = b"".join(b"%d\n" % number for number in range(1, 2 * BATCH))
+    rows = b"".join(b"%d\n" % number for number in range(2, 2 * BATCH + 1))
     await broadcasts.load(made.id, stream(rows, b"x\n"), on_rows=told.append)
 
     assert len(told) >= 2
@@ -152,7 +160,7 @@ async def test_a_batch_waits_for_the_start_that_is_being_written_and_is_then_ref
 
 async def test_two_lists_may_stream_in_at_once(idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot) -> None:
     [made] = await broadcasts.create([live], TEXT)
-    lists = [b"".join(b"%d\n" % number for number in range(first, first + 60_000)) for first in (1, 30_001)]
+    lists = [b"".join(b"%d\n" % number for number in range(first, first + 60_000)) for first in (5, 30_005)]
 
     loads = await asyncio.gather(*[broadcasts.load(made.id, stream(text)) for text in lists])
 
@@ -208,3 +216,58 @@ async def test_a_long_list_takes_no_more_memory_than_a_short_one(broadcasts: Bro
         tracemalloc.stop()
 
     assert peaks[1] < 1.3 * peaks[0]
+
+
+async def test_a_guessed_column_waits_for_a_confirmation_or_for_its_name(broadcasts: Broadcasts, live: LiveBot) -> None:
+    [made], [said] = await broadcasts.create([live], TEXT), await broadcasts.create([live], TEXT)
+    listed = b"No,Name,Ref\n1,Ann,500000001\n2,Bob,500000002\n"
+
+    loaded = await broadcasts.load(made.id, stream(listed))
+    named = await broadcasts.load(said.id, stream(listed), column="Ref")
+
+    assert (loaded.column, loaded.samples, named.column) == ("Ref", (500000001, 500000002), "Ref")
+    assert "'Ref'" in str(loaded.guess)
+    assert named.guess is None
+    assert (await broadcasts.get(made.id)).guess == loaded.guess
+    with pytest.raises(Conflict, match="guessed"):
+        await broadcasts.start(made.id)
+    assert (await broadcasts.get(made.id)).state is BroadcastState.DRAFT
+    assert (await broadcasts.start(made.id, confirm=True)).state is BroadcastState.RUNNING
+    assert (await broadcasts.start(said.id)).state is BroadcastState.RUNNING
+
+
+async def test_a_guess_is_kept_when_the_list_breaks_off_behind_it(broadcasts: Broadcasts, live: LiveBot) -> None:
+    [made] = await broadcasts.create([live], TEXT)
+    rows = b"".join(b"x,%d\n" % number for number in range(500_000_001, 500_001_001))
+
+    with pytest.raises(ConnectionResetError):
+        await broadcasts.load(made.id, cut_off(rows))
+
+    assert (await broadcasts.get(made.id)).recipients == 1000
+    with pytest.raises(Conflict, match="guessed"):
+        await broadcasts.start(made.id)
+
+
+async def test_a_guess_counts_for_every_broadcast_that_the_list_goes_to(
+    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+) -> None:
+    first, second = await broadcasts.create([live, await add_bot(idle_telewarm, 1)], TEXT)
+
+    await broadcasts.load(first.id, stream(b"ref,bot\n500000001,bot-0\n500000002,bot-1\n"))
+
+    for made in (first, second):
+        with pytest.raises(Conflict, match="guessed"):
+            await broadcasts.start(made.id)
+
+
+async def test_a_list_that_does_not_say_where_its_chats_are_loads_nothing(
+    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+) -> None:
+    [made] = await broadcasts.create([live], TEXT)
+
+    with pytest.raises(UsageError, match="column=No"):
+        await broadcasts.load(made.id, stream(b"No,Name\n1,Ann\n2,Bob\n"))
+
+    assert await recipients_of(idle_telewarm.pool, made.id) == []
+    await broadcasts.load(made.id, stream(b"No,Name\n1,Ann\n2,Bob\n"), column="No")
+    assert await recipients_of(idle_telewarm.pool, made.id) == [1, 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import tracemalloc
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telewarm.broadcast.recipients import Format, Reader, rows_of, sniff
-from telewarm.broadcast.rows import LARGEST, LONGEST, Rows
+from telewarm.broadcast.rows import LARGEST, LONGEST, Rows, printable
 from telewarm.database.recipients import Rejected
 from telewarm.errors import UsageError
 from telewarm.model import ChatId
@@ -28,10 +29,12 @@ class Read:
     of_bots: dict[str, list[int]]
     rejected: Sequence[Rejected]
     error: str | None
+    column: str | None
+    guess: str | None
 
 
-def read(*chunks: bytes, form: Format | None = None, bots: Sequence[str] = ()) -> Read:
-    reader = Reader(form, bots=bots)
+def read(*chunks: bytes, form: Format | None = None, bots: Sequence[str] = (), column: str | None = None) -> Read:
+    reader = Reader(form, bots=bots, column=column)
     error = None
     try:
         for chunk in chunks:
@@ -46,6 +49,8 @@ def read(*chunks: bytes, form: Format | None = None, bots: Sequence[str] = ()) -
         of_bots={bot: [int(chat_id) for chat_id in theirs] for bot, theirs in of_bots.items()},
         rejected=rejected,
         error=error,
+        column=reader.facts.column,
+        guess=reader.facts.guess,
     )
 
 
@@ -117,7 +122,7 @@ def test_an_ndjson_list_has_numbers_texts_or_objects(text: str) -> None:
         "[1,-1002,3]",
         ' \n[ 1 ,\n "-1002"\n,3 ]\n ',
         '[{"chat_id": 1, "tags": [5, {"a": "]},["}]}, {"user_id": "-1002"}, 3]',
-        '\ufeff[1, {"name": "\\"}, 9, [", "id": -1002}, "3",]',
+        '\ufeff[1, {"name": "\\"}, 9, [", "id": -1002}, "3"]',
     ],
 )
 def test_a_json_array_has_them_too(text: str) -> None:
@@ -130,10 +135,23 @@ def test_a_list_may_be_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    ("begin", "form"), [("1\n", CSV), ("chat_id", CSV), ('"1"', CSV), ("  [1", JSON), ('\n{"id"', NDJSON), ("", CSV)]
+    ("begin", "form"),
+    [
+        ("1\n", CSV),
+        ("chat_id", CSV),
+        ('"1"', CSV),
+        ("[1", JSON),
+        ("[\n", JSON),
+        ("['1', '2']", CSV),
+        ("{1, 2}", CSV),
+        ('{"id": 1}\n{"id"', NDJSON),
+        ('{"id": 1', JSON),
+        ('{\n "id": 1}', JSON),
+        ("", CSV),
+    ],
 )
-def test_the_format_is_told_by_the_first_bytes(begin: str, form: Format) -> None:
-    assert sniff(begin.encode()) is form
+def test_the_format_is_told_by_the_first_line(begin: str, form: Format) -> None:
+    assert sniff(begin) is form
 
 
 @pytest.mark.parametrize(
@@ -147,20 +165,26 @@ def test_the_format_is_told_by_the_first_bytes(begin: str, form: Format) -> None
         ("@durov", "only numeric chat ids"),
         ("https://t.me/durov", "only numeric chat ids"),
         ("+55 11 91234-5678", "a phone number"),
-        ("1.0", "a decimal number"),
-        ("1.2E+09", "a decimal number"),
-        ("1_000", "not a whole number"),
+        ("1.5", "a decimal number"),
+        ("0,5", "a decimal number"),
+        ("1.2E+09", "scientific notation"),
+        ("5,00E+08", "scientific notation"),
+        ("1_000", "thousands separators"),
+        ("500.000.001", "thousands separators"),
+        ("500 000 001", "thousands separators"),
+        ("500\u00a0000\u00a0001", "thousands separators"),
+        ("(11) 91234-5678", "a phone number"),
         ("0x1f", "not a whole number"),
-        ("--1", "not a whole number"),
-        ("١٢٣", "not a whole number"),
+        ("--1", "a phone number"),
+        ("²", "not a whole number"),
         ("Ann", "not a whole number"),
     ],
 )
 def test_what_is_no_chat_id_is_rejected_with_its_line_and_the_reason(word: str, reason: str) -> None:
     as_json = json.dumps(word)
     lists = [
-        read(f"5\n{word}\n6\n".encode()),
-        read(f"id,name\n5,a\n\n{word},b\n6,c\n".encode()),
+        read(f"5\n{json.dumps(word, ensure_ascii=False)}\n6\n".encode()),
+        read(f'chat_id,name\n5,a\n\n"{word}",b\n6,c\n'.encode()),
         read(f"5\n{as_json}\n6\n".encode(), form=NDJSON),
         read(f'{{"id": 5}}\n{{"id": {as_json}}}\n6\n'.encode(), form=NDJSON),
         read(f"[5, {as_json}, 6]".encode()),
@@ -169,16 +193,16 @@ def test_what_is_no_chat_id_is_rejected_with_its_line_and_the_reason(word: str, 
     assert [found.chat_ids for found in lists] == [[5, 6]] * 5
     assert [[bad.line for bad in found.rejected] for found in lists] == [[2], [4], [2], [2], [2]]
     assert all(reason in found.rejected[0].reason for found in lists), lists
-    assert all(word in found.rejected[0].excerpt for found in lists[:2])
+    assert all(printable(word) in found.rejected[0].excerpt for found in lists[:2])
 
 
 @pytest.mark.parametrize(
-    "word", ["true", "false", "null", "1.5", "1e3", "[1]", "{}", '{"name": 4}', '{"id": null}', '""']
+    "word", ["true", "false", "null", "1.5", "1e3", "[[1]]", "{}", '{"name": 4}', '{"id": null}', '"x"']
 )
 def test_json_that_is_no_chat_id_is_rejected(word: str) -> None:
     for found in (read(f"5\n{word}\n6\n".encode(), form=NDJSON), read(f"[5,{word},6]".encode())):
         assert found.chat_ids == [5, 6]
-        assert [(bad.line, bad.excerpt) for bad in found.rejected] == [(2, word)]
+        assert [(bad.line, bad.excerpt.lower().replace("+", "")) for bad in found.rejected] == [(2, word.strip('"'))]
 
 
 def test_a_row_that_lacks_the_column_or_leaves_it_empty_is_rejected() -> None:
@@ -192,9 +216,9 @@ def test_a_row_that_lacks_the_column_or_leaves_it_empty_is_rejected() -> None:
 
 
 def test_a_first_line_that_names_no_column_is_reported_and_not_lost() -> None:
-    found = read(b"who\n1\n2\n")
+    found = read(b"who\n5\n7\n")
 
-    assert found.chat_ids == [1, 2]
+    assert found.chat_ids == [5, 7]
     assert [bad.line for bad in found.rejected] == [1]
 
 
@@ -220,14 +244,6 @@ def test_a_row_of_many_lines_that_is_too_long_is_rejected_whole_and_no_line_of_i
     assert [bad.line for bad in found.rejected] == list(range(4, 5 + LONGEST // 2))
 
 
-def test_an_element_that_is_too_long_is_rejected_and_the_next_one_read() -> None:
-    long = json.dumps({"id": 2, "bio": "x" * LONGEST, "tags": [[7], {"a": 8}]})
-    found = read(f"[1, {long}, 3]".encode())
-
-    assert found.chat_ids == [1, 3]
-    assert [(bad.line, bad.reason) for bad in found.rejected] == [(2, "longer than 64 KiB")]
-
-
 @pytest.mark.parametrize("begin", ["1\n", '[1, "', '[1, {"id"', 'id,name\n1,"'])
 def test_a_row_without_an_end_is_not_held_in_memory(begin: str) -> None:
     reader = Reader(None)
@@ -240,7 +256,12 @@ def test_a_row_without_an_end_is_not_held_in_memory(begin: str) -> None:
     tracemalloc.stop()
 
     assert held < 2**21
-    assert reader.rows.chat_ids[:1] == [1] or begin.endswith(',"')
+
+
+def test_an_element_that_does_not_end_is_refused() -> None:
+    found = read(b'[1, "', *[b"x" * 2**16] * 40)
+
+    assert "element 2 is longer than 1 MiB" in str(found.error)
 
 
 @pytest.mark.parametrize(("form", "first"), [(CSV, "1,x"), (NDJSON, "1")])
@@ -252,7 +273,7 @@ def test_a_line_that_is_too_long_is_rejected_and_the_next_one_read(form: Format,
 
 
 def test_an_excerpt_is_short_and_shows_no_control_characters() -> None:
-    found = read(("\x00\x1b[31m\u202e" + "x" * 200 + "\n").encode())
+    found = read(("\x01\x1b[31m\u202e" + "x" * 200 + "\n").encode())
 
     [bad] = found.rejected
     assert bad.excerpt.isprintable()
@@ -260,7 +281,7 @@ def test_an_excerpt_is_short_and_shows_no_control_characters() -> None:
 
 
 def test_bytes_that_are_no_utf_8_in_other_columns_do_not_matter() -> None:
-    assert read(b"id,name\n1,Jos\xe9\n2,\xff\xfe\n").chat_ids == [1, 2]
+    assert read(b"id,name\n5,Jos\xe9\n7,\xff\xfe\n").chat_ids == [5, 7]
 
 
 def test_rows_may_name_the_bot_they_are_for() -> None:
@@ -275,44 +296,33 @@ def test_rows_may_name_the_bot_they_are_for() -> None:
         assert [bad.reason for bad in found.rejected] == ["'cow' is no bot of this broadcast, which has cat, dog"]
 
 
-def test_a_list_in_utf_16_is_refused_with_its_cure() -> None:
-    assert "save it as UTF-8" in str(read("chat_id\n1\n".encode("utf-16")).error)
-
-
-def test_json_that_is_no_array_is_refused_before_anything_is_read() -> None:
-    found = read(b"1\n2\n", form=JSON)
-
-    assert found.chat_ids == []
-    assert "has to begin with [" in str(found.error)
-
-
-@pytest.mark.parametrize("text", ["[1, 2", "[1, 2, 34", '[1, 2, {"id": 3', '[1, 2, "3', "[1, 2,"])
+@pytest.mark.parametrize("text", ["[5, 7", "[5, 7, 34", '[5, 7, {"id": 3', '[5, 7, "3', "[5, 7,"])
 def test_of_a_json_array_that_was_cut_off_only_whole_elements_count(text: str) -> None:
     found = read(text.encode())
 
-    assert found.chat_ids in ([1], [1, 2])
+    assert found.chat_ids in ([5], [5, 7])
+    assert "cannot be read beyond element" in str(found.error)
     assert "adds nothing twice" in str(found.error)
 
 
-def test_a_broken_element_costs_itself_and_nothing_inside_it_is_taken_for_a_chat() -> None:
-    found = read(b'[1, {"id": 2 "tags": [7, 8], "more": {"a": 9}}, foo, 3]')
+def test_json_that_breaks_off_in_the_middle_says_where_and_keeps_what_came_before() -> None:
+    found = read(b'[5, {"id": 7, "tags": [7, 8]}, foo, 3]')
 
-    assert found.chat_ids == [1, 3]
-    assert [(bad.line, bad.reason) for bad in found.rejected] == [(2, "not JSON"), (3, "not JSON")]
+    assert found.chat_ids == [5, 7]
+    assert "cannot be read beyond element 2" in str(found.error)
 
 
-def test_what_follows_the_array_is_an_error() -> None:
-    found = read(b"[1,2][3]")
-
-    assert (found.chat_ids, found.error is None) == ([1, 2], False)
+def test_values_may_follow_each_other() -> None:
+    assert ids("[5,7][6]") == ids("[5,\n7]\n[6]\n") == [5, 7, 6]
 
 
 @pytest.mark.parametrize("depth", [30_000, 200_000])
 def test_an_element_nested_deeper_than_anything_sensible_is_no_crash(depth: int) -> None:
     deep = b"[" * depth + b"]" * depth
-    for found in (read(b"[1," + deep + b",3]"), read(b"1\n" + deep + b"\n3", form=NDJSON)):
-        assert found.chat_ids == [1, 3]
-        assert [bad.line for bad in found.rejected] == [2]
+
+    lines = read(b"1\n" + deep + b"\n3", form=NDJSON)
+    assert (lines.chat_ids, [bad.line for bad in lines.rejected]) == ([1, 3], [2])
+    assert "nested deeper than 64 levels" in str(read(b"[1," + deep + b",3]").error)
 
 
 def test_chat_ids_of_the_program_are_checked_like_any_other() -> None:
@@ -373,7 +383,9 @@ def test_where_a_list_is_cut_into_pieces_changes_nothing(listed: tuple[str, Form
     assert read(*bytewise, form=form, bots=["a"]) == whole
 
 
-@given(st.lists(st.integers(-LARGEST, LARGEST).filter(bool)), st.sampled_from(["\n", "\r\n"]))
+@given(
+    st.lists(st.integers(-LARGEST, LARGEST).filter(lambda chat: abs(chat) > 1)), st.sampled_from(["\n", "\r\n", "\r"])
+)
 def test_every_id_of_a_good_list_is_read_once_and_in_order(chat_ids: list[int], line_end: str) -> None:
     plain = line_end.join(map(str, chat_ids))
     objects = "\n".join(json.dumps({"name": "é]", "id": chat_id}) for chat_id in chat_ids)
@@ -385,7 +397,8 @@ def test_every_id_of_a_good_list_is_read_once_and_in_order(chat_ids: list[int], 
 @given(st.lists(WORDS.filter(lambda word: "\n" not in word), max_size=12))
 def test_no_line_is_lost(words: list[str]) -> None:
     """Of lines without quotes, which may join, each that is not blank is read or rejected."""
-    lines = [word.replace('"', "") for word in words]
-    found = read("\n".join(["1", *lines]).encode(), form=CSV)
+    lines = [re.sub(r'["\r,;|]', "", word).replace(" ", "") for word in words]
+    found = read("\n".join(["77", *lines]).encode(), form=CSV)
 
+    assert found.error is None
     assert len(found.chat_ids) + len(found.rejected) == 1 + sum(1 for line in lines if line.strip())

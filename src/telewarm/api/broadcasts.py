@@ -87,6 +87,9 @@ class Start(Body):
     aliases: ClassVar[Mapping[str, str]] = {"start_at": "starts_at"}
 
     starts_at: StartsAt = None
+    confirm: Annotated[
+        Flag, Field(description="Somebody has looked at recipients whose column was guessed", examples=[False])
+    ] = False
 
 
 class Retry(Body):
@@ -149,8 +152,9 @@ async def delete(broadcast_id: Id, serving: Serving) -> dict[str, object]:
 @router.post("/broadcasts/{broadcast_id}/start", **STEERED)
 async def start(broadcast_id: Id, serving: Serving, body: Start | None = None) -> dict[str, object]:
     """Send it, now or at `starts_at`. One that waits for its time may be given another."""
-    starts_at = None if body is None else body.starts_at
-    return await _answer(serving, await serving.broadcasts.start(BroadcastId(broadcast_id), starts_at=starts_at))
+    said = body or Start()
+    started = await serving.broadcasts.start(BroadcastId(broadcast_id), starts_at=said.starts_at, confirm=said.confirm)
+    return await _answer(serving, started)
 
 
 @router.post("/broadcasts/{broadcast_id}/pause", **STEERED)

@@ -55,6 +55,17 @@ class LoadedList(BaseModel):
     duplicates: Annotated[int, Field(description="Chats that were there already, or twice", examples=[900])]
     rejected: Annotated[int, Field(description="Lines without a chat id", examples=[100])]
     first_rejected: Annotated[list[RejectedLine], Field(description="Some of them; rejected.csv has all")]
+    format: Annotated[Format | None, Field(description="What the list was read as", examples=["csv"])]
+    column: Annotated[
+        str | None,
+        Field(description="Where the chat ids were; null for a list of nothing else", examples=["chat_id"]),
+    ]
+    samples: Annotated[list[int], Field(description="The first chat ids, at most 3", examples=[[500000001]])]
+    guessed: Annotated[
+        bool,
+        Field(description="Whether the column was guessed: look at it, then start with `confirm`, or say `column`"),
+    ]
+    guess: Annotated[str | None, Field(description="Why it is a guess", examples=[None])]
 
 
 def csv(example: str, words: str) -> dict[str, Any]:
@@ -77,6 +88,16 @@ Said = Annotated[
     Format | None, Query(description="What the list is; else its Content-Type or its first bytes say", examples=["csv"])
 ]
 
+Column = Annotated[
+    str | None,
+    Query(
+        max_length=200,
+        description="The column or key with the chat ids, by its name or its number from 1; `*` for every cell."
+        " Without it the names and the values tell",
+        examples=["chat_id"],
+    ),
+]
+
 
 @router.post(
     "/broadcasts/{broadcast_id}/recipients",
@@ -88,15 +109,18 @@ async def load(
     request: Request,
     serving: Serving,
     format: Said = None,  # noqa: A002 - the word that callers look for
+    column: Column = None,
 ) -> dict[str, object]:
     """Add chat ids to a draft: the body is the list itself, with any number of them.
 
-    CSV with or without a header, NDJSON, or a JSON array; numbers or objects with `chat_id`. When the body is cut off,
-    what came stays; send the whole list again then, since a chat that is there already is only counted.
+    CSV with or without a header, ids on one line, NDJSON, or JSON; numbers or objects with `chat_id`. A list that does
+    not say where its chat ids are is refused, and `column` says it. When the body is cut off, what came stays; send the
+    whole list again then, since a chat that is there already is only counted.
     """
     _check_body(request)
     chunks = chunks_of(request, serving.patience)
-    loaded = await serving.broadcasts.load(BroadcastId(broadcast_id), chunks, format=format or _format_of(request))
+    said = format or _format_of(request)
+    loaded = await serving.broadcasts.load(BroadcastId(broadcast_id), chunks, format=said, column=column)
     return {"ok": True, **describe(loaded)}
 
 
@@ -130,6 +154,11 @@ def describe(loaded: Loaded) -> dict[str, object]:
         "duplicates": loaded.duplicates,
         "rejected": loaded.rejected,
         "first_rejected": [_rejected(one) for one in loaded.first_rejected],
+        "format": loaded.format,
+        "column": loaded.column,
+        "samples": list(loaded.samples),
+        "guessed": loaded.guess is not None,
+        "guess": loaded.guess,
     }
 
 

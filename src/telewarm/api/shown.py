@@ -57,6 +57,10 @@ class ShownBroadcast(BaseModel):
     recipients: Annotated[int, Field(description="Chats that are to get it", examples=[100_000])]
     duplicates: Annotated[int, Field(description="Chat ids that were given more than once", examples=[900])]
     rejected: Annotated[int, Field(description="Lines of its lists without a chat id", examples=[100])]
+    guess: Annotated[
+        str | None,
+        Field(description="Why its recipients want a look before it is started with `confirm`", examples=[None]),
+    ]
     progress: Annotated[Progress, Field(description="How far it has come")]
     errors: Annotated[list[ShownCause], Field(description="By cause, the five most frequent first", examples=[[]])]
     starts_at: Annotated[Time | None, Field(description="Not before this; null: at once", examples=[AT])]
@@ -99,6 +103,7 @@ def of_broadcast(broadcast: Broadcast, live: LiveBot, causes: Sequence[Cause] = 
         "recipients": broadcast.recipients,
         "duplicates": broadcast.duplicates,
         "rejected": broadcast.rejected,
+        "guess": broadcast.guess,
         "progress": of_progress(broadcast),
         "errors": [_of_cause(cause) for cause in causes],
         "starts_at": _iso(broadcast.starts_at),

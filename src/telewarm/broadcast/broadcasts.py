@@ -95,16 +95,19 @@ class Broadcasts:
         chunks: AsyncIterator[bytes],
         *,
         format: Format | None = None,  # noqa: A002 - the word that callers look for
+        column: str | None = None,
         on_rows: Callable[[int], None] | None = None,
     ) -> Loaded:
         """Add recipients from a CSV, NDJSON or JSON list, however large; `format` None: what its first bytes say.
 
-        Rows go in as they come. Cut off, what was loaded stays, and the same list may be loaded again. `on_rows` is
-        told how many rows were read so far. Raises NotFound, Conflict when it was started already, UsageError for a
-        list that is none.
+        `column`: the name or the number, from 1, of the one that holds the chat ids, `*` for every cell; None: the one
+        whose name or values say so. When that is a guess, `Loaded.guess` says why, and `start` wants it confirmed; when
+        there is no telling, nothing is loaded. Rows go in as they come. Cut off, what was loaded stays, and the same
+        list may be loaded again. `on_rows` is told how many rows were read so far. Raises NotFound, Conflict when it
+        was started already, UsageError for a list that is none.
         """
         loading, bots = await self._loading(broadcast_id, on_rows)
-        return await loading.stream(Reader(format, bots=bots), chunks)
+        return await loading.stream(Reader(format, bots=bots, column=column), chunks)
 
     async def add(self, broadcast_id: BroadcastId, chat_ids: Iterable[ChatId]) -> Loaded:
         """`load` for chat ids that the program has. The line of one that is rejected is its place, from 1."""
@@ -131,9 +134,16 @@ class Broadcasts:
                 yield line
             found, after = await recipients.rejected_page(self._pool, broadcast_id, after=after)
 
-    async def start(self, broadcast_id: BroadcastId, *, starts_at: datetime | None = None) -> Broadcast:
-        """Send it, now or at its time. One that waits for its time may be given another. Raises NotFound, Conflict."""
+    async def start(
+        self, broadcast_id: BroadcastId, *, starts_at: datetime | None = None, confirm: bool = False
+    ) -> Broadcast:
+        """Send it, now or at its time. One that waits for its time may be given another.
+
+        `confirm`: a person has looked at the chat ids of a list whose column was guessed. Raises NotFound, Conflict.
+        """
         _check_time(starts_at)
+        if confirm:
+            await broadcasts.confirm_guess(self._pool, broadcast_id)
         return await self._act(Action.START, broadcast_id, starts_at=starts_at)
 
     async def pause(self, broadcast_id: BroadcastId) -> Broadcast:

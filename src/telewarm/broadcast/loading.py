@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from telewarm import clock
-from telewarm.broadcast.recipients import Reader
+from telewarm.broadcast.recipients import Format, ListFacts, Reader
 from telewarm.broadcast.rows import Rows
 from telewarm.database import broadcasts, recipients
 from telewarm.database.connection import Pool
@@ -20,17 +20,26 @@ log = structlog.get_logger(__name__)
 
 BATCH = 50_000  # rows of a transaction
 SHOWN = 20  # rejected rows that the answer itself shows
+SAMPLES = 3  # chat ids that it shows
 LARGE = 10_000  # rows from which on the planner should be told
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:
-    """`duplicates`: chats that the broadcast had already, in this list or before it. `first_rejected`: at most 20."""
+    """`duplicates`: chats that the broadcast had already, in this list or before it. `first_rejected`: at most 20.
+
+    `column`: where the chat ids were; None for a list that holds nothing else. `samples`: the first chat ids, at most
+    3. `guess`: why a person should look at them before anything is sent; None when there is no doubt.
+    """
 
     added: int
     duplicates: int
     rejected: int
     first_rejected: Sequence[Rejected]
+    format: Format | None = None
+    column: str | None = None
+    samples: Sequence[ChatId] = ()
+    guess: str | None = None
 
 
 class Loading:
@@ -50,31 +59,41 @@ class Loading:
         self._on_rows = on_rows
         self._given = self._added = self._rejected = 0
         self._first_rejected: list[Rejected] = []
+        self._samples: list[ChatId] = []
+        self._noted = False
 
     async def stream(self, reader: Reader, chunks: AsyncIterator[bytes]) -> Loaded:
         """Whatever ends it, the rows that came whole are stored; of a list that is cut off the last row is not one."""
         try:
             async for chunk in chunks:
-                await self._follow(reader.feed(chunk), reader.rows)
+                await self._follow(reader.feed(chunk), reader.rows, reader)
             reader.end()
         except Exception:
-            await self._store(reader.rows)
+            await self._store(reader.rows, reader)
             raise
-        await self._store(reader.rows)
-        return await self._loaded()
+        await self._store(reader.rows, reader)
+        return await self._loaded(reader.facts)
 
     async def rows(self, steps: Iterator[None], rows: Rows) -> Loaded:
         await self._follow(steps, rows)
         await self._store(rows)
-        return await self._loaded()
+        return await self._loaded(None)
 
-    async def _follow(self, steps: Iterator[None], rows: Rows) -> None:
+    async def _note_guess(self, guess: str) -> None:
+        """Before any of the rows is stored: nobody starts it unseen, whatever ends this."""
+        if not self._noted:
+            await broadcasts.note_guess(self._pool, sorted({self._broadcast_id, *self._by_bot.values()}), guess)
+            self._noted = True
+
+    async def _follow(self, steps: Iterator[None], rows: Rows, reader: Reader | None = None) -> None:
         for _ in steps:
             if rows.held >= BATCH:
-                await self._store(rows)
+                await self._store(rows, reader)
             await clock.sleep(0)  # others have their turn
 
-    async def _store(self, rows: Rows) -> None:
+    async def _store(self, rows: Rows, reader: Reader | None = None) -> None:
+        if rows.held and reader is not None and (guess := reader.facts.guess) is not None:
+            await self._note_guess(guess)
         chat_ids, of_bots, rejected = rows.drain()
         if chat_ids or rejected:
             await self._store_in(self._broadcast_id, chat_ids, rejected)
@@ -97,11 +116,12 @@ class Loading:
             if rejected:
                 await recipients.reject(connection, broadcast_id, rejected)
         self._given += len(chat_ids)
+        self._samples += chat_ids[: SAMPLES - len(self._samples)]
         self._added += added
         self._rejected += len(rejected)
         self._first_rejected += rejected[: SHOWN - len(self._first_rejected)]
 
-    async def _loaded(self) -> Loaded:
+    async def _loaded(self, facts: ListFacts | None) -> Loaded:
         if self._added >= LARGE:
             await recipients.analyze(self._pool)
         loaded = Loaded(
@@ -109,6 +129,10 @@ class Loading:
             duplicates=self._given - self._added,
             rejected=self._rejected,
             first_rejected=tuple(self._first_rejected),
+            format=None if facts is None else facts.format,
+            column=None if facts is None else facts.column,
+            samples=tuple(self._samples),
+            guess=None if facts is None else facts.guess,
         )
         log.info(
             "[BROADCAST][LOADED]",
@@ -116,5 +140,7 @@ class Loading:
             added=loaded.added,
             duplicates=loaded.duplicates,
             rejected=loaded.rejected,
+            column=loaded.column,
+            guess=loaded.guess,
         )
         return loaded

@@ -2,45 +2,75 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from telewarm.broadcast.arrays import JsonArray
-from telewarm.broadcast.lines import Csv, Lines, Ndjson
+import msgspec
+
+from telewarm.broadcast.columns import Choice
+from telewarm.broadcast.csv_list import CsvList
+from telewarm.broadcast.json_list import JsonList, NdjsonList
 from telewarm.broadcast.rows import Rows
-from telewarm.errors import UsageError
+from telewarm.broadcast.text_input import HEAD, Text
 from telewarm.model import ChatId
 
-BOM = b"\xef\xbb\xbf"
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such texts begin
 PIECE = 32 << 10  # bytes read in one go: the event loop waits for no more
+ARRAY = re.compile(r'\[\s*(?:[\[{"\d\]-]|true|false|null|$)')  # and not ['5'], which is Python
 
 
 class Format(StrEnum):
-    """`csv`: with or without a header; a plain list of one id a line is CSV too."""
+    """`csv`: with or without a header; a plain list of one id a line, or of ids on one line, is CSV too."""
 
     CSV = "csv"
     NDJSON = "ndjson"
     JSON = "json"
 
 
-class Reading(Protocol):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListFacts:
+    """What a list turned out to be. `column`: where the chat ids were, None for a list of nothing else. `guess`: why a
+    person should look at it before anything is sent; None when there is no doubt.
+    """
+
+    format: Format
+    column: str | None
+    guess: str | None
+
+
+class Parser(Protocol):
     """One format. Raises UsageError for a list that is none of it."""
 
-    def feed(self, data: bytes) -> None: ...
+    @property
+    def choice(self) -> Choice | None: ...
+
+    def feed(self, text: str) -> None: ...
 
     def end(self) -> None: ...
 
 
 class Reader:
-    """Takes a list in pieces of any size; what it found is in `rows`. `format` None: what the first bytes say."""
+    """Takes a list in pieces of any size; what it found is in `rows`. `format` None: what the first bytes say.
 
-    def __init__(self, format: Format | None, *, bots: Collection[str] = ()) -> None:  # noqa: A002 - as callers say it
+    `column`: the name or the number, from 1, of the one that holds the chat ids; `*` for every cell.
+    """
+
+    def __init__(
+        self,
+        format: Format | None,  # noqa: A002 - as callers say it
+        *,
+        bots: Collection[str] = (),
+        column: str | None = None,
+    ) -> None:
         self.rows = Rows(bots)
         self._format = format
-        self._begin = b""
-        self._reading: Reading | None = None
+        self._column = (column or "").strip() or None
+        self._head = b""
+        self._text: Text | None = None
+        self._begin = ""  # what tells the format
+        self._parser: Parser | None = None
 
     def feed(self, data: bytes) -> Iterator[None]:
         """Read the piece, a little at each step. Raises UsageError."""
@@ -50,34 +80,83 @@ class Reader:
 
     def end(self) -> None:
         """The list is whole. Raises UsageError."""
-        if self._reading is None:
-            self._open(self._begin)
-        if self._reading is not None:
-            self._reading.end()
+        if self._text is None:
+            self._open()
+        if self._text is not None:
+            self._read(self._text.end(), final=True)
+        if self._parser is not None:
+            self._parser.end()
+
+    @property
+    def facts(self) -> ListFacts:
+        """Once it is whole."""
+        choice = None if self._parser is None else self._parser.choice
+        return ListFacts(
+            format=self._format or Format.CSV,
+            column=None if choice is None else choice.name,
+            guess=None if choice is None else choice.guess,
+        )
 
     def _feed(self, data: bytes) -> None:
-        if self._reading is not None:
-            self._reading.feed(data)
+        if self._text is not None:
+            self._read(self._text.more(data), final=False)
             return
-        self._begin += data
-        told = len(self._begin) > len(BOM) and self._begin.removeprefix(BOM).strip()
-        if told or len(self._begin) > PIECE:
-            self._open(self._begin)
+        self._head += data
+        if len(self._head) >= HEAD:
+            self._open()
 
-    def _open(self, begin: bytes) -> None:
-        if begin.startswith(UTF_16):
-            raise UsageError("the list is in UTF-16; save it as UTF-8 and load it again")
-        begin = begin.removeprefix(BOM)
-        self._reading = _reading(self._format or sniff(begin), self.rows)
-        self._begin = b""
-        if begin:
-            self._reading.feed(begin)
+    def _open(self) -> None:
+        self._text = Text(self._head)
+        head, self._head = self._head, b""
+        self._read(self._text.more(head), final=False)
+
+    def _read(self, text: str, *, final: bool) -> None:
+        if self._parser is not None:
+            if text:
+                self._parser.feed(text)
+            return
+        self._begin += text
+        begin = self._begin.lstrip()
+        if not final and len(self._begin) < PIECE and not _tells(begin):
+            return
+        self._format = self._format or sniff(begin)
+        self._parser = _parser(self._format, self.rows, self._column)
+        begun, self._begin = self._begin, ""
+        if begun:
+            self._parser.feed(begun)
 
 
-def sniff(begin: bytes) -> Format:
-    """The format of a list by its first bytes."""
-    first = begin.lstrip()[:1]
-    return {b"[": Format.JSON, b"{": Format.NDJSON}.get(first, Format.CSV)
+def _parser(format: Format, rows: Rows, column: str | None) -> Parser:  # noqa: A002 - as callers say it
+    match format:
+        case Format.CSV:
+            return CsvList(rows, column)
+        case Format.NDJSON:
+            return NdjsonList(rows, column)
+        case Format.JSON:
+            return JsonList(rows, column)
+
+
+def _tells(begin: str) -> bool:
+    """Whether so much is enough to tell the format: of JSON the first line has to be there."""
+    return bool(begin) and (begin[0] not in "[{" or "\n" in begin)
+
+
+def sniff(begin: str) -> Format:
+    """The format of a list by how it begins, which is a line or more."""
+    if begin.startswith("["):
+        return Format.JSON if ARRAY.match(begin) else Format.CSV
+    if not begin.startswith("{"):
+        return Format.CSV
+    if not re.match(r'\{\s*(?:"|\}|$)', begin):
+        return Format.CSV  # a set of Python
+    first, line_end, _ = begin.partition("\n")
+    if not line_end:
+        return Format.JSON
+    try:
+        msgspec.json.decode(first)
+    except (msgspec.DecodeError, RecursionError):
+        return Format.NDJSON if first.rstrip().endswith("}") else Format.JSON
+    return Format.NDJSON
 
 
 def rows_of(chat_ids: Iterable[ChatId], rows: Rows, *, at_once: int) -> Iterator[None]:
@@ -86,13 +165,3 @@ def rows_of(chat_ids: Iterable[ChatId], rows: Rows, *, at_once: int) -> Iterator
         rows.take(number, value, excerpt=repr(value))
         if number % at_once == 0:
             yield
-
-
-def _reading(format: Format, rows: Rows) -> Reading:  # noqa: A002 - as callers say it
-    match format:
-        case Format.CSV:
-            return Lines(Csv(rows))
-        case Format.NDJSON:
-            return Lines(Ndjson(rows))
-        case Format.JSON:
-            return JsonArray(rows)

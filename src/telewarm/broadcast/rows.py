@@ -1,9 +1,12 @@
-"""What one row of a list says: a chat id, or why it holds none."""
+"""What one cell of a list says: a chat id, or why it holds none."""
 
 from __future__ import annotations
 
+import json
+import operator
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from decimal import Decimal
 from typing import NoReturn
 
 from telewarm.database.recipients import Rejected
@@ -12,13 +15,43 @@ from telewarm.logs import redact
 from telewarm.model import ChatId
 
 LARGEST = 2**52  # Telegram's ids have at most 52 significant bits; groups and channels are below zero
-LONGEST = 64 << 10  # bytes of one row
+LONGEST = 64 << 10  # characters of one row
 EXCERPT = 80  # characters
 LOOKED_AT = 400  # characters
+BOT = "bot"  # the column or key with a bot's slug
+
 PLAIN = re.compile(r"-?[0-9]{1,16}")
-# Names of the column or the key that holds the chat id, the surest first, without case, blanks and punctuation.
-NAMES = ("chatid", "telegramid", "tgid", "telegramuserid", "telegramchatid", "userid", "peerid", "chat", "id")
-BOT = "bot"
+# Blanks that str.strip leaves: zero-width and directional characters, which come along with copied text.
+BLANKS = " \t\r\n\v\f\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u2066-\u206f\u3000\ufeff"
+AROUND = re.compile(rf"^[{BLANKS}]+|[{BLANKS}]+$")
+EXCEL_TEXT = re.compile(r"""=?"(?P<formula>[^"]*)"|'(?P<text>[^']*)'?""")  # ="500000001", '500000001
+BRACKETS = re.compile(r"^[\[({]+|[\])}]+$")
+MINUS = re.compile(r"^[\u2010-\u2015\u2212\ufe63\uff0d]")  # what word processors make of a hyphen
+INTEGER = re.compile(r"-?\d+")
+NO_FRACTION = re.compile(r"(-?\d+)[.,](?:0{0,2}|0{4,})")  # 500000001.0, as pandas writes a column with gaps
+PEER = re.compile(r"(user|channel|chat)(\d{1,16})")  # as Telegram Desktop exports them
+USER_LINK = re.compile(r"tg://(?:user\?id|openmessage\?user_id|openmessage\?chat_id)=(-?\d{1,16})")
+THOUSANDS = re.compile(rf"-?\d{{1,3}}(?:[.,'’_{BLANKS}]\d{{3}})+")
+
+NO_ID = "there is no chat id"
+OUT_OF_RANGE = "no chat has this id: it is 0, or beyond Telegram's range"
+LOST_DIGITS = (
+    "scientific notation: its last digits are lost; format the column as a whole number or as text,"
+    " and save the list again"
+)
+A_NAME = (
+    "a username or link; only numeric chat ids are taken: a bot cannot write to people by name,"
+    " and the id of a channel or group begins with -100"
+)
+# Why a text is no chat id, by its shape; the first that fits.
+REASONS = (
+    (re.compile(r"-?\d+"), OUT_OF_RANGE),
+    (re.compile(r"-?\d+([.,]\d+)?[eE][+-]?\d+"), LOST_DIGITS),
+    (THOUSANDS, "it has thousands separators; write the chat id with digits alone"),
+    (re.compile(r"-?\d*[.,]\d+"), "a decimal number; write the chat id as a whole number"),
+    (re.compile(r".*(@|t\.me/|telegram\.(me|dog)/|tg://).*", re.DOTALL), A_NAME),
+    (re.compile(r"\+?[\d ()/.-]*\d[\d ()/.-]*"), "a phone number; only Telegram's own chat ids are taken"),
+)
 
 
 class Rows:
@@ -30,7 +63,6 @@ class Rows:
         self.rejected: list[Rejected] = []
         self.read = 0  # in all, good and bad
         self._bots = bots
-        self._keys: dict[tuple[object, ...], str | None] = {}
 
     def drain(self) -> tuple[list[ChatId], dict[str, list[ChatId]], list[Rejected]]:
         """Everything that is held, once."""
@@ -42,90 +74,91 @@ class Rows:
     def held(self) -> int:
         return len(self.chat_ids) + len(self.rejected) + sum(map(len, self.of_bots.values()))
 
-    def extend(self, chat_ids: list[ChatId]) -> None:
-        self.read += len(chat_ids)
-        self.chat_ids += chat_ids
-
-    def take(self, number: int, value: object, *, excerpt: str, bot: object = None) -> None:
+    def take(self, number: int, value: object, *, excerpt: object, bot: object = None) -> None:
         """`number`: of the line or the element, from 1. `excerpt`: what to show of it when it is rejected."""
         try:
             chat_id = read_chat_id(value)
-            mine = self._of(bot)
+            mine = self.chat_ids if bot is None or bot == "" else self._of(bot)
         except UsageError as error:
             self.reject(number, error.message, excerpt)
         else:
             self.read += 1
             mine.append(chat_id)
 
-    def take_json(self, number: int, value: object, *, excerpt: str) -> None:
-        """A chat id, or an object that holds one."""
-        if not isinstance(value, dict):
-            self.take(number, value, excerpt=excerpt)
-        elif (key := self.key_of(value)) is None:
-            self.reject(number, "the object has no chat_id, telegram_id, user_id or id", excerpt)
-        else:
-            self.take(number, value[key], excerpt=excerpt, bot=value.get(BOT))
-
-    def key_of(self, row: Mapping[object, object]) -> str | None:
-        """The key under which an object has its chat id. Objects of one list are much alike: found once, remembered."""
-        shape = tuple(row)
-        if shape not in self._keys:
-            if len(self._keys) >= 1000:
-                self._keys.clear()
-            self._keys[shape] = column_of([str(key) for key in shape])[0]
-        return self._keys[shape]
-
-    def reject(self, number: int, reason: str, excerpt: str) -> None:
+    def reject(self, number: int, reason: str, excerpt: object) -> None:
+        """`excerpt`: a text, or a value of JSON."""
         self.read += 1
-        self.rejected.append(Rejected(line=number, reason=reason, excerpt=printable(excerpt)))
+        text = excerpt if isinstance(excerpt, str) else json.dumps(excerpt, ensure_ascii=False, default=str)
+        self.rejected.append(Rejected(line=number, reason=reason, excerpt=printable(text)))
 
     def _of(self, bot: object) -> list[ChatId]:
-        if bot is None or bot == "":
-            return self.chat_ids
         if not isinstance(bot, str) or bot not in self._bots:
             named = ", ".join(self._bots) or "none"
             raise UsageError(f"{printable(str(bot))!r} is no bot of this broadcast, which has {named}")
         return self.of_bots.setdefault(bot, [])
 
 
-def column_of(names: list[str]) -> tuple[str | None, int]:
-    """The name that says chat id most surely, and its place; (None, 0) when none does."""
-    plain = [re.sub(r"[\W_]", "", name).lower() for name in names]
-    for wanted in NAMES:
-        if wanted in plain:
-            return names[plain.index(wanted)], plain.index(wanted)
-    return None, 0
-
-
 def read_chat_id(value: object) -> ChatId:
     """Raises UsageError with the reason."""
     if isinstance(value, str):
-        text = value.strip()
-        if not PLAIN.fullmatch(text):
-            _refuse(text)
-        value = int(text)
-    if isinstance(value, bool) or value is None:
-        raise UsageError("there is no chat id")
-    if isinstance(value, float):
-        raise UsageError("a decimal number; write the chat id as a whole number")
-    if not isinstance(value, int):
-        raise UsageError("not a chat id; write it as a whole number")
-    if not value or not -LARGEST <= value <= LARGEST:
-        raise UsageError("no chat has this id: it is 0, or beyond Telegram's range")
-    return ChatId(value)
+        number = int(value) if PLAIN.fullmatch(value) else _number_of(value)
+    elif isinstance(value, bool) or value is None:
+        raise UsageError(NO_ID)
+    elif isinstance(value, (float, Decimal)):
+        number = _number_of(str(value))
+    else:
+        try:
+            number = operator.index(value)  # type: ignore[arg-type] # a whole number of any library
+        except TypeError:
+            raise UsageError("not a chat id; write it as a whole number") from None
+    if not number or not -LARGEST <= number <= LARGEST:
+        raise UsageError(OUT_OF_RANGE)
+    return ChatId(number)
+
+
+def holds_id(value: object) -> bool:
+    try:
+        read_chat_id(value)
+    except UsageError:
+        return False
+    return True
+
+
+def clean(text: str) -> str:
+    """Without what spreadsheets, programs and copying put around a number."""
+    text = AROUND.sub("", text)
+    if quoted := EXCEL_TEXT.fullmatch(text):
+        text = AROUND.sub("", quoted["formula"] or quoted["text"] or "")
+    return MINUS.sub("-", text)
+
+
+def _number_of(given: str) -> int:
+    """Raises UsageError. Digits of any script count, for no two of them mean different numbers."""
+    text = clean(given)
+    if INTEGER.fullmatch(text) is None:
+        text = clean(BRACKETS.sub("", text))
+    if INTEGER.fullmatch(text) and len(text) <= 17:
+        return int(text)
+    if found := NO_FRACTION.fullmatch(text):
+        return int(found[1]) if len(found[1]) <= 17 else _refuse(found[1])
+    if peer := PEER.fullmatch(text):
+        return _of_export(peer[1], int(peer[2]))
+    if link := USER_LINK.fullmatch(text):
+        return int(link[1])
+    return _refuse(text)
+
+
+def _of_export(kind: str, number: int) -> int:
+    """Telegram Desktop writes the kind before the number, which lacks the sign that a bot has to give."""
+    return {"user": number, "chat": -number, "channel": -(10**12) - number}[kind]
 
 
 def _refuse(text: str) -> NoReturn:
     if not text:
-        raise UsageError("there is no chat id")
-    if text.startswith("@") or "t.me/" in text:
-        raise UsageError("a username or link; only numeric chat ids are taken")
-    if re.fullmatch(r"\+[\d ()-]+", text):
-        raise UsageError("a phone number; only Telegram's own chat ids are taken")
-    if re.fullmatch(r"-?[0-9]+", text):
-        raise UsageError("no chat has this id: it is 0, or beyond Telegram's range")
-    if re.fullmatch(r"-?[0-9]*[.,]?[0-9]+([eE][+-]?[0-9]+)?", text):
-        raise UsageError("a decimal number; write the chat id as a whole number")
+        raise UsageError(NO_ID)
+    for shape, reason in REASONS:
+        if shape.fullmatch(text):
+            raise UsageError(reason)
     raise UsageError("not a whole number")
 
 

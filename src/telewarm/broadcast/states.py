@@ -111,4 +111,10 @@ def step_from(action: Action, broadcast: Broadcast) -> Step | None:
         raise Conflict(f"broadcast {broadcast.id} is {broadcast.state}: {step.cures[broadcast.state]}")
     if action is Action.START and not broadcast.recipients:
         raise Conflict(f"broadcast {broadcast.id} has no recipients: load a list of chat ids first")
+    if action is Action.START and broadcast.guess is not None:
+        raise Conflict(
+            f"the column with the chat ids of broadcast {broadcast.id} was guessed: {broadcast.guess}. Look at its"
+            " recipients and start it with `confirm` (on the command line --yes), or make another and give the column"
+            " when you load its list"
+        )
     return step

@@ -45,6 +45,15 @@ ListArgument: TypeAlias = Annotated[
 FormatOption: TypeAlias = Annotated[
     Format | None, typer.Option("--format", help="What the list is; else its first bytes say.")
 ]
+ColumnOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--column",
+        metavar="NAME",
+        help="Where the chat ids are: a column's name, its number from 1, a key of JSON, or * for every cell.",
+    ),
+]
+YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before it is sent.")]
 Output: TypeAlias = Annotated[
     Path | None, typer.Option("--output", "-o", dir_okay=False, help="Write it there, not to standard output.")
 ]
@@ -72,7 +81,8 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
     at: drafting.AtOption = None,
     also: drafting.AlsoOption = None,
     form: FormatOption = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before it is sent.")] = False,
+    column: ColumnOption = None,
+    yes: YesOption = False,
 ) -> None:
     """Make a broadcast, load its recipients, and send it, with a bar until it is done.
 
@@ -93,7 +103,7 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
         protect=protect, buttons=buttons, name=name, rate=rate, gate=gate, at=at,
     )  # fmt: skip
 
-    raise typer.Exit(opened(lambda telewarm: _send(telewarm, draft, recipients, form=form, yes=yes)))
+    raise typer.Exit(opened(lambda telewarm: _send(telewarm, draft, recipients, form=form, column=column, yes=yes)))
 
 
 @app.command("create")
@@ -125,9 +135,9 @@ def create(  # noqa: PLR0913 - each is an argument or an option of the command l
 
 
 @app.command("load")
-def load(broadcast: Id, recipients: ListArgument, *, form: FormatOption = None) -> None:
+def load(broadcast: Id, recipients: ListArgument, *, form: FormatOption = None, column: ColumnOption = None) -> None:
     """Add chat ids to a draft; a chat that is already in it is only counted."""
-    opened(lambda telewarm: lists.load(telewarm, BroadcastId(broadcast), recipients, form))
+    opened(lambda telewarm: lists.load(telewarm, BroadcastId(broadcast), recipients, form, column))
 
 
 @app.command("test", context_settings=CONTEXT)
@@ -142,10 +152,19 @@ def test(
 
 
 @app.command("start")
-def start(broadcast: Id, *, at: drafting.AtOption = None) -> None:
-    """Send it, now or at a time."""
+def start(broadcast: Id, *, at: drafting.AtOption = None, yes: YesOption = False) -> None:
+    """Send it, now or at a time. When the column of its list was guessed, it asks first, or needs --yes."""
     starts_at = drafting.time_of(at)
-    found = opened(lambda telewarm: telewarm.broadcasts.start(BroadcastId(broadcast), starts_at=starts_at))
+
+    async def starting(telewarm: Telewarm) -> Broadcast:
+        one = await telewarm.broadcasts.get(BroadcastId(broadcast))
+        asked = one.guess is not None and not yes and sys.stdin.isatty()
+        if asked:
+            say(f"Where its chat ids are was guessed: {one.guess}")
+            typer.confirm(f"Send it to {one.recipients:,} chats?", abort=True, err=True)
+        return await telewarm.broadcasts.start(one.id, starts_at=starts_at, confirm=yes or asked)
+
+    found = opened(starting)
     begins = f"is scheduled: {watching.starts(found)}" if found.state is BroadcastState.SCHEDULED else "starts now"
     say(f"Broadcast {broadcast} {begins}. A worker sends it: telewarm worker, telewarm serve,")
     say(f"or telewarm broadcast watch {broadcast} --work")
@@ -278,19 +297,19 @@ def rejected(broadcast: Id, *, output: Output = None) -> None:
     opened(writing)
 
 
-async def _send(telewarm: Telewarm, draft: drafting.Draft, recipients: Path, *, form: Format | None, yes: bool) -> int:
+async def _send(
+    telewarm: Telewarm, draft: drafting.Draft, recipients: Path, *, form: Format | None, column: str | None, yes: bool
+) -> int:
     """The exit code."""
     lists.check(recipients)
     made = [one.id for one in await drafting.create(telewarm, draft)]
-    await lists.load(telewarm, made[0], recipients, form)
     stop = stop_event()
-    filled = [one for one in [await telewarm.broadcasts.get(each) for each in made] if one.recipients]
-    if not filled:
-        raise UsageError(f"{recipients} holds no chat id: nothing is sent; broadcast {made[0]} is kept as a draft")
+    filled = await lists.fill(telewarm, made, recipients, form=form, column=column)
     if not yes and not await _confirmed(filled, stop):
         say(f"Nothing was sent; broadcast {filled[0].id} is kept as a draft: start it, or delete it")
         return 1
-    ids = [(await telewarm.broadcasts.start(one.id)).id for one in filled]
+    seen = yes or sys.stdin.isatty()
+    ids = [(await telewarm.broadcasts.start(one.id, confirm=seen)).id for one in filled]
     return await _watch(telewarm, ids, stop, work=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -15,23 +15,62 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from telewarm.app import Telewarm
 from telewarm.broadcast import Format, Loaded
+from telewarm.cli.common import counted
 from telewarm.errors import UsageError
-from telewarm.model import BroadcastId
+from telewarm.model import Broadcast, BroadcastId
 
 STDIN = Path("-")
 CHUNK = 1 << 20  # bytes read at once
 SHOWN = 5  # rejected lines that are told at once
 
 
-async def load(telewarm: Telewarm, broadcast_id: BroadcastId, source: Path, form: Format | None) -> Loaded:
+async def load(
+    telewarm: Telewarm, broadcast_id: BroadcastId, source: Path, form: Format | None, column: str | None = None
+) -> Loaded:
     """Add the chat ids of a file, or of standard input for `-`, and tell what came of it."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     with _opened(source) as file, _bar(console, _size(file)) as bar:
-        loaded = await telewarm.broadcasts.load(broadcast_id, _chunks(file, bar), format=form, on_rows=bar.rows)
-    counts = f"{loaded.duplicates:,} duplicates, {loaded.rejected:,} invalid lines"
-    console.print(f"Loaded {loaded.added:,} chats ({counts})")
+        loaded = await telewarm.broadcasts.load(
+            broadcast_id, _chunks(file, bar), format=form, column=column, on_rows=bar.rows
+        )
+    console.print(summary(loaded), markup=False)
+    if loaded.guess is not None:
+        console.print(f"This is a guess: {loaded.guess}", markup=False)
     _tell_rejected(console, broadcast_id, loaded)
     return loaded
+
+
+async def fill(
+    telewarm: Telewarm, made: Sequence[BroadcastId], recipients: Path, *, form: Format | None, column: str | None
+) -> list[Broadcast]:
+    """Those that the list has chats for. Raises UsageError for a list without any, of which no draft is kept."""
+    refused: UsageError | None = None
+    try:
+        await load(telewarm, made[0], recipients, form, column)
+    except UsageError as error:
+        refused = error
+    found = [await telewarm.broadcasts.get(each) for each in made]
+    filled = [one for one in found if one.recipients]
+    if not filled:
+        for one in found:
+            await telewarm.broadcasts.delete(one.id)
+        raise refused or UsageError(f"{recipients} holds no chat id: nothing is sent")
+    if refused is not None:
+        raise refused
+    return filled
+
+
+def summary(loaded: Loaded) -> str:
+    """How much was loaded, from where, and how it begins."""
+    duplicates = counted(loaded.duplicates, "duplicate", "duplicates")
+    invalid = counted(loaded.rejected, "invalid line", "invalid lines")
+    text = f"Loaded {counted(loaded.added, 'chat', 'chats')} ({duplicates}, {invalid})"
+    if loaded.column is not None:
+        text += f" from column '{loaded.column}'"
+    if loaded.samples:
+        more = ", …" if loaded.added > len(loaded.samples) else ""
+        text += f"; first: {', '.join(map(str, loaded.samples))}{more}"
+    return text
 
 
 def check(source: Path) -> None:

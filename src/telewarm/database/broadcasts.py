@@ -17,7 +17,8 @@ COUNTED = ", ".join(f"flight.{outcome}" for outcome in Outcome)
 COLUMNS = (
     "broadcast.id, broadcast.bot_id, broadcast.group_id, broadcast.name, broadcast.message, broadcast.state,"
     " broadcast.reason, broadcast.gate, broadcast.per_second, broadcast.recipients, broadcast.duplicates,"
-    f" broadcast.rejected, broadcast.refusal, {COUNTED}, flight.not_undone, cardinality(flight.in_flight) AS in_flight,"
+    f" broadcast.rejected, broadcast.guess, broadcast.refusal, {COUNTED}, flight.not_undone,"
+    " cardinality(flight.in_flight) AS in_flight,"
     " broadcast.starts_at, broadcast.created_at, broadcast.started_at, broadcast.ended_at"
 )
 FROM = "broadcast JOIN flight ON flight.broadcast_id = broadcast.id"
@@ -62,6 +63,16 @@ async def form_group(db: Executor, ids: Sequence[BroadcastId]) -> list[Broadcast
     """They were made together; the first gives the group its id."""
     await db.execute("UPDATE broadcast SET group_id = $2 WHERE id = ANY ($1::bigint[])", ids, ids[0])
     return await progress(db, ids)
+
+
+async def note_guess(db: Executor, ids: Sequence[BroadcastId], guess: str) -> None:
+    """Why a person should look at the recipients before the start."""
+    await db.execute("UPDATE broadcast SET guess = $2 WHERE id = ANY ($1::bigint[]) AND state = 'draft'", ids, guess)
+
+
+async def confirm_guess(db: Executor, broadcast_id: BroadcastId) -> None:
+    """A person has looked."""
+    await db.execute("UPDATE broadcast SET guess = NULL WHERE id = $1 AND guess IS NOT NULL", broadcast_id)
 
 
 async def get(db: Executor, broadcast_id: BroadcastId) -> Broadcast:
@@ -202,6 +213,7 @@ def _broadcast(row: asyncpg.Record) -> Broadcast:
         recipients=row["recipients"],
         duplicates=row["duplicates"],
         rejected=row["rejected"],
+        guess=row["guess"],
         counts={outcome: row[outcome] for outcome in Outcome},
         not_undone=row["not_undone"],
         in_flight=row["in_flight"],

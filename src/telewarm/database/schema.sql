@@ -189,6 +189,7 @@ CREATE TABLE broadcast (
     fingerprint bytea,                          -- of bots, message and recipients, when it was sent as a whole
     loader      uuid,                           -- the lease of the process that loads a draft to send it as a whole
     refusal     text,                           -- Telegram's words that paused it; they pause it only once
+    guess       text,                           -- why its list wants a look before the start, until it is confirmed
     CHECK (state IN ('draft', 'scheduled', 'running', 'paused', 'done', 'cancelled', 'undoing', 'undone'))
 );
 

@@ -29,3 +29,6 @@ CREATE TABLE installation (
     database_oid bigint,
     timeline     text
 );
+
+-- Where the chat ids of a list are may be a guess: somebody has to look before anything is sent.
+ALTER TABLE broadcast ADD COLUMN guess text;
