@@ -75,6 +75,7 @@ async def test_a_broadcast_is_made_loaded_and_started(api: Api) -> None:
     path = await make(api, body)
     assert await load(api, path) | {"first_rejected": []} == {
         "ok": True, "added": 2, "duplicates": 1, "rejected": 1, "first_rejected": [],
+        "format": "csv", "column": "chat_id", "samples": [READER, READER + 1], "guessed": False, "guess": None,
     }  # fmt: skip
     assert (await do(api, path, "start")).json()["broadcast"]["state"] == "running"
 
@@ -348,3 +349,35 @@ async def test_every_field_of_a_broadcast_is_described(api: Api) -> None:
     for path, methods in found["paths"].items():
         if "/broadcasts" in path:
             assert all(said["description"] for said in methods.values()), path
+
+
+async def test_a_guessed_column_is_told_and_wants_a_confirmation_or_its_name(api: Api) -> None:
+    path, named = await make(api), await make(api)
+    listed = f"No,Name,Ref\n1,Ann,{READER}\n2,Bob,{READER + 1}\n"
+
+    loaded = (await api.client.post(f"{path}/recipients", content=listed)).json()
+    refused = await do(api, path, "start")
+    said = (await api.client.post(f"{named}/recipients", params={"column": "ref"}, content=listed)).json()
+
+    assert (loaded["added"], loaded["column"], loaded["guessed"], loaded["samples"]) == (
+        2,
+        "Ref",
+        True,
+        [READER, READER + 1],
+    )
+    assert (await look(api, path))["guess"] == loaded["guess"]
+    assert (refused.status_code, refused.json()["error"]) == (409, "CONFLICT")
+    assert "confirm" in refused.json()["message"]
+    assert (await api.client.post(f"{path}/start", json={"confirm": True})).json()["broadcast"]["state"] == "running"
+    assert (said["column"], said["guessed"], said["guess"]) == ("Ref", False, None)
+    assert (await do(api, named, "start")).json()["broadcast"]["state"] == "running"
+
+
+async def test_a_list_that_does_not_say_where_its_chats_are_is_refused_with_the_cure(api: Api) -> None:
+    path = await make(api)
+
+    answer = await api.client.post(f"{path}/recipients", content="No,Name\n1,Ann\n2,Bob\n")
+
+    assert answer.status_code == 400
+    assert "column=No" in answer.json()["message"]
+    assert (await look(api, path))["recipients"] == 0

@@ -45,7 +45,7 @@ async def test_a_list_becomes_recipients_and_what_is_wrong_with_it_is_kept(
         first_rejected=tuple(bad),
         format=Format.CSV,
         column="chat_id",
-        samples=(ChatId(5), ChatId(-7), ChatId(5)),
+        samples=(ChatId(5), ChatId(-7), ChatId(12)),
     )
     assert [(one.line, one.excerpt) for one in bad] == [(4, "@x"), (8, "1.5")]
     assert await recipients_of(idle_telewarm.pool, made.id) == [-7, 5, 12]
@@ -91,6 +91,20 @@ async def test_of_a_list_that_is_cut_off_whole_rows_stay_and_loading_it_again_ad
     assert (await broadcasts.get(made.id)).state is BroadcastState.DRAFT
     assert (loaded.added, loaded.duplicates) == (2 * BATCH - cut, cut)
     assert await recipients_of(idle_telewarm.pool, made.id) == list(range(1000, 1000 + 2 * BATCH))
+
+
+@pytest.mark.parametrize(
+    "text", [b"5\n7\n6", b"x,chat_id\n1,5\n2,7\n3,1", b'{"id": 5}\n{"id": 7}\n{"i', b'[5, 7, {"id']
+)
+async def test_of_a_short_list_that_is_cut_off_whole_rows_stay_too(
+    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot, text: bytes
+) -> None:
+    [made] = await broadcasts.create([live], TEXT)
+
+    with pytest.raises(ConnectionResetError):
+        await broadcasts.load(made.id, cut_off(text))
+
+    assert await recipients_of(idle_telewarm.pool, made.id) == [5, 7]
 
 
 async def test_a_list_that_breaks_off_inside_its_json_says_so_and_keeps_what_came(

@@ -150,6 +150,8 @@ def _by_name(names: Sequence[str], columns: Sequence[Sequence[object]]) -> Choic
     at = next((at for at in readable if named[at] < SURE or _doubt(columns[at]) is None), (readable or order)[0])
     values, name = columns[at], _label(names, at)
     doubt = _doubt(values)
+    if named[at] < SURE and doubt == TOO_SMALL:
+        doubt = None
     others = [other for other in _likely(columns) if other != at and other not in named]
     if doubt is None and named[at] >= SURE and others:
         doubt = f"column {_label(names, others[0])!r} holds such numbers, too"

@@ -132,6 +132,11 @@ class CsvList:
         if len(self._held) >= SAMPLE or self._held_chars > LONGEST // 2:
             self._decide(self._lines.rest, ended=False)
 
+    def cut_off(self) -> None:
+        """No more comes; the row that has not ended counts for nothing. Raises UsageError."""
+        if self._reading is None:
+            self._decide("", ended=False)
+
     def end(self) -> None:
         """Raises UsageError."""
         if self._reading is None:

@@ -133,6 +133,10 @@ class JsonList:
             self._broken()
         self._drain(len(text))
 
+    def cut_off(self) -> None:
+        """No more comes; the element that has not ended counts for nothing. Raises UsageError."""
+        self.lists.decide()
+
     def end(self) -> None:
         try:
             self._parser.close()
@@ -237,6 +241,10 @@ class NdjsonList:
     def feed(self, text: str) -> None:
         for line in self._lines.more(text):
             self._line(line)
+
+    def cut_off(self) -> None:
+        """No more comes; the line that has not ended counts for nothing. Raises UsageError."""
+        self.lists.decide()
 
     def end(self) -> None:
         for line in self._lines.end():

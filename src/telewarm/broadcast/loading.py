@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -13,7 +14,7 @@ from telewarm.broadcast.rows import Rows
 from telewarm.database import broadcasts, recipients
 from telewarm.database.connection import Pool
 from telewarm.database.recipients import Rejected
-from telewarm.errors import Conflict
+from telewarm.errors import Conflict, UsageError
 from telewarm.model import BroadcastId, BroadcastState, ChatId
 
 log = structlog.get_logger(__name__)
@@ -68,7 +69,10 @@ class Loading:
             async for chunk in chunks:
                 await self._follow(reader.feed(chunk), reader.rows, reader)
             reader.end()
-        except Exception:
+        except Exception as error:
+            if not isinstance(error, UsageError):
+                with suppress(UsageError):
+                    reader.cut_off()
             await self._store(reader.rows, reader)
             raise
         await self._store(reader.rows, reader)
@@ -116,7 +120,7 @@ class Loading:
             if rejected:
                 await recipients.reject(connection, broadcast_id, rejected)
         self._given += len(chat_ids)
-        self._samples += chat_ids[: SAMPLES - len(self._samples)]
+        self._samples = list(dict.fromkeys([*self._samples, *chat_ids[: 10 * SAMPLES]]))[:SAMPLES]
         self._added += added
         self._rejected += len(rejected)
         self._first_rejected += rejected[: SHOWN - len(self._first_rejected)]

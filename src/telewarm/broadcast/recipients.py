@@ -48,6 +48,8 @@ class Parser(Protocol):
 
     def feed(self, text: str) -> None: ...
 
+    def cut_off(self) -> None: ...
+
     def end(self) -> None: ...
 
 
@@ -86,6 +88,15 @@ class Reader:
             self._read(self._text.end(), final=True)
         if self._parser is not None:
             self._parser.end()
+
+    def cut_off(self) -> None:
+        """No more comes, though the list is not whole: whole rows count. Raises UsageError."""
+        if self._text is None and self._head:
+            self._open()
+        if self._parser is None and self._begin:
+            self._read("", final=True)
+        if self._parser is not None:
+            self._parser.cut_off()
 
     @property
     def facts(self) -> ListFacts:
