@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import NamedTuple, NoReturn
 
 import ijson
@@ -99,7 +100,7 @@ class Lists:
             at = int(self._key)
             self.rows.take(element.number, value[at] if at < len(value) else None, excerpt=value)
         else:
-            self.rows.take(element.number, value, excerpt=value if isinstance(value, str) else _shown(value))
+            self.rows.take(element.number, value, excerpt=str(value) if isinstance(value, Decimal) else value)
 
     def _best_of(self, flat: Mapping[str, object]) -> str | None:
         """Objects of one list are much alike: found once, remembered."""
@@ -302,10 +303,6 @@ def flatten(value: Mapping[str, object], path: str = "", depth: int = 1) -> dict
         elif depth < KEY_DEPTH:
             flat |= flatten(inner, f"{name}.", depth + 1)
     return flat
-
-
-def _shown(value: object) -> object:
-    return value if isinstance(value, (list, dict)) or value is None or isinstance(value, bool) else str(value)
 
 
 def _readable(values: Sequence[object]) -> bool:
