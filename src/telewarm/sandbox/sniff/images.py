@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Generator
 
 from telewarm.sandbox.sniff.facts import Facts
 from telewarm.sandbox.sniff.stream import Parser, Reader
@@ -17,7 +18,7 @@ def jpeg(facts: Facts, reader: Reader) -> Parser:
     yield from reader.skip(2)
     sideways = False
     while True:
-        mark = (yield from reader.take(2))[1]
+        mark = yield from _marker(reader)
         if mark in _ALONE:
             continue
         length = int.from_bytes((yield from reader.take(2))) - 2
@@ -28,9 +29,20 @@ def jpeg(facts: Facts, reader: Reader) -> Parser:
             facts.width, facts.height = (height, width) if sideways else (width, height)
             return
         if mark == 0xE1:
-            sideways = sideways or orientation((yield from reader.take(length))) in _SIDEWAYS
+            segment = yield from reader.take(length)
+            sideways = sideways or orientation(segment) in _SIDEWAYS
         else:
             yield from reader.skip(length)
+
+
+def _marker(reader: Reader) -> Generator[int, bytes, int]:
+    """The code of the next marker. Like libjpeg, it passes over stray bytes and fill bytes before it."""
+    while (yield from reader.take(1)) != b"\xff":
+        pass
+    code = yield from reader.take(1)
+    while code == b"\xff":
+        code = yield from reader.take(1)
+    return code[0]
 
 
 def orientation(segment: bytes) -> int:
