@@ -102,6 +102,7 @@ class Facts:
     audio_codec: str | None = None
     title: str | None = None
     performer: str | None = None
+    streamable: bool | None = None  # an MP4 whose index comes first: it plays before all of it has come
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,6 +187,7 @@ class Placed:
     kind: Kind  # the kind that Telegram returned
     message: MessageRef
     in_warmup_chat: bool  # then other bots can forward the message
+    name: str | None = None  # of the item when the file went up: recipients see it
     download: float = 0.0  # seconds until the bytes were on local disk; 0 where they were not needed
     send: float = 0.0  # seconds of the call that gave the file id
 
@@ -212,6 +214,10 @@ class MediaItem:
     last_error: str | None
     queued_at: datetime | None
     created_at: datetime
+    sent_name: str | None = None  # the `name` that recipients see: that of the last warm-up; None while there is none
+    note: str | None = field(
+        default=None, compare=False
+    )  # of one just added: why it is a document, or as what it was there
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

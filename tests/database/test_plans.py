@@ -101,8 +101,8 @@ ONE_ROW = {
         f"{LEASE}, '{{30}}', '{{1}}', '{{t}}', '{{C}}', '{{m}}'",
     ),
     "record_ready": (
-        "bigint[], text[], text[], text[], text[], bigint[], bigint[], uuid, bigint",
-        f"'{{30}}', '{{F}}', '{{U}}', '{{photo}}', '{{upload}}', '{{-1}}', '{{7}}', {LEASE}, 1",
+        "bigint[], text[], text[], text[], text[], bigint[], bigint[], uuid, bigint, text[]",
+        f"'{{30}}', '{{F}}', '{{U}}', '{{photo}}', '{{upload}}', '{{-1}}', '{{7}}', {LEASE}, 1, '{{n}}'",
     ),
 }
 
@@ -118,9 +118,9 @@ async def test_what_is_written_of_items_finds_them_by_their_ids_or_among_those_i
 async def test_adding_finds_the_item_that_is_there_by_the_index_that_makes_it_unique(full: Connection) -> None:
     types = (
         "text, bigint, text, text, integer, integer, float8, text, text, text, text, text, text, bigint, text, text,"
-        " bigint, integer"
+        " bigint, integer, boolean"
     )
-    values = "repeat('0', 64), 1, '', '', 1, 1, 1, '', '', '', '', 'k', '', 1, 'photo', 'n', 0, 0"
+    values = "repeat('0', 64), 1, '', '', 1, 1, 1, '', '', '', '', 'k', '', 1, 'photo', 'n', 0, 0, true"
 
     shown = await plan(full, query("insert_media"), types, values)
 

@@ -11,7 +11,7 @@ from telewarm.database import media, order, warmups
 from telewarm.database.connection import Executor, Pool
 from telewarm.database.listening import listening
 from telewarm.database.warmups import Failed
-from telewarm.model import Bot, ChatId, FileId, MediaId, MessageRef, State
+from telewarm.model import Bot, ChatId, FileId, Kind, MediaId, MessageRef, State
 from tests.fixtures.rows import CHAT, claim, lease_of, make_bot, make_item, make_lease, placed
 
 
@@ -128,6 +128,71 @@ async def test_an_item_that_a_sibling_holds_stays_due_and_becomes_a_forward_once
     [item] = await claim(pool, ours, lease, sharers=(theirs,))
     assert item.media_id == mine
     assert item.origin == MessageRef(chat_id=CHAT, message_id=placed(their_item, "T", message_id=42).message.message_id)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent_name", "name", "forwarded"),
+    [
+        (Kind.DOCUMENT, "draft.pdf", "draft.pdf", True),
+        (Kind.DOCUMENT, "draft.pdf", "Price list.pdf", False),
+        (Kind.DOCUMENT, None, "Price list.pdf", False),
+        (Kind.DOCUMENT, "draft.pdf", "", False),
+        (Kind.VIDEO, "a.mp4", "b.mp4", False),
+        (Kind.AUDIO, "a.mp3", "b.mp3", False),
+        (Kind.ANIMATION, "a.gif", "b.gif", False),
+        (Kind.PHOTO, "a.jpg", "b.jpg", True),
+        (Kind.VOICE, "a.ogg", "b.ogg", True),
+        (Kind.VIDEO_NOTE, "a.mp4", "b.mp4", True),
+        (Kind.STICKER, "a.webp", "b.webp", True),
+    ],
+)
+async def test_only_a_message_with_the_items_own_name_is_forwarded(
+    pool: Pool, kind: Kind, sent_name: str | None, name: str, *, forwarded: bool
+) -> None:
+    one, two = await make_bot(pool, 0), await make_bot(pool, 1)
+    theirs = await make_item(pool, one, kind=kind, name="as it is called by now")
+    await warmups.record_ready(pool, [placed(theirs, "a", kind=kind, name=sent_name)])
+    await make_item(pool, two, kind=kind, name=name)
+
+    [claimed] = await claim(pool, two, await make_lease(pool), sharers=(one,))
+
+    assert (claimed.origin is not None) is forwarded
+
+
+async def test_a_bot_does_not_wait_for_an_upload_under_another_name(pool: Pool) -> None:
+    one, two = await make_bot(pool, 0), await make_bot(pool, 1)
+    await make_item(pool, one, kind=Kind.DOCUMENT, name="draft.pdf")
+    assert len(await claim(pool, one, await make_lease(pool))) == 1
+    await make_item(pool, two, kind=Kind.DOCUMENT, name="Price list.pdf")
+
+    [claimed] = await claim(pool, two, await make_lease(pool), sharers=(one,))
+
+    assert claimed.origin is None
+
+
+async def test_a_document_that_telegram_made_something_else_of_is_not_forwarded_as_one(pool: Pool) -> None:
+    one, two = await make_bot(pool, 0), await make_bot(pool, 1)
+    theirs = await make_item(pool, one, kind=Kind.DOCUMENT, name="a.mp4")
+    await warmups.record_ready(pool, [placed(theirs, "a", kind=Kind.VIDEO, name="a.mp4")])
+    await make_item(pool, two, kind=Kind.DOCUMENT, name="a.mp4")
+
+    [claimed] = await claim(pool, two, await make_lease(pool), sharers=(one,))
+
+    assert claimed.origin is None
+
+
+async def test_an_item_that_was_renamed_does_not_get_its_old_name_back_from_its_own_message(pool: Pool) -> None:
+    bot = await make_bot(pool)
+    media_id = await make_item(pool, bot, kind=Kind.DOCUMENT, name="a.pdf")
+    await warmups.record_ready(pool, [placed(media_id, "a", kind=Kind.DOCUMENT, name="a.pdf")])
+    for name, from_own in (("a.pdf", True), ("b.pdf", False)):
+        await media.rename(pool, media_id, name)
+        await media.forget(pool, media_id=media_id, file_id=FileId("a"))
+
+        [claimed] = await claim(pool, bot, await make_lease(pool))
+
+        assert (claimed.origin is not None) is from_own
+        await pool.execute("UPDATE media SET lease_id = NULL, file_id = 'a', sent_kind = 'document', way = 'upload'")
 
 
 async def test_a_message_that_the_bot_cannot_read_is_no_origin(pool: Pool) -> None:

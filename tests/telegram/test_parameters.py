@@ -6,7 +6,7 @@ import pytest
 
 from telewarm.model import ChatId, Facts, FileId, Kind
 from telewarm.telegram import parameters
-from telewarm.telegram.files import ById, ByPath, ByUrl, Upload
+from telewarm.telegram.files import ById, ByPath, ByUrl, MediaFile, Upload
 from telewarm.telegram.values import GroupItem, SendOptions
 
 CHAT = ChatId(7)
@@ -22,7 +22,7 @@ ID = ById(file_id=FileId("abc"))
     ("kind", "told"),
     [
         (Kind.PHOTO, {}),
-        (Kind.DOCUMENT, {}),
+        (Kind.DOCUMENT, {"disable_content_type_detection": True}),
         (Kind.STICKER, {}),
         (Kind.VIDEO, {"width": 1280, "height": 720, "duration": 13, "supports_streaming": True}),
         (Kind.ANIMATION, {"width": 1280, "height": 720, "duration": 13}),
@@ -33,6 +33,22 @@ ID = ById(file_id=FileId("abc"))
 )
 def test_an_upload_tells_what_its_kind_keeps(kind: Kind, told: dict[str, object]) -> None:
     assert parameters.of_media(kind, CHAT, UPLOAD, facts=FACTS) == {"chat_id": 7} | told
+
+
+@pytest.mark.parametrize("file", [ByPath(path=Path("/a.gif")), ByUrl(url="https://example.org/a.gif"), UPLOAD])
+def test_a_document_stays_a_document_by_every_way_but_by_its_id(file: MediaFile) -> None:
+    flag = "disable_content_type_detection"
+    said, _ = parameters.of_group(CHAT, [GroupItem(kind=Kind.DOCUMENT, file=file)], SendOptions())
+    assert f"'{flag}': True" in repr(said["media"])
+    assert parameters.of_media(Kind.DOCUMENT, CHAT, file)[flag] is True
+    assert flag not in parameters.of_media(Kind.DOCUMENT, CHAT, ID)
+    assert flag not in parameters.of_media(Kind.VIDEO, CHAT, file)
+
+
+@pytest.mark.parametrize(("streamable", "said"), [(True, True), (None, True), (False, None)])
+def test_only_a_video_whose_index_comes_first_is_told_to_stream(streamable: bool | None, said: bool | None) -> None:  # noqa: FBT001
+    facts = Facts(bytes=1, mime="video/mp4", ext="mp4", streamable=streamable)
+    assert parameters.of_facts(Kind.VIDEO, facts).get("supports_streaming") is said
 
 
 def test_a_file_id_is_told_nothing_since_it_has_been_frozen_long_ago() -> None:

@@ -9,7 +9,8 @@ from telewarm.model import Blob, Facts, Sha256
 
 COLUMNS = (
     "blob.sha256, blob.storage_key, blob.thumbnail_key, blob.thumbnail_bytes, blob.bytes, blob.mime, blob.ext,"
-    " blob.width, blob.height, blob.duration, blob.video_codec, blob.audio_codec, blob.title, blob.performer"
+    " blob.width, blob.height, blob.duration, blob.video_codec, blob.audio_codec, blob.title, blob.performer,"
+    " blob.streamable"
 )
 
 
@@ -30,6 +31,7 @@ def facts_of(row: asyncpg.Record) -> Facts:
         audio_codec=row["audio_codec"],
         title=row["title"],
         performer=row["performer"],
+        streamable=row["streamable"],
     )
 
 

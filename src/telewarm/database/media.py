@@ -16,7 +16,7 @@ from telewarm.model import Blob, BotId, FileId, Kind, MediaId, MediaItem, Sha256
 COLUMNS = (
     "media.id, media.bot_id, media.kind, media.name, media.state, media.file_id, media.file_unique_id, media.sent_kind,"
     f" media.way, media.warmed_at, media.attempts, media.last_error_code, media.last_error, media.queued_at,"
-    " media.created_at,"
+    " media.created_at, media.sent_name,"
     f" {blobs.COLUMNS}"
 )
 FROM = "media JOIN blob USING (sha256)"
@@ -79,6 +79,7 @@ async def insert(
         name,
         handicap,
         blob.thumbnail_bytes,
+        facts.streamable,
     )
     return None if row is None else Inserted(_item_of(row, blob), row["created"], row["orphaned"])
 
@@ -255,4 +256,5 @@ def _item_of(row: asyncpg.Record, blob: Blob) -> MediaItem:
         last_error=row["last_error"],
         queued_at=row["queued_at"],
         created_at=row["created_at"],
+        sent_name=row["sent_name"],
     )

@@ -39,7 +39,8 @@ CREATE TABLE blob (
     storage_key   text        NOT NULL,
     thumbnail_key text,
     created_at    timestamptz NOT NULL DEFAULT now(),
-    thumbnail_bytes integer                     -- goes up with the file: equal totals are spaced by Telegram
+    thumbnail_bytes integer,                    -- goes up with the file: equal totals are spaced by Telegram
+    streamable    boolean                       -- of an MP4: its index comes first; null: not looked at
 );
 
 -- Blobs that a deleted media item had, and objects whose blob is gone: to be collected once nobody needs them. A line
@@ -90,6 +91,7 @@ CREATE TABLE media (
     last_error_code   text,
     last_error        text,
     created_at        timestamptz NOT NULL DEFAULT now(),
+    sent_name         text,                     -- `name` in the message that the file id came from: recipients see it
     UNIQUE (sha256, kind, bot_id),              -- in this order it also finds who else has a blob
     CHECK (kind IN ('photo', 'video', 'audio', 'document', 'voice', 'animation', 'video_note', 'sticker')),
     CHECK (state <> 'ready' OR (file_id IS NOT NULL AND sent_kind IS NOT NULL))

@@ -122,6 +122,7 @@ async def record_ready(
         [one.message.message_id if one.in_warmup_chat else None for one in rows],
         lease_id,
         telegram_id,
+        [one.name for one in rows],
     )
     return [MediaId(row["id"]) for row in written]
 

@@ -214,6 +214,7 @@ def _placed(errand: _Errand, sent: Sent, way: Way, *, download: float, send: flo
         kind=sent.kind,
         message=MessageRef(chat_id=sent.chat_id, message_id=sent.message_id),
         in_warmup_chat=errand.warmup,
+        name=errand.item.name,
         download=download,
         send=send,
     )

@@ -50,6 +50,8 @@ def of_media(
         parameters[kind.value] = reference(file)
     if isinstance(file, Upload | ByPath) and file.thumbnail is not None:
         parameters["thumbnail"] = f"attach://{thumbnail_name(kind.value)}"
+    if not isinstance(file, ById):
+        parameters |= of_kind(kind)
     if facts is not None and not isinstance(file, ById):
         parameters |= of_facts(kind, facts)
     _put(parameters, "caption", caption)
@@ -82,6 +84,8 @@ def _of_item(item: GroupItem, name: str, *, above: bool) -> Parameters:
             media["thumbnail"] = f"attach://{thumbnail_name(name)}"
     else:
         media["media"] = reference(item.file)
+    if not isinstance(item.file, ById):
+        media |= of_kind(item.kind)
     if item.facts is not None and not isinstance(item.file, ById):
         media |= of_facts(item.kind, item.facts)
     _put(media, "caption", item.caption)
@@ -113,12 +117,18 @@ def of_options(options: SendOptions) -> Parameters:
     return parameters
 
 
+def of_kind(kind: Kind) -> Parameters:
+    """A document stays a document: else Telegram makes a GIF or MP4 an animation or video, and an MP3 an audio."""
+    return {"disable_content_type_detection": True} if kind is Kind.DOCUMENT else {}
+
+
 def of_facts(kind: Kind, facts: Facts) -> Parameters:
     """What Telegram would otherwise guess, and the file id keeps for ever."""
     match kind:
         case Kind.VIDEO | Kind.ANIMATION:
             found = {"width": facts.width, "height": facts.height, "duration": seconds(facts.duration)}
-            return _known(found) | ({"supports_streaming": True} if kind is Kind.VIDEO else {})
+            streams = kind is Kind.VIDEO and facts.streamable is not False
+            return _known(found) | ({"supports_streaming": True} if streams else {})
         case Kind.VIDEO_NOTE:
             sides = [side for side in (facts.width, facts.height) if side]
             length = min(*sides, WIDEST_NOTE) if sides else None

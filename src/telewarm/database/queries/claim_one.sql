@@ -11,4 +11,5 @@ RETURNING m.id, m.kind, m.name, m.attempts, m.priority, m.queued_at,
           extract(epoch FROM now() - m.queued_at)::float8 AS waited,
           blob.sha256, blob.storage_key, blob.thumbnail_key, blob.thumbnail_bytes, blob.bytes, blob.mime, blob.ext,
           blob.width, blob.height, blob.duration, blob.video_codec, blob.audio_codec, blob.title, blob.performer,
+          blob.streamable,
           NULL::bigint AS warmup_chat, NULL::bigint AS warmup_message_id

@@ -1,13 +1,20 @@
+-- What a blob lacked (a thumbnail, its measures) is kept with it.
 -- Put a blob and a media item of it into a bot's library. No row: the item is here and warm or being warmed.
 -- An item that was cold or in error is asked for again. $17: its handicap in ms. `orphaned`: the blob was to be collected,
 -- or has been: look whether its object is there before this is committed.
 WITH stored AS (
     INSERT INTO blob (sha256, bytes, mime, ext, width, height, duration, video_codec, audio_codec, title, performer,
-                      storage_key, thumbnail_key, thumbnail_bytes)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $18)
+                      storage_key, thumbnail_key, thumbnail_bytes, streamable)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $18, $19)
     ON CONFLICT (sha256) DO UPDATE
-    SET thumbnail_key = EXCLUDED.thumbnail_key, thumbnail_bytes = EXCLUDED.thumbnail_bytes
-    WHERE blob.thumbnail_key IS NULL AND EXCLUDED.thumbnail_key IS NOT NULL
+    SET thumbnail_key = coalesce(blob.thumbnail_key, EXCLUDED.thumbnail_key),
+        thumbnail_bytes = coalesce(blob.thumbnail_bytes, EXCLUDED.thumbnail_bytes),
+        mime = EXCLUDED.mime, ext = EXCLUDED.ext, width = EXCLUDED.width, height = EXCLUDED.height,
+        duration = EXCLUDED.duration, video_codec = EXCLUDED.video_codec, audio_codec = EXCLUDED.audio_codec,
+        title = EXCLUDED.title, performer = EXCLUDED.performer, streamable = EXCLUDED.streamable
+    WHERE (blob.thumbnail_key IS NULL AND EXCLUDED.thumbnail_key IS NOT NULL)
+       OR (blob.width IS NULL AND blob.duration IS NULL
+           AND (EXCLUDED.width IS NOT NULL OR EXCLUDED.duration IS NOT NULL))
 ), needed AS (
     DELETE FROM orphan WHERE sha256 = $1 RETURNING 1
 )

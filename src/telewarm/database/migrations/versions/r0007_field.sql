@@ -32,3 +32,8 @@ CREATE TABLE installation (
 
 -- Where the chat ids of a list are may be a guess: somebody has to look before anything is sent.
 ALTER TABLE broadcast ADD COLUMN guess text;
+
+-- The name that recipients see, and whether a video can be played before all of it has come.
+ALTER TABLE media ADD COLUMN sent_name text;
+UPDATE media SET sent_name = name WHERE name IS NOT NULL AND file_id IS NOT NULL;
+ALTER TABLE blob ADD COLUMN streamable boolean;
