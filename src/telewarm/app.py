@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from telewarm.configured import (
     store_config,
 )
 from telewarm.database import bots as bot_rows
+from telewarm.database import media
 from telewarm.database.connection import Pool
 from telewarm.database.leases import Lease
 from telewarm.database.listening import listening
@@ -37,11 +38,12 @@ from telewarm.database.pool import open_pool
 from telewarm.database.ready import ready
 from telewarm.database.removals import Removed
 from telewarm.database.warmups import Failed
+from telewarm.errors import NotFound
 from telewarm.events import Events, Wanted, wanted_types
 from telewarm.fetch import Fetcher
 from telewarm.lanes import Both, Bots, Control, Lane, LaneLimits, Report, Seat, Worker, WorkerLimits
 from telewarm.lanes.maintenance import maintaining
-from telewarm.library import Collector, Library, LibraryLimits
+from telewarm.library import Added, Collector, Library, LibraryLimits
 from telewarm.model import Bot, Broadcast, ChatId, Event, Kind, MediaId, MediaItem, MessageSet, Placed
 from telewarm.placements import Placements
 from telewarm.previews import Previews, Signer
@@ -120,10 +122,11 @@ class Telewarm:
     async def add(self, bot: str, file: Path, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
         """Put a file into a bot's library; it is being warmed when this returns. One that is there already is found.
 
+        Without `kind` it is added as what its bytes are, or as a document; `note` of the item says why then.
         Raises NotFound, UnreadableMedia, RuleBroken, StoreError, OSError.
         """
         live = await self.bots.by_slug(bot)
-        return (await self.library.add_file(live.bot, file, kind=kind, name=name)).item
+        return _noted(await self.library.add_file(live.bot, file, kind=kind, name=name))
 
     async def add_url(self, bot: str, url: str, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
         """`add` for a file at a public http or https address, which is fetched once and now.
@@ -131,7 +134,16 @@ class Telewarm:
         Raises FetchError besides (UrlRefused, UrlUnreachable, UrlWithoutFile, FileTooLarge).
         """
         live = await self.bots.by_slug(bot)
-        return (await self.library.add_url(live.bot, url, kind=kind, name=name)).item
+        return _noted(await self.library.add_url(live.bot, url, kind=kind, name=name))
+
+    async def rename(self, bot: str, media_id: MediaId, name: str | None, *, rewarm: bool = False) -> MediaItem:
+        """Give a media item of a bot another name. Recipients see it once the item is rewarmed, which `rewarm` asks
+        for; `note` of the item says what they see until then. Raises NotFound.
+        """
+        live = await self.bots.by_slug(bot)
+        if (await media.get(self.pool, media_id)).bot_id != live.bot.id:
+            raise NotFound(f"media item {media_id} is not in the library of bot {bot!r}")
+        return await self.library.rename(media_id, name, rewarm=live.bot if rewarm else None)
 
     async def delete(self, bot: str, media_ids: Sequence[MediaId]) -> Removed:
         """Delete media of a bot: all that it has of these or, when a broadcast that has not ended needs one, none.
@@ -213,6 +225,10 @@ class Telewarm:
             listeners=self.settings.telewarm_event_listeners,
             most_files=self.settings.telewarm_max_batch_files,
         )
+
+
+def _noted(added: Added) -> MediaItem:
+    return replace(added.item, note=added.note)
 
 
 def settle() -> None:

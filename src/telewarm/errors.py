@@ -90,7 +90,13 @@ class MediaError(TelewarmError):
 
 
 class UnreadableMedia(MediaError):
+    """`problem`: what is wrong with the bytes, without the cure; None for a file that is no document either."""
+
     code = "UNREADABLE_MEDIA"
+
+    def __init__(self, message: str, *, problem: str | None = None) -> None:
+        super().__init__(message)
+        self.problem = problem
 
 
 class RuleBroken(MediaError):
@@ -113,6 +119,10 @@ class DecoderFailed(TelewarmError):
     def __init__(self, message: str, *, failure: str) -> None:
         super().__init__(message)
         self.failure = failure
+
+    @property
+    def problem(self) -> str:
+        return f"Telewarm's decoder failed ({self.failure.partition(':')[0]}), which need not be the file's fault"
 
 
 class FetchError(TelewarmError):
@@ -143,7 +153,7 @@ class FileTooLarge(FetchError):
     code = "TOO_LARGE"
 
     def __init__(self, *, largest: int) -> None:
-        super().__init__(f"a file has at most {largest} bytes here (TELEWARM_MAX_UPLOAD_BYTES)")
+        super().__init__(f"the file is larger than the {largest:,} bytes that are taken here")
         self.largest = largest
 
 

@@ -55,6 +55,7 @@ async def test_a_new_file_is_kept_and_warming_whatever_the_body(api: Api, way: W
         "warming": True,
         "storage_key": body["storage_key"],
         "r2_key": body["storage_key"],
+        "note": None,
     }
     assert SHA256 in body["storage_key"]
     item = (await api.client.get(f"/api/admin/media/{body['media_id']}")).json()["media"]

@@ -24,7 +24,7 @@ from telewarm.api.answers import ApiError
 from telewarm.api.app import create_api
 from telewarm.api.forms import FIELD_LARGEST, MOST_PARTS, Form
 from telewarm.api.services import SMALL
-from telewarm.api.uploads import name_of
+from telewarm.library import name_of
 from tests.api.conftest import ADMIN, BEARER, MEDIA, SEND, Api, client_of, files_in, refusal, serving
 from tests.fixtures.app import Opener
 from tests.fixtures.media import jpeg

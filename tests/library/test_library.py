@@ -148,7 +148,7 @@ async def test_a_file_that_is_too_large_leaves_nothing_behind(telewarm_with: Ope
     telewarm = await telewarm_with(worker=False, TELEWARM_MAX_UPLOAD_BYTES="5000")
     live = await add_bot(telewarm)
 
-    with pytest.raises(RuleBroken, match="at most 5000 bytes") as caught:
+    with pytest.raises(RuleBroken, match="at most 5000 bytes here") as caught:
         await add(telewarm, live, bytes(5001), kind=Kind.DOCUMENT)
 
     assert "TELEWARM_MAX_UPLOAD_BYTES" in caught.value.cure

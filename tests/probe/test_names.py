@@ -25,12 +25,14 @@ UNKNOWN = facts("application/octet-stream", "bin")
         ("holiday", JPEG, Kind.PHOTO, "holiday.jpg"),
         ("song.bin", MP3, Kind.AUDIO, "song.mp3"),
         ("Mr. Song", MP3, Kind.AUDIO, "Mr. Song.mp3"),
-        ("clip.txt", MP4, Kind.DOCUMENT, "clip.mp4"),
+        ("clip.txt", MP4, Kind.VIDEO, "clip.mp4"),
+        ("clip.txt", MP4, Kind.DOCUMENT, "clip.txt"),
         ("notes.py", TEXT, Kind.DOCUMENT, "notes.py"),
         ("state.sqlite3", UNKNOWN, Kind.DOCUMENT, "state.sqlite3"),
-        ("README", TEXT, Kind.DOCUMENT, "README.txt"),
-        (".env", TEXT, Kind.DOCUMENT, "env.txt"),
-        ("../../etc/passwd", UNKNOWN, Kind.DOCUMENT, "passwd.bin"),
+        ("README", TEXT, Kind.DOCUMENT, "README"),
+        (".env", TEXT, Kind.DOCUMENT, "env"),
+        ("../../etc/passwd", UNKNOWN, Kind.DOCUMENT, "passwd"),
+        ("invoice", facts("application/pdf", "pdf"), Kind.DOCUMENT, "invoice.pdf"),
         ("C:\\Users\\me\\a\r\nb.jpg", JPEG, Kind.DOCUMENT, "ab.jpg"),
         ('say "hi".jpg', JPEG, Kind.PHOTO, "say _hi_.jpg"),
         ("Отчёт за май.pdf", facts("application/pdf", "pdf"), Kind.DOCUMENT, "Отчёт за май.pdf"),
@@ -46,13 +48,56 @@ def test_a_name_is_kept_as_far_as_it_is_safe_and_tells_the_truth(
     assert filename_for(name, known, kind) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "mime", "ext"),
+    [
+        ("IMG_1.dng", "image/tiff", "tif"),
+        ("IMG_1.NEF", "image/tiff", "tif"),
+        ("mail.msg", "application/x-ole-storage", "doc"),
+        ("book.xlsm", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "xlsx"),
+        ("logo.ai", "application/pdf", "pdf"),
+        ("x.3gp", "video/mp4", "mp4"),
+        ("song.flac", "audio/mpeg", "mp3"),
+        ("letter.doc", "application/rtf", "rtf"),
+        ("film.mp4.001", "video/mp4", "mp4"),
+        ("archive.7z.001", "application/x-7z-compressed", "7z"),
+        ("backup.tar.gz", "application/gzip", "gz"),
+        ("notes.c++", "application/pdf", "pdf"),
+        ("draft.doc~", "application/x-ole-storage", "doc"),
+        ("отчёт.вер2", "application/pdf", "pdf"),
+        ("a..pdf", "application/pdf", "pdf"),
+    ],
+)
+def test_a_document_keeps_the_extension_that_its_name_has(name: str, mime: str, ext: str) -> None:
+    assert filename_for(name, facts(mime, ext), Kind.DOCUMENT) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "known"),
+    [
+        ("x.3gp", Kind.VIDEO, MP4),
+        ("x.F4V", Kind.ANIMATION, MP4),
+        ("pair.mpo", Kind.PHOTO, JPEG),
+        ("book.m4b", Kind.AUDIO, facts("audio/mp4", "m4a")),
+        ("ring.m4r", Kind.AUDIO, facts("audio/mp4", "m4a")),
+        ("talk.spx", Kind.VOICE, facts("audio/ogg", "ogg")),
+    ],
+)
+def test_another_extension_of_the_same_format_stays(name: str, kind: Kind, known: Facts) -> None:
+    assert filename_for(name, known, kind) == name
+
+
 @given(st.none() | st.text(max_size=300), st.sampled_from([JPEG, MP3, MP4, TEXT, UNKNOWN]), st.sampled_from(Kind))
-def test_any_name_becomes_short_safe_and_has_an_extension(name: str | None, known: Facts, kind: Kind) -> None:
+def test_any_name_becomes_short_and_safe_and_has_an_extension_where_the_bytes_say_which(
+    name: str | None, known: Facts, kind: Kind
+) -> None:
     result = filename_for(name, known, kind)
     stem, dot, extension = result.rpartition(".")
-    assert stem
-    assert dot
-    assert extension
+    if kind is not Kind.DOCUMENT or known not in {TEXT, UNKNOWN}:
+        assert stem
+        assert dot
+        assert extension
+    assert result
     assert result.isprintable()
     assert not set(result) & set('/\\"<>:|?*;%')
     assert not result.startswith(".")

@@ -26,7 +26,7 @@ M4A = replace(SONG, mime="audio/mp4", ext="m4a", audio_codec="aac")
 VOICE = Facts(bytes=30_000, mime="audio/ogg", ext="ogg", duration=6, audio_codec="opus")
 GIF = Facts(bytes=90_000, mime="image/gif", ext="gif", width=320, height=240, duration=2, video_codec="gif")
 STICKER = Facts(bytes=20_000, mime="image/webp", ext="webp", width=512, height=300)
-TGS = Facts(bytes=9_000, mime="application/x-tgsticker", ext="tgs")
+TGS = Facts(bytes=9_000, mime="application/x-tgsticker", ext="tgs", width=512, height=512, duration=3)
 WEBM = Facts(bytes=50_000, mime="video/webm", ext="webm", width=512, height=512, duration=2, video_codec="vp9")
 PDF = Facts(bytes=90_000, mime="application/pdf", ext="pdf")
 TEXT = Facts(bytes=90, mime="text/plain", ext="txt")
@@ -73,7 +73,6 @@ def broken(facts: Facts, kind: Kind, *, local_server: bool = False) -> RuleBroke
         (Kind.VOICE, M4A),
         (Kind.STICKER, STICKER),
         (Kind.STICKER, TGS),
-        (Kind.STICKER, WEBM),
         (Kind.DOCUMENT, TEXT),
         (Kind.DOCUMENT, replace(PHOTO, width=60_000, height=60_000)),
     ],
@@ -101,7 +100,18 @@ def test_a_file_at_or_within_the_limits_passes(kind: Kind, facts: Facts) -> None
         (Kind.AUDIO, VOICE, "MP3 or M4A", "the type audio/ogg"),
         (Kind.VOICE, replace(VOICE, audio_codec="vorbis"), "OGG with Opus", "audio/ogg with vorbis sound"),
         (Kind.VOICE, PDF, "OGG with Opus", "the type application/pdf"),
-        (Kind.STICKER, PHOTO, "WEBP, TGS or WEBM", "the type image/jpeg"),
+        (Kind.STICKER, PHOTO, "WEBP or TGS", "the type image/jpeg"),
+        (Kind.STICKER, WEBM, "WEBP or TGS", "the type video/webm"),
+        (Kind.STICKER, replace(STICKER, video_codec="webp"), "does not move", "several frames"),
+        (Kind.STICKER, replace(TGS, width=256), "512 × 512", "256 × 512"),
+        (Kind.STICKER, replace(TGS, duration=3.1), "3 seconds", "3.1 seconds"),
+        (Kind.STICKER, replace(TGS, bytes=65_537), "64 KiB", "65,537 bytes"),
+        (Kind.PHOTO, replace(STICKER, video_codec="webp"), "does not move", "several frames of WEBP"),
+        (Kind.VIDEO, replace(VIDEO, video_codec="mjpeg"), "H.264", "mjpeg picture"),
+        (Kind.VIDEO, replace(VIDEO, video_codec="encrypted"), "H.264", "encrypted picture"),
+        (Kind.AUDIO, replace(M4A, audio_codec="ac3"), "AAC, MP3 or ALAC", "ac3 sound"),
+        (Kind.AUDIO, replace(M4A, audio_codec="unknown"), "AAC, MP3 or ALAC", "unknown sound"),
+        (Kind.VOICE, replace(M4A, audio_codec="dts"), "AAC, MP3 or ALAC", "dts sound"),
     ],
 )
 def test_a_broken_rule_names_the_rule_the_measured_value_and_the_way_out(
@@ -148,7 +158,8 @@ def test_an_empty_file_is_refused_as_any_kind(facts: Facts, kind: Kind, local_se
 @pytest.mark.parametrize("kind", [Kind.VIDEO, Kind.DOCUMENT, Kind.AUDIO])
 def test_above_50_mb_only_a_local_server_takes_a_file_and_it_stops_at_2000_mb(kind: Kind) -> None:
     large = replace(SONG if kind is Kind.AUDIO else VIDEO, bytes=(50 << 20) + 1)
-    assert "local Bot API server" in broken(large, kind).cure
+    assert "at most 50 MB from bots" in broken(large, kind).rule
+    assert "Bot API server of your own" in broken(large, kind).cure
     check(large, kind, local_server=True)
     check(replace(large, bytes=2000 << 20), kind, local_server=True)
     assert "2000 MB" in broken(replace(large, bytes=(2000 << 20) + 1), kind, local_server=True).rule
@@ -166,6 +177,19 @@ def test_a_photo_has_10_mb_on_a_local_server_too() -> None:
         (replace(PHOTO, mime="image/heic"), Kind.DOCUMENT),
         (VIDEO, Kind.VIDEO),
         (SILENT, Kind.ANIMATION),
+        (replace(SILENT, bytes=10 << 20, duration=60), Kind.ANIMATION),
+        (replace(SILENT, bytes=(10 << 20) + 1), Kind.VIDEO),
+        (replace(SILENT, duration=61), Kind.VIDEO),
+        (replace(SILENT, video_codec="hevc"), Kind.VIDEO),
+        (replace(SILENT, video_codec="vvc"), Kind.DOCUMENT),
+        (replace(VIDEO, video_codec="encrypted"), Kind.DOCUMENT),
+        (replace(GIF, video_codec=None, duration=None), Kind.PHOTO),
+        (replace(STICKER, video_codec="webp"), Kind.DOCUMENT),
+        (replace(PHOTO, mime="image/png", video_codec="png"), Kind.DOCUMENT),
+        (replace(M4A, audio_codec="alac"), Kind.AUDIO),
+        (replace(M4A, audio_codec="eac3"), Kind.DOCUMENT),
+        (replace(VOICE, mime="video/ogg", video_codec="theora"), Kind.DOCUMENT),
+        (replace(TGS, bytes=70_000), Kind.DOCUMENT),
         (WEBM, Kind.DOCUMENT),
         (GIF, Kind.ANIMATION),
         (SONG, Kind.AUDIO),
@@ -189,5 +213,5 @@ def test_the_natural_kind_never_breaks_a_rule(facts: Facts) -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_thumbnails_go_with_moving_pictures_and_audio_only(kind: Kind) -> None:
-    wanting = {Kind.VIDEO: VIDEO, Kind.ANIMATION: GIF, Kind.VIDEO_NOTE: NOTE, Kind.AUDIO: SONG}
+    wanting = {Kind.VIDEO: VIDEO, Kind.ANIMATION: GIF, Kind.VIDEO_NOTE: NOTE, Kind.AUDIO: SONG, Kind.DOCUMENT: WEBM}
     assert wants_thumbnail(kind, wanting.get(kind, PHOTO)) is (kind in wanting)

@@ -21,6 +21,7 @@ from telewarm.api.shapes import Batch as BatchAnswer
 from telewarm.api.shapes import BatchCut
 from telewarm.database.transient import as_outage
 from telewarm.errors import TelewarmError
+from telewarm.library import name_of
 from telewarm.model import Bot, Kind
 from telewarm.store import Incoming
 
@@ -133,7 +134,7 @@ class _Taking:
             )
         kind = uploads.kind_of(begins.kind) or self._kind
         incoming = await self.stack.enter_async_context(self._serving.library.receive())
-        self._file = _File(incoming, kind=kind, name=uploads.name_of(begins.name))
+        self._file = _File(incoming, kind=kind, name=name_of(begins.name))
 
     async def _end(self) -> None:
         file, self._file = self._file, None

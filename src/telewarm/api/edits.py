@@ -13,10 +13,10 @@ from telewarm.api.described import gives
 from telewarm.api.media import OfItem, describe
 from telewarm.api.numbers import AnyId
 from telewarm.api.services import OfBot, Services, Serving, SmallBody
-from telewarm.api.shapes import Collected, DeletedMedia, OneMedia
-from telewarm.api.uploads import name_of
+from telewarm.api.shapes import Collected, DeletedMedia, RenamedMedia
 from telewarm.errors import UsageError
 from telewarm.lanes import LiveBot
+from telewarm.library import name_of
 from telewarm.library.library import MOST
 from telewarm.model import MediaId
 
@@ -33,21 +33,25 @@ class Renamed(Body):
         str | None,
         Field(description="One line; what it has beyond 255 characters is cut off. null: none", examples=["cat.jpg"]),
     ]
+    rewarm: Annotated[
+        bool, Field(description="Upload it again, so that recipients see the new name", examples=[False])
+    ] = False
 
 
 class These(Body):
     media_ids: MediaIds
 
 
-@router.patch("/media/{media_id}", **gives(OneMedia, "NOT_FOUND", words="With its new name"))
+@router.patch("/media/{media_id}", **gives(RenamedMedia, "NOT_FOUND", words="With its new name"))
 async def rename(body: Renamed, found: OfItem, serving: Serving) -> dict[str, object]:
-    """Give a media item another name. Recipients see it once the item is warmed anew: a file id keeps the name that the
-    file went up with."""
+    """Give a media item another name. A file id keeps the name that the file was uploaded with, so recipients see the
+    new one once the item is rewarmed: with `rewarm` that is queued at once. `note` says what they see until then."""
     name = name_of(body.name)
     if body.name is not None and name is None:
         raise UsageError("the name has no character that can be shown; give another, or null for none")
-    item, _ = found
-    return {"ok": True, "media": describe(await serving.library.rename(item.id, name), serving)}
+    item, live = found
+    renamed = await serving.library.rename(item.id, name, rewarm=live.bot if body.rewarm else None)
+    return {"ok": True, "media": describe(renamed, serving), "note": renamed.note}
 
 
 @router.delete("/media/{media_id}", **gives(DeletedMedia, "NOT_FOUND", "CONFLICT", words="It is gone"))

@@ -19,7 +19,7 @@ from telewarm.api.tickets import steady_url
 from telewarm.database import media
 from telewarm.errors import UsageError
 from telewarm.lanes import LiveBot
-from telewarm.library import Added, Filters
+from telewarm.library import Added, Filters, name_of
 from telewarm.model import Kind, MediaId, MediaItem, Sha256, State
 
 router = APIRouter(tags=["media"])
@@ -144,7 +144,7 @@ async def add_media(
     """
     async with serving.library.receive() as incoming:
         asked = await uploads.read(request, incoming, largest=serving.largest, patience=serving.patience)
-        shown = uploads.name_of(asked.name) or uploads.name_of(name)
+        shown = name_of(asked.name) or name_of(name)
         if asked.url is None:
             added = await serving.library.add(live.bot, incoming, kind=asked.kind or kind, name=shown)
         else:
@@ -260,6 +260,7 @@ def facts_of(item: MediaItem) -> dict[str, object]:
         "sha256": item.sha256,
         "kind": item.kind,
         "name": item.name,
+        "sent_name": item.sent_name,
         "state": item.state,
         "bytes": facts.bytes,
         "mime": facts.mime,
@@ -296,4 +297,5 @@ def describe_added(added: Added) -> dict[str, object]:
         "warming": item.state is State.WARMING,
         "storage_key": item.storage_key,
         "r2_key": item.storage_key,
+        "note": added.note,
     }

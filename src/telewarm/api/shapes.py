@@ -38,7 +38,13 @@ class Media(BaseModel):
     media_id: MediaNumber
     sha256: Annotated[str, Field(description="Of its bytes, 64 hex digits", examples=[SHA256])]
     kind: Annotated[Kind, Field(description="What it is sent as", examples=["photo"])]
-    name: Annotated[str | None, Field(description="The file name that recipients see", examples=["cat.jpg"])]
+    name: Annotated[str | None, Field(description="The file name that it is uploaded with", examples=["cat.jpg"])]
+    sent_name: Annotated[
+        str | None,
+        Field(
+            description="The name of its last upload, which recipients see until it is rewarmed", examples=["cat.jpg"]
+        ),
+    ]
     state: Annotated[State, Field(description="Stored, being warmed, ready to send, or in error", examples=["ready"])]
     bytes: Annotated[int, Field(description="Of the file", examples=[204800])]
     mime: Annotated[str, Field(description="By its bytes", examples=["image/jpeg"])]
@@ -64,6 +70,13 @@ class Media(BaseModel):
 class OneMedia(BaseModel):
     ok: Ok
     media: Annotated[Media, Field(description="As it is now")]
+
+
+class RenamedMedia(OneMedia):
+    note: Annotated[
+        str | None,
+        Field(description="Which name recipients still see, if another; else null", examples=[None]),
+    ]
 
 
 class SignedUrl(BaseModel):
@@ -100,6 +113,14 @@ class AddedMedia(BaseModel):
     warming: Annotated[bool, Field(description="Its state is `warming`", examples=[True])]
     storage_key: Annotated[str, Field(description="Where it is in the store", examples=[KEY])]
     r2_key: Annotated[str, Field(description="The same, for clients of old", examples=[KEY])]
+    note: Annotated[
+        str | None,
+        Field(
+            description="What a person should know: why a file without `kind` was taken as a document, or under which "
+            "name the bot has it already",
+            examples=["taken as a document: not a picture: its bytes are text/plain"],
+        ),
+    ]
 
 
 class DeletedMedia(BaseModel):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import unicodedata
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
@@ -16,13 +15,12 @@ from telewarm.api.answers import ApiError
 from telewarm.api.bodies import SHOWN, unknown
 from telewarm.api.forms import Form
 from telewarm.model import Kind
+from telewarm.probe import size_rule
 from telewarm.store import Incoming
 
 JSON_LARGEST = 96 << 20  # bytes of a JSON body, which is held in memory: 70 MB of file in base64
 AROUND = 1 << 20  # bytes of a body around the file
-NAME_LONGEST = 255  # characters
 UNKNOWN = re.compile(r"contains unknown field `(.+)`", re.DOTALL)
-LINE_BREAKERS = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, halves of surrogate pairs, separators
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,12 +147,6 @@ def kind_of(text: str | None) -> Kind | None:
         raise ApiError(422, "BAD_REQUEST", f"kind: must be one of {', '.join(Kind)}, or left out") from None
 
 
-def name_of(text: str | None) -> str | None:
-    """A name that can be kept and shown in one line; None when nothing is left."""
-    kept = "".join(char for char in text or "" if unicodedata.category(char) not in LINE_BREAKERS)
-    return kept.strip()[:NAME_LONGEST] or None
-
-
 def _check_length(request: Request, largest: int) -> None:
     """Refuse what says itself that it is too large before reading it; base64 and form fields take some more."""
     declared = request.headers.get("content-length", "")
@@ -168,4 +160,5 @@ def check_not_empty(incoming: Incoming) -> None:
 
 
 def _too_large(largest: int) -> ApiError:
-    return ApiError(413, "TOO_LARGE", f"a file has at most {largest} bytes here (TELEWARM_MAX_UPLOAD_BYTES)")
+    rule, cure = size_rule(largest)
+    return ApiError(413, "TOO_LARGE", f"{rule}. {cure}")

@@ -17,12 +17,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from telewarm.api.answers import error_body
 from telewarm.api.media import describe_added
-from telewarm.api.uploads import name_of
 from telewarm.app import Telewarm
 from telewarm.cli.common import say
 from telewarm.errors import DecoderFailed, FetchError, MediaError, TelewarmError, UsageError
 from telewarm.lanes import LiveBot
-from telewarm.library import Added
+from telewarm.library import Added, name_of
 from telewarm.logs import redact
 from telewarm.model import Kind
 
@@ -41,7 +40,9 @@ class Source:
     @property
     def shown(self) -> str:
         """A URL may bear a password or a signature: never all of it."""
-        return self.given if self.path is not None else name_of(Path(urlsplit(self.given).path).name) or "(URL)"
+        if self.path is None:
+            return name_of(Path(urlsplit(self.given).path).name) or "(URL)"
+        return self.given.encode(errors="replace").decode()  # a path may hold bytes that are no UTF-8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,8 +166,10 @@ def tell(outcome: Outcome, line: Callable[[str], None] | None) -> None:
         say(f"{outcome.source.shown}: {outcome.error.code} {redact(outcome.error.message)}")
     elif outcome.added is not None and line is not None:
         item = outcome.added.item
-        note = [] if outcome.added.created else ["already there"]
-        line("\t".join([str(item.id), item.kind, outcome.source.shown, *note]))
+        note = outcome.added.note or ""
+        known = [] if outcome.added.created or "already there" in note else ["already there"]
+        notes = "; ".join([*known, *([note] if note else [])])
+        line("\t".join([str(item.id), item.kind, outcome.source.shown, *([notes] if notes else [])]))
 
 
 def describe(outcome: Outcome) -> dict[str, object]:

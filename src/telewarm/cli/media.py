@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from telewarm.api.media import facts_of
-from telewarm.api.uploads import name_of
 from telewarm.app import Telewarm
 from telewarm.cli.adding import add_all, bar_of, describe, sources_of, sum_up, tell
 from telewarm.cli.common import BotArgument, Json, Yes, busy, counted, make_sure, media_ids, opened, say, show, wide
@@ -22,7 +21,7 @@ from telewarm.cli.warming import WorkOption, warm
 from telewarm.database import media as rows
 from telewarm.database.media import Which
 from telewarm.errors import NotFound, UsageError
-from telewarm.library import Filters
+from telewarm.library import Filters, name_of
 from telewarm.model import Bot, Kind, MediaId, MediaItem, State
 
 HELP = (
@@ -158,17 +157,26 @@ def rename(
     bot: BotArgument,
     media: IdArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", help='One line; "" for none.', show_default=False)],
+    *,
+    rewarm: Annotated[
+        bool, typer.Option("--rewarm", help="Upload it again, so that recipients see the new name.")
+    ] = False,
 ) -> None:
-    """Give a media item another name. Recipients see it once the item is warmed anew: telewarm media rewarm."""
+    """Give a media item another name. Recipients see it once it is rewarmed: --rewarm, or telewarm media rewarm."""
     shown = name_of(name)
     if name and shown is None:
         raise UsageError('the name has no character that can be shown; give another, or "" for none')
 
-    async def renaming(telewarm: Telewarm) -> None:
-        await telewarm.library.rename((await _item(telewarm, bot, media)).id, shown)
+    async def renaming(telewarm: Telewarm) -> MediaItem:
+        live = await telewarm.bots.by_slug(bot)
+        item = await _item(telewarm, bot, media)
+        return await telewarm.library.rename(item.id, shown, rewarm=live.bot if rewarm else None)
 
-    opened(renaming)
+    renamed = opened(renaming)
     say(f"media item {media} has no name now" if shown is None else f"media item {media} is called {shown} now")
+    if renamed.note is not None:
+        cure = "" if rewarm else f": telewarm media rewarm {bot} {media}, or give --rewarm"
+        say(f"{renamed.note}{cure}")
 
 
 @app.command("rewarm")

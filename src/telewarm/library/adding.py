@@ -9,10 +9,11 @@ import structlog
 
 from telewarm.database import blobs, media, order
 from telewarm.database.connection import Pool
-from telewarm.errors import Conflict, DecoderFailed, ObjectMissing, RuleBroken, StoreUnavailable, UnreadableMedia
+from telewarm.errors import Conflict, DecoderFailed, ObjectMissing, StoreUnavailable, UnreadableMedia
 from telewarm.lanes import wake
+from telewarm.library.names import name_of
 from telewarm.model import Blob, Bot, Facts, Kind, MediaItem, State
-from telewarm.probe import Probe, check, natural_kind, wants_thumbnail
+from telewarm.probe import Probe, check, check_size, choose_kind, is_measured, wants_thumbnail
 from telewarm.store import Incoming, Seal, Spool, Store, blob_key, thumbnail_key
 
 log = structlog.get_logger(__name__)
@@ -22,10 +23,13 @@ TRIES = 3  # to store a file whose object is collected at the same time
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Added:
-    """`created`: False when the bot had these bytes as this kind already; nothing was uploaded then."""
+    """`created`: False when the bot had these bytes as this kind already; nothing was uploaded then. `note`: what a
+    person should know: why the file became a document, or under which name it is there.
+    """
 
     item: MediaItem
     created: bool
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,22 +54,16 @@ class Adding:
 
     async def add(self, bot: Bot, incoming: Incoming, *, kind: Kind | None, name: str | None) -> Added:
         """As `Library.add`."""
-        if incoming.bytes > self._limits.largest:
-            raise RuleBroken(
-                rule=f"a file has at most {self._limits.largest} bytes here",
-                measured=f"more than {self._limits.largest} bytes",
-                cure="Send a smaller file, or raise TELEWARM_MAX_UPLOAD_BYTES.",
-            )
+        check_size(incoming.bytes, largest=self._limits.largest)
+        name = name_of(name)
         sha256, seal = incoming.sha256, incoming.seal
         here = kind and await media.find(self._pool, bot_id=bot.id, sha256=sha256, kind=kind)
         if here and here.state in {State.READY, State.WARMING}:
-            return Added(item=here, created=False)
+            return Added(item=here, created=False, note=_there_as(here, name))
         blob = await blobs.get(self._pool, sha256)
-        if blob is not None:
-            facts, kind = blob.facts, kind or natural_kind(blob.facts)
-        else:
-            facts, kind = await self._probed(incoming.path, kind)
+        facts, kind, why = await self._judge(incoming.path, blob, kind, name)
         check(facts, kind, local_server=self._limits.local_server)
+        blob = None if blob is None else replace(blob, facts=facts)
         if blob is None:
             blob = Blob(sha256=sha256, storage_key=blob_key(sha256, facts.ext), thumbnail_key=None, facts=facts)
             await self._put(blob, incoming.path, seal)
@@ -75,18 +73,31 @@ class Adding:
             blob = await self._with_thumbnail(blob, incoming.path)
         await self._spool.adopt(incoming, sha256)
         with self._spool.hot(sha256):  # held: a collection of the same bytes leaves them for another try
-            return await self._settle(bot, blob, kind, name)
+            added = await self._settle(bot, blob, kind, name)
+        notes = [f"taken as a document: {why}" if why else None, None if added.created else _there_as(added.item, name)]
+        return replace(added, note="; ".join(note for note in notes if note) or None)
 
-    async def _probed(self, path: Path, kind: Kind | None) -> tuple[Facts, Kind]:
-        """A decoder that failed keeps nothing out: without a kind that was asked for, the file is a document."""
-        try:
-            facts = await self._probe.facts(path, kind=kind)
-        except DecoderFailed as error:
-            if kind is not None:
-                raise
-            log.warning("media_taken_as_document", error=error.message)
-            return await self._probe.facts(path, kind=Kind.DOCUMENT), Kind.DOCUMENT
-        return facts, kind or natural_kind(facts)
+    async def _judge(
+        self, path: Path, blob: Blob | None, kind: Kind | None, name: str | None
+    ) -> tuple[Facts, Kind, str | None]:
+        """The facts, the kind, and why that is a document when nobody asked for one. Raises UnreadableMedia
+        and, for a kind that was asked for, DecoderFailed: otherwise a decoder that failed keeps no file out.
+
+        What an older version, or as a document, could not measure is looked at again.
+        """
+        if blob is not None and (kind is Kind.DOCUMENT or is_measured(blob.facts)):
+            facts, error = blob.facts, None
+        else:
+            facts, error = await self._probe.look(path)
+        if kind is not None:
+            if error is not None and kind is not Kind.DOCUMENT:
+                raise error
+            return facts, kind, None
+        if error is not None:
+            log.info("media_taken_as_document", error=error.message)
+            return facts, Kind.DOCUMENT, error.problem
+        chosen, why = choose_kind(facts, name=name)
+        return facts, chosen, why
 
     async def _put(self, blob: Blob, path: Path, seal: Seal | None = None) -> None:
         await self._store.put_file(blob.storage_key, path, sha256=blob.sha256, bytes=blob.facts.bytes, seal=seal)
@@ -143,6 +154,13 @@ class Adding:
     async def _stored(self, blob: Blob) -> bool:
         keys = [blob.storage_key] if blob.thumbnail_key is None else [blob.storage_key, blob.thumbnail_key]
         return all([await self._store.size(key) is not None for key in keys])
+
+
+def _there_as(item: MediaItem, name: str | None) -> str | None:
+    """The bytes are the same; the name that is kept is the first one's."""
+    if name is None or name == item.name:
+        return None
+    return "already there without a name" if item.name is None else f'already there as "{item.name}"'
 
 
 def tell_queued(bot: Bot, item: MediaItem) -> None:

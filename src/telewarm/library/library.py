@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -19,8 +20,9 @@ from telewarm.fetch import Fetcher
 from telewarm.lanes import wake
 from telewarm.library.adding import Added, Adding, LibraryLimits, tell_queued
 from telewarm.library.documents import as_files
+from telewarm.library.names import name_of, old_name_note, shows_old_name
 from telewarm.model import Bot, Kind, MediaId, MediaItem, MessageSet
-from telewarm.probe import Probe
+from telewarm.probe import Probe, check_size
 from telewarm.store import Incoming, Spool, Store
 
 log = structlog.get_logger(__name__)
@@ -48,8 +50,9 @@ class Library:
     async def add(self, bot: Bot, incoming: Incoming, *, kind: Kind | None = None, name: str | None = None) -> Added:
         """Keep what was received and have it warmed. Durable when it returns.
 
-        `kind` None: what the bytes are by nature. Raises UnreadableMedia, RuleBroken, StoreError, and for a kind
-        that was named DecoderFailed; nothing is kept then.
+        `kind` None: what the bytes are by nature; a document where they are nothing better, and `Added.note` says why.
+        Raises UnreadableMedia, RuleBroken, StoreError, and for a kind that was named DecoderFailed; nothing is kept
+        then.
         """
         return await self._adding.add(bot, incoming, kind=kind, name=name)
 
@@ -63,11 +66,13 @@ class Library:
         on_read: Callable[[int], None] = lambda _: None,
     ) -> Added:
         """`add` for a file on disk; its own name is shown unless `name` says another. `on_read`: told of bytes as they
-        are read. Raises OSError too.
+        are read. Raises OSError too. One that is too large is refused before it is read.
         """
+        check_size((await asyncio.to_thread(path.stat)).st_size, largest=self._largest)
         with await asyncio.to_thread(path.open, "rb") as file:
             async with self.receive() as incoming:
                 while chunk := await asyncio.to_thread(file.read, CHUNK):
+                    check_size(incoming.bytes + len(chunk), largest=self._largest)
                     await incoming.write(chunk)
                     on_read(len(chunk))
                 return await self.add(bot, incoming, kind=kind, name=name or path.name)
@@ -104,11 +109,17 @@ class Library:
         shown = items[:limit]
         return Page(items=shown, next=shown[-1].id if len(items) > limit else None, count=count)
 
-    async def rename(self, media_id: MediaId, name: str | None) -> MediaItem:
-        """What it is called here, and by what name recipients see it once it is warmed anew: a file id keeps the name
-        that the file went up with. Raises NotFound.
+    async def rename(self, media_id: MediaId, name: str | None, *, rewarm: Bot | None = None) -> MediaItem:
+        """What it is called here. A file id keeps the name that the file went up with (`sent_name`), so recipients see
+        the new one once the item is rewarmed. `rewarm`: its bot, to ask for that at once where it changes anything.
+        `note` says what recipients see. Raises NotFound.
         """
-        return await media.rename(self._pool, media_id, name)
+        item = await media.rename(self._pool, media_id, name_of(name))
+        if not shows_old_name(item):
+            return item
+        if rewarm is not None:
+            item = await self.rewarm(rewarm, media_id)
+        return replace(item, note=old_name_note(item))
 
     async def delete(self, bot: Bot, media_ids: Sequence[MediaId]) -> Removed:
         """Delete media; those that the bot does not have are passed over. What is being warmed does not come back.

@@ -1,7 +1,20 @@
 """What a media file is, by its bytes; what Telegram allows; its thumbnail. The only door to media decoders."""
 
 from telewarm.probe.names import filename_for
-from telewarm.probe.probe import Probe
-from telewarm.probe.rules import check, natural_kind, wants_thumbnail
+from telewarm.probe.probe import Look, Probe
+from telewarm.probe.rules import check, check_size, choose_kind, is_measured, natural_kind, size_rule, wants_thumbnail
+from telewarm.probe.words import unreadable
 
-__all__ = ["Probe", "check", "filename_for", "natural_kind", "wants_thumbnail"]
+__all__ = [
+    "Look",
+    "Probe",
+    "check",
+    "check_size",
+    "choose_kind",
+    "filename_for",
+    "is_measured",
+    "natural_kind",
+    "size_rule",
+    "unreadable",
+    "wants_thumbnail",
+]

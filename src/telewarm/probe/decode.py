@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, cast
 
 import av
 from av.codec.context import CodecContext
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from telewarm.model import Facts
-from telewarm.probe.wire import Job
+from telewarm.probe import gifs, mp3, stills
+from telewarm.probe.tags import readable
+from telewarm.probe.turning import sides_of, turn_of
+from telewarm.probe.wire import Doubt, Job
 
 PIXELS: Final = 50_000_000  # the largest picture that is decoded
 PACKETS: Final = 256  # read at most so many to find a frame
@@ -27,6 +32,9 @@ PACKETS: Final = 256  # read at most so many to find a frame
 KEEP_BYTES: Final[dict[str, Any]] = (
     {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "surrogateescape"}
 )
+NEAR_END: Final = 5.0  # seconds before the end from which the last packets are looked for
+LATEST: Final = 100 * 3600.0  # seconds: beyond any file that Telegram takes
+LACKING: Final = 1.5  # seconds that a sound may be shorter than it promises
 TAG_LENGTH: Final = 256  # characters kept of a title or performer
 SOUND_ONLY: Final = {
     "video/mp4": ("audio/mp4", "m4a"),
@@ -34,6 +42,9 @@ SOUND_ONLY: Final = {
     "video/x-matroska": ("audio/x-matroska", "mka"),
     "video/x-ms-asf": ("audio/x-ms-wma", "wma"),
 }
+WITH_PICTURE: Final = {"audio/ogg": ("video/ogg", "ogv"), "audio/mp4": ("video/mp4", "mp4")}
+PACED: Final = frozenset({"audio/flac"})  # each packet tells its time, so a missing end shows
+SHORT: Final = "it is cut off, its last {:.0f} seconds are missing"
 
 
 class TooLarge(Exception):
@@ -54,22 +65,141 @@ def opened(job: Job) -> InputContainer:
 
 
 def complete(job: Job) -> Facts:
-    """The facts of a container. Decodes one frame, which proves that there is one and tells its rotation."""
+    """The facts of a file. Decodes one frame of a film, which proves that there is one and tells its rotation."""
+    if job.demuxer is None:
+        return _still(job)
+    if job.facts.mime == "image/gif":
+        return _gif(job)
     with opened(job) as container:
         video = moving(container)
         sound = next(iter(container.streams.audio), None)
-        duration = container.duration / av.time_base if container.duration and container.duration > 0 else None
-        title, performer = _tag(container, sound, "title"), _tag(container, sound, "artist")
-        facts = replace(
-            job.facts, duration=duration, audio_codec=codec(sound) if sound else None, title=title, performer=performer
-        )
-        if video is not None:
-            width, height = _sides(next(frames(container, video)))
-            return replace(facts, width=width, height=height, video_codec=codec(video))
-        if sound is None:
+        if video is None and sound is None:
             raise NothingThere("there is neither picture nor sound in it")
-        mime, ext = SOUND_ONLY.get(facts.mime, (facts.mime, facts.ext))
-        return replace(facts, mime=mime, ext=ext)
+        facts = _named(job.facts, container, sound, codec="encrypted" if "audio" in job.encrypted else None)
+        if video is not None:
+            facts = _pictured(facts, job, container, video)
+        else:
+            mime, ext = SOUND_ONLY.get(facts.mime, (facts.mime, facts.ext))
+            facts = replace(facts, mime=mime, ext=ext)
+            _demand_packet(container, cast(Stream, sound))
+        return replace(facts, duration=_duration(job, container, facts))
+
+
+def _still(job: Job) -> Facts:
+    """A picture whose end seems to be missing: whether it can be decoded."""
+    problem = stills.problem_of(job.path, job.facts.mime, PIXELS)
+    if problem is not None:
+        raise NothingThere(problem)
+    return job.facts
+
+
+def _gif(job: Job) -> Facts:
+    found = gifs.read(job.path)
+    if isinstance(found, str):
+        raise NothingThere(found)
+    if found.width * found.height > PIXELS:
+        raise TooLarge(found.width, found.height)
+    facts = replace(job.facts, width=found.width, height=found.height)
+    if found.frames > 1:
+        facts = replace(facts, duration=found.seconds or None, video_codec="gif")
+    problem = stills.problem_of(job.path, job.facts.mime, PIXELS)
+    if problem is None:
+        return facts
+    with opened(job) as container:  # what one decoder refuses another may take
+        next(frames(container, container.streams.video[0]))
+    return facts
+
+
+def _named(facts: Facts, container: InputContainer, sound: Stream | None, *, codec: str | None) -> Facts:
+    title, performer = _tag(container, sound, "title"), _tag(container, sound, "artist")
+    heard = None if sound is None else codec or codec_of(sound)
+    return replace(facts, audio_codec=heard, title=title, performer=performer)
+
+
+def _pictured(facts: Facts, job: Job, container: InputContainer, video: VideoStream) -> Facts:
+    mime, ext = WITH_PICTURE.get(facts.mime, (facts.mime, facts.ext))
+    facts = replace(facts, mime=mime, ext=ext)
+    if "video" in job.encrypted:
+        return replace(facts, width=video.width or None, height=video.height or None, video_codec="encrypted")
+    frame = next(frames(container, video))
+    width, height = sides_of(frame, video, turn_of(frame))
+    return replace(facts, width=width, height=height, video_codec=codec_of(video))
+
+
+def _demand_packet(container: InputContainer, sound: Stream) -> None:
+    """A DASH initialisation segment has a header and no sound."""
+    for packet in itertools.islice(container.demux(sound), PACKETS):
+        if packet.size:
+            return
+    raise NothingThere("there is no sound in it")
+
+
+def _duration(job: Job, container: InputContainer, facts: Facts) -> float | None:
+    """In seconds. Raises NothingThere for a sound or film whose end is not there."""
+    said = container.duration / av.time_base if container.duration and container.duration > 0 else None
+    start = (container.start_time or 0) / av.time_base
+    if job.facts.mime == "audio/mpeg":
+        return _of_mp3(job, said)
+    if job.doubt is Doubt.CUT_OFF:
+        _demand_end(container, said)
+    if job.doubt is Doubt.LATE_CLOCK and said is not None:
+        said = said - start if said > start > 0 else said
+    if facts.mime in {"audio/ogg", "video/ogg"}:
+        _demand_last_page(job)
+    if said is not None and job.facts.mime not in PACED:
+        return said
+    last = _last_time(container, said)
+    if last is None:
+        return said
+    if said is not None and last - start < said - max(LACKING, said / 100):
+        raise NothingThere(SHORT.format(said - last + start))
+    return said if said is not None else max(0.0, last - start) or None
+
+
+def _of_mp3(job: Job, said: float | None) -> float | None:
+    found = mp3.read(job.path)
+    if found.lost:
+        raise NothingThere(f"it is cut off, its last {found.lost:,} bytes are missing")
+    return said if found.seconds is None else found.seconds
+
+
+def _last_time(container: InputContainer, said: float | None) -> float | None:
+    """Seconds at which the last packet ends, by a seek to the end, or by going through all of it."""
+    last = None
+    with suppress(av.FFmpegError):
+        container.seek(int(((said - NEAR_END) if said else LATEST) * av.time_base))
+        last = _end_of(container)
+    if last is None or (said is None and last < NEAR_END):
+        with suppress(av.FFmpegError):
+            container.seek(0)
+            last = _end_of(container)
+    return last
+
+
+def _end_of(container: InputContainer) -> float | None:
+    last: float | None = None
+    for packet in container.demux():
+        if packet.pts is not None and packet.time_base is not None:
+            end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            last = end if last is None else max(last, end)
+    return last
+
+
+def _demand_end(container: InputContainer, said: float | None) -> None:
+    """The boxes promise a little more than there is. Raises NothingThere unless every frame is there all the same."""
+    try:
+        if said:
+            container.seek(int(max(0.0, said - NEAR_END) * av.time_base))
+        whole = not any(packet.is_corrupt for packet in container.demux())
+    except av.FFmpegError:
+        whole = False
+    if not whole:
+        raise NothingThere("it is cut off, its last frames are missing")
+
+
+def _demand_last_page(job: Job) -> None:
+    if lost := mp3.lost_of_ogg(job.path):
+        raise NothingThere(f"it is cut off, its last {lost:,} bytes are missing")
 
 
 def moving(container: InputContainer) -> VideoStream | None:
@@ -91,7 +221,8 @@ def frames(container: InputContainer, video: VideoStream) -> Iterator[VideoFrame
         raise TooLarge(context.width, context.height)
     context.thread_count = 1  # each thread would cost memory for frames that nobody asks for
     found = False
-    for packet in itertools.islice(container.demux(video), PACKETS):
+    packets: Iterator[Packet[VideoStream]] = itertools.islice(container.demux(video), PACKETS)
+    for packet in packets:
         for decoded in packet.decode():
             found = True
             yield decoded
@@ -99,7 +230,7 @@ def frames(container: InputContainer, video: VideoStream) -> Iterator[VideoFrame
         raise NothingThere("no frame of its picture can be decoded")
 
 
-def codec(stream: Stream) -> str:
+def codec_of(stream: Stream) -> str:
     """The codec's own name, whatever library decodes it."""
     context = _context(stream)
     return context.codec.canonical_name if context else "unknown"
@@ -114,16 +245,11 @@ def _is_cover(stream: VideoStream) -> bool:
     return bool(stream.disposition & Disposition.attached_pic)
 
 
-def _sides(frame: VideoFrame) -> tuple[int, int]:
-    return (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
-
-
 def _tag(container: InputContainer, sound: Stream | None, key: str) -> str | None:
     """MP3 and MP4 keep tags beside the streams, Ogg within them; the case of the key varies."""
     for metadata in (container.metadata, sound.metadata if sound else {}):
         for name, value in metadata.items():
-            known = value.encode(errors="surrogateescape").decode(errors="replace")
-            text = "".join(char for char in known if char.isprintable()).strip()
+            text = "".join(char for char in readable(value) if char.isprintable()).strip()
             if name.lower() == key and text:
                 return text[:TAG_LENGTH]
     return None

@@ -3,39 +3,54 @@
 from __future__ import annotations
 
 import stat
-import struct
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from telewarm.errors import UnreadableMedia
 from telewarm.model import Facts
-from telewarm.probe.boxes import missing
-from telewarm.probe.signatures import HEAD_BYTES, recognise
+from telewarm.probe.boxes import Layout, lay_out
+from telewarm.probe.pictures import LONGEST_SIDE, MEASURES, Damaged, measure
+from telewarm.probe.signatures import (
+    AVIF,
+    HEAD_BYTES,
+    HEIF,
+    MP3,
+    MP4,
+    QUICKTIME,
+    TGS,
+    UNKNOWN,
+    WAV,
+    Signature,
+    recognise,
+    sound_behind_junk,
+)
+from telewarm.probe.stickers import read_lottie
+from telewarm.probe.wire import Doubt
 
-JPEG_SEGMENTS: Final = 4096  # a file with more before its frame header is hostile
-JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the markers that hold the sides
-JPEG_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # the markers without a length
-EXIF: Final = b"Exif\0\0"
-ORIENTATION: Final = 0x0112
-TURNED: Final = frozenset({5, 6, 7, 8})  # EXIF orientations that swap the sides
-
-Sides = tuple[int, int]
-
-
-class _Damaged(Exception):
-    """A header that contradicts its format."""
+TAGS: Final = 16  # ID3 tags before the sound that are passed over
+JUNK: Final = 1 << 16  # bytes of rubbish before a sound that are looked through
+FORGIVEN: Final = 4096  # bytes that a film's boxes may promise too many, if its last frames are there
+SLACK: Final = 4096  # bytes that a WAV may lack of what it promises: recorders round up
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
-    """Facts as far as headers tell; `demuxer` if a decoder must tell the rest; `problem` if the header is damaged."""
+    """Facts as far as headers tell; `demuxer` if a decoder must tell the rest; `problem` if that is known already.
+
+    `doubt`: what a decoder must look at besides. A picture without a demuxer is decoded when there is one.
+    """
 
     path: str  # absolute
     facts: Facts
     demuxer: str | None = None
     problem: str | None = None
+    doubt: Doubt | None = None
+    encrypted: frozenset[str] = frozenset()
+
+    @property
+    def needs_decoder(self) -> bool:
+        return self.demuxer is not None or self.doubt is not None
 
 
 def read_head(path: Path) -> Head:
@@ -51,105 +66,116 @@ def read_head(path: Path) -> Head:
     except OSError as exc:
         reason = exc.strerror or "an I/O error"
         raise UnreadableMedia(f"The file cannot be opened: {reason}. Check that it exists and may be read.") from exc
+    except ValueError:
+        raise UnreadableMedia("The path holds characters that no path can have. Give the path of a file.") from None
 
 
 def _read(file: BinaryIO, *, path: str, size: int) -> Head:
     head = file.read(HEAD_BYTES)
     signature = recognise(head)
+    if signature is MP3 and head.startswith(b"ID3"):
+        signature = _behind_tags(file, head)
+    elif signature is UNKNOWN and size > HEAD_BYTES:
+        signature = sound_behind_junk(head + file.read(JUNK - HEAD_BYTES)) or UNKNOWN
+    if signature.mime in MEASURES:
+        return _picture(file, signature, head, path=path, size=size)
+    if signature.demuxer == "mov" or signature in {AVIF, HEIF}:
+        return _boxed(file, signature, head, path=path, size=size)
     facts = Facts(bytes=size, mime=signature.mime, ext=signature.ext)
-    measure = MEASURES.get(signature.mime)
-    if measure is None:
-        lost = missing(file, size) if signature.demuxer == "mov" else 0
-        problem = f"The file is cut off: its last {lost:,} bytes are missing. Upload it again." if lost else None
-        return Head(path=path, facts=facts, demuxer=signature.demuxer, problem=problem)
+    if signature is TGS:
+        return _sticker(file, facts, path)
+    problem = None
+    if signature is WAV and (lost := _lost_of_wav(file, head, size)) > SLACK:
+        problem = cut_off(lost)
+    return Head(path=path, facts=facts, demuxer=signature.demuxer, problem=problem)
+
+
+def cut_off(lost: int) -> str:
+    return f"it is cut off, its last {lost:,} bytes are missing"
+
+
+def _behind_tags(file: BinaryIO, head: bytes) -> Signature:
+    """What follows the ID3 tags: players of FLAC, AAC and others take them, too. MP3 if it cannot be told."""
+    at = 0
+    for _ in range(TAGS):
+        if not head.startswith(b"ID3") or len(head) < 10 or max(head[6:10]) > 0x7F:
+            break
+        length = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
+        at += 20 + length if head[5] & 0x10 else 10 + length
+        file.seek(at)
+        head = file.read(HEAD_BYTES)
+    found = recognise(head.lstrip(b"\0"))
+    return found if found.mime.startswith("audio/") else MP3
+
+
+def _picture(file: BinaryIO, signature: Signature, head: bytes, *, path: str, size: int) -> Head:
+    facts = Facts(bytes=size, mime=signature.mime, ext=signature.ext)
     try:
-        width, height = measure(head, file)
-        if not width or not height:
-            raise _Damaged
-    except (_Damaged, struct.error, IndexError):
-        name = signature.ext.upper()
-        return Head(path=path, facts=facts, problem=f"The {name} header is damaged or cut off. Upload the file again.")
-    return Head(path=path, facts=replace(facts, width=width, height=height))
+        found = measure(signature.mime, head, file, size)
+    except Damaged:
+        return Head(path=path, facts=facts, problem="its header is damaged or cut off")
+    codec = signature.ext if found.moves else None
+    facts = replace(facts, width=found.width, height=found.height, video_codec=codec)
+    return Head(path=path, facts=facts, doubt=None if found.whole else Doubt.CUT_OFF)
 
 
-def _jpeg(_head: bytes, file: BinaryIO) -> Sides:
-    file.seek(2)
-    turned = False
-    for _ in range(JPEG_SEGMENTS):
-        marker = _jpeg_marker(file)
-        if marker in JPEG_ALONE:
-            continue
-        (length,) = struct.unpack(">H", file.read(2))
-        if marker in JPEG_FRAMES:
-            height, width = struct.unpack(">xHH", file.read(5))
-            return (height, width) if turned else (width, height)
-        if length < 2 or marker in {0xD9, 0xDA}:
-            raise _Damaged
-        if marker == 0xE1:
-            turned = turned or _is_turned(file.read(length - 2))
-        else:
-            file.seek(length - 2, 1)
-    raise _Damaged
+def _boxed(file: BinaryIO, signature: Signature, head: bytes, *, path: str, size: int) -> Head:
+    """MP4 and its kin, whose brands tell little: a `meta` box before any index is a picture's."""
+    layout = lay_out(file, size)
+    signature = _by_boxes(signature, head, layout)
+    facts = Facts(bytes=size, mime=signature.mime, ext=signature.ext)
+    if signature.demuxer is None:
+        width, height = layout.sides or (None, None)
+        problem = cut_off(layout.lost) if layout.lost and signature is not UNKNOWN else None
+        if problem is None and width is not None and height is not None:
+            facts = replace(facts, width=width, height=height)
+        return Head(path=path, facts=facts, problem=problem)
+    if layout.lost > FORGIVEN or (layout.lost and (layout.lost_of_index or not layout.has_index)):
+        return Head(path=path, facts=facts, demuxer=signature.demuxer, problem=cut_off(layout.lost))
+    doubt = Doubt.CUT_OFF if layout.lost else Doubt.LATE_CLOCK if layout.in_fragments else None
+    streamable = layout.streamable or layout.in_fragments
+    return Head(
+        path=path,
+        facts=replace(facts, streamable=streamable),
+        demuxer=signature.demuxer,
+        doubt=doubt,
+        encrypted=layout.encrypted,
+    )
 
 
-def _jpeg_marker(file: BinaryIO) -> int:
-    """The code of the next marker; any number of fill bytes may stand before it."""
-    if file.read(1) != b"\xff":
-        raise _Damaged
-    code = file.read(1)
-    while code == b"\xff":
-        code = file.read(1)
-    return code[0]
+def _by_boxes(signature: Signature, head: bytes, layout: Layout) -> Signature:
+    if signature in {AVIF, HEIF}:
+        return signature
+    if layout.is_picture and signature is MP4:
+        return AVIF if b"av01" in head[:HEAD_BYTES] else HEIF
+    if signature is MP4 and not layout.is_film:
+        return UNKNOWN
+    if signature is QUICKTIME and head[4:8] != b"ftyp" and not layout.has_index and head[:2] != b"\0\0":
+        return UNKNOWN  # the beginning of something else that looked like a box
+    return signature
 
 
-def _is_turned(app1: bytes) -> bool:
-    """Whether EXIF says that the picture lies on its side. Damaged EXIF says nothing."""
-    if not app1.startswith(EXIF):
-        return False
-    tiff = app1[len(EXIF) :]
-    order = "<" if tiff.startswith(b"II") else ">"
-    try:
-        (start,) = struct.unpack_from(f"{order}L", tiff, 4)
-        (count,) = struct.unpack_from(f"{order}H", tiff, start)
-        for index in range(min(count, 512)):
-            tag, _type, _count, value = struct.unpack_from(f"{order}HHLH", tiff, start + 2 + 12 * index)
-            if tag == ORIENTATION:
-                return value in TURNED
-    except struct.error:
-        return False
-    return False
+def _sticker(file: BinaryIO, facts: Facts, path: str) -> Head:
+    found = read_lottie(file)
+    if isinstance(found, str):
+        return Head(path=path, facts=facts, problem=found)
+    if not (0 < found.w <= LONGEST_SIDE and 0 < found.h <= LONGEST_SIDE):
+        return Head(path=path, facts=facts, problem="its sides make no sense")
+    return Head(path=path, facts=replace(facts, width=found.w, height=found.h, duration=found.seconds))
 
 
-def _png(head: bytes, _file: BinaryIO) -> Sides:
-    if head[12:16] != b"IHDR":
-        raise _Damaged
-    width, height = struct.unpack_from(">LL", head, 16)
-    return width, height
-
-
-def _webp(head: bytes, _file: BinaryIO) -> Sides:
-    match head[12:16]:
-        case b"VP8 ":
-            width, height = struct.unpack_from("<HH", head, 26)
-            return width & 0x3FFF, height & 0x3FFF
-        case b"VP8L":
-            (bits,) = struct.unpack_from("<L", head, 21)
-            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-        case b"VP8X":
-            width, height = struct.unpack("<LL", head[24:27] + b"\0" + head[27:30] + b"\0")
-            return width + 1, height + 1
-        case _:
-            raise _Damaged
-
-
-def _bmp(head: bytes, _file: BinaryIO) -> Sides:
-    width, height = struct.unpack_from("<ll", head, 18)
-    return abs(width), abs(height)
-
-
-MEASURES: Final[dict[str, Callable[[bytes, BinaryIO], Sides]]] = {
-    "image/jpeg": _jpeg,
-    "image/png": _png,
-    "image/webp": _webp,
-    "image/bmp": _bmp,
-}
+def _lost_of_wav(file: BinaryIO, head: bytes, size: int) -> int:
+    """Bytes of the sound that are not there. A length of 0 or all ones is a recording's whose end was not known."""
+    if not head.startswith(b"RIFF"):
+        return 0
+    at = 12
+    while at + 8 <= size:
+        file.seek(at)
+        begin = file.read(8)
+        length = int.from_bytes(begin[4:8], "little")
+        if begin[:4] == b"data":
+            return (
+                0 if length in {0, 0xFFFFFFFF, 0x7FFFFFFF} or length >= 0x7FFFF000 else max(0, at + 8 + length - size)
+            )
+        at += 8 + length + length % 2
+    return 0

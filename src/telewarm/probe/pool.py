@@ -17,6 +17,7 @@ import structlog
 
 from telewarm.errors import DecoderFailed, UnreadableMedia, UsageError
 from telewarm.probe.wire import LENGTH_BYTES, LONGEST_FRAME, Answer, Job, frame, read_answer
+from telewarm.probe.words import unreadable
 
 START_SECONDS: Final = 30.0  # a start takes 0.4 s; a machine under load may need more
 EXIT_SECONDS: Final = 1.0  # within which a process that closed its output is gone
@@ -214,5 +215,4 @@ def _failed(job: Job, failure: str) -> DecoderFailed:
 
 
 def _unreadable(job: Job, problem: str) -> UnreadableMedia:
-    name = job.facts.mime
-    return UnreadableMedia(f"This {name} file cannot be read: {problem}. Upload it again, or send it as a document.")
+    return unreadable(job.facts, problem)

@@ -6,16 +6,25 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from telewarm.errors import DecoderFailed, UnreadableMedia
 from telewarm.model import Facts, Kind
 from telewarm.probe.headers import Head, read_head
 from telewarm.probe.pool import Pool
 from telewarm.probe.wire import Job, Task
+from telewarm.probe.words import unreadable
 
 WORKERS = 2
 SECONDS = 15.0  # the longest that one file may take
 NEAR = 1 << 18  # bytes of a file below which its few reads cost less than a hop to a thread and back
+
+
+class Look(NamedTuple):
+    """What a file's bytes say, and why they are no more than a document."""
+
+    facts: Facts
+    error: UnreadableMedia | DecoderFailed | None
 
 
 class Probe:
@@ -45,18 +54,25 @@ class Probe:
         only bytes, so its size and type are answered instead, unless it is empty or cannot be opened. Raises
         DecoderFailed when a decoder failed for another reason than the file.
         """
+        facts, error = await self.look(path)
+        if error is not None and kind is not Kind.DOCUMENT:
+            raise error
+        return facts
+
+    async def look(self, path: Path) -> Look:
+        """`facts`, and what is wrong with the bytes: then they are no more than a document, whose size and type it
+        answers. Raises UnreadableMedia for a file that is empty or cannot be opened.
+        """
         head = await _head(path)
-        if head.problem is None and head.demuxer is None:
-            return head.facts
+        if head.problem is not None:
+            return Look(head.facts, unreadable(head.facts, head.problem))
+        if not head.needs_decoder:
+            return Look(head.facts, None)
+        bare = Facts(bytes=head.facts.bytes, mime=head.facts.mime, ext=head.facts.ext)
         try:
-            if head.problem is not None:
-                raise UnreadableMedia(head.problem)
-            job = Job(task=Task.FACTS, path=head.path, facts=head.facts, demuxer=head.demuxer)
-            return (await self._pool.ask(job)).facts or head.facts
-        except (UnreadableMedia, DecoderFailed):
-            if kind is Kind.DOCUMENT:
-                return head.facts
-            raise
+            return Look((await self._pool.ask(_job(Task.FACTS, head))).facts or head.facts, None)
+        except (UnreadableMedia, DecoderFailed) as error:
+            return Look(bare, error)
 
     async def thumbnail(self, path: Path, facts: Facts) -> bytes | None:
         """A JPEG within 320 × 320 pixels and 200 kB: the picture, an early frame, or the cover; None without any.
@@ -66,8 +82,18 @@ class Probe:
         if facts.mime.partition("/")[0] not in {"image", "video", "audio"}:
             return None
         head = await _head(path)
-        job = Job(task=Task.THUMBNAIL, path=head.path, facts=head.facts, demuxer=head.demuxer)
-        return (await self._pool.ask(job)).thumbnail
+        return (await self._pool.ask(_job(Task.THUMBNAIL, head))).thumbnail
+
+
+def _job(task: Task, head: Head) -> Job:
+    return Job(
+        task=task,
+        path=head.path,
+        facts=head.facts,
+        demuxer=head.demuxer,
+        doubt=head.doubt,
+        encrypted=head.encrypted,
+    )
 
 
 async def _head(path: Path) -> Head:

@@ -9,34 +9,29 @@ from typing import Final
 
 import av
 from av.video.frame import VideoFrame
-from PIL import Image, ImageOps
+from PIL import Image, ImageStat
 
 from telewarm.probe.decode import PIXELS, NothingThere, TooLarge, cover, frames, moving, opened
+from telewarm.probe.stills import PICTURES, Undrawable, shrunk
+from telewarm.probe.turning import stretch_of, turn_of, turned
 from telewarm.probe.wire import Job
 
 SIDE: Final = 320  # pixels, the longest
 QUALITY: Final = 87  # of a JPEG this small, even pure noise stays below the 200 kB that Telegram takes
-EARLY: Final = 0.1  # the share of a video at which its thumbnail is taken: openings are often black
+SHARES: Final = (0.1, 0.25, 0.5)  # of a video, at which its thumbnail is taken: openings are often black
+FLAT: Final = 6.0  # standard deviation of the brightness below which a picture shows nothing
 FORWARD: Final = 40  # frames decoded at most to come nearer to that share
-PICTURES: Final = {
-    "image/jpeg": "JPEG",
-    "image/png": "PNG",
-    "image/webp": "WEBP",
-    "image/bmp": "BMP",
-    "image/gif": "GIF",
-    "image/tiff": "TIFF",
-    "image/avif": "AVIF",
-}
 COVERS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-
-Image.MAX_IMAGE_PIXELS = None  # our own limit counts after the decoder was asked for a smaller picture
 
 
 def draw(job: Job) -> bytes | None:
     """A JPEG of at most SIDE pixels a side; None where there is nothing to show."""
     pillow_name = PICTURES.get(job.facts.mime)
     if pillow_name is not None:
-        return _encode(_shrunk(job.path, (pillow_name,)))
+        picture = shrunk(job.path, (pillow_name,), side=SIDE, pixels=PIXELS)
+        if picture is None:
+            raise TooLarge(job.facts.width or 0, job.facts.height or 0)
+        return _encode(picture)
     if job.demuxer is None:
         return None
     return _from_container(job)
@@ -45,23 +40,30 @@ def draw(job: Job) -> bytes | None:
 def _from_container(job: Job) -> bytes | None:
     with opened(job) as container:
         if moving(container) is not None:
-            return _encode(_early_picture(job))
+            return None if "video" in job.encrypted else _encode(_early_picture(job))
         picture = cover(container)
         if picture is None:
             return None
         packet = next(container.demux(picture))
     try:
-        return _encode(_shrunk(io.BytesIO(bytes(packet)), COVERS))
-    except (OSError, SyntaxError, ValueError, TooLarge):
+        found = shrunk(io.BytesIO(bytes(packet)), COVERS, side=SIDE, pixels=PIXELS)
+    except Undrawable:
         return None  # the sound is none the worse for a damaged cover
+    return None if found is None else _encode(found)
 
 
 def _early_picture(job: Job) -> Image.Image:
-    """The frame at EARLY of the video, else its first: not every container can seek."""
-    try:
-        return _picture_at(job, EARLY)
-    except (av.FFmpegError, NothingThere):
-        return _picture_at(job, 0)
+    """The first of SHARES at which there is something to see; else its first frame: not every container can seek."""
+    first: Image.Image | None = None
+    for share in SHARES:
+        try:
+            picture = _picture_at(job, share)
+        except (av.FFmpegError, NothingThere):
+            break
+        if ImageStat.Stat(picture.convert("L")).stddev[0] >= FLAT:
+            return picture
+        first = first or picture
+    return first or _picture_at(job, 0)
 
 
 def _picture_at(job: Job, share: float) -> Image.Image:
@@ -73,11 +75,12 @@ def _picture_at(job: Job, share: float) -> Image.Image:
         if goal:
             container.seek(start + goal)
         frame = _frame_near(frames(container, video), (start + goal) / av.time_base)
-        scale = min(1.0, SIDE / max(frame.width, frame.height))
-        width, height = (max(1, round(side * scale)) for side in (frame.width, frame.height))
+        seen = (float(frame.width * stretch_of(video)), float(frame.height))
+        scale = min(1.0, SIDE / max(seen))
+        width, height = (min(SIDE, max(1, round(side * scale))) for side in seen)
         plane = frame.reformat(width=width, height=height, format="rgb24").planes[0]
     picture = Image.frombytes("RGB", (width, height), bytes(plane), "raw", "RGB", plane.line_size)
-    return picture.rotate(frame.rotation, expand=True)
+    return turned(picture, turn_of(frame))
 
 
 def _frame_near(found: Iterator[VideoFrame], seconds: float) -> VideoFrame:
@@ -88,17 +91,6 @@ def _frame_near(found: Iterator[VideoFrame], seconds: float) -> VideoFrame:
             break
         frame = later
     return frame
-
-
-def _shrunk(source: str | io.BytesIO, formats: tuple[str, ...]) -> Image.Image:
-    with Image.open(source, formats=formats) as image:
-        image.draft("RGB", (2 * SIDE, 2 * SIDE))
-        if image.width * image.height > PIXELS:
-            raise TooLarge(image.width, image.height)
-        transparent = image.has_transparency_data
-        picture = image.convert("RGBA" if transparent else "RGB")
-        picture.thumbnail((SIDE, SIDE))
-        return ImageOps.exif_transpose(picture)
 
 
 def _encode(picture: Image.Image) -> bytes:

@@ -19,14 +19,26 @@ class Task(StrEnum):
     THUMBNAIL = "thumbnail"
 
 
+class Doubt(StrEnum):
+    """What headers left open. `late_clock`: the times of a film in fragments may begin late."""
+
+    CUT_OFF = "cut_off"
+    LATE_CLOCK = "late_clock"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """One file. `demuxer` is FFmpeg's name for the container that the first bytes announce; None for a picture."""
+    """One file. `demuxer` is FFmpeg's name for the container that the first bytes announce; None for a picture.
+
+    `encrypted`: which of its tracks (video, audio) are.
+    """
 
     task: Task
     path: str  # absolute
     facts: Facts  # as far as the first bytes tell
     demuxer: str | None
+    doubt: Doubt | None = None
+    encrypted: frozenset[str] = frozenset()
     seconds: float = 0  # the wall limit, set by the pool
 
 

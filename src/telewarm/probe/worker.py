@@ -21,7 +21,9 @@ import av
 from PIL import UnidentifiedImageError
 
 from telewarm.probe import decode, thumbnails
+from telewarm.probe.stills import Undrawable
 from telewarm.probe.wire import LENGTH_BYTES, Answer, Job, Task, frame, read_job
+from telewarm.probe.words import plain
 
 MEMORY: Final = 1 << 30  # bytes of address space beyond which allocation fails
 LIFETIME: Final = 1000  # files, so that what a decoder leaks never adds up
@@ -63,8 +65,8 @@ def do(job: Job) -> Answer:
     except MemoryError:
         return Answer(problem="decoding it takes more memory than is allowed", last=True)
     except av.FFmpegError as exc:
-        return Answer(problem=exc.strerror)
-    except (decode.TooLarge, decode.NothingThere) as exc:
+        return Answer(problem=plain(exc.strerror))
+    except (decode.TooLarge, decode.NothingThere, Undrawable) as exc:
         return Answer(problem=str(exc))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, ArithmeticError, LookupError) as exc:
         return Answer(problem=f"the decoder gave up ({type(exc).__name__})")

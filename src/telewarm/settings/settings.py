@@ -79,7 +79,7 @@ class Settings(Declared):
     @property
     def max_upload_bytes(self) -> int:
         largest = LOCAL_UPLOAD_BYTES if self.telegram_api_local else CLOUD_UPLOAD_BYTES
-        return self.telewarm_max_upload_bytes or largest
+        return min(self.telewarm_max_upload_bytes or largest, largest)
 
     @property
     def object_storage(self) -> ObjectStorage | None:

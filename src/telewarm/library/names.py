@@ -1,0 +1,30 @@
+"""Names of media items. Pure."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from telewarm.model import Kind, MediaItem, State
+
+NAME_LONGEST = 255  # characters
+LINE_BREAKERS = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, halves of surrogate pairs, separators
+
+
+NAMELESS = frozenset({Kind.PHOTO, Kind.VOICE, Kind.VIDEO_NOTE, Kind.STICKER})  # recipients see no file name of these
+
+
+def shows_old_name(item: MediaItem) -> bool:
+    """Whether recipients see another name than the item has now."""
+    return item.file_id is not None and item.kind not in NAMELESS and item.name != item.sent_name
+
+
+def old_name_note(item: MediaItem) -> str:
+    seen = "a name made of the file" if item.sent_name is None else f'"{item.sent_name}"'
+    until = "once it is rewarmed, which is queued" if item.state is State.WARMING else "once it is rewarmed"
+    return f"recipients still see {seen}; they see the new name {until}"
+
+
+def name_of(text: str | None) -> str | None:
+    """A name that can be kept and shown in one line; None when nothing is left."""
+    kept = "".join(char for char in text or "" if unicodedata.category(char) not in LINE_BREAKERS)
+    return kept.strip()[:NAME_LONGEST].strip() or None

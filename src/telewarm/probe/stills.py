@@ -1,0 +1,84 @@
+"""Pictures through Pillow: whether one can be decoded, and a small one of it. Only a worker process imports this."""
+
+from __future__ import annotations
+
+import io
+from typing import Final
+
+from PIL import Image
+
+PICTURES: Final = {
+    "image/jpeg": "JPEG",
+    "image/png": "PNG",
+    "image/webp": "WEBP",
+    "image/bmp": "BMP",
+    "image/gif": "GIF",
+    "image/tiff": "TIFF",
+    "image/avif": "AVIF",
+}
+ROUGH: Final = 640  # pixels: a JPEG is decoded no larger where its end is all that matters
+ORIENTATION: Final = 0x0112
+UPRIGHT: Final = {  # EXIF's orientations
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+Image.MAX_IMAGE_PIXELS = None  # our own limits count after the decoder was asked for a smaller picture
+
+
+class Undrawable(Exception):
+    """A picture that Pillow does not draw. It raises anything at damaged files."""
+
+
+def problem_of(path: str, mime: str, pixels: int) -> str | None:
+    """Why it cannot be decoded; None when it can, or when it has more pixels than are decoded."""
+    try:
+        with Image.open(path, formats=(PICTURES[mime],)) as image:
+            image.draft("RGB", (ROUGH, ROUGH))
+            if image.width * image.height <= pixels:
+                image.load()
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 Pillow raises anything
+        return "it is cut off or damaged"
+    return None
+
+
+def shrunk(source: str | io.BytesIO, formats: tuple[str, ...], *, side: int, pixels: int) -> Image.Image | None:
+    """Within `side` pixels each way, upright; None for one with more pixels than are decoded. Raises Undrawable."""
+    try:
+        with Image.open(source, formats=formats) as image:
+            image.draft("RGB", (2 * side, 2 * side))
+            if image.width * image.height > pixels:
+                return None
+            turn = UPRIGHT.get(_orientation(image))
+            picture = _plain(image)
+            picture.thumbnail((side, side))
+            return picture if turn is None else picture.transpose(turn)
+    except MemoryError:
+        raise
+    except Exception as exc:
+        raise Undrawable(f"the decoder gave up ({type(exc).__name__})") from exc
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """In RGB, with transparency if it has any. Pillow would cut 16 bits a pixel off at 255."""
+    if image.mode.startswith("I"):
+        top = image.getextrema()[1]
+        scale = 1 / 256 if isinstance(top, int | float) and top > 255 else 1.0
+        return image.convert("I").point(lambda value: value * scale).convert("L").convert("RGB")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """Damaged EXIF says nothing. Where it is asked for, it is also repacked by Pillow, which may fail."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 Pillow raises anything
+        return 1
+    return value if isinstance(value, int) else 1

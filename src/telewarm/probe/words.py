@@ -1,0 +1,32 @@
+"""What is said of a file that cannot be read. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from telewarm.errors import UnreadableMedia
+from telewarm.model import Facts
+
+PLAIN: Final = {  # FFmpeg's words, which are the operating system's and mislead, in words of the file
+    "Operation not permitted": "its data is damaged, or encrypted",
+    "Invalid data found when processing input": "its data is damaged",
+    "Not yet implemented in FFmpeg, patches welcome": "the decoder does not know this variant of the format",
+    "Invalid argument": "its data contradicts itself",
+    "Input/output error": "its data ends too early",
+    "End of file": "its data ends too early",
+    "Function not implemented": "the decoder does not know this variant of the format",
+    "Decoder not found": "there is no decoder for it",
+    "Demuxer not found": "there is no decoder for it",
+    "Cannot allocate memory": "decoding it takes more memory than is allowed",
+}
+DAMAGED: Final = "its data is damaged"
+
+
+def unreadable(facts: Facts, problem: str) -> UnreadableMedia:
+    message = f"This {facts.ext.upper()} file cannot be read: {problem}. Upload a whole one, or add it as a document"
+    return UnreadableMedia(f"{message} (--kind document).", problem=problem)
+
+
+def plain(strerror: str | None) -> str:
+    """FFmpeg's reason, in words that a sender of files understands."""
+    return PLAIN.get(strerror or "", DAMAGED)
