@@ -25,6 +25,7 @@ from telewarm.api.door import Door
 from telewarm.app import Telewarm
 from telewarm.cli.env import read_settings
 from telewarm.errors import UsageError
+from telewarm.probe.isolation import close_memory
 from telewarm.settings import Settings
 
 T = TypeVar("T")
@@ -48,7 +49,8 @@ def load_settings() -> Settings:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """On uvloop. What is loaded by now lives to the end: the collector need not look at it again (10 % measured).
+    """On uvloop. What is loaded by now lives to the end: the collector need not look at it again (10 % measured). Other
+    processes of the user cannot read its memory, which holds tokens.
 
     Ctrl-C, SIGTERM and a closed terminal cancel it: everything that it opened is closed, the embedded database too.
     Raises typer.Exit then, with 128 and the signal's number. The third Ctrl-C leaves at once.
@@ -56,6 +58,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     told: list[int] = []
     guarded = _cancelled_by_signals(main, told)
     try:
+        close_memory()
         gc.collect()
         gc.freeze()
         return uvloop.run(guarded)

@@ -1,7 +1,7 @@
 """The dear half of the probe: FFmpeg on untrusted bytes. Only a worker process imports this.
 
 The demuxer is always the one that the first bytes announce, never a guess of FFmpeg's: a playlist in disguise must not
-make it open other files or addresses.
+make it open other files or addresses. What is read is the descriptor that came with the job.
 """
 
 from __future__ import annotations
@@ -60,8 +60,12 @@ class NothingThere(Exception):
 
 def opened(job: Job) -> InputContainer:
     """The file as a container; closes as a context manager. Raises av.FFmpegError."""
-    options = {"protocol_whitelist": "file", "max_pixels": str(PIXELS)}
-    return cast(InputContainer, av.open(job.path, format=job.demuxer, options=options, **KEEP_BYTES))
+    options = {"protocol_whitelist": "none", "max_pixels": str(PIXELS)}
+    container = cast(InputContainer, av.open(job.file(), format=job.demuxer, options=options, **KEEP_BYTES))
+    for stream in container.streams:
+        if (context := _context(stream)) is not None:
+            context.thread_count = 1  # others would cost memory for frames that nobody asks for, and cannot be started
+    return container
 
 
 def complete(job: Job) -> Facts:
@@ -87,14 +91,14 @@ def complete(job: Job) -> Facts:
 
 def _still(job: Job) -> Facts:
     """A picture whose end seems to be missing: whether it can be decoded."""
-    problem = stills.problem_of(job.path, job.facts.mime, PIXELS)
+    problem = stills.problem_of(job.file(), job.facts.mime, PIXELS)
     if problem is not None:
         raise NothingThere(problem)
     return job.facts
 
 
 def _gif(job: Job) -> Facts:
-    found = gifs.read(job.path)
+    found = gifs.read(job.descriptor)
     if isinstance(found, str):
         raise NothingThere(found)
     if found.width * found.height > PIXELS:
@@ -102,7 +106,7 @@ def _gif(job: Job) -> Facts:
     facts = replace(job.facts, width=found.width, height=found.height)
     if found.frames > 1:
         facts = replace(facts, duration=found.seconds or None, video_codec="gif")
-    problem = stills.problem_of(job.path, job.facts.mime, PIXELS)
+    problem = stills.problem_of(job.file(), job.facts.mime, PIXELS)
     if problem is None:
         return facts
     with opened(job) as container:  # what one decoder refuses another may take
@@ -157,7 +161,7 @@ def _duration(job: Job, container: InputContainer, facts: Facts) -> float | None
 
 
 def _of_mp3(job: Job, said: float | None) -> float | None:
-    found = mp3.read(job.path)
+    found = mp3.read(job.descriptor)
     if found.lost:
         raise NothingThere(f"it is cut off, its last {found.lost:,} bytes are missing")
     return said if found.seconds is None else found.seconds
@@ -198,7 +202,7 @@ def _demand_end(container: InputContainer, said: float | None) -> None:
 
 
 def _demand_last_page(job: Job) -> None:
-    if lost := mp3.lost_of_ogg(job.path):
+    if lost := mp3.lost_of_ogg(job.file()):
         raise NothingThere(f"it is cut off, its last {lost:,} bytes are missing")
 
 
@@ -219,7 +223,6 @@ def frames(container: InputContainer, video: VideoStream) -> Iterator[VideoFrame
     context = video.codec_context
     if context.width * context.height > PIXELS:
         raise TooLarge(context.width, context.height)
-    context.thread_count = 1  # each thread would cost memory for frames that nobody asks for
     found = False
     packets: Iterator[Packet[VideoStream]] = itertools.islice(container.demux(video), PACKETS)
     for packet in packets:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 MOST: Final = 256 << 20  # bytes walked through
@@ -23,9 +22,9 @@ class Gif:
     seconds: float
 
 
-def read(path: str) -> Gif | str:
+def read(descriptor: int) -> Gif | str:
     """Or what is wrong with it."""
-    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
         try:
             return _walk(data) if len(data) <= MOST else _Walked(data).gif(2)
         except (_CutOff, IndexError):

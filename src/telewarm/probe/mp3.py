@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import mmap
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from telewarm.probe.signatures import RATES, frame_length
 
@@ -26,8 +25,8 @@ class Mp3:
     seconds: float | None = None
 
 
-def read(path: str) -> Mp3:
-    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+def read(descriptor: int) -> Mp3:
+    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
         first = _first_frame(data)
         if first is None:
             return Mp3()
@@ -42,13 +41,11 @@ def read(path: str) -> Mp3:
         return Mp3(seconds=_count(data, first) if joined else None)
 
 
-def lost_of_ogg(path: str) -> int:
+def lost_of_ogg(file: BinaryIO) -> int:
     """Bytes that the last page lacks."""
-    with Path(path).open("rb") as file:
-        size = file.seek(0, 2)
-        begin = max(0, size - PAGE)
-        file.seek(begin)
-        tail = file.read()
+    size = file.seek(0, 2)
+    file.seek(max(0, size - PAGE))
+    tail = file.read()
     at = tail.rfind(b"OggS\0")
     if at < 0:
         return 0

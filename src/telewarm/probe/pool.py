@@ -1,13 +1,18 @@
-"""The worker processes that run decoders: started when needed, killed when they overrun, replaced when they crash."""
+"""The worker processes that run decoders: started when needed, killed when they overrun, replaced when they crash.
+
+They open no file: each job goes over a socket together with the descriptor of its file.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from logging import ERROR, WARNING
 from typing import Final, cast
@@ -16,7 +21,7 @@ import msgspec
 import structlog
 
 from telewarm.errors import DecoderFailed, UnreadableMedia, UsageError
-from telewarm.probe.wire import LENGTH_BYTES, LONGEST_FRAME, Answer, Job, frame, read_answer
+from telewarm.probe.wire import LENGTH_BYTES, LONGEST_FRAME, Answer, Job, frame, read_answer, read_ready
 from telewarm.probe.words import unreadable
 
 START_SECONDS: Final = 30.0  # a start takes 0.4 s; a machine under load may need more
@@ -24,6 +29,7 @@ EXIT_SECONDS: Final = 1.0  # within which a process that closed its output is go
 STDERR_BYTES: Final = 8192  # kept of the end of what a worker writes to standard error
 # A file can make a decoder end by these signals. Whatever else ends it is not the file's fault.
 CRASHES: Final = frozenset({"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGKILL", "SIGALRM"})
+LAYERS: Final = frozenset({"rlimits", "no_new_privs", "landlock", "seccomp"})  # beside another user, where it was root
 WORKER: Final = ("-P", "-s", "-B", "-m", "telewarm.probe.worker")
 
 log = structlog.get_logger(__name__)
@@ -38,6 +44,7 @@ class Pool:
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
         self._closed = False
+        self.isolation: frozenset[str] | None = None  # the layers that hold, once a worker has started
 
     async def ask(self, job: Job) -> Answer:
         """The worker's answer. Raises UnreadableMedia for a fault of the file, a hang and a crash included;
@@ -46,29 +53,34 @@ class Pool:
         Cancelling kills the worker at once.
         """
         async with self._slots:
-            worker = await self._take()
-            keep = False
-            try:
-                self._demand_open()
-                async with asyncio.timeout(self._seconds):
-                    answer = await worker.ask(replace(job, seconds=self._seconds))
-            except TimeoutError as exc:
-                raise _unreadable(job, f"it took more than {self._seconds:g} seconds to decode") from exc
-            except (OSError, EOFError, msgspec.DecodeError) as exc:
-                self._demand_open()
-                raise await _explain_end(worker, job) from exc
-            else:
-                keep = not answer.last
-            finally:
-                if keep:
-                    self._idle.append(worker)
-                else:
-                    await self._discard(worker)
+            with _opened(job) as file:
+                answer = await self._answer(job, file)
         if answer.problem is not None:
             raise _unreadable(job, answer.problem)
         if answer.failure is not None:
             log.error("decoder_failed", task=job.task, mime=job.facts.mime, last_line=answer.failure)
             raise _failed(job, answer.failure)
+        return answer
+
+    async def _answer(self, job: Job, file: int) -> Answer:
+        worker = await self._take()
+        keep = False
+        try:
+            self._demand_open()
+            async with asyncio.timeout(self._seconds):
+                answer = await worker.ask(replace(job, path="", seconds=self._seconds), file)
+        except TimeoutError as exc:
+            raise _unreadable(job, f"it took more than {self._seconds:g} seconds to decode") from exc
+        except (OSError, EOFError, msgspec.DecodeError) as exc:
+            self._demand_open()
+            raise await _explain_end(worker, job) from exc
+        else:
+            keep = not answer.last
+        finally:
+            if keep:
+                self._idle.append(worker)
+            else:
+                await self._discard(worker)
         return answer
 
     async def close(self) -> None:
@@ -86,6 +98,9 @@ class Pool:
             await self._discard(worker)
         worker = await _Worker.start()
         self._workers.add(worker)
+        if self.isolation is None and (missing := LAYERS - worker.isolation):
+            log.info("decoder_isolation_incomplete", held=sorted(worker.isolation), missing=sorted(missing))
+        self.isolation = worker.isolation
         return worker
 
     async def _discard(self, worker: _Worker) -> None:
@@ -100,11 +115,12 @@ class Pool:
 
 
 class _Worker:
-    """One process and the two pipes to it."""
+    """One process, the socket to it and the pipes from it."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, jobs: socket.socket) -> None:
         self._process = process
-        self._stdin = cast(asyncio.StreamWriter, process.stdin)
+        self._jobs = jobs
+        self.isolation: frozenset[str] = frozenset()
         self._stdout = cast(asyncio.StreamReader, process.stdout)
         self._stderr = bytearray()
         self._reading = asyncio.create_task(self._read_stderr(), name=f"decoder-stderr-{process.pid}")
@@ -112,43 +128,56 @@ class _Worker:
     @classmethod
     async def start(cls) -> _Worker:
         """A worker that is ready. Raises DecoderFailed if none comes up."""
-        worker = cls(
-            await asyncio.create_subprocess_exec(
-                sys.executable,
-                *WORKER,
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=PIPE,
-                env={"PYTHONPATH": os.pathsep.join(sys.path)},
-                cwd="/",
-                start_new_session=True,  # Ctrl-C in a terminal is for the parent
-            )
-        )
-        ready = False
+        worker = await cls._launched()
+        ready = None
         try:
             async with asyncio.timeout(START_SECONDS):
-                ready = await worker._read() == b""
-        except (OSError, EOFError) as exc:  # a TimeoutError is an OSError
+                ready = read_ready(await worker.read())
+        except (OSError, EOFError, msgspec.DecodeError) as exc:  # a TimeoutError is an OSError
             raise await _explain_start(worker) from exc
         finally:
-            if not ready:
+            if ready is None:
                 await worker.kill()
+        worker.isolation = frozenset(ready.isolation)
         return worker
+
+    @classmethod
+    async def _launched(cls) -> _Worker:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.setblocking(False)  # noqa: FBT003 its only argument
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *WORKER,
+                    stdin=theirs.fileno(),
+                    stdout=PIPE,
+                    stderr=PIPE,
+                    env={"PYTHONPATH": os.pathsep.join(sys.path)},
+                    cwd="/",
+                    start_new_session=True,  # Ctrl-C in a terminal is for the parent
+                )
+            except BaseException:
+                ours.close()
+                raise
+        return cls(process, ours)
 
     @property
     def lives(self) -> bool:
         return self._process.returncode is None
 
-    async def ask(self, job: Job) -> Answer:
+    async def ask(self, job: Job, file: int) -> Answer:
         """Raises OSError or EOFError if the process ends meanwhile, msgspec.DecodeError if it writes nonsense."""
-        self._stdin.write(frame(job))
-        await self._stdin.drain()
-        return read_answer(await self._read())
+        message = frame(job)
+        socket.send_fds(self._jobs, [message[:LENGTH_BYTES]], [file])  # nothing is on its way: these few bytes fit in
+        await asyncio.get_running_loop().sock_sendall(self._jobs, message[LENGTH_BYTES:])
+        return read_answer(await self.read())
 
     async def kill(self) -> None:
         if self.lives:
             self._process.kill()
         await self._process.wait()
+        self._jobs.close()
         await asyncio.wait({self._reading}, timeout=EXIT_SECONDS)
 
     async def end(self) -> tuple[str, str]:
@@ -168,11 +197,24 @@ class _Worker:
             self._stderr += chunk
             del self._stderr[:-STDERR_BYTES]
 
-    async def _read(self) -> bytes:
+    async def read(self) -> bytes:
         length = int.from_bytes(await self._stdout.readexactly(LENGTH_BYTES))
         if length > LONGEST_FRAME:
             raise EOFError
         return await self._stdout.readexactly(length)
+
+
+@contextmanager
+def _opened(job: Job) -> Iterator[int]:
+    """The file's descriptor. Raises UnreadableMedia."""
+    try:
+        file = os.open(job.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as exc:
+        raise _unreadable(job, exc.strerror or "it cannot be opened") from exc
+    try:
+        yield file
+    finally:
+        os.close(file)
 
 
 async def _explain_end(worker: _Worker, job: Job) -> UnreadableMedia | DecoderFailed:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from typing import Final
+from typing import BinaryIO, Final
 
 from PIL import Image
 
@@ -28,6 +27,8 @@ UPRIGHT: Final = {  # EXIF's orientations
     8: Image.Transpose.ROTATE_90,
 }
 
+OURS: Final = (MemoryError, PermissionError, ImportError)  # what no file causes alone: the worker tells of it
+
 Image.MAX_IMAGE_PIXELS = None  # our own limits count after the decoder was asked for a smaller picture
 
 
@@ -35,21 +36,21 @@ class Undrawable(Exception):
     """A picture that Pillow does not draw. It raises anything at damaged files."""
 
 
-def problem_of(path: str, mime: str, pixels: int) -> str | None:
+def problem_of(file: BinaryIO, mime: str, pixels: int) -> str | None:
     """Why it cannot be decoded; None when it can, or when it has more pixels than are decoded."""
     try:
-        with Image.open(path, formats=(PICTURES[mime],)) as image:
+        with Image.open(file, formats=(PICTURES[mime],)) as image:
             image.draft("RGB", (ROUGH, ROUGH))
             if image.width * image.height <= pixels:
                 image.load()
-    except MemoryError:
+    except OURS:
         raise
     except Exception:  # noqa: BLE001 Pillow raises anything
         return "it is cut off or damaged"
     return None
 
 
-def shrunk(source: str | io.BytesIO, formats: tuple[str, ...], *, side: int, pixels: int) -> Image.Image | None:
+def shrunk(source: BinaryIO, formats: tuple[str, ...], *, side: int, pixels: int) -> Image.Image | None:
     """Within `side` pixels each way, upright; None for one with more pixels than are decoded. Raises Undrawable."""
     try:
         with Image.open(source, formats=formats) as image:
@@ -60,7 +61,7 @@ def shrunk(source: str | io.BytesIO, formats: tuple[str, ...], *, side: int, pix
             picture = _plain(image)
             picture.thumbnail((side, side))
             return picture if turn is None else picture.transpose(turn)
-    except MemoryError:
+    except OURS:
         raise
     except Exception as exc:
         raise Undrawable(f"the decoder gave up ({type(exc).__name__})") from exc

@@ -28,7 +28,7 @@ def draw(job: Job) -> bytes | None:
     """A JPEG of at most SIDE pixels a side; None where there is nothing to show."""
     pillow_name = PICTURES.get(job.facts.mime)
     if pillow_name is not None:
-        picture = shrunk(job.path, (pillow_name,), side=SIDE, pixels=PIXELS)
+        picture = shrunk(job.file(), (pillow_name,), side=SIDE, pixels=PIXELS)
         if picture is None:
             raise TooLarge(job.facts.width or 0, job.facts.height or 0)
         return _encode(picture)

@@ -1,14 +1,16 @@
-"""What crosses the pipe between the probe and its workers: frames of a 4-byte length and msgpack."""
+"""What crosses between the probe and its workers: frames of a 4-byte length and msgpack; with each job a descriptor."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from io import BufferedReader
 from typing import Final
 
 import msgspec
 
 from telewarm.model import Facts
+from telewarm.probe.descriptors import reader
 
 LENGTH_BYTES: Final = 4
 LONGEST_FRAME: Final = 1 << 20  # a thumbnail has less than 200 kB
@@ -34,12 +36,17 @@ class Job:
     """
 
     task: Task
-    path: str  # absolute
+    path: str  # absolute; of no use to a worker, which can open none
     facts: Facts  # as far as the first bytes tell
     demuxer: str | None
     doubt: Doubt | None = None
     encrypted: frozenset[str] = frozenset()
     seconds: float = 0  # the wall limit, set by the pool
+    descriptor: int = -1  # of the file, in the worker
+
+    def file(self) -> BufferedReader:
+        """The file from its beginning, for a decoder."""
+        return reader(self.descriptor)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,13 +61,25 @@ class Answer:
     last: bool = False
 
 
-def frame(message: Job | Answer) -> bytes:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ready:
+    """The first frame of a worker: which layers of isolation hold."""
+
+    isolation: tuple[str, ...]
+
+
+def frame(message: Job | Answer | Ready) -> bytes:
     body = msgspec.msgpack.encode(message)
     return len(body).to_bytes(LENGTH_BYTES) + body
 
 
 def read_job(body: bytes) -> Job:
     return msgspec.msgpack.decode(body, type=Job)
+
+
+def read_ready(body: bytes) -> Ready:
+    """Raises msgspec.DecodeError."""
+    return msgspec.msgpack.decode(body, type=Ready)
 
 
 def read_answer(body: bytes) -> Answer:

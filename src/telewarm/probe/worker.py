@@ -1,31 +1,35 @@
-"""A worker process: takes one job at a time from standard input and answers on standard output.
+"""A worker process: takes one job at a time from a socket, with the file's descriptor, and answers on standard output.
 
-It holds nothing worth stealing: no socket, no secret, no environment. It ends with its parent, whose end closes the
-pipe; should a decoder hang meanwhile, the alarm set for each job ends it.
+A file that takes over its decoder takes over this process, so it may do nothing but decode: see `isolation`. It has no
+environment, and no file but the one of its job. It ends with its parent, whose end closes the socket; should a decoder
+hang meanwhile, the alarm set for each job ends it.
 """
 
 from __future__ import annotations
 
+import codecs
+import importlib
 import itertools
 import os
+import pkgutil
 import queue
-import resource
 import signal
+import socket
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from dataclasses import replace
-from typing import BinaryIO, Final
+from typing import Final
 
 import av
-from PIL import UnidentifiedImageError
+from PIL import AvifImagePlugin, UnidentifiedImageError
 
-from telewarm.probe import decode, thumbnails
+from telewarm.probe import decode, isolation, thumbnails
 from telewarm.probe.stills import Undrawable
-from telewarm.probe.wire import LENGTH_BYTES, Answer, Job, Task, frame, read_job
+from telewarm.probe.wire import LENGTH_BYTES, Answer, Job, Ready, Task, frame, read_job
 from telewarm.probe.words import plain
 
-MEMORY: Final = 1 << 30  # bytes of address space beyond which allocation fails
 LIFETIME: Final = 1000  # files, so that what a decoder leaks never adds up
 FAILURE_LENGTH: Final = 500  # characters kept of what an exception says
 GRACE: Final = 1.0  # seconds beyond a job's limit after which a worker that nobody killed ends itself
@@ -33,17 +37,21 @@ GRACE: Final = 1.0  # seconds beyond a job's limit after which a worker that nob
 
 def main() -> None:
     """Serve until standard input ends."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    isolation.bound()
     av.logging.set_level(av.logging.PANIC)
+    preload()
+    held = isolation.close_paths()
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(sys.stdin.buffer, jobs), daemon=True).start()
-    _say(b"\0" * LENGTH_BYTES)  # ready: an empty frame
+    source = socket.socket(fileno=os.dup(sys.stdin.fileno()))
+    threading.Thread(target=_listen, args=(source, jobs), daemon=True).start()
+    held += isolation.isolate()
+    _say(frame(Ready(isolation=tuple(held))))
     for left in itertools.count(LIFETIME - 1, -1):
         job = jobs.get()
         signal.setitimer(signal.ITIMER_REAL, job.seconds + GRACE)
         answer = respond(job, last=left <= 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
+        os.close(job.descriptor)
         _say(answer)
 
 
@@ -62,6 +70,8 @@ def do(job: Job) -> Answer:
         if job.task is Task.THUMBNAIL:
             return Answer(thumbnail=thumbnails.draw(job))
         return Answer(facts=decode.complete(job))
+    except PermissionError:  # decoding needs none: what was tried is our fault, or an attack
+        raise
     except MemoryError:
         return Answer(problem="decoding it takes more memory than is allowed", last=True)
     except av.FFmpegError as exc:
@@ -79,13 +89,34 @@ def _describe(exc: Exception) -> str:
     return f"{said} ({place})".encode(errors="replace").decode()[:FAILURE_LENGTH]
 
 
-def _listen(source: BinaryIO, jobs: queue.SimpleQueue[Job]) -> None:
+def preload() -> None:
+    """What decoding loads when it is needed first: later nothing can be."""
+    for module in pkgutil.walk_packages(av.__path__, "av.", onerror=lambda _: None):
+        if not module.name.endswith(("__main__", "datasets")):
+            with suppress(ImportError):  # some need what decoding does not
+                importlib.import_module(module.name)
+    for name in ("Avif", "Bmp", "Gif", "Jpeg", "Mpo", "Png", "Tiff", "WebP"):
+        importlib.import_module(f"PIL.{name}ImagePlugin")
+    for name in ("ascii", "cp1252", "latin-1", "utf-8", "utf-16", "utf-16-be", "utf-16-le", "utf-32"):
+        codecs.lookup(name)
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+
+
+def _listen(source: socket.socket, jobs: queue.SimpleQueue[Job]) -> None:
     while True:
-        length = source.read(LENGTH_BYTES)
-        body = source.read(int.from_bytes(length))
-        if not body:
+        length, descriptors, _flags, _address = socket.recv_fds(source, LENGTH_BYTES, 1)
+        body = _received(source, int.from_bytes(length)) if len(length) == LENGTH_BYTES else b""
+        if not body or not descriptors:
             os._exit(0)
-        jobs.put(read_job(body))
+        jobs.put(replace(read_job(body), descriptor=descriptors[0]))
+
+
+def _received(source: socket.socket, length: int) -> bytes:
+    """Less when the parent is gone."""
+    body = bytearray()
+    while len(body) < length and (more := source.recv(length - len(body))):
+        body += more
+    return bytes(body) if len(body) == length else b""
 
 
 def _say(message: bytes) -> None:

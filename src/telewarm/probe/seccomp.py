@@ -1,0 +1,152 @@
+"""Seccomp: the system calls that a decoder needs pass, all others fail, and those of an attacker end the process.
+
+Needs Linux on x86-64 or 64-bit ARM. Numbers are those of the kernel's tables for each.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+SET_FILTER, ALL_THREADS = 1, 1
+LOAD, EQUAL, AT_LEAST, SET_BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # of classic BPF, on words
+NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # where they are in what the filter is given
+ALLOW, END, FAIL = 0x7FFF0000, 0x80000000, 0x00050000  # FAIL with an error number added
+EPERM, ENOSYS = 1, 38
+FOREIGN: Final = 0x40000000  # numbers of x86-64's second table, which nobody uses
+EMPTY_PATH: Final = 0x1000
+THREAD: Final = 0x10000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Table:
+    """`own`: allowed for this very process alone. `stat`: allowed for a descriptor, and not for a path. `clone`: for a
+    thread, and not for a process.
+    """
+
+    audit: int
+    seccomp: int
+    allowed: tuple[int, ...]
+    own: tuple[int, ...]
+    stat: int
+    clone: int
+    clone3: int
+    fatal: tuple[int, ...]
+
+
+TABLES: Final = {
+    "x86_64": _Table(
+        audit=0xC000003E,
+        seccomp=317,
+        # read write close fstat poll lseek mmap mprotect munmap brk, signals, pread readv writev select
+        allowed=(
+            *(0, 1, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 19, 20, 23, 24, 25, 28, 32, 34, 35, 36, 38, 39),
+            # recvfrom recvmsg exit uname fcntl times ids sigaltstack gettid futex affinity clocks
+            *(45, 47, 60, 63, 72, 96, 98, 99, 100, 102, 104, 107, 108, 131, 186, 202, 204, 219, 228, 229, 230, 231),
+            # pselect ppoll robust lists preadv getrandom membarrier preadv2 rseq
+            *(270, 271, 273, 274, 295, 318, 324, 327, 334),
+        ),
+        own=(62, 234),
+        stat=262,
+        clone=56,
+        clone3=435,
+        # socket connect bind listen, execve, ptrace, mount, modules, keys, namespaces, perf, memory of other processes,
+        # bpf, execveat, userfaultfd, io_uring, pidfd
+        fatal=(41, 42, 49, 50, 59, 101, 165, 175, 248, 250, 272, 298, 308, 310, 311, 313, 321, 322, 323, 425, 434, 438),
+    ),
+    "aarch64": _Table(
+        audit=0xC00000B7,
+        seccomp=277,
+        allowed=(
+            *(23, 25, 57, 62, 63, 64, 65, 66, 67, 69, 72, 73, 80, 93, 94, 98, 99, 100, 101, 102, 103, 113, 114, 115),
+            *(123, 124, 128, 132, 133, 134, 135, 136, 137, 139, 153, 160, 165, 169, 172, 174, 175, 176, 177, 178, 179),
+            *(207, 212, 214, 215, 216, 222, 226, 233, 278, 283, 286, 293),
+        ),
+        own=(129, 131),
+        stat=79,
+        clone=220,
+        clone3=435,
+        fatal=(
+            40,
+            97,
+            105,
+            117,
+            198,
+            200,
+            201,
+            203,
+            217,
+            219,
+            221,
+            241,
+            268,
+            270,
+            271,
+            273,
+            280,
+            281,
+            282,
+            425,
+            434,
+            438,
+        ),
+    ),
+}
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+
+
+def restrict() -> bool:
+    """Whether it holds now, for all threads. Needs no_new_privs."""
+    table = TABLES.get(platform.machine())
+    if table is None:
+        return False
+    code = program(table, process=os.getpid())
+    held = ctypes.create_string_buffer(code, len(code))
+    given = _Program(len(code) // 8, ctypes.cast(held, ctypes.c_void_p))
+    libc = ctypes.CDLL(None, use_errno=True)
+    answer = libc.syscall(table.seccomp, ctypes.c_uint(SET_FILTER), ctypes.c_uint(ALL_THREADS), ctypes.byref(given))
+    return bool(answer == 0)
+
+
+def program(table: _Table, *, process: int) -> bytes:
+    """The filter in BPF. A test that holds goes on with the next step, one that does not passes over some."""
+    code = [
+        _step(LOAD, ARCHITECTURE),
+        _step(EQUAL, table.audit, otherwise=0, then=1),
+        _step(RETURN, END),
+        _step(LOAD, NUMBER),
+        _step(AT_LEAST, FOREIGN, otherwise=1),
+        _step(RETURN, END),
+    ]
+    for number in table.fatal:
+        code += [_step(EQUAL, number, otherwise=1), _step(RETURN, END)]
+    for number in table.own:
+        code += _only(number, argument=0, test=EQUAL, value=process)
+    code += _only(table.stat, argument=3, test=SET_BITS, value=EMPTY_PATH)
+    code += _only(table.clone, argument=0, test=SET_BITS, value=THREAD)
+    code += [_step(EQUAL, table.clone3, otherwise=1), _step(RETURN, FAIL + ENOSYS)]  # libc then takes the older one
+    for number in table.allowed:
+        code += [_step(EQUAL, number, otherwise=1), _step(RETURN, ALLOW)]
+    return b"".join([*code, _step(RETURN, FAIL + EPERM)])
+
+
+def _only(number: int, *, argument: int, test: int, value: int) -> list[bytes]:
+    """One system call, when an argument of it is so."""
+    return [
+        _step(EQUAL, number, otherwise=4),
+        _step(LOAD, ARGUMENTS + 8 * argument),
+        _step(test, value, otherwise=1),
+        _step(RETURN, ALLOW),
+        _step(RETURN, FAIL + EPERM),
+    ]
+
+
+def _step(code: int, value: int, *, then: int = 0, otherwise: int = 0) -> bytes:
+    return struct.pack("=HBBI", code, then, otherwise, value)
