@@ -17,8 +17,10 @@ from telewarm.api import Services, create_api, create_watch
 from telewarm.api.checks import Checks, Ground
 from telewarm.api.journal import AuditLog
 from telewarm.api.keyring import Keyring
-from telewarm.broadcast import Broadcasts
-from telewarm.broadcast.deliveries import Deliveries
+from telewarm.bot_work import BotWork
+from telewarm.broadcast import Broadcasts, Plan, Submissions, Submitted
+from telewarm.broadcast.desk import sending
+from telewarm.broadcast.submissions import WHENEVER, Recipients
 from telewarm.configured import (
     ServerToken,
     encryption_key,
@@ -32,19 +34,19 @@ from telewarm.configured import (
 from telewarm.database import bots as bot_rows
 from telewarm.database import media
 from telewarm.database.connection import Pool
+from telewarm.database.continuity import Continuity
 from telewarm.database.leases import Lease
 from telewarm.database.listening import listening
 from telewarm.database.pool import open_pool
 from telewarm.database.ready import ready
 from telewarm.database.removals import Removed
-from telewarm.database.warmups import Failed
 from telewarm.errors import NotFound
 from telewarm.events import Events, Wanted, wanted_types
 from telewarm.fetch import Fetcher
-from telewarm.lanes import Both, Bots, Control, Lane, LaneLimits, Report, Seat, Worker, WorkerLimits
+from telewarm.lanes import Bots, Control
 from telewarm.lanes.maintenance import maintaining
 from telewarm.library import Added, Collector, Library, LibraryLimits
-from telewarm.model import Bot, Broadcast, ChatId, Event, Kind, MediaId, MediaItem, MessageSet, Placed
+from telewarm.model import Bot, Broadcast, ChatId, Event, Kind, MediaId, MediaItem, MessageSet
 from telewarm.placements import Placements
 from telewarm.previews import Previews, Signer
 from telewarm.probe import Probe
@@ -56,11 +58,9 @@ from telewarm.sender.once import Once
 from telewarm.settings import Settings
 from telewarm.store import Spool, Store
 from telewarm.telegram import Transport
-from telewarm.warmup import InHand, Retries, WarmUps
 
 log = structlog.get_logger(__name__)
 
-DRAIN = 7.0  # seconds that running lanes have to end what is in flight; a supervisor often waits ten for all of us
 YOUNG = 10_000  # new objects before the collector looks at them
 
 
@@ -78,6 +78,7 @@ class Telewarm:
     sender: Sender
     once: Once
     broadcasts: Broadcasts
+    submissions: Submissions
     worker: Control
     keyring: Keyring
     audit: AuditLog
@@ -176,6 +177,22 @@ class Telewarm:
         said = MessageSet(text=message) if isinstance(message, str) else message
         return await self.broadcasts.create([await self.bots.by_slug(slug) for slug in slugs], said)
 
+    async def submit(
+        self,
+        bots: str | Sequence[str],
+        message: MessageSet | str,
+        recipients: Recipients,
+        plan: Plan = WHENEVER,
+        *,
+        again: bool = False,
+    ) -> Submitted:
+        """Send a message to a list (a file, its bytes, or chat ids). Called again after a crash it goes on
+        with what is unfinished. Raises AlreadySent for what was finished within a day, unless `again`.
+        """
+        lives = [await self.bots.by_slug(slug) for slug in ([bots] if isinstance(bots, str) else bots)]
+        said = MessageSet(text=message) if isinstance(message, str) else message
+        return await self.submissions.submit(lives, said, recipients, plan, again=again)
+
     async def events(
         self, bots: str | Sequence[str] = (), *, types: Sequence[str] = (), after: int | None = None
     ) -> AsyncGenerator[Event, None]:
@@ -250,6 +267,8 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
     probe = await stack.enter_async_context(Probe.open())
     transport = await stack.enter_async_context(Transport.open())
     lease = await stack.enter_async_context(Lease.held(pool))
+    continuity = Continuity(pool, settings.telewarm_data, busy=partial(sending, lease))
+    await stack.enter_async_context(continuity.running())
     file_ids = FileIds()
     await stack.enter_async_context(listening(pool, {MEDIA_CHANNEL: file_ids.changed}, on_lost=file_ids.lost))
     bots = await stack.enter_async_context(_bots(settings, pool, transport))
@@ -283,7 +302,8 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
         healing=Healing(pool=pool, bots=bots, placements=placements, file_ids=file_ids),
         limits=SendLimits(on_cold=OnCold(settings.telewarm_on_cold)),
     )
-    lanes = _Lanes(settings=settings, pool=pool, lease=lease, placements=placements, sender=sender)
+    broadcasts = Broadcasts(pool=pool, bots=bots, sender=sender, library=library, on_change=continuity.changed)
+    lanes = BotWork(settings=settings, pool=pool, lease=lease, placements=placements, sender=sender)
     worker = lanes.control(bots)
     ground = Ground(
         pool=pool, store=store, spool=spool, worker=worker, transport=transport, api_root=settings.telegram_api_root
@@ -296,7 +316,8 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
         collector=collector,
         sender=sender,
         once=Once(pool=pool, lease=lease),
-        broadcasts=Broadcasts(pool=pool, bots=bots, sender=sender, library=library),
+        broadcasts=broadcasts,
+        submissions=Submissions(pool=pool, lease=lease, broadcasts=broadcasts),
         keyring=keyring,
         audit=audit,
         worker=worker,
@@ -327,69 +348,3 @@ async def _database(settings: Settings, stack: AsyncExitStack, *, migrate: bool)
     pool = await open_pool(url, max_size=settings.telewarm_database_pool, application_name="telewarm")
     stack.push_async_callback(pool.close)
     return pool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Lanes:
-    """Makes each bot's lane: its warm-ups and its deliveries, inside its limits."""
-
-    settings: Settings
-    pool: Pool
-    lease: Lease
-    placements: Placements
-    sender: Sender
-
-    @property
-    def limits(self) -> WorkerLimits:
-        return WorkerLimits(
-            interval=self.settings.media_prewarm_interval_ms / 1000,
-            held=self.settings.media_prewarm_max_queue,
-            concurrency=self.settings.media_prewarm_concurrency,
-        )
-
-    @property
-    def retries(self) -> Retries:
-        return Retries(
-            limit=self.settings.telewarm_retry_limit,
-            base=self.settings.telewarm_retry_base_ms / 1000,
-            longest=self.settings.telewarm_retry_max_ms / 1000,
-            weak_id=self.settings.media_prewarm_retry_weak_id,
-        )
-
-    def control(self, bots: Bots) -> Control:
-        limits = self.limits
-        control = Control(
-            lambda: Worker(pool=self.pool, live_bots=bots, make_lane=self.make, limits=limits),
-            limits,
-            drain=DRAIN,
-            on_change=self.lease.hurry,
-        )
-        self.lease.worker = Report(control)
-        return control
-
-    def make(self, seat: Seat) -> Both:
-        parts = (partial(self._warmups, seat), partial(self._deliveries, seat))
-        return Both(parts, stop=seat.stop, crowded=seat.crowded)
-
-    def _warmups(self, seat: Seat) -> Lane[InHand, Placed | Failed]:
-        live = seat.live
-        return Lane(
-            WarmUps(pool=self.pool, lease=self.lease, live=live, placements=self.placements, retries=self.retries),
-            live.traffic,
-            limits=LaneLimits(concurrency=self.limits.concurrency),
-            budget=seat.budget,
-            stop=seat.stop,
-            crowded=seat.crowded,
-            on_closed=live.on_closed,
-        )
-
-    def _deliveries(self, seat: Seat) -> Deliveries:
-        return Deliveries(
-            pool=self.pool,
-            lease=self.lease,
-            live=seat.live,
-            sender=self.sender,
-            stop=seat.stop,
-            crowded=seat.crowded,
-            concurrency=self.settings.telewarm_broadcast_concurrency,
-        )

@@ -286,7 +286,7 @@ class Broadcast:
     name: str | None
     message: MessageSet
     state: BroadcastState
-    reason: str | None  # why it is paused, when no person did it
+    reason: str | None  # why it is paused, when no person did it, or what it waits for
     refusal: str | None  # the cause in Telegram's words that paused it once, and does not a second time
     gate: bool  # wait until its media are ready
     per_second: float | None  # a cap of its own, below the bot's limits

@@ -103,7 +103,7 @@ async def test_one_command_makes_loads_and_sends_it_and_waits_until_it_is_done(s
     sandbox.state.chats.declare(READER + 1, blocked=True)
     result = await shell.run(
         "send", "bot-0", shell.list_of("chat_id", *readers(40), "@ann"),
-        "--media", "cat.jpg", "--caption", "<b>New</b>", "--html", "--text", "Hello",
+        "--media", "cat.jpg", "--caption", "<b>New</b>", "--html", "--text", "Hello", "--yes",
     )  # fmt: skip
     assert result.code == 0, result.said
     assert "Loaded 40 chats" in result.said
@@ -115,14 +115,14 @@ async def test_one_command_makes_loads_and_sends_it_and_waits_until_it_is_done(s
 
 async def test_a_list_comes_from_standard_input_too(shell: Shell, sandbox: Sandbox) -> None:
     chats = "".join(f"{chat_id}\n" for chat_id in readers(5))
-    result = await shell.run("send", "bot-0", "-", "--text", "Hello", "--rate", "100", given=chats)
+    result = await shell.run("send", "bot-0", "-", "--text", "Hello", "--rate", "100", "--yes", given=chats)
     assert result.code == 0, result.said
     assert [sandbox.state.stats.chats[chat_id] for chat_id in readers(5)] == [1] * 5
 
 
 async def test_interrupted_it_says_how_to_go_on_and_nothing_is_lost(shell: Shell, sandbox: Sandbox) -> None:
     sandbox.state.configure(network=Network(latency=0.02))
-    process = await shell.start("send", "bot-0", shell.list_of(*readers(1500)), "--text", "Hello")
+    process = await shell.start("send", "bot-0", shell.list_of(*readers(1500)), "--text", "Hello", "--yes")
 
     async def begun() -> bool:
         return sandbox.state.stats.total.messages > 20

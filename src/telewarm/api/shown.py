@@ -47,7 +47,9 @@ class ShownBroadcast(BaseModel):
     ]
     name: Annotated[str | None, Field(description="For people", examples=["May sale"])]
     state: Annotated[BroadcastState, Field(description="Where it stands", examples=["running"])]
-    reason: Annotated[str | None, Field(description="Why it is paused, when no person did it", examples=[None])]
+    reason: Annotated[
+        str | None, Field(description="Why it is paused, when no person did it, or what it waits for", examples=[None])
+    ]
     message: Annotated[
         dict[str, Any],
         Field(description="As it was given, without what is not said", examples=[{"media": [17], "text": "So."}]),

@@ -2,7 +2,9 @@
 
 from telewarm.broadcast.broadcasts import Broadcasts
 from telewarm.broadcast.loading import Loaded
+from telewarm.broadcast.plans import Plan
 from telewarm.broadcast.recipients import Format
+from telewarm.broadcast.submissions import AlreadySent, Submissions, Submitted
 from telewarm.database.recipients import Rejected
 
-__all__ = ["Broadcasts", "Format", "Loaded", "Rejected"]
+__all__ = ["AlreadySent", "Broadcasts", "Format", "Loaded", "Plan", "Rejected", "Submissions", "Submitted"]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
+from hashlib import sha256
 from typing import Literal, TypeAlias
+from uuid import UUID
 
 import structlog
 from msgspec import structs
 
-from telewarm import clock
 from telewarm.broadcast.loading import BATCH, Loaded, Loading
+from telewarm.broadcast.plans import Plan, check_plan, check_time, key_of
 from telewarm.broadcast.recipients import Format, Reader, rows_of
 from telewarm.broadcast.rows import Rows
 from telewarm.broadcast.states import DELETABLE, UNDO_WITHIN, Action, step_from
-from telewarm.database import broadcasts, deliveries, recipients, removals
+from telewarm.database import broadcasts, deliveries, recipients, removals, submissions
+from telewarm.database.broadcasts import Key
 from telewarm.database.connection import Connection, Pool
 from telewarm.database.recipients import Rejected
 from telewarm.errors import Conflict, NotFound, UsageError
@@ -40,12 +42,23 @@ log = structlog.get_logger(__name__)
 
 Which: TypeAlias = "Outcome | Literal['pending'] | None"
 BEFORE_ALL = ChatId(-(2**62))  # below every chat id
+UNSENT = frozenset({BroadcastState.DRAFT, BroadcastState.CANCELLED})
 RETRIED = frozenset({Outcome.UNKNOWN, Outcome.FAILED})
-LATE = timedelta(minutes=1)  # a start time that has passed by less was meant as now
 
 
 class Broadcasts:
-    def __init__(self, *, pool: Pool, bots: Bots, sender: Sender, library: Library) -> None:
+    """`on_change`: called when one was started, paused, cancelled or the like."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        bots: Bots,
+        sender: Sender,
+        library: Library,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.on_change = on_change
         self._pool = pool
         self._bots = bots
         self._sender = sender
@@ -60,15 +73,39 @@ class Broadcasts:
         gate: bool = True,
         per_second: float | None = None,
         starts_at: datetime | None = None,
+        key: str | None = None,
     ) -> list[Broadcast]:
         """A draft for each bot. The media are the first bot's; the others get them into their libraries too.
 
-        `gate`: wait until all media are ready. `per_second`: messages at most. Raises UsageError, NotFound.
+        `gate`: wait until all media are ready. `per_second`: messages at most. `key`: an idempotency key; a call that
+        is repeated with it returns what the first one made, however far that is. Raises UsageError, NotFound, and
+        Conflict for a key that stands for another broadcast.
         """
-        _check_plan(bots, per_second, starts_at)
+        plan = Plan(name=name, gate=gate, per_second=per_second, starts_at=starts_at)
+        check_plan(bots, plan)
+        asked = None if key is None else key_of(key, bots, message, plan)
+        if asked is not None and (made := await broadcasts.keyed(self._pool, bots[0].bot.id, asked)):
+            return made
+        check_time(starts_at)
+        return await self.draft(bots, message, plan, key=asked)
+
+    async def draft(
+        self,
+        bots: Sequence[LiveBot],
+        message: MessageSet,
+        plan: Plan,
+        *,
+        key: Key | None = None,
+        loader: UUID | None = None,
+    ) -> list[Broadcast]:
+        """`create` of what was checked. `loader`: the lease of the process that sends it as a whole."""
         check(message)
         messages = await self._messages(bots, message)
         async with self._pool.acquire() as connection, connection.transaction():
+            if key is not None:
+                await submissions.lock(connection, sha256(f"{bots[0].bot.id} {key.text}".encode()).digest())
+                if found := await broadcasts.keyed(connection, bots[0].bot.id, key):
+                    return found
             for live, own in zip(bots, messages, strict=True):
                 await removals.hold_media(connection, live.bot.id, [part.media_id for part in own.media])
             made = [
@@ -76,10 +113,12 @@ class Broadcasts:
                     connection,
                     bot_id=live.bot.id,
                     message=own,
-                    name=name,
-                    gate=gate,
-                    per_second=per_second,
-                    starts_at=starts_at,
+                    name=plan.name,
+                    gate=plan.gate,
+                    per_second=plan.per_second,
+                    starts_at=plan.starts_at,
+                    loader=loader,
+                    key=key if live is bots[0] else None,
                 )
                 for live, own in zip(bots, messages, strict=True)
             ]
@@ -141,7 +180,7 @@ class Broadcasts:
 
         `confirm`: a person has looked at the chat ids of a list whose column was guessed. Raises NotFound, Conflict.
         """
-        _check_time(starts_at)
+        check_time(starts_at)
         if confirm:
             await broadcasts.confirm_guess(self._pool, broadcast_id)
         return await self._act(Action.START, broadcast_id, starts_at=starts_at)
@@ -201,11 +240,12 @@ class Broadcasts:
         chats = await deliveries.pending(self._pool, broadcast_id, after=after)
         return [Delivery(chat_id=chat_id, outcome=None) for chat_id in chats]
 
-    async def delete(self, broadcast_id: BroadcastId) -> None:
+    async def delete(self, broadcast_id: BroadcastId, *, only_drafts: bool = False) -> None:
         """Forget it, with its recipients and results; chats keep what they got. Raises NotFound, Conflict."""
+        deletable = UNSENT if only_drafts else DELETABLE
         async with self._pool.acquire() as connection, connection.transaction():
             broadcast = await broadcasts.lock(connection, broadcast_id)
-            if broadcast.state not in DELETABLE:
+            if broadcast.state not in deletable:
                 raise Conflict(f"broadcast {broadcast_id} is {broadcast.state}; cancel it before you delete it")
             # A draft is no more to be loaded or started.
             await broadcasts.set_state(
@@ -216,6 +256,11 @@ class Broadcasts:
         if not await broadcasts.delete(self._pool, broadcast_id, only_in=DELETABLE):
             raise Conflict(f"broadcast {broadcast_id} was started again meanwhile; cancel it before you delete it")
         log.info("[BROADCAST][DELETED]", broadcast_id=broadcast_id)
+
+    async def wake(self, connection: Connection, started: Sequence[Broadcast]) -> None:
+        """The lanes of their bots have something to do. For a transaction of the caller's."""
+        for one in started:
+            await wake(connection, (await self._bots.get(one.bot_id)).bot)
 
     async def _loading(
         self, broadcast_id: BroadcastId, on_rows: Callable[[int], None] | None
@@ -246,6 +291,7 @@ class Broadcasts:
             if changed:
                 await wake(connection, live.bot)
         if changed:
+            self.on_change()
             log.info("[BROADCAST][STATE]", bot=live.bot.slug, broadcast_id=broadcast_id, state=after.state)
         return after
 
@@ -294,26 +340,3 @@ async def _possible(
 def _with_media(message: MessageSet, twins: Mapping[MediaId, MediaId]) -> MessageSet:
     media = tuple(structs.replace(part, media_id=twins[part.media_id]) for part in message.media)
     return structs.replace(message, media=media)
-
-
-def _check_plan(bots: Sequence[LiveBot], per_second: float | None, starts_at: datetime | None) -> None:
-    if not bots:
-        raise UsageError("a broadcast needs a bot; name at least one")
-    if len({live.bot.id for live in bots}) < len(bots):
-        raise UsageError("a bot is named twice; name each once")
-    if per_second is not None and not 0 < per_second < math.inf:
-        raise UsageError(f"per_second is {per_second}; give a number above 0, or none to use the bot's own limits")
-    _check_time(starts_at)
-
-
-def _check_time(starts_at: datetime | None) -> None:
-    if starts_at is None:
-        return
-    if starts_at.tzinfo is None:
-        raise UsageError(
-            f"starts_at is {starts_at.isoformat()}, in no time zone; add one, as in {starts_at.isoformat()}Z"
-        )
-    if starts_at < clock.now() - LATE:
-        raise UsageError(
-            f"{starts_at.isoformat(timespec='minutes')} has passed; give a time in the future, or none to start now"
-        )

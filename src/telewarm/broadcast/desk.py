@@ -29,6 +29,11 @@ class Desk:
     concurrency: int
 
 
+def sending(lease: Lease) -> bool:
+    """Whether this process sends, or takes back, any broadcast."""
+    return bool(IN_HAND.get(lease))
+
+
 @contextmanager
 def in_hand(lease: Lease, broadcast_id: BroadcastId) -> Iterator[bool]:
     """Whether nobody else of this process has it: the database knows processes, and would let two of one take it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from telewarm.database import media, warmups
+from telewarm.database import broadcasts, media, warmups
 from telewarm.database.connection import Pool
 from telewarm.errors import MediaError
 from telewarm.lanes import LiveBot, wake
@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 class Gate:
-    """Of one bot. Remembers for which broadcasts it has asked."""
+    """Of one bot. Remembers for which broadcasts it has asked. Why one waits is its `reason` until it opens."""
 
     def __init__(self, pool: Pool, live: LiveBot) -> None:
         self._pool = pool
@@ -30,15 +30,23 @@ class Gate:
         missing = wanted - {one.media_id for one in warm}
         if not missing:
             self._waiting.discard(broadcast.id)
+            if broadcast.reason is not None:
+                await broadcasts.set_reason(self._pool, broadcast.id, None)
             return True
         await self._ask_for(missing, broadcast)
         return False
 
     async def _ask_for(self, missing: set[MediaId], broadcast: Broadcast) -> None:
+        reason: str | None = None
         for media_id in sorted(missing):
             item = await media.get(self._pool, media_id)
             if item.state is State.ERROR:
                 raise MediaError(f"media item {media_id} cannot be warmed: {item.last_error}")
+            if item.last_error is not None and item.state is State.WARMING:
+                reason = f"waits for media item {media_id}, which is tried again: {item.last_error}"
+        if reason is not None and reason != broadcast.reason:
+            log.warning("broadcast_waits", bot=self._live.bot.slug, broadcast_id=broadcast.id, reason=reason)
+            await broadcasts.set_reason(self._pool, broadcast.id, reason)
         if broadcast.id not in self._waiting:
             self._waiting.add(broadcast.id)
             log.info("[BROADCAST][WAITING]", bot=self._live.bot.slug, broadcast_id=broadcast.id, media=sorted(missing))

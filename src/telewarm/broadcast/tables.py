@@ -13,7 +13,9 @@ from telewarm.model import Delivery
 RESULTS = ("chat_id", "outcome", "message_ids", "error", "moved_to")
 REJECTED = ("line", "reason", "excerpt")
 PENDING = "pending"  # in the place of an outcome that is still to come
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run when a cell begins with it
+# What a spreadsheet would run when a cell begins with it: also one that begins in the middle of ours, since a
+# spreadsheet may split lines at semicolons, tabs or line ends, as Excel does in many countries.
+FORMULA = re.compile(r"(^|[;\t\r\n\v\f\x85\u2028\u2029|])([\s\ufeff\"']*)([=+\-@＝＋－＠\t\r])")
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 AT_ONCE = 1_000  # rejected lines in one piece
 
@@ -51,6 +53,6 @@ def _lines(rows: Iterable[Sequence[object]]) -> str:
 
 def _cell(value: object) -> object:
     """A text that a spreadsheet would run as a formula is shown as a text; numbers stay numbers."""
-    if isinstance(value, str) and value.startswith(FORMULA) and NUMBER.fullmatch(value) is None:
-        return f"'{value}"
+    if isinstance(value, str) and NUMBER.fullmatch(value) is None:
+        return FORMULA.sub(r"\1\2'\3", value)
     return value

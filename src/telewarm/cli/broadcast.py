@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, cast
 
@@ -14,9 +14,9 @@ from rich.table import Table
 
 from telewarm import clock
 from telewarm.app import Telewarm
-from telewarm.broadcast import Format, tables
+from telewarm.broadcast import Format, Loaded, tables
 from telewarm.broadcast.progress import progress
-from telewarm.cli import drafting, lists, watching
+from telewarm.cli import drafting, lists, submitting, watching
 from telewarm.cli.common import held, opened, say, wide
 from telewarm.cli.run import stop_event
 from telewarm.cli.send import CONTEXT, line
@@ -83,6 +83,9 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
     form: FormatOption = None,
     column: ColumnOption = None,
     yes: YesOption = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Send it once more, although the same list got the same message today.")
+    ] = False,
 ) -> None:
     """Make a broadcast, load its recipients, and send it, with a bar until it is done.
 
@@ -103,7 +106,9 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
         protect=protect, buttons=buttons, name=name, rate=rate, gate=gate, at=at,
     )  # fmt: skip
 
-    raise typer.Exit(opened(lambda telewarm: _send(telewarm, draft, recipients, form=form, column=column, yes=yes)))
+    raise typer.Exit(
+        opened(lambda telewarm: _send(telewarm, draft, recipients, form=form, column=column, yes=yes, again=again))
+    )
 
 
 @app.command("create")
@@ -298,19 +303,24 @@ def rejected(broadcast: Id, *, output: Output = None) -> None:
 
 
 async def _send(
-    telewarm: Telewarm, draft: drafting.Draft, recipients: Path, *, form: Format | None, column: str | None, yes: bool
+    telewarm: Telewarm,
+    draft: drafting.Draft,
+    recipients: Path,
+    *,
+    form: Format | None,
+    column: str | None,
+    yes: bool,
+    again: bool,
 ) -> int:
     """The exit code."""
-    lists.check(recipients)
-    made = [one.id for one in await drafting.create(telewarm, draft)]
-    stop = stop_event()
-    filled = await lists.fill(telewarm, made, recipients, form=form, column=column)
-    if not yes and not await _confirmed(filled, stop):
-        say(f"Nothing was sent; broadcast {filled[0].id} is kept as a draft: start it, or delete it")
+
+    def fill(broadcast_id: BroadcastId) -> Awaitable[Loaded]:
+        return lists.load(telewarm, broadcast_id, recipients, form, column)
+
+    submitted, stop = await submitting.submit(telewarm, draft, recipients, fill, yes=yes, again=again)
+    if submitted is None:
         return 1
-    seen = yes or sys.stdin.isatty()
-    ids = [(await telewarm.broadcasts.start(one.id, confirm=seen)).id for one in filled]
-    return await _watch(telewarm, ids, stop, work=True)
+    return await _watch(telewarm, [one.id for one in submitted.broadcasts], stop, work=True)
 
 
 async def _watch(telewarm: Telewarm, ids: Sequence[BroadcastId], stop: asyncio.Event, *, work: bool) -> int:
@@ -320,27 +330,6 @@ async def _watch(telewarm: Telewarm, ids: Sequence[BroadcastId], stop: asyncio.E
     found = await watching.watch(telewarm, ids, stop)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     return watching.explain(console, found, stopped=stop.is_set())
-
-
-async def _confirmed(found: Sequence[Broadcast], stop: asyncio.Event) -> bool:
-    """Asked on a terminal. Elsewhere nobody is there to ask: whoever wrote the script meant it."""
-    if not sys.stdin.isatty():
-        return True
-    count = sum(one.recipients for one in found)
-    Console(stderr=True, highlight=False).print(f"Send it to {count:,} chats? [bold]\\[y/N][/] ", end="")
-    loop, typed = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), typed.set)  # not in a thread: Ctrl-C must not wait for a line
-    waits = [
-        asyncio.create_task(typed.wait(), name="wait for an answer"),
-        asyncio.create_task(stop.wait(), name="wait for the stop signal"),
-    ]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        loop.remove_reader(sys.stdin.fileno())
-        for task in waits:
-            task.cancel()
-    return not stop.is_set() and sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 def _tell(one: Broadcast) -> None:

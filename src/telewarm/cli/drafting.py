@@ -13,6 +13,7 @@ import typer
 
 from telewarm import clock
 from telewarm.app import Telewarm
+from telewarm.broadcast import Plan
 from telewarm.cli.send import add as add_files
 from telewarm.cli.send import captioned, mode_of
 from telewarm.errors import UsageError
@@ -69,9 +70,30 @@ class Draft:
     at: str | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    bots: Sequence[LiveBot]
+    message: MessageSet
+    plan: Plan
+
+
 async def create(telewarm: Telewarm, draft: Draft) -> list[Broadcast]:
+    """Raises UsageError, NotFound, before anything is made."""
+    wanted = await wanted_of(telewarm, draft)
+    plan = wanted.plan
+    return await telewarm.broadcasts.create(
+        wanted.bots,
+        wanted.message,
+        name=plan.name,
+        gate=plan.gate,
+        per_second=plan.per_second,
+        starts_at=plan.starts_at,
+    )
+
+
+async def wanted_of(telewarm: Telewarm, draft: Draft) -> Wanted:
     """Files go into the first bot's library. Raises UsageError, NotFound, before anything is made."""
-    starts_at, buttons = time_of(draft.at), _buttons(draft.buttons)
+    starts_at, buttons = None if draft.at == "now" else time_of(draft.at), _buttons(draft.buttons)
     mode = mode_of(html=draft.html, markdown=draft.markdown)
     _check(draft)
     bots = [await telewarm.bots.by_slug(slug) for slug in draft.bots]
@@ -84,14 +106,8 @@ async def create(telewarm: Telewarm, draft: Draft) -> list[Broadcast]:
         disable_notification=draft.silent,
         protect_content=draft.protect,
     )
-    return await telewarm.broadcasts.create(
-        bots,
-        captioned(message, draft.caption, mode),
-        name=draft.name,
-        gate=draft.gate,
-        per_second=draft.rate,
-        starts_at=starts_at,
-    )
+    plan = Plan(name=draft.name, gate=draft.gate, per_second=draft.rate, starts_at=starts_at)
+    return Wanted(bots=bots, message=captioned(message, draft.caption, mode), plan=plan)
 
 
 def time_of(text: str | None, *, option: str = "--at") -> datetime | None:

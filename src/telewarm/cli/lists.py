@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +17,7 @@ from telewarm.app import Telewarm
 from telewarm.broadcast import Format, Loaded
 from telewarm.cli.common import counted
 from telewarm.errors import UsageError
-from telewarm.model import Broadcast, BroadcastId
+from telewarm.model import BroadcastId
 
 STDIN = Path("-")
 CHUNK = 1 << 20  # bytes read at once
@@ -38,26 +38,6 @@ async def load(
         console.print(f"This is a guess: {loaded.guess}", markup=False)
     _tell_rejected(console, broadcast_id, loaded)
     return loaded
-
-
-async def fill(
-    telewarm: Telewarm, made: Sequence[BroadcastId], recipients: Path, *, form: Format | None, column: str | None
-) -> list[Broadcast]:
-    """Those that the list has chats for. Raises UsageError for a list without any, of which no draft is kept."""
-    refused: UsageError | None = None
-    try:
-        await load(telewarm, made[0], recipients, form, column)
-    except UsageError as error:
-        refused = error
-    found = [await telewarm.broadcasts.get(each) for each in made]
-    filled = [one for one in found if one.recipients]
-    if not filled:
-        for one in found:
-            await telewarm.broadcasts.delete(one.id)
-        raise refused or UsageError(f"{recipients} holds no chat id: nothing is sent")
-    if refused is not None:
-        raise refused
-    return filled
 
 
 def summary(loaded: Loaded) -> str:

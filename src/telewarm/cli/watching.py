@@ -156,6 +156,8 @@ def _note(one: Broadcast) -> str:
     if one.state is BroadcastState.SCHEDULED:
         return starts(one)
     if one.state is BroadcastState.RUNNING and not one.done and not one.in_flight:
+        if one.reason is not None:
+            return one.reason
         return "waits for its media and a worker" if one.gate and one.message.media else "waits for a worker"
     return " · ".join(f"{count:,} {outcome}" for outcome, count in one.counts.items() if count) or one.state
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 import msgspec
 
 from telewarm.database.connection import Executor, query
-from telewarm.errors import NotFound
+from telewarm.errors import Conflict, NotFound
 from telewarm.model import BotId, Broadcast, BroadcastId, BroadcastState, Kind, MediaId, MessageSet, Outcome
 
 CHANNEL = "telewarm_broadcast"  # NOTIFY: the id of a broadcast that changed its state or came further
@@ -25,6 +27,10 @@ FROM = "broadcast JOIN flight ON flight.broadcast_id = broadcast.id"
 SEEN = "(SELECT deleted_at FROM bot WHERE bot.id = broadcast.bot_id) IS NULL"
 GET = f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.id = $1"
 SOME = f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.id = ANY ($1::bigint[]) ORDER BY broadcast.id"
+OF_FINGERPRINT = (
+    f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.fingerprint = $1"
+    " AND (broadcast.ended_at IS NULL OR broadcast.ended_at > now() - make_interval(secs => $2)) ORDER BY broadcast.id"
+)
 PAGE = (
     f"SELECT {COLUMNS} FROM {FROM} WHERE ($1::bigint IS NULL OR broadcast.id < $1) AND {SEEN}"
     " ORDER BY broadcast.id DESC LIMIT $2"
@@ -33,6 +39,14 @@ PAGE_OF_BOT = (
     f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.bot_id = $3 AND ($1::bigint IS NULL OR broadcast.id < $1)"
     " ORDER BY broadcast.id DESC LIMIT $2"
 )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Key:
+    """An idempotency key, and the hash of what was asked for with it."""
+
+    text: str
+    asked: bytes
 
 
 async def insert(
@@ -44,8 +58,10 @@ async def insert(
     gate: bool = True,
     per_second: float | None = None,
     starts_at: datetime | None = None,
+    loader: UUID | None = None,
+    key: Key | None = None,
 ) -> Broadcast:
-    """A draft without recipients, and its flight."""
+    """A draft without recipients, and its flight. `loader`: the lease of the process that will send it as a whole."""
     made = await db.fetchval(
         query("insert_broadcast"),
         bot_id,
@@ -55,6 +71,9 @@ async def insert(
         gate,
         per_second,
         starts_at,
+        loader,
+        key and key.text,
+        key and key.asked,
     )
     return await get(db, BroadcastId(made))
 
@@ -98,6 +117,30 @@ async def page(
         rows = await db.fetch(PAGE, before, limit)
     else:
         rows = await db.fetch(PAGE_OF_BOT, before, limit, bot_id)
+    return [_broadcast(row) for row in rows]
+
+
+async def keyed(db: Executor, bot_id: BotId, key: Key) -> list[Broadcast]:
+    """What was made with this key, for all bots that it was made for; empty when nothing was.
+
+    Raises Conflict when something else was asked for with it.
+    """
+    row = await db.fetchrow(
+        "SELECT id, group_id, key_hash FROM broadcast WHERE bot_id = $1 AND key = $2", bot_id, key.text
+    )
+    if row is None:
+        return []
+    if row["key_hash"] != key.asked:
+        raise Conflict(
+            f"the idempotency key {key.text!r} was used for another broadcast: use a new key for a new broadcast"
+        )
+    ids = await db.fetch("SELECT id FROM broadcast WHERE id = $1 OR group_id = $2", row["id"], row["group_id"])
+    return await progress(db, [BroadcastId(found["id"]) for found in ids])
+
+
+async def of_fingerprint(db: Executor, fingerprint: bytes, *, within: float) -> list[Broadcast]:
+    """Those with it that have not ended, or did so few seconds ago, by their ids."""
+    rows = await db.fetch(OF_FINGERPRINT, fingerprint, within)
     return [_broadcast(row) for row in rows]
 
 
@@ -152,6 +195,17 @@ async def set_state(
         query("set_broadcast_state"), broadcast_id, state, list(only_from), reason, CHANNEL, refusal
     )
     return bool(changed)
+
+
+async def set_reason(db: Executor, broadcast_id: BroadcastId, reason: str | None) -> None:
+    """Why one that runs waits; None when it does not. Every process is told."""
+    await db.execute(
+        "WITH changed AS (UPDATE broadcast SET reason = $2 WHERE id = $1 AND state = 'running' RETURNING id)"
+        " SELECT pg_notify($3, id::text) FROM changed",
+        broadcast_id,
+        reason,
+        CHANNEL,
+    )
 
 
 async def schedule(db: Executor, broadcast_id: BroadcastId, starts_at: datetime) -> None:

@@ -143,7 +143,7 @@ async def land(db: Executor, broadcast_id: BroadcastId, lease_id: UUID, state: B
 
 async def settle_unknown(db: Executor, broadcast_id: BroadcastId, outcomes: Sequence[Delivery]) -> int:
     """For a holder that lost its flight: what it knows of chats that are now taken for unknown. How many it cleared."""
-    return int(await db.fetchval(query("flight_settle"), broadcast_id, *_columns(outcomes)) or 0)
+    return int(await db.fetchval(query("flight_settle"), broadcast_id, *_columns(outcomes), CHANNEL) or 0)
 
 
 async def undoable(

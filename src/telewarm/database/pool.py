@@ -92,6 +92,7 @@ def _options(application_name: str, statement_timeout: float) -> dict[str, Any]:
         "server_settings": {
             "application_name": application_name,
             "timezone": "UTC",
+            "synchronous_commit": "on",  # whatever the role's default: who is called is written down before the call
             "jit": "off",  # our queries are short: compiling them costs more than it saves
             "random_page_cost": "1.1",  # what we look up is in memory or on an SSD: an index beats reading the table
             "statement_timeout": f"{statement_timeout * 1000:.0f}",

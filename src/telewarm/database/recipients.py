@@ -10,6 +10,7 @@ from telewarm.database.connection import Connection, Executor, query
 from telewarm.model import BroadcastId, ChatId
 
 PAGE = 5_000  # rows read in one statement
+LONGEST = 300  # characters of a reason, or of a line, that are kept
 AHEAD = "SELECT chat_id FROM recipient WHERE broadcast_id = $1 AND chat_id > $2 ORDER BY chat_id LIMIT $3"
 REJECTED = "SELECT id, line, reason, excerpt FROM rejected WHERE broadcast_id = $1 AND id > $2 ORDER BY id LIMIT $3"
 
@@ -36,7 +37,7 @@ async def reject(connection: Connection, broadcast_id: BroadcastId, lines: Seque
     """Keep the lines for people to see. For a transaction of the caller's."""
     await connection.copy_records_to_table(
         "rejected",
-        records=[(broadcast_id, bad.line, bad.reason, bad.excerpt) for bad in lines],
+        records=[(broadcast_id, bad.line, bad.reason[:LONGEST], bad.excerpt[:LONGEST]) for bad in lines],
         columns=["broadcast_id", "line", "reason", "excerpt"],
     )
     await broadcasts.count_loaded(connection, broadcast_id, rejected=len(lines))

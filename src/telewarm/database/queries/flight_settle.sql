@@ -1,5 +1,6 @@
 -- What became of chats $2 of broadcast $1 (outcomes $3, message ids as array literals, errors, new chats), told by a
--- former holder of its flight: those that are taken for unknown are known now. How many.
+-- former holder of its flight: those that are taken for unknown are known now. How many. When the broadcast is being
+-- taken back, or was, that begins once more, so that these messages are deleted too; channel $7 is told.
 WITH settled AS (
     UPDATE delivery
     SET outcome = said.outcome, message_ids = said.message_ids::bigint[], error = said.error,
@@ -17,11 +18,21 @@ WITH settled AS (
         count(*) FILTER (WHERE outcome = 'failed') AS failed,
         count(*) FILTER (WHERE outcome = 'unreachable') AS unreachable
     FROM settled
+), reopened AS (
+    UPDATE broadcast SET state = 'undoing'
+    FROM counted
+    WHERE id = $1 AND state IN ('undoing', 'undone') AND counted.sent + counted.partial > 0
+    RETURNING id
+), told AS (
+    SELECT pg_notify($7, id::text) FROM reopened
 )
 UPDATE flight
 SET unknown = unknown - counted.deliveries, sent = flight.sent + counted.sent,
     partial = flight.partial + counted.partial, failed = flight.failed + counted.failed,
-    unreachable = flight.unreachable + counted.unreachable, told_at = now()
-FROM counted
+    unreachable = flight.unreachable + counted.unreachable, told_at = now(),
+    lease_id = CASE WHEN reopened.id IS NULL THEN lease_id END,
+    undo_cursor = CASE WHEN reopened.id IS NULL THEN undo_cursor END,
+    not_undone = CASE WHEN reopened.id IS NULL THEN not_undone ELSE 0 END
+FROM counted LEFT JOIN reopened ON true
 WHERE flight.broadcast_id = $1
-RETURNING counted.deliveries
+RETURNING counted.deliveries, (SELECT count(*) FROM told)

@@ -1,0 +1,66 @@
+"""How a broadcast is to be sent: when, how fast, under which name. Checked before anything is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+import msgspec
+
+from telewarm import clock
+from telewarm.database.broadcasts import Key
+from telewarm.errors import UsageError
+from telewarm.lanes import LiveBot
+from telewarm.model import MessageSet
+
+LATE = timedelta(minutes=1)  # a start time that has passed by less was meant as now
+LONGEST_KEY = 200  # characters
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """`gate`: wait until all media are ready. `per_second`: messages at most."""
+
+    name: str | None = None
+    gate: bool = True
+    per_second: float | None = None
+    starts_at: datetime | None = None
+
+
+def check_plan(bots: Sequence[LiveBot], plan: Plan) -> None:
+    """All but whether its time has passed. Raises UsageError."""
+    if not bots:
+        raise UsageError("a broadcast needs a bot; name at least one")
+    if len({live.bot.id for live in bots}) < len(bots):
+        raise UsageError("a bot is named twice; name each once")
+    if plan.per_second is not None and not 0 < plan.per_second < math.inf:
+        raise UsageError(f"per_second is {plan.per_second}; give a number above 0, or none to use the bot's own limits")
+    check_zone(plan.starts_at)
+
+
+def check_zone(starts_at: datetime | None) -> None:
+    """Raises UsageError."""
+    if starts_at is not None and starts_at.tzinfo is None:
+        raise UsageError(
+            f"starts_at is {starts_at.isoformat()}, in no time zone; add one, as in {starts_at.isoformat()}Z"
+        )
+
+
+def check_time(starts_at: datetime | None) -> None:
+    """Raises UsageError for a time in no zone, or one that has passed."""
+    check_zone(starts_at)
+    if starts_at is not None and starts_at < clock.now() - LATE:
+        raise UsageError(
+            f"{starts_at.isoformat(timespec='minutes')} has passed; give a time in the future, or none to start now"
+        )
+
+
+def key_of(key: str, bots: Sequence[LiveBot], message: MessageSet, plan: Plan) -> Key:
+    """Raises UsageError for what is no key."""
+    if not 1 <= len(key) <= LONGEST_KEY or not key.isprintable():
+        raise UsageError(f"an idempotency key has 1 to {LONGEST_KEY} printable characters, such as a UUID")
+    asked = [[live.bot.id for live in bots], message, plan.name, plan.gate, plan.per_second, plan.starts_at]
+    return Key(text=key, asked=sha256(msgspec.json.encode(asked, enc_hook=str, order="sorted")).digest())

@@ -1,0 +1,269 @@
+"""Send a message to a list in one go, as often as it takes: a repeated submission goes on with the unfinished one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import structlog
+
+from telewarm.broadcast.broadcasts import Broadcasts
+from telewarm.broadcast.loading import Loaded
+from telewarm.broadcast.plans import Plan, check_plan, check_time
+from telewarm.broadcast.states import Action, step_from
+from telewarm.database import broadcasts, submissions
+from telewarm.database.connection import Connection, Executor, Pool
+from telewarm.database.leases import Lease
+from telewarm.database.transient import is_transient
+from telewarm.errors import Conflict, NotFound, UsageError
+from telewarm.lanes import LiveBot
+from telewarm.model import Broadcast, BroadcastId, BroadcastState, ChatId, MessageSet, Outcome
+
+log = structlog.get_logger(__name__)
+
+REMEMBERED = timedelta(days=1)  # after its end, in which the same again is taken for a mistake until it is confirmed
+CHUNK = 1 << 20  # bytes of a file read at once
+WHENEVER = Plan()
+Recipients: TypeAlias = Path | AsyncIterator[bytes] | Iterable[int]
+Fill: TypeAlias = Callable[[BroadcastId], Awaitable[Loaded]]  # load the list into the draft
+UNFINISHED = frozenset({BroadcastState.SCHEDULED, BroadcastState.RUNNING, BroadcastState.PAUSED})
+ENDED = frozenset({BroadcastState.DONE, BroadcastState.CANCELLED})
+REACHED = (Outcome.SENT, Outcome.PARTIAL, Outcome.UNKNOWN)
+
+
+class Standing(StrEnum):
+    """Of an earlier submission of the same: to be gone on with; for another time; over, not long ago."""
+
+    UNFINISHED = "unfinished"
+    OTHER_TIME = "other_time"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Earlier:
+    """The broadcasts of an earlier submission of the same message to the same list by the same bots."""
+
+    standing: Standing
+    broadcasts: Sequence[Broadcast]
+
+    @property
+    def reached(self) -> int:
+        """Recipients that have it, or may have it."""
+        return sum(one.counts[outcome] for one in self.broadcasts for outcome in REACHED)
+
+    @property
+    def recipients(self) -> int:
+        return sum(one.recipients for one in self.broadcasts)
+
+    def __str__(self) -> str:
+        ids = ", ".join(str(one.id) for one in self.broadcasts)
+        which = f"Broadcast{'s' if len(self.broadcasts) > 1 else ''} {ids} to the same list with the same message"
+        said = f"{self.reached:,} of {self.recipients:,} sent"
+        many = len(self.broadcasts) > 1
+        match self.standing:
+            case Standing.UNFINISHED:
+                return f"{which} {'are' if many else 'is'} unfinished ({said})"
+            case Standing.OTHER_TIME:
+                at = self.broadcasts[0].starts_at
+                when = "now" if at is None else f"{at.astimezone():%Y-%m-%d %H:%M %Z}"
+                return f"{which} {'are' if many else 'is'} to start at another time ({when})"
+            case Standing.FINISHED:
+                ended = max(one.ended_at for one in self.broadcasts if one.ended_at is not None)
+                return f"{which} ended at {ended.astimezone():%Y-%m-%d %H:%M %Z} ({said})"
+
+
+class AlreadySent(Conflict):
+    """The same message went, or is to go, to the same list: `earlier` is that. With `again` it is sent once more."""
+
+    def __init__(self, earlier: Earlier) -> None:
+        super().__init__(
+            f"{earlier}. Nothing was sent. To send it once more all the same, say so: --again, or again=True"
+        )
+        self.earlier = earlier
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """Drafts that hold the list, and what was found of the same. Whoever prepared them commits or discards them."""
+
+    ids: Sequence[BroadcastId]
+    broadcasts: Sequence[Broadcast]  # those with recipients
+    loaded: Loaded
+    starts_at: datetime | None
+    fingerprint: bytes
+    earlier: Earlier | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submitted:
+    """`resumed`: an earlier submission of the same is gone on with, and nothing new was made."""
+
+    broadcasts: Sequence[Broadcast]
+    loaded: Loaded
+    resumed: bool
+
+
+def find(groups: Sequence[Sequence[Broadcast]], *, starts_at: datetime | None) -> Earlier | None:
+    """Which of the submissions with the same fingerprint, newest first, the one that is to start then repeats. Pure.
+
+    A start time is a part of what is asked for: the same message may be scheduled for several days.
+    """
+    unfinished = [group for group in groups if any(one.state in UNFINISHED for one in group)]
+    for group in unfinished:
+        if group[0].starts_at == starts_at or (starts_at is None and _begun(group)):
+            return Earlier(standing=Standing.UNFINISHED, broadcasts=group)
+    if unfinished:
+        return Earlier(standing=Standing.OTHER_TIME, broadcasts=unfinished[0])
+    for group in groups:
+        found = Earlier(standing=Standing.FINISHED, broadcasts=group)
+        if found.reached and all(one.state in ENDED for one in group):
+            return found
+    return None
+
+
+def _begun(group: Sequence[Broadcast]) -> bool:
+    return any(one.started_at is not None for one in group)
+
+
+async def _chunks(path: Path) -> AsyncIterator[bytes]:
+    with await asyncio.to_thread(path.open, "rb") as file:
+        while chunk := await asyncio.to_thread(file.read, CHUNK):
+            yield chunk
+
+
+class Submissions:
+    """`prepare` loads, `commit` sends, in one step each; a process that dies in between leaves drafts to sweep up."""
+
+    def __init__(self, *, pool: Pool, lease: Lease, broadcasts: Broadcasts) -> None:
+        self._pool = pool
+        self._lease = lease
+        self._broadcasts = broadcasts
+
+    async def submit(
+        self,
+        bots: Sequence[LiveBot],
+        message: MessageSet,
+        recipients: Recipients,
+        plan: Plan = WHENEVER,
+        *,
+        again: bool = False,
+        confirm: bool = False,
+    ) -> Submitted:
+        """Send the message to a list: a file, its bytes as they stream in, or chat ids.
+
+        What was submitted before and is not finished is gone on with: nobody gets it twice. Raises AlreadySent when
+        the same was finished within a day, or is to start at another time, unless `again`; Conflict when the column
+        of the list was guessed, unless `confirm`; UsageError, NotFound.
+        """
+        prepared = await self.prepare(bots, message, partial(self._fill, recipients), plan)
+        try:
+            return await self.commit(prepared, again=again, confirm=confirm)
+        except BaseException:
+            await self.discard(prepared.ids)
+            raise
+
+    async def prepare(
+        self,
+        bots: Sequence[LiveBot],
+        message: MessageSet,
+        fill: Fill,
+        plan: Plan = WHENEVER,
+    ) -> Prepared:
+        """Make drafts and let `fill` load the list. Raises UsageError for one without a chat id; no draft is left
+        then.
+        """
+        check_plan(bots, plan)
+        await self.sweep()
+        made = await self._broadcasts.draft(bots, message, plan, loader=self._lease.id)
+        ids = [one.id for one in made]
+        try:
+            loaded = await fill(ids[0])
+            filled = [one for one in await broadcasts.progress(self._pool, ids) if one.recipients]
+            if not filled:
+                raise UsageError("the list holds no chat id: nothing was sent")
+            fingerprint = await submissions.fingerprint(self._pool, filled)
+            return Prepared(
+                ids=ids,
+                broadcasts=filled,
+                loaded=loaded,
+                starts_at=plan.starts_at,
+                fingerprint=fingerprint,
+                earlier=await self._earlier(self._pool, fingerprint, plan.starts_at),
+            )
+        except BaseException:
+            await self.discard(ids)
+            raise
+
+    async def commit(self, prepared: Prepared, *, again: bool = False, confirm: bool = False) -> Submitted:
+        """Start it, or go on with the earlier one that is not finished. Raises AlreadySent unless `again`, UsageError
+        for a start time that has passed, Conflict when another process took the drafts for those of a dead one.
+        """
+        async with self._pool.acquire() as connection, connection.transaction():
+            await submissions.lock(connection, prepared.fingerprint)
+            earlier = await self._earlier(connection, prepared.fingerprint, prepared.starts_at)
+            resumed = earlier is not None and earlier.standing is Standing.UNFINISHED
+            if earlier is not None and not resumed and not again:
+                raise AlreadySent(earlier)
+            if not resumed:
+                check_time(prepared.starts_at)
+                for one in [] if confirm else prepared.broadcasts:
+                    step_from(Action.START, one)
+                await self._start(connection, prepared)
+        self._broadcasts.on_change()
+        kept = {one.id for one in prepared.broadcasts} if not resumed else set()
+        await self.discard([one for one in prepared.ids if one not in kept])
+        going = earlier.broadcasts if earlier is not None and resumed else prepared.broadcasts
+        log.info("broadcast_submitted", broadcast_ids=[one.id for one in going], resumed=resumed)
+        now = await broadcasts.progress(self._pool, [one.id for one in going])
+        return Submitted(broadcasts=now, loaded=prepared.loaded, resumed=resumed)
+
+    async def discard(self, ids: Sequence[BroadcastId]) -> None:
+        """Drafts that are not to be sent are gone. While the database is away they wait for a later `sweep`."""
+        for broadcast_id in ids:
+            try:
+                await asyncio.shield(self._discard(broadcast_id))
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                log.warning("draft_kept", broadcast_id=broadcast_id, error=type(error).__name__)
+
+    async def sweep(self) -> int:
+        """Delete drafts of processes that died before they sent them. How many."""
+        found = await submissions.abandoned(self._pool)
+        await self.discard(found)
+        return len(found)
+
+    async def keep(self, prepared: Prepared) -> None:
+        """They stay drafts, for a person to start or delete."""
+        await submissions.keep(self._pool, [one.id for one in prepared.broadcasts])
+        kept = {one.id for one in prepared.broadcasts}
+        await self.discard([one for one in prepared.ids if one not in kept])
+
+    async def _fill(self, recipients: Recipients, broadcast_id: BroadcastId) -> Loaded:
+        if isinstance(recipients, Path):
+            recipients = _chunks(recipients)
+        if isinstance(recipients, AsyncIterator):
+            return await self._broadcasts.load(broadcast_id, recipients)
+        return await self._broadcasts.add(broadcast_id, map(ChatId, recipients))
+
+    async def _discard(self, broadcast_id: BroadcastId) -> None:
+        with suppress(NotFound, Conflict):  # it has been started, or is gone
+            await self._broadcasts.delete(broadcast_id, only_drafts=True)
+
+    async def _start(self, connection: Connection, prepared: Prepared) -> None:
+        wanted = [one.id for one in prepared.broadcasts]
+        started = await submissions.start(connection, wanted, prepared.fingerprint)
+        if len(started) < len(wanted):
+            raise Conflict("the list that was loaded is gone, because this process stood still for long: send it again")
+        await self._broadcasts.wake(connection, prepared.broadcasts)
+
+    async def _earlier(self, db: Executor, fingerprint: bytes, starts_at: datetime | None) -> Earlier | None:
+        groups = await submissions.earlier(db, fingerprint, within=REMEMBERED.total_seconds())
+        return find(groups, starts_at=starts_at)

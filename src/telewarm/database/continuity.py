@@ -1,0 +1,192 @@
+"""Is this the database that this installation knows, and no older copy of it? Then broadcasts go on by themselves.
+
+The database keeps which server and database it was written in, and a number that goes up while broadcasts are sent or
+changed; the data folder keeps the last number that was seen. A dump that is restored elsewhere differs in the first,
+one that is restored in place or a replica that was promoted too early in the second. See docs/decisions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import structlog
+
+from telewarm import clock
+from telewarm.database.connection import Connection, Pool
+from telewarm.database.restored import mark_restored
+from telewarm.database.transient import is_transient
+
+log = structlog.get_logger(__name__)
+
+EVERY = 1.0  # seconds between two steps while broadcasts are sent
+FILE = "installations.json"
+MOST = 50  # databases that one data folder remembers
+CLUSTER = "SELECT system_identifier::text FROM pg_control_system()"
+TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+OID = "SELECT oid::bigint FROM pg_database WHERE datname = current_database()"
+ROW = "SELECT id, generation, generations, progress, cluster_id, database_oid, timeline FROM installation"
+STEP = "UPDATE installation SET progress = progress + 1 RETURNING id, generation, progress"
+# What a role may lack the right to ask, or a server that speaks Postgres does not know.
+UNTOLD = (
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.FeatureNotSupportedError,
+    asyncpg.ObjectNotInPrerequisiteStateError,
+)
+
+
+Row: TypeAlias = Mapping[str, Any]
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """The last that this installation saw of a database."""
+
+    generation: UUID
+    progress: int
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Where a database is. None: not to be found out."""
+
+    cluster_id: str | None
+    database_oid: int
+    timeline: str | None
+
+    def differs(self, row: Row) -> bool:
+        """From what was written down."""
+        return any(
+            mine is not None and row[name] is not None and mine != row[name]
+            for name, mine in msgspec.structs.asdict(self).items()
+        )
+
+
+def is_older(row: Row, seen: Seen | None) -> bool:
+    """Whether the database has forgotten what this installation has seen in it. Pure."""
+    if seen is None or seen.generation in row["generations"]:
+        return False
+    return bool(seen.generation != row["generation"] or seen.progress > row["progress"])
+
+
+class Continuity:
+    """`busy`: broadcasts are being sent by this process."""
+
+    def __init__(self, pool: Pool, folder: Path, *, busy: Callable[[], bool]) -> None:
+        self._pool = pool
+        self._file = folder / FILE
+        self._busy = busy
+        self._changed = asyncio.Event()
+        self._was_busy = False
+        self._seen: Seen | None = None
+
+    def changed(self) -> None:
+        """A broadcast was started, paused, cancelled: an older copy would not know."""
+        self._changed.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Look at the database first, before anything is sent. Raises what a lost database raises."""
+        await self._check()
+        task = asyncio.create_task(self._run(), name="continuity")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            if self._changed.is_set() or self._was_busy:
+                await self._step()
+
+    async def _run(self) -> None:
+        while True:
+            await clock.wait(self._changed, EVERY)
+            busy = self._busy()
+            if self._changed.is_set() or busy or self._was_busy:
+                self._changed.clear()
+                self._was_busy = busy
+                await self._step()
+
+    async def _step(self) -> None:
+        try:
+            row = await self._pool.fetchrow(STEP)
+            seen = self._seen
+            if row is not None and seen is not None and seen.generation == row["generation"]:
+                if seen.progress < row["progress"]:
+                    self._remember(dict(row))
+                    return
+                await self._check(went_back=True)
+            else:
+                await self._check()
+        except Exception as error:
+            log.warning("continuity_step_failed", error=type(error).__name__, exc_info=not is_transient(error))
+
+    async def _check(self, *, went_back: bool = False) -> None:
+        """Pause what was being sent when this is an older copy, and write down what it is."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute("INSERT INTO installation DEFAULT VALUES ON CONFLICT DO NOTHING")
+            row: Row = await _one(connection, f"{ROW} FOR UPDATE")
+            identity = await _identity(connection)
+            seen = self._seen or self._read().get(row["id"])
+            if went_back or identity.differs(row) or is_older(row, seen):
+                paused = await mark_restored(connection)
+                log.warning("database_restored", paused=paused, moved=identity.differs(row))
+            row = await _one(
+                connection,
+                "UPDATE installation SET cluster_id = $1, database_oid = $2, timeline = $3"
+                " RETURNING id, generation, progress",
+                *msgspec.structs.astuple(identity),
+            )
+        self._remember(row)
+
+    def _remember(self, row: Row) -> None:
+        self._seen = Seen(generation=row["generation"], progress=row["progress"])
+        try:
+            kept = self._read()
+            other = kept.get(row["id"])  # what another process on this folder saw
+            if other is None or other.generation != self._seen.generation or other.progress < self._seen.progress:
+                self._write(kept | {row["id"]: self._seen})
+        except OSError as error:
+            log.warning("continuity_not_kept", file=str(self._file), error=type(error).__name__)
+
+    def _read(self) -> dict[UUID, Seen]:
+        try:
+            return msgspec.json.decode(self._file.read_bytes(), type=dict[UUID, Seen])
+        except (OSError, msgspec.DecodeError):
+            return {}
+
+    def _write(self, seen: dict[UUID, Seen]) -> None:
+        kept = dict(list(seen.items())[-MOST:])
+        draft = self._file.with_suffix(f".{os.getpid()}")
+        draft.touch(mode=0o600)
+        draft.write_bytes(msgspec.json.encode(kept))
+        draft.replace(self._file)
+
+
+async def _one(connection: Connection, sql: str, *values: object) -> Row:
+    """The one row of `installation`."""
+    row = await connection.fetchrow(sql, *values)
+    assert row is not None  # noqa: S101 - it was made just now
+    return dict(row)
+
+
+async def _identity(connection: Connection) -> Identity:
+    return Identity(
+        cluster_id=await _told(connection, CLUSTER),
+        database_oid=int(await connection.fetchval(OID)),
+        timeline=await _told(connection, TIMELINE),
+    )
+
+
+async def _told(connection: Connection, sql: str) -> str | None:
+    """None where our role may not ask."""
+    try:
+        async with connection.transaction():
+            return str(await connection.fetchval(sql))
+    except UNTOLD:
+        return None
