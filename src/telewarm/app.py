@@ -303,7 +303,14 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
         limits=SendLimits(on_cold=OnCold(settings.telewarm_on_cold)),
     )
     broadcasts = Broadcasts(pool=pool, bots=bots, sender=sender, library=library, on_change=continuity.changed)
-    lanes = BotWork(settings=settings, pool=pool, lease=lease, placements=placements, sender=sender)
+    lanes = BotWork(
+        settings=settings,
+        pool=pool,
+        lease=lease,
+        placements=placements,
+        sender=sender,
+        on_sending=continuity.changed,
+    )
     worker = lanes.control(bots)
     ground = Ground(
         pool=pool, store=store, spool=spool, worker=worker, transport=transport, api_root=settings.telegram_api_root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -28,6 +29,7 @@ class BotWork:
     lease: Lease
     placements: Placements
     sender: Sender
+    on_sending: Callable[[], None]
 
     @property
     def limits(self) -> WorkerLimits:
@@ -82,4 +84,5 @@ class BotWork:
             stop=seat.stop,
             crowded=seat.crowded,
             concurrency=self.settings.telewarm_broadcast_concurrency,
+            on_sending=self.on_sending,
         )

@@ -12,6 +12,7 @@ import pytest
 from telewarm.model import BroadcastState, Outcome
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
+from telewarm.sandbox.faults import Rule
 from tests.cli.test_broadcast import Ended, Shell, ended, readers, shell
 from tests.fixtures.app import READER, until
 from tests.fixtures.media import jpeg
@@ -129,8 +130,12 @@ async def test_another_message_or_list_is_another_broadcast(shell: Shell, sandbo
 
 
 async def test_a_paused_one_is_not_gone_on_with_by_a_program(shell: Shell, sandbox: Sandbox) -> None:
-    command = ("send", "bot-0", shell.list_of(*readers(3)), "--text", "Sale <b>now<b>", "--html", "--yes")
-    assert (await shell.run(*command)).code == 1
+    words = "Bad Request: BUTTON_URL_INVALID"
+    sandbox.state.faults.add(Rule(action="error", code=400, description=words, count=None))
+    command = ("send", "bot-0", shell.list_of(*readers(3)), "--text", "Sale", "--yes")
+    first = await shell.run(*command)
+    assert first.code == 1
+    assert words in first.said
 
     again = await shell.run(*command)
 

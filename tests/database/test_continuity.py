@@ -51,7 +51,7 @@ async def generation(pool: Pool) -> object:
 
 async def half_sent(opener: Opener, sandbox: Sandbox, dump: Path) -> BroadcastId:
     """A broadcast of 200 that is dumped in the middle, and then ends."""
-    sandbox.state.configure(network=Network(latency=0.03))
+    sandbox.state.configure(network=Network(latency=0.4))
     telewarm = await opener()
     await add_bot(telewarm)
     [made] = (await telewarm.submit("bot-0", "Hello", readers(200))).broadcasts

@@ -37,7 +37,7 @@ LAST = 2.0  # seconds to write down what is known, once it is cut short
 
 
 class Deliveries:
-    """Runs once, as a lane does."""
+    """Runs once, as a lane does. `on_sending`: called when a broadcast is taken in hand, and when it is let go."""
 
     def __init__(
         self,
@@ -49,7 +49,9 @@ class Deliveries:
         stop: asyncio.Event,
         crowded: Callable[[], bool],
         concurrency: int,
+        on_sending: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_sending = on_sending
         self._desk = Desk(
             pool=pool,
             lease=lease,
@@ -213,7 +215,11 @@ class Deliveries:
                     self._look_in(LOOK)
                     return
                 flying = self._flying[broadcast.id]
-                await flying.run()
+                self._on_sending()
+                try:
+                    await flying.run()
+                finally:
+                    self._on_sending()
         except Exception as error:
             if is_transient(error):
                 log.warning("[BROADCAST][FLIGHT][RETRY]", broadcast_id=broadcast.id, error=type(error).__name__)

@@ -100,7 +100,7 @@ class Continuity:
         finally:
             task.cancel()
             await asyncio.wait([task])
-            if self._changed.is_set() or self._was_busy:
+            if self._changed.is_set() or self._was_busy or self._busy():
                 await self._step()
 
     async def _run(self) -> None:
