@@ -26,17 +26,25 @@ UNLIMITED = 100_000  # messages at once; the largest that the settings take
 
 
 def flood_limits(settings: Settings) -> Limits:
+    group = _limit(settings.telewarm_flood_group_per_minute / 60, settings.telewarm_flood_group_burst)
     spaced = settings.telewarm_flood_spacing and not settings.telegram_api_local
     return Limits(
         bot=_limit(settings.telewarm_flood_bot_per_second, settings.telewarm_flood_bot_burst),
         private_chat=_limit(settings.telewarm_flood_private_per_second, settings.telewarm_flood_private_burst),
-        group=_limit(settings.telewarm_flood_group_per_minute / 60, settings.telewarm_flood_group_burst),
+        group=group,
+        group_second=None if group is None else _group_second(settings, least=group.rate),
         same_size=Spacing() if spaced else None,
     )
 
 
 def fetch_rules(settings: Settings) -> Rules:
     return Rules(private=settings.telewarm_fetch_private, ports=frozenset(settings.telewarm_fetch_ports))
+
+
+def _group_second(settings: Settings, *, least: float) -> Limit | None:
+    """It spaces out what the minute takes, and never holds back more than the minute does."""
+    rate = max(settings.telewarm_flood_group_per_second, least)
+    return _limit(rate, settings.telewarm_flood_group_per_second_burst)
 
 
 def _limit(rate: float, burst: int) -> Limit | None:

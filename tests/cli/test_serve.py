@@ -27,7 +27,7 @@ ADMIN = "the-admin-token-of-the-tests"
 BEARER = {"Authorization": f"Bearer {ADMIN}"}
 BOTS = "/api/admin/bots"
 BOT = {"slug": "shop", "token": token(0), "warmup_chats": [-1007]}
-START_LINE = "[MEDIA][PREWARM][WORKER][START] {interval_ms: 2000, concurrency: 5, max_queue_size: 500}"
+START_LINE = "[MEDIA][PREWARM][WORKER][START] { interval_ms: 2000, concurrency: 5, max_queue_size: 500 }"
 END = 10.0  # seconds a process has to end when told
 SERVES = re.compile(r"Telewarm is running at (http://\S+) ")
 

@@ -14,7 +14,7 @@ from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from tests.fixtures.app import NO_SWEEP, Opener, add_bot, add_photos, until, until_ready
 
-START_LINE = "[MEDIA][PREWARM][WORKER][START] {interval_ms: 2000, concurrency: 5, max_queue_size: 500}"
+START_LINE = "[MEDIA][PREWARM][WORKER][START] { interval_ms: 2000, concurrency: 5, max_queue_size: 500 }"
 
 
 async def test_a_worker_starts_with_the_line_that_operators_know(idle_telewarm: Telewarm) -> None:

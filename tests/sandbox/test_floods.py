@@ -30,6 +30,26 @@ def test_a_channel_takes_twenty_messages_in_a_minute() -> None:
     assert waited(gate, CHANNEL, 60) == 0
 
 
+def test_a_channel_takes_short_bursts_and_about_one_message_a_second() -> None:
+    gate = Gate(Floods.telegram())
+    assert [waited(gate, CHANNEL, 0) for _ in range(4)] == [0, 0, 0, 3]
+    assert waited(gate, CHANNEL - 1, 0) == 0
+    assert [waited(gate, CHANNEL, 3) for _ in range(4)] == [0, 0, 0, 3]
+    assert [waited(gate, CHANNEL, 6 + second) for second in range(14)] == [0] * 14
+    assert waited(gate, CHANNEL, 20) == 40  # the minute counts beside it
+
+
+@pytest.mark.parametrize("chat", [USER, CHANNEL])
+def test_an_album_is_one_call_within_a_burst_and_counts_each_item(chat: int) -> None:
+    gate = Gate(Floods.telegram())
+    gate.charge(BOT, chat, 0, 10)
+    assert waited(gate, chat, 1) == 2
+    gate.charge(BOT, chat, 3)
+    for _ in range(4):
+        gate.charge(BOT, chat, 3, follows=True)
+    assert waited(gate, chat, 4) == 2
+
+
 def test_a_bot_speaks_thirty_times_a_second_over_all_its_chats() -> None:
     gate = Gate(Floods.telegram())
     assert [waited(gate, USER + number, 0) for number in range(31)] == [0] * 30 + [1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from telewarm.sandbox.files import File
 from telewarm.sandbox.mail import Content, Mail
 from tests.fixtures.media import jpeg
 from tests.fixtures.sandbox import FIRST_BOT, SandboxWith
-from tests.sandbox.client import CHANNEL, GROUP, OTHER_CHANNEL, USER, call, file_id, warm
+from tests.sandbox.client import CHANNEL, GROUP, OTHER_CHANNEL, USER, call, control, file_id, warm
 
 TWO_DAYS = 48 * 3600
 
@@ -115,7 +116,7 @@ async def test_anothers_message_is_deleted_only_with_the_right_to(sandbox: Sandb
 
 async def test_a_flood_is_a_429_that_sends_nothing(sandbox: Sandbox) -> None:
     own = file_id(await warm(sandbox, jpeg(1)))
-    sandbox.state.configure(floods=Floods.telegram())
+    sandbox.state.configure(floods=replace(Floods.telegram(), group_second=None))
     answers = [await call(sandbox, "sendPhoto", chat_id=CHANNEL, photo=own) for _ in range(21)]
     assert [answer.status for answer in answers] == [200] * 20 + [429]
     wait = answers[-1].body["parameters"]["retry_after"]
@@ -123,6 +124,16 @@ async def test_a_flood_is_a_429_that_sends_nothing(sandbox: Sandbox) -> None:
     assert answers[-1].body["description"] == f"Too Many Requests: retry after {wait}"
     assert answers[-1].headers["Retry-After"] == str(wait)
     assert sandbox.state.stats.chats[CHANNEL] == 21
+
+
+async def test_a_channel_also_takes_about_one_message_a_second_and_an_album_is_one_call(sandbox: Sandbox) -> None:
+    own = file_id(await warm(sandbox, jpeg(1)))
+    await control(sandbox, "config", {"floods": {"group_second": {"count": 1, "seconds": 5}}})
+    media = [{"type": "photo", "media": own}] * 5
+    assert len((await call(sandbox, "sendMediaGroup", chat_id=CHANNEL, media=media)).result) == 5
+    refused = await call(sandbox, "sendPhoto", chat_id=CHANNEL, photo=own)
+    assert (refused.status, refused.body["parameters"]["retry_after"]) == (429, 5)
+    assert (await call(sandbox, "sendPhoto", chat_id=USER, photo=own)).status == 200
 
 
 async def test_uploads_of_one_size_are_held_back(sandbox_with: SandboxWith) -> None:

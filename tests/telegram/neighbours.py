@@ -96,7 +96,7 @@ class Neighbours:
 
     def _reaches(self, process: Process, other: Process, passage: Passage, asked: float, now: float) -> None:
         """The message takes effect, or is refused: then it is asked for again."""
-        wait = said(self._gate, passage, now)
+        wait = said(self._gate.charge, passage, now)
         closed = process.traffic.settle(passage, now=now, retry_after=wait)
         if wait is None:
             self.passed.append(now)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from telewarm.lanes import Job
@@ -13,13 +14,16 @@ from telewarm.lanes.choosing import choose
 from telewarm.model import ChatId
 from telewarm.sandbox.config import Floods
 from telewarm.sandbox.config import Limit as ServerLimit
-from telewarm.sandbox.errors import ApiError
+from telewarm.sandbox.errors import ApiError, too_many_requests
 from telewarm.sandbox.floods import Gate
 from telewarm.telegram import Limits, Passage, Traffic
 
 BOT = 1
 GROUPS = tuple(ChatId(-1001 - number) for number in range(64))
 PEOPLE = tuple(ChatId(11 + number) for number in range(64))
+
+
+Charge = Callable[[int, int, float, int], None]  # of a bot, to a chat, at a time, so many; raises the 429
 
 
 @dataclass(kw_only=True, slots=True)
@@ -46,16 +50,27 @@ def scaled(floods: Floods, by: float) -> Floods:
     def one(limit: ServerLimit | None) -> ServerLimit | None:
         return limit and replace(limit, count=max(1, int(limit.count * by)))
 
-    return replace(floods, bot=one(floods.bot), private=one(floods.private), group=one(floods.group))
+    return replace(
+        floods,
+        bot=one(floods.bot),
+        private=one(floods.private),
+        group=one(floods.group),
+        group_second=one(floods.group_second),
+    )
 
 
 @dataclass(kw_only=True, slots=True)
 class Simulation:
-    """`latency`: seconds from sending to effect, and again as much as `jitter` more; the answer takes `back`."""
+    """`latency`: seconds from sending to effect, and again as much as `jitter` more; the answer takes `back`.
+
+    `messages`: how many there are; the run ends when all have passed. `charge`: another server than the sandbox's.
+    """
 
     chats: Sequence[ChatId]
     floods: Floods
     seed: int = 0
+    messages: float = math.inf
+    charge: Charge | None = None
     in_flight: int = 5
     latency: float = 0.08
     jitter: float = 0.02
@@ -70,14 +85,15 @@ class Simulation:
     def run(self, seconds: float) -> Outcome:
         dice = random.Random(self.seed)  # noqa: S311 - repeatable on purpose
         order, outcome = itertools.count(), Outcome()
-        traffic, gate = Traffic(self.limits, now=0, learned=self.learned), Gate(self.floods)
+        traffic = Traffic(self.limits, now=0, learned=self.learned)
+        charge = self.charge or Gate(self.floods).charge
         jobs = [Job(item=0, chats=tuple(self.chats), size=size) for size in self.sizes]
         effects: list[tuple[float, int, Passage]] = []
         answers: list[tuple[float, int, Passage, float | None]] = []
         strays, running, now = dict(self.strays), 0, 0.0
-        while now < seconds:
+        while now < seconds and len(outcome.passed) < self.messages:
             opens = float("inf")
-            while running < self.in_flight:
+            while running < self.in_flight and len(outcome.passed) + running < self.messages:
                 turn = choose(jobs, traffic, now=now)
                 opens = turn.opens_at
                 if opens > now:
@@ -89,7 +105,9 @@ class Simulation:
             now = min([opens, *(queue[0][0] for queue in (effects, answers) if queue)])
             while effects and effects[0][0] <= now:
                 at, number, passage = heapq.heappop(effects)
-                wait = next((strays.pop(time) for time in list(strays) if at >= time), None) or said(gate, passage, at)
+                wait = next((strays.pop(time) for time in list(strays) if at >= time), None) or said(
+                    charge, passage, at
+                )
                 (outcome.passed if wait is None else outcome.refused).append(at)
                 heapq.heappush(answers, (at + self.back, number, passage, wait))
             while answers and answers[0][0] <= now:
@@ -100,9 +118,27 @@ class Simulation:
         return outcome
 
 
-def said(gate: Gate, passage: Passage, now: float) -> float | None:
+def said(charge: Charge, passage: Passage, now: float) -> float | None:
     try:
-        gate.charge(BOT, passage.chat_id, now, passage.count)
+        charge(BOT, passage.chat_id, now, passage.count)
     except ApiError as error:
         return float(str(error.parameters["retry_after"]))
     return None
+
+
+class Buckets:
+    """A server that gives each chat a bucket for its second and counts its minute: the other reading of the rule."""
+
+    def __init__(self, *, rate: float, burst: int, minute: int = 20) -> None:
+        self._rate, self._burst = rate, burst
+        self._tokens: dict[int, tuple[float, float]] = {}
+        self._minutes = Gate(Floods(group=ServerLimit(count=minute, seconds=60)))
+
+    def charge(self, bot: int, chat: int, now: float, count: int) -> None:
+        tokens, since = self._tokens.get(chat, (float(self._burst), now))
+        tokens = min(self._burst, tokens + (now - since) * self._rate)
+        self._tokens[chat] = (tokens, now)
+        if tokens < 1 - 1e-9:
+            raise too_many_requests(max(1, math.ceil((1 - tokens) / self._rate - 1e-9)))
+        self._minutes.charge(bot, chat, now, count)
+        self._tokens[chat] = (tokens - count, now)

@@ -15,11 +15,13 @@ from telewarm.model import ChatId
 from telewarm.sandbox.config import Floods
 from telewarm.sandbox.floods import Gate
 from telewarm.telegram import Closed, Limit, Limits, Passage, Traffic
-from telewarm.telegram.flood import CALLS, SLOW, SWEEP, About, Latency, Suspect, blame
+from telewarm.telegram.flood import CALLS, SLOW, SWEEP, Latency
+from telewarm.telegram.flood_cause import About, Suspect, find_cause
 
 ANNA, BORIS = ChatId(11), ChatId(12)
 NEWS, SPORT = ChatId(-1001), ChatId(-1002)
 MB = 1_000_000
+MINUTES_ONLY = Limits(group_second=None)
 LATE = 0.11  # seconds that a scope opens later than the server's window, at most
 
 waits = st.floats(min_value=0, max_value=3600)
@@ -55,7 +57,7 @@ def test_many_chats_share_the_thirty_a_second_of_their_bot() -> None:
 
 
 def test_a_group_of_media_counts_each_item() -> None:
-    traffic = Traffic(Limits(), now=0)
+    traffic = Traffic(MINUTES_ONLY, now=0)
     pass_(traffic, NEWS, count=10, now=0)
     pass_(traffic, NEWS, count=6, now=10)
     assert traffic.opens_at(NEWS, count=4, now=10) == 10
@@ -138,7 +140,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_what_a_429_is_about(case: Case) -> None:
     bot, chat = (Suspect(fill=fill, frees_in=frees_in) for fill, frees_in in (case.bot, case.chat))
-    about = blame(case.wait, bot=bot, chat=chat, spaced=case.spaced, others_flooded=case.others_flooded)
+    about = find_cause(case.wait, bot=bot, chat=chat, spaced=case.spaced, others_flooded=case.others_flooded)
     assert about is case.about
 
 
@@ -232,7 +234,7 @@ def full(traffic: Traffic, *chats: ChatId) -> None:
 
 
 def test_a_chat_that_is_full_may_be_probed_but_not_when_its_bot_is_full_too() -> None:
-    traffic = Traffic(Limits(bot=Limit(rate=25, burst=25)), now=0)
+    traffic = Traffic(Limits(bot=Limit(rate=25, burst=25), group_second=None), now=0)
     full(traffic, NEWS)
     assert traffic.may_probe(NEWS, now=0)
     full(traffic, SPORT)
@@ -241,7 +243,7 @@ def test_a_chat_that_is_full_may_be_probed_but_not_when_its_bot_is_full_too() ->
 
 
 def test_a_size_that_is_closed_or_a_chat_that_is_closed_by_a_429_is_not_probed() -> None:
-    traffic = Traffic(Limits(bot=None), now=0)
+    traffic = Traffic(Limits(bot=None, group_second=None), now=0)
     full(traffic, NEWS)
     traffic.spend(SPORT, size=9 * MB, now=0)
     assert traffic.probes_at(NEWS, size=9 * MB, now=0) == pytest.approx(0.9)
@@ -262,7 +264,7 @@ def test_who_only_wants_back_what_the_settings_say_probes_no_further() -> None:
 
 
 def test_a_probe_that_was_abandoned_makes_room_for_another() -> None:
-    traffic = Traffic(Limits(bot=None), now=0)
+    traffic = Traffic(Limits(bot=None, group_second=None), now=0)
     full(traffic, NEWS)
     probe = traffic.spend(NEWS, now=0)
     assert not traffic.may_probe(NEWS, now=1)

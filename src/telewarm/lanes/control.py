@@ -102,7 +102,7 @@ class Control:
             self._running = asyncio.create_task(self._keep_running(), name="worker", context=apart)
             interval = round(1000 * self.limits.interval)
             concurrency, held = self.limits.concurrency, self.limits.held
-            line = f"{{interval_ms: {interval}, concurrency: {concurrency}, max_queue_size: {held}}}"
+            line = f"{{ interval_ms: {interval}, concurrency: {concurrency}, max_queue_size: {held} }}"
             log.info("[MEDIA][PREWARM][WORKER][START] " + line)  # noqa: G003 - one line of text, as operators know it
             self._on_change()
             return True

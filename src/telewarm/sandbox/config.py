@@ -22,6 +22,7 @@ class Floods:
     bot: Limit | None = None
     private: Limit | None = None
     group: Limit | None = None  # channels too: no number of their own is published
+    group_second: Limit | None = None  # beside `group`: about one a second in one chat, with short bursts
     same_size: bool = False  # spacing of uploads with the same byte total
     active_requests: int = 0  # per bot, like the next two
     active_uploads: int = 0
@@ -42,6 +43,7 @@ class Floods:
             bot=Limit(count=30, seconds=1),
             private=Limit(count=3, seconds=3),
             group=Limit(count=20, seconds=60),
+            group_second=Limit(count=3, seconds=3),
             same_size=True,
             active_requests=1000,
             active_uploads=100,

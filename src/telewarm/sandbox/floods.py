@@ -15,6 +15,7 @@ OVERLOAD = 60  # retry_after of an overloaded bot
 SAME_SIZE_FROM = 100_000  # bytes; smaller requests are not spaced
 BACKLOG = 5.0  # seconds of spacing that may queue up
 ROUNDING = 1e-6  # seconds; whoever waited as told is not too early by a float's last digit
+SHORT = 10.0  # seconds of a window that calls are asked for, whatever they bring
 MANY_SCOPES = 10_000  # from here on, scopes that are empty again are dropped
 
 
@@ -64,19 +65,23 @@ class Gate:
     """All scopes of all bots."""
 
     floods: Floods
-    _windows: dict[tuple[int, int], Window] = field(default_factory=dict)  # (bot, chat), (bot, 0), (0, new bots)
+    _windows: dict[tuple[int, ...], Window] = field(default_factory=dict)  # (bot, chat), (bot, 0), (0, new bots)
     _sizes: dict[tuple[int, int], float] = field(default_factory=dict)  # (bot, byte total): when the next may go
     _loads: dict[int, Load] = field(default_factory=dict)
     _unsent: dict[tuple[int, int], int] = field(default_factory=dict)
 
-    def charge(self, bot: int, chat: int, now: float, count: int = 1) -> None:
-        """Count `count` messages of a bot to a chat, or raise the 429 of the scope that waits longest."""
-        for _ in range(count):
-            windows = self._scopes(bot, chat)
-            wait = max((window.wait(now) for window in windows), default=0)
+    def charge(self, bot: int, chat: int, now: float, count: int = 1, *, follows: bool = False) -> None:
+        """Count `count` messages of a bot to a chat, or raise the 429 of the scope that waits longest.
+
+        `follows`: the same call has brought a message before. About one a second is asked of calls: an album is one.
+        """
+        for number in range(count):
+            always, once = self._scopes(bot, chat)
+            asked = always if follows or number else [*always, *once]
+            wait = max((window.wait(now) for window in asked), default=0)
             if wait:
                 raise too_many_requests(wait)
-            for window in windows:
+            for window in (*always, *once):
                 window.spend(now)
 
     def admit(self, now: float) -> None:
@@ -88,16 +93,22 @@ class Gate:
         for window in windows:
             window.spend(now)
 
-    def _scopes(self, bot: int, chat: int) -> list[Window]:
-        scopes: list[Window] = []
-        if self.floods.bot is not None:
-            scopes.append(self._window((bot, 0), self.floods.bot))
-        limit = self.floods.private if chat > 0 else self.floods.group
+    def _scopes(self, bot: int, chat: int) -> tuple[list[Window], list[Window]]:
+        """Those that every message needs room in, and those that only the first of a call does."""
+        floods = self.floods
+        always: list[Window] = []
+        once: list[Window] = []
+        if floods.bot is not None:
+            always.append(self._window((bot, 0), floods.bot))
+        if chat < 0 and floods.group is not None:
+            always.append(self._window((bot, chat), floods.group))
+        limit = floods.private if chat > 0 else floods.group_second
         if limit is not None:
-            scopes.append(self._window((bot, chat), limit))
-        return scopes
+            asked = once if limit.seconds <= SHORT else always
+            asked.append(self._window((bot, chat, 1), limit))
+        return always, once
 
-    def _window(self, key: tuple[int, int], limit: Limit) -> Window:
+    def _window(self, key: tuple[int, ...], limit: Limit) -> Window:
         window = self._windows.get(key)
         if window is None or window.limit != limit:
             window = self._windows[key] = Window(limit)

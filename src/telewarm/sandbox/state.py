@@ -51,11 +51,11 @@ class State:
         """The chat if the bot may write to it."""
         return self.chats.find_for_post(bot, text, declared_only=self.config.declared_chats_only)
 
-    def charge(self, bot: Bot, chat: Chat, count: int = 1) -> None:
+    def charge(self, bot: Bot, chat: Chat, count: int = 1, *, follows: bool = False) -> None:
         """Count messages against the flood limits, or raise the 429."""
         now = monotonic()
         self.gate.prune(now)
-        self.gate.charge(bot.id, chat.id, now, count)
+        self.gate.charge(bot.id, chat.id, now, count, follows=follows)
 
     def post(self, bot: Bot, chat: Chat, content: Content) -> Message:
         """The effect of a send: from here on the message is in the chat."""

@@ -344,6 +344,26 @@ class Declared(BaseSettings):
         ge=1,
         le=100_000,
     )
+    telewarm_flood_group_per_second: float = setting(
+        Group.FLOODS,
+        "Messages a second to one group or channel, beside those a minute; a larger number of those counts instead.",
+        default=1.0,
+        unit="messages/s",
+        otherwise="1",
+        example="2",
+        gt=0,
+        le=100_000,
+        allow_inf_nan=False,
+    )
+    telewarm_flood_group_per_second_burst: int = setting(
+        Group.FLOODS,
+        "Messages that may follow each other at once within that; 100000 counts no seconds, only the minute.",
+        default=3,
+        unit="messages",
+        example="5",
+        ge=1,
+        le=100_000,
+    )
     telewarm_flood_spacing: bool = setting(
         Group.FLOODS,
         "Spaces uploads of the same size, as the hosted server demands above 100 kB; no effect with "

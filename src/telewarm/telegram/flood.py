@@ -12,23 +12,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Generic, TypeVar
 
 import msgspec
 
 from telewarm.model import ChatId
+from telewarm.telegram.flood_cause import About, Suspect, find_cause
 from telewarm.telegram.limits import Limits
 from telewarm.telegram.ranks import Rank, Waiting
 from telewarm.telegram.windows import HOLD, PACED, Capacity, Scope, Share
 
 K = TypeVar("K")
 SWEEP = 256  # scopes kept before the first look for idle ones
-OVERLOAD = 60.0  # seconds; the `retry_after` with which a Bot API server names its own backlog
-NEARLY = -0.25  # seconds by which our idea of the server's window may be wrong
 CALLS = 64  # the fastest of the last so many calls, and at most twice as many, is the least that a call takes
 YIELD = 0.02  # seconds after which to look again when those that go first may go now, but have not yet
-NO_PROBE = (False, False)
 QUICK, SLOW = 0.02, 0.6  # seconds; what a call takes at least before that is known, and at most however slow all are
 
 
@@ -36,15 +33,16 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One message (or `count` of a group) on its way since `at`, with `size` file bytes.
 
     `hold`: seconds to wait before the call: so long other processes, once told, need to make room for it.
-    `probes`: it goes beyond what is known to pass, of the bot and of the chat. `told`: because the server said when.
+    `probes`: it goes beyond what is known to pass, of the bot, of the chat, and of the chat's last second. `told`:
+    because the server said when. Both are empty where nothing is counted.
     """
 
     chat_id: ChatId
     size: int
     count: int
     at: float
-    probes: tuple[bool, bool]
-    told: tuple[bool, bool]
+    probes: tuple[bool, ...]
+    told: tuple[bool, ...]
     hold: float = 0.0
 
 
@@ -54,38 +52,6 @@ class Closed:
 
     chat_id: ChatId | None
     seconds: float
-
-
-class About(Enum):
-    """What a 429 is about, which it does not say."""
-
-    BOT = auto()
-    CHAT = auto()
-    SIZE = auto()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Suspect:
-    """The bot or the chat when a 429 comes. `fill`: messages in its window, the refused one too, for each it takes.
-
-    `frees_in`: seconds until the server's window loses its oldest message.
-    """
-
-    fill: float
-    frees_in: float
-
-    def explains(self, retry_after: float) -> bool:
-        """A full window asks to wait until it loses its oldest message, in whole seconds."""
-        return NEARLY <= retry_after - self.frees_in <= 1 - NEARLY
-
-
-def blame(retry_after: float, *, bot: Suspect, chat: Suspect, spaced: bool, others_flooded: bool) -> About:
-    """What a 429 is about. `spaced`: an upload of a size that is spaced. `others_flooded`: so are other chats."""
-    if spaced and retry_after == OVERLOAD and not chat.explains(retry_after):
-        return About.SIZE
-    if bot.explains(retry_after) and (bot.fill > chat.fill or not chat.explains(retry_after)):
-        return About.BOT
-    return About.BOT if others_flooded and chat.fill < 0.5 else About.CHAT
 
 
 class Scopes(Generic[K]):
@@ -146,10 +112,15 @@ class Traffic:
     def __init__(self, limits: Limits, *, now: float, learned: Mapping[str, float] | None = None) -> None:
         self._spacing = limits.same_size
         given = learned or {}
-        self._capacities = {kind: Capacity(limit, _sensible(given.get(kind))) for kind, limit in limits.by_kind.items()}
+        self._capacities: dict[str, Capacity] = {}
+        for kind, limit in limits.by_kind.items():
+            within = self._capacities.get("group") if kind == "group_second" else None
+            self._capacities[kind] = Capacity(limit, _sensible(given.get(kind)), within=within)
         self._bot = Scope(self._capacities.get("bot"), now=now)
         self._private, self._group = self._capacities.get("private"), self._capacities.get("group")
+        self._burst = self._capacities.get("group_second")
         self._chats: Scopes[ChatId] = Scopes()
+        self._bursts: Scopes[ChatId] = Scopes()  # of groups and channels, beside the minute that `_chats` counts
         self._unlimited = Scope(None, now=now)  # any chat of which there is nothing to count
         self._sizes: Scopes[int] = Scopes()
         self._latency = Latency()
@@ -159,7 +130,7 @@ class Traffic:
 
     def __len__(self) -> int:
         """Scopes held in memory."""
-        return 1 + len(self._chats) + len(self._sizes)
+        return 1 + len(self._chats) + len(self._bursts) + len(self._sizes)
 
     @property
     def learned(self) -> dict[str, float]:
@@ -198,6 +169,8 @@ class Traffic:
         opens = now
         if (chat := self._chats.find(chat_id)) is not None:
             opens = chat.opens_at(now, count=count, behind=behind)
+        if (burst := self._bursts.find(chat_id)) is not None:
+            opens = max(opens, burst.opens_at(now, count=count, behind=behind))
         return max(opens, self._size_opens_at(size, now)) if size else opens
 
     def opens_at(
@@ -226,7 +199,7 @@ class Traffic:
         bot = self._bot
         return (
             bot.capacity is None
-            and self._capacity(chat_id) is None
+            and not self._is_counted(chat_id)
             and now >= bot.closed_until
             and (not rank or not self.waiting.before(rank))
             and not self._chats
@@ -246,12 +219,14 @@ class Traffic:
         self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, beyond_settings: bool = True
     ) -> float:
         """The first time for such a probe, of the bot or the chat but never of both; infinite when none is in sight."""
-        chat = self._chats.find(chat_id)
         best, spaced = math.inf, self._size_opens_at(size, now)
-        for scope, other in ((self._bot, chat), (chat, self._bot)):
-            if scope is None or not (beyond_settings or scope.below_setting):
+        known = (self._bot, self._chats.find(chat_id), self._bursts.find(chat_id))
+        scopes = [scope for scope in known if scope is not None]
+        for scope in scopes:
+            if not (beyond_settings or scope.below_setting):
                 continue
-            at = max(spaced, scope.closed_until, now if other is None else other.opens_at(now, count=count))
+            others = (other.opens_at(now, count=count) for other in scopes if other is not scope)
+            at = max(spaced, scope.closed_until, now, *others)
             if at < best and scope.may_probe(at, count=count, latency=self._latency.least):
                 best = at
         return best
@@ -264,15 +239,15 @@ class Traffic:
     def spend(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Rank | None = None) -> Passage:
         """Count a message as it goes. Its passage is to be settled or abandoned, whatever happens."""
         hold = 0.0
-        if self._bot.capacity is None and self._capacity(chat_id) is None and not self._spaced(size):
+        if self._bot.capacity is None and not self._is_counted(chat_id) and not self._spaced(size):
             self.sent += count
-            return Passage(chat_id=chat_id, size=size, count=count, at=now, probes=NO_PROBE, told=NO_PROBE, hold=0.0)
+            return Passage(chat_id=chat_id, size=size, count=count, at=now, probes=(), told=(), hold=0.0)
         if rank is Rank.INTERACTIVE:
             self._bot.paced_until = now + PACED
             hold = self._hold(now) if now < self._bot.shared_until else 0.0
-        chat = self._chat(chat_id, now)
-        told = (self._bot.told, chat.told)
-        probes = (self._bot.spend(now, count=count), chat.spend(now, count=count))
+        scopes = self._scopes(chat_id, now)
+        told = tuple(scope.told for scope in scopes)
+        probes = tuple(scope.spend(now, count=count) for scope in scopes)
         self.sent += count
         if self._share is not None:
             self._share.spend(now, count=count)
@@ -288,10 +263,10 @@ class Traffic:
         self._latency.add(now - passage.at)
         if retry_after is not None:
             return self._refused(passage, retry_after, now)
-        if self._bot.capacity is None and self._capacity(passage.chat_id) is None:
+        if self._bot.capacity is None and not self._is_counted(passage.chat_id):
             return None
         counted_at = max(passage.at, now - self._latency.least)
-        for scope in self._scopes(passage):
+        for scope in self._scopes(passage.chat_id, passage.at):
             if scope.capacity is not None:
                 scope.passed(passage.at, counted_at, count=passage.count, now=now)
         self._probes_over(passage)
@@ -299,7 +274,7 @@ class Traffic:
 
     def abandon(self, passage: Passage, *, now: float) -> None:
         """No answer came: the message may have counted, as late as now. It proves nothing."""
-        for scope in self._scopes(passage):
+        for scope in self._scopes(passage.chat_id, passage.at):
             scope.lost(passage.at, count=passage.count, now=now)
         self._probes_over(passage)
 
@@ -316,45 +291,58 @@ class Traffic:
         return 0.0 if self._bot.room(now) > self._bot.unheard(now) else HOLD
 
     def _refused(self, passage: Passage, retry_after: float, now: float) -> Closed | None:
-        bot, chat = self._scopes(passage)
-        about = blame(
+        bot, chat, *bursts = scopes = self._scopes(passage.chat_id, passage.at)
+        busy = [burst for burst in bursts if burst.inside(now) > passage.count]
+        about = find_cause(
             retry_after,
-            bot=Suspect(fill=bot.fill(now), frees_in=bot.frees_in(now)),
-            chat=Suspect(fill=chat.fill(now), frees_in=chat.frees_in(now)),
+            bot=_suspect(bot, now),
+            chat=_suspect(chat, now),
+            burst=_suspect(busy[0], now) if busy else None,
             spaced=self._spaced(passage.size),
             others_flooded=self._chats.others_flooded(passage.chat_id, now),
         )
-        for scope in (bot, chat):
+        for scope in scopes:
             scope.refund(passage.at, count=passage.count)
         self._probes_over(passage)
         self.sent -= passage.count
+        told = passage.told or (False,) * len(scopes)
         match about:
             case About.SIZE:
                 self._sizes.get(passage.size, None, now=now).refused(now, retry_after, sent_at=passage.at, told=False)
                 return None
             case About.BOT:
-                bot.refused(now, retry_after, sent_at=passage.at, told=passage.told[0])
+                bot.refused(now, retry_after, sent_at=passage.at, told=told[0])
                 return Closed(chat_id=None, seconds=retry_after)
             case About.CHAT:
                 chat = self._chats.get(passage.chat_id, chat.capacity, now=now)
-                chat.refused(now, retry_after, sent_at=passage.at, told=passage.told[1])
-                return Closed(chat_id=passage.chat_id, seconds=retry_after)
-
-    def _scopes(self, passage: Passage) -> tuple[Scope, Scope]:
-        return self._bot, self._chat(passage.chat_id, passage.at)
+                chat.refused(now, retry_after, sent_at=passage.at, told=told[1])
+            case About.BURST:
+                self._chats.get(passage.chat_id, chat.capacity, now=now).flood_until(now + retry_after)
+                probed = any(passage.probes[2:])
+                busy[0].refused(now, retry_after, sent_at=passage.at, told=True, probed=probed)
+        return Closed(chat_id=passage.chat_id, seconds=retry_after)
 
     def _probes_over(self, passage: Passage) -> None:
-        if passage.probes == NO_PROBE:
+        if not any(passage.probes):
             return
-        for scope, probing in zip(self._scopes(passage), passage.probes, strict=True):
+        for scope, probing in zip(self._scopes(passage.chat_id, passage.at), passage.probes, strict=True):
             if probing and scope.capacity is not None:
                 scope.capacity.probe_over()
+
+    def _scopes(self, chat_id: ChatId, now: float) -> tuple[Scope, ...]:
+        """The bot, the chat, and for a group or channel its last second."""
+        if chat_id > 0 or self._burst is None:
+            return self._bot, self._chat(chat_id, now)
+        return self._bot, self._chat(chat_id, now), self._bursts.get(chat_id, self._burst, now=now)
 
     def _chat(self, chat_id: ChatId, now: float) -> Scope:
         """Kept when there is something to count."""
         if (capacity := self._capacity(chat_id)) is not None:
             return self._chats.get(chat_id, capacity, now=now)
         return self._chats.find(chat_id) or self._unlimited
+
+    def _is_counted(self, chat_id: ChatId) -> bool:
+        return self._capacity(chat_id) is not None or (chat_id < 0 and self._burst is not None)
 
     def _capacity(self, chat_id: ChatId) -> Capacity | None:
         return self._private if chat_id > 0 else self._group
@@ -365,6 +353,10 @@ class Traffic:
 
     def _spaced(self, size: int) -> bool:
         return self._spacing is not None and size > self._spacing.above
+
+
+def _suspect(scope: Scope, now: float) -> Suspect:
+    return Suspect(fill=scope.fill(now), frees_in=scope.frees_in(now))
 
 
 def _sensible(learned: object) -> float | None:

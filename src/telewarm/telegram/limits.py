@@ -49,14 +49,17 @@ class Limits:
     bot: Limit | None = Limit(rate=30, burst=30)
     private_chat: Limit | None = Limit(rate=1, burst=3)
     group: Limit | None = Limit(rate=20 / 60, burst=20)  # groups, and channels for want of a published number
+    group_second: Limit | None = Limit(rate=1, burst=3)  # beside it: about one a second in one chat, with short bursts
     same_size: Spacing | None = Spacing()
 
     @classmethod
     def none(cls) -> Limits:
-        return cls(bot=None, private_chat=None, group=None, same_size=None)
+        return cls(bot=None, private_chat=None, group=None, group_second=None, same_size=None)
 
     @property
     def by_kind(self) -> dict[str, Limit]:
         """The windows there are."""
-        kinds = {"bot": self.bot, "private": self.private_chat, "group": self.group}
+        kinds = {
+            "bot": self.bot, "private": self.private_chat, "group": self.group, "group_second": self.group_second,
+        }  # fmt: skip
         return {kind: limit for kind, limit in kinds.items() if limit is not None}

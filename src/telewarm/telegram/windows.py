@@ -25,32 +25,45 @@ NO_LIMIT = 1_000_000_000  # messages that may go where nothing counts them
 
 
 class Capacity:
-    """Messages a window that one kind of scope takes: a bot, its private chats, its groups. Shared by all of a kind."""
+    """Messages a window that one kind of scope takes: a bot, its private chats, its groups. Shared by all of a kind.
+
+    `within`: a longer window of the same chats, which this one only spaces out. More than that one can use is never
+    tried: nothing would be gained, and each try that fails is a 429.
+    """
 
     __slots__ = (
         "_clean",
         "_least",
-        "_most",
         "_news_at",
         "_news_floor",
         "_patience",
         "_probe_until",
+        "_within",
         "certain",
         "limit",
         "size",
         "window",
     )
 
-    def __init__(self, limit: Limit, learned: float | None = None) -> None:
+    def __init__(self, limit: Limit, learned: float | None = None, *, within: Capacity | None = None) -> None:
         self.limit = limit
+        self._within = within
         self.window = limit.seconds + limit.slack  # seconds after which a message has certainly left it
         self.certain = limit.seconds - limit.slack  # seconds for which it is certainly inside
-        self._least, self._most = max(1, math.ceil(LEAST * limit.burst)), int(MOST * limit.burst)
+        self._least = max(1, math.ceil(LEAST * limit.burst))
         self.size = limit.burst if learned is None else round(min(max(learned, self._least), self._most))
         self._clean = 0  # messages that passed since the last 429
         self._patience = 0 if learned is None else LATER
         self._probe_until = self._news_at = -math.inf
         self._news_floor = 0
+
+    @property
+    def _most(self) -> int:
+        most, within = int(MOST * self.limit.burst), self._within
+        if within is None:
+            return most
+        of_use = math.ceil((within.size + 1) / within.limit.seconds * self.limit.seconds)
+        return min(most, max(self.limit.burst, of_use))
 
     @property
     def tested(self) -> bool:
@@ -76,10 +89,11 @@ class Capacity:
         self._clean += count
 
     def proved(self, inside: int) -> None:
-        """So many passed within one window. If that is news, the next probe may follow at once."""
+        """So many passed within one window. If that is news, the next probe may follow at once; of seconds a bucket may
+        have let pass what it had saved, so there it may not."""
         if inside > self.size:
             self.size = min(inside, self._most)
-            self._patience = 0
+            self._patience = 0 if self._within is None else SOON
 
     def recovered(self) -> None:
         """Nearly so many pass again and again: one more, up to the setting."""
@@ -87,8 +101,11 @@ class Capacity:
             self.size += 1
             self._clean = 0
 
-    def refused(self, left: int, *, sent_at: float, now: float) -> None:
-        """A 429 for a message beside `left` others in its window.
+    def refused(self, left: int, *, sent_at: float, now: float, probed: bool = True) -> None:
+        """A 429 for a message beside `left` others in its window. `probed`: it was a try beyond what is known to pass.
+
+        Within a minute that is told by the count. Seconds may be counted otherwise, as a bucket that fills slowly: what
+        was no try and is refused although so many have passed before is one too many there.
 
         Calls in flight bring the same news several times: together they lower it once, to what really passed.
         """
@@ -97,6 +114,8 @@ class Capacity:
             return
         self._news_at = now
         self._news_floor = max(self._least, int(BACK_OFF * self.size))
+        if left >= self.size and not probed and self._within is not None:
+            left = self.size - 1
         if left >= self.size:  # beyond what was known: the capacity is right
             self._patience = min(max(2 * self._patience, LATER), LATEST)
         else:
@@ -255,16 +274,20 @@ class Scope:
             if to is not None:
                 insort(self._sent, to)
 
-    def refused(self, now: float, retry_after: float, *, sent_at: float, told: bool) -> None:
+    def refused(self, now: float, retry_after: float, *, sent_at: float, told: bool, probed: bool = True) -> None:
         """Obey a 429. Deadlines only move forward, so a late answer never reopens a scope.
 
         `told`: the refused message went because of a time that the server had named. Then it is not believed again.
         """
-        self.flooded_until = max(self.flooded_until, now + retry_after)
-        self.close_until(self.flooded_until)
+        self.flood_until(now + retry_after)
         self.told = not told
         if self.capacity is not None:
-            self.capacity.refused(self.inside(now), sent_at=sent_at, now=now)
+            self.capacity.refused(self.inside(now), sent_at=sent_at, now=now, probed=probed)
+
+    def flood_until(self, until: float) -> None:
+        """Obey a 429 that is about another scope of the same chat: the capacity stays."""
+        self.flooded_until = max(self.flooded_until, until)
+        self.close_until(self.flooded_until)
 
     def close_until(self, until: float) -> None:
         """Pause without blame: the capacity stays."""

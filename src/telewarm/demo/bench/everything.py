@@ -66,8 +66,8 @@ BENCHES = (
     Bench(
         name="flood",
         what="Flood control against real limits, and limits half and double of what the settings say.",
-        takes="7 minutes",
-        small={"minutes": 0.5, "learning": 15, "chats": (1, 4)},
+        takes="9 minutes",
+        small={"minutes": 0.5, "learning": 15, "chats": (1, 4), "fresh": 24},
     ),
     Bench(
         name="fairness",

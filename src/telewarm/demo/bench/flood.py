@@ -1,6 +1,7 @@
 """Flood control: how much of what Telegram allows is used, and how often is a call answered 429?
 
-Against the limits that the settings assume, and against half and double of them, which have to be learned.
+Against the limits that the settings assume, and against half and double of them, which have to be learned; and at the
+start, when chats have had nothing yet.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.demo.bench import stage
 from telewarm.demo.bench.figures import Figure
+from telewarm.demo.bench.fresh_chats import measure_start
 from telewarm.demo.bench.stage import Report
 from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
@@ -70,11 +72,13 @@ async def measure(
     learning: float = 60,
     chats: Sequence[int] = (1, 4, 16),
     times: Sequence[float] = tuple(NAMES),
+    fresh: int = 320,
     report: Report,
 ) -> list[Figure]:
     """A bot for each number of warm-up `chats`, with more small photos due than can go, on sandboxes with so many
     `times` the limits; a call takes 80 ms. The figures of limits that are not the settings' begin after `learning`
-    seconds, the others with the run."""
+    seconds, the others with the run. Before them `fresh` photos go to chats that have had nothing; 0: none do."""
+    figures = await measure_start(fresh, report=report) if fresh else []
     async with AsyncExitStack() as stack:
         scenes = []
         for number, one in enumerate(times):
@@ -90,7 +94,6 @@ async def measure(
         end = [await scene.counts() for scene in scenes]
         for scene in scenes:
             await _check_all_had_work(scene)
-    figures: list[Figure] = []
     for scene, first, middle, last in zip(scenes, start, learned, end, strict=True):
         known = scene.times == 1
         begin, seconds = (first, 60 * minutes) if known else (middle, 60 * minutes - learning)

@@ -143,7 +143,7 @@ def _echoed(call: Call) -> tuple[tuple[str, object], ...]:
 
 def charge_item(call: Call, chat: Chat, number: int) -> None:
     try:
-        call.state.charge(call.bot, chat)
+        call.state.charge(call.bot, chat, follows=number > 1)
     except ApiError as error:
         if not call.state.config.floods.album_429_in_400:
             raise
