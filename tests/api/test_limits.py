@@ -217,7 +217,7 @@ class Small(APIRoute):
         handle = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
-            return await handle(await small(request, 1000))
+            return await handle(await small(request, 1000, lambda _: None))
 
         return bounded
 

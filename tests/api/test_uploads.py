@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
+import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Callable
@@ -23,6 +24,7 @@ from telewarm import clock
 from telewarm.api.answers import ApiError
 from telewarm.api.app import create_api
 from telewarm.api.forms import FIELD_LARGEST, MOST_PARTS, Form
+from telewarm.api.memory import Bodies
 from telewarm.api.services import SMALL
 from telewarm.library import name_of
 from tests.api.conftest import ADMIN, BEARER, MEDIA, SEND, Api, client_of, files_in, refusal, serving
@@ -174,6 +176,67 @@ def as_form(data: bytes) -> dict[str, object]:
 
 def as_raw(data: bytes) -> dict[str, object]:
     return {"content": data}
+
+
+async def stall(url: str, path: str, begin: bytes, length: int) -> asyncio.StreamWriter:
+    """A request whose body stands still after these bytes, all of which the server has taken."""
+    _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN}\r\n"
+    writer.write(f"{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n".encode() + begin)
+    await writer.drain()
+    return writer
+
+
+async def test_json_bodies_that_stand_still_cost_no_memory_however_many_they_are(api: Api) -> None:
+    begin, length = b'{"data_base64": "' + b"A" * (24 << 20), 60 << 20
+    spool = api.telewarm.settings.telewarm_data / "spool"
+    async with serving(api.telewarm.api()) as url:
+        warm = await stall(url, MEDIA, begin, length)
+        gc.collect()
+        before = psutil.Process().memory_info().rss
+        writers = [warm, *[await stall(url, MEDIA, begin, length) for _ in range(5)]]
+        while sum(path.stat().st_size for path in files_in(api.telewarm.settings.telewarm_data)) < 6 * len(begin):
+            await clock.sleep(0.01)
+        assert spool.exists()
+        assert psutil.Process().memory_info().rss - before < 2 * len(begin)
+        for writer in writers:
+            writer.close()
+        while files_in(api.telewarm.settings.telewarm_data):
+            await clock.sleep(0.01)
+
+
+async def test_a_large_json_body_is_decoded_whole_and_leaves_nothing_behind(api: Api) -> None:
+    photo = jpeg(7) + bytes(range(256)) * 4096  # what follows the picture is no matter
+    answer = await api.client.post(MEDIA, json={"data_base64": base64.b64encode(photo).decode(), "name": "é.jpg"})
+    assert (answer.status_code, answer.json()["bytes"]) == (201, len(photo)), answer.text
+    assert answer.json()["sha256"] == hashlib.sha256(photo).hexdigest()
+    assert not list((api.telewarm.settings.telewarm_data / "spool" / "incoming").glob("**/*.part*"))
+    wrong = await api.client.post(MEDIA, content=b'{"data_base64": "' + b"?" * 200_000 + b'"}', headers=JSON)
+    refusal(wrong, 400, "BAD_REQUEST")
+
+
+async def test_small_bodies_together_stay_within_their_budget(api: Api) -> None:
+    app = api.telewarm.api()
+    bodies = app.state.bodies = Bodies(most=3 * SMALL)
+    begin = b'{"chat_id": 5, "text": "' + b"x" * (SMALL // 2)
+    async with serving(app) as url:
+        writers = [await stall(url, SEND, begin, SMALL) for _ in range(6)]
+        async with asyncio.timeout(5):
+            while bodies.held < 3 * SMALL - len(begin):
+                await clock.sleep(0.01)
+        async with aiohttp.ClientSession(headers=BEARER) as session:
+            async with session.post(url + SEND, data=begin, headers=JSON) as answer:
+                assert (answer.status, (await answer.json())["error"]) == (503, "OVERLOADED")
+                assert int(answer.headers["Retry-After"]) >= 1
+            async with session.get(f"{url}/api/admin/bots") as answer:
+                assert answer.status == 200
+            for writer in writers:
+                writer.close()
+            async with asyncio.timeout(5):
+                while bodies.held:
+                    await clock.sleep(0.01)
+            async with session.post(url + SEND, json={"chat_id": 5, "text": "x"}) as answer:
+                assert answer.status == 200
 
 
 def as_json(data: bytes) -> dict[str, object]:

@@ -32,6 +32,7 @@ from telewarm.api.admitted import Admitted
 from telewarm.api.bodies import known_query
 from telewarm.api.described import describe
 from telewarm.api.guard import Guard
+from telewarm.api.memory import Bodies
 from telewarm.api.services import Services
 from telewarm.api.streams import Streams
 from telewarm.api.tracing import Traced
@@ -85,6 +86,7 @@ def create_watch(serving: Services) -> FastAPI:
     app.add_middleware(Guard, token=serving.token, keyring=serving.keyring, audit=serving.audit, signer=serving.signer)
     app.add_middleware(Traced)
     app.state.admission = Admission()
+    app.state.bodies = Bodies()
     app.add_middleware(Admitted, admission=app.state.admission)
     answers.install(app)
     describe(app)

@@ -7,7 +7,7 @@ import ipaddress
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -113,22 +113,27 @@ def too_deep(body: bytes) -> bool:
     return max(accumulate(memoryview(steps).cast("b")), default=0) > DEPTH
 
 
-async def small(request: Request, most: int) -> Request:
-    """The request with its whole body read: at most `most` bytes, in time, not too deep. Raises 413, 408, 400."""
-    whole = Request(request.scope, in_time(at_most(request.receive, most)))
+async def small(request: Request, most: int, taken: Callable[[int], None]) -> Request:
+    """The request with its whole body read: at most `most` bytes, in time, not too deep. Raises 413, 408, 400.
+
+    `taken`: told of the bytes that come, may raise.
+    """
+    whole = Request(request.scope, in_time(at_most(request.receive, most, taken)))
     if too_deep(await whole.body()):
         raise ApiError(400, "BAD_REQUEST", f"the body is nested deeper than {DEPTH} levels: no request needs that")
     return whole
 
 
-def at_most(receive: Receive, most: int) -> Receive:
+def at_most(receive: Receive, most: int, taken: Callable[[int], None]) -> Receive:
     """Raises 413 as soon as more bytes than that have come."""
     seen = 0
 
     async def bounded() -> Message:
         nonlocal seen
         message = await receive()
-        seen += len(message.get("body", b""))
+        more = len(message.get("body", b""))
+        taken(more)
+        seen += more
         if seen > most:
             raise ApiError(413, "TOO_LARGE", f"the body has at most {most} bytes here")
         return message

@@ -143,7 +143,13 @@ async def add_media(
     the file is to be fetched from.
     """
     async with serving.library.receive() as incoming:
-        asked = await uploads.read(request, incoming, largest=serving.largest, patience=serving.patience)
+        asked = await uploads.read(
+            request,
+            incoming,
+            largest=serving.largest,
+            patience=serving.patience,
+            receive=serving.library.receive,
+        )
         shown = name_of(asked.name) or name_of(name)
         if asked.url is None:
             added = await serving.library.add(live.bot, incoming, kind=asked.kind or kind, name=shown)

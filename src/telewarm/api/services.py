@@ -14,6 +14,7 @@ from telewarm.api.checks import Checks
 from telewarm.api.journal import AuditLog
 from telewarm.api.keyring import Keyring
 from telewarm.api.limits import small
+from telewarm.api.memory import bodies_of
 from telewarm.broadcast import Broadcasts
 from telewarm.database.connection import Pool
 from telewarm.errors import NotFound
@@ -85,6 +86,7 @@ class SmallBody(APIRoute):
         handle = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
-            return await handle(await small(request, SMALL))
+            with bodies_of(request).share() as held:
+                return await handle(await small(request, SMALL, held.take))
 
         return bounded

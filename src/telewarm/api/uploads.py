@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 from fastapi import Request
@@ -14,13 +18,17 @@ from python_multipart.multipart import parse_options_header
 from telewarm.api.answers import ApiError
 from telewarm.api.bodies import SHOWN, unknown
 from telewarm.api.forms import Form
+from telewarm.api.memory import Bodies, bodies_of
 from telewarm.model import Kind
 from telewarm.probe import size_rule
 from telewarm.store import Incoming
 
-JSON_LARGEST = 96 << 20  # bytes of a JSON body, which is held in memory: 70 MB of file in base64
+JSON_LARGEST = 96 << 20  # bytes of a JSON body, which is decoded in memory: 70 MB of file in base64
+IN_MEMORY = 64 << 10  # bytes of a JSON body that come before it is kept on disk
 AROUND = 1 << 20  # bytes of a body around the file
 UNKNOWN = re.compile(r"contains unknown field `(.+)`", re.DOTALL)
+
+Receive: TypeAlias = Callable[[], AbstractAsyncContextManager[Incoming]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,10 +53,11 @@ class JsonUpload(msgspec.Struct, forbid_unknown_fields=True):
     duration: object = None
 
 
-async def read(request: Request, incoming: Incoming, *, largest: int, patience: float) -> Asked:
-    """Write the file of this request into `incoming`. Raises ApiError: 400, 408, 413.
+async def read(request: Request, incoming: Incoming, *, largest: int, patience: float, receive: Receive) -> Asked:
+    """Write the file of this request into `incoming`. Raises ApiError: 400, 408, 413, 503.
 
-    `largest`: bytes of the file. `patience`: seconds for which the body may stand still.
+    `largest`: bytes of the file. `patience`: seconds for which the body may stand still. `receive`: a place for what
+    must wait on disk.
     """
     _check_length(request, largest)
     body = chunks(request, patience)
@@ -56,7 +65,7 @@ async def read(request: Request, incoming: Incoming, *, largest: int, patience: 
     if content_type == b"multipart/form-data":
         return await _read_multipart(body, incoming, boundary_of(options), largest)
     if content_type == b"application/json":
-        return await _read_json(body, incoming, largest)
+        return await _read_json(body, incoming, largest, bodies_of(request), receive)
     async for chunk in body:
         await write(incoming, chunk, largest)
     check_not_empty(incoming)
@@ -97,14 +106,35 @@ def boundary_of(options: Mapping[bytes, bytes]) -> bytes:
     return boundary
 
 
-async def _read_json(chunks: AsyncIterator[bytes], incoming: Incoming, largest: int) -> Asked:
+async def _read_json(
+    chunks: AsyncIterator[bytes], incoming: Incoming, largest: int, bodies: Bodies, receive: Receive
+) -> Asked:
+    """What is small is held in memory, inside the budget of all bodies; the rest waits on disk for its turn."""
     most = min(JSON_LARGEST, largest * 4 // 3 + AROUND)
-    body = bytearray()
-    async for chunk in chunks:
-        body += chunk
-        if len(body) > most:
-            raise ApiError(413, "TOO_LARGE", f"a JSON body has at most {most} bytes; send the file as multipart or raw")
-    upload = await asyncio.to_thread(_decode, body)
+    async with AsyncExitStack() as stack:
+        held, begin, rest = stack.enter_context(bodies.share()), bytearray(), None
+        async for chunk in chunks:
+            if (rest.bytes if rest else len(begin)) + len(chunk) > most:
+                raise ApiError(
+                    413, "TOO_LARGE", f"a JSON body has at most {most} bytes; send the file as multipart or raw"
+                )
+            if rest is None and len(begin) + len(chunk) <= IN_MEMORY:
+                held.take(len(chunk))
+                begin += chunk
+                continue
+            if rest is None:
+                rest = await stack.enter_async_context(receive())
+                await rest.write(bytes(begin))
+            await rest.write(chunk)
+        if rest is None:
+            return await _take(_decode(begin), incoming, largest)
+        held.release()
+        begin.clear()
+        await stack.enter_async_context(bodies.decoding)
+        return await _take(await asyncio.to_thread(_decode_file, rest.path), incoming, largest)
+
+
+async def _take(upload: JsonUpload, incoming: Incoming, largest: int) -> Asked:
     if (upload.data_base64 is None) is (upload.url is None):
         raise ApiError(
             400, "BAD_REQUEST", "the JSON body needs the file in `data_base64`, or its `url`; one of the two"
@@ -116,7 +146,12 @@ async def _read_json(chunks: AsyncIterator[bytes], incoming: Incoming, largest: 
     return Asked(kind=kind_of(upload.kind), name=upload.name)
 
 
-def _decode(body: bytearray) -> JsonUpload:
+def _decode_file(path: Path) -> JsonUpload:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as body:
+        return _decode(body)
+
+
+def _decode(body: bytearray | mmap.mmap) -> JsonUpload:
     try:
         return msgspec.json.decode(body, type=JsonUpload)
     except msgspec.ValidationError as error:
