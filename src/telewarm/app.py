@@ -17,6 +17,7 @@ from telewarm.api import Services, create_api, create_watch
 from telewarm.api.checks import Checks, Ground
 from telewarm.api.journal import AuditLog
 from telewarm.api.keyring import Keyring
+from telewarm.backup import Backups, Saved
 from telewarm.bot_work import BotWork
 from telewarm.broadcast import Broadcasts, Plan, Submissions, Submitted
 from telewarm.broadcast.desk import sending
@@ -82,6 +83,7 @@ class Telewarm:
     worker: Control
     keyring: Keyring
     audit: AuditLog
+    backups: Backups
     checks: Checks
     listening: Events
     previews: Previews
@@ -207,6 +209,13 @@ class Telewarm:
                 for event in chunk.events:
                     yield event
 
+    async def backup(self, file: Path, *, media: bool = False, key: bool = True) -> Saved:
+        """Write the database, the encryption key and, if wanted, the media into a new archive, while all goes on.
+
+        `telewarm restore` reads it. It holds secrets: its owner alone may read it. Raises BackupError, StoreError.
+        """
+        return await self.backups.save(file, media=media, key=key)
+
     def api(self) -> FastAPI:
         """The HTTP API of this Telewarm as an ASGI app."""
         return create_api(self._services())
@@ -259,7 +268,7 @@ def settle() -> None:
 
 async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> Telewarm:
     stack.enter_context(logs.hiding(*secrets_of(settings)))
-    pool = await _database(settings, stack, migrate=migrate)
+    url, pool = await _database(settings, stack, migrate=migrate)
     store = Store.open(store_config(settings))
     stack.push_async_callback(store.close)
     spool = Spool(settings.telewarm_data / "spool", max_bytes=int(settings.telewarm_spool_bytes), store=store)
@@ -327,6 +336,7 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
         submissions=Submissions(pool=pool, lease=lease, broadcasts=broadcasts),
         keyring=keyring,
         audit=audit,
+        backups=Backups(url=url, store=store, key=partial(encryption_key, settings)),
         worker=worker,
         checks=Checks(ground),
         listening=listeners,
@@ -348,10 +358,10 @@ async def _bots(settings: Settings, pool: Pool, transport: Transport) -> AsyncIt
         yield bots
 
 
-async def _database(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> Pool:
+async def _database(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> tuple[str, Pool]:
     """Up to date."""
     given = settings.database_url.get_secret_value() if settings.database_url else None
     url = await stack.enter_async_context(ready(given, settings.telewarm_data, upgrade=migrate))
     pool = await open_pool(url, max_size=settings.telewarm_database_pool, application_name="telewarm")
     stack.push_async_callback(pool.close)
-    return pool
+    return url, pool

@@ -56,12 +56,24 @@ def encryption_key(settings: Settings) -> bytes:
     """The key that seals tokens; made once and kept in the data folder when none is set."""
     if settings.encryption_key is not None:
         return bytes.fromhex(settings.encryption_key.get_secret_value())
-    path = settings.telewarm_data / "encryption.key"
+    path = key_file(settings)
     held, _ = _kept(path, lambda: secrets.token_hex(32))
     try:
         return bytes.fromhex(held)
     except ValueError:
         raise SettingsError(f"{path} holds no key: put back your copy of it, or set ENCRYPTION_KEY") from None
+
+
+def existing_key(settings: Settings) -> bytes | None:
+    """The key that seals tokens, if there is one already. Raises SettingsError."""
+    if settings.encryption_key is None and not key_file(settings).exists():
+        return None
+    return encryption_key(settings)
+
+
+def key_file(settings: Settings) -> Path:
+    """Where the key is kept when ENCRYPTION_KEY is not set."""
+    return settings.telewarm_data / "encryption.key"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,6 +25,7 @@ TelewarmError
 │   ├── DatabaseForbidden       the role lacks a right: the message has the GRANT
 │   ├── NotMigrated             run `telewarm migrate`
 │   └── EmbeddedPostgresFailed
+├── BackupError                 a backup that cannot be made, or an archive that cannot be restored
 └── TelegramError               has method, chat_id
     ├── TelegramUnreachable     no answer: has effect_possible (the bytes had left)
     └── TelegramRefused         an answer with ok=false: has status, description
@@ -201,6 +202,10 @@ class NotMigrated(DatabaseError):
 
 class EmbeddedPostgresFailed(DatabaseError):
     code = "EMBEDDED_POSTGRES_FAILED"
+
+
+class BackupError(TelewarmError):
+    code = "BACKUP_FAILED"
 
 
 class TelegramError(TelewarmError):

@@ -258,7 +258,9 @@ async def test_another_major_versions_data_are_refused_and_left_alone(data_folde
     folder = data_folder / "postgres"
     (folder / "cluster").mkdir(parents=True)
     (folder / "cluster" / "PG_VERSION").write_text("13\n")
-    with pytest.raises(EmbeddedPostgresFailed, match=r"written by PostgreSQL 13, and this is PostgreSQL \d+: dump it"):
+    with pytest.raises(
+        EmbeddedPostgresFailed, match=r"written by PostgreSQL 13, and this is PostgreSQL \d+: upgrade it with"
+    ):
         await EmbeddedPostgres.start(folder)
     assert [path.name for path in (folder / "cluster").iterdir()] == ["PG_VERSION"]
 

@@ -199,7 +199,7 @@ async def test_a_folder_of_an_earlier_version_is_closed_when_it_is_opened(databa
 
 
 async def test_a_folder_for_everybody_is_not_closed_to_them(database_url: str, tmp_path: Path) -> None:
-    os.chmod(tmp_path, 0o1777)  # noqa: PTH101
+    os.chmod(tmp_path, 0o1777)  # noqa: PTH101, S103
     await opening(database_url, tmp_path)
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o1777  # noqa: ASYNC240
 

@@ -321,6 +321,12 @@ CATALOGUE: tuple[Known, ...] = (
             "Run the `GRANT` in the message as the owner of the tables.",
         ),
         (
+            "BACKUP_FAILED",
+            (),
+            "A backup cannot be made, or its archive cannot be restored. What was there before is as it was.",
+            "The message says what is wrong with the archive, the disk or the database.",
+        ),
+        (
             "EMBEDDED_POSTGRES_FAILED",
             (),
             "The embedded database cannot start or stop.",

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from telewarm.cli import (
+    backup,
     bench,
     bot,
     broadcast,
@@ -44,6 +45,9 @@ app.add_typer(media.app, name="media")
 app.add_typer(broadcast.app, name="broadcast")
 app.command("sandbox")(sandbox.sandbox)
 app.command("migrate")(migrate.migrate)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore_backup)
+app.command("upgrade-database")(backup.upgrade_database)
 app.add_typer(token.app, name="token")
 app.command("rotate-key")(rotate.rotate_key)
 app.command("env")(env.env)

@@ -70,14 +70,14 @@ class EmbeddedPostgres:
         self.url = f"postgresql://{DATABASE_USER}@/{DATABASE}?host={quote(str(self._socket))}"
 
     @classmethod
-    async def start(cls, folder: Path, *, durable: bool = True) -> EmbeddedPostgres:
+    async def start(cls, folder: Path, *, durable: bool = True, programs: Path | None = None) -> EmbeddedPostgres:
         """Use the server of this folder, `<data folder>/postgres`; makes and starts it first if need be.
 
         `durable=False` is for tests: a power cut loses the data. It counts for the process that starts the server.
-        Raises EmbeddedPostgresFailed with the cure.
+        `programs`: those of another major version, for data that it wrote. Raises EmbeddedPostgresFailed with the cure.
         """
         try:
-            server = cls(await asyncio.to_thread(Host.prepare, folder))
+            server = cls(await asyncio.to_thread(Host.prepare, folder, programs))
         except OSError as error:
             cure = f"choose another folder with TELEWARM_DATA, {ELSEWHERE}"
             raise EmbeddedPostgresFailed(folders.refusal(error, folder, cure=cure)) from error
@@ -178,7 +178,8 @@ class EmbeddedPostgres:
         if found != ours:
             raise EmbeddedPostgresFailed(
                 f"The data in {self._host.cluster} was written by PostgreSQL {found}, and this is PostgreSQL {ours}: "
-                f"dump it with the Telewarm that wrote it and restore it here, or move the folder away to start afresh"
+                f"upgrade it with `telewarm upgrade-database --programs FOLDER`, the bin folder of a PostgreSQL "
+                f"{found}, or move {self._host.cluster} away and `telewarm restore` a backup"
             )
 
     async def _run(self) -> bool:

@@ -51,14 +51,17 @@ class Host:
     version: str  # of the programs, as 18.6.3
 
     @classmethod
-    def prepare(cls, folder: Path) -> Host:
-        """Make the folder and, where needed, a copy of the programs. Blocks: call it in a thread.
+    def prepare(cls, folder: Path, programs: Path | None = None) -> Host:
+        """Make the folder and, where needed, a copy of the programs. Blocks: call it in a thread. `programs`: to use
+        instead of the package's.
 
         Processes may do so at once for the same folder.
         """
         folder = Path(os.path.realpath(folder))
         owner = find_owner(folder)
         _admit(folder, owner)
+        if programs is not None:
+            return cls(folder=folder, owner=owner, programs=programs, version=_version_of(programs))
         version = importlib.metadata.version(WHEEL)
         return cls(folder=folder, owner=owner, programs=_programs(folder, owner, version), version=version)
 
@@ -211,6 +214,18 @@ def _lend(folder: Path, owner: Owner) -> None:
     """Let the owner's group pass through: it sees no names, and nobody else gets in."""
     os.chown(folder, 0, owner.gid)
     folder.chmod(0o710)
+
+
+def _version_of(programs: Path) -> str:
+    """What `postgres --version` says: 17.5."""
+    try:
+        said = subprocess.run([programs / "postgres", "--version"], capture_output=True, check=True, timeout=30).stdout  # noqa: S603
+        found: list[bytes] = re.findall(rb"\d+(?:\.\d+)*", said)
+        return found[0].decode()
+    except (OSError, subprocess.SubprocessError, IndexError) as error:
+        raise EmbeddedPostgresFailed(
+            f"{programs} holds no PostgreSQL that runs here ({error}): name the folder with its postgres and pg_ctl"
+        ) from error
 
 
 def _programs(folder: Path, owner: Owner, version: str) -> Path:

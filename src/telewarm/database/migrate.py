@@ -60,7 +60,7 @@ async def check_migrated(db: Pool | Session) -> None:
     if current is None:
         raise NotMigrated("The database has no Telewarm tables yet: create them with `telewarm migrate`")
     if current != head():
-        _refuse_newer(current)
+        refuse_newer(current)
         raise NotMigrated(
             f"The database is at revision {current}, and this Telewarm needs {head()}: run `telewarm migrate`, or "
             "start `telewarm serve` or `telewarm worker`, which do it too"
@@ -128,7 +128,7 @@ async def _migrate_tables(connection: asyncpg.Connection[asyncpg.Record]) -> lis
     current = await revision(connection)
     if current == head():
         return []
-    _refuse_newer(current)
+    refuse_newer(current)
     try:
         await connection.execute(upgrade_script(current))
     except asyncpg.PostgresError as error:
@@ -142,15 +142,15 @@ async def _migrate_tables(connection: asyncpg.Connection[asyncpg.Record]) -> lis
     return [f"revision {revision}" for revision in revisions() if current is None or revision > current]
 
 
-def upgrade_script(current: str | None) -> str:
-    """The SQL from revision `current` (None: an empty database) to the newest, as one transaction."""
+def upgrade_script(current: str | None, to: str = "head") -> str:
+    """The SQL from revision `current` (None: an empty database) to another, as one transaction."""
     from alembic import command  # noqa: PLC0415 (it takes half a second, which a migrated database never pays)
     from alembic.config import Config  # noqa: PLC0415
 
     script = io.StringIO()
     config = Config(output_buffer=script)
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    command.upgrade(config, f"{current}:head" if current else "head", sql=True)
+    command.upgrade(config, f"{current}:{to}" if current else to, sql=True)
     return script.getvalue()
 
 
@@ -178,7 +178,7 @@ async def revision(db: Executor) -> str | None:
     return None if found is None else str(found)
 
 
-def _refuse_newer(current: str | None) -> None:
+def refuse_newer(current: str | None) -> None:
     if current is not None and current not in revisions():
         raise DatabaseError(
             f"The database is at revision {current}, which this Telewarm does not know (its newest is {head()}): "

@@ -1,0 +1,6 @@
+"""Backups: the database, the encryption key and, if wanted, the media, in one archive that any PostgreSQL restores."""
+
+from telewarm.backup.restoring import Restored, Target, restore
+from telewarm.backup.saving import Backups, Saved, save
+
+__all__ = ["Backups", "Restored", "Saved", "Target", "restore", "save"]

@@ -1,0 +1,210 @@
+"""Puts a backup into a database: all of it, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from typing import IO
+
+import asyncpg
+
+from telewarm import folders
+from telewarm.backup.archive import CHECKSUMS, FORMAT, KEY, MANIFEST, VERSION, Manifest, Reader, Report
+from telewarm.database import copies
+from telewarm.database.migrate import migrate, revisions
+from telewarm.database.restored import mark_restored
+from telewarm.database.sealing import Seal, reseal, sealed_with
+from telewarm.errors import BackupError, Conflict, DatabaseError
+from telewarm.model import Sha256
+from telewarm.store import Store
+
+SMALL = 1 << 20  # bytes of an object that is put from memory
+
+
+@dataclass(kw_only=True, slots=True)
+class Restored:
+    """`paused`: broadcasts that were under way, and wait for somebody to look at them."""
+
+    manifest: Manifest
+    paused: int = 0
+    objects: int = 0
+    missing: int = 0
+    key_written: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """What is restored into. `key`: the one that is in use here, if there is one; else the archive's is written to
+    `key_file`. `store`: takes the media. `scratch`: a folder for objects on their way there.
+    """
+
+    url: str
+    key: bytes | None
+    key_file: Path
+    store: Store
+    scratch: Path
+
+
+async def restore(file: IO[bytes], target: Target, *, force: bool, report: Report, mark: bool = True) -> Restored:
+    """Replace what is in the database with the archive, in one transaction that ends once the whole archive was read
+    and found whole. Media are put into the store before that; what is there stays.
+
+    `force`: even when there is something in it. `mark`: pause what was being sent or scheduled, for what was sent since
+    the backup is not known. Raises BackupError, Conflict, DatabaseError, SettingsError, StoreError.
+    """
+    reader = Reader(file, report)
+    manifest = await _manifest(reader)
+    written: list[Path] = []
+    try:
+        async with copies.patient(target.url, "telewarm restore") as connection:
+            await _refuse_use(connection, force=force)
+            async with connection.transaction():
+                restored = await _restore(connection, reader, manifest, target, written)
+                if mark:
+                    restored.paused = await mark_restored(connection)
+    except asyncpg.PostgresError as error:
+        _take_back(written)
+        raise DatabaseError(f"The database refused the backup, and is as it was: {error}") from error
+    except BaseException:
+        _take_back(written)
+        raise
+    await migrate(target.url)
+    return restored
+
+
+async def _manifest(reader: Reader) -> Manifest:
+    manifest: Manifest = await reader.fact(Manifest, named=MANIFEST)
+    if manifest.format != FORMAT:
+        raise BackupError("this is no backup of Telewarm's")
+    if manifest.version > VERSION or manifest.revision not in revisions():
+        raise BackupError(
+            f"this backup was made by a newer Telewarm ({manifest.telewarm}, schema {manifest.revision}): "
+            "upgrade Telewarm, then restore it"
+        )
+    return manifest
+
+
+async def _refuse_use(connection: copies.Connection, *, force: bool) -> None:
+    if users := await copies.users(connection):
+        raise Conflict(
+            f"Telewarm runs on this database ({', '.join(users)}): stop it, then restore. One that was killed is "
+            "forgotten within a minute"
+        )
+    if not force and await copies.is_filled(connection):
+        raise Conflict(
+            "There is a library in this database already, which the backup would replace. Back it up first "
+            "(telewarm backup FILE), and restore with --force, or set DATABASE_URL or TELEWARM_DATA to an empty one"
+        )
+
+
+async def _restore(
+    connection: copies.Connection, reader: Reader, manifest: Manifest, target: Target, written: list[Path]
+) -> Restored:
+    restored, name = Restored(manifest=manifest), await reader.next()
+    archived = None
+    if name == KEY:
+        archived = _key(await reader.whole())
+        await reader.next()
+    await copies.empty(connection, manifest.revision)
+    await copies.switch_triggers(connection, on=False)
+    for table, columns in manifest.tables.items():
+        async with aclosing(_rows(reader, table)) as rows:
+            await copies.copy_in(connection, table, columns, rows)
+    await copies.number_on(connection, manifest.identities)
+    await copies.switch_triggers(connection, on=True)
+    await copies.upgrade(connection, manifest.revision)
+    await _restore_objects(connection, reader, target, restored)
+    restored.missing = len((await reader.finish()).missing)
+    await _settle_key(connection, archived, target, written)
+    restored.key_written = bool(written)
+    return restored
+
+
+async def _rows(reader: Reader, table: str) -> AsyncGenerator[bytes, None]:
+    """The pieces of one table, which follow each other."""
+    while reader.name is not None and reader.name.startswith(f"tables/{table}/"):
+        async for chunk in reader.read():
+            yield chunk
+        await reader.next()
+
+
+async def _restore_objects(connection: copies.Connection, reader: Reader, target: Target, restored: Restored) -> None:
+    rows = await connection.fetch("SELECT sha256, storage_key, thumbnail_key FROM blob")
+    known = {row["storage_key"]: Sha256(row["sha256"]) for row in rows}
+    thumbnails = {row["thumbnail_key"] for row in rows}
+    while reader.name is not None and reader.name != CHECKSUMS:
+        key = reader.name.removeprefix("media/")
+        if key in known:
+            await _put_blob(reader, target, key, known[key])
+        elif key in thumbnails:
+            await target.store.put_bytes(key, await reader.whole())
+        else:
+            raise BackupError(f"the archive holds {reader.name}, which its database does not know: it is damaged")
+        restored.objects += 1
+        await reader.next()
+
+
+async def _put_blob(reader: Reader, target: Target, key: str, sha256: Sha256) -> None:
+    if reader.size <= SMALL:
+        data = await reader.whole()
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise BackupError(f"{key} in the archive is not what it is named by: it is damaged")
+        await target.store.put_bytes(key, data)
+        return
+    path = target.scratch / f".restore-{token_hex(8)}"
+    try:
+        size = reader.size
+        with os.fdopen(folders.create_private(path), "wb") as file:
+            async for chunk in reader.read():
+                await asyncio.to_thread(file.write, chunk)
+        await target.store.put_file(key, path, sha256=sha256, bytes=size)
+    except OSError as error:
+        raise BackupError(folders.refusal(error, target.scratch)) from error
+    finally:
+        path.unlink(missing_ok=True)
+
+
+async def _settle_key(
+    connection: copies.Connection, archived: bytes | None, target: Target, written: list[Path]
+) -> None:
+    """The key that is here stays, and what the archive's sealed is sealed with it; else the archive's is put here."""
+    if archived is None:
+        opens = target.key is not None and await sealed_with(connection, Seal(target.key)) is not None
+        if not opens and await connection.fetchval("SELECT EXISTS (SELECT FROM bot)"):
+            raise BackupError(
+                "The archive holds no key, and the one that is here does not open its bots' tokens: set "
+                f"ENCRYPTION_KEY, or put the key into {target.key_file}, and restore again"
+            )
+        return
+    if target.key is not None:
+        if target.key != archived:
+            await reseal(connection, Seal(archived), Seal(target.key))
+        return
+    try:
+        folders.make_private(target.key_file.parent)
+        with os.fdopen(folders.create_private(target.key_file), "wb") as file:
+            written.append(target.key_file)
+            file.write(archived.hex().encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise BackupError(folders.refusal(error, target.key_file.parent)) from error
+
+
+def _key(text: bytes) -> bytes:
+    if not re.fullmatch(rb"[0-9a-f]{64}", text):
+        raise BackupError("the archive's key is damaged")
+    return bytes.fromhex(text.decode())
+
+
+def _take_back(written: list[Path]) -> None:
+    for path in written:
+        with suppress(OSError):
+            path.unlink()

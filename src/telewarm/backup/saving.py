@@ -1,0 +1,134 @@
+"""Writes a backup, while everything goes on working."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_hex
+from typing import IO
+
+import msgspec
+
+import telewarm
+from telewarm import clock, folders
+from telewarm.backup.archive import KEY, MANIFEST, PIECE, Manifest, Report, Writer
+from telewarm.database import copies
+from telewarm.errors import BackupError
+from telewarm.store import Store
+
+
+@dataclass(kw_only=True, slots=True)
+class Saved:
+    """`missing`: keys of objects that the store does not have."""
+
+    tables: int = 0
+    objects: int = 0
+    missing: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Backups:
+    """Saves the database at `url`. `key`: what gives the key that seals tokens."""
+
+    url: str
+    store: Store
+    key: Callable[[], bytes]
+
+    async def save(
+        self,
+        file: Path | None,
+        *,
+        media: bool = False,
+        key: bool = True,
+        force: bool = False,
+        report: Report = lambda _: None,
+    ) -> Saved:
+        """Into a new file, or to standard output. `force`: replace the file that is there. Raises BackupError."""
+        if file is not None and not force and await asyncio.to_thread(file.exists):
+            raise BackupError(f"{file} exists already: choose another name, or replace it with --force")
+        sealing = self.key() if key else None
+        return await save(self.url, file, key=sealing, store=self.store if media else None, report=report)
+
+
+async def save(url: str, target: Path | None, *, key: bytes | None, store: Store | None, report: Report) -> Saved:
+    """Write an archive for its owner alone. `target` None: to standard output. `store`: where the media are, which are
+    left out without it. The file is there whole, or not at all. Raises BackupError, DatabaseError, StoreError.
+    """
+    with _file(target) as file:
+        async with copies.snapshot(url) as connection:
+            writer, saved = Writer(file, report), Saved()
+            manifest = Manifest(
+                telewarm=telewarm.__version__,
+                revision=await copies.revision_to_save(connection),
+                created_at=clock.now().isoformat(timespec="seconds"),
+                tables=await copies.columns(connection),
+                identities=await copies.identities(connection),
+                key=key is not None,
+                media=store is not None,
+            )
+            await writer.add(MANIFEST, msgspec.json.encode(manifest))
+            if key is not None:
+                await writer.add(KEY, key.hex().encode())
+            for table, columns in manifest.tables.items():
+                await _save_table(connection, writer, table, columns)
+                saved.tables += 1
+            if store is not None:
+                await _save_objects(connection, writer, store, saved)
+            await writer.finish(saved.missing)
+    return saved
+
+
+async def _save_table(connection: copies.Connection, writer: Writer, table: str, columns: list[str]) -> None:
+    waiting, number = bytearray(), 0
+
+    async def take(chunk: bytes) -> None:
+        nonlocal number
+        waiting.extend(chunk)
+        if len(waiting) >= PIECE:
+            number += 1
+            await writer.add(f"tables/{table}/{number:06}", bytes(waiting))
+            waiting.clear()
+
+    await copies.copy_out(connection, table, columns, take)
+    if waiting:
+        await writer.add(f"tables/{table}/{number + 1:06}", bytes(waiting))
+
+
+async def _save_objects(connection: copies.Connection, writer: Writer, store: Store, saved: Saved) -> None:
+    """Those that the snapshot knows; one that was deleted since then is missed, and named."""
+    async for row in connection.cursor("SELECT storage_key, thumbnail_key FROM blob ORDER BY sha256"):
+        for key in filter(None, row):
+            size = await store.size(key)
+            if size is None:
+                saved.missing.append(key)
+                continue
+            writer.begin(f"media/{key}", size)
+            async with aclosing(store.stream(key)) as chunks:
+                async for chunk in chunks:
+                    await writer.write(chunk)
+            writer.end()
+            saved.objects += 1
+
+
+@contextmanager
+def _file(target: Path | None) -> Iterator[IO[bytes]]:
+    if target is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    fresh = target.with_name(f".{target.name}.{token_hex(4)}")
+    try:
+        with os.fdopen(folders.create_private(fresh), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(target)
+    except OSError as error:
+        raise BackupError(folders.refusal(error, target.parent, cure="write it elsewhere")) from error
+    finally:
+        fresh.unlink(missing_ok=True)

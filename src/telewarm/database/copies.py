@@ -1,0 +1,182 @@
+"""Whole tables out of a database and into one, as COPY text, which every version of PostgreSQL reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from telewarm.database.migrate import MIGRATIONS, head, refuse_newer, revision, upgrade_script
+from telewarm.database.pool import ROUND_TRIP, connect
+from telewarm.errors import BackupError
+
+SKIPPED = frozenset({"lease"})  # who runs now
+SESSION = (
+    "SET idle_in_transaction_session_timeout = 0",
+    "SET datestyle = 'ISO, MDY'",
+    "SET bytea_output = 'hex'",
+    "SET extra_float_digits = 1",
+)
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+@asynccontextmanager
+async def patient(url: str, name: str) -> AsyncIterator[Connection]:
+    """A connection whose statements and transactions may last."""
+    connection = await connect(url, application_name=name, statement_timeout=0)
+    try:
+        for setting in SESSION:
+            await connection.execute(setting)
+        yield connection
+    finally:
+        await connection.close(timeout=ROUND_TRIP)
+
+
+@asynccontextmanager
+async def snapshot(url: str) -> AsyncIterator[Connection]:
+    """All that is read inside is of one moment, however long it takes and whatever goes on."""
+    async with (
+        patient(url, "telewarm backup") as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        yield connection
+
+
+async def revision_to_save(connection: Connection) -> str:
+    found = await revision(connection)
+    if found is None:
+        raise BackupError("There is nothing to back up: the database has no tables of Telewarm's")
+    refuse_newer(found)
+    return found
+
+
+async def columns(connection: Connection) -> dict[str, list[str]]:
+    """Of our tables that are there, in the order in which they can be filled."""
+    rows = await connection.fetch(
+        "SELECT relname AS name, array_agg(attname::text ORDER BY attnum) AS columns"
+        " FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid"
+        " WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' AND relname = ANY ($1)"
+        " AND attnum > 0 AND NOT attisdropped AND attgenerated = '' GROUP BY relname",
+        list(known_tables()),
+    )
+    found = {row["name"]: list(row["columns"]) for row in rows}
+    return {name: found[name] for name in known_tables() if name in found and name not in SKIPPED}
+
+
+async def identities(connection: Connection) -> dict[str, int]:
+    """The last id that was given in each column that numbers itself."""
+    rows = await connection.fetch(
+        "SELECT relname AS name, attname AS column, pg_get_serial_sequence(quote_ident(relname), attname) AS sequence"
+        " FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid"
+        " WHERE relnamespace = current_schema()::regnamespace AND relname = ANY ($1) AND attidentity <> ''",
+        list(known_tables()),
+    )
+    last = {}
+    for row in rows:
+        value = await connection.fetchval(
+            f"SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM {row['sequence']}"
+        )
+        last[f"{row['name']}.{row['column']}"] = int(value)
+    return last
+
+
+async def copy_out(
+    connection: Connection, table: str, named: list[str], write: Callable[[bytes], Coroutine[Any, Any, None]]
+) -> None:
+    query = f"SELECT {_listed(named)} FROM {_quoted(table)}"
+    await connection.copy_from_query(query, output=write)
+
+
+async def copy_in(connection: Connection, table: str, named: list[str], rows: AsyncIterator[bytes]) -> None:
+    await connection.copy_to_table(table, columns=named, source=rows)
+
+
+async def is_filled(connection: Connection) -> bool:
+    """Whether the database holds anything that somebody might miss."""
+    if await revision(connection) is None:
+        return False
+    for table in ("bot", "media", "broadcast", "api_token"):
+        if await connection.fetchval(f"SELECT to_regclass('{table}')") is not None and await connection.fetchval(
+            f"SELECT EXISTS (SELECT FROM {table})"
+        ):
+            return True
+    return False
+
+
+async def users(connection: Connection) -> list[str]:
+    """Who works on the database now: host and process."""
+    if await connection.fetchval("SELECT to_regclass('lease')") is None:
+        return []
+    rows = await connection.fetch("SELECT holder FROM lease WHERE expires_at > now() ORDER BY holder")
+    return [row["holder"] for row in rows]
+
+
+async def empty(connection: Connection, wanted: str) -> None:
+    """Our tables, without a row, as they were at a revision. Grants stay when that is the one they are at."""
+    if await revision(connection) == wanted:
+        await connection.execute(f"TRUNCATE {_listed([*await columns(connection), *SKIPPED])}")
+    else:
+        await connection.execute(f"DROP TABLE IF EXISTS {_listed([*known_tables(), 'alembic_version'])} CASCADE")
+        for function in known_functions():
+            await connection.execute(f"DROP FUNCTION IF EXISTS {_quoted(function)} CASCADE")
+        await connection.execute(_inside(upgrade_script(None, wanted)))
+    if await connection.fetchval("SELECT to_regclass('pgqueuer')") is not None:
+        await connection.execute("DELETE FROM pgqueuer")  # jobs of the bots that were: what is due is found again
+
+
+async def switch_triggers(connection: Connection, *, on: bool) -> None:
+    """What they would write down is in the archive already."""
+    for table in await columns(connection):
+        await connection.execute(f"ALTER TABLE {_quoted(table)} {'ENABLE' if on else 'DISABLE'} TRIGGER USER")
+
+
+async def number_on(connection: Connection, last: dict[str, int]) -> None:
+    """Ids go on where they were, so that one of a deleted row never means another."""
+    for key, value in last.items():
+        table, _, column = key.partition(".")
+        await connection.execute(
+            f"ALTER TABLE {_quoted(table)} ALTER COLUMN {_quoted(column)} RESTART WITH {int(value) + 1}"
+        )
+
+
+async def upgrade(connection: Connection, found: str) -> None:
+    """From the archive's revision to this version's, in the transaction of the caller."""
+    if found != head():
+        await connection.execute(_inside(upgrade_script(found)))
+
+
+@cache
+def known_tables() -> tuple[str, ...]:
+    """Every table of ours that ever was, in the order in which they came."""
+    return _named("TABLE")
+
+
+@cache
+def known_functions() -> tuple[str, ...]:
+    return _named("FUNCTION")
+
+
+def _named(what: str) -> tuple[str, ...]:
+    scripts = sorted((MIGRATIONS / "versions").glob("r[0-9]*.sql"))
+    text = "\n".join(script.read_text(encoding="utf-8") for script in scripts)
+    return tuple(dict.fromkeys(re.findall(rf"^CREATE (?:OR REPLACE )?{what} (\w+)", text, re.MULTILINE)))
+
+
+def _inside(script: str) -> str:
+    """Without its own transaction."""
+    return script.strip().removeprefix("BEGIN;").removesuffix("COMMIT;")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(_quoted, names))
+
+
+def _quoted(name: str) -> str:
+    if not re.fullmatch(r"[a-z_][a-z0-9_]*", name):
+        raise BackupError(f"the archive names {name!r}, which is no table or column of Telewarm's")
+    return f'"{name}"'
