@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner, Result
 
 from telewarm.cli import env
+from telewarm.configured import proxy, secrets_of
 from telewarm.errors import SettingsError
 from telewarm.settings import Settings, Variable, variables
 from telewarm.settings.checks import EXAMPLE_KEYS, EXAMPLE_TOKENS, MAKE
@@ -118,10 +119,20 @@ def test_settings_cannot_be_changed() -> None:
         ("TELEWARM_FLOOD_GROUP_PER_MINUTE", "0", "must be greater than 0"),
         ("TELEGRAM_API_ROOT", "api.telegram.org", "must begin with http:// or https:// and a host"),
         ("TELEGRAM_API_ROOT", f"https://user:{CANARY}@host", "must not hold a user or a password"),
-        ("TELEGRAM_API_ROOT", "https://host/bot", "must be a server's root, without a path"),
         ("TELEGRAM_API_ROOT", "https://host?x=1", "must not have a query or a fragment"),
-        ("DATABASE_URL", f"mysql://user:{CANARY}@host/db", "must begin with postgresql://"),
-        ("DATABASE_URL", f"postgresql+asyncpg://user:{CANARY}@host/db", "must begin with postgresql://"),
+        ("DATABASE_URL", f"mysql://user:{CANARY}@host/db", "is for MySQL: Telewarm needs PostgreSQL"),
+        ("DATABASE_URL", f"prisma://{CANARY}", "is for Prisma's own proxy"),
+        ("DATABASE_URL", f"{CANARY}@host/db", "must begin with postgresql://"),
+        ("DATABASE_URL", f"postgresql://u:{CANARY}@host/db?sslmode=maybe", "has an sslmode that there is not"),
+        ("DATABASE_URL", f"postgresql://u:{CANARY}@h/d?sslrootcert=/none", "download your provider's certificate"),
+        ("S3_BUCKET", "my media", "must be a bucket's name alone"),
+        ("S3_BUCKET", "https://host/media", "must be a bucket's name alone"),
+        ("R2_BUCKET", "mídia", "must be a bucket's name alone"),
+        ("S3_ACCESS_KEY_ID", "AK IA", "neither blanks nor characters outside of ASCII"),
+        ("S3_ACCESS_KEY_ID", '"AKIA"', "has quotes around it"),
+        ("R2_SECRET_ACCESS_KEY", f"{CANARY}é", "neither blanks nor characters outside of ASCII"),
+        ("S3_REGION", "eu central", "neither blanks nor characters outside of ASCII"),
+        ("TELEWARM_PROXY", f"ftp://user:{CANARY}@host", "must be a proxy such as http://"),
         ("DATABASE_URL", f"postgresql://user:{CANARY}/1@host/db", "special characters in it must be percent-encoded"),
         ("DATABASE_URL", f"postgresql://user:{CANARY}#1@host/db", "special characters in it must be percent-encoded"),
         ("R2_ACCOUNT_ID", "https://account", "must have nothing but letters, digits and hyphens"),
@@ -308,3 +319,106 @@ def test_telewarm_env_with_a_wrong_value_shows_no_value_at_all(tmp_path: Path) -
     assert shown.exit_code == 1
     assert "TELEGRAM_API_ROOT must not hold a user or a password" in shown.stdout
     assert CANARY not in shown.output
+
+
+@pytest.mark.parametrize("around", ["{0} ", " {0}\n", "\t{0}\r\n", "\u00a0{0}\u200b", "\ufeff{0}"])
+def test_blanks_and_line_ends_around_any_value_do_not_count(around: str) -> None:
+    urls = {
+        "DATABASE_URL": "postgresql://u:p@h/d",
+        "TELEGRAM_API_ROOT": "http://host/tg",
+        "ENCRYPTION_KEY": "0a1b" * 16,
+    }
+    plain = {**S3, **urls, "MEDIA_PREWARM_CONCURRENCY": "7", "TELEGRAM_API_LOCAL": "true"}
+
+    assert read(**{name: around.format(value) for name, value in plain.items()}) == read(**plain)
+    assert read(S3_BUCKET=around.format(""), TELEWARM_DATA="/d") == read(TELEWARM_DATA="/d")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("TELEWARM_LOG_LEVEL: info\n", 1),
+        ("# a comment\n\nS3_BUCKET=media\nTELEWARM_LOG_LEVEL: info\nR2_BUCKET=x\n", 4),
+        ("A=1\nTELEWARM_LOG_LEVEL\n", 2),
+        ("A=1\n\n= 2\n", 3),
+    ],
+)
+def test_a_line_of_the_file_that_sets_nothing_is_named(tmp_path: Path, text: str, line: int) -> None:
+    file = tmp_path / ".env"
+    file.write_text(text)
+
+    with pytest.raises(SettingsError, match=rf"\.env line {line}: write NAME=value"):
+        Settings.from_environ({}, file)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        # Neon, its psql command, Heroku, Azure and DigitalOcean, Supabase, RDS behind libpq's own keep-alives
+        ("postgresql://u:p@x.neon.tech/db?sslmode=require&channel_binding=require",
+         "postgresql://u:p@x.neon.tech/db?sslmode=require"),
+        ("psql 'postgresql://u:p@h/db?sslmode=require&channel_binding=require'", "postgresql://u:p@h/db?sslmode=require"),
+        ("postgres://u:p@h.compute.amazonaws.com:5432/db", "postgres://u:p@h.compute.amazonaws.com:5432/db"),
+        ("postgresql://u:p@h:25060/db?sslmode=require", "postgresql://u:p@h:25060/db?sslmode=require"),
+        ("postgresql://u:p@h:5432/db?pgbouncer=true&connection_limit=1", "postgresql://u:p@h:5432/db"),
+        ("postgresql://u:p@h/db?connect_timeout=10&keepalives=1&application_name=x", "postgresql://u:p@h/db"),
+        ("postgresql://u:p@h/db?target_session_attrs=read-write", "postgresql://u:p@h/db?target_session_attrs=read-write"),
+        ("postgresql://u:p@h/db?options=endpoint%3Dep-x", "postgresql://u:p@h/db?options=endpoint%3Dep-x"),
+        ("postgresql://u:p@h/db?schema=app", "postgresql://u:p@h/db?options=-c%20search_path%3Dapp"),
+        ("jdbc:postgresql://h/db?user=u&password=p&ssl=true", "postgresql://h/db?user=u&password=p&sslmode=require"),
+        ("postgresql+asyncpg://u:p@h/db", "postgresql://u:p@h/db"),
+        ("postgres+psycopg2://u:p@h/db?sslmode=no-verify", "postgres://u:p@h/db?sslmode=require"),
+        ("postgresql://u:p@a:1,b:2/db", "postgresql://u:p@a:1,b:2/db"),
+        ("DATABASE_URL=\"postgresql://u:p@h/db\"", "postgresql://u:p@h/db"),
+        ("postgresql://u:p%40%2F@h/db?host=/run/pg&port=5433", "postgresql://u:p%40%2F@h/db?host=/run/pg&port=5433"),
+    ],
+)  # fmt: skip
+def test_a_database_url_is_taken_as_consoles_and_other_libraries_write_it(given: str, kept: str) -> None:
+    url = read(DATABASE_URL=given).database_url
+
+    assert url is not None
+    assert url.get_secret_value() == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "hidden"),
+    [
+        (f"postgresql://u:{CANARY}@h/db", {CANARY}),
+        (f"postgresql://h/db?user=u&password={CANARY}", {CANARY}),
+        (f"postgresql://u:{CANARY}%40@h/db?sslpassword=two-words", {f"{CANARY}%40", f"{CANARY}@", "two-words"}),
+        (f"jdbc:postgresql://h/db?password={CANARY}%40", {f"{CANARY}%40", f"{CANARY}@"}),
+    ],
+)
+def test_every_password_of_a_database_url_is_known_as_a_secret(given: str, hidden: set[str]) -> None:
+    assert set(secrets_of(read(DATABASE_URL=given))) == hidden
+
+
+@pytest.mark.parametrize(
+    ("environ", "used"),
+    [
+        ({}, None),
+        ({"HTTPS_PROXY": "http://p:3128"}, "http://p:3128"),
+        ({"https_proxy": "http://low:1", "HTTPS_PROXY": "http://high:1"}, "http://low:1"),
+        ({"ALL_PROXY": "p:3128"}, "http://p:3128"),
+        ({"HTTP_PROXY": "http://p:3128"}, None),
+        ({"HTTP_PROXY": "http://p:3128", "TELEGRAM_API_ROOT": "http://bots.lan:8081"}, "http://p:3128"),
+        ({"HTTPS_PROXY": "http://p:3128", "NO_PROXY": "api.telegram.org"}, None),
+        ({"HTTPS_PROXY": "http://p:3128", "NO_PROXY": "localhost, .telegram.org"}, None),
+        ({"HTTPS_PROXY": "http://p:3128", "no_proxy": "*"}, None),
+        ({"HTTPS_PROXY": "http://p:3128", "NO_PROXY": "gram.org"}, "http://p:3128"),
+        ({"HTTP_PROXY": "http://p:1", "TELEGRAM_API_ROOT": "http://10.1.2.3:8081", "NO_PROXY": "10.0.0.0/8"}, None),
+        ({"HTTPS_PROXY": "http://p:3128", "TELEWARM_PROXY": "http://u:w@own:1"}, "http://u:w@own:1"),
+        ({"HTTPS_PROXY": "http://p:3128", "TELEWARM_PROXY": "direct"}, None),
+        ({"ALL_PROXY": "socks5://p:1080", "TELEWARM_PROXY": "direct"}, None),
+    ],
+)
+def test_the_proxy_is_our_own_or_the_machines(environ: dict[str, str], used: str | None) -> None:
+    assert proxy(read(**environ)) == used
+
+
+@pytest.mark.parametrize("name", ["TELEWARM_PROXY", "ALL_PROXY", "HTTPS_PROXY"])
+def test_a_socks_proxy_is_refused_with_the_cure(name: str) -> None:
+    told = refusal(**{name: f"socks5h://u:{CANARY}@127.0.0.1:1080"})
+
+    assert "is a SOCKS proxy" in told
+    assert "direct" in told

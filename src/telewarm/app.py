@@ -27,6 +27,8 @@ from telewarm.configured import (
     encryption_key,
     fetch_rules,
     flood_limits,
+    proxy,
+    refuse_lost_key,
     seal_of,
     secrets_of,
     server_token,
@@ -269,12 +271,13 @@ def settle() -> None:
 async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> Telewarm:
     stack.enter_context(logs.hiding(*secrets_of(settings)))
     url, pool = await _database(settings, stack, migrate=migrate)
+    await refuse_lost_key(settings, pool)
     store = Store.open(store_config(settings))
     stack.push_async_callback(store.close)
     spool = Spool(settings.telewarm_data / "spool", max_bytes=int(settings.telewarm_spool_bytes), store=store)
     stack.callback(spool.close)
     probe = await stack.enter_async_context(Probe.open())
-    transport = await stack.enter_async_context(Transport.open())
+    transport = await stack.enter_async_context(Transport.open(proxy=proxy(settings)))
     lease = await stack.enter_async_context(Lease.held(pool))
     continuity = Continuity(pool, settings.telewarm_data, busy=partial(sending, lease))
     await stack.enter_async_context(continuity.running())

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import structlog
 
+from telewarm.database.connection import Executor
 from telewarm.database.sealing import RotatingSeal
 from telewarm.database.tokens import PREFIX, new_secret
 from telewarm.errors import SettingsError
 from telewarm.fetch import Rules
 from telewarm.settings import Settings
+from telewarm.settings.database_urls import passwords_of
+from telewarm.settings.proxies import DIRECT
 from telewarm.store import FolderConfig, S3Config
 from telewarm.telegram import Limit, Limits, Spacing
 
@@ -74,6 +76,21 @@ def existing_key(settings: Settings) -> bytes | None:
 def key_file(settings: Settings) -> Path:
     """Where the key is kept when ENCRYPTION_KEY is not set."""
     return settings.telewarm_data / "encryption.key"
+
+
+async def refuse_lost_key(settings: Settings, db: Executor) -> None:
+    """No new key is made while tokens are sealed with one that is gone. Raises SettingsError."""
+    path = key_file(settings)
+    if settings.encryption_key is not None or path.exists():
+        return
+    count = await db.fetchval("SELECT count(*) FROM bot")
+    if count:
+        sealed = "the token of 1 bot is sealed" if count == 1 else f"the tokens of {count} bots are sealed"
+        raise SettingsError(
+            f"{path} is missing, and in this database {sealed} with the key that it held. "
+            "Put back your copy of that file, or set ENCRYPTION_KEY to what it held. If it is lost for good: "
+            f"openssl rand -hex 32 > {path}, then give each bot its token again with telewarm bot token"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,6 +167,7 @@ def store_config(settings: Settings) -> FolderConfig | S3Config:
         region=remote.region,
         access_key_id=remote.access_key_id,
         secret_access_key=remote.secret_access_key.get_secret_value(),
+        session_token=None if remote.session_token is None else remote.session_token.get_secret_value(),
         public_base_url=remote.public_base_url,
         allow_http=remote.endpoint.startswith("http://"),
         path_style=remote.path_style,
@@ -159,6 +177,13 @@ def store_config(settings: Settings) -> FolderConfig | S3Config:
 def secrets_of(settings: Settings) -> list[str]:
     """Of the settings. Of the database's URL the password, for the rest of it helps whoever reads a log."""
     remote = settings.object_storage
-    given = (settings.admin_api_token, settings.encryption_key, remote and remote.secret_access_key)
-    database = settings.database_url and urlsplit(settings.database_url.get_secret_value()).password
-    return [one.get_secret_value() for one in given if one] + ([database, unquote(database)] if database else [])
+    token = remote and remote.session_token
+    given = (settings.admin_api_token, settings.encryption_key, remote and remote.secret_access_key, token)
+    urls = [url.get_secret_value() for url in (settings.database_url, settings.telewarm_proxy) if url]
+    return [one.get_secret_value() for one in given if one] + [one for url in urls for one in passwords_of(url)]
+
+
+def proxy(settings: Settings) -> str | None:
+    """What calls to Telegram go through; None: nothing."""
+    given = settings.telewarm_proxy
+    return None if given is None or given.get_secret_value() == DIRECT else given.get_secret_value()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from hashlib import sha256
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import aiohttp
 import pytest
@@ -16,7 +18,8 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from telewarm import clock
-from telewarm.errors import UsageError
+from telewarm.errors import StoreUnavailable, UsageError
+from telewarm.model import Sha256
 from telewarm.store import FolderConfig, S3Config, Store
 from telewarm.store.signing import KEY_LIFETIME, LONGEST, Signer
 
@@ -32,10 +35,12 @@ def signer(endpoint: str = "https://s3.example.com", *, region: str = "eu-west-1
     return Signer(access_key_id="AKIDEXAMPLE", secret_access_key=SECRET, region=region, url=url)
 
 
-def signed_by_botocore(url: str, *, region: str, expires: int, now: datetime, monkeypatch: pytest.MonkeyPatch) -> str:
+def signed_by_botocore(
+    url: str, *, region: str, expires: int, now: datetime, monkeypatch: pytest.MonkeyPatch, token: str | None = None
+) -> str:
     monkeypatch.setattr("botocore.auth.get_current_datetime", lambda: now.replace(tzinfo=None))
     request = AWSRequest(method="GET", url=url)
-    S3SigV4QueryAuth(Credentials("AKIDEXAMPLE", SECRET), "s3", region, expires=expires).add_auth(request)
+    S3SigV4QueryAuth(Credentials("AKIDEXAMPLE", SECRET, token), "s3", region, expires=expires).add_auth(request)
     assert isinstance(request.url, str)
     return request.url
 
@@ -199,3 +204,65 @@ def test_a_public_library_has_plain_urls() -> None:
         public_base_url="https://cdn.example.com/media/",
     )
     assert Store.open(config).public_url("media/a b.jpg") == "https://cdn.example.com/media/media/a%20b.jpg"
+
+
+async def test_a_server_below_a_path_is_written_to_and_read_from_with_and_without_a_signed_url(
+    bucket: S3Config, tmp_path: Path
+) -> None:
+    """A real server checks the signature over the whole path: to it the first part is a bucket, the rest are keys."""
+    below = replace(bucket, endpoint=f"{bucket.endpoint}/{bucket.bucket}/storage/v1/s3/", bucket="media")
+    store, root = Store.open(below), Store.open(bucket)
+    data = b"x" * (9 << 20)  # in several parts
+    path = tmp_path / "large"
+    path.write_bytes(data)
+
+    await store.check()
+    await store.put_file("a b.bin", path, sha256=Sha256(sha256(data).hexdigest()), bytes=len(data))
+
+    assert await root.size("storage/v1/s3/media/a b.bin") == len(data)
+    assert b"".join([chunk async for chunk in store.stream("a b.bin")]) == data
+    url = store.presigned_get("a b.bin", expires=60, now=clock.now())
+    assert url is not None
+    assert await fetch(url) == (200, data)
+
+
+def test_a_session_token_is_signed_as_botocore_signs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    token = "session/token+x=="
+    expected = signed_by_botocore(
+        "https://s3.example.com/media/a.jpg",
+        region="us-east-1",
+        expires=60,
+        now=NOON,
+        monkeypatch=monkeypatch,
+        token=token,
+    )
+    config = S3Config(
+        bucket="media",
+        endpoint="https://s3.example.com",
+        region="us-east-1",
+        access_key_id="AKIDEXAMPLE",
+        secret_access_key=SECRET,
+        session_token=token,
+    )
+
+    ours = Store.open(config).presigned_get("a.jpg", expires=60, now=NOON)
+
+    assert ours is not None
+    assert parse_qs(urlsplit(ours).query) == parse_qs(urlsplit(expected).query)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"bucket": "media "}, {"access_key_id": "a\n"}, {"endpoint": "http://127.0.0.1:9/a b"}]
+)
+async def test_settings_on_which_the_storage_client_panics_are_a_plain_error(wrong: dict[str, str]) -> None:
+    given = {"bucket": "media", "endpoint": "http://127.0.0.1:9", "access_key_id": "a", **wrong}
+    config = S3Config(
+        bucket=given["bucket"],
+        endpoint=given["endpoint"],
+        access_key_id=given["access_key_id"],
+        secret_access_key="b",
+        allow_http=True,
+    )
+
+    with pytest.raises(StoreUnavailable, match="look for characters in S3_"):
+        await Store.open(config, answer=5).check()

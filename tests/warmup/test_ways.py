@@ -41,6 +41,7 @@ from telewarm.telegram import BotApi
 from telewarm.telegram.transport import Request, Response
 from telewarm.warmup import Retries, WarmUps
 from tests.fixtures.app import NO_SWEEP, WARMUP_CHAT, Opener, add_bot, add_photos, until_ready
+from tests.fixtures.proxies import Proxy, proxied
 from tests.fixtures.rows import blob, claim, make_bot, make_item, make_lease, placed
 from tests.fixtures.sandbox import SandboxWith, token
 
@@ -196,6 +197,19 @@ async def test_telegram_fetches_what_the_bucket_serves(
 
     stats = sandbox.state.stats.total
     assert (item.way, stats.fetches, stats.uploads) == (Way.URL, 1, 0)
+
+
+async def test_telegram_is_told_the_public_address_of_a_bucket_that_has_one(
+    telewarm_with: Opener, rclone: S3Config, photo_file: Callable[..., Path]
+) -> None:
+    async with proxied(Proxy(prefix="/nothing-is-there")) as public:
+        root = public.url.removesuffix(public.prefix)
+        environ = {**bucket_environ(rclone), "S3_PUBLIC_BASE_URL": f"{root}/media/"}
+        item = await add_file(await telewarm_with(environ), photo_file(1))
+
+    assert item.way is Way.UPLOAD  # the way that always works
+    assert public.asked
+    assert all(asked.startswith("GET /media/") and "X-Amz-Signature" not in asked for asked in public.asked)
 
 
 async def test_a_voice_note_from_the_bucket_is_a_voice_note(

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from telewarm.cli.env import read_settings
 from telewarm.cli.run import run
-from telewarm.configured import encryption_key
+from telewarm.configured import encryption_key, refuse_lost_key
 from telewarm.database.connection import Connection
 from telewarm.database.pool import ROUND_TRIP, connect
 from telewarm.database.ready import ready
@@ -63,6 +63,7 @@ async def _rotate(settings: Settings, given: bytes | None) -> str:
             files = KeyFiles(settings.telewarm_data)
             if settings.encryption_key is None:
                 await files.settle(connection)
+                await refuse_lost_key(settings, connection)
                 return await _replace_file(connection, files, encryption_key(settings), given)
             return await _replace_variable(connection, files, encryption_key(settings), given)
         finally:

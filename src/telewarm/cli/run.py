@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -129,6 +129,17 @@ def listen(host: str, port: int) -> list[socket.socket]:
         close(taken)
         raise _cannot_listen(error, host, port=port) from error
     return taken
+
+
+@contextmanager
+def explained(host: str, port: int) -> Iterator[None]:
+    """Turn the error of an address that cannot be listened on into UsageError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in CURES:
+            raise
+        raise _cannot_listen(error, host, port=port) from error
 
 
 def _cannot_listen(error: OSError, host: str, *, port: int) -> UsageError:

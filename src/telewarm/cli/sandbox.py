@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from telewarm.cli.common import say
+from telewarm.cli.run import explained
 from telewarm.sandbox import Config, Floods, Network
 from telewarm.sandbox.serve import serve
 
@@ -56,7 +57,8 @@ def sandbox(
         network=Network(latency=latency_ms / 1000, bandwidth=bandwidth or None),
         local=local,
     )
-    serve(config, host=host, port=port, ready=_tell, until_eof=until_eof)
+    with explained(host, port):
+        serve(config, host=host, port=port, ready=_tell, until_eof=until_eof)
 
 
 def _tell(url: str) -> None:

@@ -181,7 +181,10 @@ class Placements:
 
         A signature changes with the second, so the lifetime makes the difference between two of the same second.
         """
-        expires = URL_SECONDS + next(self._url_number) % URL_SECONDS
+        number = next(self._url_number)
+        if (public := self._store.public_url(blob.storage_key)) is not None:
+            return f"{public}?v={clock.now().timestamp():.0f}-{number}"
+        expires = URL_SECONDS + number % URL_SECONDS
         url = self._store.presigned_get(blob.storage_key, expires=expires, now=clock.now())
         if url is None:
             raise StoreError("this library has no URLs: it is a folder")

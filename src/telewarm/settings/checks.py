@@ -43,20 +43,24 @@ def http_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def http_root(url: str) -> str:
-    url = http_url(url)
-    if urlsplit(url).path:
-        raise ValueError("must be a server's root, without a path")
-    return url
+def printable_ascii(text: str) -> str:
+    """Of what travels in a header or a URL."""
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("must have neither blanks nor characters outside of ASCII: copy it again")
+    if text[0] in "\"'" or text[-1] in "\"'":
+        raise ValueError("has quotes around it that belong to it here: leave them out")
+    return text
 
 
-def database_url(url: str) -> str:
-    parts = split(url)
-    if parts.scheme not in {"postgresql", "postgres"}:
-        raise ValueError("must begin with postgresql://")
-    if parts.fragment:
-        raise ValueError("has a '#' in it: special characters in the password must be percent-encoded")
-    return url
+def bucket(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", name):
+        raise ValueError("must be a bucket's name alone: letters, digits, dots, hyphens and underscores")
+    return name
+
+
+def stripped(value: str) -> str:
+    """Without the blanks and line ends that copying leaves around it."""
+    return value.strip(" \t\r\n\v\f\u00a0\u200b\u200c\u200d\u2028\u2029\u2060\ufeff")
 
 
 def encryption_key(key: str) -> str:

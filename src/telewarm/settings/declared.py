@@ -62,8 +62,8 @@ class Declared(BaseSettings):
 
     database_url: SecretStr | None = setting(
         Group.DATABASE,
-        "PostgreSQL 14 or newer, reached directly and not through PgBouncer. "
-        "Set it to run Telewarm on several machines.",
+        "PostgreSQL 14 or newer, as your provider's console shows it, but the direct address and not that of a pooler "
+        "such as PgBouncer. Set it to run Telewarm on several machines.",
         default=None,
         otherwise="an embedded PostgreSQL in the data folder",
         example="postgresql://telewarm:password@db.example.org:5432/telewarm",
@@ -104,13 +104,14 @@ class Declared(BaseSettings):
     r2_bucket: str | None = setting(Group.STORE, "Cloudflare R2: the bucket.", default=None, example="media")
     r2_public_base_url: str | None = setting(
         Group.STORE,
-        "Cloudflare R2: where the bucket is public, if it is; links then need no signature.",
+        "Cloudflare R2: where the bucket is public, if it is. With TELEWARM_URL_WARMUP Telegram then fetches media "
+        "from there, without a signature.",
         default=None,
         example="https://media.example.org",
     )
     s3_endpoint: str | None = setting(
         Group.STORE,
-        "Any S3: the server's root.",
+        "Any S3: the server's address, with the path before the bucket if it has one.",
         default=None,
         otherwise="Amazon's for S3_REGION",
         example="https://s3.eu-central-1.amazonaws.com",
@@ -123,9 +124,16 @@ class Declared(BaseSettings):
     s3_secret_access_key: SecretStr | None = setting(
         Group.STORE, "Any S3: the key.", default=None, example="the-secret-that-belongs-to-the-id"
     )
+    s3_session_token: SecretStr | None = setting(
+        Group.STORE,
+        "Any S3: the session token of temporary credentials. They are not renewed: restart with fresh ones in time.",
+        default=None,
+        example="the-token-that-came-with-the-key",
+    )
     s3_public_base_url: str | None = setting(
         Group.STORE,
-        "Any S3: where the bucket is public, if it is; links then need no signature.",
+        "Any S3: where the bucket is public, if it is. With TELEWARM_URL_WARMUP Telegram then fetches media from "
+        "there, without a signature.",
         default=None,
         example="https://cdn.example.org/media",
     )
@@ -181,9 +189,16 @@ class Declared(BaseSettings):
 
     telegram_api_root: str = setting(
         Group.TELEGRAM,
-        "The Bot API server: the hosted one, your own, or the sandbox.",
+        "The Bot API server: the hosted one, your own, or the sandbox. It may have a path.",
         default="https://api.telegram.org",
         example="http://127.0.0.1:8081",
+    )
+    telewarm_proxy: SecretStr | None = setting(
+        Group.TELEGRAM,
+        "The HTTP proxy that calls to Telegram go through, with user and password if it wants them; `direct`: none.",
+        default=None,
+        otherwise="HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, but for hosts in NO_PROXY",
+        example="http://127.0.0.1:3128",
     )
     telegram_api_local: bool = setting(
         Group.TELEGRAM,

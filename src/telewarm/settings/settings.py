@@ -5,22 +5,25 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Self
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from telewarm.errors import SettingsError
-from telewarm.settings import checks
+from telewarm.settings import checks, database_urls, proxies
 from telewarm.settings.declared import MIB, Declared
 from telewarm.settings.fields import Variable, variables_of
 
 CLOUD_UPLOAD_BYTES = 50 * MIB
 LOCAL_UPLOAD_BYTES = 2000 * MIB
 R2_NEEDS = ("R2_ACCOUNT_ID", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_BUCKET")
+HOSTED = "https://api.telegram.org"
 S3_NEEDS = ("S3_BUCKET", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY")
 OURS = ("TELEWARM_", "MEDIA_PREWARM_")  # what begins so and is nearly one of our names is a slip of the pen
 ALIKE = 0.9
@@ -35,6 +38,7 @@ class ObjectStorage:
     bucket: str
     access_key_id: str
     secret_access_key: SecretStr
+    session_token: SecretStr | None
     public_base_url: str | None
     path_style: bool
 
@@ -50,6 +54,9 @@ class Settings(Declared):
         """
         given = given_variables(environ, env_file)
         slips = _slips(given)
+        machine_proxy = proxies.proxy_for(given.get("TELEGRAM_API_ROOT", HOSTED), given)
+        if machine_proxy is not None and "TELEWARM_PROXY" not in given:
+            given["TELEWARM_PROXY"] = machine_proxy[1]
         try:
             settings = cls.model_validate(given)
         except ValidationError as error:
@@ -91,6 +98,7 @@ class Settings(Declared):
                 bucket=self.r2_bucket,
                 access_key_id=self.r2_access_key_id,
                 secret_access_key=self.r2_secret_access_key,
+                session_token=None,
                 public_base_url=self.r2_public_base_url,
                 path_style=True,
             )
@@ -101,6 +109,7 @@ class Settings(Declared):
                 bucket=self.s3_bucket,
                 access_key_id=self.s3_access_key_id,
                 secret_access_key=self.s3_secret_access_key,
+                session_token=self.s3_session_token,
                 public_base_url=self.s3_public_base_url,
                 path_style=self.s3_path_style,
             )
@@ -111,15 +120,30 @@ class Settings(Declared):
     def _folder(cls, path: Path | None) -> Path | None:
         return path and checks.folder(path)
 
-    @field_validator("telegram_api_root", "s3_endpoint")
-    @classmethod
-    def _root(cls, url: str | None) -> str | None:
-        return url and checks.http_root(url)
-
-    @field_validator("r2_public_base_url", "s3_public_base_url")
+    @field_validator("telegram_api_root", "s3_endpoint", "r2_public_base_url", "s3_public_base_url")
     @classmethod
     def _base_url(cls, url: str | None) -> str | None:
         return url and checks.http_url(url)
+
+    @field_validator("r2_bucket", "s3_bucket")
+    @classmethod
+    def _bucket(cls, name: str | None) -> str | None:
+        return name and checks.bucket(name)
+
+    @field_validator("r2_access_key_id", "s3_access_key_id", "s3_region")
+    @classmethod
+    def _ascii(cls, text: str | None) -> str | None:
+        return text and checks.printable_ascii(text)
+
+    @field_validator("r2_secret_access_key", "s3_secret_access_key", "s3_session_token")
+    @classmethod
+    def _ascii_secret(cls, text: SecretStr | None) -> SecretStr | None:
+        return text and SecretStr(checks.printable_ascii(text.get_secret_value()))
+
+    @field_validator("telewarm_proxy")
+    @classmethod
+    def _proxy(cls, url: SecretStr | None) -> SecretStr | None:
+        return url and SecretStr(proxies.proxy_url(url.get_secret_value()))
 
     @field_validator("telewarm_fetch_ports", mode="before")
     @classmethod
@@ -129,7 +153,7 @@ class Settings(Declared):
     @field_validator("database_url")
     @classmethod
     def _database_url(cls, url: SecretStr | None) -> SecretStr | None:
-        return url and SecretStr(checks.database_url(url.get_secret_value()))
+        return url and SecretStr(database_urls.database_url(url.get_secret_value()))
 
     @field_validator("encryption_key")
     @classmethod
@@ -180,13 +204,32 @@ def variables() -> list[Variable]:
 def given_variables(environ: Mapping[str, str], env_file: Path | None) -> dict[str, str]:
     """What is set and not empty; the environment wins over the file. Raises SettingsError if it cannot be read."""
     try:
-        # `$` stands for itself: passwords have it more often than people want substitution.
-        written = (
-            dotenv_values(env_file, interpolate=False, encoding="utf-8") if env_file and env_file.is_file() else {}
-        )
+        written = _written(env_file) if env_file and env_file.is_file() else {}
     except (OSError, UnicodeDecodeError):
         raise SettingsError(f"{env_file} cannot be read: it must be a UTF-8 text file of yours") from None
-    return {name: value for name, value in {**written, **environ}.items() if value}
+    given = {name: checks.stripped(value) for name, value in {**written, **environ}.items() if value}
+    return {name: value for name, value in given.items() if value}
+
+
+def _written(env_file: Path) -> dict[str, str | None]:
+    """What a `.env` file sets; `$` stands for itself: passwords have it more often than people want substitution.
+
+    Raises SettingsError for a line that sets nothing, as `NAME: value` does.
+    """
+    text = env_file.read_text(encoding="utf-8-sig")
+    wrong = [
+        f"{env_file} line {binding.original.line + _blank_lines(binding.original.string)}: write NAME=value"
+        for binding in parse_stream(StringIO(text))
+        if binding.error or (binding.key is not None and binding.value is None and binding.key.isupper())
+    ]
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return dotenv_values(stream=StringIO(text), interpolate=False)
+
+
+def _blank_lines(text: str) -> int:
+    """Those before a statement, which the parser takes to it."""
+    return text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def _problem(detail: ErrorDetails) -> str:
@@ -195,6 +238,9 @@ def _problem(detail: ErrorDetails) -> str:
     if not detail["loc"]:
         return words
     name = str(detail["loc"][0])
+    if name == "TELEWARM_PROXY" and "SOCKS" in words:
+        name = "TELEWARM_PROXY (or ALL_PROXY, HTTPS_PROXY)"
+        return f"{name} {words}; for example TELEWARM_PROXY=http://127.0.0.1:3128"
     example = next(variable.example for variable in variables() if variable.name == name)
     words = words.replace("Input should be", "must be")
     if detail["type"] == "string_pattern_mismatch":

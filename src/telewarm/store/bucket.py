@@ -44,6 +44,7 @@ class Bucket:
             access_key_id=config.access_key_id,
             secret_access_key=config.secret_access_key,
             region=config.region,
+            session_token=config.session_token,
             url=config.url,
         )
         self.objects: ObjectStore = _open(config)
@@ -114,7 +115,7 @@ def _open(config: S3Config) -> S3Store:
         return {
             "access_key_id": config.access_key_id,
             "secret_access_key": config.secret_access_key,
-            "token": None,
+            "token": config.session_token,
             "expires_at": None,
         }
 

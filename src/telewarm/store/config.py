@@ -23,6 +23,7 @@ class S3Config:
     region: str = "auto"
     access_key_id: str
     secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)  # of temporary credentials
     public_base_url: str | None = None  # where the bucket can be read without a signature
     allow_http: bool = False
     path_style: bool = True  # https://host/bucket/key; else https://bucket.host/key

@@ -17,7 +17,7 @@ from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
 from telewarm import clock
-from telewarm.errors import ObjectMissing, StoreError
+from telewarm.errors import ObjectMissing, StoreError, StoreUnavailable
 from telewarm.model import Sha256
 from telewarm.store.bucket import Bucket
 from telewarm.store.config import FolderConfig, S3Config
@@ -32,6 +32,10 @@ LOOKED_AT = "check/look"
 CHUNK = 1 << 18  # bytes at least in a chunk of a stream, but for the last
 LIST = 1000  # objects of one page
 HANDED_BACK = 0.05  # seconds after its last answer in which a thread of obstore's still holds the interpreter
+PANICKED = (
+    "The object storage client failed on the settings of the store: look for characters in S3_* or R2_* that do not "
+    "belong there."
+)
 NO_RANGES = "non-partial response"  # obstore's words
 
 
@@ -41,6 +45,11 @@ class Stored:
 
     key: str
     at: datetime
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether obstore's Rust gave up, which Python sees as an exception that is no Exception."""
+    return type(error).__name__ in {"PanicException", "RustPanic"}
 
 
 class Backend(Protocol):
@@ -74,7 +83,10 @@ class Store:
             case FolderConfig():
                 return cls(Folder(config), answer=answer)
             case S3Config():
-                return cls(Bucket(config), answer=answer)
+                try:
+                    return cls(Bucket(config), answer=answer)
+                except (BaseError, ValueError, TypeError) as error:
+                    raise StoreUnavailable(f"{PANICKED} It says: {type(error).__name__}.") from None
             case _:
                 assert_never(config)
 
@@ -217,6 +229,10 @@ class Store:
                 yield
         except (BaseError, OSError) as error:
             raise self._backend.explain(error, key) from error
+        except BaseException as error:
+            if is_panic(error):
+                raise StoreUnavailable(PANICKED) from None
+            raise
         finally:
             self._answered_at = clock.monotonic()
 

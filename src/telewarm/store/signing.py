@@ -31,11 +31,20 @@ class _SigningKey:
 class Signer:
     """Signs for one credential in one region; keeps a signing key a day and drops it after 23 hours."""
 
-    def __init__(self, *, access_key_id: str, secret_access_key: str, region: str, url: SplitResult) -> None:
+    def __init__(
+        self,
+        *,
+        access_key_id: str,
+        secret_access_key: str,
+        region: str,
+        url: SplitResult,
+        session_token: str | None = None,
+    ) -> None:
         """`url` is what a key is appended to: scheme, host and the path before the key, no closing slash."""
         self._access_key_id = access_key_id
         self._secret = b"AWS4" + secret_access_key.encode()
         self._region = region
+        self._token = f"&X-Amz-Security-Token={quote(session_token, safe='~')}" if session_token else ""
         self._origin = f"{url.scheme}://{url.netloc}"
         self._path = quote(url.path)
         self._host = url.netloc
@@ -50,7 +59,7 @@ class Signer:
         if day is None or now >= day.until:
             day = self._renew(stamp[:8], now)
         path = f"{self._path}/{quote(key, safe='/~')}"
-        query = f"{day.query}{stamp}&X-Amz-Expires={expires}&X-Amz-SignedHeaders=host"
+        query = f"{day.query}{stamp}&X-Amz-Expires={expires}{self._token}&X-Amz-SignedHeaders=host"
         request = f"GET\n{path}\n{query}\nhost:{self._host}\n\nhost\nUNSIGNED-PAYLOAD"
         text = f"AWS4-HMAC-SHA256\n{stamp}\n{day.scope}\n{sha256(request.encode()).hexdigest()}"
         signature = hmac.digest(day.key, text.encode(), "sha256").hex()

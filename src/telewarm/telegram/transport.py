@@ -19,6 +19,7 @@ from telewarm.telegram.files import Upload
 from telewarm.telegram.multipart import Multipart
 
 CONNECT = 10.0  # seconds to make one connection
+PROXY_WANTS_LOGIN = 407
 KEEP_ALIVE = 30.0  # seconds that an idle connection is kept: less than servers keep it
 NAMES = 300  # seconds that a resolved name is kept
 
@@ -51,18 +52,21 @@ Wire: TypeAlias = Callable[[Request], Awaitable[Response]]
 class Transport:
     """One pool of kept-alive connections for every bot of the process."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, *, proxy: str | None = None) -> None:
         self._session = session
+        self._proxy = proxy
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, *, connections: int = 256) -> AsyncIterator[Transport]:
-        """At most `connections` to one server; further calls wait for one, within their own timeout."""
+    async def open(cls, *, connections: int = 256, proxy: str | None = None) -> AsyncIterator[Transport]:
+        """At most `connections` to one server; further calls wait for one, within their own timeout. `proxy`: the URL
+        of an HTTP proxy that all calls go through.
+        """
         connector = aiohttp.TCPConnector(
             limit=0, limit_per_host=connections, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=NAMES
         )
         async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
-            yield cls(session)
+            yield cls(session, proxy=proxy)
 
     async def __call__(self, request: Request) -> Response:
         """Raises TelegramUnreachable, and whatever reading an upload raises. Cancelling closes the connection."""
@@ -70,7 +74,8 @@ class Transport:
         try:
             return await self._post(request, body)
         except (aiohttp.ClientError, OSError) as foreign:
-            failure = body.failure or unreachable(request, foreign, effect_possible=body.left)
+            left = body.left and not isinstance(foreign, aiohttp.ClientHttpProxyError)  # a proxy handed nothing on
+            failure = body.failure or unreachable(request, foreign, effect_possible=left)
         # Raised out here, so that no foreign error, whose text may hold the URL, hangs on ours as its context.
         raise failure
 
@@ -78,7 +83,9 @@ class Transport:
         """Whether a Bot API server answers at all, without any token. Raises TelegramUnreachable."""
         request = Request(method="GET", url=f"{root.rstrip('/')}/", body=b"", timeout=timeout)
         try:
-            async with self._session.get(_url(request.url), timeout=_timeout(timeout), allow_redirects=False):
+            async with self._session.get(
+                _url(request.url), timeout=_timeout(timeout), proxy=self._proxy, allow_redirects=False
+            ):
                 return
         except (aiohttp.ClientError, OSError) as foreign:
             failure = unreachable(request, foreign, effect_possible=False)
@@ -89,8 +96,11 @@ class Transport:
             _url(request.url),
             data=body,
             timeout=_timeout(request.timeout),
+            proxy=self._proxy,
             allow_redirects=False,  # the URL holds the token: nobody is told it but the configured server
         ) as response:
+            if self._proxy and response.status == PROXY_WANTS_LOGIN:
+                raise aiohttp.ClientHttpProxyError(response.request_info, (), status=response.status)
             return Response(
                 status=response.status, body=await response.read(), retry_after=response.headers.get("Retry-After")
             )
@@ -164,6 +174,15 @@ def unreachable(request: Request, foreign: Exception, *, effect_possible: bool) 
 def cause(foreign: Exception, timeout: float) -> str:
     """In our own words: a foreign error's text may hold the URL, and with it the token."""
     match foreign:
+        case aiohttp.ClientProxyConnectionError(host=host, port=port):
+            return f"no connection to the proxy {host}:{port} ({_words(foreign)}); check TELEWARM_PROXY or HTTPS_PROXY"
+        case aiohttp.ClientHttpProxyError(status=status):
+            login = (
+                "check its user and password"
+                if status == PROXY_WANTS_LOGIN
+                else "check that it lets this server through"
+            )
+            return f"the proxy refused with HTTP status {status}; {login} (TELEWARM_PROXY or HTTPS_PROXY)"
         case aiohttp.ClientConnectorError(host=host, port=port):
             return f"no connection to {host}:{port} ({_words(foreign)}); check the network and TELEGRAM_API_ROOT"
         case aiohttp.ConnectionTimeoutError():

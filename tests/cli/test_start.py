@@ -1,0 +1,35 @@
+"""What keeps a command from starting is said in one sentence."""
+
+from __future__ import annotations
+
+import socket
+
+from tests.cli.conftest import Commands
+from tests.fixtures.app import add_bot
+
+
+async def test_a_sandbox_on_a_port_in_use_is_refused_in_one_sentence(command: Commands) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = await command.start("sandbox", "--port", str(port))
+        out, said = await process.communicate()
+
+    assert (process.returncode, out) == (1, b"")
+    [line] = said.decode().splitlines()
+    assert line.endswith(f"Port {port} is already in use. Stop that program or choose another --port")
+
+
+async def test_a_lost_key_file_is_named_and_no_new_one_is_made(command: Commands) -> None:
+    await add_bot(await command.opener(worker=False))
+    key = command.opener.data / "encryption.key"
+    held = key.read_text()
+    key.unlink()
+
+    for words in (("bot", "list"), ("rotate-key", "--generate")):
+        ended = await command(*words)
+        assert ended.code == 1
+        assert f"{key} is missing, and in this database the token of 1 bot is sealed" in ended.said
+        assert not key.exists()
+
+    key.write_text(held)
+    assert (await command.ok("bot", "list")).out
