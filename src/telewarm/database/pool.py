@@ -138,7 +138,7 @@ async def _explained(url: str) -> AsyncIterator[None]:
         cure = "connect to PostgreSQL itself and not through PgBouncer, for NOTIFY needs a session"
         raise DatabaseUnavailable(f"PostgreSQL at {at} refused our session settings: {cure}") from error
     except asyncpg.UndefinedObjectError as error:  # a parameter of the URL that is none of this server's
-        cure = "leave that parameter out of DATABASE_URL, or correct it"
+        cure = "leave that parameter out of DATABASE_URL"
         raise DatabaseUnavailable(f"PostgreSQL at {at} refused the connection: {error}; {cure}") from error
     except asyncpg.PostgresError as error:
         raise DatabaseUnavailable(f"PostgreSQL at {at} refused the connection: {error}. {CHECK}") from error
