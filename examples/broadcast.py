@@ -2,7 +2,8 @@
 
     BOT_TOKEN=123456789:ABC... WARMUP_CHAT=-1001234567890 python examples/broadcast.py photo.jpg chats.csv
 
-Killed in the middle, it can be started again: nobody gets the message twice, and nobody is left out.
+Killed in the middle, start it again: it goes on with the same photo and list where it was, and nobody gets it twice.
+Finished, it says so and sends nothing; with --again as the last word it sends it once more.
 """
 
 from __future__ import annotations
@@ -10,29 +11,28 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-from telewarm import BroadcastState, MessageSet, Part, Settings, Telewarm
+from telewarm import AlreadySent, BroadcastState, MessageSet, Part, Settings, Telewarm
 
 ACTIVE = {BroadcastState.RUNNING, BroadcastState.UNDOING}
 
 
-async def lines(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            yield chunk
-
-
-async def main(photo: Path, chats: Path) -> None:
+async def main(photo: Path, chats: Path, *, again: bool) -> None:
     async with Telewarm.open(Settings.from_environ(os.environ, Path(".env"))) as tw:
         if "shop" not in await tw.slugs():
             await tw.add_bot("shop", os.environ["BOT_TOKEN"], warmup_chats=[int(os.environ["WARMUP_CHAT"])])
         item = await tw.add("shop", photo)
-        [broadcast] = await tw.broadcast("shop", MessageSet(media=[Part(media_id=item.id, caption="For all of you")]))
-        loaded = await tw.broadcasts.load(broadcast.id, lines(chats))
+        message = MessageSet(media=[Part(media_id=item.id, caption="For all of you")])
+        try:
+            submitted = await tw.submit("shop", message, chats, again=again)
+        except AlreadySent as error:
+            print(error)
+            return
+        loaded, [broadcast] = submitted.loaded, submitted.broadcasts
         print(f"{loaded.added} chats, {loaded.duplicates} twice, {loaded.rejected} lines without one")
-        await tw.broadcasts.start(broadcast.id)
+        if submitted.resumed:
+            print(f"broadcast {broadcast.id} is unfinished: going on with it")
         while (broadcast := await tw.broadcasts.get(broadcast.id)).state in ACTIVE:
             print(f"{broadcast.done} of {broadcast.recipients}")
             await asyncio.sleep(1)
@@ -40,4 +40,4 @@ async def main(photo: Path, chats: Path) -> None:
         print(f"{broadcast.state}: {counts}")
 
 
-asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
+asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2]), again="--again" in sys.argv[3:]))

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from telewarm import clock
 from telewarm.sandbox import Sandbox
+from telewarm.sandbox.config import Network
 from tests.fixtures.app import READER, WARMUP_CHAT, Opener
 from tests.fixtures.media import jpeg
 from tests.fixtures.sandbox import token
@@ -63,3 +65,27 @@ async def test_a_broadcast_reaches_everybody_in_the_list_once(
     assert loaded == "40 chats, 0 twice, 1 lines without one"
     assert end == "done: 40 sent"
     assert [sandbox.state.stats.chats[READER + number] for number in range(40)] == [1] * 40
+
+
+async def test_a_broadcast_that_is_killed_and_started_again_goes_on(
+    telewarm_with: Opener, sandbox: Sandbox, photo: Path, tmp_path: Path
+) -> None:
+    chats = tmp_path / "chats.csv"
+    chats.write_text("\n".join(str(READER + number) for number in range(300)))
+    sandbox.state.configure(network=Network(latency=0.2))
+    usual = {"PATH": os.defpath, "BOT_TOKEN": token(0), "WARMUP_CHAT": str(WARMUP_CHAT)}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(EXAMPLES / "broadcast.py"), str(photo), str(chats)),
+        env=telewarm_with.environ() | usual,
+    )
+    while sandbox.state.stats.total.messages < 30:
+        await clock.sleep(0.02)
+    process.kill()
+    await process.wait()
+    sandbox.state.configure(network=Network())
+
+    printed = await run(telewarm_with, "broadcast.py", str(photo), str(chats))
+    assert "broadcast 1 is unfinished: going on with it" in printed
+    assert max(sandbox.state.stats.chats[READER + number] for number in range(300)) == 1
+    [refused] = await run(telewarm_with, "broadcast.py", str(photo), str(chats))
+    assert "Nothing was sent" in refused

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from telewarm.app import Telewarm
+    from telewarm.broadcast import AlreadySent, Plan, Submitted
     from telewarm.model import BroadcastState, Event, EventType, Kind, MessageSet, Outcome, Part
     from telewarm.sender import OnCold, SendResult
     from telewarm.sender.escape import Safe, escape_html, escape_markdown, html, markdown
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "AlreadySent",
     "BroadcastState",
     "Event",
     "EventType",
@@ -22,9 +24,11 @@ __all__ = [
     "OnCold",
     "Outcome",
     "Part",
+    "Plan",
     "Safe",
     "SendResult",
     "Settings",
+    "Submitted",
     "Telewarm",
     "escape_html",
     "escape_markdown",
@@ -34,6 +38,7 @@ __all__ = [
 
 _HOMES = {
     "telewarm.app": ("Telewarm",),
+    "telewarm.broadcast": ("AlreadySent", "Plan", "Submitted"),
     "telewarm.model": ("BroadcastState", "Event", "EventType", "Kind", "MessageSet", "Outcome", "Part"),
     "telewarm.sender": ("OnCold", "SendResult"),
     "telewarm.sender.escape": ("Safe", "escape_html", "escape_markdown", "html", "markdown"),

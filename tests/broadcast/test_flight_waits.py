@@ -14,8 +14,9 @@ from telewarm.database.warmups import Failed
 from telewarm.model import BroadcastState, ChatId, Kind, MessageSet, Outcome, Part, State
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
+from telewarm.sandbox.faults import Rule
 from tests.broadcast.flying import Airport, airport
-from tests.fixtures.app import Opener, add_bot, add_photos, readers
+from tests.fixtures.app import Opener, add_bot, add_photos, message_of, readers
 from tests.sender.test_sender import out_of_reach
 
 DONE, PAUSED, RUNNING = BroadcastState.DONE, BroadcastState.PAUSED, BroadcastState.RUNNING
@@ -218,3 +219,26 @@ async def test_while_the_database_is_away_nobody_new_is_called_and_nothing_is_fo
 
         assert (await port.get(broadcast_id)).counts[Outcome.SENT] == 400
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
+
+
+async def test_a_gate_whose_warm_up_chat_refuses_the_bot_says_so_and_opens_when_it_is_cured(
+    telewarm_with: Opener, sandbox: Sandbox
+) -> None:
+    telewarm = await telewarm_with()
+    live = await add_bot(telewarm)
+    sandbox.state.faults.add(
+        Rule(
+            action="error", code=403, description="Forbidden: bot was kicked", chat=live.bot.warmup_chats[0], count=None
+        )
+    )
+    [media_id] = await add_photos(telewarm, live, 1)
+    [made] = (await telewarm.submit(live.bot.slug, message_of(media_id), readers(2))).broadcasts
+    async with airport(telewarm, live) as port:
+        found = await port.until(made.id, lambda found: found.reason is not None)
+        assert found.state is RUNNING
+        assert "bot was kicked" in (found.reason or "")
+
+        sandbox.state.faults.clear()
+        await telewarm.bots.replace_chats(live.bot.slug, [ChatId(-1001000000009)])
+        done = await port.until_state(made.id, DONE)
+    assert (done.reason, done.counts[Outcome.SENT]) == (None, 2)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from telewarm.app import Telewarm
+from telewarm.database import flights
 from telewarm.model import BroadcastId, BroadcastState, ChatId, MessageSet, Outcome, Part
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
@@ -117,3 +118,27 @@ async def test_a_refused_token_is_waited_for(port: Airport, sandbox: Sandbox) ->
     assert (found.state, found.counts[Outcome.SENT], found.not_undone) == (UNDOING, 1, 0)
     assert await port.fly() is None
     assert (await port.get(broadcast_id)).state is UNDONE
+
+
+@pytest.mark.parametrize("state", [UNDOING, UNDONE])
+async def test_what_is_told_late_by_a_former_holder_is_taken_back_too(
+    port: Airport, sandbox: Sandbox, state: BroadcastState
+) -> None:
+    chats = readers(4)
+    broadcast_id = await sent(port, chats)
+    late = (await port.results(broadcast_id))[chats[0]]
+    await port.pool.execute(
+        "UPDATE delivery SET outcome = 'unknown', message_ids = '{}' WHERE chat_id = $1", late.chat_id
+    )
+    await port.pool.execute("UPDATE flight SET sent = 3, unknown = 1")
+    await port.broadcasts.undo(broadcast_id)
+    if state is UNDONE:
+        await port.fly()
+
+    assert await flights.settle_unknown(port.pool, broadcast_id, [late]) == 1
+    assert (await port.get(broadcast_id)).state is UNDOING
+    await port.fly()
+
+    found = await port.get(broadcast_id)
+    assert (found.state, found.counts[Outcome.UNDONE], found.not_undone) == (UNDONE, 4, 0)
+    assert not is_there(sandbox, port, late.chat_id, late.message_ids[0])

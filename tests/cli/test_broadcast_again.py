@@ -215,3 +215,40 @@ async def test_where_nobody_is_to_be_asked_it_needs_yes(shell: Shell, sandbox: S
     assert await of_all(shell) == []
     assert sandbox.state.stats.total.messages == 0
     assert await shell.telewarm.pool.fetchval("SELECT count(*) FROM recipient") == 0
+
+
+async def test_watching_where_no_worker_runs_says_so(shell: Shell) -> None:
+    await shell.telewarm.submit("bot-0", "Hello", [*readers(2)])
+    process = await shell.start("watch", "1")
+    said = b""
+    assert process.stderr is not None
+    while b"No worker is running, so nothing moves: start telewarm serve, or add --work" not in said:
+        said += await process.stderr.readline()
+    process.kill()
+    await process.wait()
+
+
+async def test_errors_are_shown_by_cause_and_failed_ones_are_retried(shell: Shell, sandbox: Sandbox) -> None:
+    words = "Bad Request: QUOTE_NEW"
+    sandbox.state.faults.add(Rule(action="error", code=400, description=words, count=2))
+    first = await shell.run("send", "bot-0", shell.list_of(*readers(5)), "--text", "Hello", "--yes")
+    assert (first.code, f"2 failed, such as chat {READER}" in first.said) == (0, True)
+    for command in (("show", "1"), ("list",)):
+        assert words in (await shell.ok(*command)).out
+
+    assert "running" in (await shell.ok("retry", "1", "--failed")).said
+    assert (await shell.run("watch", "1", "--work")).code == 0
+    assert [sandbox.state.stats.chats[chat_id] for chat_id in readers(5)] == [1] * 5
+    nothing = await shell.run("retry", "1")
+    assert nothing.code != 0
+    assert "--failed" in nothing.said
+
+
+async def test_a_scheduled_one_is_listed_with_its_time(shell: Shell) -> None:
+    await shell.draft(*readers(2))
+    started = await shell.ok("start", "1", "--at", "2031-05-01T09:00+00:00")
+    assert "is scheduled: starts 2031-05-01" in started.said
+    for command in (("show", "1"), ("list",)):
+        out = (await shell.ok(*command)).out
+        assert "scheduled" in out
+        assert "2031-05-01" in out

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from pydantic import AfterValidator, AwareDatetime, Field
 
 from telewarm.api import recipients, shown
@@ -16,7 +16,7 @@ from telewarm.api.described import gives
 from telewarm.api.message import NewMessage, message_of
 from telewarm.api.numbers import LARGEST, AnyChat, Flag, NotBool
 from telewarm.api.recipients import Id
-from telewarm.api.send import SENT, answer
+from telewarm.api.send import KEY, SENT, answer
 from telewarm.api.services import Services, Serving, SmallBody, bot_of_path
 from telewarm.api.shown import BroadcastPage, Deleted, Drafts, OneBroadcast
 from telewarm.errors import UsageError
@@ -103,9 +103,26 @@ class TestChat(Body):
     chat_id: Annotated[AnyChat, Field(description="Who gets it, counted nowhere", examples=[500000001])]
 
 
-@router.post("/broadcasts", **gives(Drafts, "NOT_FOUND", status=201, words="Drafts: nobody gets anything yet"))
-async def create(body: NewBroadcast, serving: Serving) -> dict[str, object]:
-    """Make a draft, one for each bot. Then load its recipients, test it, and start it."""
+KeyHeader = Annotated[
+    str | None,
+    Header(
+        description="A call repeated with the same key makes nothing new: it returns what the first one made, as it is "
+        "now, for as long as that is kept",
+        examples=["may-sale"],
+        json_schema_extra=KEY,
+    ),
+]
+
+
+@router.post(
+    "/broadcasts", **gives(Drafts, "NOT_FOUND", "CONFLICT", status=201, words="Drafts: nobody gets anything yet")
+)
+async def create(body: NewBroadcast, serving: Serving, idempotency_key: KeyHeader = None) -> dict[str, object]:
+    """Make a draft, one for each bot. Then load its recipients, test it, and start it.
+
+    With an `Idempotency-Key` all of it may be repeated after a crash: a list that was loaded is only counted, and one
+    that was started already says so in its `state`.
+    """
     bots = [await bot_of_path(slug, serving) for slug in body.slugs()]
     made = await serving.broadcasts.create(
         bots,
@@ -114,6 +131,7 @@ async def create(body: NewBroadcast, serving: Serving) -> dict[str, object]:
         gate=body.gate,
         per_second=body.per_second,
         starts_at=body.starts_at,
+        key=idempotency_key,
     )
     return {"ok": True, "broadcasts": [shown.of_broadcast(one, live) for one, live in zip(made, bots, strict=True)]}
 

@@ -180,7 +180,7 @@ class Submissions:
         then.
         """
         check_plan(bots, plan)
-        await self.sweep()
+        await submissions.sweep(self._pool)
         made = await self._broadcasts.draft(bots, message, plan, loader=self._lease.id)
         ids = [one.id for one in made]
         try:
@@ -233,12 +233,6 @@ class Submissions:
                 if not is_transient(error):
                     raise
                 log.warning("draft_kept", broadcast_id=broadcast_id, error=type(error).__name__)
-
-    async def sweep(self) -> int:
-        """Delete drafts of processes that died before they sent them. How many."""
-        found = await submissions.abandoned(self._pool)
-        await self.discard(found)
-        return len(found)
 
     async def keep(self, prepared: Prepared) -> None:
         """They stay drafts, for a person to start or delete."""

@@ -12,11 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.broadcast import Format, Loaded, tables
-from telewarm.broadcast.progress import progress
-from telewarm.cli import drafting, lists, submitting, watching
+from telewarm.cli import broadcast_tables, drafting, lists, submitting, watching
 from telewarm.cli.common import held, opened, say, wide
 from telewarm.cli.run import stop_event
 from telewarm.cli.send import CONTEXT, line
@@ -247,29 +245,21 @@ def list_(
 ) -> None:
     """The newest broadcasts and how far they are."""
 
-    async def listing(telewarm: Telewarm) -> list[tuple[Broadcast, str]]:
+    async def listing(telewarm: Telewarm) -> Table:
         bot_id = None if bot is None else (await telewarm.bots.by_slug(bot)).bot.id
-        found = await telewarm.broadcasts.page(bot_id=bot_id, limit=limit)
-        return [(one, (await telewarm.bots.get(one.bot_id)).bot.slug) for one in found]
+        return await broadcast_tables.page(telewarm, await telewarm.broadcasts.page(bot_id=bot_id, limit=limit))
 
-    table = Table("id", "bot", "name", "state", "recipients", "done", "outcomes", box=None)
-    for one, slug in opened(listing):
-        percent = f"{progress(one, clock.now()).percent:g} %"
-        scheduled = one.state is BroadcastState.SCHEDULED
-        counts = watching.starts(one) if scheduled else watching.counts_of(one)
-        table.add_row(str(one.id), slug, one.name, one.state, f"{one.recipients:,}", percent, counts)
-    wide().print(table)
+    wide().print(opened(listing))
 
 
 @app.command("show")
 def show(broadcast: Id) -> None:
-    """One broadcast: its state, how far it is, and why it waits."""
+    """One broadcast: its state, how far it is, why it waits, and why some did not get it."""
 
-    async def showing(telewarm: Telewarm) -> tuple[Broadcast, str]:
-        one = await telewarm.broadcasts.get(BroadcastId(broadcast))
-        return one, (await telewarm.bots.get(one.bot_id)).bot.slug
+    async def showing(telewarm: Telewarm) -> Table:
+        return await broadcast_tables.one(telewarm, await telewarm.broadcasts.get(BroadcastId(broadcast)))
 
-    wide().print(_facts(*opened(showing)))
+    wide().print(opened(showing))
 
 
 @app.command("results")
@@ -329,7 +319,8 @@ async def _watch(telewarm: Telewarm, ids: Sequence[BroadcastId], stop: asyncio.E
         await telewarm.worker.start()
     found = await watching.watch(telewarm, ids, stop)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    return watching.explain(console, found, stopped=stop.is_set())
+    causes = await telewarm.broadcasts.causes(ids)
+    return watching.explain(console, found, causes, stopped=stop.is_set())
 
 
 def _tell(one: Broadcast) -> None:
@@ -343,30 +334,3 @@ def _outcome(text: str | None) -> Outcome | Literal["pending"] | None:
         return Outcome(text)
     except ValueError:
         raise UsageError(f"--outcome is {text!r}; there are {', '.join(Outcome)}, and pending") from None
-
-
-def _facts(one: Broadcast, slug: str) -> Table:
-    now = progress(one, clock.now())
-    table = Table(box=None, show_header=False)
-    facts: dict[str, object] = {
-        "broadcast": one.id,
-        "bot": slug,
-        "name": one.name,
-        "state": one.state,
-        "reason": one.reason,
-        "message": f"{len(one.message.media)} media" + (", text" if one.message.text else ""),
-        "recipients": f"{one.recipients:,} ({one.duplicates:,} twice, {one.rejected:,} lines rejected)",
-        "done": f"{now.done:,} ({now.percent:g} %), {now.left:,} left, {one.in_flight:,} in flight",
-        "outcomes": watching.counts_of(one),
-        "rate": None if now.per_second is None else f"{now.per_second:,.1f} recipients a second",
-        "ends in": None if now.eta_seconds is None else f"{now.eta_seconds:,.0f} s",
-        "not undone": f"{one.not_undone:,} messages" if one.not_undone else None,
-        "starts": one.starts_at and one.starts_at.astimezone(),
-        "made": one.created_at.astimezone(),
-        "started": one.started_at and one.started_at.astimezone(),
-        "ended": one.ended_at and one.ended_at.astimezone(),
-    }
-    for name, value in facts.items():
-        if value is not None:
-            table.add_row(name, str(value))
-    return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -14,13 +14,16 @@ from rich.text import Text
 from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.broadcast.progress import progress
+from telewarm.database import leases
 from telewarm.database.transient import is_transient
-from telewarm.model import Broadcast, BroadcastId, BroadcastState, Outcome
+from telewarm.model import Broadcast, BroadcastId, BroadcastState, Cause, Outcome
 
 ACTIVE = frozenset({BroadcastState.SCHEDULED, BroadcastState.RUNNING, BroadcastState.UNDOING})
 WELL = frozenset({BroadcastState.DONE, BroadcastState.UNDONE})
 LOOK = 0.5  # seconds between looks
 LINE = 10.0  # seconds between lines where there is no terminal
+LEASED = 1.0  # seconds that a worker of this process has to be known
+NO_WORKER = "No worker is running, so nothing moves: start telewarm serve, or add --work"
 SPEED_OVER = 30.0  # seconds over which the bar's speed is taken
 
 
@@ -28,9 +31,12 @@ async def watch(telewarm: Telewarm, ids: Sequence[BroadcastId], stop: asyncio.Ev
     """Show them until all have ended, or `stop` is set; as they are then."""
     found = [await telewarm.broadcasts.get(broadcast_id) for broadcast_id in ids]
     slugs = {one.id: (await telewarm.bots.get(one.bot_id)).bot.slug for one in found}
+    idle = Idle()
     with _shown(slugs) as show:
         while True:
             show(found)
+            if (said := await idle.look(telewarm, found)) is not None:
+                show.tell(said)
             if all(one.state not in ACTIVE for one in found) or await clock.wait(stop, LOOK):
                 return found
             try:
@@ -41,15 +47,24 @@ async def watch(telewarm: Telewarm, ids: Sequence[BroadcastId], stop: asyncio.Ev
                 continue
 
 
-def explain(console: Console, found: Sequence[Broadcast], *, stopped: bool) -> int:
-    """How they ended, or how to come back to them; the exit code."""
+def explain(
+    console: Console, found: Sequence[Broadcast], causes: Mapping[BroadcastId, Sequence[Cause]], *, stopped: bool
+) -> int:
+    """How they ended and why some did not get it, or how to come back to them; the exit code."""
     for one in found:
         console.print(f"broadcast {one.id} is {one.state}: {counts_of(one)}", markup=False)
+        for cause in causes.get(one.id, ()):
+            console.print(f"  {cause_of(cause)}", markup=False)
         for hint in _hints(one):
             console.print(f"  {hint}", markup=False)
     if stopped and any(one.state in ACTIVE for one in found):
         return 130
     return 0 if all(_went_well(one) for one in found) else 1
+
+
+def cause_of(cause: Cause) -> str:
+    """How many, why, and one of them."""
+    return f"{cause.count:,} {cause.outcome}, such as chat {cause.chat_id}: {cause.error}"
 
 
 def counts_of(broadcast: Broadcast) -> str:
@@ -72,6 +87,8 @@ def _hints(one: Broadcast) -> Iterator[str]:
         yield f"{one.reason or 'somebody paused it'}; go on with: {command} resume {one.id}"
     elif one.state is BroadcastState.DRAFT:
         yield f"send it: {command} start {one.id}"
+    if one.counts.get(Outcome.FAILED) and one.state in {BroadcastState.DONE, BroadcastState.PAUSED}:
+        yield f"send to the failed ones again: {command} retry {one.id} --failed"
     if one.counts.get(Outcome.FAILED):
         yield f"who, and why: {command} results {one.id} --outcome failed"
     if one.counts.get(Outcome.UNKNOWN) and one.state is not BroadcastState.RUNNING:
@@ -80,8 +97,35 @@ def _hints(one: Broadcast) -> Iterator[str]:
         yield f"{one.not_undone:,} messages could not be deleted"
 
 
+class Idle:
+    """Does anybody send at all?"""
+
+    def __init__(self) -> None:
+        self._again_at = clock.monotonic() + LEASED
+        self._told = False
+
+    async def look(self, telewarm: Telewarm, found: Sequence[Broadcast]) -> str | None:
+        """What to tell when no worker runs, once until one does. A database that is away says nothing."""
+        now = clock.monotonic()
+        if now < self._again_at or all(one.state not in ACTIVE for one in found):
+            return None
+        self._again_at = now + LINE
+        try:
+            works = await leases.working(telewarm.pool)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            return None
+        told, self._told = self._told, not works
+        return None if works or told else NO_WORKER
+
+
 class _Show(Protocol):
     def __call__(self, found: Sequence[Broadcast], /) -> None: ...
+
+    def tell(self, text: str, /) -> None:
+        """A line beside the figures."""
+        ...
 
 
 @contextmanager
@@ -122,6 +166,9 @@ class _Bars:
             way = f"{done:,} of {total:,}"
             self._bars.update(self._tasks[one.id], completed=done, total=total, way=way, note=_note(one))
 
+    def tell(self, text: str) -> None:
+        self._bars.console.print(text, markup=False)
+
 
 class _Lines:
     """A line for each at the first look, then every so often."""
@@ -142,6 +189,9 @@ class _Lines:
             done, total = _way(one)
             said = f"broadcast {one.id} of {self._slugs[one.id]}: {done:,} of {total:,}{speed}{eta}; {_note(one)}"
             self._console.print(said, markup=False)
+
+    def tell(self, text: str) -> None:
+        self._console.print(text, markup=False)
 
 
 def _way(one: Broadcast) -> tuple[int, int]:

@@ -84,6 +84,13 @@ class Lease:
             self.id = fresh
 
 
+async def working(db: Executor) -> bool:
+    """Whether any living process has a worker that runs."""
+    return bool(
+        await db.fetchval("SELECT true FROM lease WHERE expires_at > now() AND worker ->> 'state' = 'running' LIMIT 1")
+    )
+
+
 async def sweep(db: Executor) -> int:
     """Free the media rows of holders that stopped renewing. How many rows became due again."""
     freed = await db.fetchval(query("sweep_leases"))

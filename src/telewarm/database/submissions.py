@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import structs
 
+from telewarm.database import broadcasts, deliveries
 from telewarm.database.broadcasts import CHANNEL, of_fingerprint
-from telewarm.database.connection import Connection, Executor, query
+from telewarm.database.connection import Connection, Executor, Pool, query
 from telewarm.model import Broadcast, BroadcastId, BroadcastState, MediaId, MessageSet
 
 LOCK = 0x7E1E_B40A  # the first of the two keys of our advisory locks
@@ -62,6 +63,17 @@ async def abandoned(db: Executor) -> list[BroadcastId]:
         [BroadcastState.DRAFT, BroadcastState.CANCELLED],  # the latter: its deletion was broken off
     )
     return [BroadcastId(row["id"]) for row in rows]
+
+
+async def sweep(pool: Pool) -> int:
+    """Delete them, with the list as far as it was loaded. How many."""
+    found = await abandoned(pool)
+    for broadcast_id in found:
+        await broadcasts.set_state(pool, broadcast_id, BroadcastState.CANCELLED, only_from=[BroadcastState.DRAFT])
+        while await deliveries.delete_some(pool, broadcast_id):
+            pass
+        await broadcasts.delete(pool, broadcast_id, only_in=[BroadcastState.CANCELLED])
+    return len(found)
 
 
 async def _contents(db: Executor, message: MessageSet) -> dict[MediaId, str]:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from telewarm import background, clock
-from telewarm.database import audit, bots, engine, events, leases, sends, warmups
+from telewarm.database import audit, bots, engine, events, leases, sends, submissions, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.transient import is_transient
 
@@ -22,6 +22,7 @@ Step = Callable[[Pool], Awaitable[object]]
 STEPS: Mapping[str, Step] = {
     "sweep_leases": leases.sweep,
     "sweep_counts": warmups.sweep_counts,
+    "sweep_abandoned_drafts": submissions.sweep,
     "forget_past_waits": bots.forget_past_waits,
     "sweep_idempotency_keys": sends.sweep,
     "trim_audit_log": audit.trim,
