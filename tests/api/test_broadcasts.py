@@ -395,7 +395,7 @@ async def test_a_list_that_does_not_say_where_its_chats_are_is_refused_with_the_
         ("Ana; =1+1", "Ana; '=1+1"),
         ("Ana\t@SUM(1)", "Ana\t'@SUM(1)"),
         ("Ana\n+1", "Ana\n'+1"),
-        ("a\r-1", "a\r'-1"),
+        ("a\r-1", "a\n'-1"),
         ('Ana;"=1+1"', 'Ana;"\'=1+1"'),
         ("=1", "'=1"),
         ("＝1", "'＝1"),

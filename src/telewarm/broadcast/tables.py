@@ -54,5 +54,6 @@ def _lines(rows: Iterable[Sequence[object]]) -> str:
 def _cell(value: object) -> object:
     """A text that a spreadsheet would run as a formula is shown as a text; numbers stay numbers."""
     if isinstance(value, str) and NUMBER.fullmatch(value) is None:
-        return FORMULA.sub(r"\1\2'\3", value)
+        lines = value.replace("\r\n", "\n").replace("\r", "\n")  # a bare CR would end the row for some readers
+        return FORMULA.sub(r"\1\2'\3", lines)
     return value

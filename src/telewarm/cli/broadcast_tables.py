@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich.table import Table
@@ -13,6 +14,7 @@ from telewarm.broadcast.progress import progress
 from telewarm.cli import watching
 from telewarm.model import Broadcast, BroadcastState, Cause
 
+OF_CHAT = re.compile(r"Telegram refused \w+ to chat -?\d+: ")
 LONGEST = 80  # characters of an error in a page of broadcasts
 
 
@@ -25,7 +27,7 @@ async def page(telewarm: Telewarm, found: Sequence[Broadcast]) -> Table:
         percent = f"{progress(one, clock.now()).percent:g} %"
         scheduled = one.state is BroadcastState.SCHEDULED
         outcomes = watching.starts(one) if scheduled else watching.counts_of(one)
-        error = "".join(f"{cause.count:,} x {cause.error}" for cause in causes[one.id])[:LONGEST]
+        error = "".join(f"{cause.count:,} x {OF_CHAT.sub('', cause.error)}" for cause in causes[one.id])[:LONGEST]
         table.add_row(str(one.id), slug, one.name, one.state, f"{one.recipients:,}", percent, outcomes, Text(error))
     return table
 
