@@ -85,6 +85,9 @@ class Numbers:
     async def release(self, items: Sequence[int]) -> None:
         self.released.extend(items)
 
+    def end(self) -> None:
+        self.changed.set()
+
     async def until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             self.changed.clear()

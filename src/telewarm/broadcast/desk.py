@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 from telewarm.broadcast.share import Shares
 from telewarm.database.connection import Pool
@@ -13,8 +12,6 @@ from telewarm.database.leases import Lease
 from telewarm.lanes import LiveBot
 from telewarm.model import BroadcastId
 from telewarm.sender import Sender
-
-IN_HAND: WeakKeyDictionary[Lease, set[BroadcastId]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,12 +34,12 @@ def sending(lease: Lease) -> bool:
 @contextmanager
 def in_hand(lease: Lease, broadcast_id: BroadcastId) -> Iterator[bool]:
     """Whether nobody else of this process has it: the database knows processes, and would let two of one take it."""
-    held = IN_HAND.setdefault(lease, set())
-    if broadcast_id in held:
+    held = lease.flights
+    if broadcast_id in held.ids:
         yield False
         return
-    held.add(broadcast_id)
+    held.add([broadcast_id])
     try:
         yield True
     finally:
-        held.discard(broadcast_id)
+        held.discard([broadcast_id])

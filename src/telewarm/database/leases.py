@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
 import msgspec
 import structlog
 
-from telewarm import clock
+from telewarm import background, clock
 from telewarm.database.connection import Executor, Pool, query
+from telewarm.database.held import Held
 from telewarm.database.transient import is_transient
 
+FORGOTTEN_SECONDS = 15.0  # between two looks for rows in hand that nobody here holds: they are free after the second
+RETRY_SECONDS = 0.5  # between two tries of what has to be written
+LAST_SECONDS = 2.0  # for it at the end
 TTL = 6.0  # seconds without a renewal after which a holder counts as dead
 log = structlog.get_logger(__name__)
 
@@ -33,6 +37,10 @@ class Lease:
         self._pool = pool
         self._ttl = ttl
         self._hurry = asyncio.Event()
+        self.media = Held()
+        self.flights = Held()
+        self._writing: set[asyncio.Task[None]] = set()
+        self._ended = False
 
     def hurry(self) -> None:
         """There is news of the worker: renew at once."""
@@ -44,14 +52,78 @@ class Lease:
         """Take a lease, keep it alive, and at the end free whatever it still holds. `ttl`: seconds."""
         lease = cls(pool, ttl=ttl)
         await lease._renew()
-        keeper = asyncio.create_task(lease._keep(), name="lease keeper")
+        tasks = [
+            background.start(lease._keep(), name="lease keeper"),
+            background.start(lease._look_for_forgotten(), name="look for forgotten rows"),
+        ]
         try:
             yield lease
         finally:
-            keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeper
+            await lease._end_writing()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await _free(pool, lease.id)
+
+    def surely(
+        self, work: Callable[[], Awaitable[object]], media_ids: Sequence[int], *, name: str
+    ) -> asyncio.Task[None]:
+        """Write something of these media down in the background, however long the database is away; they are in hand
+        until then. Ends with the lease, which frees them.
+        """
+        task = background.start(self._insist(work, media_ids), name=name)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        return task
+
+    async def _insist(self, work: Callable[[], Awaitable[object]], media_ids: Sequence[int]) -> None:
+        try:
+            while True:
+                try:
+                    await work()
+                except Exception as error:
+                    if not is_transient(error):
+                        raise
+                    log.warning("media_write_retried", media_ids=media_ids, error=type(error).__name__)
+                    if self._ended:
+                        return
+                    await clock.sleep(RETRY_SECONDS)
+                else:
+                    return
+        finally:
+            self.media.discard(media_ids)
+
+    async def _end_writing(self) -> None:
+        self._ended = True
+        if self._writing:
+            _, late = await asyncio.wait(self._writing, timeout=LAST_SECONDS)
+            for task in late:
+                task.cancel()
+
+    async def free_forgotten(self) -> int:
+        """Free the rows that the database says this process has in hand and nobody in it holds: of a claim whose answer
+        was lost, or of one who failed. How many.
+        """
+        count = 0
+        for table, held in (("media", self.media), ("flight", self.flights)):
+            key = "id" if table == "media" else "broadcast_id"
+            lease_id, before, now = self.id, held.ids, clock.monotonic()
+            rows = await self._pool.fetch(f"SELECT {key} AS id FROM {table} WHERE lease_id = $1", lease_id)
+            forgotten = held.forgotten([row["id"] for row in rows], before=before, now=now)
+            if forgotten:
+                free = f"UPDATE {table} SET lease_id = NULL WHERE {key} = ANY ($2) AND lease_id = $1"
+                await self._pool.execute(free, lease_id, forgotten)
+                log.warning("forgotten_rows_freed", table=table, rows=len(forgotten), ids=forgotten[:20])
+                count += len(forgotten)
+        return count
+
+    async def _look_for_forgotten(self) -> None:
+        while True:
+            await clock.sleep(FORGOTTEN_SECONDS)
+            try:
+                await self.free_forgotten()
+            except Exception as error:
+                log.warning("forgotten_rows_unread", error=type(error).__name__, exc_info=not is_transient(error))
 
     async def _keep(self) -> None:
         while True:

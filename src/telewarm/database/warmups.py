@@ -41,8 +41,18 @@ class Depth:
     head_age: float | None
 
 
+UNSTORABLE = "UNSTORABLE"  # code of an outcome that the database refused
 WAITING_SHOWN = 100
 CHUNK = 10_000  # items written in one statement: far below its time limit
+
+
+def unstorable(media_id: MediaId, error: Exception) -> Failed:
+    """What is written instead of an outcome that the database refused."""
+    message = (
+        f"The database refuses to keep what became of this item ({type(error).__name__}). "
+        "The log has the reason; rewarm it once that is gone."
+    )
+    return Failed(media_id=media_id, delay=None, code=UNSTORABLE, message=message)
 
 
 async def claim(

@@ -126,7 +126,10 @@ class Lane(Generic[Item, Done]):
                 raise
             finally:
                 self._wait_for_bot(waits=False)
-                await self._wind_down(recorder)
+                try:
+                    await self._wind_down(recorder)
+                finally:
+                    self._work.end()
         return 0.0 if delay is None and self._more else delay  # nudged while it wound down
 
     async def _dispatch(self) -> float | None:

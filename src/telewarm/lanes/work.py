@@ -50,6 +50,10 @@ class Work(Protocol[Item, Done]):
         """Put items back untried."""
         ...
 
+    def end(self) -> None:
+        """The lane has ended: whatever it claimed is in nobody's hand any more."""
+        ...
+
 
 class Runner(Protocol):
     """One bot's work as whoever gives it a place sees it."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
+from uuid import UUID
 
 import structlog
 
@@ -26,8 +28,7 @@ log = structlog.get_logger(__name__)
 Place: TypeAlias = Callable[[Claimed], Awaitable[Placed]]
 
 LOOK_AGAIN = 0.5  # seconds: who holds an item may put it back without telling
-RECORD_TRIES = 3
-RECORD_RETRY = 0.5  # seconds between tries to write a file id while the database is away
+WRITE_SECONDS = 1.5  # that a caller waits until what became of an item is written down
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,40 +124,43 @@ class Cold:
     async def _upload(self, wanted: Wanted) -> Placed | None:
         """Take the item in hand and place it; None when somebody else has it."""
         live, media_id = wanted.live, wanted.media_id
-        item = await warmups.claim_one(self._pool, bot_id=live.bot.id, media_id=media_id, lease_id=self._lease.id)
-        if item is None:
-            return None
+        lease, lease_id = self._lease, self._lease.id
+        with lease.media.claiming():
+            item = await warmups.claim_one(self._pool, bot_id=live.bot.id, media_id=media_id, lease_id=lease_id)
+            if item is None:
+                return None
+            lease.media.add([media_id])
         try:
             placed = await wanted.place(item)
-        except BaseException:
-            await asyncio.shield(self._release(media_id))
+        except BaseException:  # why it was not placed is what the caller has to hear, whatever the release does
+            release = partial(self._release, live, media_id, lease_id)
+            await _settled(lease.surely(release, [media_id], name="release media"))
             raise
         self._file_ids.keep(warm_of(placed, live))
-        await asyncio.shield(self._record(live, placed))
+        record = partial(self._record, live, placed, lease_id)
+        await _settled(lease.surely(record, [media_id], name="record file id"))
         return placed
 
-    async def _release(self, media_id: MediaId) -> None:
-        """The item is anybody's again. Raises nothing: why it was not placed is what the caller has to hear."""
-        try:
-            await warmups.release(self._pool, self._lease.id, [media_id])
-        except Exception:
-            log.exception("media_release_failed", media_id=media_id)
+    async def _release(self, live: LiveBot, media_id: MediaId, lease_id: UUID) -> None:
+        """The item is anybody's again, and its lane has it first."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await warmups.release(connection, lease_id, [media_id])
+            await wake(connection, live.bot)
 
-    async def _record(self, live: LiveBot, placed: Placed) -> None:
+    async def _record(self, live: LiveBot, placed: Placed, lease_id: UUID) -> None:
         """The message has gone: nothing may fail or cancel that now."""
-        for _ in range(RECORD_TRIES):
-            try:
-                await warmups.record_ready(
-                    self._pool, [placed], lease_id=self._lease.id, telegram_id=live.bot.telegram_id
-                )
-            except Exception as error:
-                if not is_transient(error):
-                    log.exception("media_record_failed", media_id=placed.media_id)
-                    return
-                log.warning("[MEDIA][RECORD][RETRY]", media_id=placed.media_id, error=type(error).__name__)
-                await clock.sleep(RECORD_RETRY)
-            else:
-                return
+        try:
+            await warmups.record_ready(self._pool, [placed], lease_id=lease_id, telegram_id=live.bot.telegram_id)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            log.exception("media_record_failed", media_id=placed.media_id)
+            await warmups.record_failed(self._pool, lease_id, [warmups.unstorable(placed.media_id, error)])
+
+
+async def _settled(writing: asyncio.Task[None]) -> None:
+    """Wait for it a moment: while the database is away, the caller does not."""
+    await asyncio.wait([writing], timeout=WRITE_SECONDS)
 
 
 def warm_of(placed: Placed, live: LiveBot) -> Warm:

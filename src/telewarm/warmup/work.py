@@ -18,7 +18,7 @@ from telewarm.errors import ChatMigrated, ChatUnreachable, FloodWait, TelewarmEr
 from telewarm.lanes import Job, LiveBot, wake_siblings
 from telewarm.lanes.chat_faults import SECONDS as FAULTY
 from telewarm.metrics import Outcome, Took
-from telewarm.model import Bot, BotId, ChatId, Claimed, Placed
+from telewarm.model import Bot, BotId, ChatId, Claimed, MediaId, Placed
 from telewarm.placements import Placements
 from telewarm.telegram.refusals import of_a_kind
 from telewarm.warmup import policy
@@ -26,8 +26,6 @@ from telewarm.warmup.policy import Retries
 
 log = structlog.get_logger(__name__)
 
-UNSTORABLE = "UNSTORABLE"  # code of an outcome that the database refused
-REWARM = "The log has the reason; rewarm it once that is gone."
 SHARERS = 5.0  # seconds for which the bots that share a warm-up chat are taken to be the same
 
 
@@ -55,6 +53,7 @@ class WarmUps:
         self._live = live
         self._placements = placements
         self._retries = retries
+        self._in_hand: set[MediaId] = set()
         self._sharers: Sequence[BotId] = ()
         self._sharers_of: tuple[ChatId, ...] = ()
         self._sharers_until = 0.0
@@ -63,14 +62,16 @@ class WarmUps:
     async def claim(self, limit: int) -> list[Job[InHand]]:
         bot = self._live.bot
         await self._look_for_sharers(bot)
-        claimed = await warmups.claim(
-            self._pool,
-            bot_id=bot.id,
-            limit=limit,
-            lease_id=self._lease.id,
-            sharers=self._sharers,
-            chats=bot.warmup_chats,
-        )
+        with self._lease.media.claiming():
+            claimed = await warmups.claim(
+                self._pool,
+                bot_id=bot.id,
+                limit=limit,
+                lease_id=self._lease.id,
+                sharers=self._sharers,
+                chats=bot.warmup_chats,
+            )
+            self._take([item.media_id for item in claimed])
         now = clock.monotonic()
         faults = self._live.faults
         return [
@@ -198,17 +199,31 @@ class WarmUps:
             )
         if failed:
             await warmups.record_failed(self._pool, self._lease.id, failed)
+        self._let_go([one.media_id for one in done])
         if self._sharers:
             await wake_siblings(self._pool, [one.media_id for one in done], self._sharers)
 
     def unstorable(self, done: Placed | Failed, error: Exception) -> Failed | None:
-        if isinstance(done, Failed) and done.code == UNSTORABLE:
+        if isinstance(done, Failed) and done.code == warmups.UNSTORABLE:
+            self._let_go([done.media_id])
             return None
-        message = f"The database refuses to keep what became of this item ({type(error).__name__}). {REWARM}"
-        return Failed(media_id=done.media_id, delay=None, code=UNSTORABLE, message=message)
+        return warmups.unstorable(done.media_id, error)
 
     async def release(self, hands: Sequence[InHand]) -> None:
-        await warmups.release(self._pool, self._lease.id, [hand.item.media_id for hand in hands])
+        media_ids = [hand.item.media_id for hand in hands]
+        await warmups.release(self._pool, self._lease.id, media_ids)
+        self._let_go(media_ids)
+
+    def end(self) -> None:
+        self._let_go(list(self._in_hand))
+
+    def _take(self, media_ids: Sequence[MediaId]) -> None:
+        self._in_hand.update(media_ids)
+        self._lease.media.add(media_ids)
+
+    def _let_go(self, media_ids: Sequence[MediaId]) -> None:
+        self._in_hand.difference_update(media_ids)
+        self._lease.media.discard(media_ids)
 
 
 def _facts(hand: InHand) -> dict[str, object]:
