@@ -40,7 +40,7 @@ from telewarm.database.connection import Pool
 from telewarm.database.continuity import Continuity
 from telewarm.database.leases import Lease
 from telewarm.database.listening import listening
-from telewarm.database.pool import open_pool
+from telewarm.database.pool import VITAL_CONNECTIONS, open_pool
 from telewarm.database.ready import ready
 from telewarm.database.removals import Removed
 from telewarm.errors import NotFound
@@ -278,7 +278,9 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
     stack.callback(spool.close)
     probe = await stack.enter_async_context(Probe.open())
     transport = await stack.enter_async_context(Transport.open(proxy=proxy(settings)))
-    lease = await stack.enter_async_context(Lease.held(pool))
+    vital = await open_pool(url, max_size=VITAL_CONNECTIONS, application_name="telewarm lease")
+    stack.push_async_callback(vital.close)
+    lease = await stack.enter_async_context(Lease.held(vital))
     continuity = Continuity(pool, settings.telewarm_data, busy=partial(sending, lease))
     await stack.enter_async_context(continuity.running())
     file_ids = FileIds()
@@ -318,6 +320,7 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
     lanes = BotWork(
         settings=settings,
         pool=pool,
+        vital=vital,
         lease=lease,
         placements=placements,
         sender=sender,

@@ -26,6 +26,7 @@ class BotWork:
 
     settings: Settings
     pool: Pool
+    vital: Pool
     lease: Lease
     placements: Placements
     sender: Sender
@@ -51,7 +52,7 @@ class BotWork:
     def control(self, bots: Bots) -> Control:
         limits = self.limits
         control = Control(
-            lambda: Worker(pool=self.pool, live_bots=bots, make_lane=self.make, limits=limits),
+            lambda: Worker(pool=self.pool, vital=self.vital, live_bots=bots, make_lane=self.make, limits=limits),
             limits,
             drain=DRAIN,
             on_change=self.lease.hurry,

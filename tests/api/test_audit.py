@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from telewarm import clock
 from telewarm.api import journal
@@ -18,6 +19,7 @@ from telewarm.database.tokens import Role
 from tests.api.conftest import ADMIN, BOT, MEDIA, SEND, refusal
 from tests.api.governing import AUDIT, TOKENS, Governed, governing
 from tests.fixtures.app import Opener
+from tests.fixtures.outages import writes_fail
 from tests.fixtures.sandbox import token
 
 BOTS = "/api/admin/bots"
@@ -127,7 +129,7 @@ async def test_a_path_that_the_database_could_not_hold_is_noted_all_the_same(gov
 
 
 def test_what_is_kept_is_text_that_a_database_takes() -> None:
-    assert kept("a\0b\ud800") == "a\N{REPLACEMENT CHARACTER}b?"
+    assert kept("a\0b\ud800") == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}"
 
 
 async def test_the_request_id_is_noted(governed: Governed) -> None:
@@ -153,13 +155,25 @@ async def test_a_page_that_cannot_be_is_refused(governed: Governed, query: str) 
     refusal(await governed.admin.get(f"{AUDIT}?{query}"), 422, "BAD_REQUEST")
 
 
+async def test_a_row_that_cannot_be_stored_is_dropped_and_told_and_the_others_are_kept(
+    idle_telewarm: Telewarm,
+) -> None:
+    await idle_telewarm.pool.execute("ALTER TABLE audit ADD CHECK (target <> '/2')")
+    log = AuditLog(idle_telewarm.pool)
+    for number in range(4):
+        log.note(change(number))
+    with capture_logs() as logged:
+        await log.flush()
+    assert [one.target for one in await audit.page(idle_telewarm.pool, limit=9)] == ["/3", "/1", "/0"]
+    assert [line["target"] for line in logged if line["event"] == "audit_row_refused"] == ["/2"]
+
+
 async def test_a_database_that_is_away_hinders_no_answer_and_loses_no_row(governed: Governed) -> None:
     pool = governed.telewarm.pool
-    await pool.execute("ALTER TABLE audit RENAME TO away")
-    for _ in range(3):
-        refusal(await governed.admin.post(f"{BOTS}/nobody/pause"), 404, "NOT_FOUND")
-    await governed.log.flush()
-    await pool.execute("ALTER TABLE away RENAME TO audit")
+    async with writes_fail(pool, "audit"):
+        for _ in range(3):
+            refusal(await governed.admin.post(f"{BOTS}/nobody/pause"), 404, "NOT_FOUND")
+        await governed.log.flush()
     assert len(await governed.changes()) == 3
 
 

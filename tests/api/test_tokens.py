@@ -22,6 +22,7 @@ from tests.api.conftest import ADMIN, BOT, MEDIA, SEND, client_of, refusal
 from tests.api.governing import AUDIT, TOKENS, Governed, governing
 from tests.api.test_guard import routes
 from tests.fixtures.app import Opener
+from tests.fixtures.outages import database_away
 
 BOTS = "/api/admin/bots"
 READ, OPERATE, ALL = Role.READ, Role.OPERATE, Role.ADMIN
@@ -285,23 +286,22 @@ async def test_a_token_expires_without_anybody_saying_so(keyring: Keyring, idle_
 
 
 async def test_without_the_database_tokens_are_believed_for_a_while_and_then_nobody_can_say(
-    keyring: Keyring, idle_telewarm: Telewarm, monkeypatch: pytest.MonkeyPatch
+    keyring: Keyring, idle_telewarm: Telewarm, telewarm_with: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = keyring._heard_at
     secret = await make(idle_telewarm)
     while keyring._heard_at == before:  # news that came after the table has gone would be believed no more
         await clock.wait(asyncio.Event(), 0.01)
     assert await keyring.caller(secret) is not None
-    await idle_telewarm.pool.execute("ALTER TABLE api_token RENAME TO away")
 
     monkeypatch.setattr(keyrings, "AGAIN", 0.0)
-    assert await keyring.caller("tw_unknown") is None
-    assert await keyring.caller(secret) is not None
-    monkeypatch.setattr(keyrings, "BELIEVED", 0.0)
-    with pytest.raises(DatabaseUnavailable, match="telewarm token show"):
-        await keyring.caller(secret)
+    async with database_away(telewarm_with.database_url):
+        assert await keyring.caller("tw_unknown") is None
+        assert await keyring.caller(secret) is not None
+        monkeypatch.setattr(keyrings, "BELIEVED", 0.0)
+        with pytest.raises(DatabaseUnavailable, match="telewarm token show"):
+            await keyring.caller(secret)
 
-    await idle_telewarm.pool.execute("ALTER TABLE away RENAME TO api_token")
     assert await keyring.caller(secret) is not None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from telewarm.database import leases
 from telewarm.database.connection import Pool
+from telewarm.database.held import Held
 from telewarm.database.leases import Lease
 from tests.fixtures.rows import claim, lease_of, make_bot, make_item, make_lease
 
@@ -62,3 +63,73 @@ async def test_a_holder_whose_lease_was_swept_away_takes_a_new_one(pool: Pool) -
             await pool.fetchval("SELECT 1")
 
         assert [row["id"] for row in await pool.fetch("SELECT id FROM lease")] == [lease.id]
+
+
+async def test_rows_that_nobody_holds_are_freed_at_the_second_look_and_held_ones_stay(pool: Pool) -> None:
+    """As when a claim was committed and its answer lost."""
+    bot = await make_bot(pool)
+    forgotten, held = [await make_item(pool, bot, seed) for seed in range(2)]
+    async with Lease.held(pool) as lease:
+        await claim(pool, bot, lease.id)
+        lease.media.add([held])
+
+        assert await lease.free_forgotten() == 0
+        assert await lease.free_forgotten() == 1
+
+        assert (await lease_of(pool, forgotten), await lease_of(pool, held)) == (None, lease.id)
+        lease.media.discard([held])
+        assert [await lease.free_forgotten() for _ in range(3)] == [0, 1, 0]
+
+
+async def test_rows_of_others_are_not_touched(pool: Pool) -> None:
+    bot, other = await make_bot(pool), await make_lease(pool)
+    media_id = await make_item(pool, bot)
+    await claim(pool, bot, other)
+    async with Lease.held(pool) as lease:
+        assert [await lease.free_forgotten() for _ in range(3)] == [0, 0, 0]
+    assert await lease_of(pool, media_id) == other
+
+
+def test_a_row_that_a_claim_under_way_may_bring_is_left_alone() -> None:
+    held = Held()
+    with held.claiming():
+        assert held.forgotten([7], before=held.ids, now=1e12) == []
+        assert held.forgotten([7], before=held.ids, now=1e12 + 1) == []
+    assert held.forgotten([7], before=held.ids, now=1e12 + 2) == [7]
+
+
+def test_a_row_that_was_in_hand_at_one_of_the_looks_begins_anew() -> None:
+    held = Held()
+    assert held.forgotten([7], before=held.ids, now=1.0) == []
+    held.add([7])
+    assert held.forgotten([7], before=held.ids, now=2.0) == []
+    held.discard([7])
+    assert held.forgotten([7], before=held.ids, now=3.0) == []
+    assert held.forgotten([7], before=frozenset({7}), now=4.0) == []
+    assert held.forgotten([7], before=held.ids, now=5.0) == []
+    assert held.forgotten([7], before=held.ids, now=6.0) == [7]
+
+
+async def test_what_has_to_be_written_is_tried_until_it_succeeds_and_is_in_hand_until_then(pool: Pool) -> None:
+    failures = [ConnectionResetError(), TimeoutError()]
+    async with Lease.held(pool) as lease:
+        lease.media.add([7])
+
+        async def write() -> None:
+            assert 7 in lease.media.ids
+            if failures:
+                raise failures.pop()
+
+        await lease.surely(write, [7], name="write")
+        assert not failures
+        assert 7 not in lease.media.ids
+
+
+async def test_what_cannot_be_written_ends_with_the_lease(pool: Pool) -> None:
+    async def write() -> None:
+        raise ConnectionResetError
+
+    async with Lease.held(pool) as lease:
+        writing = lease.surely(write, [7], name="write")
+    assert writing.done()
+    assert await pool.fetchval("SELECT count(*) FROM lease") == 0

@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from telewarm import clock
 from telewarm.app import Telewarm
@@ -23,6 +24,7 @@ from telewarm.sender import FileIds, Healing, Ledger, Sender, SendLimits
 from telewarm.sender import ledger as ledgers
 from telewarm.sender.ledger import MOST
 from tests.fixtures.app import add_bot
+from tests.fixtures.outages import writes_fail
 from tests.fixtures.rows import make_bot
 
 GROUP, SUPERGROUP = ChatId(-4001), ChatId(-1001000004001)
@@ -167,22 +169,34 @@ async def test_while_the_database_is_away_news_is_kept_and_written_later(
 ) -> None:
     monkeypatch.setattr(ledgers, "EVERY", 0.05)
     bot = await make_bot(pool)
-    async with (ledger := Ledger(pool)).running():
-        await pool.execute("ALTER TABLE chat RENAME TO mislaid")
+    async with (ledger := Ledger(pool)).running(), writes_fail(pool, "chat"):
         ledger.failed(bot.id, CHAT, unreachable())
         ledger.failed(bot.id, ChatId(CHAT + 1), unreachable())
         await soon(lambda: not ledger._lost)  # it tries
         ledger.reached(bot.id, ChatId(CHAT + 1))
         await soon(lambda: len(ledger._lost) == 1)  # it failed, and what came meanwhile is newer
-        await pool.execute("ALTER TABLE mislaid RENAME TO chat")
     assert await states(pool, bot) == {CHAT: "blocked"}
 
 
 async def test_the_end_does_not_wait_for_a_database_that_is_away(pool: Pool) -> None:
     bot = await make_bot(pool)
-    async with (ledger := Ledger(pool)).running():
-        await pool.execute("ALTER TABLE chat RENAME TO mislaid")
+    async with writes_fail(pool, "chat"), (ledger := Ledger(pool)).running():
         ledger.failed(bot.id, CHAT, unreachable())
+
+
+async def test_a_row_that_cannot_be_stored_is_dropped_and_told_and_the_others_are_kept(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgers, "EVERY", 0.05)
+    bot = await make_bot(pool)
+    await pool.execute(f"ALTER TABLE chat ADD CHECK (chat_id <> {CHAT})")
+    with capture_logs() as logged:
+        async with (ledger := Ledger(pool)).running():
+            ledger.failed(bot.id, CHAT, unreachable())
+            ledger.failed(bot.id, ChatId(CHAT + 1), unreachable())
+            await soon(lambda: not ledger._lost)
+    assert await states(pool, bot) == {CHAT + 1: "blocked"}
+    assert [line["bot_and_chat"] for line in logged if line["event"] == "chat_ledger_row_refused"] == [(bot.id, CHAT)]
 
 
 async def test_a_million_successes_that_nobody_writes_down_do_not_grow_without_bound() -> None:

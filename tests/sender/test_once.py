@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
-from telewarm import errors
+from telewarm import clock, errors
 from telewarm.app import Telewarm
 from telewarm.database import sends
 from telewarm.database.connection import Pool
@@ -23,6 +24,7 @@ from telewarm.sandbox import Sandbox
 from telewarm.sender import SendResult
 from telewarm.sender.once import Once, Results, describe
 from tests.fixtures.app import READER, Opener, add_bot
+from tests.fixtures.outages import database_away
 from tests.fixtures.rows import make_bot, make_lease
 
 ASKED = b'["chat", "message"]'
@@ -253,18 +255,16 @@ async def test_a_cancellation_does_not_lose_what_went(processes: list[Once], bot
 
 
 async def test_a_short_outage_of_the_database_does_not_lose_what_went(
-    processes: list[Once], bot: Bot, pool: Pool
+    processes: list[Once], bot: Bot, database_url: str
 ) -> None:
     slow = Sending()
     first = asyncio.create_task(run(processes[0], bot, slow))
     await slow.begun.wait()
-    await pool.execute("ALTER TABLE sent_once RENAME TO away")
-    slow.go.set()
-    while not await pool.fetchval(
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'process-0' AND query LIKE 'UPDATE sent_once%'"
-    ):
-        pass
-    await pool.execute("ALTER TABLE away RENAME TO sent_once")
+    with capture_logs() as logged:
+        async with database_away(database_url):
+            slow.go.set()
+            while not any(line["event"] == "[SEND][ONCE][RETRY]" for line in logged):
+                await clock.sleep(0.01)
 
     assert await first == (slow.results, False)
     assert await run(processes[1], bot, sending(went(8))) == (slow.results, True)

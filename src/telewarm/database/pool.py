@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
+from asyncpg.pool import PoolAcquireContext
 from asyncpg.types import ServerVersion
 
 from telewarm.database.connection import Pool
@@ -18,6 +19,8 @@ from telewarm.errors import DatabaseUnavailable
 OLDEST = 14  # the first PostgreSQL that has all we use
 CONNECT_SECONDS = 10.0
 STATEMENT_SECONDS = 30.0
+ACQUIRE_SECONDS = 15.0  # that somebody waits for a connection of a pool
+VITAL_CONNECTIONS = 4  # of the pool that keeps the lease and the heartbeats, whatever else the process waits for
 ROUND_TRIP = 5.0  # seconds that the client waits longer than the server may work
 IN_TRANSACTION_SECONDS = 60.0  # an idle transaction holds locks: the server ends it
 
@@ -33,8 +36,20 @@ async def open_pool(
     """
     options = _options(application_name, statement_timeout)
     async with _explained(url):
-        pool = await asyncpg.create_pool(
-            url, min_size=1, max_size=max_size, connection_class=_Session, connect=_connect_apart, **options
+        pool: Pool = await _Pool(
+            url,
+            min_size=1,
+            max_size=max_size,
+            max_queries=50_000,
+            max_inactive_connection_lifetime=300.0,
+            connection_class=_Session,
+            record_class=asyncpg.Record,
+            connect=_connect_apart,
+            setup=None,
+            init=None,
+            reset=None,
+            loop=None,
+            **options,
         )
     try:
         async with _explained(url), pool.acquire(timeout=CONNECT_SECONDS) as connection:
@@ -65,6 +80,17 @@ async def connect(
         connection.terminate()
         raise
     return connection
+
+
+class _Pool(asyncpg.Pool):
+    """Gives up on a connection after a while: raises TimeoutError, which is an outage."""
+
+    __slots__ = ()
+
+    def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext[asyncpg.Record]:
+        if timeout is None and self.get_idle_size() == 0:
+            timeout = ACQUIRE_SECONDS
+        return super().acquire(timeout=timeout)
 
 
 class _Session(asyncpg.Connection):

@@ -95,10 +95,14 @@ class _Driver(AsyncpgPoolDriver):
 class Worker:
     """Any number of these may run on one database."""
 
-    def __init__(self, *, pool: Pool, live_bots: Bots, make_lane: MakeLane, limits: WorkerLimits) -> None:
+    def __init__(
+        self, *, pool: Pool, live_bots: Bots, make_lane: MakeLane, limits: WorkerLimits, vital: Pool | None = None
+    ) -> None:
+        """`vital`: the pool of the engine's heartbeats, which nothing else may hold up."""
         self.limits = limits
         self.lanes: dict[BotId, Runner] = {}
         self._pool = pool
+        self._vital = vital or pool
         self._bots = live_bots
         self._make_lane = make_lane
         self._budget = Budget(limits.held)
@@ -160,7 +164,7 @@ class Worker:
             await self._run_engine()
 
     async def _run_engine(self) -> None:
-        driver = _Driver(self._pool, self._send_all_away)
+        driver = _Driver(self._vital, self._send_all_away)
         queue = QueueManager(Queries(driver))
         heartbeat = timedelta(seconds=self.limits.heartbeat)
         queue.entrypoint(ENTRYPOINT)(self._run_lane)

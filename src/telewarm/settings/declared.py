@@ -70,7 +70,8 @@ class Declared(BaseSettings):
     )
     telewarm_database_pool: int = setting(
         Group.DATABASE,
-        "Connections a process opens at most. All processes together must fit the server's max_connections.",
+        "Connections a process opens at most for its work. Up to 4 more keep its lease and its heartbeats. "
+        "All processes together must fit the server's max_connections.",
         default=10,
         unit="connections",
         example="20",
