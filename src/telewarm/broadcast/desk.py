@@ -28,7 +28,7 @@ class Desk:
 
 def sending(lease: Lease) -> bool:
     """Whether this process sends, or takes back, any broadcast."""
-    return bool(IN_HAND.get(lease))
+    return bool(lease.flights.ids)
 
 
 @contextmanager
