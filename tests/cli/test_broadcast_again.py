@@ -83,7 +83,6 @@ async def test_killed_while_the_list_loads_it_begins_again_and_leaves_no_draft(s
     await until(shell.telewarm, drafted)
     process.kill()
     await process.wait()
-    await shell.telewarm.pool.execute("UPDATE lease SET expires_at = now() WHERE holder LIKE $1", f"%:{process.pid}")
     chats = "".join(f"{chat_id}\n" for chat_id in readers(7))
 
     result = await shell.run("send", "bot-0", "-", "--text", "Hello", "--yes", given=chats)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -58,11 +60,26 @@ async def keep(db: Executor, ids: Sequence[BroadcastId]) -> None:
 async def abandoned(db: Executor) -> list[BroadcastId]:
     """Drafts whose process died while it loaded them to send them as a whole."""
     rows = await db.fetch(
-        "SELECT id FROM broadcast WHERE loader IS NOT NULL AND state = ANY ($1::text[])"
-        " AND NOT EXISTS (SELECT FROM lease WHERE lease.id = broadcast.loader AND lease.expires_at > now())",
+        "SELECT broadcast.id, lease.holder FROM broadcast"
+        " LEFT JOIN lease ON lease.id = broadcast.loader AND lease.expires_at > now()"
+        " WHERE loader IS NOT NULL AND state = ANY ($1::text[])",
         [BroadcastState.DRAFT, BroadcastState.CANCELLED],  # the latter: its deletion was broken off
     )
-    return [BroadcastId(row["id"]) for row in rows]
+    return [BroadcastId(row["id"]) for row in rows if row["holder"] is None or _died_here(row["holder"])]
+
+
+def _died_here(holder: str) -> bool:
+    """Whether the process was one of this machine, and is no more: its lease says so only some seconds later."""
+    host, _, pid = holder.rpartition(":")
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return False
 
 
 async def sweep(pool: Pool) -> int:
