@@ -50,6 +50,7 @@ def _facts(one: Broadcast, slug: str, causes: Sequence[Cause]) -> Table:
         "reason": one.reason,
         "message": f"{len(one.message.media)} media" + (", text" if one.message.text else ""),
         "recipients": f"{one.recipients:,} ({one.duplicates:,} twice, {one.rejected:,} lines rejected)",
+        "guess": one.guess,
         "done": f"{now.done:,} ({now.percent:g} %), {now.left:,} left, {one.in_flight:,} in flight",
         "outcomes": watching.counts_of(one),
         "errors": "\n".join(map(watching.cause_of, causes)) or None,

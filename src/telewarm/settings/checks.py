@@ -53,7 +53,7 @@ def printable_ascii(text: str) -> str:
 
 
 def bucket(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", name):
         raise ValueError("must be a bucket's name alone: letters, digits, dots, hyphens and underscores")
     return name
 
