@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import socket
+
+import pytest
 
 from tests.cli.conftest import Commands
 from tests.fixtures.app import add_bot
@@ -33,3 +36,25 @@ async def test_a_lost_key_file_is_named_and_no_new_one_is_made(command: Commands
 
     key.write_text(held)
     assert (await command.ok("bot", "list")).out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("send", "shop", "42", "--txt", "hello"), "No such option --txt. Did you mean --text?"),
+        (("send", "shop", "-1001234567890", "--captoin=x"), "No such option --captoin. Did you mean --caption?"),
+        (("send", "shop", "42", "--text", "--txt", "-q"), "No such option -q."),
+        (("broadcast", "test", "1", "-100123", "--yse"), "No such option --yse."),
+    ],
+)
+async def test_a_misspelt_option_is_no_file(command: Commands, words: tuple[str, ...], said: str) -> None:
+    ended = await command(*words)
+
+    assert ended.code == 2
+    assert said in " ".join(re.sub("[│╭╮╰╯─]", " ", ended.said).split())
+
+
+async def test_an_id_below_zero_and_a_text_like_an_option_are_taken(command: Commands) -> None:
+    ended = await command("send", "shop", "-1001234567890", "--text", "--txt")
+
+    assert "NOT_FOUND" in ended.said

@@ -19,6 +19,7 @@ from telewarm.cli import (
     errors,
     media,
     migrate,
+    options,
     rotate,
     sandbox,
     send,
@@ -39,7 +40,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("worker")(worker.worker)
-app.command("send", context_settings=send.CONTEXT)(send.send)
+app.command("send", cls=options.ChatIdCommand, context_settings=send.CONTEXT)(send.send)
 app.add_typer(bot.app, name="bot")
 app.add_typer(media.app, name="media")
 app.add_typer(broadcast.app, name="broadcast")

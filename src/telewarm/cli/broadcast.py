@@ -16,6 +16,7 @@ from telewarm.app import Telewarm
 from telewarm.broadcast import Format, Loaded, tables
 from telewarm.cli import broadcast_tables, drafting, lists, submitting, watching
 from telewarm.cli.common import held, opened, say, wide
+from telewarm.cli.options import ChatIdCommand
 from telewarm.cli.run import stop_event
 from telewarm.cli.send import CONTEXT, line
 from telewarm.errors import UsageError
@@ -143,7 +144,7 @@ def load(broadcast: Id, recipients: ListArgument, *, form: FormatOption = None, 
     opened(lambda telewarm: lists.load(telewarm, BroadcastId(broadcast), recipients, form, column))
 
 
-@app.command("test", context_settings=CONTEXT)
+@app.command("test", cls=ChatIdCommand, context_settings=CONTEXT)
 def test(
     broadcast: Id, chat: Annotated[int, typer.Argument(metavar="CHAT", callback=held, help="Who gets it.")]
 ) -> None:
