@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NewType
+from unicodedata import category
 
 import msgspec
 
@@ -353,3 +354,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     bot: str | None
     facts: Mapping[str, Any]
+
+
+INVISIBLE = frozenset(
+    "\u00ad\u061c\u180e\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064"
+    "\u2066\u2067\u2068\u2069\u206a\u206b\u206c\u206d\u206e\u206f\ufeff\ufff9\ufffa\ufffb"
+)  # they turn the direction of text, so that `gpj.exe` reads `exe.jpg`, or hide in it
+JOINERS = "\u200c\u200d"  # Persian and families of emoji need them within a name
+UNSHOWN = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, halves of surrogate pairs, separators of lines
+
+
+def shown_name(text: str) -> str:
+    """A name without what breaks its line, turns it around or cannot be seen."""
+    kept = "".join(char for char in text if char not in INVISIBLE and category(char) not in UNSHOWN)
+    return kept.strip().strip(JOINERS).strip()

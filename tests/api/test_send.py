@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
 from telewarm.api.message import NewMessage, message_of
 from telewarm.api.send import STATUSES, Sent
+from telewarm.errors import UsageError
 from telewarm.model import MediaId, MessageSet, Part
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
@@ -155,6 +157,54 @@ async def test_a_send_of_nothing_is_refused(api: Api, body: dict[str, object]) -
 async def test_a_field_that_does_not_fit_is_named(api: Api, changed: dict[str, object], field: str) -> None:
     answer = await api.client.post(SEND, json={"chat_id": READER, "text": "so", **changed})
     assert refusal(answer, 422, "BAD_REQUEST").startswith(f"{field}: ")
+
+
+HALF, NUL = r'"\ud800"', r'"\u0000"'
+HOSTILE = {
+    "half a character in buttons": f'"reply_markup": {{"inline_keyboard": [[{{"text": {HALF}, "url": "https://e.org"}}]]}}',
+    "half a character as a key": f'"reply_markup": {{"inline_keyboard": [[{{"text": "x", {HALF}: 1}}]]}}',
+    "half a character in entities": f'"entities": [{{"type": {HALF}, "offset": 0, "length": 1}}]',
+    "half a character in a reply": f'"reply_parameters": {{"message_id": 1, "quote": {HALF}}}',
+    "half a character in what is extra": f'"extra": {{"business_connection_id": {HALF}}}',
+    "half a character in a text": f'"text": {HALF}',
+    "a NUL in a text": f'"text": {NUL}',
+    "a NUL in buttons": f'"reply_markup": {{"inline_keyboard": [[{{"text": {NUL}, "url": "https://e.org"}}]]}}',
+    "a NUL in entities": f'"entities": [{{"type": {NUL}, "offset": 0, "length": 1}}]',
+}
+
+
+@pytest.mark.parametrize("said", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("key", [None, "order-1"])
+async def test_what_is_no_text_is_refused_wherever_it_stands_and_nothing_went(
+    api: Api, sandbox: Sandbox, said: str, key: str | None
+) -> None:
+    text = "" if '"text": "' in said[:9] else '"text": "x", '
+    headers = {"Content-Type": "application/json", **({"Idempotency-Key": key} if key else {})}
+    for path, body in (
+        (SEND, f'{{"chat_id": {READER}, {text}{said}}}'),
+        ("/api/admin/broadcasts", f'{{"bot": "shop", "message": {{{text}{said}}}}}'),
+    ):
+        with capture_logs() as logs:
+            answer = await api.client.post(path, content=body.encode(), headers=headers)
+        assert (answer.status_code, answer.json()["error"]) in {(400, "BAD_REQUEST"), (422, "BAD_REQUEST")}, answer.text
+        assert not [entry for entry in logs if entry["log_level"] == "error"]
+    assert not sandbox.state.stats.total.calls["sendMessage"]
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\x00b"])
+async def test_the_library_refuses_the_same(api: Api, text: str) -> None:
+    buttons = {"inline_keyboard": [[{"text": text, "url": "https://e.org"}]]}
+    for message in (MessageSet(text=text), MessageSet(text="x", reply_markup=buttons)):
+        with pytest.raises(UsageError):
+            await api.telewarm.send("shop", READER, message)
+        with pytest.raises(UsageError):
+            await api.telewarm.broadcast("shop", message)
+
+
+async def test_a_text_may_speak_of_what_it_may_not_hold(api: Api) -> None:
+    said = r"\u0000 and \\u0000 are ways to write it, 👨‍👩‍👧 and می‌خواهم are not"
+    answer = await api.client.post(SEND, json={"chat_id": READER, "text": said})
+    assert answer.status_code == 200, answer.text
 
 
 BUTTONS = {"inline_keyboard": [[{"text": "Open", "url": "https://example.org"}]]}

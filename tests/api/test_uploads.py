@@ -239,6 +239,34 @@ async def test_small_bodies_together_stay_within_their_budget(api: Api) -> None:
                 assert answer.status == 200
 
 
+NAMES = {
+    "as it is": ('filename="Прайс.pdf"', "Прайс.pdf"),
+    "RFC 5987 alone": ("filename*=UTF-8''%D0%9F%D1%80%D0%B0%D0%B9%D1%81.pdf", "Прайс.pdf"),
+    "RFC 5987 in Latin-1": ("filename*=iso-8859-1'en'caf%E9.pdf", "café.pdf"),
+    "both, as .NET writes them": (
+        "filename=\"=?utf-8?B?0J/RgNCw0LnRgS5wZGY=?=\"; filename*=utf-8''%D0%9F%D1%80%D0%B0%D0%B9%D1%81.pdf",
+        "Прайс.pdf",
+    ),
+    "RFC 2047 alone": ('filename="=?utf-8?B?0J/RgNCw0LnRgS5wZGY=?="', "Прайс.pdf"),
+    "RFC 2047 in two words": ('filename="=?utf-8?Q?=D0=9F=D1=80?= =?utf-8?Q?=D0=B0=D0=B9=D1=81.pdf?="', "Прайс.pdf"),
+    "RFC 2047 in no known charset": ('filename="=?nonsense?B?AAAA?="', "=?nonsense?B?AAAA?="),
+    "in pieces": ('filename*0="Long "; filename*1="name.pdf"', "Long name.pdf"),
+    "damaged, with another": ("filename=\"plain.pdf\"; filename*=nonsense''%FF", "plain.pdf"),
+    "turned around": ('filename="photo\u202egpj.exe"', "photogpj.exe"),
+    "with joiners": ('filename="می\u200cخواهم 👨\u200d👩\u200d👧.pdf"', "می\u200cخواهم 👨\u200d👩\u200d👧.pdf"),
+}
+
+
+@pytest.mark.parametrize(("said", "name"), NAMES.values(), ids=NAMES)
+async def test_a_file_has_the_name_that_its_client_wrote(api: Api, said: str, name: str) -> None:
+    for path in (MEDIA, f"{MEDIA}/batch"):
+        body = part(f'name="file"; {said}'.encode(), PHOTO) + END
+        answer = await api.client.post(path, content=body, headers=FORM)
+        assert answer.status_code in {200, 201}, answer.text
+    [kept] = (await api.client.get(MEDIA)).json()["media"]
+    assert kept["name"] == name
+
+
 def as_json(data: bytes) -> dict[str, object]:
     return {"json": {"data_base64": base64.b64encode(data).decode()}}
 

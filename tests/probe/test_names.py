@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.model import Facts, Kind
+from telewarm.model import JOINERS, Facts, Kind
 from telewarm.probe import filename_for
 
 
@@ -40,6 +40,14 @@ UNKNOWN = facts("application/octet-stream", "bin")
         ("", MP4, Kind.VIDEO_NOTE, "video_note.mp4"),
         (None, facts("audio/mpeg", "mp3", title="Warm Up", performer="AC/DC"), Kind.AUDIO, "AC_DC - Warm Up.mp3"),
         (None, MP3, Kind.AUDIO, "audio.mp3"),
+        ("می\u200cخواهم.jpg", JPEG, Kind.PHOTO, "می\u200cخواهم.jpg"),
+        ("👨\u200d👩\u200d👧 at home.jpg", JPEG, Kind.DOCUMENT, "👨\u200d👩\u200d👧 at home.jpg"),
+        ("❤\ufe0f.jpg", JPEG, Kind.PHOTO, "❤\ufe0f.jpg"),
+        ("photo\u202egpj.exe", UNKNOWN, Kind.DOCUMENT, "photogpj.exe"),
+        ("\u2067photo\u2069\u202dgpj.exe", UNKNOWN, Kind.DOCUMENT, "photogpj.exe"),
+        ("a\u200b\u2060\ufeff\u00ad\u200e\u200f\u061cb.txt", TEXT, Kind.DOCUMENT, "ab.txt"),
+        ("\u200d\u200c", JPEG, Kind.PHOTO, "photo.jpg"),
+        (None, facts("audio/mpeg", "mp3", title="\u202e3pm"), Kind.AUDIO, "3pm.mp3"),
     ],
 )
 def test_a_name_is_kept_as_far_as_it_is_safe_and_tells_the_truth(
@@ -98,7 +106,7 @@ def test_any_name_becomes_short_and_safe_and_has_an_extension_where_the_bytes_sa
         assert dot
         assert extension
     assert result
-    assert result.isprintable()
+    assert result.translate(dict.fromkeys(map(ord, JOINERS))).isprintable()
     assert not set(result) & set('/\\"<>:|?*;%')
     assert not result.startswith(".")
     assert len(result.encode()) <= 200

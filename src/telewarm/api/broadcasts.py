@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 
-import msgspec
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import AfterValidator, AwareDatetime, Field
 
@@ -20,7 +19,7 @@ from telewarm.api.send import KEY, SENT, answer
 from telewarm.api.services import Services, Serving, SmallBody, bot_of_path
 from telewarm.api.shown import BroadcastPage, Deleted, Drafts, OneBroadcast
 from telewarm.errors import UsageError
-from telewarm.model import Broadcast, BroadcastId, ChatId, MessageSet, Outcome
+from telewarm.model import Broadcast, BroadcastId, ChatId, Outcome
 from telewarm.sender.once import describe
 
 router = APIRouter(tags=["broadcasts"], route_class=SmallBody)
@@ -126,7 +125,7 @@ async def create(body: NewBroadcast, serving: Serving, idempotency_key: KeyHeade
     bots = [await bot_of_path(slug, serving) for slug in body.slugs()]
     made = await serving.broadcasts.create(
         bots,
-        _storable(message_of(body.message)),
+        message_of(body.message),
         name=body.name,
         gate=body.gate,
         per_second=body.per_second,
@@ -216,17 +215,6 @@ async def test(broadcast_id: Id, body: TestChat, serving: Serving) -> Response:
     """Send its message to one chat now, whatever its state."""
     results = await serving.broadcasts.test(BroadcastId(broadcast_id), ChatId(body.chat_id))
     return answer([describe(result) for result in results], replayed=False)
-
-
-def _storable(message: MessageSet) -> MessageSet:
-    """It is kept as JSON in the database, which takes no NUL. Raises UsageError."""
-    try:
-        encoded = msgspec.json.encode(message)
-    except (ValueError, OverflowError, RecursionError):
-        raise UsageError("the message is not plain JSON; buttons and entities hold texts and numbers alone") from None
-    if rb"\u0000" in encoded:
-        raise UsageError("the message has the character U+0000 in it, which Telegram does not know; leave it out")
-    return message
 
 
 async def _answer(serving: Services, broadcast: Broadcast) -> dict[str, object]:

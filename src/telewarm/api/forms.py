@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
@@ -11,6 +11,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from telewarm.api.answers import ApiError
 from telewarm.api.bodies import SHOWN, unknown
+from telewarm.api.dispositions import file_name, names_file
 
 FIELD_LARGEST = 4096  # bytes of a form field that is not the file
 MOST_PARTS = 32
@@ -47,8 +48,9 @@ class Parts(ABC):
     def file_ends(self) -> None:  # noqa: B027 - who takes one file alone need not know
         """All of them came."""
 
-    def is_file(self, field: str, options: Mapping[bytes, bytes]) -> bool:
-        return b"filename" in options or field == "file"
+    def is_file(self, field: str, *, named: bool) -> bool:
+        """`named`: the part has a file name."""
+        return named or field == "file"
 
     def write(self, chunk: bytes) -> None:
         """Raises ApiError: 400, 413."""
@@ -78,11 +80,12 @@ class Parts(ABC):
         self._header = (bytearray(), bytearray())
 
     def on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        disposition = self._headers.get(b"content-disposition", b"")
+        _, options = parse_options_header(disposition)
         self._name = options.get(b"name", b"").decode(errors="replace")
-        self._is_file = self.is_file(self._name, options)
+        self._is_file = self.is_file(self._name, named=names_file(disposition, options))
         if self._is_file:
-            self.file_begins(self._name, options.get(b"filename", b"").decode(errors="replace") or None)
+            self.file_begins(self._name, file_name(disposition, options))
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._is_file:
@@ -172,8 +175,8 @@ class Batch(Parts):
         if mistake is not None:
             raise mistake
 
-    def is_file(self, field: str, options: Mapping[bytes, bytes]) -> bool:  # noqa: ARG002 - whatever it is called
-        return b"filename" in options
+    def is_file(self, field: str, *, named: bool) -> bool:  # noqa: ARG002 - whatever it is called
+        return named
 
     def file_begins(self, field: str, name: str | None) -> None:  # noqa: ARG002 - whatever its field is called
         self._events.append(FileBegins(name, self.fields.get("kind")))

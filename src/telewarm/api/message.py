@@ -13,6 +13,7 @@ from telewarm.api.numbers import LARGEST, AnyId, Flag
 from telewarm.errors import UsageError
 from telewarm.model import MediaId, MessageSet, Part
 from telewarm.sender.markup import LONGEST_CAPTION, LONGEST_TEXT, PLAIN_MODES, check_text
+from telewarm.sender.messages import check_plain
 
 LONGEST_RAW = 16_384  # with the marks of a parse mode
 Entities = list[dict[str, Any]]
@@ -143,7 +144,7 @@ class NewMessage(Body):
 def message_of(body: NewMessage) -> MessageSet:
     """Raises ApiError and UsageError for fields that do not fit, alone or together."""
     _fits("text", body.text, body.parse_mode, longest=LONGEST_TEXT)
-    return MessageSet(
+    message = MessageSet(
         media=_media(body),
         text=body.text,
         parse_mode=body.parse_mode if body.entities is None else None,
@@ -163,6 +164,8 @@ def message_of(body: NewMessage) -> MessageSet:
         allow_sending_without_reply=body.allow_sending_without_reply,
         extra=body.extra,
     )
+    check_plain(message)  # before it is hashed, for an idempotency key
+    return message
 
 
 def _media(body: NewMessage) -> tuple[Part, ...]:

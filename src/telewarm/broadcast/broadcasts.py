@@ -36,7 +36,7 @@ from telewarm.model import (
     Outcome,
 )
 from telewarm.sender import Sender, SendResult
-from telewarm.sender.messages import check, plan
+from telewarm.sender.messages import check, check_plain, plan
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +83,7 @@ class Broadcasts:
         """
         plan = Plan(name=name, gate=gate, per_second=per_second, starts_at=starts_at)
         check_plan(bots, plan)
+        check_plain(message)
         asked = None if key is None else key_of(key, bots, message, plan)
         if asked is not None and (made := await broadcasts.keyed(self._pool, bots[0].bot.id, asked)):
             return made

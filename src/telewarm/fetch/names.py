@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import unicodedata
 import warnings
 from typing import Final
 
 from aiohttp import content_disposition_filename, parse_content_disposition
 from yarl import URL
 
+from telewarm.model import shown_name
+
 LONGEST: Final = 255  # characters
-DROPPED: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, halves of surrogate pairs, separators
 
 
 def name_of(disposition: str | None, url: URL) -> str | None:
@@ -24,4 +24,4 @@ def name_of(disposition: str | None, url: URL) -> str | None:
 
 def _clean(name: str) -> str | None:
     last = name.replace("\\", "/").rpartition("/")[2]
-    return "".join(char for char in last if unicodedata.category(char) not in DROPPED).strip()[:LONGEST] or None
+    return shown_name(shown_name(last)[:LONGEST]) or None

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
-
-from telewarm.model import Kind, MediaItem, State
+from telewarm.model import Kind, MediaItem, State, shown_name
 
 NAME_LONGEST = 255  # characters
-LINE_BREAKERS = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, halves of surrogate pairs, separators
-
-
 NAMELESS = frozenset({Kind.PHOTO, Kind.VOICE, Kind.VIDEO_NOTE, Kind.STICKER})  # recipients see no file name of these
 
 
@@ -26,5 +21,4 @@ def old_name_note(item: MediaItem) -> str:
 
 def name_of(text: str | None) -> str | None:
     """A name that can be kept and shown in one line; None when nothing is left."""
-    kept = "".join(char for char in text or "" if unicodedata.category(char) not in LINE_BREAKERS)
-    return kept.strip()[:NAME_LONGEST].strip() or None
+    return shown_name(shown_name(text or "")[:NAME_LONGEST]) or None

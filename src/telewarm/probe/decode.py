@@ -20,7 +20,7 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from telewarm.model import Facts
+from telewarm.model import Facts, shown_name
 from telewarm.probe import gifs, mp3, stills
 from telewarm.probe.tags import readable
 from telewarm.probe.turning import sides_of, turn_of
@@ -252,7 +252,7 @@ def _tag(container: InputContainer, sound: Stream | None, key: str) -> str | Non
     """MP3 and MP4 keep tags beside the streams, Ogg within them; the case of the key varies."""
     for metadata in (container.metadata, sound.metadata if sound else {}):
         for name, value in metadata.items():
-            text = "".join(char for char in readable(value) if char.isprintable()).strip()
+            text = shown_name(readable(value))
             if name.lower() == key and text:
                 return text[:TAG_LENGTH]
     return None

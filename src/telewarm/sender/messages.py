@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -23,6 +24,7 @@ from telewarm.sender.markup import (
 from telewarm.telegram import SendOptions
 from telewarm.telegram.values import PLAIN
 
+NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it
 MOST_MEDIA = 10
 ORDER = {Kind.AUDIO: 0, Kind.VIDEO: 1, Kind.PHOTO: 2}
 LAST = len(ORDER)  # the rest, and after it the text
@@ -56,8 +58,21 @@ class Text:
 Step: TypeAlias = Single | Album | Text  # one call each, when all goes well
 
 
+def check_plain(message: MessageSet) -> None:
+    """Raises UsageError for texts, buttons, entities or anything else that is no JSON, or that no database takes."""
+    try:
+        encoded = msgspec.json.encode(message)
+    except UnicodeError:
+        raise UsageError("the message has half of a character in it (a lone surrogate): leave it out") from None
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        raise UsageError("the message is not plain JSON; buttons and entities hold texts and numbers alone") from None
+    if NUL.search(encoded):
+        raise UsageError("the message has the character U+0000 in it, which Telegram does not know; leave it out")
+
+
 def check(message: MessageSet) -> None:
     """Raises UsageError for what no bot could send, whatever the kinds of the media."""
+    check_plain(message)
     media = message.media
     if not media and not message.text:
         raise UsageError("there is nothing to send: give media, text, or both")
