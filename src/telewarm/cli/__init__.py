@@ -6,7 +6,6 @@ import sys
 from typing import NoReturn
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from telewarm.cli import (
@@ -27,6 +26,7 @@ from telewarm.cli import (
     token,
     worker,
 )
+from telewarm.cli.console import say
 from telewarm.database.transient import as_outage
 from telewarm.errors import TelewarmError
 from telewarm.logs import redact
@@ -69,5 +69,5 @@ def main() -> None:
 
 
 def _fail(error: TelewarmError) -> NoReturn:
-    Console(stderr=True).print(Text(error.code, style="bold red"), Text(redact(error.message)))
+    say(Text(error.code, style="bold red"), Text(redact(error.message)))
     sys.exit(1)

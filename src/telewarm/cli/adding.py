@@ -18,7 +18,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from telewarm.api.answers import error_body
 from telewarm.api.media import describe_added
 from telewarm.app import Telewarm
-from telewarm.cli.common import say
+from telewarm.cli.console import say
 from telewarm.errors import DecoderFailed, FetchError, MediaError, TelewarmError, UsageError
 from telewarm.lanes import LiveBot
 from telewarm.library import Added, name_of

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from telewarm.backup import Backups, Restored, Saved, Target, restore, save
-from telewarm.cli.common import counted, say
+from telewarm.cli.common import counted
+from telewarm.cli.console import say
 from telewarm.cli.env import read_settings
 from telewarm.cli.run import run
 from telewarm.configured import encryption_key, existing_key, key_file, store_config

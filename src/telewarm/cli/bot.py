@@ -14,7 +14,8 @@ from rich.text import Text
 from telewarm.api.roster import describe_check, describe_detail, describe_listed
 from telewarm.api.services import SLUG
 from telewarm.app import Telewarm
-from telewarm.cli.common import BotArgument, Json, Yes, busy, counted, fits, make_sure, opened, say, show, wide
+from telewarm.cli.common import BotArgument, Json, Yes, busy, counted, fits, make_sure, opened, show
+from telewarm.cli.console import say, wide
 from telewarm.database import bots as bot_rows
 from telewarm.database.removals import Purged
 from telewarm.database.roster import Listed

@@ -15,7 +15,8 @@ from rich.table import Table
 from telewarm.app import Telewarm
 from telewarm.broadcast import Format, Loaded, tables
 from telewarm.cli import broadcast_tables, drafting, lists, submitting, watching
-from telewarm.cli.common import held, opened, say, wide
+from telewarm.cli.common import held, opened
+from telewarm.cli.console import say, wide
 from telewarm.cli.options import ChatIdCommand
 from telewarm.cli.run import stop_event
 from telewarm.cli.send import CONTEXT, line

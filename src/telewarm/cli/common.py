@@ -15,7 +15,8 @@ from rich.text import Text
 from telewarm import logs
 from telewarm.api.numbers import LARGEST
 from telewarm.app import Telewarm
-from telewarm.cli.env import PIPE_WIDTH, read_settings
+from telewarm.cli.console import wide
+from telewarm.cli.env import read_settings
 from telewarm.cli.run import run
 from telewarm.database.transient import as_outage
 from telewarm.errors import UsageError
@@ -48,17 +49,6 @@ def opened(work: Callable[[Telewarm], Awaitable[T]], *, least: str = "warning") 
         if (ours := as_outage(error)) is None:
             raise
         raise ours from error
-
-
-def wide() -> Console:
-    """As wide as the terminal; wide enough for a pipe."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(width=PIPE_WIDTH, highlight=False)
-
-
-def say(text: str) -> None:
-    """Beside what the command prints for programs."""
-    Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
 
 
 def show(facts: Iterable[tuple[str, object]]) -> None:

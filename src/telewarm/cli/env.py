@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from telewarm.cli.console import wide
 from telewarm.errors import SettingsError
 from telewarm.settings import Group, Settings, Variable, given_variables, variables
 
 ENV_FILE = Path(".env")
-PIPE_WIDTH = 160  # columns when the output is not a terminal
 
 
 def read_settings() -> Settings:
@@ -42,9 +41,7 @@ def env(
 
 
 def _show() -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PIPE_WIDTH)
+    console = wide()
     given = given_variables(os.environ, ENV_FILE)  # noqa: TID251 (the command line reads the environment)
     problem = None
     try:

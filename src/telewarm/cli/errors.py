@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from telewarm.api.catalogue import BY_CODE, CATALOGUE, Known, Where, markdown
+from telewarm.cli.console import wide
 from telewarm.errors import UsageError
-
-PIPE_WIDTH = 160  # columns when the output is not a terminal
 
 
 def errors(
@@ -25,9 +23,7 @@ def errors(
     if as_markdown:
         typer.echo(markdown(), nl=False)
         return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PIPE_WIDTH)
+    console = wide()
     for table in _tables(CATALOGUE if code is None else (_named(code),)):
         console.print(table)
 

@@ -15,7 +15,8 @@ from rich.text import Text
 from telewarm.api.media import facts_of
 from telewarm.app import Telewarm
 from telewarm.cli.adding import add_all, bar_of, describe, sources_of, sum_up, tell
-from telewarm.cli.common import BotArgument, Json, Yes, busy, counted, make_sure, media_ids, opened, say, show, wide
+from telewarm.cli.common import BotArgument, Json, Yes, busy, counted, make_sure, media_ids, opened, show
+from telewarm.cli.console import say, wide
 from telewarm.cli.drafting import time_of
 from telewarm.cli.warming import WorkOption, warm
 from telewarm.database import media as rows

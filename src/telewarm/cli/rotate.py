@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from telewarm.cli.console import say
 from telewarm.cli.env import read_settings
 from telewarm.cli.run import run
 from telewarm.configured import encryption_key, refuse_lost_key
@@ -49,7 +49,7 @@ def rotate_key(
         raise UsageError("say where the new key comes from: either --generate, or --new-key-file FILE")
     settings = read_settings()
     given = None if new_key_file is None else _read_key(new_key_file)
-    Console(stderr=True).print(run(_rotate(settings, given)), highlight=False, markup=False, soft_wrap=True)
+    say(run(_rotate(settings, given)))
 
 
 async def _rotate(settings: Settings, given: bytes | None) -> str:

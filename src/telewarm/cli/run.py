@@ -18,11 +18,11 @@ import typer
 import uvicorn
 import uvloop
 from fastapi import FastAPI
-from rich.console import Console
 
 from telewarm import logs
 from telewarm.api.door import Door
 from telewarm.app import Telewarm
+from telewarm.cli.console import say
 from telewarm.cli.env import read_settings
 from telewarm.errors import UsageError
 from telewarm.probe.isolation import close_memory
@@ -194,7 +194,7 @@ def tell_token(telewarm: Telewarm) -> None:
     if own.kept_in is None:
         return
     text = f"{own.secret} (kept in {own.kept_in})" if own.made else f"kept in {own.kept_in} (telewarm token show)"
-    Console(stderr=True).print(f"API token: {text}", highlight=False, markup=False, soft_wrap=True)
+    say(f"API token: {text}")
 
 
 def stop_event() -> asyncio.Event:

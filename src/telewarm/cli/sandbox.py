@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from telewarm.cli.common import say
+from telewarm.cli.console import say
 from telewarm.cli.run import explained
 from telewarm.sandbox import Config, Floods, Network
 from telewarm.sandbox.serve import serve

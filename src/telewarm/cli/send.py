@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from telewarm import logs
 from telewarm.app import Telewarm
 from telewarm.cli.common import held
+from telewarm.cli.console import say
 from telewarm.cli.run import load_settings, run
 from telewarm.errors import DecoderFailed, MediaError, UsageError
 from telewarm.lanes import LiveBot
@@ -130,7 +131,7 @@ async def _add_file(telewarm: Telewarm, live: LiveBot, path: Path, advance: Call
     try:
         return (await telewarm.library.add_file(live.bot, path, on_read=advance)).item.id
     except (MediaError, DecoderFailed):
-        Console(stderr=True).print(f"{path} cannot be sent, and nothing was:", highlight=False, markup=False)
+        say(f"{path} cannot be sent, and nothing was:")
         raise
 
 

@@ -7,10 +7,10 @@ import socket
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from telewarm import background
 from telewarm.app import Telewarm, settle
+from telewarm.cli.console import say
 from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event, tell_token
 from telewarm.settings import Settings
 
@@ -34,9 +34,7 @@ async def _serve(settings: Settings, host: str, sockets: list[socket.socket], *,
     url = f"http://{shown}:{port_of(sockets)}"
 
     def ready() -> None:
-        Console(stderr=True).print(
-            f"Telewarm is running at {url} (API docs: /docs). Press Ctrl-C to stop.", highlight=False, markup=False
-        )
+        say(f"Telewarm is running at {url} (API docs: /docs). Press Ctrl-C to stop.")
 
     try:
         async with Telewarm.open(settings, worker=worker, migrate=True) as telewarm:

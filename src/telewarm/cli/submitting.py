@@ -12,7 +12,8 @@ from telewarm.broadcast import AlreadySent
 from telewarm.broadcast.submissions import Earlier, Fill, Prepared, Standing, Submitted
 from telewarm.cli import drafting, lists
 from telewarm.cli.asking import Terminal, terminal
-from telewarm.cli.common import counted, say
+from telewarm.cli.common import counted
+from telewarm.cli.console import say
 from telewarm.cli.run import stop_event
 from telewarm.errors import UsageError
 from telewarm.model import BroadcastState

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from telewarm.cli.env import PIPE_WIDTH, read_settings
+from telewarm.cli.console import say, wide
+from telewarm.cli.env import read_settings
 from telewarm.cli.run import run
 from telewarm.configured import server_token
 from telewarm.database import tokens
@@ -46,7 +46,7 @@ def create(
     made, secret = run(_create(read_settings(), name, role, lifetime))
     expiry = "never expires" if made.expires_at is None else f"valid until {_moment(made.expires_at)}"
     may = "read-only" if made.role is Role.READ else made.role.value
-    _say(f"Token {made.name!r} ({may}, {expiry}). Send it as `Authorization: Bearer …`")
+    say(f"Token {made.name!r} ({may}, {expiry}). Send it as `Authorization: Bearer …`")
     typer.echo(secret)
 
 
@@ -55,14 +55,13 @@ def list_tokens() -> None:
     """List the tokens: role, expiry and last use. The token itself is never shown."""
     tokens_found = run(_list(read_settings()))
     if not tokens_found:
-        _say("No tokens yet. Create one: telewarm token create --help")
+        say("No tokens yet. Create one: telewarm token create --help")
         return
     table = Table("name", "role", "created", "expires", "last used", box=None, pad_edge=False)
     for one in tokens_found:
         used = _moment(one.last_used_at)
         table.add_row(one.name, one.role, f"{one.created_at:%Y-%m-%d}", _moment(one.expires_at), used)
-    console = Console()
-    (console if console.is_terminal else Console(width=PIPE_WIDTH)).print(table)
+    wide().print(table)
 
 
 @app.command("show")
@@ -71,7 +70,7 @@ def show() -> None:
     made there when there is none. Its role is admin.
     """
     own = server_token(read_settings())
-    _say("ADMIN_API_TOKEN" if own.kept_in is None else f"kept in {own.kept_in}")
+    say("ADMIN_API_TOKEN" if own.kept_in is None else f"kept in {own.kept_in}")
     typer.echo(own.secret)
 
 
@@ -84,7 +83,7 @@ def rotate(
 ) -> None:
     """Print a new secret for a token. The old one stays valid for a while, so that no client is locked out."""
     made, secret = run(_rotate(read_settings(), name, timedelta(seconds=grace_s)))
-    _say(f"{made.name} has a new secret; the old one stays valid for {grace_s} s")
+    say(f"{made.name} has a new secret; the old one stays valid for {grace_s} s")
     typer.echo(secret)
 
 
@@ -92,7 +91,7 @@ def rotate(
 def revoke(name: Name) -> None:
     """Revoke a token everywhere, within moments. Its name can be used again."""
     run(_revoke(read_settings(), name))
-    _say(f"{name} is revoked")
+    say(f"{name} is revoked")
 
 
 @asynccontextmanager
@@ -128,7 +127,3 @@ async def _revoke(settings: Settings, name: str) -> None:
 
 def _moment(moment: datetime | None) -> str:
     return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
-
-
-def _say(text: str) -> None:
-    Console(stderr=True).print(text, highlight=False, markup=False)

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from telewarm import clock
 from telewarm.app import Telewarm
-from telewarm.cli.common import say
+from telewarm.cli.console import say
 from telewarm.cli.run import stop_event
 from telewarm.model import State
 

@@ -7,10 +7,10 @@ import socket
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from telewarm import background
 from telewarm.app import Telewarm, settle
+from telewarm.cli.console import say
 from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event, tell_token
 from telewarm.settings import Settings
 
@@ -62,4 +62,4 @@ async def _work(settings: Settings, sockets: list[socket.socket]) -> None:
 def _say(telewarm: Telewarm, sockets: list[socket.socket]) -> None:
     metrics = f" Metrics: port {port_of(sockets)}, /metrics." if sockets else ""
     text = f"Worker running (up to {telewarm.worker.limits.held} items queued).{metrics} Press Ctrl-C to stop."
-    Console(stderr=True).print(text, highlight=False)
+    say(text)
