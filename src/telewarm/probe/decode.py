@@ -34,7 +34,7 @@ KEEP_BYTES: Final[dict[str, Any]] = (
 )
 NEAR_END: Final = 5.0  # seconds before the end from which the last packets are looked for
 LATEST: Final = 100 * 3600.0  # seconds: beyond any file that Telegram takes
-LACKING: Final = 1.5  # seconds that a sound may be shorter than it promises
+LACKING: Final = 0.5  # seconds that a sound may be shorter than it promises
 TAG_LENGTH: Final = 256  # characters kept of a title or performer
 SOUND_ONLY: Final = {
     "video/mp4": ("audio/mp4", "m4a"),
@@ -124,7 +124,7 @@ def _pictured(facts: Facts, job: Job, container: InputContainer, video: VideoStr
     mime, ext = WITH_PICTURE.get(facts.mime, (facts.mime, facts.ext))
     facts = replace(facts, mime=mime, ext=ext)
     if "video" in job.encrypted:
-        return replace(facts, width=video.width or None, height=video.height or None, video_codec="encrypted")
+        return replace(facts, video_codec="encrypted")
     frame = next(frames(container, video))
     width, height = sides_of(frame, video, turn_of(frame))
     return replace(facts, width=width, height=height, video_codec=codec_of(video))
@@ -146,8 +146,8 @@ def _duration(job: Job, container: InputContainer, facts: Facts) -> float | None
         return _of_mp3(job, said)
     if job.doubt is Doubt.CUT_OFF:
         _demand_end(container, said)
-    if job.doubt is Doubt.LATE_CLOCK and said is not None:
-        said = said - start if said > start > 0 else said
+    if job.doubt is Doubt.LATE_CLOCK and (last := _last_time(container, said)) is not None:
+        return max(0.0, last - start) or said
     if facts.mime in {"audio/ogg", "video/ogg"}:
         _demand_last_page(job)
     if said is not None and job.facts.mime not in PACED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -20,7 +21,6 @@ from telewarm.probe.signatures import (
     QUICKTIME,
     TGS,
     UNKNOWN,
-    WAV,
     Signature,
     recognise,
     sound_behind_junk,
@@ -31,7 +31,7 @@ from telewarm.probe.wire import Doubt
 TAGS: Final = 16  # ID3 tags before the sound that are passed over
 JUNK: Final = 1 << 16  # bytes of rubbish before a sound that are looked through
 FORGIVEN: Final = 4096  # bytes that a film's boxes may promise too many, if its last frames are there
-SLACK: Final = 4096  # bytes that a WAV may lack of what it promises: recorders round up
+SLACK: Final = 4096  # bytes that a sound may lack of what it promises: recorders round up
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,9 +84,9 @@ def _read(file: BinaryIO, *, path: str, size: int) -> Head:
     facts = Facts(bytes=size, mime=signature.mime, ext=signature.ext)
     if signature is TGS:
         return _sticker(file, facts, path)
-    problem = None
-    if signature is WAV and (lost := _lost_of_wav(file, head, size)) > SLACK:
-        problem = cut_off(lost)
+    measure_lost = LOST.get(signature.mime)
+    lost = 0 if measure_lost is None else measure_lost(file, head, size)
+    problem = cut_off(lost) if lost > SLACK else None
     return Head(path=path, facts=facts, demuxer=signature.demuxer, problem=problem)
 
 
@@ -114,6 +114,8 @@ def _picture(file: BinaryIO, signature: Signature, head: bytes, *, path: str, si
         found = measure(signature.mime, head, file, size)
     except Damaged:
         return Head(path=path, facts=facts, problem="its header is damaged or cut off")
+    if found.moves and not found.whole:  # a decoder would be content with its first frame
+        return Head(path=path, facts=facts, problem="it is cut off")
     codec = signature.ext if found.moves else None
     facts = replace(facts, width=found.width, height=found.height, video_codec=codec)
     return Head(path=path, facts=facts, doubt=None if found.whole else Doubt.CUT_OFF)
@@ -174,8 +176,28 @@ def _lost_of_wav(file: BinaryIO, head: bytes, size: int) -> int:
         begin = file.read(8)
         length = int.from_bytes(begin[4:8], "little")
         if begin[:4] == b"data":
-            return (
-                0 if length in {0, 0xFFFFFFFF, 0x7FFFFFFF} or length >= 0x7FFFF000 else max(0, at + 8 + length - size)
-            )
+            return 0 if length == 0 or length >= 0x7FFFF000 else at + 8 + length - size
         at += 8 + length + length % 2
     return 0
+
+
+def _lost_of_aiff(_file: BinaryIO, head: bytes, size: int) -> int:
+    return 8 + int.from_bytes(head[4:8]) - size
+
+
+def _lost_of_matroska(_file: BinaryIO, head: bytes, size: int) -> int:
+    """By the length of its one segment, where the recorder knew it."""
+    at = head.find(b"\x18\x53\x80\x67", 0, 256)
+    if at < 0 or len(head) < at + 12:
+        return 0
+    width = 9 - head[at + 4].bit_length()  # bytes of the length: its first has so many leading zeros, and a one
+    said = int.from_bytes(head[at + 4 : at + 4 + width]) & (1 << 7 * width) - 1
+    return 0 if said == (1 << 7 * width) - 1 or width > 8 else at + 4 + width + said - size
+
+
+LOST: Final[dict[str, Callable[[BinaryIO, bytes, int], int]]] = {
+    "audio/wav": _lost_of_wav,
+    "audio/aiff": _lost_of_aiff,
+    "video/webm": _lost_of_matroska,
+    "video/x-matroska": _lost_of_matroska,
+}

@@ -12,7 +12,8 @@ from telewarm.probe.signatures import RATES, frame_length
 
 START: Final = 1 << 16  # bytes in which the first frame is looked for
 SAMPLES: Final = 24  # places at which the rate is compared with the first frame's
-SLACK: Final = 4096  # bytes that may be missing of what an index promises: tags come and go
+SLACK: Final = 1024  # bytes that may be missing of what an index promises: tags come and go
+JOINED: Final = 8192  # bytes behind the sound that may be another one
 PAGE: Final = 1 << 17  # bytes of an Ogg's end that hold its last page; one has at most 65,307
 PAGE_HEAD: Final = 27
 
@@ -37,7 +38,7 @@ def read(descriptor: int) -> Mp3:
         if lost > max(SLACK, promised // 100):
             return Mp3(lost=lost)
         more = len(data) - first - promised  # the index of one file, and another joined to it
-        joined = more > max(START, promised // 10) and _frame_from(data, first + promised, first) is not None
+        joined = more > max(JOINED, promised // 50) and _frame_from(data, first + promised, first) is not None
         return Mp3(seconds=_count(data, first) if joined else None)
 
 

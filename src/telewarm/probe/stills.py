@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import BinaryIO, Final
 
 from PIL import Image
@@ -17,6 +18,8 @@ PICTURES: Final = {
 }
 ROUGH: Final = 640  # pixels: a JPEG is decoded no larger where its end is all that matters
 ORIENTATION: Final = 0x0112
+FILLER: Final = b"\x55" * 1024  # as much of a scan's data as any end can lack
+END_OF_JPEG: Final = b"\xff\xd9"
 UPRIGHT: Final = {  # EXIF's orientations
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,8 +49,30 @@ def problem_of(file: BinaryIO, mime: str, pixels: int) -> str | None:
     except OURS:
         raise
     except Exception:  # noqa: BLE001 Pillow raises anything
-        return "it is cut off or damaged"
+        lacks_mark_alone = mime == "image/jpeg" and _is_complete_jpeg(_content(file))
+        return None if lacks_mark_alone else "it is cut off or damaged"
     return None
+
+
+def _is_complete_jpeg(data: bytes) -> bool:
+    """Whether nothing but the mark of its end is missing, as cameras forget it: more data would change no pixel."""
+    try:
+        return _pixels(data + END_OF_JPEG) == _pixels(data + FILLER + END_OF_JPEG)
+    except OURS:
+        raise
+    except Exception:  # noqa: BLE001 Pillow raises anything
+        return False
+
+
+def _content(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def _pixels(data: bytes) -> bytes:
+    with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+        image.draft("RGB", (ROUGH, ROUGH))
+        return image.tobytes()
 
 
 def shrunk(source: BinaryIO, formats: tuple[str, ...], *, side: int, pixels: int) -> Image.Image | None:
