@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 
 from telewarm import clock
-from telewarm.api.shapes import Collected, DeletedMedia, MediaPage, OneMedia
+from telewarm.api.shapes import AddedMedia, Collected, DeletedMedia, MediaPage, OneMedia, RenamedMedia
+from telewarm.database.warmups import record_ready
+from telewarm.model import Kind, MediaId
 from tests.api.conftest import BOT, MEDIA, Api, refusal
+from tests.fixtures import odd_media
+from tests.fixtures.rows import placed
 from tests.fixtures.sandbox import token
 
 ONE = "/api/admin/media"
@@ -22,6 +26,32 @@ async def test_an_item_is_renamed(api: Api) -> None:
     for body in ({}, {"name": 7}, {"name": ["a"]}):
         refusal(await api.client.patch(f"{ONE}/{media_id}", json=body), 422, "BAD_REQUEST")
     refusal(await api.client.patch(f"{ONE}/4711", json={"name": "x"}), 404, "NOT_FOUND")
+
+
+async def test_a_new_name_says_what_recipients_see_and_is_rewarmed_when_asked(api: Api) -> None:
+    added = (await api.client.post(f"{MEDIA}?name=a.pdf", content=b"%PDF-1.4")).json()
+    path = f"{ONE}/{added['media_id']}"
+    warm = placed(MediaId(added["media_id"]), "id", kind=Kind.DOCUMENT, name="a.pdf")
+    await record_ready(api.telewarm.pool, [warm])
+
+    told = (await api.client.patch(path, json={"name": "b.pdf"})).json()
+    RenamedMedia.model_validate(told)
+    assert (told["media"]["name"], told["media"]["sent_name"]) == ("b.pdf", "a.pdf")
+    assert 'recipients still see "a.pdf"' in told["note"]
+    told = (await api.client.patch(path, json={"name": "c.pdf", "rewarm": True})).json()
+    assert (told["media"]["state"], told["media"]["sent_name"]) == ("warming", "a.pdf")
+    assert "queued" in told["note"]
+
+
+async def test_what_became_a_document_says_why_and_a_second_name_which_one_holds(api: Api) -> None:
+    fake = (await api.client.post(f"{MEDIA}?name=fake.jpg", content=b"no photo")).json()
+    AddedMedia.model_validate(fake)
+    assert (fake["kind"], fake["note"]) == ("document", "taken as a document: not a picture: its bytes are text/plain")
+    again = (await api.client.post(f"{MEDIA}?name=b.txt", content=b"no photo")).json()
+    assert (again["media_id"], again["note"]) == (fake["media_id"], 'already there as "fake.jpg"')
+    refused = await api.client.post(f"{MEDIA}?kind=photo", content=odd_media.png(1 << 31, 10))
+    refusal(refused, 422, "UNREADABLE_MEDIA")
+    assert "--kind document" in refused.text
 
 
 async def test_one_item_or_many_are_deleted_and_what_was_not_there_is_listed(api: Api) -> None:

@@ -17,6 +17,7 @@ from telewarm.model import MediaId, State
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.cli.conftest import Commands, ended
+from tests.fixtures import odd_media
 from tests.fixtures.app import WARMUP_CHAT, until
 from tests.fixtures.media import jpeg
 from tests.fixtures.rows import make_lease
@@ -58,6 +59,46 @@ async def test_files_and_folders_are_added_and_one_that_cannot_be_stops_no_other
     assert again.out.splitlines()[0].endswith("\t1.jpg\talready there")
     assert "1 added and queued, 1 already there." in again.said
     assert len(await ids(shop)) == 4
+
+
+async def test_a_folder_of_odd_files_loses_none_and_says_what_became_documents(shop: Commands) -> None:
+    folder = shop.folder / "odd"
+    folder.mkdir()
+    (folder / "1 huge.png").write_bytes(odd_media.png(1 << 31, 10))
+    (folder / os.fsdecode(b"2 caf\xe9.jpg")).write_bytes(jpeg(3))
+    (folder / "3 fake.jpg").write_bytes(b"no photo")
+    (folder / "4 good.jpg").write_bytes(jpeg(4))
+    with (folder / "5 huge.bin").open("wb") as file:
+        file.truncate(3 << 30)
+
+    added = await shop("media", "add", "shop", "odd")
+
+    assert added.code == 1
+    assert [line.split("\t")[1:] for line in added.out.splitlines()] == [
+        ["document", "odd/1 huge.png", "taken as a document: its header is damaged or cut off"],
+        ["photo", "odd/2 caf?.jpg"],
+        ["document", "odd/3 fake.jpg", "taken as a document: not a picture: its bytes are text/plain"],
+        ["photo", "odd/4 good.jpg"],
+    ]
+    assert "5 huge.bin: MEDIA_RULE_BROKEN Telegram takes at most 50 MB from bots" in added.said
+    assert "3072.00 MB" in added.said
+    assert len(await ids(shop)) == 4
+
+
+async def test_a_second_name_and_a_new_name_are_told_with_the_name_that_recipients_see(
+    shop: Commands, sandbox: Sandbox
+) -> None:
+    for name in ("a.pdf", "b.pdf"):
+        (shop.folder / name).write_bytes(b"%PDF-1.4")
+    await shop.ok("media", "add", "shop", "a.pdf", "--work")
+    assert (await shop.ok("media", "add", "shop", "b.pdf")).out.endswith('\tb.pdf\talready there as "a.pdf"\n')
+
+    renamed = await shop.ok("media", "rename", "shop", "1", "c.pdf")
+    assert 'recipients still see "a.pdf"' in renamed.said
+    assert "telewarm media rewarm shop 1" in renamed.said
+    again = await shop.ok("media", "rename", "shop", "1", "d.pdf", "--rewarm")
+    assert "is queued" in again.said
+    assert sandbox.state.stats.total.uploads == 1
 
 
 async def test_a_program_reads_what_became_of_each_file(shop: Commands) -> None:

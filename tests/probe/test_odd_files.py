@@ -63,14 +63,32 @@ async def test_stray_bytes_between_the_segments_of_a_jpeg_are_passed_over(facts_
 
 @pytest.mark.parametrize(
     "data",
-    [odd.png(1 << 31, 10), odd.png(10, 0xFFFFFFFF), odd.png(0, 10), odd.bmp(-(2**31), 1), odd.bmp(0, 5)],
-    ids=["png-wide", "png-high", "png-none", "bmp", "bmp-none"],
+    [
+        odd.png(1 << 31, 10),
+        odd.png(10, 0xFFFFFFFF),
+        odd.png(0, 10),
+        odd.bmp(-(2**31), 1),
+        odd.bmp(0, 5),
+        odd.lottie(w=1 << 40),
+    ],
+    ids=["png-wide", "png-high", "png-none", "bmp", "bmp-none", "sticker"],
 )
 async def test_sides_that_cannot_be_are_a_fault_of_the_file(look: LookAt, data: bytes) -> None:
     facts, error = await look(data)
     assert (facts.width, facts.height) == (None, None)
     assert isinstance(error, UnreadableMedia)
     assert "--kind document" in error.message
+
+
+async def test_sides_of_an_avif_that_cannot_be_are_left_out(facts_of: FactsOf) -> None:
+    avif = odd.saved(Image.new("RGB", (64, 48), "red"), "AVIF")
+    at = avif.index(b"ispe") + 8
+    facts = await facts_of(avif[:at] + b"\xff" * 8 + avif[at + 8 :])
+    assert (facts.mime, facts.width) == ("image/avif", None)
+
+
+async def test_a_sticker_without_an_end_in_sight_says_no_length(facts_of: FactsOf) -> None:
+    assert (await facts_of(odd.lottie(op=1e300, fr=1e-300))).duration is None
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,11 @@ class Library:
         """`add` for a file on disk; its own name is shown unless `name` says another. `on_read`: told of bytes as they
         are read. Raises OSError too. One that is too large is refused before it is read.
         """
-        check_size((await asyncio.to_thread(path.stat)).st_size, largest=self._largest)
+        try:
+            status = await asyncio.to_thread(path.stat)
+        except ValueError:
+            raise UsageError("the path holds a character that no path can have: give the path of a file") from None
+        check_size(status.st_size, largest=self._largest)
         with await asyncio.to_thread(path.open, "rb") as file:
             async with self.receive() as incoming:
                 while chunk := await asyncio.to_thread(file.read, CHUNK):

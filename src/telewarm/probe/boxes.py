@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
+from telewarm.probe.pictures import LONGEST_SIDE
+
 HEAD: Final = 8  # bytes: the length, and what it is
 LONG: Final = 8  # more bytes, of a length that does not fit into four
 MOST: Final = 10_000  # boxes looked at; a recording in pieces of a second has three hours then
@@ -109,7 +111,9 @@ def _sides(meta: bytes) -> tuple[int, int] | None:
     found = []
     at = meta.find(b"ispe")
     while at >= 0 and at + 16 <= len(meta):
-        found.append(struct.unpack_from(">LL", meta, at + 8))
+        sides = struct.unpack_from(">LL", meta, at + 8)
+        if min(sides) > 0 and max(sides) <= LONGEST_SIDE:
+            found.append(sides)
         at = meta.find(b"ispe", at + 4)
     if not found:
         return None

@@ -9,6 +9,7 @@ import msgspec
 
 PACKED: Final = 1 << 20  # bytes read; Telegram takes 64 KiB
 UNPACKED: Final = 8 << 20
+LONGEST: Final = 86_400.0  # seconds
 
 
 class Lottie(msgspec.Struct):
@@ -22,7 +23,9 @@ class Lottie(msgspec.Struct):
 
     @property
     def seconds(self) -> float | None:
-        return (self.op - self.ip) / self.fr if self.fr > 0 and self.op > self.ip else None
+        """None for a length that makes no sense."""
+        seconds = (self.op - self.ip) / self.fr if self.fr > 0 else 0.0
+        return seconds if 0 < seconds < LONGEST else None
 
 
 def read_lottie(file: BinaryIO) -> Lottie | str:
