@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Final
 
 LETTERS: Final = frozenset(bytes(range(0xC0, 0x100)) + b"\xa8\xb8\xaa\xba\xaf\xbf\xb2\xb3\xa5\xb4\xa1\xa2")
 VOWELS: Final = frozenset("аеёиоуыэюяієї")
 ENOUGH: Final = 4  # letters of Cyrillic at least
 SHARE: Final = (0.2, 0.8)  # of vowels among them, in any language that is written so
+
+for page in ("cp1251", "cp1252"):
+    codecs.lookup(page)  # now: a decoder process can read no module later
 
 
 def readable(text: str) -> str:
