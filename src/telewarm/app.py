@@ -41,6 +41,7 @@ from telewarm.database.continuity import Continuity
 from telewarm.database.leases import Lease
 from telewarm.database.listening import listening
 from telewarm.database.pool import VITAL_CONNECTIONS, open_pool
+from telewarm.database.queues import Untaken, untaken
 from telewarm.database.ready import ready
 from telewarm.database.removals import Removed
 from telewarm.errors import NotFound
@@ -217,6 +218,10 @@ class Telewarm:
         `telewarm restore` reads it. It holds secrets: its owner alone may read it. Raises BackupError, StoreError.
         """
         return await self.backups.save(file, media=media, key=key)
+
+    async def untaken(self) -> Untaken | None:
+        """Work that has been due for some seconds and that no worker of any process takes; None: all is well."""
+        return await untaken(self.pool)
 
     def api(self) -> FastAPI:
         """The HTTP API of this Telewarm as an ASGI app."""

@@ -199,3 +199,60 @@ async def test_a_look_that_hangs_ends_and_a_bug_in_one_is_told_to_the_log() -> N
         assert (await Check(wrong)()).error == BUG
     assert [line["event"] for line in logged] == ["[HEALTH][BUG]"]
     assert (await Check(quoting)()).error == "no bucket at https://me:<password>@host"
+
+
+async def overdue(telewarm: Telewarm) -> None:
+    """Work that was due a while ago."""
+    live = await add_bot(telewarm)
+    await add_photos(telewarm, live, 1)
+    await telewarm.pool.execute("UPDATE pgqueuer SET execute_after = now() - interval '1 minute'")
+
+
+async def test_work_that_is_due_and_that_no_worker_takes_is_told(telewarm_with: Opener) -> None:
+    idle_telewarm = await telewarm_with(worker=False, ADMIN_API_TOKEN=ADMIN)
+    await overdue(idle_telewarm)
+    async with asked_anew(idle_telewarm) as stranger:
+        ready = await stranger.get("/readyz")
+    assert (ready.status_code, ready.json()["checks"]) == (200, {**READY, "work": False})  # sends go on
+    async with asked_anew(idle_telewarm) as admin:
+        health = (await admin.get("/health", headers=BEARER)).json()
+    assert health["status"] == "degraded"
+    assert "'bot-0' has been due for 60 s" in health["checks"]["work"]["message"]
+    assert "telewarm worker" in health["checks"]["work"]["message"]
+    found = await idle_telewarm.untaken()
+    assert found is not None
+    assert (found.bots, found.workers) == (["bot-0"], False)
+
+
+async def test_a_process_with_a_worker_that_takes_no_work_is_not_ready(idle_telewarm: Telewarm) -> None:
+    await overdue(idle_telewarm)
+    await idle_telewarm.pool.execute("ALTER TABLE pgqueuer RENAME COLUMN slot TO no_slot")
+    async with idle_telewarm.worker.working(), asked_anew(idle_telewarm) as stranger:
+        answer = await stranger.get("/readyz")
+    assert "work" in refusal(answer, 503, "NOT_READY")
+
+
+async def test_work_that_is_taken_or_waits_for_a_limit_is_no_reason(telewarm: Telewarm) -> None:
+    live = await add_bot(telewarm)
+    await add_photos(telewarm, live, 1)
+    assert await telewarm.untaken() is None
+    await telewarm.worker.stop()
+    await add_photos(telewarm, live, 1, first=1)
+    assert await telewarm.untaken() is None  # for a few seconds that is no reason either
+    await telewarm.pool.execute("UPDATE pgqueuer SET execute_after = now() + interval '1 hour'")
+    assert await telewarm.untaken() is None
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE pgqueuer SET status = 'picked', heartbeat = now() - interval '1 minute'", "DELETE FROM pgqueuer"]
+)
+async def test_the_lane_of_a_worker_that_was_killed_and_a_lane_that_nobody_queued_are_told(
+    idle_telewarm: Telewarm, change: str
+) -> None:
+    await overdue(idle_telewarm)
+    await idle_telewarm.pool.execute("UPDATE media SET queued_at = now() - interval '1 minute'")
+    await idle_telewarm.pool.execute(change)
+    found = await idle_telewarm.untaken()
+    assert found is not None
+    assert found.bots == ["bot-0"]
+    assert 59 < found.oldest_seconds < 90

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import structlog
 
 from telewarm import clock
+from telewarm.database import queues
 from telewarm.database.connection import Pool
 from telewarm.database.migrate import check_migrated, head
 from telewarm.database.transient import as_outage
@@ -104,13 +105,22 @@ class Checks:
             "spool": Check(lambda: _spool(ground.spool)),
         }
         self._working = Check(lambda: _working(ground.worker), kept=0)
+        self._work = Check(lambda: _work(ground.pool))
         self._telegram = Check(lambda: _telegram(ground.transport, ground.api_root))
         self.started = clock.monotonic()
 
     async def needed(self) -> dict[str, Found]:
         """By name. The worker is one of them while this process runs one."""
-        carried = {"worker": self._working} if self.ground.worker.status().running else {}
-        return await _all(self._needed | carried)
+        if not self.ground.worker.status().running:
+            return await _all(self._needed)
+        needed, untaken = await asyncio.gather(_all(self._needed | {"worker": self._working}), self.untaken())
+        return needed | untaken  # due work is the task of this process's worker
+
+    async def untaken(self) -> dict[str, Found]:
+        """`work`, when some is due that nobody takes, in whatever process. Empty when all is well, or unknown."""
+        found = await self._work()
+        message = found.facts.get("untaken")
+        return {} if message is None else {"work": Found(error=str(message), took=found.took)}
 
     async def everything(self) -> tuple[dict[str, Found], Found]:
         """What is needed, and Telegram."""
@@ -120,7 +130,7 @@ class Checks:
     async def log_problems(self) -> None:
         """Warn of what is missing: for whoever looks at the log after a start, and before the first request fails."""
         needed, telegram = await self.everything()
-        for name, found in {**needed, "telegram": telegram}.items():
+        for name, found in {**needed, "telegram": telegram, **await self.untaken()}.items():
             if not found.ok:
                 log.warning("dependency_unavailable", dependency=name, error=found.error)
 
@@ -174,6 +184,11 @@ async def _working(worker: Control) -> Facts:
     if status.failing:
         raise TelewarmError("a bug ended the worker a moment ago, and another took its place: the log has it")
     return {"lanes": len(status.lanes), "in_flight": status.in_flight, "held": status.held}
+
+
+async def _work(pool: Pool) -> Facts:
+    untaken = await queues.untaken(pool)
+    return {} if untaken is None else {"untaken": untaken.message}
 
 
 async def _telegram(transport: Transport, root: str) -> Facts:

@@ -43,7 +43,7 @@ class Ready(BaseModel):
         dict[str, bool],
         Field(
             description="By name, whether it is there: database, migrations, store, spool (the disk), and worker while "
-            "this process runs one",
+            "this process runs one; and `work`, false, while work is due that no worker takes",
             examples=[{"database": True, "migrations": True, "store": True, "spool": True, "worker": True}],
         ),
     ]
@@ -98,14 +98,21 @@ class Health(BaseModel):
     ok: Annotated[bool, Field(description="False: something that is needed is not there", examples=[True])]
     status: Annotated[
         Literal["ok", "degraded", "down"],
-        Field(description="`degraded`: the Bot API server does not answer. `down`: `ok` is false", examples=["ok"]),
+        Field(
+            description="`degraded`: the Bot API server does not answer, or due work is not taken. "
+            "`down`: `ok` is false",
+            examples=["ok"],
+        ),
     ]
     timestamp: Annotated[Time, Field(description="Now, in UTC", examples=["2031-05-01T12:00:00+00:00"])]
     uptime: Annotated[float, Field(description="Seconds since this process opened Telewarm", examples=[86_400.5])]
     version: Annotated[str, Field(description="Of Telewarm", examples=["0.1.0"])]
     checks: Annotated[
         dict[str, Checked],
-        Field(description="As in /readyz, and `telegram`: whether the Bot API server answers at all, without a token"),
+        Field(
+            description="As in /readyz, and `telegram`: whether the Bot API server answers at all, without a token; "
+            "and `work`, failed, while work is due that no worker takes"
+        ),
     ]
     process: Annotated[Process, Field(description="This process")]
     worker: Annotated[Worker, Field(description="As in /api/admin/media/prewarm/status")]
@@ -130,8 +137,8 @@ async def healthz() -> dict[str, bool]:
 @probes.get("/readyz", **gives(Ready, words="All are there", also=refuses("NOT_READY", model=NotReady)))
 async def readyz(serving: Serving) -> JSONResponse:
     """All that it works with is there: send it requests. Findings are remembered for a second."""
-    needed = await serving.checks.needed()
-    return _answer(needed, {"checks": {name: found.ok for name, found in needed.items()}})
+    needed, untaken = await asyncio.gather(serving.checks.needed(), serving.checks.untaken())
+    return _answer(needed, {"checks": {name: found.ok for name, found in {**needed, **untaken}.items()}})
 
 
 @router.head("/health", include_in_schema=False)
@@ -140,14 +147,16 @@ async def readyz(serving: Serving) -> JSONResponse:
 )
 async def health(serving: Serving) -> Response:
     """How it does, for people and monitors: each dependency with its latency, memory, disk, queue, flood waits."""
-    (needed, telegram), standing = await asyncio.gather(serving.checks.everything(), _standing(serving.pool))
+    (needed, telegram), untaken, standing = await asyncio.gather(
+        serving.checks.everything(), serving.checks.untaken(), _standing(serving.pool)
+    )
     down = not all(found.ok for found in needed.values())
     shown = {
-        "status": "down" if down else "ok" if telegram.ok else "degraded",
+        "status": "down" if down else "ok" if telegram.ok and not untaken else "degraded",
         "timestamp": clock.now().isoformat(),
         "uptime": round(clock.monotonic() - serving.checks.started, 1),
         "version": telewarm.__version__,
-        "checks": {name: _checked(found) for name, found in {**needed, "telegram": telegram}.items()},
+        "checks": {name: _checked(found) for name, found in {**needed, "telegram": telegram, **untaken}.items()},
         "process": _process(),
         "worker": describe_worker(serving.worker.status()),
         **standing,
