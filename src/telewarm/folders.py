@@ -16,6 +16,7 @@ PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
 OTHERS = 0o077  # permission bits of everybody but the owner
 OPEN = 0o067  # of a folder that is not closed; its group may be allowed to pass through, which shows no names
+FULL_BYTES = 1 << 20  # free ones below which a disk is called full
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -80,10 +81,11 @@ def refusal(error: OSError, folder: Path, *, cure: str = "choose another folder 
 
 def full_disk(folder: Path) -> str:
     """That there is no room, with what is left."""
-    left = ""
+    how = "full"
     with suppress(OSError):
-        left = f" ({shutil.disk_usage(existing(folder)).free:,} bytes free)"
-    return f"The disk of {folder} is full{left}: free some space, about 100 MB, and run this again."
+        free = shutil.disk_usage(existing(folder)).free
+        how = f"{'full' if free < FULL_BYTES else 'too small'} ({free:,} bytes free)"
+    return f"The disk of {folder} is {how}: free some space, about 100 MB, and run this again."
 
 
 def existing(folder: Path) -> Path:

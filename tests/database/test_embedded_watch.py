@@ -272,7 +272,7 @@ async def test_a_full_disk_is_one_sentence_with_the_cure_and_leaves_nothing_runn
     with small_disk(data_folder, size) as disk:
         with pytest.raises(EmbeddedPostgresFailed) as failed:
             await EmbeddedPostgres.start(disk / "data" / "postgres", durable=False)
-        assert str(failed.value).startswith(f"The disk of {disk}/data/postgres is full (")
+        assert str(failed.value).startswith(f"The disk of {disk}/data/postgres is too small (")
         assert "free some space" in str(failed.value)
         assert "\n" not in str(failed.value)
         assert not server_processes(disk / "data" / "postgres")
@@ -290,3 +290,16 @@ async def test_a_disk_that_fills_up_while_it_runs_brings_the_server_back_once_th
             filler.unlink()
             async with asyncio.timeout(30):
                 assert await answer(url, "SELECT number FROM kept") == 7
+
+
+@as_root
+async def test_a_user_without_an_account_is_told_what_the_database_needs(data_folder: Path) -> None:
+    os.chown(data_folder, 12345, 12345)
+    os.chmod(data_folder, 0o700)  # noqa: PTH101
+    async with sharing(data_folder / "data", "setpriv", "--reuid=12345", "--regid=12345", "--clear-groups") as (
+        _,
+        said,
+    ):
+        assert "The user with the number 12345 has no account on this system" in said
+        assert "or set DATABASE_URL" in said
+    assert not server_processes(data_folder / "data" / "postgres")

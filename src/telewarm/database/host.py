@@ -104,7 +104,7 @@ class Host:
         for leftover in self.folder.glob("cluster-new-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         scratch = self.scratch("cluster-new-", within=self.folder)
-        user = initdb_user(self.owner) if self.owner.lent else self.owner.uid
+        user = initdb_user(self.owner)
         try:
             os.chown(scratch, user, self.owner.gid)
             self._run("initdb", "-D", str(scratch), *options, timeout=timeout, user=user)

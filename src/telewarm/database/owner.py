@@ -72,6 +72,11 @@ def initdb_user(owner: Owner) -> int:
     """The number that initdb runs as: it wants one with an account, and what it made is handed to the owner after."""
     if _has_account(owner.uid):
         return owner.uid
+    if not owner.lent:
+        raise EmbeddedPostgresFailed(
+            f"The user with the number {owner.uid} has no account on this system, which the embedded database needs "
+            f"once, when it is created: run it as a user that has one, add it to /etc/passwd, {ELSEWHERE}"
+        )
     with suppress(KeyError):
         return pwd.getpwnam(INITDB_ACCOUNT).pw_uid
     try:
