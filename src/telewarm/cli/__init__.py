@@ -33,6 +33,7 @@ from telewarm.logs import redact
 
 app = typer.Typer(
     help="Keeps a Telegram bot's media warm: upload once, send by file_id forever.",
+    epilog="Exit codes: 0 done, 1 an error (telewarm errors explains its code), 2 a wrong command line, 130 Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
