@@ -57,7 +57,8 @@ async def restore(file: IO[bytes], target: Target, *, force: bool, report: Repor
     and found whole. Media are put into the store before that; what is there stays.
 
     `force`: even when there is something in it. `mark`: pause what was being sent or scheduled, for what was sent since
-    the backup is not known. Raises BackupError, Conflict, DatabaseError, SettingsError, StoreError.
+    the backup is not known; without it, it goes on as if the database had moved. Raises BackupError, Conflict,
+    DatabaseError, SettingsError, StoreError.
     """
     reader = Reader(file, report)
     manifest = await _manifest(reader)
@@ -69,6 +70,8 @@ async def restore(file: IO[bytes], target: Target, *, force: bool, report: Repor
                 restored = await _restore(connection, reader, manifest, target, written)
                 if mark:
                     restored.paused = await mark_restored(connection)
+                else:
+                    await copies.move_in(connection)
     except asyncpg.PostgresError as error:
         _take_back(written)
         raise DatabaseError(f"The database refused the backup, and is as it was: {error}") from error

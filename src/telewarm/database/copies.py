@@ -150,6 +150,11 @@ async def upgrade(connection: Connection, found: str) -> None:
         await connection.execute(_inside(upgrade_script(found)))
 
 
+async def move_in(connection: Connection) -> None:
+    """The same installation on another server, which it takes for its own from now on."""
+    await connection.execute("UPDATE installation SET cluster_id = NULL, database_oid = NULL, timeline = NULL")
+
+
 @cache
 def known_tables() -> tuple[str, ...]:
     """Every table of ours that ever was, in the order in which they came."""
