@@ -334,3 +334,39 @@ def test_what_json_dumps_reads_back(chats: list[int], indent: int | str | None, 
     }[shape]
 
     assert ids(json.dumps(value, indent=indent)) == chats
+
+
+@pytest.mark.parametrize("text", ["chat_id\n{0}\n", "{0}\n", "chat_id,name\n{0},Ann\n", "chat_id\n{0}\n{0}\n"])
+def test_a_number_with_commas_in_it_is_never_taken_for_several_chats(text: str) -> None:
+    found = read(text.format("1,234,567,890").encode())
+
+    assert found.chat_ids == []
+    assert {"thousands separators" in bad.reason for bad in found.rejected} == {True}
+
+
+def test_keys_that_are_chats_are_found_below_the_top_and_lines_may_end_with_commas() -> None:
+    assert read(f'{{"users": {{"{A}": {{"name": "Ann"}}, "{B}": {{}}}}}}'.encode()).chat_ids == [A, B]
+    assert ids(f'{{"chat_id": {A}}},\n{{"chat_id": {B}}}\n') == [A, B]
+
+
+PIECES = st.sampled_from(
+    [
+        b"chat_id", b"500000001", b"-1001234567890", b"1", b"2", b",", b";", b"\t", b"|", b" ", b"\n", b"\r", b'"',
+        b"'", b"=", b"[", b"]", b"{", b"}", b":", b'"id"', b"null", b"1.0", b"1E9", b"@ann", b"sep=;", b"\x00", b"\xff",
+        b"\xef\xbb\xbf",
+        b'{"chat_id": 5}', b'{"a": [1, 2]}', b'{"$numberLong": "7"}', b"bot", b"\xc3\xa9", b"x" * 300,
+    ]
+)  # fmt: skip
+
+
+@given(
+    st.lists(PIECES, max_size=30).map(b"".join),
+    st.sampled_from([None, *Format]),
+    st.sampled_from([None, "1", "id", "*"]),
+)
+def test_whatever_a_list_holds_it_is_read_or_refused(data: bytes, form: Format | None, column: str | None) -> None:
+    whole = read(data, form=form, column=column)
+    bytewise = read(*[data[at : at + 1] for at in range(len(data))], form=form, column=column)
+
+    assert bytewise == whole
+    assert all(0 < abs(chat) <= LARGEST for chat in whole.chat_ids)

@@ -199,7 +199,7 @@ def _is_phone(names: Sequence[str] | None, at: int) -> bool:
 
 
 def _label(names: Sequence[str] | None, at: int) -> str:
-    name = printable(names[at].strip()) if names is not None and at < len(names) else ""
+    name = printable(clean(names[at])) if names is not None and at < len(names) else ""
     return name or str(at + 1)
 
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from telewarm.broadcast.columns import EVERY, SAMPLE, Choice, Unclear, choose, same_name, score
-from telewarm.broadcast.rows import BOT, LONGEST, NO_FRACTION, THOUSANDS, Rows, clean, holds_id, printable
+from telewarm.broadcast.rows import BOT, GROUPED, LONGEST, NO_FRACTION, THOUSANDS, Rows, clean, holds_id, printable
 from telewarm.broadcast.text_input import Lines
 from telewarm.errors import UsageError
 
 DELIMITERS = (",", ";", "\t", "|")
 BETWEEN = re.compile(r"[\s,;|]+")  # what stands between ids on one line
 SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # how Excel names the delimiter in a line before the header
+SHORT = 30  # characters of a line that may be one number
 TITLES = 20  # rows above the header at most
 TOO_LONG = f"longer than {LONGEST >> 10} KiB"
 BROKEN = "a quote is opened and not closed as CSV wants it"
@@ -39,6 +40,7 @@ class Layout:
     first: int
     choice: Choice
     bot: int | None = None
+    width: int | None = None  # of the header
 
 
 class NeedMore(Exception):
@@ -187,6 +189,8 @@ class Table:
         text = row.text.rstrip("\n")
         if cells is None:
             self._rows.reject(row.number, row.reason, text)
+        elif self._is_split(cells) or (choice.column is None and THOUSANDS.fullmatch(clean(text))):
+            self._rows.reject(row.number, GROUPED, text)
         elif choice.column is None:
             self._take_every(row.number, cells, text)
         elif choice.name is None and len(cells) > 1:  # there was but one column until now
@@ -197,6 +201,13 @@ class Table:
             at = self._layout.bot
             bot = cells[at].strip() if at is not None and at < len(cells) else None
             self._rows.take(row.number, cells[choice.column], excerpt=text, bot=bot)
+
+    def _is_split(self, cells: Sequence[str]) -> bool:
+        """Whether the commas of a number have made cells of its own of it: 500,000,001 under a header of one name."""
+        at, width = self._layout.choice.column, self._layout.width
+        if at is None or width is None or not width < len(cells) or self._layout.delimiter != ",":
+            return False
+        return len(clean(cells[at]).lstrip("-")) <= 3 and re.fullmatch(r"\d{3}", clean(cells[at + 1])) is not None
 
     def _take_every(self, number: int, cells: Sequence[str], text: str) -> None:
         for cell in [cell for cell in cells if clean(cell)] or [""]:
@@ -213,7 +224,9 @@ class Tokens:
 
     def feed(self, text: str) -> None:
         text = self._rest + text
-        cut = max((found.end() for found in BETWEEN.finditer(text, max(0, len(text) - 200))), default=0)
+        near_end = max(0, len(text) - 200)
+        cut = max((found.end() for found in BETWEEN.finditer(text, near_end)), default=0)
+        cut = cut or max((found.end() for found in BETWEEN.finditer(text)), default=0)
         if cut == 0 and len(text) > LONGEST:
             self._rows.reject(self._number, TOO_LONG, text)
             cut = len(text)
@@ -226,6 +239,9 @@ class Tokens:
 
     def _take(self, text: str) -> None:
         for number, line in enumerate(text.split("\n"), self._number):
+            if len(line) < SHORT and THOUSANDS.fullmatch(clean(line)):
+                self._rows.reject(number, GROUPED, line)
+                continue
             for token in BETWEEN.split(line):
                 if token and (holds_id(token) or clean(token).strip("[](){}")):
                     self._rows.take(number, token, excerpt=token)
@@ -261,7 +277,7 @@ def layout_of(lines: Sequence[str], wanted: str | None, *, ended: bool) -> Layou
 
 def _is_thousands(line: str) -> bool:
     """Whether the whole line is one number with commas in it."""
-    text = clean(line)
+    text = clean(line) if len(line) < SHORT else ""
     return THOUSANDS.fullmatch(text) is not None or NO_FRACTION.fullmatch(text) is not None
 
 
@@ -294,7 +310,9 @@ def _rated(
     first = skip + 1 if header is None else rows[header].number + 1
     bot = next((at for at, name in enumerate(names or ()) if name.strip().lower() == BOT), None)
     rank = _rank(names, choice, data)
-    return (rank, -width), _Found(Layout(delimiter=delimiter, first=first, choice=choice, bot=bot))
+    return (rank, -width), _Found(
+        Layout(delimiter=delimiter, first=first, choice=choice, bot=bot, width=len(names) if names else None)
+    )
 
 
 def _rank(names: Sequence[str] | None, choice: Choice, data: Sequence[Sequence[str]]) -> int:
@@ -342,10 +360,10 @@ def said_column(names: Sequence[str] | None, wanted: str, width: int) -> Choice:
         return Choice(column=None, name=EVERY)
     for at, name in enumerate(names or ()):
         if same_name(name, wanted):
-            return Choice(column=at, name=printable(name.strip()))
+            return Choice(column=at, name=printable(clean(name)))
     if wanted.isdecimal() and 1 <= int(wanted) <= max(width, 1):
         return Choice(column=int(wanted) - 1, name=wanted)
-    there = ", ".join(repr(printable(name.strip())) for name in list(names or ())[:20]) or f"1 to {max(width, 1)}"
+    there = ", ".join(repr(printable(clean(name))) for name in list(names or ())[:20]) or f"1 to {max(width, 1)}"
     raise UsageError(f"the list has no column {wanted!r}; there are {there}")
 
 

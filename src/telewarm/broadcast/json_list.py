@@ -206,7 +206,7 @@ class Walk:
             return self._element(frame, frame.path, value)
         if isinstance(holds, list):
             holds.append(value)
-        elif len(self._frames) == 1 and ID_KEY.fullmatch(frame.key):
+        elif ID_KEY.fullmatch(frame.key) and self._within_objects():
             return self._element(frame, KEYS, frame.key)
         elif len(holds) >= MOST_KEYS:
             raise UsageError(f"an object has more than {MOST_KEYS} keys: this is no list of chats")
@@ -214,9 +214,11 @@ class Walk:
             holds[frame.key] = value
         return None
 
+    def _within_objects(self) -> bool:
+        return len(self._frames) < LIST_DEPTH and all(isinstance(frame.holds, dict) for frame in self._frames)
+
     def _element(self, frame: Frame, path: str, value: object) -> Element:
-        frame.count += 1
-        self.number = frame.count
+        self.number = frame.count = frame.count + 1
         return Element(frame.count, path, value)
 
     def _at_the_top(self, value: object) -> Element:
@@ -284,7 +286,7 @@ def _elements(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[s
                 yield from ((f"{path}{key}", element) for element in inner)
             elif isinstance(inner, dict):
                 yield from _elements(inner, f"{path}{key}.", depth + 1)
-            if depth == 0 and ID_KEY.fullmatch(key):
+            if ID_KEY.fullmatch(key):
                 yield KEYS, key
     if depth == 0:
         yield None, value

@@ -163,6 +163,7 @@ def sniff(begin: str) -> Format:
     first, line_end, _ = begin.partition("\n")
     if not line_end:
         return Format.JSON
+    first = first.rstrip().removesuffix(",")
     try:
         msgspec.json.decode(first)
     except (msgspec.DecodeError, RecursionError):

@@ -22,7 +22,7 @@ BOT = "bot"  # the column or key with a bot's slug
 
 PLAIN = re.compile(r"-?[0-9]{1,16}")
 # Blanks that str.strip leaves: zero-width and directional characters, which come along with copied text.
-BLANKS = " \t\r\n\v\f\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u2066-\u206f\u3000\ufeff"
+BLANKS = " \x1a\t\r\n\v\f\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u2066-\u206f\u3000\ufeff"
 AROUND = re.compile(rf"^[{BLANKS}]+|[{BLANKS}]+$")
 EXCEL_TEXT = re.compile(r"""=?"(?P<formula>[^"]*)"|'(?P<text>[^']*)'?""")  # ="500000001", '500000001
 BRACKETS = re.compile(r"^[\[({]+|[\])}]+$")
@@ -43,14 +43,16 @@ A_NAME = (
     "a username or link; only numeric chat ids are taken: a bot cannot write to people by name,"
     " and the id of a channel or group begins with -100"
 )
+GROUPED = "it has thousands separators; write the chat id with digits alone"
 # Why a text is no chat id, by its shape; the first that fits.
 REASONS = (
     (re.compile(r"-?\d+"), OUT_OF_RANGE),
     (re.compile(r"-?\d+([.,]\d+)?[eE][+-]?\d+"), LOST_DIGITS),
-    (THOUSANDS, "it has thousands separators; write the chat id with digits alone"),
+    (THOUSANDS, GROUPED),
+    (re.compile(r"-?\d{5,}(?:[,;|\s]+-?\d{5,})+"), "several chat ids in one value; give each a value of its own"),
     (re.compile(r"-?\d*[.,]\d+"), "a decimal number; write the chat id as a whole number"),
     (re.compile(r".*(@|t\.me/|telegram\.(me|dog)/|tg://).*", re.DOTALL), A_NAME),
-    (re.compile(r"\+?[\d ()/.-]*\d[\d ()/.-]*"), "a phone number; only Telegram's own chat ids are taken"),
+    (re.compile(r"\+?\(?\d[\d ()/.-]*"), "a phone number; only Telegram's own chat ids are taken"),
 )
 
 
