@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
-from fastapi import FastAPI
 
-from telewarm import logs
-from telewarm.api import Services, create_api, create_watch
+from telewarm import coercion, logs
 from telewarm.api.checks import Checks, Ground
 from telewarm.api.journal import AuditLog
 from telewarm.api.keyring import Keyring
@@ -26,10 +24,8 @@ from telewarm.configured import (
     ServerToken,
     encryption_key,
     fetch_rules,
-    flood_limits,
     proxy,
     refuse_lost_key,
-    seal_of,
     secrets_of,
     server_token,
     store_config,
@@ -42,19 +38,20 @@ from telewarm.database.leases import Lease
 from telewarm.database.listening import listening
 from telewarm.database.pool import VITAL_CONNECTIONS, open_pool
 from telewarm.database.queues import Untaken, untaken
-from telewarm.database.ready import ready
 from telewarm.database.removals import Removed
 from telewarm.errors import NotFound
 from telewarm.events import Events, Wanted, wanted_types
 from telewarm.fetch import Fetcher
+from telewarm.given import File, Message, WarmFile, add_any, message_of
 from telewarm.lanes import Bots, Control
 from telewarm.lanes.maintenance import maintaining
+from telewarm.lanes.names import chat_of
 from telewarm.library import Added, Collector, Library, LibraryLimits
-from telewarm.model import Bot, Broadcast, ChatId, Event, Kind, MediaId, MediaItem, MessageSet
+from telewarm.model import Bot, Broadcast, Event, Kind, MediaId, MediaItem
 from telewarm.placements import Placements
 from telewarm.previews import Previews, Signer
 from telewarm.probe import Probe
-from telewarm.sender import FileIds, OnCold, Sender, SendLimits, SendResult
+from telewarm.sender import FileIds, OnCold, Sender, SendLimits, SendResults
 from telewarm.sender.cache import CHANNEL as MEDIA_CHANNEL
 from telewarm.sender.healing import Healing
 from telewarm.sender.ledger import Ledger
@@ -62,10 +59,14 @@ from telewarm.sender.once import Once
 from telewarm.settings import Settings
 from telewarm.store import Spool, Store
 from telewarm.telegram import Transport
+from telewarm.wiring import open_bots, open_database
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from telewarm.api import Services
 
 log = structlog.get_logger(__name__)
-
-YOUNG = 10_000  # new objects before the collector looks at them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +92,7 @@ class Telewarm:
     listening: Events
     previews: Previews
     signer: Signer
+    opening: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
 
     @classmethod
     @asynccontextmanager
@@ -108,13 +110,25 @@ class Telewarm:
                 await telewarm.worker.start()
             yield telewarm
 
+    @classmethod
+    async def start(cls, settings: Settings, *, worker: bool = True, migrate: bool = False) -> Telewarm:
+        """`open` for a framework's start hook: what this returns is to be closed with `close` in its stop hook."""
+        opening = cls.open(settings, worker=worker, migrate=migrate)
+        telewarm = await opening.__aenter__()
+        telewarm.opening.push_async_exit(opening)
+        return telewarm
+
+    async def close(self) -> None:
+        """What `start` opened; a second time it does nothing."""
+        await self.opening.aclose()
+
     async def slugs(self) -> list[str]:
         """Of all bots."""
         return await bot_rows.slugs(self.pool)
 
-    async def add_bot(self, slug: str, token: str, *, warmup_chats: Sequence[int]) -> Bot:
-        """Raises TokenRefused, Conflict, UsageError."""
-        return await self.bots.create(slug=slug, token=token, warmup_chats=[ChatId(chat) for chat in warmup_chats])
+    async def add_bot(self, slug: str, token: str, *, warmup_chats: Sequence[int | str]) -> Bot:
+        """`warmup_chats`: ids, or `@names` of public ones. Raises TokenRefused, Conflict, UsageError."""
+        return await self.bots.create(slug=slug, token=token, warmup_chats=warmup_chats)
 
     async def delete_bot(self, slug: str) -> None:
         """All its work stops in every process; `undelete_bot` brings it back with all it had. Raises NotFound."""
@@ -125,14 +139,38 @@ class Telewarm:
         live, _ = await self.bots.undelete(slug)
         return live.bot
 
-    async def add(self, bot: str, file: Path, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
+    async def add(self, bot: str, file: File, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
         """Put a file into a bot's library; it is being warmed when this returns. One that is there already is found.
 
-        Without `kind` it is added as what its bytes are, or as a document; `note` of the item says why then.
-        Raises NotFound, UnreadableMedia, RuleBroken, StoreError, OSError.
+        `file`: a path, bytes, a binary file or stream, or chunks of bytes (an async iterator).
+        Raises NotFound, UnreadableMedia, RuleBroken, StoreError, OSError, UsageError.
         """
         live = await self.bots.by_slug(bot)
-        return _noted(await self.library.add_file(live.bot, file, kind=kind, name=name))
+        return (await add_any(self.library, live.bot, file, kind=kind, name=name)).item
+
+    async def get(self, item: MediaItem | int) -> MediaItem:
+        """A media item as it is now. Raises NotFound."""
+        return await media.get(self.pool, MediaId(coercion.media_id("item", item)))
+
+    async def ready(self, item: MediaItem | int, *, timeout: float = 60.0) -> MediaItem:
+        """Wait until a media item has its file id, `timeout` seconds at most; it goes before others meanwhile.
+
+        Raises MediaNotReady when it takes longer, MediaError when it will have none, NotFound.
+        """
+        found = await self.get(item)
+        live = await self.bots.get(found.bot_id)
+        await self.sender.file_id(live, found.id, wait=timeout)
+        return await self.get(found.id)
+
+    async def file_id(self, bot: str, item: MediaItem | int, *, wait: float = 60.0) -> WarmFile:
+        """A media item's file id, to send it with your own framework: text that also knows its `kind` and `method`.
+
+        It is this bot's and no other's. `wait`: seconds for it to become warm. Raises MediaNotReady when it takes
+        longer, MediaError when it will have none, NotFound.
+        """
+        live = await self.bots.by_slug(bot)
+        warm = await self.sender.file_id(live, MediaId(coercion.media_id("item", item)), wait=wait)
+        return WarmFile(warm.file_id, media_id=warm.media_id, kind=warm.kind)
 
     async def add_url(self, bot: str, url: str, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
         """`add` for a file at a public http or https address, which is fetched once and now.
@@ -151,41 +189,45 @@ class Telewarm:
             raise NotFound(f"media item {media_id} is not in the library of bot {bot!r}")
         return await self.library.rename(media_id, name, rewarm=live.bot if rewarm else None)
 
-    async def delete(self, bot: str, media_ids: Sequence[MediaId]) -> Removed:
+    async def delete(self, bot: str, media_ids: Sequence[MediaItem | int]) -> Removed:
         """Delete media of a bot: all that it has of these or, when a broadcast that has not ended needs one, none.
 
         Raises NotFound, Conflict, UsageError.
         """
-        return await self.library.delete((await self.bots.by_slug(bot)).bot, media_ids)
+        ids = [MediaId(coercion.media_id("media_ids", one)) for one in media_ids]
+        return await self.library.delete((await self.bots.by_slug(bot)).bot, ids)
 
     async def send(
         self,
         bot: str,
-        chat_id: int,
-        message: MessageSet | str,
+        chat_id: int | str,
+        message: Message,
         *,
         on_cold: OnCold | None = None,
         patience: float | None = None,
-    ) -> list[SendResult]:
-        """Send a message set, or a text, to one chat now. A result for each message, in the order they went.
+        raise_on_error: bool = False,
+    ) -> SendResults:
+        """Send a message set, a text, or media to one chat now. A result for each message, in the order they went.
 
-        `patience`: seconds that it may wait for flood limits and warm-ups. Raises NotFound, UsageError: then nothing
-        went. What goes wrong with one message is that result's `error`.
+        `chat_id`: also the `@name` of a public channel or group. `patience`: seconds that it may wait for flood limits
+        and warm-ups. Raises NotFound, UsageError: then nothing went. What goes wrong with one message is that result's
+        `error`, which `raise_on_error`, or `raise_for_error()` of the results, raises.
         """
         live = await self.bots.by_slug(bot)
-        said = MessageSet(text=message) if isinstance(message, str) else message
-        return await self.sender.send(live, ChatId(chat_id), said, on_cold=on_cold, patience=patience)
+        said = await self.library.as_files(live.bot, message_of(message))
+        chat = await chat_of(live.api, live.names, chat_id)
+        results = SendResults(await self.sender.send(live, chat, said, on_cold=on_cold, patience=patience))
+        return results.raise_for_error() if raise_on_error else results
 
-    async def broadcast(self, bots: str | Sequence[str], message: MessageSet | str) -> list[Broadcast]:
+    async def broadcast(self, bots: str | Sequence[str], message: Message) -> list[Broadcast]:
         """A draft for each of the bots: give it recipients with `broadcasts.load`, then `broadcasts.start` it."""
         slugs = [bots] if isinstance(bots, str) else bots
-        said = MessageSet(text=message) if isinstance(message, str) else message
-        return await self.broadcasts.create([await self.bots.by_slug(slug) for slug in slugs], said)
+        return await self.broadcasts.create([await self.bots.by_slug(slug) for slug in slugs], message_of(message))
 
     async def submit(
         self,
         bots: str | Sequence[str],
-        message: MessageSet | str,
+        message: Message,
         recipients: Recipients,
         plan: Plan = WHENEVER,
         *,
@@ -195,8 +237,7 @@ class Telewarm:
         with what is unfinished. Raises AlreadySent for what was finished within a day, unless `again`.
         """
         lives = [await self.bots.by_slug(slug) for slug in ([bots] if isinstance(bots, str) else bots)]
-        said = MessageSet(text=message) if isinstance(message, str) else message
-        return await self.submissions.submit(lives, said, recipients, plan, again=again)
+        return await self.submissions.submit(lives, message_of(message), recipients, plan, again=again)
 
     async def events(
         self, bots: str | Sequence[str] = (), *, types: Sequence[str] = (), after: int | None = None
@@ -225,10 +266,14 @@ class Telewarm:
 
     def api(self) -> FastAPI:
         """The HTTP API of this Telewarm as an ASGI app."""
+        from telewarm.api import create_api  # noqa: PLC0415 - FastAPI is for who serves the API
+
         return create_api(self._services())
 
     def watch(self) -> FastAPI:
         """Its health and metrics alone."""
+        from telewarm.api import create_watch  # noqa: PLC0415 - FastAPI is for who serves the API
+
         return create_watch(self._services())
 
     def server_token(self) -> ServerToken:
@@ -238,6 +283,8 @@ class Telewarm:
         return server_token(self.settings)
 
     def _services(self) -> Services:
+        from telewarm.api import Services  # noqa: PLC0415 - FastAPI is for who serves the API
+
         return Services(
             pool=self.pool,
             bots=self.bots,
@@ -264,18 +311,9 @@ def _noted(added: Added) -> MediaItem:
     return replace(added.item, note=added.note)
 
 
-def settle() -> None:
-    """For a process that runs for long, once it is open: what is there by now lives to the end, so the collector need
-    not look at it again, and the rest need not be looked at as often (a third less CPU for a message, measured).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG, 20, 20)
-
-
 async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> Telewarm:
     stack.enter_context(logs.hiding(*secrets_of(settings)))
-    url, pool = await _database(settings, stack, migrate=migrate)
+    url, pool = await open_database(settings, stack, migrate=migrate)
     await refuse_lost_key(settings, pool)
     store = Store.open(store_config(settings))
     stack.push_async_callback(store.close)
@@ -290,7 +328,7 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
     await stack.enter_async_context(continuity.running())
     file_ids = FileIds()
     await stack.enter_async_context(listening(pool, {MEDIA_CHANNEL: file_ids.changed}, on_lost=file_ids.lost))
-    bots = await stack.enter_async_context(_bots(settings, pool, transport))
+    bots = await stack.enter_async_context(open_bots(settings, pool, transport))
     placements = Placements(
         spool=spool, store=store, local_server=settings.telegram_api_local, urls=settings.telewarm_url_warmup
     )
@@ -354,25 +392,3 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
         previews=Previews(pool=pool, store=store, spool=spool, probe=probe),
         signer=Signer(encryption_key(settings)),
     )
-
-
-@asynccontextmanager
-async def _bots(settings: Settings, pool: Pool, transport: Transport) -> AsyncIterator[Bots]:
-    bots = Bots(
-        pool=pool,
-        seal=seal_of(settings),
-        transport=transport,
-        api_root=settings.telegram_api_root,
-        limits=flood_limits(settings),
-    )
-    async with bots.following():
-        yield bots
-
-
-async def _database(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> tuple[str, Pool]:
-    """Up to date."""
-    given = settings.database_url.get_secret_value() if settings.database_url else None
-    url = await stack.enter_async_context(ready(given, settings.telewarm_data, upgrade=migrate))
-    pool = await open_pool(url, max_size=settings.telewarm_database_pool, application_name="telewarm")
-    stack.push_async_callback(pool.close)
-    return url, pool

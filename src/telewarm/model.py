@@ -6,18 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any
 from unicodedata import category
 
 import msgspec
 
-BotId = NewType("BotId", int)  # our row; not Telegram's id of the bot
-MediaId = NewType("MediaId", int)
-BroadcastId = NewType("BroadcastId", int)
-ChatId = NewType("ChatId", int)  # Telegram's: groups and channels are below zero
-MessageId = NewType("MessageId", int)
-Sha256 = NewType("Sha256", str)  # 64 lower-case hex digits
-FileId = NewType("FileId", str)  # belongs to one bot
+from telewarm.ids import BotId, BroadcastId, ChatId, FileId, MediaId, MessageId, Sha256
+from telewarm.message_set import MessageSet, Part
+
+__all__ = ["BotId", "BroadcastId", "ChatId", "FileId", "MediaId", "MessageId", "MessageSet", "Part", "Sha256"]
 
 
 class Kind(StrEnum):
@@ -219,49 +216,6 @@ class MediaItem:
     note: str | None = field(
         default=None, compare=False
     )  # of one just added: why it is a document, or as what it was there
-
-
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One media item of a message set, with its own caption. `entities`: of the caption, Telegram's own JSON.
-
-    `parse_mode` None: as the set's; an empty one: the caption is not formatted.
-    """
-
-    media_id: MediaId
-    caption: str | None = None
-    parse_mode: str | None = None
-    entities: Sequence[Mapping[str, object]] | None = None
-    has_spoiler: bool = False
-    as_file: bool = False  # send it as a document, whatever its kind
-    extra: Mapping[str, object] | None = None  # other parameters of the Bot API, such as `cover`
-
-
-class MessageSet(msgspec.Struct, frozen=True, kw_only=True):
-    """What one recipient gets: up to ten media, then text. The mappings are Telegram's own JSON, passed through.
-
-    The reply and the effect go with the first message of the set, the buttons (`reply_markup`) with the last, the link
-    preview with the text. `parse_mode` formats the text and the captions that have none of their own. `extra`: other
-    parameters of the Bot API, for every message of the set.
-    """
-
-    media: Sequence[Part] = ()
-    text: str | None = None
-    parse_mode: str | None = None
-    entities: Sequence[Mapping[str, object]] | None = None  # of the text
-    album: bool = False  # group what may be grouped; else every item is a message of its own
-    reply_markup: Mapping[str, object] | None = None
-    reply_parameters: Mapping[str, object] | None = None
-    message_thread_id: int | None = None
-    disable_notification: bool = False
-    protect_content: bool = False
-    show_caption_above_media: bool = False
-    has_spoiler: bool = False  # on all media
-    as_file: bool = False  # all media as documents
-    as_given: bool = False  # the media in their order here; else audio, video, photo, the rest
-    link_preview: Mapping[str, object] | str | bool | None = None  # off, above, large, small, or Telegram's own JSON
-    effect: str | None = None  # Telegram's message_effect_id; private chats alone have effects
-    allow_sending_without_reply: bool = False
-    extra: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

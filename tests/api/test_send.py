@@ -128,7 +128,7 @@ async def test_a_send_of_nothing_is_refused(api: Api, body: dict[str, object]) -
     [
         ({"chat_id": None}, "chat_id"),
         ({"chat_id": 2**63}, "chat_id"),
-        ({"chat_id": "@channel"}, "chat_id"),
+        ({"chat_id": "channel"}, "chat_id"),
         ({"media": [0]}, "media.0"),
         ({"media": [2**63]}, "media.0"),
         ({"media": [True]}, "media.0"),

@@ -44,7 +44,7 @@ async def test_a_bot_is_added_with_a_token_that_nobody_sees_again_and_checked(co
         ("news", WARMUP_CHAT, "", "@BotFather"),
         ("-news", WARMUP_CHAT, token(1), "--help"),
         ("the shop", WARMUP_CHAT, token(1), "is not a valid name"),
-        ("news", 2**63, token(1), "is not a chat id"),
+        ("news", 2**63, token(1), "too large for an id"),
     ],
 )
 async def test_what_cannot_be_added_is_told_with_the_cure(

@@ -1,6 +1,24 @@
 """The HTTP API: `/api/admin/...` for people and programs with the token, `/healthz` for everybody."""
 
-from telewarm.api.app import create_api, create_watch
-from telewarm.api.services import Services
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from telewarm.api.app import create_api, create_watch
+    from telewarm.api.services import Services
 
 __all__ = ["Services", "create_api", "create_watch"]
+
+
+def __getattr__(name: str) -> object:
+    """Imported when asked for: who only sends from Python never waits for FastAPI."""
+    if name == "Services":
+        from telewarm.api.services import Services  # noqa: PLC0415 - see above
+
+        return Services
+    if name in {"create_api", "create_watch"}:
+        from telewarm.api import app  # noqa: PLC0415 - see above
+
+        return getattr(app, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

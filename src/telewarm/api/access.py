@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from telewarm.api import pages
+from telewarm.api.assets import PATHS
 from telewarm.database.tokens import Role
 
 READING = frozenset({"GET", "HEAD"})
-OPEN = frozenset({"/healthz", "/readyz", "/docs", "/redoc", "/openapi.json", *pages.PATHS})  # all else is closed
+OPEN = frozenset({"/healthz", "/readyz", "/docs", "/redoc", "/openapi.json", *PATHS})  # all else is closed
 ADMIN = "/api/admin"
 BOT = rf"{ADMIN}/bots/[^/]+"
 REST = r"(/.*)?"

@@ -9,10 +9,10 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from telewarm.api.bodies import Body
 from telewarm.api.described import gives
-from telewarm.api.numbers import AnyChat
+from telewarm.api.numbers import ChatOrName
 from telewarm.api.services import AS_SLUG, SLUG, OfBot, Serving, SmallBody
 from telewarm.api.shapes import NewlyKept, WarmupChat
-from telewarm.model import Bot, ChatId
+from telewarm.model import Bot
 
 router = APIRouter(tags=["bots"], route_class=SmallBody)
 
@@ -42,11 +42,11 @@ Token = Annotated[
     ),
 ]
 Chats = Annotated[
-    list[AnyChat],
+    list[ChatOrName],
     Field(
         min_length=1,
         max_length=64,
-        description="Ids of private chats the bot may post to; the first is the preferred one",
+        description="Ids of private chats the bot may post to, or `@names` of public ones; the first is preferred",
         examples=[[-1001234567890]],
     ),
 ]
@@ -68,9 +68,10 @@ class NewChats(Body):
 
 class NewChat(Body):
     warmup_chat_id: Annotated[
-        AnyChat,
+        ChatOrName,
         Field(
-            description="A private chat that the bot may post to; a number, or a text of one", examples=[-1001234567890]
+            description="A private chat that the bot may post to; a number, a text of one, or `@name` of a public one",
+            examples=[-1001234567890],
         ),
     ]
 
@@ -81,7 +82,7 @@ async def create_bot(body: NewBot, serving: Serving) -> dict[str, object]:
     bot = await serving.bots.create(
         slug=body.slug,
         token=body.token.get_secret_value().strip(),
-        warmup_chats=_chat_ids(body.warmup_chats),
+        warmup_chats=body.warmup_chats,
     )
     return {"ok": True, "bot": describe(bot)}
 
@@ -97,20 +98,15 @@ async def replace_token(body: NewToken, live: OfBot, serving: Serving) -> dict[s
 @router.put("/bots/{slug}/warmup-chats", **gives(NewlyKept, "NOT_FOUND", words="Used from now on"))
 async def replace_chats(body: NewChats, live: OfBot, serving: Serving) -> dict[str, object]:
     """Upload to these chats from now on. File ids that are there stay good."""
-    bot = await serving.bots.replace_chats(live.bot.slug, _chat_ids(body.warmup_chats))
+    bot = await serving.bots.replace_chats(live.bot.slug, body.warmup_chats)
     return {"ok": True, "bot": describe(bot)}
 
 
 @router.put("/bots/{slug}/warmup-chat", **gives(WarmupChat, "NOT_FOUND", words="Used from now on"))
 async def replace_chat(body: NewChat, live: OfBot, serving: Serving) -> dict[str, object]:
     """Upload to this chat alone from now on: the Node system's route for a list of one."""
-    bot = await serving.bots.replace_chats(live.bot.slug, [ChatId(body.warmup_chat_id)])
+    bot = await serving.bots.replace_chats(live.bot.slug, [body.warmup_chat_id])
     return {"ok": True, "slug": bot.slug, "warmup_chat_id": bot.warmup_chats[0]}
-
-
-def _chat_ids(chats: list[int]) -> list[ChatId]:
-    """Each once, in order: the first is the preferred one."""
-    return [ChatId(chat) for chat in dict.fromkeys(chats)]
 
 
 def describe(bot: Bot) -> dict[str, object]:

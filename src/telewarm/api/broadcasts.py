@@ -13,13 +13,14 @@ from telewarm.api import recipients, shown
 from telewarm.api.bodies import Body
 from telewarm.api.described import gives
 from telewarm.api.message import NewMessage, message_of
-from telewarm.api.numbers import LARGEST, AnyChat, Flag, NotBool
+from telewarm.api.numbers import LARGEST, ChatOrName, Flag, NotBool
 from telewarm.api.recipients import Id
 from telewarm.api.send import KEY, SENT, answer
 from telewarm.api.services import Services, Serving, SmallBody, bot_of_path
 from telewarm.api.shown import BroadcastPage, Deleted, Drafts, OneBroadcast
 from telewarm.errors import UsageError
-from telewarm.model import Broadcast, BroadcastId, ChatId, Outcome
+from telewarm.lanes.names import chat_of
+from telewarm.model import Broadcast, BroadcastId, Outcome
 from telewarm.sender.once import describe
 
 router = APIRouter(tags=["broadcasts"], route_class=SmallBody)
@@ -99,7 +100,7 @@ class Retry(Body):
 
 
 class TestChat(Body):
-    chat_id: Annotated[AnyChat, Field(description="Who gets it, counted nowhere", examples=[500000001])]
+    chat_id: Annotated[ChatOrName, Field(description="Who gets it, counted nowhere", examples=[500000001])]
 
 
 KeyHeader = Annotated[
@@ -213,7 +214,10 @@ async def retry(broadcast_id: Id, body: Retry, serving: Serving) -> dict[str, ob
 @router.post("/broadcasts/{broadcast_id}/test", **SENT)
 async def test(broadcast_id: Id, body: TestChat, serving: Serving) -> Response:
     """Send its message to one chat now, whatever its state."""
-    results = await serving.broadcasts.test(BroadcastId(broadcast_id), ChatId(body.chat_id))
+    broadcast = await serving.broadcasts.get(BroadcastId(broadcast_id))
+    live = await serving.bots.get(broadcast.bot_id)
+    chat_id = await chat_of(live.api, live.names, body.chat_id)
+    results = await serving.broadcasts.test(broadcast.id, chat_id)
     return answer([describe(result) for result in results], replayed=False)
 
 

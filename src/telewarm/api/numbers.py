@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, Strict
+from pydantic import BeforeValidator, Field, PlainValidator, Strict
+
+from telewarm.lanes.names import NAME, NUMBER
 
 LARGEST = 2**63 - 1
 
@@ -19,4 +21,20 @@ def _no_bool(said: object) -> object:
 NotBool = BeforeValidator(_no_bool)  # goes behind the bounds: the OpenAPI does not have those that follow it
 Flag = Annotated[bool, Strict()]  # 0 is not false, and "no" is neither
 AnyChat = Annotated[int, Field(ge=-LARGEST, le=LARGEST), NotBool]
+
+
+def _chat_or_name(said: object) -> int | str:
+    if isinstance(said, float) and said.is_integer():  # 17.0 is 17, to JSON
+        said = int(said)
+    if isinstance(said, str) and NUMBER.fullmatch(said):
+        said = int(said)
+    if type(said) is int and -LARGEST <= said <= LARGEST:
+        return said
+    if isinstance(said, str) and NAME.fullmatch(said):
+        return said
+    raise ValueError("must be a chat id, or @name of a public channel or group")
+
+
+ByName = Annotated[str, Field(pattern=r"^@[A-Za-z][A-Za-z0-9_]{3,31}$")]
+ChatOrName = Annotated[int | str, PlainValidator(_chat_or_name, json_schema_input_type=AnyChat | ByName)]
 AnyId = Annotated[int, Field(ge=1, le=LARGEST), NotBool]

@@ -16,19 +16,13 @@ from fastapi import APIRouter
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse
 
+from telewarm.api.assets import ASSETS, TYPES
 from telewarm.errors import NotFound
 
 router = APIRouter(include_in_schema=False)
 
 TITLE = "Telewarm"
 OPENAPI = "openapi.json"  # beside the pages, wherever a proxy puts them
-ASSETS = "docs/assets"
-TYPES = {
-    "swagger-ui-bundle.js": "text/javascript",
-    "swagger-ui.css": "text/css",
-    "redoc.standalone.js": "text/javascript",
-}
-PATHS = frozenset(f"/{ASSETS}/{name}" for name in TYPES)
 NO_ICON = "data:,"
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 LOOKS = {

@@ -14,10 +14,10 @@ from pydantic import BaseModel, Field
 from telewarm.api.answers import STATUS, of_request
 from telewarm.api.described import Ok, Problem, refuses
 from telewarm.api.message import NewMessage, message_of
-from telewarm.api.numbers import AnyChat, NotBool
+from telewarm.api.numbers import ChatOrName, NotBool
 from telewarm.api.services import OfBot, Serving, SmallBody
 from telewarm.errors import TelewarmError, UsageError
-from telewarm.model import ChatId
+from telewarm.lanes.names import chat_of
 from telewarm.sender import OnCold
 from telewarm.sender.once import LONGEST_KEY, Results, describe
 
@@ -33,7 +33,13 @@ class NewSend(NewMessage):
 
     aliases: ClassVar[Mapping[str, str]] = {**NewMessage.aliases, "chat": "chat_id"}
 
-    chat_id: Annotated[AnyChat, Field(description="The recipient; a group is below zero", examples=[5_000_001])]
+    chat_id: Annotated[
+        ChatOrName,
+        Field(
+            description="The recipient; a group is below zero. Or the `@name` of a public channel or group",
+            examples=[5_000_001],
+        ),
+    ]
     on_cold: Annotated[
         OnCold | None,
         Field(
@@ -154,7 +160,8 @@ async def send(live: OfBot, body: NewSend, serving: Serving, idempotency_key: Ke
     async def sending() -> Results:
         patience = None if body.patience_ms is None else body.patience_ms / 1000
         asked = await serving.library.as_files(live.bot, message)
-        sent = await serving.sender.send(live, ChatId(body.chat_id), asked, on_cold=body.on_cold, patience=patience)
+        chat_id = await chat_of(live.api, live.names, body.chat_id)
+        sent = await serving.sender.send(live, chat_id, asked, on_cold=body.on_cold, patience=patience)
         return [describe(result) for result in sent]
 
     if key is None:

@@ -16,6 +16,7 @@ from telewarm.cli import (
     demo,
     env,
     errors,
+    file_ids,
     media,
     migrate,
     options,
@@ -43,6 +44,7 @@ app.command("serve")(serve.serve)
 app.command("worker")(worker.worker)
 app.command("send", cls=options.ChatIdCommand, context_settings=send.CONTEXT)(send.send)
 app.add_typer(bot.app, name="bot")
+media.app.command("file-id")(file_ids.file_id)
 app.add_typer(media.app, name="media")
 app.add_typer(broadcast.app, name="broadcast")
 app.command("sandbox")(sandbox.sandbox)

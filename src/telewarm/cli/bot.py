@@ -14,7 +14,8 @@ from rich.text import Text
 from telewarm.api.roster import describe_check, describe_detail, describe_listed
 from telewarm.api.services import SLUG
 from telewarm.app import Telewarm
-from telewarm.cli.common import BotArgument, Json, Yes, busy, counted, fits, make_sure, opened, show
+from telewarm.cli.chat import checked_chat
+from telewarm.cli.common import BotArgument, Json, Yes, busy, counted, make_sure, opened, show
 from telewarm.cli.console import say, wide
 from telewarm.database import bots as bot_rows
 from telewarm.database.removals import Purged
@@ -22,7 +23,7 @@ from telewarm.database.roster import Listed
 from telewarm.errors import Conflict, NotFound, UsageError
 from telewarm.lanes import wake
 from telewarm.lanes.checking import BotCheck, Judgement
-from telewarm.model import Bot, ChatId, State
+from telewarm.model import Bot, State
 
 HELP = (
     "Your bots: add, show, check, pause, delete and restore.\n\n"
@@ -38,13 +39,13 @@ MOST_CHATS = 64
 NO_BOTS = "No bots yet. Add one: telewarm bot add --help"
 
 ChatsOption: TypeAlias = Annotated[
-    list[int],
+    list[str],
     typer.Option(
         "--chat",
         metavar="ID",
         show_default=False,
-        help="Id of a private channel or group the bot can post to. Channel ids start with -100. Repeatable: each chat "
-        "takes 20 uploads a minute.",
+        help="Id of a private channel or group the bot can post to, or @name of a public one. Channel ids start with "
+        "-100. Repeatable: each chat takes 20 uploads a minute.",
     ),
 ]
 
@@ -239,12 +240,9 @@ def undelete(bot: BotArgument) -> None:
     say(f"Restored {bot}." if changed else f"{bot} is not deleted.")
 
 
-def _checked_chats(chats: Sequence[int]) -> list[ChatId]:
+def _checked_chats(chats: Sequence[str]) -> list[int | str]:
     """Each once; the first is the preferred one. Raises UsageError."""
-    for chat in chats:
-        if not fits(chat):
-            raise UsageError(f"--chat {chat} is not a chat id; a channel id looks like -1001234567890")
-    wanted = [ChatId(chat) for chat in dict.fromkeys(chats)]
+    wanted = [checked_chat(chat, "--chat") for chat in dict.fromkeys(chats)]
     if len(wanted) > MOST_CHATS:
         raise UsageError(f"A bot has at most {MOST_CHATS} warm-up chats; {len(wanted)} were given")
     return wanted

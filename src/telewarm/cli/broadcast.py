@@ -14,7 +14,7 @@ from rich.table import Table
 
 from telewarm.app import Telewarm
 from telewarm.broadcast import Format, Loaded, tables
-from telewarm.cli import broadcast_tables, drafting, lists, submitting, watching
+from telewarm.cli import broadcast_tables, drafting, lists, message_options, submitting, watching
 from telewarm.cli.common import held, opened
 from telewarm.cli.console import say, wide
 from telewarm.cli.options import ChatIdCommand
@@ -74,7 +74,14 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
     album: drafting.AlbumOption = False,
     silent: drafting.SilentOption = False,
     protect: drafting.ProtectOption = False,
-    buttons: drafting.ButtonsOption = None,
+    buttons: message_options.ButtonsOption = None,
+    link_preview: message_options.PreviewOption = None,
+    effect: message_options.EffectOption = None,
+    as_file: message_options.FileOption = False,
+    spoiler: message_options.SpoilerOption = False,
+    caption_above: message_options.AboveOption = False,
+    as_given: message_options.OrderOption = False,
+    extra: message_options.ExtraOption = None,
     name: drafting.NameOption = None,
     rate: drafting.RateOption = None,
     gate: drafting.GateOption = True,
@@ -100,10 +107,12 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
 
     psql -Atc "SELECT chat_id FROM customer" | telewarm broadcast send shop - --text "Hello" --rate 20 --yes
     """
+    said = message_options.Options(buttons=buttons, link_preview=link_preview, effect=effect, as_file=as_file,
+        spoiler=spoiler, above=caption_above, as_given=as_given, extra=extra or ())  # fmt: skip
     draft = drafting.Draft(
         bots=[bot, *(also or ())],
         text=text, caption=caption, media=media or (), html=html, markdown=markdown, album=album, silent=silent,
-        protect=protect, buttons=buttons, name=name, rate=rate, gate=gate, at=at,
+        protect=protect, options=said, name=name, rate=rate, gate=gate, at=at,
     )  # fmt: skip
 
     raise typer.Exit(
@@ -123,17 +132,26 @@ def create(  # noqa: PLR0913 - each is an argument or an option of the command l
     album: drafting.AlbumOption = False,
     silent: drafting.SilentOption = False,
     protect: drafting.ProtectOption = False,
-    buttons: drafting.ButtonsOption = None,
+    buttons: message_options.ButtonsOption = None,
+    link_preview: message_options.PreviewOption = None,
+    effect: message_options.EffectOption = None,
+    as_file: message_options.FileOption = False,
+    spoiler: message_options.SpoilerOption = False,
+    caption_above: message_options.AboveOption = False,
+    as_given: message_options.OrderOption = False,
+    extra: message_options.ExtraOption = None,
     name: drafting.NameOption = None,
     rate: drafting.RateOption = None,
     gate: drafting.GateOption = True,
     at: drafting.AtOption = None,
 ) -> None:
     """Make a draft, one for each bot, and print the ids. Then load, test and start it."""
+    said = message_options.Options(buttons=buttons, link_preview=link_preview, effect=effect, as_file=as_file,
+        spoiler=spoiler, above=caption_above, as_given=as_given, extra=extra or ())  # fmt: skip
     draft = drafting.Draft(
         bots=bots,
         text=text, caption=caption, media=media or (), html=html, markdown=markdown, album=album, silent=silent,
-        protect=protect, buttons=buttons, name=name, rate=rate, gate=gate, at=at,
+        protect=protect, options=said, name=name, rate=rate, gate=gate, at=at,
     )  # fmt: skip
     for one in opened(lambda telewarm: drafting.create(telewarm, draft)):
         typer.echo(one.id)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
-import msgspec
 import typer
 
 from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.broadcast import Plan
+from telewarm.cli.message_options import Options
 from telewarm.cli.send import add as add_files
 from telewarm.cli.send import captioned, mode_of
 from telewarm.errors import UsageError
@@ -31,9 +31,6 @@ MarkdownOption: TypeAlias = Annotated[bool, typer.Option("--markdown", help="Tex
 AlbumOption: TypeAlias = Annotated[bool, typer.Option("--album", help="Send as an album where Telegram allows.")]
 SilentOption: TypeAlias = Annotated[bool, typer.Option("--silent", help="Recipients' devices make no sound.")]
 ProtectOption: TypeAlias = Annotated[bool, typer.Option("--protect", help="No forwarding and no saving.")]
-ButtonsOption: TypeAlias = Annotated[
-    str | None, typer.Option("--buttons", metavar="JSON", help="Telegram's own reply_markup.")
-]
 NameOption: TypeAlias = Annotated[str | None, typer.Option("--name", help="A name for people.")]
 RateOption: TypeAlias = Annotated[float | None, typer.Option("--rate", min=0.001, help="Messages a second at most.")]
 GateOption: TypeAlias = Annotated[
@@ -63,7 +60,7 @@ class Draft:
     album: bool
     silent: bool
     protect: bool
-    buttons: str | None
+    options: Options
     name: str | None
     rate: float | None
     gate: bool
@@ -93,7 +90,7 @@ async def create(telewarm: Telewarm, draft: Draft) -> list[Broadcast]:
 
 async def wanted_of(telewarm: Telewarm, draft: Draft) -> Wanted:
     """Files go into the first bot's library. Raises UsageError, NotFound, before anything is made."""
-    starts_at, buttons = None if draft.at == "now" else time_of(draft.at), _buttons(draft.buttons)
+    starts_at = None if draft.at == "now" else time_of(draft.at)
     mode = mode_of(html=draft.html, markdown=draft.markdown)
     _check(draft)
     bots = [await telewarm.bots.by_slug(slug) for slug in draft.bots]
@@ -102,12 +99,12 @@ async def wanted_of(telewarm: Telewarm, draft: Draft) -> Wanted:
         text=draft.text,
         parse_mode=mode if draft.text else None,
         album=draft.album,
-        reply_markup=buttons,
         disable_notification=draft.silent,
         protect_content=draft.protect,
     )
     plan = Plan(name=draft.name, gate=draft.gate, per_second=draft.rate, starts_at=starts_at)
-    return Wanted(bots=bots, message=captioned(message, draft.caption, mode), plan=plan)
+    said = draft.options.of(captioned(message, draft.caption, mode))
+    return Wanted(bots=bots, message=said, plan=plan)
 
 
 def time_of(text: str | None, *, option: str = "--at") -> datetime | None:
@@ -132,15 +129,6 @@ def _check(draft: Draft) -> None:
     for given in draft.media:
         if not given.isdecimal() and not Path(given).is_file():
             raise UsageError(f"--media {given}: there is no such file, and it is no id of a media item")
-
-
-def _buttons(text: str | None) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    try:
-        return msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeError):
-        raise UsageError('--buttons is not JSON as {"inline_keyboard": [[{"text": "…", "url": "…"}]]}') from None
 
 
 async def _parts(telewarm: Telewarm, live: LiveBot, media: Sequence[str]) -> tuple[Part, ...]:

@@ -14,12 +14,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from telewarm import logs
 from telewarm.app import Telewarm
-from telewarm.cli.common import held
+from telewarm.cli import message_options
+from telewarm.cli.chat import recipient
 from telewarm.cli.console import say
 from telewarm.cli.run import load_settings, run
 from telewarm.errors import DecoderFailed, MediaError, UsageError
 from telewarm.lanes import LiveBot
-from telewarm.model import ChatId, MediaId, MessageSet, Part
+from telewarm.model import MediaId, MessageSet, Part
 from telewarm.sender import SendResult
 
 CONTEXT: dict[str, Any] = {"ignore_unknown_options": True}  # of the command: a chat id below zero is no option
@@ -27,8 +28,13 @@ CONTEXT: dict[str, Any] = {"ignore_unknown_options": True}  # of the command: a 
 
 def send(  # noqa: PLR0913 - each is an argument or an option of the command line
     bot: Annotated[str, typer.Argument(help="The bot's slug.")],
-    chat_id: Annotated[
-        int, typer.Argument(callback=held, help="The recipient's chat id. Group and channel ids are negative.")
+    chat: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHAT",
+            callback=recipient,
+            help="The recipient's chat id, negative for groups and channels; or @name of a public one.",
+        ),
     ],
     files: Annotated[
         list[Path] | None, typer.Argument(exists=True, dir_okay=False, readable=True, help="They stay in the library.")
@@ -42,7 +48,18 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
     album: Annotated[bool, typer.Option("--album", help="Send as an album where Telegram allows.")] = False,
     silent: Annotated[bool, typer.Option("--silent", help="The recipient's device makes no sound.")] = False,
     protect: Annotated[bool, typer.Option("--protect", help="No forwarding and no saving.")] = False,
+    buttons: message_options.ButtonsOption = None,
+    link_preview: message_options.PreviewOption = None,
+    effect: message_options.EffectOption = None,
+    as_file: message_options.FileOption = False,
+    spoiler: message_options.SpoilerOption = False,
+    caption_above: message_options.AboveOption = False,
+    as_given: message_options.OrderOption = False,
+    extra: message_options.ExtraOption = None,
     reply_to: Annotated[int | None, typer.Option(min=1, help="Answer this message of the chat.")] = None,
+    allow_sending_without_reply: Annotated[
+        bool, typer.Option("--allow-sending-without-reply", help="Send it also when that message is gone.")
+    ] = False,
     topic: Annotated[int | None, typer.Option(min=1, help="Topic (thread id) of a forum.")] = None,
     patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for Telegram's limits, at most.")] = 60.0,
 ) -> None:
@@ -60,6 +77,10 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
     telewarm send shop 500000001 --media 17 --media 18 --reply-to 42 --silent
     """
     mode = mode_of(html=html, markdown=markdown)
+    said = message_options.Options(
+        buttons=buttons, link_preview=link_preview, effect=effect, as_file=as_file, spoiler=spoiler,
+        above=caption_above, as_given=as_given, extra=extra or (),
+    )  # fmt: skip
     message = MessageSet(
         text=text,
         parse_mode=mode if text else None,
@@ -68,13 +89,15 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
         message_thread_id=topic,
         disable_notification=silent,
         protect_content=protect,
+        allow_sending_without_reply=allow_sending_without_reply,
     )
+    message = said.of(message)
     _refuse_nothing(media=bool(media or files), text=bool(text), caption=bool(caption))
 
-    async def sending(telewarm: Telewarm, live: LiveBot) -> list[SendResult]:
+    async def sending(telewarm: Telewarm, live: LiveBot) -> Sequence[SendResult]:
         ids = [*map(MediaId, media or ()), *await add(telewarm, live, files or ())]
         whole = captioned(structs.replace(message, media=tuple(Part(media_id=one) for one in ids)), caption, mode)
-        return await telewarm.sender.send(live, ChatId(chat_id), whole, patience=patience)
+        return await telewarm.send(bot, chat, whole, patience=patience)
 
     raise typer.Exit(0 if run(_open(bot, sending)) else 1)
 
@@ -99,7 +122,7 @@ def captioned(message: MessageSet, caption: str | None, mode: str | None) -> Mes
     return structs.replace(message, media=(first, *message.media[1:]))
 
 
-async def _open(slug: str, sending: Callable[[Telewarm, LiveBot], Awaitable[list[SendResult]]]) -> bool:
+async def _open(slug: str, sending: Callable[[Telewarm, LiveBot], Awaitable[Sequence[SendResult]]]) -> bool:
     """Whether all went."""
     settings = load_settings()
     if settings.telewarm_log_level == "info":  # the lines that the command prints itself say enough

@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from telewarm import background
-from telewarm.app import Telewarm, settle
+from telewarm.app import Telewarm
 from telewarm.cli.console import say
 from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event, tell_token
 from telewarm.settings import Settings
+from telewarm.wiring import settle
 
 
 def worker(

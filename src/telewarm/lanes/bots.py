@@ -24,6 +24,7 @@ from telewarm.errors import BotDeleted, NotFound, TelewarmError, TokenRefused, U
 from telewarm.lanes.chat_faults import ChatFaults
 from telewarm.lanes.checking import BotCheck, check_bot
 from telewarm.lanes.lines import Lines
+from telewarm.lanes.names import Names, chat_of
 from telewarm.lanes.share import CHANNEL as TRAFFIC
 from telewarm.lanes.share import Neighbours
 from telewarm.lanes.wake import wake
@@ -55,6 +56,7 @@ class LiveBot:
     fresh: bool = True
     on_migrated: Callable[[ChatId, ChatId], Awaitable[None]] | None = None
     faults: ChatFaults = field(default_factory=ChatFaults)
+    names: Names = field(default_factory=dict)  # chats by @name
     lines: Lines = field(default_factory=Lines)
 
 
@@ -94,11 +96,15 @@ class Bots:
             if busy := [*self._reading.values(), *self._telling]:
                 await asyncio.wait(busy)
 
-    async def create(self, *, slug: str, token: str, warmup_chats: Sequence[ChatId]) -> Bot:
-        """Check the token with getMe, then keep the bot. Raises TokenRefused, Conflict, UsageError."""
+    async def create(self, *, slug: str, token: str, warmup_chats: Sequence[int | str]) -> Bot:
+        """Check the token with getMe, then keep the bot. `warmup_chats`: ids, or `@names` of public ones.
+
+        Raises TokenRefused, Conflict, UsageError.
+        """
         if not warmup_chats:
             raise UsageError(NO_CHAT)
         profile = await self._profile(token)
+        found = await _resolved(self._api(token), warmup_chats)
         return await bots.insert(
             self._pool,
             self._seal,
@@ -106,7 +112,7 @@ class Bots:
             token=token,
             telegram_id=profile.telegram_id,
             username=profile.username,
-            chats=warmup_chats,
+            chats=found,
         )
 
     async def replace_token(self, slug: str, token: str) -> Bot:
@@ -129,12 +135,13 @@ class Bots:
         log.info("[BOT][TOKEN]", bot=slug, another=another)
         return self._keep(bot).bot
 
-    async def replace_chats(self, slug: str, warmup_chats: Sequence[ChatId]) -> Bot:
-        """Upload to other warm-up chats from now on. Raises NotFound, UsageError."""
+    async def replace_chats(self, slug: str, warmup_chats: Sequence[int | str]) -> Bot:
+        """Upload to other warm-up chats from now on: ids, or `@names` of public ones. Raises NotFound, UsageError."""
         if not warmup_chats:
             raise UsageError(NO_CHAT)
         live = await self.by_slug(slug)
-        return self._keep(await bots.replace_chats(self._pool, self._seal, live.bot.id, warmup_chats)).bot
+        found = await _resolved(live.api, warmup_chats)
+        return self._keep(await bots.replace_chats(self._pool, self._seal, live.bot.id, found)).bot
 
     async def follow_chat(self, bot_id: BotId, old: ChatId, new: ChatId) -> None:
         """Use a supergroup in place of the warm-up group that it was. What waits for it goes on at once."""
@@ -343,6 +350,13 @@ class Bots:
 
     def _api(self, token: str) -> BotApi:
         return BotApi(self._transport, token, root=self._api_root)
+
+
+async def _resolved(api: BotApi, given: Sequence[int | str]) -> list[ChatId]:
+    """Each chat once. Raises UsageError, TelegramError."""
+    names: Names = {}
+    found = [await chat_of(api, names, chat, argument=f"warmup_chats[{place}]") for place, chat in enumerate(given)]
+    return list(dict.fromkeys(found))
 
 
 def count_flood(closed: Closed | None, seconds: float) -> None:

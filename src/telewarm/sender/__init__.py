@@ -3,7 +3,7 @@
 from telewarm.sender.cache import FileIds
 from telewarm.sender.healing import Healing
 from telewarm.sender.ledger import Ledger
-from telewarm.sender.outgoing import OnCold, SendLimits, SendResult
+from telewarm.sender.outgoing import OnCold, SendLimits, SendResult, SendResults
 from telewarm.sender.sender import Sender
 
-__all__ = ["FileIds", "Healing", "Ledger", "OnCold", "SendLimits", "SendResult", "Sender"]
+__all__ = ["FileIds", "Healing", "Ledger", "OnCold", "SendLimits", "SendResult", "SendResults", "Sender"]

@@ -51,6 +51,21 @@ class SendResult(msgspec.Struct, frozen=True, kw_only=True):
         """There is an error, and the message may be in the chat all the same."""
         return self.error is not None and may_have_gone(self.error)
 
+    def raise_for_error(self) -> None:
+        """Raise the error that kept this message from going, if there is one."""
+        if self.error is not None:
+            raise self.error
+
+
+class SendResults(list[SendResult]):
+    """The results of one message set, in the order in which its messages went."""
+
+    def raise_for_error(self) -> SendResults:
+        """Raise the first error, if a message did not go; else return the results."""
+        for result in self:
+            result.raise_for_error()
+        return self
+
 
 class Outgoing(msgspec.Struct, kw_only=True, eq=False):
     """`began`: when the step under way began, on the monotonic clock. `over`: why nothing else of the set can go."""

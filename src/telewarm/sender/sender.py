@@ -76,6 +76,21 @@ class Sender:
             metrics.ids_read(hits=len(message.media) - missed, misses=missed)
         return await self.send_plan(live, chat_id, steps, on_cold=on_cold, patience=patience, rank=rank)
 
+    async def file_id(self, live: LiveBot, media_id: MediaId, *, wait: float) -> Warm:
+        """The bot's file id of a media item, to send it by other means. `wait`: seconds for it to become warm.
+
+        Raises MediaNotReady when it has none in that time, MediaError when it will have none, NotFound.
+        """
+        warm = self._file_ids.get(media_id)
+        if warm is not None and warm.bot_id == live.bot.id:
+            return warm
+        on_cold = OnCold.WAIT if wait > 0 else OnCold.FAIL
+        until = clock.monotonic() + wait
+        wanted = Wanted(live=live, media_id=media_id, on_cold=on_cold, until=until, place=_never)
+        got = await self._cold.get(wanted)
+        assert isinstance(got, Warm)  # noqa: S101 - nothing is placed by whoever only waits
+        return got
+
     async def planned(self, live: LiveBot, message: MessageSet) -> tuple[Step, ...]:
         """The steps of `send`, for `send_plan` to many recipients. Raises UsageError, NotFound."""
         steps, _ = await self._plan(live, message)
@@ -251,6 +266,10 @@ class Sender:
                 await self._take(outgoing, left)
             else:
                 outgoing.lost([media_id], left)
+
+
+async def _never(item: Claimed) -> Placed:
+    raise AssertionError(f"media item {item.media_id} was to be waited for")
 
 
 def _migrated(chat_id: ChatId, now_at: ChatId) -> ChatMigrated:

@@ -50,8 +50,10 @@ class BotApi:
     async def get_me(self) -> BotProfile:
         return shapes.bot_profile(await self._call("getMe", {}, shapes.USER))
 
-    async def get_chat(self, chat_id: ChatId) -> Chat:
-        return shapes.chat(await self._call("getChat", {"chat_id": chat_id}, shapes.CHAT, chat_id=chat_id))
+    async def get_chat(self, chat_id: ChatId | str) -> Chat:
+        """By its id, or by the `@name` of a public channel or group."""
+        known = None if isinstance(chat_id, str) else chat_id
+        return shapes.chat(await self._call("getChat", {"chat_id": chat_id}, shapes.CHAT, chat_id=known))
 
     async def get_chat_member(self, chat_id: ChatId, user_id: int) -> Member:
         """What the bot may do there when it is asked for itself."""

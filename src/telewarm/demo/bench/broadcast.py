@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from telewarm import clock
-from telewarm.app import Telewarm, settle
+from telewarm.app import Telewarm
 from telewarm.demo.bench import rivals, stage
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.processes import ONE_KEY, Database, Resident, Worker, made
@@ -19,6 +19,7 @@ from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
 from telewarm.model import Bot, BroadcastId, BroadcastState, ChatId, MediaItem, MessageSet, Outcome, Part
 from telewarm.settings import Settings
+from telewarm.wiring import settle
 
 FIRST = 700_000_000  # the first recipient's chat id
 CEILING = 30.0  # messages a second that Telegram lets a bot send

@@ -16,7 +16,7 @@ from statistics import median
 
 import aiohttp
 
-from telewarm.app import Telewarm, settle
+from telewarm.app import Telewarm
 from telewarm.demo.bench import rivals, stage
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.processes import ONE_KEY, Database, Resident, Server, made
@@ -26,6 +26,7 @@ from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
 from telewarm.model import Bot, ChatId, MediaId, MessageSet, Part, Warm
 from telewarm.settings import Settings
+from telewarm.wiring import settle
 
 OURS, HTTP = "telewarm", "telewarm's HTTP API"
 READER = ChatId(600_000_000)

@@ -1,0 +1,89 @@
+"""What callers of the library may give in place of our own types, as those types; a UsageError names the argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+from telewarm.errors import UsageError
+
+LARGEST = 2**63 - 1
+JSON = str | int | float | bool | None
+
+
+def whole(argument: str, given: object, *, least: int = 1) -> int:
+    """An id. Raises UsageError; True and False are no numbers."""
+    if isinstance(given, bool) or not isinstance(given, int) or not least <= given <= LARGEST:
+        raise UsageError(f"{argument} must be a whole number{' from 1' if least == 1 else ''}, not {shown(given)}")
+    return int(given)
+
+
+def media_id(argument: str, given: object) -> int:
+    """Of a media item: its id, or the item itself as `add` returns it. Raises UsageError."""
+    if isinstance(given, int):
+        return whole(argument, given)
+    own = getattr(given, "id", None)
+    if type(given).__name__ == "MediaItem" and isinstance(own, int):
+        return whole(argument, own)
+    raise UsageError(f"{argument} must be the id of a media item or the item itself, not {shown(given)}")
+
+
+def plain(argument: str, given: object) -> Any:  # noqa: ANN401 - JSON
+    """JSON of mappings, lists and the objects of frameworks: those with `model_dump` (aiogram) or `to_dict`
+    (python-telegram-bot). Raises UsageError.
+    """
+    if isinstance(given, Enum):
+        given = given.value
+    if isinstance(given, JSON):
+        return given
+    if isinstance(given, Mapping):
+        return {str(name): plain(argument, value) for name, value in given.items() if not _is_unset(value)}
+    if isinstance(given, Sequence) and not isinstance(given, bytes | bytearray | memoryview):
+        return [plain(argument, value) for value in given]
+    if not isinstance(given, type):
+        if callable(dump := getattr(given, "model_dump", None)):
+            return plain(argument, dump(exclude_none=True))
+        if callable(dump := getattr(given, "to_dict", None)):
+            return plain(argument, dump())
+    raise UsageError(f"{argument} must be a mapping or an object with model_dump or to_dict, not {shown(given)}")
+
+
+def _is_unset(value: object) -> bool:
+    """None, or aiogram's mark of a field that is left to its bot's defaults."""
+    return value is None or type(value).__name__ == "Default"
+
+
+def mapping(argument: str, given: object) -> Mapping[str, object] | None:
+    """A JSON object; plain ones as they are. Raises UsageError."""
+    if given is None or type(given) is dict:
+        return given
+    found = plain(argument, given)
+    if not isinstance(found, dict):
+        raise UsageError(f"{argument} must be a mapping, not {shown(given)}")
+    return found
+
+
+def mappings(argument: str, given: object) -> Sequence[Mapping[str, object]] | None:
+    """A list of JSON objects. Raises UsageError."""
+    if given is None or (type(given) in {list, tuple} and all(type(one) is dict for one in given)):  # type: ignore[attr-defined]
+        return given  # type: ignore[return-value]  # as was just seen
+    found = plain(argument, given)
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise UsageError(f"{argument} must be a list of mappings, not {shown(given)}")
+    return found
+
+
+def text(argument: str, given: object) -> str | None:
+    """Raises UsageError."""
+    if given is None or isinstance(given, str):
+        return given
+    raise UsageError(f"{argument} must be text, not {shown(given)}")
+
+
+def shown(given: object) -> str:
+    """What was given, for an error: short, and without its content where that may be anything."""
+    if isinstance(given, str | int | float) or given is None:
+        words = repr(given)
+        return words if len(words) <= 40 else f"{words[:40]}…"
+    return f"a {type(given).__name__}"

@@ -1,0 +1,113 @@
+"""What callers of the library may give for a file and for a message, and what they get for a file id."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Protocol, Self, TypeAlias, cast
+
+from telewarm import coercion
+from telewarm.errors import UsageError
+from telewarm.library import Added, Library
+from telewarm.model import Bot, FileId, Kind, MediaId, MediaItem, MessageSet, Part
+from telewarm.store import Incoming
+from telewarm.telegram.parameters import METHODS
+
+CHUNK = 1 << 20  # bytes read from a stream at once
+
+
+class Readable(Protocol):
+    """A binary file or stream; `read` may be a coroutine."""
+
+    def read(self, size: int, /) -> bytes | Awaitable[bytes]: ...
+
+
+Bytes: TypeAlias = bytes | bytearray | memoryview
+File: TypeAlias = "str | PathLike[str] | Bytes | Readable | AsyncIterator[bytes]"
+Message: TypeAlias = "MessageSet | str | Part | MediaItem | Sequence[Part | MediaItem | int]"
+
+
+class WarmFile(str):  # noqa: SLOT000 - it knows more than its text
+    """A file id. `kind`: what Telegram made of the file; `method`: the Bot API's method that sends it."""
+
+    media_id: MediaId
+    kind: Kind
+
+    def __new__(cls, file_id: str, *, media_id: MediaId, kind: Kind) -> Self:
+        made = super().__new__(cls, file_id)
+        made.media_id, made.kind = media_id, kind
+        return made
+
+    @property
+    def file_id(self) -> FileId:
+        return FileId(str.__str__(self))
+
+    @property
+    def method(self) -> str:
+        return METHODS[self.kind]
+
+
+def message_of(given: Message) -> MessageSet:
+    """A text, a media item or several stand for a message set. Raises UsageError."""
+    if isinstance(given, MessageSet):
+        return given
+    if isinstance(given, str):
+        return MessageSet(text=given)
+    if isinstance(given, Part | MediaItem):
+        return MessageSet(media=[given])
+    several: object = given
+    if isinstance(several, list | tuple):
+        return MessageSet(media=several)
+    raise UsageError(f"message must be a MessageSet, a text, or media items, not {coercion.shown(given)}")
+
+
+async def add_any(library: Library, bot: Bot, file: File, *, kind: Kind | None, name: str | None) -> Added:
+    """Raises UsageError for what is no file, and what adding it raises."""
+    kind = _kind(kind)
+    coercion.text("name", name)
+    if isinstance(file, str | PathLike):
+        return await library.add_file(bot, Path(file), kind=kind, name=name)
+    async with library.receive() as incoming:
+        if isinstance(file, bytes | bytearray | memoryview):
+            await incoming.write(bytes(file))
+        elif hasattr(file, "read"):
+            await _read(cast(Readable, file), incoming)
+        elif hasattr(file, "__aiter__"):
+            async for chunk in file:
+                await incoming.write(_bytes(chunk))
+        else:
+            raise UsageError(f"file must be a path, bytes, or a binary file or stream, not {coercion.shown(file)}")
+        if incoming.bytes == 0:
+            raise UsageError("file is empty")
+        return await library.add(bot, incoming, kind=kind, name=name or _name(file))
+
+
+async def _read(file: Readable, incoming: Incoming) -> None:
+    if inspect.iscoroutinefunction(file.read):
+        while chunk := _bytes(await file.read(CHUNK)):
+            await incoming.write(chunk)
+        return
+    while chunk := _bytes(await asyncio.to_thread(file.read, CHUNK)):
+        await incoming.write(chunk)
+
+
+def _bytes(chunk: object) -> bytes:
+    if isinstance(chunk, bytes | bytearray | memoryview):
+        return bytes(chunk)
+    raise UsageError(f"file gives {type(chunk).__name__} where bytes are due: open it in binary mode")
+
+
+def _name(file: object) -> str | None:
+    """Of an open file: its own, when it is the name of a file."""
+    own = getattr(file, "name", None)
+    return Path(own).name if isinstance(own, str) and not own.startswith("<") else None
+
+
+def _kind(kind: Kind | str | None) -> Kind | None:
+    try:
+        return None if kind is None else Kind(kind)
+    except ValueError:
+        raise UsageError(f"kind must be one of {', '.join(Kind)}, or None, not {coercion.shown(kind)}") from None

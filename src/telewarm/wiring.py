@@ -1,0 +1,48 @@
+"""The database and the bots, opened as Settings say; and a process that settles down once all is open."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from telewarm.configured import flood_limits, seal_of
+from telewarm.database.connection import Pool
+from telewarm.database.pool import open_pool
+from telewarm.database.ready import ready
+from telewarm.lanes import Bots
+from telewarm.settings import Settings
+from telewarm.telegram import Transport
+
+YOUNG = 10_000  # new objects before the collector looks at them
+
+
+@asynccontextmanager
+async def open_bots(settings: Settings, pool: Pool, transport: Transport) -> AsyncIterator[Bots]:
+    bots = Bots(
+        pool=pool,
+        seal=seal_of(settings),
+        transport=transport,
+        api_root=settings.telegram_api_root,
+        limits=flood_limits(settings),
+    )
+    async with bots.following():
+        yield bots
+
+
+async def open_database(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> tuple[str, Pool]:
+    """Up to date."""
+    given = settings.database_url.get_secret_value() if settings.database_url else None
+    url = await stack.enter_async_context(ready(given, settings.telewarm_data, upgrade=migrate))
+    pool = await open_pool(url, max_size=settings.telewarm_database_pool, application_name="telewarm")
+    stack.push_async_callback(pool.close)
+    return url, pool
+
+
+def settle() -> None:
+    """For a process that runs for long, once it is open: what is there by now lives to the end, so the collector need
+    not look at it again, and the rest need not be looked at as often (a third less CPU for a message, measured).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG, 20, 20)
