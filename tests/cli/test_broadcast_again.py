@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import pty
 import sys
+import termios
 
 import pytest
 
@@ -251,3 +253,28 @@ async def test_a_scheduled_one_is_listed_with_its_time(shell: Shell) -> None:
         out = (await shell.ok(*command)).out
         assert "scheduled" in out
         assert "2031-05-01" in out
+
+
+@pytest.mark.parametrize(("answer", "code", "sent"), [(b"y\n", 0, 2), (b"n\n", 1, 0)])
+async def test_a_list_from_standard_input_is_asked_about_on_the_terminal(
+    shell: Shell, sandbox: Sandbox, answer: bytes, code: int, sent: int
+) -> None:
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "telewarm", "broadcast", "send", "bot-0", "-", "--text", "x"),
+        cwd=shell.folder,
+        env=shell.opener.environ(COLUMNS="200"),
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0),
+        pass_fds=(theirs,),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.write(ours, answer)
+    result = await ended(process, "".join(f"{chat}\n" for chat in readers(2)))
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert (result.code, sandbox.state.stats.total.messages) == (code, sent), result
+    assert "Send it to 2 chats? [y/N]" in shown

@@ -267,6 +267,7 @@ async def test_the_next_recipients_come_from_the_index_alone(full: Connection) -
 
 
 OTHERS = {
+    "delivery_errors": ("bigint[], bigint, bigint", "'{2,3}', 5, 1000"),
     "pending": ("bigint, bigint, bigint", "2, 100, 50"),
     "retry_deliveries": ("bigint, text[]", "2, ARRAY['unknown']"),
     "delete_deliveries": ("bigint, bigint", "2, 100"),

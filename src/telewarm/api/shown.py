@@ -64,7 +64,10 @@ class ShownBroadcast(BaseModel):
         Field(description="Why its recipients want a look before it is started with `confirm`", examples=[None]),
     ]
     progress: Annotated[Progress, Field(description="How far it has come")]
-    errors: Annotated[list[ShownCause], Field(description="By cause, the five most frequent first", examples=[[]])]
+    errors: Annotated[
+        list[ShownCause],
+        Field(description="By cause, the five most frequent first, among the first 100,000", examples=[[]]),
+    ]
     starts_at: Annotated[Time | None, Field(description="Not before this; null: at once", examples=[AT])]
     created_at: Annotated[Time, Field(description="When the draft was made", examples=[AT])]
     started_at: Annotated[Time | None, Field(description="When it was started; null: not yet", examples=[AT])]

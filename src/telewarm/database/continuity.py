@@ -190,3 +190,8 @@ async def _told(connection: Connection, sql: str) -> str | None:
             return str(await connection.fetchval(sql))
     except UNTOLD:
         return None
+    except asyncpg.PostgresError as error:
+        if is_transient(error):
+            raise
+        log.info("server_not_identified", asked=sql, error=type(error).__name__)
+        return None

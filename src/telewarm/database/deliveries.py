@@ -11,6 +11,7 @@ from telewarm.model import BroadcastId, Cause, ChatId, Delivery, MessageId, Outc
 
 PAGE = 5_000  # rows read in one statement
 CHUNK = 20_000  # rows deleted in one statement
+ERRORS, FEWEST = 100_000, 2_000  # errors that are counted by cause: of all that is asked for, and of each broadcast
 COLUMNS = "chat_id, outcome, message_ids, error, moved_to"
 RESULTS = f"SELECT {COLUMNS} FROM delivery WHERE broadcast_id = $1 AND chat_id > $2 ORDER BY chat_id LIMIT $3"
 RESULTS_WITH = (
@@ -56,9 +57,11 @@ async def retry(db: Executor, broadcast_id: BroadcastId, outcomes: Collection[Ou
 
 
 async def causes(db: Executor, ids: Sequence[BroadcastId], *, most: int) -> dict[BroadcastId, list[Cause]]:
-    """Why deliveries of these broadcasts did not go, by cause, the most frequent first, `most` of each broadcast."""
+    """Why deliveries of these broadcasts did not go, by cause, the most frequent first, `most` of each broadcast. Of
+    one that has very many errors only the first ones are counted, so that an answer never takes long.
+    """
     found: dict[BroadcastId, list[Cause]] = {one: [] for one in ids}
-    for row in await db.fetch(query("delivery_errors"), ids, most):
+    for row in await db.fetch(query("delivery_errors"), ids, most, max(ERRORS // max(len(ids), 1), FEWEST)):
         cause = Cause(
             outcome=Outcome(row["outcome"]), count=row["chats"], chat_id=ChatId(row["chat_id"]), error=row["error"]
         )
