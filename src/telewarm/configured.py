@@ -34,7 +34,7 @@ def flood_limits(settings: Settings) -> Limits:
         bot=_limit(settings.telewarm_flood_bot_per_second, settings.telewarm_flood_bot_burst),
         private_chat=_limit(settings.telewarm_flood_private_per_second, settings.telewarm_flood_private_burst),
         group=group,
-        group_second=None if group is None else _group_second(settings, least=group.rate),
+        group_second=None if group is None else _group_second(settings, group),
         same_size=Spacing() if spaced else None,
     )
 
@@ -43,10 +43,10 @@ def fetch_rules(settings: Settings) -> Rules:
     return Rules(private=settings.telewarm_fetch_private, ports=frozenset(settings.telewarm_fetch_ports))
 
 
-def _group_second(settings: Settings, *, least: float) -> Limit | None:
-    """It spaces out what the minute takes, and never holds back more than the minute does."""
-    rate = max(settings.telewarm_flood_group_per_second, least)
-    return _limit(rate, settings.telewarm_flood_group_per_second_burst)
+def _group_second(settings: Settings, group: Limit) -> Limit | None:
+    """It spaces out what the longer window of a group takes, and never holds back more than that does."""
+    rate, burst = settings.telewarm_flood_group_per_second, settings.telewarm_flood_group_per_second_burst
+    return None if group.seconds <= burst / rate else _limit(max(rate, group.rate), burst)
 
 
 def _limit(rate: float, burst: int) -> Limit | None:

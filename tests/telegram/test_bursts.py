@@ -179,4 +179,6 @@ def test_the_settings_say_how_many_and_never_less_than_the_minute_does() -> None
     ).group_second == Limit(rate=2, burst=5)
     assert limits_of(TELEWARM_FLOOD_GROUP_PER_SECOND_BURST="100000").group_second is None
     assert limits_of(TELEWARM_FLOOD_GROUP_BURST="100000").group_second is None
-    assert limits_of(TELEWARM_FLOOD_GROUP_PER_MINUTE="600").group_second == Limit(rate=10, burst=3)
+    assert limits_of(TELEWARM_FLOOD_GROUP_PER_MINUTE="120").group_second == Limit(rate=2, burst=3)
+    seconds = limits_of(TELEWARM_FLOOD_GROUP_PER_MINUTE="600", TELEWARM_FLOOD_GROUP_BURST="10")
+    assert seconds.group_second is None  # the window of the group is one of seconds itself

@@ -21,6 +21,8 @@ from telewarm.telegram.multipart import Multipart
 CONNECT = 10.0  # seconds to make one connection
 PROXY_WANTS_LOGIN = 407
 KEEP_ALIVE = 30.0  # seconds that an idle connection is kept: less than servers keep it
+# Its own since aiohttp 3.10.
+CONNECT_TIMEOUT: type[aiohttp.ServerTimeoutError] = getattr(aiohttp, "ConnectionTimeoutError", aiohttp.ServerTimeoutError)
 NAMES = 300  # seconds that a resolved name is kept
 
 
@@ -185,7 +187,7 @@ def cause(foreign: Exception, timeout: float) -> str:
             return f"the proxy refused with HTTP status {status}; {login} (TELEWARM_PROXY or HTTPS_PROXY)"
         case aiohttp.ClientConnectorError(host=host, port=port):
             return f"no connection to {host}:{port} ({_words(foreign)}); check the network and TELEGRAM_API_ROOT"
-        case aiohttp.ConnectionTimeoutError():
+        case CONNECT_TIMEOUT():
             return f"no connection within {min(timeout, CONNECT):g} s; check the network and TELEGRAM_API_ROOT"
         case TimeoutError():
             return f"none within {timeout:g} s"
