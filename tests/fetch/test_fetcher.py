@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 from telewarm import clock
 from telewarm.errors import FetchError, FileTooLarge, UrlRefused, UrlUnreachable, UrlWithoutFile
 from telewarm.fetch.addresses import Address
-from telewarm.fetch.fetcher import HOPS, Patience
+from telewarm.fetch.fetcher import HAS_BOUND, HOPS, Patience
 from telewarm.fetch.resolving import AT_ONCE, Names, gate
 from tests.fetch.web import PRIVATE, PUBLIC, SLOW, Handler, Web, answer, web
 
@@ -234,6 +234,8 @@ WRONG_HEADS = {
     "a strange length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nshort",
     "length and chunks": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nshort",
 }
+if not HAS_BOUND:  # an aiohttp that counts no headers
+    del CUT["trailers"], WRONG_HEADS["many headers"]
 
 
 @pytest.mark.parametrize("said", WRONG_HEADS.values(), ids=WRONG_HEADS)

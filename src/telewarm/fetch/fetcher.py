@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import structlog
@@ -17,7 +18,7 @@ from yarl import URL
 from telewarm import clock
 from telewarm.errors import FetchError, FileTooLarge, UrlRefused, UrlUnreachable, UrlWithoutFile
 from telewarm.fetch.names import name_of
-from telewarm.fetch.resolving import Lookup, Names, Vetted, gate
+from telewarm.fetch.resolving import Lookup, Names, Vetted, gated, is_unresolved
 from telewarm.fetch.urls import Allowed, Rules, checked, followed
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,8 @@ REDIRECTED: Final = frozenset({301, 302, 303, 307, 308})
 UNPACKED: Final = frozenset({"", "identity"})  # of Content-Encoding
 HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "Telewarm (a bot's media library)"}
 BUFFER: Final = 64 << 10  # bytes read ahead
+HAS_BOUND: Final = "max_headers" in inspect.signature(aiohttp.ClientSession).parameters  # since aiohttp 3.14
+BOUNDS: Final[dict[str, Any]] = {"max_headers": 64} if HAS_BOUND else {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,9 +77,9 @@ class Fetcher:
         """`lookup`, `allowed` and `trust` (of certificates) stand in for the system's and the rules' own."""
         allowed = allowed or rules.allow
         patience = patience or Patience()
-        connector = aiohttp.TCPConnector(
+        connector = gated(
+            allowed,
             resolver=Vetted(lookup or Names(), allowed),
-            socket_factory=gate(allowed),
             use_dns_cache=False,
             force_close=True,  # so that every hop is resolved, judged and connected anew
             limit=0,
@@ -89,8 +92,8 @@ class Fetcher:
             trust_env=False,
             headers=HEADERS,
             read_bufsize=BUFFER,
-            max_headers=64,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=patience.connect, sock_read=patience.stall),
+            **BOUNDS,
         ) as session:
             yield cls(session, rules=rules, allowed=allowed, patience=patience)
 
@@ -181,7 +184,7 @@ def _cause(foreign: Exception) -> str:
     match foreign:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
             return "the server's certificate is not to be trusted, or it speaks no TLS: use a server that does"
-        case aiohttp.ClientConnectorDNSError():
+        case aiohttp.ClientConnectorError() if is_unresolved(foreign):
             return "its host has no address: check the name"
         case TimeoutError():
             return "the server does not answer in time: try again, and check that it is up"

@@ -15,11 +15,17 @@ LONGEST: Final = 255  # characters
 
 def name_of(disposition: str | None, url: URL) -> str | None:
     """What the server calls it (Content-Disposition), else the last part of the path; None when neither says."""
+    return _clean(_said(disposition) or "") or _clean(url.name)
+
+
+def _said(disposition: str | None) -> str | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # aiohttp's, of headers that are damaged: then the path must do
-        _, fields = parse_content_disposition(disposition)
-        said = content_disposition_filename(fields)
-    return _clean(said or "") or _clean(url.name)
+        try:
+            _, fields = parse_content_disposition(disposition)
+            return content_disposition_filename(fields)
+        except (LookupError, ValueError):  # the same of an aiohttp before 3.13
+            return None
 
 
 def _clean(name: str) -> str | None:

@@ -1,23 +1,30 @@
 """From a name to addresses that were looked at, and no other way to a connection.
 
 A name is resolved once for each connection, all its addresses are judged, and the connection goes to one of exactly
-these. Whatever finds a way around that is judged again when the socket is made, by the address that it is made for.
+these. Whatever finds a way around that is judged again when the socket is made, by the address that it is made for;
+before aiohttp 3.12, which lets nobody else make its sockets, just before.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from aiohttp import AddrInfoType
-from aiohttp.abc import AbstractResolver, ResolveResult
+import aiohttp
+from aiohttp.abc import AbstractResolver
 
 from telewarm.errors import UrlRefused
 from telewarm.fetch.addresses import Address
 from telewarm.fetch.urls import Allowed, closed
+
+if TYPE_CHECKING:  # younger than the oldest aiohttp that will do
+    from aiohttp import AddrInfoType
+    from aiohttp.abc import ResolveResult
+    from aiohttp.tracing import Trace
 
 AT_ONCE: Final = 2  # names looked up at once: the threads that do it are few, and others need them too
 
@@ -54,9 +61,12 @@ class Vetted(AbstractResolver):
     ) -> list[ResolveResult]:
         """Whatever family is asked for. Raises UrlRefused when one address is private, whatever the others are."""
         del family
-        found = await self._lookup(host, port)
+        try:
+            found = await self._lookup(host, port)
+        except OSError as error:
+            raise socket.gaierror(socket.EAI_NONAME, "no address") from error
         if not found:
-            raise OSError(None, "no address")
+            raise socket.gaierror(socket.EAI_NONAME, "no address")
         for address in found:
             if not self._allowed(address):
                 raise closed(address)
@@ -66,20 +76,53 @@ class Vetted(AbstractResolver):
         pass
 
 
+def gated(allowed: Allowed, **options: Any) -> aiohttp.TCPConnector:  # noqa: ANN401 - the connector's own
+    """A connector that makes sockets for allowed addresses alone."""
+    if "socket_factory" in inspect.signature(aiohttp.TCPConnector).parameters:
+        return aiohttp.TCPConnector(socket_factory=gate(allowed), **options)
+    return GatedConnector(allowed, **options)
+
+
+class GatedConnector(aiohttp.TCPConnector):
+    """Judges what sockets will be made for, addresses that are no names included."""
+
+    def __init__(self, allowed: Allowed, **options: Any) -> None:  # noqa: ANN401 - the connector's own
+        super().__init__(**options)
+        self._allowed = allowed
+
+    async def _resolve_host(self, host: str, port: int, traces: Sequence[Trace] | None = None) -> list[ResolveResult]:
+        found = await super()._resolve_host(host, port, traces)
+        for one in found:
+            _demand(one["host"], self._allowed)
+        return found
+
+
+def is_unresolved(error: aiohttp.ClientConnectorError) -> bool:
+    """Whether the host's name has no address."""
+    return isinstance(error, getattr(aiohttp, "ClientConnectorDNSError", ())) or isinstance(
+        error.os_error, socket.gaierror
+    )
+
+
 def gate(allowed: Allowed) -> Callable[[AddrInfoType], socket.socket]:
     """Makes the sockets, for allowed addresses alone."""
 
     def make(to: AddrInfoType) -> socket.socket:
         family, kind, protocol, _, sockaddr = to
-        try:
-            address = ip_address(sockaddr[0])
-        except ValueError:
-            raise UrlRefused("this URL leads to no address") from None
-        if not allowed(address):
-            raise closed(address)
+        _demand(sockaddr[0], allowed)
         return socket.socket(family, kind, protocol)
 
     return make
+
+
+def _demand(host: object, allowed: Allowed) -> None:
+    """Raises UrlRefused for what is no address, or none that is allowed."""
+    try:
+        address = ip_address(str(host))
+    except ValueError:
+        raise UrlRefused("this URL leads to no address") from None
+    if not allowed(address):
+        raise closed(address)
 
 
 def _result(host: str, address: Address, port: int) -> ResolveResult:

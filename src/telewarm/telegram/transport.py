@@ -22,7 +22,9 @@ CONNECT = 10.0  # seconds to make one connection
 PROXY_WANTS_LOGIN = 407
 KEEP_ALIVE = 30.0  # seconds that an idle connection is kept: less than servers keep it
 # Its own since aiohttp 3.10.
-CONNECT_TIMEOUT: type[aiohttp.ServerTimeoutError] = getattr(aiohttp, "ConnectionTimeoutError", aiohttp.ServerTimeoutError)
+CONNECT_TIMEOUT: type[aiohttp.ServerTimeoutError] = getattr(
+    aiohttp, "ConnectionTimeoutError", aiohttp.ServerTimeoutError
+)
 NAMES = 300  # seconds that a resolved name is kept
 
 
