@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, cast
 
 import av
 from av.container import OutputContainer
@@ -132,7 +132,7 @@ def _song(path: Path) -> None:
         cover = container.add_stream("mjpeg", rate=1)
         cover.width = cover.height = 480
         cover.pix_fmt = "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
+        cover.disposition = cast(Any, av.stream.Disposition.attached_pic.value)  # a number also for a PyAV before 18
         picture = av.Packet(_jpeg(_landscape((480, 480), SEA, sun=0.5, grain=6), quality=85))
         picture.stream = cover
         picture.pts = picture.dts = 0
