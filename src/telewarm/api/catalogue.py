@@ -75,7 +75,8 @@ CATALOGUE: tuple[Known, ...] = (
             "TOO_LARGE",
             (413,),
             "The body, a file or a form field is larger than it may be; the message names the limit.",
-            "Send less, or raise `TELEWARM_MAX_UPLOAD_BYTES` for files.",
+            "The message says which limit it is and what to do: Telegram takes at most 50 MB from bots, 2000 MB by a Bot "
+            "API server of your own.",
         ),
         (
             "TOO_SLOW",
@@ -141,7 +142,7 @@ CATALOGUE: tuple[Known, ...] = (
             "UNREADABLE_MEDIA",
             (422,),
             "The bytes are damaged, or not what the kind needs.",
-            "Send a whole file of the right type; the message says what was found.",
+            "Send a whole file of the right type, or add it as a document; the message says what was found.",
         ),
         (
             "DECODER_FAILED",
