@@ -75,8 +75,7 @@ CATALOGUE: tuple[Known, ...] = (
             "TOO_LARGE",
             (413,),
             "The body, a file or a form field is larger than it may be; the message names the limit.",
-            "The message says which limit it is and what to do: Telegram takes at most 50 MB from bots, 2000 MB by a Bot "
-            "API server of your own.",
+            "The message says which limit it is and what to do.",
         ),
         (
             "TOO_SLOW",
