@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # type checkers know better; `typing` takes longer to load than all the rest of this
 if TYPE_CHECKING:
     from telewarm.app import Telewarm
     from telewarm.broadcast import AlreadySent, Plan, Submitted
@@ -254,6 +252,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     """What programs need, imported when it is asked for: `import telewarm` alone costs nothing."""
+    from importlib import import_module  # noqa: PLC0415
+
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(module), name)

@@ -225,6 +225,18 @@ async def test_where_locks_do_not_reach_another_host_its_signs_of_life_do(
         assert await ask(server.url, "SELECT 1") == 1
 
 
+async def test_a_copy_of_a_running_folder_is_a_database_of_its_own(data_folder: Path) -> None:
+    async with served(None, data_folder / "first") as url:
+        await ask(url, "CREATE TABLE kept AS SELECT 7 AS number")
+        await ask(url, "CHECKPOINT")
+        copying = await asyncio.create_subprocess_exec("cp", "-a", data_folder / "first", data_folder / "copy")
+        assert await copying.wait() == 0
+        async with served(None, data_folder / "copy") as copy:
+            assert await ask(copy, "SELECT number FROM kept") == 7
+            await ask(copy, "DROP TABLE kept")
+        assert await ask(url, "SELECT number FROM kept") == 7
+
+
 @as_root
 async def test_no_account_is_made_and_the_servers_user_is_nobody_elses(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch

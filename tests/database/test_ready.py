@@ -156,6 +156,7 @@ async def test_the_documented_grants_are_enough_to_work(telewarm_with: Opener, d
             telewarm = await telewarm_with()
             live = await add_bot(telewarm)
             await until_ready(telewarm, *await add_photos(telewarm, live, 2))
+            await telewarm.backup(telewarm_with.data / "backup.tar", media=True)
 
 
 async def test_a_read_only_database_is_named_as_such(database_url: str, tmp_path: Path) -> None:

@@ -78,8 +78,11 @@ async def identities(connection: Connection) -> dict[str, int]:
     )
     last = {}
     for row in rows:
-        value = await connection.fetchval(
-            f"SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM {row['sequence']}"
+        value = await connection.fetchval(  # a role that may use a sequence need not have the right to read it
+            "SELECT coalesce((SELECT last_value FROM pg_sequences"
+            " WHERE quote_ident(schemaname) || '.' || quote_ident(sequencename) = $1),"
+            f" (SELECT max({_quoted(row['column'])}) FROM {_quoted(row['name'])}), 0)",
+            row["sequence"],
         )
         last[f"{row['name']}.{row['column']}"] = int(value)
     return last
