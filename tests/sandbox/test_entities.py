@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from telewarm.sandbox.entities import RESERVED, Parsed, check_caption, parse
 from telewarm.sandbox.errors import ApiError
+from telewarm.sender.escape import escape_markdown_code, escape_markdown_url
 
 
 @pytest.mark.parametrize(
@@ -34,9 +35,42 @@ def test_a_text_loses_its_marks_and_gains_entities(raw: str, mode: str, parsed: 
     assert [entity[2] for entity in found.entities] == kinds
 
 
+EMOJI = "5368324170671202286"
+
+
+@pytest.mark.parametrize(
+    ("raw", "mode", "text", "entities"),
+    [
+        (f'<tg-emoji emoji-id="{EMOJI}">👍</tg-emoji>', "HTML", "👍", [(0, 2, "custom_emoji", EMOJI)]),
+        (f"![👍](tg://emoji?id={EMOJI})", "MarkdownV2", "👍", [(0, 2, "custom_emoji", EMOJI)]),
+        ('<span class="tg-spoiler">a</span>', "HTML", "a", [(0, 1, "spoiler", "")]),
+        ("<blockquote>a</blockquote>", "HTML", "a", [(0, 1, "blockquote", "")]),
+        ("<blockquote expandable>a</blockquote>", "HTML", "a", [(0, 1, "expandable_blockquote", "")]),
+        ('<pre><code class="language-py">a</code></pre>', "HTML", "a", [(0, 1, "pre", "py")]),
+        ('<a href="https://a.b/?c=>">x</a></b>'[:-4], "HTML", "x", [(0, 1, "text_link", "https://a.b/?c=>")]),
+        ("a&nbsp;b &copy; &#128512; &quot;", "HTML", 'a&nbsp;b &copy; 😀 "', []),
+        (">a\n>b\nc", "MarkdownV2", "a\nb\nc", [(0, 4, "blockquote", "")]),
+        (">a\n**>b||", "MarkdownV2", "a\nb", [(0, 2, "blockquote", ""), (2, 1, "expandable_blockquote", "")]),
+        (">*a* ||b||\nc", "MarkdownV2", "a b\nc", None),
+        (r"[x](https://a.b/\(c\))", "MarkdownV2", "x", [(0, 1, "text_link", "https://a.b/(c)")]),
+        (r"`a\`b`", "MarkdownV2", "a`b", [(0, 3, "code", "")]),
+    ],
+)
+def test_markup_is_read_as_telegram_reads_it(
+    raw: str, mode: str, text: str, entities: list[tuple[int, int, str, str]] | None
+) -> None:
+    parsed = parse(raw, mode)
+    assert parsed.text == text
+    if entities is not None:
+        assert list(parsed.entities) == entities
+
+
 @pytest.mark.parametrize(
     ("raw", "mode", "detail"),
     [
+        ("<span>x</span>", "HTML", 'Tag "span" must have class "tg-spoiler" at byte offset 0'),
+        ("<tg-emoji>x</tg-emoji>", "HTML", "Invalid custom emoji identifier specified"),
+        ("a > b", "MarkdownV2", "Character '>' is reserved and must be escaped with the preceding '\\'"),
         ("a-b", "MarkdownV2", "Character '-' is reserved and must be escaped with the preceding '\\'"),
         ("é *b", "Markdown", "Can't find end of the entity starting at byte offset 3"),
         ("a *b", "MarkdownV2", "Can't find end of Bold entity at byte offset 2"),
@@ -52,6 +86,12 @@ def test_a_broken_text_is_refused_in_telegrams_words(raw: str, mode: str, detail
     with pytest.raises(ApiError) as caught:
         parse(raw, mode)
     assert caught.value.description == f"Bad Request: can't parse entities: {detail}"
+
+
+@given(st.text(max_size=60))
+def test_urls_and_code_that_telewarm_escapes_are_read_back(text: str) -> None:
+    assert parse(f"[x]({escape_markdown_url(text)})", "MarkdownV2").entities[0][3] == text
+    assert parse(f"`{escape_markdown_code('x' + text + 'x')}`", "MarkdownV2").text == f"x{text}x"
 
 
 @given(st.text(max_size=200))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from dataclasses import dataclass, field
 
@@ -12,7 +11,7 @@ MAX_RAW = 32768  # bytes before parsing
 MAX_CAPTION = 1024  # code points after parsing
 MAX_TEXT = 4096
 
-Entity = tuple[int, int, str, str]  # offset, length, type, URL or language
+Entity = tuple[int, int, str, str]  # offset, length, type, and its URL, language or custom emoji id
 
 TAGS = {
     "b": "bold",
@@ -25,6 +24,7 @@ TAGS = {
     "strike": "strikethrough",
     "del": "strikethrough",
     "tg-spoiler": "spoiler",
+    "tg-emoji": "custom_emoji",
     "span": "spoiler",
     "code": "code",
     "pre": "pre",
@@ -43,8 +43,13 @@ MARKS = {
 MARKS_V1 = {"*": "bold", "_": "italic", "`": "code", "```": "pre"}
 RESERVED = frozenset("_*[]()~`>#+-=|{}.!")
 
-_TAG = re.compile(r"<(/?)([a-zA-Z-]*)([^>]*)>")
-_HREF = re.compile(r"""href\s*=\s*["']?([^"'>\s]*)""")
+_TAG = re.compile(r"""<(/?)([a-zA-Z-]*)((?:[^>"']|"[^"]*"|'[^']*')*)>""")
+_ATTRIBUTE = re.compile(r"""([a-zA-Z-]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^"'>\s]*)))?""")
+_HTML_ENTITY = re.compile(r"&(?:(lt|gt|amp|quot)|#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6}));?")
+_NAMED = {"lt": "<", "gt": ">", "amp": "&", "quot": '"'}  # no others: &nbsp; is shown as it is
+_IN_BRACKETS = re.compile(r"\(((?:\\.|[^)\\])*)\)", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_EMOJI_URL = re.compile(r"tg://emoji\?id=([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class _Builder:
     units: int = 0
     entities: list[Entity] = field(default_factory=list)
     open: list[tuple[str, int, int, str]] = field(default_factory=list)
+    quote: int | None = None  # where a block quotation begins, while one is open
 
     def add(self, text: str) -> None:
         self.text += text
@@ -74,7 +80,14 @@ class _Builder:
         if self.units > start:
             self.entities.append((start, self.units - start, kind, detail or known))
 
+    def end_quote(self, *, expandable: bool = False) -> None:
+        if self.quote is not None and self.units > self.quote:
+            kind = "expandable_blockquote" if expandable else "blockquote"
+            self.entities.append((self.quote, self.units - self.quote, kind, ""))
+        self.quote = None
+
     def finish(self) -> Parsed:
+        self.end_quote()
         order = sorted(self.entities, key=lambda entity: (entity[0], -entity[1]))
         return Parsed(self.text.rstrip(), tuple(order))
 
@@ -105,13 +118,13 @@ def parse_html(raw: str) -> Parsed:
     builder = _Builder()
     at = 0
     while (found := raw.find("<", at)) >= 0:
-        builder.add(html.unescape(raw[at:found]))
+        builder.add(_unescaped(raw[at:found]))
         tag = _TAG.match(raw, found)
         if tag is None:
             raise cannot(f"Unclosed start tag at byte offset {offset(raw, found)}")
         _tag(builder, tag, offset(raw, found))
         at = tag.end()
-    builder.add(html.unescape(raw[at:]))
+    builder.add(_unescaped(raw[at:]))
     if builder.open:
         name, _, _, _ = builder.open[-1]
         raise cannot(f'Can\'t find end tag corresponding to start tag "{name}"')
@@ -123,15 +136,57 @@ def _tag(builder: _Builder, tag: re.Match[str], at: int) -> None:
     if not closing:
         if name not in TAGS:
             raise cannot(f'Unsupported start tag "{name}" at byte offset {at}')
-        href = _HREF.search(tag[3]) if name == "a" else None
-        builder.begin(name, at, href[1] if href else "")
+        builder.begin(name, at, _detail(name, tag[3], at))
         return
     if not builder.open:
         raise cannot(f"Unexpected end tag at byte offset {at}")
     opened = builder.open[-1][0]
     if name not in {opened, ""}:
         raise cannot(f'Unmatched end tag at byte offset {at}, expected "</{opened}>", found "</{name}>"')
-    builder.end(TAGS[opened])
+    detail = builder.open[-1][3]
+    if opened == "blockquote" and detail:
+        builder.end("expandable_blockquote")
+    elif opened == "code" and detail and len(builder.open) > 1 and builder.open[-2][0] == "pre":
+        builder.open.pop()  # <pre><code class="language-x">: one entity, with the language
+        name, start, begun, _ = builder.open[-1]
+        builder.open[-1] = (name, start, begun, detail)
+    else:
+        builder.end(TAGS[opened])
+    if builder.entities and builder.entities[-1][2] in {"expandable_blockquote", "code"}:
+        start, length, kind, _ = builder.entities[-1]
+        builder.entities[-1] = (start, length, kind, "")
+
+
+def _detail(name: str, said: str, at: int) -> str:
+    """What the attributes of a start tag say; those that nobody knows are passed over."""
+    attributes = {found[1].lower(): found[2] or found[3] or found[4] or "" for found in _ATTRIBUTE.finditer(said)}
+    match name:
+        case "a":
+            return attributes.get("href", "")
+        case "tg-emoji":
+            if not attributes.get("emoji-id", "").isdecimal():
+                raise cannot("Invalid custom emoji identifier specified")
+            return attributes["emoji-id"]
+        case "span":
+            if attributes.get("class") != "tg-spoiler":
+                raise cannot(f'Tag "span" must have class "tg-spoiler" at byte offset {at}')
+        case "blockquote":
+            return "expandable" if "expandable" in attributes else ""
+        case "code":
+            return attributes.get("class", "").removeprefix("language-")
+        case _:
+            pass
+    return ""
+
+
+def _unescaped(text: str) -> str:
+    def one(found: re.Match[str]) -> str:
+        if found[1]:
+            return _NAMED[found[1]]
+        code = int(found[2]) if found[2] else int(found[3], 16)
+        return chr(code) if 0 < code < 0x110000 and not 0xD800 <= code < 0xE000 else found[0]
+
+    return _HTML_ENTITY.sub(one, text)
 
 
 def parse_marks(raw: str, marks: dict[str, str], *, version: int) -> Parsed:
@@ -153,6 +208,8 @@ def _step(builder: _Builder, raw: str, at: int, marks: dict[str, str], version: 
         builder.add(raw[at + 1])
         return at + 2
     verbatim = builder.open[-1][0] if builder.open and builder.open[-1][0].startswith("`") else ""
+    if version == 2 and not verbatim and (after := _quote(builder, raw, at)):
+        return after
     for mark in sorted(marks, key=len, reverse=True):
         if raw.startswith(mark, at) and verbatim in {"", mark}:
             _toggle(builder, mark, marks[mark], offset(raw, at))
@@ -183,12 +240,45 @@ def _link(builder: _Builder, raw: str, at: int) -> int:
     if raw[at] == "[":
         builder.begin("[", offset(raw, at))
         return at + 1
-    if raw[at] == "]" and builder.open and builder.open[-1][0] == "[":
-        end = raw.find(")", at)
-        if not raw.startswith("](", at) or end < 0:
+    if raw.startswith("![", at):
+        builder.begin("![", offset(raw, at))
+        return at + 2
+    if raw[at] == "]" and builder.open and builder.open[-1][0] in {"[", "!["}:
+        found = _IN_BRACKETS.match(raw, at + 1)
+        if found is None:
             raise cannot(f"Can't find end of a URL at byte offset {offset(raw, at)}")
-        builder.end("text_link", raw[at + 2 : end])
-        return end + 1
+        url = _ESCAPED.sub(r"\1", found[1])
+        if builder.open[-1][0] == "![":
+            emoji = _EMOJI_URL.fullmatch(url)
+            if emoji is None:
+                raise cannot("Custom emoji URL must have an emoji identifier")
+            builder.end("custom_emoji", emoji[1])
+        else:
+            builder.end("text_link", url)
+        return found.end()
+    return 0
+
+
+def _quote(builder: _Builder, raw: str, at: int) -> int:
+    """The marks of block quotations: `>` and `**>` where a line begins, `||` where the quotation ends."""
+    begins = at == 0 or raw[at - 1] == "\n"
+    if begins and raw.startswith("**>", at):
+        builder.end_quote()
+        builder.quote = builder.units
+        return at + 3
+    if begins and raw[at] == ">":
+        if builder.quote is None:
+            builder.quote = builder.units
+        return at + 1
+    if builder.quote is None:
+        return 0
+    if begins:
+        builder.end_quote()
+        return 0
+    spoiler = any(name == "||" for name, *_ in builder.open)
+    if raw.startswith("||", at) and not spoiler and raw[at + 2 : at + 3] in {"", "\n"}:
+        builder.end_quote(expandable=True)
+        return at + 2
     return 0
 
 

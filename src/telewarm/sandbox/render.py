@@ -12,6 +12,7 @@ from telewarm.sandbox.mail import Content, Message
 from telewarm.sandbox.state import State, salt
 
 Shown = dict[str, object]
+DETAILS = {"text_link": "url", "custom_emoji": "custom_emoji_id"}
 Ids = Callable[[str, str, int], Shown]  # kind, letter, bytes -> the file's id fields
 
 
@@ -57,7 +58,7 @@ def entities_of(content: Content) -> list[Shown]:
     for offset, length, kind, detail in content.entities:
         entity: Shown = {"offset": offset, "length": length, "type": kind}
         if detail:
-            entity["url" if kind == "text_link" else "language"] = detail
+            entity[DETAILS.get(kind, "language")] = detail
         shown.append(entity)
     return shown
 
