@@ -63,7 +63,10 @@ class LoadedList(BaseModel):
     samples: Annotated[list[int], Field(description="The first chat ids, at most 3", examples=[[500000001]])]
     guessed: Annotated[
         bool,
-        Field(description="Whether the column was guessed: look at it, then start with `confirm`, or say `column`"),
+        Field(
+            description="Whether the column was guessed: look at it, then start with `confirm`, or say `column`",
+            examples=[False],
+        ),
     ]
     guess: Annotated[str | None, Field(description="Why it is a guess", examples=[None])]
 

@@ -35,7 +35,7 @@ class Saved:
 class Backups:
     """Saves the database at `url`. `key`: what gives the key that seals tokens."""
 
-    url: str
+    url: str = field(repr=False)  # with the password
     store: Store
     key: Callable[[], bytes]
 
