@@ -59,9 +59,10 @@ BENCHES = (
     ),
     Bench(
         name="latency",
-        what="Continuous parallelism: with 600 ms an upload, are as many warm-ups in flight as there may be?",
-        takes="1 minute",
-        small={"photos": 30, "latency_ms": 100},
+        what="Continuous parallelism: with 600 ms an upload, are as many warm-ups in flight as there may be? And how "
+        "soon is new work of a bot acted on while something else of it waits?",
+        takes="3 minutes",
+        small={"photos": 30, "latency_ms": 100, "rounds": 1},
     ),
     Bench(
         name="flood",

@@ -1,11 +1,11 @@
-"""Continuous parallelism: when an upload takes 600 ms, how near does a lane come to `concurrency / latency`?"""
+"""Continuous parallelism, beside `concurrency / latency` and a bare loop; and how soon new work is acted on."""
 
 from __future__ import annotations
 
 import time
 
 from telewarm import clock
-from telewarm.demo.bench import stage
+from telewarm.demo.bench import stage, waiting
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.stage import Rate, Report
 from telewarm.demo.sandbox import SandboxProcess
@@ -14,7 +14,9 @@ PHOTO_BYTES = 50_000
 NODE = "the Node system: 2.4/s"  # on the same work
 
 
-async def measure(*, photos: int = 250, latency_ms: float = 600, concurrency: int = 5, report: Report) -> list[Figure]:
+async def measure(
+    *, photos: int = 250, latency_ms: float = 600, concurrency: int = 5, rounds: int = 5, report: Report
+) -> list[Figure]:
     """The sandbox takes `latency_ms` milliseconds for each call, however many there are, and has no floods."""
     async with SandboxProcess.running("--latency-ms", str(latency_ms)) as sandbox:
         report(f"a bare loop, {concurrency} in flight")
@@ -33,6 +35,7 @@ async def measure(*, photos: int = 250, latency_ms: float = 600, concurrency: in
             unit="/s",
             beside=f"concurrency / latency: {ceiling:.2f}/s; bare loop: {bare.per_second:.2f}/s; {NODE}",
         ),
+        *await waiting.measure(rounds=rounds, report=report),
     ]
 
 
