@@ -31,6 +31,10 @@ OF_THE_MESSAGE = (
     "Bad Request: REPLY_MARKUP_TOO_LONG",
     "Bad Request: PHOTO_INVALID_DIMENSIONS",
     "Bad Request: file must be non-empty",
+    "Bad Request: VIDEO_CONTENT_TYPE_INVALID",
+    "Bad Request: WEBDOCUMENT_URL_INVALID",
+    "Bad Request: ENTITY_BOUNDS_INVALID",
+    "Bad Request: text buttons are unallowed in the inline keyboard",
 )
 
 

@@ -16,6 +16,7 @@ OF_THE_MESSAGE = re.compile(
     r"can't parse|unsupported parse_mode|entit(y|ies)|(caption|text|message|media_caption)[ _](is[ _])?too[ _]long"
     r"|(text|message)[ _](is|must be)[ _](non-)?empty|message_empty|button|keyboard|reply[ _]markup"
     r"|too big|non-empty|invalid_dimensions|image_process_failed|unsupported extension"
+    r"|(photo|video|document|audio|voice|animation|sticker|file|url|quote_text)_([a-z]+_)*invalid"
     r"|can't be mixed|too many messages|no messages to send|media_(invalid|grouped_invalid)|effect",
     re.IGNORECASE,
 )

@@ -96,6 +96,9 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
 ) -> None:
     """Make a broadcast, load its recipients, and send it, with a bar until it is done.
 
+    Run again with the same message and list it goes on with the unfinished broadcast: nobody gets it twice. What was
+    finished within a day it sends again only when you say so (--again for scripts).
+
     Ctrl-C ends the bar and the worker in this process, not the broadcast: it goes on wherever a worker runs. The exit
     code is 0 when it is done and somebody got it.
 

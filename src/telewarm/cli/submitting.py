@@ -51,7 +51,10 @@ class Submitting:
             await submissions.keep(self.prepared)
             say(f"Nothing was sent; broadcast {self.prepared.broadcasts[0].id} is kept as a draft: start or delete it")
             return None
-        return await submissions.commit(self.prepared, again=self.again, confirm=True)
+        submitted = await submissions.commit(self.prepared, again=self.again, confirm=True)
+        if submitted.resumed:  # another process was quicker
+            say(f"Broadcast {submitted.broadcasts[0].id} is the same, and was started just now. Going on with it.")
+        return submitted
 
     async def _go_on(self, earlier: Earlier) -> Submitted | None:
         """One that is paused goes on only when a person says so: somebody, or something, had a reason."""
