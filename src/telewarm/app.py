@@ -232,12 +232,17 @@ class Telewarm:
         plan: Plan = WHENEVER,
         *,
         again: bool = False,
+        column: str | None = None,
+        confirm: bool = False,
     ) -> Submitted:
         """Send a message to a list (a file, its bytes, or chat ids). Called again after a crash it goes on
-        with what is unfinished. Raises AlreadySent for what was finished within a day, unless `again`.
+        with what is unfinished. Raises AlreadySent for what was finished within a day, unless `again`; UsageError for
+        a list that does not say in which `column` its chat ids are; Conflict when that was guessed, unless `confirm`.
         """
         lives = [await self.bots.by_slug(slug) for slug in ([bots] if isinstance(bots, str) else bots)]
-        return await self.submissions.submit(lives, message_of(message), recipients, plan, again=again)
+        return await self.submissions.submit(
+            lives, message_of(message), recipients, plan, again=again, column=column, confirm=confirm
+        )
 
     async def events(
         self, bots: str | Sequence[str] = (), *, types: Sequence[str] = (), after: int | None = None

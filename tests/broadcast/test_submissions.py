@@ -28,8 +28,10 @@ async def live(idle_telewarm: Telewarm) -> LiveBot:
     return await add_bot(idle_telewarm)
 
 
-async def submit(telewarm: Telewarm, text: str = "Hello", plan: Plan | None = None, **more: bool) -> Broadcast:
-    [made] = (await telewarm.submit("bot-0", text, CHATS, plan or Plan(), **more)).broadcasts
+async def submit(
+    telewarm: Telewarm, text: str = "Hello", plan: Plan | None = None, *, again: bool = False
+) -> Broadcast:
+    [made] = (await telewarm.submit("bot-0", text, CHATS, plan or Plan(), again=again)).broadcasts
     return made
 
 
@@ -209,3 +211,18 @@ async def test_a_broadcast_is_made_once_with_its_key(idle_telewarm: Telewarm, li
     both = await create([other, live], MessageSet(text="x"), key="may")
     assert await create([other, live], MessageSet(text="x"), key="may") == both
     assert len(both) == 2
+
+
+@pytest.mark.usefixtures("live")
+async def test_a_guessed_column_is_not_sent_to_unless_it_is_said_or_confirmed(idle_telewarm: Telewarm) -> None:
+    listed = f"No,Name,Ref\n1,Ann,{READER}\n2,Bob,{READER + 1}\n".encode()
+
+    with pytest.raises(Conflict, match="guessed"):
+        await idle_telewarm.submit("bot-0", "Hello", stream(listed))
+    assert await count(idle_telewarm) == 0
+
+    said = await idle_telewarm.submit("bot-0", "Hello", stream(listed), column="Ref")
+    confirmed = await idle_telewarm.submit("bot-0", "Hello", stream(listed), confirm=True)
+
+    assert said.broadcasts[0].recipients == 2
+    assert (confirmed.resumed, confirmed.broadcasts[0].id) == (True, said.broadcasts[0].id)

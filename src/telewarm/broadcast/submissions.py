@@ -155,14 +155,16 @@ class Submissions:
         *,
         again: bool = False,
         confirm: bool = False,
+        column: str | None = None,
     ) -> Submitted:
-        """Send the message to a list: a file, its bytes as they stream in, or chat ids.
+        """Send the message to a list: a file, its bytes as they stream in, or chat ids. `column`: where a list has
+        them, as in `Broadcasts.load`.
 
         What was submitted before and is not finished is gone on with: nobody gets it twice. Raises AlreadySent when
         the same was finished within a day, or is to start at another time, unless `again`; Conflict when the column
         of the list was guessed, unless `confirm`; UsageError, NotFound.
         """
-        prepared = await self.prepare(bots, message, partial(self._fill, recipients), plan)
+        prepared = await self.prepare(bots, message, partial(self._fill, recipients, column), plan)
         try:
             return await self.commit(prepared, again=again, confirm=confirm)
         except BaseException:
@@ -240,11 +242,11 @@ class Submissions:
         kept = {one.id for one in prepared.broadcasts}
         await self.discard([one for one in prepared.ids if one not in kept])
 
-    async def _fill(self, recipients: Recipients, broadcast_id: BroadcastId) -> Loaded:
+    async def _fill(self, recipients: Recipients, column: str | None, broadcast_id: BroadcastId) -> Loaded:
         if isinstance(recipients, Path):
             recipients = _chunks(recipients)
         if isinstance(recipients, AsyncIterator):
-            return await self._broadcasts.load(broadcast_id, recipients)
+            return await self._broadcasts.load(broadcast_id, recipients, column=column)
         return await self._broadcasts.add(broadcast_id, map(ChatId, recipients))
 
     async def _discard(self, broadcast_id: BroadcastId) -> None:
