@@ -142,11 +142,12 @@ class Telewarm:
     async def add(self, bot: str, file: File, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
         """Put a file into a bot's library; it is being warmed when this returns. One that is there already is found.
 
-        `file`: a path, bytes, a binary file or stream, or chunks of bytes (an async iterator).
+        `file`: a path, bytes, a binary file or stream, or chunks of bytes (an async iterator). Without `kind` it is
+        added as what its bytes are, or as a document; `note` of the item says why then.
         Raises NotFound, UnreadableMedia, RuleBroken, StoreError, OSError, UsageError.
         """
         live = await self.bots.by_slug(bot)
-        return (await add_any(self.library, live.bot, file, kind=kind, name=name)).item
+        return _noted(await add_any(self.library, live.bot, file, kind=kind, name=name))
 
     async def get(self, item: MediaItem | int) -> MediaItem:
         """A media item as it is now. Raises NotFound."""
@@ -180,14 +181,14 @@ class Telewarm:
         live = await self.bots.by_slug(bot)
         return _noted(await self.library.add_url(live.bot, url, kind=kind, name=name))
 
-    async def rename(self, bot: str, media_id: MediaId, name: str | None, *, rewarm: bool = False) -> MediaItem:
+    async def rename(self, bot: str, item: MediaItem | int, name: str | None, *, rewarm: bool = False) -> MediaItem:
         """Give a media item of a bot another name. Recipients see it once the item is rewarmed, which `rewarm` asks
         for; `note` of the item says what they see until then. Raises NotFound.
         """
-        live = await self.bots.by_slug(bot)
-        if (await media.get(self.pool, media_id)).bot_id != live.bot.id:
-            raise NotFound(f"media item {media_id} is not in the library of bot {bot!r}")
-        return await self.library.rename(media_id, name, rewarm=live.bot if rewarm else None)
+        live, known = await self.bots.by_slug(bot), await self.get(item)
+        if known.bot_id != live.bot.id:
+            raise NotFound(f"media item {known.id} is not in the library of bot {bot!r}")
+        return await self.library.rename(known.id, coercion.text("name", name), rewarm=live.bot if rewarm else None)
 
     async def delete(self, bot: str, media_ids: Sequence[MediaItem | int]) -> Removed:
         """Delete media of a bot: all that it has of these or, when a broadcast that has not ended needs one, none.

@@ -72,12 +72,12 @@ async def add_any(library: Library, bot: Bot, file: File, *, kind: Kind | None, 
         return await library.add_file(bot, Path(file), kind=kind, name=name)
     async with library.receive() as incoming:
         if isinstance(file, bytes | bytearray | memoryview):
-            await incoming.write(bytes(file))
+            await library.write(incoming, bytes(file))
         elif hasattr(file, "read"):
-            await _read(cast(Readable, file), incoming)
+            await _read(library, cast(Readable, file), incoming)
         elif hasattr(file, "__aiter__"):
             async for chunk in file:
-                await incoming.write(_bytes(chunk))
+                await library.write(incoming, _bytes(chunk))
         else:
             raise UsageError(f"file must be a path, bytes, or a binary file or stream, not {coercion.shown(file)}")
         if incoming.bytes == 0:
@@ -85,13 +85,13 @@ async def add_any(library: Library, bot: Bot, file: File, *, kind: Kind | None, 
         return await library.add(bot, incoming, kind=kind, name=name or _name(file))
 
 
-async def _read(file: Readable, incoming: Incoming) -> None:
+async def _read(library: Library, file: Readable, incoming: Incoming) -> None:
     if inspect.iscoroutinefunction(file.read):
         while chunk := _bytes(await file.read(CHUNK)):
-            await incoming.write(chunk)
+            await library.write(incoming, chunk)
         return
     while chunk := _bytes(await asyncio.to_thread(file.read, CHUNK)):
-        await incoming.write(chunk)
+        await library.write(incoming, chunk)
 
 
 def _bytes(chunk: object) -> bytes:

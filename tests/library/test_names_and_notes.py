@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from telewarm.app import Telewarm
 from telewarm.demo.media import DemoFile
-from telewarm.errors import RuleBroken, UnreadableMedia
+from telewarm.errors import NotFound, RuleBroken, UnreadableMedia
 from telewarm.lanes import LiveBot
 from telewarm.library import Added
 from telewarm.model import Kind, State
@@ -164,3 +165,35 @@ async def test_bots_that_share_a_chat_show_their_own_names(telewarm_with: Opener
         file = sandbox.state.files.resolve(live.api.telegram_id, file_id, fileids.decode(file_id))
         assert file.name == name
     assert sandbox.state.stats.total.uploads == 2
+
+
+async def test_the_library_says_why_a_file_became_a_document_however_it_came(
+    idle_telewarm: Telewarm, live: LiveBot, tmp_path: Path
+) -> None:
+    path = tmp_path / "fake.jpg"
+    path.write_bytes(b"no picture")
+    for file in (path, b"no picture either"):
+        item = await idle_telewarm.add(live.bot.slug, file, name="fake.jpg")
+        assert "not a picture" in (item.note or "")
+
+
+async def test_a_stream_that_is_too_large_is_broken_off(telewarm_with: Opener) -> None:
+    telewarm = await telewarm_with(worker=False, TELEWARM_MAX_UPLOAD_BYTES="5000")
+    live = await add_bot(telewarm)
+    read: list[int] = []
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            read.append(1000)
+            yield bytes(1000)
+
+    with pytest.raises(RuleBroken, match="at most 5000 bytes"):
+        await telewarm.add(live.bot.slug, endless())
+    assert sum(read) == 6000
+
+
+async def test_an_item_of_another_bot_is_not_renamed(idle_telewarm: Telewarm, live: LiveBot) -> None:
+    other = await add_bot(idle_telewarm, 1)
+    added = await add(idle_telewarm, live, b"some words", name="a.txt")
+    with pytest.raises(NotFound):
+        await idle_telewarm.rename(other.bot.slug, added.item.id, "b.txt")

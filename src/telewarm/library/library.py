@@ -47,6 +47,11 @@ class Library:
         async with self._spool.receive() as incoming:
             yield incoming
 
+    async def write(self, incoming: Incoming, chunk: bytes) -> None:
+        """More bytes of what is received. Raises RuleBroken when that makes it too large."""
+        check_size(incoming.bytes + len(chunk), largest=self._largest)
+        await incoming.write(chunk)
+
     async def add(self, bot: Bot, incoming: Incoming, *, kind: Kind | None = None, name: str | None = None) -> Added:
         """Keep what was received and have it warmed. Durable when it returns.
 
@@ -76,8 +81,7 @@ class Library:
         with await asyncio.to_thread(path.open, "rb") as file:
             async with self.receive() as incoming:
                 while chunk := await asyncio.to_thread(file.read, CHUNK):
-                    check_size(incoming.bytes + len(chunk), largest=self._largest)
-                    await incoming.write(chunk)
+                    await self.write(incoming, chunk)
                     on_read(len(chunk))
                 return await self.add(bot, incoming, kind=kind, name=name or path.name)
 

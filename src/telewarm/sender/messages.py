@@ -58,10 +58,17 @@ class Text:
 Step: TypeAlias = Single | Album | Text  # one call each, when all goes well
 
 
+def _as_text(value: object) -> str:
+    """Texts of `html()` and `markdown()` are of a type of their own. Raises TypeError for anything else."""
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError
+
+
 def check_plain(message: MessageSet) -> None:
     """Raises UsageError for texts, buttons, entities or anything else that is no JSON, or that no database takes."""
     try:
-        encoded = msgspec.json.encode(message)
+        encoded = msgspec.json.encode(message, enc_hook=_as_text)
     except UnicodeError:
         raise UsageError("the message has half of a character in it (a lone surrogate): leave it out") from None
     except (TypeError, ValueError, OverflowError, RecursionError):
