@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from functools import partial
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 from rich.text import Text
@@ -39,6 +41,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+@app.callback()
+def choose_settings_file(
+    ctx: typer.Context,
+    env_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--env-file",
+            help="Read settings from this file instead of .env here or in your configuration folder.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    ctx.call_on_close(partial(env.NAMED.reset, env.NAMED.set(env_file)))
+
+
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("worker")(worker.worker)

@@ -2,28 +2,63 @@
 
 from __future__ import annotations
 
+import json
 import os
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated
 
+import platformdirs
 import typer
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from telewarm.cli.console import wide
 from telewarm.errors import SettingsError
-from telewarm.settings import Group, Settings, Variable, given_variables, variables
+from telewarm.settings import (
+    NAMED_BY,
+    Group,
+    Settings,
+    SettingsFile,
+    Variable,
+    choose,
+    given_variables,
+    refuse_redirects,
+    variables,
+    written_in,
+)
 
-ENV_FILE = Path(".env")
+NAMED: ContextVar[Path | None] = ContextVar("the settings file that was named", default=None)
 
 
-def read_settings() -> Settings:
-    """From the process's environment and `.env` in the current folder; raises SettingsError."""
-    return Settings.from_environ(os.environ, ENV_FILE)  # noqa: TID251 (the command line reads the environment)
+def settings_file() -> SettingsFile:
+    """Raises SettingsError for one that is not there or not to be trusted."""
+    environ = os.environ  # noqa: TID251 (the command line reads the environment)
+    home = platformdirs.user_config_path("telewarm")
+    chosen = choose(environ, named=NAMED.get(), folder=Path(), home=home)
+    if chosen.found and chosen.path is not None:
+        refuse_redirects(chosen.path, written_in(chosen.path), environ)
+    return chosen
+
+
+def read_settings(*, tell: bool = False) -> Settings:
+    """From the process's environment and the settings file. When it is the one of the current folder, or with `tell`,
+    one line on standard error says which it is. Raises SettingsError.
+    """
+    chosen = settings_file()
+    settings = Settings.from_environ(os.environ, chosen.path)  # noqa: TID251 (the command line reads the environment)
+    if tell or chosen.found:
+        file = "the environment alone" if chosen.path is None else str(chosen.path)
+        line = f"settings: {file}, data: {settings.telewarm_data}"
+        if settings.telewarm_log_format == "json":
+            line = json.dumps({"event": "settings", "file": chosen.path and file, "data": str(settings.telewarm_data)})
+        Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+    return settings
 
 
 def env(
@@ -42,17 +77,35 @@ def env(
 
 def _show() -> None:
     console = wide()
-    given = given_variables(os.environ, ENV_FILE)  # noqa: TID251 (the command line reads the environment)
-    problem = None
+    environ = os.environ  # noqa: TID251 (the command line reads the environment)
+    given: dict[str, str] = {}
     try:
-        read_settings()
+        chosen = settings_file()
+        console.print(Text(_about(chosen)), soft_wrap=True)
+        given = given_variables(environ, chosen.path)
+        settings = Settings.from_environ(environ, chosen.path)
     except SettingsError as error:
-        problem = error
-    for table in tables(set(given), shown={} if problem else given):
+        for table in tables(set(given), shown={}):
+            console.print(table)
+        console.print(Text(error.message, style="red"))
+        raise typer.Exit(1) from None
+    shown = {name: _told(name, value, environ, chosen) for name, value in given.items()}
+    held = {"TELEWARM_DATA": settings.telewarm_data, "TELEWARM_STORE_FOLDER": settings.store_folder}
+    for table in tables(set(given), shown={**{name: f"{path} (default)" for name, path in held.items()}, **shown}):
         console.print(table)
-    if problem:
-        console.print(Text(problem.message, style="red"))
-        raise typer.Exit(1)
+
+
+def _about(chosen: SettingsFile) -> str:
+    if chosen.path is not None:
+        return f"Settings file: {chosen.path}"
+    return (
+        f"Settings file: none (.env here, {platformdirs.user_config_path('telewarm') / '.env'}, --env-file, {NAMED_BY})"
+    )
+
+
+def _told(name: str, value: str, environ: Mapping[str, str], chosen: SettingsFile) -> str:
+    """And where it is from."""
+    return f"{value} ({'environment' if environ.get(name) else (chosen.path or Path()).name})"
 
 
 def tables(names_set: set[str], *, shown: dict[str, str]) -> Iterator[Table]:
@@ -72,7 +125,7 @@ def tables(names_set: set[str], *, shown: dict[str, str]) -> Iterator[Table]:
 
 def _now(variable: Variable, names_set: set[str], shown: dict[str, str]) -> str:
     if variable.name not in names_set:
-        return "not set"
+        return shown.get(variable.name, "not set")
     return "set" if variable.secret else shown.get(variable.name, "set")
 
 
@@ -99,8 +152,11 @@ def markdown_page() -> str:
         "",
         "<!-- Made by `telewarm env --markdown > docs/settings.md`. A test fails when it is out of date. -->",
         "",
-        "Set them in the environment or in a `.env` file in the current folder; the environment wins, an empty",
-        "variable counts as not set, and `$` in the file stands for itself. A wrong value is refused at start with its",
+        "Set them in the environment or in a file, of which one is read: the one that `telewarm --env-file PATH` or",
+        "`TELEWARM_ENV_FILE` names, else `.env` in the current folder, else `.env` in your configuration folder",
+        "(`~/.config/telewarm` on Linux). The environment wins, an empty variable counts as not set, `$` in the file",
+        "stands for itself, and folders in it are relative to it. A `.env` that merely lies in the current folder must",
+        "be yours, and may not send the tokens of other bots elsewhere. A wrong value is refused at start with its",
         "name, what is wrong and an example. `telewarm env` shows all of this and what is set now; with `--dotenv` it",
         "prints a `.env` file to start from. Secrets are never shown.",
     ]

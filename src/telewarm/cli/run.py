@@ -41,9 +41,9 @@ CURES = {
 }
 
 
-def load_settings() -> Settings:
-    """From the environment and `.env` in the working directory; configures the logs too."""
-    settings = read_settings()
+def load_settings(*, tell: bool = False) -> Settings:
+    """As `read_settings`; configures the logs too."""
+    settings = read_settings(tell=tell)
     logs.configure(form=settings.telewarm_log_format, level=settings.telewarm_log_level)
     return settings
 

@@ -26,7 +26,7 @@ def serve(
     Clients send an API token: ADMIN_API_TOKEN, or the one that the first start makes, prints, and keeps in the data
     folder (`telewarm token show`). Settings come from the environment and from .env: see `telewarm env`.
     """
-    settings = load_settings()
+    settings = load_settings(tell=True)
     run(_serve(settings, host, listen(host, port), worker=worker))
 
 

@@ -32,7 +32,7 @@ def worker(
     They share the bots among them; when one dies, the others go on with its bots within seconds. Told to stop, it lets
     uploads in flight end for a few seconds and puts the rest back. Settings come from the environment and from .env.
     """
-    settings = load_settings()
+    settings = load_settings(tell=True)
     sockets = []
     if port is not None:
         sockets = listen(host, port)

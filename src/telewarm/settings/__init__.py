@@ -1,6 +1,19 @@
 """Settings: a value, read once at start. Only cli and app make one."""
 
 from telewarm.settings.fields import Group, Variable
-from telewarm.settings.settings import ObjectStorage, Settings, given_variables, variables
+from telewarm.settings.files import NAMED_BY, SettingsFile, choose, refuse_redirects
+from telewarm.settings.settings import ObjectStorage, Settings, given_variables, variables, written_in
 
-__all__ = ["Group", "ObjectStorage", "Settings", "Variable", "given_variables", "variables"]
+__all__ = [
+    "NAMED_BY",
+    "Group",
+    "ObjectStorage",
+    "Settings",
+    "SettingsFile",
+    "Variable",
+    "choose",
+    "given_variables",
+    "refuse_redirects",
+    "variables",
+    "written_in",
+]

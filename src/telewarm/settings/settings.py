@@ -19,6 +19,7 @@ from telewarm.errors import SettingsError
 from telewarm.settings import checks, database_urls, proxies
 from telewarm.settings.declared import MIB, Declared
 from telewarm.settings.fields import Variable, variables_of
+from telewarm.settings.files import beside
 
 CLOUD_UPLOAD_BYTES = 50 * MIB
 LOCAL_UPLOAD_BYTES = 2000 * MIB
@@ -202,21 +203,24 @@ def variables() -> list[Variable]:
 
 
 def given_variables(environ: Mapping[str, str], env_file: Path | None) -> dict[str, str]:
-    """What is set and not empty; the environment wins over the file. Raises SettingsError if it cannot be read."""
-    try:
-        written = _written(env_file) if env_file and env_file.is_file() else {}
-    except (OSError, UnicodeDecodeError):
-        raise SettingsError(f"{env_file} cannot be read: it must be a UTF-8 text file of yours") from None
+    """What is set and not empty; the environment wins over the file. A folder in the file is relative to it.
+
+    Raises SettingsError if it cannot be read.
+    """
+    written = beside(env_file, written_in(env_file)) if env_file and env_file.is_file() else {}
     given = {name: checks.stripped(value) for name, value in {**written, **environ}.items() if value}
     return {name: value for name, value in given.items() if value}
 
 
-def _written(env_file: Path) -> dict[str, str | None]:
+def written_in(env_file: Path) -> dict[str, str | None]:
     """What a `.env` file sets; `$` stands for itself: passwords have it more often than people want substitution.
 
-    Raises SettingsError for a line that sets nothing, as `NAME: value` does.
+    Raises SettingsError if it cannot be read, and for a line that sets nothing, as `NAME: value` does.
     """
-    text = env_file.read_text(encoding="utf-8-sig")
+    try:
+        text = env_file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError(f"{env_file} cannot be read: it must be a UTF-8 text file of yours") from None
     wrong = [
         f"{env_file} line {binding.original.line + _blank_lines(binding.original.string)}: write NAME=value"
         for binding in parse_stream(StringIO(text))
