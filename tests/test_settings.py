@@ -119,6 +119,8 @@ def test_settings_cannot_be_changed() -> None:
         ("TELEWARM_FLOOD_GROUP_PER_MINUTE", "0", "must be greater than 0"),
         ("TELEGRAM_API_ROOT", "api.telegram.org", "must begin with http:// or https:// and a host"),
         ("TELEGRAM_API_ROOT", f"https://user:{CANARY}@host", "must not hold a user or a password"),
+        ("TELEGRAM_API_ROOT", f"https://api.telegram.org/bot123456789:{CANARY}", "must end before /bot and the token"),
+        ("TELEGRAM_API_ROOT", "https://host/tg/bot", "must end before /bot and the token"),
         ("TELEGRAM_API_ROOT", "https://host?x=1", "must not have a query or a fragment"),
         ("DATABASE_URL", f"mysql://user:{CANARY}@host/db", "is for MySQL: Telewarm needs PostgreSQL"),
         ("DATABASE_URL", f"prisma://{CANARY}", "is for Prisma's own proxy"),
@@ -422,3 +424,20 @@ def test_a_socks_proxy_is_refused_with_the_cure(name: str) -> None:
 
     assert "is a SOCKS proxy" in told
     assert "direct" in told
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["https://account.r2.cloudflarestorage.com/media", "https://media.s3.amazonaws.com"]
+)
+def test_an_endpoint_that_has_the_bucket_in_it_is_refused(endpoint: str) -> None:
+    assert "S3_ENDPOINT has the bucket's name in it" in refusal(**{**S3, "S3_ENDPOINT": endpoint})
+
+
+def test_servers_may_be_below_a_path() -> None:
+    settings = read(
+        **{**S3, "S3_ENDPOINT": "https://x.supabase.co/storage/v1/s3"}, TELEGRAM_API_ROOT="https://host/tg/"
+    )
+
+    assert settings.object_storage is not None
+    assert settings.object_storage.endpoint == "https://x.supabase.co/storage/v1/s3"
+    assert settings.telegram_api_root == "https://host/tg"

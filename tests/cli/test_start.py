@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 
@@ -58,3 +59,19 @@ async def test_an_id_below_zero_and_a_text_like_an_option_are_taken(command: Com
     ended = await command("send", "shop", "-1001234567890", "--text", "--txt")
 
     assert "NOT_FOUND" in ended.said
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+@pytest.mark.parametrize("given", ["closed", "closed/cat.jpg", "."])
+async def test_a_folder_without_the_right_to_read_it_is_named(command: Commands, given: str) -> None:
+    closed = command.folder / "closed"
+    closed.mkdir()
+    (closed / "cat.jpg").write_bytes(b"cat")
+    closed.chmod(0)
+    try:
+        ended = await command("media", "add", "shop", given)
+    finally:
+        closed.chmod(0o700)
+
+    assert ended.code == 2
+    assert "Permission denied" in ended.said

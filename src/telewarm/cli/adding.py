@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import typer
@@ -67,15 +69,33 @@ def _of(given: str) -> Iterator[Source]:
         yield Source(given=given, path=None, bytes=0)
         return
     path = Path(given)
-    if path.is_dir():
-        for below in sorted(path.rglob("*")):
-            hidden = any(part.startswith(".") for part in below.relative_to(path).parts)
-            if not hidden and below.is_file():
-                yield _file(below)
-    elif path.exists():
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except PermissionError as error:
+        raise _unreadable(error) from None
+    if is_folder:
+        yield from _below(path)
+    elif exists:
         yield _file(path)
     else:
         raise typer.BadParameter(f"{given}: no such file, and not a URL", param_hint="FILE")
+
+
+def _below(folder: Path) -> Iterator[Source]:
+    """Raises typer.BadParameter for a folder that cannot be looked into: what is in it would be missed."""
+
+    def refuse(error: OSError) -> NoReturn:
+        raise _unreadable(error)
+
+    found: list[Path] = []
+    for root, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(root, name) for name in names if not name.startswith(".")]
+    yield from (_file(below) for below in sorted(found) if below.is_file())
+
+
+def _unreadable(error: OSError) -> typer.BadParameter:
+    return typer.BadParameter(f"Cannot read {error.filename}: {error.strerror}", param_hint="FILE")
 
 
 def _file(path: Path) -> Source:

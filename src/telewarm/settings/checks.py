@@ -43,6 +43,14 @@ def http_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def api_root(url: str) -> str:
+    """Of a Bot API server, which may be below a path."""
+    url = http_url(url)
+    if re.search(r"/bot(?:[0-9][^/]*)?$", urlsplit(url).path):
+        raise ValueError("must end before /bot and the token: bots are added with their tokens, not with the server")
+    return url
+
+
 def printable_ascii(text: str) -> str:
     """Of what travels in a header or a URL."""
     if not re.fullmatch(r"[!-~]+", text):

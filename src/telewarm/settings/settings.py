@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
@@ -121,7 +122,12 @@ class Settings(Declared):
     def _folder(cls, path: Path | None) -> Path | None:
         return path and checks.folder(path)
 
-    @field_validator("telegram_api_root", "s3_endpoint", "r2_public_base_url", "s3_public_base_url")
+    @field_validator("telegram_api_root")
+    @classmethod
+    def _api_root(cls, url: str) -> str:
+        return checks.api_root(url)
+
+    @field_validator("s3_endpoint", "r2_public_base_url", "s3_public_base_url")
     @classmethod
     def _base_url(cls, url: str | None) -> str | None:
         return url and checks.http_url(url)
@@ -185,6 +191,17 @@ class Settings(Declared):
                         f"{variable.name}={variable.example}" for variable in variables() if variable.name in missing
                     )
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _bucket_once(self) -> Self:
+        """Consoles show addresses that have the bucket in them already."""
+        parts = urlsplit(self.s3_endpoint or "")
+        if self.s3_bucket and (parts.path == f"/{self.s3_bucket}" or parts.netloc.startswith(f"{self.s3_bucket}.")):
+            raise ValueError(
+                "S3_ENDPOINT has the bucket's name in it: leave it out there, for S3_BUCKET says it; "
+                "for example S3_ENDPOINT=https://s3.eu-central-1.amazonaws.com"
+            )
         return self
 
     @model_validator(mode="after")
