@@ -32,6 +32,7 @@ from telewarm import (
     UsageError,
     escape_markdown_code,
     escape_markdown_url,
+    html,
 )
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
@@ -156,6 +157,18 @@ async def test_keyboards_of_frameworks_are_taken(idle_telewarm: Telewarm, sandbo
             "reply_markup": {"inline_keyboard": [[{"text": "Open", "url": "https://example.org"}]]},
             "link_preview_options": {"is_disabled": True},
         }
+
+
+async def test_texts_that_were_made_safe_are_sent_and_kept_as_texts(idle_telewarm: Telewarm, sandbox: Sandbox) -> None:
+    live = await add_bot(idle_telewarm)
+    [media_id] = await add_photos(idle_telewarm, live, 1)
+    bold = html("<b>{}</b>", "<Ann>")
+    message = MessageSet(media=[Part(media_id=media_id, caption=bold)], text=bold, parse_mode="HTML")
+    assert (type(message.text), type(message.media[0].caption)) == (str, str)
+    await idle_telewarm.send("bot-0", READER, message, raise_on_error=True)
+    [broadcast] = await idle_telewarm.broadcast("bot-0", message)
+    assert broadcast.message.text == message.text
+    assert sandbox.state.stats.chats == {READER: 2}
 
 
 async def test_an_error_of_a_message_is_raised_when_asked_for(idle_telewarm: Telewarm, sandbox: Sandbox) -> None:

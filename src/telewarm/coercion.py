@@ -35,6 +35,8 @@ def plain(argument: str, given: object) -> Any:  # noqa: ANN401 - JSON
     """
     if isinstance(given, Enum):
         given = given.value
+    if isinstance(given, str):
+        return str(given)
     if isinstance(given, JSON):
         return given
     if isinstance(given, Mapping):
@@ -75,9 +77,11 @@ def mappings(argument: str, given: object) -> Sequence[Mapping[str, object]] | N
 
 
 def text(argument: str, given: object) -> str | None:
-    """Raises UsageError."""
-    if given is None or isinstance(given, str):
+    """Plain text, also of what is nearly one, such as a `Safe`. Raises UsageError."""
+    if given is None or type(given) is str:
         return given
+    if isinstance(given, str):
+        return str(given)
     raise UsageError(f"{argument} must be text, not {shown(given)}")
 
 

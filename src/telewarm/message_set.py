@@ -48,8 +48,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         """Raises UsageError for what is none of the types that may be given."""
         if type(self.media_id) is not int or self.media_id < 1:
             _set(self, "media_id", MediaId(coercion.media_id("media_id", self.media_id)))
-        if self.caption is not None:
-            coercion.text("caption", self.caption)
+        if type(self.caption) is not str and self.caption is not None:
+            _set(self, "caption", coercion.text("caption", self.caption))
         if self.entities is not None:
             _set(self, "entities", coercion.mappings("entities", self.entities))
         if self.extra is not None:
@@ -115,7 +115,8 @@ class MessageSet(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"media must be a list of media items, not {coercion.shown(media)}")
         if media and any(type(part) is not Part for part in media):
             _set(self, "media", tuple([_part(place, part) for place, part in enumerate(media)]))
-        coercion.text("text", self.text)
+        if type(self.text) is not str and self.text is not None:
+            _set(self, "text", coercion.text("text", self.text))
         for name in ("reply_markup", "reply_parameters", "extra"):
             if (given := getattr(self, name)) is not None:
                 _set(self, name, coercion.mapping(name, given))
