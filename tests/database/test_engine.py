@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from telewarm.database import engine
+import asyncio
+
+from pgqueuer import AsyncpgPoolDriver, Queries
+from pgqueuer.models import AnyEvent
+from pgqueuer.types import QueueEntrypoint
+
+from telewarm.app import Telewarm
+from telewarm.database import engine, warmups
 from telewarm.database.connection import Pool
+from telewarm.database.listening import listening
 from tests.fixtures.app import Opener, add_bot, add_photos, until
 
 LINES = (
@@ -99,3 +107,68 @@ async def test_an_index_whose_table_is_being_written_waits_its_turn_and_nobody_w
         await writing.rollback()
 
     assert await engine.compact(pool)
+
+
+async def job(telewarm: Telewarm) -> str:
+    """The key of a lane that waits for an hour."""
+    await add_photos(telewarm, await add_bot(telewarm), 1)
+    await telewarm.pool.execute("UPDATE pgqueuer SET execute_after = now() + interval '1 hour'")
+    key: str = await telewarm.pool.fetchval("SELECT dedupe_key FROM pgqueuer")
+    return key
+
+
+async def test_a_job_that_waits_is_brought_forward_and_the_workers_are_told_on_pgqueuers_own_channel(
+    idle_telewarm: Telewarm,
+) -> None:
+    """What we take for granted of PgQueuer's table, its trigger and its query: a contract, for its next release."""
+    pool, key = idle_telewarm.pool, await job(idle_telewarm)
+    queries = Queries(AsyncpgPoolDriver(pool))
+    assert await queries.eligible_queued_work([QueueEntrypoint("lane")]) == 0
+    told, heard = asyncio.Event(), list[str]()
+
+    def hear(payload: str) -> None:
+        heard.append(payload)
+        told.set()
+
+    async with listening(pool, {str(queries.qbe.settings.channel): hear}, on_lost=told.set):
+        await engine.hurry(pool, [key, "lane:nobody"])
+        async with asyncio.timeout(5):
+            await told.wait()
+    event = AnyEvent.model_validate_json(heard[0]).root
+    assert event.type == "table_changed_event"
+    assert await queries.eligible_queued_work([QueueEntrypoint("lane")]) == 1
+    assert await engine.running(pool, [key]) == set()
+
+
+async def test_a_job_that_runs_or_may_run_already_stays_as_it_is(idle_telewarm: Telewarm) -> None:
+    pool, key = idle_telewarm.pool, await job(idle_telewarm)
+    row = "SELECT status, execute_after, updated FROM pgqueuer"
+    for change in ("status = 'picked'", "status = 'queued', execute_after = now() - interval '1 second'"):
+        await pool.execute(f"UPDATE pgqueuer SET {change}")  # noqa: S608 - of this test
+        before = await pool.fetchrow(row)
+        await engine.hurry(pool, [key])
+        assert await pool.fetchrow(row) == before
+        assert await engine.running(pool, [key]) == ({key} if "picked" in change else set())
+
+
+async def test_a_lane_that_was_put_back_is_brought_forward_when_more_has_become_due_by_the_clock(
+    idle_telewarm: Telewarm,
+) -> None:
+    pool = idle_telewarm.pool
+    await job(idle_telewarm)
+    bot_id = await pool.fetchval("SELECT id FROM bot")
+    waits = "SELECT execute_after > now() FROM pgqueuer"
+
+    await warmups.hurry_due(pool, [bot_id], waited=30.0)
+    assert await pool.fetchval(waits) is True
+    await pool.execute("UPDATE pgqueuer SET updated = now() - interval '5 s'")
+    await pool.execute("UPDATE media SET next_attempt_at = now() - interval '1 s'")
+    await warmups.hurry_due(pool, [bot_id], waited=30.0)
+    assert await pool.fetchval(waits) is False
+
+    await pool.execute("UPDATE pgqueuer SET execute_after = now() + interval '1 hour', updated = now()")
+    await warmups.hurry_due(pool, [bot_id], waited=30.0)  # it was due before the lane was put back
+    assert await pool.fetchval(waits) is True
+    await pool.execute("UPDATE pgqueuer SET updated = now() - interval '31 s'")
+    await warmups.hurry_due(pool, [bot_id], waited=30.0)
+    assert await pool.fetchval(waits) is False

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from telewarm import clock
+from telewarm import background, clock
 from telewarm.database import audit
 from telewarm.database.audit import Change
 from telewarm.database.connection import Pool
@@ -46,7 +46,7 @@ class AuditLog:
     async def running(self) -> AsyncIterator[None]:
         """Write in the background; at the end, write what is left."""
         stop = asyncio.Event()
-        task = asyncio.create_task(self._write_on(stop), name="audit log")
+        task = background.start(self._write_on(stop), name="audit log")
         try:
             yield
         finally:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from telewarm import clock
+from telewarm import background, clock
 from telewarm.database import flights
 from telewarm.database.connection import Pool
 from telewarm.database.flights import Recipient
@@ -41,7 +41,7 @@ class Ahead:
     def read_on(self) -> None:
         """In the background, when it is time."""
         if not self._all_read and self._reading is None and len(self.ready) <= BATCH // 2:
-            self._reading = asyncio.create_task(self._read(), name="recipients ahead")
+            self._reading = background.start(self._read(), name="recipients ahead")
 
     async def close(self) -> None:
         if self._reading is not None:

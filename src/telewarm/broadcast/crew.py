@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
+from telewarm import background
 from telewarm.broadcast import policy
 from telewarm.broadcast.policy import Verdict
 from telewarm.model import ChatId, Delivery, Outcome
@@ -36,7 +37,7 @@ class Crew:
         for _ in range(min(len(self._queue), len(self._idle))):
             self._idle.pop().set_result(None)
         while len(self._tasks) < tasks:
-            self._tasks.append(asyncio.create_task(self._run(), name="broadcast caller"))
+            self._tasks.append(background.start(self._run(), name="broadcast caller"))
 
     def recall(self) -> list[ChatId]:
         """Those whose call was not begun, and will not be."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from telewarm import clock
+from telewarm import background, clock
 from telewarm.errors import FloodWait, TelewarmError
 from telewarm.lanes import LiveBot
 from telewarm.lanes.outage import Outage
@@ -48,7 +48,7 @@ class Weather:
         if self._answered:
             return min(most, 1)
         if self._asking is None:
-            self._asking = asyncio.create_task(self._ask(), name="broadcast probe")
+            self._asking = background.start(self._ask(), name="broadcast probe")
         return 0
 
     def takes(self, chat_ids: list[ChatId]) -> None:

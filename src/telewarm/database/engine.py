@@ -54,12 +54,20 @@ GROWN = """
 ROWS = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass($1)"
 
 
-# PgQueuer leaves the time of a queued job as it is when the job is enqueued again. Its trigger tells the workers of the
-# new time.
-HURRY = (
-    "UPDATE pgqueuer SET execute_after = now(), updated = now()"
-    " WHERE dedupe_key = ANY ($1::text[]) AND status = 'queued' AND execute_after > now()"
-)
+# PgQueuer leaves the time of a queued job as it is when the job is enqueued again, and its trigger, which runs once a
+# statement, tells the workers of no UPDATE.
+HURRY = """
+    WITH hurried AS (
+        UPDATE pgqueuer SET execute_after = now(), updated = now()
+        WHERE dedupe_key = ANY ($1::text[]) AND status = 'queued' AND execute_after > now()
+        RETURNING id
+    )
+    SELECT pg_notify('ch_pgqueuer', json_build_object(
+        'channel', 'ch_pgqueuer', 'operation', 'update', 'sent_at', now(), 'table', 'pgqueuer',
+        'type', 'table_changed_event'
+    )::text)
+    WHERE EXISTS (SELECT FROM hurried)
+"""
 RUNNING = "SELECT dedupe_key FROM pgqueuer WHERE dedupe_key = ANY ($1::text[]) AND status = 'picked'"
 
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import asyncpg
 import structlog
-from pgqueuer.queries import Queries
+from pgqueuer import Queries
 
 from telewarm import clock
 from telewarm.database import engine

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import cast
 
 import asyncpg
-from pgqueuer.db import AsyncpgDriver, AsyncpgPoolDriver
-from pgqueuer.queries import Queries
-from pgqueuer.types import JobId, QueueEntrypoint
+from pgqueuer import AsyncpgDriver, AsyncpgPoolDriver, JobId, Queries
+from pgqueuer.types import QueueEntrypoint
 
 from telewarm.database import engine
 from telewarm.database.connection import Connection, Pool

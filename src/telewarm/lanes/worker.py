@@ -9,11 +9,8 @@ from datetime import timedelta
 from typing import TypeAlias
 
 import structlog
-from pgqueuer.db import AsyncpgPoolDriver
-from pgqueuer.errors import FailingListenerError, RetryRequested
-from pgqueuer.models import Job
-from pgqueuer.qm import QueueManager
-from pgqueuer.queries import Queries
+from pgqueuer import AsyncpgPoolDriver, Job, Queries, QueueManager, RetryRequested
+from pgqueuer.errors import FailingListenerError
 
 from telewarm import clock
 from telewarm.database import bots, leases, warmups

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import structlog
 
-from telewarm import clock
+from telewarm import background, clock
 from telewarm.database import chats
 from telewarm.database.chats import Lost, Reached
 from telewarm.database.connection import Connection, Pool
@@ -97,7 +97,7 @@ class Ledger:
         async with listening(self._pool, {chats.CHANNEL: self._hear}, on_lost=self._doubt):
             await self._read()
             self._stopping = False
-            task = asyncio.create_task(self._write_on(), name="chat ledger")
+            task = background.start(self._write_on(), name="chat ledger")
             try:
                 yield
             finally:
