@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageStat
 
 from telewarm.errors import RuleBroken, UnreadableMedia
 from telewarm.model import Facts, Kind
 from telewarm.probe import Look, Probe, check, choose_kind
+from telewarm.probe.id3 import read_tags
 from tests.fixtures import odd_media as odd
 from tests.fixtures.media import audio, jpeg, video
 
@@ -271,6 +274,35 @@ async def test_tags_in_windows_1251_are_readable(
     tag = odd.id3((b"TIT2", b"\0" + title.encode("cp1251")), (b"TPE1", b"\0" + performer.encode("cp1251")), version=3)
     facts = await facts_of(tag + odd.frame() * 50)
     assert (facts.title, facts.performer) == seen
+
+
+@pytest.mark.parametrize(
+    ("artist", "seen"),
+    [
+        (b"\3One\0Two\0", "One, Two"),
+        (b"\0One", "One"),
+        (b"\1" + "Ночь".encode("utf-16"), "Ночь"),
+        (b"\1" + "Some One".encode("utf-16-le"), "Some One"),
+        (b"\1" + "Полёт к звёздам".encode("utf-16-le"), "Полёт к звёздам"),
+        (b"\2" + "Ночь и день".encode("utf-16-be"), "Ночь и день"),
+        (b"\1" + "One".encode("utf-16") + b"\0\0" + "Two".encode("utf-16"), "One, Two"),
+        (b"\3", None),
+        (b"", None),
+    ],
+)
+@pytest.mark.parametrize("version", [3, 4])
+async def test_performers_are_read_whatever_their_encoding_and_number(
+    facts_of: FactsOf, artist: bytes, seen: str | None, version: int
+) -> None:
+    tag = odd.id3((b"TPE1", artist), version=version)
+    assert (await facts_of(tag + odd.frame() * 50)).performer == seen
+
+
+@given(st.binary(max_size=200), st.integers(0, 5))
+def test_no_tag_breaks_its_reader(body: bytes, version: int) -> None:
+    head = b"ID3" + bytes((version, 0, 0, 0, 0, len(body) >> 7 & 0x7F, len(body) & 0x7F))
+    read_tags(io.BytesIO(head + body))
+    read_tags(io.BytesIO(head + b"TPE1" + body))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ make it open other files or addresses. What is read is the descriptor that came 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, cast
@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from telewarm.model import Facts, shown_name
 from telewarm.probe import gifs, mp3, stills
+from telewarm.probe.id3 import read_tags
 from telewarm.probe.tags import readable
 from telewarm.probe.turning import sides_of, turn_of
 from telewarm.probe.wire import Doubt, Job
@@ -79,7 +80,7 @@ def complete(job: Job) -> Facts:
         sound = next(iter(container.streams.audio), None)
         if video is None and sound is None:
             raise NothingThere("there is neither picture nor sound in it")
-        facts = _named(job.facts, container, sound, codec="encrypted" if "audio" in job.encrypted else None)
+        facts = _named(job, container, sound, codec="encrypted" if "audio" in job.encrypted else None)
         if video is not None:
             facts = _pictured(facts, job, container, video)
         else:
@@ -114,10 +115,12 @@ def _gif(job: Job) -> Facts:
     return facts
 
 
-def _named(facts: Facts, container: InputContainer, sound: Stream | None, *, codec: str | None) -> Facts:
-    title, performer = _tag(container, sound, "title"), _tag(container, sound, "artist")
+def _named(job: Job, container: InputContainer, sound: Stream | None, *, codec: str | None) -> Facts:
+    tags: list[Mapping[str, str]] = [container.metadata, sound.metadata if sound else {}]
+    if job.facts.mime.startswith("audio/"):
+        tags.insert(0, read_tags(job.file()))
     heard = None if sound is None else codec or codec_of(sound)
-    return replace(facts, audio_codec=heard, title=title, performer=performer)
+    return replace(job.facts, audio_codec=heard, title=_tag(tags, "title"), performer=_tag(tags, "artist"))
 
 
 def _pictured(facts: Facts, job: Job, container: InputContainer, video: VideoStream) -> Facts:
@@ -248,9 +251,9 @@ def _is_cover(stream: VideoStream) -> bool:
     return bool(stream.disposition & Disposition.attached_pic)
 
 
-def _tag(container: InputContainer, sound: Stream | None, key: str) -> str | None:
+def _tag(tags: Sequence[Mapping[str, str]], key: str) -> str | None:
     """MP3 and MP4 keep tags beside the streams, Ogg within them; the case of the key varies."""
-    for metadata in (container.metadata, sound.metadata if sound else {}):
+    for metadata in tags:
         for name, value in metadata.items():
             text = shown_name(readable(value))
             if name.lower() == key and text:
