@@ -197,7 +197,7 @@ class Server(Breakable):
         port = free_port()
         given = {"TELEWARM_LOG_FORMAT": "json", "ADMIN_API_TOKEN": TOKEN}
         words = (sys.executable, "-m", "telewarm", "serve", "--no-worker", "--port", str(port))
-        server = cls(words, folder, log="serve.log", port=port, environ={**environ, **given})
+        server = cls(words, folder, log="serve.log", port=port, environ={**given, **environ})
         async with server.up():
             yield server
 
@@ -342,7 +342,7 @@ def _read(log: Path) -> str:
 
 
 def _is_calm(line: str) -> bool:
-    if line.startswith("Telewarm "):  # its greeting
+    if line.startswith(("Telewarm is running ", "Worker running ")):  # its greeting
         return True
     try:
         return json.loads(line)["level"] not in {"error", "critical"}
