@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+import tracemalloc
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from telewarm.broadcast.columns import counting, score
-from telewarm.broadcast.recipients import Format
+from telewarm.broadcast.recipients import Format, Reader
 from telewarm.broadcast.rows import LARGEST
 from tests.broadcast.test_recipients import ids, read
 
@@ -370,3 +371,37 @@ def test_whatever_a_list_holds_it_is_read_or_refused(data: bytes, form: Format |
 
     assert bytewise == whole
     assert all(0 < abs(chat) <= LARGEST for chat in whole.chat_ids)
+
+
+def rows_of_kind(kind: str, count: int) -> Iterator[bytes]:
+    if kind == "json":
+        yield b'{"users": [{"user": {"id": 500000000}}'
+    for at in range(0, count, 500):
+        rows = range(A + at, A + at + 500)
+        shape = {
+            "json": b',{"user": {"id": %d}}',
+            "ndjson": b'{"chat_id": %d}\n',
+            "csv": b'"a, b",%d\n',
+            "line": b"%d,",
+        }
+        yield b"".join(shape[kind] % row for row in rows)
+    if kind == "json":
+        yield b"]}"
+
+
+@pytest.mark.parametrize("kind", ["json", "ndjson", "csv", "line"])
+def test_a_long_list_of_any_kind_takes_no_more_memory_than_a_short_one(kind: str) -> None:
+    peaks = []
+    for count in (5_000, 40_000):
+        reader, taken = Reader(None), 0
+        tracemalloc.start()
+        for piece in rows_of_kind(kind, count):
+            for _ in reader.feed(piece):
+                pass
+            taken += len(reader.rows.drain()[0])
+        reader.end()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert count - 1000 <= taken <= count + 1
+
+    assert peaks[1] < 1.3 * peaks[0]
