@@ -46,19 +46,24 @@ def settings_file() -> SettingsFile:
     return chosen
 
 
-def read_settings(*, tell: bool = False) -> Settings:
-    """From the process's environment and the settings file. When it is the one of the current folder, or with `tell`,
-    one line on standard error says which it is. Raises SettingsError.
+def read_settings(*, tell: bool = True) -> Settings:
+    """From the process's environment and the settings file. With `tell`, one line on standard error says so when it is
+    the one of the current folder. Raises SettingsError.
     """
     chosen = settings_file()
     settings = Settings.from_environ(os.environ, chosen.path)  # noqa: TID251 (the command line reads the environment)
-    if tell or chosen.found:
-        file = "the environment alone" if chosen.path is None else str(chosen.path)
-        line = f"settings: {file}, data: {settings.telewarm_data}"
-        if settings.telewarm_log_format == "json":
-            line = json.dumps({"event": "settings", "file": chosen.path and file, "data": str(settings.telewarm_data)})
-        Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+    if tell and chosen.found:
+        tell_settings(settings)
     return settings
+
+
+def tell_settings(settings: Settings) -> None:
+    """Which file they are from, and where the data are: one line on standard error."""
+    path = settings_file().path
+    line = f"settings: {path or 'the environment alone'}, data: {settings.telewarm_data}"
+    if settings.telewarm_log_format == "json":
+        line = json.dumps({"event": "settings", "file": path and str(path), "data": str(settings.telewarm_data)})
+    Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def env(

@@ -41,7 +41,7 @@ CURES = {
 }
 
 
-def load_settings(*, tell: bool = False) -> Settings:
+def load_settings(*, tell: bool = True) -> Settings:
     """As `read_settings`; configures the logs too."""
     settings = read_settings(tell=tell)
     logs.configure(form=settings.telewarm_log_format, level=settings.telewarm_log_level)

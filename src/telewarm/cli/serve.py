@@ -11,6 +11,7 @@ import typer
 from telewarm import background
 from telewarm.app import Telewarm
 from telewarm.cli.console import say
+from telewarm.cli.env import tell_settings
 from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event, tell_token
 from telewarm.settings import Settings
 from telewarm.wiring import settle
@@ -26,8 +27,10 @@ def serve(
     Clients send an API token: ADMIN_API_TOKEN, or the one that the first start makes, prints, and keeps in the data
     folder (`telewarm token show`). Settings come from the environment and from .env: see `telewarm env`.
     """
-    settings = load_settings(tell=True)
-    run(_serve(settings, host, listen(host, port), worker=worker))
+    settings = load_settings(tell=False)
+    sockets = listen(host, port)
+    tell_settings(settings)
+    run(_serve(settings, host, sockets, worker=worker))
 
 
 async def _serve(settings: Settings, host: str, sockets: list[socket.socket], *, worker: bool) -> None:

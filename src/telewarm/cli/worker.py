@@ -11,6 +11,7 @@ import typer
 from telewarm import background
 from telewarm.app import Telewarm
 from telewarm.cli.console import say
+from telewarm.cli.env import tell_settings
 from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event, tell_token
 from telewarm.settings import Settings
 from telewarm.wiring import settle
@@ -32,10 +33,11 @@ def worker(
     They share the bots among them; when one dies, the others go on with its bots within seconds. Told to stop, it lets
     uploads in flight end for a few seconds and puts the rest back. Settings come from the environment and from .env.
     """
-    settings = load_settings(tell=True)
+    settings = load_settings(tell=False)
     sockets = []
     if port is not None:
         sockets = listen(host, port)
+    tell_settings(settings)
     run(_work(settings, sockets))
 
 
