@@ -176,7 +176,7 @@ async def test_a_bomb_is_refused_packed(net: Web) -> None:
 async def test_a_file_that_says_it_is_too_large_is_refused_before_its_body(net: Web) -> None:
     net.answers["/x"] = b"HTTP/1.1 200 OK\r\nContent-Length: 1000001\r\n\r\n"
     message = await refused(net, net.url("/x"), FileTooLarge, largest=1_000_000)
-    assert message == "a file has at most 1000000 bytes here (TELEWARM_MAX_UPLOAD_BYTES)"
+    assert message == "the file is larger than the 1,000,000 bytes that are taken here"
     net.answers["/x"] = answer(FILE)
     assert (await net.fetch(net.url("/x"), largest=len(FILE)))[0] == FILE
     await refused(net, net.url("/x"), FileTooLarge, largest=len(FILE) - 1)
