@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import os
 import stat
@@ -24,7 +25,7 @@ from telewarm.database import copies
 from telewarm.database.embedded import EmbeddedPostgres, served
 from telewarm.database.migrate import check_migrated, head, migrate, revisions, upgrade_script
 from telewarm.database.sealing import Seal
-from telewarm.errors import BackupError, Conflict, SettingsError
+from telewarm.errors import BackupError, Conflict, DatabaseUnavailable, SettingsError
 from telewarm.model import BroadcastState, ChatId, MessageSet, Outcome
 from telewarm.settings import Settings
 from telewarm.store import FolderConfig, S3Config, Store
@@ -93,7 +94,7 @@ class Place:
             key=self.key,
             key_file=self.data / "encryption.key",
             store=self.store,
-            scratch=self.data,
+            data=self.data,
         )
         return await restore(file, target, force=force, mark=mark, report=report)  # type: ignore[arg-type]
 
@@ -380,6 +381,32 @@ async def test_an_archive_is_its_owners_alone_whole_or_not_there_and_never_overw
     with pytest.raises(BackupError, match="write it elsewhere"):
         await telewarm.backup(tmp_path / "no" / "such" / "folder.tar")
     assert [path.name for path in folder.iterdir()] == ["one.tar"]
+
+
+async def test_what_a_killed_backup_left_goes_with_the_next_and_nothing_else_does(
+    telewarm_with: Opener, tmp_path: Path
+) -> None:
+    telewarm = await telewarm_with(worker=False)
+    dead, living, other = (tmp_path / name for name in (".b.tar.0123abcd", ".b.tar.89abcdef", ".b.tar.mine"))
+    for path in (dead, living, other):
+        path.write_bytes(b"half a backup")
+    with living.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        await telewarm.backup(tmp_path / "b.tar")
+    assert names_in(tmp_path) >= {living.name, other.name, "b.tar"}
+    assert dead.name not in names_in(tmp_path)
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+async def test_a_database_that_is_away_is_no_fault_of_the_disk(postgres_server: str, tmp_path: Path) -> None:
+    del postgres_server
+    store = Store.open(FolderConfig(root=tmp_path / "media"))
+    with pytest.raises(DatabaseUnavailable):
+        await save("postgresql://nobody@127.0.0.1:1/x", tmp_path / "b.tar", key=None, store=store, report=nothing)
+    assert names_in(tmp_path) == {"media"}
 
 
 async def test_a_missing_object_is_named_and_the_rest_is_saved(archive: tuple[Path, Opener], tmp_path: Path) -> None:

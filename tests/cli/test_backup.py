@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import stat
+from pathlib import Path
 
-from tests.cli.conftest import Commands
+import pytest
+
+from tests.cli.conftest import Commands, ended
 from tests.fixtures.app import add_bot, add_photos, until_ready
 
 
@@ -59,3 +63,20 @@ async def test_there_is_nothing_to_save_in_an_empty_database(command: Commands, 
     ended = await command("backup", str(command.folder / "backup.tar"))
     assert (ended.code, "There is nothing to back up" in ended.said) == (1, True)
     assert not (command.folder / "backup.tar").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+async def test_an_output_that_takes_only_a_part_is_told_as_such(command: Commands) -> None:
+    async with command.opener.stack:
+        await add_bot(await command.opener(worker=False))
+    reader, writer = os.pipe()
+    os.close(reader)
+    for output in (writer, os.open("/dev/full", os.O_WRONLY)):
+        try:
+            saved = await ended(await command.start("backup", "-", stdout=output))
+        finally:
+            os.close(output)
+        assert saved.code == 1
+        assert "BACKUP_FAILED Standard output took only a part of the backup" in saved.said
+        assert "Traceback" not in saved.said
+        assert "Exception ignored" not in saved.said

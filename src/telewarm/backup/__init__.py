@@ -2,5 +2,6 @@
 
 from telewarm.backup.restoring import Restored, Target, restore
 from telewarm.backup.saving import Backups, Saved, save
+from telewarm.backup.scratch import scratch
 
-__all__ = ["Backups", "Restored", "Saved", "Target", "restore", "save"]
+__all__ = ["Backups", "Restored", "Saved", "Target", "restore", "save", "scratch"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from typing import IO, Any
 
 import msgspec
@@ -27,6 +28,9 @@ PIECE = 4 << 20  # bytes of a table in one member
 CHUNK = 1 << 20  # bytes read at once
 MANIFEST, KEY, CHECKSUMS = "manifest.json", "encryption.key", "checksums.json"
 LARGEST_FACT = 64 << 20  # bytes of a member that is read as a whole
+LARGEST_SUMS = 4 << 30  # of the checksums, which have some 150 bytes for each member
+SHOWN = 100  # characters of a name
+PADDING = bytes(tarfile.BLOCKSIZE)
 DAMAGED = "the archive is damaged or was cut off"
 
 Report = Callable[[int], None]  # bytes that were read or written just now
@@ -100,16 +104,17 @@ class Writer:
 
 
 class Reader:
-    """Goes through the members of an open file; `name` is the present one's, None behind the last."""
+    """Goes through the members of an open file; `name` is the present one's, None behind the last.
+
+    It reads what `Writer` writes and no other sort of tar: no links, no sparse files, no headers of any length.
+    """
 
     def __init__(self, file: IO[bytes], report: Report) -> None:
+        self._file = file
         self._report = report
         self._sums: dict[str, str] = {}
         self.name: str | None = None
         self.size = 0
-        with _damage():
-            self._tar = tarfile.open(fileobj=file, mode="r|")  # noqa: SIM115 (it closes with the file)
-        self._member: IO[bytes] | None = None
 
     async def next(self) -> str | None:
         """On to the next member, whatever was read of this one; its name."""
@@ -122,24 +127,25 @@ class Reader:
         return self.name
 
     async def read(self) -> AsyncGenerator[bytes, None]:
-        """The bytes of the present member."""
-        member, name, digest = self._member, self.name, hashlib.sha256()
-        if member is None or name is None:
+        """The bytes of the present member, once."""
+        name, digest = self.name, hashlib.sha256()
+        if name is None or name in self._sums:
             raise BackupError(DAMAGED)
         left = self.size
         while left:
-            chunk = await in_thread(lambda: _read(member, CHUNK))
+            chunk = await in_thread(partial(self._file.read, min(left, CHUNK)))
             if not chunk:
                 raise BackupError(f"{DAMAGED}: {name} ends too early")
             digest.update(chunk)
             left -= len(chunk)
             self._report(len(chunk))
             yield chunk
+        await in_thread(partial(self._file.read, -self.size % tarfile.BLOCKSIZE))
         self._sums[name] = digest.hexdigest()
 
-    async def whole(self) -> bytes:
+    async def whole(self, *, most: int = LARGEST_FACT) -> bytes:
         """All bytes of the present member, which is a small one."""
-        if self.size > LARGEST_FACT:
+        if self.size > most:
             raise BackupError(f"{DAMAGED}: {self.name} is far too large")
         return b"".join([chunk async for chunk in self.read()])
 
@@ -158,7 +164,7 @@ class Reader:
             raise BackupError(f"{DAMAGED}: {CHECKSUMS} is missing at its end")
         read = dict(self._sums)
         try:
-            promised = msgspec.json.decode(await self.whole(), type=Checksums)
+            promised = msgspec.json.decode(await self.whole(most=LARGEST_SUMS), type=Checksums)
         except msgspec.DecodeError as error:
             raise BackupError(f"{DAMAGED}: {CHECKSUMS} cannot be read") from error
         if read != promised.sha256:
@@ -167,25 +173,15 @@ class Reader:
         return promised
 
     def _next(self) -> tarfile.TarInfo | None:
-        with _damage():
-            found = self._tar.next()
-            self._member = self._tar.extractfile(found) if found is not None else None
-            if found is not None and self._member is None:
-                raise BackupError(f"{DAMAGED}: {found.name} is no file")
-            return found
-
-
-class _damage:  # noqa: N801 - reads as a statement
-    """What the tar module raises, as ours."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, tarfile.TarError | EOFError):
-            raise BackupError(f"{DAMAGED}, or is no backup of Telewarm's ({error})") from error
-
-
-def _read(member: IO[bytes], size: int) -> bytes:
-    with _damage():
-        return member.read(size)
+        header = self._file.read(tarfile.BLOCKSIZE)
+        if header == PADDING:
+            return None
+        try:
+            found = tarfile.TarInfo.frombuf(header, tarfile.ENCODING, "surrogateescape")
+        except tarfile.TarError as error:
+            if not self._sums:
+                raise BackupError(f"this is no backup of Telewarm's, or {DAMAGED} ({error})") from error
+            raise BackupError(f"{DAMAGED} ({error})") from error
+        if found.type != tarfile.REGTYPE or found.name in self._sums or found.size < 0:
+            raise BackupError(f"{DAMAGED}: Telewarm writes no such member as {found.name[:SHOWN]!r}")
+        return found

@@ -17,6 +17,7 @@ import asyncpg
 
 from telewarm import folders
 from telewarm.backup.archive import CHECKSUMS, FORMAT, KEY, MANIFEST, VERSION, Manifest, Reader, Report
+from telewarm.backup.scratch import scratch
 from telewarm.database import copies
 from telewarm.database.migrate import migrate, revisions
 from telewarm.database.restored import mark_restored
@@ -42,14 +43,14 @@ class Restored:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
     """What is restored into. `key`: the one that is in use here, if there is one; else the archive's is written to
-    `key_file`. `store`: takes the media. `scratch`: a folder for objects on their way there.
+    `key_file`. `store`: takes the media. `data`: the data folder, for objects on their way there.
     """
 
     url: str
     key: bytes | None
     key_file: Path
     store: Store
-    scratch: Path
+    data: Path
 
 
 async def restore(file: IO[bytes], target: Target, *, force: bool, report: Report, mark: bool = True) -> Restored:
@@ -91,6 +92,7 @@ async def _manifest(reader: Reader) -> Manifest:
             f"this backup was made by a newer Telewarm ({manifest.telewarm}, schema {manifest.revision}): "
             "upgrade Telewarm, then restore it"
         )
+    copies.refuse_foreign(manifest.tables, manifest.identities)
     return manifest
 
 
@@ -123,7 +125,10 @@ async def _restore(
     await copies.number_on(connection, manifest.identities)
     await copies.switch_triggers(connection, on=True)
     await copies.upgrade(connection, manifest.revision)
-    await _restore_objects(connection, reader, target, restored)
+    if (key := await copies.strange_key(connection)) is not None:
+        raise BackupError(f"the archive keeps an object under {key[:100]!r}, which Telewarm never does")
+    with scratch(target.data) as folder:
+        await _restore_objects(connection, reader, target.store, folder, restored)
     restored.missing = len((await reader.finish()).missing)
     await _settle_key(connection, archived, target, written)
     restored.key_written = bool(written)
@@ -138,38 +143,40 @@ async def _rows(reader: Reader, table: str) -> AsyncGenerator[bytes, None]:
         await reader.next()
 
 
-async def _restore_objects(connection: copies.Connection, reader: Reader, target: Target, restored: Restored) -> None:
+async def _restore_objects(
+    connection: copies.Connection, reader: Reader, store: Store, folder: Path, restored: Restored
+) -> None:
     rows = await connection.fetch("SELECT sha256, storage_key, thumbnail_key FROM blob")
     known = {row["storage_key"]: Sha256(row["sha256"]) for row in rows}
     thumbnails = {row["thumbnail_key"] for row in rows}
     while reader.name is not None and reader.name != CHECKSUMS:
         key = reader.name.removeprefix("media/")
         if key in known:
-            await _put_blob(reader, target, key, known[key])
+            await _put_blob(reader, store, folder, key, known[key])
         elif key in thumbnails:
-            await target.store.put_bytes(key, await reader.whole())
+            await store.put_bytes(key, await reader.whole())
         else:
             raise BackupError(f"the archive holds {reader.name}, which its database does not know: it is damaged")
         restored.objects += 1
         await reader.next()
 
 
-async def _put_blob(reader: Reader, target: Target, key: str, sha256: Sha256) -> None:
+async def _put_blob(reader: Reader, store: Store, folder: Path, key: str, sha256: Sha256) -> None:
     if reader.size <= SMALL:
         data = await reader.whole()
         if hashlib.sha256(data).hexdigest() != sha256:
             raise BackupError(f"{key} in the archive is not what it is named by: it is damaged")
-        await target.store.put_bytes(key, data)
+        await store.put_bytes(key, data)
         return
-    path = target.scratch / f".restore-{token_hex(8)}"
+    path = folder / token_hex(8)
     try:
         size = reader.size
         with os.fdopen(folders.create_private(path), "wb") as file:
             async for chunk in reader.read():
                 await asyncio.to_thread(file.write, chunk)
-        await target.store.put_file(key, path, sha256=sha256, bytes=size)
+        await store.put_file(key, path, sha256=sha256, bytes=size)
     except OSError as error:
-        raise BackupError(folders.refusal(error, target.scratch)) from error
+        raise BackupError(folders.refusal(error, folder)) from error
     finally:
         path.unlink(missing_ok=True)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from secrets import token_hex
 from typing import IO
 
 import msgspec
@@ -17,7 +17,9 @@ import msgspec
 import telewarm
 from telewarm import clock, folders
 from telewarm.backup.archive import KEY, MANIFEST, PIECE, Manifest, Report, Writer
+from telewarm.backup.scratch import beside
 from telewarm.database import copies
+from telewarm.database.transient import OF_THE_DISK, is_of_the_disk
 from telewarm.errors import BackupError
 from telewarm.store import Store
 
@@ -117,18 +119,27 @@ async def _save_objects(connection: copies.Connection, writer: Writer, store: St
 
 @contextmanager
 def _file(target: Path | None) -> Iterator[IO[bytes]]:
-    if target is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    fresh = target.with_name(f".{target.name}.{token_hex(4)}")
     try:
-        with os.fdopen(folders.create_private(fresh), "wb") as file:
+        if target is None:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+            return
+        with beside(target) as (file, fresh):
             yield file
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(target)
+            fresh.replace(target)
     except OSError as error:
+        if target is None and error.errno in {errno.EPIPE, *OF_THE_DISK}:
+            _drop_output()
+            raise BackupError(f"Standard output took only a part of the backup ({error.strerror})") from error
+        if target is None or not is_of_the_disk(error):
+            raise  # a connection's, or a store's
         raise BackupError(folders.refusal(error, target.parent, cure="write it elsewhere")) from error
-    finally:
-        fresh.unlink(missing_ok=True)
+
+
+def _drop_output() -> None:
+    """What is buffered still can be written nowhere: the interpreter would complain of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

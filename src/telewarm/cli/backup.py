@@ -7,14 +7,13 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from secrets import token_hex
 from typing import IO, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from telewarm.backup import Backups, Restored, Saved, Target, restore, save
+from telewarm.backup import Backups, Restored, Saved, Target, restore, save, scratch
 from telewarm.cli.common import counted
 from telewarm.cli.console import say
 from telewarm.cli.env import read_settings
@@ -109,20 +108,20 @@ async def _upgrade(settings: Settings, programs: Path, report: Callable[[int], N
         raise UsageError("DATABASE_URL is set: a PostgreSQL of your own is upgraded by its own means")
     if written_by(data) in {None, ours()}:
         return None
-    archive = data / f"upgrade-{token_hex(4)}.tar"
     store = Store.open(store_config(settings))
     try:
-        old = await EmbeddedPostgres.start(data / "postgres", programs=programs)
-        try:
-            await save(old.url, archive, key=None, store=None, report=report)
-        finally:
-            await old.stop()
-        async with set_aside(data) as kept, served(None, data) as url:
-            with archive.open("rb") as source:
-                await restore(source, _target(settings, url, store), force=False, report=report, mark=False)
-        return kept
+        with scratch(data) as folder:
+            archive = folder / "upgrade.tar"
+            old = await EmbeddedPostgres.start(data / "postgres", programs=programs)
+            try:
+                await save(old.url, archive, key=None, store=None, report=report)
+            finally:
+                await old.stop()
+            async with set_aside(data) as kept, served(None, data) as url:
+                with archive.open("rb") as source:
+                    await restore(source, _target(settings, url, store), force=False, report=report, mark=False)
+            return kept
     finally:
-        archive.unlink(missing_ok=True)
         await store.close()
 
 
@@ -140,7 +139,7 @@ async def _ground(settings: Settings) -> AsyncIterator[tuple[str, Store]]:
 
 def _target(settings: Settings, url: str, store: Store) -> Target:
     return Target(
-        url=url, key=existing_key(settings), key_file=key_file(settings), store=store, scratch=settings.telewarm_data
+        url=url, key=existing_key(settings), key_file=key_file(settings), store=store, data=settings.telewarm_data
     )
 
 

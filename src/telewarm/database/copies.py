@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, TypeAlias
@@ -21,6 +21,19 @@ SESSION = (
     "SET bytea_output = 'hex'",
     "SET extra_float_digits = 1",
 )
+
+# Where a store keeps an object follows from its hash: any other key would be one that leads elsewhere.
+STRANGE = r"""
+    SELECT key FROM (
+        SELECT sha256, storage_key AS key, 'media' AS place FROM blob
+        UNION ALL SELECT sha256, thumbnail_key, 'thumbnails' FROM blob
+        UNION ALL SELECT sha256, storage_key, 'media|thumbnails' FROM orphan
+        UNION ALL SELECT sha256, thumbnail_key, 'thumbnails' FROM orphan
+    ) AS named
+    WHERE sha256 !~ '^[0-9a-f]{64}$'
+       OR key !~ ('^(' || place || ')/' || left(sha256, 2) || '/' || sha256 || '\.[a-z0-9]{1,16}$')
+    LIMIT 1
+"""
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -97,6 +110,21 @@ async def copy_out(
 
 async def copy_in(connection: Connection, table: str, named: list[str], rows: AsyncIterator[bytes]) -> None:
     await connection.copy_to_table(table, columns=named, source=rows)
+
+
+def refuse_foreign(tables: Iterable[str], numbered: Iterable[str]) -> None:
+    """Only our own tables are filled: an archive could name those of others, and the server's. `numbered`: by
+    table.column.
+    """
+    for name in (*tables, *(key.partition(".")[0] for key in numbered)):
+        if name not in known_tables() or name in SKIPPED:
+            raise BackupError(f"the archive names {name[:60]!r}, which is no table of Telewarm's")
+
+
+async def strange_key(connection: Connection) -> str | None:
+    """A key of the store that Telewarm would not have given, if there is one."""
+    found: str | None = await connection.fetchval(STRANGE)
+    return found
 
 
 async def is_filled(connection: Connection) -> bool:

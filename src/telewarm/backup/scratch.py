@@ -1,0 +1,61 @@
+"""Files that are there while a backup is written or read, and no longer: those of a killed process go with the next."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from secrets import token_hex
+from shutil import rmtree
+from typing import IO
+
+from telewarm import folders
+from telewarm.errors import BackupError
+from telewarm.store import shelf
+
+NUMBER = 4  # bytes of the random end of a name
+
+
+@contextmanager
+def scratch(data_folder: Path) -> Iterator[Path]:
+    """A folder of this process's alone. Raises BackupError."""
+    try:
+        own, lock = shelf.open_own(data_folder / "restoring")
+    except OSError as error:
+        raise BackupError(folders.refusal(error, data_folder)) from error
+    try:
+        yield own
+    finally:
+        rmtree(own, ignore_errors=True)
+        os.close(lock)
+
+
+@contextmanager
+def beside(target: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """A new file in the folder of `target`, for its owner alone, which is deleted at the end unless it was renamed.
+    Raises OSError.
+    """
+    _forget_dead(target)
+    path = target.with_name(f".{target.name}.{token_hex(NUMBER)}")
+    try:
+        with os.fdopen(folders.create_private(path), "wb") as file:
+            with suppress(OSError):  # a filesystem without locks
+                flock(file, LOCK_EX | LOCK_NB)
+            yield file, path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _forget_dead(target: Path) -> None:
+    """Those that a killed process was writing; one that is being written is locked."""
+    for name in (one.name for one in os.scandir(target.parent) if _is_of(one.name, target.name)):
+        with suppress(OSError), target.with_name(name).open("rb") as file:
+            flock(file, LOCK_EX | LOCK_NB)
+            target.with_name(name).unlink()
+
+
+def _is_of(name: str, target: str) -> bool:
+    begin, end = name[: -2 * NUMBER], name[-2 * NUMBER :]
+    return begin == f".{target}." and all(digit in "0123456789abcdef" for digit in end)
