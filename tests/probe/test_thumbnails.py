@@ -4,6 +4,7 @@ import io
 import random
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -127,3 +128,12 @@ async def test_a_picture_with_its_pixels_cut_off_is_unreadable(probe: Probe, tmp
         await probe.facts(path)
     with pytest.raises(UnreadableMedia):
         await probe.thumbnail(path, await probe.facts(path, kind=Kind.DOCUMENT))
+
+
+async def test_a_decoder_takes_no_more_memory_for_the_twentieth_film(probe: Probe, tmp_path: Path) -> None:
+    path = video(tmp_path / "film.mp4", seconds=1)
+    facts = await probe.facts(path)
+    for _ in range(20):
+        seen(await probe.thumbnail(path, facts))
+    (worker,) = [child for child in psutil.Process().children() if "telewarm.probe.worker" in child.cmdline()]
+    assert worker.memory_info().vms < 512 << 20  # half of what it may have

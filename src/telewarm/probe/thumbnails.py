@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import av
 from av.video.frame import VideoFrame
@@ -21,6 +21,8 @@ QUALITY: Final = 87  # of a JPEG this small, even pure noise stays below the 200
 SHARES: Final = (0.1, 0.25, 0.5)  # of a video, at which its thumbnail is taken: openings are often black
 FLAT: Final = 6.0  # standard deviation of the brightness below which a picture shows nothing
 FORWARD: Final = 40  # frames decoded at most to come nearer to that share
+# PyAV 17 and newer scale in several threads: each would hold memory of its own until none is left for the next.
+ONE_THREAD: Final[dict[str, Any]] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 COVERS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 
 
@@ -78,7 +80,7 @@ def _picture_at(job: Job, share: float) -> Image.Image:
         seen = (float(frame.width * stretch_of(video)), float(frame.height))
         scale = min(1.0, SIDE / max(seen))
         width, height = (min(SIDE, max(1, round(side * scale))) for side in seen)
-        plane = frame.reformat(width=width, height=height, format="rgb24").planes[0]
+        plane = frame.reformat(width=width, height=height, format="rgb24", **ONE_THREAD).planes[0]
     picture = Image.frombytes("RGB", (width, height), bytes(plane), "raw", "RGB", plane.line_size)
     return turned(picture, turn_of(frame))
 

@@ -8,6 +8,7 @@ hang meanwhile, the alarm set for each job ends it.
 from __future__ import annotations
 
 import codecs
+import errno
 import importlib
 import itertools
 import os
@@ -75,6 +76,8 @@ def do(job: Job) -> Answer:
     except MemoryError:
         return Answer(problem="decoding it takes more memory than is allowed", last=True)
     except av.FFmpegError as exc:
+        if exc.errno == errno.EAGAIN:  # no thread could be started: this process has used itself up
+            return Answer(failure=_describe(exc), last=True)
         return Answer(problem=plain(exc.strerror))
     except (decode.TooLarge, decode.NothingThere, Undrawable) as exc:
         return Answer(problem=str(exc))
