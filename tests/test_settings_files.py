@@ -17,6 +17,9 @@ KEY = "5eed" * 16
 EVIL = "https://evil.example.org"
 
 
+S3 = {"S3_SECRET_ACCESS_KEY": "secret", "S3_ACCESS_KEY_ID": "id", "S3_BUCKET": "media"}
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's configuration folder; the current folder is another one."""
@@ -100,6 +103,7 @@ def test_a_file_here_of_another_user_is_not_trusted(home: Path) -> None:
         ({"TELEWARM_PROXY": "evil.example.org:3128"}, {}),
         ({"https_proxy": EVIL}, {}),
         ({"ALL_PROXY": "http://192.0.2.1:8080"}, {}),
+        ({"S3_ENDPOINT": EVIL}, {"S3_SECRET_ACCESS_KEY": "secret", "S3_ACCESS_KEY_ID": "id", "S3_BUCKET": "media"}),
     ],
 )
 def test_a_file_here_sends_the_tokens_of_other_bots_nowhere(
@@ -117,9 +121,29 @@ def test_a_file_here_sends_the_tokens_of_other_bots_nowhere(
     assert f"Settings file: {here.absolute()}" in given.stdout
 
 
+@pytest.mark.parametrize("linked", ["encryption.key", "postgres", "postgres/cluster"])
+def test_a_data_folder_beside_a_file_holds_its_own_key_and_no_link_to_anothers(
+    home: Path, tmp_path: Path, linked: str
+) -> None:
+    there = tmp_path / "theirs"
+    there.mkdir()
+    link = Path("data", linked)
+    link.parent.mkdir(parents=True)
+    link.symlink_to(there / linked)
+    written(Path(".env"), TELEGRAM_API_ROOT=EVIL, TELEWARM_DATA="./data")
+    assert chosen(home).found
+    ended = run("bot", "list")
+    assert isinstance(ended.exception, SettingsError)
+    assert "sets TELEGRAM_API_ROOT, where bot tokens would be sent to" in ended.exception.message
+    assert list(there.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("values", "environ"),
     [
+        ({"S3_ENDPOINT": EVIL, **S3}, {}),
+        ({"S3_ENDPOINT": EVIL}, {"S3_ENDPOINT": "https://s3.example.org", **S3}),
+        ({"S3_ENDPOINT": "http://127.0.0.1:9000"}, S3),
         ({"ADMIN_API_TOKEN": "f3b1c0a97d4e5826", "DATABASE_URL": "postgresql://me:pw@db.example.org/telewarm"}, {}),
         ({"TELEGRAM_API_ROOT": "http://127.0.0.1:8081"}, {}),
         ({"TELEGRAM_API_ROOT": "http://localhost:8081"}, {}),

@@ -24,6 +24,7 @@ from telewarm.telegram import Limit, Limits, Spacing
 
 log = structlog.get_logger(__name__)
 
+KEY_BYTES = 32
 UNLIMITED = 100_000  # messages at once; the largest that the settings take
 
 
@@ -59,11 +60,14 @@ def encryption_key(settings: Settings) -> bytes:
     if settings.encryption_key is not None:
         return bytes.fromhex(settings.encryption_key.get_secret_value())
     path = key_file(settings)
-    held, _ = _kept(path, lambda: secrets.token_hex(32))
+    held, _ = _kept(path, lambda: secrets.token_hex(KEY_BYTES))
     try:
-        return bytes.fromhex(held)
+        key = bytes.fromhex(held)
     except ValueError:
-        raise SettingsError(f"{path} holds no key: put back your copy of it, or set ENCRYPTION_KEY") from None
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise SettingsError(f"{path} holds no key: put back your copy of it, or set ENCRYPTION_KEY")
+    return key
 
 
 def existing_key(settings: Settings) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import socket
@@ -37,6 +38,52 @@ async def test_a_lost_key_file_is_named_and_no_new_one_is_made(command: Commands
 
     key.write_text(held)
     assert (await command.ok("bot", "list")).out
+
+
+@pytest.mark.parametrize("held", [b"", b"\n", b"ab" * 31, b"ab" * 33, b"ab" * 16, b"zz" * 32, b"\xff\xfe" * 32])
+async def test_a_damaged_key_file_is_named_and_left_alone(command: Commands, held: bytes) -> None:
+    await add_bot(await command.opener(worker=False))
+    key = command.opener.data / "encryption.key"
+    key.write_bytes(held)
+
+    for words in (("bot", "list"), ("rotate-key", "--generate"), ("backup", "b.tar")):
+        ended = await command(*words)
+        assert ended.code == 1
+        assert str(key) in ended.said
+        assert "BAD_SETTING" in ended.said
+    assert key.read_bytes() == held
+
+
+@pytest.mark.parametrize("held", [b"", b"tw_short", b"x" * 50, b"\xff\xfe"])
+async def test_a_damaged_token_file_opens_nothing_and_is_named(command: Commands, held: bytes) -> None:
+    token = command.opener.data / "api.token"
+    token.parent.mkdir(parents=True, exist_ok=True)
+    token.write_bytes(held)
+
+    ended = await command("token", "show")
+
+    assert (ended.code, ended.out) == (1, "")
+    assert str(token) in ended.said
+
+
+async def test_a_token_file_that_others_can_read_is_closed_and_told(command: Commands) -> None:
+    made = await command.ok("token", "show")
+    token = command.opener.data / "api.token"
+    token.chmod(0o644)
+
+    shown = await command.ok("token", "show")
+
+    assert shown.out == made.out  # which a script reads
+    assert "secret_file_was_readable_by_others" in shown.said
+    assert token.stat().st_mode & 0o777 == 0o600
+
+
+async def test_processes_that_ask_for_a_token_at_once_get_the_same(command: Commands) -> None:
+    asked = await asyncio.gather(*(command.process("token", "show") for _ in range(4)))
+
+    assert [one.code for one in asked] == [0] * 4
+    assert len({one.out for one in asked}) == 1
+    assert [path.name for path in command.opener.data.glob("api.token*")] == ["api.token"]
 
 
 @pytest.mark.parametrize(

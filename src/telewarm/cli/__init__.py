@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.text import Text
 
+from telewarm import logs
 from telewarm.cli import (
     backup,
     bench,
@@ -32,7 +33,6 @@ from telewarm.cli import (
 from telewarm.cli.console import say
 from telewarm.database.transient import as_outage
 from telewarm.errors import TelewarmError
-from telewarm.logs import redact
 
 app = typer.Typer(
     help="Keeps a Telegram bot's media warm: upload once, send by file_id forever.",
@@ -55,6 +55,7 @@ def choose_settings_file(
         ),
     ] = None,
 ) -> None:
+    logs.configure(level="WARNING")  # until the settings are read: what is printed is for programs
     ctx.call_on_close(partial(env.NAMED.reset, env.NAMED.set(env_file)))
 
 
@@ -91,5 +92,5 @@ def main() -> None:
 
 
 def _fail(error: TelewarmError) -> NoReturn:
-    say(Text(error.code, style="bold red"), Text(redact(error.message)))
+    say(Text(error.code, style="bold red"), Text(logs.redact(error.message)))
     sys.exit(1)

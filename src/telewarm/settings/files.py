@@ -17,6 +17,8 @@ FOLDERS = ("TELEWARM_DATA", "TELEWARM_STORE_FOLDER")  # in a file they are relat
 HARMLESS = ("https://api.telegram.org", "direct", "none", "off")
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 REDIRECTS = ("TELEGRAM_API_ROOT", "TELEWARM_PROXY", *PROXIES, *map(str.lower, PROXIES))  # where bot tokens are sent to
+# Of a data folder what could be a link to somebody else's.
+HELD = ("", "encryption.key", "postgres", "postgres/cluster")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,15 +63,32 @@ def _demand_own(path: Path) -> None:
 
 def refuse_redirects(path: Path, written: Mapping[str, str | None], environ: Mapping[str, str]) -> None:
     """Raises SettingsError when a file that merely lay there would send the tokens of bots somewhere else, and these
-    bots are not its own: the key of their tokens is neither in it nor in a data folder beside it.
+    bots are not its own: the key of their tokens is neither in it nor in a data folder beside it. So it does for files
+    of the library, when the keys of their store are not its own.
     """
+    if _takes_files_away(written, environ):
+        raise SettingsError(
+            f"{path} sets S3_ENDPOINT, where files would be sent to with the S3 keys of your environment. {_cure(path)}"
+        )
     redirecting = [name for name in REDIRECTS if not environ.get(name) and _leads_away(written.get(name))]
     if redirecting and not _holds_the_key(path, written, environ):
         raise SettingsError(
             f"{path} sets {' and '.join(redirecting)}, where bot tokens would be sent to, and the tokens are from "
-            f"elsewhere. If the file is yours, name it: --env-file {path}, or {NAMED_BY}={path}. If it came with "
-            "something that you downloaded, run this in another folder"
+            f"elsewhere. {_cure(path)}"
         )
+
+
+def _cure(path: Path) -> str:
+    return (
+        f"If the file is yours, name it: --env-file {path}, or {NAMED_BY}={path}. If it came with something that you "
+        "downloaded, run this in another folder"
+    )
+
+
+def _takes_files_away(written: Mapping[str, str | None], environ: Mapping[str, str]) -> bool:
+    """Whether the keys are not the file's own."""
+    keys = bool(environ.get("S3_SECRET_ACCESS_KEY"))
+    return keys and not environ.get("S3_ENDPOINT") and _leads_away(written.get("S3_ENDPOINT"))
 
 
 def _leads_away(value: str | None) -> bool:
@@ -93,7 +112,8 @@ def _holds_the_key(path: Path, written: Mapping[str, str | None], environ: Mappi
     if environ.get("TELEWARM_DATA") or not data:
         return False
     own = path.absolute().parent.resolve()
-    return (own / Path(data).expanduser()).resolve().is_relative_to(own)
+    folder = own / Path(data).expanduser()
+    return all((folder / part).resolve().is_relative_to(own) for part in HELD)
 
 
 def beside(path: Path, written: Mapping[str, str | None]) -> dict[str, str | None]:
