@@ -156,3 +156,13 @@ def test_help_teaches_with_examples() -> None:
 
     for words in shown:
         assert words in said
+
+
+async def test_a_file_that_goes_as_a_document_says_why(shell: Shell) -> None:
+    (shell.folder / "fake.jpg").write_bytes(b"no picture at all")
+
+    said = await shell.send("bot-0", str(READER), "fake.jpg")
+
+    assert said.code == 0
+    assert said.out[0].startswith("document ")
+    assert "fake.jpg: taken as a document: not a picture" in said.err

@@ -195,6 +195,43 @@ async def test_an_item_that_was_renamed_does_not_get_its_old_name_back_from_its_
         await pool.execute("UPDATE media SET lease_id = NULL, file_id = 'a', sent_kind = 'document', way = 'upload'")
 
 
+async def test_an_item_that_is_renamed_while_it_goes_up_is_warmed_again_under_its_new_name(
+    pool: Pool, bot: Bot, lease: UUID
+) -> None:
+    media_id = await make_item(pool, bot, kind=Kind.DOCUMENT, name="a.pdf")
+    [claimed] = await claim(pool, bot, lease)
+    await media.rename(pool, media_id, "b.pdf")
+
+    sent = placed(media_id, "OLD", kind=Kind.DOCUMENT, name=claimed.name)
+    await warmups.record_ready(pool, [sent], lease_id=lease)
+
+    item = await media.get(pool, media_id)
+    assert (item.state, item.file_id, item.sent_name) == (State.WARMING, "OLD", "a.pdf")
+    [again] = await claim(pool, bot, lease)
+    assert (again.name, again.origin) == ("b.pdf", None)
+    sent = placed(media_id, "NEW", kind=Kind.DOCUMENT, name=again.name)
+    await warmups.record_ready(pool, [sent], lease_id=lease)
+    item = await media.get(pool, media_id)
+    assert (item.state, item.file_id, item.sent_name) == (State.READY, "NEW", "b.pdf")
+
+
+async def test_a_photo_that_is_renamed_while_it_goes_up_is_warm(pool: Pool, bot: Bot, lease: UUID) -> None:
+    media_id = await make_item(pool, bot, kind=Kind.PHOTO, name="a.jpg")
+    [claimed] = await claim(pool, bot, lease)
+    await media.rename(pool, media_id, "b.jpg")
+    await warmups.record_ready(pool, [placed(media_id, "A", name=claimed.name)], lease_id=lease)
+    assert (await media.get(pool, media_id)).state is State.READY
+
+
+async def test_a_document_that_telegram_made_a_film_of_is_not_forwarded_from_its_own_message(pool: Pool) -> None:
+    bot = await make_bot(pool)
+    media_id = await make_item(pool, bot, kind=Kind.DOCUMENT, name="a.mp4")
+    await warmups.record_ready(pool, [placed(media_id, "a", kind=Kind.VIDEO, name="a.mp4")])
+    await media.forget(pool, media_id=media_id, file_id=FileId("a"))
+    [claimed] = await claim(pool, bot, await make_lease(pool))
+    assert claimed.origin is None
+
+
 async def test_a_message_that_the_bot_cannot_read_is_no_origin(pool: Pool) -> None:
     """Sent to a recipient, or to a warm-up chat of the sibling's alone."""
     ours, theirs = await make_bot(pool, 0, chats=(ChatId(-5),)), await make_bot(pool, 1, chats=(ChatId(-5), CHAT))

@@ -152,10 +152,18 @@ async def add(telewarm: Telewarm, live: LiveBot, files: Sequence[Path]) -> list[
 
 async def _add_file(telewarm: Telewarm, live: LiveBot, path: Path, advance: Callable[[int], None]) -> MediaId:
     try:
-        return (await telewarm.library.add_file(live.bot, path, on_read=advance)).item.id
+        added = await telewarm.library.add_file(live.bot, path, on_read=advance)
     except (MediaError, DecoderFailed):
-        say(f"{path} cannot be sent, and nothing was:")
+        say(f"{_shown(path)} cannot be sent, and nothing was:")
         raise
+    if added.note:
+        say(f"{_shown(path)}: {added.note}")
+    return added.item.id
+
+
+def _shown(path: Path) -> str:
+    """A path may hold bytes that are no UTF-8."""
+    return str(path).encode(errors="replace").decode()
 
 
 @contextmanager

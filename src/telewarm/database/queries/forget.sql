@@ -1,9 +1,11 @@
 -- Drop file id $2 of media item $1, which is dead, and make the item due with handicap $3 (ms), unless a fresher id is
--- there already. The warm-up message stays, to be forwarded; not if the dead id came from forwarding.
+-- there already. The warm-up message stays, to be forwarded; not if the dead id came from forwarding,
+-- nor a document of which Telegram made something else.
 WITH dropped AS (
     UPDATE media
     SET state = 'warming', file_id = NULL, file_unique_id = NULL, sent_kind = NULL, way = NULL,
-        warmup_message_id = CASE WHEN way = 'forward' THEN NULL ELSE warmup_message_id END,
+        warmup_message_id = CASE WHEN way = 'forward' OR (kind = 'document' AND sent_kind <> 'document') THEN NULL
+                                 ELSE warmup_message_id END,
         attempts = 0, next_attempt_at = NULL,
         priority = (1000 * extract(epoch FROM now()))::bigint + $3::bigint, queued_at = now()
     WHERE id = $1 AND file_id = $2

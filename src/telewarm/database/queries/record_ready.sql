@@ -1,13 +1,17 @@
 -- Write fresh file ids, unless a fresher one is there already, and tell whoever waits for them. An id that is warmed
--- anew is replaced only by the holder of lease $8. $10: the names that the files went up with. $9: the Telegram bot that the ids belong to; when ours is another by
--- now, they are worth nothing and the items are put back. What is told has at most 8000 bytes: 200 items at once.
+-- anew is replaced only by the holder of lease $8. $10: the names that the files went up with; an item that was renamed
+-- while it was in that holder's hand is due again, and sent by this id until then. $9: the Telegram bot that the ids
+-- belong to; when ours is another by now, they are worth nothing and the items are put back. What is told has at most
+-- 8000 bytes: 200 items at once.
 WITH fresh AS (
     SELECT * FROM unnest(
         $1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $10::text[]
     ) AS t (id, file_id, file_unique_id, sent_kind, way, warmup_chat, warmup_message_id, sent_name)
 ), written AS (
     UPDATE media AS m
-    SET state = 'ready', file_id = fresh.file_id, file_unique_id = fresh.file_unique_id, sent_kind = fresh.sent_kind,
+    SET state = CASE WHEN m.lease_id = $8 AND m.name IS DISTINCT FROM fresh.sent_name
+                          AND m.kind NOT IN ('photo', 'voice', 'video_note', 'sticker') THEN 'warming' ELSE 'ready' END,
+        file_id = fresh.file_id, file_unique_id = fresh.file_unique_id, sent_kind = fresh.sent_kind,
         way = fresh.way, warmup_chat = fresh.warmup_chat, warmup_message_id = fresh.warmup_message_id,
         sent_name = fresh.sent_name, warmed_at = now(), lease_id = NULL, attempts = 0, next_attempt_at = NULL,
         last_error_code = NULL, last_error = NULL

@@ -6,6 +6,8 @@ WITH mine AS (
 ), voided AS (
     UPDATE media AS m
     SET state = 'warming', file_id = NULL, file_unique_id = NULL, sent_kind = NULL, way = NULL, lease_id = NULL,
+        warmup_message_id = CASE WHEN m.kind = 'document' AND m.sent_kind <> 'document' THEN NULL
+                                 ELSE m.warmup_message_id END,
         attempts = 0, next_attempt_at = NULL, last_error_code = NULL, last_error = NULL,
         priority = (1000 * extract(epoch FROM now()))::bigint,
         queued_at = CASE WHEN m.state = 'warming' THEN m.queued_at ELSE now() END
