@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING
 
 import structlog
@@ -42,7 +42,7 @@ from telewarm.database.removals import Removed
 from telewarm.errors import NotFound
 from telewarm.events import Events, Wanted, wanted_types
 from telewarm.fetch import Fetcher
-from telewarm.given import File, Message, WarmFile, add_any, message_of
+from telewarm.given import File, Message, WarmFile, add_any, kind_of, message_of, on_cold_of, path_of
 from telewarm.lanes import Bots, Control
 from telewarm.lanes.maintenance import maintaining
 from telewarm.lanes.names import chat_of
@@ -158,9 +158,10 @@ class Telewarm:
 
         Raises MediaNotReady when it takes longer, MediaError when it will have none, NotFound.
         """
+        seconds = coercion.seconds("timeout", timeout)
         found = await self.get(item)
         live = await self.bots.get(found.bot_id)
-        await self.sender.file_id(live, found.id, wait=timeout)
+        await self.sender.file_id(live, found.id, wait=seconds)
         return await self.get(found.id)
 
     async def file_id(self, bot: str, item: MediaItem | int, *, wait: float = 60.0) -> WarmFile:
@@ -169,8 +170,9 @@ class Telewarm:
         It is this bot's and no other's. `wait`: seconds for it to become warm. Raises MediaNotReady when it takes
         longer, MediaError when it will have none, NotFound.
         """
+        media_id, seconds = MediaId(coercion.media_id("item", item)), coercion.seconds("wait", wait)
         live = await self.bots.by_slug(bot)
-        warm = await self.sender.file_id(live, MediaId(coercion.media_id("item", item)), wait=wait)
+        warm = await self.sender.file_id(live, media_id, wait=seconds)
         return WarmFile(warm.file_id, media_id=warm.media_id, kind=warm.kind)
 
     async def add_url(self, bot: str, url: str, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
@@ -179,23 +181,25 @@ class Telewarm:
         Raises FetchError besides (UrlRefused, UrlUnreachable, UrlWithoutFile, FileTooLarge).
         """
         live = await self.bots.by_slug(bot)
-        return _noted(await self.library.add_url(live.bot, url, kind=kind, name=name))
+        wanted, shown = kind_of(kind), coercion.text("name", name)
+        return _noted(await self.library.add_url(live.bot, coercion.required("url", url), kind=wanted, name=shown))
 
     async def rename(self, bot: str, item: MediaItem | int, name: str | None, *, rewarm: bool = False) -> MediaItem:
         """Give a media item of a bot another name. Recipients see it once the item is rewarmed, which `rewarm` asks
         for; `note` of the item says what they see until then. Raises NotFound.
         """
+        shown = coercion.text("name", name)
         live, known = await self.bots.by_slug(bot), await self.get(item)
         if known.bot_id != live.bot.id:
             raise NotFound(f"media item {known.id} is not in the library of bot {bot!r}")
-        return await self.library.rename(known.id, coercion.text("name", name), rewarm=live.bot if rewarm else None)
+        return await self.library.rename(known.id, shown, rewarm=live.bot if rewarm else None)
 
     async def delete(self, bot: str, media_ids: Sequence[MediaItem | int]) -> Removed:
         """Delete media of a bot: all that it has of these or, when a broadcast that has not ended needs one, none.
 
         Raises NotFound, Conflict, UsageError.
         """
-        ids = [MediaId(coercion.media_id("media_ids", one)) for one in media_ids]
+        ids = [MediaId(coercion.media_id("media_ids", one)) for one in coercion.several("media_ids", media_ids)]
         return await self.library.delete((await self.bots.by_slug(bot)).bot, ids)
 
     async def send(
@@ -215,6 +219,8 @@ class Telewarm:
         `error`, which `raise_on_error`, or `raise_for_error()` of the results, raises.
         """
         live = await self.bots.by_slug(bot)
+        on_cold = None if on_cold is None else on_cold_of(on_cold)
+        patience = None if patience is None else coercion.seconds("patience", patience)
         said = await self.library.as_files(live.bot, message_of(message))
         chat = await chat_of(live.api, live.names, chat_id)
         results = SendResults(await self.sender.send(live, chat, said, on_cold=on_cold, patience=patience))
@@ -222,8 +228,8 @@ class Telewarm:
 
     async def broadcast(self, bots: str | Sequence[str], message: Message) -> list[Broadcast]:
         """A draft for each of the bots: give it recipients with `broadcasts.load`, then `broadcasts.start` it."""
-        slugs = [bots] if isinstance(bots, str) else bots
-        return await self.broadcasts.create([await self.bots.by_slug(slug) for slug in slugs], message_of(message))
+        lives = [await self.bots.by_slug(slug) for slug in coercion.names("bots", bots)]
+        return await self.broadcasts.create(lives, message_of(message))
 
     async def submit(
         self,
@@ -240,7 +246,7 @@ class Telewarm:
         with what is unfinished. Raises AlreadySent for what was finished within a day, unless `again`; UsageError for
         a list that does not say in which `column` its chat ids are; Conflict when that was guessed, unless `confirm`.
         """
-        lives = [await self.bots.by_slug(slug) for slug in ([bots] if isinstance(bots, str) else bots)]
+        lives = [await self.bots.by_slug(slug) for slug in coercion.names("bots", bots)]
         return await self.submissions.submit(
             lives, message_of(message), recipients, plan, again=again, column=column, confirm=confirm
         )
@@ -252,19 +258,20 @@ class Telewarm:
         of types such as `media.ready` or `media`. `after`: from the event with this id on; an event of type `reset`
         comes first when some since then are no longer kept. Raises NotFound, UsageError, DatabaseUnavailable.
         """
-        slugs = [(await self.bots.by_slug(slug)).bot.slug for slug in ([bots] if isinstance(bots, str) else bots)]
-        wanted = Wanted(bots=frozenset(slugs) or None, types=wanted_types(types))
+        slugs = [(await self.bots.by_slug(slug)).bot.slug for slug in coercion.names("bots", bots)]
+        wanted = Wanted(bots=frozenset(slugs) or None, types=wanted_types(coercion.names("types", types)))
+        after = None if after is None else coercion.whole("after", after, least=0)
         async with aclosing(self.listening.follow(wanted, after=after)) as chunks:
             async for chunk in chunks:
                 for event in chunk.events:
                     yield event
 
-    async def backup(self, file: Path, *, media: bool = False, key: bool = True) -> Saved:
+    async def backup(self, file: str | PathLike[str], *, media: bool = False, key: bool = True) -> Saved:
         """Write the database, the encryption key and, if wanted, the media into a new archive, while all goes on.
 
         `telewarm restore` reads it. It holds secrets: its owner alone may read it. Raises BackupError, StoreError.
         """
-        return await self.backups.save(file, media=media, key=key)
+        return await self.backups.save(path_of(file), media=media, key=key)
 
     async def untaken(self) -> Untaken | None:
         """Work that has been due for some seconds and that no worker of any process takes; None: all is well."""

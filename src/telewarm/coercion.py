@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from math import isfinite
 from typing import Any
 
 from telewarm.errors import UsageError
 
 LARGEST = 2**63 - 1
 JSON = str | int | float | bool | None
+SCALARS = frozenset({str, int, bool, type(None)})
 
 
 def whole(argument: str, given: object, *, least: int = 1) -> int:
@@ -37,6 +39,8 @@ def plain(argument: str, given: object) -> Any:  # noqa: ANN401 - JSON
         given = given.value
     if isinstance(given, str):
         return str(given)
+    if isinstance(given, float) and not isfinite(given):
+        raise UsageError(f"{argument} holds {given}, which is no number to JSON")
     if isinstance(given, JSON):
         return given
     if isinstance(given, Mapping):
@@ -51,6 +55,16 @@ def plain(argument: str, given: object) -> Any:  # noqa: ANN401 - JSON
     raise UsageError(f"{argument} must be a mapping or an object with model_dump or to_dict, not {shown(given)}")
 
 
+def _is_plain(given: object) -> bool:
+    """JSON already, which is the most frequent: nothing is copied."""
+    kind = type(given)
+    if kind is dict:
+        return all(type(name) is str and _is_plain(value) for name, value in given.items())  # type: ignore[attr-defined]
+    if kind is list:
+        return all(_is_plain(value) for value in given)  # type: ignore[attr-defined]
+    return kind in SCALARS or (kind is float and isfinite(given))  # type: ignore[arg-type]
+
+
 def _is_unset(value: object) -> bool:
     """None, or aiogram's mark of a field that is left to its bot's defaults."""
     return value is None or type(value).__name__ == "Default"
@@ -58,19 +72,26 @@ def _is_unset(value: object) -> bool:
 
 def mapping(argument: str, given: object) -> Mapping[str, object] | None:
     """A JSON object; plain ones as they are. Raises UsageError."""
-    if given is None or type(given) is dict:
-        return given
-    found = plain(argument, given)
+    if given is None:
+        return None
+    found = _finite(argument, given)
     if not isinstance(found, dict):
         raise UsageError(f"{argument} must be a mapping, not {shown(given)}")
     return found
 
 
+def _finite(argument: str, given: object) -> Any:  # noqa: ANN401 - JSON
+    try:
+        return given if _is_plain(given) else plain(argument, given)
+    except RecursionError:
+        raise UsageError(f"{argument} holds itself, or is nested too deep") from None
+
+
 def mappings(argument: str, given: object) -> Sequence[Mapping[str, object]] | None:
     """A list of JSON objects. Raises UsageError."""
-    if given is None or (type(given) in {list, tuple} and all(type(one) is dict for one in given)):  # type: ignore[attr-defined]
-        return given  # type: ignore[return-value]  # as was just seen
-    found = plain(argument, given)
+    if given is None:
+        return None
+    found = _finite(argument, given)
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise UsageError(f"{argument} must be a list of mappings, not {shown(given)}")
     return found
@@ -83,6 +104,54 @@ def text(argument: str, given: object) -> str | None:
     if isinstance(given, str):
         return str(given)
     raise UsageError(f"{argument} must be text, not {shown(given)}")
+
+
+def preview(argument: str, given: object) -> Mapping[str, object] | str | bool | None:
+    """A link preview: words, true or false, or a JSON object. Raises UsageError."""
+    if isinstance(given, bool | str):
+        return given
+    if given is None:
+        return None
+    found = _finite(argument, given)
+    if not isinstance(found, dict):
+        raise UsageError(f"{argument} must be off, above, large, small, True, False, or a mapping, not {shown(given)}")
+    return found
+
+
+def flag(argument: str, given: object) -> bool:
+    """Raises UsageError for what is neither True nor False: "no" would be true."""
+    if type(given) is not bool:
+        raise UsageError(f"{argument} must be True or False, not {shown(given)}")
+    return given
+
+
+def seconds(argument: str, given: object) -> float:
+    """From 0 on; endless ones too. Raises UsageError."""
+    if isinstance(given, bool) or not isinstance(given, int | float) or not given >= 0:
+        raise UsageError(f"{argument} must be a number of seconds from 0, not {shown(given)}")
+    return float(given)
+
+
+def required(argument: str, given: object) -> str:
+    """Text, and some of it. Raises UsageError."""
+    found = text(argument, given)
+    if not found:
+        raise UsageError(f"{argument} must be text, not {shown(given)}")
+    return found
+
+
+def several(argument: str, given: object) -> list[Any]:
+    """A list, tuple, set or the like of values; no text. Raises UsageError."""
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes | bytearray | memoryview | Mapping):
+        return list(given)
+    raise UsageError(f"{argument} must be a list, not {shown(given)}")
+
+
+def names(argument: str, given: object) -> list[str]:
+    """One text, or several. Raises UsageError."""
+    if isinstance(given, str):
+        return [required(argument, given)]
+    return [required(argument, one) for one in several(argument, given)]
 
 
 def shown(given: object) -> str:

@@ -4,6 +4,7 @@ TelewarmError
 ├── SettingsError               a setting is missing or wrong
 ├── UsageError                  the caller asked for something that cannot be
 │   ├── NotFound                no such bot or media item
+│   │   ├── NoSuchBot           not even a deleted one
 │   │   └── BotDeleted          it was deleted, and can be brought back
 │   └── Conflict                it exists already, or its state forbids this
 ├── MediaError                  the file itself
@@ -41,6 +42,8 @@ TelewarmError
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
 
 LOGGED_OUT = (
@@ -49,14 +52,39 @@ LOGGED_OUT = (
 )
 
 
+class Face(StrEnum):
+    """Where a person reads an error."""
+
+    LIBRARY = "library"
+    CLI = "cli"
+    API = "api"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cure:
+    """What to do, in the words of each face: a call, a command, a route."""
+
+    library: str
+    cli: str
+    api: str
+
+
 class TelewarmError(Exception):
-    """Root of the tree. `code` is stable and public: the HTTP API answers with it."""
+    """Root of the tree. `code` is stable and public: the HTTP API answers with it. Its text has the library's cure."""
 
     code: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, message: str = "", *, by_face: Cure | None = None) -> None:
+        super().__init__(message if by_face is None else f"{message}; {by_face.library}")
+        self.what, self.by_face = message, by_face
 
     @property
     def message(self) -> str:
         return str(self)
+
+    def told(self, face: Face) -> str:
+        """The message, with the cure as that face has it."""
+        return self.message if self.by_face is None else f"{self.what}; {getattr(self.by_face, face.value)}"
 
 
 class SettingsError(TelewarmError):
@@ -76,14 +104,38 @@ class BotDeleted(NotFound):
 
     def __init__(self, slug: str) -> None:
         super().__init__(
-            f"bot {slug!r} is deleted; bring it back with `telewarm bot undelete {slug}` or POST "
-            f"/api/admin/bots/{slug}/undelete, or delete it for good with `telewarm bot delete {slug} --forever` or "
-            f"DELETE /api/admin/bots/{slug}?forever=true"
+            f"bot {slug!r} is deleted",
+            by_face=Cure(
+                library=f"bring it back with `tw.undelete_bot({slug!r})`, or delete it for good with "
+                f"`tw.bots.delete_for_good({slug!r})`",
+                cli=f"bring it back with `telewarm bot undelete {slug}`, or delete it for good with `telewarm bot "
+                f"delete {slug} --forever`",
+                api=f"bring it back with POST /api/admin/bots/{slug}/undelete, or delete it for good with DELETE "
+                f"/api/admin/bots/{slug}?forever=true",
+            ),
+        )
+
+
+class NoSuchBot(NotFound):
+    def __init__(self, slug: str) -> None:
+        super().__init__(
+            f"no bot has the slug {slug[:80]!r}",
+            by_face=Cure(
+                library="create it with `tw.add_bot(…)`; `tw.slugs()` has those that there are",
+                cli="create it with `telewarm bot add`; `telewarm bot list` shows those that there are",
+                api="create it with POST /api/admin/bots; GET /api/admin/bots lists those that there are",
+            ),
         )
 
 
 class Conflict(UsageError):
     code = "CONFLICT"
+
+
+def taken_by_deleted(taken: str, slug: str) -> Conflict:
+    """Whoever gives a slug or token again that a deleted bot has wants that one."""
+    deleted = BotDeleted(slug)
+    return Conflict(f"{taken} is in Telewarm already: {deleted.what}", by_face=deleted.by_face)
 
 
 class MediaError(TelewarmError):

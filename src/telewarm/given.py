@@ -13,6 +13,7 @@ from telewarm import coercion
 from telewarm.errors import UsageError
 from telewarm.library import Added, Library
 from telewarm.model import Bot, FileId, Kind, MediaId, MediaItem, MessageSet, Part
+from telewarm.sender import OnCold
 from telewarm.store import Incoming
 from telewarm.telegram.parameters import METHODS
 
@@ -66,7 +67,7 @@ def message_of(given: Message) -> MessageSet:
 
 async def add_any(library: Library, bot: Bot, file: File, *, kind: Kind | None, name: str | None) -> Added:
     """Raises UsageError for what is no file, and what adding it raises."""
-    kind = _kind(kind)
+    kind = kind_of(kind)
     coercion.text("name", name)
     if isinstance(file, str | PathLike):
         return await library.add_file(bot, Path(file), kind=kind, name=name)
@@ -106,8 +107,24 @@ def _name(file: object) -> str | None:
     return Path(own).name if isinstance(own, str) and not own.startswith("<") else None
 
 
-def _kind(kind: Kind | str | None) -> Kind | None:
+def kind_of(given: Kind | str | None) -> Kind | None:
+    """Raises UsageError."""
     try:
-        return None if kind is None else Kind(kind)
+        return None if given is None else Kind(given)
     except ValueError:
-        raise UsageError(f"kind must be one of {', '.join(Kind)}, or None, not {coercion.shown(kind)}") from None
+        raise UsageError(f"kind must be one of {', '.join(Kind)}, or None, not {coercion.shown(given)}") from None
+
+
+def on_cold_of(given: OnCold | str) -> OnCold:
+    """Raises UsageError."""
+    try:
+        return OnCold(given)
+    except ValueError:
+        raise UsageError(f"on_cold must be one of {', '.join(OnCold)}, not {coercion.shown(given)}") from None
+
+
+def path_of(given: object) -> Path:
+    """Of a file. Raises UsageError."""
+    if isinstance(given, str | PathLike) and str(given):
+        return Path(given)
+    raise UsageError(f"file must be a path, not {coercion.shown(given)}")

@@ -15,6 +15,12 @@ from telewarm.ids import MediaId
 if TYPE_CHECKING:
     from telewarm.model import MediaItem
 
+PART_FLAGS = ("has_spoiler", "as_file")
+FLAGS = (
+    *("album", "disable_notification", "protect_content", "show_caption_above_media", "has_spoiler", "as_file"),
+    *("as_given", "allow_sending_without_reply"),
+)
+
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
     """One media item of a message set, with its own caption. `entities`: of the caption, Telegram's own JSON.
@@ -48,8 +54,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         """Raises UsageError for what is none of the types that may be given."""
         if type(self.media_id) is not int or self.media_id < 1:
             _set(self, "media_id", MediaId(coercion.media_id("media_id", self.media_id)))
-        if type(self.caption) is not str and self.caption is not None:
-            _set(self, "caption", coercion.text("caption", self.caption))
+        _check_texts(self, ("caption", "parse_mode"))
+        _check_flags(self, PART_FLAGS)
         if self.entities is not None:
             _set(self, "entities", coercion.mappings("entities", self.entities))
         if self.extra is not None:
@@ -115,15 +121,30 @@ class MessageSet(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"media must be a list of media items, not {coercion.shown(media)}")
         if media and any(type(part) is not Part for part in media):
             _set(self, "media", tuple([_part(place, part) for place, part in enumerate(media)]))
-        if type(self.text) is not str and self.text is not None:
-            _set(self, "text", coercion.text("text", self.text))
+        _check_texts(self, ("text", "parse_mode", "effect"))
+        _check_flags(self, FLAGS)
+        if self.message_thread_id is not None:
+            coercion.whole("message_thread_id", self.message_thread_id)
         for name in ("reply_markup", "reply_parameters", "extra"):
             if (given := getattr(self, name)) is not None:
                 _set(self, name, coercion.mapping(name, given))
         if self.entities is not None:
             _set(self, "entities", coercion.mappings("entities", self.entities))
         if self.link_preview is not None:
-            _set(self, "link_preview", coercion.plain("link_preview", self.link_preview))
+            _set(self, "link_preview", coercion.preview("link_preview", self.link_preview))
+
+
+def _check_texts(said: Part | MessageSet, names: tuple[str, ...]) -> None:
+    for name in names:
+        given = getattr(said, name)
+        if given is not None and type(given) is not str:
+            _set(said, name, coercion.text(name, given))
+
+
+def _check_flags(said: Part | MessageSet, names: tuple[str, ...]) -> None:
+    for name in names:
+        if type(given := getattr(said, name)) is not bool:
+            coercion.flag(name, given)
 
 
 def _part(place: int, given: object) -> Part:

@@ -191,3 +191,13 @@ async def test_no_json_at_all_is_a_500(api: Api, path: str, body: object) -> Non
     answer = await api.client.post(path, content=json.dumps(body).encode(), headers=AS_JSON)
     assert answer.status_code < 500, answer.text
     assert answer.json()["ok"] is (answer.status_code < 300)
+
+
+async def test_the_http_api_names_routes(api: Api) -> None:
+    await api.client.delete("/api/admin/bots/shop")
+    for path in ("bots/shop", "bots/nobody", "media/4711", "broadcasts/4711", "bots/no%00body"):
+        message = (await api.client.get(f"/api/admin/{path}")).json()["message"]
+        assert "/api/admin/" in message
+        assert "telewarm " not in message
+    again = await api.client.post("/api/admin/bots", json=BOT)
+    assert (again.status_code, "POST /api/admin/bots/shop/undelete" in again.json()["message"]) == (409, True)

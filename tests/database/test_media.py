@@ -136,5 +136,5 @@ async def test_counts_are_by_state(pool: Pool, bot: Bot) -> None:
 
 
 async def test_an_item_that_is_not_there_is_not_found(pool: Pool) -> None:
-    with pytest.raises(NotFound, match="no media item 1"):
+    with pytest.raises(NotFound, match="there is no media item 1"):
         await media.get(pool, MediaId(1))

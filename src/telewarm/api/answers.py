@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match
 
 from telewarm import errors
-from telewarm.errors import TelewarmError
+from telewarm.errors import Face, TelewarmError
 from telewarm.logs import redact, request_id
 
 log = structlog.get_logger(__name__)
@@ -74,8 +74,8 @@ def status_of(error: TelewarmError) -> int:
     return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
 
 
-def error_body(error: TelewarmError) -> dict[str, object]:
-    return {"error": error.code, "message": redact(error.message)}
+def error_body(error: TelewarmError, face: Face = Face.API) -> dict[str, object]:
+    return {"error": error.code, "message": redact(error.told(face))}
 
 
 def failure(error: TelewarmError, **extra: object) -> JSONResponse:
@@ -85,7 +85,7 @@ def failure(error: TelewarmError, **extra: object) -> JSONResponse:
     status = status_of(error)
     if status >= 500:
         log.warning("[API][ERROR]", code=error.code, error=error.message)
-    return problem(status, error.code, error.message, headers=headers, **extra)
+    return problem(status, error.code, error.told(Face.API), headers=headers, **extra)
 
 
 def api_failure(error: ApiError) -> JSONResponse:

@@ -10,8 +10,9 @@ from pydantic import AfterValidator, Field, SecretStr
 from telewarm.api.bodies import Body
 from telewarm.api.described import gives
 from telewarm.api.numbers import ChatOrName
-from telewarm.api.services import AS_SLUG, SLUG, OfBot, Serving, SmallBody
+from telewarm.api.services import AS_SLUG, OfBot, Serving, SmallBody
 from telewarm.api.shapes import NewlyKept, WarmupChat
+from telewarm.lanes.names import SLUG
 from telewarm.model import Bot
 
 router = APIRouter(tags=["bots"], route_class=SmallBody)

@@ -7,11 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from telewarm.api.described import gives
-from telewarm.api.services import SLUG, OfBot, OfPath, Services, Serving, slug_of_path
+from telewarm.api.services import OfBot, OfPath, Services, Serving, slug_of_path
 from telewarm.api.shapes import BotBack, BotGone, BotPage, Checked, OneBot
 from telewarm.database.roster import Listed
 from telewarm.errors import UsageError
 from telewarm.lanes.checking import BotCheck, ChatCheck, Judgement
+from telewarm.lanes.names import SLUG
 from telewarm.model import Bot
 
 router = APIRouter(tags=["bots"])

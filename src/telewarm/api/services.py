@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
@@ -17,15 +16,15 @@ from telewarm.api.limits import small
 from telewarm.api.memory import bodies_of
 from telewarm.broadcast import Broadcasts
 from telewarm.database.connection import Pool
-from telewarm.errors import NotFound
+from telewarm.errors import NoSuchBot
 from telewarm.events import Events
 from telewarm.lanes import Bots, Control, LiveBot
+from telewarm.lanes.names import SLUG
 from telewarm.library import Collector, Library
 from telewarm.previews import Previews, Signer
 from telewarm.sender import Sender
 from telewarm.sender.once import Once
 
-SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 AS_SLUG = {"pattern": f"^{SLUG.pattern}$"}  # of a JSON Schema
 SMALL = 1 << 20  # bytes of a body that is no upload
 
@@ -67,7 +66,7 @@ OfPath = Annotated[str, Path(description="Your name for the bot", examples=["sho
 def slug_of_path(slug: str) -> str:
     """Raises NotFound."""
     if SLUG.fullmatch(slug) is None:  # the database is not even asked: it takes no NUL in a text
-        raise NotFound("no bot can have such a slug; create bots with POST /api/admin/bots")
+        raise NoSuchBot(slug)
     return slug
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 import structlog
 from msgspec import structs
 
+from telewarm import coercion
 from telewarm.broadcast.loading import BATCH, Loaded, Loading
 from telewarm.broadcast.plans import Plan, check_plan, check_time, key_of
 from telewarm.broadcast.recipients import Format, Reader, rows_of
@@ -156,8 +157,8 @@ class Broadcasts:
         return await loading.rows(rows_of(chat_ids, rows, at_once=BATCH), rows)
 
     async def get(self, broadcast_id: BroadcastId) -> Broadcast:
-        """Raises NotFound."""
-        return await broadcasts.get(self._pool, broadcast_id)
+        """Raises NotFound, UsageError."""
+        return await broadcasts.get(self._pool, BroadcastId(coercion.whole("broadcast_id", broadcast_id)))
 
     async def page(
         self, *, bot_id: BotId | None = None, limit: int = 50, before: BroadcastId | None = None
@@ -182,6 +183,7 @@ class Broadcasts:
         `confirm`: a person has looked at the chat ids of a list whose column was guessed. Raises NotFound, Conflict.
         """
         check_time(starts_at)
+        coercion.whole("broadcast_id", broadcast_id)
         if confirm:
             await broadcasts.confirm_guess(self._pool, broadcast_id)
         return await self._act(Action.START, broadcast_id, starts_at=starts_at)
@@ -243,6 +245,7 @@ class Broadcasts:
 
     async def delete(self, broadcast_id: BroadcastId, *, only_drafts: bool = False) -> None:
         """Forget it, with its recipients and results; chats keep what they got. Raises NotFound, Conflict."""
+        coercion.whole("broadcast_id", broadcast_id)
         deletable = UNSENT if only_drafts else DELETABLE
         async with self._pool.acquire() as connection, connection.transaction():
             broadcast = await broadcasts.lock(connection, broadcast_id)

@@ -10,7 +10,7 @@ from hashlib import sha256
 
 import msgspec
 
-from telewarm import clock
+from telewarm import clock, coercion
 from telewarm.database.broadcasts import Key
 from telewarm.errors import UsageError
 from telewarm.lanes import LiveBot
@@ -32,17 +32,24 @@ class Plan:
 
 def check_plan(bots: Sequence[LiveBot], plan: Plan) -> None:
     """All but whether its time has passed. Raises UsageError."""
+    if not isinstance(plan, Plan):
+        raise UsageError(f"plan must be a Plan, not {coercion.shown(plan)}")
     if not bots:
-        raise UsageError("a broadcast needs a bot; name at least one")
+        raise UsageError("bots is empty: a broadcast needs a bot; name at least one")
     if len({live.bot.id for live in bots}) < len(bots):
         raise UsageError("a bot is named twice; name each once")
-    if plan.per_second is not None and not 0 < plan.per_second < math.inf:
+    if "\0" in (coercion.text("name", plan.name) or ""):
+        raise UsageError("name has the character U+0000 in it; leave it out")
+    coercion.flag("gate", plan.gate)
+    if plan.per_second is not None and not 0 < coercion.seconds("per_second", plan.per_second) < math.inf:
         raise UsageError(f"per_second is {plan.per_second}; give a number above 0, or none to use the bot's own limits")
     check_zone(plan.starts_at)
 
 
 def check_zone(starts_at: datetime | None) -> None:
     """Raises UsageError."""
+    if starts_at is not None and not isinstance(starts_at, datetime):
+        raise UsageError(f"starts_at must be a datetime with a time zone, not {coercion.shown(starts_at)}")
     if starts_at is not None and starts_at.tzinfo is None:
         raise UsageError(
             f"starts_at is {starts_at.isoformat()}, in no time zone; add one, as in {starts_at.isoformat()}Z"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
 
 import structlog
 
+from telewarm import coercion
 from telewarm.broadcast.broadcasts import Broadcasts
 from telewarm.broadcast.loading import Loaded
 from telewarm.broadcast.plans import Plan, check_plan, check_time
@@ -22,7 +24,7 @@ from telewarm.database import broadcasts, submissions
 from telewarm.database.connection import Connection, Executor, Pool
 from telewarm.database.leases import Lease
 from telewarm.database.transient import is_transient
-from telewarm.errors import Conflict, NotFound, UsageError
+from telewarm.errors import Conflict, Cure, NotFound, UsageError
 from telewarm.lanes import LiveBot
 from telewarm.model import Broadcast, BroadcastId, BroadcastState, ChatId, MessageSet, Outcome
 
@@ -31,7 +33,7 @@ log = structlog.get_logger(__name__)
 REMEMBERED = timedelta(days=1)  # after its end, in which the same again is taken for a mistake until it is confirmed
 CHUNK = 1 << 20  # bytes of a file read at once
 WHENEVER = Plan()
-Recipients: TypeAlias = Path | AsyncIterator[bytes] | Iterable[int]
+Recipients: TypeAlias = str | PathLike[str] | bytes | AsyncIterator[bytes] | Iterable[int]
 Fill: TypeAlias = Callable[[BroadcastId], Awaitable[Loaded]]  # load the list into the draft
 UNFINISHED = frozenset({BroadcastState.SCHEDULED, BroadcastState.RUNNING, BroadcastState.PAUSED})
 ENDED = frozenset({BroadcastState.DONE, BroadcastState.CANCELLED})
@@ -84,7 +86,12 @@ class AlreadySent(Conflict):
 
     def __init__(self, earlier: Earlier) -> None:
         super().__init__(
-            f"{earlier}. Nothing was sent. To send it once more all the same, say so: --again, or again=True"
+            f"{earlier}. Nothing was sent",
+            by_face=Cure(
+                library="to send it once more all the same, say again=True",
+                cli="to send it once more all the same, add --again",
+                api="to send it once more all the same, make it under another Idempotency-Key",
+            ),
         )
         self.earlier = earlier
 
@@ -128,8 +135,19 @@ def find(groups: Sequence[Sequence[Broadcast]], *, starts_at: datetime | None) -
     return None
 
 
+def _check_recipients(given: object) -> None:
+    """Raises UsageError."""
+    if not isinstance(given, str | PathLike | AsyncIterator | Iterable) or isinstance(given, Mapping):
+        raise UsageError(f"recipients must be the path of a list, its bytes, or chat ids, not {coercion.shown(given)}")
+
+
 def _begun(group: Sequence[Broadcast]) -> bool:
     return any(one.started_at is not None for one in group)
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), CHUNK):
+        yield data[start : start + CHUNK]
 
 
 async def _chunks(path: Path) -> AsyncIterator[bytes]:
@@ -164,6 +182,8 @@ class Submissions:
         the same was finished within a day, or is to start at another time, unless `again`; Conflict when the column
         of the list was guessed, unless `confirm`; UsageError, NotFound.
         """
+        coercion.text("column", column)
+        _check_recipients(recipients)
         prepared = await self.prepare(bots, message, partial(self._fill, recipients, column), plan)
         try:
             return await self.commit(prepared, again=again, confirm=confirm)
@@ -243,8 +263,10 @@ class Submissions:
         await self.discard([one for one in prepared.ids if one not in kept])
 
     async def _fill(self, recipients: Recipients, column: str | None, broadcast_id: BroadcastId) -> Loaded:
-        if isinstance(recipients, Path):
-            recipients = _chunks(recipients)
+        if isinstance(recipients, str | PathLike):
+            recipients = _chunks(Path(recipients))
+        elif isinstance(recipients, bytes | bytearray | memoryview):  # as numbers they would be chats 0 to 255
+            recipients = _pieces(bytes(recipients))
         if isinstance(recipients, AsyncIterator):
             return await self._broadcasts.load(broadcast_id, recipients, column=column)
         return await self._broadcasts.add(broadcast_id, map(ChatId, recipients))

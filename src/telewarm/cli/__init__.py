@@ -32,7 +32,7 @@ from telewarm.cli import (
 )
 from telewarm.cli.console import say
 from telewarm.database.transient import as_outage
-from telewarm.errors import TelewarmError
+from telewarm.errors import Face, TelewarmError
 
 app = typer.Typer(
     help="Keeps a Telegram bot's media warm: upload once, send by file_id forever.",
@@ -92,5 +92,5 @@ def main() -> None:
 
 
 def _fail(error: TelewarmError) -> NoReturn:
-    say(Text(error.code, style="bold red"), Text(logs.redact(error.message)))
+    say(Text(error.code, style="bold red"), Text(logs.redact(error.told(Face.CLI))))
     sys.exit(1)

@@ -21,7 +21,7 @@ from telewarm.api.answers import error_body
 from telewarm.api.media import describe_added
 from telewarm.app import Telewarm
 from telewarm.cli.console import say
-from telewarm.errors import DecoderFailed, FetchError, MediaError, TelewarmError, UsageError
+from telewarm.errors import DecoderFailed, Face, FetchError, MediaError, TelewarmError, UsageError
 from telewarm.lanes import LiveBot
 from telewarm.library import Added, name_of
 from telewarm.logs import redact
@@ -183,7 +183,7 @@ def bar_of(sources: Sequence[Source]) -> Iterator[Bar]:
 def tell(outcome: Outcome, line: Callable[[str], None] | None) -> None:
     """`line`: where a line goes for one that was added; a refusal is said."""
     if outcome.error is not None:
-        say(f"{outcome.source.shown}: {outcome.error.code} {redact(outcome.error.message)}")
+        say(f"{outcome.source.shown}: {outcome.error.code} {redact(outcome.error.told(Face.CLI))}")
     elif outcome.added is not None and line is not None:
         item = outcome.added.item
         note = outcome.added.note or ""
@@ -198,7 +198,7 @@ def describe(outcome: Outcome) -> dict[str, object]:
     if outcome.added is not None:
         return {**told, "created": outcome.added.created, **describe_added(outcome.added)}
     assert outcome.error is not None  # noqa: S101 - one of the two
-    return {**told, **error_body(outcome.error)}
+    return {**told, **error_body(outcome.error, Face.CLI)}
 
 
 def sum_up(outcomes: Sequence[Outcome], refused: int, *, work: bool) -> None:

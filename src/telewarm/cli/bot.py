@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from telewarm.api.roster import describe_check, describe_detail, describe_listed
-from telewarm.api.services import SLUG
 from telewarm.app import Telewarm
 from telewarm.cli.chat import checked_chat
 from telewarm.cli.common import BotArgument, Json, Yes, busy, counted, make_sure, opened, show
@@ -23,6 +22,7 @@ from telewarm.database.roster import Listed
 from telewarm.errors import Conflict, NotFound, UsageError
 from telewarm.lanes import wake
 from telewarm.lanes.checking import BotCheck, Judgement
+from telewarm.lanes.names import SLUG
 from telewarm.model import Bot, State
 
 HELP = (

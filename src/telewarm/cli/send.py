@@ -18,7 +18,7 @@ from telewarm.cli import message_options
 from telewarm.cli.chat import recipient
 from telewarm.cli.console import say
 from telewarm.cli.run import load_settings, run
-from telewarm.errors import DecoderFailed, MediaError, UsageError
+from telewarm.errors import DecoderFailed, Face, MediaError, UsageError
 from telewarm.lanes import LiveBot
 from telewarm.model import MediaId, MessageSet, Part
 from telewarm.sender import SendResult
@@ -138,7 +138,7 @@ def line(result: SendResult) -> str:
     what = "text" if result.media_id is None else f"{result.kind or 'media'} {result.media_id}"
     if result.error is not None:
         maybe = " (maybe sent: look at the chat before you send it again)" if result.maybe_sent else ""
-        return f"{what}: {result.error.code} {result.error.message}{maybe}"
+        return f"{what}: {result.error.code} {result.error.told(Face.CLI)}{maybe}"
     how = "" if result.media_id is None else ", by file id" if result.cache_hit else ", uploaded"
     moved = "" if result.moved_to is None else f", to chat {result.moved_to}, which the group is now"
     return f"{what}: message {result.message_id}{how}, {result.lat_ms} ms{moved}"

@@ -10,7 +10,7 @@ import msgspec
 
 from telewarm.database.connection import Executor, query
 from telewarm.database.sealing import Seal
-from telewarm.errors import BotDeleted, Conflict, NotFound
+from telewarm.errors import BotDeleted, Conflict, NoSuchBot, NotFound, taken_by_deleted
 from telewarm.model import Bot, BotId, ChatId
 
 CHANNEL = "telewarm_bot"  # NOTIFY: the id of a bot whose row or flood waits changed
@@ -128,7 +128,7 @@ async def _refuse_deleted(db: Executor, *, slug: str | None, telegram_id: int) -
     )
     if deleted is not None:
         taken = f"slug {slug!r}" if deleted == slug else f"Telegram bot {telegram_id}"
-        raise Conflict(f"{taken} is in Telewarm already: {BotDeleted(deleted)}")
+        raise taken_by_deleted(taken, deleted)
 
 
 async def slugs(db: Executor) -> list[str]:
@@ -140,7 +140,7 @@ async def by_slug(db: Executor, seal: Seal, slug: str) -> Bot:
     """Raises NotFound, BotDeleted."""
     row = await db.fetchrow(f"SELECT {COLUMNS} FROM bot WHERE slug = $1", slug)
     if row is None:
-        raise NotFound(f"no bot has the slug {slug!r}; create it with `telewarm bot add` or POST /api/admin/bots")
+        raise NoSuchBot(slug)
     if row["deleted_at"] is not None:
         raise BotDeleted(slug)
     return _bot(row, seal)

@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 
 from telewarm.database.connection import Executor, query
-from telewarm.errors import Conflict, NotFound
+from telewarm.errors import Conflict, Cure, NotFound
 from telewarm.model import BotId, Broadcast, BroadcastId, BroadcastState, Kind, MediaId, MessageSet, Outcome
 
 CHANNEL = "telewarm_broadcast"  # NOTIFY: the id of a broadcast that changed its state or came further
@@ -243,11 +243,16 @@ async def delete(db: Executor, broadcast_id: BroadcastId, *, only_in: Collection
     return bool(gone)
 
 
+LISTED = Cure(
+    library="`tw.broadcasts.page()` has those that there are",
+    cli="list them with `telewarm broadcast list`",
+    api="list them with GET /api/admin/broadcasts",
+)
+
+
 def _found(row: asyncpg.Record | None, broadcast_id: BroadcastId) -> Broadcast:
     if row is None:
-        raise NotFound(
-            f"no broadcast {broadcast_id}; list them with `telewarm broadcast list` or GET /api/admin/broadcasts"
-        )
+        raise NotFound(f"there is no broadcast {broadcast_id}", by_face=LISTED)
     return _broadcast(row)
 
 

@@ -10,7 +10,7 @@ import asyncpg
 
 from telewarm.database import blobs, order
 from telewarm.database.connection import Executor, query
-from telewarm.errors import NotFound
+from telewarm.errors import Cure, NotFound
 from telewarm.model import Blob, BotId, FileId, Kind, MediaId, MediaItem, Sha256, State, Warm, Way
 
 COLUMNS = (
@@ -91,12 +91,17 @@ async def find(db: Executor, *, bot_id: BotId, sha256: Sha256, kind: Kind) -> Me
     return None if row is None else item_of(row)
 
 
+LISTED = Cure(
+    library="`tw.library.page(…)` has those of a bot",
+    cli="list them with `telewarm media list BOT`",
+    api="list them with GET /api/admin/bots/{slug}/media",
+)
+
+
 async def get(db: Executor, media_id: MediaId) -> MediaItem:
     row = await db.fetchrow(f"SELECT {COLUMNS} FROM {FROM} WHERE media.id = $1", media_id)
     if row is None:
-        raise NotFound(
-            f"no media item {media_id}; list them with `telewarm media list` or GET /api/admin/bots/{{slug}}/media"
-        )
+        raise NotFound(f"there is no media item {media_id}", by_face=LISTED)
     return item_of(row)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 import asyncpg
 
 from telewarm.database import deliveries
 from telewarm.database.bots import CHANNEL
 from telewarm.database.connection import Connection, Executor, Pool, query
-from telewarm.errors import BotDeleted, Conflict, NotFound
+from telewarm.errors import BotDeleted, Conflict, NoSuchBot, NotFound
 from telewarm.model import BotId, BroadcastId, MediaId
 
 CHUNK = 10_000  # rows deleted in one statement: far below its time limit
@@ -84,7 +83,7 @@ async def delete_bot(db: Executor, slug: str) -> BotId:
     if bot_id is None:
         if await db.fetchval("SELECT true FROM bot WHERE slug = $1", slug):
             raise BotDeleted(slug)
-        _unknown(slug)
+        raise NoSuchBot(slug)
     return BotId(bot_id)
 
 
@@ -94,7 +93,7 @@ async def undelete_bot(connection: Connection, slug: str) -> tuple[BotId, bool]:
     """
     row = await connection.fetchrow("SELECT id, deleted_at, purged_at FROM bot WHERE slug = $1 FOR UPDATE", slug)
     if row is None:
-        _unknown(slug)
+        raise NoSuchBot(slug)
     if row["purged_at"] is not None:
         raise Conflict(f"bot {slug!r} is being deleted for good, and nothing brings it back; create it anew after that")
     await connection.execute("UPDATE bot SET deleted_at = NULL WHERE id = $1", row["id"])
@@ -111,7 +110,7 @@ async def give_up_bot(db: Executor, slug: str) -> BotId:
     if bot_id is None:
         if await db.fetchval("SELECT true FROM bot WHERE slug = $1", slug):
             raise Conflict(f"bot {slug!r} is in use: delete it first, then delete it for good")
-        _unknown(slug)
+        raise NoSuchBot(slug)
     return BotId(bot_id)
 
 
@@ -174,10 +173,3 @@ async def _remove(connection: Connection, media_ids: Sequence[MediaId]) -> Remov
 def _named(row: asyncpg.Record) -> str:
     name = f", {row['name']!r}" if row["name"] else ""
     return f"{row['id']} ({row['state']}{name})"
-
-
-def _unknown(slug: str) -> NoReturn:
-    raise NotFound(
-        f"no bot has the slug {slug!r}, not even a deleted one; create it with `telewarm bot add` or POST "
-        "/api/admin/bots"
-    )

@@ -12,7 +12,7 @@ from enum import StrEnum
 import asyncpg
 
 from telewarm.database.connection import Connection, Executor
-from telewarm.errors import Conflict, NotFound, UsageError
+from telewarm.errors import Conflict, Cure, NotFound, UsageError
 
 CHANNEL = "telewarm_token"  # NOTIFY: some token was made, changed or revoked
 PREFIX = "tw_"
@@ -178,7 +178,12 @@ async def used(db: Executor, token_id: int) -> None:
 
 
 def _missing(name: str) -> NotFound:
-    return NotFound(f"there is no API token {name!r}: `telewarm token list` or GET /api/admin/tokens lists them")
+    lists = Cure(
+        library="list them with `telewarm token list`",
+        cli="list them with `telewarm token list`",
+        api="list them with GET /api/admin/tokens",
+    )
+    return NotFound(f"there is no API token {name!r}", by_face=lists)
 
 
 def _token(row: asyncpg.Record) -> ApiToken:

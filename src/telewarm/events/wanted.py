@@ -33,6 +33,6 @@ def wanted_types(names: Iterable[str]) -> frozenset[EventType] | None:
         fitting = {one for one in EventType if name in {one, one.partition(".")[0]}}
         if not fitting:
             known = ", ".join(one for one in EventType)
-            raise UsageError(f"there is no such type of event; there are {known}, and groups such as media")
+            raise UsageError(f"types: there is no such type of event; there are {known}, and groups such as media")
         found |= fitting
     return frozenset(found) or None

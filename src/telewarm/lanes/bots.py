@@ -11,7 +11,7 @@ from functools import partial
 
 import structlog
 
-from telewarm import background, clock, metrics
+from telewarm import background, clock, coercion, metrics
 from telewarm.database import bots, chats, media, removals, roster, warmups
 from telewarm.database.chats import Lost
 from telewarm.database.connection import Pool
@@ -24,7 +24,7 @@ from telewarm.errors import BotDeleted, NotFound, TelewarmError, TokenRefused, U
 from telewarm.lanes.chat_faults import ChatFaults
 from telewarm.lanes.checking import BotCheck, check_bot
 from telewarm.lanes.lines import Lines
-from telewarm.lanes.names import Names, chat_of
+from telewarm.lanes.names import Names, chat_of, check_slug, known_slug
 from telewarm.lanes.share import CHANNEL as TRAFFIC
 from telewarm.lanes.share import Neighbours
 from telewarm.lanes.wake import wake
@@ -35,7 +35,7 @@ from telewarm.telegram.values import BotProfile
 
 log = structlog.get_logger(__name__)
 
-NO_CHAT = "a bot needs a warm-up chat: a private channel or group that the bot may post to"
+NO_CHAT = "warmup_chats is empty: a bot needs a warm-up chat: a private channel or group that the bot may post to"
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -101,8 +101,8 @@ class Bots:
 
         Raises TokenRefused, Conflict, UsageError.
         """
-        if not warmup_chats:
-            raise UsageError(NO_CHAT)
+        slug, token = check_slug(slug), coercion.text("token", token) or ""
+        warmup_chats = _several(warmup_chats)
         profile = await self._profile(token)
         found = await _resolved(self._api(token), warmup_chats)
         return await bots.insert(
@@ -120,7 +120,7 @@ class Bots:
         was warm is due again. Raises NotFound, TokenRefused, Conflict, UsageError.
         """
         live = await self.by_slug(slug)
-        profile = await self._profile(token)
+        profile = await self._profile(coercion.text("token", token) or "")
         async with self._pool.acquire() as connection, connection.transaction():
             bot, another = await bots.replace_token(
                 connection,
@@ -137,8 +137,7 @@ class Bots:
 
     async def replace_chats(self, slug: str, warmup_chats: Sequence[int | str]) -> Bot:
         """Upload to other warm-up chats from now on: ids, or `@names` of public ones. Raises NotFound, UsageError."""
-        if not warmup_chats:
-            raise UsageError(NO_CHAT)
+        warmup_chats = _several(warmup_chats)
         live = await self.by_slug(slug)
         found = await _resolved(live.api, warmup_chats)
         return self._keep(await bots.replace_chats(self._pool, self._seal, live.bot.id, found)).bot
@@ -180,13 +179,13 @@ class Bots:
 
     async def delete(self, slug: str) -> None:
         """It is found nowhere any more and does nothing in any process; `undelete` brings it back. Raises NotFound."""
-        await self._heard(await removals.delete_bot(self._pool, slug))
+        await self._heard(await removals.delete_bot(self._pool, known_slug(slug)))
         log.info("[BOT][DELETED]", bot=slug)
 
     async def undelete(self, slug: str) -> tuple[LiveBot, bool]:
         """Back with all it had, and what was due goes on. Whether it was away. Raises NotFound, Conflict."""
         async with self._pool.acquire() as connection, connection.transaction():
-            bot_id, changed = await removals.undelete_bot(connection, slug)
+            bot_id, changed = await removals.undelete_bot(connection, known_slug(slug))
             await wake(connection, await bots.by_id(connection, self._seal, bot_id))
         live = await self._read(bot_id)
         log.info("[BOT][UNDELETED]", bot=slug, changed=changed)
@@ -195,7 +194,7 @@ class Bots:
     async def delete_for_good(self, slug: str) -> Purged:
         """All of a deleted bot: library, ledger, broadcasts. Broken off, it can be gone on with. Raises NotFound, and
         Conflict for a bot that is not deleted."""
-        bot_id = await removals.give_up_bot(self._pool, slug)
+        bot_id = await removals.give_up_bot(self._pool, known_slug(slug))
         purged = await removals.purge_bot(self._pool, bot_id)
         self._drop(bot_id)
         log.info("[BOT][PURGED]", bot=slug, media=purged.media, broadcasts=purged.broadcasts, blobs=purged.blobs)
@@ -203,7 +202,7 @@ class Bots:
 
     async def by_slug(self, slug: str) -> LiveBot:
         """Raises NotFound."""
-        known = self._ids.get(slug)
+        known = self._ids.get(known_slug(slug, argument="bot"))
         if known is not None:
             with suppress(NotFound):  # another may have the slug by now
                 return await self.get(known)
@@ -350,6 +349,14 @@ class Bots:
 
     def _api(self, token: str) -> BotApi:
         return BotApi(self._transport, token, root=self._api_root)
+
+
+def _several(warmup_chats: object) -> Sequence[int | str]:
+    """Raises UsageError."""
+    several = coercion.several("warmup_chats", warmup_chats)
+    if not several:
+        raise UsageError(NO_CHAT)
+    return several
 
 
 async def _resolved(api: BotApi, given: Sequence[int | str]) -> list[ChatId]:

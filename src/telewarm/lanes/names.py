@@ -6,16 +6,35 @@ import re
 from typing import TypeAlias
 
 from telewarm import clock, coercion
-from telewarm.errors import ChatUnreachable, UsageError
+from telewarm.errors import ChatUnreachable, NoSuchBot, UsageError
 from telewarm.model import ChatId
 from telewarm.telegram import BotApi
 
 Names: TypeAlias = dict[str, tuple[ChatId, float]]  # and until when each is believed
 
+SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 NAME = re.compile(r"@[A-Za-z][A-Za-z0-9_]{3,31}")
 NUMBER = re.compile(r"-?[0-9]{1,19}")
 REMEMBERED = 3600.0  # seconds
 MOST = 10_000  # names kept of one bot
+
+
+def check_slug(given: object) -> str:
+    """Of a bot that is to be made. Raises UsageError."""
+    slug = coercion.required("slug", given)
+    if SLUG.fullmatch(slug) is None:
+        raise UsageError(
+            f"slug must be 1 to 63 letters, digits, dots, hyphens and underscores, not {coercion.shown(slug)}"
+        )
+    return slug
+
+
+def known_slug(given: object, *, argument: str = "slug") -> str:
+    """Of a bot that may be there. Raises UsageError, and NotFound for what can be no bot's."""
+    slug = coercion.required(argument, given)
+    if SLUG.fullmatch(slug) is None:
+        raise NoSuchBot(slug)
+    return slug
 
 
 async def chat_of(api: BotApi, names: Names, given: int | str, *, argument: str = "chat_id") -> ChatId:

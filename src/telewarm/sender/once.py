@@ -19,7 +19,7 @@ from telewarm.database.connection import Pool
 from telewarm.database.leases import Lease
 from telewarm.database.sends import First
 from telewarm.database.transient import is_transient
-from telewarm.errors import Conflict, TelewarmError, UsageError
+from telewarm.errors import Conflict, Face, TelewarmError, UsageError
 from telewarm.logs import redact
 from telewarm.model import BotId
 from telewarm.parking import parked
@@ -64,7 +64,7 @@ def describe(result: SendResult) -> dict[str, object]:
     if result.moved_to is not None:
         shown["moved_to"] = result.moved_to
     if (error := result.error) is not None:
-        shown |= {"error": error.code, "message": redact(error.message)}
+        shown |= {"error": error.code, "message": redact(error.told(Face.API))}
         if isinstance(error, errors.FloodWait | errors.MediaNotReady):
             shown["retry_after"] = error.retry_after
         if result.maybe_sent:
