@@ -80,7 +80,7 @@ async def test_a_program_adds_by_url_too(intranet: Api, net: Web) -> None:
     ("path", "status", "code", "told"),
     [
         ("/error", 502, "URL_WITHOUT_FILE", "HTTP 401"),
-        ("/film", 413, "TOO_LARGE", "10000 bytes here (TELEWARM_MAX_UPLOAD_BYTES)"),
+        ("/film", 413, "TOO_LARGE", "larger than the 10,000 bytes that are taken here"),
         ("/half", 502, "URL_UNREACHABLE", "before the whole file had come"),
         ("/nothing-there-as-the-server-breaks", 502, "URL_UNREACHABLE", "without an answer"),
     ],

@@ -66,9 +66,15 @@ async def test_a_change_is_noted_with_who_what_and_how_it_ended(governed: Govern
 async def test_it_tells_a_delete_from_one_for_good_and_hides_what_is_secret_in_a_query(governed: Governed) -> None:
     assert (await governed.admin.post(BOTS, json=BOT)).status_code == 201
     assert (await governed.admin.delete(f"{BOTS}/shop")).status_code == 200
-    assert (await governed.admin.delete(f"{BOTS}/shop", params={"forever": "true", "x": token(5)})).status_code == 200
+    assert (await governed.admin.delete(f"{BOTS}/shop", params={"forever": "true", "x": token(5)})).status_code == 422
+    assert (await governed.admin.delete(f"{BOTS}/shop", params={"forever": "true"})).status_code == 200
     targets = [one["target"] for one in await governed.changes()]
-    assert targets == [f"{BOTS}/shop?forever=true&x=1000000006:<token>", f"{BOTS}/shop", BOTS]
+    assert targets == [
+        f"{BOTS}/shop?forever=true",
+        f"{BOTS}/shop?forever=true&x=1000000006:<token>",
+        f"{BOTS}/shop",
+        BOTS,
+    ]
 
 
 async def test_looks_and_refusals_are_not_noted(governed: Governed) -> None:

@@ -66,7 +66,7 @@ async def test_an_item_that_a_broadcast_needs_stays_with_all_that_was_to_go(
     )
     await pool.execute("UPDATE broadcast SET state = $1", state)
 
-    if state in {BroadcastState.DRAFT, BroadcastState.RUNNING, BroadcastState.PAUSED}:
+    if state in {BroadcastState.DRAFT, BroadcastState.SCHEDULED, BroadcastState.RUNNING, BroadcastState.PAUSED}:
         with pytest.raises(Conflict, match=rf"nothing was deleted.* broadcast {made.id} \({state}, 'May sale'\)"):
             await remove(pool, bot, free, needed)
         assert await pool.fetchval("SELECT count(*) FROM media") == 2

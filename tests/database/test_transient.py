@@ -36,7 +36,7 @@ OUTAGES: list[tuple[Callable[[], Exception], str | None]] = [
     (lambda: asyncpg.InterfaceError("the server expects 2 arguments for this query, 1 was passed"), None),
     (lambda: asyncpg.CharacterNotInRepertoireError("so"), None),
     (lambda: asyncpg.UniqueViolationError("so"), None),
-    (lambda: asyncpg.InsufficientPrivilegeError("so"), None),
+    (lambda: asyncpg.InsufficientPrivilegeError("so"), "DATABASE_FORBIDDEN"),
     (lambda: ValueError("so"), None),
 ]
 

@@ -14,6 +14,7 @@ from telewarm.model import ChatId
 from telewarm.telegram import Closed, Limit, Limits, Rank, Traffic
 from tests.lanes.work import CHAT, OTHER, Bench, Numbers, everything_came_back, flood_wait
 
+MINUTES = Limits(bot=None, group_second=None)  # the minute of a group and nothing else
 REFUSED = BadRequest(method="sendPhoto", status=400, description="Bad Request: nope")
 
 
@@ -54,7 +55,7 @@ async def test_after_a_429_nothing_goes_to_the_chat_until_it_is_over() -> None:
 
 async def test_jobs_are_spread_over_the_chats_the_one_that_has_had_least_first() -> None:
     chats = tuple(ChatId(-number) for number in range(1, 5))
-    work, bench = Numbers(due=16, chats=chats), Bench(traffic=Traffic(Limits(), now=clock.monotonic()))
+    work, bench = Numbers(due=16, chats=chats), Bench(traffic=Traffic(Limits(group_second=None), now=clock.monotonic()))
 
     assert await bench.lane(work, concurrency=4).run() is None
 
@@ -62,7 +63,7 @@ async def test_jobs_are_spread_over_the_chats_the_one_that_has_had_least_first()
 
 
 async def test_a_full_chat_is_probed_and_what_it_takes_is_learned() -> None:
-    bench = Bench(traffic=Traffic(Limits(bot=None), now=clock.monotonic()))
+    bench = Bench(traffic=Traffic(MINUTES, now=clock.monotonic()))
 
     assert await bench.lane(Numbers(due=25)).run() is None
 
@@ -71,7 +72,7 @@ async def test_a_full_chat_is_probed_and_what_it_takes_is_learned() -> None:
 
 async def test_a_refused_probe_is_the_only_one_and_the_lane_comes_back_shortly_before_it_may_go_on() -> None:
     work = Numbers(due=30, trouble={20: [flood_wait(60)]})
-    bench = Bench(traffic=Traffic(Limits(bot=None), now=clock.monotonic()))
+    bench = Bench(traffic=Traffic(MINUTES, now=clock.monotonic()))
 
     delay = await bench.lane(work).run()
 
@@ -108,7 +109,7 @@ async def test_all_but_a_429_count_against_the_chats_limit(trouble: list[Excepti
 
 
 async def test_a_job_that_was_cut_short_counts_all_the_same() -> None:
-    traffic = Traffic(Limits(bot=None), now=clock.monotonic())
+    traffic = Traffic(MINUTES, now=clock.monotonic())
     work, bench = Numbers(due=21, gates={20: asyncio.Event()}), Bench(traffic=traffic)
     lane = bench.lane(work, concurrency=1)
     running = asyncio.create_task(lane.run())

@@ -122,8 +122,8 @@ async def test_a_webp_goes_up_as_a_sticker(bot: BotApi, tmp_path: Path) -> None:
 
 
 async def test_the_returned_kind_counts_and_not_the_asked_one(bot: BotApi, demo_files: dict[str, DemoFile]) -> None:
-    sent = await bot.send_media(Kind.DOCUMENT, CHANNEL, upload(demo_files["dance.gif"].path))
-    assert sent.kind is Kind.ANIMATION
+    sent = await bot.send_media(Kind.ANIMATION, CHANNEL, upload(demo_files["film.mp4"].path))  # it has sound
+    assert sent.kind is Kind.VIDEO
 
 
 async def test_an_upload_carries_facts_thumbnail_and_name(bot: BotApi, sandbox: Sandbox, tmp_path: Path) -> None:

@@ -14,11 +14,10 @@ from typing import Annotated
 
 import platformdirs
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from telewarm.cli.console import wide
+from telewarm.cli.console import say, wide
 from telewarm.errors import SettingsError
 from telewarm.settings import (
     NAMED_BY,
@@ -62,8 +61,9 @@ def tell_settings(settings: Settings) -> None:
     path = settings_file().path
     line = f"settings: {path or 'the environment alone'}, data: {settings.telewarm_data}"
     if settings.telewarm_log_format == "json":
-        line = json.dumps({"event": "settings", "file": path and str(path), "data": str(settings.telewarm_data)})
-    Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+        facts = {"file": path and str(path), "data": str(settings.telewarm_data)}
+        line = json.dumps({"event": "settings", "level": "info", **facts})
+    say(line)
 
 
 def env(

@@ -108,7 +108,10 @@ def revisions() -> list[str]:
 
 @asynccontextmanager
 async def _turn(connection: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[None]:
-    """Asks again and again: a statement that waited in the server would hold up CREATE INDEX CONCURRENTLY."""
+    """Asks again and again: a statement that waited in the server would hold up CREATE INDEX CONCURRENTLY.
+
+    When the work fails or is cancelled, the end of the connection gives the lock back.
+    """
     deadline = clock.monotonic() + TURN_SECONDS
     while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
         if clock.monotonic() > deadline:
@@ -117,11 +120,8 @@ async def _turn(connection: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator
                 f"see what it waits for in pg_stat_activity (application_name = 'telewarm migrate')"
             )
         await clock.sleep(LOOK_AGAIN)
-    try:
-        yield
-    finally:
-        if not connection.is_closed():
-            await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+    yield
+    await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
 
 
 async def _migrate_tables(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
