@@ -161,9 +161,9 @@ async def test_health_tells_what_an_operator_wants_to_know(api: Api) -> None:
 
 
 async def test_without_telegram_it_is_degraded_and_still_ready(telewarm_with: Opener) -> None:
-    telewarm = await telewarm_with(worker=False, TELEGRAM_API_ROOT="http://127.0.0.1:1")
+    telewarm = await telewarm_with(worker=False, TELEGRAM_API_ROOT="http://127.0.0.1:1", ADMIN_API_TOKEN=ADMIN)
     async with client_of(telewarm.api()) as client:
-        answer = await client.get("/health")
+        answer = await client.get("/health", headers=BEARER)
         assert (answer.status_code, answer.json()["ok"], answer.json()["status"]) == (200, True, "degraded")
         assert "check the network and TELEGRAM_API_ROOT" in answer.json()["checks"]["telegram"]["message"]
         assert (await client.get("/readyz")).status_code == 200

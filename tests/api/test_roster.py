@@ -86,12 +86,12 @@ async def test_a_check_looks_at_the_token_and_at_each_chat_and_posts_nothing(api
     found = answer["chats"]
     assert [chat["chat_id"] for chat in found] == listed
     assert [chat["ok"] for chat in found] == [True, False, False, False, True, False, False, True]
-    words = "|may not post|kicked|video, animation, sticker|forwarded|not a member|not found|private chat"
+    words = "|no write access|kicked|video, animation, sticker|forwarded|not a member|not found|private chat"
     for chat, word in zip(found, words.split("|"), strict=True):
         assert word in (chat["message"] or ""), chat
     assert found[3]["refused_kinds"] == ["video", "animation", "sticker"]
     assert (found[0]["status"], found[0]["message"], found[4]["protected"]) == ("administrator", None, True)
-    assert set(sandbox.state.stats.total.calls) == {"getMe", "getChat", "getChatMember"}
+    assert set(sandbox.state.stats.total.calls) == {"getMe", "getChat", "getChatMember", "sendChatAction"}
     assert (await api.client.get(f"{BOTS}/shop")).json()["bot"]["username"] == "renamed_bot"
 
 
