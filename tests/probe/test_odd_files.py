@@ -13,23 +13,13 @@ from PIL import Image, ImageStat
 
 from telewarm.errors import RuleBroken, UnreadableMedia
 from telewarm.model import Facts, Kind
-from telewarm.probe import Look, Probe, check, choose_kind
+from telewarm.probe import Probe, check, choose_kind
 from telewarm.probe.id3 import read_tags
 from tests.fixtures import odd_media as odd
 from tests.fixtures.media import audio, jpeg, video
+from tests.probe.conftest import LookAt
 
-LookAt = Callable[[bytes], Awaitable[Look]]
 XMP = odd.app1(b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x='adobe:ns:meta/'/>")
-
-
-@pytest.fixture
-def look(probe: Probe, tmp_path: Path) -> LookAt:
-    async def look(data: bytes) -> Look:
-        path = tmp_path / "odd"
-        path.write_bytes(data)
-        return await probe.look(path)
-
-    return look
 
 
 @pytest.fixture

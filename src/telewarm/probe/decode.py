@@ -44,7 +44,8 @@ SOUND_ONLY: Final = {
     "video/x-ms-asf": ("audio/x-ms-wma", "wma"),
 }
 WITH_PICTURE: Final = {"audio/ogg": ("video/ogg", "ogv"), "audio/mp4": ("video/mp4", "mp4")}
-PACED: Final = frozenset({"audio/flac"})  # each packet tells its time, so a missing end shows
+# Each packet tells its time, so a missing end shows.
+PACED: Final = frozenset({"audio/flac", "audio/x-tta", "audio/x-wavpack", "video/x-flv"})
 SHORT: Final = "it is cut off, its last {:.0f} seconds are missing"
 
 

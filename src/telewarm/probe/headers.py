@@ -86,7 +86,7 @@ def _read(file: BinaryIO, *, path: str, size: int) -> Head:
         return _sticker(file, facts, path)
     measure_lost = LOST.get(signature.mime)
     lost = 0 if measure_lost is None else measure_lost(file, head, size)
-    problem = cut_off(lost) if lost > SLACK else None
+    problem = cut_off(lost) if lost > min(SLACK, size // 100) else None
     return Head(path=path, facts=facts, demuxer=signature.demuxer, problem=problem)
 
 
@@ -168,14 +168,15 @@ def _sticker(file: BinaryIO, facts: Facts, path: str) -> Head:
 
 def _lost_of_wav(file: BinaryIO, head: bytes, size: int) -> int:
     """Bytes of the sound that are not there. A length of 0 or all ones is a recording's whose end was not known."""
-    if not head.startswith(b"RIFF"):
-        return 0
+    long = int.from_bytes(head[28:36], "little") if head[12:16] == b"ds64" else 0  # of RF64: 64 bits
     at = 12
     while at + 8 <= size:
         file.seek(at)
         begin = file.read(8)
         length = int.from_bytes(begin[4:8], "little")
         if begin[:4] == b"data":
+            if length == 0xFFFFFFFF and long:
+                return at + 8 + long - size
             return 0 if length == 0 or length >= 0x7FFFF000 else at + 8 + length - size
         at += 8 + length + length % 2
     return 0

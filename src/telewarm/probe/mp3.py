@@ -16,6 +16,9 @@ SLACK: Final = 1024  # bytes that may be missing of what an index promises: tags
 JOINED: Final = 8192  # bytes behind the sound that may be another one
 PAGE: Final = 1 << 17  # bytes of an Ogg's end that hold its last page; one has at most 65,307
 PAGE_HEAD: Final = 27
+IN_A_ROW: Final = 4  # frames before the last one
+PADDING: Final = 4  # bytes that encoders of old forgot of it
+TAG: Final = b"TAG"  # of ID3v1, and in the names of APE's and Lyrics3's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,10 +36,14 @@ def read(descriptor: int) -> Mp3:
             return Mp3()
         promised = _promised(data, first)
         if promised is None:
+            if lost := _lost_of_frame(data, first):
+                return Mp3(lost=lost)
             return Mp3(seconds=_count(data, first) if _varies(data, first) else None)
-        lost = promised - len(data)
+        lost = promised - len(data)  # some count the tags before the sound, too
         if lost > max(SLACK, promised // 100):
             return Mp3(lost=lost)
+        if lost + first > 0 and _lost_of_frame(data, first):
+            return Mp3(lost=lost + first)
         more = len(data) - first - promised  # the index of one file, and another joined to it
         joined = more > max(JOINED, promised // 50) and _frame_from(data, first + promised, first) is not None
         return Mp3(seconds=_count(data, first) if joined else None)
@@ -83,6 +90,22 @@ def _promised(data: mmap.mmap, first: int) -> int | None:
     if frame[36:40] == b"VBRI":
         return int.from_bytes(frame[46:50])
     return None
+
+
+def _lost_of_frame(data: mmap.mmap, first: int) -> int:
+    """Bytes that the very last frame lacks, where the frames before it follow each other and no tag stands behind."""
+    at = max(first, len(data) - START)
+    found = first if at == first else _frame_from(data, at, first)
+    if found is None:
+        return 0
+    at, passed = found, 0
+    while (length := frame_length(data, at)) and (data[at + 2] ^ data[first + 2]) & 0x0C == 0:
+        if at + length > len(data):
+            lost = at + length - len(data)
+            sure = passed >= IN_A_ROW and lost > PADDING and TAG not in data[at:]
+            return lost if sure else 0
+        at, passed = at + length, passed + 1
+    return 0
 
 
 def _varies(data: mmap.mmap, first: int) -> bool:
