@@ -18,8 +18,10 @@ from telewarm.app import Telewarm
 from telewarm.database import bots
 from telewarm.database.migrate import head
 from telewarm.database.tokens import Role
+from telewarm.demo.media import DemoFile
 from telewarm.errors import StoreUnavailable
 from telewarm.model import ChatId
+from telewarm.probe.pool import LAYERS
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.api.conftest import ADMIN, BEARER, Api, client_of, refusal
@@ -122,6 +124,17 @@ async def test_without_the_database_it_lives_but_is_not_ready(orphan: Api) -> No
     assert body["checks"]["store"]["status"] == "ok"
     assert (body["queue"], body["bots"]) == (None, None)
     assert body["process"]["memory_bytes"] > 1_000_000
+
+
+async def test_it_tells_what_shuts_the_decoders_in_once_one_runs(api: Api, demo_files: dict[str, DemoFile]) -> None:
+    async def told() -> object:
+        return (await api.client.get("/health")).json()["process"]["decoder_isolation"]
+
+    assert await told() is None
+    await api.telewarm.library.probe.facts(demo_files["note.ogg"].path)
+    held = await told()
+    assert isinstance(held, list)
+    assert {"rlimits"} <= {*held} <= LAYERS | {"nobody"}
 
 
 async def test_how_it_does_is_for_who_may_read(telewarm_with: Opener) -> None:

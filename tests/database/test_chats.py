@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from telewarm.database import chats
 from telewarm.database.chats import Lost, Reached
 from telewarm.database.connection import Pool
@@ -134,6 +136,18 @@ async def test_the_ledger_comes_in_pages_by_chat_id_and_by_state(pool: Pool) -> 
 
     assert seen == ids
     assert await chats.counts(pool, bot.id) == {ChatState.BLOCKED: 4, ChatState.KICKED: 1}
+
+
+async def test_many_are_cleared_in_statements_that_are_short(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chats, "CLEARED", 3)
+    bot = await make_bot(pool)
+    await chats.record(pool, [lost(bot.id, chat) for chat in range(1, 12)])
+    async with pool.acquire() as connection:
+        asked: list[str] = []
+        connection.add_query_logger(lambda record: asked.append(record.query))
+        assert await chats.clear(connection, bot.id, None) == 11
+    assert sum("DELETE FROM chat" in one for one in asked) == 5  # the last one finds none
+    assert await ledger_of(pool, bot.id) == []
 
 
 async def test_what_is_cleared_is_forgotten_and_nothing_else(pool: Pool) -> None:

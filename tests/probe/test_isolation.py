@@ -53,6 +53,9 @@ ATTEMPTS = {
     "fork": "os.fork()",
     "fork again and again": "[os.fork() for _ in range(1000)]",
     "signal the parent": "os.kill(os.getppid(), 0)",
+    "have the kernel signal the parent": "import fcntl; fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())",
+    "choose the signal of a descriptor": "import fcntl; fcntl.fcntl(0, 10, 9)",
+    "start a thread": "import threading; threading.Thread(target=print).start()",
     "signal everybody": "os.kill(-1, 0)",
     "become root": "os.setuid(0) if os.getuid() else os.setgroups([0])",
     "have a namespace of its own": f"assert {LIBC}.unshare(0x10000000) == 0",
@@ -116,6 +119,7 @@ async def test_every_layer_holds_here(probe: Probe, demo_files: dict[str, DemoFi
         assert status["Groups"].split() == []
     limits = Path(f"/proc/{worker.pid}/limits").read_text()  # noqa: ASYNC240
     assert re.search(r"Max file size +0 +0 +bytes", limits)
+    assert re.search(r"Max processes +0 +0 +processes", limits)
     assert re.search(r"Max open files +16 +16 +files", limits)
     assert re.search(rf"Max address space +{1 << 30} +{1 << 30} +bytes", limits)
     assert [Path(file.path).name for file in worker.open_files()] == []
@@ -181,13 +185,17 @@ def test_a_filter_fails_what_it_does_not_know_and_ends_who_speaks_another_proces
         assert (answer(code, table.audit, number, 4711), answer(code, table.audit, number, 1)) == (ALLOW, FAIL + 1)
     assert answer(code, table.audit, table.stat, 0, 0, 0, 0x1000) == ALLOW
     assert answer(code, table.audit, table.stat, 0, 0, 0, 0) == FAIL + 1
+    for command in (0, 1, 2, 3, 4, 1030):  # duplicate, flags
+        assert answer(code, table.audit, table.fcntl, 0, command) == ALLOW
+    for command in (8, 10, 15):  # F_SETOWN, F_SETSIG, F_SETOWN_EX
+        assert answer(code, table.audit, table.fcntl, 0, command) == FAIL + 1
     assert answer(code, table.audit, table.clone, 0x3D0F00) == ALLOW
     assert answer(code, table.audit, table.clone, 17) == FAIL + 1
     assert answer(code, table.audit, table.clone3) == FAIL + 38
     assert answer(code, table.audit, 9999) == FAIL + 1
     assert answer(code, 0x40000003, table.allowed[0]) == END
     assert answer(code, table.audit, 0x40000000 + table.allowed[0]) == END
-    assert not {*table.allowed, *table.own, table.stat, table.clone} & set(table.fatal)
+    assert not {*table.allowed, *table.own, table.stat, table.clone, table.fcntl} & set(table.fatal)
 
 
 def answer(code: bytes, audit: int, number: int, *arguments: int) -> int:

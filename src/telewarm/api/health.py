@@ -71,6 +71,14 @@ class Process(BaseModel):
     memory_bytes: Annotated[int | None, Field(description="Resident; null if unknown", examples=[93_000_000])]
     cpu_seconds: Annotated[float | None, Field(description="Used since it started", examples=[12.5])]
     open_files: Annotated[int | None, Field(description="Files and sockets", examples=[31])]
+    decoder_isolation: Annotated[
+        list[str] | None,
+        Field(
+            description="Which layers shut in the processes that decode media: nobody (where it is root), "
+            "no_new_privs, landlock, seccomp, rlimits; null: none has started yet",
+            examples=[["landlock", "no_new_privs", "rlimits", "seccomp"]],
+        ),
+    ]
 
 
 class Queue(BaseModel):
@@ -157,7 +165,7 @@ async def health(serving: Serving) -> Response:
         "uptime": round(clock.monotonic() - serving.checks.started, 1),
         "version": telewarm.__version__,
         "checks": {name: _checked(found) for name, found in {**needed, "telegram": telegram, **untaken}.items()},
-        "process": _process(),
+        "process": {**_process(), "decoder_isolation": _isolation(serving.library.probe.isolation)},
         "worker": describe_worker(serving.worker.status()),
         **standing,
     }
@@ -189,6 +197,10 @@ def _process() -> dict[str, object]:
         "cpu_seconds": used.cpu_seconds,
         "open_files": used.open_files,
     }
+
+
+def _isolation(held: frozenset[str] | None) -> list[str] | None:
+    return None if held is None else sorted(held)
 
 
 async def _standing(pool: Pool) -> dict[str, object]:

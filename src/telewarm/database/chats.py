@@ -10,6 +10,7 @@ from telewarm.database.connection import Executor, query
 from telewarm.model import BotId, ChatId, ChatRecord, ChatState
 
 CHANNEL = "telewarm_chat"  # NOTIFY: `bot old new`, a group that moved; `bot chat chat`: it is where it was after all
+CLEARED = 10_000  # lines that one statement deletes
 FIRST = -(2**63)  # below any chat id
 
 
@@ -80,8 +81,14 @@ async def page(
 async def clear(
     db: Executor, bot_id: BotId, chat_ids: Sequence[ChatId] | None, *, state: ChatState | None = None
 ) -> int:
-    """Forget chats (None: all of the bot, or all in a state). How many lines that were."""
-    return int(await db.fetchval(query("chats_clear"), bot_id, chat_ids, state))
+    """Forget chats (None: all of the bot, or all in a state). How many lines that were.
+
+    Some thousands at a time, so that no statement lasts: what fails on its way has forgotten a part, and is repeated.
+    """
+    total = 0
+    while cleared := int(await db.fetchval(query("chats_clear"), bot_id, chat_ids, state, CLEARED)):
+        total += cleared
+    return total
 
 
 async def counts(db: Executor, bot_id: BotId) -> dict[ChatState, int]:

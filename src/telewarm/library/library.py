@@ -37,6 +37,7 @@ class Library:
     ) -> None:
         self._pool = pool
         self._spool = spool
+        self.probe = probe
         self._adding = Adding(pool=pool, store=store, spool=spool, probe=probe, limits=limits)
         self._fetcher = fetcher
         self._largest = limits.largest

@@ -18,7 +18,6 @@ from telewarm.probe import landlock, seccomp
 
 MEMORY: Final = 1 << 30  # bytes of address space beyond which allocation fails
 DESCRIPTORS: Final = 16
-PROCESSES: Final = 4096  # and threads of the user; that none but threads are started is up to seccomp
 SET_DUMPABLE, SET_NO_NEW_PRIVS = 4, 38  # of prctl
 NOBODY: Final = 65534  # user and group, where there is no name for them
 
@@ -41,7 +40,7 @@ def isolate() -> list[str]:
     _limit(resource.RLIMIT_NOFILE, DESCRIPTORS)
     _limit(resource.RLIMIT_FSIZE, 0)
     held = ["rlimits", *(["nobody"] if _become_nobody() else [])]
-    _limit(resource.RLIMIT_NPROC, PROCESSES)
+    _limit(resource.RLIMIT_NPROC, 0)  # no more processes, nor threads: those that decoding needs run by now
     close_memory()
     if sys.platform == "linux" and seccomp.restrict():
         held.append("seccomp")

@@ -47,6 +47,11 @@ class Probe:
         """End the workers. Files still being read fail with UsageError."""
         await self._pool.close()
 
+    @property
+    def isolation(self) -> frozenset[str] | None:
+        """The layers that shut the decoders in; None: none has started yet."""
+        return self._pool.isolation
+
     async def facts(self, path: Path, *, kind: Kind | None = None) -> Facts:
         """What the bytes of a file say, whatever its name.
 

@@ -20,12 +20,13 @@ EPERM, ENOSYS = 1, 38
 FOREIGN: Final = 0x40000000  # numbers of x86-64's second table, which nobody uses
 EMPTY_PATH: Final = 0x1000
 THREAD: Final = 0x10000
+OWNER: Final = 0x8  # of the commands of fcntl: set in those that choose who gets a signal, and which one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Table:
     """`own`: allowed for this very process alone. `stat`: allowed for a descriptor, and not for a path. `clone`: for a
-    thread, and not for a process.
+    thread, and not for a process. `fcntl`: not for having signals sent to somebody.
     """
 
     audit: int
@@ -35,6 +36,7 @@ class _Table:
     stat: int
     clone: int
     clone3: int
+    fcntl: int
     fatal: tuple[int, ...]
 
 
@@ -46,7 +48,7 @@ TABLES: Final = {
         allowed=(
             *(0, 1, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 19, 20, 23, 24, 25, 28, 32, 34, 35, 36, 38, 39),
             # recvfrom recvmsg exit uname fcntl times ids sigaltstack gettid futex affinity clocks
-            *(45, 47, 60, 63, 72, 96, 98, 99, 100, 102, 104, 107, 108, 131, 186, 202, 204, 219, 228, 229, 230, 231),
+            *(45, 47, 60, 63, 96, 98, 99, 100, 102, 104, 107, 108, 131, 186, 202, 204, 219, 228, 229, 230, 231),
             # pselect ppoll robust lists preadv getrandom membarrier preadv2 rseq
             *(270, 271, 273, 274, 295, 318, 324, 327, 334),
         ),
@@ -54,6 +56,7 @@ TABLES: Final = {
         stat=262,
         clone=56,
         clone3=435,
+        fcntl=72,
         # socket connect bind listen, execve, ptrace, mount, modules, keys, namespaces, perf, memory of other processes,
         # bpf, execveat, userfaultfd, io_uring, pidfd
         fatal=(41, 42, 49, 50, 59, 101, 165, 175, 248, 250, 272, 298, 308, 310, 311, 313, 321, 322, 323, 425, 434, 438),
@@ -62,7 +65,7 @@ TABLES: Final = {
         audit=0xC00000B7,
         seccomp=277,
         allowed=(
-            *(23, 25, 57, 62, 63, 64, 65, 66, 67, 69, 72, 73, 80, 93, 94, 98, 99, 100, 101, 102, 103, 113, 114, 115),
+            *(23, 57, 62, 63, 64, 65, 66, 67, 69, 72, 73, 80, 93, 94, 98, 99, 100, 101, 102, 103, 113, 114, 115),
             *(123, 124, 128, 132, 133, 134, 135, 136, 137, 139, 153, 160, 165, 169, 172, 174, 175, 176, 177, 178, 179),
             *(207, 212, 214, 215, 216, 222, 226, 233, 278, 283, 286, 293),
         ),
@@ -70,6 +73,7 @@ TABLES: Final = {
         stat=79,
         clone=220,
         clone3=435,
+        fcntl=25,
         fatal=(
             40,
             97,
@@ -131,20 +135,22 @@ def program(table: _Table, *, process: int) -> bytes:
         code += _only(number, argument=0, test=EQUAL, value=process)
     code += _only(table.stat, argument=3, test=SET_BITS, value=EMPTY_PATH)
     code += _only(table.clone, argument=0, test=SET_BITS, value=THREAD)
+    code += _only(table.fcntl, argument=1, test=SET_BITS, value=OWNER, otherwise=True)
     code += [_step(EQUAL, table.clone3, otherwise=1), _step(RETURN, FAIL + ENOSYS)]  # libc then takes the older one
     for number in table.allowed:
         code += [_step(EQUAL, number, otherwise=1), _step(RETURN, ALLOW)]
     return b"".join([*code, _step(RETURN, FAIL + EPERM)])
 
 
-def _only(number: int, *, argument: int, test: int, value: int) -> list[bytes]:
-    """One system call, when an argument of it is so."""
+def _only(number: int, *, argument: int, test: int, value: int, otherwise: bool = False) -> list[bytes]:
+    """One system call, when an argument of it is so; `otherwise`: when it is not."""
+    so, not_so = (FAIL + EPERM, ALLOW) if otherwise else (ALLOW, FAIL + EPERM)
     return [
         _step(EQUAL, number, otherwise=4),
         _step(LOAD, ARGUMENTS + 8 * argument),
         _step(test, value, otherwise=1),
-        _step(RETURN, ALLOW),
-        _step(RETURN, FAIL + EPERM),
+        _step(RETURN, so),
+        _step(RETURN, not_so),
     ]
 
 
