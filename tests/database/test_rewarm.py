@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID
 
 import asyncpg
 import pytest
 
+from telewarm import clock
 from telewarm.database import bots, media, order, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
@@ -294,6 +296,24 @@ async def test_a_new_token_of_the_same_bot_keeps_its_ids_and_ends_the_back_offs(
 
     assert (another, kept.token) == (False, fresh)
     assert await ids_of(pool, bot, ready) == ["OLD"]
+    assert [item.media_id for item in await claim(pool, bot, await make_lease(pool))] == [waiting]
+
+
+async def test_ending_back_offs_waits_for_an_item_that_is_being_written_and_passes_none_over(
+    pool: Pool, bot: Bot
+) -> None:
+    """A broadcast that waits for an item changes its place in the queue, just when its bot gets another chat."""
+    waiting = await make_item(pool, bot, 1)
+    await pool.execute("UPDATE media SET next_attempt_at = now() + interval '1 hour' WHERE id = $1", waiting)
+
+    async with pool.acquire() as connection, connection.transaction():
+        assert await warmups.hasten(connection, waiting)
+        ending = asyncio.create_task(warmups.retry_now(pool, bot.id))
+        blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        while not ending.done() and not await connection.fetchval(blocked):
+            await clock.sleep(0.01)
+    await ending
+
     assert [item.media_id for item in await claim(pool, bot, await make_lease(pool))] == [waiting]
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from telewarm.app import Telewarm
 from telewarm.database import chats, media
+from telewarm.database.leases import Lease
+from telewarm.errors import ChatUnreachable
 from telewarm.model import ChatId, ChatState, MediaId, State
 from telewarm.sandbox import Sandbox
+from telewarm.sandbox.faults import Rule
+from telewarm.warmup import Retries, WarmUps
 from tests.fixtures.app import NO_SWEEP, OTHER_CHAT, WARMUP_CHAT, Opener, add_bot, add_photos, until, until_ready
+from tests.fixtures.sandbox import token
 
 GROUP, SUPERGROUP = ChatId(-4_000_001), ChatId(-1_001_000_000_777)
 OF_THE_CHAT = [
@@ -143,3 +150,58 @@ async def test_a_bot_that_is_logged_out_is_told_so_and_not_that_its_token_is_bad
         assert "TELEGRAM_API_ROOT" in said
         assert "10 minutes" in said
         assert "current token" not in said
+
+
+async def it_is_checked(telewarm: Telewarm) -> None:
+    assert (await telewarm.bots.check("bot-0")).ok
+
+
+async def the_same_chats_are_given_again(telewarm: Telewarm) -> None:
+    await telewarm.bots.replace_chats("bot-0", [WARMUP_CHAT])
+
+
+async def the_same_token_is_given_again(telewarm: Telewarm) -> None:
+    await telewarm.bots.replace_token("bot-0", token(0))
+
+
+@pytest.mark.parametrize("cure", [it_is_checked, the_same_chats_are_given_again, the_same_token_is_given_again])
+async def test_what_waits_for_a_chat_that_was_cured_goes_when_its_bot_is_checked_or_given_what_it_has(
+    telewarm_with: Opener, sandbox: Sandbox, cure: Callable[[Telewarm], Awaitable[None]]
+) -> None:
+    telewarm, other = await telewarm_with(NO_SWEEP), await telewarm_with(worker=False)
+    live = await add_bot(telewarm)
+    rule = Rule(action="error", code=403, description="Forbidden: bot was kicked", chat=WARMUP_CHAT, count=None)
+    sandbox.state.faults.add(rule)
+    ids = await add_photos(telewarm, live, 2)
+    for media_id in ids:
+        await until_tried(telewarm, media_id)
+
+    sandbox.state.faults.clear()
+    await cure(other)
+
+    await until_ready(telewarm, *ids)
+
+
+async def test_an_item_whose_failure_is_written_after_its_bot_got_another_chat_goes_at_once(
+    idle_telewarm: Telewarm,
+) -> None:
+    telewarm = idle_telewarm
+    live = await add_bot(telewarm)
+    [media_id] = await add_photos(telewarm, live, 1)
+    retries = Retries(limit=3, base=1.0, longest=300.0)
+    async with Lease.held(telewarm.pool) as lease:
+        work = WarmUps(
+            pool=telewarm.pool, lease=lease, live=live, placements=telewarm.sender._placements, retries=retries
+        )
+        [job] = await work.claim(1)
+        refused = ChatUnreachable(
+            method="sendPhoto", chat_id=WARMUP_CHAT, status=403, description="Forbidden: kicked", reason="kicked"
+        )
+        failed = work.failed(job.item, refused)
+        assert failed.delay == retries.longest
+
+        await telewarm.bots.replace_chats("bot-0", [OTHER_CHAT])
+        await work.record([failed])
+
+        waits = "SELECT next_attempt_at IS NOT NULL FROM media WHERE id = $1"
+        assert await telewarm.pool.fetchval(waits, media_id) is False

@@ -35,6 +35,7 @@ from telewarm.telegram.values import BotProfile
 
 log = structlog.get_logger(__name__)
 
+MENDED_TRIES, MENDED_LONGEST = 30, 5.0  # tries to end back-offs, and seconds between two of them
 NO_CHAT = "warmup_chats is empty: a bot needs a warm-up chat: a private channel or group that the bot may post to"
 
 
@@ -77,6 +78,7 @@ class Bots:
         self._telling: set[asyncio.Task[None]] = set()
         self._changes: Counter[BotId] = Counter()  # heard of
         self._news = 0  # times that changes went unheard
+        self._leaving = asyncio.Event()
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
@@ -89,6 +91,7 @@ class Bots:
             async with listening(self._pool, channels, on_lost=self._on_lost):
                 yield
         finally:
+            self._leaving.set()
             self._neighbours.stop()
             await asyncio.wait([telling])
             for task in self._reading.values():
@@ -133,14 +136,14 @@ class Bots:
             if another:
                 await media.void(connection, bot_id=bot.id)
         log.info("[BOT][TOKEN]", bot=slug, another=another)
-        return self._keep(bot).bot
+        return self._keep(bot, given=True).bot
 
     async def replace_chats(self, slug: str, warmup_chats: Sequence[int | str]) -> Bot:
         """Upload to other warm-up chats from now on: ids, or `@names` of public ones. Raises NotFound, UsageError."""
         warmup_chats = _several(warmup_chats)
         live = await self.by_slug(slug)
         found = await _resolved(live.api, warmup_chats)
-        return self._keep(await bots.replace_chats(self._pool, self._seal, live.bot.id, found)).bot
+        return self._keep(await bots.replace_chats(self._pool, self._seal, live.bot.id, found), given=True).bot
 
     async def follow_chat(self, bot_id: BotId, old: ChatId, new: ChatId) -> None:
         """Use a supergroup in place of the warm-up group that it was. What waits for it goes on at once."""
@@ -164,7 +167,7 @@ class Bots:
 
     async def check(self, slug: str) -> BotCheck:
         """Ask Telegram whether the token is good and the bot may post to its warm-up chats. Nothing is posted; a new
-        username is kept. Raises NotFound."""
+        username is kept. When all is good, what waited for that goes at once. Raises NotFound."""
         live = await self.by_slug(slug)
         live.faults.clear()
         found = await check_bot(live.api, live.bot.warmup_chats)
@@ -174,6 +177,8 @@ class Bots:
         if found.profile is not None and found.profile.username != live.bot.username:
             await bots.keep_username(self._pool, live.bot.id, found.profile.username)
             live.bot = replace(live.bot, username=found.profile.username)
+        if found.ok:
+            self._in_background(self._mended(live.bot), name="bot checked")
         log.info("[BOT][CHECKED]", bot=slug, ok=found.ok)
         return found
 
@@ -242,10 +247,12 @@ class Bots:
         if bot_id in self._live:
             await self._read(bot_id)
 
-    def _keep(self, bot: Bot) -> LiveBot:
+    def _keep(self, bot: Bot, *, given: bool = False) -> LiveBot:
+        """`given`: a person gave it its token or chats, the same as before perhaps, since they are cured."""
         now = clock.monotonic()
         live = self._live.get(bot.id)
-        if live is not None and (live.bot.token, live.bot.warmup_chats) != (bot.token, bot.warmup_chats):
+        changed = live is not None and (live.bot.token, live.bot.warmup_chats) != (bot.token, bot.warmup_chats)
+        if live is not None and (given or changed):
             live.faults.clear()
             self._in_background(self._mended(bot), name="bot mended")
         if live is None or live.bot.telegram_id != bot.telegram_id:  # another Telegram bot has limits of its own
@@ -281,14 +288,19 @@ class Bots:
     async def _mended(self, bot: Bot) -> None:
         """It has another token or other chats: what waited for them goes at once. Each process that runs its lane does
         this once it knows them itself: woken earlier, the lane would only fail again."""
-        try:
-            async with self._pool.acquire() as connection, connection.transaction():
-                await warmups.retry_now(connection, bot.id)
-                await wake(connection, bot)
-        except Exception as error:  # then the back-offs end by themselves
-            if not is_transient(error):
-                raise
-            log.warning("[BOT][MENDED][FAILED]", bot=bot.slug, error=type(error).__name__)
+        for again in range(MENDED_TRIES):
+            try:
+                async with self._pool.acquire() as connection, connection.transaction():
+                    await warmups.retry_now(connection, bot.id)
+                    await wake(connection, bot)
+            except Exception as error:  # after the last try the back-offs end by themselves
+                if not is_transient(error):
+                    raise
+                log.warning("[BOT][MENDED][FAILED]", bot=bot.slug, error=type(error).__name__)
+                if await clock.wait(self._leaving, min(again, MENDED_LONGEST)):
+                    return
+            else:
+                return
 
     async def _tell(self, bot_id: BotId, closed: Closed) -> None:
         try:

@@ -15,7 +15,7 @@ from telewarm.database.leases import Lease
 from telewarm.database.transient import is_transient
 from telewarm.database.warmups import Failed
 from telewarm.errors import ChatMigrated, ChatUnreachable, FloodWait, TelewarmError
-from telewarm.lanes import Job, LiveBot, wake_siblings
+from telewarm.lanes import Job, LiveBot, wake, wake_siblings
 from telewarm.lanes.chat_faults import SECONDS as FAULTY
 from telewarm.metrics import Outcome, Took
 from telewarm.model import Bot, BotId, ChatId, Claimed, MediaId, Placed
@@ -54,6 +54,7 @@ class WarmUps:
         self._placements = placements
         self._retries = retries
         self._in_hand: set[MediaId] = set()
+        self._blamed: dict[MediaId, Bot] = {}  # failures by the bot's fault that are not written yet
         self._sharers: Sequence[BotId] = ()
         self._sharers_of: tuple[ChatId, ...] = ()
         self._sharers_until = 0.0
@@ -155,6 +156,8 @@ class WarmUps:
         delay = policy.retry_in(error, item.attempts, self._retries, random.random())  # noqa: S311 - jitter, no secret
         if not counted and (self._mended_since(hand.bot) or self._has_another_chat(hand, error)):
             delay = 0.0
+        elif not counted:
+            self._blamed[item.media_id] = hand.bot
         outcome = Outcome.ERROR if delay is None else Outcome.RETRY
         metrics.failed(item.kind, outcome, error.code)
         self._log.warning(
@@ -199,9 +202,24 @@ class WarmUps:
             )
         if failed:
             await warmups.record_failed(self._pool, self._lease.id, failed)
+            await self._retry_at_once(failed)
         self._let_go([one.media_id for one in done])
         if self._sharers:
             await wake_siblings(self._pool, [one.media_id for one in done], self._sharers)
+
+    async def _retry_at_once(self, failed: Sequence[Failed]) -> None:
+        """Tell the lane of those that may go at once: through another chat, or since the bot was mended while its
+        fault was written down. The one who mended it has not seen these, for they were in hand.
+        """
+        blamed = [one.media_id for one in failed if one.media_id in self._blamed]
+        mended = any(self._mended_since(self._blamed[media_id]) for media_id in blamed)
+        if mended or any(one.delay == 0.0 for one in failed):
+            async with self._pool.acquire() as connection, connection.transaction():
+                if mended:
+                    await warmups.retry_now(connection, self._live.bot.id)
+                await wake(connection, self._live.bot)
+        for media_id in blamed:
+            del self._blamed[media_id]
 
     def unstorable(self, done: Placed | Failed, error: Exception) -> Failed | None:
         if isinstance(done, Failed) and done.code == warmups.UNSTORABLE:
