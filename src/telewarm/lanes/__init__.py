@@ -1,7 +1,8 @@
 """One lane a bot: the one place through which its background work flows."""
 
-from telewarm.lanes.bots import Bots, LiveBot, count_flood
+from telewarm.lanes.bots import Bots, LiveBot
 from telewarm.lanes.control import Control, LaneStatus, Status
+from telewarm.lanes.floods import count_flood
 from telewarm.lanes.lane import Lane, LaneLimits
 from telewarm.lanes.report import Report
 from telewarm.lanes.seated import Both, MakeRunner

@@ -11,7 +11,7 @@ from functools import partial
 
 import structlog
 
-from telewarm import background, clock, coercion, metrics
+from telewarm import background, clock, coercion
 from telewarm.database import bots, chats, media, removals, roster, warmups
 from telewarm.database.chats import Lost
 from telewarm.database.connection import Pool
@@ -28,7 +28,6 @@ from telewarm.lanes.names import Names, chat_of, check_slug, known_slug
 from telewarm.lanes.share import CHANNEL as TRAFFIC
 from telewarm.lanes.share import Neighbours
 from telewarm.lanes.wake import wake
-from telewarm.metrics import FloodScope
 from telewarm.model import Bot, BotId, ChatId, ChatState
 from telewarm.telegram import BotApi, Closed, Limits, Traffic, Transport
 from telewarm.telegram.values import BotProfile
@@ -376,12 +375,6 @@ async def _resolved(api: BotApi, given: Sequence[int | str]) -> list[ChatId]:
     names: Names = {}
     found = [await chat_of(api, names, chat, argument=f"warmup_chats[{place}]") for place, chat in enumerate(given)]
     return list(dict.fromkeys(found))
-
-
-def count_flood(closed: Closed | None, seconds: float) -> None:
-    """Count a 429 by what it closed; None: a size of upload."""
-    scope = FloodScope.SIZE if closed is None else FloodScope.BOT if closed.chat_id is None else FloodScope.CHAT
-    metrics.flooded(scope, seconds)
 
 
 def with_settings(learned: Mapping[str, float], limits: Limits) -> dict[str, float]:

@@ -1,8 +1,10 @@
-"""What a flood wait closes."""
+"""What a flood wait closes, and its count."""
 
 from __future__ import annotations
 
+from telewarm import metrics
 from telewarm.errors import FloodWait
+from telewarm.metrics import FloodScope
 from telewarm.telegram import Closed, Passage, Traffic
 from telewarm.telegram.refusals import is_slow_mode
 
@@ -17,3 +19,9 @@ def settle_flood(traffic: Traffic, passage: Passage, wait: FloodWait, *, now: fl
     traffic.settle(passage, now=now, retry_after=None)
     traffic.close_chat(passage.chat_id, now + wait.retry_after)
     return Closed(chat_id=passage.chat_id, seconds=wait.retry_after)
+
+
+def count_flood(closed: Closed | None, seconds: float) -> None:
+    """Count a 429 by what it closed; None: a size of upload."""
+    scope = FloodScope.SIZE if closed is None else FloodScope.BOT if closed.chat_id is None else FloodScope.CHAT
+    metrics.flooded(scope, seconds)

@@ -17,9 +17,8 @@ import structlog
 from telewarm import clock
 from telewarm.database.transient import as_outage, is_transient
 from telewarm.errors import FloodWait, TelegramRefused, TelewarmError
-from telewarm.lanes.bots import count_flood
 from telewarm.lanes.choosing import choose
-from telewarm.lanes.floods import settle_flood
+from telewarm.lanes.floods import count_flood, settle_flood
 from telewarm.lanes.outage import Outage
 from telewarm.lanes.work import Budget, Done, Item, Job, Work
 from telewarm.telegram import Closed, Passage, Rank, Traffic
