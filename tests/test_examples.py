@@ -11,7 +11,7 @@ import pytest
 
 from telewarm import clock
 from telewarm.sandbox import Sandbox
-from telewarm.sandbox.config import Network
+from telewarm.sandbox.faults import Rule
 from tests.fixtures.app import READER, WARMUP_CHAT, Opener
 from tests.fixtures.media import jpeg
 from tests.fixtures.sandbox import token
@@ -72,7 +72,8 @@ async def test_a_broadcast_that_is_killed_and_started_again_goes_on(
 ) -> None:
     chats = tmp_path / "chats.csv"
     chats.write_text("\n".join(str(READER + number) for number in range(300)))
-    sandbox.state.configure(network=Network(latency=0.2))
+    held = READER + 299  # its answer never comes, so that it cannot be over before it is killed
+    sandbox.state.faults.add(Rule(action="hang", chat=held))
     usual = {"PATH": os.defpath, "BOT_TOKEN": token(0), "WARMUP_CHAT": str(WARMUP_CHAT)}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(EXAMPLES / "broadcast.py"), str(photo), str(chats)),
@@ -82,7 +83,6 @@ async def test_a_broadcast_that_is_killed_and_started_again_goes_on(
         await clock.sleep(0.02)
     process.kill()
     await process.wait()
-    sandbox.state.configure(network=Network())
 
     printed = await run(telewarm_with, "broadcast.py", str(photo), str(chats))
     assert "broadcast 1 is unfinished: going on with it" in printed
