@@ -226,3 +226,19 @@ async def test_a_guessed_column_is_not_sent_to_unless_it_is_said_or_confirmed(id
 
     assert said.broadcasts[0].recipients == 2
     assert (confirmed.resumed, confirmed.broadcasts[0].id) == (True, said.broadcasts[0].id)
+
+
+async def test_a_draft_that_was_loaded_and_started_by_hand_is_found_as_well(
+    idle_telewarm: Telewarm, live: LiveBot
+) -> None:
+    [made] = await idle_telewarm.broadcasts.create([live], MessageSet(text="Hello"))
+    await idle_telewarm.broadcasts.load(made.id, stream("\n".join(map(str, CHATS)).encode()))
+    await idle_telewarm.broadcasts.start(made.id)
+
+    again = await idle_telewarm.submit("bot-0", "Hello", CHATS)
+    assert (again.resumed, [one.id for one in again.broadcasts]) == (True, [made.id])
+
+    await ended(idle_telewarm, made)
+    with pytest.raises(AlreadySent, match=f"Broadcast {made.id} to the same list"):
+        await submit(idle_telewarm)
+    assert await count(idle_telewarm) == 1

@@ -290,6 +290,8 @@ class Broadcasts:
                 await _schedule(connection, before, starts_at)
             if step is not None and await _possible(connection, action, before, outcomes):
                 await broadcasts.set_state(connection, broadcast_id, step.state, only_from=step.leaves)
+                if action is Action.START:
+                    await submissions.note(connection, before)
             after = await broadcasts.get(connection, broadcast_id)
             changed = (after.state, after.starts_at) != (before.state, before.starts_at)
             if changed:

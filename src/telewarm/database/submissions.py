@@ -52,6 +52,15 @@ async def start(connection: Connection, ids: Sequence[BroadcastId], found_by: by
     return [BroadcastId(row["id"]) for row in rows]
 
 
+async def note(db: Executor, started: Broadcast) -> None:
+    """A draft that a person made and loaded is found by its fingerprint, too. For its start; those of several bots
+    start one by one and are found by nothing.
+    """
+    if started.group_id is None:
+        found_by = await fingerprint(db, [started])
+        await db.execute("UPDATE broadcast SET fingerprint = $2 WHERE id = $1", started.id, found_by)
+
+
 async def keep(db: Executor, ids: Sequence[BroadcastId]) -> None:
     """They are drafts like others from now on, and no longer those of the process that loaded them."""
     await db.execute("UPDATE broadcast SET loader = NULL WHERE id = ANY ($1::bigint[])", ids)
