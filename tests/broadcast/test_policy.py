@@ -29,7 +29,7 @@ from telewarm.errors import (
     TelewarmError,
     TokenRefused,
 )
-from telewarm.model import ChatId, Delivery, MediaId, MessageId, Outcome
+from telewarm.model import BroadcastId, ChatId, Delivery, MediaId, MessageId, Outcome
 from telewarm.sender import SendResult
 from telewarm.telegram import Limit, Limits, Rank, Traffic
 
@@ -252,3 +252,11 @@ def test_deliveries_are_not_taken_while_others_wait_for_the_bot(join: Join) -> N
     with traffic.waiting(Rank.INTERACTIVE):
         assert shares.allow(flight, 100, 1)[0] <= 1
     assert shares.allow(flight, 100, 1)[0] == 30
+
+
+def test_a_broadcast_that_pauses_for_its_message_names_the_commands_that_follow() -> None:
+    said = policy.cure(REFUSED, BroadcastId(7))
+
+    assert REFUSED.description in said
+    for command in ("cancel 7", "results 7 --outcome pending -o rest.csv", "resume 7"):
+        assert f"telewarm broadcast {command}" in said

@@ -194,7 +194,7 @@ class Deliveries:
             if await self._gate.is_open(broadcast):
                 return True
         except TelewarmError as error:
-            reason = cure(error)
+            reason = cure(error, broadcast.id)
             if await broadcasts.set_state(
                 self._desk.pool,
                 broadcast.id,

@@ -357,7 +357,7 @@ class Flight:
 
     async def _pause(self, error: TelewarmError) -> None:
         """Nobody would get it: its owner has to do something."""
-        reason = policy.cure(error)
+        reason = policy.cure(error, self._broadcast.id)
         await insist(
             self._broadcast.id,
             partial(

@@ -23,7 +23,7 @@ from telewarm.errors import (
     TokenRefused,
     UsageError,
 )
-from telewarm.model import ChatId, Delivery, Outcome
+from telewarm.model import BroadcastId, ChatId, Delivery, Outcome
 from telewarm.sender import SendResult
 from telewarm.telegram import Effect, effect_of, may_have_gone
 from telewarm.text import storable
@@ -120,17 +120,20 @@ def retry_in(error: TelewarmError, *, tries: int, dice: float) -> float:
     return float(min(LONGEST, FIRST * 2 ** min(tries, 16)) * dice)
 
 
-def cure(error: TelewarmError) -> str:
+def cure(error: TelewarmError, broadcast_id: BroadcastId) -> str:
     """Why a broadcast is paused, and what its owner can do."""
+    command = "telewarm broadcast"
     match error:
         case TokenRefused() if error.logged_out:
-            todo = "Resume the broadcast then."
+            todo = f"Resume the broadcast then: {command} resume {broadcast_id}"
         case TokenRefused():
-            todo = "Give the bot its current token and resume the broadcast."
+            todo = f"Give the bot its current token and resume the broadcast: {command} resume {broadcast_id}"
         case BadRequest() | DeadFileId():
             todo = (
-                "Telegram refuses the message itself: cancel this broadcast and send a corrected message. To go on all"
-                " the same, and count those it is refused for as failed, resume it."
+                f"Telegram refuses the message itself. Cancel it ({command} cancel {broadcast_id}) and send a corrected"
+                f" message; if some have got this one, send it to the others alone, whom"
+                f" {command} results {broadcast_id} --outcome pending -o rest.csv lists. To go on all the same, and"
+                f" count those it is refused for as failed: {command} resume {broadcast_id}"
             )
         case NotFound() | MediaError():
             todo = "Add the file again or rewarm it and resume, or cancel this broadcast and create another."

@@ -84,7 +84,8 @@ def _hints(one: Broadcast) -> Iterator[str]:
         yield f"Any running worker will continue it: telewarm serve, telewarm worker or {command} watch {one.id} --work"
         yield f"Watch: {command} watch {one.id}. Pause: {command} pause {one.id}"
     elif one.state is BroadcastState.PAUSED:
-        yield f"{one.reason or 'somebody paused it'}; go on with: {command} resume {one.id}"
+        reason, resume = one.reason or "somebody paused it", f"{command} resume {one.id}"
+        yield reason if resume in reason else f"{reason}; go on with: {resume}"
     elif one.state is BroadcastState.DRAFT:
         yield f"send it: {command} start {one.id}"
     if one.counts.get(Outcome.FAILED) and one.state in {BroadcastState.DONE, BroadcastState.PAUSED}:
