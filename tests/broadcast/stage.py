@@ -21,7 +21,7 @@ def broadcasts_of(telewarm: Telewarm) -> Broadcasts:
 async def draft(broadcasts: Broadcasts, live: LiveBot, *lines: str) -> Broadcast:
     """A broadcast to the chats of a list."""
     [made] = await broadcasts.create([live], TEXT)
-    await broadcasts.load(made.id, stream("\n".join(lines).encode()))
+    await broadcasts.load(made.id, stream("\n".join(lines).encode()), column="1")
     return await broadcasts.get(made.id)
 
 

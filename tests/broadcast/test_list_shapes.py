@@ -284,6 +284,13 @@ def test_a_name_says_chat_id_when_all_its_words_do(name: str, known: bool) -> No
     assert (score(name) is not None) is known
 
 
+@pytest.mark.parametrize("text", ["7\n8\n9\n", "17\n", "7, 9, 20", "1,2,3", "[7, 9, 20]", "['7', '9']", "ref\n7\n9\n"])
+def test_numbers_too_small_for_chats_are_a_guess(text: str) -> None:
+    assert "too small" in str(read(text.encode()).guess)
+    assert read(f"chat_id\n{text}".encode()).guess is None
+    assert read(text.replace("7", str(A)).encode()).guess is None or "7" not in text
+
+
 def test_counting_begins_at_nought_or_one() -> None:
     assert [counting(values) for values in (["0", "1"], [1, 2, 3], ["1.0", "2.0"])] == [True] * 3
     assert [counting(values) for values in (["1"], [2, 3], [1, 3], ["a", "b"], [])] == [False] * 5
@@ -307,6 +314,8 @@ def test_what_csv_writes_in_any_dialect_reads_back(
     note, place = beside
     out = io.StringIO(newline="")
     writer = csv.writer(out, delimiter=delimiter, quoting=quoting, lineterminator=line_end)  # type: ignore[arg-type]
+    if quoting == csv.QUOTE_MINIMAL:  # it leaves line ends other than its own unquoted
+        note = note.replace("\r", "").replace("\n", "")
     rows = [["n", f"a{note}"] for _ in chats]
     writer.writerow([*["name", "notes"][:place], "chat_id", *["name", "notes"][place:]])
     for row, chat in zip(rows, chats, strict=True):

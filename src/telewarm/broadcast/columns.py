@@ -169,9 +169,16 @@ def _only_one(names: Sequence[str] | None, columns: Sequence[Sequence[object]], 
     name = None if names is None else _label(names, at)
     if counting(values):
         raise Unclear(_row_numbers(name))
+    rank = None if name is None else score(name)
     doubt = _doubt(values)
-    guess = doubt if doubt is not None and "longer" in doubt else None
-    return Choice(column=at, name=name, guess=guess)
+    return Choice(
+        column=at, name=name, guess=None if rank is not None and rank < SURE and doubt == TOO_SMALL else doubt
+    )
+
+
+def doubt_of_ids(values: Sequence[str]) -> str | None:
+    """Why a person should look at values that are all chat ids, by their look, and nothing else."""
+    return _doubt(values)
 
 
 def _by_values(names: Sequence[str] | None, columns: Sequence[Sequence[object]], filled: Sequence[int]) -> Choice:

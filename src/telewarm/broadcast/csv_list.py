@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from telewarm.broadcast.columns import EVERY, SAMPLE, Choice, Unclear, choose, same_name, score
+from telewarm.broadcast.columns import EVERY, SAMPLE, Choice, Unclear, choose, doubt_of_ids, same_name, score
 from telewarm.broadcast.rows import BOT, GROUPED, LONGEST, NO_FRACTION, THOUSANDS, Rows, clean, holds_id, printable
 from telewarm.broadcast.text_input import Lines
 from telewarm.errors import UsageError
@@ -157,7 +157,7 @@ class CsvList:
         begin = sample if len(sample) < len(held) else [*held, rest]
         if self._wanted in {None, EVERY} and are_ids_in_lines(begin, ended=ended):
             self._reading = Tokens(self._rows)
-            self.choice = Choice(column=None, name=None)
+            self.choice = Choice(column=None, name=None, guess=doubt_of_ids(BETWEEN.split("\n".join(begin))))
             self._reading.feed("".join(held) + rest)
             return
         layout = layout_of(sample, self._wanted, ended=ended)
@@ -207,7 +207,8 @@ class Table:
         at, width = self._layout.choice.column, self._layout.width
         if at is None or width is None or not width < len(cells) or self._layout.delimiter != ",":
             return False
-        return len(clean(cells[at]).lstrip("-")) <= 3 and re.fullmatch(r"\d{3}", clean(cells[at + 1])) is not None
+        pair = [clean(cell) for cell in cells[at : at + 2]]
+        return len(pair) > 1 and len(pair[0].lstrip("-")) <= 3 and re.fullmatch(r"\d{3}", pair[1]) is not None
 
     def _take_every(self, number: int, cells: Sequence[str], text: str) -> None:
         for cell in [cell for cell in cells if clean(cell)] or [""]:

@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import ijson
 import msgspec
 
-from telewarm.broadcast.columns import SAMPLE, Choice, Unclear, best_name, choose, same_name, score
+from telewarm.broadcast import json_tables
+from telewarm.broadcast.columns import SAMPLE, Choice, Unclear, best_name, choose, counting, same_name, score
+from telewarm.broadcast.json_tables import flatten, is_values, shown_path
+from telewarm.broadcast.json_walk import AGAIN, ID_KEY, KEYS, LIST_DEPTH, Element, Walk
 from telewarm.broadcast.rows import BOT, LONGEST, LOOKED_AT, Rows, holds_id, printable
 from telewarm.broadcast.text_input import Lines
 from telewarm.errors import UsageError
 
-DEEPEST = 64  # levels of nesting
-LIST_DEPTH = 4  # levels at which an array counts as a list
 KEY_DEPTH = 4  # levels of objects within an element in which its chat id is looked for
-MOST_KEYS = 1_000  # of an object
 HELD = 1 << 20  # characters of one element
-OPENS = frozenset({"start_map", "start_array"})
-CLOSES = frozenset({"end_map", "end_array"})
-KEYS = "*keys*"  # the list that is the keys of an object
-ID_KEY = re.compile(r"-?\d{5,16}")
-AGAIN = "what came before is loaded; fix the list and load it again, which adds nothing twice"
 TOO_LONG = f"longer than {LONGEST >> 10} KiB"
-
-
-class Element(NamedTuple):
-    """A value that may be a recipient. `path`: of the array that it is in, with dots; None: it stands by itself."""
-
-    number: int
-    path: str | None
-    value: object
-
-
-@dataclass(slots=True)
-class Frame:
-    """A container that has not ended. `path` of a list whose elements are handed on one by one; None of others."""
-
-    holds: dict[str, object] | list[object]
-    path: str | None = None
-    key: str = ""
-    count: int = 0
 
 
 @dataclass(slots=True)
@@ -55,6 +32,8 @@ class Lists:
     wanted: str | None
     choice: Choice | None = None
     _held: list[Element] = field(default_factory=list)
+    _seen: Counter[str | None] = field(default_factory=Counter)  # elements by path
+    _cells: int = 0  # of them
     _path: str | None = None  # of the list that was chosen
     _key: str | None = None  # in which the objects have their chat id; None: each by its own best name
     _usual: str = ""  # the key in which most objects have it, when it is in no object within them
@@ -65,21 +44,48 @@ class Lists:
         if self.choice is not None:
             self._take(element)
             return
-        self._held.append(element)
-        if len(self._held) >= SAMPLE:
+        self._seen[element.path] += 1
+        if not json_tables.is_cell(element):
+            self._held.append(element)
+            if self._seen.total() - self._cells >= SAMPLE:
+                self.decide()
+            return
+        self._cells += 1
+        if self._seen[element.path] <= SAMPLE:
+            self._held.append(element)
+        if self._seen[element.path] == SAMPLE and json_tables.is_wanted(self._held, element, self.wanted):
             self.decide()
 
     def decide(self) -> None:
         """With what there is. Raises UsageError."""
         if self.choice is None:
+            if (column := json_tables.column_of(self._held, self.wanted)) is not None:
+                self._decide_column(*column)
+                return
             self._path = _chosen_path(self._held, self.wanted)
-            mine = [one.value for one in self._held if one.path == self._path]
-            self.choice, self._key = _chosen_key(mine, self._path, self.wanted)
-            prefix = f"{self._path}." if self._path else ""
+            mine = [one for one in self._held if one.path == self._path]
+            keys = [one.key for one in mine]
+            self.choice, self._key = _chosen_key([one.value for one in mine], self._path, self.wanted, keys)
+            prefix = f"{shown_path(self._path)}." if shown_path(self._path) else ""
             self._usual = self._key or (self.choice.name or "").removeprefix(prefix)
-            held, self._held = self._held, []
-            for element in held:
-                self._take(element)
+            self._take_held()
+
+    def _decide_column(self, path: str, choice: Choice) -> None:
+        """Objects of cells by row, an object for each column. Raises Unclear."""
+        if self._seen[path] > SAMPLE:
+            self._held.clear()
+            name = shown_path(path)
+            raise Unclear(
+                f"column {name!r} may hold the chat ids, but it came before the others had been seen;"
+                f" say it: --column {name or '*'}, column={name or '*'}"
+            )
+        self._path, self.choice = path, choice
+        self._take_held()
+
+    def _take_held(self) -> None:
+        held, self._held = self._held, []
+        for element in held:
+            self._take(element)
 
     def _take(self, element: Element) -> None:
         if element.path != self._path:
@@ -147,11 +153,11 @@ class JsonList:
         self.lists.decide()
 
     def _drain(self, size: int) -> None:
-        before = self._walk.number
+        before = self._walk.taken
         for element in self._walk.elements(self._events):
             self.lists.add(element)
         self._events.clear()
-        self._walk.size = 0 if self._walk.number > before else self._walk.size + size
+        self._walk.size = 0 if self._walk.taken > before else self._walk.size + size
         if self._walk.size > HELD:
             raise UsageError(f"element {self._walk.number + 1} is longer than {HELD >> 20} MiB; {AGAIN}")
 
@@ -159,72 +165,6 @@ class JsonList:
         number = self._walk.number
         self.lists.decide()
         raise UsageError(f"the JSON is cut off or broken: it cannot be read beyond element {number}; {AGAIN}")
-
-
-class Walk:
-    """Builds values of parser events. Elements of arrays that no array is around, and values at the top, come out."""
-
-    def __init__(self) -> None:
-        self.number = 0  # of the last element
-        self.size = 0  # characters since
-        self._top = 0  # values at the top
-        self._frames: list[Frame] = []
-
-    def elements(self, events: Iterable[tuple[str, object]]) -> Iterator[Element]:
-        """Raises UsageError."""
-        frames = self._frames
-        for event, value in events:
-            if event == "map_key":
-                frames[-1].key = str(value)
-                continue
-            if event in OPENS:
-                self._open(event)
-                continue
-            if event in CLOSES:
-                frame = frames.pop()
-                if frame.path is not None:
-                    continue
-                value = frame.holds
-            found = self._put(frames[-1], value) if frames else self._at_the_top(value)
-            if found is not None:
-                yield found
-
-    def _open(self, event: str) -> None:
-        if len(self._frames) >= DEEPEST:
-            raise UsageError(f"element {self.number + 1} is nested deeper than {DEEPEST} levels; {AGAIN}")
-        if event == "start_map":
-            self._frames.append(Frame(holds={}))
-            return
-        keys = [frame.key for frame in self._frames if isinstance(frame.holds, dict)]
-        listed = len(keys) == len(self._frames) < LIST_DEPTH
-        self._frames.append(Frame(holds=[], path=".".join(keys) if listed else None))
-
-    def _put(self, frame: Frame, value: object) -> Element | None:
-        """Into the container around it; or out, as an element of its own."""
-        holds = frame.holds
-        if frame.path is not None:
-            return self._element(frame, frame.path, value)
-        if isinstance(holds, list):
-            holds.append(value)
-        elif ID_KEY.fullmatch(frame.key) and self._within_objects():
-            return self._element(frame, KEYS, frame.key)
-        elif len(holds) >= MOST_KEYS:
-            raise UsageError(f"an object has more than {MOST_KEYS} keys: this is no list of chats")
-        else:
-            holds[frame.key] = value
-        return None
-
-    def _within_objects(self) -> bool:
-        return len(self._frames) < LIST_DEPTH and all(isinstance(frame.holds, dict) for frame in self._frames)
-
-    def _element(self, frame: Frame, path: str, value: object) -> Element:
-        self.number = frame.count = frame.count + 1
-        return Element(frame.count, path, value)
-
-    def _at_the_top(self, value: object) -> Element:
-        self._top += 1
-        self.number = self._top
-        return Element(self._top, None, value)
 
 
 class NdjsonList:
@@ -292,21 +232,6 @@ def _elements(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[s
         yield None, value
 
 
-def flatten(value: Mapping[str, object], path: str = "", depth: int = 1) -> dict[str, object]:
-    """The values within an object by their paths, without arrays; MongoDB's `$numberLong` and its kin are numbers."""
-    flat: dict[str, object] = {}
-    for key, inner in value.items():
-        name = f"{path}{key}"
-        if not isinstance(inner, dict):
-            if not isinstance(inner, list):
-                flat[name] = inner
-        elif len(inner) == 1 and next(iter(inner)).startswith("$number"):
-            flat[name] = next(iter(inner.values()))
-        elif depth < KEY_DEPTH:
-            flat |= flatten(inner, f"{name}.", depth + 1)
-    return flat
-
-
 def _readable(values: Sequence[object]) -> bool:
     """Whether half of them are or have chat ids."""
     return 2 * sum(map(_has_id, values)) >= len(values) > 0
@@ -325,24 +250,35 @@ def _chosen_path(held: Sequence[Element], wanted: str | None) -> str | None:
     by_path: dict[str | None, list[object]] = {}
     for element in held:
         by_path.setdefault(element.path, []).append(element.value)
+    records = json_tables.records(held)
+    by_path = {path: values for path, values in by_path.items() if not is_values(path) or path in records}
     if wanted is not None:
         for path in by_path:
-            if path and (same_name(path, wanted) or wanted.startswith(f"{path}.")):
+            if path and (same_name(shown_path(path), wanted) or wanted.startswith(f"{shown_path(path)}.")):
                 return path
+    if len(records) == 1 and KEYS not in by_path:
+        return next(iter(records))
+    alone = by_path.get(None, [])
+    if not records and any(isinstance(value, dict) and _surely_named(value) for value in alone):
+        return None
+    return _list_among(by_path)
+
+
+def _list_among(by_path: Mapping[str | None, Sequence[object]]) -> str | None:
+    """The one of these lists that has the recipients. Raises Unclear."""
     if set(by_path) <= {""}:
         return ""
-    alone = by_path.get(None, [])
-    if any(isinstance(value, dict) and _surely_named(value) for value in alone):
-        return None
     lists = [path for path, values in by_path.items() if path is not None and _readable(values)]
+    lists = [path for path in lists if not counting(by_path[path])] or lists
     surest = [path for path in lists if path == KEYS or score(path) is not None]
     if len(lists) > 1 and len(surest) != 1:
-        listed = ", ".join(repr(printable(path)) for path in lists[:10])
-        raise Unclear(f"the JSON holds several lists: {listed}; say which one: --column {lists[0]}, column={lists[0]}")
+        names = [printable(shown_path(path)) for path in lists[:10]]
+        listed = ", ".join(map(repr, names))
+        raise Unclear(f"the JSON holds several lists: {listed}; say which one: --column {names[0]}, column={names[0]}")
     if lists:
         return surest[0] if len(surest) == 1 else lists[0]
-    if "" in by_path or not alone:
-        return next(iter(by_path)) if "" not in by_path else ""
+    if "" in by_path or None not in by_path:
+        return "" if "" in by_path else next(iter(by_path), None)
     return None
 
 
@@ -352,22 +288,27 @@ def _surely_named(value: Mapping[str, object]) -> bool:
     return any((rank := score(name)) is not None and rank < 6 for name in names)
 
 
-def _chosen_key(values: Sequence[object], path: str | None, wanted: str | None) -> tuple[Choice, str | None]:
+def _chosen_key(
+    values: Sequence[object], path: str | None, wanted: str | None, keys: Sequence[str]
+) -> tuple[Choice, str | None]:
     """And the key in which each element has its chat id, if it is one for all. Raises UsageError."""
-    prefix = f"{path}." if path else ""
-    if wanted is not None and not (path and same_name(path, wanted)):
-        key = wanted.removeprefix(prefix)
-        return Choice(column=None, name=wanted), _said_key(values, key)
+    within = shown_path(path)
+    prefix = f"{within}." if within else ""
+    if wanted is not None and not (within and same_name(within, wanted)):
+        return Choice(column=None, name=wanted), _said_key(values, wanted.removeprefix(prefix))
     objects = [flatten(value) for value in values if isinstance(value, dict)]
     if objects and 2 * len(objects) >= len(values):
-        return _of_objects(objects, prefix)
+        choice, key = _of_objects(objects, prefix)
+        if is_values(path) and choice.guess is None and (guess := json_tables.guess_of(keys)) is not None:
+            choice = replace(choice, guess=guess)
+        return choice, key
     arrays = [value for value in values if isinstance(value, list)]
     if arrays and 2 * len(arrays) >= len(values):
         found = choose(None, arrays)
         place = "0" if found.column is None else str(found.column)
         return Choice(column=found.column, name=str(int(place) + 1), guess=found.guess), place
     found = choose(None, [[value] for value in values if not isinstance(value, (dict, list))])
-    named = path or None
+    named = within or None
     if wanted is None and path not in {None, "", KEYS} and score(path or "") is None:
         return Choice(column=0, name=named, guess=f"the list {path!r} inside the JSON was taken"), None
     if path == KEYS and wanted is None:

@@ -117,7 +117,7 @@ class Reader:
             self._open()
 
     def _open(self) -> None:
-        self._text = Text(self._head)
+        self._text = Text(self._head[:HEAD])
         head, self._head = self._head, b""
         self._read(self._text.more(head), final=False)
 
@@ -148,8 +148,8 @@ def _parser(format: Format, rows: Rows, column: str | None) -> Parser:  # noqa: 
 
 
 def _tells(begin: str) -> bool:
-    """Whether so much is enough to tell the format: of JSON the first line has to be there."""
-    return bool(begin) and (begin[0] not in "[{" or "\n" in begin)
+    """Whether so much is enough to tell the format: of JSON the first line has to be there, and whether more follow."""
+    return bool(begin) and (begin[0] not in "[{" or bool(begin.partition("\n")[2].strip()))
 
 
 def sniff(begin: str) -> Format:
@@ -160,15 +160,16 @@ def sniff(begin: str) -> Format:
         return Format.CSV
     if not re.match(r'\{\s*(?:"|\}|$)', begin):
         return Format.CSV  # a set of Python
-    first, line_end, _ = begin.partition("\n")
+    first, line_end, more = begin.partition("\n")
     if not line_end:
         return Format.JSON
+    whole = not more.strip()
     first = first.rstrip().removesuffix(",")
     try:
         msgspec.json.decode(first)
     except (msgspec.DecodeError, RecursionError):
         return Format.NDJSON if first.rstrip().endswith("}") else Format.JSON
-    return Format.NDJSON
+    return Format.JSON if whole else Format.NDJSON
 
 
 def rows_of(chat_ids: Iterable[ChatId], rows: Rows, *, at_once: int) -> Iterator[None]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from telewarm.broadcast.rows import LONGEST
 from telewarm.errors import UsageError
 
-HEAD = 64  # bytes that tell what a file is
+HEAD = 128  # bytes that tell what a file is
 
 SAVE_AS_CSV = "save it as CSV (UTF-8) and load that"
 UNPACK = "unpack it and load the list inside"

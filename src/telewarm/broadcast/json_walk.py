@@ -1,0 +1,136 @@
+"""The values within a JSON document that may be recipients, as the parser comes to them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from telewarm.errors import UsageError
+
+DEEPEST = 64  # levels of nesting
+LIST_DEPTH = 4  # levels at which an array or an object counts as a list
+MOST_KEYS = 1_000  # of an object that is held
+OPENS = frozenset({"start_map", "start_array"})
+CLOSES = frozenset({"end_map", "end_array"})
+KEYS = "*keys*"  # the list that is the keys of an object
+VALUES = "*"  # the last part of the path of a list that is the values of an object
+SHORTEST = 5  # digits of a key that is a chat id
+ID_KEY = re.compile(rf"-?\d{{{SHORTEST},16}}")
+ROW_KEY = re.compile(r"\d{1,16}")
+AGAIN = "what came before is loaded; fix the list and load it again, which adds nothing twice"
+
+
+class Element(NamedTuple):
+    """A value that may be a recipient. `path`: of the array or the object that it is in, with dots; None: it stands by
+    itself. `key`: of a value of an object.
+    """
+
+    number: int
+    path: str | None
+    value: object
+    key: str = ""
+
+
+@dataclass(slots=True)
+class Frame:
+    """A container that has not ended. `path` of a list whose elements are handed on one by one; None of others.
+    `values`: how many values of an object were handed on.
+    """
+
+    holds: dict[str, object] | list[object]
+    path: str | None = None
+    key: str = ""
+    count: int = 0
+    values: int = 0
+    rows: bool = False  # its keys are row numbers
+
+
+class Walk:
+    """Builds values of parser events. Elements of arrays that no array is around, values of objects that may be lists
+    by row or by name, and values at the top come out.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0  # of the last element
+        self.taken = 0  # elements in all
+        self.size = 0  # characters since
+        self._top = 0  # values at the top
+        self._frames: list[Frame] = []
+
+    def elements(self, events: Iterable[tuple[str, object]]) -> Iterator[Element]:
+        """Raises UsageError."""
+        frames = self._frames
+        for event, value in events:
+            if event == "map_key":
+                frames[-1].key = str(value)
+                continue
+            if event in OPENS:
+                self._open(event)
+                continue
+            if event in CLOSES:
+                frame = frames.pop()
+                if frame.path is not None:
+                    continue
+                value = frame.holds
+            if not frames:
+                yield self._at_the_top(value)
+            elif frames[-1].path is not None:
+                yield self._element(frames[-1], frames[-1].path, value)
+            else:
+                yield from self._put(frames[-1], value)
+
+    def _open(self, event: str) -> None:
+        if len(self._frames) >= DEEPEST:
+            raise UsageError(f"element {self.number + 1} is nested deeper than {DEEPEST} levels; {AGAIN}")
+        if event == "start_map":
+            self._frames.append(Frame(holds={}))
+            return
+        listed = len(self._keys()) == len(self._frames) < LIST_DEPTH
+        self._frames.append(Frame(holds=[], path=".".join(self._keys()) if listed else None))
+
+    def _keys(self) -> list[str]:
+        return [frame.key for frame in self._frames if isinstance(frame.holds, dict)]
+
+    def _put(self, frame: Frame, value: object) -> Sequence[Element]:
+        """Into the container around it, and out when it, or its key, may be a recipient."""
+        holds = frame.holds
+        if isinstance(holds, list):
+            holds.append(value)
+            return ()
+        found = self._of_object(frame, value) if len(self._keys()) == len(self._frames) <= LIST_DEPTH else []
+        if found and ID_KEY.fullmatch(frame.key):
+            return found
+        if len(holds) < MOST_KEYS:
+            holds[frame.key] = value
+        elif frame.values < len(holds):
+            raise UsageError(f"an object has more than {MOST_KEYS:,} keys: this is no list of chats")
+        return found
+
+    def _of_object(self, frame: Frame, value: object) -> list[Element]:
+        """What an object that is a list gives for one of its keys: the key, when it looks like a chat id, and a value
+        that stands beside a row number or is an object itself.
+        """
+        found = []
+        frame.rows = frame.rows or (not frame.count and len(frame.key) < SHORTEST and frame.key.isdecimal())
+        if not frame.rows and ID_KEY.fullmatch(frame.key):
+            found.append(self._element(frame, KEYS, frame.key))
+        if isinstance(value, dict) or (not isinstance(value, list) and ROW_KEY.fullmatch(frame.key)):
+            frame.values += 1
+            path = ".".join([*self._keys()[:-1], VALUES])
+            found.append(self._element(frame, path, value, key=frame.key, number=frame.values))
+        return found
+
+    def _element(self, frame: Frame, path: str, value: object, *, key: str = "", number: int = 0) -> Element:
+        if not number:
+            number = frame.count = frame.count + 1
+        self.number = number
+        self.taken += 1
+        return Element(number, path, value, key)
+
+    def _at_the_top(self, value: object) -> Element:
+        self._top += 1
+        self.number = self._top
+        self.taken += 1
+        return Element(self._top, None, value)
