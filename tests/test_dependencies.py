@@ -77,3 +77,14 @@ def test_the_version_is_said_in_one_place() -> None:
     assert "version" not in PROJECT["project"]
     assert PROJECT["project"]["dynamic"] == ["version"]
     assert importlib.metadata.version("telewarm") == telewarm.__version__
+
+
+def test_pgqueuer_is_used_below_its_public_root_in_one_module() -> None:
+    """Whoever raises its version has one place to look at. The benchmark of its queue measures its insides."""
+    below = re.compile(r"^from pgqueuer\.", re.MULTILINE)
+    using = {
+        path.relative_to(ROOT / "src" / "telewarm").as_posix()
+        for path in (ROOT / "src").rglob("*.py")
+        if below.search(path.read_text(encoding="utf-8"))
+    }
+    assert using == {"database/engine.py", "demo/bench/churn.py"}

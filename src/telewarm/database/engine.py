@@ -1,10 +1,16 @@
-"""The engine's own tables, which PgQueuer makes and fills: their upkeep. It never trims its log."""
+"""The engine's own tables, which PgQueuer makes and fills: their upkeep. It never trims its log.
+
+All that is needed of PgQueuer below its public root is imported here alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import asyncpg
+from pgqueuer import AsyncpgPoolDriver, Queries
+from pgqueuer.errors import FailingListenerError
+from pgqueuer.types import QueueEntrypoint
 
 from telewarm.database.connection import Connection, Executor, Pool
 
@@ -79,6 +85,16 @@ async def hurry(db: Executor, keys: Sequence[str]) -> None:
 async def running(db: Executor, keys: Sequence[str]) -> set[str]:
     """Which of these jobs a worker has in hand."""
     return {row["dedupe_key"] for row in await db.fetch(RUNNING, keys)}
+
+
+async def eligible(pool: Pool, entrypoint: str) -> bool:
+    """Whether jobs are queued that could run now."""
+    return await Queries(AsyncpgPoolDriver(pool)).eligible_queued_work([QueueEntrypoint(entrypoint)]) > 0
+
+
+def is_lost_listener(error: Exception) -> bool:
+    """PgQueuer gave up since its own LISTEN failed: start it again."""
+    return isinstance(error, FailingListenerError)
 
 
 async def trim_log(pool: Pool, *, kept: float = KEPT) -> int:

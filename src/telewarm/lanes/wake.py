@@ -7,7 +7,6 @@ from typing import cast
 
 import asyncpg
 from pgqueuer import AsyncpgDriver, AsyncpgPoolDriver, JobId, Queries
-from pgqueuer.types import QueueEntrypoint
 
 from telewarm.database import engine
 from telewarm.database.connection import Connection, Pool
@@ -47,7 +46,7 @@ async def hurry(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[BotId]:
 
 async def others_wait(pool: Pool) -> bool:
     """Whether lanes are queued that could run now if there was a place for them."""
-    return await Queries(AsyncpgPoolDriver(pool)).eligible_queued_work([QueueEntrypoint(ENTRYPOINT)]) > 0
+    return await engine.eligible(pool, ENTRYPOINT)
 
 
 async def wake_siblings(pool: Pool, media_ids: Sequence[MediaId], sharers: Sequence[BotId]) -> None:

@@ -10,10 +10,9 @@ from typing import TypeAlias
 
 import structlog
 from pgqueuer import AsyncpgPoolDriver, Job, Queries, QueueManager, RetryRequested
-from pgqueuer.errors import FailingListenerError
 
 from telewarm import clock
-from telewarm.database import bots, leases, warmups
+from telewarm.database import bots, engine, leases, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
 from telewarm.database.transient import is_transient
@@ -182,7 +181,7 @@ class Worker:
                     log_aggregation_interval=timedelta(0),  # statistics that nobody reads, and that nobody would trim
                 )
         except Exception as error:
-            if not isinstance(error, FailingListenerError) and not is_transient(error):
+            if not engine.is_lost_listener(error) and not is_transient(error):
                 raise
             log.warning("[WORKER][ENGINE][RESTART]", error=type(error).__name__)
             await clock.wait(self._stop, RESTART)
