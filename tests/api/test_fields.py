@@ -52,6 +52,12 @@ async def test_an_unknown_field_is_refused_with_what_may_have_been_meant(
     assert meant in answer.json()["message"]
 
 
+async def test_an_unknown_field_of_a_preview_url_is_refused(api: Api) -> None:
+    answer = await api.client.post(f"/api/admin/media/{await api.add_photo()}/preview-url", json={"second": 60})
+    assert answer.status_code == 422, answer.text
+    assert "did you mean 'seconds'" in answer.json()["message"]
+
+
 async def test_an_unknown_form_field_is_refused(api: Api) -> None:
     files = {"file": ("a.jpg", jpeg(1))}
     answer = await api.client.post(MEDIA, files=files, data={"knd": "photo"})
@@ -78,6 +84,45 @@ async def test_an_unknown_query_parameter_is_refused(api: Api, method: str, path
     answer = await api.client.request(method, path, json=body)
     assert answer.status_code == 422, answer.text
     assert meant in answer.json()["message"]
+
+
+@pytest.mark.parametrize("path", [f"{MEDIA}?limit=3&limit=4", f"{BROADCASTS}?bot=shop&bot=news"])
+async def test_a_query_parameter_that_is_there_twice_is_refused(api: Api, path: str) -> None:
+    answer = await api.client.get(path)
+    assert answer.status_code == 422, answer.text
+    assert "more than once" in answer.json()["message"]
+
+
+async def test_a_list_in_a_query_may_be_repeated(api: Api) -> None:
+    answer = await api.client.get("/api/admin/events.json?types=media&types=bot")
+    assert answer.status_code == 200, answer.text
+
+
+async def test_a_form_field_that_is_there_twice_is_refused(api: Api) -> None:
+    files = [("file", ("a.jpg", jpeg(1))), ("kind", (None, b"photo")), ("kind", (None, b"document"))]
+    answer = await api.client.post(MEDIA, files=files)
+    assert answer.status_code == 422
+    assert "kind: the form has it twice" in answer.json()["message"]
+    assert await api.is_empty()
+
+
+async def test_a_parameter_of_telegram_without_a_field_is_told_where_it_goes(api: Api) -> None:
+    body = {"chat_id": READER, "text": "so", "business_connection_id": "b1"}
+    answer = await api.client.post(SEND, json=body)
+    assert answer.status_code == 422
+    assert "goes into `extra`" in answer.json()["message"]
+
+
+async def test_a_reply_to_a_message_that_is_gone(api: Api) -> None:
+    """Refused in Telegram's words, unless it may go without."""
+    body = {"chat_id": READER, "text": "so"}
+    first = (await api.client.post(SEND, json=body)).json()["results"][0]["message_id"]
+    there = await api.client.post(SEND, json={**body, "reply_to": first})
+    assert there.status_code == 200, there.text
+    gone = {**body, "reply_to": 999}
+    refused = await api.client.post(SEND, json=gone)
+    assert (refused.status_code, "message to be replied not found" in refused.json()["message"]) == (422, True)
+    assert (await api.client.post(SEND, json={**gone, "allow_sending_without_reply": True})).status_code == 200
 
 
 async def test_telegrams_own_names_are_taken(api: Api, sandbox: Sandbox) -> None:

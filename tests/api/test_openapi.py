@@ -195,3 +195,18 @@ def test_a_route_cannot_document_an_error_that_does_not_exist() -> None:
     with pytest.raises(LookupError):
         refuses((418, "BAD_REQUEST"))
     assert set(refuses("NOT_FOUND", (415, "BAD_REQUEST"))) == {404, 415}
+
+
+def test_bodies_say_that_nothing_else_is_taken_and_which_other_names_are(spec: Json) -> None:
+    for name, operation in operations(spec):
+        for kind, body in operation.get("requestBody", {}).get("content", {}).items():
+            schema = resolved(spec, body["schema"])
+            for one in schema.get("anyOf", [schema]):
+                if "properties" in (found := resolved(spec, one)):
+                    assert found.get("additionalProperties") is False, f"{name} {kind}"
+    fields = spec["components"]["schemas"]["NewSend"]["properties"]
+    assert "also `disable_notification`" in fields["silent"]["description"]
+    assert "also `link_preview_options`" in fields["link_preview"]["description"]
+    assert "also `start_at`" in spec["components"]["schemas"]["Start"]["properties"]["starts_at"]["description"]
+    upload = spec["paths"]["/api/admin/bots/{slug}/media"]["post"]["requestBody"]["content"]["application/json"]
+    assert {"width", "height", "duration"} <= upload["schema"]["properties"].keys()

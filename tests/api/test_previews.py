@@ -147,7 +147,8 @@ async def test_a_url_for_the_thumbnail_does_not_show_the_file(api: Api) -> None:
     async with stranger(api.telewarm) as client:
         assert (await client.get(url)).status_code == 200
         refusal(await client.get(url.replace("thumbnail=1&", "")), 403, "BAD_SIGNATURE")
-        refusal(await client.get(f"{url}&thumbnail=0"), 403, "BAD_SIGNATURE")
+        refusal(await client.get(url.replace("thumbnail=1", "thumbnail=0")), 403, "BAD_SIGNATURE")
+        assert "more than once" in refusal(await client.get(f"{url}&thumbnail=0"), 422, "BAD_REQUEST")
 
 
 async def test_guesses_shut_an_address_out_of_signed_urls_alone_and_no_signature_is_kept(api: Api) -> None:

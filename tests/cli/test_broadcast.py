@@ -178,6 +178,8 @@ async def test_step_by_step_a_script_uses_the_id_that_create_prints(shell: Shell
     assert number == "1"
     assert "Loaded 3 chats" in (await shell.ok("load", number, shell.list_of(*readers(3), "x"))).said
     assert "text: message" in (await shell.ok("test", number, str(-READER))).out
+    sandbox.state.chats.declare(-1_001_000_000_321, username="shop_news")
+    assert "text: message" in (await shell.ok("test", number, "@shop_news")).out
     assert sandbox.state.stats.chats[-READER] == 1
     assert "2031-05-01" in (await shell.ok("start", number, "--at", "2031-05-01T09:00")).said
     message = (await shell.telewarm.broadcasts.get(FIRST)).message

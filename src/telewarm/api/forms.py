@@ -24,6 +24,7 @@ class Parts(ABC):
     def __init__(self, boundary: bytes, *, most: int, allowed: str, fields: frozenset[str]) -> None:
         """`most`: parts. `allowed`: what a form has, in words. `fields`: the names of those that are no files."""
         self._known = fields
+        self._once = True  # each field
         self.fields: dict[str, str] = {}
         self.ended = False
         self._most = most
@@ -100,6 +101,8 @@ class Parts(ABC):
             self.file_ends()
         elif self._name not in self._known:
             raise ApiError(422, "BAD_REQUEST", f"{self._name[:SHOWN]}: {unknown('field', self._name, self._known)}")
+        elif self._once and self._name in self.fields:
+            raise ApiError(422, "BAD_REQUEST", f"{self._name}: the form has it twice: give it once")
         else:
             self.fields[self._name] = self._value.decode(errors="replace")
 
@@ -162,6 +165,7 @@ class Batch(Parts):
         super().__init__(
             boundary, most=most + MOST_PARTS, allowed=f"{most} files, and `kind`", fields=frozenset({"kind"})
         )
+        self._once = False  # a kind is that of the files behind it
 
     def feed(self, chunk: bytes) -> Iterator[FileBegins | FileEnds | bytes]:
         """What is in this chunk, in its order; what came before a mistake comes before its ApiError (400, 413)."""

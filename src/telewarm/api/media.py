@@ -38,6 +38,7 @@ IGNORED = {"description": "Ignored: the bytes say what they are", "example": "im
 FILE = {"type": "string", "format": "binary", "minLength": 1}
 FORM = {
     "type": "object",
+    "additionalProperties": False,
     "required": ["file"],
     "properties": {
         "file": {**FILE, "description": "The bytes", "example": "(bytes)"},
@@ -54,6 +55,7 @@ URL = {
 }
 BASE64 = {
     "type": "object",
+    "additionalProperties": False,
     "oneOf": [{"required": ["data_base64"]}, {"required": ["url"]}],
     "properties": {
         "url": URL,
@@ -67,7 +69,10 @@ BASE64 = {
         "kind": {**KIND, **OR_NULL, "enum": [*KINDS, "", None]},
         "name": {**NAME, **OR_NULL},
         "mime": IGNORED,
-        "ext": IGNORED,
+        "ext": {**IGNORED, "example": "jpg"},
+        "width": {**IGNORED, "example": 1280},
+        "height": {**IGNORED, "example": 720},
+        "duration": {**IGNORED, "example": 12.5},
     },
 }
 BODIES: dict[str, Any] = {

@@ -12,12 +12,13 @@ from urllib.parse import quote
 import structlog
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.types import Send
 
 from telewarm import clock
 from telewarm.api import ranges
 from telewarm.api.answers import ApiError
+from telewarm.api.bodies import Body
 from telewarm.api.described import Responses, gives, refuses
 from telewarm.api.media import OfItem
 from telewarm.api.numbers import Flag, NotBool
@@ -59,7 +60,7 @@ ANSWERS: Responses = {
 }
 
 
-class PreviewUrl(BaseModel):
+class PreviewUrl(Body):
     seconds: Annotated[
         int, Field(ge=1, le=LONGEST, description="How long the URL is good", examples=[600]), NotBool
     ] = SECONDS

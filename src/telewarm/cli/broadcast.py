@@ -15,13 +15,16 @@ from rich.table import Table
 from telewarm.app import Telewarm
 from telewarm.broadcast import Format, Loaded, tables
 from telewarm.cli import broadcast_tables, drafting, lists, message_options, submitting, watching
+from telewarm.cli.chat import recipient
 from telewarm.cli.common import held, opened
 from telewarm.cli.console import say, wide
 from telewarm.cli.options import ChatIdCommand
 from telewarm.cli.run import stop_event
 from telewarm.cli.send import CONTEXT, line
 from telewarm.errors import UsageError
-from telewarm.model import Broadcast, BroadcastId, BroadcastState, ChatId, Outcome
+from telewarm.lanes.names import chat_of
+from telewarm.model import Broadcast, BroadcastId, BroadcastState, Outcome
+from telewarm.sender import SendResult
 
 HELP = (
     "One message set to many chats, from a list of chat ids.\n\n"
@@ -168,10 +171,20 @@ def load(broadcast: Id, recipients: ListArgument, *, form: FormatOption = None, 
 
 @app.command("test", cls=ChatIdCommand, context_settings=CONTEXT)
 def test(
-    broadcast: Id, chat: Annotated[int, typer.Argument(metavar="CHAT", callback=held, help="Who gets it.")]
+    broadcast: Id,
+    chat: Annotated[
+        str,
+        typer.Argument(metavar="CHAT", callback=recipient, help="Who gets it: an id, or @name of a public chat."),
+    ],
 ) -> None:
     """Send the message to one chat now; this counts nowhere. The exit code is 1 when something did not go."""
-    results = opened(lambda telewarm: telewarm.broadcasts.test(BroadcastId(broadcast), ChatId(chat)))
+
+    async def testing(telewarm: Telewarm) -> list[SendResult]:
+        one = await telewarm.broadcasts.get(BroadcastId(broadcast))
+        live = await telewarm.bots.get(one.bot_id)
+        return await telewarm.broadcasts.test(one.id, await chat_of(live.api, live.names, chat))
+
+    results = opened(testing)
     for result in results:
         typer.echo(line(result))
     raise typer.Exit(any(result.error is not None for result in results))

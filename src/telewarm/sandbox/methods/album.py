@@ -13,7 +13,7 @@ from telewarm.sandbox.errors import ApiError, bad
 from telewarm.sandbox.files import File
 from telewarm.sandbox.inputs import MAX_DURATION, MAX_SIDE, Attributes, Input, check_input, find_input, resolve, store
 from telewarm.sandbox.mail import Content, Message
-from telewarm.sandbox.methods.common import ECHOED
+from telewarm.sandbox.methods.common import ECHOED, check_reply
 from telewarm.sandbox.render import message_of
 
 MOST = 10
@@ -151,6 +151,7 @@ def charge_item(call: Call, chat: Chat, number: int) -> None:
     check_topic(chat, call.integer("message_thread_id", 0))
     if number == 1:
         check_delivery(chat, call.bot)
+        check_reply(call, chat)
 
 
 def failed(number: int, error: ApiError) -> ApiError:

@@ -65,11 +65,26 @@ def _plain(value: str) -> object:
         raise bad("can't parse JSON object") from None
 
 
+def check_reply(call: Call, chat: Chat) -> None:
+    """The message of this chat that is answered must be there. Raises ApiError."""
+    said = _plain(call.text("reply_parameters"))
+    if not isinstance(said, dict):
+        return
+    message_id = said.get("message_id", 0)
+    if not isinstance(message_id, int) or str(said.get("chat_id", chat.id)) != str(chat.id):
+        return  # of another chat, of which nothing is known here
+    if said.get("allow_sending_without_reply") is True or not message_id:
+        return
+    if call.state.mail.box(chat, call.bot.id).get(chat.id, message_id) is None:
+        raise bad("message to be replied not found")
+
+
 def deliver(call: Call, chat: Chat, content: Content) -> Message:
     """The end of step 7: flood limits, the recipient's side, then the effect."""
     call.state.charge(call.bot, chat)
     check_topic(chat, call.integer("message_thread_id", 0))
     check_delivery(chat, call.bot)
+    check_reply(call, chat)
     return call.state.post(call.bot, chat, content)
 
 
