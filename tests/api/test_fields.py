@@ -58,6 +58,13 @@ async def test_an_unknown_field_of_a_preview_url_is_refused(api: Api) -> None:
     assert "did you mean 'seconds'" in answer.json()["message"]
 
 
+@pytest.mark.parametrize("said", [0, 1, "yes", None])
+async def test_a_flag_is_true_or_false(api: Api, said: object) -> None:
+    answer = await api.client.patch(f"/api/admin/media/{await api.add_photo()}", json={"name": "a.jpg", "rewarm": said})
+    assert answer.status_code == 422, answer.text
+    assert "rewarm" in answer.json()["message"]
+
+
 async def test_an_unknown_form_field_is_refused(api: Api) -> None:
     files = {"file": ("a.jpg", jpeg(1))}
     answer = await api.client.post(MEDIA, files=files, data={"knd": "photo"})

@@ -11,7 +11,7 @@ from pydantic import Field
 from telewarm.api.bodies import Body
 from telewarm.api.described import gives
 from telewarm.api.media import OfItem, describe
-from telewarm.api.numbers import AnyId
+from telewarm.api.numbers import AnyId, Flag
 from telewarm.api.services import OfBot, Services, Serving, SmallBody
 from telewarm.api.shapes import Collected, DeletedMedia, RenamedMedia
 from telewarm.errors import UsageError
@@ -34,7 +34,7 @@ class Renamed(Body):
         Field(description="One line; what it has beyond 255 characters is cut off. null: none", examples=["cat.jpg"]),
     ]
     rewarm: Annotated[
-        bool, Field(description="Upload it again, so that recipients see the new name", examples=[False])
+        Flag, Field(description="Upload it again, so that recipients see the new name", examples=[False])
     ] = False
 
 
