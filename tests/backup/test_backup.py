@@ -25,12 +25,13 @@ from telewarm.database import copies
 from telewarm.database.embedded import EmbeddedPostgres, served
 from telewarm.database.migrate import check_migrated, head, migrate, revisions, upgrade_script
 from telewarm.database.sealing import Seal
-from telewarm.errors import BackupError, Conflict, DatabaseUnavailable, SettingsError
+from telewarm.errors import BackupError, Conflict, DatabaseForbidden, DatabaseUnavailable, SettingsError
 from telewarm.model import BroadcastState, ChatId, MessageSet, Outcome
 from telewarm.settings import Settings
 from telewarm.store import FolderConfig, S3Config, Store
 from tests.broadcast.stage import draft
 from tests.database.test_embedded import as_root
+from tests.database.test_ready import role
 from tests.fixtures.app import Opener, add_bot, add_photos, message_of, readers, until_ready
 from tests.fixtures.postgres import fresh_database
 
@@ -462,3 +463,14 @@ async def test_the_embedded_database_moves_to_another_major_version(
     async with served(None, data) as url:
         assert await contents(url) == before
     assert await _upgrade(settings, OLD_PROGRAMS, nothing) is None
+
+
+async def test_a_role_without_rights_is_told_which_it_needs(archive: tuple[Path, Opener], place: Place) -> None:
+    file, opener = archive
+    async with role(opener.database_url) as url:
+        for work in (save(url, place.data / "b.tar", key=KEY, store=None, report=nothing), migrate(url)):
+            with pytest.raises(DatabaseForbidden, match=r"The role role_\w+ may not .*GRANT .* TO \"role_"):
+                await work
+        with pytest.raises(DatabaseForbidden, match="use the role that owns the tables"):
+            await replace(place, url=url, key=KEY).take(file, force=True)
+    assert (await contents(opener.database_url))["bot"]

@@ -12,7 +12,8 @@ import asyncpg
 
 from telewarm.database.migrate import MIGRATIONS, head, refuse_newer, revision, upgrade_script
 from telewarm.database.pool import ROUND_TRIP, connect
-from telewarm.errors import BackupError
+from telewarm.database.rights import grants
+from telewarm.errors import BackupError, DatabaseForbidden
 
 SKIPPED = frozenset({"lease"})  # who runs now
 SESSION = (
@@ -40,12 +41,18 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 @asynccontextmanager
 async def patient(url: str, name: str) -> AsyncIterator[Connection]:
-    """A connection whose statements and transactions may last."""
+    """A connection whose statements and transactions may last. Raises DatabaseForbidden for what its role may not."""
     connection = await connect(url, application_name=name, statement_timeout=0)
     try:
         for setting in SESSION:
             await connection.execute(setting)
         yield connection
+    except asyncpg.InsufficientPrivilegeError as error:
+        role = await connection.fetchval("SELECT current_user")
+        raise DatabaseForbidden(
+            f"The role {role} may not do this ({error}): use the role that owns the tables, or, to back them up, "
+            f"{grants(role)}"
+        ) from error
     finally:
         await connection.close(timeout=ROUND_TRIP)
 

@@ -50,6 +50,8 @@ async def migrate(url: str) -> list[str]:
                 *await _patiently(lambda: _migrate_tables(connection)),
                 *await _patiently(lambda: _migrate_engine(connection)),
             ]
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise DatabaseForbidden(await forbidden(connection, error)) from error
     finally:
         await connection.close(timeout=ROUND_TRIP)
 
