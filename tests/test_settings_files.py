@@ -209,7 +209,12 @@ def test_a_file_that_was_found_here_is_told_beside_what_a_command_prints(home: P
     assert ended.stdout == f"{(data / 'api.token').read_text()}\n"
     line = ended.stderr.splitlines()[0]
     if form == "json":
-        assert json.loads(line) == {"event": "settings", "file": str(here.absolute()), "data": str(data)}
+        assert json.loads(line) == {
+            "event": "settings",
+            "level": "info",
+            "file": str(here.absolute()),
+            "data": str(data),
+        }
     else:
         assert line == f"settings: {here.absolute()}, data: {data}"
     assert "settings:" not in run("--env-file", str(here), "token", "show").stderr
