@@ -215,6 +215,12 @@ CATALOGUE: tuple[Known, ...] = (
             "The bytes in the store are not those that were put there.",
             "Check the store; add the file again.",
         ),
+        (
+            "UNSTORABLE",
+            (),
+            "In `last_error_code` of a media item: the database refused to keep what became of its warm-up, a bug.",
+            "Tell us what the log says in `[LANE][RECORD][BUG]`; warm the item anew once that is gone.",
+        ),
     ),
     *_of(
         Where.TELEGRAM,
