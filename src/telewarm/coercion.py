@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from math import isfinite
@@ -130,6 +131,11 @@ def seconds(argument: str, given: object) -> float:
     if isinstance(given, bool) or not isinstance(given, int | float) or not given >= 0:
         raise UsageError(f"{argument} must be a number of seconds from 0, not {shown(given)}")
     return float(given)
+
+
+def is_rate(given: object) -> bool:
+    """A number above 0 that has an end."""
+    return isinstance(given, int | float) and not isinstance(given, bool) and 0 < given < math.inf
 
 
 def required(argument: str, given: object) -> str:

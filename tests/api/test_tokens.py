@@ -22,7 +22,7 @@ from tests.api.conftest import ADMIN, BOT, MEDIA, SEND, client_of, refusal
 from tests.api.governing import AUDIT, TOKENS, Governed, governing
 from tests.api.test_guard import routes
 from tests.fixtures.app import Opener
-from tests.fixtures.outages import database_away
+from tests.fixtures.outages import database_away, reads_fail
 
 BOTS = "/api/admin/bots"
 READ, OPERATE, ALL = Role.READ, Role.OPERATE, Role.ADMIN
@@ -321,7 +321,7 @@ async def test_what_nobody_can_say_is_answered_503_and_the_admin_token_goes_on(
     governed: Governed,
 ) -> None:
     client = await governed.client(await governed.make("ci", READ))
-    await governed.telewarm.pool.execute("ALTER TABLE api_token RENAME TO away")
+    await reads_fail(governed.telewarm.pool, "api_token")
     governed.keyring.changed()
     refusal(await client.get(MEDIA), 503, "DATABASE_UNAVAILABLE")
     refusal(await governed.admin.get(MEDIA), 404, "NOT_FOUND")

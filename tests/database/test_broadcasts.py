@@ -69,7 +69,7 @@ async def test_a_draft_is_what_was_asked_for(pool: Pool) -> None:
 
 
 async def test_a_broadcast_that_is_not_there_is_not_found(pool: Pool) -> None:
-    with pytest.raises(NotFound, match="GET /api/admin/broadcasts"):
+    with pytest.raises(NotFound, match=r"tw\.broadcasts\.page"):
         await broadcasts.get(pool, BroadcastId(9))
     with pytest.raises(NotFound):
         await broadcasts.lock(pool, BroadcastId(9))

@@ -7,6 +7,7 @@ import pytest
 from telewarm.demo.bench import latency
 
 
+@pytest.mark.timeout(120)  # the waits are real, mostly it takes twenty
 async def test_it_measures_a_lane_beside_the_ceiling_and_a_bare_loop() -> None:
     said: list[str] = []
 

@@ -274,7 +274,7 @@ async def test_the_short_ways_delete_media_and_take_a_bot_away_and_back(idle_tel
 
     assert (await idle_telewarm.delete(slug, [goes, MediaId(4711)])).media_ids == [goes]
     await idle_telewarm.delete_bot(slug)
-    with pytest.raises(BotDeleted, match="telewarm bot undelete"):
+    with pytest.raises(BotDeleted, match=r"tw\.undelete_bot"):
         await idle_telewarm.delete(slug, [stays])
     assert (await idle_telewarm.undelete_bot(slug)).id == live.bot.id
     assert [item.id for item in (await idle_telewarm.library.page(live.bot)).items] == [stays]

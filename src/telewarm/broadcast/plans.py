@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -41,8 +40,9 @@ def check_plan(bots: Sequence[LiveBot], plan: Plan) -> None:
     if "\0" in (coercion.text("name", plan.name) or ""):
         raise UsageError("name has the character U+0000 in it; leave it out")
     coercion.flag("gate", plan.gate)
-    if plan.per_second is not None and not 0 < coercion.seconds("per_second", plan.per_second) < math.inf:
-        raise UsageError(f"per_second is {plan.per_second}; give a number above 0, or none to use the bot's own limits")
+    if plan.per_second is not None and not coercion.is_rate(plan.per_second):
+        shown = coercion.shown(plan.per_second)
+        raise UsageError(f"per_second is {shown}; give a number above 0, or none to use the bot's own limits")
     check_zone(plan.starts_at)
 
 
