@@ -20,6 +20,7 @@ from telewarm.database.pool import open_pool
 from telewarm.model import BroadcastId, BroadcastState, Outcome
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
+from telewarm.sandbox.faults import Rule
 from tests.fixtures.app import Opener, add_bot, readers
 from tests.fixtures.postgres import fresh_database
 
@@ -51,14 +52,14 @@ async def generation(pool: Pool) -> object:
 
 async def half_sent(opener: Opener, sandbox: Sandbox, dump: Path) -> BroadcastId:
     """A broadcast of 200 that is dumped in the middle, and then ends."""
-    sandbox.state.configure(network=Network(latency=0.4))
+    sandbox.state.faults.add(Rule(action="hang", method="sendMessage", skip=60, count=None, seconds=4))
     telewarm = await opener()
     await add_bot(telewarm)
     [made] = (await telewarm.submit("bot-0", "Hello", readers(200))).broadcasts
-    while sandbox.state.stats.total.messages < 40:
+    while sandbox.state.stats.total.messages < 60:
         await clock.sleep(0.01)
     await tool("pg_dump", "-Fc", "-f", str(dump), opener.database_url)
-    sandbox.state.configure(network=Network())
+    sandbox.state.faults.clear()
     while (await telewarm.broadcasts.get(made.id)).state is not DONE:
         await clock.sleep(0.05)
     await opener.stack.aclose()

@@ -99,7 +99,7 @@ async def test_a_worker_goes_on_after_all_its_connections_broke(telewarm_with: O
     await breaker.close()
 
     for _ in range(telewarm.pool.get_size()):  # each dead connection of the pool fails once
-        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             await telewarm.pool.fetchval("SELECT true")
     await until_ready(telewarm, *await add_photos(telewarm, live, 2, first=5))
 
