@@ -170,6 +170,8 @@ async def test_bots_and_types_are_chosen_and_what_is_passed_over_moves_the_place
         (f"?last_event_id={2**63}", 400, "Last-Event-ID"),
         ("?last_event_id=" + "9" * 5000, 400, "Last-Event-ID"),
         ("?bot=%00", 404, "no bot"),
+        ("?bot=,", 400, "bot is empty"),
+        ("?types=%20", 400, "types is empty"),
     ],
 )
 async def test_what_cannot_be_is_refused(api: Api, query: str, status: int, words: str) -> None:
@@ -296,7 +298,9 @@ async def test_pages_lead_on_from_where_one_began(api: Api) -> None:
     assert lost == {"ok": True, "events": [], "next": 7, "reset": True}
 
 
-@pytest.mark.parametrize("query", ["?after=-1", "?after=x", f"?after={2**63}", "?limit=0", "?limit=1001"])
+@pytest.mark.parametrize(
+    "query", ["?after=-1", "?after=x", f"?after={2**63}", "?limit=0", "?limit=1001", "?bot=", "?types="]
+)
 async def test_a_page_that_cannot_be_is_refused(api: Api, query: str) -> None:
     refusal(await api.client.get(PAGES + query), 422, "BAD_REQUEST")
 

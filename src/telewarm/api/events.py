@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from telewarm.api.described import AT, Ok, gives, refuses
 from telewarm.api.numbers import LARGEST
@@ -29,11 +29,12 @@ STREAM = {
 }
 NAMELESS = ("NOT_FOUND", (400, "BAD_REQUEST"))
 
+Word = Annotated[str, StringConstraints(min_length=1)]
 OfBots = Annotated[
-    list[str] | None, Query(description="Only these bots' events, by slug; commas or repeated", examples=[["shop"]])
+    list[Word] | None, Query(description="Only these bots' events, by slug; commas or repeated", examples=[["shop"]])
 ]
 OfTypes = Annotated[
-    list[str] | None,
+    list[Word] | None,
     Query(description="Only these types, such as `media.ready`, or groups, such as `media`", examples=[["media"]]),
 ]
 
@@ -107,12 +108,16 @@ async def page(
 
 async def _wanted(serving: Services, bots: Sequence[str] | None, types: Sequence[str] | None) -> Wanted:
     """Raises NotFound, UsageError."""
-    slugs = [(await bot_of_path(slug, serving)).bot.slug for slug in _words(bots)]
-    return Wanted(bots=frozenset(slugs) or None, types=wanted_types(_words(types)))
+    slugs = [(await bot_of_path(slug, serving)).bot.slug for slug in _words("bot", bots)]
+    return Wanted(bots=frozenset(slugs) or None, types=wanted_types(_words("types", types)))
 
 
-def _words(given: Sequence[str] | None) -> list[str]:
-    return [word.strip() for one in given or () for word in one.split(",") if word.strip()]
+def _words(parameter: str, given: Sequence[str] | None) -> list[str]:
+    """The words of a list parameter. Raises UsageError when it is there and holds none."""
+    words = [word.strip() for one in given or () for word in one.split(",") if word.strip()]
+    if given and not words:
+        raise UsageError(f"{parameter} is empty: leave it out for all events, or name what is wanted")
+    return words
 
 
 def _id(given: str | None) -> int | None:
