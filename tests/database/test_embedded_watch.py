@@ -304,14 +304,18 @@ async def test_a_disk_that_fills_up_while_it_runs_brings_the_server_back_once_th
                 assert await answer(url, "SELECT number FROM kept") == 7
 
 
+def may_run_python(*prefix: str) -> bool:
+    return subprocess.run([*prefix, sys.executable, "-c", ""], check=False, capture_output=True).returncode == 0
+
+
 @as_root
 async def test_a_user_without_an_account_is_told_what_the_database_needs(data_folder: Path) -> None:
     os.chown(data_folder, 12345, 12345)
     os.chmod(data_folder, 0o700)  # noqa: PTH101
-    async with sharing(data_folder / "data", "setpriv", "--reuid=12345", "--regid=12345", "--clear-groups") as (
-        _,
-        said,
-    ):
+    stranger = ("setpriv", "--reuid=12345", "--regid=12345", "--clear-groups")
+    if not may_run_python(*stranger):
+        pytest.skip("this Python lies where others may not read")
+    async with sharing(data_folder / "data", *stranger) as (_, said):
         assert "The user with the number 12345 has no account on this system" in said
         assert "or set DATABASE_URL" in said
     assert not server_processes(data_folder / "data" / "postgres")
