@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pty
 import re
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from telewarm.app import Telewarm
 from telewarm.cli import app
 from telewarm.sandbox import Sandbox
+from telewarm.sandbox.faults import Rule
 from tests.fixtures.app import READER, Opener, add_bot, add_photos
 from tests.fixtures.media import jpeg
 
@@ -67,6 +69,21 @@ async def test_files_and_text_go_and_each_message_has_a_line(shell: Shell, sandb
         "text: message 3, ",
     ]
     assert sandbox.state.stats.chats == {READER: 3}
+
+
+async def test_a_program_reads_what_went_and_what_did_not(shell: Shell, sandbox: Sandbox) -> None:
+    sandbox.state.faults.add(Rule(action="error", code=400, description="Bad Request: TEXT_TOO_ODD", skip=1))
+
+    went = await shell.send("bot-0", str(READER), "cat.jpg", "--json")
+    failed = await shell.send("bot-0", str(READER), "--text", "so", "--json")
+
+    assert (went.code, failed.code) == (0, 1)
+    [photo] = json.loads("".join(went.out))["results"]
+    assert (photo["kind"], photo["media_id"], photo["message_id"]) == ("photo", 1, 1)
+    [text] = (answer := json.loads("".join(failed.out)))["results"]
+    assert answer["ok"] is False
+    assert text["message_id"] is None
+    assert "TEXT_TOO_ODD" in text["message"]
 
 
 async def test_what_was_sent_before_goes_by_its_file_id_also_to_a_group(shell: Shell, sandbox: Sandbox) -> None:

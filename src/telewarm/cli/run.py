@@ -62,10 +62,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         gc.collect()
         gc.freeze()
         return uvloop.run(guarded)
-    except asyncio.CancelledError:
-        if not told:
-            raise
-        raise typer.Exit(128 + told[0]) from None
+    except asyncio.CancelledError:  # nothing told: a Ctrl-C just before the loop's own handlers were there
+        raise typer.Exit(128 + (told[0] if told else signal.SIGINT)) from None
     finally:
         guarded.close()  # without a word, when Ctrl-C came before they began
         main.close()

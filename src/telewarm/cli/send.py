@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from msgspec import structs
 from rich.console import Console
@@ -16,12 +17,14 @@ from telewarm import logs
 from telewarm.app import Telewarm
 from telewarm.cli import message_options
 from telewarm.cli.chat import recipient
+from telewarm.cli.common import Json
 from telewarm.cli.console import say
 from telewarm.cli.run import load_settings, run
 from telewarm.errors import DecoderFailed, Face, MediaError, UsageError
 from telewarm.lanes import LiveBot
 from telewarm.model import MediaId, MessageSet, Part
 from telewarm.sender import SendResult
+from telewarm.sender.once import describe
 
 CONTEXT: dict[str, Any] = {"ignore_unknown_options": True}  # of the command: a chat id below zero is no option
 
@@ -62,8 +65,9 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
     ] = False,
     topic: Annotated[int | None, typer.Option(min=1, help="Topic (thread id) of a forum.")] = None,
     patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for Telegram's limits, at most.")] = 60.0,
+    as_json: Json = False,
 ) -> None:
-    """Send files, media of the library, and text to one chat. Prints one line a message.
+    """Send files, media of the library, and text to one chat. Prints one line a message; with --json, one object.
 
     A file that was sent before goes by its file id, without an upload. The exit code is 1 when something did not go.
     Settings come from the environment and from .env.
@@ -75,6 +79,8 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
     telewarm send shop -1001234567890 cat.jpg dog.mp4 --album --caption "<b>New</b>" --html
 
     telewarm send shop 500000001 --media 17 --media 18 --reply-to 42 --silent
+
+    telewarm send shop 500000001 cat.jpg --json | jq .results[0].message_id
     """
     mode = mode_of(html=html, markdown=markdown)
     said = message_options.Options(
@@ -99,7 +105,7 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
         whole = captioned(structs.replace(message, media=tuple(Part(media_id=one) for one in ids)), caption, mode)
         return await telewarm.send(bot, chat, whole, patience=patience)
 
-    raise typer.Exit(0 if run(_open(bot, sending)) else 1)
+    raise typer.Exit(0 if run(_open(bot, sending, lines_of_json if as_json else lines)) else 1)
 
 
 def mode_of(*, html: bool, markdown: bool) -> str | None:
@@ -122,16 +128,34 @@ def captioned(message: MessageSet, caption: str | None, mode: str | None) -> Mes
     return structs.replace(message, media=(first, *message.media[1:]))
 
 
-async def _open(slug: str, sending: Callable[[Telewarm, LiveBot], Awaitable[Sequence[SendResult]]]) -> bool:
+async def _open(
+    slug: str,
+    sending: Callable[[Telewarm, LiveBot], Awaitable[Sequence[SendResult]]],
+    printed: Callable[[Sequence[SendResult]], Sequence[str]],
+) -> bool:
     """Whether all went."""
     settings = load_settings()
     if settings.telewarm_log_level == "info":  # the lines that the command prints itself say enough
         logs.configure(form=settings.telewarm_log_format, level="warning")
     async with Telewarm.open(settings, worker=False) as telewarm:
         results = await sending(telewarm, await telewarm.bots.by_slug(slug))
-    for result in results:
-        typer.echo(line(result))
+    for text in printed(results):
+        typer.echo(text)
+    return _all_went(results)
+
+
+def _all_went(results: Sequence[SendResult]) -> bool:
     return all(result.error is None for result in results)
+
+
+def lines(results: Sequence[SendResult]) -> list[str]:
+    return [line(result) for result in results]
+
+
+def lines_of_json(results: Sequence[SendResult]) -> list[str]:
+    """As the HTTP API answers, in one line."""
+    shown = {"ok": _all_went(results), "results": [describe(result, Face.CLI) for result in results]}
+    return [msgspec.json.encode(shown).decode()]
 
 
 def line(result: SendResult) -> str:

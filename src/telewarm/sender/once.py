@@ -51,7 +51,7 @@ class _Write(Protocol):
     async def __call__(self, db: Pool, bot_id: BotId, key: str, /, *, lease_id: UUID) -> None: ...
 
 
-def describe(result: SendResult) -> dict[str, object]:
+def describe(result: SendResult, face: Face = Face.API) -> dict[str, object]:
     """As JSON. `maybe_sent`: there is an error, and the message may have gone all the same."""
     shown: dict[str, object] = {
         "message_id": result.message_id,
@@ -64,7 +64,7 @@ def describe(result: SendResult) -> dict[str, object]:
     if result.moved_to is not None:
         shown["moved_to"] = result.moved_to
     if (error := result.error) is not None:
-        shown |= {"error": error.code, "message": redact(error.told(Face.API))}
+        shown |= {"error": error.code, "message": redact(error.told(face))}
         if isinstance(error, errors.FloodWait | errors.MediaNotReady):
             shown["retry_after"] = error.retry_after
         if result.maybe_sent:
