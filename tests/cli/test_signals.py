@@ -50,7 +50,9 @@ async def test_ctrl_c_at_any_moment_is_silent_and_130_and_leaves_nothing_running
         code, said = await ended_by(await start(data_folder, *arguments), signal.SIGINT, after=after)
         if code == 0:  # it was done, or told as it is meant to be told
             break
-        assert (code, SETTINGS.sub("", said)) == (130, ""), (after, said)
+        # A shell shows both as 130. Python ends itself by the signal when it came while a text was executed.
+        assert code in {130, -signal.SIGINT}, (after, said)
+        assert not SETTINGS.sub("", said), after
         assert stopped(data_folder / "telewarm" / "postgres")
 
 

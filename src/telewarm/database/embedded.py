@@ -27,6 +27,7 @@ from telewarm.database.host import SOCKET_NAME, Host, finished
 from telewarm.database.locks import FileLock, alone
 from telewarm.database.owner import ELSEWHERE
 from telewarm.database.place import Place
+from telewarm.database.upgrading import killed_upgrade
 from telewarm.database.watch import Watch
 from telewarm.errors import EmbeddedPostgresFailed
 
@@ -143,6 +144,9 @@ class EmbeddedPostgres:
         return alone(self._host.folder / "start.lock", timeout=TURN_SECONDS)
 
     async def _join(self) -> None:
+        async with killed_upgrade(self._host.folder) as found:
+            if found and self._pid_file() and await self._answer() is not _Answer.NOBODY:
+                await self._stop_server()
         if not (self._host.cluster / "PG_VERSION").exists():
             await self._initialise()
         self._refuse_another_version()
