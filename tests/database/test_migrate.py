@@ -117,7 +117,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind_and_names_the_reason
 
 async def test_an_unmigrated_database_is_refused_with_the_command_to_run(empty_database_url: str) -> None:
     pool = await open_pool(empty_database_url, max_size=2, application_name="test")
-    with pytest.raises(NotMigrated, match=r"no Telewarm tables yet: .* `telewarm migrate`"):
+    with pytest.raises(NotMigrated, match=r"no Telewarm tables yet; .* `telewarm migrate`"):
         await check_migrated(pool)
     await migrate(empty_database_url)
     await check_migrated(pool)

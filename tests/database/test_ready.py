@@ -61,7 +61,9 @@ async def role(url: str, *grants: str) -> AsyncIterator[str]:
 async def test_an_empty_database_of_ones_own_stays_empty_until_somebody_migrates(
     empty_database_url: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(NotMigrated, match="no Telewarm tables yet: create them with `telewarm migrate`"):
+    with pytest.raises(
+        NotMigrated, match="no Telewarm tables yet; open it with migrate=True, or run `telewarm migrate`"
+    ):
         await opening(empty_database_url, tmp_path / "data")
     assert await tables(empty_database_url) == []
     await opening(empty_database_url, tmp_path / "data", upgrade=True)
@@ -77,7 +79,9 @@ async def test_an_older_schema_is_refused_and_left_alone_the_embedded_one_too(
 ) -> None:
     older = f"UPDATE alembic_version SET version_num = '{migrations.revisions()[-2]}'"  # noqa: S608
     await run(database_url, older)
-    with pytest.raises(NotMigrated, match=rf"and this Telewarm needs {head()}: run `telewarm migrate`"):
+    with pytest.raises(
+        NotMigrated, match=rf"and this Telewarm needs {head()}; open it with migrate=True, or run `telewarm migrate`"
+    ):
         await opening(database_url, data_folder)
     await opening(None, data_folder)
     async with served(None, data_folder) as url:

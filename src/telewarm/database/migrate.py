@@ -21,7 +21,7 @@ from telewarm.database import engine
 from telewarm.database.connection import Executor, Pool
 from telewarm.database.pool import ROUND_TRIP, connect
 from telewarm.database.rights import forbidden
-from telewarm.errors import DatabaseError, DatabaseForbidden, NotMigrated
+from telewarm.errors import Cure, DatabaseError, DatabaseForbidden, NotMigrated
 
 Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -33,6 +33,8 @@ TURN_SECONDS = 600.0  # for another process's migration to end
 LOOK_AGAIN = 0.1  # seconds
 LOCK_SECONDS = 3.0  # that a migration waits for one lock
 LOCK_ATTEMPTS = 20
+COMMANDS = "run `telewarm migrate`, or start `telewarm serve` or `telewarm worker`, which do it too"
+MIGRATE = Cure(library="open it with migrate=True, or run `telewarm migrate`", cli=COMMANDS, api=COMMANDS)
 
 
 async def migrate(url: str) -> list[str]:
@@ -60,15 +62,12 @@ async def check_migrated(db: Pool | Session) -> None:
     """Raises NotMigrated when `migrate` would find something to do."""
     current = await revision(db)
     if current is None:
-        raise NotMigrated("The database has no Telewarm tables yet: create them with `telewarm migrate`")
+        raise NotMigrated("The database has no Telewarm tables yet", by_face=MIGRATE)
     if current != head():
         refuse_newer(current)
-        raise NotMigrated(
-            f"The database is at revision {current}, and this Telewarm needs {head()}: run `telewarm migrate`, or "
-            "start `telewarm serve` or `telewarm worker`, which do it too"
-        )
+        raise NotMigrated(f"The database is at revision {current}, and this Telewarm needs {head()}", by_face=MIGRATE)
     if (await _queries(db).plan_upgrade()).statements or await engine.untuned(db):
-        raise NotMigrated("PgQueuer's tables are not this version's: run `telewarm migrate`")
+        raise NotMigrated("PgQueuer's tables are not this version's", by_face=MIGRATE)
 
 
 async def is_new(connection: Session) -> bool:
