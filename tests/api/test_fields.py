@@ -52,6 +52,41 @@ async def test_an_unknown_field_is_refused_with_what_may_have_been_meant(
     assert meant in answer.json()["message"]
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("photo", "photo is the file itself; give a media item in `media`"),
+        ("animation", "animation is the file itself"),
+        ("disable_web_page_preview", "disable_web_page_preview is said by `link_preview`"),
+        ("thumbnail", "thumbnail is said by the warm-up"),
+    ],
+)
+async def test_a_parameter_of_telegram_that_is_ours_is_told_where_it_is_said(api: Api, name: str, words: str) -> None:
+    answer = await api.client.post(SEND, json={"chat_id": READER, "text": "so", name: "x"})
+    assert answer.status_code == 422, answer.text
+    assert words in answer.json()["message"]
+    assert "`extra`" not in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "name"),
+    [
+        (SEND, f'{{"chat_id": {READER}, "text": "so", "chat_id": {READER + 1}}}', "chat_id"),
+        (SEND, f'{{"chat_id": {READER}, "media": [{{"id": 1, "caption": "a", "caption": "b"}}]}}', "caption"),
+        (SEND, f'{{"chat_id": {READER}, "text": "so", "extra": {{"a": 1, "a": 2}}}}', "a"),
+        (BROADCASTS, '{"bot": "shop", "bot": "news", "message": {"text": "so"}}', "bot"),
+        ("/api/admin/tokens", '{"name": "a", "role": "read", "role": "admin"}', "role"),
+    ],
+)
+async def test_a_field_that_is_there_twice_is_refused(
+    api: Api, sandbox: Sandbox, path: str, body: str, name: str
+) -> None:
+    answer = await api.client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["message"].startswith(f"{name}: it is there more than once")
+    assert sandbox.state.stats.total.messages == 0
+
+
 async def test_an_unknown_field_of_a_preview_url_is_refused(api: Api) -> None:
     answer = await api.client.post(f"/api/admin/media/{await api.add_photo()}/preview-url", json={"second": 60})
     assert answer.status_code == 422, answer.text

@@ -14,6 +14,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from telewarm.api.answers import ApiError
+from telewarm.sender.also import place_of
 
 READ_BY_THE_GUARD = frozenset({"expires", "signature"})  # of signed URLs
 SHOWN = 60  # characters of a name that nobody knows
@@ -49,6 +50,8 @@ def _field(body: type[Body], name: object, said: Mapping[Any, Any]) -> str:
         return str(name)
     field = body.aliases.get(str(name))
     if field is None:
+        if "extra" in body.model_fields and (place := place_of(str(name))) is not None:
+            raise ValueError(place)
         words = unknown("field", str(name), [*body.model_fields, *body.aliases])
         more = "; any other parameter of the Bot API goes into `extra`" if "extra" in body.model_fields else ""
         raise ValueError(words + more)

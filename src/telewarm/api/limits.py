@@ -6,10 +6,11 @@ import asyncio
 import ipaddress
 import json
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import structlog
 from starlette.requests import Request
@@ -27,6 +28,7 @@ HEADERS = 100
 HEADER_BYTES = 32 * 1024  # the request line included
 BODY_SECONDS = 60.0  # for a small body to arrive
 DEPTH = 32  # of JSON
+SHOWN = 60  # characters of a name
 PER_HEADER = 4  # bytes: colon, blank, line end
 
 STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
@@ -113,12 +115,30 @@ def too_deep(body: bytes) -> bool:
     return max(accumulate(memoryview(steps).cast("b")), default=0) > DEPTH
 
 
+class ExactRequest(Request):
+    """A request whose JSON names each field of an object once: of two values, one would be passed over in silence."""
+
+    async def json(self) -> Any:  # noqa: ANN401 - whatever came
+        """Raises 422."""
+        if not hasattr(self, "_json"):
+            self._json = json.loads(await self.body(), object_pairs_hook=_each_once)
+        return self._json
+
+
+def _each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ApiError(422, "BAD_REQUEST", f"{name[:SHOWN]}: it is there more than once: give it once")
+    return found
+
+
 async def small(request: Request, most: int, taken: Callable[[int], None]) -> Request:
     """The request with its whole body read: at most `most` bytes, in time, not too deep. Raises 413, 408, 400.
 
     `taken`: told of the bytes that come, may raise.
     """
-    whole = Request(request.scope, in_time(at_most(request.receive, most, taken)))
+    whole = ExactRequest(request.scope, in_time(at_most(request.receive, most, taken)))
     if too_deep(await whole.body()):
         raise ApiError(400, "BAD_REQUEST", f"the body is nested deeper than {DEPTH} levels: no request needs that")
     return whole

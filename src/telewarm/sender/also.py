@@ -74,13 +74,18 @@ def preview_options(said: Preview | None) -> Mapping[str, object] | None:
     return options
 
 
+def place_of(name: str) -> str | None:
+    """Where a parameter of the Bot API is said that is no part of `extra`. None: it is said in `extra`."""
+    if name in FILES:
+        return f"{name} is the file itself; give a media item in `media`"
+    return f"{name} is said by {OWNED[name]}" if name in OWNED else None
+
+
 def check_extra(what: str, extra: Mapping[str, object]) -> None:
     """Raises UsageError for parameters that are ours."""
     for name, value in extra.items():
-        if name in FILES:
-            raise UsageError(f"{what}: {name} is the file itself; give a media item in `media`")
-        if name in OWNED:
-            raise UsageError(f"{what}: {name} is said by {OWNED[name]}")
+        if (place := place_of(name)) is not None:
+            raise UsageError(f"{what}: {place}")
         if isinstance(value, str) and value.startswith("attach://"):
             raise UsageError(
                 f"{what}: {name} refers to an upload, and nothing is uploaded with it; give a file id or URL"
