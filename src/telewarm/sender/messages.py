@@ -73,7 +73,7 @@ def check_plain(message: MessageSet) -> None:
         raise UsageError("the message has half of a character in it (a lone surrogate): leave it out") from None
     except (TypeError, ValueError, OverflowError, RecursionError):
         raise UsageError("the message is not plain JSON; buttons and entities hold texts and numbers alone") from None
-    if NUL.search(encoded):
+    if rb"\u0000" in encoded and NUL.search(encoded):  # the first is 100 times as fast
         raise UsageError("the message has the character U+0000 in it, which Telegram does not know; leave it out")
 
 
