@@ -27,7 +27,7 @@ import uvloop
 from telewarm.demo import media
 from telewarm.model import ChatId, FileId, Kind
 from telewarm.telegram.client import BotApi
-from telewarm.telegram.files import ById, Upload
+from telewarm.telegram.files import FileIdRef, FileUpload
 from telewarm.telegram.transport import Transport
 
 TOKEN = "1000000001:" + "s" * 35
@@ -94,10 +94,10 @@ def poster(session: aiohttp.ClientSession, url: str, **arguments: object) -> Cal
 async def sends(
     bot: BotApi, session: aiohttp.ClientSession, url: str, photo: Path, options: argparse.Namespace
 ) -> None:
-    upload = Upload(path=photo, filename="photo.jpg", mime="image/jpeg", bytes=PHOTO_BYTES)
+    upload = FileUpload(path=photo, filename="photo.jpg", mime="image/jpeg", bytes=PHOTO_BYTES)
     file_id = (await bot.send_media(Kind.PHOTO, CHAT, upload)).file_id or FileId("")
     calls = {
-        "BotApi.send_media(ById)": lambda: bot.send_media(Kind.PHOTO, CHAT, ById(file_id=file_id)),
+        "BotApi.send_media(FileIdRef)": lambda: bot.send_media(Kind.PHOTO, CHAT, FileIdRef(file_id=file_id)),
         "bare aiohttp": poster(session, url, json={"chat_id": CHAT, "photo": file_id}),
     }
     await compare("sends", calls, count=options.sends, rounds=options.rounds, concurrency=options.concurrency)
@@ -114,7 +114,7 @@ def preencoded(photo: Path) -> bytes:
 async def uploads(
     bot: BotApi, session: aiohttp.ClientSession, url: str, photo: Path, options: argparse.Namespace
 ) -> None:
-    upload = Upload(path=photo, filename="photo.jpg", mime="image/jpeg", bytes=PHOTO_BYTES)
+    upload = FileUpload(path=photo, filename="photo.jpg", mime="image/jpeg", bytes=PHOTO_BYTES)
     encoded = preencoded(photo)
 
     def form() -> aiohttp.FormData:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from telewarm.model import Sha256
-from telewarm.store import S3Config, Store, blob_key
+from telewarm.store import BlobStore, S3Config, blob_key
 
 TARGET = 8.0  # microseconds
 ROUNDS = 7
@@ -32,7 +32,7 @@ KEYS = [blob_key(Sha256(f"{number:064x}"), "jpg") for number in range(1000)]
 
 
 def ours() -> Callable[[str], object]:
-    store = Store.open(CONFIG)
+    store = BlobStore.open(CONFIG)
     return lambda key: store.presigned_get(key, expires=3600, now=datetime.now(UTC))
 
 

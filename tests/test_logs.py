@@ -147,8 +147,8 @@ def test_the_engine_tells_of_a_lost_database_in_one_line_and_of_a_bug_with_its_t
 def test_a_secret_of_the_process_is_masked_by_value_in_every_form_while_it_is_hidden() -> None:
     secret = 'pass"wörd/of the store'
     forms = [secret, json.dumps(secret), repr(secret), quote(secret, safe=""), f"so {secret}!"]
-    with logs.hiding(secret, "short", secret):
-        with logs.hiding(secret):
+    with logs.mask_secrets(secret, "short", secret):
+        with logs.mask_secrets(secret):
             assert logs.redact(secret) == "<secret>"
         told = "".join(map(logs.redact, forms))
         assert "store" not in told

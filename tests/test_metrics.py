@@ -11,23 +11,23 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from telewarm import errors, metrics
 from telewarm.api.admission import Work
-from telewarm.metrics import MOST_BOTS, OTHERS, FloodScope, Now, Outcome, Queue, Took
-from telewarm.model import Kind, Way
+from telewarm.metrics import MOST_BOTS, OTHERS, FloodScope, MetricsSnapshot, QueueSample, WarmupResult, WarmupTimings
+from telewarm.model import Kind, UploadMethod
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 queues = st.builds(
-    Queue,
+    QueueSample,
     slug=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", fullmatch=True),
     due=st.integers(min_value=0, max_value=10**9),
     waiting=st.integers(min_value=0, max_value=100),
     head_age=st.none() | st.floats(min_value=0, max_value=1e6),
 )
 MANY = st.lists(queues, max_size=150, unique_by=lambda queue: queue.slug)
-NOTHING = Now(in_flight=0, places=0, queues=())
+NOTHING = MetricsSnapshot(in_flight=0, places=0, queues=())
 
 
-def read(now: Now = NOTHING) -> Samples:
+def read(now: MetricsSnapshot = NOTHING) -> Samples:
     """Every sample by name and labels."""
     families = text_string_to_metric_families(metrics.render(now).decode())
     samples = [sample for family in families for sample in family.samples]
@@ -50,7 +50,7 @@ def error_codes(kind: type[errors.TelewarmError] = errors.TelewarmError) -> set[
 
 def test_a_warm_up_counts_once_by_way_and_kind_and_in_every_histogram() -> None:
     before = read()
-    metrics.warmed(Kind.PHOTO, Way.FORWARD, Took(waited=0.004, download=0.0, send=0.2, total=400.0))
+    metrics.warmed(Kind.PHOTO, UploadMethod.FORWARD, WarmupTimings(waited=0.004, download=0.0, send=0.2, total=400.0))
 
     assert grown(before, "warmups_total", outcome="ok", way="forward", kind="photo") == 1
     for name, edge in (("queue_wait", "0.005"), ("download", "0.005"), ("send", "0.25"), ("warmup", "+Inf")):
@@ -62,8 +62,8 @@ def test_a_warm_up_counts_once_by_way_and_kind_and_in_every_histogram() -> None:
 
 def test_failures_are_counted_by_class_and_only_retries_as_such() -> None:
     before = read()
-    metrics.failed(Kind.VIDEO, Outcome.RETRY, "TELEGRAM_FAULT")
-    metrics.failed(Kind.VIDEO, Outcome.ERROR, "TELEGRAM_FAULT")
+    metrics.failed(Kind.VIDEO, WarmupResult.RETRY, "TELEGRAM_FAULT")
+    metrics.failed(Kind.VIDEO, WarmupResult.ERROR, "TELEGRAM_FAULT")
 
     assert grown(before, "warmup_errors_total", code="TELEGRAM_FAULT") == 2
     assert grown(before, "warmup_retries_total") == 1
@@ -84,8 +84,8 @@ def test_reads_ways_and_bytes_are_counted() -> None:
     metrics.spool_read(hit=True)
     metrics.spool_read(hit=False)
     metrics.ids_read(hits=2, misses=1)
-    metrics.way_taken(Way.UPLOAD, uploaded=500)
-    metrics.way_failed(Way.URL)
+    metrics.way_taken(UploadMethod.UPLOAD, uploaded=500)
+    metrics.way_failed(UploadMethod.URL)
     metrics.weak_id()
 
     assert grown(before, "spool_reads_total", result="hit") == grown(before, "spool_reads_total", result="miss") == 1
@@ -98,14 +98,14 @@ def test_reads_ways_and_bytes_are_counted() -> None:
 
 
 def test_utilisation_is_the_share_of_the_places_that_are_taken() -> None:
-    busy = read(Now(in_flight=3, places=12, queues=()))
+    busy = read(MetricsSnapshot(in_flight=3, places=12, queues=()))
     assert (value(busy, "in_flight"), value(busy, "utilisation"), value(busy, "database_up")) == (3, 0.25, 1)
-    assert value(read(Now(in_flight=0, places=0, queues=None)), "database_up") == 0
+    assert value(read(MetricsSnapshot(in_flight=0, places=0, queues=None)), "database_up") == 0
 
 
 @given(MANY)
-def test_the_deepest_queues_are_named_and_the_rest_is_summed_up(all_queues: Sequence[Queue]) -> None:
-    shown = read(Now(in_flight=0, places=0, queues=all_queues))
+def test_the_deepest_queues_are_named_and_the_rest_is_summed_up(all_queues: Sequence[QueueSample]) -> None:
+    shown = read(MetricsSnapshot(in_flight=0, places=0, queues=all_queues))
 
     bots = {dict(labels)["bot"] for name, labels in shown if name == "telewarm_queue_due"}
     assert len(bots) == min(len(all_queues), MOST_BOTS + 1)
@@ -119,8 +119,8 @@ def test_the_deepest_queues_are_named_and_the_rest_is_summed_up(all_queues: Sequ
 def check_labels() -> None:
     """Whatever was counted in this process before: enums, codes, bucket edges, and the slugs of the deepest queues."""
     allowed = {
-        "outcome": set(Outcome),
-        "way": {*Way, "none"},
+        "outcome": set(WarmupResult),
+        "way": {*UploadMethod, "none"},
         "kind": set(Kind),
         "code": error_codes(),
         "scope": set(FloodScope),
@@ -129,16 +129,16 @@ def check_labels() -> None:
         "bot": {"shop"},
         "work": set(Work),
     }
-    queue = Queue(slug="shop", due=1, waiting=0, head_age=None)
-    for _, labels in read(Now(in_flight=1, places=1, queues=[queue])):
+    queue = QueueSample(slug="shop", due=1, waiting=0, head_age=None)
+    for _, labels in read(MetricsSnapshot(in_flight=1, places=1, queues=[queue])):
         for name, text in labels:
             assert text in allowed[name]
 
 
 def test_every_label_is_one_of_few_values() -> None:
     for kind in Kind:
-        for way in Way:
-            metrics.warmed(kind, way, Took(waited=0, total=0))
+        for way in UploadMethod:
+            metrics.warmed(kind, way, WarmupTimings(waited=0, total=0))
     for code in error_codes():
-        metrics.failed(Kind.AUDIO, Outcome.RETRY, code)
+        metrics.failed(Kind.AUDIO, WarmupResult.RETRY, code)
     check_labels()

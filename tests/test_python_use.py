@@ -22,12 +22,12 @@ from telewarm import (
     MediaError,
     MediaItem,
     MediaNotReady,
+    MediaState,
     MessageSet,
     NotFound,
     Part,
     SendResult,
     Settings,
-    State,
     Telewarm,
     UsageError,
     escape_markdown_code,
@@ -195,7 +195,7 @@ async def test_a_file_id_is_handed_out_with_the_method_that_sends_it(telewarm: T
     assert isinstance(found, str)
     assert (found.file_id, found.kind, found.method) == (str(found), Kind.PHOTO, "sendPhoto")
     assert (await telewarm.get(item)).file_id == found.file_id
-    assert (await telewarm.ready(item.id)).state is State.READY
+    assert (await telewarm.ready(item.id)).state is MediaState.READY
     assert live.bot.slug == "bot-0"
     assert sandbox.state.stats.total.uploads == 1
 

@@ -14,7 +14,7 @@ import pytest
 from aiogram.types import InlineKeyboardButton as AiogramButton
 
 from telegram import InlineKeyboardButton
-from telewarm import ChatId, MessageSet, Part, Plan, Telewarm, UsageError
+from telewarm import ChatId, MessageSet, Part, SendPlan, Telewarm, UsageError
 from telewarm.sandbox import Sandbox
 from tests.fixtures.app import READER, add_bot
 from tests.fixtures.media import jpeg
@@ -107,10 +107,14 @@ CALLS: list[tuple[str, Call, tuple[object, ...]]] = [
     ("recipients", lambda tw, x: tw.submit("bot-0", "so", x), (None, 5, object())),
     ("column", lambda tw, x: tw.submit("bot-0", "so", b"chat_id\n1\n", column=x), (5, b"x", object())),
     ("plan", lambda tw, x: tw.submit("bot-0", "so", [1], x), (None, 5, {"per_second": 5})),
-    ("per_second", lambda tw, x: tw.submit("bot-0", "so", [1], Plan(per_second=x)), ("5", True, 0, -1, float("nan"))),
-    ("starts_at", lambda tw, x: tw.submit("bot-0", "so", [1], Plan(starts_at=x)), ("2031", 5, date(2031, 5, 1))),
-    ("name", lambda tw, x: tw.submit("bot-0", "so", [1], Plan(name=x)), (5, b"x", "a\0b")),
-    ("gate", lambda tw, x: tw.submit("bot-0", "so", [1], Plan(gate=x)), ("no", None, 1)),
+    (
+        "per_second",
+        lambda tw, x: tw.submit("bot-0", "so", [1], SendPlan(per_second=x)),
+        ("5", True, 0, -1, float("nan")),
+    ),
+    ("starts_at", lambda tw, x: tw.submit("bot-0", "so", [1], SendPlan(starts_at=x)), ("2031", 5, date(2031, 5, 1))),
+    ("name", lambda tw, x: tw.submit("bot-0", "so", [1], SendPlan(name=x)), (5, b"x", "a\0b")),
+    ("gate", lambda tw, x: tw.submit("bot-0", "so", [1], SendPlan(gate=x)), ("no", None, 1)),
     ("bots", lambda tw, x: anext(tw.events(x)), (5, [5], b"x")),
     ("types", lambda tw, x: anext(tw.events(types=x)), (5, [5], ["nothing"], "medium")),
     ("after", lambda tw, x: anext(tw.events(after=x)), ("5", 5.5, -1, 2**63, object())),

@@ -17,8 +17,8 @@ from telewarm.api.journal import AuditLog
 from telewarm.api.keyring import Keyring
 from telewarm.backup import Backups, Saved
 from telewarm.bot_work import BotWork
-from telewarm.broadcast import Broadcasts, Plan, Submissions, Submitted
-from telewarm.broadcast.desk import sending
+from telewarm.broadcast import BroadcastService, SendPlan, Submissions, Submitted
+from telewarm.broadcast.desk import is_sending
 from telewarm.broadcast.submissions import WHENEVER, Recipients
 from telewarm.configured import (
     ServerToken,
@@ -34,30 +34,30 @@ from telewarm.database import bots as bot_rows
 from telewarm.database import media
 from telewarm.database.connection import Pool
 from telewarm.database.continuity import Continuity
-from telewarm.database.leases import Lease
+from telewarm.database.leases import ProcessLease
 from telewarm.database.listening import listening
 from telewarm.database.pool import VITAL_CONNECTIONS, open_pool
 from telewarm.database.queues import Untaken, untaken
-from telewarm.database.removals import Removed
+from telewarm.database.removals import DeletionResult
 from telewarm.errors import NotFound
-from telewarm.events import Events, Wanted, wanted_types
+from telewarm.events import EventBus, EventFilter, wanted_types
 from telewarm.fetch import Fetcher
 from telewarm.given import File, Message, WarmFile, add_any, kind_of, message_of, on_cold_of, path_of
-from telewarm.lanes import Bots, Control
+from telewarm.lanes import BotRegistry, WorkerSupervisor
 from telewarm.lanes.maintenance import maintaining
 from telewarm.lanes.names import chat_of
-from telewarm.library import Added, Collector, Library, LibraryLimits
+from telewarm.library import BlobGarbageCollector, IngestResult, LibraryLimits, MediaLibrary
 from telewarm.model import Bot, Broadcast, Event, Kind, MediaId, MediaItem
-from telewarm.placements import Placements
-from telewarm.previews import Previews, Signer
+from telewarm.placements import FileIdUploader
+from telewarm.previews import PreviewService, PreviewUrlSigner
 from telewarm.probe import Probe
-from telewarm.sender import FileIds, OnCold, Sender, SendLimits, SendResults
+from telewarm.sender import FileIdCache, OnCold, Sender, SendLimits, SendResults
 from telewarm.sender.cache import CHANNEL as MEDIA_CHANNEL
-from telewarm.sender.healing import Healing
-from telewarm.sender.ledger import Ledger
-from telewarm.sender.once import Once
+from telewarm.sender.healing import FileIdRecovery
+from telewarm.sender.ledger import ChatStatusWriter
+from telewarm.sender.once import IdempotencyStore
 from telewarm.settings import Settings
-from telewarm.store import Spool, Store
+from telewarm.store import BlobCache, BlobStore
 from telewarm.telegram import Transport
 from telewarm.wiring import open_bots, open_database
 
@@ -77,21 +77,21 @@ class Telewarm:
 
     settings: Settings
     pool: Pool
-    bots: Bots
-    library: Library
-    collector: Collector
+    bots: BotRegistry
+    library: MediaLibrary
+    collector: BlobGarbageCollector
     sender: Sender
-    once: Once
-    broadcasts: Broadcasts
+    once: IdempotencyStore
+    broadcasts: BroadcastService
     submissions: Submissions
-    worker: Control
+    worker: WorkerSupervisor
     keyring: Keyring
     audit: AuditLog
     backups: Backups
     checks: Checks
-    listening: Events
-    previews: Previews
-    signer: Signer
+    listening: EventBus
+    previews: PreviewService
+    signer: PreviewUrlSigner
     opening: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
 
     @classmethod
@@ -127,7 +127,7 @@ class Telewarm:
         return await bot_rows.slugs(self.pool)
 
     async def add_bot(self, slug: str, token: str, *, warmup_chats: Sequence[int | str]) -> Bot:
-        """`warmup_chats`: ids, or `@names` of public ones. Raises TokenRefused, Conflict, UsageError."""
+        """`warmup_chats`: ids, or `@names` of public ones. Raises InvalidBotToken, Conflict, UsageError."""
         return await self.bots.create(slug=slug, token=token, warmup_chats=warmup_chats)
 
     async def delete_bot(self, slug: str) -> None:
@@ -144,7 +144,7 @@ class Telewarm:
 
         `file`: a path, bytes, a binary file or stream, or chunks of bytes (an async iterator). Without `kind` it is
         added as what its bytes are, or as a document; `note` of the item says why then.
-        Raises NotFound, UnreadableMedia, RuleBroken, StoreError, OSError, UsageError.
+        Raises NotFound, UnreadableMedia, MediaRuleViolation, StoreError, OSError, UsageError.
         """
         live = await self.bots.by_slug(bot)
         return _noted(await add_any(self.library, live.bot, file, kind=kind, name=name))
@@ -178,7 +178,7 @@ class Telewarm:
     async def add_url(self, bot: str, url: str, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
         """`add` for a file at a public http or https address, which is fetched once and now.
 
-        Raises FetchError besides (UrlRefused, UrlUnreachable, UrlWithoutFile, FileTooLarge).
+        Raises FetchError besides (UrlNotAllowed, UrlFetchFailed, UrlNotAFile, FileTooLarge).
         """
         live = await self.bots.by_slug(bot)
         wanted, shown = kind_of(kind), coercion.text("name", name)
@@ -194,7 +194,7 @@ class Telewarm:
             raise NotFound(f"media item {known.id} is not in the library of bot {bot!r}")
         return await self.library.rename(known.id, shown, rewarm=live.bot if rewarm else None)
 
-    async def delete(self, bot: str, media_ids: Sequence[MediaItem | int]) -> Removed:
+    async def delete(self, bot: str, media_ids: Sequence[MediaItem | int]) -> DeletionResult:
         """Delete media of a bot: all that it has of these or, when a broadcast that has not ended needs one, none.
 
         Raises NotFound, Conflict, UsageError.
@@ -236,7 +236,7 @@ class Telewarm:
         bots: str | Sequence[str],
         message: Message,
         recipients: Recipients,
-        plan: Plan = WHENEVER,
+        plan: SendPlan = WHENEVER,
         *,
         again: bool = False,
         column: str | None = None,
@@ -259,7 +259,7 @@ class Telewarm:
         comes first when some since then are no longer kept. Raises NotFound, UsageError, DatabaseUnavailable.
         """
         slugs = [(await self.bots.by_slug(slug)).bot.slug for slug in coercion.names("bots", bots)]
-        wanted = Wanted(bots=frozenset(slugs) or None, types=wanted_types(coercion.names("types", types)))
+        wanted = EventFilter(bots=frozenset(slugs) or None, types=wanted_types(coercion.names("types", types)))
         after = None if after is None else coercion.whole("after", after, least=0)
         async with aclosing(self.listening.follow(wanted, after=after)) as chunks:
             async for chunk in chunks:
@@ -320,42 +320,42 @@ class Telewarm:
         )
 
 
-def _noted(added: Added) -> MediaItem:
+def _noted(added: IngestResult) -> MediaItem:
     return replace(added.item, note=added.note)
 
 
 async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> Telewarm:
-    stack.enter_context(logs.hiding(*secrets_of(settings)))
+    stack.enter_context(logs.mask_secrets(*secrets_of(settings)))
     url, pool = await open_database(settings, stack, migrate=migrate)
     await refuse_lost_key(settings, pool)
-    store = Store.open(store_config(settings))
+    store = BlobStore.open(store_config(settings))
     stack.push_async_callback(store.close)
-    spool = Spool(settings.telewarm_data / "spool", max_bytes=int(settings.telewarm_spool_bytes), store=store)
+    spool = BlobCache(settings.telewarm_data / "spool", max_bytes=int(settings.telewarm_spool_bytes), store=store)
     stack.callback(spool.close)
     probe = await stack.enter_async_context(Probe.open())
     transport = await stack.enter_async_context(Transport.open(proxy=proxy(settings)))
     vital = await open_pool(url, max_size=VITAL_CONNECTIONS, application_name="telewarm lease")
     stack.push_async_callback(vital.close)
-    lease = await stack.enter_async_context(Lease.held(vital))
-    continuity = Continuity(pool, settings.telewarm_data, busy=partial(sending, lease))
+    lease = await stack.enter_async_context(ProcessLease.held(vital))
+    continuity = Continuity(pool, settings.telewarm_data, busy=partial(is_sending, lease))
     await stack.enter_async_context(continuity.running())
-    file_ids = FileIds()
+    file_ids = FileIdCache()
     await stack.enter_async_context(listening(pool, {MEDIA_CHANNEL: file_ids.changed}, on_lost=file_ids.lost))
     bots = await stack.enter_async_context(open_bots(settings, pool, transport))
-    placements = Placements(
+    placements = FileIdUploader(
         spool=spool, store=store, local_server=settings.telegram_api_local, urls=settings.telewarm_url_warmup
     )
-    ledger = Ledger(pool)
+    ledger = ChatStatusWriter(pool)
     await stack.enter_async_context(ledger.running())
     keyring, audit = Keyring(pool), AuditLog(pool)
     await stack.enter_async_context(keyring.following())
     await stack.enter_async_context(audit.running())
-    listeners = Events(pool)
+    listeners = EventBus(pool)
     await stack.enter_async_context(listeners.running())
-    collector = Collector(pool=pool, store=store, spool=spool)
+    collector = BlobGarbageCollector(pool=pool, store=store, spool=spool)
     await stack.enter_async_context(collector.running())
     await stack.enter_async_context(maintaining(pool))
-    library = Library(
+    library = MediaLibrary(
         pool=pool,
         store=store,
         spool=spool,
@@ -369,10 +369,10 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
         placements=placements,
         file_ids=file_ids,
         ledger=ledger,
-        healing=Healing(pool=pool, bots=bots, placements=placements, file_ids=file_ids),
+        healing=FileIdRecovery(pool=pool, bots=bots, placements=placements, file_ids=file_ids),
         limits=SendLimits(on_cold=OnCold(settings.telewarm_on_cold)),
     )
-    broadcasts = Broadcasts(pool=pool, bots=bots, sender=sender, library=library, on_change=continuity.changed)
+    broadcasts = BroadcastService(pool=pool, bots=bots, sender=sender, library=library, on_change=continuity.changed)
     lanes = BotWork(
         settings=settings,
         pool=pool,
@@ -393,7 +393,7 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
         library=library,
         collector=collector,
         sender=sender,
-        once=Once(pool=pool, lease=lease),
+        once=IdempotencyStore(pool=pool, lease=lease),
         broadcasts=broadcasts,
         submissions=Submissions(pool=pool, lease=lease, broadcasts=broadcasts),
         keyring=keyring,
@@ -402,6 +402,6 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
         worker=worker,
         checks=Checks(ground),
         listening=listeners,
-        previews=Previews(pool=pool, store=store, spool=spool, probe=probe),
-        signer=Signer(encryption_key(settings)),
+        previews=PreviewService(pool=pool, store=store, spool=spool, probe=probe),
+        signer=PreviewUrlSigner(encryption_key(settings)),
     )

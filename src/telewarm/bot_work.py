@@ -6,16 +6,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from telewarm.broadcast.deliveries import Deliveries
+from telewarm.broadcast.deliveries import BroadcastScheduler
 from telewarm.database.connection import Pool
-from telewarm.database.leases import Lease
-from telewarm.database.warmups import Failed
-from telewarm.lanes import Both, Bots, Control, Lane, LaneLimits, Report, Seat, Worker, WorkerLimits
-from telewarm.model import Placed
-from telewarm.placements import Placements
+from telewarm.database.leases import ProcessLease
+from telewarm.database.warmups import WarmupFailure
+from telewarm.lanes import (
+    BotRegistry,
+    CompositeRunner,
+    Lane,
+    LaneContext,
+    LaneLimits,
+    Worker,
+    WorkerLimits,
+    WorkerStatusReporter,
+    WorkerSupervisor,
+)
+from telewarm.model import UploadResult
+from telewarm.placements import FileIdUploader
 from telewarm.sender import Sender
 from telewarm.settings import Settings
-from telewarm.warmup import InHand, Retries, WarmUps
+from telewarm.warmup import Retries, WarmupTask, WarmupWork
 
 DRAIN = 7.0  # seconds that running lanes have to end what is in flight; a supervisor often waits ten for all of us
 
@@ -27,8 +37,8 @@ class BotWork:
     settings: Settings
     pool: Pool
     vital: Pool
-    lease: Lease
-    placements: Placements
+    lease: ProcessLease
+    placements: FileIdUploader
     sender: Sender
     on_sending: Callable[[], None]
 
@@ -49,41 +59,41 @@ class BotWork:
             weak_id=self.settings.media_prewarm_retry_weak_id,
         )
 
-    def control(self, bots: Bots) -> Control:
+    def control(self, bots: BotRegistry) -> WorkerSupervisor:
         limits = self.limits
-        control = Control(
+        control = WorkerSupervisor(
             lambda: Worker(pool=self.pool, vital=self.vital, live_bots=bots, make_lane=self.make, limits=limits),
             limits,
             drain=DRAIN,
             on_change=self.lease.hurry,
         )
-        self.lease.worker = Report(control)
+        self.lease.worker = WorkerStatusReporter(control)
         return control
 
-    def make(self, seat: Seat) -> Both:
+    def make(self, seat: LaneContext) -> CompositeRunner:
         parts = (partial(self._warmups, seat), partial(self._deliveries, seat))
-        return Both(parts, stop=seat.stop, crowded=seat.crowded)
+        return CompositeRunner(parts, stop=seat.stop, has_waiting_lanes=seat.has_waiting_lanes)
 
-    def _warmups(self, seat: Seat) -> Lane[InHand, Placed | Failed]:
+    def _warmups(self, seat: LaneContext) -> Lane[WarmupTask, UploadResult | WarmupFailure]:
         live = seat.live
         return Lane(
-            WarmUps(pool=self.pool, lease=self.lease, live=live, placements=self.placements, retries=self.retries),
-            live.traffic,
+            WarmupWork(pool=self.pool, lease=self.lease, live=live, placements=self.placements, retries=self.retries),
+            live.limiter,
             limits=LaneLimits(concurrency=self.limits.concurrency),
             budget=seat.budget,
             stop=seat.stop,
-            crowded=seat.crowded,
+            has_waiting_lanes=seat.has_waiting_lanes,
             on_closed=live.on_closed,
         )
 
-    def _deliveries(self, seat: Seat) -> Deliveries:
-        return Deliveries(
+    def _deliveries(self, seat: LaneContext) -> BroadcastScheduler:
+        return BroadcastScheduler(
             pool=self.pool,
             lease=self.lease,
             live=seat.live,
             sender=self.sender,
             stop=seat.stop,
-            crowded=seat.crowded,
+            has_waiting_lanes=seat.has_waiting_lanes,
             concurrency=self.settings.telewarm_broadcast_concurrency,
             on_sending=self.on_sending,
         )

@@ -12,15 +12,15 @@ from pathlib import Path
 import structlog
 
 from telewarm.database.connection import Executor
-from telewarm.database.sealing import RotatingSeal
+from telewarm.database.sealing import RotatingTokenCipher
 from telewarm.database.tokens import PREFIX, new_secret
 from telewarm.errors import SettingsError
-from telewarm.fetch import Rules
+from telewarm.fetch import UrlPolicy
 from telewarm.settings import Settings
 from telewarm.settings.database_urls import passwords_of
 from telewarm.settings.proxies import DIRECT
 from telewarm.store import FolderConfig, S3Config
-from telewarm.telegram import Limit, Limits, Spacing
+from telewarm.telegram import BotLimits, RateLimit, SameSizeSpacing
 
 log = structlog.get_logger(__name__)
 
@@ -28,31 +28,31 @@ KEY_BYTES = 32
 UNLIMITED = 100_000  # messages at once; the largest that the settings take
 
 
-def flood_limits(settings: Settings) -> Limits:
+def flood_limits(settings: Settings) -> BotLimits:
     group = _limit(settings.telewarm_flood_group_per_minute / 60, settings.telewarm_flood_group_burst)
     spaced = settings.telewarm_flood_spacing and not settings.telegram_api_local
-    return Limits(
+    return BotLimits(
         bot=_limit(settings.telewarm_flood_bot_per_second, settings.telewarm_flood_bot_burst),
         private_chat=_limit(settings.telewarm_flood_private_per_second, settings.telewarm_flood_private_burst),
         group=group,
         group_second=None if group is None else _group_second(settings, group),
-        same_size=Spacing() if spaced else None,
+        same_size=SameSizeSpacing() if spaced else None,
     )
 
 
-def fetch_rules(settings: Settings) -> Rules:
-    return Rules(private=settings.telewarm_fetch_private, ports=frozenset(settings.telewarm_fetch_ports))
+def fetch_rules(settings: Settings) -> UrlPolicy:
+    return UrlPolicy(private=settings.telewarm_fetch_private, ports=frozenset(settings.telewarm_fetch_ports))
 
 
-def _group_second(settings: Settings, group: Limit) -> Limit | None:
+def _group_second(settings: Settings, group: RateLimit) -> RateLimit | None:
     """It spaces out what the longer window of a group takes, and never holds back more than that does."""
     rate, burst = settings.telewarm_flood_group_per_second, settings.telewarm_flood_group_per_second_burst
     return None if group.seconds <= burst / rate else _limit(max(rate, group.rate), burst)
 
 
-def _limit(rate: float, burst: int) -> Limit | None:
+def _limit(rate: float, burst: int) -> RateLimit | None:
     """None for the largest burst that a setting takes: nothing is counted then, and only a 429 holds messages back."""
-    return None if burst >= UNLIMITED else Limit(rate=rate, burst=burst)
+    return None if burst >= UNLIMITED else RateLimit(rate=rate, burst=burst)
 
 
 def encryption_key(settings: Settings) -> bytes:
@@ -155,10 +155,10 @@ def _make(path: Path, secret: str) -> bool:
         fresh.unlink()
 
 
-def seal_of(settings: Settings) -> RotatingSeal:
+def seal_of(settings: Settings) -> RotatingTokenCipher:
     """Follows a key file that is replaced; a key of the environment stays until the process is started again."""
     current = partial(encryption_key, settings) if settings.encryption_key is None else None
-    return RotatingSeal(encryption_key(settings), current)
+    return RotatingTokenCipher(encryption_key(settings), current)
 
 
 def store_config(settings: Settings) -> FolderConfig | S3Config:

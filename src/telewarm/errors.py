@@ -9,12 +9,12 @@ TelewarmError
 │   └── Conflict                it exists already, or its state forbids this
 ├── MediaError                  the file itself
 │   ├── UnreadableMedia         the bytes are not what a kind needs, or cannot be read at all
-│   └── RuleBroken              a Telegram rule: has rule, measured, cure
+│   └── MediaRuleViolation      a Telegram rule: has rule, measured, cure
 ├── DecoderFailed               a decoder process of ours failed; the file need not be at fault: has failure
 ├── FetchError                  a file that was to be fetched by its URL
-│   ├── UrlRefused              we do not go there: scheme, port, private address, password, too many redirects
-│   ├── UrlUnreachable          no answer, or one that broke off: name, connection, certificate, time
-│   ├── UrlWithoutFile          an answer that is no file: has status
+│   ├── UrlNotAllowed           we do not go there: scheme, port, private address, password, too many redirects
+│   ├── UrlFetchFailed          no answer, or one that broke off: name, connection, certificate, time
+│   ├── UrlNotAFile             an answer that is no file: has status
 │   └── FileTooLarge            larger than what is taken in: has largest
 ├── MediaNotReady               no file id yet, and the caller asked not to wait: has retry_after
 ├── StoreError                  object storage
@@ -29,14 +29,14 @@ TelewarmError
 ├── BackupError                 a backup that cannot be made, or an archive that cannot be restored
 └── TelegramError               has method, chat_id
     ├── TelegramUnreachable     no answer: has effect_possible (the bytes had left)
-    └── TelegramRefused         an answer with ok=false: has status, description
+    └── TelegramClientError     an answer with ok=false: has status, description
         ├── FloodWait           429, also inside a 400: has retry_after
-        ├── TelegramFault       5xx
-        ├── TokenRefused        401, and 404 on a malformed token
+        ├── TelegramServerError 5xx
+        ├── InvalidBotToken     401, and 404 on a malformed token
         ├── ChatMigrated        has migrate_to_chat_id
         ├── ChatUnreachable     blocked, deactivated, kicked, not found...: has reason
-        ├── DeadFileId          the file id or URL will not do: wrong, foreign, expired, other class
-        ├── MessageGone         the message to forward, copy or delete is not there
+        ├── InvalidFileId       the file id or URL will not do: wrong, foreign, expired, other class
+        ├── MessageNotFound     the message to forward, copy or delete is not there
         └── BadRequest          any other 4xx
 """
 
@@ -152,7 +152,7 @@ class UnreadableMedia(MediaError):
         self.problem = problem
 
 
-class RuleBroken(MediaError):
+class MediaRuleViolation(MediaError):
     """A rule of Telegram's that this file breaks as this kind."""
 
     code = "MEDIA_RULE_BROKEN"
@@ -182,15 +182,15 @@ class FetchError(TelewarmError):
     code = "FETCH_FAILED"
 
 
-class UrlRefused(FetchError):
+class UrlNotAllowed(FetchError):
     code = "URL_REFUSED"
 
 
-class UrlUnreachable(FetchError):
+class UrlFetchFailed(FetchError):
     code = "URL_UNREACHABLE"
 
 
-class UrlWithoutFile(FetchError):
+class UrlNotAFile(FetchError):
     """`status`: of the HTTP answer."""
 
     code = "URL_WITHOUT_FILE"
@@ -281,7 +281,7 @@ class TelegramUnreachable(TelegramError):
         self.effect_possible = effect_possible
 
 
-class TelegramRefused(TelegramError):
+class TelegramClientError(TelegramError):
     """Telegram answered ok=false. `description` holds Telegram's own words."""
 
     code = "TELEGRAM_REFUSED"
@@ -293,7 +293,7 @@ class TelegramRefused(TelegramError):
         self.description = description
 
 
-class FloodWait(TelegramRefused):
+class FloodWait(TelegramClientError):
     """Wait `retry_after` seconds; waiting is not failing."""
 
     code = "FLOOD_WAIT"
@@ -305,11 +305,11 @@ class FloodWait(TelegramRefused):
         self.retry_after = retry_after
 
 
-class TelegramFault(TelegramRefused):
+class TelegramServerError(TelegramClientError):
     code = "TELEGRAM_FAULT"
 
 
-class TokenRefused(TelegramRefused):
+class InvalidBotToken(TelegramClientError):
     """`logged_out`: the token is good, but the bot called `logOut` on this Bot API server or is on its way there."""
 
     code = "TOKEN_REFUSED"
@@ -328,7 +328,7 @@ class TokenRefused(TelegramRefused):
         return "It goes on by itself then." if self.logged_out else "Give the bot its current token."
 
 
-class ChatMigrated(TelegramRefused):
+class ChatMigrated(TelegramClientError):
     """The group became a supergroup: use `migrate_to_chat_id` from now on."""
 
     code = "CHAT_MIGRATED"
@@ -344,7 +344,7 @@ class ChatMigrated(TelegramRefused):
         return f"{self}; its id is {self.migrate_to_chat_id} now"
 
 
-class ChatUnreachable(TelegramRefused):
+class ChatUnreachable(TelegramClientError):
     """`reason`: blocked, deactivated, kicked, not_member, not_found, deleted, no_rights, topic_closed, restricted,
     payment_required.
     """
@@ -356,13 +356,13 @@ class ChatUnreachable(TelegramRefused):
         self.reason = reason
 
 
-class DeadFileId(TelegramRefused):
+class InvalidFileId(TelegramClientError):
     code = "DEAD_FILE_ID"
 
 
-class MessageGone(TelegramRefused):
+class MessageNotFound(TelegramClientError):
     code = "MESSAGE_GONE"
 
 
-class BadRequest(TelegramRefused):
+class BadRequest(TelegramClientError):
     code = "TELEGRAM_BAD_REQUEST"

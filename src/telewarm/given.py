@@ -11,10 +11,10 @@ from typing import Protocol, Self, TypeAlias, cast
 
 from telewarm import coercion
 from telewarm.errors import UsageError
-from telewarm.library import Added, Library
+from telewarm.library import IngestResult, MediaLibrary
 from telewarm.model import Bot, FileId, Kind, MediaId, MediaItem, MessageSet, Part
 from telewarm.sender import OnCold
-from telewarm.store import Incoming
+from telewarm.store import IncomingFile
 from telewarm.telegram.parameters import METHODS
 
 CHUNK = 1 << 20  # bytes read from a stream at once
@@ -65,7 +65,7 @@ def message_of(given: Message) -> MessageSet:
     raise UsageError(f"message must be a MessageSet, a text, or media items, not {coercion.shown(given)}")
 
 
-async def add_any(library: Library, bot: Bot, file: File, *, kind: Kind | None, name: str | None) -> Added:
+async def add_any(library: MediaLibrary, bot: Bot, file: File, *, kind: Kind | None, name: str | None) -> IngestResult:
     """Raises UsageError for what is no file, and what adding it raises."""
     kind = kind_of(kind)
     coercion.text("name", name)
@@ -86,7 +86,7 @@ async def add_any(library: Library, bot: Bot, file: File, *, kind: Kind | None, 
         return await library.add(bot, incoming, kind=kind, name=name or _name(file))
 
 
-async def _read(library: Library, file: Readable, incoming: Incoming) -> None:
+async def _read(library: MediaLibrary, file: Readable, incoming: IncomingFile) -> None:
     if inspect.iscoroutinefunction(file.read):
         while chunk := _bytes(await file.read(CHUNK)):
             await library.write(incoming, chunk)

@@ -20,9 +20,9 @@ PASSWORD = re.compile(r"(\w://[^\s:/@]*):[^\s/@]+@")  # of a URL
 BEARER = re.compile(r"\b(Bearer)\s+[^\s\"'`\\<>]{8,}", re.IGNORECASE)  # a quote ends it, so that JSON stays JSON
 API_TOKEN = re.compile(r"\btw_[A-Za-z0-9_-]{20,}")
 SIGNATURE = re.compile(r"(Signature(?:=|%3D))[0-9A-Z_-]{16,}", re.IGNORECASE)  # of a presigned URL, or one of ours
-ANXIOUS = ("pgqueuer", "asyncpg.pool")
+DOWNGRADED_LOGGERS = ("pgqueuer", "asyncpg.pool")
 SHORTEST = 12  # characters of a secret that is masked by itself
-QUIET = ("pgqueuer", "alembic", "uvicorn.access", "uvicorn.error", "aiohttp.access", "python_multipart")
+WARNING_ONLY_LOGGERS = ("pgqueuer", "alembic", "uvicorn.access", "uvicorn.error", "aiohttp.access", "python_multipart")
 
 _hidden: Counter[str] = Counter()  # and how many said so
 
@@ -42,14 +42,14 @@ def configure(*, form: str = "auto", level: str = "INFO") -> None:
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Redacting(foreign_pre_chain=shared, processors=_last(pretty=pretty)))
+    handler.setFormatter(SecretMaskingFormatter(foreign_pre_chain=shared, processors=_last(pretty=pretty)))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in QUIET:
+    for noisy in WARNING_ONLY_LOGGERS:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
-    for anxious in ANXIOUS:
-        logging.getLogger(anxious).filters[:] = [_in_one_line]
+    for anxious in DOWNGRADED_LOGGERS:
+        logging.getLogger(anxious).filters[:] = [_drop_traceback]
     for own in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(own).handlers[:] = []
         logging.getLogger(own).propagate = True
@@ -73,7 +73,7 @@ def keep_quiet() -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    for noisy in QUIET:
+    for noisy in WARNING_ONLY_LOGGERS:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
@@ -81,7 +81,7 @@ def _masked(_logger: object, _method: str, line: object) -> str:
     return redact(str(line))
 
 
-def _in_one_line(record: logging.LogRecord) -> bool:
+def _drop_traceback(record: logging.LogRecord) -> bool:
     """They cry for help whenever the database is away, though they try again: no traceback, and a warning."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, OSError) or type(error).__module__.partition(".")[0] == "asyncpg":
@@ -91,7 +91,7 @@ def _in_one_line(record: logging.LogRecord) -> bool:
     return logging.getLogger(record.name).isEnabledFor(record.levelno)
 
 
-class Redacting(structlog.stdlib.ProcessorFormatter):
+class SecretMaskingFormatter(structlog.stdlib.ProcessorFormatter):
     """Masks the finished line: whatever an event, an exception or a foreign logger brought is in it by then."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -99,7 +99,7 @@ class Redacting(structlog.stdlib.ProcessorFormatter):
 
 
 @contextmanager
-def hiding(*secrets: str) -> Iterator[None]:
+def mask_secrets(*secrets: str) -> Iterator[None]:
     """Mask these too, whatever they look like: a process's own. What is so short that it may be a word is left."""
     forms = Counter(form for secret in secrets if len(secret) >= SHORTEST for form in _forms(secret))
     _hidden.update(forms)

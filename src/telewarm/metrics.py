@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from telewarm.model import Kind, Way
+from telewarm.model import Kind, UploadMethod
 
 CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)  # seconds
@@ -26,7 +26,7 @@ REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 
 
-class Outcome(StrEnum):
+class WarmupResult(StrEnum):
     """Of one try to warm an item: it is ready, it is tried again, or it is in error."""
 
     OK = "ok"
@@ -43,7 +43,7 @@ class FloodScope(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Took:
+class WarmupTimings:
     """Seconds of a warm-up: in the queue, getting the bytes, the call that gave the file id, and all but the queue."""
 
     waited: float
@@ -53,7 +53,7 @@ class Took:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Queue:
+class QueueSample:
     """One bot's media to warm. `head_age`: seconds for which the one that goes next has waited; None: there is none."""
 
     slug: str
@@ -63,7 +63,7 @@ class Queue:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Process:
+class ProcessSample:
     """What this process uses; None where the system does not tell."""
 
     memory_bytes: int | None
@@ -72,12 +72,12 @@ class Process:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Now:
+class MetricsSnapshot:
     """How things stand at a scrape. `queues` None: the database did not answer. `places`: warm-ups that may run."""
 
     in_flight: int
     places: int
-    queues: Sequence[Queue] | None
+    queues: Sequence[QueueSample] | None
 
 
 def _counter(name: str, text: str, *labels: str) -> Counter:
@@ -114,29 +114,29 @@ def _bound(counter: Counter, *values: str) -> Counter:
     return counter.labels(*values)
 
 
-def warmed(kind: Kind, way: Way, took: Took) -> None:
-    _bound(WARMUPS, Outcome.OK, way, kind).inc()
+def warmed(kind: Kind, way: UploadMethod, took: WarmupTimings) -> None:
+    _bound(WARMUPS, WarmupResult.OK, way, kind).inc()
     QUEUE_WAIT.observe(took.waited)
     DOWNLOAD.observe(took.download)
     SEND.observe(took.send)
     TOTAL.observe(took.total)
 
 
-def failed(kind: Kind, outcome: Outcome, code: str) -> None:
+def failed(kind: Kind, outcome: WarmupResult, code: str) -> None:
     """`code`: a TelewarmError's, of which there are few."""
     _bound(WARMUPS, outcome, "none", kind).inc()
     _bound(ERRORS, code).inc()
-    if outcome is Outcome.RETRY:
+    if outcome is WarmupResult.RETRY:
         RETRIES.inc()
 
 
-def way_taken(way: Way, *, uploaded: int) -> None:
+def way_taken(way: UploadMethod, *, uploaded: int) -> None:
     """`uploaded`: bytes that went up on it."""
     _bound(WAYS_TAKEN, way).inc()
     UPLOADED.inc(uploaded)
 
 
-def way_failed(way: Way) -> None:
+def way_failed(way: UploadMethod) -> None:
     _bound(WAYS_FAILED, way).inc()
 
 
@@ -170,25 +170,25 @@ def admitting(*, places: int, late: float) -> None:
     LATE.set(late)
 
 
-def process() -> Process:
+def process() -> ProcessSample:
     memory, cpu, files = (
         REGISTRY.get_sample_value(f"process_{name}")
         for name in ("resident_memory_bytes", "cpu_seconds_total", "open_fds")
     )
-    return Process(
+    return ProcessSample(
         memory_bytes=None if memory is None else int(memory),
         cpu_seconds=cpu,
         open_files=None if files is None else int(files),
     )
 
 
-def render(now: Now) -> bytes:
+def render(now: MetricsSnapshot) -> bytes:
     """Everything, in Prometheus's text format (`CONTENT_TYPE`)."""
-    return generate_latest(REGISTRY) + generate_latest(_Standing(now))
+    return generate_latest(REGISTRY) + generate_latest(SnapshotCollector(now))
 
 
-class _Standing(Collector):
-    def __init__(self, now: Now) -> None:
+class SnapshotCollector(Collector):
+    def __init__(self, now: MetricsSnapshot) -> None:
         self._now = now
 
     def collect(self) -> Iterator[Metric]:
@@ -201,7 +201,7 @@ class _Standing(Collector):
             yield from _depths(now.queues)
 
 
-def _depths(queues: Sequence[Queue]) -> Iterator[Metric]:
+def _depths(queues: Sequence[QueueSample]) -> Iterator[Metric]:
     due = GaugeMetricFamily("telewarm_queue_due", "Media to warm by bot, in hand or not.", labels=["bot"])
     waiting = GaugeMetricFamily("telewarm_queue_waiting", "Media that wait for a back-off to end.", labels=["bot"])
     age = GaugeMetricFamily("telewarm_queue_head_age_seconds", "How long the next one has waited.", labels=["bot"])
@@ -212,14 +212,14 @@ def _depths(queues: Sequence[Queue]) -> Iterator[Metric]:
     yield from (due, waiting, age)
 
 
-def bounded(queues: Iterable[Queue]) -> list[Queue]:
+def bounded(queues: Iterable[QueueSample]) -> list[QueueSample]:
     """The deepest by name, the rest summed up: their media together, the age of the oldest head."""
     deepest = sorted(queues, key=lambda queue: (-queue.due - queue.waiting, queue.slug))
     named, rest = deepest[:MOST_BOTS], deepest[MOST_BOTS:]
     if not rest:
         return named
     ages = [queue.head_age for queue in rest if queue.head_age is not None]
-    others = Queue(
+    others = QueueSample(
         slug=OTHERS,
         due=sum(queue.due for queue in rest),
         waiting=sum(queue.waiting for queue in rest),

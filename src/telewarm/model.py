@@ -30,7 +30,7 @@ class Kind(StrEnum):
     STICKER = "sticker"
 
 
-class State(StrEnum):
+class MediaState(StrEnum):
     """Of a media item: stored and not asked for, being warmed, has a file id, or failed for good."""
 
     COLD = "cold"
@@ -39,7 +39,7 @@ class State(StrEnum):
     ERROR = "error"
 
 
-class Way(StrEnum):
+class UploadMethod(StrEnum):
     """How a file id was got, cheapest first."""
 
     FORWARD = "forward"
@@ -74,7 +74,7 @@ class BroadcastState(StrEnum):
     UNDONE = "undone"
 
 
-class Outcome(StrEnum):
+class DeliveryStatus(StrEnum):
     """Of a delivery. `unknown`: it may have been sent, and is not sent again by itself. `undone`: sent and deleted."""
 
     SENT = "sent"
@@ -87,7 +87,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
+class MediaMetadata:
     """What a file's bytes say of themselves. Sides in pixels as seen (EXIF-turned), duration in seconds."""
 
     bytes: int
@@ -111,10 +111,10 @@ class Blob:
     storage_key: str
     thumbnail_key: str | None  # a JPEG within 320 x 320 and 200 kB, where Telegram wants one
     thumbnail_bytes: int | None = None  # None: there is none, or it was made before they were counted
-    facts: Facts
+    facts: MediaMetadata
 
 
-class Sent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class SentMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One message as Telegram answered it; the file part is None for text."""
 
     chat_id: ChatId
@@ -135,9 +135,9 @@ class Bot:
     token: str = field(repr=False)
     warmup_chats: tuple[ChatId, ...]
     paused: bool = False  # a person stopped its background work
-    pause_left: float = 0.0  # seconds of a flood wait of the whole bot, when this was read
-    closed_chats: Mapping[ChatId, float] = field(default_factory=dict)  # seconds of flood waits, when this was read
-    learned: Mapping[str, float] = field(default_factory=dict)  # messages a window, by kind of limit
+    pause_seconds: float = 0.0  # seconds of a flood wait of the whole bot, when this was read
+    chat_pauses: Mapping[ChatId, float] = field(default_factory=dict)  # seconds of flood waits, when this was read
+    learned_limits: Mapping[str, float] = field(default_factory=dict)  # messages a window, by kind of limit
     deleted_at: datetime | None = None  # then it does nothing until somebody brings it back
 
 
@@ -150,7 +150,7 @@ class MessageRef:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Warm:
+class CachedFileId:
     """All that a send needs of a ready media item."""
 
     media_id: MediaId
@@ -160,7 +160,7 @@ class Warm:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Claimed:
+class ClaimedMedia:
     """A media item in hand: its lease is ours, nobody else places it."""
 
     media_id: MediaId
@@ -175,11 +175,11 @@ class Claimed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Placed:
+class UploadResult:
     """A file id, just got, and the message that it came in."""
 
     media_id: MediaId
-    way: Way
+    way: UploadMethod
     file_id: FileId
     file_unique_id: str | None
     kind: Kind  # the kind that Telegram returned
@@ -199,13 +199,13 @@ class MediaItem:
     sha256: Sha256
     kind: Kind
     name: str | None
-    state: State
-    facts: Facts
+    state: MediaState
+    facts: MediaMetadata
     storage_key: str
     file_id: FileId | None
     file_unique_id: str | None
     sent_kind: Kind | None
-    way: Way | None
+    way: UploadMethod | None
     warmed_at: datetime | None
     attempts: int
     last_error_code: str | None
@@ -249,7 +249,7 @@ class Broadcast:
     duplicates: int  # chat ids that were given more than once, and dropped
     rejected: int  # lines that hold no chat id
     guess: str | None  # why a person should look at its recipients before the start; None when there is no doubt
-    counts: Mapping[Outcome, int]
+    counts: Mapping[DeliveryStatus, int]
     not_undone: int  # messages that could not be deleted
     in_flight: int
     starts_at: datetime | None
@@ -266,7 +266,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one recipient. `moved_to`: the supergroup that the group has become, where the message went."""
 
     chat_id: ChatId
-    outcome: Outcome | None  # None: still to come
+    outcome: DeliveryStatus | None  # None: still to come
     message_ids: Sequence[MessageId] = ()
     error: str | None = None  # code and words
     moved_to: ChatId | None = None
@@ -276,7 +276,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 class Cause:
     """Why recipients of a broadcast have an outcome: how many, and one of them with its own words as the example."""
 
-    outcome: Outcome
+    outcome: DeliveryStatus
     count: int
     chat_id: ChatId
     error: str

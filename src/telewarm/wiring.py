@@ -10,7 +10,7 @@ from telewarm.configured import flood_limits, seal_of
 from telewarm.database.connection import Pool
 from telewarm.database.pool import open_pool
 from telewarm.database.ready import ready
-from telewarm.lanes import Bots
+from telewarm.lanes import BotRegistry
 from telewarm.settings import Settings
 from telewarm.telegram import Transport
 
@@ -18,8 +18,8 @@ YOUNG = 10_000  # new objects before the collector looks at them
 
 
 @asynccontextmanager
-async def open_bots(settings: Settings, pool: Pool, transport: Transport) -> AsyncIterator[Bots]:
-    bots = Bots(
+async def open_bots(settings: Settings, pool: Pool, transport: Transport) -> AsyncIterator[BotRegistry]:
+    bots = BotRegistry(
         pool=pool,
         seal=seal_of(settings),
         transport=transport,
@@ -39,7 +39,7 @@ async def open_database(settings: Settings, stack: AsyncExitStack, *, migrate: b
     return url, pool
 
 
-def settle() -> None:
+def tune_garbage_collector() -> None:
     """For a process that runs for long, once it is open: what is there by now lives to the end, so the collector need
     not look at it again, and the rest need not be looked at as often (a third less CPU for a message, measured).
     """

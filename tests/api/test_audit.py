@@ -13,7 +13,7 @@ from telewarm.api import journal
 from telewarm.api.journal import AuditLog, kept
 from telewarm.app import Telewarm
 from telewarm.database import audit
-from telewarm.database.audit import Change
+from telewarm.database.audit import AuditEntry
 from telewarm.database.connection import Pool
 from telewarm.database.tokens import Role
 from tests.api.conftest import ADMIN, BOT, MEDIA, SEND, refusal
@@ -32,8 +32,8 @@ async def governed(telewarm_with: Opener) -> AsyncIterator[Governed]:
         yield governed
 
 
-def change(number: int = 0) -> Change:
-    return Change(
+def change(number: int = 0) -> AuditEntry:
+    return AuditEntry(
         at=clock.now(),
         actor="ci",
         role="admin",
@@ -211,7 +211,7 @@ async def test_many_changes_are_few_writes(idle_telewarm: Telewarm, monkeypatch:
     sizes = []
     record = audit.record
 
-    async def counted(pool: Pool, changes: list[Change]) -> None:
+    async def counted(pool: Pool, changes: list[AuditEntry]) -> None:
         sizes.append(len(changes))
         await record(pool, changes)
 

@@ -9,8 +9,8 @@ import pytest
 
 from telewarm.broadcast import tables
 from telewarm.database import recipients as rejections
-from telewarm.database.recipients import Rejected
-from telewarm.model import ChatId, Delivery, Outcome
+from telewarm.database.recipients import RejectedRow
+from telewarm.model import ChatId, Delivery, DeliveryStatus
 from tests.api.conftest import Api, refusal
 from tests.api.test_broadcasts import ALL, HELLO, do, load, look, make, number_of, put_deliveries
 from tests.fixtures.app import READER
@@ -38,7 +38,7 @@ def test_no_cell_becomes_a_formula_wherever_a_spreadsheet_splits_the_line(text: 
 async def test_a_reason_is_kept_short(api: Api) -> None:
     number = number_of(await make(api))
     async with api.telewarm.pool.acquire() as connection:
-        await rejections.reject(connection, number, [Rejected(line=1, reason="x" * 10_000, excerpt="y" * 10_000)])
+        await rejections.reject(connection, number, [RejectedRow(line=1, reason="x" * 10_000, excerpt="y" * 10_000)])
     [kept] = [one async for one in api.telewarm.broadcasts.rejected(number)]
     assert (len(kept.reason), len(kept.excerpt)) == (rejections.LONGEST, rejections.LONGEST)
 
@@ -63,9 +63,12 @@ async def test_errors_are_told_by_cause_and_failed_ones_can_be_retried(api: Api)
     await load(api, path, "\n".join(str(READER + number) for number in range(9)))
     words = "TELEGRAM_BAD_REQUEST: Telegram refused sendMessage to chat {}: Bad Request: no"
     rows = [
-        Delivery(chat_id=ChatId(READER + at), outcome=Outcome.FAILED, error=words.format(READER + at)) for at in (2, 1)
+        Delivery(chat_id=ChatId(READER + at), outcome=DeliveryStatus.FAILED, error=words.format(READER + at))
+        for at in (2, 1)
     ]
-    blocked = Delivery(chat_id=ChatId(READER + 3), outcome=Outcome.UNREACHABLE, error="CHAT_UNREACHABLE: blocked")
+    blocked = Delivery(
+        chat_id=ChatId(READER + 3), outcome=DeliveryStatus.UNREACHABLE, error="CHAT_UNREACHABLE: blocked"
+    )
     await put_deliveries(api, path, *rows, blocked)
     await api.telewarm.pool.execute("UPDATE broadcast SET state = 'done'")
 

@@ -10,7 +10,7 @@ import aiohttp
 import httpx
 import pytest
 
-from telewarm.model import BroadcastId, ChatId, Delivery, MessageId, Outcome
+from telewarm.model import BroadcastId, ChatId, Delivery, DeliveryStatus, MessageId
 from telewarm.sandbox import Sandbox
 from tests.api.conftest import ADMIN, BEARER, Api, client_of, refusal, serving
 from tests.fixtures.app import READER, Opener, until
@@ -95,7 +95,7 @@ async def test_progress_counts_what_is_done_and_says_how_long_the_rest_takes(api
     )  # fmt: skip
     await do(api, path, "start")
     await put_deliveries(
-        api, path, *[Delivery(chat_id=ChatId(READER + number), outcome=Outcome.SENT) for number in range(4)]
+        api, path, *[Delivery(chat_id=ChatId(READER + number), outcome=DeliveryStatus.SENT) for number in range(4)]
     )
     await api.telewarm.pool.execute("UPDATE broadcast SET started_at = now() - interval '8 seconds'")
     now = (await look(api, path))["progress"]
@@ -180,9 +180,9 @@ async def test_results_are_a_csv_that_no_spreadsheet_runs(api: Api) -> None:
     await put_deliveries(
         api,
         path,
-        Delivery(chat_id=ChatId(-5), outcome=Outcome.SENT, message_ids=[MessageId(7)], moved_to=ChatId(-1005)),
-        Delivery(chat_id=ChatId(READER), outcome=Outcome.PARTIAL, message_ids=[MessageId(8), MessageId(9)]),
-        Delivery(chat_id=ChatId(READER + 1), outcome=Outcome.FAILED, error='=HYPERLINK("x"), gone'),
+        Delivery(chat_id=ChatId(-5), outcome=DeliveryStatus.SENT, message_ids=[MessageId(7)], moved_to=ChatId(-1005)),
+        Delivery(chat_id=ChatId(READER), outcome=DeliveryStatus.PARTIAL, message_ids=[MessageId(8), MessageId(9)]),
+        Delivery(chat_id=ChatId(READER + 1), outcome=DeliveryStatus.FAILED, error='=HYPERLINK("x"), gone'),
     )
     answer = await api.client.get(f"{path}/results.csv")
     assert answer.text.splitlines() == [
@@ -216,7 +216,7 @@ async def test_it_is_paused_resumed_cancelled_and_deleted(api: Api) -> None:
 
 async def test_what_was_sent_can_be_undone_and_what_is_unknown_sent_again(api: Api) -> None:
     paths = [await make(api) for _ in range(2)]
-    for path, outcome in zip(paths, (Outcome.SENT, Outcome.UNKNOWN), strict=True):
+    for path, outcome in zip(paths, (DeliveryStatus.SENT, DeliveryStatus.UNKNOWN), strict=True):
         await load(api, path)
         await do(api, path, "start")
         await put_deliveries(api, path, Delivery(chat_id=ChatId(READER), outcome=outcome, message_ids=[MessageId(7)]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from telewarm.database import chats
-from telewarm.database.chats import Lost
+from telewarm.database.chats import UnreachableChat
 from telewarm.model import ChatId, ChatState
 from tests.api.conftest import Api, refusal
 
@@ -18,7 +18,7 @@ async def ledger(api: Api) -> Api:
     """Four chats of the bot."""
     bot = (await api.telewarm.bots.by_slug("shop")).bot
     rows = [
-        Lost(
+        UnreachableChat(
             bot_id=bot.id,
             chat_id=ChatId(chat_id),
             state=state,

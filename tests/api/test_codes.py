@@ -23,7 +23,7 @@ from telewarm.api import admitted, answers, create_api, heads
 from telewarm.api.catalogue import BY_CODE, CATALOGUE, Where, markdown
 from telewarm.api.tickets import PREVIEW, url_of
 from telewarm.model import MediaId
-from telewarm.previews import Variant
+from telewarm.previews import PreviewVariant
 from telewarm.sandbox.faults import Rule
 from tests.api.conftest import ADMIN, BEARER, BOT, MEDIA, SEND, Api, client_of
 from tests.api.governing import TOKENS
@@ -299,7 +299,7 @@ async def no_store(stage: Stage) -> httpx.Response:
 
 async def expired(stage: Stage) -> httpx.Response:
     signer = stage.api.telewarm.signer
-    return await stage.client.get(url_of(signer.until(MediaId(stage.photo), Variant.FILE, 1_700_000_000)))
+    return await stage.client.get(url_of(signer.until(MediaId(stage.photo), PreviewVariant.FILE, 1_700_000_000)))
 
 
 async def without_file(stage: Stage) -> httpx.Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from telewarm.model import MediaId, State
+from telewarm.model import MediaId, MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.api.conftest import SEND, Api, client_of, refusal
@@ -58,7 +58,7 @@ async def test_errors_with_odd_texts_make_no_new_labels(telewarm_with: Opener, s
     for number in range(5):
         sandbox.state.faults.add(Rule(action="error", code=400, description=f"{ODD}{number}", method="sendPhoto"))
 
-    await until_state(telewarm, State.ERROR, *await add_photos(telewarm, live, 5))
+    await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, live, 5))
 
     assert grown(before, "warmup_errors_total", code="TELEGRAM_BAD_REQUEST") == 5
     assert not [labels for _, labels in read() if any("odd" in text for _, text in labels)]

@@ -20,7 +20,7 @@ from telewarm.app import Telewarm
 from telewarm.database.tokens import Role
 from telewarm.demo.media import DemoFile
 from telewarm.model import MediaId
-from telewarm.previews import LONGEST, Signer, Variant
+from telewarm.previews import LONGEST, PreviewUrlSigner, PreviewVariant
 from tests.api.conftest import ADMIN, BEARER, MEDIA, Api, client_of, refusal
 from tests.api.governing import governing
 from tests.fixtures.app import Opener
@@ -135,10 +135,10 @@ async def test_a_url_that_is_not_as_it_was_signed_is_refused_even_beside_a_token
 async def test_a_url_that_has_expired_says_so_and_only_to_those_who_had_it(api: Api) -> None:
     media_id = MediaId(await api.add_photo(1))
     past = int(clock.now().timestamp()) - 1
-    url = url_of(api.telewarm.signer.until(media_id, Variant.FILE, past))
+    url = url_of(api.telewarm.signer.until(media_id, PreviewVariant.FILE, past))
     async with stranger(api.telewarm) as client:
         assert "has expired" in refusal(await client.get(url), 410, "URL_EXPIRED")
-        guessed = url_of(Signer(bytes(32)).until(media_id, Variant.FILE, past))
+        guessed = url_of(PreviewUrlSigner(bytes(32)).until(media_id, PreviewVariant.FILE, past))
         refusal(await client.get(guessed), 403, "BAD_SIGNATURE")
 
 

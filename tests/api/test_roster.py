@@ -11,7 +11,7 @@ from telewarm import clock
 from telewarm.api.shapes import BotPage, Checked, OneBot
 from telewarm.database import removals
 from telewarm.errors import BotDeleted
-from telewarm.model import BroadcastState, ChatId, MessageSet, Outcome
+from telewarm.model import BroadcastState, ChatId, DeliveryStatus, MessageSet
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.api.conftest import ADMIN, BEARER, BOT, MEDIA, SEND, Api, client_of, refusal
@@ -189,7 +189,7 @@ async def test_deleting_for_good_takes_all_of_a_bot_and_nothing_of_others(api: A
 async def test_what_was_given_up_cannot_be_brought_back_and_is_gone_on_with(api: Api) -> None:
     await api.add_photo()
     await api.client.delete(f"{BOTS}/shop")
-    bot_id = await removals.give_up_bot(api.telewarm.pool, "shop")  # whoever did it was killed then
+    bot_id = await removals.mark_bot_unrecoverable(api.telewarm.pool, "shop")  # whoever did it was killed then
     assert "for good" in refusal(await api.client.post(f"{BOTS}/shop/undelete"), 409, "CONFLICT")
     assert await removals.given_up(api.telewarm.pool) == [bot_id]
     assert (await api.client.delete(f"{BOTS}/shop?forever=true")).json()["media"] == 1
@@ -239,7 +239,7 @@ async def test_a_deletion_stops_all_work_of_a_bot_in_every_process_and_its_retur
         await until_ready(working, media_id)
         await until(lambda: total.messages > before + 3)
     results = [one async for page in working.broadcasts.results(made.id) for one in page]
-    assert {one.outcome for one in results} == {Outcome.SENT}
+    assert {one.outcome for one in results} == {DeliveryStatus.SENT}
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from telewarm.app import Telewarm
-from telewarm.model import MediaId, State
+from telewarm.model import MediaId, MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from telewarm.store import S3Config
@@ -169,7 +169,7 @@ async def bad(watched: Watched, telewarm: Telewarm, sandbox: Sandbox) -> None:
         await watched.ask("POST", f"{API}/bots", json={"warmup_chats": [1], **broken})
     sandbox.state.faults.add(Rule(action="error", method="sendPhoto", code=400, description=said, count=None))
     failing = await watched.ask("POST", f"{API}/bots/shop/media", content=jpeg(2))
-    await until_state(telewarm, State.ERROR, MediaId(failing.json()["media_id"]))
+    await until_state(telewarm, MediaState.ERROR, MediaId(failing.json()["media_id"]))
     await watched.ask("GET", f"{API}/media/{failing.json()['media_id']}")
     await watched.ask("GET", f"{API}/bots/shop/media")
     await broadcasts(watched)

@@ -246,7 +246,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     times: list[float] = []
     good = tokens.good
 
-    async def counted(db: Executor) -> list[tokens.Good]:
+    async def counted(db: Executor) -> list[tokens.ValidToken]:
         times.append(clock.monotonic())
         return await good(db)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from telewarm.database import media
-from telewarm.model import MediaId, State
+from telewarm.model import MediaId, MediaState
 from tests.api.conftest import Api
 from tests.fixtures.app import until_ready
 
@@ -30,7 +30,7 @@ async def test_a_paused_bot_keeps_what_is_added_for_later(warming_api: Api) -> N
     assert (await api.client.post("/api/admin/bots/shop/pause")).json() == {"ok": True, "changed": True}
     assert (await api.client.post("/api/admin/bots/shop/pause")).json() == {"ok": True, "changed": False}
     media_id = MediaId(await api.add_photo())
-    assert (await media.get(api.telewarm.pool, media_id)).state is State.WARMING
+    assert (await media.get(api.telewarm.pool, media_id)).state is MediaState.WARMING
 
     assert (await api.client.post("/api/admin/bots/shop/resume")).json() == {"ok": True, "changed": True}
     await until_ready(api.telewarm, media_id)

@@ -24,11 +24,11 @@ from telewarm.configured import encryption_key, existing_key, key_file
 from telewarm.database import copies
 from telewarm.database.embedded import EmbeddedPostgres, served
 from telewarm.database.migrate import check_migrated, head, migrate, revisions, upgrade_script
-from telewarm.database.sealing import Seal
+from telewarm.database.sealing import TokenCipher
 from telewarm.errors import BackupError, Conflict, DatabaseForbidden, DatabaseUnavailable, SettingsError
-from telewarm.model import BroadcastState, ChatId, MessageSet, Outcome
+from telewarm.model import BroadcastState, ChatId, DeliveryStatus, MessageSet
 from telewarm.settings import Settings
-from telewarm.store import FolderConfig, S3Config, Store
+from telewarm.store import BlobStore, FolderConfig, S3Config
 from tests.broadcast.stage import draft
 from tests.database.test_embedded import as_root
 from tests.database.test_ready import role
@@ -61,8 +61,8 @@ async def contents(url: str) -> dict[str, list[str]]:
 
 
 @asynccontextmanager
-async def opened(config: FolderConfig | S3Config) -> AsyncIterator[Store]:
-    store = Store.open(config)
+async def opened(config: FolderConfig | S3Config) -> AsyncIterator[BlobStore]:
+    store = BlobStore.open(config)
     try:
         yield store
     finally:
@@ -75,7 +75,7 @@ class Place:
 
     url: str
     data: Path
-    store: Store
+    store: BlobStore
     key: bytes | None = None
 
     async def take(self, archive: Path, *, force: bool = False, mark: bool = True) -> Restored:
@@ -211,7 +211,7 @@ async def test_a_backup_of_a_running_broadcast_is_of_one_moment_and_is_restored_
     lines = "\n".join(map(str, readers(3000))).encode()
     await telewarm.broadcasts.load(broadcast.id, one(lines))
     await telewarm.broadcasts.start(broadcast.id)
-    while not (await telewarm.broadcasts.get(broadcast.id)).counts.get(Outcome.SENT):
+    while not (await telewarm.broadcasts.get(broadcast.id)).counts.get(DeliveryStatus.SENT):
         pass
     file = tmp_path / "running.tar"
     await telewarm.backup(file)
@@ -326,7 +326,7 @@ async def test_a_backup_of_an_older_version_is_brought_up_to_date(
         await connection.execute(upgrade_script(None, old))
         await connection.execute(
             "INSERT INTO bot (slug, telegram_id, token_sealed, warmup_chats) VALUES ('old', 1, $1, '{1}')",
-            Seal(KEY).close("1:token", telegram_id=1),
+            TokenCipher(KEY).close("1:token", telegram_id=1),
         )
         await connection.close()
         await save(url, tmp_path / "old.tar", key=KEY, store=None, report=nothing)
@@ -404,7 +404,7 @@ def names_in(folder: Path) -> set[str]:
 
 async def test_a_database_that_is_away_is_no_fault_of_the_disk(postgres_server: str, tmp_path: Path) -> None:
     del postgres_server
-    store = Store.open(FolderConfig(root=tmp_path / "media"))
+    store = BlobStore.open(FolderConfig(root=tmp_path / "media"))
     with pytest.raises(DatabaseUnavailable):
         await save("postgresql://nobody@127.0.0.1:1/x", tmp_path / "b.tar", key=None, store=store, report=nothing)
     assert names_in(tmp_path) == {"media"}

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from telewarm import clock
 from telewarm.app import Telewarm
-from telewarm.broadcast import Broadcasts
-from telewarm.broadcast.deliveries import Deliveries
+from telewarm.broadcast import BroadcastService
+from telewarm.broadcast.deliveries import BroadcastScheduler
 from telewarm.database import broadcasts
 from telewarm.database.connection import Pool
-from telewarm.database.leases import Lease
+from telewarm.database.leases import ProcessLease
 from telewarm.database.listening import listening
-from telewarm.lanes import LiveBot
+from telewarm.lanes import BotSession
 from telewarm.model import Broadcast, BroadcastId, BroadcastState, ChatId, Delivery, MessageSet
 from tests.broadcast.stage import TEXT, broadcasts_of
 
@@ -27,23 +27,23 @@ class Airport:
     """`lease`: of the process that this stands for."""
 
     app: Telewarm
-    live: LiveBot
-    lease: Lease
-    broadcasts: Broadcasts
+    live: BotSession
+    lease: ProcessLease
+    broadcasts: BroadcastService
     crowded: bool = False
 
     @property
     def pool(self) -> Pool:
         return self.app.pool
 
-    def deliveries(self, stop: asyncio.Event, *, concurrency: int = 20) -> Deliveries:
-        return Deliveries(
+    def deliveries(self, stop: asyncio.Event, *, concurrency: int = 20) -> BroadcastScheduler:
+        return BroadcastScheduler(
             pool=self.pool,
             lease=self.lease,
             live=self.live,
             sender=self.app.sender,
             stop=stop,
-            crowded=lambda: self.crowded,
+            has_waiting_lanes=lambda: self.crowded,
             concurrency=concurrency,
         )
 
@@ -66,7 +66,7 @@ class Airport:
         return await self.deliveries(asyncio.Event(), concurrency=concurrency).run()
 
     @asynccontextmanager
-    async def flying(self, *, concurrency: int = 20) -> AsyncIterator[Deliveries]:
+    async def flying(self, *, concurrency: int = 20) -> AsyncIterator[BroadcastScheduler]:
         """In the background, once; at the end it is told to stop."""
         stop = asyncio.Event()
         under_way = self.deliveries(stop, concurrency=concurrency)
@@ -107,7 +107,7 @@ class Airport:
 
 
 @asynccontextmanager
-async def airport(telewarm: Telewarm, live: LiveBot) -> AsyncIterator[Airport]:
+async def airport(telewarm: Telewarm, live: BotSession) -> AsyncIterator[Airport]:
     async with AsyncExitStack() as stack:
-        lease = await stack.enter_async_context(Lease.held(telewarm.pool))
+        lease = await stack.enter_async_context(ProcessLease.held(telewarm.pool))
         yield Airport(app=telewarm, live=live, lease=lease, broadcasts=broadcasts_of(telewarm))

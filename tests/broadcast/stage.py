@@ -6,19 +6,19 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 from telewarm.app import Telewarm
-from telewarm.broadcast import Broadcasts
+from telewarm.broadcast import BroadcastService
 from telewarm.database.connection import Pool
-from telewarm.lanes import LiveBot
-from telewarm.model import Broadcast, BroadcastId, MessageSet, Outcome
+from telewarm.lanes import BotSession
+from telewarm.model import Broadcast, BroadcastId, DeliveryStatus, MessageSet
 
 TEXT = MessageSet(text="hello")
 
 
-def broadcasts_of(telewarm: Telewarm) -> Broadcasts:
-    return Broadcasts(pool=telewarm.pool, bots=telewarm.bots, sender=telewarm.sender, library=telewarm.library)
+def broadcasts_of(telewarm: Telewarm) -> BroadcastService:
+    return BroadcastService(pool=telewarm.pool, bots=telewarm.bots, sender=telewarm.sender, library=telewarm.library)
 
 
-async def draft(broadcasts: Broadcasts, live: LiveBot, *lines: str) -> Broadcast:
+async def draft(broadcasts: BroadcastService, live: BotSession, *lines: str) -> Broadcast:
     """A broadcast to the chats of a list."""
     [made] = await broadcasts.create([live], TEXT)
     await broadcasts.load(made.id, stream("\n".join(lines).encode()), column="1")
@@ -42,7 +42,9 @@ async def recipients_of(pool: Pool, broadcast_id: BroadcastId) -> list[int]:
     return [row["chat_id"] for row in rows]
 
 
-async def deliver(pool: Pool, broadcast_id: BroadcastId, outcome: Outcome, *chats: int, age: float = 0.0) -> None:
+async def deliver(
+    pool: Pool, broadcast_id: BroadcastId, outcome: DeliveryStatus, *chats: int, age: float = 0.0
+) -> None:
     """What a flight would have written of these chats, `age` hours ago."""
     await pool.executemany(
         "INSERT INTO delivery (broadcast_id, chat_id, outcome, message_ids, at)"

@@ -10,23 +10,23 @@ import pytest
 
 from telewarm import clock
 from telewarm.app import Telewarm
-from telewarm.broadcast import Broadcasts
+from telewarm.broadcast import BroadcastService
 from telewarm.database import broadcasts as table
 from telewarm.database import media, removals
 from telewarm.database.listening import listening
 from telewarm.errors import Conflict, NotFound, UsageError
-from telewarm.lanes import LiveBot
+from telewarm.lanes import BotSession
 from telewarm.model import (
     Broadcast,
     BroadcastId,
     BroadcastState,
     ChatId,
+    DeliveryStatus,
     Kind,
     MediaId,
+    MediaState,
     MessageSet,
-    Outcome,
     Part,
-    State,
 )
 from telewarm.sandbox import Sandbox
 from tests.broadcast.stage import TEXT, broadcasts_of, deliver, draft, land, stream
@@ -40,12 +40,12 @@ UNDOING, UNDONE = BroadcastState.UNDOING, BroadcastState.UNDONE
 
 
 @pytest.fixture
-def broadcasts(idle_telewarm: Telewarm) -> Broadcasts:
+def broadcasts(idle_telewarm: Telewarm) -> BroadcastService:
     return broadcasts_of(idle_telewarm)
 
 
 @pytest.fixture
-async def live(idle_telewarm: Telewarm) -> LiveBot:
+async def live(idle_telewarm: Telewarm) -> BotSession:
     return await add_bot(idle_telewarm)
 
 
@@ -56,7 +56,7 @@ async def queued(telewarm: Telewarm) -> int:
 
 
 async def test_a_broadcast_is_a_draft_until_it_is_started(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     [made] = await broadcasts.create([live], TEXT, name="news", gate=False, per_second=5)
 
@@ -67,7 +67,7 @@ async def test_a_broadcast_is_a_draft_until_it_is_started(
 
 
 async def test_a_broadcast_whose_media_are_deleted_while_it_is_made_is_not_made(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     pool, [media_id] = idle_telewarm.pool, await add_photos(idle_telewarm, live, 1)
     async with pool.acquire() as deleting, deleting.transaction():
@@ -81,7 +81,7 @@ async def test_a_broadcast_whose_media_are_deleted_while_it_is_made_is_not_made(
 
 
 async def test_several_bots_get_a_broadcast_each_with_media_of_their_own(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     others = [await add_bot(idle_telewarm, 1), await add_bot(idle_telewarm, 2)]
     first, second = await add_photos(idle_telewarm, live, 2)
@@ -100,12 +100,12 @@ async def test_several_bots_get_a_broadcast_each_with_media_of_their_own(
         assert {item.bot_id for item in items} == {other.bot.id}
         originals = [await media.get(idle_telewarm.pool, media_id) for media_id in (second, first)]
         assert [item.sha256 for item in items] == [item.sha256 for item in originals]
-        assert {item.state for item in items} == {State.WARMING}
+        assert {item.state for item in items} == {MediaState.WARMING}
     assert made[1].message.media[1].media_id == theirs
 
 
 async def test_what_cannot_be_sent_is_no_broadcast(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     other = await add_bot(idle_telewarm, 1)
     [theirs] = await add_photos(idle_telewarm, other, 1)
@@ -130,7 +130,7 @@ async def test_what_cannot_be_sent_is_no_broadcast(
 
 
 async def test_a_message_that_telegram_could_never_take_is_refused_before_anybody_gets_it(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     [media_id] = await add_photos(idle_telewarm, live, 1)
     await idle_telewarm.pool.execute("UPDATE media SET kind = $1", Kind.STICKER)
@@ -140,7 +140,7 @@ async def test_a_message_that_telegram_could_never_take_is_refused_before_anybod
 
 
 async def test_a_step_changes_the_state_wakes_the_lane_and_tells_every_process(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     made = await draft(broadcasts, live, "5", "6")
     told: asyncio.Queue[str] = asyncio.Queue()
@@ -161,7 +161,7 @@ async def test_a_step_changes_the_state_wakes_the_lane_and_tells_every_process(
         assert told.empty()
 
 
-async def test_nothing_is_started_without_recipients(broadcasts: Broadcasts, live: LiveBot) -> None:
+async def test_nothing_is_started_without_recipients(broadcasts: BroadcastService, live: BotSession) -> None:
     [made] = await broadcasts.create([live], TEXT)
 
     with pytest.raises(Conflict, match="load a list"):
@@ -181,7 +181,7 @@ FORBIDDEN = {
 
 @pytest.mark.parametrize("name", FORBIDDEN)
 async def test_a_state_that_forbids_a_step_is_a_conflict_that_says_what_to_do(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot, name: str
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession, name: str
 ) -> None:
     made = await draft(broadcasts, live, "5")
     step: Callable[[BroadcastId], Awaitable[Broadcast | None]] = getattr(broadcasts, name)
@@ -192,7 +192,7 @@ async def test_a_state_that_forbids_a_step_is_a_conflict_that_says_what_to_do(
         assert (await broadcasts.get(made.id)).state is state
 
 
-async def test_a_broadcast_that_is_not_there_is_not_found(broadcasts: Broadcasts) -> None:
+async def test_a_broadcast_that_is_not_there_is_not_found(broadcasts: BroadcastService) -> None:
     unknown = BroadcastId(99)
     for step in (broadcasts.get, broadcasts.start, broadcasts.undo, broadcasts.retry_unknown, broadcasts.delete):
         with pytest.raises(NotFound, match=r"tw\.broadcasts\.page"):
@@ -205,7 +205,9 @@ async def test_a_broadcast_that_is_not_there_is_not_found(broadcasts: Broadcasts
         await broadcasts.test(unknown, READER)
 
 
-async def test_a_start_may_be_put_off_and_moved_until_it_has_come(broadcasts: Broadcasts, live: LiveBot) -> None:
+async def test_a_start_may_be_put_off_and_moved_until_it_has_come(
+    broadcasts: BroadcastService, live: BotSession
+) -> None:
     made = await draft(broadcasts, live, "5")
     soon, later = clock.now() + timedelta(hours=1), clock.now() + timedelta(hours=2)
 
@@ -220,7 +222,7 @@ async def test_a_start_may_be_put_off_and_moved_until_it_has_come(broadcasts: Br
         await broadcasts.start(made.id, starts_at=later)
 
 
-async def test_a_start_time_that_has_passed_is_refused(broadcasts: Broadcasts, live: LiveBot) -> None:
+async def test_a_start_time_that_has_passed_is_refused(broadcasts: BroadcastService, live: BotSession) -> None:
     passed = clock.now() - timedelta(hours=1)
     made = await draft(broadcasts, live, "5")
 
@@ -232,7 +234,9 @@ async def test_a_start_time_that_has_passed_is_refused(broadcasts: Broadcasts, l
     assert len(await broadcasts.page()) == 1
 
 
-async def test_a_scheduled_broadcast_can_be_paused_resumed_and_cancelled(broadcasts: Broadcasts, live: LiveBot) -> None:
+async def test_a_scheduled_broadcast_can_be_paused_resumed_and_cancelled(
+    broadcasts: BroadcastService, live: BotSession
+) -> None:
     made = await draft(broadcasts, live, "5")
     await broadcasts.start(made.id, starts_at=clock.now() + timedelta(hours=1))
 
@@ -244,42 +248,42 @@ async def test_a_scheduled_broadcast_can_be_paused_resumed_and_cancelled(broadca
 
 
 async def test_what_was_sent_is_undone_within_two_days(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     made = await draft(broadcasts, live, "5", "6", "7")
-    await deliver(idle_telewarm.pool, made.id, Outcome.SENT, 5, age=49)
-    await deliver(idle_telewarm.pool, made.id, Outcome.FAILED, 6)
+    await deliver(idle_telewarm.pool, made.id, DeliveryStatus.SENT, 5, age=49)
+    await deliver(idle_telewarm.pool, made.id, DeliveryStatus.FAILED, 6)
     await land(idle_telewarm.pool, made.id)
 
     with pytest.raises(Conflict, match="48 hours"):
         await broadcasts.undo(made.id)
-    await deliver(idle_telewarm.pool, made.id, Outcome.SENT, 7, age=47)
+    await deliver(idle_telewarm.pool, made.id, DeliveryStatus.SENT, 7, age=47)
     assert (await broadcasts.undo(made.id)).state is UNDOING
     assert (await broadcasts.undo(made.id)).state is UNDOING
 
 
 async def test_what_is_unknown_is_sent_again_only_when_asked(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     made = await draft(broadcasts, live, "5", "6", "7")
     await broadcasts.start(made.id)
     await land(idle_telewarm.pool, made.id)
     assert (await broadcasts.retry_unknown(made.id)).state is DONE  # nothing is unknown
-    await deliver(idle_telewarm.pool, made.id, Outcome.SENT, 5)
-    await deliver(idle_telewarm.pool, made.id, Outcome.UNKNOWN, 6, 7)
+    await deliver(idle_telewarm.pool, made.id, DeliveryStatus.SENT, 5)
+    await deliver(idle_telewarm.pool, made.id, DeliveryStatus.UNKNOWN, 6, 7)
 
-    again = await broadcasts.retry(made.id, [Outcome.UNKNOWN])
+    again = await broadcasts.retry(made.id, [DeliveryStatus.UNKNOWN])
 
     assert (again.state, again.ended_at) == (RUNNING, None)
-    assert (again.counts[Outcome.UNKNOWN], again.done) == (0, 1)
+    assert (again.counts[DeliveryStatus.UNKNOWN], again.done) == (0, 1)
     assert await chats(broadcasts, made.id, "pending") == [6, 7]
 
 
 async def test_what_is_unknown_stays_so_while_the_flight_is_in_a_living_hand(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     made = await draft(broadcasts, live, "5")
-    await deliver(idle_telewarm.pool, made.id, Outcome.UNKNOWN, 5)
+    await deliver(idle_telewarm.pool, made.id, DeliveryStatus.UNKNOWN, 5)
     await land(idle_telewarm.pool, made.id)
     await idle_telewarm.pool.execute("UPDATE flight SET lease_id = $1", await make_lease(idle_telewarm.pool))
 
@@ -287,11 +291,11 @@ async def test_what_is_unknown_stays_so_while_the_flight_is_in_a_living_hand(
         await broadcasts.retry_unknown(made.id)
 
     after = await broadcasts.get(made.id)
-    assert (after.state, after.counts[Outcome.UNKNOWN]) == (DONE, 1)
+    assert (after.state, after.counts[DeliveryStatus.UNKNOWN]) == (DONE, 1)
 
 
 async def test_a_test_send_goes_to_one_chat_and_counts_nowhere(
-    idle_telewarm: Telewarm, sandbox: Sandbox, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, sandbox: Sandbox, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     [media_id] = await add_photos(idle_telewarm, live, 1)
     [made] = await broadcasts.create([live], MessageSet(media=(Part(media_id=media_id, caption="a"),), text="b"))
@@ -303,33 +307,37 @@ async def test_a_test_send_goes_to_one_chat_and_counts_nowhere(
     assert await broadcasts.get(made.id) == made
 
 
-async def chats(broadcasts: Broadcasts, broadcast_id: BroadcastId, outcome: Outcome | str | None) -> list[ChatId]:
+async def chats(
+    broadcasts: BroadcastService, broadcast_id: BroadcastId, outcome: DeliveryStatus | str | None
+) -> list[ChatId]:
     pages = broadcasts.results(broadcast_id, outcome=outcome)  # type: ignore[arg-type] # "pending" as text
     return [one.chat_id async for page in pages for one in page]
 
 
-async def test_results_are_told_by_outcome(idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot) -> None:
+async def test_results_are_told_by_outcome(
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+) -> None:
     everybody = list(range(5, 12_005))
     made = await draft(broadcasts, live, *map(str, everybody))
-    await deliver(idle_telewarm.pool, made.id, Outcome.SENT, *everybody[:6000])
-    await deliver(idle_telewarm.pool, made.id, Outcome.UNREACHABLE, *everybody[6000:6002])
+    await deliver(idle_telewarm.pool, made.id, DeliveryStatus.SENT, *everybody[:6000])
+    await deliver(idle_telewarm.pool, made.id, DeliveryStatus.UNREACHABLE, *everybody[6000:6002])
 
     assert await chats(broadcasts, made.id, None) == everybody[:6002]
-    assert await chats(broadcasts, made.id, Outcome.SENT) == everybody[:6000]
-    assert await chats(broadcasts, made.id, Outcome.UNREACHABLE) == everybody[6000:6002]
-    assert await chats(broadcasts, made.id, Outcome.FAILED) == []
+    assert await chats(broadcasts, made.id, DeliveryStatus.SENT) == everybody[:6000]
+    assert await chats(broadcasts, made.id, DeliveryStatus.UNREACHABLE) == everybody[6000:6002]
+    assert await chats(broadcasts, made.id, DeliveryStatus.FAILED) == []
     assert await chats(broadcasts, made.id, "pending") == everybody[6002:]
     progress = await broadcasts.get(made.id)
-    assert (progress.done, progress.counts[Outcome.SENT]) == (6002, 6000)
+    assert (progress.done, progress.counts[DeliveryStatus.SENT]) == (6002, 6000)
 
 
 async def test_a_broadcast_is_deleted_with_everything_of_it(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     kept = await draft(broadcasts, live, "5", "@x")
     made = await draft(broadcasts, live, *map(str, range(5, 45_005)), "@y")
     for broadcast in (kept, made):
-        await deliver(idle_telewarm.pool, broadcast.id, Outcome.SENT, 5)
+        await deliver(idle_telewarm.pool, broadcast.id, DeliveryStatus.SENT, 5)
         await land(idle_telewarm.pool, broadcast.id)
 
     await broadcasts.delete(made.id)
@@ -342,7 +350,7 @@ async def test_a_broadcast_is_deleted_with_everything_of_it(
 
 
 async def test_a_draft_that_is_being_deleted_takes_no_recipients_and_never_starts(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     made = await draft(broadcasts, live, "5")
     async with idle_telewarm.pool.acquire() as connection, connection.transaction():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from telewarm.database.connection import Pool
-from telewarm.model import BroadcastState, Outcome
+from telewarm.model import BroadcastState, DeliveryStatus
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from tests.broadcast.flying import airport
@@ -48,8 +48,8 @@ async def test_kill_9_three_times_sends_to_nobody_twice_and_forgets_nobody(
         results = await port.results(broadcast_id)
 
     assert set(results) == set(chats)
-    assert done.counts[Outcome.SENT] + done.counts[Outcome.UNKNOWN] == RECIPIENTS
-    assert 0 < done.counts[Outcome.UNKNOWN] <= CONCURRENCY * KILLS
+    assert done.counts[DeliveryStatus.SENT] + done.counts[DeliveryStatus.UNKNOWN] == RECIPIENTS
+    assert 0 < done.counts[DeliveryStatus.UNKNOWN] <= CONCURRENCY * KILLS
     assert max(sandbox.state.stats.chats.values()) == 1
-    sent = {chat_id for chat_id, one in results.items() if one.outcome is Outcome.SENT}
+    sent = {chat_id for chat_id, one in results.items() if one.outcome is DeliveryStatus.SENT}
     assert sent <= set(sandbox.state.stats.chats)

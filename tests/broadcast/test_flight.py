@@ -10,7 +10,7 @@ import pytest
 from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.database import flights
-from telewarm.model import BroadcastState, ChatId, Delivery, MessageId, MessageSet, Outcome, Part
+from telewarm.model import BroadcastState, ChatId, Delivery, DeliveryStatus, MessageId, MessageSet, Part
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from telewarm.sandbox.faults import Rule
@@ -41,10 +41,10 @@ async def test_everybody_gets_it_once(port: Airport, sandbox: Sandbox) -> None:
     found = await port.get(broadcast_id)
     assert found.state is DONE
     assert found.ended_at is not None
-    assert found.counts[Outcome.SENT] == found.done == 500
+    assert found.counts[DeliveryStatus.SENT] == found.done == 500
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
     results = await port.results(broadcast_id)
-    assert {one.outcome for one in results.values()} == {Outcome.SENT}
+    assert {one.outcome for one in results.values()} == {DeliveryStatus.SENT}
     assert all(len(one.message_ids) == 1 for one in results.values())
 
 
@@ -63,17 +63,22 @@ async def test_each_recipient_has_the_outcome_that_its_answer_means(port: Airpor
     results = await port.results(broadcast_id)
     outcomes = {number: results[chats[number]].outcome for number in range(3, 10)}
     assert outcomes == {
-        3: Outcome.UNREACHABLE,
-        4: Outcome.UNREACHABLE,
-        5: Outcome.FAILED,
-        6: Outcome.UNKNOWN,
-        7: Outcome.UNKNOWN,
-        8: Outcome.UNKNOWN,  # no 5xx proves that nothing went
-        9: Outcome.SENT,
+        3: DeliveryStatus.UNREACHABLE,
+        4: DeliveryStatus.UNREACHABLE,
+        5: DeliveryStatus.FAILED,
+        6: DeliveryStatus.UNKNOWN,
+        7: DeliveryStatus.UNKNOWN,
+        8: DeliveryStatus.UNKNOWN,  # no 5xx proves that nothing went
+        9: DeliveryStatus.SENT,
     }
     assert (results[chats[3]].error or "").startswith("CHAT_UNREACHABLE: ")
     found = await port.get(broadcast_id)
-    expected = {Outcome.SENT: 24, Outcome.UNREACHABLE: 2, Outcome.FAILED: 1, Outcome.UNKNOWN: 3}
+    expected = {
+        DeliveryStatus.SENT: 24,
+        DeliveryStatus.UNREACHABLE: 2,
+        DeliveryStatus.FAILED: 1,
+        DeliveryStatus.UNKNOWN: 3,
+    }
     assert {outcome: count for outcome, count in found.counts.items() if count} == expected
     assert sandbox.state.stats.chats[chats[6]] == sandbox.state.stats.chats[chats[7]] == 1
 
@@ -90,7 +95,7 @@ async def test_of_a_set_that_went_in_part_the_rest_is_not_sent_again(port: Airpo
     await port.fly()
 
     results = await port.results(broadcast_id)
-    assert results[READER].outcome is Outcome.PARTIAL
+    assert results[READER].outcome is DeliveryStatus.PARTIAL
     assert len(results[READER].message_ids) == 1
     assert len(results[ChatId(READER + 1)].message_ids) == 2
     assert sandbox.state.stats.chats[READER] == 1
@@ -103,10 +108,10 @@ async def test_whoever_is_called_is_written_down_before(port: Airport, sandbox: 
     broadcast_id = await port.started(chats)
 
     async with port.flying(concurrency=3):
-        await port.until(broadcast_id, lambda found: found.counts[Outcome.SENT] == 8)
+        await port.until(broadcast_id, lambda found: found.counts[DeliveryStatus.SENT] == 8)
         assert sorted(await port.in_flight(broadcast_id)) == chats[2:4]
 
-    assert (await port.get(broadcast_id)).counts[Outcome.SENT] == 10
+    assert (await port.get(broadcast_id)).counts[DeliveryStatus.SENT] == 10
 
 
 async def test_a_pause_calls_nobody_else_and_resumed_it_goes_on(port: Airport, sandbox: Sandbox) -> None:
@@ -151,14 +156,14 @@ async def test_told_to_stop_it_ends_what_is_in_flight_and_another_goes_on(port: 
     async with port.flying(concurrency=10):
         await port.until(broadcast_id, lambda found: found.done >= 50)
     left = await port.get(broadcast_id)
-    assert (left.state, left.in_flight, left.counts[Outcome.UNKNOWN]) == (RUNNING, 0, 0)
+    assert (left.state, left.in_flight, left.counts[DeliveryStatus.UNKNOWN]) == (RUNNING, 0, 0)
     assert left.done == sandbox.state.stats.total.messages < 300
 
     async with airport(port.app, port.live) as other:
         assert await other.fly() is None
 
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
-    assert (await port.get(broadcast_id)).counts[Outcome.SENT] == 300
+    assert (await port.get(broadcast_id)).counts[DeliveryStatus.SENT] == 300
 
 
 async def test_cut_short_those_in_flight_are_unknown_and_not_called_again(port: Airport, sandbox: Sandbox) -> None:
@@ -169,13 +174,13 @@ async def test_cut_short_those_in_flight_are_unknown_and_not_called_again(port: 
     async with port.flying(concurrency=5) as under_way:
         await port.until(broadcast_id, lambda found: found.done == 20 and found.in_flight == 5)
         under_way.abort()
-    assert (await port.get(broadcast_id)).counts[Outcome.UNKNOWN] == 5
+    assert (await port.get(broadcast_id)).counts[DeliveryStatus.UNKNOWN] == 5
 
     async with airport(port.app, port.live) as other:
         await other.fly()
 
     found = await port.get(broadcast_id)
-    assert (found.counts[Outcome.SENT], found.counts[Outcome.UNKNOWN]) == (55, 5)
+    assert (found.counts[DeliveryStatus.SENT], found.counts[DeliveryStatus.UNKNOWN]) == (55, 5)
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
 
 
@@ -188,12 +193,12 @@ async def test_who_lost_its_flight_calls_nobody_else_and_tells_what_it_knows(por
     async with port.flying(concurrency=10):
         await port.until(broadcast_id, lambda found: found.done >= 20)
         await port.pool.execute("UPDATE flight SET lease_id = NULL WHERE broadcast_id = $1", broadcast_id)
-        taken = await flights.take(port.pool, broadcast_id, thief)
+        taken = await flights.claim(port.pool, broadcast_id, thief)
         assert taken is not None
         assert taken.lost > 0
-        found = await port.until(broadcast_id, lambda found: found.counts[Outcome.UNKNOWN] == 0)
+        found = await port.until(broadcast_id, lambda found: found.counts[DeliveryStatus.UNKNOWN] == 0)
         messages = sandbox.state.stats.total.messages
-        assert messages == found.counts[Outcome.SENT]
+        assert messages == found.counts[DeliveryStatus.SENT]
         await clock.sleep(0.5)  # longer than a call takes: nobody is called in it
         assert sandbox.state.stats.total.messages == messages
 
@@ -203,12 +208,12 @@ async def test_who_lost_its_flight_calls_nobody_else_and_tells_what_it_knows(por
 async def test_a_living_holders_flight_is_left_alone(port: Airport, sandbox: Sandbox) -> None:
     broadcast_id = await port.started(readers(5))
     other = await make_lease(port.pool)
-    assert await flights.take(port.pool, broadcast_id, other) is not None
+    assert await flights.claim(port.pool, broadcast_id, other) is not None
 
     async with port.flying():
         await clock.sleep(0.3)  # it looks, and looks again
         assert sandbox.state.stats.total.messages == 0
-        await flights.give_back(port.pool, broadcast_id, other)
+        await flights.release(port.pool, broadcast_id, other)
         await port.until_state(broadcast_id, DONE)
 
 
@@ -227,19 +232,25 @@ async def test_outcomes_that_come_after_all_replace_unknown_ones_alone(port: Air
     chats = readers(3)
     broadcast_id = await port.draft(chats)
     lease = await make_lease(port.pool)
-    await flights.take(port.pool, broadcast_id, lease)
-    known = [Delivery(chat_id=chats[0], outcome=Outcome.UNKNOWN), Delivery(chat_id=chats[1], outcome=Outcome.FAILED)]
-    written = flights.Round(in_flight=[], later=[], cursor=chats[1], outcomes=known)
+    await flights.claim(port.pool, broadcast_id, lease)
+    known = [
+        Delivery(chat_id=chats[0], outcome=DeliveryStatus.UNKNOWN),
+        Delivery(chat_id=chats[1], outcome=DeliveryStatus.FAILED),
+    ]
+    written = flights.RunUpdate(in_flight=[], later=[], cursor=chats[1], outcomes=known)
     for _ in range(2):  # the second time changes nothing
-        await flights.advance(port.pool, broadcast_id, lease, written, tell=False)
+        await flights.save_progress(port.pool, broadcast_id, lease, written, tell=False)
 
-    sent = [Delivery(chat_id=chat_id, outcome=Outcome.SENT, message_ids=(MessageId(7),)) for chat_id in chats]
-    assert await flights.settle_unknown(port.pool, broadcast_id, sent) == 1
+    sent = [Delivery(chat_id=chat_id, outcome=DeliveryStatus.SENT, message_ids=(MessageId(7),)) for chat_id in chats]
+    assert await flights.resolve_unknown(port.pool, broadcast_id, sent) == 1
 
     results = await port.results(broadcast_id)
-    assert [one.outcome for one in results.values()] == [Outcome.SENT, Outcome.FAILED]
+    assert [one.outcome for one in results.values()] == [DeliveryStatus.SENT, DeliveryStatus.FAILED]
     found = await port.get(broadcast_id)
-    assert {outcome for outcome, count in found.counts.items() if count == 1} == {Outcome.SENT, Outcome.FAILED}
+    assert {outcome for outcome, count in found.counts.items() if count == 1} == {
+        DeliveryStatus.SENT,
+        DeliveryStatus.FAILED,
+    }
     assert found.done == 2
 
 
@@ -250,7 +261,7 @@ async def test_a_chat_that_is_flooded_holds_up_nobody_else(port: Airport, sandbo
 
     async with port.flying(concurrency=2):
         began = clock.monotonic()
-        await port.until(broadcast_id, lambda found: found.counts[Outcome.SENT] == 99)
+        await port.until(broadcast_id, lambda found: found.counts[DeliveryStatus.SENT] == 99)
         assert clock.monotonic() - began < 5
         await port.until_state(broadcast_id, DONE)
 
@@ -269,10 +280,10 @@ async def test_while_telegram_is_away_hardly_anybody_is_called(port: Airport, sa
         sandbox.state.faults.clear()
         found = await port.until_state(broadcast_id, DONE)
 
-    assert found.counts[Outcome.SENT] + found.counts[Outcome.UNKNOWN] == 300
-    assert found.counts[Outcome.UNKNOWN] < 30
+    assert found.counts[DeliveryStatus.SENT] + found.counts[DeliveryStatus.UNKNOWN] == 300
+    assert found.counts[DeliveryStatus.UNKNOWN] < 30
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(
-        [one.chat_id for one in (await port.results(broadcast_id)).values() if one.outcome is Outcome.SENT], 1
+        [one.chat_id for one in (await port.results(broadcast_id)).values() if one.outcome is DeliveryStatus.SENT], 1
     )
 
 
@@ -286,7 +297,7 @@ async def test_a_refused_token_pauses_it_and_loses_nobody(port: Airport, sandbox
     paused = await port.get(broadcast_id)
     assert paused.state is PAUSED
     assert "Give the bot its current token" in (paused.reason or "")
-    assert paused.counts[Outcome.SENT] == paused.done == 20
+    assert paused.counts[DeliveryStatus.SENT] == paused.done == 20
     sandbox.state.faults.clear()
     await port.broadcasts.resume(broadcast_id)
     await port.fly()

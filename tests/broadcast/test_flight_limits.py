@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from telewarm import clock
-from telewarm.broadcast.deliveries import AT_ONCE
-from telewarm.model import BroadcastState, ChatId, MessageSet, Outcome
+from telewarm.broadcast.deliveries import MAX_ACTIVE_BROADCASTS
+from telewarm.model import BroadcastState, ChatId, DeliveryStatus, MessageSet
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Floods, Limit, Network
 from tests.broadcast.flying import airport
@@ -80,7 +80,7 @@ async def test_a_cap_of_its_own_is_kept(telewarm_with: Opener) -> None:
 
         await port.fly()
 
-        assert (await port.get(broadcast_id)).counts[Outcome.SENT] == 60
+        assert (await port.get(broadcast_id)).counts[DeliveryStatus.SENT] == 60
         assert 2.5 < clock.monotonic() - began < 5
 
 
@@ -88,7 +88,7 @@ async def test_some_fly_at_once_and_the_rest_after_them(telewarm_with: Opener, s
     telewarm = await telewarm_with(worker=False)
     sandbox.state.configure(network=Network(latency=0.02))
     async with airport(telewarm, await add_bot(telewarm)) as port:
-        made = [await port.started(others(30, first=number)) for number in range(AT_ONCE + 2)]
+        made = [await port.started(others(30, first=number)) for number in range(MAX_ACTIVE_BROADCASTS + 2)]
 
         async with port.flying(concurrency=2):
             first = await port.until(made[0], lambda found: found.done >= 10)
@@ -96,7 +96,7 @@ async def test_some_fly_at_once_and_the_rest_after_them(telewarm_with: Opener, s
             assert (await port.get(made[-1])).done == 0
             await asyncio.gather(*(port.until_state(one, BroadcastState.DONE) for one in made))
 
-    assert sandbox.state.stats.total.messages == 30 * (AT_ONCE + 2)
+    assert sandbox.state.stats.total.messages == 30 * (MAX_ACTIVE_BROADCASTS + 2)
 
 
 async def test_when_others_wait_for_its_place_it_leaves_in_time(telewarm_with: Opener, sandbox: Sandbox) -> None:

@@ -10,8 +10,8 @@ import pytest
 from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.database import media, warmups
-from telewarm.database.warmups import Failed
-from telewarm.model import BroadcastState, ChatId, Kind, MessageSet, Outcome, Part, State
+from telewarm.database.warmups import WarmupFailure
+from telewarm.model import BroadcastState, ChatId, DeliveryStatus, Kind, MediaState, MessageSet, Part
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from telewarm.sandbox.faults import Rule
@@ -49,11 +49,11 @@ async def test_whom_the_ledger_knows_to_be_lost_is_not_called(port: Airport, san
     await port.fly()
 
     results = await port.results(broadcast_id)
-    assert results[chats[2]].outcome is Outcome.SKIPPED
+    assert results[chats[2]].outcome is DeliveryStatus.SKIPPED
     assert results[chats[2]].error == "BLOCKED: Forbidden: so"
     assert sandbox.state.stats.chats[chats[2]] == 0
     found = await port.get(broadcast_id)
-    assert (found.counts[Outcome.SKIPPED], found.counts[Outcome.SENT]) == (1, 9)
+    assert (found.counts[DeliveryStatus.SKIPPED], found.counts[DeliveryStatus.SENT]) == (1, 9)
 
 
 async def test_a_group_that_moved_gets_it_where_it_is_now(port: Airport, sandbox: Sandbox) -> None:
@@ -64,7 +64,7 @@ async def test_a_group_that_moved_gets_it_where_it_is_now(port: Airport, sandbox
     await port.fly()
 
     result = (await port.results(broadcast_id))[GROUP]
-    assert (result.outcome, result.moved_to) == (Outcome.SENT, SUPERGROUP)
+    assert (result.outcome, result.moved_to) == (DeliveryStatus.SENT, SUPERGROUP)
     assert sandbox.state.stats.chats[SUPERGROUP] == 1
 
 
@@ -76,8 +76,8 @@ async def test_a_group_whose_new_self_is_a_recipient_too_gets_it_once(port: Airp
     await port.fly()
 
     results = await port.results(broadcast_id)
-    assert (results[GROUP].outcome, results[GROUP].moved_to) == (Outcome.SKIPPED, SUPERGROUP)
-    assert results[SUPERGROUP].outcome is Outcome.SENT
+    assert (results[GROUP].outcome, results[GROUP].moved_to) == (DeliveryStatus.SKIPPED, SUPERGROUP)
+    assert results[SUPERGROUP].outcome is DeliveryStatus.SENT
     assert sandbox.state.stats.chats[SUPERGROUP] == 1
 
 
@@ -88,7 +88,7 @@ async def test_a_group_that_moves_while_it_is_sent_gets_it_where_it_is_now(port:
     await port.fly()
 
     result = (await port.results(broadcast_id))[GROUP]
-    assert (result.outcome, result.moved_to) == (Outcome.SENT, SUPERGROUP)
+    assert (result.outcome, result.moved_to) == (DeliveryStatus.SENT, SUPERGROUP)
     assert sandbox.state.stats.chats[SUPERGROUP] == 1
 
 
@@ -101,8 +101,8 @@ async def test_a_group_that_moves_while_it_is_sent_into_another_recipient_gets_i
     await port.fly()
 
     results = await port.results(broadcast_id)
-    assert (results[GROUP].outcome, results[GROUP].moved_to) == (Outcome.SKIPPED, SUPERGROUP)
-    assert results[SUPERGROUP].outcome is Outcome.SENT
+    assert (results[GROUP].outcome, results[GROUP].moved_to) == (DeliveryStatus.SKIPPED, SUPERGROUP)
+    assert results[SUPERGROUP].outcome is DeliveryStatus.SENT
     assert sandbox.state.stats.chats[SUPERGROUP] == 1
 
 
@@ -114,7 +114,7 @@ async def test_a_list_of_lost_chats_alone_ends_without_a_call(port: Airport, san
 
     await port.fly()
 
-    assert (await port.get(broadcast_id)).counts[Outcome.SKIPPED] == 5
+    assert (await port.get(broadcast_id)).counts[DeliveryStatus.SKIPPED] == 5
     assert sandbox.state.stats.total.messages == 0
 
 
@@ -134,16 +134,16 @@ async def test_it_goes_when_its_media_are_warm_and_asks_for_them(telewarm_with: 
             await port.until_state(broadcast_id, DONE)
 
     assert sandbox.state.stats.total.uploads == 1
-    assert (await port.get(broadcast_id)).counts[Outcome.SENT] == 5
+    assert (await port.get(broadcast_id)).counts[DeliveryStatus.SENT] == 5
 
 
 async def test_media_that_cannot_be_warmed_pause_it(port: Airport, sandbox: Sandbox) -> None:
     [photo] = await add_photos(port.app, port.live, 1)
     item = await warmups.claim_one(port.pool, bot_id=port.live.bot.id, media_id=photo, lease_id=port.lease.id)
     assert item is not None
-    failed = Failed(media_id=photo, delay=None, code="BAD_MEDIA", message="no photo")
+    failed = WarmupFailure(media_id=photo, delay=None, code="BAD_MEDIA", message="no photo")
     await warmups.record_failed(port.pool, port.lease.id, [failed])
-    assert (await media.get(port.pool, photo)).state is State.ERROR
+    assert (await media.get(port.pool, photo)).state is MediaState.ERROR
     broadcast_id = await port.started(readers(5), MessageSet(media=(Part(media_id=photo),)))
 
     assert await port.fly() is None
@@ -172,7 +172,7 @@ async def test_without_a_gate_the_first_recipient_gets_the_upload(port: Airport,
 
     await port.fly()
 
-    assert (await port.get(broadcast_id)).counts[Outcome.SENT] == 20
+    assert (await port.get(broadcast_id)).counts[DeliveryStatus.SENT] == 20
     assert sandbox.state.stats.total.uploads == 1
     assert (await media.get(port.pool, photo)).sent_kind is Kind.PHOTO
 
@@ -217,7 +217,7 @@ async def test_while_the_database_is_away_nobody_new_is_called_and_nothing_is_fo
                 assert sandbox.state.stats.total.messages == called < 400
             await port.until_state(broadcast_id, DONE)
 
-        assert (await port.get(broadcast_id)).counts[Outcome.SENT] == 400
+        assert (await port.get(broadcast_id)).counts[DeliveryStatus.SENT] == 400
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
 
 
@@ -241,4 +241,4 @@ async def test_a_gate_whose_warm_up_chat_refuses_the_bot_says_so_and_opens_when_
         sandbox.state.faults.clear()
         await telewarm.bots.replace_chats(live.bot.slug, [ChatId(-1001000000009)])
         done = await port.until_state(made.id, DONE)
-    assert (done.reason, done.counts[Outcome.SENT]) == (None, 2)
+    assert (done.reason, done.counts[DeliveryStatus.SENT]) == (None, 2)

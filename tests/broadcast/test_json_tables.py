@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from telewarm.broadcast.recipients import Format, Reader
+from telewarm.broadcast.recipients import ListFormat, RecipientReader
 from tests.broadcast.test_recipients import read
 
 A, B, C = 500000001, 500000002, -1001234567890
@@ -76,7 +76,7 @@ def test_pandas_splits_columns_and_rows() -> None:
     assert found.guess is not None
 
 
-@pytest.mark.parametrize("form", [None, Format.JSON])
+@pytest.mark.parametrize("form", [None, ListFormat.JSON])
 @pytest.mark.parametrize(
     ("value", "column", "asked"),
     [
@@ -91,7 +91,7 @@ def test_records_by_their_names_are_all_read(
     value: object,
     column: str,
     asked: bool,  # noqa: FBT001
-    form: Format | None,
+    form: ListFormat | None,
 ) -> None:
     found = read(json.dumps(value).encode(), form=form)
 
@@ -122,7 +122,7 @@ def test_what_dynamodb_writes_is_read_and_its_count_is_no_chat() -> None:
 def test_a_long_table_by_column_takes_no_more_memory_than_a_short_one() -> None:
     peaks = []
     for count in (5_000, 40_000):
-        reader, taken = Reader(None), 0
+        reader, taken = RecipientReader(None), 0
         pieces = [f'"{row}":"Ann",' for row in range(count)], [f'"{row}":{A + row},' for row in range(count)]
         tracemalloc.start()
         for begin, cells in zip(('{"name":{', '"z":""},"chat_id":{'), pieces, strict=True):

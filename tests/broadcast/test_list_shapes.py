@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telewarm.broadcast.columns import counting, score
-from telewarm.broadcast.recipients import Format, Reader
-from telewarm.broadcast.rows import LARGEST
+from telewarm.broadcast.recipients import ListFormat, RecipientReader
+from telewarm.broadcast.rows import MAX_CHAT_ID
 from tests.broadcast.test_recipients import ids, read
 
 A, B, C = 500000001, 500000002, -1001234567890
@@ -256,7 +256,7 @@ def test_a_column_that_is_not_there_is_refused_with_those_that_are(text: str) ->
     ],
 )  # fmt: skip
 def test_chats_are_found_within_json_as_databases_and_telegram_export_it(text: str, column: str) -> None:
-    for form in (None, Format.JSON):
+    for form in (None, ListFormat.JSON):
         found = read(text.encode(), form=form)
         assert (found.chat_ids, found.rejected, found.error, found.column) == ([A, B], [], None, column)
 
@@ -296,7 +296,9 @@ def test_counting_begins_at_nought_or_one() -> None:
     assert [counting(values) for values in (["1"], [2, 3], [1, 3], ["a", "b"], [])] == [False] * 5
 
 
-CHATS = st.lists(st.integers(-LARGEST, LARGEST).filter(lambda chat: abs(chat) > 10_000), min_size=1, max_size=30)
+CHATS = st.lists(
+    st.integers(-MAX_CHAT_ID, MAX_CHAT_ID).filter(lambda chat: abs(chat) > 10_000), min_size=1, max_size=30
+)
 
 
 @given(
@@ -371,15 +373,15 @@ PIECES = st.sampled_from(
 
 @given(
     st.lists(PIECES, max_size=30).map(b"".join),
-    st.sampled_from([None, *Format]),
+    st.sampled_from([None, *ListFormat]),
     st.sampled_from([None, "1", "id", "*"]),
 )
-def test_whatever_a_list_holds_it_is_read_or_refused(data: bytes, form: Format | None, column: str | None) -> None:
+def test_whatever_a_list_holds_it_is_read_or_refused(data: bytes, form: ListFormat | None, column: str | None) -> None:
     whole = read(data, form=form, column=column)
     bytewise = read(*[data[at : at + 1] for at in range(len(data))], form=form, column=column)
 
     assert bytewise == whole
-    assert all(0 < abs(chat) <= LARGEST for chat in whole.chat_ids)
+    assert all(0 < abs(chat) <= MAX_CHAT_ID for chat in whole.chat_ids)
 
 
 def rows_of_kind(kind: str, count: int) -> Iterator[bytes]:
@@ -402,7 +404,7 @@ def rows_of_kind(kind: str, count: int) -> Iterator[bytes]:
 def test_a_long_list_of_any_kind_takes_no_more_memory_than_a_short_one(kind: str) -> None:
     peaks = []
     for count in (5_000, 40_000):
-        reader, taken = Reader(None), 0
+        reader, taken = RecipientReader(None), 0
         tracemalloc.start()
         for piece in rows_of_kind(kind, count):
             for _ in reader.feed(piece):

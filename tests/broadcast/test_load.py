@@ -10,40 +10,40 @@ import pytest
 
 from telewarm import clock
 from telewarm.app import Telewarm
-from telewarm.broadcast import Broadcasts, Format, Loaded
-from telewarm.broadcast.loading import BATCH
+from telewarm.broadcast import BroadcastService, ImportResult, ListFormat
+from telewarm.broadcast.loading import BATCH_ROWS
 from telewarm.database import broadcasts as table
 from telewarm.errors import Conflict, NotFound, UsageError
-from telewarm.lanes import LiveBot
+from telewarm.lanes import BotSession
 from telewarm.model import BroadcastId, BroadcastState, ChatId
 from tests.broadcast.stage import TEXT, broadcasts_of, cut_off, draft, recipients_of, stream
 from tests.fixtures.app import add_bot
 
 
 @pytest.fixture
-def broadcasts(idle_telewarm: Telewarm) -> Broadcasts:
+def broadcasts(idle_telewarm: Telewarm) -> BroadcastService:
     return broadcasts_of(idle_telewarm)
 
 
 @pytest.fixture
-async def live(idle_telewarm: Telewarm) -> LiveBot:
+async def live(idle_telewarm: Telewarm) -> BotSession:
     return await add_bot(idle_telewarm)
 
 
 async def test_a_list_becomes_recipients_and_what_is_wrong_with_it_is_kept(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     [made] = await broadcasts.create([live], TEXT)
 
     loaded = await broadcasts.load(made.id, stream(b"chat_id\n5\n-7\n@x\n", b"5\n\n1", b"2\n1.5\n"))
 
     bad = [line async for line in broadcasts.rejected(made.id)]
-    assert loaded == Loaded(
+    assert loaded == ImportResult(
         added=3,
         duplicates=1,
         rejected=2,
         first_rejected=tuple(bad),
-        format=Format.CSV,
+        format=ListFormat.CSV,
         column="chat_id",
         samples=(ChatId(5), ChatId(-7), ChatId(12)),
     )
@@ -53,9 +53,9 @@ async def test_a_list_becomes_recipients_and_what_is_wrong_with_it_is_kept(
     assert (after.recipients, after.duplicates, after.rejected) == (3, 1, 2)
 
 
-@pytest.mark.parametrize(("form", "text"), [(Format.NDJSON, b'5\n{"id":6}'), (Format.JSON, b'[5,{"id":6}]')])
+@pytest.mark.parametrize(("form", "text"), [(ListFormat.NDJSON, b'5\n{"id":6}'), (ListFormat.JSON, b'[5,{"id":6}]')])
 async def test_the_format_may_be_said(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot, form: Format, text: bytes
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession, form: ListFormat, text: bytes
 ) -> None:
     [made] = await broadcasts.create([live], TEXT)
 
@@ -65,7 +65,7 @@ async def test_the_format_may_be_said(
 
 
 async def test_a_program_adds_chat_ids_that_it_has(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     made = await draft(broadcasts, live, "5")
 
@@ -76,11 +76,11 @@ async def test_a_program_adds_chat_ids_that_it_has(
 
 
 async def test_of_a_list_that_is_cut_off_whole_rows_stay_and_loading_it_again_adds_the_rest(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     [made] = await broadcasts.create([live], TEXT)
-    rows = [b"%d\n" % number for number in range(1000, 1000 + 2 * BATCH)]
-    cut = BATCH + 5
+    rows = [b"%d\n" % number for number in range(1000, 1000 + 2 * BATCH_ROWS)]
+    cut = BATCH_ROWS + 5
 
     with pytest.raises(ConnectionResetError):
         await broadcasts.load(made.id, cut_off(b"".join(rows[:cut]), rows[cut][:2]))
@@ -89,15 +89,15 @@ async def test_of_a_list_that_is_cut_off_whole_rows_stay_and_loading_it_again_ad
 
     assert kept == list(range(1000, 1000 + cut))
     assert (await broadcasts.get(made.id)).state is BroadcastState.DRAFT
-    assert (loaded.added, loaded.duplicates) == (2 * BATCH - cut, cut)
-    assert await recipients_of(idle_telewarm.pool, made.id) == list(range(1000, 1000 + 2 * BATCH))
+    assert (loaded.added, loaded.duplicates) == (2 * BATCH_ROWS - cut, cut)
+    assert await recipients_of(idle_telewarm.pool, made.id) == list(range(1000, 1000 + 2 * BATCH_ROWS))
 
 
 @pytest.mark.parametrize(
     "text", [b"5\n7\n6", b"x,chat_id\n1,5\n2,7\n3,1", b'{"id": 5}\n{"id": 7}\n{"i', b'[5, 7, {"id']
 )
 async def test_of_a_short_list_that_is_cut_off_whole_rows_stay_too(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot, text: bytes
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession, text: bytes
 ) -> None:
     [made] = await broadcasts.create([live], TEXT)
 
@@ -108,7 +108,7 @@ async def test_of_a_short_list_that_is_cut_off_whole_rows_stay_too(
 
 
 async def test_a_list_that_breaks_off_inside_its_json_says_so_and_keeps_what_came(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     [made] = await broadcasts.create([live], TEXT)
 
@@ -118,19 +118,19 @@ async def test_a_list_that_breaks_off_inside_its_json_says_so_and_keeps_what_cam
     assert await recipients_of(idle_telewarm.pool, made.id) == [5, 6]
 
 
-async def test_progress_is_told_with_every_batch(broadcasts: Broadcasts, live: LiveBot) -> None:
+async def test_progress_is_told_with_every_batch(broadcasts: BroadcastService, live: BotSession) -> None:
     [made] = await broadcasts.create([live], TEXT)
     told: list[int] = []
 
-    rows = b"".join(b"%d\n" % number for number in range(2, 2 * BATCH + 1))
+    rows = b"".join(b"%d\n" % number for number in range(2, 2 * BATCH_ROWS + 1))
     await broadcasts.load(made.id, stream(rows, b"x\n"), on_rows=told.append)
 
     assert len(told) >= 2
     assert told == sorted(told)
-    assert told[-1] == 2 * BATCH
+    assert told[-1] == 2 * BATCH_ROWS
 
 
-async def test_only_a_draft_takes_recipients(broadcasts: Broadcasts, live: LiveBot) -> None:
+async def test_only_a_draft_takes_recipients(broadcasts: BroadcastService, live: BotSession) -> None:
     made = await draft(broadcasts, live, "5")
     await broadcasts.start(made.id)
 
@@ -141,7 +141,7 @@ async def test_only_a_draft_takes_recipients(broadcasts: Broadcasts, live: LiveB
 
 
 async def test_a_broadcast_that_is_started_while_its_list_streams_takes_no_more_of_it(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     made = await draft(broadcasts, live, "5")
 
@@ -158,7 +158,7 @@ async def test_a_broadcast_that_is_started_while_its_list_streams_takes_no_more_
 
 
 async def test_a_batch_waits_for_the_start_that_is_being_written_and_is_then_refused(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     made = await draft(broadcasts, live, "5")
     async with idle_telewarm.pool.acquire() as connection, connection.transaction():
@@ -172,7 +172,9 @@ async def test_a_batch_waits_for_the_start_that_is_being_written_and_is_then_ref
     assert await recipients_of(idle_telewarm.pool, made.id) == [5]
 
 
-async def test_two_lists_may_stream_in_at_once(idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot) -> None:
+async def test_two_lists_may_stream_in_at_once(
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+) -> None:
     [made] = await broadcasts.create([live], TEXT)
     lists = [b"".join(b"%d\n" % number for number in range(first, first + 60_000)) for first in (5, 30_005)]
 
@@ -185,7 +187,7 @@ async def test_two_lists_may_stream_in_at_once(idle_telewarm: Telewarm, broadcas
 
 
 async def test_rows_go_to_the_bots_that_they_name(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     other = await add_bot(idle_telewarm, 1)
     first, second = await broadcasts.create([live, other], TEXT)
@@ -197,7 +199,7 @@ async def test_rows_go_to_the_bots_that_they_name(
     assert await recipients_of(idle_telewarm.pool, second.id) == [2]
 
 
-async def test_a_broadcast_of_one_bot_takes_no_rows_of_another(broadcasts: Broadcasts, live: LiveBot) -> None:
+async def test_a_broadcast_of_one_bot_takes_no_rows_of_another(broadcasts: BroadcastService, live: BotSession) -> None:
     [made] = await broadcasts.create([live], TEXT)
 
     loaded = await broadcasts.load(made.id, stream(b"chat_id,bot\n1,bot-0\n2,bot-1\n"))
@@ -205,7 +207,9 @@ async def test_a_broadcast_of_one_bot_takes_no_rows_of_another(broadcasts: Broad
     assert (loaded.added, [bad.line for bad in loaded.first_rejected]) == (1, [3])
 
 
-async def test_the_answer_shows_the_first_rejected_rows_and_all_are_kept(broadcasts: Broadcasts, live: LiveBot) -> None:
+async def test_the_answer_shows_the_first_rejected_rows_and_all_are_kept(
+    broadcasts: BroadcastService, live: BotSession
+) -> None:
     made = await draft(broadcasts, live, "5", *["@x"] * 100)
 
     assert made.rejected == 100
@@ -214,15 +218,17 @@ async def test_the_answer_shows_the_first_rejected_rows_and_all_are_kept(broadca
     assert [bad.line for bad in loaded.first_rejected] == list(range(1, 21))
 
 
-async def test_a_long_list_takes_no_more_memory_than_a_short_one(broadcasts: Broadcasts, live: LiveBot) -> None:
-    chats = [1 + number * 7919 % (4 * BATCH + 1) for number in range(4 * BATCH)]  # each once, in no order
+async def test_a_long_list_takes_no_more_memory_than_a_short_one(
+    broadcasts: BroadcastService, live: BotSession
+) -> None:
+    chats = [1 + number * 7919 % (4 * BATCH_ROWS + 1) for number in range(4 * BATCH_ROWS)]  # each once, in no order
 
     async def chunks(count: int) -> AsyncIterator[bytes]:
         for at in range(0, count, 1000):
             yield b"".join(b"%d\n" % chat for chat in chats[at : at + 1000])
 
     peaks = []
-    for count in (BATCH, 4 * BATCH):
+    for count in (BATCH_ROWS, 4 * BATCH_ROWS):
         [made] = await broadcasts.create([live], TEXT)
         tracemalloc.start()
         await broadcasts.load(made.id, chunks(count))
@@ -232,7 +238,9 @@ async def test_a_long_list_takes_no_more_memory_than_a_short_one(broadcasts: Bro
     assert peaks[1] < 1.3 * peaks[0]
 
 
-async def test_a_guessed_column_waits_for_a_confirmation_or_for_its_name(broadcasts: Broadcasts, live: LiveBot) -> None:
+async def test_a_guessed_column_waits_for_a_confirmation_or_for_its_name(
+    broadcasts: BroadcastService, live: BotSession
+) -> None:
     [made], [said] = await broadcasts.create([live], TEXT), await broadcasts.create([live], TEXT)
     listed = b"No,Name,Ref\n1,Ann,500000001\n2,Bob,500000002\n"
 
@@ -250,7 +258,9 @@ async def test_a_guessed_column_waits_for_a_confirmation_or_for_its_name(broadca
     assert (await broadcasts.start(said.id)).state is BroadcastState.RUNNING
 
 
-async def test_a_guess_is_kept_when_the_list_breaks_off_behind_it(broadcasts: Broadcasts, live: LiveBot) -> None:
+async def test_a_guess_is_kept_when_the_list_breaks_off_behind_it(
+    broadcasts: BroadcastService, live: BotSession
+) -> None:
     [made] = await broadcasts.create([live], TEXT)
     rows = b"".join(b"x,%d\n" % number for number in range(500_000_001, 500_001_001))
 
@@ -263,7 +273,7 @@ async def test_a_guess_is_kept_when_the_list_breaks_off_behind_it(broadcasts: Br
 
 
 async def test_a_guess_counts_for_every_broadcast_that_the_list_goes_to(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     first, second = await broadcasts.create([live, await add_bot(idle_telewarm, 1)], TEXT)
 
@@ -275,7 +285,7 @@ async def test_a_guess_counts_for_every_broadcast_that_the_list_goes_to(
 
 
 async def test_a_list_that_does_not_say_where_its_chats_are_loads_nothing(
-    idle_telewarm: Telewarm, broadcasts: Broadcasts, live: LiveBot
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
 ) -> None:
     [made] = await broadcasts.create([live], TEXT)
 

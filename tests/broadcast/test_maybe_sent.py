@@ -8,7 +8,7 @@ import pytest
 
 from telewarm import clock
 from telewarm.app import Telewarm
-from telewarm.model import Outcome
+from telewarm.model import DeliveryStatus
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.broadcast.flying import Airport, airport
@@ -42,7 +42,7 @@ async def test_a_5xx_after_delivery_is_unknown_and_sent_once(port: Airport, sand
 
     await port.fly()
 
-    assert (await port.results(broadcast_id))[chats[2]].outcome is Outcome.UNKNOWN
+    assert (await port.results(broadcast_id))[chats[2]].outcome is DeliveryStatus.UNKNOWN
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
 
 
@@ -55,7 +55,7 @@ async def test_a_message_that_a_group_deletes_at_once_is_sent_and_no_outage(port
     await port.fly()
 
     results = await port.results(broadcast_id)
-    assert {one.outcome for one in results.values()} == {Outcome.SENT}
+    assert {one.outcome for one in results.values()} == {DeliveryStatus.SENT}
     assert "immediately deleted" in (results[chats[0]].error or "")
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
     assert sandbox.state.stats.total.calls["getMe"] == 1  # when the bot was added: no outage was looked into
@@ -72,7 +72,7 @@ async def test_a_cold_delivery_whose_answer_is_lost_with_the_database_is_unknown
 
     await port.fly()
 
-    assert (await port.results(broadcast_id))[chat].outcome is Outcome.UNKNOWN
+    assert (await port.results(broadcast_id))[chat].outcome is DeliveryStatus.UNKNOWN
     assert sandbox.state.stats.chats[chat] == 1
 
 
@@ -88,5 +88,5 @@ async def test_an_outcome_that_cannot_be_written_is_unknown_after_a_restart(port
     await port.pool.execute("DROP TRIGGER no_outcome ON delivery")
     await port.fly()
 
-    assert {one.outcome for one in (await port.results(broadcast_id)).values()} == {Outcome.UNKNOWN}
+    assert {one.outcome for one in (await port.results(broadcast_id)).values()} == {DeliveryStatus.UNKNOWN}
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)

@@ -14,27 +14,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.broadcast.recipients import Format, Reader, rows_of, sniff
-from telewarm.broadcast.rows import LARGEST, LONGEST, Rows, printable
-from telewarm.database.recipients import Rejected
+from telewarm.broadcast.recipients import ListFormat, RecipientReader, rows_of, sniff
+from telewarm.broadcast.rows import MAX_CELL_CHARACTERS, MAX_CHAT_ID, RowBuffer, printable
+from telewarm.database.recipients import RejectedRow
 from telewarm.errors import UsageError
 from telewarm.model import ChatId
 
-CSV, NDJSON, JSON = Format.CSV, Format.NDJSON, Format.JSON
+CSV, NDJSON, JSON = ListFormat.CSV, ListFormat.NDJSON, ListFormat.JSON
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Read:
     chat_ids: Sequence[int]
     of_bots: dict[str, list[int]]
-    rejected: Sequence[Rejected]
+    rejected: Sequence[RejectedRow]
     error: str | None
     column: str | None
     guess: str | None
 
 
-def read(*chunks: bytes, form: Format | None = None, bots: Sequence[str] = (), column: str | None = None) -> Read:
-    reader = Reader(form, bots=bots, column=column)
+def read(*chunks: bytes, form: ListFormat | None = None, bots: Sequence[str] = (), column: str | None = None) -> Read:
+    reader = RecipientReader(form, bots=bots, column=column)
     error = None
     try:
         for chunk in chunks:
@@ -54,7 +54,7 @@ def read(*chunks: bytes, form: Format | None = None, bots: Sequence[str] = (), c
     )
 
 
-def ids(text: str, form: Format | None = None) -> Sequence[int]:
+def ids(text: str, form: ListFormat | None = None) -> Sequence[int]:
     """Of a list in which nothing may be wrong."""
     found = read(text.encode(), form=form)
     assert (found.rejected, found.error) == ([], None)
@@ -150,7 +150,7 @@ def test_a_list_may_be_empty() -> None:
         ("", CSV),
     ],
 )
-def test_the_format_is_told_by_the_first_line(begin: str, form: Format) -> None:
+def test_the_format_is_told_by_the_first_line(begin: str, form: ListFormat) -> None:
     assert sniff(begin) is form
 
 
@@ -159,8 +159,8 @@ def test_the_format_is_told_by_the_first_line(begin: str, form: Format) -> None:
     [
         ("0", "no chat has this id"),
         ("-0", "no chat has this id"),
-        (str(LARGEST + 1), "beyond Telegram's range"),
-        (str(-LARGEST - 1), "beyond Telegram's range"),
+        (str(MAX_CHAT_ID + 1), "beyond Telegram's range"),
+        (str(-MAX_CHAT_ID - 1), "beyond Telegram's range"),
         ("12345678901234567890123", "beyond Telegram's range"),
         ("@durov", "only numeric chat ids"),
         ("https://t.me/durov", "only numeric chat ids"),
@@ -239,15 +239,15 @@ def test_a_quote_that_swallows_too_much_costs_its_own_row_alone() -> None:
 
 
 def test_a_row_of_many_lines_that_is_too_long_is_rejected_whole_and_no_line_of_it_is_lost() -> None:
-    found = read(b'id,name\n1,"Ann\nA."\n2,"', b"b\n" * (LONGEST // 2), b'"\n3,Cy\n')
+    found = read(b'id,name\n1,"Ann\nA."\n2,"', b"b\n" * (MAX_CELL_CHARACTERS // 2), b'"\n3,Cy\n')
 
     assert found.chat_ids == [1, 3]
-    assert [bad.line for bad in found.rejected] == list(range(4, 5 + LONGEST // 2))
+    assert [bad.line for bad in found.rejected] == list(range(4, 5 + MAX_CELL_CHARACTERS // 2))
 
 
 @pytest.mark.parametrize("begin", ["1\n", '[1, "', '[1, {"id"', 'id,name\n1,"'])
 def test_a_row_without_an_end_is_not_held_in_memory(begin: str) -> None:
-    reader = Reader(None)
+    reader = RecipientReader(None)
     tracemalloc.start()
     with suppress(UsageError):  # an array that cannot be read on
         for chunk in (begin.encode(), *[b"x" * 2**16] * 200):
@@ -266,8 +266,8 @@ def test_an_element_that_does_not_end_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("form", "first"), [(CSV, "1,x"), (NDJSON, "1")])
-def test_a_line_that_is_too_long_is_rejected_and_the_next_one_read(form: Format, first: str) -> None:
-    found = read(f"{first}\n2,{'x' * LONGEST}\n3\n".encode(), form=form)
+def test_a_line_that_is_too_long_is_rejected_and_the_next_one_read(form: ListFormat, first: str) -> None:
+    found = read(f"{first}\n2,{'x' * MAX_CELL_CHARACTERS}\n3\n".encode(), form=form)
 
     assert found.chat_ids == [1, 3]
     assert [(bad.line, bad.reason, len(bad.excerpt)) for bad in found.rejected] == [(2, "longer than 64 KiB", 80)]
@@ -327,8 +327,8 @@ def test_an_element_nested_deeper_than_anything_sensible_is_no_crash(depth: int)
 
 
 def test_chat_ids_of_the_program_are_checked_like_any_other() -> None:
-    rows = Rows()
-    for _ in rows_of([ChatId(1), ChatId(0), ChatId(LARGEST + 1), ChatId(-5)], rows, at_once=2):
+    rows = RowBuffer()
+    for _ in rows_of([ChatId(1), ChatId(0), ChatId(MAX_CHAT_ID + 1), ChatId(-5)], rows, at_once=2):
         pass
 
     chat_ids, _, rejected = rows.drain()
@@ -372,7 +372,7 @@ TEXTS = st.one_of(
 
 
 @given(TEXTS, st.lists(st.integers(0, 200), max_size=20))
-def test_where_a_list_is_cut_into_pieces_changes_nothing(listed: tuple[str, Format], cuts: list[int]) -> None:
+def test_where_a_list_is_cut_into_pieces_changes_nothing(listed: tuple[str, ListFormat], cuts: list[int]) -> None:
     text, form = listed
     data = text.encode()
     places = sorted({0, *(cut for cut in cuts if cut < len(data)), len(data)})
@@ -385,7 +385,8 @@ def test_where_a_list_is_cut_into_pieces_changes_nothing(listed: tuple[str, Form
 
 
 @given(
-    st.lists(st.integers(-LARGEST, LARGEST).filter(lambda chat: abs(chat) > 1)), st.sampled_from(["\n", "\r\n", "\r"])
+    st.lists(st.integers(-MAX_CHAT_ID, MAX_CHAT_ID).filter(lambda chat: abs(chat) > 1)),
+    st.sampled_from(["\n", "\r\n", "\r"]),
 )
 def test_every_id_of_a_good_list_is_read_once_and_in_order(chat_ids: list[int], line_end: str) -> None:
     plain = line_end.join(map(str, chat_ids))

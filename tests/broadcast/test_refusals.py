@@ -8,9 +8,9 @@ import pytest
 
 from telewarm.app import Telewarm
 from telewarm.broadcast import refusals
-from telewarm.broadcast.refusals import IN_A_ROW, IN_A_ROW_LATER, Refusals
-from telewarm.errors import BadRequest, Conflict, DeadFileId, UsageError
-from telewarm.model import BroadcastState, MessageSet, Outcome
+from telewarm.broadcast.refusals import MAX_IN_A_ROW, MAX_IN_A_ROW_AFTER_SUCCESS, RefusalCounter
+from telewarm.errors import BadRequest, Conflict, InvalidFileId, UsageError
+from telewarm.model import BroadcastState, DeliveryStatus, MessageSet
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.broadcast.flying import Airport, airport
@@ -50,30 +50,30 @@ def refused(words: str) -> BadRequest:
 
 @pytest.mark.parametrize("words", OF_THE_MESSAGE)
 def test_what_telegram_says_of_the_message_stops_it_at_once_unless_somebody_has_got_it(words: str) -> None:
-    assert Refusals(known=None, reached=False).refused(refused(words))
-    assert not Refusals(known=None, reached=True).refused(refused(words))
+    assert RefusalCounter(known=None, reached=False).refused(refused(words))
+    assert not RefusalCounter(known=None, reached=True).refused(refused(words))
 
 
 def test_a_file_that_telegram_takes_no_more_stops_it() -> None:
-    dead = DeadFileId(method="sendPhoto", status=400, description="Bad Request: wrong file identifier")
-    assert Refusals(known=None, reached=False).refused(dead)
+    dead = InvalidFileId(method="sendPhoto", status=400, description="Bad Request: wrong file identifier")
+    assert RefusalCounter(known=None, reached=False).refused(dead)
 
 
 def test_any_other_words_stop_it_when_they_come_often_enough_in_a_row() -> None:
-    counting = Refusals(known=None, reached=False)
-    answers = [counting.refused(refused(f"Bad Request: no such thing at {number}")) for number in range(IN_A_ROW)]
-    assert answers == [False] * (IN_A_ROW - 1) + [True]
+    counting = RefusalCounter(known=None, reached=False)
+    answers = [counting.refused(refused(f"Bad Request: no such thing at {number}")) for number in range(MAX_IN_A_ROW)]
+    assert answers == [False] * (MAX_IN_A_ROW - 1) + [True]
 
-    mixed = Refusals(known=None, reached=False)
+    mixed = RefusalCounter(known=None, reached=False)
     assert not any(mixed.refused(refused(f"Bad Request: {'ab'[at % 2]}")) for at in range(100))
 
-    later = Refusals(known=None, reached=True)
-    assert [later.refused(refused("Bad Request: no")) for _ in range(IN_A_ROW_LATER)].count(True) == 1
+    later = RefusalCounter(known=None, reached=True)
+    assert [later.refused(refused("Bad Request: no")) for _ in range(MAX_IN_A_ROW_AFTER_SUCCESS)].count(True) == 1
 
 
 def test_what_its_owner_has_seen_stops_it_no_more() -> None:
     words = "Bad Request: can't parse entities: at byte offset 9"
-    seen = Refusals(known=refusals.cause_of(words), reached=False)
+    seen = RefusalCounter(known=refusals.cause_of(words), reached=False)
     assert not any(seen.refused(refused(words)) for _ in range(1000))
 
 
@@ -106,15 +106,15 @@ async def test_who_goes_on_all_the_same_has_them_counted_as_failed_and_can_retry
     await port.fly(concurrency=1)
 
     found = await port.get(broadcast_id)
-    assert (found.state, found.counts[Outcome.FAILED], found.counts[Outcome.SENT]) == (DONE, 19, 11)
+    assert (found.state, found.counts[DeliveryStatus.FAILED], found.counts[DeliveryStatus.SENT]) == (DONE, 19, 11)
     [cause] = (await port.broadcasts.causes([broadcast_id]))[broadcast_id]
-    assert (cause.outcome, cause.count) == (Outcome.FAILED, 19)
+    assert (cause.outcome, cause.count) == (DeliveryStatus.FAILED, 19)
     assert words in cause.error
     assert str(cause.chat_id) in cause.error
 
-    await port.broadcasts.retry(broadcast_id, [Outcome.FAILED])
+    await port.broadcasts.retry(broadcast_id, [DeliveryStatus.FAILED])
     await port.fly()
-    assert (await port.get(broadcast_id)).counts[Outcome.SENT] == 30
+    assert (await port.get(broadcast_id)).counts[DeliveryStatus.SENT] == 30
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
 
 
@@ -125,7 +125,7 @@ async def test_words_that_nobody_knows_pause_it_after_some_in_a_row(port: Airpor
     await port.fly(concurrency=5)
 
     found = await port.get(broadcast_id)
-    assert (found.state, found.counts[Outcome.FAILED]) == (PAUSED, IN_A_ROW - 1)
+    assert (found.state, found.counts[DeliveryStatus.FAILED]) == (PAUSED, MAX_IN_A_ROW - 1)
     assert "QUOTE_NEW" in (found.reason or "")
 
 
@@ -139,7 +139,7 @@ async def test_a_set_of_which_one_message_is_refused_pauses_it_too(port: Airport
 
     found = await port.get(broadcast_id)
     assert found.state is PAUSED
-    assert 1 <= found.counts[Outcome.PARTIAL] == found.done <= 4
+    assert 1 <= found.counts[DeliveryStatus.PARTIAL] == found.done <= 4
     assert sandbox.state.stats.total.calls["sendMessage"] <= 4
 
 
@@ -152,12 +152,12 @@ async def test_a_refusal_that_only_one_chat_gets_stops_nobody(port: Airport, san
     await port.fly(concurrency=1)
 
     found = await port.get(broadcast_id)
-    assert (found.state, found.counts[Outcome.FAILED], found.counts[Outcome.SENT]) == (DONE, 1, 49)
+    assert (found.state, found.counts[DeliveryStatus.FAILED], found.counts[DeliveryStatus.SENT]) == (DONE, 1, 49)
 
 
 async def test_only_what_failed_or_is_unknown_can_be_retried(port: Airport) -> None:
     broadcast_id = await port.draft(readers(1))
     with pytest.raises(UsageError, match="only failed and unknown"):
-        await port.broadcasts.retry(broadcast_id, [Outcome.SENT])
+        await port.broadcasts.retry(broadcast_id, [DeliveryStatus.SENT])
     with pytest.raises(Conflict, match="never started"):
-        await port.broadcasts.retry(broadcast_id, [Outcome.FAILED])
+        await port.broadcasts.retry(broadcast_id, [DeliveryStatus.FAILED])

@@ -9,12 +9,12 @@ from uuid import UUID
 
 import pytest
 
-from telewarm import AlreadySent, Plan, clock
+from telewarm import AlreadySent, SendPlan, clock
 from telewarm.app import Telewarm
 from telewarm.database import broadcasts, submissions
 from telewarm.errors import Conflict, UsageError
-from telewarm.lanes import LiveBot
-from telewarm.model import Broadcast, BroadcastState, ChatId, MessageSet, Outcome
+from telewarm.lanes import BotSession
+from telewarm.model import Broadcast, BroadcastState, ChatId, DeliveryStatus, MessageSet
 from tests.broadcast.stage import deliver, land, recipients_of, stream
 from tests.fixtures.app import READER, add_bot, add_photos, message_of, readers
 
@@ -24,19 +24,19 @@ RUNNING, SCHEDULED = BroadcastState.RUNNING, BroadcastState.SCHEDULED
 
 
 @pytest.fixture
-async def live(idle_telewarm: Telewarm) -> LiveBot:
+async def live(idle_telewarm: Telewarm) -> BotSession:
     return await add_bot(idle_telewarm)
 
 
 async def submit(
-    telewarm: Telewarm, text: str = "Hello", plan: Plan | None = None, *, again: bool = False
+    telewarm: Telewarm, text: str = "Hello", plan: SendPlan | None = None, *, again: bool = False
 ) -> Broadcast:
-    [made] = (await telewarm.submit("bot-0", text, CHATS, plan or Plan(), again=again)).broadcasts
+    [made] = (await telewarm.submit("bot-0", text, CHATS, plan or SendPlan(), again=again)).broadcasts
     return made
 
 
 async def ended(telewarm: Telewarm, made: Broadcast, *, hours: float = 0) -> None:
-    await deliver(telewarm.pool, made.id, Outcome.SENT, *CHATS)
+    await deliver(telewarm.pool, made.id, DeliveryStatus.SENT, *CHATS)
     await land(telewarm.pool, made.id)
     await telewarm.pool.execute("UPDATE broadcast SET ended_at = ended_at - $1::interval", timedelta(hours=hours))
 
@@ -52,7 +52,9 @@ async def test_the_same_in_another_order_and_form_is_the_same(idle_telewarm: Tel
     (tmp_path / "chats.csv").write_text(f"chat_id\n{lines}\n")
 
     for recipients in (stream(lines.encode()), tmp_path / "chats.csv", [*reversed(CHATS)]):
-        again = await idle_telewarm.submit("bot-0", MessageSet(text="Hello"), recipients, Plan(name="x", per_second=3))
+        again = await idle_telewarm.submit(
+            "bot-0", MessageSet(text="Hello"), recipients, SendPlan(name="x", per_second=3)
+        )
         assert (again.resumed, [one.id for one in again.broadcasts]) == (True, [first.id])
     assert await count(idle_telewarm) == 1
     assert await recipients_of(idle_telewarm.pool, first.id) == sorted(CHATS)
@@ -72,14 +74,14 @@ async def test_what_recipients_would_see_differently_is_another(idle_telewarm: T
     assert await count(idle_telewarm) == 6
 
 
-async def test_an_item_that_was_added_anew_is_the_same_message(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_an_item_that_was_added_anew_is_the_same_message(idle_telewarm: Telewarm, live: BotSession) -> None:
     first, second = await add_photos(idle_telewarm, live, 2)
     made = await idle_telewarm.submit("bot-0", message_of(first), CHATS)
     assert not (await idle_telewarm.submit("bot-0", message_of(second), CHATS)).resumed
     assert (await idle_telewarm.submit("bot-0", message_of(first), CHATS)).broadcasts == made.broadcasts
 
 
-async def test_several_bots_go_on_together(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_several_bots_go_on_together(idle_telewarm: Telewarm, live: BotSession) -> None:
     await add_bot(idle_telewarm, 1)
     bots = [live.bot.slug, "bot-1"]
     rows = f"chat_id,bot\n{READER},bot-0\n{READER + 1},bot-1\n".encode()
@@ -116,7 +118,7 @@ async def test_after_a_day_or_when_nobody_got_it_it_is_sent_without_a_question(i
     await idle_telewarm.broadcasts.cancel(second.id)
     third = await submit(idle_telewarm)
     assert third.id != second.id
-    await deliver(idle_telewarm.pool, third.id, Outcome.SENT, CHATS[0])
+    await deliver(idle_telewarm.pool, third.id, DeliveryStatus.SENT, CHATS[0])
     await idle_telewarm.broadcasts.cancel(third.id)
     with pytest.raises(AlreadySent, match="1 of 5 sent"):
         await submit(idle_telewarm)
@@ -124,11 +126,14 @@ async def test_after_a_day_or_when_nobody_got_it_it_is_sent_without_a_question(i
 
 @pytest.mark.usefixtures("live")
 async def test_one_for_another_time_is_another_and_the_same_time_the_same(idle_telewarm: Telewarm) -> None:
-    tomorrow, later = Plan(starts_at=clock.now() + timedelta(days=1)), Plan(starts_at=clock.now() + timedelta(days=2))
+    tomorrow, later = (
+        SendPlan(starts_at=clock.now() + timedelta(days=1)),
+        SendPlan(starts_at=clock.now() + timedelta(days=2)),
+    )
     first = await submit(idle_telewarm, plan=tomorrow)
     assert first.state is SCHEDULED
     assert (await submit(idle_telewarm, plan=tomorrow)).id == first.id
-    for other in (later, Plan()):
+    for other in (later, SendPlan()):
         with pytest.raises(AlreadySent, match="is to start at another time"):
             await submit(idle_telewarm, plan=other)
         made = await submit(idle_telewarm, plan=other, again=True)
@@ -138,7 +143,7 @@ async def test_one_for_another_time_is_another_and_the_same_time_the_same(idle_t
 
 @pytest.mark.usefixtures("live")
 async def test_a_schedule_repeated_after_its_time_has_come_goes_on(idle_telewarm: Telewarm) -> None:
-    plan = Plan(starts_at=clock.now() - timedelta(hours=1))
+    plan = SendPlan(starts_at=clock.now() - timedelta(hours=1))
     with pytest.raises(UsageError, match="has passed"):
         await submit(idle_telewarm, plan=plan)
     assert await count(idle_telewarm) == 0
@@ -184,7 +189,7 @@ async def test_a_guessed_column_is_not_sent_without_a_look(idle_telewarm: Telewa
 
 
 async def test_drafts_of_a_dead_process_are_deleted_and_those_of_a_living_one_are_not(
-    idle_telewarm: Telewarm, live: LiveBot
+    idle_telewarm: Telewarm, live: BotSession
 ) -> None:
     alive = await idle_telewarm.pool.fetchval("SELECT id FROM lease")
     for loader in (alive, UUID(int=1), None):
@@ -199,7 +204,7 @@ async def test_drafts_of_a_dead_process_are_deleted_and_those_of_a_living_one_ar
     assert await submissions.sweep(idle_telewarm.pool) == 0
 
 
-async def test_a_broadcast_is_made_once_with_its_key(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_a_broadcast_is_made_once_with_its_key(idle_telewarm: Telewarm, live: BotSession) -> None:
     create = idle_telewarm.broadcasts.create
     made = await asyncio.gather(*(create([live], MessageSet(text="x"), key="may") for _ in range(4)))
     assert len({one.id for [one] in made}) == 1
@@ -229,7 +234,7 @@ async def test_a_guessed_column_is_not_sent_to_unless_it_is_said_or_confirmed(id
 
 
 async def test_a_draft_that_was_loaded_and_started_by_hand_is_found_as_well(
-    idle_telewarm: Telewarm, live: LiveBot
+    idle_telewarm: Telewarm, live: BotSession
 ) -> None:
     [made] = await idle_telewarm.broadcasts.create([live], MessageSet(text="Hello"))
     await idle_telewarm.broadcasts.load(made.id, stream("\n".join(map(str, CHATS)).encode()))

@@ -8,7 +8,7 @@ import pytest
 
 from telewarm.app import Telewarm
 from telewarm.database import flights
-from telewarm.model import BroadcastId, BroadcastState, ChatId, MessageSet, Outcome, Part
+from telewarm.model import BroadcastId, BroadcastState, ChatId, DeliveryStatus, MessageSet, Part
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from telewarm.sandbox.faults import Rule
@@ -47,7 +47,7 @@ async def test_all_messages_are_deleted(port: Airport, sandbox: Sandbox) -> None
     assert await port.fly(concurrency=25) is None
 
     found = await port.get(broadcast_id)
-    assert (found.state, found.counts[Outcome.UNDONE], found.counts[Outcome.SENT]) == (UNDONE, 60, 0)
+    assert (found.state, found.counts[DeliveryStatus.UNDONE], found.counts[DeliveryStatus.SENT]) == (UNDONE, 60, 0)
     assert found.not_undone == 0
     assert sandbox.state.stats.total.calls["deleteMessages"] == 60
     for chat_id, one in results.items():
@@ -68,9 +68,9 @@ async def test_what_is_too_old_or_refused_is_counted_and_kept(port: Airport, san
     await port.fly()
 
     found = await port.get(broadcast_id)
-    assert (found.state, found.counts[Outcome.UNDONE], found.not_undone) == (UNDONE, 8, 2)
+    assert (found.state, found.counts[DeliveryStatus.UNDONE], found.not_undone) == (UNDONE, 8, 2)
     results = await port.results(broadcast_id)
-    assert {chat_id for chat_id, one in results.items() if one.outcome is Outcome.SENT} == set(chats[2:4])
+    assert {chat_id for chat_id, one in results.items() if one.outcome is DeliveryStatus.SENT} == set(chats[2:4])
     assert sandbox.state.stats.total.calls["deleteMessages"] == 10  # one twice, one never
 
 
@@ -80,7 +80,7 @@ async def test_told_to_stop_it_leaves_the_rest_to_another(port: Airport, sandbox
     sandbox.state.configure(network=Network(latency=0.05))
 
     async with port.flying(concurrency=10):
-        await port.until(broadcast_id, lambda found: found.counts[Outcome.UNDONE] >= 20)
+        await port.until(broadcast_id, lambda found: found.counts[DeliveryStatus.UNDONE] >= 20)
     left = await port.get(broadcast_id)
     assert left.state is UNDOING
     assert left.done == 200
@@ -88,7 +88,7 @@ async def test_told_to_stop_it_leaves_the_rest_to_another(port: Airport, sandbox
     async with airport(port.app, port.live) as other:
         await other.fly()
     found = await port.get(broadcast_id)
-    assert (found.state, found.counts[Outcome.UNDONE], found.not_undone) == (UNDONE, 200, 0)
+    assert (found.state, found.counts[DeliveryStatus.UNDONE], found.not_undone) == (UNDONE, 200, 0)
 
 
 async def test_messages_of_a_group_that_moved_are_deleted_where_they_are(port: Airport, sandbox: Sandbox) -> None:
@@ -101,7 +101,7 @@ async def test_messages_of_a_group_that_moved_are_deleted_where_they_are(port: A
     await port.broadcasts.undo(broadcast_id)
     await port.fly()
 
-    assert (await port.get(broadcast_id)).counts[Outcome.UNDONE] == 1
+    assert (await port.get(broadcast_id)).counts[DeliveryStatus.UNDONE] == 1
     assert not is_there(sandbox, port, supergroup, message_id)
 
 
@@ -115,7 +115,7 @@ async def test_a_refused_token_is_waited_for(port: Airport, sandbox: Sandbox) ->
     assert again_in is not None
     assert again_in > 10
     found = await port.get(broadcast_id)
-    assert (found.state, found.counts[Outcome.SENT], found.not_undone) == (UNDOING, 1, 0)
+    assert (found.state, found.counts[DeliveryStatus.SENT], found.not_undone) == (UNDOING, 1, 0)
     assert await port.fly() is None
     assert (await port.get(broadcast_id)).state is UNDONE
 
@@ -135,10 +135,10 @@ async def test_what_is_told_late_by_a_former_holder_is_taken_back_too(
     if state is UNDONE:
         await port.fly()
 
-    assert await flights.settle_unknown(port.pool, broadcast_id, [late]) == 1
+    assert await flights.resolve_unknown(port.pool, broadcast_id, [late]) == 1
     assert (await port.get(broadcast_id)).state is UNDOING
     await port.fly()
 
     found = await port.get(broadcast_id)
-    assert (found.state, found.counts[Outcome.UNDONE], found.not_undone) == (UNDONE, 4, 0)
+    assert (found.state, found.counts[DeliveryStatus.UNDONE], found.not_undone) == (UNDONE, 4, 0)
     assert not is_there(sandbox, port, late.chat_id, late.message_ids[0])

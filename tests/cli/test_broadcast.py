@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from telewarm.app import Telewarm
-from telewarm.model import BroadcastId, BroadcastState, ChatId, MessageSet, Outcome
+from telewarm.model import BroadcastId, BroadcastState, ChatId, DeliveryStatus, MessageSet
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from tests.fixtures.app import READER, Opener, add_bot, until
@@ -134,12 +134,12 @@ async def test_interrupted_it_says_how_to_go_on_and_nothing_is_lost(shell: Shell
     assert "telewarm broadcast watch 1 --work" in result.said
     found = await shell.telewarm.broadcasts.get(FIRST)
     assert found.state is BroadcastState.RUNNING
-    assert found.counts[Outcome.UNKNOWN] == 0
+    assert found.counts[DeliveryStatus.UNKNOWN] == 0
 
     sandbox.state.configure(network=Network())
     again = await shell.run("watch", "1", "--work")
     assert again.code == 0, again.said
-    assert (await shell.telewarm.broadcasts.get(FIRST)).counts[Outcome.SENT] == 1500
+    assert (await shell.telewarm.broadcasts.get(FIRST)).counts[DeliveryStatus.SENT] == 1500
     assert max(sandbox.state.stats.chats[chat_id] for chat_id in readers(1500)) == 1
 
 

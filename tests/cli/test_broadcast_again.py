@@ -11,7 +11,7 @@ import termios
 
 import pytest
 
-from telewarm.model import BroadcastState, Outcome
+from telewarm.model import BroadcastState, DeliveryStatus
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from telewarm.sandbox.faults import Rule
@@ -69,7 +69,7 @@ async def test_killed_and_repeated_it_goes_on_with_the_unfinished_one_and_says_s
     assert "Going on with it." in again.said
     [only] = await shell.telewarm.broadcasts.page()
     assert (only.state, only.recipients) == (DONE, 600)
-    assert only.counts[Outcome.SENT] + only.counts[Outcome.UNKNOWN] == 600
+    assert only.counts[DeliveryStatus.SENT] + only.counts[DeliveryStatus.UNKNOWN] == 600
     assert max(sandbox.state.stats.chats[chat_id] for chat_id in readers(600)) == 1
 
 

@@ -13,7 +13,7 @@ import pytest
 from telewarm import clock
 from telewarm.database import media
 from telewarm.errors import StoreUnavailable
-from telewarm.model import MediaId, State
+from telewarm.model import MediaId, MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.cli.conftest import Commands, ended
@@ -274,7 +274,7 @@ async def test_ctrl_c_ends_the_waiting_and_loses_nothing(shop: Commands, sandbox
 
     assert told.code == 130
     assert "1 still waiting" in told.said
-    assert (await media.get(telewarm.pool, MediaId(1))).state is State.WARMING
+    assert (await media.get(telewarm.pool, MediaId(1))).state is MediaState.WARMING
 
 
 async def test_a_bar_on_a_terminal_leaves_the_lines_to_the_pipe(shop: Commands) -> None:

@@ -18,7 +18,7 @@ from telewarm.cli.rotate import KeyFiles
 from telewarm.configured import encryption_key
 from telewarm.database import bots, tokens
 from telewarm.database.connection import Connection
-from telewarm.database.sealing import Seal, WrongKey, reseal
+from telewarm.database.sealing import DecryptionFailed, TokenCipher, reencrypt
 from telewarm.errors import Conflict, DatabaseError, NotFound, SettingsError, TelewarmError, UsageError
 from tests.fixtures.app import Opener, add_bot
 
@@ -119,7 +119,7 @@ async def files(idle_telewarm: Telewarm) -> KeyFiles:
 
 async def opens(telewarm: Telewarm, key: bytes) -> bool:
     """Whether the key opens every bot's token."""
-    seal = Seal(key)
+    seal = TokenCipher(key)
     try:
         for slug in await bots.slugs(telewarm.pool):
             await bots.by_slug(telewarm.pool, seal, slug)
@@ -175,7 +175,7 @@ async def test_with_a_key_in_the_environment_known_bots_go_on_until_the_restart(
 
     running.bots.changed(str(known.id))
     assert (await running.bots.get(known.id)).bot.token == known.token
-    with pytest.raises(WrongKey):
+    with pytest.raises(DecryptionFailed):
         await running.bots.get(unknown.id)
 
 
@@ -185,7 +185,9 @@ async def test_a_process_with_the_old_key_is_told_what_to_do(
     old = files.key.read_text()
     await command("rotate-key", "--generate")
     stale = await telewarm_with(worker=False, ENCRYPTION_KEY=old)
-    with pytest.raises(WrongKey, match=r"After `telewarm rotate-key`, set the new key and start this process again"):
+    with pytest.raises(
+        DecryptionFailed, match=r"After `telewarm rotate-key`, set the new key and start this process again"
+    ):
         await stale.bots.by_slug("bot-0")
 
 
@@ -253,7 +255,7 @@ async def test_a_token_that_nobody_can_open_leaves_everything_as_it_was(
         await command("rotate-key", "--generate")
     assert key_in(files.key) == before
     assert [path.name for path in files.folder.glob("encryption*")] == ["encryption.key"]
-    await bots.by_slug(idle_telewarm.pool, Seal(before), "bot-0")
+    await bots.by_slug(idle_telewarm.pool, TokenCipher(before), "bot-0")
 
 
 async def test_a_database_that_refuses_leaves_everything_as_it_was(
@@ -277,7 +279,7 @@ async def interrupted(files: KeyFiles, telewarm: Telewarm, *, committed: bool) -
     files.key.write_text(new.hex())
     if committed:
         async with telewarm.pool.acquire() as connection, connection.transaction():
-            await reseal(connection, Seal(old), Seal(new))
+            await reencrypt(connection, TokenCipher(old), TokenCipher(new))
     return old, new
 
 
@@ -312,14 +314,14 @@ async def test_two_rotations_at_once_do_not_mix(command: Commands, files: KeyFil
 async def test_a_database_that_is_lost_at_the_commit_is_settled_by_the_next_run(
     command: Commands, files: KeyFiles, idle_telewarm: Telewarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def lost(connection: Connection, old: Seal, new: Seal) -> int:
-        count = await reseal(connection, old, new)
+    async def lost(connection: Connection, old: TokenCipher, new: TokenCipher) -> int:
+        count = await reencrypt(connection, old, new)
         await connection.execute("COMMIT")
         connection.terminate()
         return count
 
     with monkeypatch.context() as patched:
-        patched.setattr(rotate, "reseal", lost)
+        patched.setattr(rotate, "reencrypt", lost)
         with pytest.raises(DatabaseError, match="run `telewarm rotate-key` again, which finds out what holds"):
             await command("rotate-key", "--generate")
     assert files.old.exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 
 from telewarm.database import media
-from telewarm.model import State
+from telewarm.model import MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from tests.fixtures.app import Opener, add_bot, add_photos, until, until_ready
@@ -77,8 +77,8 @@ async def test_it_warms_shows_its_metrics_and_drains_when_told(
         assert await asyncio.wait_for(process.wait(), 10) == 0
 
     counts = await media.counts(idle.pool, live.bot.id)
-    assert counts[State.READY] == sandbox.state.stats.total.uploads >= 15
-    assert counts[State.READY] + counts[State.WARMING] == 30
+    assert counts[MediaState.READY] == sandbox.state.stats.total.uploads >= 15
+    assert counts[MediaState.READY] + counts[MediaState.WARMING] == 30
     assert await idle.pool.fetchval("SELECT count(*) FROM media WHERE lease_id IS NOT NULL") == 0
 
 

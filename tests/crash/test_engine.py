@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 
 from telewarm.database import media
-from telewarm.model import State
+from telewarm.model import MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from tests.fixtures.app import Opener, add_bot, add_photos, until, until_ready
@@ -34,4 +34,4 @@ async def test_a_worker_that_lost_the_database_takes_on_other_bots_before_its_bu
         await telewarm_with(worker=False), *await add_photos(await telewarm_with(worker=False), other, 1, first=100)
     )
 
-    assert (await media.counts(telewarm.pool, busy.bot.id)).get(State.WARMING)
+    assert (await media.counts(telewarm.pool, busy.bot.id)).get(MediaState.WARMING)

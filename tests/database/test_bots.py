@@ -75,7 +75,7 @@ async def test_flood_waits_are_kept_chat_by_chat_and_forgotten_when_they_are_ove
     await bots.close(pool, bot.id, CHAT, 1)
     await bots.close(pool, bot.id, ChatId(-2), -1)
 
-    closed = (await bots.by_id(pool, SEAL, bot.id)).closed_chats
+    closed = (await bots.by_id(pool, SEAL, bot.id)).chat_pauses
     assert list(closed) == [CHAT]
     assert 58 < closed[CHAT] <= 60
     await bots.forget_past_waits(pool)
@@ -106,8 +106,8 @@ async def test_every_process_is_told_of_flood_waits_and_pauses(pool: Pool) -> No
 
 async def test_what_was_learned_comes_back_with_the_bot(pool: Pool) -> None:
     bot = await make_bot(pool)
-    assert bot.learned == {}
+    assert bot.learned_limits == {}
 
     await bots.learn(pool, bot.id, {"group": 12.5})
 
-    assert (await bots.by_id(pool, SEAL, bot.id)).learned == {"group": 12.5}
+    assert (await bots.by_id(pool, SEAL, bot.id)).learned_limits == {"group": 12.5}

@@ -11,7 +11,7 @@ import pytest
 from telewarm import clock
 from telewarm.database import broadcasts, deliveries, recipients
 from telewarm.database.connection import Connection, Pool, query
-from telewarm.database.recipients import Rejected
+from telewarm.database.recipients import RejectedRow
 from telewarm.database.warmups import bots_with_due_work
 from telewarm.errors import NotFound
 from telewarm.model import (
@@ -21,10 +21,10 @@ from telewarm.model import (
     BroadcastState,
     ChatId,
     Delivery,
+    DeliveryStatus,
     MediaId,
     MessageId,
     MessageSet,
-    Outcome,
     Part,
 )
 from telewarm.sender.escape import html
@@ -64,7 +64,7 @@ async def test_a_draft_is_what_was_asked_for(pool: Pool) -> None:
     assert await broadcasts.get(pool, made.id) == made
     assert (made.message, made.name, made.gate, made.per_second, made.starts_at) == (message, "news", False, 2.5, at)
     assert (made.state, made.recipients, made.done, made.in_flight) == (DRAFT, 0, 0, 0)
-    assert set(made.counts) == set(Outcome)
+    assert set(made.counts) == set(DeliveryStatus)
     assert await pool.fetchval("SELECT media FROM broadcast") == [3, 1]
 
 
@@ -141,7 +141,7 @@ async def test_every_chat_is_a_recipient_once_and_the_rest_are_counted(pool: Poo
 
 async def test_rejected_lines_are_kept_in_the_order_in_which_they_came(pool: Pool) -> None:
     made = await make_broadcast(pool, await make_bot(pool))
-    lines = [Rejected(line=number, reason="why", excerpt=f"x\t\\{number}") for number in (7, 3, 12)]
+    lines = [RejectedRow(line=number, reason="why", excerpt=f"x\t\\{number}") for number in (7, 3, 12)]
     async with pool.acquire() as connection:
         await recipients.reject(connection, made.id, lines)
 
@@ -155,20 +155,20 @@ async def test_rejected_lines_are_kept_in_the_order_in_which_they_came(pool: Poo
 
 async def test_results_are_read_page_by_page(pool: Pool) -> None:
     made = await make_broadcast(pool, await make_bot(pool), 1, 2, 3)
-    await deliver(pool, made.id, Outcome.SENT, 1, 3)
-    await deliver(pool, made.id, Outcome.FAILED, 2)
+    await deliver(pool, made.id, DeliveryStatus.SENT, 1, 3)
+    await deliver(pool, made.id, DeliveryStatus.FAILED, 2)
 
     first = await deliveries.page(pool, made.id, after=BEFORE_ALL, limit=2)
-    assert [(one.chat_id, one.outcome) for one in first] == [(1, Outcome.SENT), (2, Outcome.FAILED)]
-    sent = Delivery(chat_id=ChatId(3), outcome=Outcome.SENT, message_ids=(MessageId(7),))
+    assert [(one.chat_id, one.outcome) for one in first] == [(1, DeliveryStatus.SENT), (2, DeliveryStatus.FAILED)]
+    sent = Delivery(chat_id=ChatId(3), outcome=DeliveryStatus.SENT, message_ids=(MessageId(7),))
     assert await deliveries.page(pool, made.id, after=ChatId(2), limit=2) == [sent]
-    assert await deliveries.page(pool, made.id, after=ChatId(1), outcome=Outcome.SENT) == [sent]
+    assert await deliveries.page(pool, made.id, after=ChatId(1), outcome=DeliveryStatus.SENT) == [sent]
 
 
 async def test_pending_are_those_in_flight_for_later_and_not_yet_reached(pool: Pool) -> None:
     made = await make_broadcast(pool, await make_bot(pool), *range(1, 9))
     everybody = await deliveries.pending(pool, made.id, after=BEFORE_ALL)
-    await deliver(pool, made.id, Outcome.SENT, 1, 3, 5)
+    await deliver(pool, made.id, DeliveryStatus.SENT, 1, 3, 5)
     await pool.execute("UPDATE flight SET in_flight = '{4}', later = '{2}'")
 
     assert everybody == list(range(1, 9))
@@ -179,18 +179,18 @@ async def test_pending_are_those_in_flight_for_later_and_not_yet_reached(pool: P
 
 async def test_what_is_unknown_is_sent_again_when_nobody_holds_the_flight(pool: Pool) -> None:
     made = await make_broadcast(pool, await make_bot(pool), *range(1, 6))
-    await deliver(pool, made.id, Outcome.UNKNOWN, 1, 2)
+    await deliver(pool, made.id, DeliveryStatus.UNKNOWN, 1, 2)
     await pool.execute("UPDATE flight SET in_flight = '{3}', cursor = 3, lease_id = $1", await make_lease(pool))
 
-    assert await deliveries.retry(pool, made.id, [Outcome.UNKNOWN]) is None
-    assert (await broadcasts.get(pool, made.id)).counts[Outcome.UNKNOWN] == 2
+    assert await deliveries.retry(pool, made.id, [DeliveryStatus.UNKNOWN]) is None
+    assert (await broadcasts.get(pool, made.id)).counts[DeliveryStatus.UNKNOWN] == 2
     await pool.execute("UPDATE lease SET expires_at = now() - interval '1 second'")
-    assert await deliveries.retry(pool, made.id, [Outcome.UNKNOWN]) == 3
+    assert await deliveries.retry(pool, made.id, [DeliveryStatus.UNKNOWN]) == 3
 
     after = await broadcasts.get(pool, made.id)
-    assert (after.counts[Outcome.UNKNOWN], after.in_flight, after.done) == (0, 0, 0)
+    assert (after.counts[DeliveryStatus.UNKNOWN], after.in_flight, after.done) == (0, 0, 0)
     assert await deliveries.pending(pool, made.id, after=BEFORE_ALL) == [1, 2, 3, 4, 5]
-    assert await deliveries.retry(pool, made.id, [Outcome.UNKNOWN]) == 0
+    assert await deliveries.retry(pool, made.id, [DeliveryStatus.UNKNOWN]) == 0
 
 
 async def test_a_bot_has_due_work_when_a_broadcast_could_go_on_now(pool: Pool) -> None:

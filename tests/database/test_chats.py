@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from telewarm.database import chats
-from telewarm.database.chats import Lost, Reached
+from telewarm.database.chats import ReachableChat, UnreachableChat
 from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
 from telewarm.model import BotId, ChatId, ChatRecord, ChatState
@@ -16,9 +16,9 @@ from tests.fixtures.rows import make_bot
 GROUP, SUPERGROUP = ChatId(-4001), ChatId(-1001000004001)
 
 
-def lost(bot_id: BotId, chat_id: int, state: ChatState = ChatState.BLOCKED, *, age: float = 0.0) -> Lost:
+def lost(bot_id: BotId, chat_id: int, state: ChatState = ChatState.BLOCKED, *, age: float = 0.0) -> UnreachableChat:
     moved = SUPERGROUP if state is ChatState.MIGRATED else None
-    return Lost(
+    return UnreachableChat(
         bot_id=bot_id, chat_id=ChatId(chat_id), state=state, reason=f"it is {state}", migrated_to=moved, age=age
     )
 
@@ -60,7 +60,7 @@ async def test_news_that_changes_nothing_writes_nothing(pool: Pool) -> None:
     row = await pool.fetchval("SELECT ctid FROM chat")
 
     await chats.record(pool, [lost(bot.id, 5)])
-    await chats.revive(pool, [Reached(bot.id, ChatId(6))])
+    await chats.revive(pool, [ReachableChat(bot.id, ChatId(6))])
 
     assert await pool.fetchval("SELECT ctid FROM chat") == row
     assert await states(pool, bot.id) == {5: ChatState.BLOCKED}
@@ -70,7 +70,7 @@ async def test_a_success_makes_a_chat_reachable_again_for_that_bot_alone(pool: P
     one, other = await make_bot(pool), await make_bot(pool, 1)
     await chats.record(pool, [lost(bot.id, chat) for bot in (one, other) for chat in (5, 6)])
 
-    await chats.revive(pool, [Reached(one.id, ChatId(5)), Reached(one.id, ChatId(99))])
+    await chats.revive(pool, [ReachableChat(one.id, ChatId(5)), ReachableChat(one.id, ChatId(99))])
 
     assert await states(pool, one.id) == {5: ChatState.REACHABLE, 6: ChatState.BLOCKED}
     assert await states(pool, other.id) == {5: ChatState.BLOCKED, 6: ChatState.BLOCKED}
@@ -82,10 +82,10 @@ async def test_news_that_comes_late_does_not_undo_what_is_newer(pool: Pool) -> N
     bot = await make_bot(pool)
     await chats.record(pool, [lost(bot.id, 5, age=30)])
 
-    await chats.revive(pool, [Reached(bot.id, ChatId(5), 60)])
+    await chats.revive(pool, [ReachableChat(bot.id, ChatId(5), 60)])
     assert await states(pool, bot.id) == {5: ChatState.BLOCKED}
 
-    await chats.revive(pool, [Reached(bot.id, ChatId(5), 10)])
+    await chats.revive(pool, [ReachableChat(bot.id, ChatId(5), 10)])
     await chats.record(pool, [lost(bot.id, 5, ChatState.DEACTIVATED, age=20)])
     assert await states(pool, bot.id) == {5: ChatState.REACHABLE}
 
@@ -94,7 +94,7 @@ async def test_a_group_that_migrated_stays_migrated_whatever_its_old_id_meets(po
     bot = await make_bot(pool)
     await chats.record(pool, [lost(bot.id, GROUP, ChatState.MIGRATED)])
 
-    await chats.revive(pool, [Reached(bot.id, GROUP)])
+    await chats.revive(pool, [ReachableChat(bot.id, GROUP)])
     await chats.record(pool, [lost(bot.id, GROUP, ChatState.NOT_FOUND)])
 
     assert await states(pool, bot.id) == {GROUP: ChatState.MIGRATED}
@@ -165,7 +165,7 @@ async def test_what_is_cleared_is_forgotten_and_nothing_else(pool: Pool) -> None
 async def test_two_processes_that_write_the_same_chats_never_wait_for_each_other_in_a_circle(pool: Pool) -> None:
     bot = await make_bot(pool)
     some = [lost(bot.id, chat) for chat in range(300)]
-    found = [Reached(bot.id, ChatId(chat)) for chat in range(300)]
+    found = [ReachableChat(bot.id, ChatId(chat)) for chat in range(300)]
 
     for _ in range(5):
         await asyncio.gather(

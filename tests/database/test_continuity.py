@@ -17,7 +17,7 @@ from telewarm import clock
 from telewarm.database.connection import Pool
 from telewarm.database.continuity import Continuity
 from telewarm.database.pool import open_pool
-from telewarm.model import BroadcastId, BroadcastState, Outcome
+from telewarm.model import BroadcastId, BroadcastState, DeliveryStatus
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from telewarm.sandbox.faults import Rule
@@ -125,7 +125,7 @@ async def test_a_restart_and_another_machine_go_on_by_themselves(
         while (found := await telewarm.broadcasts.get(made.id)).state is not DONE:
             assert found.state is not PAUSED
             await clock.sleep(0.05)
-    assert found.counts[Outcome.SENT] == 200
+    assert found.counts[DeliveryStatus.SENT] == 200
     async with telewarm_with.stack:
         again = await telewarm_with()
         assert (await again.broadcasts.get(made.id)).state is DONE

@@ -6,15 +6,15 @@ import asyncio
 
 from telewarm.database import media, warmups
 from telewarm.database.connection import Executor, Pool
-from telewarm.database.warmups import Depth
-from telewarm.model import Bot, FileId, Kind, MediaId, State
+from telewarm.database.warmups import QueueDepth
+from telewarm.model import Bot, FileId, Kind, MediaId, MediaState
 from tests.fixtures.rows import claim, make_bot, make_item, make_lease, placed
 
 TRUTH = "SELECT state, count(*) AS items FROM media WHERE bot_id = $1 GROUP BY state"
 
 
-async def truth(db: Executor, bot: Bot) -> dict[State, int]:
-    return {State(row["state"]): row["items"] for row in await db.fetch(TRUTH, bot.id)}
+async def truth(db: Executor, bot: Bot) -> dict[MediaState, int]:
+    return {MediaState(row["state"]): row["items"] for row in await db.fetch(TRUTH, bot.id)}
 
 
 async def test_counts_follow_an_item_through_its_states_and_out_of_the_library(pool: Pool) -> None:
@@ -22,11 +22,11 @@ async def test_counts_follow_an_item_through_its_states_and_out_of_the_library(p
     media_id = await make_item(pool, bot)
     steps = [
         warmups.record_ready(pool, [placed(media_id, "A")]),
-        media.forget(pool, media_id=media_id, file_id=FileId("A")),
+        media.drop_file_id(pool, media_id=media_id, file_id=FileId("A")),
         pool.execute("UPDATE media SET kind = 'document', state = 'error'"),
         pool.execute("DELETE FROM media"),
     ]
-    for step, expected in zip(steps, [State.READY, State.WARMING, State.ERROR, None], strict=True):
+    for step, expected in zip(steps, [MediaState.READY, MediaState.WARMING, MediaState.ERROR, None], strict=True):
         await step
         assert await media.counts(pool, bot.id) == ({expected: 1} if expected else {})
         await warmups.sweep_counts(pool)
@@ -42,9 +42,9 @@ async def test_folding_leaves_no_changes_and_the_same_counts(pool: Pool) -> None
 
     await warmups.sweep_counts(pool)
 
-    assert [await media.counts(pool, bot.id) for bot in bots] == before == [{State.WARMING: 5}] * 2
+    assert [await media.counts(pool, bot.id) for bot in bots] == before == [{MediaState.WARMING: 5}] * 2
     assert await pool.fetchval("SELECT count(*) FROM media_change") == 0
-    _, count = await media.page(pool, bot_id=bots[0].id, kind=Kind.PHOTO, state=State.WARMING, limit=1, offset=0)
+    _, count = await media.page(pool, bot_id=bots[0].id, kind=Kind.PHOTO, state=MediaState.WARMING, limit=1, offset=0)
     assert count == 2
 
 
@@ -57,8 +57,8 @@ async def test_only_one_process_folds_at_a_time_and_nothing_is_lost(pool: Pool) 
 
         await warmups.sweep_counts(pool)
 
-        assert await media.counts(pool, bot.id) == {State.WARMING: 2}
-    assert await media.counts(pool, bot.id) == {State.WARMING: 2}
+        assert await media.counts(pool, bot.id) == {MediaState.WARMING: 2}
+    assert await media.counts(pool, bot.id) == {MediaState.WARMING: 2}
 
 
 async def come(pool: Pool, bot: Bot, seeds: range) -> None:
@@ -73,7 +73,7 @@ async def work(pool: Pool, bot: Bot, rounds: int) -> None:
         ready = [placed(item.media_id, f"F{number}-{item.media_id}") for item in claimed]
         await warmups.record_ready(pool, ready, lease_id=lease)
         for one in ready[:1]:
-            await media.forget(pool, media_id=one.media_id, file_id=one.file_id)
+            await media.drop_file_id(pool, media_id=one.media_id, file_id=one.file_id)
 
 
 async def go(pool: Pool, rounds: int) -> None:
@@ -126,7 +126,7 @@ async def test_the_depth_of_a_queue_is_what_is_warming_what_waits_and_the_age_of
 
     assert first.head_age is not None
     assert (first.slug, first.due, first.waiting, 90 <= first.head_age < 100) == ("bot-0", 3, 0, True)
-    assert second == Depth(slug="bot-1", due=1, waiting=1, head_age=None)
+    assert second == QueueDepth(slug="bot-1", due=1, waiting=1, head_age=None)
 
 
 async def test_many_that_wait_are_counted_to_a_hundred(pool: Pool) -> None:
@@ -135,11 +135,11 @@ async def test_many_that_wait_are_counted_to_a_hundred(pool: Pool) -> None:
         await make_item(pool, bot, seed)
     await pool.execute("UPDATE media SET next_attempt_at = now() + interval '1 hour'")
 
-    assert await warmups.depths(pool) == [Depth(slug="bot-0", due=105, waiting=100, head_age=None)]
+    assert await warmups.depths(pool) == [QueueDepth(slug="bot-0", due=105, waiting=100, head_age=None)]
 
 
 async def test_an_item_that_is_not_there_changes_no_count(pool: Pool) -> None:
     bot = await make_bot(pool)
 
-    assert not await media.forget(pool, media_id=MediaId(1), file_id=FileId("A"))
+    assert not await media.drop_file_id(pool, media_id=MediaId(1), file_id=FileId("A"))
     assert await media.counts(pool, bot.id) == {}

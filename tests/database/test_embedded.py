@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from telewarm.database.embedded import EmbeddedPostgres, served
-from telewarm.database.host import Host
+from telewarm.database.host import ServerHost
 from telewarm.database.locks import FileLock
 from telewarm.errors import EmbeddedPostgresFailed
 
@@ -389,7 +389,7 @@ def test_readers_share_a_lock_and_a_writer_waits_for_all_of_them(tmp_path: Path)
 
 async def test_folders_made_by_many_at_once_are_never_seen_half_made(data_folder: Path) -> None:
     def prepare(_: int) -> Path:
-        return Host.prepare(data_folder / "postgres").socket_folder()
+        return ServerHost.prepare(data_folder / "postgres").socket_folder()
 
     private(data_folder)
     with ThreadPoolExecutor(16) as threads:

@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 
 from telewarm.database import bots, chats, events, leases, media, warmups
-from telewarm.database.chats import Lost, Reached
+from telewarm.database.chats import ReachableChat, UnreachableChat
 from telewarm.database.connection import Connection, Executor, Pool
-from telewarm.database.warmups import Failed
+from telewarm.database.warmups import WarmupFailure
 from telewarm.model import ChatId, ChatState, Event, EventType, FileId
 from tests.database.test_plans import plan
 from tests.fixtures.rows import CHAT, SEAL, claim, make_bot, make_item, make_lease, placed
@@ -45,10 +45,12 @@ async def test_each_change_of_a_media_item_is_an_event_and_a_claim_is_none(pool:
     media_id = await make_item(pool, bot)
     await claim(pool, bot, lease)
     await warmups.record_ready(pool, [placed(media_id, "A-SECRET-ID")], lease_id=lease)
-    await media.forget(pool, media_id=media_id, file_id=FileId("A-SECRET-ID"))
+    await media.drop_file_id(pool, media_id=media_id, file_id=FileId("A-SECRET-ID"))
     for delay in (0.0, None):
         await claim(pool, bot, lease)
-        failure = Failed(media_id=media_id, delay=delay, code="TELEGRAM_FAULT", message="words of 1:A-SECRET-TOKEN")
+        failure = WarmupFailure(
+            media_id=media_id, delay=delay, code="TELEGRAM_FAULT", message="words of 1:A-SECRET-TOKEN"
+        )
         await warmups.record_failed(pool, lease, [failure])
     await pool.execute("UPDATE media SET name = 'other.jpg'")
     await pool.execute("DELETE FROM media")
@@ -106,12 +108,14 @@ async def test_each_change_of_a_bot_is_an_event_and_of_a_deleted_one_nothing_els
 async def test_changes_of_the_chat_ledger_are_events_and_news_of_the_same_are_none(pool: Pool) -> None:
     bot = await make_bot(pool)
     lost = [
-        Lost(bot_id=bot.id, chat_id=ChatId(1), state=ChatState.BLOCKED, reason="Forbidden"),
-        Lost(bot_id=bot.id, chat_id=ChatId(-2), state=ChatState.MIGRATED, reason="upgraded", migrated_to=ChatId(-3)),
+        UnreachableChat(bot_id=bot.id, chat_id=ChatId(1), state=ChatState.BLOCKED, reason="Forbidden"),
+        UnreachableChat(
+            bot_id=bot.id, chat_id=ChatId(-2), state=ChatState.MIGRATED, reason="upgraded", migrated_to=ChatId(-3)
+        ),
     ]
     await chats.record(pool, lost)
     await chats.record(pool, lost)
-    await chats.revive(pool, [Reached(bot.id, ChatId(1)), Reached(bot.id, ChatId(5))])
+    await chats.revive(pool, [ReachableChat(bot.id, ChatId(1)), ReachableChat(bot.id, ChatId(5))])
     await chats.clear(pool, bot.id, None)
 
     found = (await told(pool))[1:]
@@ -190,7 +194,7 @@ async def test_writers_and_readers_at_once_lose_nothing_and_see_the_same_order(p
     writers, rounds = 5, 40
     bot = await make_bot(pool)
     await chats.record(
-        pool, [Lost(bot_id=bot.id, chat_id=CHAT, state=ChatState.MIGRATED, reason="", migrated_to=ChatId(0))]
+        pool, [UnreachableChat(bot_id=bot.id, chat_id=CHAT, state=ChatState.MIGRATED, reason="", migrated_to=ChatId(0))]
     )
     ended = asyncio.Event()
     readers = [asyncio.create_task(read(pool, ended)) for _ in range(3)]

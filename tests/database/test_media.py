@@ -8,9 +8,9 @@ import pytest
 
 from telewarm.database import media, warmups
 from telewarm.database.connection import Pool
-from telewarm.database.media import Inserted
+from telewarm.database.media import InsertResult
 from telewarm.errors import NotFound
-from telewarm.model import Bot, FileId, Kind, MediaId, State
+from telewarm.model import Bot, FileId, Kind, MediaId, MediaState
 from tests.fixtures.rows import blob, claim, lease_of, make_bot, make_item, make_lease, placed
 
 
@@ -19,7 +19,7 @@ async def bot(pool: Pool) -> Bot:
     return await make_bot(pool)
 
 
-async def add(pool: Pool, bot: Bot, seed: int = 0, *, kind: Kind = Kind.PHOTO) -> Inserted | None:
+async def add(pool: Pool, bot: Bot, seed: int = 0, *, kind: Kind = Kind.PHOTO) -> InsertResult | None:
     return await media.insert(pool, bot_id=bot.id, blob=blob(seed), kind=kind, name="n", handicap=0)
 
 
@@ -28,7 +28,7 @@ async def test_a_new_item_is_warming_and_the_same_again_is_the_one_that_is_there
     assert inserted is not None
     item, created, orphaned = inserted
 
-    assert (created, orphaned, item.state) == (True, False, State.WARMING)
+    assert (created, orphaned, item.state) == (True, False, MediaState.WARMING)
     assert await add(pool, bot) is None
     assert await media.find(pool, bot_id=bot.id, sha256=blob(0).sha256, kind=Kind.PHOTO) == item
 
@@ -41,7 +41,7 @@ async def test_a_ready_media_item_is_not_made_cold_by_uploading_it_again(pool: P
     assert await add(pool, bot) is None
 
     item = await media.get(pool, media_id)
-    assert (item.state, item.file_id) == (State.READY, "A")
+    assert (item.state, item.file_id) == (MediaState.READY, "A")
 
 
 async def test_adding_an_item_that_is_in_hand_leaves_it_there(pool: Pool, bot: Bot) -> None:
@@ -52,8 +52,8 @@ async def test_adding_an_item_that_is_in_hand_leaves_it_there(pool: Pool, bot: B
     assert await lease_of(pool, media_id) == lease
 
 
-@pytest.mark.parametrize("state", [State.COLD, State.ERROR])
-async def test_an_item_that_was_cold_or_in_error_is_asked_for_again(pool: Pool, bot: Bot, state: State) -> None:
+@pytest.mark.parametrize("state", [MediaState.COLD, MediaState.ERROR])
+async def test_an_item_that_was_cold_or_in_error_is_asked_for_again(pool: Pool, bot: Bot, state: MediaState) -> None:
     media_id = await make_item(pool, bot)
     await pool.execute("UPDATE media SET state = $1, attempts = 8, last_error = 'x', last_error_code = 'X'", state)
 
@@ -61,7 +61,7 @@ async def test_an_item_that_was_cold_or_in_error_is_asked_for_again(pool: Pool, 
     item = await media.get(pool, media_id)
 
     assert inserted == (item, False, False)
-    assert (item.state, item.attempts, item.last_error, item.last_error_code) == (State.WARMING, 0, None, None)
+    assert (item.state, item.attempts, item.last_error, item.last_error_code) == (MediaState.WARMING, 0, None, None)
     assert [one.media_id for one in await claim(pool, bot, await make_lease(pool))] == [media_id]
 
 
@@ -90,20 +90,20 @@ async def test_forget_makes_the_item_due_again(pool: Pool, bot: Bot) -> None:
     media_id = await make_item(pool, bot)
     await warmups.record_ready(pool, [placed(media_id, "DEAD")])
 
-    assert await media.forget(pool, media_id=media_id, file_id=FileId("DEAD"))
+    assert await media.drop_file_id(pool, media_id=media_id, file_id=FileId("DEAD"))
 
     item = await media.get(pool, media_id)
-    assert (item.state, item.file_id, item.sent_kind) == (State.WARMING, None, None)
+    assert (item.state, item.file_id, item.sent_kind) == (MediaState.WARMING, None, None)
     assert [one.media_id for one in await claim(pool, bot, await make_lease(pool))] == [media_id]
 
 
 async def test_forget_spares_an_id_that_has_been_replaced_already(pool: Pool, bot: Bot) -> None:
     media_id = await make_item(pool, bot)
     await warmups.record_ready(pool, [placed(media_id, "DEAD")])
-    await media.forget(pool, media_id=media_id, file_id=FileId("DEAD"))
+    await media.drop_file_id(pool, media_id=media_id, file_id=FileId("DEAD"))
     await warmups.record_ready(pool, [placed(media_id, "FRESH")])
 
-    assert not await media.forget(pool, media_id=media_id, file_id=FileId("DEAD"))
+    assert not await media.drop_file_id(pool, media_id=media_id, file_id=FileId("DEAD"))
     assert (await media.get(pool, media_id)).file_id == "FRESH"
 
 
@@ -122,7 +122,7 @@ async def test_a_page_is_newest_first_filtered_and_counts_all(pool: Pool, bot: B
     await warmups.record_ready(pool, [placed(items[0], "A")])
 
     page, count = await media.page(pool, bot_id=bot.id, kind=Kind.PHOTO, state=None, limit=2, offset=1)
-    ready, ready_count = await media.page(pool, bot_id=bot.id, kind=None, state=State.READY, limit=9, offset=0)
+    ready, ready_count = await media.page(pool, bot_id=bot.id, kind=None, state=MediaState.READY, limit=9, offset=0)
 
     assert ([item.id for item in page], count) == ([items[3], items[1]], 4)
     assert ([item.id for item in ready], ready_count) == ([items[0]], 1)
@@ -132,7 +132,7 @@ async def test_counts_are_by_state(pool: Pool, bot: Bot) -> None:
     items = [await make_item(pool, bot, seed) for seed in range(3)]
     await warmups.record_ready(pool, [placed(items[0], "A")])
 
-    assert await media.counts(pool, bot.id) == {State.READY: 1, State.WARMING: 2}
+    assert await media.counts(pool, bot.id) == {MediaState.READY: 1, MediaState.WARMING: 2}
 
 
 async def test_an_item_that_is_not_there_is_not_found(pool: Pool) -> None:

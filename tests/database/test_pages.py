@@ -10,8 +10,8 @@ import pytest
 
 from telewarm.database import pages
 from telewarm.database.connection import Connection, Pool, query
-from telewarm.database.pages import FAILED, LAST_LOOKED_AT, OF_BLOB, OWN, SOURCES, Filters, Page
-from telewarm.model import Bot, BotId, Kind, MediaId, Sha256, State
+from telewarm.database.pages import FAILED, LAST_LOOKED_AT, OF_BLOB, OWN, SOURCES, MediaFilters, MediaPage
+from telewarm.model import Bot, BotId, Kind, MediaId, MediaState, Sha256
 from tests.database.test_plans import plan
 from tests.fixtures.rows import blob, make_bot, make_item
 
@@ -34,7 +34,7 @@ async def bot(pool: Pool) -> Bot:
     return bot
 
 
-async def read(pool: Pool, bot: Bot, filters: Filters, *, limit: int = 2) -> list[int]:
+async def read(pool: Pool, bot: Bot, filters: MediaFilters, *, limit: int = 2) -> list[int]:
     """All pages: the seeds of the items."""
     seeds, before = list[int](), None
     hashes = {blob(seed).sha256: seed for seed in range(6)}
@@ -50,41 +50,41 @@ async def read(pool: Pool, bot: Bot, filters: Filters, *, limit: int = 2) -> lis
 @pytest.mark.parametrize(
     ("filters", "found"),
     [
-        (Filters(), [5, 4, 3, 2, 1, 0]),
-        (Filters(kind=Kind.PHOTO), [5, 4, 2, 1, 0]),
-        (Filters(state=State.ERROR), [3]),
-        (Filters(state=State.READY), []),
-        (Filters(state=State.ERROR, kind=Kind.PHOTO), []),
-        (Filters(error_code="OBJECT_MISSING"), [3]),
-        (Filters(error_code="OBJECT_MISSING", state=State.ERROR), [3]),
-        (Filters(sha256=blob(2).sha256), [2]),
-        (Filters(sha256=blob(2).sha256, kind=Kind.VIDEO), []),
-        (Filters(sha256=Sha256("f" * 64)), []),
-        (Filters(since=START + timedelta(hours=2)), [5, 4, 3, 2]),
-        (Filters(until=START + timedelta(hours=2)), [1, 0]),
-        (Filters(since=START + timedelta(hours=1, seconds=1), until=START + timedelta(hours=4)), [3, 2]),
-        (Filters(until=START), []),
-        (Filters(since=START + timedelta(days=9)), []),
-        (Filters(text="évora"), [4, 1]),
-        (Filters(text="0%"), [4, 1]),
-        (Filters(text="_"), []),
-        (Filters(text="HOLIDAY", kind=Kind.VIDEO), []),
-        (Filters(text=".jpg", since=START + timedelta(hours=3)), [5, 4, 3]),
+        (MediaFilters(), [5, 4, 3, 2, 1, 0]),
+        (MediaFilters(kind=Kind.PHOTO), [5, 4, 2, 1, 0]),
+        (MediaFilters(state=MediaState.ERROR), [3]),
+        (MediaFilters(state=MediaState.READY), []),
+        (MediaFilters(state=MediaState.ERROR, kind=Kind.PHOTO), []),
+        (MediaFilters(error_code="OBJECT_MISSING"), [3]),
+        (MediaFilters(error_code="OBJECT_MISSING", state=MediaState.ERROR), [3]),
+        (MediaFilters(sha256=blob(2).sha256), [2]),
+        (MediaFilters(sha256=blob(2).sha256, kind=Kind.VIDEO), []),
+        (MediaFilters(sha256=Sha256("f" * 64)), []),
+        (MediaFilters(since=START + timedelta(hours=2)), [5, 4, 3, 2]),
+        (MediaFilters(until=START + timedelta(hours=2)), [1, 0]),
+        (MediaFilters(since=START + timedelta(hours=1, seconds=1), until=START + timedelta(hours=4)), [3, 2]),
+        (MediaFilters(until=START), []),
+        (MediaFilters(since=START + timedelta(days=9)), []),
+        (MediaFilters(text="évora"), [4, 1]),
+        (MediaFilters(text="0%"), [4, 1]),
+        (MediaFilters(text="_"), []),
+        (MediaFilters(text="HOLIDAY", kind=Kind.VIDEO), []),
+        (MediaFilters(text=".jpg", since=START + timedelta(hours=3)), [5, 4, 3]),
     ],
 )
 async def test_what_fits_is_found_newest_first_whatever_the_size_of_the_pages(
-    pool: Pool, bot: Bot, filters: Filters, found: list[int]
+    pool: Pool, bot: Bot, filters: MediaFilters, found: list[int]
 ) -> None:
     assert await read(pool, bot, filters) == await read(pool, bot, filters, limit=100) == found
 
 
 async def test_how_many_fit_is_told_where_it_is_known(pool: Pool, bot: Bot) -> None:
-    async def count(filters: Filters) -> int | None:
+    async def count(filters: MediaFilters) -> int | None:
         return (await pages.page(pool, bot.id, filters, before=None, limit=1)).count
 
-    assert await count(Filters()) == 6
-    assert await count(Filters(kind=Kind.VIDEO, state=State.ERROR)) == 1
-    assert await count(Filters(text="x")) is None
+    assert await count(MediaFilters()) == 6
+    assert await count(MediaFilters(kind=Kind.VIDEO, state=MediaState.ERROR)) == 1
+    assert await count(MediaFilters(text="x")) is None
 
 
 async def test_a_search_looks_at_so_many_items_a_page_and_goes_on_from_there(
@@ -92,15 +92,15 @@ async def test_a_search_looks_at_so_many_items_a_page_and_goes_on_from_there(
 ) -> None:
     monkeypatch.setattr(pages, "LOOKS", 2)
 
-    async def page(before: MediaId | None) -> Page:
-        return await pages.page(pool, bot.id, Filters(text="évora"), before=before, limit=10)
+    async def page(before: MediaId | None) -> MediaPage:
+        return await pages.page(pool, bot.id, MediaFilters(text="évora"), before=before, limit=10)
 
     first = await page(None)
     assert (len(first.items), first.next is not None) == (1, True)
     empty = await page(first.next)
     assert (len(empty.items), empty.next is not None) == (0, True)
-    assert await read(pool, bot, Filters(text="évora")) == [4, 1]
-    assert await read(pool, bot, Filters(error_code="OBJECT_MISSING", state=State.ERROR)) == [3]
+    assert await read(pool, bot, MediaFilters(text="évora")) == [4, 1]
+    assert await read(pool, bot, MediaFilters(error_code="OBJECT_MISSING", state=MediaState.ERROR)) == [3]
 
 
 @pytest.fixture(params=["force_custom_plan", "force_generic_plan"])
@@ -158,6 +158,6 @@ async def test_times_are_found_among_ids_by_halving(large: Connection) -> None:
         found = await large.fetchval(query("first_id_since"), 1, start + timedelta(seconds=seconds))
         assert found == first + expected - 1
     assert await large.fetchval(query("first_id_since"), 2, start) is None
-    filters = Filters(since=start + timedelta(seconds=7), until=start + timedelta(seconds=9))
+    filters = MediaFilters(since=start + timedelta(seconds=7), until=start + timedelta(seconds=9))
     page = await pages.page(large, BotId(1), filters, before=None, limit=10)
     assert [item.name for item in page.items] == ["picture 8", "picture 7"]

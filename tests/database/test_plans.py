@@ -11,7 +11,7 @@ import pytest
 
 from telewarm.database import media, migrations
 from telewarm.database.connection import Connection, Pool, query
-from telewarm.database.media import Which
+from telewarm.database.media import RewarmScope
 
 FILL = """
 INSERT INTO bot (slug, telegram_id, token_sealed, warmup_chats)
@@ -145,8 +145,10 @@ async def test_counting_reads_what_was_counted_and_not_the_items(
     assert ("media_waiting" in shown) is (name == "depths"), shown
 
 
-@pytest.mark.parametrize(("which", "index"), [(Which.FAILED, "media_failed"), (Which.ALL, "media_library")])
-async def test_warming_a_library_anew_goes_through_it_in_order(full: Connection, which: Which, index: str) -> None:
+@pytest.mark.parametrize(("which", "index"), [(RewarmScope.FAILED, "media_failed"), (RewarmScope.ALL, "media_library")])
+async def test_warming_a_library_anew_goes_through_it_in_order(
+    full: Connection, which: RewarmScope, index: str
+) -> None:
     shown = await plan(full, media.TO_REWARM[which], "bigint, bigint, bigint", "1, 100, 50")
 
     assert re.search(rf"Scan (using|on) ({index}|media_pkey)", shown), shown

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.contextvars import bound_contextvars
 
-from telewarm.database.pool import connect, open_pool, where
+from telewarm.database.pool import connect, describe_url, open_pool
 from telewarm.errors import DatabaseUnavailable
 from telewarm.logs import request_id
 
@@ -117,7 +117,7 @@ async def test_an_address_that_cannot_be_understood_is_not_repeated(url: str) ->
 
 @given(st.text(), st.text(min_size=8))
 def test_where_never_shows_a_password(user: str, password: str) -> None:
-    shown = where(f"postgresql://{user}:{password}@db.example.org/media")
+    shown = describe_url(f"postgresql://{user}:{password}@db.example.org/media")
     assert shown in {"db.example.org:5432/media", "the address in DATABASE_URL"} or password not in shown
 
 

@@ -10,7 +10,7 @@ import pytest
 from telewarm.database import broadcasts, media, orphans, removals, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
-from telewarm.database.removals import Removed
+from telewarm.database.removals import DeletionResult
 from telewarm.errors import Conflict, NotFound
 from telewarm.model import Bot, BroadcastState, MediaId, MessageSet, Part
 from tests.fixtures.rows import claim, make_bot, make_item, make_lease, placed
@@ -21,7 +21,7 @@ async def bot(pool: Pool) -> Bot:
     return await make_bot(pool)
 
 
-async def remove(pool: Pool, bot: Bot, *media_ids: MediaId) -> Removed:
+async def remove(pool: Pool, bot: Bot, *media_ids: MediaId) -> DeletionResult:
     async with pool.acquire() as connection, connection.transaction():
         return await removals.remove_media(connection, bot.id, media_ids)
 

@@ -12,9 +12,9 @@ from telewarm import clock
 from telewarm.database import bots, media, order, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
-from telewarm.database.media import Which
-from telewarm.database.warmups import Failed
-from telewarm.model import Bot, ChatId, FileId, Kind, MediaId, MessageId, MessageRef, State
+from telewarm.database.media import RewarmScope
+from telewarm.database.warmups import WarmupFailure
+from telewarm.model import Bot, ChatId, FileId, Kind, MediaId, MediaState, MessageId, MessageRef
 from tests.fixtures.rows import CHAT, SEAL, claim, lease_of, make_bot, make_item, make_lease, placed
 from tests.fixtures.sandbox import FIRST_BOT, token
 
@@ -39,8 +39,8 @@ async def ids_of(pool: Pool, bot: Bot, *media_ids: MediaId) -> list[str]:
     return [one.file_id for one in await media.warm(pool, bot_id=bot.id, media_ids=media_ids)]
 
 
-def failure(media_id: MediaId, *, delay: float | None) -> Failed:
-    return Failed(media_id=media_id, delay=delay, code="TELEGRAM_BAD_REQUEST", message="It broke.")
+def failure(media_id: MediaId, *, delay: float | None) -> WarmupFailure:
+    return WarmupFailure(media_id=media_id, delay=delay, code="TELEGRAM_BAD_REQUEST", message="It broke.")
 
 
 async def test_a_ready_item_that_is_warmed_anew_is_sent_by_its_old_id_until_it_has_a_new_one(
@@ -50,7 +50,7 @@ async def test_a_ready_item_that_is_warmed_anew_is_sent_by_its_old_id_until_it_h
     media_id = await make_ready(pool, bot)
 
     assert await media.rewarm(pool, {media_id: order.EXPLICIT}) == 1
-    assert (await media.get(pool, media_id)).state is State.WARMING
+    assert (await media.get(pool, media_id)).state is MediaState.WARMING
     assert await ids_of(pool, bot, media_id) == ["OLD"]
 
     [item] = await claim(pool, bot, lease)
@@ -59,7 +59,7 @@ async def test_a_ready_item_that_is_warmed_anew_is_sent_by_its_old_id_until_it_h
 
     assert await warmups.record_ready(pool, [placed(media_id, "NEW")], lease_id=lease) == [media_id]
     assert await ids_of(pool, bot, media_id) == ["NEW"]
-    assert (await media.get(pool, media_id)).state is State.READY
+    assert (await media.get(pool, media_id)).state is MediaState.READY
 
 
 async def test_adding_an_item_that_is_warmed_anew_changes_nothing(pool: Pool, bot: Bot) -> None:
@@ -100,14 +100,14 @@ async def test_warming_anew_that_fails_for_good_leaves_the_item_ready_with_its_o
     await media.rewarm(pool, {media_id: 0})
     await claim(pool, bot, lease)
     await warmups.record_failed(pool, lease, [failure(media_id, delay=60)])
-    assert (await media.get(pool, media_id)).state is State.WARMING
+    assert (await media.get(pool, media_id)).state is MediaState.WARMING
     await pool.execute("UPDATE media SET next_attempt_at = NULL")
     await claim(pool, bot, lease)
 
     await warmups.record_failed(pool, lease, [failure(media_id, delay=None)])
 
     item = await media.get(pool, media_id)
-    assert (item.state, item.file_id, item.last_error) == (State.READY, "OLD", "It broke.")
+    assert (item.state, item.file_id, item.last_error) == (MediaState.READY, "OLD", "It broke.")
     assert await lease_of(pool, media_id) is None
 
 
@@ -148,7 +148,7 @@ async def test_one_asked_for_by_name_goes_before_what_waits_already(pool: Pool, 
     assert [item.media_id for item in await claim(pool, bot, lease)] == [second, first]
 
 
-async def rewarm_all(pool: Pool, bot: Bot, which: Which, *, limit: int = 2) -> int:
+async def rewarm_all(pool: Pool, bot: Bot, which: RewarmScope, *, limit: int = 2) -> int:
     total, after = 0, MediaId(0)
     while True:
         changed, last = await media.rewarm_some(pool, bot_id=bot.id, which=which, after=after, limit=limit)
@@ -167,18 +167,18 @@ async def test_all_of_a_bot_or_all_that_failed_are_warmed_anew_and_no_other_bots
     failed = [await make_item(pool, bot, seed) for seed in range(3, 6)]
     await pool.execute("UPDATE media SET state = 'error' WHERE id = ANY ($1)", failed)
 
-    assert await rewarm_all(pool, bot, Which.FAILED) == 3
+    assert await rewarm_all(pool, bot, RewarmScope.FAILED) == 3
     assert {item.media_id for item in await claim(pool, bot, lease)} == set(failed)
-    assert await rewarm_all(pool, bot, Which.ALL) == 3
+    assert await rewarm_all(pool, bot, RewarmScope.ALL) == 3
     assert [item.media_id for item in await claim(pool, bot, lease)] == ready
-    assert (await media.get(pool, theirs)).state is State.READY
+    assert (await media.get(pool, theirs)).state is MediaState.READY
 
 
 async def test_what_is_new_goes_before_a_library_that_is_warmed_anew(pool: Pool, bot: Bot, lease: UUID) -> None:
     for seed in range(3):
         await make_ready(pool, bot, seed, file_id=f"F{seed}")
-    await rewarm_all(pool, bot, Which.ALL)
-    new = await make_item(pool, bot, 9, handicap=order.handicap(50_000_000))
+    await rewarm_all(pool, bot, RewarmScope.ALL)
+    new = await make_item(pool, bot, 9, handicap=order.priority_offset(50_000_000))
 
     assert (await claim(pool, bot, lease))[0].media_id == new
 
@@ -188,7 +188,7 @@ async def test_a_dead_id_is_made_good_by_forwarding_the_items_own_warm_up_messag
 ) -> None:
     media_id = await make_item(pool, bot)
     await warmups.record_ready(pool, [placed(media_id, "DEAD", message_id=41)])
-    await media.forget(pool, media_id=media_id, file_id=FileId("DEAD"))
+    await media.drop_file_id(pool, media_id=media_id, file_id=FileId("DEAD"))
 
     [item] = await claim(pool, bot, lease)
 
@@ -199,7 +199,7 @@ async def test_an_own_message_in_a_chat_that_is_no_warm_up_chat_any_more_is_no_o
     pool: Pool, bot: Bot, lease: UUID
 ) -> None:
     media_id = await make_ready(pool, bot)
-    await media.forget(pool, media_id=media_id, file_id=FileId("OLD"))
+    await media.drop_file_id(pool, media_id=media_id, file_id=FileId("OLD"))
     moved = await bots.replace_chats(pool, SEAL, bot.id, [ChatId(-4)])
 
     assert moved.warmup_chats == (ChatId(-4),)
@@ -210,11 +210,11 @@ async def test_who_waits_in_a_send_raises_the_item_once_and_never_lowers_it(pool
     first, waited_for, cold = [await make_item(pool, bot, seed) for seed in range(3)]
     await pool.execute("UPDATE media SET state = 'cold' WHERE id = $1", cold)
 
-    assert await warmups.hasten(pool, waited_for)
-    assert not await warmups.hasten(pool, waited_for)
-    assert await warmups.hasten(pool, cold)
+    assert await warmups.raise_priority(pool, waited_for)
+    assert not await warmups.raise_priority(pool, waited_for)
+    assert await warmups.raise_priority(pool, cold)
     ready = await make_ready(pool, bot, 7)
-    assert not await warmups.hasten(pool, ready)
+    assert not await warmups.raise_priority(pool, ready)
 
     assert [item.media_id for item in await claim(pool, bot, lease)] == [waited_for, cold, first]
 
@@ -256,7 +256,7 @@ async def test_another_telegram_bot_voids_every_id_and_frees_what_is_in_hand(poo
             now, another = await bots.replace_token(
                 connection, SEAL, bot.id, token=token(5), telegram_id=FIRST_BOT + 5, username="five"
             )
-            await media.void(connection, bot_id=bot.id)
+            await media.invalidate_file_ids(connection, bot_id=bot.id)
         while not heard:
             await pool.fetchval("SELECT 1")
 
@@ -266,7 +266,7 @@ async def test_another_telegram_bot_voids_every_id_and_frees_what_is_in_hand(poo
     claimed = await claim(pool, bot, await make_lease(pool))
     assert {item.media_id for item in claimed} == {ready, in_hand, waiting}
     assert [item.origin is not None for item in claimed if item.media_id == ready] == [True]
-    assert (await media.get(pool, failed)).state is State.ERROR
+    assert (await media.get(pool, failed)).state is MediaState.ERROR
 
 
 async def test_an_id_got_by_the_bot_that_was_is_dropped_and_its_item_put_back(
@@ -307,7 +307,7 @@ async def test_ending_back_offs_waits_for_an_item_that_is_being_written_and_pass
     await pool.execute("UPDATE media SET next_attempt_at = now() + interval '1 hour' WHERE id = $1", waiting)
 
     async with pool.acquire() as connection, connection.transaction():
-        assert await warmups.hasten(connection, waiting)
+        assert await warmups.raise_priority(connection, waiting)
         ending = asyncio.create_task(warmups.retry_now(pool, bot.id))
         blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         while not ending.done() and not await connection.fetchval(blocked):
@@ -327,8 +327,8 @@ async def test_a_library_is_shared_without_its_bytes_and_what_is_there_stays(poo
     rest, end = await media.share_some(pool, source=bot.id, target=other.id, after=after, limit=3)
 
     assert (first, rest, end) == (2, 1, None)
-    assert (await media.get(pool, theirs)).state is State.READY
-    assert await media.counts(pool, other.id) == {State.READY: 1, State.WARMING: 3}
+    assert (await media.get(pool, theirs)).state is MediaState.READY
+    assert await media.counts(pool, other.id) == {MediaState.READY: 1, MediaState.WARMING: 3}
     assert await pool.fetchval("SELECT count(*) FROM blob") == 4
     third = await make_bot(pool, 2)
     named = await media.share_some(pool, source=bot.id, target=third.id, after=MediaId(0), media_ids=items[1:3])
@@ -354,9 +354,11 @@ async def test_ten_thousand_media_are_asked_for_in_a_handful_of_statements(pool:
     async with pool.acquire() as connection:
         connection.add_query_logger(count)
         shared = await media.share_some(connection, source=bot.id, target=other.id, after=MediaId(0), limit=10_001)
-        again = await media.rewarm_some(connection, bot_id=bot.id, which=Which.FAILED, after=MediaId(0), limit=10_001)
+        again = await media.rewarm_some(
+            connection, bot_id=bot.id, which=RewarmScope.FAILED, after=MediaId(0), limit=10_001
+        )
         await bots.replace_token(connection, SEAL, bot.id, token=token(5), telegram_id=FIRST_BOT + 5, username="five")
-        await media.void(connection, bot_id=bot.id)
+        await media.invalidate_file_ids(connection, bot_id=bot.id)
         connection.remove_query_logger(count)
 
     assert (shared, again) == ((10_000, None), (10_000, None))

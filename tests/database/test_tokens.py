@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from telewarm.database import audit, tokens
-from telewarm.database.audit import Change
+from telewarm.database.audit import AuditEntry
 from telewarm.database.connection import Connection, Pool
 from telewarm.database.listening import listening
 from telewarm.database.tokens import Role
@@ -171,7 +171,7 @@ async def changes(pool: Pool, *ages: int) -> None:
     """One row for each age in days, the oldest first."""
     at = await pool.fetchval("SELECT now()")
     rows = [
-        Change(
+        AuditEntry(
             at=at - timedelta(days=age),
             actor="ci",
             role="admin",

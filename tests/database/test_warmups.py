@@ -10,8 +10,8 @@ import pytest
 from telewarm.database import media, order, warmups
 from telewarm.database.connection import Executor, Pool
 from telewarm.database.listening import listening
-from telewarm.database.warmups import Failed
-from telewarm.model import Bot, ChatId, FileId, Kind, MediaId, MessageRef, State
+from telewarm.database.warmups import WarmupFailure
+from telewarm.model import Bot, ChatId, FileId, Kind, MediaId, MediaState, MessageRef
 from tests.fixtures.rows import CHAT, claim, lease_of, make_bot, make_item, make_lease, placed
 
 
@@ -25,8 +25,8 @@ async def lease(pool: Pool) -> UUID:
     return await make_lease(pool)
 
 
-def failure(media_id: MediaId, *, delay: float | None, counted: bool = True) -> Failed:
-    return Failed(media_id=media_id, delay=delay, counted=counted, code="TELEGRAM_FAULT", message="It broke.")
+def failure(media_id: MediaId, *, delay: float | None, counted: bool = True) -> WarmupFailure:
+    return WarmupFailure(media_id=media_id, delay=delay, counted=counted, code="TELEGRAM_FAULT", message="It broke.")
 
 
 async def waiting(db: Executor, media_id: MediaId, seconds: float) -> None:
@@ -39,7 +39,7 @@ async def waiting(db: Executor, media_id: MediaId, seconds: float) -> None:
 async def test_items_are_claimed_by_handicap_and_then_in_the_order_they_came(pool: Pool, bot: Bot, lease: UUID) -> None:
     late, small, first = [
         await make_item(pool, bot, seed, handicap=handicap)
-        for seed, handicap in enumerate((order.handicap(10**8), order.handicap(1), order.EXPLICIT))
+        for seed, handicap in enumerate((order.priority_offset(10**8), order.priority_offset(1), order.EXPLICIT))
     ]
     second = await make_item(pool, bot, 9, handicap=order.EXPLICIT)
 
@@ -187,7 +187,7 @@ async def test_an_item_that_was_renamed_does_not_get_its_old_name_back_from_its_
     await warmups.record_ready(pool, [placed(media_id, "a", kind=Kind.DOCUMENT, name="a.pdf")])
     for name, from_own in (("a.pdf", True), ("b.pdf", False)):
         await media.rename(pool, media_id, name)
-        await media.forget(pool, media_id=media_id, file_id=FileId("a"))
+        await media.drop_file_id(pool, media_id=media_id, file_id=FileId("a"))
 
         [claimed] = await claim(pool, bot, await make_lease(pool))
 
@@ -206,13 +206,13 @@ async def test_an_item_that_is_renamed_while_it_goes_up_is_warmed_again_under_it
     await warmups.record_ready(pool, [sent], lease_id=lease)
 
     item = await media.get(pool, media_id)
-    assert (item.state, item.file_id, item.sent_name) == (State.WARMING, "OLD", "a.pdf")
+    assert (item.state, item.file_id, item.sent_name) == (MediaState.WARMING, "OLD", "a.pdf")
     [again] = await claim(pool, bot, lease)
     assert (again.name, again.origin) == ("b.pdf", None)
     sent = placed(media_id, "NEW", kind=Kind.DOCUMENT, name=again.name)
     await warmups.record_ready(pool, [sent], lease_id=lease)
     item = await media.get(pool, media_id)
-    assert (item.state, item.file_id, item.sent_name) == (State.READY, "NEW", "b.pdf")
+    assert (item.state, item.file_id, item.sent_name) == (MediaState.READY, "NEW", "b.pdf")
 
 
 async def test_a_photo_that_is_renamed_while_it_goes_up_is_warm(pool: Pool, bot: Bot, lease: UUID) -> None:
@@ -220,14 +220,14 @@ async def test_a_photo_that_is_renamed_while_it_goes_up_is_warm(pool: Pool, bot:
     [claimed] = await claim(pool, bot, lease)
     await media.rename(pool, media_id, "b.jpg")
     await warmups.record_ready(pool, [placed(media_id, "A", name=claimed.name)], lease_id=lease)
-    assert (await media.get(pool, media_id)).state is State.READY
+    assert (await media.get(pool, media_id)).state is MediaState.READY
 
 
 async def test_a_document_that_telegram_made_a_film_of_is_not_forwarded_from_its_own_message(pool: Pool) -> None:
     bot = await make_bot(pool)
     media_id = await make_item(pool, bot, kind=Kind.DOCUMENT, name="a.mp4")
     await warmups.record_ready(pool, [placed(media_id, "a", kind=Kind.VIDEO, name="a.mp4")])
-    await media.forget(pool, media_id=media_id, file_id=FileId("a"))
+    await media.drop_file_id(pool, media_id=media_id, file_id=FileId("a"))
     [claimed] = await claim(pool, bot, await make_lease(pool))
     assert claimed.origin is None
 
@@ -290,7 +290,7 @@ async def test_a_late_writer_never_overwrites_a_fresher_file_id(pool: Pool, bot:
     assert await warmups.record_ready(pool, [placed(media_id, "LATE")]) == []
 
     item = await media.get(pool, media_id)
-    assert (item.state, item.file_id, item.file_unique_id) == (State.READY, "FIRST", "unique-FIRST")
+    assert (item.state, item.file_id, item.file_unique_id) == (MediaState.READY, "FIRST", "unique-FIRST")
 
 
 async def test_a_late_failure_leaves_a_ready_item_alone(pool: Pool, bot: Bot, lease: UUID) -> None:
@@ -299,7 +299,7 @@ async def test_a_late_failure_leaves_a_ready_item_alone(pool: Pool, bot: Bot, le
 
     await warmups.record_failed(pool, lease, [failure(media_id, delay=None)])
 
-    assert (await media.get(pool, media_id)).state is State.READY
+    assert (await media.get(pool, media_id)).state is MediaState.READY
 
 
 async def test_a_late_failure_does_not_take_an_item_out_of_somebody_elses_hand(
@@ -322,7 +322,7 @@ async def test_a_failure_with_a_delay_waits_and_counts_an_attempt(pool: Pool, bo
     await warmups.record_failed(pool, lease, [failure(media_id, delay=60)])
 
     item = await media.get(pool, media_id)
-    assert (item.state, item.attempts, item.last_error) == (State.WARMING, 1, "It broke.")
+    assert (item.state, item.attempts, item.last_error) == (MediaState.WARMING, 1, "It broke.")
     assert await claim(pool, bot, lease) == []
     assert 58 < await pool.fetchval("SELECT extract(epoch FROM next_attempt_at - now()) FROM media") <= 60
 
@@ -343,7 +343,7 @@ async def test_a_failure_without_a_delay_is_an_error_with_its_words(pool: Pool, 
     await warmups.record_failed(pool, lease, [failure(media_id, delay=None)])
 
     item = await media.get(pool, media_id)
-    assert (item.state, item.last_error_code, item.last_error) == (State.ERROR, "TELEGRAM_FAULT", "It broke.")
+    assert (item.state, item.last_error_code, item.last_error) == (MediaState.ERROR, "TELEGRAM_FAULT", "It broke.")
     assert await lease_of(pool, media_id) is None
 
 
@@ -368,7 +368,7 @@ async def test_who_listens_hears_of_ready_failed_and_forgotten_items_but_not_of_
         await warmups.record_ready(pool, [placed(second, "B"), placed(first, "A")])
         await warmups.record_ready(pool, [placed(first, "LATE")])
         await warmups.record_failed(pool, lease, [failure(retried, delay=1), failure(broken, delay=None)])
-        await media.forget(pool, media_id=first, file_id=FileId("A"))
+        await media.drop_file_id(pool, media_id=first, file_id=FileId("A"))
 
         told = [{int(item.partition(":")[0]) for item in (await heard.get()).split(",")} for _ in range(3)]
 

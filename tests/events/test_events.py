@@ -13,7 +13,7 @@ from telewarm.database import events as table
 from telewarm.database.connection import Pool
 from telewarm.database.pool import open_pool
 from telewarm.errors import DatabaseUnavailable, NotFound, UsageError
-from telewarm.events import EVERYTHING, Chunk, Events, Wanted, feed, wanted_types
+from telewarm.events import EVERYTHING, EventBus, EventFilter, EventSlice, feed, wanted_types
 from telewarm.model import Event, EventType
 from tests.database.test_events import say
 from tests.fixtures.app import Opener, add_bot, add_photos, until_ready
@@ -26,17 +26,17 @@ LISTENERS = (
 
 
 @asynccontextmanager
-async def process(database_url: str) -> AsyncIterator[Events]:
+async def process(database_url: str) -> AsyncIterator[EventBus]:
     """Events as another process hears them."""
     pool = await open_pool(database_url, max_size=4, application_name="test")
-    events = Events(pool)
+    events = EventBus(pool)
     async with events.running():
         yield events
     await asyncio.wait_for(pool.close(), 5)
 
 
 @pytest.fixture
-async def events(database_url: str) -> AsyncIterator[Events]:
+async def events(database_url: str) -> AsyncIterator[EventBus]:
     async with process(database_url) as events:
         yield events
 
@@ -44,7 +44,7 @@ async def events(database_url: str) -> AsyncIterator[Events]:
 class Listener:
     """Collects what it is told. `began`: the id that it was told first."""
 
-    def __init__(self, chunks: AsyncGenerator[Chunk, None]) -> None:
+    def __init__(self, chunks: AsyncGenerator[EventSlice, None]) -> None:
         self.chunks = chunks
         self.began = -1
         self.heard: list[Event] = []
@@ -62,7 +62,9 @@ class Listener:
 
 
 @asynccontextmanager
-async def listener(events: Events, wanted: Wanted = EVERYTHING, *, after: int | None = None) -> AsyncIterator[Listener]:
+async def listener(
+    events: EventBus, wanted: EventFilter = EVERYTHING, *, after: int | None = None
+) -> AsyncIterator[Listener]:
     """It listens when this is entered."""
     async with aclosing(events.follow(wanted, after=after)) as chunks:
         listening = Listener(chunks)
@@ -71,7 +73,7 @@ async def listener(events: Events, wanted: Wanted = EVERYTHING, *, after: int | 
 
 
 async def test_two_processes_hear_what_others_do_once_and_in_the_same_order(
-    pool: Pool, database_url: str, events: Events
+    pool: Pool, database_url: str, events: EventBus
 ) -> None:
     await say(pool, 0)
     async with process(database_url) as other, listener(events) as here, listener(other) as there:
@@ -84,7 +86,7 @@ async def test_two_processes_hear_what_others_do_once_and_in_the_same_order(
 
 
 async def test_whoever_left_off_goes_on_in_another_process_without_a_gap(
-    pool: Pool, database_url: str, events: Events
+    pool: Pool, database_url: str, events: EventBus
 ) -> None:
     async with listener(events) as first:
         await say(pool, 0, times=150)
@@ -97,7 +99,7 @@ async def test_whoever_left_off_goes_on_in_another_process_without_a_gap(
     assert [one.id for one in second.heard] == list(range(78, 1052))
 
 
-async def test_one_that_is_ahead_of_this_process_waits_for_what_comes_next(pool: Pool, events: Events) -> None:
+async def test_one_that_is_ahead_of_this_process_waits_for_what_comes_next(pool: Pool, events: EventBus) -> None:
     """It heard it in a process that was quicker."""
     async with listener(events) as here:
         pause = asyncio.create_task(here.take(2))
@@ -110,7 +112,7 @@ async def test_one_that_is_ahead_of_this_process_waits_for_what_comes_next(pool:
     assert (quick.said, here.said) == ([1], [0, 1])
 
 
-async def test_a_lost_connection_loses_no_event(pool: Pool, events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lost_connection_loses_no_event(pool: Pool, events: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "LOOK", 3600.0)
     async with listener(events) as here:
         for number in range(3):
@@ -121,7 +123,7 @@ async def test_a_lost_connection_loses_no_event(pool: Pool, events: Events, monk
 
 
 @pytest.mark.parametrize("after", [3, 6, 2**60])
-async def test_whoever_is_too_far_behind_is_told_to_begin_anew(pool: Pool, events: Events, after: int) -> None:
+async def test_whoever_is_too_far_behind_is_told_to_begin_anew(pool: Pool, events: EventBus, after: int) -> None:
     for number in range(10):
         await say(pool, number)
         await table.number(pool)
@@ -135,7 +137,7 @@ async def test_whoever_is_too_far_behind_is_told_to_begin_anew(pool: Pool, event
 
 
 async def test_one_that_is_slow_misses_nothing_and_holds_up_nobody(
-    pool: Pool, events: Events, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, events: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "HELD", 1000)
     async with listener(events) as slow, listener(events) as quick:
@@ -150,7 +152,7 @@ async def test_one_that_is_slow_misses_nothing_and_holds_up_nobody(
 
 
 async def test_one_that_slept_for_too_long_is_told_so(
-    pool: Pool, events: Events, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, events: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "HELD", 10)
     monkeypatch.setattr(feed, "PAUSE", 0.0)
@@ -166,7 +168,7 @@ async def test_one_that_slept_for_too_long_is_told_so(
 
 
 async def test_many_who_listen_cost_one_connection_one_read_and_one_writing(
-    pool: Pool, events: Events, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, events: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = 0
     after = table.after
@@ -187,13 +189,13 @@ async def test_many_who_listen_cost_one_connection_one_read_and_one_writing(
     assert reads <= 3
 
 
-async def test_one_hears_only_what_it_asked_for(pool: Pool, events: Events) -> None:
+async def test_one_hears_only_what_it_asked_for(pool: Pool, events: EventBus) -> None:
     shop, news = await make_bot(pool), await make_bot(pool, 1)
     wishes = {
-        Wanted(bots=frozenset({"bot-1"})): ["bot.changed bot-1", "media.added bot-1"],
-        Wanted(types=wanted_types(["media"])): ["media.added bot-0", "media.added bot-1"],
-        Wanted(types=wanted_types(["media.ready", "worker"])): ["worker.status None"],
-        Wanted(bots=frozenset({"bot-0"}), types=wanted_types(["media.added"])): ["media.added bot-0"],
+        EventFilter(bots=frozenset({"bot-1"})): ["bot.changed bot-1", "media.added bot-1"],
+        EventFilter(types=wanted_types(["media"])): ["media.added bot-0", "media.added bot-1"],
+        EventFilter(types=wanted_types(["media.ready", "worker"])): ["worker.status None"],
+        EventFilter(bots=frozenset({"bot-0"}), types=wanted_types(["media.added"])): ["media.added bot-0"],
     }
     async with AsyncExitStack() as stack:
         heard = [
@@ -209,22 +211,22 @@ async def test_one_hears_only_what_it_asked_for(pool: Pool, events: Events) -> N
 
 
 async def test_a_sign_of_life_moves_on_past_what_was_not_asked_for(
-    pool: Pool, events: Events, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, events: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "BEAT", 0.05)
-    async with listener(events, Wanted(types=wanted_types(["media"]))) as here:
+    async with listener(events, EventFilter(types=wanted_types(["media"]))) as here:
         await say(pool, 1, times=7)
         async with asyncio.timeout(5):
             while (chunk := await anext(here.chunks)).upto != 7:
                 assert not chunk.events
 
 
-async def test_a_page_goes_on_where_the_last_one_ended(pool: Pool, events: Events) -> None:
+async def test_a_page_goes_on_where_the_last_one_ended(pool: Pool, events: EventBus) -> None:
     begin = await events.page(limit=10)
     assert (begin.events, begin.upto) == ([], 0)
     for number in range(3):
         await say(pool, number, times=300)
-    media = Wanted(types=wanted_types(["media"]))
+    media = EventFilter(types=wanted_types(["media"]))
     assert (await events.page(media, after=0, limit=10)).upto == 900
     seen: list[int] = []
     while (page := await events.page(after=seen[-1] if seen else 0, limit=250)).events:
@@ -235,7 +237,7 @@ async def test_a_page_goes_on_where_the_last_one_ended(pool: Pool, events: Event
     assert [one.type for one in (await events.page(after=5, limit=10)).events] == [EventType.RESET]
 
 
-async def test_the_last_one_takes_the_connection_along_and_another_begins_anew(pool: Pool, events: Events) -> None:
+async def test_the_last_one_takes_the_connection_along_and_another_begins_anew(pool: Pool, events: EventBus) -> None:
     before = asyncio.all_tasks()
     for number in range(2):
         async with listener(events) as here:

@@ -21,10 +21,10 @@ from cryptography.x509.oid import NameOID
 from structlog.testing import capture_logs
 
 from telewarm import clock
-from telewarm.errors import FetchError, FileTooLarge, UrlRefused, UrlUnreachable, UrlWithoutFile
+from telewarm.errors import FetchError, FileTooLarge, UrlFetchFailed, UrlNotAFile, UrlNotAllowed
 from telewarm.fetch.addresses import Address
-from telewarm.fetch.fetcher import HAS_BOUND, HOPS, Patience
-from telewarm.fetch.resolving import AT_ONCE, Names, gate
+from telewarm.fetch.fetcher import HAS_BOUND, MAX_REDIRECTS, FetchTimeouts
+from telewarm.fetch.resolving import AT_ONCE, SystemResolver, gate
 from tests.fetch.web import PRIVATE, PUBLIC, SLOW, Handler, Web, answer, web
 
 FILE = bytes(range(256)) * 1000
@@ -79,12 +79,12 @@ async def test_redirects_are_followed_hop_by_hop_without_cookies(net: Web) -> No
         net.answers[f"/{number}"] = moved(f"{number + 1}?x={number}", status)
     net.answers["/5"] = answer(FILE, 'Content-Disposition: attachment; filename="film one.mp4"')
     assert await net.fetch(net.url("/0")) == (FILE, "film one.mp4")
-    assert net.looked_up == ["files.example"] * (HOPS + 1)  # each hop anew
+    assert net.looked_up == ["files.example"] * (MAX_REDIRECTS + 1)  # each hop anew
     assert "cookie" not in "".join(net.requests).lower()
     net.answers["/5"] = moved("/6")
-    assert f"more than {HOPS} times" in await refused(net, net.url("/0"), UrlRefused)
+    assert f"more than {MAX_REDIRECTS} times" in await refused(net, net.url("/0"), UrlNotAllowed)
     net.answers["/0"] = moved("/0")
-    await refused(net, net.url("/0"), UrlRefused)
+    await refused(net, net.url("/0"), UrlNotAllowed)
 
 
 WAYS_IN = [
@@ -115,9 +115,9 @@ WAYS_IN = [
 @pytest.mark.parametrize("way", WAYS_IN)
 async def test_no_way_leads_to_a_private_machine_neither_at_once_nor_by_a_redirect(net: Web, way: str) -> None:
     to = way.format(port=net.port, other=net.port + 1)
-    await refused(net, to, UrlRefused)
+    await refused(net, to, UrlNotAllowed)
     net.answers["/away"] = moved(to.encode().decode("latin-1"))
-    await refused(net, net.url(f"/away?token={SECRET}"), UrlRefused)
+    await refused(net, net.url(f"/away?token={SECRET}"), UrlNotAllowed)
     assert len(net.requests) == 1
 
 
@@ -127,11 +127,11 @@ async def test_a_name_that_changes_its_address_after_the_look_is_not_asked_again
     url = net.url("/film.mp4", "rebind.example")
     assert (await net.fetch(url))[0] == FILE
     assert net.looked_up == ["rebind.example"]
-    assert "private address" in await refused(net, url, UrlRefused)
+    assert "private address" in await refused(net, url, UrlNotAllowed)
 
     net.names["rebind.example"] = [[PUBLIC], [PRIVATE]]
     net.answers["/again"] = moved(net.url("/film.mp4", "rebind.example"))
-    await refused(net, net.url("/again", "rebind.example"), UrlRefused)
+    await refused(net, net.url("/again", "rebind.example"), UrlNotAllowed)
     assert net.intrusions == 0
 
 
@@ -140,35 +140,35 @@ async def test_a_name_with_one_private_address_is_refused_whatever_the_others_ar
     net: Web, found: list[Address]
 ) -> None:
     net.names["mixed.example"] = [found]
-    await refused(net, net.url("/film.mp4", "mixed.example"), UrlRefused)
+    await refused(net, net.url("/film.mp4", "mixed.example"), UrlNotAllowed)
     assert not net.requests
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "127.1", "files.example", "::1", "fe80::1%eth0"])
 def test_whatever_got_so_far_gets_no_socket_to_a_private_address(host: str) -> None:
     make = gate(lambda address: address == PUBLIC)
-    with pytest.raises(UrlRefused):
+    with pytest.raises(UrlNotAllowed):
         make((socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 80)))
     make((socket.AF_INET, socket.SOCK_STREAM, 6, "", (str(PUBLIC), 80))).close()
 
 
 async def test_what_cannot_be_reached_says_what_to_check(net: Web) -> None:
-    assert "has no address" in await refused(net, net.url(f"/{SECRET}", "nowhere.example"), UrlUnreachable)
+    assert "has no address" in await refused(net, net.url(f"/{SECRET}", "nowhere.example"), UrlFetchFailed)
     net.names["empty.example"] = [[]]
-    assert "has no address" in await refused(net, net.url("/", "empty.example"), UrlUnreachable)
+    assert "has no address" in await refused(net, net.url("/", "empty.example"), UrlFetchFailed)
 
 
 async def test_an_error_of_the_server_is_told_by_its_number_alone(net: Web) -> None:
     for status in ("404 Not Found", "403 Forbidden", "500 Internal", "206 Partial Content", "300 Multiple Choices"):
         net.answers["/x"] = answer(SECRET.encode(), status=status)
-        assert f"HTTP {status[:3]}" in await refused(net, net.url(f"/x?sig={SECRET}"), UrlWithoutFile)
+        assert f"HTTP {status[:3]}" in await refused(net, net.url(f"/x?sig={SECRET}"), UrlNotAFile)
 
 
 async def test_a_bomb_is_refused_packed(net: Web) -> None:
     bomb = gzip.compress(bytes(10_000_000))
     for encoding in ("gzip", "deflate", "br", "zstd", "identity, gzip"):
         net.answers["/x"] = answer(bomb, f"Content-Encoding: {encoding}")
-        assert "packs" in await refused(net, net.url("/x"), UrlWithoutFile)
+        assert "packs" in await refused(net, net.url("/x"), UrlNotAFile)
     net.answers["/x"] = answer(bomb, "Content-Type: application/gzip")
     assert (await net.fetch(net.url("/x")))[0] == bomb
 
@@ -216,12 +216,12 @@ CUT = {
 @pytest.mark.parametrize("said", CUT.values(), ids=CUT)
 async def test_a_file_that_is_shorter_or_longer_than_it_says_is_no_file(net: Web, said: bytes) -> None:
     net.answers["/x"] = said
-    await refused(net, net.url("/x"), UrlUnreachable)
+    await refused(net, net.url("/x"), UrlFetchFailed)
 
 
 async def test_an_empty_file_is_none(net: Web) -> None:
     net.answers["/x"] = answer(b"")
-    assert "empty" in await refused(net, net.url("/x"), UrlWithoutFile)
+    assert "empty" in await refused(net, net.url("/x"), UrlNotAFile)
 
 
 WRONG_HEADS = {
@@ -241,7 +241,7 @@ if not HAS_BOUND:  # an aiohttp that counts no headers
 @pytest.mark.parametrize("said", WRONG_HEADS.values(), ids=WRONG_HEADS)
 async def test_what_is_no_answer_is_refused(net: Web, said: bytes) -> None:
     net.answers["/x"] = said
-    await refused(net, net.url(f"/x?sig={SECRET}"), UrlUnreachable)
+    await refused(net, net.url(f"/x?sig={SECRET}"), UrlFetchFailed)
 
 
 @pytest.mark.parametrize("piece", [b"X-A: y\r\n", b"x" * 1000], ids=["headers", "one header"])
@@ -257,7 +257,7 @@ async def test_a_head_without_end_is_left(net: Web, piece: bytes) -> None:
             sent += 100 * len(piece)
 
     net.answers["/x"] = endless
-    await refused(net, net.url("/x"), UrlUnreachable)
+    await refused(net, net.url("/x"), UrlFetchFailed)
     await net.closed.wait()
     assert sent < 20 << 20
 
@@ -307,12 +307,12 @@ async def drip_head(writer: asyncio.StreamWriter) -> None:
 async def test_a_server_that_takes_its_time_is_left(net: Web, how: Handler, told: str) -> None:
     net.answers["/x"] = how
     began = clock.monotonic()
-    assert told in await refused(net, net.url("/x"), UrlUnreachable)
+    assert told in await refused(net, net.url("/x"), UrlFetchFailed)
     assert clock.monotonic() - began < 5
 
 
 async def test_a_name_that_is_looked_up_for_ever_is_left(net: Web) -> None:
-    assert "in time" in await refused(net, net.url("/", SLOW), UrlUnreachable)
+    assert "in time" in await refused(net, net.url("/", SLOW), UrlFetchFailed)
 
 
 async def test_lookups_that_hang_keep_their_places_and_no_more_are_begun(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +325,7 @@ async def test_lookups_that_hang_keep_their_places_and_no_more_are_begun(monkeyp
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (str(PUBLIC), 80))]
 
     monkeypatch.setattr(loop, "getaddrinfo", hanging)
-    names = Names()
+    names = SystemResolver()
     for _ in range(3 * AT_ONCE):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
@@ -336,9 +336,9 @@ async def test_lookups_that_hang_keep_their_places_and_no_more_are_begun(monkeyp
 
 
 async def test_names_are_looked_up_as_the_system_does() -> None:
-    assert set(await Names()("localhost", 80)) <= {ip_address("127.0.0.1"), ip_address("::1")}
+    assert set(await SystemResolver()("localhost", 80)) <= {ip_address("127.0.0.1"), ip_address("::1")}
     with pytest.raises(socket.gaierror):
-        await Names()("no-such-host.invalid", 80)
+        await SystemResolver()("no-such-host.invalid", 80)
 
 
 async def test_whoever_gives_up_closes_the_connection(net: Web) -> None:
@@ -353,7 +353,7 @@ async def test_whoever_gives_up_closes_the_connection(net: Web) -> None:
             await clock.sleep(0.01)
 
     net.answers["/x"] = wait
-    task = asyncio.create_task(net.fetch(net.url("/x"), patience=Patience()))
+    task = asyncio.create_task(net.fetch(net.url("/x"), patience=FetchTimeouts()))
     await reached.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -389,12 +389,12 @@ async def test_a_certificate_must_be_trusted_and_of_the_name(tmp_path: Path) -> 
     async with web(path) as net:
         net.answers["/film.mp4"] = answer(FILE)
         url = net.url("/film.mp4").replace("http:", "https:")
-        assert "certificate" in await refused(net, url, UrlUnreachable)
+        assert "certificate" in await refused(net, url, UrlFetchFailed)
         net.names["other.example"] = [[PUBLIC]]
         async with net.fetcher(trust=trust) as fetcher:
             async with fetcher.get(url, largest=len(FILE)) as download:
                 assert b"".join([chunk async for chunk in download.chunks]) == FILE
-            with pytest.raises(UrlUnreachable, match="certificate"):
+            with pytest.raises(UrlFetchFailed, match="certificate"):
                 async with fetcher.get(url.replace("files.", "other."), largest=len(FILE)):
                     pass
         assert len(net.requests) == 1

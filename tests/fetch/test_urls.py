@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from telewarm.errors import UrlRefused
+from telewarm.errors import UrlNotAllowed
 from telewarm.fetch.addresses import is_public
 from telewarm.fetch.names import LONGEST, name_of
-from telewarm.fetch.urls import checked, followed
+from telewarm.fetch.urls import checked, resolve_redirect
 
 NO_PORTS: frozenset[int] = frozenset()
 SECRET = "c4n4ry"
@@ -109,12 +109,12 @@ REFUSED = {
 
 @pytest.mark.parametrize(("url", "why"), REFUSED.items())
 def test_any_other_is_refused_with_the_reason_and_without_the_url(url: str, why: str) -> None:
-    with pytest.raises(UrlRefused, match=why) as caught:
+    with pytest.raises(UrlNotAllowed, match=why) as caught:
         checked(url, NO_PORTS, is_public)
     assert SECRET not in caught.value.message
     if "://" in url and ":///e" not in url:  # without a host it is relative to the one before
-        with pytest.raises(UrlRefused):
-            followed(url, URL("http://example.org/a/b"), NO_PORTS, is_public)
+        with pytest.raises(UrlNotAllowed):
+            resolve_redirect(url, URL("http://example.org/a/b"), NO_PORTS, is_public)
 
 
 def test_a_port_that_is_named_is_allowed() -> None:
@@ -125,7 +125,7 @@ def test_a_port_that_is_named_is_allowed() -> None:
 def test_whatever_is_followed_has_a_name_or_a_public_address(text: str) -> None:
     try:
         url = checked(f"http://{text}", NO_PORTS, is_public)
-    except UrlRefused:
+    except UrlNotAllowed:
         return
     host = url.raw_host
     assert host
@@ -147,12 +147,12 @@ FROM = URL("https://example.org/a/b?secret=1#x")
     ],
 )
 def test_a_redirect_is_followed_from_where_it_stands(where: str, target: str) -> None:
-    assert str(followed(where, FROM, NO_PORTS, is_public)) == target
+    assert str(resolve_redirect(where, FROM, NO_PORTS, is_public)) == target
 
 
 def test_a_redirect_never_gives_up_encryption() -> None:
-    with pytest.raises(UrlRefused, match="from https:// to http://"):
-        followed("http://example.org/a", FROM, NO_PORTS, is_public)
+    with pytest.raises(UrlNotAllowed, match="from https:// to http://"):
+        resolve_redirect("http://example.org/a", FROM, NO_PORTS, is_public)
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,15 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from telewarm import clock
-from telewarm.fetch import Fetcher, Rules
+from telewarm.fetch import Fetcher, UrlPolicy
 from telewarm.fetch.addresses import Address
-from telewarm.fetch.fetcher import Patience
+from telewarm.fetch.fetcher import FetchTimeouts
 from tests.fixtures.objects import free_ports
 
 PUBLIC, PRIVATE = ip_address("127.0.0.2"), ip_address("127.0.0.1")
 SLOW = "slow.example"  # it is looked up for ever
 Handler = Callable[[asyncio.StreamWriter], Awaitable[None]]
-QUICK = Patience(connect=1, answer=0.4, stall=0.4, grace=0.8)
+QUICK = FetchTimeouts(connect=1, answer=0.4, stall=0.4, grace=0.8)
 
 
 def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
@@ -56,16 +56,18 @@ class Web:
 
     @asynccontextmanager
     async def fetcher(
-        self, *, trust: ssl.SSLContext | None = None, patience: Patience = QUICK
+        self, *, trust: ssl.SSLContext | None = None, patience: FetchTimeouts = QUICK
     ) -> AsyncIterator[Fetcher]:
         """That holds 127.0.0.2 to be public, and nothing else."""
-        rules = Rules(ports=frozenset({self.port}))
+        rules = UrlPolicy(ports=frozenset({self.port}))
         async with Fetcher.open(
             rules, lookup=self.lookup, allowed=lambda address: address == PUBLIC, trust=trust, patience=patience
         ) as fetcher:
             yield fetcher
 
-    async def fetch(self, url: str, *, largest: int = 1 << 20, patience: Patience = QUICK) -> tuple[bytes, str | None]:
+    async def fetch(
+        self, url: str, *, largest: int = 1 << 20, patience: FetchTimeouts = QUICK
+    ) -> tuple[bytes, str | None]:
         """The bytes and the name."""
         async with self.fetcher(patience=patience) as fetcher, fetcher.get(url, largest=largest) as download:
             return b"".join([chunk async for chunk in download.chunks]), download.name

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.lanes import Budget
+from telewarm.lanes import ClaimBudget
 
 
 def test_a_lane_alone_may_have_all_of_it() -> None:
-    budget = Budget(500)
+    budget = ClaimBudget(500)
     share = budget.share(least=5)
     with share.joined():
         assert share.take(1000) == 500
@@ -17,7 +17,7 @@ def test_a_lane_alone_may_have_all_of_it() -> None:
 
 
 def test_each_of_many_lanes_has_an_equal_part() -> None:
-    budget = Budget(500)
+    budget = ClaimBudget(500)
     shares = [budget.share(least=5) for _ in range(10)]
     for share in shares:
         budget.join(share)
@@ -30,7 +30,7 @@ def test_each_of_many_lanes_has_an_equal_part() -> None:
 
 
 def test_a_lane_may_always_keep_its_concurrency_busy_as_long_as_there_is_budget() -> None:
-    budget = Budget(20)
+    budget = ClaimBudget(20)
     shares = [budget.share(least=5) for _ in range(100)]
     for share in shares:
         budget.join(share)
@@ -38,12 +38,12 @@ def test_a_lane_may_always_keep_its_concurrency_busy_as_long_as_there_is_budget(
 
 
 def test_what_comes_back_is_for_the_lane_with_empty_hands() -> None:
-    budget = Budget(3)
+    budget = ClaimBudget(3)
     rich, other, poor = (budget.share(least=3) for _ in range(3))
     with rich.joined(), other.joined(), poor.joined():
         assert (rich.take(2), other.take(2), poor.take(2)) == (2, 1, 0)
         told: list[str] = []
-        poor.tell(lambda: told.append("poor"))
+        poor.notify(lambda: told.append("poor"))
 
         rich.give(1)
 
@@ -56,13 +56,13 @@ def test_what_comes_back_is_for_the_lane_with_empty_hands() -> None:
 
 
 def test_when_a_lane_leaves_the_others_hear_that_there_is_more() -> None:
-    budget = Budget(10)
+    budget = ClaimBudget(10)
     one, other = budget.share(least=1), budget.share(least=1)
     told: list[str] = []
     with one.joined():
         with other.joined():
             assert one.take(10) == 5
-            one.tell(lambda: told.append("more"))
+            one.notify(lambda: told.append("more"))
         assert told == ["more"]
         assert one.take(10) == 5
         one.give(10)
@@ -70,7 +70,7 @@ def test_when_a_lane_leaves_the_others_hear_that_there_is_more() -> None:
 
 @given(st.integers(1, 30), st.lists(st.tuples(st.integers(0, 4), st.integers(-20, 20)), max_size=60))
 def test_no_more_is_held_than_there_is_and_it_all_comes_back(most: int, steps: list[tuple[int, int]]) -> None:
-    budget = Budget(most)
+    budget = ClaimBudget(most)
     shares = [budget.share(least=2) for _ in range(5)]
     for share in shares:
         budget.join(share)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 
 from telewarm.errors import ChatUnreachable, FloodWait, TelegramError, TelegramUnreachable
-from telewarm.lanes.checking import _of_chat, judge
+from telewarm.lanes.checking import _of_chat, assess
 from telewarm.model import ChatId, Kind
-from telewarm.telegram.values import Chat, Member, Rights
+from telewarm.telegram.values import Chat, ChatMember, ChatPermissions
 
-ALL = Rights()
-NOTHING = Rights(messages=False, refused=tuple(Kind))
+ALL = ChatPermissions()
+NOTHING = ChatPermissions(messages=False, refused=tuple(Kind))
 
 
-def chat(kind: str, *, rights: Rights = ALL, protected: bool = False) -> Chat:
+def chat(kind: str, *, rights: ChatPermissions = ALL, protected: bool = False) -> Chat:
     return Chat(chat_id=ChatId(-1), type=kind, name="Warm-up", protected=protected, rights=rights)
 
 
-def member(status: str, *, may_post: bool | None = None, rights: Rights = ALL) -> Member:
-    return Member(status=status, may_post=may_post, rights=rights)
+def member(status: str, *, may_post: bool | None = None, rights: ChatPermissions = ALL) -> ChatMember:
+    return ChatMember(status=status, may_post=may_post, rights=rights)
 
 
 @pytest.mark.parametrize(
@@ -32,19 +32,19 @@ def member(status: str, *, may_post: bool | None = None, rights: Rights = ALL) -
         (chat("supergroup"), member("kicked"), False, "kicked"),
         (chat("supergroup", rights=NOTHING), member("administrator"), True, None),
         (chat("supergroup", rights=NOTHING), member("member"), False, "let it send messages"),
-        (chat("group", rights=Rights(refused=(Kind.VIDEO,))), member("member"), False, "video"),
-        (chat("group", rights=NOTHING), member("restricted", rights=Rights()), True, None),
+        (chat("group", rights=ChatPermissions(refused=(Kind.VIDEO,))), member("member"), False, "video"),
+        (chat("group", rights=NOTHING), member("restricted", rights=ChatPermissions()), True, None),
         (chat("group"), member("restricted", rights=NOTHING), False, "let it send messages"),
         (chat("supergroup", protected=True), member("member"), True, "forwarded"),
         (chat("private"), None, True, "blocked"),
     ],
 )
 def test_a_chat_is_judged_by_what_the_bot_may_do_there(
-    *, where: Chat, who: Member | None, ok: bool, words: str | None
+    *, where: Chat, who: ChatMember | None, ok: bool, words: str | None
 ) -> None:
-    found = judge(where, who)
-    assert found.judgement.ok is ok
-    assert (found.judgement.message is None) if words is None else (words in (found.judgement.message or ""))
+    found = assess(where, who)
+    assert found.result.ok is ok
+    assert (found.result.message is None) if words is None else (words in (found.result.message or ""))
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 
 from telewarm.app import Telewarm
 from telewarm.database import bots, media
-from telewarm.lanes import wake
-from telewarm.model import State
+from telewarm.lanes import enqueue_lane
+from telewarm.model import MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from tests.fixtures.app import NO_SWEEP, Opener, add_bot, add_photos, until, until_ready
@@ -48,8 +48,8 @@ async def test_a_stop_lets_uploads_in_flight_end_and_a_start_goes_on(telewarm_wi
     assert [(lane.bot_id, lane.in_flight) for lane in status.lanes] == [(live.bot.id, 5)]
     await telewarm.worker.stop()
     counts = await media.counts(telewarm.pool, live.bot.id)
-    assert counts[State.READY] >= 5
-    assert counts[State.READY] + counts[State.WARMING] == 20
+    assert counts[MediaState.READY] >= 5
+    assert counts[MediaState.READY] + counts[MediaState.WARMING] == 20
     assert await telewarm.pool.fetchval("SELECT count(*) FROM media WHERE lease_id IS NOT NULL") == 0
     sandbox.state.configure(network=Network())
     await telewarm.worker.start()
@@ -82,7 +82,7 @@ async def test_a_paused_bot_does_no_background_work_anywhere_until_it_is_resumed
 
     async with second.pool.acquire() as connection, connection.transaction():
         await bots.set_paused(connection, live.bot.id, paused=False)
-        await wake(connection, live.bot)
+        await enqueue_lane(connection, live.bot)
     sandbox.state.configure(network=Network())
     await until_ready(first, *ids, *more)
     assert sandbox.state.stats.total.uploads == 21

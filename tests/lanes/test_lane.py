@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from telewarm import clock
 from telewarm.errors import BadRequest
-from telewarm.lanes import Budget
+from telewarm.lanes import ClaimBudget
 from telewarm.model import ChatId
-from telewarm.telegram import Limits, Passage, Rank, Traffic
+from telewarm.telegram import BotLimits, BotRateLimiter, Permit, Priority
 from tests.lanes.work import Bench, Numbers, everything_came_back, flood_wait
 
 REFUSED = BadRequest(method="sendPhoto", status=400, description="Bad Request: nope")
@@ -147,15 +147,15 @@ async def test_what_takes_too_long_is_cut_short_and_put_back(how: str) -> None:
 async def test_a_job_that_is_cut_short_before_it_began_is_put_back_too() -> None:
     """A regression: nobody held it any more, and its place in the budget was lost."""
 
-    class Hasty(Traffic):
+    class Hasty(BotRateLimiter):
         def spend(
-            self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Rank | None = None
-        ) -> Passage:
+            self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Priority | None = None
+        ) -> Permit:
             bench.stop.set()
             asyncio.get_running_loop().call_soon(lane.abort)
-            return super().spend(chat_id, size=size, count=count, now=now, rank=rank)
+            return super().acquire(chat_id, size=size, count=count, now=now, rank=rank)
 
-    bench = Bench(traffic=Hasty(Limits(), now=clock.monotonic()))
+    bench = Bench(traffic=Hasty(BotLimits(), now=clock.monotonic()))
     work = Numbers(due=3)
     lane = bench.lane(work)
 
@@ -168,7 +168,7 @@ async def test_a_job_that_is_cut_short_before_it_began_is_put_back_too() -> None
 
 async def test_a_lane_waits_while_others_hold_the_whole_budget() -> None:
     """A regression: it spun without ever letting the event loop go on."""
-    work, bench = Numbers(due=4), Bench(budget=Budget(3))
+    work, bench = Numbers(due=4), Bench(budget=ClaimBudget(3))
     held = bench.budget.take(3)
     lane = asyncio.create_task(bench.lane(work).run())
     ended, _ = await asyncio.wait([lane], timeout=0.05)
@@ -183,7 +183,7 @@ async def test_a_lane_waits_while_others_hold_the_whole_budget() -> None:
 
 
 async def test_many_lanes_share_what_a_worker_may_hold() -> None:
-    budget = Budget(12)
+    budget = ClaimBudget(12)
     works = [Numbers(due=30, gates={item: asyncio.Event() for item in range(30)}) for _ in range(3)]
     lanes = [asyncio.create_task(Bench(budget=budget).lane(work, concurrency=2).run()) for work in works]
     for work in works:
@@ -295,7 +295,7 @@ def test_whatever_happens_each_job_is_recorded_exactly_once(
 
     async def run() -> tuple[Numbers, Bench]:
         work = Numbers(due=due, trouble={item: [kinds[kind]] for item, kind in trouble.items()})
-        bench = Bench(budget=Budget(budget))
+        bench = Bench(budget=ClaimBudget(budget))
         assert await bench.lane(work, concurrency=concurrency).run() is None
         return work, bench
 

@@ -9,12 +9,12 @@ import pytest
 
 from telewarm import clock
 from telewarm.errors import BadRequest, TelegramUnreachable
-from telewarm.lanes.lane import EARLY
+from telewarm.lanes.lane import EARLY_SECONDS
 from telewarm.model import ChatId
-from telewarm.telegram import Closed, Limit, Limits, Rank, Traffic
+from telewarm.telegram import BotLimits, BotRateLimiter, FloodPause, Priority, RateLimit
 from tests.lanes.work import CHAT, OTHER, Bench, Numbers, everything_came_back, flood_wait
 
-MINUTES = Limits(bot=None, group_second=None)  # the minute of a group and nothing else
+MINUTES = BotLimits(bot=None, group_second=None)  # the minute of a group and nothing else
 REFUSED = BadRequest(method="sendPhoto", status=400, description="Bad Request: nope")
 
 
@@ -55,7 +55,10 @@ async def test_after_a_429_nothing_goes_to_the_chat_until_it_is_over() -> None:
 
 async def test_jobs_are_spread_over_the_chats_the_one_that_has_had_least_first() -> None:
     chats = tuple(ChatId(-number) for number in range(1, 5))
-    work, bench = Numbers(due=16, chats=chats), Bench(traffic=Traffic(Limits(group_second=None), now=clock.monotonic()))
+    work, bench = (
+        Numbers(due=16, chats=chats),
+        Bench(traffic=BotRateLimiter(BotLimits(group_second=None), now=clock.monotonic())),
+    )
 
     assert await bench.lane(work, concurrency=4).run() is None
 
@@ -63,7 +66,7 @@ async def test_jobs_are_spread_over_the_chats_the_one_that_has_had_least_first()
 
 
 async def test_a_full_chat_is_probed_and_what_it_takes_is_learned() -> None:
-    bench = Bench(traffic=Traffic(MINUTES, now=clock.monotonic()))
+    bench = Bench(traffic=BotRateLimiter(MINUTES, now=clock.monotonic()))
 
     assert await bench.lane(Numbers(due=25)).run() is None
 
@@ -72,24 +75,24 @@ async def test_a_full_chat_is_probed_and_what_it_takes_is_learned() -> None:
 
 async def test_a_refused_probe_is_the_only_one_and_the_lane_comes_back_shortly_before_it_may_go_on() -> None:
     work = Numbers(due=30, trouble={20: [flood_wait(60)]})
-    bench = Bench(traffic=Traffic(MINUTES, now=clock.monotonic()))
+    bench = Bench(traffic=BotRateLimiter(MINUTES, now=clock.monotonic()))
 
     delay = await bench.lane(work).run()
 
     assert delay is not None
-    assert 60 - EARLY - 2 < delay < 60 - EARLY + 1
+    assert 60 - EARLY_SECONDS - 2 < delay < 60 - EARLY_SECONDS + 1
     assert sum(work.tried.values()) == 21
     assert len(work.recorded) == 20
     assert bench.traffic.learned == {"group": 20.0}
 
 
 async def test_what_a_429_closed_is_told_to_whoever_tells_the_others() -> None:
-    told: list[Closed] = []
+    told: list[FloodPause] = []
     work, bench = Numbers(due=1, trouble={0: [flood_wait(600)]}), Bench(on_closed=told.append)
 
     await bench.lane(work).run()
 
-    assert told == [Closed(chat_id=CHAT, seconds=600)]
+    assert told == [FloodPause(chat_id=CHAT, seconds=600)]
 
 
 UNREACHABLE = TelegramUnreachable("no answer", method="sendPhoto", effect_possible=True)
@@ -101,7 +104,7 @@ UNREACHABLE = TelegramUnreachable("no answer", method="sendPhoto", effect_possib
     ids=["passed", "refused", "unreachable", "a bug", "429"],
 )
 async def test_all_but_a_429_count_against_the_chats_limit(trouble: list[Exception], counted: int) -> None:
-    bench = Bench(traffic=Traffic(Limits(), now=clock.monotonic()))
+    bench = Bench(traffic=BotRateLimiter(BotLimits(), now=clock.monotonic()))
 
     await bench.lane(Numbers(due=1, trouble={0: trouble})).run()
 
@@ -109,7 +112,7 @@ async def test_all_but_a_429_count_against_the_chats_limit(trouble: list[Excepti
 
 
 async def test_a_job_that_was_cut_short_counts_all_the_same() -> None:
-    traffic = Traffic(MINUTES, now=clock.monotonic())
+    traffic = BotRateLimiter(MINUTES, now=clock.monotonic())
     work, bench = Numbers(due=21, gates={20: asyncio.Event()}), Bench(traffic=traffic)
     lane = bench.lane(work, concurrency=1)
     running = asyncio.create_task(lane.run())
@@ -124,54 +127,56 @@ async def test_a_job_that_was_cut_short_counts_all_the_same() -> None:
     assert traffic.learned == {}
 
 
-ONE = Limits(bot=Limit(rate=20, burst=1), private_chat=None, group=None)
+ONE = BotLimits(bot=RateLimit(rate=20, burst=1), private_chat=None, group=None)
 
 
 async def test_a_lane_that_the_bots_limit_holds_goes_before_deliveries_and_after_people() -> None:
-    traffic = Traffic(ONE, now=clock.monotonic(), learned={"bot": 1})
+    traffic = BotRateLimiter(ONE, now=clock.monotonic(), learned={"bot": 1})
     work, bench = Numbers(due=3), Bench(traffic=traffic)
     running = asyncio.create_task(bench.lane(work, concurrency=1).run())
     await work.until(lambda: work.tried == {0: 1})
-    while not traffic.waiting.of(Rank.WARMUP):
+    while not traffic.waiting.of(Priority.WARMUP):
         await clock.sleep(0)
 
-    assert traffic.room(clock.monotonic() + 1, Rank.DELIVERY) == 0
-    assert traffic.room(clock.monotonic() + 1, Rank.INTERACTIVE) == 1
+    assert traffic.available(clock.monotonic() + 1, Priority.DELIVERY) == 0
+    assert traffic.available(clock.monotonic() + 1, Priority.INTERACTIVE) == 1
 
     await running
-    assert traffic.waiting.of(Rank.WARMUP) == 0
+    assert traffic.waiting.of(Priority.WARMUP) == 0
 
 
 async def test_a_lane_that_a_chats_limit_holds_lets_deliveries_go() -> None:
-    traffic = Traffic(Limits(bot=None, group=Limit(rate=5, burst=1)), now=clock.monotonic(), learned={"group": 1})
+    traffic = BotRateLimiter(
+        BotLimits(bot=None, group=RateLimit(rate=5, burst=1)), now=clock.monotonic(), learned={"group": 1}
+    )
     work, bench = Numbers(due=2), Bench(traffic=traffic)
     running = asyncio.create_task(bench.lane(work, concurrency=1).run())
     await work.until(lambda: work.recorded == [0])
 
-    assert traffic.waiting.of(Rank.WARMUP) == 0
-    assert traffic.room(clock.monotonic(), Rank.DELIVERY) > 0
+    assert traffic.waiting.of(Priority.WARMUP) == 0
+    assert traffic.available(clock.monotonic(), Priority.DELIVERY) > 0
     await running
 
 
 async def test_while_somebody_waits_who_goes_first_a_lane_starts_nothing() -> None:
-    traffic = Traffic(ONE, now=clock.monotonic())
+    traffic = BotRateLimiter(ONE, now=clock.monotonic())
     work, bench = Numbers(due=3), Bench(traffic=traffic)
-    with traffic.waiting(Rank.INTERACTIVE):
+    with traffic.waiting(Priority.INTERACTIVE):
         running = asyncio.create_task(bench.lane(work).run())
         await asyncio.wait([running], timeout=0.1)
         assert not work.tried
 
     assert await running is None
     assert sorted(work.recorded) == [0, 1, 2]
-    assert traffic.waiting.of(Rank.WARMUP) == 0
+    assert traffic.waiting.of(Priority.WARMUP) == 0
 
 
 async def test_a_lane_that_ends_while_it_waits_for_the_bot_is_not_waited_for() -> None:
-    traffic = Traffic(ONE, now=clock.monotonic())
-    traffic.close_bot(clock.monotonic() + 600)
+    traffic = BotRateLimiter(ONE, now=clock.monotonic())
+    traffic.pause_bot(clock.monotonic() + 600)
 
     delay = await Bench(traffic=traffic).lane(Numbers(due=1)).run()
 
     assert delay is not None
     assert delay > 500
-    assert traffic.waiting.of(Rank.WARMUP) == 0
+    assert traffic.waiting.of(Priority.WARMUP) == 0

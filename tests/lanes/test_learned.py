@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from telewarm.lanes.bots import believable, with_settings
+from telewarm.lanes.bots import apply_limits, plausible_limits
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Floods, Limit
-from telewarm.telegram import Limit as OurLimit
-from telewarm.telegram import Limits
+from telewarm.telegram import BotLimits
+from telewarm.telegram import RateLimit as OurLimit
 from tests.fixtures.app import Opener, add_bot, add_photos, until, until_ready
 
-TWENTY = Limits(group=OurLimit(rate=20 / 60, burst=20))
-TEN = Limits(group=OurLimit(rate=10 / 60, burst=10))
+TWENTY = BotLimits(group=OurLimit(rate=20 / 60, burst=20))
+TEN = BotLimits(group=OurLimit(rate=10 / 60, burst=10))
 
 
 def test_what_was_learned_is_believed_under_the_same_settings_only() -> None:
-    kept = with_settings({"group": 40.0}, TWENTY)
+    kept = apply_limits({"group": 40.0}, TWENTY)
 
-    assert believable(kept, TWENTY) == {"group": 40.0}
-    assert believable(kept, TEN) == {}
-    assert believable({"group": 40.0}, TWENTY) == {}
+    assert plausible_limits(kept, TWENTY) == {"group": 40.0}
+    assert plausible_limits(kept, TEN) == {}
+    assert plausible_limits({"group": 40.0}, TWENTY) == {}
 
 
 async def test_a_bot_keeps_what_was_learned_of_its_limits(telewarm_with: Opener, sandbox: Sandbox) -> None:
@@ -33,5 +33,5 @@ async def test_a_bot_keeps_what_was_learned_of_its_limits(telewarm_with: Opener,
 
     await until(first, kept)
     second = await telewarm_with(changed, worker=False)
-    assert (await second.bots.get(live.bot.id)).traffic.learned == live.traffic.learned
-    assert live.traffic.learned["group"] < 10
+    assert (await second.bots.get(live.bot.id)).limiter.learned == live.limiter.learned
+    assert live.limiter.learned["group"] < 10

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from telewarm import clock
 from telewarm.errors import BadRequest, StoreUnavailable, TelegramUnreachable
-from telewarm.lanes.outage import LONGEST, Outage
+from telewarm.lanes.outage import LONGEST, FailureCounter
 from tests.lanes.work import Bench, Numbers, Outcome
 
 GONE = StoreUnavailable("no connection")
@@ -22,44 +22,44 @@ dice = st.floats(min_value=0, max_value=1, exclude_max=True)
 
 
 def test_as_many_failures_in_a_row_as_are_tolerated_are_the_jobs_own() -> None:
-    outage = Outage(tolerance=2)
+    outage = FailureCounter(tolerance=2)
     assert [outage.failed(UNREACHABLE, now=1, dice=0) for _ in range(4)] == [False, False, True, True]
 
 
 def test_one_success_in_between_and_they_are_no_outage() -> None:
-    outage = Outage(tolerance=2)
+    outage = FailureCounter(tolerance=2)
     for _ in range(5):
         assert not outage.failed(UNREACHABLE, now=1, dice=0)
         assert not outage.failed(GONE, now=1, dice=0)
-        outage.passed()
-    assert not outage.lasts
+        outage.succeeded()
+    assert not outage.is_open
 
 
 def test_a_refusal_is_an_answer_and_ends_it() -> None:
-    outage = Outage(tolerance=0)
+    outage = FailureCounter(tolerance=0)
     assert outage.failed(UNREACHABLE, now=1, dice=0)
     assert not outage.failed(REFUSED, now=2, dice=0)
-    assert (outage.lasts, outage.over_at) == (False, 0)
+    assert (outage.is_open, outage.retry_at) == (False, 0)
 
 
 @given(dice)
 def test_those_that_were_on_their_way_do_not_make_the_wait_longer(chance: float) -> None:
-    outage = Outage(tolerance=0)
+    outage = FailureCounter(tolerance=0)
     outage.failed(GONE, now=10, dice=chance)
-    first = outage.over_at
+    first = outage.retry_at
     outage.failed(GONE, now=10, dice=chance)
-    assert outage.over_at == first > 10
+    assert outage.retry_at == first > 10
 
 
 @given(st.lists(dice, min_size=1, max_size=40))
 def test_probes_come_ever_more_rarely_but_never_seldom(chances: list[float]) -> None:
-    outage, now = Outage(tolerance=0), 0.0
+    outage, now = FailureCounter(tolerance=0), 0.0
     for number, chance in enumerate(chances):
         outage.failed(GONE, now=now, dice=chance)
-        wait = outage.over_at - now
+        wait = outage.retry_at - now
         bound = min(LONGEST, 0.25 * 2**number)
         assert bound / 2 - 1e-6 <= wait <= bound + 1e-6
-        now = outage.over_at
+        now = outage.retry_at
 
 
 def failed(work: Numbers) -> set[int]:
@@ -100,7 +100,7 @@ class Unreleased(Numbers):
 async def test_what_is_put_back_while_the_database_is_away_is_put_back_all_the_same() -> None:
     """Nobody else frees it: the lease that it is held under lives on with this process."""
     work, bench = Unreleased(due=9), Bench()
-    bench.traffic.close_bot(clock.monotonic() + 60)
+    bench.traffic.pause_bot(clock.monotonic() + 60)
 
     assert (await bench.lane(work).run() or 0) > 50
 

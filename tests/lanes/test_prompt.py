@@ -13,8 +13,8 @@ import pytest
 from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.database import bots
-from telewarm.lanes import LiveBot, wake
-from telewarm.model import BroadcastId, BroadcastState, ChatId, MediaId, MessageSet, State
+from telewarm.lanes import BotSession, enqueue_lane
+from telewarm.model import BroadcastId, BroadcastState, ChatId, MediaId, MediaState, MessageSet
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from telewarm.settings import Settings
@@ -41,7 +41,7 @@ class Place:
     """`idle` has no worker: what is asked of it is done elsewhere."""
 
     idle: Telewarm
-    live: LiveBot
+    live: BotSession
     sandbox: Sandbox
 
     async def start(self, chat_id: ChatId, *, starts_in: timedelta | None = None) -> BroadcastId:
@@ -122,7 +122,7 @@ async def a_resumed_bot_goes_on(place: Place) -> None:
     ids = await add_photos(place.idle, place.live, 2, first=20)
     async with place.idle.pool.acquire() as connection, connection.transaction():
         await bots.set_paused(connection, place.live.bot.id, paused=False)
-        await wake(connection, place.live.bot)
+        await enqueue_lane(connection, place.live.bot)
     await until_ready(place.idle, *ids)
 
 
@@ -248,7 +248,7 @@ async def test_a_back_off_that_ends_while_the_lane_waits_for_something_else_is_s
 
     async with asyncio.timeout(2 + SOON):
         [item] = await until_ready(place.idle, media_id)
-    assert item.state is State.READY
+    assert item.state is MediaState.READY
 
 
 async def test_a_lane_that_waits_for_a_limit_is_not_asked_at_every_sweep(place: Place, telewarm_with: Opener) -> None:

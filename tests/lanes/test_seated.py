@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from telewarm.lanes import Both
+from telewarm.lanes import CompositeRunner
 
 
 @dataclass(kw_only=True, slots=True)
@@ -62,8 +62,10 @@ class Place:
     second: list[Task] = field(default_factory=list)
     started: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def both(self) -> Both:
-        return Both([self.maker(self.first), self.maker(self.second)], stop=self.stop, crowded=lambda: self.crowded)
+    def both(self) -> CompositeRunner:
+        return CompositeRunner(
+            [self.maker(self.first), self.maker(self.second)], stop=self.stop, has_waiting_lanes=lambda: self.crowded
+        )
 
     def maker(self, tasks: list[Task]) -> Callable[[], Task]:
         def make() -> Task:
@@ -80,7 +82,7 @@ class Place:
             await self.started.wait()
 
 
-async def running(place: Place) -> tuple[Both, asyncio.Task[float | None]]:
+async def running(place: Place) -> tuple[CompositeRunner, asyncio.Task[float | None]]:
     both = place.both()
     run = asyncio.create_task(both.run())
     await place.until(1, 1)

@@ -12,14 +12,14 @@ from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
-from telewarm.lanes import LiveBot
-from telewarm.lanes.share import CHANNEL, MOST, Neighbours
+from telewarm.lanes import BotSession
+from telewarm.lanes.share import CHANNEL, MAX_COUNTS_PER_MESSAGE, ClusterRateSync
 from telewarm.model import BotId, ChatId
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Floods
 from telewarm.sandbox.config import Limit as ServerLimit
-from telewarm.sender.turn import Turn, in_turn
-from telewarm.telegram import Limit, Limits, Rank, Traffic
+from telewarm.sender.turn import SendSlot, with_rate_limit
+from telewarm.telegram import BotLimits, BotRateLimiter, Priority, RateLimit
 from tests.fixtures.app import Opener, add_bot
 from tests.fixtures.rows import make_lease
 
@@ -41,22 +41,22 @@ class Ear:
         self.news.set()
 
 
-def traffic() -> Traffic:
-    return Traffic(Limits(bot=Limit(rate=30, burst=30), private_chat=None), now=clock.monotonic())
+def traffic() -> BotRateLimiter:
+    return BotRateLimiter(BotLimits(bot=RateLimit(rate=30, burst=30), private_chat=None), now=clock.monotonic())
 
 
-def send(one: Traffic, count: int = 1) -> None:
-    one.spend(ChatId(1), count=count, now=clock.monotonic(), rank=Rank.DELIVERY)
+def send(one: BotRateLimiter, count: int = 1) -> None:
+    one.acquire(ChatId(1), count=count, now=clock.monotonic(), rank=Priority.DELIVERY)
 
 
 async def test_what_one_process_sends_counts_in_the_other(pool: Pool) -> None:
     here, there, ear = traffic(), traffic(), Ear()
     await make_lease(pool)
     await make_lease(pool)
-    ours, theirs = Neighbours(pool, {BOT: here}), Neighbours(pool, {BOT: there})
+    ours, theirs = ClusterRateSync(pool, {BOT: here}), ClusterRateSync(pool, {BOT: there})
 
     def hear(payload: str) -> None:
-        for heard in (ours.heard, theirs.heard, ear):
+        for heard in (ours.on_message, theirs.on_message, ear):
             heard(payload)
 
     async with listening(pool, {CHANNEL: hear}, on_lost=lambda: None):
@@ -66,19 +66,19 @@ async def test_what_one_process_sends_counts_in_the_other(pool: Pool) -> None:
         ours.stop()
         await telling
 
-    assert there.room(clock.monotonic(), Rank.INTERACTIVE) == 20
-    assert here.room(clock.monotonic(), Rank.INTERACTIVE) == 20  # its own words are no news
+    assert there.available(clock.monotonic(), Priority.INTERACTIVE) == 20
+    assert here.available(clock.monotonic(), Priority.INTERACTIVE) == 20  # its own words are no news
 
 
 async def test_nothing_is_told_when_nobody_else_is_there(pool: Pool) -> None:
     one, ear = traffic(), Ear()
     await make_lease(pool)
     await make_lease(pool, seconds=-1)  # of one that died
-    neighbours = Neighbours(pool, {BOT: one})
+    neighbours = ClusterRateSync(pool, {BOT: one})
     async with listening(pool, {CHANNEL: ear}, on_lost=lambda: None):
         telling = asyncio.create_task(neighbours.run())
         send(one)
-        neighbours.hurry()
+        neighbours.flush()
         await asyncio.wait([telling], timeout=0.3)
         neighbours.stop()
         await telling
@@ -89,14 +89,14 @@ async def test_nothing_is_told_when_nobody_else_is_there(pool: Pool) -> None:
 
 
 async def test_many_bots_fit_into_the_notifications(pool: Pool) -> None:
-    bots, ear = {BotId(10**9 + number): traffic() for number in range(MOST + 1)}, Ear()
+    bots, ear = {BotId(10**9 + number): traffic() for number in range(MAX_COUNTS_PER_MESSAGE + 1)}, Ear()
     await make_lease(pool)
     await make_lease(pool)
-    neighbours = Neighbours(pool, bots)
+    neighbours = ClusterRateSync(pool, bots)
     for one in bots.values():
         send(one)
     async with listening(pool, {CHANNEL: ear}, on_lost=lambda: None):
-        neighbours.hurry()
+        neighbours.flush()
         telling = asyncio.create_task(neighbours.run())
         while len(ear.heard) < 2:
             ear.news.clear()
@@ -104,14 +104,14 @@ async def test_many_bots_fit_into_the_notifications(pool: Pool) -> None:
         neighbours.stop()
         await telling
 
-    assert sorted(payload.count(":") for payload in ear.heard) == [1, MOST]
+    assert sorted(payload.count(":") for payload in ear.heard) == [1, MAX_COUNTS_PER_MESSAGE]
 
 
 async def test_while_the_database_is_away_nothing_is_told_and_nothing_breaks(pool: Pool) -> None:
     one = traffic()
     await make_lease(pool)
     await make_lease(pool)
-    neighbours = Neighbours(pool, {BOT: one})
+    neighbours = ClusterRateSync(pool, {BOT: one})
     telling = asyncio.create_task(neighbours.run())
     await pool.execute("ALTER TABLE lease RENAME TO gone")
     send(one)
@@ -123,28 +123,28 @@ async def test_while_the_database_is_away_nothing_is_told_and_nothing_breaks(poo
     await telling
 
 
-async def speak(live: LiveBot, chat_id: ChatId, rank: Rank) -> float:
+async def speak(live: BotSession, chat_id: ChatId, rank: Priority) -> float:
     """Seconds until it was sent."""
     started = clock.monotonic()
-    turn = Turn(live=live, chat_id=chat_id, until=started + 60, rank=rank)
-    await in_turn(turn, lambda: live.api.send_message(chat_id, "hello"))
+    turn = SendSlot(live=live, chat_id=chat_id, until=started + 60, rank=rank)
+    await with_rate_limit(turn, lambda: live.api.send_message(chat_id, "hello"))
     return clock.monotonic() - started
 
 
-async def deliver(live: LiveBot, until: float, chats: itertools.count[int]) -> None:
+async def deliver(live: BotSession, until: float, chats: itertools.count[int]) -> None:
     while clock.monotonic() < until:
-        await speak(live, ChatId(next(chats)), Rank.DELIVERY)
+        await speak(live, ChatId(next(chats)), Priority.DELIVERY)
 
 
-async def talk(live: LiveBot, until: float, chats: itertools.count[int], per_second: float) -> list[float]:
+async def talk(live: BotSession, until: float, chats: itertools.count[int], per_second: float) -> list[float]:
     tasks = []
     while clock.monotonic() < until:
-        tasks.append(asyncio.create_task(speak(live, ChatId(next(chats)), Rank.INTERACTIVE)))
+        tasks.append(asyncio.create_task(speak(live, ChatId(next(chats)), Priority.INTERACTIVE)))
         await clock.sleep(1 / per_second)
     return await asyncio.gather(*tasks)
 
 
-async def opened(telewarm_with: Callable[..., Awaitable[Telewarm]], count: int) -> list[LiveBot]:
+async def opened(telewarm_with: Callable[..., Awaitable[Telewarm]], count: int) -> list[BotSession]:
     telewarms = [await telewarm_with(THIRTY, worker=False) for _ in range(count)]
     first = await add_bot(telewarms[0])
     return [first, *[await telewarm.bots.get(first.bot.id) for telewarm in telewarms[1:]]]

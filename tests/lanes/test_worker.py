@@ -12,7 +12,7 @@ from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.database import bots, media
 from telewarm.lanes import Worker, WorkerLimits
-from telewarm.model import MediaId, State
+from telewarm.model import MediaId, MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from telewarm.sandbox.faults import Rule
@@ -67,7 +67,7 @@ async def test_a_cancelled_worker_cuts_short_what_hangs_and_puts_it_back(
     assert ended
     assert await telewarm.pool.fetchval("SELECT count(*) FROM media WHERE lease_id IS NOT NULL") == 0
     items = [await media.get(telewarm.pool, media_id) for media_id in ids]
-    assert {(item.state, item.attempts) for item in items} == {(State.WARMING, 0)}
+    assert {(item.state, item.attempts) for item in items} == {(MediaState.WARMING, 0)}
 
 
 async def test_a_paused_bot_waits_and_the_others_do_not(telewarm_with: Opener, sandbox: Sandbox) -> None:
@@ -115,7 +115,7 @@ async def test_a_second_worker_takes_over_when_the_first_stops(telewarm_with: Op
 
     async with idle.worker.working():
         await until(idle, begun)
-    assert (await media.counts(idle.pool, live.bot.id)).get(State.WARMING)
+    assert (await media.counts(idle.pool, live.bot.id)).get(MediaState.WARMING)
 
     async with idle.worker.working():
         await until_ready(idle, *ids)
@@ -135,7 +135,7 @@ async def test_a_flood_wait_of_the_whole_bot_is_told_to_every_process(telewarm_w
         await until(telewarm, paused)
 
     items = [await media.get(telewarm.pool, media_id) for media_id in ids]
-    assert [(item.state, item.attempts) for item in items] == [(State.WARMING, 0)] * 3
+    assert [(item.state, item.attempts) for item in items] == [(MediaState.WARMING, 0)] * 3
 
 
 @dataclass(kw_only=True, slots=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from telewarm import clock
 from telewarm.errors import FloodWait, TelewarmError
-from telewarm.lanes import Budget, Job, Lane, LaneLimits
+from telewarm.lanes import ClaimBudget, Job, Lane, LaneLimits
 from telewarm.model import ChatId
-from telewarm.telegram import Closed, Limits, Traffic
+from telewarm.telegram import BotLimits, BotRateLimiter, FloodPause
 
 CHAT = ChatId(-1)
 OTHER = ChatId(-2)
@@ -99,10 +99,10 @@ class Bench:
     """What a lane needs besides its work."""
 
     linger: float = 0.01
-    budget: Budget = field(default_factory=lambda: Budget(1000))
+    budget: ClaimBudget = field(default_factory=lambda: ClaimBudget(1000))
     stop: asyncio.Event = field(default_factory=asyncio.Event)
-    traffic: Traffic = field(default_factory=lambda: Traffic(Limits.none(), now=clock.monotonic()))
-    on_closed: Callable[[Closed], None] = lambda _: None
+    traffic: BotRateLimiter = field(default_factory=lambda: BotRateLimiter(BotLimits.none(), now=clock.monotonic()))
+    on_closed: Callable[[FloodPause], None] = lambda _: None
 
     def lane(
         self, work: Numbers, *, concurrency: int = 3, after: float = 10, crowded: Callable[[], bool] = lambda: False
@@ -114,7 +114,7 @@ class Bench:
             limits=limits,
             budget=self.budget,
             stop=self.stop,
-            crowded=crowded,
+            has_waiting_lanes=crowded,
             on_closed=self.on_closed,
         )
 
@@ -123,5 +123,5 @@ def flood_wait(seconds: float) -> FloodWait:
     return FloodWait(method="sendPhoto", status=429, description="Too Many Requests", retry_after=seconds)
 
 
-def everything_came_back(budget: Budget, most: int = 1000) -> bool:
+def everything_came_back(budget: ClaimBudget, most: int = 1000) -> bool:
     return budget.take(10**9) == most

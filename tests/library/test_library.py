@@ -10,10 +10,17 @@ import pytest
 from telewarm.app import Telewarm
 from telewarm.database import media
 from telewarm.demo.media import DemoFile
-from telewarm.errors import DecoderFailed, MediaError, ObjectMissing, RuleBroken, StoreUnavailable, UnreadableMedia
-from telewarm.lanes import LiveBot
-from telewarm.library import Added
-from telewarm.model import Kind, State
+from telewarm.errors import (
+    DecoderFailed,
+    MediaError,
+    MediaRuleViolation,
+    ObjectMissing,
+    StoreUnavailable,
+    UnreadableMedia,
+)
+from telewarm.lanes import BotSession
+from telewarm.library import IngestResult
+from telewarm.model import Kind, MediaState
 from telewarm.sandbox import Sandbox
 from tests.fixtures.app import Opener, add_bot, until_ready
 from tests.fixtures.decoders import broken_open
@@ -22,13 +29,13 @@ from tests.fixtures.media import video as encode_video
 
 
 @pytest.fixture
-async def live(idle_telewarm: Telewarm) -> LiveBot:
+async def live(idle_telewarm: Telewarm) -> BotSession:
     return await add_bot(idle_telewarm)
 
 
 async def add(
-    telewarm: Telewarm, live: LiveBot, data: bytes, *, kind: Kind | None = None, name: str | None = None
-) -> Added:
+    telewarm: Telewarm, live: BotSession, data: bytes, *, kind: Kind | None = None, name: str | None = None
+) -> IngestResult:
     async with telewarm.library.receive() as incoming:
         await incoming.write(data)
         return await telewarm.library.add(live.bot, incoming, kind=kind, name=name)
@@ -45,14 +52,14 @@ async def rows(telewarm: Telewarm) -> int:
     return count
 
 
-async def test_what_was_added_is_in_the_store_and_in_the_database(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_what_was_added_is_in_the_store_and_in_the_database(idle_telewarm: Telewarm, live: BotSession) -> None:
     data = jpeg(1, width=80, height=60)
 
     added = await add(idle_telewarm, live, data, name="holiday.jpg")
 
     assert added.created
     item = await media.get(idle_telewarm.pool, added.item.id)
-    assert (item.kind, item.name, item.state) == (Kind.PHOTO, "holiday.jpg", State.WARMING)
+    assert (item.kind, item.name, item.state) == (Kind.PHOTO, "holiday.jpg", MediaState.WARMING)
     assert (item.facts.width, item.facts.height, item.facts.bytes) == (80, 60, len(data))
     assert (idle_telewarm.settings.store_folder / item.storage_key).read_bytes() == data
 
@@ -76,7 +83,7 @@ async def test_what_was_added_survives_the_process_and_its_spool(
     assert item.file_id is not None
 
 
-async def test_the_same_bytes_and_kind_again_are_the_same_item(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_the_same_bytes_and_kind_again_are_the_same_item(idle_telewarm: Telewarm, live: BotSession) -> None:
     first, second = [await add(idle_telewarm, live, jpeg(1)) for _ in range(2)]
 
     assert (first.created, second.created) == (True, False)
@@ -96,7 +103,7 @@ async def test_adding_a_ready_item_again_uploads_nothing(telewarm_with: Opener, 
     assert sandbox.state.stats.total.uploads == 1
 
 
-async def test_the_same_bytes_as_photo_and_as_document_are_two_items(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_the_same_bytes_as_photo_and_as_document_are_two_items(idle_telewarm: Telewarm, live: BotSession) -> None:
     photo = await add(idle_telewarm, live, jpeg(1))
     document = await add(idle_telewarm, live, jpeg(1), kind=Kind.DOCUMENT)
 
@@ -105,7 +112,7 @@ async def test_the_same_bytes_as_photo_and_as_document_are_two_items(idle_telewa
     assert photo.item.storage_key == document.item.storage_key
 
 
-async def test_adding_the_same_bytes_at_the_same_time_makes_one_item(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_adding_the_same_bytes_at_the_same_time_makes_one_item(idle_telewarm: Telewarm, live: BotSession) -> None:
     outcomes = await asyncio.gather(*(add(idle_telewarm, live, jpeg(1)) for _ in range(10)))
 
     assert len({added.item.id for added in outcomes}) == 1
@@ -113,7 +120,7 @@ async def test_adding_the_same_bytes_at_the_same_time_makes_one_item(idle_telewa
     assert await rows(idle_telewarm) == 2
 
 
-async def test_two_bots_with_the_same_bytes_store_them_once(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_two_bots_with_the_same_bytes_store_them_once(idle_telewarm: Telewarm, live: BotSession) -> None:
     other = await add_bot(idle_telewarm, 1)
 
     one, two = await asyncio.gather(
@@ -126,7 +133,9 @@ async def test_two_bots_with_the_same_bytes_store_them_once(idle_telewarm: Telew
     assert await rows(idle_telewarm) == 3
 
 
-async def test_a_truncated_file_leaves_nothing_behind(idle_telewarm: Telewarm, live: LiveBot, tmp_path: Path) -> None:
+async def test_a_truncated_file_leaves_nothing_behind(
+    idle_telewarm: Telewarm, live: BotSession, tmp_path: Path
+) -> None:
     whole = await asyncio.to_thread(lambda: encode_video(tmp_path / "film.mp4").read_bytes())
 
     with pytest.raises(MediaError):
@@ -136,7 +145,7 @@ async def test_a_truncated_file_leaves_nothing_behind(idle_telewarm: Telewarm, l
     assert await rows(idle_telewarm) == 0
 
 
-async def test_an_empty_file_leaves_nothing_behind(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_an_empty_file_leaves_nothing_behind(idle_telewarm: Telewarm, live: BotSession) -> None:
     with pytest.raises(UnreadableMedia):
         await add(idle_telewarm, live, b"", kind=Kind.DOCUMENT)
 
@@ -148,7 +157,7 @@ async def test_a_file_that_is_too_large_leaves_nothing_behind(telewarm_with: Ope
     telewarm = await telewarm_with(worker=False, TELEWARM_MAX_UPLOAD_BYTES="5000")
     live = await add_bot(telewarm)
 
-    with pytest.raises(RuleBroken, match="at most 5000 bytes here") as caught:
+    with pytest.raises(MediaRuleViolation, match="at most 5000 bytes here") as caught:
         await add(telewarm, live, bytes(5001), kind=Kind.DOCUMENT)
 
     assert "TELEWARM_MAX_UPLOAD_BYTES" in caught.value.cure
@@ -157,11 +166,11 @@ async def test_a_file_that_is_too_large_leaves_nothing_behind(telewarm_with: Ope
 
 
 async def test_a_photo_that_breaks_a_rule_leaves_nothing_behind_but_goes_as_a_document(
-    idle_telewarm: Telewarm, live: LiveBot
+    idle_telewarm: Telewarm, live: BotSession
 ) -> None:
     strip = jpeg(1, width=2100, height=100)
 
-    with pytest.raises(RuleBroken, match="document"):
+    with pytest.raises(MediaRuleViolation, match="document"):
         await add(idle_telewarm, live, strip, kind=Kind.PHOTO)
     assert kept(idle_telewarm) == []
     assert await rows(idle_telewarm) == 0
@@ -169,7 +178,9 @@ async def test_a_photo_that_breaks_a_rule_leaves_nothing_behind_but_goes_as_a_do
     assert (await add(idle_telewarm, live, strip, kind=Kind.DOCUMENT)).created
 
 
-async def test_bytes_known_from_one_kind_are_checked_again_for_another(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_bytes_known_from_one_kind_are_checked_again_for_another(
+    idle_telewarm: Telewarm, live: BotSession
+) -> None:
     await add(idle_telewarm, live, jpeg(1), kind=Kind.DOCUMENT)
 
     with pytest.raises(MediaError):
@@ -192,7 +203,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing_behind(idle_telewarm: Te
 
 
 async def test_a_file_whose_thumbnail_cannot_be_made_is_taken_all_the_same(
-    idle_telewarm: Telewarm, live: LiveBot, tmp_path: Path
+    idle_telewarm: Telewarm, live: BotSession, tmp_path: Path
 ) -> None:
     whole = await asyncio.to_thread(
         lambda: encode_video(tmp_path / "film.mp4", width=640, height=480, seconds=2).read_bytes()
@@ -209,7 +220,7 @@ async def test_a_file_whose_thumbnail_cannot_be_made_is_taken_all_the_same(
 
 
 async def test_a_thumbnail_is_stored_beside_its_blob(
-    idle_telewarm: Telewarm, live: LiveBot, demo_files: dict[str, DemoFile]
+    idle_telewarm: Telewarm, live: BotSession, demo_files: dict[str, DemoFile]
 ) -> None:
     await idle_telewarm.library.add_file(live.bot, demo_files["film.mp4"].path, kind=Kind.VIDEO)
 
@@ -217,7 +228,7 @@ async def test_a_thumbnail_is_stored_beside_its_blob(
     assert (idle_telewarm.settings.store_folder / key).read_bytes().startswith(b"\xff\xd8")
 
 
-async def test_a_store_that_is_away_leaves_nothing_in_the_database(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_a_store_that_is_away_leaves_nothing_in_the_database(idle_telewarm: Telewarm, live: BotSession) -> None:
     folder = idle_telewarm.settings.store_folder
     folder.rmdir()
     folder.write_text("in the way")
@@ -229,7 +240,7 @@ async def test_a_store_that_is_away_leaves_nothing_in_the_database(idle_telewarm
 
 
 async def test_adding_a_file_again_puts_back_what_has_gone_from_the_store(
-    idle_telewarm: Telewarm, live: LiveBot
+    idle_telewarm: Telewarm, live: BotSession
 ) -> None:
     """A regression: `Add the file again` is the cure for a missing object, but the store stayed without it."""
     added = await add(idle_telewarm, live, jpeg(1))
@@ -239,12 +250,12 @@ async def test_adding_a_file_again_puts_back_what_has_gone_from_the_store(
 
     again = await add(idle_telewarm, live, jpeg(1))
 
-    assert (again.created, again.item.id, again.item.state) == (False, added.item.id, State.WARMING)
+    assert (again.created, again.item.id, again.item.state) == (False, added.item.id, MediaState.WARMING)
     assert stored.read_bytes() == jpeg(1)
 
 
 async def test_a_file_on_disk_is_shown_under_its_own_name(
-    idle_telewarm: Telewarm, live: LiveBot, demo_files: dict[str, DemoFile]
+    idle_telewarm: Telewarm, live: BotSession, demo_files: dict[str, DemoFile]
 ) -> None:
     path = demo_files["leaflet.pdf"].path
 
@@ -256,7 +267,7 @@ async def test_a_file_on_disk_is_shown_under_its_own_name(
 
 
 async def test_a_decoder_that_fails_keeps_no_file_out_unless_a_kind_was_asked_for(
-    idle_telewarm: Telewarm, live: LiveBot, demo_files: dict[str, DemoFile], tmp_path: Path
+    idle_telewarm: Telewarm, live: BotSession, demo_files: dict[str, DemoFile], tmp_path: Path
 ) -> None:
     film, song = demo_files["film.mp4"].path.read_bytes(), demo_files["song.mp3"].path.read_bytes()
     with broken_open(tmp_path, "raise TypeError('no such argument')"):

@@ -10,10 +10,10 @@ import pytest
 
 from telewarm.app import Telewarm
 from telewarm.demo.media import DemoFile
-from telewarm.errors import NotFound, RuleBroken, UnreadableMedia
-from telewarm.lanes import LiveBot
-from telewarm.library import Added
-from telewarm.model import Kind, State
+from telewarm.errors import MediaRuleViolation, NotFound, UnreadableMedia
+from telewarm.lanes import BotSession
+from telewarm.library import IngestResult
+from telewarm.model import Kind, MediaState
 from telewarm.sandbox import Sandbox, fileids
 from tests.fixtures import odd_media
 from tests.fixtures.app import WARMUP_CHAT, Opener, add_bot, until_ready
@@ -21,13 +21,13 @@ from tests.fixtures.media import jpeg
 
 
 @pytest.fixture
-async def live(idle_telewarm: Telewarm) -> LiveBot:
+async def live(idle_telewarm: Telewarm) -> BotSession:
     return await add_bot(idle_telewarm)
 
 
 async def add(
-    telewarm: Telewarm, live: LiveBot, data: bytes, *, kind: Kind | None = None, name: str | None = None
-) -> Added:
+    telewarm: Telewarm, live: BotSession, data: bytes, *, kind: Kind | None = None, name: str | None = None
+) -> IngestResult:
     async with telewarm.library.receive() as incoming:
         await incoming.write(data)
         return await telewarm.library.add(live.bot, incoming, kind=kind, name=name)
@@ -48,7 +48,7 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 async def test_without_a_kind_nothing_is_refused_that_a_document_could_carry(
-    idle_telewarm: Telewarm, live: LiveBot, name: str
+    idle_telewarm: Telewarm, live: BotSession, name: str
 ) -> None:
     data, why = ODD[name]
 
@@ -62,20 +62,22 @@ async def test_without_a_kind_nothing_is_refused_that_a_document_could_carry(
     assert (again.item.id, again.created, again.note) == (added.item.id, False, added.note)
 
 
-async def test_a_plain_document_needs_no_word(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_a_plain_document_needs_no_word(idle_telewarm: Telewarm, live: BotSession) -> None:
     assert (await add(idle_telewarm, live, b"%PDF-1.4\n", name="a.pdf")).note is None
     assert (await add(idle_telewarm, live, b"some words", name="a.txt")).note is None
 
 
 async def test_what_was_taken_as_a_document_is_refused_as_what_it_is_not_and_says_the_way_out(
-    idle_telewarm: Telewarm, live: LiveBot
+    idle_telewarm: Telewarm, live: BotSession
 ) -> None:
     await add(idle_telewarm, live, CUT_JPEG, kind=Kind.DOCUMENT)
     with pytest.raises(UnreadableMedia, match="--kind document"):
         await add(idle_telewarm, live, CUT_JPEG, kind=Kind.PHOTO)
 
 
-async def test_the_same_bytes_under_a_second_name_say_which_name_holds(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_the_same_bytes_under_a_second_name_say_which_name_holds(
+    idle_telewarm: Telewarm, live: BotSession
+) -> None:
     for kind in (None, Kind.DOCUMENT):
         await add(idle_telewarm, live, b"%PDF-1.4\n", name="a.pdf", kind=kind)
         again = await add(idle_telewarm, live, b"%PDF-1.4\n", name="b.pdf", kind=kind)
@@ -84,7 +86,7 @@ async def test_the_same_bytes_under_a_second_name_say_which_name_holds(idle_tele
 
 @pytest.mark.parametrize("name", ["a\0b.txt", "caf\udce9.txt", "\ud800", "line\nbreak.txt", "x" * 1000])
 async def test_a_name_that_cannot_be_kept_is_cleaned_and_loses_no_file(
-    idle_telewarm: Telewarm, live: LiveBot, name: str
+    idle_telewarm: Telewarm, live: BotSession, name: str
 ) -> None:
     added = await add(idle_telewarm, live, b"some words", name=name)
     kept = added.item.name or ""
@@ -94,21 +96,23 @@ async def test_a_name_that_cannot_be_kept_is_cleaned_and_loses_no_file(
     assert (renamed.name or "") == kept
 
 
-async def test_a_file_whose_path_is_no_utf_8_is_added(idle_telewarm: Telewarm, live: LiveBot, tmp_path: Path) -> None:
+async def test_a_file_whose_path_is_no_utf_8_is_added(
+    idle_telewarm: Telewarm, live: BotSession, tmp_path: Path
+) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9.txt")
     path.write_text("some words")
     assert (await idle_telewarm.library.add_file(live.bot, path)).item.name == "caf.txt"
 
 
 async def test_a_file_that_is_too_large_is_refused_before_it_is_read(
-    idle_telewarm: Telewarm, live: LiveBot, tmp_path: Path
+    idle_telewarm: Telewarm, live: BotSession, tmp_path: Path
 ) -> None:
     path = tmp_path / "huge.bin"
     with path.open("wb") as file:
         file.truncate(3 << 30)
     read: list[int] = []
 
-    with pytest.raises(RuleBroken, match="at most 50 MB from bots") as caught:
+    with pytest.raises(MediaRuleViolation, match="at most 50 MB from bots") as caught:
         await idle_telewarm.library.add_file(live.bot, path, on_read=read.append)
 
     assert read == []
@@ -124,10 +128,10 @@ async def test_a_renamed_item_says_what_recipients_see_until_it_is_rewarmed(tele
     assert ready.sent_name == "a.pdf"
 
     renamed = await telewarm.rename(live.bot.slug, ready.id, "b.pdf")
-    assert (renamed.name, renamed.sent_name, renamed.state) == ("b.pdf", "a.pdf", State.READY)
+    assert (renamed.name, renamed.sent_name, renamed.state) == ("b.pdf", "a.pdf", MediaState.READY)
     assert 'recipients still see "a.pdf"' in (renamed.note or "")
     again = await telewarm.rename(live.bot.slug, ready.id, "c.pdf", rewarm=True)
-    assert (again.state, again.note is not None) == (State.WARMING, True)
+    assert (again.state, again.note is not None) == (MediaState.WARMING, True)
     [ready] = await until_ready(telewarm, ready.id)
     assert (ready.name, ready.sent_name) == ("c.pdf", "c.pdf")
     assert (await telewarm.rename(live.bot.slug, ready.id, "c.pdf")).note is None
@@ -168,7 +172,7 @@ async def test_bots_that_share_a_chat_show_their_own_names(telewarm_with: Opener
 
 
 async def test_the_library_says_why_a_file_became_a_document_however_it_came(
-    idle_telewarm: Telewarm, live: LiveBot, tmp_path: Path
+    idle_telewarm: Telewarm, live: BotSession, tmp_path: Path
 ) -> None:
     path = tmp_path / "fake.jpg"
     path.write_bytes(b"no picture")
@@ -187,12 +191,12 @@ async def test_a_stream_that_is_too_large_is_broken_off(telewarm_with: Opener) -
             read.append(1000)
             yield bytes(1000)
 
-    with pytest.raises(RuleBroken, match="at most 5000 bytes"):
+    with pytest.raises(MediaRuleViolation, match="at most 5000 bytes"):
         await telewarm.add(live.bot.slug, endless())
     assert sum(read) == 6000
 
 
-async def test_an_item_of_another_bot_is_not_renamed(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_an_item_of_another_bot_is_not_renamed(idle_telewarm: Telewarm, live: BotSession) -> None:
     other = await add_bot(idle_telewarm, 1)
     added = await add(idle_telewarm, live, b"some words", name="a.txt")
     with pytest.raises(NotFound):

@@ -16,14 +16,14 @@ from telewarm.app import Telewarm
 from telewarm.database import media, orphans
 from telewarm.demo.media import DemoFile
 from telewarm.errors import BotDeleted, NotFound, StoreUnavailable, UsageError
-from telewarm.lanes import LiveBot
-from telewarm.library import Collector, Library, LibraryLimits
-from telewarm.model import MediaId, State
+from telewarm.lanes import BotSession
+from telewarm.library import BlobGarbageCollector, LibraryLimits, MediaLibrary
+from telewarm.model import MediaId, MediaState
 from telewarm.probe import Probe
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.store import Spool, Store
-from telewarm.store.content import Content
+from telewarm.store import BlobCache, BlobStore
+from telewarm.store.content import PutSource
 from tests.fixtures.app import READER, Opener, add_bot, add_bytes, add_photos, message_of, until_ready
 from tests.fixtures.media import jpeg
 
@@ -34,19 +34,19 @@ def kept(telewarm: Telewarm) -> list[Path]:
     return [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
-def hasty(telewarm: Telewarm, *, store: Store | None = None) -> Collector:
+def hasty(telewarm: Telewarm, *, store: BlobStore | None = None) -> BlobGarbageCollector:
     """A collector that waits for nobody."""
     own = telewarm.collector
-    return Collector(pool=telewarm.pool, store=store or own._store, spool=own._spool, grace=0)
+    return BlobGarbageCollector(pool=telewarm.pool, store=store or own._store, spool=own._spool, grace=0)
 
 
 @pytest.fixture
-async def live(idle_telewarm: Telewarm) -> LiveBot:
+async def live(idle_telewarm: Telewarm) -> BotSession:
     return await add_bot(idle_telewarm)
 
 
 async def test_the_bytes_of_a_deleted_item_go_from_store_and_spool_once_nobody_has_them(
-    idle_telewarm: Telewarm, live: LiveBot, demo_files: dict[str, DemoFile]
+    idle_telewarm: Telewarm, live: BotSession, demo_files: dict[str, DemoFile]
 ) -> None:
     telewarm = idle_telewarm
     other = await add_bot(telewarm, 1)
@@ -66,7 +66,7 @@ async def test_the_bytes_of_a_deleted_item_go_from_store_and_spool_once_nobody_h
     assert await hasty(telewarm).collect() == 0
 
 
-async def test_what_was_collected_can_be_added_again(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_what_was_collected_can_be_added_again(idle_telewarm: Telewarm, live: BotSession) -> None:
     [media_id] = await add_photos(idle_telewarm, live, 1)
     for _ in range(2):
         await idle_telewarm.library.delete(live.bot, [media_id])
@@ -75,11 +75,11 @@ async def test_what_was_collected_can_be_added_again(idle_telewarm: Telewarm, li
 
     assert len(kept(idle_telewarm)) == 2
     assert await hasty(idle_telewarm).collect() == 0
-    assert (await media.get(idle_telewarm.pool, media_id)).state is State.WARMING
+    assert (await media.get(idle_telewarm.pool, media_id)).state is MediaState.WARMING
 
 
 async def test_an_item_added_again_before_its_bytes_are_collected_keeps_them(
-    idle_telewarm: Telewarm, live: LiveBot
+    idle_telewarm: Telewarm, live: BotSession
 ) -> None:
     [media_id] = await add_photos(idle_telewarm, live, 1)
     await idle_telewarm.library.delete(live.bot, [media_id])
@@ -90,14 +90,14 @@ async def test_an_item_added_again_before_its_bytes_are_collected_keeps_them(
     assert await idle_telewarm.pool.fetchval("SELECT count(*) FROM orphan") == 0
 
 
-class Meddler(Store):
+class Meddler(BlobStore):
     """A real store; something happens once something was put into it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: BlobStore) -> None:
         super().__init__(store._backend, answer=5)
         self.then: Callable[[], Awaitable[object]] | None = None
 
-    async def _put(self, key: str, content: Content) -> bool:
+    async def _put(self, key: str, content: PutSource) -> bool:
         written = await super()._put(key, content)
         then, self.then = self.then, None
         if then is not None:
@@ -109,15 +109,15 @@ class Meddler(Store):
 class Beside:
     """A second library on the same database and store, and its store."""
 
-    library: Library
+    library: MediaLibrary
     store: Meddler
     probe: Probe
 
 
-async def beside(telewarm: Telewarm, spool: Spool, probe: Probe) -> Beside:
+async def beside(telewarm: Telewarm, spool: BlobCache, probe: Probe) -> Beside:
     store = Meddler(telewarm.collector._store)
     limits = LibraryLimits(largest=1 << 30, local_server=False)
-    library = Library(
+    library = MediaLibrary(
         pool=telewarm.pool, store=store, spool=spool, probe=probe, fetcher=telewarm.library._fetcher, limits=limits
     )
     return Beside(library=library, store=store, probe=probe)
@@ -125,7 +125,7 @@ async def beside(telewarm: Telewarm, spool: Spool, probe: Probe) -> Beside:
 
 @pytest.mark.parametrize("crashed", [False, True])
 async def test_a_file_whose_object_is_collected_while_it_is_added_is_stored_again(
-    idle_telewarm: Telewarm, live: LiveBot, tmp_path: Path, *, crashed: bool
+    idle_telewarm: Telewarm, live: BotSession, tmp_path: Path, *, crashed: bool
 ) -> None:
     """Between its put and its row: and if the collector is killed before it could write that the object is gone."""
     telewarm = idle_telewarm
@@ -140,7 +140,7 @@ async def test_a_file_whose_object_is_collected_while_it_is_added_is_stored_agai
         else:
             assert await hasty(telewarm).collect() == 1
 
-    spool = Spool(tmp_path / "spool", store=telewarm.collector._store)
+    spool = BlobCache(tmp_path / "spool", store=telewarm.collector._store)
     async with Probe.open() as probe:
         other = await beside(telewarm, spool, probe)
         other.store.then = meddle
@@ -155,7 +155,7 @@ async def test_a_file_whose_object_is_collected_while_it_is_added_is_stored_agai
 
 
 async def test_an_addition_and_a_collection_at_the_same_moment_wait_for_each_other(
-    idle_telewarm: Telewarm, live: LiveBot
+    idle_telewarm: Telewarm, live: BotSession
 ) -> None:
     """Whoever has the orphan's line first: the item has its bytes in the end."""
     for seed in range(3):
@@ -172,14 +172,14 @@ async def test_an_addition_and_a_collection_at_the_same_moment_wait_for_each_oth
         assert (idle_telewarm.settings.store_folder / row["storage_key"]).exists()
 
 
-class Away(Store):
+class Away(BlobStore):
     """A store that does not delete."""
 
     async def delete(self, key: str) -> None:
         raise StoreUnavailable(f"no {key} is deleted today")
 
 
-async def test_a_store_that_does_not_answer_keeps_the_rest_for_later(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_a_store_that_does_not_answer_keeps_the_rest_for_later(idle_telewarm: Telewarm, live: BotSession) -> None:
     media_ids = await add_photos(idle_telewarm, live, 3)
     await idle_telewarm.library.delete(live.bot, media_ids)
     away = Away(idle_telewarm.collector._store._backend, answer=5)
@@ -191,7 +191,7 @@ async def test_a_store_that_does_not_answer_keeps_the_rest_for_later(idle_telewa
 
 
 async def test_objects_of_a_process_that_was_killed_while_it_added_them_are_found(
-    idle_telewarm: Telewarm, live: LiveBot
+    idle_telewarm: Telewarm, live: BotSession
 ) -> None:
     [media_id] = await add_photos(idle_telewarm, live, 1)
     folder, old = idle_telewarm.settings.store_folder, (clock.now() - timedelta(days=2)).timestamp()
@@ -252,7 +252,7 @@ async def test_an_item_that_is_deleted_while_it_is_uploaded_stays_away(telewarm_
     await until_ready(telewarm, again)
 
 
-async def test_a_name_is_changed_and_taken_away(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_a_name_is_changed_and_taken_away(idle_telewarm: Telewarm, live: BotSession) -> None:
     [media_id] = await add_photos(idle_telewarm, live, 1)
     for name in ("кот.jpg", None):
         assert (await idle_telewarm.library.rename(media_id, name)).name == name
@@ -260,15 +260,17 @@ async def test_a_name_is_changed_and_taken_away(idle_telewarm: Telewarm, live: L
         await idle_telewarm.library.rename(MediaId(4711), "x")
 
 
-async def test_more_than_can_be_named_at_once_is_refused(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_more_than_can_be_named_at_once_is_refused(idle_telewarm: Telewarm, live: BotSession) -> None:
     many = [MediaId(number) for number in range(1, 10_002)]
     with pytest.raises(UsageError, match="10000"):
         await idle_telewarm.library.delete(live.bot, many)
     with pytest.raises(UsageError, match="10000"):
-        await idle_telewarm.library.rewarm_these(live.bot, many)
+        await idle_telewarm.library.rewarm_selected(live.bot, many)
 
 
-async def test_the_short_ways_delete_media_and_take_a_bot_away_and_back(idle_telewarm: Telewarm, live: LiveBot) -> None:
+async def test_the_short_ways_delete_media_and_take_a_bot_away_and_back(
+    idle_telewarm: Telewarm, live: BotSession
+) -> None:
     stays, goes = await add_photos(idle_telewarm, live, 2)
     slug = live.bot.slug
 

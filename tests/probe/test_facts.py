@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from telewarm.demo.media import DemoFile
-from telewarm.errors import RuleBroken, UnreadableMedia
-from telewarm.model import Facts, Kind
+from telewarm.errors import MediaRuleViolation, UnreadableMedia
+from telewarm.model import Kind, MediaMetadata
 from telewarm.probe import Probe, check, natural_kind
 from tests.fixtures.media import audio, video
 
@@ -23,9 +23,9 @@ STARTS = [
 
 async def test_every_demo_file_is_known_by_its_bytes(probe: Probe, demo_files: dict[str, DemoFile]) -> None:
     expected = {
-        "sunset.jpg": Facts(bytes=0, mime="image/jpeg", ext="jpg", width=1280, height=960),
-        "waves.png": Facts(bytes=0, mime="image/png", ext="png", width=800, height=600),
-        "film.mp4": Facts(
+        "sunset.jpg": MediaMetadata(bytes=0, mime="image/jpeg", ext="jpg", width=1280, height=960),
+        "waves.png": MediaMetadata(bytes=0, mime="image/png", ext="png", width=800, height=600),
+        "film.mp4": MediaMetadata(
             bytes=0,
             mime="video/mp4",
             ext="mp4",
@@ -35,14 +35,14 @@ async def test_every_demo_file_is_known_by_its_bytes(probe: Probe, demo_files: d
             video_codec="h264",
             audio_codec="aac",
         ),
-        "dance.gif": Facts(
+        "dance.gif": MediaMetadata(
             bytes=0, mime="image/gif", ext="gif", width=320, height=240, duration=1.92, video_codec="gif"
         ),
-        "song.mp3": Facts(
+        "song.mp3": MediaMetadata(
             bytes=0, mime="audio/mpeg", ext="mp3", duration=12, audio_codec="mp3", title="Warm Up", performer="Telewarm"
         ),
-        "note.ogg": Facts(bytes=0, mime="audio/ogg", ext="ogg", duration=6, audio_codec="opus"),
-        "leaflet.pdf": Facts(bytes=0, mime="application/pdf", ext="pdf"),
+        "note.ogg": MediaMetadata(bytes=0, mime="audio/ogg", ext="ogg", duration=6, audio_codec="opus"),
+        "leaflet.pdf": MediaMetadata(bytes=0, mime="application/pdf", ext="pdf"),
     }
     for name, file in demo_files.items():
         facts = await probe.facts(file.path)
@@ -53,7 +53,7 @@ async def test_every_demo_file_is_known_by_its_bytes(probe: Probe, demo_files: d
         check(facts, file.kind, local_server=False)
 
 
-def _without_measures(facts: Facts) -> tuple[object, ...]:
+def _without_measures(facts: MediaMetadata) -> tuple[object, ...]:
     return (facts.mime, facts.ext, facts.width, facts.height, facts.video_codec, facts.audio_codec, facts.title,
             facts.performer)  # fmt: skip
 
@@ -72,7 +72,7 @@ async def test_text_renamed_to_a_video_is_text_and_refused_as_a_video(probe: Pro
     path.write_text("Not a film at all.\n")
     facts = await probe.facts(path)
     assert facts.mime == "text/plain"
-    with pytest.raises(RuleBroken, match="Send it as a document"):
+    with pytest.raises(MediaRuleViolation, match="Send it as a document"):
         check(facts, Kind.VIDEO, local_server=False)
 
 
@@ -186,7 +186,7 @@ async def test_an_enormous_png_is_measured_without_being_decoded_and_refused_as_
     path.write_bytes(png_bomb())
     facts = await probe.facts(path)
     assert (facts.width, facts.height) == (60_000, 60_000)
-    with pytest.raises(RuleBroken, match="120,000 in sum"):
+    with pytest.raises(MediaRuleViolation, match="120,000 in sum"):
         check(facts, Kind.PHOTO, local_server=False)
     with pytest.raises(UnreadableMedia, match="more than the 50,000,000"):
         await probe.thumbnail(path, facts)

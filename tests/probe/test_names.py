@@ -2,12 +2,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.model import JOINERS, Facts, Kind
+from telewarm.model import JOINERS, Kind, MediaMetadata
 from telewarm.probe import filename_for
 
 
-def facts(mime: str, ext: str, *, title: str | None = None, performer: str | None = None) -> Facts:
-    return Facts(bytes=1, mime=mime, ext=ext, title=title, performer=performer)
+def facts(mime: str, ext: str, *, title: str | None = None, performer: str | None = None) -> MediaMetadata:
+    return MediaMetadata(bytes=1, mime=mime, ext=ext, title=title, performer=performer)
 
 
 JPEG = facts("image/jpeg", "jpg")
@@ -51,7 +51,7 @@ UNKNOWN = facts("application/octet-stream", "bin")
     ],
 )
 def test_a_name_is_kept_as_far_as_it_is_safe_and_tells_the_truth(
-    name: str | None, known: Facts, kind: Kind, expected: str
+    name: str | None, known: MediaMetadata, kind: Kind, expected: str
 ) -> None:
     assert filename_for(name, known, kind) == expected
 
@@ -91,13 +91,13 @@ def test_a_document_keeps_the_extension_that_its_name_has(name: str, mime: str, 
         ("talk.spx", Kind.VOICE, facts("audio/ogg", "ogg")),
     ],
 )
-def test_another_extension_of_the_same_format_stays(name: str, kind: Kind, known: Facts) -> None:
+def test_another_extension_of_the_same_format_stays(name: str, kind: Kind, known: MediaMetadata) -> None:
     assert filename_for(name, known, kind) == name
 
 
 @given(st.none() | st.text(max_size=300), st.sampled_from([JPEG, MP3, MP4, TEXT, UNKNOWN]), st.sampled_from(Kind))
 def test_any_name_becomes_short_and_safe_and_has_an_extension_where_the_bytes_say_which(
-    name: str | None, known: Facts, kind: Kind
+    name: str | None, known: MediaMetadata, kind: Kind
 ) -> None:
     result = filename_for(name, known, kind)
     stem, dot, extension = result.rpartition(".")

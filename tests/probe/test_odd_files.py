@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageStat
 
-from telewarm.errors import RuleBroken, UnreadableMedia
-from telewarm.model import Facts, Kind
+from telewarm.errors import MediaRuleViolation, UnreadableMedia
+from telewarm.model import Kind, MediaMetadata
 from telewarm.probe import Probe, check, choose_kind
 from telewarm.probe.id3 import read_tags
 from tests.fixtures import odd_media as odd
@@ -23,8 +23,8 @@ XMP = odd.app1(b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x='adobe:ns:meta
 
 
 @pytest.fixture
-def facts_of(look: LookAt) -> Callable[[bytes], Awaitable[Facts]]:
-    async def facts(data: bytes) -> Facts:
+def facts_of(look: LookAt) -> Callable[[bytes], Awaitable[MediaMetadata]]:
+    async def facts(data: bytes) -> MediaMetadata:
         found = await look(data)
         assert found.error is None, found.error
         return found.facts
@@ -32,7 +32,7 @@ def facts_of(look: LookAt) -> Callable[[bytes], Awaitable[Facts]]:
     return facts
 
 
-FactsOf = Callable[[bytes], Awaitable[Facts]]
+FactsOf = Callable[[bytes], Awaitable[MediaMetadata]]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -191,7 +191,7 @@ async def test_an_animated_picture_is_no_photo_and_one_frame_is_no_animation(fac
     if name != "GIF":
         assert why is not None
         assert "does not move" in why
-        with pytest.raises(RuleBroken, match="does not move"):
+        with pytest.raises(MediaRuleViolation, match="does not move"):
             check(facts, Kind.PHOTO, local_server=False)
     assert choose_kind(await facts_of(odd.moving(name, ("red",))))[0] is Kind.PHOTO
 
@@ -354,6 +354,6 @@ async def test_a_film_that_is_no_video_for_telegram_says_why_it_is_a_document(
     ],
 )
 def test_a_name_that_promises_more_than_the_bytes_is_told(name: str | None, why: str | None) -> None:
-    kind, said = choose_kind(Facts(bytes=9, mime="text/plain", ext="txt"), name=name)
+    kind, said = choose_kind(MediaMetadata(bytes=9, mime="text/plain", ext="txt"), name=name)
     assert kind is Kind.DOCUMENT
     assert (said or "").partition(":")[0] == (why or "")

@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 from telewarm import clock
 from telewarm.demo.media import DemoFile
 from telewarm.errors import DecoderFailed, UnreadableMedia, UsageError
-from telewarm.model import Facts, Kind
+from telewarm.model import Kind, MediaMetadata
 from telewarm.probe import Probe
-from telewarm.probe.wire import LENGTH_BYTES, Job, Task, frame
+from telewarm.probe.wire import LENGTH_BYTES, DecodeTask, Job, frame
 from tests.fixtures.decoders import broken_module, broken_open
 
 WORKER = [sys.executable, "-m", "telewarm.probe.worker"]
@@ -52,7 +52,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await clock.sleep(0.001)
 
 
-async def stopped_in_the_middle(probe: Probe, path: Path) -> tuple[psutil.Process, asyncio.Task[Facts]]:
+async def stopped_in_the_middle(probe: Probe, path: Path) -> tuple[psutil.Process, asyncio.Task[MediaMetadata]]:
     """A worker that was stopped by a signal while it has a file, and the caller who waits for it."""
     await probe.facts(path)
     worker = the_worker()
@@ -191,8 +191,8 @@ def test_no_worker_outlives_a_parent_that_was_killed(note: Path) -> None:
 
 @pytest.mark.parametrize("pipe_closes", [True, False])
 def test_a_hanging_orphan_ends_by_itself(note: Path, tmp_path: Path, pipe_closes: bool) -> None:  # noqa: FBT001 a parameter
-    facts = Facts(bytes=1, mime="audio/mpeg", ext="mp3")
-    job = Job(task=Task.FACTS, path="", facts=facts, demuxer="mp3", seconds=60 if pipe_closes else 0.1)
+    facts = MediaMetadata(bytes=1, mime="audio/mpeg", ext="mp3")
+    job = Job(task=DecodeTask.FACTS, path="", facts=facts, demuxer="mp3", seconds=60 if pipe_closes else 0.1)
     message = frame(job)
     ours, theirs = socket.socketpair()
     with ours, broken_open(tmp_path, "__import__('time').sleep(60)"), note.open("rb") as file:

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.errors import RuleBroken
-from telewarm.model import Facts, Kind
+from telewarm.errors import MediaRuleViolation
+from telewarm.model import Kind, MediaMetadata
 from telewarm.probe import check, natural_kind, wants_thumbnail
 
-PHOTO = Facts(bytes=200_000, mime="image/jpeg", ext="jpg", width=1280, height=960)
-VIDEO = Facts(
+PHOTO = MediaMetadata(bytes=200_000, mime="image/jpeg", ext="jpg", width=1280, height=960)
+VIDEO = MediaMetadata(
     bytes=2_000_000,
     mime="video/mp4",
     ext="mp4",
@@ -21,18 +21,18 @@ VIDEO = Facts(
 )
 SILENT = replace(VIDEO, audio_codec=None)
 NOTE = replace(VIDEO, width=480, height=480)
-SONG = Facts(bytes=300_000, mime="audio/mpeg", ext="mp3", duration=12, audio_codec="mp3")
+SONG = MediaMetadata(bytes=300_000, mime="audio/mpeg", ext="mp3", duration=12, audio_codec="mp3")
 M4A = replace(SONG, mime="audio/mp4", ext="m4a", audio_codec="aac")
-VOICE = Facts(bytes=30_000, mime="audio/ogg", ext="ogg", duration=6, audio_codec="opus")
-GIF = Facts(bytes=90_000, mime="image/gif", ext="gif", width=320, height=240, duration=2, video_codec="gif")
-STICKER = Facts(bytes=20_000, mime="image/webp", ext="webp", width=512, height=300)
-TGS = Facts(bytes=9_000, mime="application/x-tgsticker", ext="tgs", width=512, height=512, duration=3)
-WEBM = Facts(bytes=50_000, mime="video/webm", ext="webm", width=512, height=512, duration=2, video_codec="vp9")
-PDF = Facts(bytes=90_000, mime="application/pdf", ext="pdf")
-TEXT = Facts(bytes=90, mime="text/plain", ext="txt")
+VOICE = MediaMetadata(bytes=30_000, mime="audio/ogg", ext="ogg", duration=6, audio_codec="opus")
+GIF = MediaMetadata(bytes=90_000, mime="image/gif", ext="gif", width=320, height=240, duration=2, video_codec="gif")
+STICKER = MediaMetadata(bytes=20_000, mime="image/webp", ext="webp", width=512, height=300)
+TGS = MediaMetadata(bytes=9_000, mime="application/x-tgsticker", ext="tgs", width=512, height=512, duration=3)
+WEBM = MediaMetadata(bytes=50_000, mime="video/webm", ext="webm", width=512, height=512, duration=2, video_codec="vp9")
+PDF = MediaMetadata(bytes=90_000, mime="application/pdf", ext="pdf")
+TEXT = MediaMetadata(bytes=90, mime="text/plain", ext="txt")
 
 facts = st.builds(
-    Facts,
+    MediaMetadata,
     bytes=st.integers(0, 1 << 32),
     mime=st.sampled_from(
         sorted({f.mime for f in (PHOTO, VIDEO, SONG, M4A, VOICE, GIF, STICKER, TGS, WEBM, PDF, TEXT)})
@@ -46,8 +46,8 @@ facts = st.builds(
 )
 
 
-def broken(facts: Facts, kind: Kind, *, local_server: bool = False) -> RuleBroken:
-    with pytest.raises(RuleBroken) as caught:
+def broken(facts: MediaMetadata, kind: Kind, *, local_server: bool = False) -> MediaRuleViolation:
+    with pytest.raises(MediaRuleViolation) as caught:
         check(facts, kind, local_server=local_server)
     return caught.value
 
@@ -77,7 +77,7 @@ def broken(facts: Facts, kind: Kind, *, local_server: bool = False) -> RuleBroke
         (Kind.DOCUMENT, replace(PHOTO, width=60_000, height=60_000)),
     ],
 )
-def test_a_file_at_or_within_the_limits_passes(kind: Kind, facts: Facts) -> None:
+def test_a_file_at_or_within_the_limits_passes(kind: Kind, facts: MediaMetadata) -> None:
     check(facts, kind, local_server=False)
 
 
@@ -115,7 +115,7 @@ def test_a_file_at_or_within_the_limits_passes(kind: Kind, facts: Facts) -> None
     ],
 )
 def test_a_broken_rule_names_the_rule_the_measured_value_and_the_way_out(
-    kind: Kind, facts: Facts, rule: str, measured: str
+    kind: Kind, facts: MediaMetadata, rule: str, measured: str
 ) -> None:
     error = broken(facts, kind)
     assert rule in error.rule
@@ -133,7 +133,7 @@ def test_a_broken_rule_names_the_rule_the_measured_value_and_the_way_out(
         (replace(NOTE, bytes=(12 << 20) + 1), "12,582,913 bytes"),
     ],
 )
-def test_what_is_no_video_note_is_still_a_video(facts: Facts, measured: str) -> None:
+def test_what_is_no_video_note_is_still_a_video(facts: MediaMetadata, measured: str) -> None:
     error = broken(facts, Kind.VIDEO_NOTE)
     assert measured in error.measured
     assert error.cure == "Send it as a video."
@@ -151,7 +151,7 @@ def test_a_webp_of_another_size_is_no_sticker() -> None:
 
 
 @given(facts, st.sampled_from(Kind), st.booleans())
-def test_an_empty_file_is_refused_as_any_kind(facts: Facts, kind: Kind, local_server: bool) -> None:  # noqa: FBT001 drawn
+def test_an_empty_file_is_refused_as_any_kind(facts: MediaMetadata, kind: Kind, local_server: bool) -> None:  # noqa: FBT001 drawn
     assert "empty" in broken(replace(facts, bytes=0), kind, local_server=local_server).rule
 
 
@@ -202,12 +202,12 @@ def test_a_photo_has_10_mb_on_a_local_server_too() -> None:
         (TEXT, Kind.DOCUMENT),
     ],
 )
-def test_the_natural_kind_is_what_a_person_would_expect(facts: Facts, kind: Kind) -> None:
+def test_the_natural_kind_is_what_a_person_would_expect(facts: MediaMetadata, kind: Kind) -> None:
     assert natural_kind(facts) is kind
 
 
 @given(facts.filter(lambda facts: 0 < facts.bytes <= 2000 << 20))
-def test_the_natural_kind_never_breaks_a_rule(facts: Facts) -> None:
+def test_the_natural_kind_never_breaks_a_rule(facts: MediaMetadata) -> None:
     check(facts, natural_kind(facts), local_server=True)
 
 

@@ -11,8 +11,8 @@ from telewarm.app import Telewarm
 from telewarm.database import media
 from telewarm.demo.media import DemoFile
 from telewarm.errors import BadRequest, ChatUnreachable, FloodWait, MediaNotReady, TelegramUnreachable, UsageError
-from telewarm.lanes import LiveBot
-from telewarm.model import ChatId, Kind, MediaId, MessageSet, Part, State
+from telewarm.lanes import BotSession
+from telewarm.model import ChatId, Kind, MediaId, MediaState, MessageSet, Part
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from telewarm.sandbox.mail import Content
@@ -41,14 +41,14 @@ def calls(sandbox: Sandbox) -> dict[str, int]:
     return {method: count for method, count in sandbox.state.stats.total.calls.items() if method != "getMe"}
 
 
-def contents(sandbox: Sandbox, live: LiveBot, chat_id: ChatId, results: Sequence[SendResult]) -> list[Content]:
+def contents(sandbox: Sandbox, live: BotSession, chat_id: ChatId, results: Sequence[SendResult]) -> list[Content]:
     chat = sandbox.state.find_chat(sandbox.state.bots.open(live.bot.telegram_id), str(chat_id))
     box = sandbox.state.mail.box(chat, live.bot.telegram_id)
     messages = [box.get(chat_id, result.message_id or 0) for result in results]
     return [message.content for message in messages if message is not None]
 
 
-async def warm_photos(telewarm: Telewarm, live: LiveBot, count: int) -> list[MediaId]:
+async def warm_photos(telewarm: Telewarm, live: BotSession, count: int) -> list[MediaId]:
     """Ready by a send each to somebody else."""
     media_ids = await add_photos(telewarm, live, count)
     for media_id in media_ids:
@@ -105,7 +105,7 @@ async def test_cold_items_of_an_album_get_their_ids_through_the_warm_up_chat(
     assert calls(sandbox) == {"sendPhoto": 3, "sendMediaGroup": 1}
     for media_id in media_ids:
         item = await media.get(idle_telewarm.pool, media_id)
-        assert item.state is State.READY
+        assert item.state is MediaState.READY
     assert await idle_telewarm.pool.fetchval("SELECT count(*) FROM media WHERE warmup_message_id IS NULL") == 0
 
 
@@ -202,7 +202,7 @@ async def test_a_warm_up_chat_that_is_gone_is_not_the_recipients_fault(
 
     assert [result.error for result in results] == [None, None, None]
     assert sandbox.state.stats.chats == {READER: 3}
-    assert idle_telewarm.sender._ledger._lost == {}
+    assert idle_telewarm.sender._chat_status._lost == {}
 
 
 async def test_a_flood_in_the_middle_of_an_album_is_never_repeated(idle_telewarm: Telewarm, sandbox: Sandbox) -> None:
@@ -237,11 +237,11 @@ async def test_a_blocked_reader_of_an_album_is_told_for_each_item(idle_telewarm:
 async def test_an_album_counts_each_of_its_items_against_the_limits(idle_telewarm: Telewarm) -> None:
     live = await add_bot(idle_telewarm)
     media_ids = await warm_photos(idle_telewarm, live, 2)
-    sent = live.traffic.sent
+    sent = live.limiter.sent
 
     await idle_telewarm.sender.send(live, READER, album(*media_ids))
 
-    assert live.traffic.sent == sent + 2
+    assert live.limiter.sent == sent + 2
 
 
 async def test_buttons_on_an_album_are_refused_before_anything_goes(idle_telewarm: Telewarm, sandbox: Sandbox) -> None:

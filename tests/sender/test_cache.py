@@ -9,18 +9,18 @@ import tracemalloc
 from telewarm.database import media, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
-from telewarm.model import BotId, FileId, Kind, MediaId, Warm
-from telewarm.sender import FileIds
-from telewarm.sender.cache import CHANNEL, MOST, MOST_GONE, tag_of
+from telewarm.model import BotId, CachedFileId, FileId, Kind, MediaId
+from telewarm.sender import FileIdCache
+from telewarm.sender.cache import CHANNEL, MAX_IDS, MAX_REMOVED_REMEMBERED, tag_of
 from tests.fixtures.rows import make_bot, make_item, placed
 
 
-def warm(media_id: int, file_id: str = "A", *, bot_id: int = 1) -> Warm:
-    return Warm(media_id=MediaId(media_id), bot_id=BotId(bot_id), file_id=FileId(file_id), kind=Kind.PHOTO)
+def warm(media_id: int, file_id: str = "A", *, bot_id: int = 1) -> CachedFileId:
+    return CachedFileId(media_id=MediaId(media_id), bot_id=BotId(bot_id), file_id=FileId(file_id), kind=Kind.PHOTO)
 
 
 def test_the_cache_keeps_the_items_used_last_and_no_more() -> None:
-    ids = FileIds(most=3)
+    ids = FileIdCache(most=3)
     for number in (1, 2, 3):
         ids.keep(warm(number))
     assert ids.get(MediaId(1)) is not None
@@ -32,7 +32,7 @@ def test_the_cache_keeps_the_items_used_last_and_no_more() -> None:
 
 
 def test_a_change_drops_just_the_items_it_names() -> None:
-    ids = FileIds()
+    ids = FileIdCache()
     for number in range(5):
         ids.keep(warm(number))
 
@@ -42,7 +42,7 @@ def test_a_change_drops_just_the_items_it_names() -> None:
 
 
 async def test_who_waits_for_an_item_is_told_of_its_change_alone() -> None:
-    ids = FileIds()
+    ids = FileIdCache()
     one, other = ids.change_of(MediaId(1)), ids.change_of(MediaId(2))
 
     ids.changed("1:-")
@@ -53,7 +53,7 @@ async def test_who_waits_for_an_item_is_told_of_its_change_alone() -> None:
 
 
 async def test_a_lost_connection_forgets_all_ids_and_wakes_all_who_wait() -> None:
-    ids = FileIds()
+    ids = FileIdCache()
     ids.keep(warm(1))
     waiting = [ids.change_of(MediaId(number)) for number in range(3)]
 
@@ -65,7 +65,7 @@ async def test_a_lost_connection_forgets_all_ids_and_wakes_all_who_wait() -> Non
 
 def test_nothing_is_remembered_of_waits_that_are_over() -> None:
     """A regression: an event stayed for each item that was ever asked for and never became warm."""
-    ids = FileIds()
+    ids = FileIdCache()
     for number in range(100):
         ids.change_of(MediaId(number))
     gc.collect()
@@ -74,7 +74,7 @@ def test_nothing_is_remembered_of_waits_that_are_over() -> None:
 
 
 def test_when_all_ids_of_a_bot_are_void_just_those_are_dropped() -> None:
-    ids = FileIds()
+    ids = FileIdCache()
     for number in range(4):
         ids.keep(warm(number, bot_id=1 + number % 2))
 
@@ -84,7 +84,7 @@ def test_when_all_ids_of_a_bot_are_void_just_those_are_dropped() -> None:
 
 
 def test_an_id_that_is_the_new_one_already_stays_and_who_waits_is_told() -> None:
-    ids = FileIds()
+    ids = FileIdCache()
     ids.keep(warm(1, "A"))
     ids.keep(warm(2, "B"))
     waiting = ids.change_of(MediaId(1))
@@ -98,7 +98,7 @@ def test_an_id_that_is_the_new_one_already_stays_and_who_waits_is_told() -> None
 
 def test_a_change_told_without_a_tag_drops_the_item() -> None:
     """As a process of an older version tells it."""
-    ids = FileIds()
+    ids = FileIdCache()
     ids.keep(warm(1))
 
     ids.changed("1")
@@ -109,7 +109,7 @@ def test_a_change_told_without_a_tag_drops_the_item() -> None:
 async def test_what_the_database_tells_keeps_the_id_just_got_and_drops_all_others(pool: Pool) -> None:
     bot = await make_bot(pool)
     items = [await make_item(pool, bot, seed) for seed in range(500)]
-    own, other = FileIds(), FileIds()
+    own, other = FileIdCache(), FileIdCache()
     heard = asyncio.Event()
 
     def hear(payload: str) -> None:
@@ -123,7 +123,7 @@ async def test_what_the_database_tells_keeps_the_id_just_got_and_drops_all_other
         other.keep(warm(media_id, f"old {media_id}", bot_id=bot.id))
     async with listening(pool, {CHANNEL: hear}, on_lost=lambda: None):
         await warmups.record_ready(pool, [placed(media_id, f"new {media_id}") for media_id in items])
-        await media.forget(pool, media_id=items[0], file_id=FileId(f"new {items[0]}"))
+        await media.drop_file_id(pool, media_id=items[0], file_id=FileId(f"new {items[0]}"))
         await asyncio.wait_for(heard.wait(), 10)
 
     assert len(other) == 0
@@ -132,25 +132,25 @@ async def test_what_the_database_tells_keeps_the_id_just_got_and_drops_all_other
 
 def test_a_full_cache_grows_no_more() -> None:
     """Memory is flat: 100,000 further ids add nothing."""
-    ids = FileIds()
+    ids = FileIdCache()
     tracemalloc.start()
     try:
-        for number in range(MOST):
+        for number in range(MAX_IDS):
             ids.keep(warm(number, f"AgACAgIAAxkDAAIBcmX{number:060d}"))
         full = tracemalloc.get_traced_memory()[0]
-        for number in range(MOST, MOST + 100_000):
+        for number in range(MAX_IDS, MAX_IDS + 100_000):
             ids.keep(warm(number, f"AgACAgIAAxkDAAIBcmX{number:060d}"))
         fuller = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
 
-    assert len(ids) == MOST
+    assert len(ids) == MAX_IDS
     assert fuller - full < 1_000_000
-    assert full / MOST < 600
+    assert full / MAX_IDS < 600
 
 
 def test_an_item_that_was_deleted_does_not_come_back_by_a_reader_who_was_late() -> None:
-    ids = FileIds()
+    ids = FileIdCache()
     ids.keep(warm(1))
     ids.keep(warm(2))
 
@@ -162,7 +162,7 @@ def test_an_item_that_was_deleted_does_not_come_back_by_a_reader_who_was_late() 
 
 
 def test_what_was_deleted_is_not_remembered_for_ever() -> None:
-    ids = FileIds()
-    for start in range(0, 3 * MOST_GONE, 100):
+    ids = FileIdCache()
+    for start in range(0, 3 * MAX_REMOVED_REMEMBERED, 100):
         ids.changed(",".join(f"{number}:!" for number in range(start, start + 100)))
-    assert len(ids._gone) == MOST_GONE
+    assert len(ids._gone) == MAX_REMOVED_REMEMBERED

@@ -18,7 +18,7 @@ from telewarm.errors import (
     MediaError,
     MediaNotReady,
 )
-from telewarm.model import BotId, ChatId, MediaId, MessageSet, Part, State
+from telewarm.model import BotId, ChatId, MediaId, MediaState, MessageSet, Part
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from telewarm.sender import OnCold
@@ -48,7 +48,7 @@ async def test_a_cold_item_goes_to_its_recipient_as_bytes_and_its_id_is_kept(
     results = [(await telewarm.sender.send(live, chat_id, of(media_id)))[0] for chat_id in readers(2)]
 
     assert [(result.cache_hit, result.error) for result in results] == [(False, None), (True, None)]
-    assert (await media.get(telewarm.pool, media_id)).state is State.READY
+    assert (await media.get(telewarm.pool, media_id)).state is MediaState.READY
     assert sandbox.state.stats.total.uploads == 1
     assert WARMUP_CHAT not in sandbox.state.stats.chats
 
@@ -190,7 +190,7 @@ async def test_a_recipient_who_blocked_the_bot_costs_the_item_nothing(
 
     assert isinstance(result.error, ChatUnreachable)
     item = await media.get(telewarm.pool, media_id)
-    assert (item.state, item.attempts, item.last_error) == (State.WARMING, 0, None)
+    assert (item.state, item.attempts, item.last_error) == (MediaState.WARMING, 0, None)
     assert await telewarm.pool.fetchval("SELECT count(*) FROM media WHERE lease_id IS NOT NULL") == 0
 
 

@@ -6,27 +6,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telewarm.model import BotId, MediaId
-from telewarm.sender.deaths import TOGETHER, WINDOW, Deaths
+from telewarm.sender.deaths import INVALID_TOGETHER, WINDOW_SECONDS, InvalidFileIdDetector
 
 BOT, OTHER = BotId(1), BotId(2)
 moments = st.floats(min_value=0, max_value=1e6)
 
 
-def die(deaths: Deaths, *ids: int, bot: BotId = BOT, now: float = 0.0) -> list[bool]:
-    return [deaths.died(bot, MediaId(number), now=now) for number in ids]
+def die(deaths: InvalidFileIdDetector, *ids: int, bot: BotId = BOT, now: float = 0.0) -> list[bool]:
+    return [deaths.invalid(bot, MediaId(number), now=now) for number in ids]
 
 
 @given(moments)
 def test_several_items_that_die_in_a_row_are_the_bots_matter(now: float) -> None:
-    assert die(Deaths(), *range(TOGETHER + 1), now=now) == [False] * (TOGETHER - 1) + [True, True]
+    assert die(InvalidFileIdDetector(), *range(INVALID_TOGETHER + 1), now=now) == [False] * (INVALID_TOGETHER - 1) + [
+        True,
+        True,
+    ]
 
 
 def test_one_item_that_dies_often_is_not() -> None:
-    assert not any(die(Deaths(), *[7] * 20))
+    assert not any(die(InvalidFileIdDetector(), *[7] * 20))
 
 
 def test_a_success_by_id_in_between_starts_anew() -> None:
-    deaths = Deaths()
+    deaths = InvalidFileIdDetector()
     for number in range(20):
         assert not any(die(deaths, number, number + 100))
         deaths.worked(BOT)
@@ -34,7 +37,7 @@ def test_a_success_by_id_in_between_starts_anew() -> None:
 
 
 def test_bots_do_not_die_of_each_other() -> None:
-    deaths = Deaths()
+    deaths = InvalidFileIdDetector()
     die(deaths, 1, 2)
     assert die(deaths, 3, bot=OTHER) == [False]
     deaths.worked(OTHER)
@@ -43,19 +46,20 @@ def test_bots_do_not_die_of_each_other() -> None:
 
 @given(moments, st.floats(min_value=1.01, max_value=100))
 def test_deaths_far_apart_are_not_together(now: float, times: float) -> None:
-    deaths = Deaths()
+    deaths = InvalidFileIdDetector()
     assert not any(
-        deaths.died(BOT, MediaId(number), now=now + number * times * WINDOW / (TOGETHER - 1)) for number in range(10)
+        deaths.invalid(BOT, MediaId(number), now=now + number * times * WINDOW_SECONDS / (INVALID_TOGETHER - 1))
+        for number in range(10)
     )
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.floats(0, 30)), max_size=60))
 def test_what_is_held_of_a_bot_does_not_grow_and_the_rule_is_exact(events: list[tuple[int, float]]) -> None:
-    deaths, now = Deaths(), 0.0
+    deaths, now = InvalidFileIdDetector(), 0.0
     last: dict[int, float] = {}
     for number, pause in events:
         now += pause
         last[number] = now
-        recent = [number for number, at in last.items() if at > now - WINDOW]
-        assert deaths.died(BOT, MediaId(number), now=now) is (len(recent) >= TOGETHER)
-        assert len(deaths._died[BOT]) <= TOGETHER
+        recent = [number for number, at in last.items() if at > now - WINDOW_SECONDS]
+        assert deaths.invalid(BOT, MediaId(number), now=now) is (len(recent) >= INVALID_TOGETHER)
+        assert len(deaths._invalid_at[BOT]) <= INVALID_TOGETHER

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from telewarm.sandbox.entities import parse
 from telewarm.sender.escape import (
     RESERVED,
-    Safe,
+    SafeText,
     escape_html,
     escape_markdown,
     escape_markdown_code,
@@ -75,12 +75,12 @@ def test_a_link_keeps_its_url() -> None:
 
 def test_pieces_that_are_safe_go_in_as_they_are() -> None:
     greeting = html("<i>{name}</i>", name="<Ann>")
-    assert isinstance(greeting, Safe)
+    assert isinstance(greeting, SafeText)
     assert html("{} & {}", greeting, "&") == "<i>&lt;Ann&gt;</i> & &amp;"
-    assert markdown("{0}{1}", Safe("*x*"), "*y*") == "*x*\\*y\\*"
+    assert markdown("{0}{1}", SafeText("*x*"), "*y*") == "*x*\\*y\\*"
 
 
 def test_values_are_formatted_and_then_escaped() -> None:
     assert html("{:.1f} {!r} {x:>4}", 1.25, "<", x="&") == "1.2 &#x27;&lt;&#x27;    &amp;"
     assert markdown("{:.2f}", -1.5) == "\\-1\\.50"
-    assert html("{:.3}", Safe("<b>x</b>")) == "&lt;b&gt;"  # cut, it is safe no more
+    assert html("{:.3}", SafeText("<b>x</b>")) == "&lt;b&gt;"  # cut, it is safe no more

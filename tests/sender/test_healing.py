@@ -9,7 +9,7 @@ import pytest
 from telewarm import clock
 from telewarm.database import media
 from telewarm.errors import BadRequest, ChatUnreachable, FloodWait
-from telewarm.model import ChatId, Kind, MessageId, State
+from telewarm.model import ChatId, Kind, MediaState, MessageId
 from telewarm.sandbox import Sandbox
 from telewarm.telegram import SendOptions
 from tests.fixtures.app import READER, WARMUP_CHAT, Opener, add_bot, add_photos, readers, until_ready
@@ -29,7 +29,7 @@ async def test_a_dead_id_is_forgotten_and_the_recipient_gets_a_copy_without_an_u
     content = sick.content(message_id)
     assert content.file is not None
     assert (content.file.kind, content.text, content.protected) == ("photo", "hello", True)
-    assert await sick.states() == [State.WARMING]
+    assert await sick.states() == [MediaState.WARMING]
     await sick.telewarm.worker.start()
     [fresh] = await until_ready(sick.telewarm, sick.items[0].id)
     assert fresh.file_id != sick.items[0].file_id
@@ -83,7 +83,7 @@ async def test_an_item_without_a_warm_up_message_needs_its_bytes(telewarm_with: 
     await sick.telewarm.pool.execute("UPDATE media SET warmup_chat = NULL, warmup_message_id = NULL")
 
     assert await sick.heal() is None
-    assert await sick.states() == [State.WARMING]
+    assert await sick.states() == [MediaState.WARMING]
 
 
 async def test_an_id_that_came_by_forward_loses_its_message_but_not_before_it_is_copied(
@@ -103,7 +103,7 @@ async def test_a_warm_up_message_that_was_deleted_gives_way_to_the_bytes(
     await sick.live.api.delete_message(WARMUP_CHAT, MessageId(1))
 
     assert await sick.heal() is None
-    assert await sick.states() == [State.WARMING]
+    assert await sick.states() == [MediaState.WARMING]
 
 
 async def test_a_bot_that_was_thrown_out_of_its_warm_up_chat_tries_one_copy(
@@ -115,7 +115,7 @@ async def test_a_bot_that_was_thrown_out_of_its_warm_up_chat_tries_one_copy(
     assert [await sick.heal(number) for number in range(2)] == [None, None]
 
     assert sick.calls("copyMessage") == 1
-    assert await sick.states() == [State.WARMING, State.WARMING]
+    assert await sick.states() == [MediaState.WARMING, MediaState.WARMING]
 
 
 async def test_a_spoiler_is_never_given_away_by_a_copy(telewarm_with: Opener, sandbox: Sandbox) -> None:
@@ -159,13 +159,13 @@ async def test_a_mistake_of_the_callers_is_the_callers(telewarm_with: Opener, sa
 
 async def test_a_copy_waits_for_the_limits_no_longer_than_the_caller(telewarm_with: Opener, sandbox: Sandbox) -> None:
     sick = await ward(telewarm_with, sandbox)
-    sick.live.traffic.close_chat(READER, clock.monotonic() + 600)
+    sick.live.limiter.pause_chat(READER, clock.monotonic() + 600)
 
     with pytest.raises(FloodWait) as caught:
         await sick.heal(patience=5)
 
     assert caught.value.retry_after > 500
-    assert await sick.states() == [State.WARMING]
+    assert await sick.states() == [MediaState.WARMING]
 
 
 async def test_a_foreign_id_is_as_good_as_dead(telewarm_with: Opener, sandbox: Sandbox) -> None:
@@ -202,7 +202,7 @@ async def test_who_gives_up_does_not_keep_the_others_from_being_healed(telewarm_
     sick = await ward(telewarm_with, sandbox)
     first = asyncio.create_task(sick.heal())
     second = asyncio.create_task(sick.heal(chat_id=readers(2)[1]))
-    while not sick.healing._forgetting:
+    while not sick.healing._dropping:
         await asyncio.wait([first], timeout=0)
     first.cancel()
 

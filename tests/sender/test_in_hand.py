@@ -5,9 +5,9 @@ from __future__ import annotations
 from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.database import media
-from telewarm.errors import TelegramFault
-from telewarm.lanes import LiveBot
-from telewarm.model import MediaId, State
+from telewarm.errors import TelegramServerError
+from telewarm.lanes import BotSession
+from telewarm.model import MediaId, MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from telewarm.sender.cold import WRITE_SECONDS
@@ -24,7 +24,7 @@ CREATE TRIGGER no_update BEFORE UPDATE ON media FOR EACH ROW
 AWAY, CANNOT_BE_STORED = "57P01", "22021"
 
 
-async def cold_item(telewarm: Telewarm) -> tuple[LiveBot, MediaId]:
+async def cold_item(telewarm: Telewarm) -> tuple[BotSession, MediaId]:
     live = await add_bot(telewarm)
     [media_id] = await add_photos(telewarm, live, 1)
     return live, media_id
@@ -43,7 +43,7 @@ async def test_a_file_id_that_cannot_be_written_at_once_is_written_later(idle_te
 
     assert result.error is None
     assert clock.monotonic() - began < WRITE_SECONDS + 5
-    assert (await media.get(idle_telewarm.pool, media_id)).state is State.WARMING
+    assert (await media.get(idle_telewarm.pool, media_id)).state is MediaState.WARMING
     await mend(idle_telewarm)
     await until_ready(idle_telewarm, media_id)
 
@@ -57,7 +57,7 @@ async def test_a_failed_send_is_told_as_it_failed_and_its_item_is_freed_later(
 
     [result] = await idle_telewarm.sender.send(live, READER, message_of(media_id))
 
-    assert isinstance(result.error, TelegramFault)
+    assert isinstance(result.error, TelegramServerError)
     await mend(idle_telewarm)
 
     async def freed() -> bool:
@@ -78,7 +78,7 @@ async def test_a_release_that_fails_for_good_is_made_up_for_by_the_look_for_forg
     await idle_telewarm.sender.send(live, READER, message_of(media_id))
     await mend(idle_telewarm)
 
-    lease = idle_telewarm.sender._cold._lease
+    lease = idle_telewarm.sender._resolver._lease
     assert [await lease.free_forgotten() for _ in range(2)] == [0, 1]
 
 
@@ -89,5 +89,5 @@ async def test_a_file_id_that_cannot_be_stored_ends_the_item_in_error_and_not_th
     [result] = await idle_telewarm.sender.send(live, READER, message_of(media_id))
 
     assert result.error is None
-    [item] = await until_state(idle_telewarm, State.ERROR, media_id)
+    [item] = await until_state(idle_telewarm, MediaState.ERROR, media_id)
     assert item.last_error_code == "UNSTORABLE"

@@ -16,13 +16,13 @@ from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.database import chats
 from telewarm.database.connection import Pool
-from telewarm.database.leases import Lease
+from telewarm.database.leases import ProcessLease
 from telewarm.errors import ChatUnreachable
 from telewarm.model import Bot, BotId, ChatId, ChatState, MessageSet
 from telewarm.sandbox import Sandbox
-from telewarm.sender import FileIds, Healing, Ledger, Sender, SendLimits
+from telewarm.sender import ChatStatusWriter, FileIdCache, FileIdRecovery, Sender, SendLimits
 from telewarm.sender import ledger as ledgers
-from telewarm.sender.ledger import MOST
+from telewarm.sender.ledger import MAX_ROWS
 from tests.fixtures.app import add_bot
 from tests.fixtures.outages import writes_fail
 from tests.fixtures.rows import make_bot
@@ -35,8 +35,8 @@ def unreachable(reason: str = "blocked", words: str = "Forbidden: bot was blocke
     return ChatUnreachable(method="sendPhoto", chat_id=CHAT, status=403, description=words, reason=reason)
 
 
-def unwritten() -> Ledger:
-    return Ledger(None)  # type: ignore[arg-type]  # there is no database
+def unwritten() -> ChatStatusWriter:
+    return ChatStatusWriter(None)  # type: ignore[arg-type]  # there is no database
 
 
 async def states(pool: Pool, bot: Bot) -> dict[int, str]:
@@ -49,9 +49,9 @@ async def states(pool: Pool, bot: Bot) -> dict[int, str]:
 @asynccontextmanager
 async def sending(telewarm: Telewarm) -> AsyncIterator[Sender]:
     """A sender with a ledger of its own, which has been written when this ends."""
-    pool, placements, file_ids = telewarm.pool, telewarm.sender._placements, FileIds()
-    healing = Healing(pool=pool, bots=telewarm.bots, placements=placements, file_ids=file_ids)
-    async with Lease.held(pool) as lease, (ledger := Ledger(pool)).running():
+    pool, placements, file_ids = telewarm.pool, telewarm.sender._placements, FileIdCache()
+    healing = FileIdRecovery(pool=pool, bots=telewarm.bots, placements=placements, file_ids=file_ids)
+    async with ProcessLease.held(pool) as lease, (ledger := ChatStatusWriter(pool)).running():
         yield Sender(
             pool=pool,
             lease=lease,
@@ -72,13 +72,13 @@ async def soon(condition: Callable[[], bool]) -> None:
 async def test_blocked_users_are_remembered_as_such_and_a_success_revives_them(pool: Pool) -> None:
     """A defect of the Node system: blocked users counted as failures, for ever."""
     bot = await make_bot(pool)
-    async with (ledger := Ledger(pool)).running():
-        ledger.failed(bot.id, CHAT, unreachable())
+    async with (ledger := ChatStatusWriter(pool)).running():
+        ledger.note_failure(bot.id, CHAT, unreachable())
     [record] = await chats.page(pool, bot.id, state=None, after=None, limit=100)
     assert (record.state, record.reason) == (ChatState.BLOCKED, "Forbidden: bot was blocked by the user")
 
     async with ledger.running():
-        ledger.reached(bot.id, CHAT)
+        ledger.note_reached(bot.id, CHAT)
     assert await states(pool, bot) == {CHAT: "reachable"}
 
 
@@ -117,48 +117,48 @@ async def test_every_send_feeds_the_ledger_and_a_success_revives(
 @pytest.mark.parametrize("reason", ["blocked", "deactivated", "kicked", "not_member", "not_found", "deleted"])
 async def test_every_reason_has_its_state(pool: Pool, reason: str) -> None:
     bot = await make_bot(pool)
-    async with (ledger := Ledger(pool)).running():
-        ledger.failed(bot.id, CHAT, unreachable(reason))
+    async with (ledger := ChatStatusWriter(pool)).running():
+        ledger.note_failure(bot.id, CHAT, unreachable(reason))
     assert await states(pool, bot) == {CHAT: reason}
 
 
 async def test_missing_rights_say_nothing_of_the_chat_and_a_reached_chat_needs_no_line(pool: Pool) -> None:
     bot = await make_bot(pool)
-    async with (ledger := Ledger(pool)).running():
-        ledger.failed(bot.id, CHAT, unreachable("no_rights"))
-        ledger.reached(bot.id, ChatId(CHAT + 1))
+    async with (ledger := ChatStatusWriter(pool)).running():
+        ledger.note_failure(bot.id, CHAT, unreachable("no_rights"))
+        ledger.note_reached(bot.id, ChatId(CHAT + 1))
     assert await states(pool, bot) == {}
 
 
 async def test_what_comes_last_counts_also_within_one_batch(pool: Pool) -> None:
     bot = await make_bot(pool)
     one, other = CHAT, ChatId(CHAT + 1)
-    async with (ledger := Ledger(pool)).running():
-        ledger.failed(bot.id, one, unreachable())
-        ledger.failed(bot.id, other, unreachable())
+    async with (ledger := ChatStatusWriter(pool)).running():
+        ledger.note_failure(bot.id, one, unreachable())
+        ledger.note_failure(bot.id, other, unreachable())
     async with ledger.running():
-        ledger.failed(bot.id, one, unreachable("deactivated"))
-        ledger.reached(bot.id, one)
-        ledger.reached(bot.id, other)
-        ledger.failed(bot.id, other, unreachable("deactivated"))
+        ledger.note_failure(bot.id, one, unreachable("deactivated"))
+        ledger.note_reached(bot.id, one)
+        ledger.note_reached(bot.id, other)
+        ledger.note_failure(bot.id, other, unreachable("deactivated"))
     assert await states(pool, bot) == {one: "reachable", other: "deactivated"}
 
 
 async def test_news_is_written_by_itself_while_it_runs(pool: Pool) -> None:
     bot = await make_bot(pool)
-    async with (ledger := Ledger(pool)).running():
-        ledger.failed(bot.id, CHAT, unreachable())
+    async with (ledger := ChatStatusWriter(pool)).running():
+        ledger.note_failure(bot.id, CHAT, unreachable())
         while not await states(pool, bot):
             await clock.wait(asyncio.Event(), 0.02)
 
 
 async def test_a_full_ledger_is_written_early(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledgers, "EVERY", 3600.0)
+    monkeypatch.setattr(ledgers, "FLUSH_INTERVAL_SECONDS", 3600.0)
     bot = await make_bot(pool)
-    async with (ledger := Ledger(pool)).running():
-        ledger.failed(bot.id, CHAT, unreachable())
-        for number in range(ledgers.EARLY):
-            ledger.reached(bot.id, ChatId(number + 1))
+    async with (ledger := ChatStatusWriter(pool)).running():
+        ledger.note_failure(bot.id, CHAT, unreachable())
+        for number in range(ledgers.FLUSH_AT_ROWS):
+            ledger.note_reached(bot.id, ChatId(number + 1))
         while not (written := await states(pool, bot)):
             await clock.wait(asyncio.Event(), 0.02)
     assert written == {CHAT: "blocked"}
@@ -167,33 +167,33 @@ async def test_a_full_ledger_is_written_early(pool: Pool, monkeypatch: pytest.Mo
 async def test_while_the_database_is_away_news_is_kept_and_written_later(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledgers, "EVERY", 0.05)
+    monkeypatch.setattr(ledgers, "FLUSH_INTERVAL_SECONDS", 0.05)
     bot = await make_bot(pool)
-    async with (ledger := Ledger(pool)).running(), writes_fail(pool, "chat"):
-        ledger.failed(bot.id, CHAT, unreachable())
-        ledger.failed(bot.id, ChatId(CHAT + 1), unreachable())
+    async with (ledger := ChatStatusWriter(pool)).running(), writes_fail(pool, "chat"):
+        ledger.note_failure(bot.id, CHAT, unreachable())
+        ledger.note_failure(bot.id, ChatId(CHAT + 1), unreachable())
         await soon(lambda: not ledger._lost)  # it tries
-        ledger.reached(bot.id, ChatId(CHAT + 1))
+        ledger.note_reached(bot.id, ChatId(CHAT + 1))
         await soon(lambda: len(ledger._lost) == 1)  # it failed, and what came meanwhile is newer
     assert await states(pool, bot) == {CHAT: "blocked"}
 
 
 async def test_the_end_does_not_wait_for_a_database_that_is_away(pool: Pool) -> None:
     bot = await make_bot(pool)
-    async with writes_fail(pool, "chat"), (ledger := Ledger(pool)).running():
-        ledger.failed(bot.id, CHAT, unreachable())
+    async with writes_fail(pool, "chat"), (ledger := ChatStatusWriter(pool)).running():
+        ledger.note_failure(bot.id, CHAT, unreachable())
 
 
 async def test_a_row_that_cannot_be_stored_is_dropped_and_told_and_the_others_are_kept(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledgers, "EVERY", 0.05)
+    monkeypatch.setattr(ledgers, "FLUSH_INTERVAL_SECONDS", 0.05)
     bot = await make_bot(pool)
     await pool.execute(f"ALTER TABLE chat ADD CHECK (chat_id <> {CHAT})")
     with capture_logs() as logged:
-        async with (ledger := Ledger(pool)).running():
-            ledger.failed(bot.id, CHAT, unreachable())
-            ledger.failed(bot.id, ChatId(CHAT + 1), unreachable())
+        async with (ledger := ChatStatusWriter(pool)).running():
+            ledger.note_failure(bot.id, CHAT, unreachable())
+            ledger.note_failure(bot.id, ChatId(CHAT + 1), unreachable())
             await soon(lambda: not ledger._lost)
     assert await states(pool, bot) == {CHAT + 1: "blocked"}
     assert [line["bot_and_chat"] for line in logged if line["event"] == "chat_ledger_row_refused"] == [(bot.id, CHAT)]
@@ -202,33 +202,33 @@ async def test_a_row_that_cannot_be_stored_is_dropped_and_told_and_the_others_ar
 async def test_a_million_successes_that_nobody_writes_down_do_not_grow_without_bound() -> None:
     ledger = unwritten()
     for number in range(1_000_000):
-        ledger.reached(BotId(1), ChatId(number + 1))
-    assert len(ledger._reached) <= MOST
+        ledger.note_reached(BotId(1), ChatId(number + 1))
+    assert len(ledger._reached) <= MAX_ROWS
     assert (BotId(1), ChatId(1_000_000)) in ledger._reached
-    for number in range(2 * MOST):
-        ledger.failed(BotId(1), ChatId(number + 1), unreachable())
-    assert len(ledger._lost) <= MOST
-    assert (BotId(1), ChatId(2 * MOST)) in ledger._lost
+    for number in range(2 * MAX_ROWS):
+        ledger.note_failure(BotId(1), ChatId(number + 1), unreachable())
+    assert len(ledger._lost) <= MAX_ROWS
+    assert (BotId(1), ChatId(2 * MAX_ROWS)) in ledger._lost
 
 
 async def test_words_and_ids_that_the_database_cannot_hold_do_not_keep_the_rest_from_being_written(pool: Pool) -> None:
     bot = await make_bot(pool)
-    async with (ledger := Ledger(pool)).running():
-        ledger.failed(bot.id, CHAT, unreachable(words="Forbidden:\0 bot was blocked" + "!" * 10_000))
-        ledger.failed(bot.id, ChatId(2**63), unreachable("not_found"))
-        ledger.failed(bot.id, ChatId(CHAT + 1), unreachable())
+    async with (ledger := ChatStatusWriter(pool)).running():
+        ledger.note_failure(bot.id, CHAT, unreachable(words="Forbidden:\0 bot was blocked" + "!" * 10_000))
+        ledger.note_failure(bot.id, ChatId(2**63), unreachable("not_found"))
+        ledger.note_failure(bot.id, ChatId(CHAT + 1), unreachable())
     assert await states(pool, bot) == {CHAT: "blocked", CHAT + 1: "blocked"}
 
 
 async def test_a_migrated_group_is_followed_at_once_and_after_a_restart(pool: Pool) -> None:
     bot = await make_bot(pool)
-    async with (ledger := Ledger(pool)).running():
-        ledger.migrated(bot.id, GROUP, SUPERGROUP)
+    async with (ledger := ChatStatusWriter(pool)).running():
+        ledger.note_migration(bot.id, GROUP, SUPERGROUP)
         assert ledger.moved_to(bot.id, GROUP) == SUPERGROUP
         assert ledger.moved_to(bot.id, CHAT) == CHAT
         assert ledger.moved_to(BotId(bot.id + 1), GROUP) == GROUP
 
-    async with (again := Ledger(pool)).running():
+    async with (again := ChatStatusWriter(pool)).running():
         assert again.moved_to(bot.id, GROUP) == SUPERGROUP
     [record] = await chats.page(pool, bot.id, state=ChatState.MIGRATED, after=None, limit=1)
     assert record.migrated_to == SUPERGROUP
@@ -236,18 +236,18 @@ async def test_a_migrated_group_is_followed_at_once_and_after_a_restart(pool: Po
 
 async def test_a_migration_outlasts_what_the_old_id_meets_in_the_same_batch(pool: Pool) -> None:
     bot = await make_bot(pool)
-    async with (ledger := Ledger(pool)).running():
-        ledger.migrated(bot.id, GROUP, SUPERGROUP)
-        ledger.reached(bot.id, GROUP)
-        ledger.failed(bot.id, GROUP, unreachable("not_found"))
+    async with (ledger := ChatStatusWriter(pool)).running():
+        ledger.note_migration(bot.id, GROUP, SUPERGROUP)
+        ledger.note_reached(bot.id, GROUP)
+        ledger.note_failure(bot.id, GROUP, unreachable("not_found"))
     assert await states(pool, bot) == {GROUP: "migrated"}
 
 
 async def test_another_process_hears_of_a_migration_and_of_its_end(pool: Pool) -> None:
     bot = await make_bot(pool)
-    one, other = Ledger(pool), Ledger(pool)
+    one, other = ChatStatusWriter(pool), ChatStatusWriter(pool)
     async with one.running(), other.running():
-        one.migrated(bot.id, GROUP, SUPERGROUP)
+        one.note_migration(bot.id, GROUP, SUPERGROUP)
         await soon(lambda: other.moved_to(bot.id, GROUP) == SUPERGROUP)
 
         await chats.clear(pool, bot.id, [GROUP])
@@ -257,9 +257,9 @@ async def test_another_process_hears_of_a_migration_and_of_its_end(pool: Pool) -
 async def test_migrations_that_were_told_while_the_connection_was_lost_are_read(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledgers, "EVERY", 0.05)
+    monkeypatch.setattr(ledgers, "FLUSH_INTERVAL_SECONDS", 0.05)
     bot = await make_bot(pool)
-    async with (ledger := Ledger(pool)).running():
+    async with (ledger := ChatStatusWriter(pool)).running():
         await pool.execute(  # nobody is told
             "INSERT INTO chat (bot_id, chat_id, state, reason, migrated_to) VALUES ($1, $2, 'migrated', '', $3)",
             bot.id,
@@ -274,15 +274,15 @@ async def test_migrations_that_were_told_while_the_connection_was_lost_are_read(
 async def test_a_migration_that_is_told_while_all_are_read_is_not_overwritten(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledgers, "EVERY", 0.05)
-    async with (ledger := Ledger(pool)).running():
+    monkeypatch.setattr(ledgers, "FLUSH_INTERVAL_SECONDS", 0.05)
+    async with (ledger := ChatStatusWriter(pool)).running():
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute("LOCK TABLE chat")
-            ledger._doubt()
-            await soon(lambda: ledger._heard is not None)
+            ledger._forget_moves()
+            await soon(lambda: ledger._notified is not None)
             await pool.execute("SELECT pg_notify($1, $2)", chats.CHANNEL, f"1 {GROUP} {SUPERGROUP}")
             await soon(lambda: ledger.moved_to(BotId(1), GROUP) == SUPERGROUP)
-        await soon(lambda: ledger._heard is None)
+        await soon(lambda: ledger._notified is None)
         assert ledger.moved_to(BotId(1), GROUP) == SUPERGROUP
 
 
@@ -290,7 +290,7 @@ async def test_a_migration_that_is_told_while_all_are_read_is_not_overwritten(
 def test_chains_are_followed_to_their_end_and_circles_never_hang(moves: list[tuple[int, int]]) -> None:
     ledger, moved = unwritten(), {}
     for old, new in moves:
-        ledger.migrated(BotId(1), ChatId(old), ChatId(new))
+        ledger.note_migration(BotId(1), ChatId(old), ChatId(new))
         if old != new:
             moved[old] = new
     for start in range(-9, 0):
@@ -304,5 +304,5 @@ def test_chains_are_followed_to_their_end_and_circles_never_hang(moves: list[tup
 def test_a_long_chain_is_followed() -> None:
     ledger = unwritten()
     for old, new in pairwise(range(1, 2000)):
-        ledger.migrated(BotId(1), ChatId(-old), ChatId(-new))
+        ledger.note_migration(BotId(1), ChatId(-old), ChatId(-new))
     assert ledger.moved_to(BotId(1), ChatId(-1)) == -1999

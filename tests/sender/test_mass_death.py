@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from telewarm.database import media
-from telewarm.errors import TelegramUnreachable, TokenRefused
-from telewarm.model import State
+from telewarm.errors import InvalidBotToken, TelegramUnreachable
+from telewarm.model import MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.sender.deaths import TOGETHER
+from telewarm.sender.deaths import INVALID_TOGETHER
 from tests.fixtures.app import READER, Opener
 from tests.fixtures.sandbox import FIRST_BOT
 from tests.sender.ward import photos, ward
@@ -24,14 +24,16 @@ async def test_ids_that_die_together_under_a_refused_token_are_kept_and_nothing_
     refused = sandbox.state.faults.add(
         Rule(action="error", code=401, description="Unauthorized", method="getMe", count=None)
     )
-    for number in range(TOGETHER - 1):
+    for number in range(INVALID_TOGETHER - 1):
         await sick.heal(number)
 
-    for number in range(TOGETHER - 1, 10):
-        with pytest.raises(TokenRefused, match="Unauthorized"):
+    for number in range(INVALID_TOGETHER - 1, 10):
+        with pytest.raises(InvalidBotToken, match="Unauthorized"):
             await sick.heal(number)
 
-    assert await sick.states() == [State.WARMING] * (TOGETHER - 1) + [State.READY] * (11 - TOGETHER)
+    assert await sick.states() == [MediaState.WARMING] * (INVALID_TOGETHER - 1) + [MediaState.READY] * (
+        11 - INVALID_TOGETHER
+    )
     assert refused.hit == 1
     assert sandbox.state.stats.total.uploads == 10
 
@@ -40,7 +42,7 @@ async def test_a_token_that_was_replaced_is_looked_at_anew(telewarm_with: Opener
     sick = await ward(telewarm_with, sandbox, 4)
     sandbox.state.faults.add(Rule(action="error", code=401, description="Unauthorized", method="getMe"))
     await asyncio.gather(sick.heal(0), sick.heal(1))
-    with pytest.raises(TokenRefused):
+    with pytest.raises(InvalidBotToken):
         await sick.heal(2)
     sick.live.api = (await telewarm_with(worker=False)).bots._api(sick.live.bot.token)
 
@@ -57,15 +59,15 @@ async def test_ids_that_die_together_though_the_bot_is_the_same_are_healed_after
     copies = await asyncio.gather(*(sick.heal(number) for number in range(10)))
 
     assert all(copies)
-    assert await sick.states() == [State.WARMING] * 10
+    assert await sick.states() == [MediaState.WARMING] * 10
     assert sick.calls("getMe") == 2
     assert sandbox.state.stats.total.uploads == 10
 
 
 async def test_a_send_by_id_that_works_is_a_sign_that_the_bot_is_well(telewarm_with: Opener, sandbox: Sandbox) -> None:
-    sick = await ward(telewarm_with, sandbox, 2 * TOGETHER)
+    sick = await ward(telewarm_with, sandbox, 2 * INVALID_TOGETHER)
 
-    for number in range(2 * TOGETHER):
+    for number in range(2 * INVALID_TOGETHER):
         await sick.heal(number)
         sick.healing.worked(sick.live)
 
@@ -73,12 +75,12 @@ async def test_a_send_by_id_that_works_is_a_sign_that_the_bot_is_well(telewarm_w
 
 
 async def test_when_the_bot_has_become_another_all_its_ids_are_void(telewarm_with: Opener, sandbox: Sandbox) -> None:
-    sick = await ward(telewarm_with, sandbox, TOGETHER + 2)
+    sick = await ward(telewarm_with, sandbox, INVALID_TOGETHER + 2)
     sandbox.state.bots.open(FIRST_BOT).id = FIRST_BOT + 70
 
-    await asyncio.gather(*(sick.heal(number) for number in range(TOGETHER)))
+    await asyncio.gather(*(sick.heal(number) for number in range(INVALID_TOGETHER)))
 
-    assert await sick.states() == [State.WARMING] * (TOGETHER + 2)
+    assert await sick.states() == [MediaState.WARMING] * (INVALID_TOGETHER + 2)
     assert (await sick.telewarm.bots.get(sick.live.bot.id)).bot.telegram_id == FIRST_BOT + 70
 
 
@@ -86,16 +88,16 @@ async def test_when_the_bot_has_become_another_all_its_ids_are_void(telewarm_wit
 async def test_a_look_that_finds_nobody_leaves_all_as_it_is_and_is_no_send(
     telewarm_with: Opener, sandbox: Sandbox, when: str
 ) -> None:
-    sick = await ward(telewarm_with, sandbox, TOGETHER)
-    await asyncio.gather(*(sick.heal(number) for number in range(TOGETHER - 1)))
+    sick = await ward(telewarm_with, sandbox, INVALID_TOGETHER)
+    await asyncio.gather(*(sick.heal(number) for number in range(INVALID_TOGETHER - 1)))
     sandbox.state.faults.add(Rule(action="reset", when="after" if when == "after" else "before", method="getMe"))
 
     with pytest.raises(TelegramUnreachable) as caught:
-        await sick.heal(TOGETHER - 1)
+        await sick.heal(INVALID_TOGETHER - 1)
 
     assert caught.value.effect_possible is False
-    assert (await sick.states())[-1] is State.READY
-    assert await sick.heal(TOGETHER - 1) is not None
+    assert (await sick.states())[-1] is MediaState.READY
+    assert await sick.heal(INVALID_TOGETHER - 1) is not None
 
 
 async def test_under_a_revoked_token_no_id_is_forgotten_and_nothing_is_uploaded(
@@ -107,7 +109,7 @@ async def test_under_a_revoked_token_no_id_is_forgotten_and_nothing_is_uploaded(
     async with sick.sender() as sender:
         results = await sender.send(sick.live, READER, photos(*sick.items))
 
-    assert [type(result.error) for result in results] == [TokenRefused] * 5
+    assert [type(result.error) for result in results] == [InvalidBotToken] * 5
     assert [(await media.get(sick.telewarm.pool, item.id)).file_id for item in sick.items] == [
         item.file_id for item in sick.items
     ]

@@ -7,8 +7,8 @@ import pytest
 from telewarm.app import Telewarm
 from telewarm.cli.send import line
 from telewarm.database.connection import Pool
-from telewarm.errors import TelegramFault
-from telewarm.lanes import LiveBot
+from telewarm.errors import TelegramServerError
+from telewarm.lanes import BotSession
 from telewarm.model import MediaId, MessageSet, Part
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
@@ -33,7 +33,7 @@ CREATE TRIGGER no_release BEFORE UPDATE ON media FOR EACH ROW EXECUTE FUNCTION n
 """
 
 
-async def send_once(telewarm: Telewarm, live: LiveBot, message: MessageSet) -> tuple[Results, bool]:
+async def send_once(telewarm: Telewarm, live: BotSession, message: MessageSet) -> tuple[Results, bool]:
     async def sending() -> Results:
         return [describe(one) for one in await telewarm.sender.send(live, READER, message)]
 
@@ -69,7 +69,7 @@ async def test_the_bytes_of_a_cold_item_are_not_sent_another_way_after_a_5xx(
 
     [result] = await idle_telewarm.sender.send(live, READER, MessageSet(media=[Part(media_id=media_id)]))
 
-    assert isinstance(result.error, TelegramFault)
+    assert isinstance(result.error, TelegramServerError)
     assert result.maybe_sent
     assert "maybe sent" in line(result)
     assert sandbox.state.stats.chats[READER] == 1
@@ -95,7 +95,7 @@ async def test_an_answer_that_is_lost_while_the_database_is_away_keeps_its_key_t
 
 
 def test_a_message_that_surely_did_not_go_is_not_told_as_maybe_sent() -> None:
-    refused = TelegramFault(method="getMe", status=500, description="Internal Server Error")
+    refused = TelegramServerError(method="getMe", status=500, description="Internal Server Error")
     result = SendResult(media_id=MediaId(1), kind=None, message_id=None, cache_hit=False, lat_ms=0.1, error=refused)
     assert not result.maybe_sent
     assert "maybe" not in line(result)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from telewarm.errors import UsageError
 from telewarm.model import Kind, MediaId, MessageSet, Part
-from telewarm.sender.messages import Album, Single, Step, Text, check, one_by_one, plan, together
+from telewarm.sender.messages import AlbumStep, SingleStep, Step, TextStep, check, one_by_one, plan, together
 from telewarm.telegram.values import PLAIN
 
 BUTTONS = {"inline_keyboard": [[{"text": "go", "url": "https://example.org"}]]}
@@ -57,11 +57,11 @@ def shape(steps: tuple[Step, ...]) -> list[object]:
     shapes: list[object] = []
     for step in steps:
         match step:
-            case Single():
+            case SingleStep():
                 shapes.append(int(step.media_id))
-            case Album():
+            case AlbumStep():
                 shapes.append([int(part.media_id) for part in step.items])
-            case Text():
+            case TextStep():
                 shapes.append(step.text)
     return shapes
 
@@ -77,14 +77,14 @@ def test_every_item_and_the_text_go_exactly_once_and_in_order(
     went = [
         part.media_id
         for step in steps
-        for part in (step.items if isinstance(step, Album) else [step] if isinstance(step, Single) else [])
+        for part in (step.items if isinstance(step, AlbumStep) else [step] if isinstance(step, SingleStep) else [])
     ]
     order = {Kind.AUDIO: 0, Kind.VIDEO: 1, Kind.PHOTO: 2}
     ranks = [order.get(kinds[media_id], 3) for media_id in went]
     assert sorted(went) == sorted(part.media_id for part in message.media)
     assert ranks == sorted(ranks)
-    assert [step.text for step in steps if isinstance(step, Text)] == ([message.text] if message.text else [])
-    assert not message.text or isinstance(steps[-1], Text)
+    assert [step.text for step in steps if isinstance(step, TextStep)] == ([message.text] if message.text else [])
+    assert not message.text or isinstance(steps[-1], TextStep)
 
 
 @given(sets, kinds_of)
@@ -93,7 +93,7 @@ def test_an_album_has_two_to_ten_that_mix_and_no_buttons(message: MessageSet, ki
         steps = plan(message, kinds)
     except UsageError:
         return
-    for album in (step for step in steps if isinstance(step, Album)):
+    for album in (step for step in steps if isinstance(step, AlbumStep)):
         assert message.album
         assert 2 <= len(album.items) <= 10
         assert together([kinds[part.media_id] for part in album.items])
@@ -146,7 +146,7 @@ def test_without_album_every_item_is_a_message_of_its_own() -> None:
 def test_every_item_of_an_album_keeps_its_own_caption() -> None:
     message, known = of(Kind.PHOTO, Kind.PHOTO, album=True)
     [album] = plan(message, known)
-    assert isinstance(album, Album)
+    assert isinstance(album, AlbumStep)
     assert [part.caption for part in album.items] == ["c1", "c2"]
 
 
@@ -175,7 +175,7 @@ def test_the_items_of_a_broken_up_album_keep_all_but_the_second_reply() -> None:
         Kind.PHOTO, Kind.PHOTO, album=True, protect_content=True, show_caption_above_media=True, reply_parameters=REPLY
     )
     [album] = plan(message, known)
-    assert isinstance(album, Album)
+    assert isinstance(album, AlbumStep)
     first, second = one_by_one(album)
     assert (first.caption, second.caption) == ("c1", "c2")
     assert (first.options.reply_parameters, second.options.reply_parameters) == (REPLY, None)

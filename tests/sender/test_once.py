@@ -16,13 +16,13 @@ from telewarm import clock, errors
 from telewarm.app import Telewarm
 from telewarm.database import sends
 from telewarm.database.connection import Pool
-from telewarm.database.leases import Lease
+from telewarm.database.leases import ProcessLease
 from telewarm.database.pool import open_pool
 from telewarm.errors import Conflict, TelegramUnreachable, TelewarmError, UsageError
 from telewarm.model import Bot, BotId, MessageId, MessageSet
 from telewarm.sandbox import Sandbox
 from telewarm.sender import SendResult
-from telewarm.sender.once import Once, Results, describe
+from telewarm.sender.once import IdempotencyStore, Results, describe
 from tests.fixtures.app import READER, Opener, add_bot
 from tests.fixtures.outages import database_away
 from tests.fixtures.rows import make_bot, make_lease
@@ -70,22 +70,26 @@ async def bot(pool: Pool) -> Bot:
 
 
 @pytest.fixture
-async def processes(database_url: str) -> AsyncIterator[list[Once]]:
+async def processes(database_url: str) -> AsyncIterator[list[IdempotencyStore]]:
     """Two, with pools and leases of their own."""
     async with AsyncExitStack() as stack:
         made = []
         for number in range(2):
             pool = await open_pool(database_url, max_size=4, application_name=f"process-{number}")
             stack.push_async_callback(pool.close)
-            made.append(Once(pool=pool, lease=await stack.enter_async_context(Lease.held(pool))))
+            made.append(IdempotencyStore(pool=pool, lease=await stack.enter_async_context(ProcessLease.held(pool))))
         yield made
 
 
-async def run(once: Once, bot: Bot, sends: Sending, *, key: str = "k", patience: float = 10) -> tuple[Results, bool]:
+async def run(
+    once: IdempotencyStore, bot: Bot, sends: Sending, *, key: str = "k", patience: float = 10
+) -> tuple[Results, bool]:
     return await once.run(bot.id, key, ASKED, sends, patience=patience)
 
 
-async def test_a_repeated_call_returns_the_first_result_in_every_process(processes: list[Once], bot: Bot) -> None:
+async def test_a_repeated_call_returns_the_first_result_in_every_process(
+    processes: list[IdempotencyStore], bot: Bot
+) -> None:
     first, second = sending(went(7), failed(TelewarmError("so"))), sending(went(8))
 
     answers = [
@@ -117,7 +121,9 @@ async def test_forty_calls_at_once_from_two_telewarms_send_once(telewarm_with: O
 
 
 @pytest.mark.parametrize("other", [0, 1], ids=["the same process", "another process"])
-async def test_a_call_meanwhile_waits_for_the_first_one(processes: list[Once], bot: Bot, other: int) -> None:
+async def test_a_call_meanwhile_waits_for_the_first_one(
+    processes: list[IdempotencyStore], bot: Bot, other: int
+) -> None:
     slow, never = Sending(), sending(went(8))
     first = asyncio.create_task(run(processes[0], bot, slow))
     await slow.begun.wait()
@@ -132,14 +138,14 @@ async def test_a_call_meanwhile_waits_for_the_first_one(processes: list[Once], b
     assert never.times == 0
 
 
-async def test_another_message_under_the_same_key_is_refused(processes: list[Once], bot: Bot) -> None:
+async def test_another_message_under_the_same_key_is_refused(processes: list[IdempotencyStore], bot: Bot) -> None:
     await run(processes[0], bot, sending())
 
     with pytest.raises(Conflict, match="used for another message: use a new key"):
         await processes[1].run(bot.id, "k", b"another", sending(), patience=1)
 
 
-async def test_keys_are_a_bots_own(processes: list[Once], bot: Bot, pool: Pool) -> None:
+async def test_keys_are_a_bots_own(processes: list[IdempotencyStore], bot: Bot, pool: Pool) -> None:
     other = await make_bot(pool, 1)
     first, second = sending(), sending()
 
@@ -163,7 +169,7 @@ KEPT = [
 
 @pytest.mark.parametrize("error", NOTHING_WENT, ids=lambda error: error.code)
 async def test_a_send_of_which_surely_nothing_went_may_be_tried_again(
-    processes: list[Once], bot: Bot, error: TelewarmError
+    processes: list[IdempotencyStore], bot: Bot, error: TelewarmError
 ) -> None:
     first, second = sending(failed(error), failed(error)), sending(went(8))
 
@@ -173,7 +179,7 @@ async def test_a_send_of_which_surely_nothing_went_may_be_tried_again(
 
 @pytest.mark.parametrize("error", KEPT, ids=lambda error: error.code)
 async def test_a_send_that_was_refused_or_may_have_gone_is_not_tried_again(
-    processes: list[Once], bot: Bot, error: TelewarmError
+    processes: list[IdempotencyStore], bot: Bot, error: TelewarmError
 ) -> None:
     first, second = sending(failed(NOTHING_WENT[0]), failed(error)), sending(went(8))
     await run(processes[0], bot, first)
@@ -181,21 +187,25 @@ async def test_a_send_that_was_refused_or_may_have_gone_is_not_tried_again(
     assert await run(processes[1], bot, second) == (first.results, True)
 
 
-async def test_a_send_of_which_one_message_went_is_not_tried_again(processes: list[Once], bot: Bot) -> None:
+async def test_a_send_of_which_one_message_went_is_not_tried_again(processes: list[IdempotencyStore], bot: Bot) -> None:
     first, second = sending(went(), failed(NOTHING_WENT[0])), sending(went(8))
     await run(processes[0], bot, first)
 
     assert await run(processes[1], bot, second) == (first.results, True)
 
 
-async def test_a_send_that_was_refused_before_it_began_leaves_no_key(processes: list[Once], bot: Bot) -> None:
+async def test_a_send_that_was_refused_before_it_began_leaves_no_key(
+    processes: list[IdempotencyStore], bot: Bot
+) -> None:
     with pytest.raises(UsageError, match="nothing to send"):
         await run(processes[0], bot, sending(error=UsageError("nothing to send")))
 
     assert (await run(processes[0], bot, sending()))[1] is False
 
 
-async def test_after_its_sender_died_a_send_is_never_done_again(processes: list[Once], bot: Bot, pool: Pool) -> None:
+async def test_after_its_sender_died_a_send_is_never_done_again(
+    processes: list[IdempotencyStore], bot: Bot, pool: Pool
+) -> None:
     gone = await make_lease(pool)
     await sends.claim(pool, bot.id, "k", fingerprint=b"", lease_id=gone)
     await pool.execute("UPDATE sent_once SET fingerprint = sha256($1)", ASKED)
@@ -210,7 +220,7 @@ async def test_after_its_sender_died_a_send_is_never_done_again(processes: list[
 
 
 async def test_a_lease_that_ran_out_counts_as_dead_though_nobody_swept_it(
-    processes: list[Once], bot: Bot, pool: Pool
+    processes: list[IdempotencyStore], bot: Bot, pool: Pool
 ) -> None:
     await sends.claim(pool, bot.id, "k", fingerprint=b"", lease_id=await make_lease(pool, seconds=-1))
     await pool.execute("UPDATE sent_once SET fingerprint = sha256($1)", ASKED)
@@ -221,7 +231,7 @@ async def test_a_lease_that_ran_out_counts_as_dead_though_nobody_swept_it(
 
 @pytest.mark.parametrize("error", [None, RuntimeError("a bug")], ids=["cancelled", "a bug"])
 async def test_a_send_that_is_broken_off_is_unknown_at_once_and_not_done_again(
-    processes: list[Once], bot: Bot, error: BaseException | None
+    processes: list[IdempotencyStore], bot: Bot, error: BaseException | None
 ) -> None:
     slow, never = Sending(error=error), sending()
     first = asyncio.create_task(run(processes[0], bot, slow))
@@ -238,7 +248,7 @@ async def test_a_send_that_is_broken_off_is_unknown_at_once_and_not_done_again(
     assert never.times == 0
 
 
-async def test_a_cancellation_does_not_lose_what_went(processes: list[Once], bot: Bot, pool: Pool) -> None:
+async def test_a_cancellation_does_not_lose_what_went(processes: list[IdempotencyStore], bot: Bot, pool: Pool) -> None:
     slow = Sending()
     first = asyncio.create_task(run(processes[0], bot, slow))
     await slow.begun.wait()
@@ -255,7 +265,7 @@ async def test_a_cancellation_does_not_lose_what_went(processes: list[Once], bot
 
 
 async def test_a_short_outage_of_the_database_does_not_lose_what_went(
-    processes: list[Once], bot: Bot, database_url: str
+    processes: list[IdempotencyStore], bot: Bot, database_url: str
 ) -> None:
     slow = Sending()
     first = asyncio.create_task(run(processes[0], bot, slow))
@@ -271,7 +281,7 @@ async def test_a_short_outage_of_the_database_does_not_lose_what_went(
 
 
 async def test_a_call_that_is_cancelled_while_it_takes_the_key_leaves_it_free(
-    processes: list[Once], bot: Bot, pool: Pool
+    processes: list[IdempotencyStore], bot: Bot, pool: Pool
 ) -> None:
     never = sending()
     async with pool.acquire() as connection, connection.transaction():
@@ -288,12 +298,14 @@ async def test_a_call_that_is_cancelled_while_it_takes_the_key_leaves_it_free(
 
 
 @pytest.mark.parametrize("key", ["", "k" * 201, "a\0b", "a\nb", "\ud800"])
-async def test_what_is_no_key_is_refused(processes: list[Once], bot: Bot, key: str) -> None:
+async def test_what_is_no_key_is_refused(processes: list[IdempotencyStore], bot: Bot, key: str) -> None:
     with pytest.raises(UsageError, match="1 to 200 printable characters"):
         await run(processes[0], bot, sending(), key=key)
 
 
-async def test_a_long_key_of_any_letters_and_a_result_with_a_nul_are_kept(processes: list[Once], bot: Bot) -> None:
+async def test_a_long_key_of_any_letters_and_a_result_with_a_nul_are_kept(
+    processes: list[IdempotencyStore], bot: Bot
+) -> None:
     key = "ключ🐈" * 40
     await run(processes[0], bot, sending(went() | {"message": "a\0b"}), key=key)
 
@@ -302,7 +314,7 @@ async def test_a_long_key_of_any_letters_and_a_result_with_a_nul_are_kept(proces
     assert (result["message"], replayed) == ("a\ufffdb", True)
 
 
-async def test_keys_are_forgotten_after_a_day(processes: list[Once], bot: Bot, pool: Pool) -> None:
+async def test_keys_are_forgotten_after_a_day(processes: list[IdempotencyStore], bot: Bot, pool: Pool) -> None:
     for key in ("old", "new"):
         await run(processes[0], bot, sending(), key=key)
     await pool.execute("UPDATE sent_once SET created_at = now() - interval '25 hours' WHERE key = 'old'")
@@ -312,14 +324,14 @@ async def test_keys_are_forgotten_after_a_day(processes: list[Once], bot: Bot, p
     assert [(await run(processes[0], bot, sending(), key=key))[1] for key in ("old", "new")] == [False, True]
 
 
-async def test_nothing_is_held_in_memory_of_keys_that_were_used(processes: list[Once], bot: Bot) -> None:
+async def test_nothing_is_held_in_memory_of_keys_that_were_used(processes: list[IdempotencyStore], bot: Bot) -> None:
     for number in range(10):
         await run(processes[0], bot, sending(went(number)), key=str(number))
 
     assert len(processes[0]._locks) == 0
 
 
-async def test_a_bot_that_is_gone_is_an_error_and_no_endless_loop(processes: list[Once]) -> None:
+async def test_a_bot_that_is_gone_is_an_error_and_no_endless_loop(processes: list[IdempotencyStore]) -> None:
     with pytest.raises(asyncpg.ForeignKeyViolationError):
         await processes[0].run(BotId(99), "k", ASKED, sending(), patience=1)
 

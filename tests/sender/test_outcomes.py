@@ -12,13 +12,13 @@ from telewarm.errors import (
     ChatMigrated,
     ChatUnreachable,
     FloodWait,
+    InvalidBotToken,
     MediaNotReady,
     NotFound,
     TelegramUnreachable,
-    TokenRefused,
 )
-from telewarm.lanes import LiveBot
-from telewarm.model import ChatId, ChatState, Kind, MediaId, MessageSet, Part, State
+from telewarm.lanes import BotSession
+from telewarm.model import ChatId, ChatState, Kind, MediaId, MediaState, MessageSet, Part
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from telewarm.sender import OnCold
@@ -33,12 +33,12 @@ def of(*media_ids: MediaId, text: str | None = None) -> MessageSet:
 
 
 async def until_known(
-    telewarm: Telewarm, live: LiveBot, chat_id: ChatId, state: ChatState, migrated_to: ChatId | None = None
+    telewarm: Telewarm, live: BotSession, chat_id: ChatId, state: ChatState, migrated_to: ChatId | None = None
 ) -> None:
     """The ledger is written in the background."""
 
     async def written() -> bool:
-        await telewarm.sender._ledger._write()
+        await telewarm.sender._chat_status._write()
         rows = await chats.page(telewarm.pool, live.bot.id, state=None, after=ChatId(-(2**62)), limit=100)
         said = {row.chat_id: (row.state, row.migrated_to) for row in rows}
         return said.get(chat_id, (ChatState.REACHABLE, None)) == (state, migrated_to)
@@ -152,7 +152,7 @@ async def test_the_callers_own_patience_ends_a_wait_for_the_limits_at_once(
     idle_telewarm: Telewarm, sandbox: Sandbox
 ) -> None:
     live = await add_bot(idle_telewarm)
-    live.traffic.close_chat(READER, clock.monotonic() + 30)
+    live.limiter.pause_chat(READER, clock.monotonic() + 30)
 
     [result] = await idle_telewarm.sender.send(live, READER, of(text="so"), patience=5)
 
@@ -211,7 +211,7 @@ async def test_a_dead_id_is_healed_also_when_cold_media_are_not_to_be_uploaded(
 
     assert (result.error, result.cache_hit) == (None, False)
     assert sandbox.state.stats.total.uploads == 2
-    assert (await media.get(idle_telewarm.pool, media_id)).state is State.READY
+    assert (await media.get(idle_telewarm.pool, media_id)).state is MediaState.READY
 
 
 async def test_a_file_that_telegram_shows_as_another_kind_has_been_sent(
@@ -236,7 +236,7 @@ async def test_a_refused_token_stops_the_set(idle_telewarm: Telewarm, sandbox: S
 
     results = await idle_telewarm.sender.send(live, READER, of(*media_ids, text="bye"))
 
-    assert [type(result.error) for result in results] == [TokenRefused] * 3
+    assert [type(result.error) for result in results] == [InvalidBotToken] * 3
     assert sandbox.state.stats.total.calls["sendPhoto"] == 1
 
 

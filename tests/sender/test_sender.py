@@ -283,8 +283,8 @@ async def test_a_429_of_one_chat_is_obeyed_by_every_process_at_once_and_closes_n
 
     async def told() -> bool:
         now = clock.monotonic()
-        return there.traffic.opens_at(READER, now=now) - now > 500
+        return there.limiter.opens_at(READER, now=now) - now > 500
 
     await until(first, told)
     now = clock.monotonic()
-    assert there.traffic.opens_at(WARMUP_CHAT, now=now) <= now
+    assert there.limiter.opens_at(WARMUP_CHAT, now=now) <= now

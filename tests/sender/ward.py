@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.database import media
-from telewarm.database.leases import Lease
-from telewarm.lanes import LiveBot
-from telewarm.model import ChatId, MediaItem, MessageId, MessageSet, Part, State, Warm
+from telewarm.database.leases import ProcessLease
+from telewarm.lanes import BotSession
+from telewarm.model import CachedFileId, ChatId, MediaItem, MediaState, MessageId, MessageSet, Part
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.mail import Content
-from telewarm.sender import FileIds, Ledger, Sender, SendLimits
-from telewarm.sender.healing import Healing
-from telewarm.telegram import Rank, SendOptions
+from telewarm.sender import ChatStatusWriter, FileIdCache, Sender, SendLimits
+from telewarm.sender.healing import FileIdRecovery
+from telewarm.telegram import Priority, SendOptions
 from telewarm.telegram.values import PLAIN
 from tests.fixtures.app import READER, Opener, add_bot, add_photos, until_ready
 
@@ -27,8 +27,8 @@ class Ward:
 
     telewarm: Telewarm
     sandbox: Sandbox
-    live: LiveBot
-    healing: Healing
+    live: BotSession
+    healing: FileIdRecovery
     items: list[MediaItem]
 
     async def heal(
@@ -40,30 +40,30 @@ class Ward:
         options: SendOptions = PLAIN,
         patience: float = 10.0,
     ) -> MessageId | None:
-        return await self.healing.heal(
+        return await self.healing.recover(
             self.live,
             chat_id,
             warm(self.items[number]),
             caption=caption,
             options=options,
             patience_until=clock.monotonic() + patience,
-            rank=Rank.INTERACTIVE,
+            rank=Priority.INTERACTIVE,
         )
 
     @asynccontextmanager
     async def sender(self) -> AsyncIterator[Sender]:
-        async with Lease.held(self.telewarm.pool) as lease:
+        async with ProcessLease.held(self.telewarm.pool) as lease:
             yield Sender(
                 pool=self.telewarm.pool,
                 lease=lease,
                 placements=self.telewarm.sender._placements,
-                file_ids=FileIds(),
-                ledger=Ledger(self.telewarm.pool),
+                file_ids=FileIdCache(),
+                ledger=ChatStatusWriter(self.telewarm.pool),
                 healing=self.healing,
                 limits=SendLimits(),
             )
 
-    async def states(self) -> list[State]:
+    async def states(self) -> list[MediaState]:
         return [(await media.get(self.telewarm.pool, item.id)).state for item in self.items]
 
     def content(self, message_id: MessageId | None, chat_id: ChatId = READER) -> Content:
@@ -81,10 +81,10 @@ class Ward:
         return self.sandbox.state.stats.chats[READER]
 
 
-def warm(item: MediaItem) -> Warm:
+def warm(item: MediaItem) -> CachedFileId:
     assert item.file_id is not None
     assert item.sent_kind is not None
-    return Warm(media_id=item.id, bot_id=item.bot_id, file_id=item.file_id, kind=item.sent_kind)
+    return CachedFileId(media_id=item.id, bot_id=item.bot_id, file_id=item.file_id, kind=item.sent_kind)
 
 
 def photos(*items: MediaItem) -> MessageSet:
@@ -97,7 +97,7 @@ async def ward(opener: Opener, sandbox: Sandbox, items: int = 1) -> Ward:
     found = await until_ready(telewarm, *await add_photos(telewarm, live, items))
     await telewarm.worker.stop()
     sandbox.state.files.killed.update(item.file_id for item in found if item.file_id)
-    healing = Healing(
+    healing = FileIdRecovery(
         pool=telewarm.pool,
         bots=telewarm.bots,
         placements=telewarm.sender._placements,

@@ -14,7 +14,7 @@ import pytest
 
 from telewarm.errors import ObjectCorrupt, StoreUnavailable
 from telewarm.model import Sha256
-from telewarm.store import Incoming, Spool, Store, blob_key
+from telewarm.store import BlobCache, BlobStore, IncomingFile, blob_key
 
 
 def photo(folder: Path) -> tuple[str, Path, Sha256]:
@@ -39,13 +39,13 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return paths
 
 
-async def test_a_file_on_the_same_filesystem_is_linked_and_not_copied(folder_store: Store, tmp_path: Path) -> None:
+async def test_a_file_on_the_same_filesystem_is_linked_and_not_copied(folder_store: BlobStore, tmp_path: Path) -> None:
     key, path, sha256 = photo(tmp_path)
     await folder_store.put_file(key, path, sha256=sha256, bytes=1000)
     assert (tmp_path / "library" / key).samefile(path)
 
 
-async def received(spool: Spool, store: Store, *, then: Callable[[Incoming], None]) -> bool:
+async def received(spool: BlobCache, store: BlobStore, *, then: Callable[[IncomingFile], None]) -> bool:
     """Put what came in, by its seal, when `then` has been at it. Whether it was stored."""
     data = os.urandom(1000)
     async with spool.receive() as incoming:
@@ -61,18 +61,18 @@ def later(path: Path) -> None:
     os.utime(path, ns=(at, at))
 
 
-def damaged(incoming: Incoming) -> None:
+def damaged(incoming: IncomingFile) -> None:
     incoming.path.write_bytes(b"?" * 1000)
     later(incoming.path)
 
 
-def damaged_and_dated_back(incoming: Incoming) -> None:
+def damaged_and_dated_back(incoming: IncomingFile) -> None:
     dated = incoming.path.stat().st_mtime_ns
     incoming.path.write_bytes(b"?" * 1000)
     os.utime(incoming.path, ns=(dated, dated))
 
 
-def replaced(incoming: Incoming) -> None:
+def replaced(incoming: IncomingFile) -> None:
     dated = incoming.path.stat().st_mtime_ns
     other = incoming.path.with_name("other")
     other.write_bytes(b"?" * 1000)
@@ -81,31 +81,31 @@ def replaced(incoming: Incoming) -> None:
 
 
 async def test_what_came_in_is_not_hashed_again_while_nobody_has_written_to_it(
-    folder_store: Store, tmp_path: Path
+    folder_store: BlobStore, tmp_path: Path
 ) -> None:
-    with closing(Spool(tmp_path / "spool", store=folder_store)) as spool:
+    with closing(BlobCache(tmp_path / "spool", store=folder_store)) as spool:
         assert await received(spool, folder_store, then=lambda _: None)
         assert await received(spool, folder_store, then=damaged_and_dated_back), "it was read again"
 
 
 @pytest.mark.parametrize("then", [damaged, replaced])
 async def test_what_somebody_wrote_to_since_it_came_in_is_hashed_again(
-    folder_store: Store, tmp_path: Path, then: Callable[[Incoming], None]
+    folder_store: BlobStore, tmp_path: Path, then: Callable[[IncomingFile], None]
 ) -> None:
     with (
-        closing(Spool(tmp_path / "spool", store=folder_store)) as spool,
+        closing(BlobCache(tmp_path / "spool", store=folder_store)) as spool,
         pytest.raises(ObjectCorrupt, match="Nothing was stored"),
     ):
         await received(spool, folder_store, then=then)
 
 
-async def test_a_touched_file_that_is_still_the_same_is_stored(folder_store: Store, tmp_path: Path) -> None:
-    with closing(Spool(tmp_path / "spool", store=folder_store)) as spool:
+async def test_a_touched_file_that_is_still_the_same_is_stored(folder_store: BlobStore, tmp_path: Path) -> None:
+    with closing(BlobCache(tmp_path / "spool", store=folder_store)) as spool:
         assert await received(spool, folder_store, then=lambda incoming: later(incoming.path))
 
 
 async def test_a_put_syncs_the_file_and_every_folder_above_it(
-    folder_store: Store, tmp_path: Path, synced: list[str]
+    folder_store: BlobStore, tmp_path: Path, synced: list[str]
 ) -> None:
     key, path, sha256 = photo(tmp_path)
     await folder_store.put_file(key, path, sha256=sha256, bytes=1000)
@@ -114,7 +114,7 @@ async def test_a_put_syncs_the_file_and_every_folder_above_it(
 
 
 async def test_what_is_above_a_folder_is_synced_once_and_again_when_the_folder_had_to_be_made_anew(
-    folder_store: Store, tmp_path: Path, synced: list[str]
+    folder_store: BlobStore, tmp_path: Path, synced: list[str]
 ) -> None:
     shelf, above = tmp_path / "library/shelf", {str(tmp_path / "library")}
     await folder_store.put_bytes("shelf/one", b"one")
@@ -128,7 +128,9 @@ async def test_what_is_above_a_folder_is_synced_once_and_again_when_the_folder_h
     assert above <= set(synced)
 
 
-async def test_a_second_put_vouches_for_the_disk_too(folder_store: Store, tmp_path: Path, synced: list[str]) -> None:
+async def test_a_second_put_vouches_for_the_disk_too(
+    folder_store: BlobStore, tmp_path: Path, synced: list[str]
+) -> None:
     key, path, sha256 = photo(tmp_path)
     await folder_store.put_file(key, path, sha256=sha256, bytes=1000)
     synced.clear()
@@ -137,7 +139,7 @@ async def test_a_second_put_vouches_for_the_disk_too(folder_store: Store, tmp_pa
 
 
 async def test_puts_that_come_together_share_their_syncs(
-    folder_store: Store, tmp_path: Path, synced: list[str]
+    folder_store: BlobStore, tmp_path: Path, synced: list[str]
 ) -> None:
     photos = [photo(tmp_path) for _ in range(40)]
     puts = (folder_store.put_file(key, path, sha256=sha256, bytes=1000) for key, path, sha256 in photos)
@@ -146,7 +148,7 @@ async def test_puts_that_come_together_share_their_syncs(
 
 
 async def test_a_disk_that_will_not_sync_fails_the_put(
-    folder_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder_store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fsync(_: int) -> None:
         raise OSError(5, "Input/output error")
@@ -158,7 +160,7 @@ async def test_a_disk_that_will_not_sync_fails_the_put(
 
 
 async def test_where_links_are_not_to_be_had_files_are_copied(
-    folder_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder_store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_links(*_: object, **__: object) -> None:
         raise OSError(18, "Invalid cross-device link")

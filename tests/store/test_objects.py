@@ -14,7 +14,7 @@ import pytest
 
 from telewarm.errors import ObjectCorrupt, ObjectMissing
 from telewarm.model import Sha256
-from telewarm.store import Reader, Source, Spool, Store, blob_key
+from telewarm.store import BlobCache, BlobReader, BlobSource, BlobStore, blob_key
 
 Result = TypeVar("Result")
 MIB = 1 << 20
@@ -31,15 +31,15 @@ class File:
         self.path.write_bytes(self.data)
         self.key = blob_key(self.sha256, "jpg")
 
-    async def put(self, store: Store) -> bool:
+    async def put(self, store: BlobStore) -> bool:
         return await store.put_file(self.key, self.path, sha256=self.sha256, bytes=len(self.data))
 
 
-def source_of(file: File) -> Source:
-    return Source(sha256=file.sha256, key=file.key, bytes=len(file.data))
+def source_of(file: File) -> BlobSource:
+    return BlobSource(sha256=file.sha256, key=file.key, bytes=len(file.data))
 
 
-async def read(store: Store, key: str) -> bytes:
+async def read(store: BlobStore, key: str) -> bytes:
     return b"".join([chunk async for chunk in store.stream(key)])
 
 
@@ -59,83 +59,83 @@ def photo(tmp_path: Path) -> File:
     return File(tmp_path / "in", 200_000)
 
 
-async def test_what_was_put_comes_out_again(store: Store, photo: File) -> None:
+async def test_what_was_put_comes_out_again(store: BlobStore, photo: File) -> None:
     assert await photo.put(store)
     assert await store.size(photo.key) == 200_000
     assert await read(store, photo.key) == photo.data
 
 
-async def test_a_second_put_writes_nothing(store: Store, photo: File) -> None:
+async def test_a_second_put_writes_nothing(store: BlobStore, photo: File) -> None:
     assert await photo.put(store)
     assert not await photo.put(store)
 
 
-async def test_the_file_may_go_once_it_is_stored(store: Store, photo: File) -> None:
+async def test_the_file_may_go_once_it_is_stored(store: BlobStore, photo: File) -> None:
     await photo.put(store)
     photo.path.unlink()
     assert await read(store, photo.key) == photo.data
 
 
-async def test_a_file_that_changed_since_it_was_hashed_is_refused(store: Store, photo: File) -> None:
+async def test_a_file_that_changed_since_it_was_hashed_is_refused(store: BlobStore, photo: File) -> None:
     photo.path.write_bytes(photo.data[:-1] + b"?")
     with pytest.raises(ObjectCorrupt, match=photo.sha256):
         await photo.put(store)
     assert await store.size(photo.key) is None
 
 
-async def test_a_file_of_another_size_is_refused(store: Store, photo: File) -> None:
+async def test_a_file_of_another_size_is_refused(store: BlobStore, photo: File) -> None:
     with pytest.raises(ObjectCorrupt, match="Nothing was stored"):
         await store.put_file(photo.key, photo.path, sha256=photo.sha256, bytes=199_999)
     assert await store.size(photo.key) is None
 
 
-async def test_a_file_that_vanished_is_missing(store: Store, photo: File) -> None:
+async def test_a_file_that_vanished_is_missing(store: BlobStore, photo: File) -> None:
     photo.path.unlink()
     with pytest.raises(ObjectMissing, match=photo.sha256):
         await photo.put(store)
 
 
 @pytest.mark.parametrize("damage", [b"?" * 200_000, b"short", b""])
-async def test_wrong_bytes_under_a_key_are_replaced(store: Store, photo: File, damage: bytes) -> None:
+async def test_wrong_bytes_under_a_key_are_replaced(store: BlobStore, photo: File, damage: bytes) -> None:
     await store.put_bytes(photo.key, damage)
     assert await photo.put(store)
     assert await read(store, photo.key) == photo.data
 
 
-async def test_small_values_are_put_and_replaced(store: Store, photo: File) -> None:
+async def test_small_values_are_put_and_replaced(store: BlobStore, photo: File) -> None:
     assert await store.put_bytes(photo.key, b"one")
     assert not await store.put_bytes(photo.key, b"one")
     assert await store.put_bytes(photo.key, b"two")
     assert await read(store, photo.key) == b"two"
 
 
-async def test_an_empty_value_is_a_value(store: Store, photo: File) -> None:
+async def test_an_empty_value_is_a_value(store: BlobStore, photo: File) -> None:
     assert await store.put_bytes(photo.key, b"")
     assert not await store.put_bytes(photo.key, b"")
     assert await store.size(photo.key) == 0
     assert await read(store, photo.key) == b""
 
 
-async def test_what_is_not_there_is_missing(store: Store, photo: File) -> None:
+async def test_what_is_not_there_is_missing(store: BlobStore, photo: File) -> None:
     assert await store.size(photo.key) is None
     with pytest.raises(ObjectMissing, match=photo.key):
         await read(store, photo.key)
 
 
-async def test_what_is_deleted_is_gone_and_may_be_deleted_again(store: Store, photo: File) -> None:
+async def test_what_is_deleted_is_gone_and_may_be_deleted_again(store: BlobStore, photo: File) -> None:
     await photo.put(store)
     await store.delete(photo.key)
     assert await store.size(photo.key) is None
     await store.delete(photo.key)
 
 
-async def test_many_puts_at_once_all_arrive(store: Store, tmp_path: Path) -> None:
+async def test_many_puts_at_once_all_arrive(store: BlobStore, tmp_path: Path) -> None:
     files = [File(tmp_path / "in", 20_000) for _ in range(100)]
     assert all(await asyncio.gather(*(file.put(store) for file in files)))
     assert [await read(store, file.key) for file in files] == [file.data for file in files]
 
 
-async def test_one_bad_file_among_many_fails_alone(store: Store, tmp_path: Path) -> None:
+async def test_one_bad_file_among_many_fails_alone(store: BlobStore, tmp_path: Path) -> None:
     files = [File(tmp_path / "in", 1000) for _ in range(20)]
     files[7].path.write_bytes(b"?")
     outcomes = await asyncio.gather(*(file.put(store) for file in files), return_exceptions=True)
@@ -143,19 +143,19 @@ async def test_one_bad_file_among_many_fails_alone(store: Store, tmp_path: Path)
     assert outcomes == [True] * 19
 
 
-async def test_the_same_blob_put_twice_at_once_is_whole(store: Store, photo: File) -> None:
+async def test_the_same_blob_put_twice_at_once_is_whole(store: BlobStore, photo: File) -> None:
     await asyncio.gather(*(photo.put(store) for _ in range(5)))
     assert await read(store, photo.key) == photo.data
 
 
-async def test_a_large_file_is_put_in_parts_and_known_again(store: Store, tmp_path: Path) -> None:
+async def test_a_large_file_is_put_in_parts_and_known_again(store: BlobStore, tmp_path: Path) -> None:
     film = File(tmp_path / "in", 20 * MIB + 1)
     assert await film.put(store)
     assert not await film.put(store)
     assert await read(store, film.key) == film.data
 
 
-async def test_large_files_stream_through_flat_memory(store: Store, tmp_path: Path) -> None:
+async def test_large_files_stream_through_flat_memory(store: BlobStore, tmp_path: Path) -> None:
     film = File(tmp_path / "in", 96 * MIB)
     film.data = b""  # not ours to measure
     digest = hashlib.sha256()
@@ -176,17 +176,17 @@ async def test_large_files_stream_through_flat_memory(store: Store, tmp_path: Pa
     assert grown_out < 32 * MIB
 
 
-async def test_the_check_passes_as_often_as_it_is_asked(store: Store) -> None:
+async def test_the_check_passes_as_often_as_it_is_asked(store: BlobStore) -> None:
     await store.check()
     await store.check()
 
 
-async def test_the_check_leaves_nothing(folder_store: Store, tmp_path: Path) -> None:
+async def test_the_check_leaves_nothing(folder_store: BlobStore, tmp_path: Path) -> None:
     await folder_store.check()
     assert [path for path in (tmp_path / "library").rglob("*") if path.is_file()] == []
 
 
-async def test_a_cancelled_put_does_not_harm_the_next(store: Store, photo: File) -> None:
+async def test_a_cancelled_put_does_not_harm_the_next(store: BlobStore, photo: File) -> None:
     put = asyncio.create_task(photo.put(store))
     await asyncio.wait([put], timeout=0)
     put.cancel()
@@ -197,19 +197,19 @@ async def test_a_cancelled_put_does_not_harm_the_next(store: Store, photo: File)
 
 @pytest.mark.parametrize(("begin", "end"), [(0, 1), (0, 300_000), (1, 900_000), (899_999, 900_000), (299_000, 899_000)])
 async def test_a_part_of_an_object_is_read_as_a_range_wherever_it_is(
-    store: Store, tmp_path: Path, begin: int, end: int
+    store: BlobStore, tmp_path: Path, begin: int, end: int
 ) -> None:
     film = File(tmp_path / "in", 900_000)
     await film.put(store)
     assert b"".join([chunk async for chunk in store.part(film.key, begin=begin, end=end)]) == film.data[begin:end]
-    spool = Spool(tmp_path / "spool", store=store)
+    spool = BlobCache(tmp_path / "spool", store=store)
     try:
-        reader = Reader(store=store, spool=spool)
+        reader = BlobReader(store=store, spool=spool)
         for hot in (False, True):
             if hot:
                 async with spool.open(film.sha256, film.key):
                     pass
-            with spool.hot(film.sha256) as file:
+            with spool.contains(film.sha256) as file:
                 assert (file is not None) is hot
             pieces = [chunk async for chunk in reader.read(source_of(film), begin, end)]
             assert b"".join(pieces) == film.data[begin:end]
@@ -218,12 +218,12 @@ async def test_a_part_of_an_object_is_read_as_a_range_wherever_it_is(
 
 
 async def test_an_object_that_is_shorter_than_it_should_be_is_never_taken_for_the_whole(
-    store: Store, photo: File, tmp_path: Path
+    store: BlobStore, photo: File, tmp_path: Path
 ) -> None:
     await store.put_bytes(photo.key, photo.data[:-5])
-    spool = Spool(tmp_path / "spool", store=store)
+    spool = BlobCache(tmp_path / "spool", store=store)
     try:
-        read = Reader(store=store, spool=spool).read(source_of(photo), 0, len(photo.data))
+        read = BlobReader(store=store, spool=spool).read(source_of(photo), 0, len(photo.data))
         with pytest.raises(ObjectCorrupt, match="5 bytes too short"):
             _ = [chunk async for chunk in read]
     finally:

@@ -20,19 +20,21 @@ from yarl import URL
 from telewarm import clock
 from telewarm.errors import StoreUnavailable, UsageError
 from telewarm.model import Sha256
-from telewarm.store import FolderConfig, S3Config, Store
-from telewarm.store.signing import KEY_LIFETIME, LONGEST, Signer
+from telewarm.store import BlobStore, FolderConfig, S3Config
+from telewarm.store.signing import KEY_LIFETIME, LONGEST, S3UrlSigner
 
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 moments = st.integers(1_577_836_800, 2_208_988_800).map(lambda second: datetime.fromtimestamp(second, UTC))
 
 
-def signer(endpoint: str = "https://s3.example.com", *, region: str = "eu-west-1", path_style: bool = True) -> Signer:
+def signer(
+    endpoint: str = "https://s3.example.com", *, region: str = "eu-west-1", path_style: bool = True
+) -> S3UrlSigner:
     url = S3Config(
         bucket="library", endpoint=endpoint, access_key_id="", secret_access_key="", path_style=path_style
     ).url
-    return Signer(access_key_id="AKIDEXAMPLE", secret_access_key=SECRET, region=region, url=url)
+    return S3UrlSigner(access_key_id="AKIDEXAMPLE", secret_access_key=SECRET, region=region, url=url)
 
 
 def signed_by_botocore(
@@ -67,7 +69,7 @@ def test_the_example_of_the_s3_reference_is_signed_as_printed_there() -> None:
         path_style=False,
     ).url
     secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-    example = Signer(access_key_id="AKIAIOSFODNN7EXAMPLE", secret_access_key=secret, region="us-east-1", url=url)
+    example = S3UrlSigner(access_key_id="AKIAIOSFODNN7EXAMPLE", secret_access_key=secret, region="us-east-1", url=url)
     signed = example.presigned_get("test.txt", expires=86400, now=datetime(2013, 5, 24, tzinfo=UTC))
     assert signed.startswith("https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256&")
     assert signed.endswith("aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404")
@@ -132,7 +134,7 @@ def test_the_url_is_the_endpoints_as_clients_write_it(endpoint: str, path_style:
 def test_no_secret_shows_in_what_can_be_printed(rclone: S3Config) -> None:
     one = signer()
     url = one.presigned_get("a", expires=60, now=NOON)
-    shown = f"{one!r} {one._keys!r} {rclone!r} {Store.open(rclone)!r} {url}"
+    shown = f"{one!r} {one._keys!r} {rclone!r} {BlobStore.open(rclone)!r} {url}"
     assert SECRET not in shown
     assert rclone.secret_access_key not in shown
 
@@ -143,7 +145,7 @@ async def fetch(url: str) -> tuple[int, bytes]:
 
 
 async def test_a_presigned_url_fetches_the_object(bucket: S3Config) -> None:
-    store = Store.open(bucket)
+    store = BlobStore.open(bucket)
     for key in ("signed/plain.jpg", "signed/with space & ü+~%.jpg"):
         await store.put_bytes(key, b"a photo")
         url = store.presigned_get(key, expires=60, now=clock.now())
@@ -154,7 +156,7 @@ async def test_a_presigned_url_fetches_the_object(bucket: S3Config) -> None:
 
 
 async def test_a_tampered_url_is_refused(bucket: S3Config) -> None:
-    store = Store.open(bucket)
+    store = BlobStore.open(bucket)
     await store.put_bytes("signed/one.jpg", b"one")
     await store.put_bytes("signed/two.jpg", b"two")
     url = store.presigned_get("signed/one.jpg", expires=60, now=clock.now())
@@ -173,7 +175,7 @@ async def test_a_tampered_url_is_refused(bucket: S3Config) -> None:
 
 
 async def test_an_expired_url_is_refused(bucket: S3Config) -> None:
-    store = Store.open(bucket)
+    store = BlobStore.open(bucket)
     await store.put_bytes("signed/old.jpg", b"old")
     url = store.presigned_get("signed/old.jpg", expires=60, now=clock.now() - timedelta(seconds=90))
     assert url is not None
@@ -183,14 +185,14 @@ async def test_an_expired_url_is_refused(bucket: S3Config) -> None:
 
 
 async def test_a_url_signed_with_another_secret_is_refused(bucket: S3Config) -> None:
-    await Store.open(bucket).put_bytes("signed/other.jpg", b"other")
-    other = Signer(access_key_id=bucket.access_key_id, secret_access_key="?", region=bucket.region, url=bucket.url)
+    await BlobStore.open(bucket).put_bytes("signed/other.jpg", b"other")
+    other = S3UrlSigner(access_key_id=bucket.access_key_id, secret_access_key="?", region=bucket.region, url=bucket.url)
     status, _ = await fetch(other.presigned_get("signed/other.jpg", expires=60, now=clock.now()))
     assert status == 403
 
 
 async def test_a_folder_has_no_urls(tmp_path: Path) -> None:
-    store = Store.open(FolderConfig(root=tmp_path))
+    store = BlobStore.open(FolderConfig(root=tmp_path))
     assert store.presigned_get("a", expires=60, now=NOON) is None
     assert store.public_url("a") is None
 
@@ -203,7 +205,7 @@ def test_a_public_library_has_plain_urls() -> None:
         secret_access_key="s",
         public_base_url="https://cdn.example.com/media/",
     )
-    assert Store.open(config).public_url("media/a b.jpg") == "https://cdn.example.com/media/media/a%20b.jpg"
+    assert BlobStore.open(config).public_url("media/a b.jpg") == "https://cdn.example.com/media/media/a%20b.jpg"
 
 
 async def test_a_server_below_a_path_is_written_to_and_read_from_with_and_without_a_signed_url(
@@ -211,7 +213,7 @@ async def test_a_server_below_a_path_is_written_to_and_read_from_with_and_withou
 ) -> None:
     """A real server checks the signature over the whole path: to it the first part is a bucket, the rest are keys."""
     below = replace(bucket, endpoint=f"{bucket.endpoint}/{bucket.bucket}/storage/v1/s3/", bucket="media")
-    store, root = Store.open(below), Store.open(bucket)
+    store, root = BlobStore.open(below), BlobStore.open(bucket)
     data = b"x" * (9 << 20)  # in several parts
     path = tmp_path / "large"
     path.write_bytes(data)
@@ -245,7 +247,7 @@ def test_a_session_token_is_signed_as_botocore_signs_it(monkeypatch: pytest.Monk
         session_token=token,
     )
 
-    ours = Store.open(config).presigned_get("a.jpg", expires=60, now=NOON)
+    ours = BlobStore.open(config).presigned_get("a.jpg", expires=60, now=NOON)
 
     assert ours is not None
     assert parse_qs(urlsplit(ours).query) == parse_qs(urlsplit(expected).query)
@@ -265,4 +267,4 @@ async def test_settings_on_which_the_storage_client_panics_are_a_plain_error(wro
     )
 
     with pytest.raises(StoreUnavailable, match="look for characters in S3_"):
-        await Store.open(config, answer=5).check()
+        await BlobStore.open(config, answer=5).check()

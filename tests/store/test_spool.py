@@ -15,7 +15,7 @@ import pytest
 
 from telewarm.errors import ObjectCorrupt, ObjectMissing, StoreUnavailable
 from telewarm.model import Sha256
-from telewarm.store import Incoming, Spool, Store, blob_key
+from telewarm.store import BlobCache, BlobStore, IncomingFile, blob_key
 
 
 class Blob:
@@ -25,12 +25,12 @@ class Blob:
         self.key = blob_key(self.sha256, "bin")
 
 
-class CountingStore(Store):
+class CountingStore(BlobStore):
     """A real store that counts its streams and lets them go on when told."""
 
     streams = 0
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: BlobStore) -> None:
         super().__init__(store._backend, answer=5)
         self.go_on = asyncio.Event()
         self.go_on.set()
@@ -45,13 +45,13 @@ class CountingStore(Store):
 
 
 @pytest.fixture
-def library(folder_store: Store) -> CountingStore:
+def library(folder_store: BlobStore) -> CountingStore:
     return CountingStore(folder_store)
 
 
 @contextmanager
-def spool_in(folder: Path, store: Store) -> Iterator[Spool]:
-    opened = Spool(folder / "spool", max_bytes=10_000, store=store)
+def spool_in(folder: Path, store: BlobStore) -> Iterator[BlobCache]:
+    opened = BlobCache(folder / "spool", max_bytes=10_000, store=store)
     try:
         yield opened
     finally:
@@ -59,24 +59,24 @@ def spool_in(folder: Path, store: Store) -> Iterator[Spool]:
 
 
 @pytest.fixture
-def spool(library: CountingStore, tmp_path: Path) -> Iterator[Spool]:
+def spool(library: CountingStore, tmp_path: Path) -> Iterator[BlobCache]:
     with spool_in(tmp_path, library) as opened:
         yield opened
 
 
-async def stored(library: Store, size: int = 1000) -> Blob:
+async def stored(library: BlobStore, size: int = 1000) -> Blob:
     blob = Blob(size)
     await library.put_bytes(blob.key, blob.data)
     return blob
 
 
-async def adopted(spool: Spool, blob: Blob) -> None:
+async def adopted(spool: BlobCache, blob: Blob) -> None:
     async with spool.receive() as incoming:
         await incoming.write(blob.data)
-        await spool.adopt(incoming, blob.sha256)
+        await spool.insert(incoming, blob.sha256)
 
 
-async def read(spool: Spool, blob: Blob) -> bytes:
+async def read(spool: BlobCache, blob: Blob) -> bytes:
     async with spool.open(blob.sha256, blob.key) as path:
         return path.read_bytes()
 
@@ -89,26 +89,26 @@ def received(folder: Path) -> list[Path]:
     return [path for path in (folder / "spool" / "incoming").glob("*/*") if path.is_file()]
 
 
-async def test_a_fresh_upload_is_opened_without_reading_the_store(spool: Spool, library: CountingStore) -> None:
+async def test_a_fresh_upload_is_opened_without_reading_the_store(spool: BlobCache, library: CountingStore) -> None:
     blob = Blob()
     await adopted(spool, blob)
     assert await read(spool, blob) == blob.data
     assert library.streams == 0
 
 
-async def test_a_blob_is_read_from_the_store_once(spool: Spool, library: CountingStore) -> None:
+async def test_a_blob_is_read_from_the_store_once(spool: BlobCache, library: CountingStore) -> None:
     blob = await stored(library)
     assert [await read(spool, blob) for _ in range(3)] == [blob.data] * 3
     assert library.streams == 1
 
 
-async def test_a_thousand_openers_at_once_share_one_fetch(spool: Spool, library: CountingStore) -> None:
+async def test_a_thousand_openers_at_once_share_one_fetch(spool: BlobCache, library: CountingStore) -> None:
     blob = await stored(library)
     assert set(await asyncio.gather(*(read(spool, blob) for _ in range(1000)))) == {blob.data}
     assert library.streams == 1
 
 
-async def test_what_is_received_is_hashed_and_counted_as_it_comes(spool: Spool) -> None:
+async def test_what_is_received_is_hashed_and_counted_as_it_comes(spool: BlobCache) -> None:
     blob = Blob(9_000_000)
     async with spool.receive() as incoming:
         for start in range(0, len(blob.data), 700_000):
@@ -118,33 +118,33 @@ async def test_what_is_received_is_hashed_and_counted_as_it_comes(spool: Spool) 
         assert incoming.path.read_bytes() == blob.data
 
 
-async def test_what_is_not_adopted_is_gone(spool: Spool, tmp_path: Path) -> None:
+async def test_what_is_not_adopted_is_gone(spool: BlobCache, tmp_path: Path) -> None:
     async with spool.receive() as incoming:
         await incoming.write(b"half")
         assert received(tmp_path) == [incoming.path]
     assert received(tmp_path) == []
 
 
-async def test_what_is_kept_can_be_adopted_later(spool: Spool, library: CountingStore) -> None:
+async def test_what_is_kept_can_be_adopted_later(spool: BlobCache, library: CountingStore) -> None:
     blob = Blob()
     async with spool.receive() as incoming:
         await incoming.write(blob.data)
         incoming.keep()
-    await spool.adopt(incoming.path, blob.sha256)
+    await spool.insert(incoming.path, blob.sha256)
     assert await read(spool, blob) == blob.data
     assert library.streams == 0
 
 
 @pytest.mark.parametrize("kept", [True, False])
-async def test_bytes_with_another_hash_are_not_adopted(spool: Spool, tmp_path: Path, kept: object) -> None:
+async def test_bytes_with_another_hash_are_not_adopted(spool: BlobCache, tmp_path: Path, kept: object) -> None:
     async with spool.receive() as incoming:
         await incoming.write(b"other bytes")
         with pytest.raises(ObjectCorrupt, match="damaged"):
-            await spool.adopt(incoming.path if kept else incoming, Blob().sha256)
+            await spool.insert(incoming.path if kept else incoming, Blob().sha256)
     assert held(tmp_path) == set()
 
 
-async def test_the_same_blob_may_be_adopted_twice(spool: Spool, tmp_path: Path) -> None:
+async def test_the_same_blob_may_be_adopted_twice(spool: BlobCache, tmp_path: Path) -> None:
     blob = Blob()
     await adopted(spool, blob)
     await adopted(spool, blob)
@@ -153,7 +153,7 @@ async def test_the_same_blob_may_be_adopted_twice(spool: Spool, tmp_path: Path) 
 
 
 async def test_a_damaged_object_is_reported_to_all_and_not_kept(
-    spool: Spool, library: CountingStore, tmp_path: Path
+    spool: BlobCache, library: CountingStore, tmp_path: Path
 ) -> None:
     blob = Blob()
     await library.put_bytes(blob.key, b"other bytes")
@@ -162,7 +162,7 @@ async def test_a_damaged_object_is_reported_to_all_and_not_kept(
     assert (held(tmp_path), received(tmp_path)) == (set(), [])
 
 
-async def test_a_failure_is_forgotten(spool: Spool, library: CountingStore) -> None:
+async def test_a_failure_is_forgotten(spool: BlobCache, library: CountingStore) -> None:
     blob = Blob()
     with pytest.raises(ObjectMissing):
         await read(spool, blob)
@@ -170,7 +170,7 @@ async def test_a_failure_is_forgotten(spool: Spool, library: CountingStore) -> N
     assert await read(spool, blob) == blob.data
 
 
-async def test_a_cancelled_waiter_leaves_the_fetch_to_the_others(spool: Spool, library: CountingStore) -> None:
+async def test_a_cancelled_waiter_leaves_the_fetch_to_the_others(spool: BlobCache, library: CountingStore) -> None:
     blob = await stored(library)
     library.go_on.clear()
     first, second = (asyncio.create_task(read(spool, blob)) for _ in range(2))
@@ -184,7 +184,7 @@ async def test_a_cancelled_waiter_leaves_the_fetch_to_the_others(spool: Spool, l
 
 
 async def test_the_last_waiter_that_gives_up_ends_the_fetch(
-    spool: Spool, library: CountingStore, tmp_path: Path
+    spool: BlobCache, library: CountingStore, tmp_path: Path
 ) -> None:
     blob = await stored(library)
     library.go_on.clear()
@@ -199,7 +199,7 @@ async def test_the_last_waiter_that_gives_up_ends_the_fetch(
     assert await read(spool, blob) == blob.data
 
 
-async def test_the_blobs_used_longest_ago_go_first(spool: Spool, tmp_path: Path) -> None:
+async def test_the_blobs_used_longest_ago_go_first(spool: BlobCache, tmp_path: Path) -> None:
     blobs = [Blob() for _ in range(10)]
     for blob in blobs:
         await adopted(spool, blob)
@@ -209,13 +209,13 @@ async def test_the_blobs_used_longest_ago_go_first(spool: Spool, tmp_path: Path)
     assert held(tmp_path) == {blob.sha256 for blob in (blobs[0], *blobs[3:], newest)}
 
 
-async def test_the_spool_never_holds_more_than_its_bound(spool: Spool, tmp_path: Path) -> None:
+async def test_the_spool_never_holds_more_than_its_bound(spool: BlobCache, tmp_path: Path) -> None:
     for _ in range(60):
         await adopted(spool, Blob())
         assert len(held(tmp_path)) * 1000 <= 10_000
 
 
-async def test_an_open_blob_is_never_evicted(spool: Spool) -> None:
+async def test_an_open_blob_is_never_evicted(spool: BlobCache) -> None:
     opened = Blob()
     await adopted(spool, opened)
     async with spool.open(opened.sha256, opened.key) as path:
@@ -225,7 +225,7 @@ async def test_an_open_blob_is_never_evicted(spool: Spool) -> None:
 
 
 async def test_a_blob_larger_than_the_spool_is_served_all_the_same(
-    spool: Spool, library: CountingStore, tmp_path: Path
+    spool: BlobCache, library: CountingStore, tmp_path: Path
 ) -> None:
     blob = await stored(library, 50_000)
     assert await read(spool, blob) == blob.data
@@ -234,7 +234,7 @@ async def test_a_blob_larger_than_the_spool_is_served_all_the_same(
     assert blob.sha256 not in held(tmp_path)
 
 
-async def test_an_evicted_blob_is_fetched_again(spool: Spool, library: CountingStore) -> None:
+async def test_an_evicted_blob_is_fetched_again(spool: BlobCache, library: CountingStore) -> None:
     blob = await stored(library)
     await read(spool, blob)
     for _ in range(20):
@@ -257,7 +257,7 @@ async def test_a_restart_finds_its_blobs_and_their_order_again(library: Counting
 
 
 async def test_a_blob_damaged_on_disk_between_two_runs_is_fetched_again(
-    spool: Spool, library: CountingStore, tmp_path: Path
+    spool: BlobCache, library: CountingStore, tmp_path: Path
 ) -> None:
     blob = await stored(library)
     (tmp_path / "spool" / "blobs" / blob.sha256).write_bytes(b"zeros after a power cut")
@@ -278,7 +278,7 @@ sys.stdin.read()
 
 
 async def test_what_dead_processes_were_receiving_is_deleted_and_what_living_ones_are_stays(
-    spool: Spool, library: CountingStore, tmp_path: Path
+    spool: BlobCache, library: CountingStore, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-c", RECEIVE_AND_WAIT, str(tmp_path / "spool" / "incoming")]
     other = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
@@ -294,7 +294,7 @@ async def test_what_dead_processes_were_receiving_is_deleted_and_what_living_one
 
 
 async def test_two_spools_on_one_folder_keep_each_others_open_blobs(
-    spool: Spool, library: CountingStore, tmp_path: Path
+    spool: BlobCache, library: CountingStore, tmp_path: Path
 ) -> None:
     with spool_in(tmp_path, library) as other:
         blobs = [Blob() for _ in range(5)]
@@ -311,7 +311,7 @@ async def test_two_spools_on_one_folder_keep_each_others_open_blobs(
 
 
 async def test_two_spools_on_one_folder_see_each_others_blobs(
-    spool: Spool, library: CountingStore, tmp_path: Path
+    spool: BlobCache, library: CountingStore, tmp_path: Path
 ) -> None:
     with spool_in(tmp_path, library) as other:
         blob = await stored(library)
@@ -319,7 +319,7 @@ async def test_two_spools_on_one_folder_see_each_others_blobs(
         assert library.streams == 1
 
 
-async def test_churn_by_many_openers_never_serves_wrong_bytes(spool: Spool, library: CountingStore) -> None:
+async def test_churn_by_many_openers_never_serves_wrong_bytes(spool: BlobCache, library: CountingStore) -> None:
     blobs = [await stored(library) for _ in range(30)]
     order = [blobs[i * 7 % 30] for i in range(600)]
     results = await asyncio.gather(*(read(spool, blob) for blob in order))
@@ -328,13 +328,13 @@ async def test_churn_by_many_openers_never_serves_wrong_bytes(spool: Spool, libr
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
 async def test_a_full_disk_is_reported_with_its_cure() -> None:
-    incoming = Incoming(Path("/dev/full"))
+    incoming = IncomingFile(Path("/dev/full"))
     with pytest.raises(StoreUnavailable, match="Free some disk space"):
         await incoming.write(b"x" * 10)
     incoming.close()
 
 
-async def test_a_cancelled_writer_leaves_no_file_and_no_open_thread(spool: Spool, tmp_path: Path) -> None:
+async def test_a_cancelled_writer_leaves_no_file_and_no_open_thread(spool: BlobCache, tmp_path: Path) -> None:
     async def receive() -> None:
         async with spool.receive() as incoming:
             for _ in range(100):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from telewarm import clock
-from telewarm.store.threads import BATCH, Together
+from telewarm.store.threads import BATCH, ThreadBatcher
 
 
 async def test_those_who_come_while_a_thread_is_at_it_go_together_next() -> None:
@@ -21,7 +21,7 @@ async def test_those_who_come_while_a_thread_is_at_it_go_together_next() -> None
         batches.append(list(items))
         return [ValueError(str(item)) if item == 3 else 10 * item for item in items]
 
-    together = Together(work, name="test")
+    together = ThreadBatcher(work, name="test")
     first = asyncio.create_task(together(0))
     await clock.sleep(0.01)
     others = [asyncio.create_task(together(number)) for number in range(1, BATCH + 2)]
@@ -43,7 +43,7 @@ async def test_a_cancelled_caller_leaves_when_its_work_is_done_and_takes_nobody_
         done.extend(items)
         return items
 
-    together = Together(work, name="test")
+    together = ThreadBatcher(work, name="test")
     leaving, staying = (asyncio.create_task(together(number)) for number in (1, 2))
     await clock.sleep(0)
     leaving.cancel()

@@ -15,13 +15,13 @@ from aiohttp import web
 
 from telewarm import clock
 from telewarm.errors import ObjectCorrupt, StoreUnavailable
-from telewarm.store import FolderConfig, S3Config, Store
+from telewarm.store import BlobStore, FolderConfig, S3Config
 from tests.fixtures.objects import SECRET_ACCESS_KEY, bucket_at, free_ports
 
-Call = Callable[[Store], Awaitable[object]]
+Call = Callable[[BlobStore], Awaitable[object]]
 
 
-async def drain(store: Store) -> None:
+async def drain(store: BlobStore) -> None:
     async for _ in store.stream("no/such/key"):
         pass
 
@@ -40,7 +40,7 @@ async def refusal(config: S3Config | FolderConfig, call: Call, *, answer: float 
     """The message of the StoreUnavailable that the call ends in, after checking what all of them share."""
     began = clock.monotonic()
     with pytest.raises(StoreUnavailable) as caught:
-        await call(Store.open(config, answer=answer))
+        await call(BlobStore.open(config, answer=answer))
     assert clock.monotonic() - began < 8
     if isinstance(config, S3Config):
         assert repr(config.bucket) in str(caught.value)
@@ -161,14 +161,14 @@ async def test_a_blob_that_arrives_damaged_is_deleted_and_reported(etag: str | N
     shelf = Shelf(damage=True, etag=etag)
     async with serving(shelf.answer) as config:
         with pytest.raises(ObjectCorrupt, match="arrived damaged"):
-            await Store.open(config).put_bytes("media/a.jpg", b"a photo")
+            await BlobStore.open(config).put_bytes("media/a.jpg", b"a photo")
     assert shelf.objects == {}
 
 
 async def test_where_etags_are_no_md5_the_bytes_are_read_back() -> None:
     shelf = Shelf(damage=False, etag="0" * 32)
     async with serving(shelf.answer) as config:
-        store = Store.open(config)
+        store = BlobStore.open(config)
         assert await store.put_bytes("media/a.jpg", b"a photo")
         assert not await store.put_bytes("media/a.jpg", b"a photo")
         assert await store.put_bytes("media/a.jpg", b"a phot0")
@@ -180,7 +180,7 @@ async def test_a_folder_that_cannot_be_written_says_what_to_check(tmp_path: Path
 
 
 async def test_a_folder_that_vanishes_under_us_is_made_again(tmp_path: Path) -> None:
-    store = Store.open(FolderConfig(root=tmp_path / "library"))
+    store = BlobStore.open(FolderConfig(root=tmp_path / "library"))
     (tmp_path / "library").rmdir()
     assert await store.put_bytes("key", b"value")
 
@@ -195,4 +195,4 @@ async def test_what_the_environment_says_of_aws_is_not_heard(bucket: S3Config, m
         "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
     }.items():
         monkeypatch.setenv(name, value)
-    await Store.open(bucket).check()
+    await BlobStore.open(bucket).check()

@@ -14,7 +14,7 @@ from telewarm.model import ChatId
 from telewarm.sandbox.config import Floods
 from telewarm.sandbox.config import Limit as ServerLimit
 from telewarm.sandbox.floods import Gate
-from telewarm.telegram import Limits, Passage, Rank, Traffic
+from telewarm.telegram import BotLimits, BotRateLimiter, Permit, Priority
 from tests.telegram.simulation import said
 
 TELEGRAM = Floods(bot=ServerLimit(count=30, seconds=1), private=ServerLimit(count=3, seconds=3))
@@ -28,8 +28,8 @@ class Process:
     passed was asked for, and the seconds until it did.
     """
 
-    traffic: Traffic
-    rank: Rank
+    traffic: BotRateLimiter
+    rank: Priority
     asked: list[float] | None = None
     told: int = 0
     waits: list[tuple[float, float]] = field(default_factory=list)
@@ -55,8 +55,8 @@ class Neighbours:
         self._gate = Gate(TELEGRAM)
         self._chats, self._order = itertools.count(1), itertools.count()
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
-        self.backlog = Process(traffic=Traffic(Limits(), now=0), rank=Rank.DELIVERY)
-        self.people = Process(traffic=Traffic(Limits(), now=0), rank=Rank.INTERACTIVE, asked=[])
+        self.backlog = Process(traffic=BotRateLimiter(BotLimits(), now=0), rank=Priority.DELIVERY)
+        self.people = Process(traffic=BotRateLimiter(BotLimits(), now=0), rank=Priority.INTERACTIVE, asked=[])
         self._pairs = ((self.backlog, self.people), (self.people, self.backlog))
 
     def run(self, seconds: float) -> None:
@@ -83,21 +83,21 @@ class Neighbours:
         for process, other in self._pairs:
             while (asked := process.next_asked(now)) <= now:
                 chat_id = ChatId(next(self._chats))
-                if process.traffic.goes_at(chat_id, now=now, rank=process.rank) > now:
+                if process.traffic.next_send_at(chat_id, now=now, rank=process.rank) > now:
                     break
                 if process.asked is not None:
                     process.asked.pop(0)
-                passage = process.traffic.spend(chat_id, now=now, rank=process.rank)
+                passage = process.traffic.acquire(chat_id, now=now, rank=process.rank)
                 if passage.hold:
                     self._tell(now)
                 effect = now + passage.hold + self.latency + self._dice.random() * self.jitter
                 self._at(effect, partial(self._reaches, process, other, passage, asked))
         self._at(now + LOOK, self._look)
 
-    def _reaches(self, process: Process, other: Process, passage: Passage, asked: float, now: float) -> None:
+    def _reaches(self, process: Process, other: Process, passage: Permit, asked: float, now: float) -> None:
         """The message takes effect, or is refused: then it is asked for again."""
         wait = said(self._gate.charge, passage, now)
-        closed = process.traffic.settle(passage, now=now, retry_after=wait)
+        closed = process.traffic.confirm(passage, now=now, retry_after=wait)
         if wait is None:
             self.passed.append(now)
             process.waits.append((asked, now - asked))
@@ -106,7 +106,7 @@ class Neighbours:
         if process.asked is not None:
             process.asked.insert(0, asked)
         if closed is not None and closed.chat_id is None:
-            self._at(now + HEARD, lambda at: other.traffic.close_bot(at + closed.seconds))
+            self._at(now + HEARD, lambda at: other.traffic.pause_bot(at + closed.seconds))
 
     def _tell_now_and_then(self, now: float) -> None:
         self._tell(now)
@@ -116,4 +116,4 @@ class Neighbours:
         for process, other in self._pairs:
             if (count := process.traffic.sent - process.told) > 0:
                 process.told = process.traffic.sent
-                self._at(now + HEARD, lambda at, count=count, to=other: to.traffic.elsewhere(count, now=at))  # type: ignore[misc]
+                self._at(now + HEARD, lambda at, count=count, to=other: to.traffic.add_remote(count, now=at))  # type: ignore[misc]

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from telewarm.lanes import Job
-from telewarm.lanes.choosing import choose
+from telewarm.lanes.choosing import pick_next_job
 from telewarm.model import ChatId
 from telewarm.sandbox.config import Floods
 from telewarm.sandbox.config import Limit as ServerLimit
 from telewarm.sandbox.errors import ApiError, too_many_requests
 from telewarm.sandbox.floods import Gate
-from telewarm.telegram import Limits, Passage, Traffic
+from telewarm.telegram import BotLimits, BotRateLimiter, Permit
 
 BOT = 1
 GROUPS = tuple(ChatId(-1001 - number) for number in range(64))
@@ -76,7 +76,7 @@ class Simulation:
     jitter: float = 0.02
     back: float = 0.005
     sizes: Sequence[int] = (50_000,)
-    limits: Limits = field(default_factory=Limits)
+    limits: BotLimits = field(default_factory=BotLimits)
     learned: dict[str, float] = field(default_factory=dict)
     strays: dict[float, float] = field(
         default_factory=dict
@@ -85,20 +85,20 @@ class Simulation:
     def run(self, seconds: float) -> Outcome:
         dice = random.Random(self.seed)  # noqa: S311 - repeatable on purpose
         order, outcome = itertools.count(), Outcome()
-        traffic = Traffic(self.limits, now=0, learned=self.learned)
+        traffic = BotRateLimiter(self.limits, now=0, learned=self.learned)
         charge = self.charge or Gate(self.floods).charge
         jobs = [Job(item=0, chats=tuple(self.chats), size=size) for size in self.sizes]
-        effects: list[tuple[float, int, Passage]] = []
-        answers: list[tuple[float, int, Passage, float | None]] = []
+        effects: list[tuple[float, int, Permit]] = []
+        answers: list[tuple[float, int, Permit, float | None]] = []
         strays, running, now = dict(self.strays), 0, 0.0
         while now < seconds and len(outcome.passed) < self.messages:
             opens = float("inf")
             while running < self.in_flight and len(outcome.passed) + running < self.messages:
-                turn = choose(jobs, traffic, now=now)
+                turn = pick_next_job(jobs, traffic, now=now)
                 opens = turn.opens_at
                 if opens > now:
                     break
-                passage = traffic.spend(turn.chat_id, size=jobs[turn.place].size, now=now)
+                passage = traffic.acquire(turn.chat_id, size=jobs[turn.place].size, now=now)
                 effect = now + self.latency + dice.random() * self.jitter
                 heapq.heappush(effects, (effect, next(order), passage))
                 running += 1
@@ -112,13 +112,13 @@ class Simulation:
                 heapq.heappush(answers, (at + self.back, number, passage, wait))
             while answers and answers[0][0] <= now:
                 at, _, passage, wait = heapq.heappop(answers)
-                traffic.settle(passage, now=at, retry_after=wait)
+                traffic.confirm(passage, now=at, retry_after=wait)
                 running -= 1
         outcome.learned = traffic.learned
         return outcome
 
 
-def said(charge: Charge, passage: Passage, now: float) -> float | None:
+def said(charge: Charge, passage: Permit, now: float) -> float | None:
     try:
         charge(BOT, passage.chat_id, now, passage.count)
     except ApiError as error:

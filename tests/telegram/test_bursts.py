@@ -12,9 +12,9 @@ from telewarm.model import ChatId
 from telewarm.sandbox.config import Floods
 from telewarm.sandbox.config import Limit as ServerLimit
 from telewarm.settings import Settings
-from telewarm.telegram import Closed, Limit, Limits, Traffic
-from telewarm.telegram.flood_cause import About, Suspect, find_cause
-from telewarm.telegram.ranks import Rank
+from telewarm.telegram import BotLimits, BotRateLimiter, FloodPause, RateLimit
+from telewarm.telegram.flood_cause import LimitScope, ScopeEvidence, attribute_429
+from telewarm.telegram.ranks import Priority
 from tests.telegram.simulation import GROUPS, Buckets, Charge, Simulation
 
 ANNA, NEWS, SPORT = ChatId(11), ChatId(-1001), ChatId(-1002)
@@ -23,11 +23,11 @@ SECOND, MINUTE = ServerLimit(count=3, seconds=3), ServerLimit(count=20, seconds=
 LATE = 0.2  # seconds that scopes open later than the server's windows, at most
 
 
-def pass_(traffic: Traffic, chat_id: ChatId, *, now: float, count: int = 1) -> None:
-    traffic.settle(traffic.spend(chat_id, count=count, now=now), now=now, retry_after=None)
+def pass_(traffic: BotRateLimiter, chat_id: ChatId, *, now: float, count: int = 1) -> None:
+    traffic.confirm(traffic.acquire(chat_id, count=count, now=now), now=now, retry_after=None)
 
 
-def post(traffic: Traffic, chat_id: ChatId, count: int) -> list[float]:
+def post(traffic: BotRateLimiter, chat_id: ChatId, count: int) -> list[float]:
     """Messages as early as they may go, which pass at once; the times."""
     times, now = [], 0.0
     for _ in range(count):
@@ -37,8 +37,8 @@ def post(traffic: Traffic, chat_id: ChatId, count: int) -> list[float]:
     return times
 
 
-def flood(traffic: Traffic, chat_id: ChatId, wait: float, *, now: float) -> Closed | None:
-    return traffic.settle(traffic.spend(chat_id, now=now), now=now, retry_after=wait)
+def flood(traffic: BotRateLimiter, chat_id: ChatId, wait: float, *, now: float) -> FloodPause | None:
+    return traffic.confirm(traffic.acquire(chat_id, now=now), now=now, retry_after=wait)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -86,34 +86,34 @@ def test_a_server_without_such_a_rule_is_not_tried_for_more_than_its_minute_can_
 
 
 def test_a_group_takes_three_at_once_and_then_one_a_second_and_a_private_chat_is_as_before() -> None:
-    times = post(Traffic(Limits(), now=0), NEWS, 41)
+    times = post(BotRateLimiter(BotLimits(), now=0), NEWS, 41)
     assert times[:3] == [0, 0, 0]
     assert times[3] == times[5] == pytest.approx(3, abs=LATE)
     assert times[19] == pytest.approx(18, abs=LATE)
     assert times[20] == pytest.approx(60, abs=LATE)
     assert times[39] == pytest.approx(78, abs=3 * LATE)
-    assert post(Traffic(Limits(group_second=None), now=0), NEWS, 20)[-1] == 0
-    assert post(Traffic(Limits(), now=0), ANNA, 4)[-1] == pytest.approx(3, abs=LATE)
+    assert post(BotRateLimiter(BotLimits(group_second=None), now=0), NEWS, 20)[-1] == 0
+    assert post(BotRateLimiter(BotLimits(), now=0), ANNA, 4)[-1] == pytest.approx(3, abs=LATE)
 
 
 def test_chats_do_not_wait_for_each_other() -> None:
-    traffic = Traffic(Limits(), now=0)
+    traffic = BotRateLimiter(BotLimits(), now=0)
     post(traffic, NEWS, 3)
     assert traffic.opens_at(SPORT, now=0) == 0
 
 
-@pytest.mark.parametrize("rank", list(Rank))
-def test_sends_warm_ups_and_deliveries_obey_the_same_rule(rank: Rank) -> None:
-    traffic = Traffic(Limits(), now=0)
+@pytest.mark.parametrize("rank", list(Priority))
+def test_sends_warm_ups_and_deliveries_obey_the_same_rule(rank: Priority) -> None:
+    traffic = BotRateLimiter(BotLimits(), now=0)
     for _ in range(3):
         pass_(traffic, NEWS, now=0)
-    assert traffic.goes_at(NEWS, now=0, rank=rank) == pytest.approx(3, abs=LATE)
+    assert traffic.next_send_at(NEWS, now=0, rank=rank) == pytest.approx(3, abs=LATE)
     assert traffic.chat_opens_at(NEWS, now=0, behind=3) == pytest.approx(6, abs=LATE)
     assert not traffic.is_free(NEWS, size=0, now=0, rank=rank)
 
 
 def test_an_album_waits_for_an_empty_burst_and_fills_it() -> None:
-    traffic = Traffic(Limits(), now=0)
+    traffic = BotRateLimiter(BotLimits(), now=0)
     pass_(traffic, NEWS, now=0)
     assert traffic.opens_at(NEWS, count=2, now=0.5) == 0.5
     assert traffic.opens_at(NEWS, count=10, now=0.5) == pytest.approx(3, abs=LATE)
@@ -122,18 +122,18 @@ def test_an_album_waits_for_an_empty_burst_and_fills_it() -> None:
 
 
 def test_a_429_for_the_second_lowers_the_second_and_closes_its_chat_alone() -> None:
-    traffic = Traffic(Limits(), now=0)
+    traffic = BotRateLimiter(BotLimits(), now=0)
     pass_(traffic, NEWS, now=0)
-    assert flood(traffic, NEWS, 1, now=0.1) == Closed(chat_id=NEWS, seconds=1)
+    assert flood(traffic, NEWS, 1, now=0.1) == FloodPause(chat_id=NEWS, seconds=1)
     assert traffic.learned == {"group_second": 1.0}
     assert traffic.opens_at(NEWS, now=0.2) == pytest.approx(3, abs=LATE)
     assert traffic.opens_at(SPORT, now=0.2) == 0.2
-    again = Traffic(Limits(), now=0, learned=traffic.learned)
+    again = BotRateLimiter(BotLimits(), now=0, learned=traffic.learned)
     assert post(again, SPORT, 2)[-1] == pytest.approx(3, abs=LATE)
 
 
 def test_a_429_that_asks_for_longer_than_the_second_is_about_the_minute() -> None:
-    traffic = Traffic(Limits(), now=0)
+    traffic = BotRateLimiter(BotLimits(), now=0)
     for _ in range(2):
         pass_(traffic, NEWS, now=0)
     flood(traffic, NEWS, 35, now=0.1)
@@ -148,37 +148,39 @@ class Case:
     bot: tuple[float, float]  # how full, and seconds until the oldest message leaves
     chat: tuple[float, float] = (0.2, 58.0)
     burst: tuple[float, float] = (1.0, 2.5)
-    about: About
+    about: LimitScope
 
 
 CASES = [
-    Case(name="a window of seconds", wait=3, bot=(0.3, 0.5), about=About.BURST),
-    Case(name="a bucket, and the bot has done little", wait=1, bot=(0.3, 0.5), about=About.BURST),
-    Case(name="the bot is half full, as a window asks", wait=1, bot=(0.6, 0.5), about=About.BOT),
-    Case(name="the bot is full, and both explain it", wait=1, bot=(1.0, 0.5), burst=(0.7, 0.6), about=About.BOT),
-    Case(name="the minute is full and names its time", wait=2, bot=(0.1, 0.9), chat=(1.0, 1.4), about=About.CHAT),
-    Case(name="longer than the burst", wait=40, bot=(0.1, 0.9), chat=(0.6, 58.0), about=About.CHAT),
+    Case(name="a window of seconds", wait=3, bot=(0.3, 0.5), about=LimitScope.BURST),
+    Case(name="a bucket, and the bot has done little", wait=1, bot=(0.3, 0.5), about=LimitScope.BURST),
+    Case(name="the bot is half full, as a window asks", wait=1, bot=(0.6, 0.5), about=LimitScope.BOT),
+    Case(name="the bot is full, and both explain it", wait=1, bot=(1.0, 0.5), burst=(0.7, 0.6), about=LimitScope.BOT),
+    Case(name="the minute is full and names its time", wait=2, bot=(0.1, 0.9), chat=(1.0, 1.4), about=LimitScope.CHAT),
+    Case(name="longer than the burst", wait=40, bot=(0.1, 0.9), chat=(0.6, 58.0), about=LimitScope.CHAT),
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_what_a_short_429_of_a_group_is_about(case: Case) -> None:
-    bot, chat, burst = (Suspect(fill=fill, frees_in=frees_in) for fill, frees_in in (case.bot, case.chat, case.burst))
-    about = find_cause(case.wait, bot=bot, chat=chat, burst=burst, spaced=False, others_flooded=True)
+    bot, chat, burst = (
+        ScopeEvidence(fill=fill, frees_in=frees_in) for fill, frees_in in (case.bot, case.chat, case.burst)
+    )
+    about = attribute_429(case.wait, bot=bot, chat=chat, burst=burst, spaced=False, others_flooded=True)
     assert about is case.about
 
 
-def limits_of(**environ: str) -> Limits:
+def limits_of(**environ: str) -> BotLimits:
     return flood_limits(Settings.from_environ(environ, None))
 
 
 def test_the_settings_say_how_many_and_never_less_than_the_minute_does() -> None:
-    assert limits_of().group_second == Limit(rate=1, burst=3)
+    assert limits_of().group_second == RateLimit(rate=1, burst=3)
     assert limits_of(
         TELEWARM_FLOOD_GROUP_PER_SECOND="2", TELEWARM_FLOOD_GROUP_PER_SECOND_BURST="5"
-    ).group_second == Limit(rate=2, burst=5)
+    ).group_second == RateLimit(rate=2, burst=5)
     assert limits_of(TELEWARM_FLOOD_GROUP_PER_SECOND_BURST="100000").group_second is None
     assert limits_of(TELEWARM_FLOOD_GROUP_BURST="100000").group_second is None
-    assert limits_of(TELEWARM_FLOOD_GROUP_PER_MINUTE="120").group_second == Limit(rate=2, burst=3)
+    assert limits_of(TELEWARM_FLOOD_GROUP_PER_MINUTE="120").group_second == RateLimit(rate=2, burst=3)
     seconds = limits_of(TELEWARM_FLOOD_GROUP_PER_MINUTE="600", TELEWARM_FLOOD_GROUP_BURST="10")
     assert seconds.group_second is None  # the window of the group is one of seconds itself

@@ -8,18 +8,18 @@ from telewarm.errors import (
     BadRequest,
     DatabaseUnavailable,
     FloodWait,
-    TelegramFault,
-    TelegramRefused,
+    TelegramClientError,
+    TelegramServerError,
     TelegramUnreachable,
     TelewarmError,
 )
-from telewarm.telegram import Effect, effect_of, may_have_gone
+from telewarm.telegram import Effect, effect_of, maybe_delivered
 
 SENDING = "sendMessage"
 
 
-def fault(status: int, words: str = "Internal Server Error", method: str = SENDING) -> TelegramFault:
-    return TelegramFault(method=method, status=status, description=words)
+def fault(status: int, words: str = "Internal Server Error", method: str = SENDING) -> TelegramServerError:
+    return TelegramServerError(method=method, status=status, description=words)
 
 
 @pytest.mark.parametrize("method", ["sendMessage", "sendPhoto", "sendMediaGroup", "forwardMessage", "copyMessage"])
@@ -41,7 +41,7 @@ def test_no_5xx_proves_that_nothing_went(error: tuple[int, str], method: str) ->
 
 @pytest.mark.parametrize("method", ["getMe", "getFile", "deleteMessages"])
 def test_a_method_that_sends_nothing_has_sent_nothing(method: str) -> None:
-    assert not may_have_gone(fault(500, "Internal Server Error: restart", method))
+    assert not maybe_delivered(fault(500, "Internal Server Error: restart", method))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_method_that_sends_nothing_has_sent_nothing(method: str) -> None:
             fault(500, "Internal Server Error: sent message was immediately deleted and can't be returned"),
             Effect.CERTAIN,
         ),
-        (TelegramRefused(method="send photo", status=200, description="the answer holds no file"), Effect.CERTAIN),
+        (TelegramClientError(method="send photo", status=200, description="the answer holds no file"), Effect.CERTAIN),
         (TelegramUnreachable("no answer", method=SENDING, effect_possible=True), Effect.POSSIBLE),
         (TelegramUnreachable("no connection", method=SENDING, effect_possible=False), Effect.NONE),
         (fault(403, "HTTP 403, not a Bot API answer"), Effect.NONE),

@@ -14,30 +14,30 @@ from hypothesis import strategies as st
 from telewarm.model import ChatId
 from telewarm.sandbox.config import Floods
 from telewarm.sandbox.floods import Gate
-from telewarm.telegram import Closed, Limit, Limits, Passage, Traffic
-from telewarm.telegram.flood import CALLS, SLOW, SWEEP, Latency
-from telewarm.telegram.flood_cause import About, Suspect, find_cause
+from telewarm.telegram import BotLimits, BotRateLimiter, FloodPause, Permit, RateLimit
+from telewarm.telegram.flood import CALLS, SLOW, SWEEP, LatencyFloor
+from telewarm.telegram.flood_cause import LimitScope, ScopeEvidence, attribute_429
 
 ANNA, BORIS = ChatId(11), ChatId(12)
 NEWS, SPORT = ChatId(-1001), ChatId(-1002)
 MB = 1_000_000
-MINUTES_ONLY = Limits(group_second=None)
+MINUTES_ONLY = BotLimits(group_second=None)
 LATE = 0.11  # seconds that a scope opens later than the server's window, at most
 
 waits = st.floats(min_value=0, max_value=3600)
 
 
-def pass_(traffic: Traffic, chat_id: ChatId, *, now: float, size: int = 0, count: int = 1) -> None:
+def pass_(traffic: BotRateLimiter, chat_id: ChatId, *, now: float, size: int = 0, count: int = 1) -> None:
     """A message that passes at once."""
-    traffic.settle(traffic.spend(chat_id, size=size, count=count, now=now), now=now, retry_after=None)
+    traffic.confirm(traffic.acquire(chat_id, size=size, count=count, now=now), now=now, retry_after=None)
 
 
-def flood(traffic: Traffic, chat_id: ChatId, wait: float, *, now: float, size: int = 0) -> Closed | None:
+def flood(traffic: BotRateLimiter, chat_id: ChatId, wait: float, *, now: float, size: int = 0) -> FloodPause | None:
     """A message that is answered 429 at once."""
-    return traffic.settle(traffic.spend(chat_id, size=size, now=now), now=now, retry_after=wait)
+    return traffic.confirm(traffic.acquire(chat_id, size=size, now=now), now=now, retry_after=wait)
 
 
-def post(traffic: Traffic, chat_ids: list[ChatId], *, size: int = 0, now: float = 0.0) -> list[float]:
+def post(traffic: BotRateLimiter, chat_ids: list[ChatId], *, size: int = 0, now: float = 0.0) -> list[float]:
     times = []
     for chat_id in chat_ids:
         now = traffic.opens_at(chat_id, size=size, now=now)
@@ -47,17 +47,17 @@ def post(traffic: Traffic, chat_ids: list[ChatId], *, size: int = 0, now: float 
 
 
 def test_a_message_waits_for_the_slowest_of_its_scopes() -> None:
-    traffic = Traffic(Limits(), now=0)
+    traffic = BotRateLimiter(BotLimits(), now=0)
     assert post(traffic, [ANNA] * 10)[-1] == pytest.approx(9, abs=3 * LATE)
 
 
 def test_many_chats_share_the_thirty_a_second_of_their_bot() -> None:
-    traffic = Traffic(Limits(), now=0)
+    traffic = BotRateLimiter(BotLimits(), now=0)
     assert post(traffic, [ChatId(n) for n in range(1, 91)])[-1] == pytest.approx(2, abs=2 * LATE)
 
 
 def test_a_group_of_media_counts_each_item() -> None:
-    traffic = Traffic(MINUTES_ONLY, now=0)
+    traffic = BotRateLimiter(MINUTES_ONLY, now=0)
     pass_(traffic, NEWS, count=10, now=0)
     pass_(traffic, NEWS, count=6, now=10)
     assert traffic.opens_at(NEWS, count=4, now=10) == 10
@@ -68,45 +68,45 @@ def test_a_group_of_media_counts_each_item() -> None:
     ("size", "apart"), [(100_000, 0.0), (100_001, 0.2), (4 * MB, 0.4), (9 * MB, 0.9), (50 * MB, 0.9)]
 )
 def test_uploads_of_one_size_keep_their_distance(size: int, apart: float) -> None:
-    traffic = Traffic(Limits(bot=None, private_chat=None), now=0)
+    traffic = BotRateLimiter(BotLimits(bot=None, private_chat=None), now=0)
     assert post(traffic, [ANNA, BORIS], size=size) == [0, pytest.approx(apart)]
 
 
 def test_uploads_of_other_sizes_do_not_wait_for_each_other() -> None:
-    traffic = Traffic(Limits(), now=0)
-    traffic.spend(ANNA, size=9 * MB, now=0)
+    traffic = BotRateLimiter(BotLimits(), now=0)
+    traffic.acquire(ANNA, size=9 * MB, now=0)
     assert traffic.opens_at(BORIS, size=9 * MB + 1, now=0) == 0
 
 
 def test_a_local_server_does_not_space_uploads() -> None:
-    traffic = Traffic(Limits(same_size=None), now=0)
-    traffic.spend(ANNA, size=9 * MB, now=0)
+    traffic = BotRateLimiter(BotLimits(same_size=None), now=0)
+    traffic.acquire(ANNA, size=9 * MB, now=0)
     assert traffic.opens_at(BORIS, size=9 * MB, now=0) == 0
 
 
 @pytest.mark.parametrize(("rate", "burst"), [(0, 1), (-1, 1), (math.nan, 1), (1, 0)])
 def test_a_limit_that_lets_nothing_go_is_a_mistake(rate: float, burst: int) -> None:
     with pytest.raises(ValueError, match="lets something go"):
-        Limit(rate=rate, burst=burst)
+        RateLimit(rate=rate, burst=burst)
 
 
 def test_no_limits_means_no_waiting_at_all() -> None:
-    traffic = Traffic(Limits.none(), now=0)
+    traffic = BotRateLimiter(BotLimits.none(), now=0)
     assert post(traffic, [ANNA, NEWS] * 1000, size=9 * MB)[-1] == 0
     assert len(traffic) == 1
     assert traffic.learned == {}
 
 
 def test_without_limits_a_429_is_obeyed_all_the_same() -> None:
-    traffic = Traffic(Limits.none(), now=0)
-    assert flood(traffic, ANNA, 8, now=0) == Closed(chat_id=ANNA, seconds=8)
+    traffic = BotRateLimiter(BotLimits.none(), now=0)
+    assert flood(traffic, ANNA, 8, now=0) == FloodPause(chat_id=ANNA, seconds=8)
     assert traffic.opens_at(ANNA, now=1) == 8
     assert traffic.opens_at(BORIS, now=1) == 1
 
 
 def test_a_429_closes_its_chat_and_no_other() -> None:
-    traffic = Traffic(Limits(), now=0)
-    assert flood(traffic, NEWS, 35, now=1) == Closed(chat_id=NEWS, seconds=35)
+    traffic = BotRateLimiter(BotLimits(), now=0)
+    assert flood(traffic, NEWS, 35, now=1) == FloodPause(chat_id=NEWS, seconds=35)
     assert traffic.opens_at(NEWS, now=1) == 36
     assert traffic.opens_at(SPORT, now=1) == 1
 
@@ -119,41 +119,52 @@ class Case:
     chat: tuple[float, float]
     spaced: bool = False
     others_flooded: bool = False
-    about: About
+    about: LimitScope
 
 
 CASES = [
-    Case(name="the chat is full", wait=35, bot=(0.1, 0.9), chat=(1, 34.2), about=About.CHAT),
-    Case(name="the bot is full", wait=1, bot=(1, 0.4), chat=(0.1, 50), about=About.BOT),
-    Case(name="both could be", wait=1, bot=(0.9, 0.5), chat=(1, 0.3), about=About.CHAT),
-    Case(name="both could be, the bot rather", wait=1, bot=(1.1, 0.5), chat=(1, 0.3), about=About.BOT),
-    Case(name="the chat has room again", wait=1, bot=(0.9, 0.1), chat=(1, -0.5), about=About.BOT),
-    Case(name="nothing explains it", wait=600, bot=(0.1, 1), chat=(0.1, 60), about=About.CHAT),
-    Case(name="others too, little here", wait=35, bot=(0.1, 1), chat=(0.1, 60), others_flooded=True, about=About.BOT),
-    Case(name="several chats are full", wait=35, bot=(0.1, 1), chat=(0.6, 34.5), others_flooded=True, about=About.CHAT),
-    Case(name="a backlog of one size", wait=60, bot=(0.1, 1), chat=(0.6, 20), spaced=True, about=About.SIZE),
-    Case(name="large, and the chat just full", wait=60, bot=(0.1, 1), chat=(1, 59.8), spaced=True, about=About.CHAT),
-    Case(name="a minute for a small upload", wait=60, bot=(0.1, 1), chat=(0.1, 5), about=About.CHAT),
+    Case(name="the chat is full", wait=35, bot=(0.1, 0.9), chat=(1, 34.2), about=LimitScope.CHAT),
+    Case(name="the bot is full", wait=1, bot=(1, 0.4), chat=(0.1, 50), about=LimitScope.BOT),
+    Case(name="both could be", wait=1, bot=(0.9, 0.5), chat=(1, 0.3), about=LimitScope.CHAT),
+    Case(name="both could be, the bot rather", wait=1, bot=(1.1, 0.5), chat=(1, 0.3), about=LimitScope.BOT),
+    Case(name="the chat has room again", wait=1, bot=(0.9, 0.1), chat=(1, -0.5), about=LimitScope.BOT),
+    Case(name="nothing explains it", wait=600, bot=(0.1, 1), chat=(0.1, 60), about=LimitScope.CHAT),
+    Case(
+        name="others too, little here", wait=35, bot=(0.1, 1), chat=(0.1, 60), others_flooded=True, about=LimitScope.BOT
+    ),
+    Case(
+        name="several chats are full",
+        wait=35,
+        bot=(0.1, 1),
+        chat=(0.6, 34.5),
+        others_flooded=True,
+        about=LimitScope.CHAT,
+    ),
+    Case(name="a backlog of one size", wait=60, bot=(0.1, 1), chat=(0.6, 20), spaced=True, about=LimitScope.SIZE),
+    Case(
+        name="large, and the chat just full", wait=60, bot=(0.1, 1), chat=(1, 59.8), spaced=True, about=LimitScope.CHAT
+    ),
+    Case(name="a minute for a small upload", wait=60, bot=(0.1, 1), chat=(0.1, 5), about=LimitScope.CHAT),
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_what_a_429_is_about(case: Case) -> None:
-    bot, chat = (Suspect(fill=fill, frees_in=frees_in) for fill, frees_in in (case.bot, case.chat))
-    about = find_cause(case.wait, bot=bot, chat=chat, spaced=case.spaced, others_flooded=case.others_flooded)
+    bot, chat = (ScopeEvidence(fill=fill, frees_in=frees_in) for fill, frees_in in (case.bot, case.chat))
+    about = attribute_429(case.wait, bot=bot, chat=chat, spaced=case.spaced, others_flooded=case.others_flooded)
     assert about is case.about
 
 
 def test_429s_for_two_chats_that_have_had_little_are_about_the_bot() -> None:
-    traffic = Traffic(Limits(), now=0)
+    traffic = BotRateLimiter(BotLimits(), now=0)
     flood(traffic, NEWS, 35, now=0)
-    assert flood(traffic, SPORT, 35, now=1) == Closed(chat_id=None, seconds=35)
+    assert flood(traffic, SPORT, 35, now=1) == FloodPause(chat_id=None, seconds=35)
     assert traffic.opens_at(ANNA, now=1) == 36
     assert traffic.bot_opens_at(1) == 36
 
 
 def test_429s_for_two_chats_one_after_the_other_are_about_the_chats() -> None:
-    traffic = Traffic(Limits(), now=0)
+    traffic = BotRateLimiter(BotLimits(), now=0)
     flood(traffic, NEWS, 5, now=0)
     flood(traffic, SPORT, 5, now=6)
     assert traffic.opens_at(ANNA, now=6) == 6
@@ -161,7 +172,7 @@ def test_429s_for_two_chats_one_after_the_other_are_about_the_chats() -> None:
 
 def test_two_chats_that_are_full_do_not_close_the_bot() -> None:
     """A regression: with several warm-up chats the whole bot paused although each chat had had its share."""
-    traffic = Traffic(Limits(bot=None), now=0)
+    traffic = BotRateLimiter(BotLimits(bot=None), now=0)
     for chat_id in (NEWS, SPORT):
         for _ in range(20):
             pass_(traffic, chat_id, now=0)
@@ -170,8 +181,8 @@ def test_two_chats_that_are_full_do_not_close_the_bot() -> None:
 
 
 def test_a_backlog_of_one_size_closes_that_size_alone() -> None:
-    traffic = Traffic(Limits(), now=0)
-    assert flood(traffic, NEWS, 60, size=MB, now=0) == Closed(chat_id=NEWS, seconds=60)  # its only message is new
+    traffic = BotRateLimiter(BotLimits(), now=0)
+    assert flood(traffic, NEWS, 60, size=MB, now=0) == FloodPause(chat_id=NEWS, seconds=60)  # its only message is new
 
     pass_(traffic, SPORT, now=0)
     assert flood(traffic, SPORT, 60, size=MB, now=30) is None
@@ -180,11 +191,11 @@ def test_a_backlog_of_one_size_closes_that_size_alone() -> None:
 
 
 def test_what_others_closed_is_obeyed_without_blame() -> None:
-    traffic = Traffic(Limits(private_chat=None), now=0)
-    traffic.close_chat(NEWS, 50)
+    traffic = BotRateLimiter(BotLimits(private_chat=None), now=0)
+    traffic.pause_chat(NEWS, 50)
     assert traffic.opens_at(NEWS, now=0) == 50
-    traffic.close_bot(100)
-    traffic.close_bot(50)
+    traffic.pause_bot(100)
+    traffic.pause_bot(50)
     assert traffic.opens_at(ANNA, now=0) == 100
     assert post(traffic, [ANNA] * 30, now=100)[-1] == 100
     assert traffic.learned == {}
@@ -192,21 +203,21 @@ def test_what_others_closed_is_obeyed_without_blame() -> None:
 
 def test_being_told_of_a_closed_chat_forgets_no_other() -> None:
     """A regression: scopes were swept by the time at which the chat would open."""
-    traffic = Traffic(Limits(), now=0)
+    traffic = BotRateLimiter(BotLimits(), now=0)
     for number in range(SWEEP):
-        traffic.close_chat(ChatId(number + 1), 10)
-    traffic.close_chat(NEWS, 600)
+        traffic.pause_chat(ChatId(number + 1), 10)
+    traffic.pause_chat(NEWS, 600)
     assert traffic.opens_at(ANNA, now=0) == 10
 
 
 def test_what_was_learned_is_told_and_taken_up_again() -> None:
-    traffic = Traffic(Limits(), now=0)
+    traffic = BotRateLimiter(BotLimits(), now=0)
     for _ in range(10):
         pass_(traffic, NEWS, now=0)
     flood(traffic, NEWS, 60, now=0)
     assert traffic.learned == {"group": 10.0}
 
-    again = Traffic(Limits(), now=0, learned=traffic.learned)
+    again = BotRateLimiter(BotLimits(), now=0, learned=traffic.learned)
     assert again.learned == traffic.learned
     assert post(again, [SPORT] * 11)[-1] == pytest.approx(60, abs=LATE)
 
@@ -215,11 +226,11 @@ def test_what_was_learned_is_told_and_taken_up_again() -> None:
     "learned", [{"group": "many"}, {"group": None}, {"group": True}, {"group": math.nan}, {"bot": -3}, {"moon": 7}]
 )
 def test_what_makes_no_sense_was_not_learned(learned: Mapping[str, Any]) -> None:
-    assert Traffic(Limits(), now=0, learned=learned).learned == {}
+    assert BotRateLimiter(BotLimits(), now=0, learned=learned).learned == {}
 
 
 def test_a_chat_tells_how_full_it_is() -> None:
-    traffic = Traffic(Limits(), now=0)
+    traffic = BotRateLimiter(BotLimits(), now=0)
     assert traffic.fill(NEWS, now=0) == 0
     for _ in range(5):
         pass_(traffic, NEWS, now=0)
@@ -227,14 +238,14 @@ def test_a_chat_tells_how_full_it_is() -> None:
     assert traffic.fill(NEWS, now=61) == 0
 
 
-def full(traffic: Traffic, *chats: ChatId) -> None:
+def full(traffic: BotRateLimiter, *chats: ChatId) -> None:
     for chat_id in chats:
         while traffic.opens_at(chat_id, now=0) <= 0:
             pass_(traffic, chat_id, now=0)
 
 
 def test_a_chat_that_is_full_may_be_probed_but_not_when_its_bot_is_full_too() -> None:
-    traffic = Traffic(Limits(bot=Limit(rate=25, burst=25), group_second=None), now=0)
+    traffic = BotRateLimiter(BotLimits(bot=RateLimit(rate=25, burst=25), group_second=None), now=0)
     full(traffic, NEWS)
     assert traffic.may_probe(NEWS, now=0)
     full(traffic, SPORT)
@@ -243,16 +254,16 @@ def test_a_chat_that_is_full_may_be_probed_but_not_when_its_bot_is_full_too() ->
 
 
 def test_a_size_that_is_closed_or_a_chat_that_is_closed_by_a_429_is_not_probed() -> None:
-    traffic = Traffic(Limits(bot=None, group_second=None), now=0)
+    traffic = BotRateLimiter(BotLimits(bot=None, group_second=None), now=0)
     full(traffic, NEWS)
-    traffic.spend(SPORT, size=9 * MB, now=0)
+    traffic.acquire(SPORT, size=9 * MB, now=0)
     assert traffic.probes_at(NEWS, size=9 * MB, now=0) == pytest.approx(0.9)
     flood(traffic, NEWS, 30, now=0)
     assert not traffic.may_probe(NEWS, now=10)
 
 
 def test_who_only_wants_back_what_the_settings_say_probes_no_further() -> None:
-    traffic = Traffic(Limits(bot=None), now=0, learned={"private": 2})
+    traffic = BotRateLimiter(BotLimits(bot=None), now=0, learned={"private": 2})
     now = 0.0
     while not traffic.may_probe(ANNA, now=now):
         now = traffic.opens_at(ANNA, now=now)
@@ -264,17 +275,17 @@ def test_who_only_wants_back_what_the_settings_say_probes_no_further() -> None:
 
 
 def test_a_probe_that_was_abandoned_makes_room_for_another() -> None:
-    traffic = Traffic(Limits(bot=None, group_second=None), now=0)
+    traffic = BotRateLimiter(BotLimits(bot=None, group_second=None), now=0)
     full(traffic, NEWS)
-    probe = traffic.spend(NEWS, now=0)
+    probe = traffic.acquire(NEWS, now=0)
     assert not traffic.may_probe(NEWS, now=1)
-    traffic.abandon(probe, now=1)
+    traffic.refund(probe, now=1)
     assert traffic.learned == {}
     assert traffic.fill(NEWS, now=1) == 1
 
 
 def test_a_call_takes_at_least_as_long_as_the_fastest_of_late() -> None:
-    latency = Latency()
+    latency = LatencyFloor()
     for seconds in (0.3, 0.1, 0.4):
         latency.add(seconds)
     assert latency.least < 0.1  # it is too soon to say
@@ -289,7 +300,7 @@ def test_a_call_takes_at_least_as_long_as_the_fastest_of_late() -> None:
 
 
 def test_idle_chats_are_forgotten_and_busy_ones_are_not() -> None:
-    traffic = Traffic(Limits(), now=0)
+    traffic = BotRateLimiter(BotLimits(), now=0)
     flood(traffic, NEWS, 1e9, now=0)
     for second in range(20_000):
         pass_(traffic, ChatId(second + 1), size=MB + second, now=second)
@@ -299,7 +310,7 @@ def test_idle_chats_are_forgotten_and_busy_ones_are_not() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from([ANNA, BORIS, NEWS, SPORT]), st.sampled_from([0, MB, 2 * MB]), waits)))
 def test_traffic_never_opens_before_any_429_said(answers: list[tuple[ChatId, int, float]]) -> None:
-    traffic, latest = Traffic(Limits(), now=0), dict[ChatId | None, float]()
+    traffic, latest = BotRateLimiter(BotLimits(), now=0), dict[ChatId | None, float]()
     for chat_id, size, wait in answers:
         closed = flood(traffic, chat_id, wait, size=size, now=0)
         if closed is None:
@@ -324,23 +335,23 @@ def test_whoever_waits_for_traffic_and_never_probes_is_never_refused(
     said: list[tuple[ChatId, int, int]], delays: list[float]
 ) -> None:
     """Each takes its time to arrive, several are on their way at once; the server counts by itself."""
-    traffic, gate, now = Traffic(Limits(), now=0), Gate(Floods.telegram()), 0.0
-    flying: list[tuple[float, Passage]] = []
+    traffic, gate, now = BotRateLimiter(BotLimits(), now=0), Gate(Floods.telegram()), 0.0
+    flying: list[tuple[float, Permit]] = []
     for (chat_id, size, count), delay in zip(said, delays, strict=False):
         count = min(count, 3) if chat_id > 0 else count
         while (opens := traffic.opens_at(chat_id, size=size, count=count, now=now)) > now or len(flying) == 5:
             now = min([opens if len(flying) < 5 else math.inf, *(at for at, _ in flying)])
             flying = arrive(traffic, gate, flying, now)
-        flying.append((now + delay, traffic.spend(chat_id, size=size, count=count, now=now)))
+        flying.append((now + delay, traffic.acquire(chat_id, size=size, count=count, now=now)))
     arrive(traffic, gate, flying, math.inf)
 
 
 def arrive(
-    traffic: Traffic, gate: Gate, flying: list[tuple[float, Passage]], now: float
-) -> list[tuple[float, Passage]]:
+    traffic: BotRateLimiter, gate: Gate, flying: list[tuple[float, Permit]], now: float
+) -> list[tuple[float, Permit]]:
     """What has arrived by now is counted by the server, which raises when it is too much, and answered."""
     for at, passage in sorted((one for one in flying if one[0] <= now), key=lambda one: one[0]):
         gate.space(1, passage.size, at)
         gate.charge(1, passage.chat_id, at, passage.count)
-        traffic.settle(passage, now=at, retry_after=None)
+        traffic.confirm(passage, now=at, retry_after=None)
     return [one for one in flying if one[0] > now]

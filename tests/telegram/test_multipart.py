@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from telewarm.errors import ObjectCorrupt, ObjectMissing, StoreUnavailable
 from telewarm.telegram import multipart, reading
-from telewarm.telegram.files import Upload
+from telewarm.telegram.files import FileUpload
 from telewarm.telegram.reading import SMALL
 
 
 async def body(form: multipart.Multipart) -> bytes:
     whole = b""
     for piece in form.pieces:
-        whole += piece if isinstance(piece, bytes) else b"".join([chunk async for chunk in reading.chunks(piece)])
+        whole += piece if isinstance(piece, bytes) else b"".join([chunk async for chunk in reading.iter_body(piece)])
     return whole + form.tail
 
 
@@ -31,8 +31,8 @@ def parts(form: multipart.Multipart, content: bytes) -> dict[str, Message]:
     return found
 
 
-def of(path: Path, size: int, *, thumbnail: bytes | None = None) -> Upload:
-    return Upload(path=path, filename="a.jpg", mime="image/jpeg", bytes=size, thumbnail=thumbnail)
+def of(path: Path, size: int, *, thumbnail: bytes | None = None) -> FileUpload:
+    return FileUpload(path=path, filename="a.jpg", mime="image/jpeg", bytes=size, thumbnail=thumbnail)
 
 
 async def test_a_form_holds_fields_thumbnail_and_file_and_has_the_length_it_announces(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ async def test_several_uploads_travel_in_one_form(tmp_path: Path) -> None:
 
 @given(st.text())
 def test_no_file_name_breaks_out_of_its_header(filename: str) -> None:
-    upload = Upload(path=Path("/nowhere"), filename=filename, mime="a/b", bytes=0)
+    upload = FileUpload(path=Path("/nowhere"), filename=filename, mime="a/b", bytes=0)
     head = multipart.encode({}, {"photo": upload}).pieces[0]
     assert isinstance(head, bytes)
     assert head.count(b"\r\n") == 4
@@ -75,7 +75,7 @@ def test_no_file_name_breaks_out_of_its_header(filename: str) -> None:
 
 @given(st.text())
 def test_no_mime_type_breaks_out_of_its_header(mime: str) -> None:
-    upload = Upload(path=Path("/nowhere"), filename="x", mime=mime, bytes=0)
+    upload = FileUpload(path=Path("/nowhere"), filename="x", mime=mime, bytes=0)
     head = multipart.encode({}, {"photo": upload}).pieces[0]
     assert isinstance(head, bytes)
     assert head.count(b"\n") == head.count(b"\r") == 4
@@ -93,7 +93,7 @@ def test_every_form_has_its_own_boundary() -> None:
 async def test_a_file_is_read_whole(tmp_path: Path, size: int) -> None:
     content = (b"0123456789abcdef" * (size // 16 + 1))[:size]
     (tmp_path / "file").write_bytes(content)
-    assert b"".join([chunk async for chunk in reading.chunks(of(tmp_path / "file", size))]) == content
+    assert b"".join([chunk async for chunk in reading.iter_body(of(tmp_path / "file", size))]) == content
 
 
 @pytest.mark.parametrize("size", [10, SMALL, 2 * SMALL])
@@ -101,17 +101,17 @@ async def test_a_file_is_read_whole(tmp_path: Path, size: int) -> None:
 async def test_a_file_that_has_changed_its_length_is_refused(tmp_path: Path, size: int, change: int) -> None:
     (tmp_path / "file").write_bytes(b"x" * (size + change))
     with pytest.raises(ObjectCorrupt, match="announced with"):
-        [chunk async for chunk in reading.chunks(of(tmp_path / "file", size))]
+        [chunk async for chunk in reading.iter_body(of(tmp_path / "file", size))]
 
 
 async def test_a_file_that_has_gone_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ObjectMissing):
-        [chunk async for chunk in reading.chunks(of(tmp_path / "file", 1))]
+        [chunk async for chunk in reading.iter_body(of(tmp_path / "file", 1))]
 
 
 async def test_a_folder_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
-        [chunk async for chunk in reading.chunks(of(tmp_path, 1))]
+        [chunk async for chunk in reading.iter_body(of(tmp_path, 1))]
 
 
 async def test_a_stream_is_opened_anew_for_each_attempt_and_closed() -> None:
@@ -125,15 +125,15 @@ async def test_a_stream_is_opened_anew_for_each_attempt_and_closed() -> None:
         finally:
             closed.append(1)
 
-    upload = Upload.stream(stream, filename="a", mime="a/b", bytes=6)
+    upload = FileUpload.stream(stream, filename="a", mime="a/b", bytes=6)
     for _ in range(2):
-        assert [chunk async for chunk in reading.chunks(upload)] == [b"one", b"two"]
+        assert [chunk async for chunk in reading.iter_body(upload)] == [b"one", b"two"]
     assert len(opened) == len(closed) == 2
 
 
 def test_an_upload_has_one_source() -> None:
     with pytest.raises(ValueError, match="one of the two"):
-        Upload(filename="a", mime="a/b", bytes=1)
+        FileUpload(filename="a", mime="a/b", bytes=1)
 
 
 def test_the_total_counts_the_thumbnail(tmp_path: Path) -> None:

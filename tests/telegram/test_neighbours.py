@@ -7,128 +7,130 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telewarm.model import ChatId
-from telewarm.telegram import Limit, Limits, Rank, Traffic
+from telewarm.telegram import BotLimits, BotRateLimiter, Priority, RateLimit
 from telewarm.telegram.windows import NO_LIMIT, SHARE
 from tests.telegram.neighbours import Neighbours
 
-BOT = Limits(private_chat=None, group=None)  # 30 messages in a second
+BOT = BotLimits(private_chat=None, group=None)  # 30 messages in a second
 ANNA = ChatId(11)
 LEAVES = 1.2  # seconds after which what is in the bot's window, ours or theirs, has left it
 
 
-def send(traffic: Traffic, count: int = 1, *, now: float, rank: Rank = Rank.INTERACTIVE) -> None:
+def send(traffic: BotRateLimiter, count: int = 1, *, now: float, rank: Priority = Priority.INTERACTIVE) -> None:
     """Messages that pass at once."""
     for _ in range(count):
-        traffic.settle(traffic.spend(ANNA, now=now, rank=rank), now=now, retry_after=None)
+        traffic.confirm(traffic.acquire(ANNA, now=now, rank=rank), now=now, retry_after=None)
 
 
 def test_there_is_room_for_what_the_window_takes() -> None:
-    traffic = Traffic(BOT, now=0)
-    assert traffic.room(0, Rank.DELIVERY) == 30
+    traffic = BotRateLimiter(BOT, now=0)
+    assert traffic.available(0, Priority.DELIVERY) == 30
     send(traffic, 12, now=0)
-    assert traffic.room(0, Rank.DELIVERY) == 18
+    assert traffic.available(0, Priority.DELIVERY) == 18
     send(traffic, 18, now=0)
-    assert traffic.room(0.5, Rank.DELIVERY) == 0
-    assert traffic.room(LEAVES, Rank.DELIVERY) == 30
+    assert traffic.available(0.5, Priority.DELIVERY) == 0
+    assert traffic.available(LEAVES, Priority.DELIVERY) == 30
 
 
 def test_there_is_no_room_in_a_bot_that_is_closed_and_no_end_of_it_without_a_limit() -> None:
-    traffic = Traffic(Limits.none(), now=0)
-    assert traffic.room(0, Rank.DELIVERY) == NO_LIMIT
-    traffic.close_bot(10)
-    assert traffic.room(9, Rank.INTERACTIVE) == 0
-    assert traffic.room(10, Rank.INTERACTIVE) == NO_LIMIT
+    traffic = BotRateLimiter(BotLimits.none(), now=0)
+    assert traffic.available(0, Priority.DELIVERY) == NO_LIMIT
+    traffic.pause_bot(10)
+    assert traffic.available(9, Priority.INTERACTIVE) == 0
+    assert traffic.available(10, Priority.INTERACTIVE) == NO_LIMIT
 
 
-@pytest.mark.parametrize("first", [Rank.INTERACTIVE, Rank.WARMUP])
-def test_there_is_none_for_those_that_go_later_while_somebody_waits(first: Rank) -> None:
-    traffic = Traffic(BOT, now=0)
+@pytest.mark.parametrize("first", [Priority.INTERACTIVE, Priority.WARMUP])
+def test_there_is_none_for_those_that_go_later_while_somebody_waits(first: Priority) -> None:
+    traffic = BotRateLimiter(BOT, now=0)
     with traffic.waiting(first):
-        assert [traffic.room(0, rank) > 0 for rank in Rank] == [rank <= first for rank in Rank]
-        assert [traffic.goes_at(ANNA, now=0, rank=rank) <= 0 for rank in Rank] == [rank <= first for rank in Rank]
-        assert [traffic.bot_opens_at(0, rank=rank) <= 0 for rank in Rank] == [rank <= first for rank in Rank]
-    assert traffic.room(0, Rank.DELIVERY) == 30
+        assert [traffic.available(0, rank) > 0 for rank in Priority] == [rank <= first for rank in Priority]
+        assert [traffic.next_send_at(ANNA, now=0, rank=rank) <= 0 for rank in Priority] == [
+            rank <= first for rank in Priority
+        ]
+        assert [traffic.bot_opens_at(0, rank=rank) <= 0 for rank in Priority] == [rank <= first for rank in Priority]
+    assert traffic.available(0, Priority.DELIVERY) == 30
 
 
 def test_there_is_none_for_a_second_of_a_rank_in_the_place_of_the_first() -> None:
-    traffic = Traffic(BOT, now=0)
+    traffic = BotRateLimiter(BOT, now=0)
     send(traffic, 28, now=0)
-    with traffic.waiting(Rank.DELIVERY):
-        assert traffic.room(0, Rank.DELIVERY) == 1
+    with traffic.waiting(Priority.DELIVERY):
+        assert traffic.available(0, Priority.DELIVERY) == 1
 
 
 def test_background_work_leaves_room_for_what_others_sent_and_have_not_told_yet() -> None:
-    traffic = Traffic(BOT, now=0)
-    traffic.elsewhere(10, now=0)
-    assert traffic.room(0, Rank.INTERACTIVE) == 20
-    assert traffic.room(0, Rank.DELIVERY) == 18
-    assert traffic.room(LEAVES, Rank.DELIVERY) == 30
+    traffic = BotRateLimiter(BOT, now=0)
+    traffic.add_remote(10, now=0)
+    assert traffic.available(0, Priority.INTERACTIVE) == 20
+    assert traffic.available(0, Priority.DELIVERY) == 18
+    assert traffic.available(LEAVES, Priority.DELIVERY) == 30
 
 
 def test_background_work_waits_until_what_others_sent_has_left_the_window() -> None:
-    traffic = Traffic(BOT, now=0)
-    traffic.elsewhere(30, now=0)
-    assert traffic.room(0.5, Rank.WARMUP) == 0
-    assert 1 < traffic.goes_at(ANNA, now=0.5, rank=Rank.WARMUP) < LEAVES
+    traffic = BotRateLimiter(BOT, now=0)
+    traffic.add_remote(30, now=0)
+    assert traffic.available(0.5, Priority.WARMUP) == 0
+    assert 1 < traffic.next_send_at(ANNA, now=0.5, rank=Priority.WARMUP) < LEAVES
 
 
 def test_beside_others_background_work_spreads_what_it_sends() -> None:
-    traffic = Traffic(BOT, now=0)
-    traffic.elsewhere(1, now=0)
-    send(traffic, now=0, rank=Rank.DELIVERY)
-    assert traffic.goes_at(ANNA, now=0, rank=Rank.DELIVERY) == pytest.approx(0.8 / 30, rel=0.05)
-    assert traffic.goes_at(ANNA, now=0, rank=Rank.INTERACTIVE) == 0
-    send(traffic, now=20, rank=Rank.DELIVERY)
-    assert traffic.goes_at(ANNA, now=20, rank=Rank.DELIVERY) == 20
+    traffic = BotRateLimiter(BOT, now=0)
+    traffic.add_remote(1, now=0)
+    send(traffic, now=0, rank=Priority.DELIVERY)
+    assert traffic.next_send_at(ANNA, now=0, rank=Priority.DELIVERY) == pytest.approx(0.8 / 30, rel=0.05)
+    assert traffic.next_send_at(ANNA, now=0, rank=Priority.INTERACTIVE) == 0
+    send(traffic, now=20, rank=Priority.DELIVERY)
+    assert traffic.next_send_at(ANNA, now=20, rank=Priority.DELIVERY) == 20
 
 
 def test_people_have_a_share_whatever_others_send() -> None:
-    traffic = Traffic(BOT, now=0)
-    traffic.elsewhere(1000, now=0)
+    traffic = BotRateLimiter(BOT, now=0)
+    traffic.add_remote(1000, now=0)
     send(traffic, 6, now=0)
-    assert 1 < traffic.goes_at(ANNA, now=0, rank=Rank.INTERACTIVE) < LEAVES
+    assert 1 < traffic.next_send_at(ANNA, now=0, rank=Priority.INTERACTIVE) < LEAVES
 
 
 def test_a_closed_bot_is_closed_to_the_share_too() -> None:
-    traffic = Traffic(BOT, now=0)
-    traffic.elsewhere(30, now=0)
-    traffic.close_bot(5)
-    assert traffic.goes_at(ANNA, now=0, rank=Rank.INTERACTIVE) == 5
+    traffic = BotRateLimiter(BOT, now=0)
+    traffic.add_remote(30, now=0)
+    traffic.pause_bot(5)
+    assert traffic.next_send_at(ANNA, now=0, rank=Priority.INTERACTIVE) == 5
 
 
 def test_who_uses_the_share_holds_the_message_until_the_others_know() -> None:
-    traffic = Traffic(BOT, now=0)
-    assert traffic.spend(ANNA, now=0, rank=Rank.INTERACTIVE).hold == 0
-    traffic.elsewhere(30, now=0)
-    assert traffic.spend(ANNA, now=0, rank=Rank.INTERACTIVE).hold > 0
-    assert traffic.spend(ANNA, now=0, rank=Rank.DELIVERY).hold == 0
+    traffic = BotRateLimiter(BOT, now=0)
+    assert traffic.acquire(ANNA, now=0, rank=Priority.INTERACTIVE).hold == 0
+    traffic.add_remote(30, now=0)
+    assert traffic.acquire(ANNA, now=0, rank=Priority.INTERACTIVE).hold > 0
+    assert traffic.acquire(ANNA, now=0, rank=Priority.DELIVERY).hold == 0
 
 
 def test_what_passes_beside_others_proves_no_more_than_the_setting() -> None:
-    traffic = Traffic(BOT, now=0)
+    traffic = BotRateLimiter(BOT, now=0)
     for second in range(5):
-        traffic.elsewhere(20, now=second)
+        traffic.add_remote(20, now=second)
         send(traffic, 20, now=second + 0.5)
     assert traffic.learned == {}
 
 
 def test_a_capacity_that_fell_rises_to_the_setting_beside_others() -> None:
-    traffic = Traffic(BOT, now=0, learned={"bot": 20})
+    traffic = BotRateLimiter(BOT, now=0, learned={"bot": 20})
     now, count = 0.0, 0
     while traffic.learned.get("bot", 30) != 30 and count < 3000:
         if count % 20 == 0:
-            traffic.elsewhere(6, now=now)
-        now = traffic.goes_at(ANNA, now=now, rank=Rank.DELIVERY)
-        send(traffic, now=now, rank=Rank.DELIVERY)
+            traffic.add_remote(6, now=now)
+        now = traffic.next_send_at(ANNA, now=now, rank=Priority.DELIVERY)
+        send(traffic, now=now, rank=Priority.DELIVERY)
         count += 1
     assert count < 3000
 
 
 def test_each_message_counts_as_sent_once_and_a_refused_one_not_at_all() -> None:
-    traffic = Traffic(BOT, now=0)
+    traffic = BotRateLimiter(BOT, now=0)
     send(traffic, 3, now=0)
-    traffic.settle(traffic.spend(ANNA, count=4, now=0), now=0, retry_after=1)
-    traffic.abandon(traffic.spend(ANNA, count=2, now=0), now=0)
+    traffic.confirm(traffic.acquire(ANNA, count=4, now=0), now=0, retry_after=1)
+    traffic.refund(traffic.acquire(ANNA, count=2, now=0), now=0)
     assert traffic.sent == 5
 
 
@@ -137,24 +139,25 @@ def test_each_message_counts_as_sent_once_and_a_refused_one_not_at_all() -> None
     burst=st.integers(1, 40),
     rate=st.floats(0.5, 100),
     steps=st.lists(
-        st.tuples(st.floats(0, 1), st.sampled_from([Rank.INTERACTIVE, Rank.DELIVERY]), st.integers(0, 30)), max_size=80
+        st.tuples(st.floats(0, 1), st.sampled_from([Priority.INTERACTIVE, Priority.DELIVERY]), st.integers(0, 30)),
+        max_size=80,
     ),
 )
 def test_a_message_goes_in_the_room_that_is_left_or_in_the_share(
-    burst: int, rate: float, steps: list[tuple[float, Rank, int]]
+    burst: int, rate: float, steps: list[tuple[float, Priority, int]]
 ) -> None:
     """So in a window there are never more than the capacity, and one share for each other process."""
-    limit = Limit(rate=rate, burst=burst)
-    traffic = Traffic(Limits(bot=limit, private_chat=None, group=None), now=0)
+    limit = RateLimit(rate=rate, burst=burst)
+    traffic = BotRateLimiter(BotLimits(bot=limit, private_chat=None, group=None), now=0)
     now, ours, theirs = 0.0, list[float](), list[float]()
     for wait, rank, elsewhere in steps:
         now += wait * limit.seconds
         if elsewhere:
-            traffic.elsewhere(elsewhere, now=now)
+            traffic.add_remote(elsewhere, now=now)
             theirs += [now] * elsewhere
         while traffic.opens_at(ANNA, now=now, rank=rank) <= now:
             inside, heard = (sum(at > now - limit.seconds for at in times) for times in (ours, theirs))
-            shared = rank is Rank.INTERACTIVE and inside < max(1, int(SHARE * burst))
+            shared = rank is Priority.INTERACTIVE and inside < max(1, int(SHARE * burst))
             assert inside + heard < burst or shared
             send(traffic, now=now, rank=rank)
             ours.append(now)

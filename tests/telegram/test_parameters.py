@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from telewarm.model import ChatId, Facts, FileId, Kind
+from telewarm.model import ChatId, FileId, Kind, MediaMetadata
 from telewarm.telegram import parameters
-from telewarm.telegram.files import ById, ByPath, ByUrl, MediaFile, Upload
+from telewarm.telegram.files import FileIdRef, FileUpload, LocalPathRef, MediaFile, UrlRef
 from telewarm.telegram.values import GroupItem, SendOptions
 
 CHAT = ChatId(7)
-FACTS = Facts(
+FACTS = MediaMetadata(
     bytes=9, mime="video/mp4", ext="mp4", width=1280, height=720, duration=12.6, title="Song", performer="Band"
 )
-UPLOAD = Upload(path=Path("/x.mp4"), filename="x.mp4", mime="video/mp4", bytes=9)
-PICTURED = Upload(path=Path("/x.mp4"), filename="x.mp4", mime="video/mp4", bytes=9, thumbnail=b"jpeg")
-ID = ById(file_id=FileId("abc"))
+UPLOAD = FileUpload(path=Path("/x.mp4"), filename="x.mp4", mime="video/mp4", bytes=9)
+PICTURED = FileUpload(path=Path("/x.mp4"), filename="x.mp4", mime="video/mp4", bytes=9, thumbnail=b"jpeg")
+ID = FileIdRef(file_id=FileId("abc"))
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_an_upload_tells_what_its_kind_keeps(kind: Kind, told: dict[str, object]
     assert parameters.of_media(kind, CHAT, UPLOAD, facts=FACTS) == {"chat_id": 7} | told
 
 
-@pytest.mark.parametrize("file", [ByPath(path=Path("/a.gif")), ByUrl(url="https://example.org/a.gif"), UPLOAD])
+@pytest.mark.parametrize("file", [LocalPathRef(path=Path("/a.gif")), UrlRef(url="https://example.org/a.gif"), UPLOAD])
 def test_a_document_stays_a_document_by_every_way_but_by_its_id(file: MediaFile) -> None:
     flag = "disable_content_type_detection"
     said, _ = parameters.of_group(CHAT, [GroupItem(kind=Kind.DOCUMENT, file=file)], SendOptions())
@@ -47,7 +47,7 @@ def test_a_document_stays_a_document_by_every_way_but_by_its_id(file: MediaFile)
 
 @pytest.mark.parametrize(("streamable", "said"), [(True, True), (None, True), (False, None)])
 def test_only_a_video_whose_index_comes_first_is_told_to_stream(streamable: bool | None, said: bool | None) -> None:  # noqa: FBT001
-    facts = Facts(bytes=1, mime="video/mp4", ext="mp4", streamable=streamable)
+    facts = MediaMetadata(bytes=1, mime="video/mp4", ext="mp4", streamable=streamable)
     assert parameters.of_facts(Kind.VIDEO, facts).get("supports_streaming") is said
 
 
@@ -56,7 +56,7 @@ def test_a_file_id_is_told_nothing_since_it_has_been_frozen_long_ago() -> None:
 
 
 def test_unknown_facts_are_left_out() -> None:
-    bare = Facts(bytes=9, mime="audio/mpeg", ext="mp3")
+    bare = MediaMetadata(bytes=9, mime="audio/mpeg", ext="mp3")
     assert parameters.of_media(Kind.AUDIO, CHAT, UPLOAD, facts=bare) == {"chat_id": 7}
     assert parameters.of_facts(Kind.VIDEO_NOTE, bare) == {}
 
@@ -66,7 +66,7 @@ def test_what_lasts_a_moment_lasts_a_second() -> None:
 
 
 def test_a_path_is_sent_as_a_file_url() -> None:
-    there = ByPath(path=Path("/data/a file.mp4"))
+    there = LocalPathRef(path=Path("/data/a file.mp4"))
     assert parameters.of_media(Kind.VIDEO, CHAT, there)["video"] == "file:///data/a%20file.mp4"
 
 
@@ -114,7 +114,7 @@ def test_a_group_attaches_each_upload_under_its_own_name() -> None:
     items = [
         GroupItem(kind=Kind.VIDEO, file=PICTURED, facts=FACTS, caption="one", parse_mode="HTML"),
         GroupItem(kind=Kind.PHOTO, file=ID, has_spoiler=True),
-        GroupItem(kind=Kind.PHOTO, file=ByUrl(url="https://x/y.jpg")),
+        GroupItem(kind=Kind.PHOTO, file=UrlRef(url="https://x/y.jpg")),
     ]
     options = SendOptions(protect_content=True, show_caption_above_media=True)
     said, uploads = parameters.of_group(CHAT, items, options)

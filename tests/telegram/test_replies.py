@@ -10,14 +10,14 @@ from telewarm.errors import (
     BadRequest,
     ChatMigrated,
     ChatUnreachable,
-    DeadFileId,
     FloodWait,
-    MessageGone,
+    InvalidBotToken,
+    InvalidFileId,
+    MessageNotFound,
+    TelegramClientError,
     TelegramError,
-    TelegramFault,
-    TelegramRefused,
+    TelegramServerError,
     TelegramUnreachable,
-    TokenRefused,
 )
 from telewarm.telegram import replies, shapes
 
@@ -123,24 +123,24 @@ TOKENS = [
     (421, "Misdirected Request: unallowed token specified"),
     (400, "Logged out"),
 ]
-TABLE: list[tuple[int, str, type[TelegramRefused]]] = [
-    *((400, f"Bad Request: {text}", DeadFileId) for text in DEAD),
-    (400, in_group("Wrong file identifier/HTTP URL specified"), DeadFileId),
-    *((400, f"Bad Request: {text}", MessageGone) for text in GONE),
+TABLE: list[tuple[int, str, type[TelegramClientError]]] = [
+    *((400, f"Bad Request: {text}", InvalidFileId) for text in DEAD),
+    (400, in_group("Wrong file identifier/HTTP URL specified"), InvalidFileId),
+    *((400, f"Bad Request: {text}", MessageNotFound) for text in GONE),
     *((400, f"Bad Request: {text}", BadRequest) for text in REQUESTS),
     (400, in_group("PHOTO_INVALID_DIMENSIONS"), BadRequest),
     (404, "Not Found: method not found", BadRequest),
     (409, "Conflict: terminated by other getUpdates request", BadRequest),
     (413, "Request Entity Too Large", BadRequest),
-    *((status, text, TokenRefused) for status, text in TOKENS),
+    *((status, text, InvalidBotToken) for status, text in TOKENS),
     *((status, text, ChatUnreachable) for status, text, _ in CHATS),
-    (500, "Internal Server Error: restart", TelegramFault),
-    (502, "Bad Gateway", TelegramFault),
+    (500, "Internal Server Error: restart", TelegramServerError),
+    (502, "Bad Gateway", TelegramServerError),
 ]
 
 
 @pytest.mark.parametrize(("status", "description", "kind"), TABLE)
-def test_each_of_telegrams_texts_has_its_class(status: int, description: str, kind: type[TelegramRefused]) -> None:
+def test_each_of_telegrams_texts_has_its_class(status: int, description: str, kind: type[TelegramClientError]) -> None:
     error = read(status, refusal(status, description))
     assert type(error) is kind
     assert (error.status, error.description) == (status, description)
@@ -187,7 +187,7 @@ def test_an_upgraded_group_gives_its_new_id() -> None:
 @pytest.mark.parametrize("status", [500, 502, 504, 302, 403, 404, 418])
 def test_a_page_of_something_in_front_is_a_fault_and_never_the_caller_s(status: int) -> None:
     error = read(status, b"<html><h1>Bad Gateway</h1></html>")
-    assert type(error) is TelegramFault
+    assert type(error) is TelegramServerError
     assert error.status == status
 
 
@@ -196,7 +196,7 @@ def test_a_request_too_large_for_the_server_is_a_bad_request_even_without_words(
 
 
 def test_a_revoked_token_is_known_by_its_status_alone() -> None:
-    assert type(read(401, b"")) is TokenRefused
+    assert type(read(401, b"")) is InvalidBotToken
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"{}", b'{"ok":true,"result":{"no":1}}', b'{"ok":true}', b"\xff"])

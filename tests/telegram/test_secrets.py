@@ -12,7 +12,7 @@ import pytest
 from telewarm.errors import TelewarmError, UsageError
 from telewarm.model import ChatId, Kind
 from telewarm.telegram.client import BotApi
-from telewarm.telegram.files import Upload
+from telewarm.telegram.files import FileUpload
 from telewarm.telegram.transport import Request, Response, Transport
 from tests.telegram import servers
 from tests.telegram.servers import Handler, serving
@@ -53,27 +53,27 @@ FAILURES: list[tuple[str, Handler]] = [
 ]
 
 
-def from_file(folder: Path) -> Upload:
+def from_file(folder: Path) -> FileUpload:
     (folder / "file").write_bytes(b"x" * 5_000_000)
-    return Upload(path=folder / "file", filename="a.jpg", mime="image/jpeg", bytes=5_000_000)
+    return FileUpload(path=folder / "file", filename="a.jpg", mime="image/jpeg", bytes=5_000_000)
 
 
-def from_missing_file(folder: Path) -> Upload:
-    return Upload(path=folder / "gone", filename="a.jpg", mime="image/jpeg", bytes=5_000_000)
+def from_missing_file(folder: Path) -> FileUpload:
+    return FileUpload(path=folder / "gone", filename="a.jpg", mime="image/jpeg", bytes=5_000_000)
 
 
-def from_breaking_stream(_: Path) -> Upload:
+def from_breaking_stream(_: Path) -> FileUpload:
     async def breaking() -> AsyncIterator[bytes]:
         yield b"x" * 100_000
         raise ConnectionResetError("the store's connection broke")
 
-    return Upload.stream(breaking, filename="a.jpg", mime="image/jpeg", bytes=5_000_000)
+    return FileUpload.stream(breaking, filename="a.jpg", mime="image/jpeg", bytes=5_000_000)
 
 
 @pytest.mark.parametrize("make", [from_file, from_missing_file, from_breaking_stream])
 @pytest.mark.parametrize(("_name", "handler"), FAILURES, ids=[name for name, _ in FAILURES])
 async def test_no_failure_shows_the_token(
-    _name: str, handler: Handler, make: Callable[[Path], Upload], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    _name: str, handler: Handler, make: Callable[[Path], FileUpload], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     async with Transport.open() as transport, serving(handler) as server:

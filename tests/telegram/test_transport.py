@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from telewarm.errors import ObjectMissing, StoreUnavailable, TelegramFault, TelegramUnreachable
+from telewarm.errors import ObjectMissing, StoreUnavailable, TelegramServerError, TelegramUnreachable
 from telewarm.model import ChatId, FileId, Kind
 from telewarm.telegram.client import BotApi
-from telewarm.telegram.files import ById, Upload
+from telewarm.telegram.files import FileIdRef, FileUpload
 from telewarm.telegram.transport import Transport
 from tests.telegram import servers
 from tests.telegram.servers import Handler, serving
 
 TOKEN = "123456789:AAE-a_token_that_nobody_may_see"
 CHAT = ChatId(7)
-ID = ById(file_id=FileId("p"))
+ID = FileIdRef(file_id=FileId("p"))
 LARGE = 30_000_000  # bytes; more than sockets buffer
 
 
@@ -30,14 +30,14 @@ async def transport() -> AsyncIterator[Transport]:
 
 
 @pytest.fixture
-def large(tmp_path: Path) -> Upload:
+def large(tmp_path: Path) -> FileUpload:
     with (tmp_path / "large").open("wb") as file:
         file.truncate(LARGE)
-    return Upload(path=tmp_path / "large", filename="large.mp4", mime="video/mp4", bytes=LARGE)
+    return FileUpload(path=tmp_path / "large", filename="large.mp4", mime="video/mp4", bytes=LARGE)
 
 
 async def failing(
-    transport: Transport, handler: Handler, file: ById | Upload, *, timeout: float
+    transport: Transport, handler: Handler, file: FileIdRef | FileUpload, *, timeout: float
 ) -> TelegramUnreachable:
     async with serving(handler) as server:
         with pytest.raises(TelegramUnreachable) as caught:
@@ -77,14 +77,14 @@ async def test_a_request_that_has_left_may_have_been_carried_out(
 
 @pytest.mark.parametrize("handler", [servers.quitting, servers.silent])
 async def test_an_upload_that_has_left_may_have_been_carried_out(
-    transport: Transport, handler: Handler, large: Upload
+    transport: Transport, handler: Handler, large: FileUpload
 ) -> None:
     assert (await failing(transport, handler, large, timeout=3)).effect_possible
 
 
 @pytest.mark.parametrize(("handler", "timeout"), [(servers.resetting, 10), (servers.stuck, 0.5)])
 async def test_an_upload_cut_short_was_not_carried_out(
-    transport: Transport, handler: Handler, large: Upload, timeout: float
+    transport: Transport, handler: Handler, large: FileUpload, timeout: float
 ) -> None:
     assert not (await failing(transport, handler, large, timeout=timeout)).effect_possible
 
@@ -109,7 +109,7 @@ async def test_a_call_that_found_no_free_connection_was_not_carried_out() -> Non
 
 
 async def test_a_failing_source_is_told_as_it_is(transport: Transport, tmp_path: Path) -> None:
-    gone = Upload(path=tmp_path / "gone", filename="x", mime="a/b", bytes=5)
+    gone = FileUpload(path=tmp_path / "gone", filename="x", mime="a/b", bytes=5)
     async with serving(servers.polite) as server:
         with pytest.raises(ObjectMissing):
             await BotApi(transport, TOKEN, root=server.root).send_media(Kind.PHOTO, CHAT, gone)
@@ -120,7 +120,7 @@ async def test_a_failing_stream_is_told_as_it_is_and_the_next_call_goes_through(
         yield b"x" * 100_000
         raise StoreUnavailable("the bucket is away")
 
-    broken = Upload.stream(breaking, filename="x", mime="a/b", bytes=200_000)
+    broken = FileUpload.stream(breaking, filename="x", mime="a/b", bytes=200_000)
     async with serving(servers.polite) as server:
         bot = BotApi(transport, TOKEN, root=server.root)
         with pytest.raises(StoreUnavailable, match="the bucket is away"):
@@ -128,21 +128,21 @@ async def test_a_failing_stream_is_told_as_it_is_and_the_next_call_goes_through(
         assert (await bot.send_media(Kind.PHOTO, CHAT, ID)).message_id == 5
 
 
-async def test_an_early_refusal_of_an_upload_is_heard(transport: Transport, large: Upload) -> None:
+async def test_an_early_refusal_of_an_upload_is_heard(transport: Transport, large: FileUpload) -> None:
     async def full(connection: servers.Connection) -> None:
         await connection.head()
         connection.answer(b"<html>full</html>", status="503 Service Unavailable", headers="Connection: close\r\n")
         await connection.reader.read(-1)
 
     async with serving(full) as server:
-        with pytest.raises(TelegramFault) as caught:
+        with pytest.raises(TelegramServerError) as caught:
             await BotApi(transport, TOKEN, root=server.root).send_media(Kind.VIDEO, CHAT, large)
     assert caught.value.status == 503
 
 
 async def test_a_redirect_is_not_followed_for_the_url_holds_the_token(transport: Transport) -> None:
     async with serving(servers.polite) as elsewhere, serving(servers.redirecting(elsewhere.root)) as server:
-        with pytest.raises(TelegramFault):
+        with pytest.raises(TelegramServerError):
             await BotApi(transport, TOKEN, root=server.root).get_me()
         assert not elsewhere.connections
 
@@ -170,7 +170,7 @@ async def test_a_closed_transport_leaves_no_connection() -> None:
 
 @pytest.mark.parametrize("handler", [servers.silent, servers.stuck])
 async def test_a_cancelled_call_leaves_no_task_and_no_connection(
-    transport: Transport, handler: Handler, large: Upload
+    transport: Transport, handler: Handler, large: FileUpload
 ) -> None:
     begun = asyncio.Event()
 

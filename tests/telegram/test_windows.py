@@ -6,39 +6,41 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.telegram.limits import Limit
-from telewarm.telegram.windows import EXPIRY, LATER, SOON, Capacity, Scope
+from telewarm.telegram.limits import RateLimit
+from telewarm.telegram.windows import EXPIRY, LATER, SOON, LearnedLimit, SlidingWindow
 
-BOT = Limit(rate=30, burst=30)
-PRIVATE = Limit(rate=1, burst=3)
-GROUP = Limit(rate=20 / 60, burst=20)
+BOT = RateLimit(rate=30, burst=30)
+PRIVATE = RateLimit(rate=1, burst=3)
+GROUP = RateLimit(rate=20 / 60, burst=20)
 AT_ONCE = 0.0  # seconds that a call takes
 LATE = 0.11  # seconds that a scope opens later than the server's window, at most
 
 moments = st.floats(min_value=0, max_value=1e6)
 waits = st.floats(min_value=0, max_value=3600)
-limits = st.builds(Limit, rate=st.floats(min_value=0.1, max_value=1000), burst=st.integers(min_value=1, max_value=40))
+limits = st.builds(
+    RateLimit, rate=st.floats(min_value=0.1, max_value=1000), burst=st.integers(min_value=1, max_value=40)
+)
 
 
-def scope_of(limit: Limit, *, now: float = 0.0, learned: float | None = None) -> Scope:
-    return Scope(Capacity(limit, learned), now=now)
+def scope_of(limit: RateLimit, *, now: float = 0.0, learned: float | None = None) -> SlidingWindow:
+    return SlidingWindow(LearnedLimit(limit, learned), now=now)
 
 
-def size(scope: Scope) -> int:
+def size(scope: SlidingWindow) -> int:
     assert scope.capacity is not None
     return scope.capacity.size
 
 
-def send(scope: Scope, now: float, count: int = 1) -> None:
+def send(scope: SlidingWindow, now: float, count: int = 1) -> None:
     """Messages that pass at once."""
     for _ in range(count):
         probing = scope.spend(now, count=1)
-        scope.passed(now, now, count=1, now=now)
+        scope.succeeded(now, now, count=1, now=now)
         if probing and scope.capacity is not None:
             scope.capacity.probe_over()
 
 
-def refuse(scope: Scope, now: float, wait: float, *, told: bool = False) -> None:
+def refuse(scope: SlidingWindow, now: float, wait: float, *, told: bool = False) -> None:
     """A message that is answered 429 at once."""
     probing = scope.spend(now, count=1)
     scope.refund(now, count=1)
@@ -47,7 +49,7 @@ def refuse(scope: Scope, now: float, wait: float, *, told: bool = False) -> None
     scope.refused(now, wait, sent_at=now, told=told)
 
 
-def deliver(scope: Scope, count: int, *, now: float = 0.0) -> list[float]:
+def deliver(scope: SlidingWindow, count: int, *, now: float = 0.0) -> list[float]:
     """Send `count` messages as early as the scope opens; the times."""
     times = []
     for _ in range(count):
@@ -57,7 +59,7 @@ def deliver(scope: Scope, count: int, *, now: float = 0.0) -> list[float]:
     return times
 
 
-def probes(scope: Scope, now: float) -> bool:
+def probes(scope: SlidingWindow, now: float) -> bool:
     return scope.may_probe(now, count=1, latency=AT_ONCE)
 
 
@@ -69,7 +71,7 @@ def test_a_group_takes_its_burst_at_once_and_then_twenty_a_minute() -> None:
 
 
 @given(limits, st.lists(st.floats(min_value=0, max_value=3), min_size=1, max_size=120))
-def test_no_window_ever_holds_more_than_the_burst(limit: Limit, pauses: list[float]) -> None:
+def test_no_window_ever_holds_more_than_the_burst(limit: RateLimit, pauses: list[float]) -> None:
     scope, now = scope_of(limit), 0.0
     times = []
     for pause in pauses:
@@ -81,7 +83,7 @@ def test_no_window_ever_holds_more_than_the_burst(limit: Limit, pauses: list[flo
 
 
 @given(limits)
-def test_the_slack_costs_at_most_a_hundredth_of_the_rate(limit: Limit) -> None:
+def test_the_slack_costs_at_most_a_hundredth_of_the_rate(limit: RateLimit) -> None:
     times = deliver(scope_of(limit), 10 * limit.burst + 1)
     assert times[-1] <= 10 * limit.burst / limit.rate * 1.0101
 
@@ -100,14 +102,14 @@ def test_a_message_leaves_its_window_by_the_time_at_which_it_counted_and_not_at_
     scope = scope_of(PRIVATE)
     for _ in range(3):
         scope.spend(0, count=1)
-    scope.passed(0, 2, count=1, now=2.1)
+    scope.succeeded(0, 2, count=1, now=2.1)
 
     assert scope.opens_at(3.1, count=2) == 3.1
     assert scope.opens_at(3.1, count=3) == pytest.approx(5, abs=LATE)
 
 
 def test_a_scope_without_a_capacity_is_open_until_a_429() -> None:
-    scope = Scope(None, now=0)
+    scope = SlidingWindow(None, now=0)
     assert deliver(scope, 1000)[-1] == 0
     scope.refused(0, 35, sent_at=0, told=False)
     assert scope.opens_at(1) == 35
@@ -131,7 +133,7 @@ def test_a_lost_message_counts_as_late_as_it_can_and_proves_nothing() -> None:
     scope = scope_of(PRIVATE)
     send(scope, 0, 2)
     scope.spend(0, count=1)
-    scope.lost(0, count=1, now=1)
+    scope.outcome_unknown(0, count=1, now=1)
     send(scope, 1)
 
     assert size(scope) == 3
@@ -170,10 +172,10 @@ def test_messages_that_are_still_on_their_way_prove_nothing() -> None:
     send(scope, 0, 2)
     scope.spend(0, count=1)
     scope.spend(0.1, count=1)
-    scope.passed(0.1, 0.1, count=1, now=0.2)
+    scope.succeeded(0.1, 0.1, count=1, now=0.2)
     assert size(scope) == 3
 
-    scope.passed(0, 0, count=1, now=0.3)
+    scope.succeeded(0, 0, count=1, now=0.3)
     assert size(scope) == 4
 
 
@@ -227,7 +229,7 @@ def test_several_429s_for_calls_in_flight_are_one_piece_of_news_that_is_made_pre
 
 
 def test_the_capacity_never_falls_below_a_tenth_nor_below_one() -> None:
-    for limit, least in ((BOT, 3), (PRIVATE, 1), (Limit(rate=1, burst=1), 1)):
+    for limit, least in ((BOT, 3), (PRIVATE, 1), (RateLimit(rate=1, burst=1), 1)):
         scope = scope_of(limit)
         for hour in range(1, 50):
             refuse(scope, 3600 * hour, 1)
@@ -279,7 +281,7 @@ def test_what_was_learned_in_another_life_is_not_probed_at_once() -> None:
 
 @pytest.mark.parametrize(("learned", "kept"), [(0.001, 2), (7.4, 7), (40, 40), (1e9, 80)])
 def test_what_was_learned_is_kept_within_bounds(learned: float, kept: int) -> None:
-    assert Capacity(GROUP, learned).size == kept
+    assert LearnedLimit(GROUP, learned).size == kept
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(min_value=0, max_value=60)), max_size=40), waits)

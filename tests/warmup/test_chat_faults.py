@@ -8,12 +8,12 @@ import pytest
 
 from telewarm.app import Telewarm
 from telewarm.database import chats, media
-from telewarm.database.leases import Lease
+from telewarm.database.leases import ProcessLease
 from telewarm.errors import ChatUnreachable
-from telewarm.model import ChatId, ChatState, MediaId, State
+from telewarm.model import ChatId, ChatState, MediaId, MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.warmup import Retries, WarmUps
+from telewarm.warmup import Retries, WarmupWork
 from tests.fixtures.app import NO_SWEEP, OTHER_CHAT, WARMUP_CHAT, Opener, add_bot, add_photos, until, until_ready
 from tests.fixtures.sandbox import token
 
@@ -52,7 +52,7 @@ async def test_an_item_waits_for_its_only_warm_up_chat_and_says_that_the_chat_is
     await until_tried(telewarm, media_id)
 
     item = await media.get(telewarm.pool, media_id)
-    assert (item.state, item.attempts, item.last_error_code) == (State.WARMING, 0, "CHAT_UNREACHABLE")
+    assert (item.state, item.attempts, item.last_error_code) == (MediaState.WARMING, 0, "CHAT_UNREACHABLE")
     assert item.last_error is not None
     assert words in item.last_error
     assert str(WARMUP_CHAT) in item.last_error
@@ -129,7 +129,7 @@ async def test_a_check_of_the_bot_finds_the_upgraded_group_and_follows_it(
     found = await idle_telewarm.bots.check("bot-0")
 
     assert found.chats[0].migrated_to == SUPERGROUP
-    assert str(SUPERGROUP) in (found.chats[0].judgement.message or "")
+    assert str(SUPERGROUP) in (found.chats[0].result.message or "")
     assert live.bot.warmup_chats == (SUPERGROUP,)
     assert sandbox.state.stats.total.messages == 0
 
@@ -189,8 +189,8 @@ async def test_an_item_whose_failure_is_written_after_its_bot_got_another_chat_g
     live = await add_bot(telewarm)
     [media_id] = await add_photos(telewarm, live, 1)
     retries = Retries(limit=3, base=1.0, longest=300.0)
-    async with Lease.held(telewarm.pool) as lease:
-        work = WarmUps(
+    async with ProcessLease.held(telewarm.pool) as lease:
+        work = WarmupWork(
             pool=telewarm.pool, lease=lease, live=live, placements=telewarm.sender._placements, retries=retries
         )
         [job] = await work.claim(1)

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from telewarm.app import Telewarm
-from telewarm.database.leases import Lease
+from telewarm.database.leases import ProcessLease
 from telewarm.database.warmups import claim_one
-from telewarm.errors import BadRequest, TelegramRefused, TelegramUnreachable
-from telewarm.lanes import LiveBot
-from telewarm.model import ChatId, Claimed, Kind, Placed, Way
+from telewarm.errors import BadRequest, TelegramClientError, TelegramUnreachable
+from telewarm.lanes import BotSession
+from telewarm.model import ChatId, ClaimedMedia, Kind, UploadMethod, UploadResult
 from telewarm.placements.ways import cannot_copy, shuts_origin
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
@@ -32,7 +32,7 @@ from tests.warmup.test_ways import (
 )
 
 
-async def take(telewarm: Telewarm, lease: Lease, live: LiveBot, seed: int) -> Claimed:
+async def take(telewarm: Telewarm, lease: ProcessLease, live: BotSession, seed: int) -> ClaimedMedia:
     """A photo that nobody warms, in our hand."""
     [media_id] = await add_photos(telewarm, live, 1, first=seed)
     item = await claim_one(telewarm.pool, bot_id=live.bot.id, media_id=media_id, lease_id=lease.id)
@@ -40,7 +40,7 @@ async def take(telewarm: Telewarm, lease: Lease, live: LiveBot, seed: int) -> Cl
     return item
 
 
-async def deliver(telewarm: Telewarm, live: LiveBot, item: Claimed) -> Placed:
+async def deliver(telewarm: Telewarm, live: BotSession, item: ClaimedMedia) -> UploadResult:
     return await telewarm.sender._placements.deliver(item, live.api, READER, caption="hello", options=SendOptions())
 
 
@@ -49,11 +49,11 @@ async def test_a_recipient_gets_by_url_what_the_bucket_serves(
 ) -> None:
     telewarm = await telewarm_with(bucket_environ(bucket), worker=False)
     live = await add_bot(telewarm)
-    async with Lease.held(telewarm.pool) as lease:
+    async with ProcessLease.held(telewarm.pool) as lease:
         placed = await deliver(telewarm, live, item := await take(telewarm, lease, live, 30))
 
     stats = sandbox.state.stats
-    assert (placed.way, placed.in_warmup_chat, placed.kind) == (Way.URL, False, Kind.PHOTO)
+    assert (placed.way, placed.in_warmup_chat, placed.kind) == (UploadMethod.URL, False, Kind.PHOTO)
     assert (stats.total.fetches, stats.total.uploads, stats.chats[READER]) == (1, 0, 1)
     assert telewarm.sender._placements.delivery_bytes(item, live.bot.telegram_id) == 0
 
@@ -64,10 +64,10 @@ async def test_a_recipient_gets_the_bytes_when_telegram_cannot_fetch_them(
     telewarm = await telewarm_with(bucket_environ(rclone), worker=False)
     live = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="error", code=400, description=UNREADABLE, method="sendPhoto"))
-    async with Lease.held(telewarm.pool) as lease:
+    async with ProcessLease.held(telewarm.pool) as lease:
         placed = await deliver(telewarm, live, item := await take(telewarm, lease, live, 31))
 
-    assert placed.way is Way.UPLOAD
+    assert placed.way is UploadMethod.UPLOAD
     assert sandbox.state.stats.chats[READER] == 1
     size = telewarm.sender._placements.delivery_bytes(item, live.bot.telegram_id)
     assert size == item.blob.facts.bytes  # the next goes up at once
@@ -80,7 +80,7 @@ async def test_a_recipient_never_gets_a_file_twice_by_two_ways(
     telewarm = await telewarm_with(bucket_environ(rclone), worker=False)
     live = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="reset", when="after", method="sendPhoto"))
-    async with Lease.held(telewarm.pool) as lease:
+    async with ProcessLease.held(telewarm.pool) as lease:
         item = replace(await take(telewarm, lease, live, 32), attempts=5)
         with pytest.raises(TelegramUnreachable):
             await deliver(telewarm, live, item)
@@ -108,6 +108,6 @@ async def test_a_recipient_never_gets_a_file_twice_by_two_ways(
     ],
 )
 def test_an_error_says_whether_bytes_may_go_where_a_copy_did_not_and_whether_the_next_copy_may(
-    error: TelegramRefused, chat_id: ChatId, expected: tuple[bool, bool]
+    error: TelegramClientError, chat_id: ChatId, expected: tuple[bool, bool]
 ) -> None:
     assert (cannot_copy(error), shuts_origin(error, to=chat_id)) == expected

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from telewarm.model import State, Way
+from telewarm.model import MediaState, UploadMethod
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.fixtures.app import NO_SWEEP, WARMUP_CHAT, Opener, add_bot, add_photos, until_ready, until_state
@@ -50,7 +50,12 @@ async def test_a_warm_up_tells_when_it_is_queued_started_and_done(
     assert queued.keys() == ALWAYS
     assert started.keys() == BEGUN | {"chat_id"}
     assert done.keys() == BEGUN | {"way", "sent_kind", "download_ms", "send_ms", "total_ms"}
-    assert (done["bot"], done["kind"], done["bytes"], done["way"]) == ("bot-0", "photo", item.facts.bytes, Way.UPLOAD)
+    assert (done["bot"], done["kind"], done["bytes"], done["way"]) == (
+        "bot-0",
+        "photo",
+        item.facts.bytes,
+        UploadMethod.UPLOAD,
+    )
     assert done["total_ms"] >= done["send_ms"]
     assert 0 <= started["queue_wait_ms"] == done["queue_wait_ms"] < 5000
     assert sandbox.state.stats.total.uploads == 1
@@ -75,7 +80,7 @@ async def test_a_retry_and_an_error_say_why_and_how_often(
     telewarm = await telewarm_with(FAST, TELEWARM_RETRY_LIMIT="2")
     live = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="error", code=502, method="sendPhoto", count=None))
-    [item] = await until_state(telewarm, State.ERROR, *await add_photos(telewarm, live, 1))
+    [item] = await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, live, 1))
 
     events = steps(logged, item.id)
 
@@ -110,6 +115,6 @@ async def test_no_event_shows_a_token(telewarm_with: Opener, logged: list[Any], 
     live = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="reset", method="sendPhoto"))
 
-    await until_state(telewarm, State.ERROR, *await add_photos(telewarm, live, 1))
+    await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, live, 1))
 
     assert live.bot.token.partition(":")[2] not in repr(logged)

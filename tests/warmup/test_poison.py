@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from structlog.testing import capture_logs
 
-from telewarm.broadcast.policy import words
+from telewarm.broadcast.policy import error_text
 from telewarm.errors import BadRequest
-from telewarm.model import State
+from telewarm.model import MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.fixtures.app import Opener, add_bot, add_photos, until_ready, until_state
@@ -23,7 +23,7 @@ async def test_words_of_telegram_that_no_text_can_hold_are_kept_without_what_can
         Rule(action="error", code=400, description="Bad Request: \0 x", count=1, method="sendPhoto")
     )
 
-    [item] = await until_state(telewarm, State.ERROR, *await add_photos(telewarm, live, 1))
+    [item] = await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, live, 1))
 
     assert item.last_error is not None
     assert "Bad Request: \N{REPLACEMENT CHARACTER} x" in item.last_error
@@ -39,7 +39,7 @@ async def test_an_outcome_that_the_database_refuses_ends_its_item_in_error_and_n
 
     with capture_logs() as logged:
         async with telewarm.worker.working():
-            [item] = await until_state(telewarm, State.ERROR, ids[2])
+            [item] = await until_state(telewarm, MediaState.ERROR, ids[2])
             await until_ready(telewarm, *ids[:2], *ids[3:])
 
     assert item.last_error_code == "UNSTORABLE"
@@ -52,5 +52,5 @@ async def test_an_outcome_that_the_database_refuses_ends_its_item_in_error_and_n
 
 def test_words_of_an_error_can_be_stored() -> None:
     error = BadRequest(method="sendPhoto", status=400, description="\0 \ud800")
-    assert "\0" not in words(error)
-    words(error).encode()
+    assert "\0" not in error_text(error)
+    error_text(error).encode()

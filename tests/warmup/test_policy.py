@@ -14,31 +14,31 @@ from telewarm.errors import (
     ChatMigrated,
     ChatUnreachable,
     DatabaseUnavailable,
-    DeadFileId,
     FloodWait,
+    InvalidBotToken,
+    InvalidFileId,
     MediaError,
-    MessageGone,
+    MediaRuleViolation,
+    MessageNotFound,
     ObjectCorrupt,
     ObjectMissing,
-    RuleBroken,
     StoreError,
     StoreUnavailable,
+    TelegramClientError,
     TelegramError,
-    TelegramFault,
-    TelegramRefused,
+    TelegramServerError,
     TelegramUnreachable,
     TelewarmError,
-    TokenRefused,
     UnreadableMedia,
 )
 from telewarm.warmup import Retries, policy
 
 RETRIES = Retries(limit=8, base=0.5, longest=300)
-FAULT = TelegramFault(method="sendPhoto", status=500, description="Internal Server Error")
+FAULT = TelegramServerError(method="sendPhoto", status=500, description="Internal Server Error")
 UNREACHABLE = TelegramUnreachable("no answer", method="sendPhoto", effect_possible=True)
 CUT_OFF = TelegramUnreachable("no connection", method="sendPhoto", effect_possible=False)
 BAD = BadRequest(method="sendPhoto", status=400, description="Bad Request: PHOTO_INVALID_DIMENSIONS")
-NO_TOKEN = TokenRefused(method="sendPhoto", status=401, description="Unauthorized")
+NO_TOKEN = InvalidBotToken(method="sendPhoto", status=401, description="Unauthorized")
 NO_CHAT = ChatUnreachable(method="sendPhoto", status=403, description="Forbidden", reason="kicked")
 
 dice = st.floats(min_value=0, max_value=1, exclude_max=True)
@@ -99,7 +99,7 @@ def test_an_id_is_weak_when_it_is_missing_or_too_short(file_unique_id: str | Non
     assert policy.is_weak(file_unique_id) is weak
 
 
-def telegram(kind: type[TelegramRefused], **facts: Any) -> TelegramRefused:  # noqa: ANN401 - each class has its own
+def telegram(kind: type[TelegramClientError], **facts: Any) -> TelegramClientError:  # noqa: ANN401 - each class has its own
     return kind(method="sendPhoto", status=400, description="Bad Request: words", **facts)
 
 
@@ -110,11 +110,11 @@ CLASSES: dict[TelewarmError, str] = {
     TelewarmError("a bug"): AGAIN,
     UNREACHABLE: AGAIN,
     FAULT: AGAIN,
-    telegram(DeadFileId): AGAIN,
-    telegram(MessageGone): AGAIN,
+    telegram(InvalidFileId): AGAIN,
+    telegram(MessageNotFound): AGAIN,
     BAD: NEVER,
     UnreadableMedia("no JPEG"): NEVER,
-    RuleBroken(rule="small", measured="large", cure="Shrink it."): NEVER,
+    MediaRuleViolation(rule="small", measured="large", cure="Shrink it."): NEVER,
     ObjectMissing("gone"): NEVER,
     ObjectCorrupt("other bytes"): NEVER,
     NO_TOKEN: OF_THE_BOT,

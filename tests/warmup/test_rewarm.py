@@ -6,9 +6,9 @@ import asyncio
 
 from telewarm.app import Telewarm
 from telewarm.database import media, order, warmups
-from telewarm.database.media import Which
-from telewarm.lanes import LiveBot
-from telewarm.model import MediaId, MediaItem, State, Way
+from telewarm.database.media import RewarmScope
+from telewarm.lanes import BotSession
+from telewarm.model import MediaId, MediaItem, MediaState, UploadMethod
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from telewarm.sender import OnCold
@@ -32,7 +32,8 @@ async def until_other_id(telewarm: Telewarm, *items: MediaItem) -> list[MediaIte
     async def reached() -> bool:
         fresh = [await media.get(telewarm.pool, item.id) for item in items]
         return all(
-            one.state is State.READY and one.file_id != item.file_id for one, item in zip(fresh, items, strict=True)
+            one.state is MediaState.READY and one.file_id != item.file_id
+            for one, item in zip(fresh, items, strict=True)
         )
 
     await until(telewarm, reached)
@@ -54,9 +55,9 @@ async def test_an_item_asked_for_by_name_is_uploaded_anew_and_sent_by_its_old_id
 
     await until(telewarm, struck)
     [sent] = await telewarm.sender.send(live, READER, message_of(item.id), on_cold=OnCold.FAIL)
-    assert (asked.state, asked.file_id, sent.error) == (State.WARMING, item.file_id, None)
+    assert (asked.state, asked.file_id, sent.error) == (MediaState.WARMING, item.file_id, None)
     [fresh] = await until_other_id(telewarm, item)
-    assert (fresh.way, sandbox.state.stats.total.uploads) == (Way.UPLOAD, 2)
+    assert (fresh.way, sandbox.state.stats.total.uploads) == (UploadMethod.UPLOAD, 2)
 
 
 async def test_all_that_failed_is_tried_again_and_what_is_ready_is_left_alone(
@@ -67,10 +68,10 @@ async def test_all_that_failed_is_tried_again_and_what_is_ready_is_left_alone(
     [ready] = await until_ready(telewarm, *await add_photos(telewarm, live, 1, first=9))
     words = "Bad Request: PHOTO_INVALID_DIMENSIONS"
     sandbox.state.faults.add(Rule(action="error", code=400, description=words, count=None, method="sendPhoto"))
-    failed = await until_state(telewarm, State.ERROR, *await add_photos(telewarm, live, 3))
+    failed = await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, live, 3))
     sandbox.state.faults.clear()
 
-    assert await telewarm.library.rewarm_many([live.bot], Which.FAILED) == 3
+    assert await telewarm.library.rewarm_all([live.bot], RewarmScope.FAILED) == 3
 
     again = await until_ready(telewarm, *(item.id for item in failed))
     assert {(item.attempts, item.last_error) for item in again} == {(0, None)}
@@ -84,7 +85,7 @@ async def test_whole_libraries_of_many_bots_are_uploaded_anew(telewarm_with: Ope
     items = await until_ready(telewarm, *ids)
     sandbox.state.stats.clear()
 
-    assert await telewarm.library.rewarm_many([live.bot for live in lives], Which.ALL) == 8
+    assert await telewarm.library.rewarm_all([live.bot for live in lives], RewarmScope.ALL) == 8
 
     await until_other_id(telewarm, *items)
     assert sandbox.state.stats.total.uploads == 8
@@ -106,7 +107,7 @@ async def test_warming_anew_that_telegram_refuses_leaves_the_item_ready_with_its
 
     await until(telewarm, told)
     kept = await media.get(telewarm.pool, item.id)
-    assert (kept.state, kept.file_id) == (State.READY, item.file_id)
+    assert (kept.state, kept.file_id) == (MediaState.READY, item.file_id)
     assert words in str(kept.last_error)
 
 
@@ -123,7 +124,7 @@ async def test_a_dead_id_is_made_good_by_forwarding_the_message_it_came_in(
 
     assert sent.error is None
     [fresh] = await until_other_id(telewarm, item)
-    assert (fresh.way, sandbox.state.stats.total.uploads) == (Way.FORWARD, 1)
+    assert (fresh.way, sandbox.state.stats.total.uploads) == (UploadMethod.FORWARD, 1)
 
 
 async def test_a_send_that_waits_raises_its_item_above_all_that_was_queued_before(telewarm_with: Opener) -> None:
@@ -163,7 +164,7 @@ async def test_a_send_whose_item_another_holds_raises_it_too(telewarm_with: Open
     assert result.error is None
 
 
-async def hold(telewarm: Telewarm, live: LiveBot, media_id: MediaId) -> None:
+async def hold(telewarm: Telewarm, live: BotSession, media_id: MediaId) -> None:
     lease = await telewarm.pool.fetchval(
         "INSERT INTO lease (id, holder, expires_at) VALUES (gen_random_uuid(), 'test', now() + interval '1 hour')"
         " RETURNING id"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from telewarm.database import media
-from telewarm.errors import Conflict, TokenRefused
-from telewarm.model import ChatId, State, Way
+from telewarm.errors import Conflict, InvalidBotToken
+from telewarm.model import ChatId, MediaState, UploadMethod
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from telewarm.sender import OnCold
@@ -79,7 +79,7 @@ async def test_the_token_of_another_bot_voids_all_file_ids_and_everything_is_war
     assert (bot.id, bot.telegram_id) == (live.bot.id, FIRST_BOT + 7)
     fresh = await until_ready(telewarm, *(item.id for item in items))
     assert not {item.file_id for item in fresh} & {item.file_id for item in items}
-    assert {item.way for item in fresh} <= {Way.FORWARD, Way.UPLOAD}
+    assert {item.way for item in fresh} <= {UploadMethod.FORWARD, UploadMethod.UPLOAD}
 
     async def known() -> bool:
         return (await other.bots.by_slug("bot-0")).bot.telegram_id == FIRST_BOT + 7
@@ -120,12 +120,12 @@ async def test_a_token_that_telegram_refuses_or_that_is_here_already_changes_not
     [item] = await until_ready(telewarm, *await add_photos(telewarm, live, 1))
     sandbox.state.bots.open(FIRST_BOT + 8).revoked = True
 
-    with pytest.raises(TokenRefused):
+    with pytest.raises(InvalidBotToken):
         await telewarm.bots.replace_token("bot-0", token(8))
     with pytest.raises(Conflict, match="another slug"):
         await telewarm.bots.replace_token("bot-0", token(1))
 
-    assert (await media.get(telewarm.pool, item.id)).state is State.READY
+    assert (await media.get(telewarm.pool, item.id)).state is MediaState.READY
     assert (await telewarm.bots.by_slug("bot-0")).bot.token == token(0)
 
 

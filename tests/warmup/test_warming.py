@@ -10,7 +10,7 @@ from telewarm import clock
 from telewarm.database import media
 from telewarm.database.warmups import bots_with_due_work
 from telewarm.demo.media import DemoFile
-from telewarm.model import ChatId, Kind, MediaItem, State, Way
+from telewarm.model import ChatId, Kind, MediaItem, MediaState, UploadMethod
 from telewarm.sandbox import Sandbox, fileids
 from telewarm.sandbox.faults import Rule
 from telewarm.sandbox.files import File
@@ -44,7 +44,7 @@ async def test_what_is_added_becomes_warm_without_any_sweep(telewarm_with: Opene
 
     [item] = await until_ready(telewarm, *await add_photos(telewarm, live, 1))
 
-    assert (item.way, item.sent_kind, item.attempts) == (Way.UPLOAD, Kind.PHOTO, 0)
+    assert (item.way, item.sent_kind, item.attempts) == (UploadMethod.UPLOAD, Kind.PHOTO, 0)
     assert sandbox.state.stats.total.uploads == 1
     assert sandbox.state.stats.chats == {WARMUP_CHAT: 1}
 
@@ -76,7 +76,7 @@ async def test_faults_without_end_make_an_error_after_the_limit(telewarm_with: O
     live = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="error", code=500, count=None, method="sendPhoto"))
 
-    [item] = await until_state(telewarm, State.ERROR, *await add_photos(telewarm, live, 1))
+    [item] = await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, live, 1))
 
     assert item.attempts == 3
     assert item.last_error_code == "TELEGRAM_FAULT"
@@ -91,7 +91,7 @@ async def test_a_refusal_is_an_error_at_once_with_telegrams_words_and_the_cure(
     words = "Bad Request: PHOTO_INVALID_DIMENSIONS"
     sandbox.state.faults.add(Rule(action="error", code=400, description=words, count=None, method="sendPhoto"))
 
-    [item] = await until_state(telewarm, State.ERROR, *await add_photos(telewarm, live, 1))
+    [item] = await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, live, 1))
 
     assert item.last_error is not None
     assert words in item.last_error
@@ -122,7 +122,7 @@ async def test_a_refused_token_burns_no_item(telewarm_with: Opener, sandbox: San
 
     await until(telewarm, refused_often)
     items = [await media.get(telewarm.pool, media_id) for media_id in ids]
-    assert {(item.state, item.attempts) for item in items} == {(State.WARMING, 0)}
+    assert {(item.state, item.attempts) for item in items} == {(MediaState.WARMING, 0)}
     assert "current token" in str(items[0].last_error)
 
     sandbox.state.faults.clear()
@@ -154,7 +154,7 @@ async def test_bots_that_share_a_warmup_chat_upload_the_same_bytes_once(
 
     stats = sandbox.state.stats.total
     assert (stats.uploads, stats.forwards) == (5, 15)
-    assert sorted(item.way or "" for item in items) == [Way.FORWARD] * 15 + [Way.UPLOAD] * 5
+    assert sorted(item.way or "" for item in items) == [UploadMethod.FORWARD] * 15 + [UploadMethod.UPLOAD] * 5
     assert len({item.file_id for item in items}) == 20
     assert len({item.file_unique_id for item in items}) == 5
 
@@ -170,7 +170,7 @@ async def test_when_the_message_to_forward_is_gone_the_bytes_go_up_instead(
 
     [item] = await until_ready(telewarm, *await add_photos(telewarm, second, 1))
 
-    assert item.way is Way.UPLOAD
+    assert item.way is UploadMethod.UPLOAD
     assert item.attempts == 0
 
 
@@ -273,5 +273,5 @@ async def test_a_chat_that_the_bot_lost_is_named_with_the_cure_and_burns_no_item
 
     await until(telewarm, told)
     item = await media.get(telewarm.pool, media_id)
-    assert (item.state, item.last_error_code, item.attempts) == (State.WARMING, "CHAT_UNREACHABLE", 0)
+    assert (item.state, item.last_error_code, item.attempts) == (MediaState.WARMING, "CHAT_UNREACHABLE", 0)
     assert "administrator" in str(item.last_error)

@@ -15,42 +15,44 @@ from hypothesis import strategies as st
 
 from telewarm.app import Telewarm
 from telewarm.database.connection import Pool
-from telewarm.database.leases import Lease
+from telewarm.database.leases import ProcessLease
 from telewarm.database.warmups import record_ready
 from telewarm.demo.media import DemoFile
 from telewarm.errors import (
     BadRequest,
     ChatUnreachable,
-    DeadFileId,
     FloodWait,
-    MessageGone,
+    InvalidBotToken,
+    InvalidFileId,
+    MessageNotFound,
+    TelegramClientError,
     TelegramError,
-    TelegramFault,
-    TelegramRefused,
+    TelegramServerError,
     TelegramUnreachable,
-    TokenRefused,
 )
-from telewarm.lanes import LiveBot
-from telewarm.model import Claimed, Facts, Kind, MediaItem, Way
-from telewarm.placements.thumbnails import Thumbnails
-from telewarm.placements.ways import FIRST, LONGEST, Route, Ways, falls_back, fits_url, lies_with_item
+from telewarm.lanes import BotSession
+from telewarm.model import ClaimedMedia, Kind, MediaItem, MediaMetadata, UploadMethod
+from telewarm.placements.thumbnails import ThumbnailCache
+from telewarm.placements.ways import FIRST, LONGEST, MethodSelector, Route, falls_back, fits_url, is_item_error
 from telewarm.sandbox import Config, Sandbox, fileids
 from telewarm.sandbox.faults import Rule
-from telewarm.store import S3Config, Store
+from telewarm.store import BlobStore, S3Config
 from telewarm.telegram import BotApi
 from telewarm.telegram.transport import Request, Response
-from telewarm.warmup import Retries, WarmUps
+from telewarm.warmup import Retries, WarmupWork
 from tests.fixtures.app import NO_SWEEP, WARMUP_CHAT, Opener, add_bot, add_photos, until_ready
 from tests.fixtures.proxies import Proxy, proxied
 from tests.fixtures.rows import blob, claim, make_bot, make_item, make_lease, placed
 from tests.fixtures.sandbox import SandboxWith, token
 
-URL = Route(1, Way.URL)
+URL = Route(1, UploadMethod.URL)
 UNREADABLE = "Bad Request: failed to get HTTP URL content"
 moments = st.floats(min_value=0, max_value=1e6)
 
 
-def refused(kind: type[BadRequest | DeadFileId | MessageGone], words: str = "Bad Request: no") -> TelegramRefused:
+def refused(
+    kind: type[BadRequest | InvalidFileId | MessageNotFound], words: str = "Bad Request: no"
+) -> TelegramClientError:
     return kind(method="sendPhoto", chat_id=WARMUP_CHAT, status=400, description=words)
 
 
@@ -58,20 +60,20 @@ def unreachable(reason: str) -> ChatUnreachable:
     return ChatUnreachable(method="copyMessage", status=403, description=f"Forbidden: {reason}", reason=reason)
 
 
-GONE = refused(MessageGone)
+GONE = refused(MessageNotFound)
 PROTECTED = refused(BadRequest, "Bad Request: message has protected content and can't be forwarded")
-WRONG_TYPE = refused(DeadFileId, "Bad Request: wrong type of the web page content")
-UNFETCHED = refused(DeadFileId, UNREADABLE)
+WRONG_TYPE = refused(InvalidFileId, "Bad Request: wrong type of the web page content")
+UNFETCHED = refused(InvalidFileId, UNREADABLE)
 LOST = unreachable("not_found")
-FAULT = TelegramFault(method="x", status=502, description="Bad Gateway")
+FAULT = TelegramServerError(method="x", status=502, description="Bad Gateway")
 SILENCE = TelegramUnreachable("no answer", method="x", effect_possible=True)
 FLOOD = FloodWait(method="x", status=429, description="Too Many Requests: retry after 3", retry_after=3)
-TOKEN = TokenRefused(method="x", status=401, description="Unauthorized")
+TOKEN = InvalidBotToken(method="x", status=401, description="Unauthorized")
 
 
 @given(moments)
 def test_a_way_that_failed_is_closed_and_then_one_item_tries_it(now: float) -> None:
-    ways = Ways()
+    ways = MethodSelector()
     assert ways.enter(URL, now)
     ways.failed(URL, began=now, now=now + 1)
     over = now + 1 + FIRST
@@ -83,7 +85,7 @@ def test_a_way_that_failed_is_closed_and_then_one_item_tries_it(now: float) -> N
 
 @given(moments, st.integers(min_value=1, max_value=12))
 def test_each_failed_try_doubles_the_pause_up_to_an_hour(now: float, tries: int) -> None:
-    ways = Ways()
+    ways = MethodSelector()
     for number in range(tries):
         assert ways.enter(URL, now)
         ways.failed(URL, began=now, now=now + 0.5)
@@ -95,14 +97,14 @@ def test_each_failed_try_doubles_the_pause_up_to_an_hour(now: float, tries: int)
 
 @given(moments, st.integers(min_value=1, max_value=50))
 def test_failures_that_were_under_way_together_are_one_piece_of_news(now: float, count: int) -> None:
-    ways = Ways()
+    ways = MethodSelector()
     for number in range(count):
         ways.failed(URL, began=now, now=now + 1 + number / 100)
     assert ways.is_open(URL, now + 1 + FIRST)
 
 
 def test_a_success_opens_a_way_to_all_and_forgets_what_was_learned() -> None:
-    ways = Ways()
+    ways = MethodSelector()
     ways.failed(URL, began=0, now=1)
     assert ways.enter(URL, 1 + FIRST)
     ways.worked(URL)
@@ -111,38 +113,43 @@ def test_a_success_opens_a_way_to_all_and_forgets_what_was_learned() -> None:
 
 
 def test_what_fails_for_one_bot_or_from_one_chat_stays_open_for_others() -> None:
-    ways = Ways()
-    ways.failed(Route(1, Way.FORWARD, WARMUP_CHAT), began=0, now=1)
-    others = [Route(2, Way.FORWARD, WARMUP_CHAT), Route(1, Way.FORWARD, None), Route(1, Way.PATH), URL]
+    ways = MethodSelector()
+    ways.failed(Route(1, UploadMethod.FORWARD, WARMUP_CHAT), began=0, now=1)
+    others = [
+        Route(2, UploadMethod.FORWARD, WARMUP_CHAT),
+        Route(1, UploadMethod.FORWARD, None),
+        Route(1, UploadMethod.PATH),
+        URL,
+    ]
     assert all(ways.is_open(route, 2) for route in others)
 
 
 @pytest.mark.parametrize(
     ("way", "error", "attempts", "expected"),
     [
-        (Way.FORWARD, GONE, 0, (True, True)),
-        (Way.FORWARD, PROTECTED, 0, (True, False)),
-        (Way.FORWARD, LOST, 0, (True, False)),
-        (Way.FORWARD, FAULT, 0, (False, True)),
-        (Way.FORWARD, FAULT, 2, (True, True)),
-        (Way.FORWARD, FLOOD, 9, (False, True)),
-        (Way.FORWARD, TOKEN, 9, (False, True)),
-        (Way.PATH, UNFETCHED, 0, (True, False)),
-        (Way.PATH, refused(BadRequest), 0, (True, True)),
-        (Way.PATH, LOST, 0, (False, False)),
-        (Way.URL, UNFETCHED, 0, (True, False)),
-        (Way.URL, WRONG_TYPE, 0, (True, True)),
-        (Way.URL, refused(BadRequest), 0, (True, True)),
-        (Way.URL, SILENCE, 0, (False, False)),
-        (Way.URL, SILENCE, 2, (True, False)),
-        (Way.URL, FLOOD, 9, (False, False)),
-        (Way.UPLOAD, refused(BadRequest), 0, (False, True)),
+        (UploadMethod.FORWARD, GONE, 0, (True, True)),
+        (UploadMethod.FORWARD, PROTECTED, 0, (True, False)),
+        (UploadMethod.FORWARD, LOST, 0, (True, False)),
+        (UploadMethod.FORWARD, FAULT, 0, (False, True)),
+        (UploadMethod.FORWARD, FAULT, 2, (True, True)),
+        (UploadMethod.FORWARD, FLOOD, 9, (False, True)),
+        (UploadMethod.FORWARD, TOKEN, 9, (False, True)),
+        (UploadMethod.PATH, UNFETCHED, 0, (True, False)),
+        (UploadMethod.PATH, refused(BadRequest), 0, (True, True)),
+        (UploadMethod.PATH, LOST, 0, (False, False)),
+        (UploadMethod.URL, UNFETCHED, 0, (True, False)),
+        (UploadMethod.URL, WRONG_TYPE, 0, (True, True)),
+        (UploadMethod.URL, refused(BadRequest), 0, (True, True)),
+        (UploadMethod.URL, SILENCE, 0, (False, False)),
+        (UploadMethod.URL, SILENCE, 2, (True, False)),
+        (UploadMethod.URL, FLOOD, 9, (False, False)),
+        (UploadMethod.UPLOAD, refused(BadRequest), 0, (False, True)),
     ],
 )
 def test_an_error_says_whether_the_next_way_is_tried_and_whether_it_was_the_items_fault(
-    way: Way, error: TelegramError, attempts: int, expected: tuple[bool, bool]
+    way: UploadMethod, error: TelegramError, attempts: int, expected: tuple[bool, bool]
 ) -> None:
-    assert (falls_back(way, error, attempts=attempts), lies_with_item(way, error)) == expected
+    assert (falls_back(way, error, attempts=attempts), is_item_error(way, error)) == expected
 
 
 @pytest.mark.parametrize(
@@ -169,7 +176,7 @@ def test_an_error_says_whether_the_next_way_is_tried_and_whether_it_was_the_item
 def test_only_what_loses_nothing_is_fetched_by_url(
     kind: Kind, mime: str, size: int, name: str | None, *, fits: bool
 ) -> None:
-    assert fits_url(kind, Facts(bytes=size, mime=mime, ext="x"), name=name) is fits
+    assert fits_url(kind, MediaMetadata(bytes=size, mime=mime, ext="x"), name=name) is fits
 
 
 def bucket_environ(bucket: S3Config) -> dict[str, str]:
@@ -196,7 +203,7 @@ async def test_telegram_fetches_what_the_bucket_serves(
     item = await add_file(await telewarm_with(bucket_environ(bucket)), photo_file(1))
 
     stats = sandbox.state.stats.total
-    assert (item.way, stats.fetches, stats.uploads) == (Way.URL, 1, 0)
+    assert (item.way, stats.fetches, stats.uploads) == (UploadMethod.URL, 1, 0)
 
 
 async def test_telegram_is_told_the_public_address_of_a_bucket_that_has_one(
@@ -207,7 +214,7 @@ async def test_telegram_is_told_the_public_address_of_a_bucket_that_has_one(
         environ = {**bucket_environ(rclone), "S3_PUBLIC_BASE_URL": f"{root}/media/"}
         item = await add_file(await telewarm_with(environ), photo_file(1))
 
-    assert item.way is Way.UPLOAD  # the way that always works
+    assert item.way is UploadMethod.UPLOAD  # the way that always works
     assert public.asked
     assert all(asked.startswith("GET /media/") and "X-Amz-Signature" not in asked for asked in public.asked)
 
@@ -217,7 +224,7 @@ async def test_a_voice_note_from_the_bucket_is_a_voice_note(
 ) -> None:
     item = await add_file(await telewarm_with(bucket_environ(rclone)), demo_files["note.ogg"].path, Kind.VOICE)
 
-    assert (item.way, item.sent_kind) == (Way.URL, Kind.VOICE)
+    assert (item.way, item.sent_kind) == (UploadMethod.URL, Kind.VOICE)
 
 
 async def test_what_cannot_be_fetched_goes_up_and_the_next_item_does_not_try(
@@ -230,7 +237,7 @@ async def test_what_cannot_be_fetched_goes_up_and_the_next_item_does_not_try(
     [first] = await until_ready(telewarm, *await add_photos(telewarm, live, 1, first=10))
     [second] = await until_ready(telewarm, *await add_photos(telewarm, live, 1, first=11))
 
-    assert (first.way, first.attempts, second.way) == (Way.UPLOAD, 0, Way.UPLOAD)
+    assert (first.way, first.attempts, second.way) == (UploadMethod.UPLOAD, 0, UploadMethod.UPLOAD)
     assert sandbox.state.stats.total.calls["sendPhoto"] == 3
 
 
@@ -240,7 +247,7 @@ async def test_a_folder_has_no_urls_whatever_the_setting_says(telewarm_with: Ope
 
     [item] = await until_ready(telewarm, *await add_photos(telewarm, live, 1))
 
-    assert item.way is Way.UPLOAD
+    assert item.way is UploadMethod.UPLOAD
     assert sandbox.state.stats.total.calls["sendPhoto"] == 1
 
 
@@ -264,7 +271,7 @@ async def test_no_two_attempts_give_the_same_url_and_each_url_works(telewarm_wit
     live = await add_bot(telewarm)
     await add_photos(telewarm, live, 1, first=20)
     wire = Photos()
-    async with Lease.held(telewarm.pool) as lease:
+    async with ProcessLease.held(telewarm.pool) as lease:
         [job] = await warm_ups(telewarm, lease, replace(live, api=BotApi(wire, token(0)))).claim(5)
         for _ in range(20):
             await telewarm.sender._placements.warm(job.item.item, BotApi(wire, token(0)), WARMUP_CHAT)
@@ -277,8 +284,8 @@ async def test_no_two_attempts_give_the_same_url_and_each_url_works(telewarm_wit
                 assert len(await answer.read()) == job.item.item.blob.facts.bytes
 
 
-def warm_ups(telewarm: Telewarm, lease: Lease, live: LiveBot) -> WarmUps:
-    return WarmUps(
+def warm_ups(telewarm: Telewarm, lease: ProcessLease, live: BotSession) -> WarmupWork:
+    return WarmupWork(
         pool=telewarm.pool,
         lease=lease,
         live=live,
@@ -298,7 +305,7 @@ async def test_a_local_server_reads_the_file_itself_with_its_name_and_its_thumbn
     file = local.state.files.by_id(fileids.decode(item.file_id or "").id)
     thumbnail: int = await telewarm.pool.fetchval("SELECT thumbnail_bytes FROM blob")
     assert file is not None
-    assert (item.way, file.kind, file.name) == (Way.PATH, "video", "film.mp4")
+    assert (item.way, file.kind, file.name) == (UploadMethod.PATH, "video", "film.mp4")
     assert file.thumbnail is not None
     assert file.thumbnail.size == thumbnail == local.state.stats.total.upload_bytes
 
@@ -312,7 +319,7 @@ async def test_a_server_that_cannot_read_our_disk_is_asked_once_and_gets_the_byt
     [first] = await until_ready(telewarm, *await add_photos(telewarm, live, 1))
     [second] = await until_ready(telewarm, *await add_photos(telewarm, live, 1, first=1))
 
-    assert (first.way, first.attempts, second.way) == (Way.UPLOAD, 0, Way.UPLOAD)
+    assert (first.way, first.attempts, second.way) == (UploadMethod.UPLOAD, 0, UploadMethod.UPLOAD)
     assert sandbox.state.stats.total.calls["sendPhoto"] == 3
 
 
@@ -327,7 +334,7 @@ async def test_nothing_is_forwarded_out_of_a_protected_chat_twice(telewarm_with:
 
     for number in range(2):
         [item] = await until_ready(telewarm, *await add_photos(telewarm, second, 1, first=number))
-        assert item.way is Way.UPLOAD
+        assert item.way is UploadMethod.UPLOAD
 
     assert rule.hit == 1
 
@@ -343,7 +350,7 @@ async def test_a_forward_that_keeps_failing_gives_way_to_an_upload_before_the_it
 
     [item] = await until_ready(telewarm, *await add_photos(telewarm, second, 1))
 
-    assert item.way is Way.UPLOAD
+    assert item.way is UploadMethod.UPLOAD
     assert sandbox.state.stats.faults == 3
 
 
@@ -352,7 +359,7 @@ async def test_the_size_of_a_job_is_all_that_goes_up_with_it(
 ) -> None:
     live = await add_bot(idle_telewarm)
     await idle_telewarm.library.add_file(live.bot, demo_files["film.mp4"].path, kind=Kind.VIDEO)
-    async with Lease.held(idle_telewarm.pool) as lease:
+    async with ProcessLease.held(idle_telewarm.pool) as lease:
         [job] = await warm_ups(idle_telewarm, lease, live).claim(5)
 
     thumbnail: int = await idle_telewarm.pool.fetchval("SELECT thumbnail_bytes FROM blob")
@@ -361,11 +368,11 @@ async def test_the_size_of_a_job_is_all_that_goes_up_with_it(
 
 
 async def test_a_thumbnail_is_read_from_the_store_once_and_missed_by_nobody_when_it_is_gone(
-    folder_store: Store,
+    folder_store: BlobStore,
 ) -> None:
     await folder_store.put_bytes("thumbnails/one", b"one")
     await folder_store.put_bytes("thumbnails/two", b"two")
-    thumbnails = Thumbnails(folder_store, most=5)
+    thumbnails = ThumbnailCache(folder_store, most=5)
     one, two, none = (replace(blob(1), thumbnail_key=f"thumbnails/{name}") for name in ("one", "two", "none"))
 
     assert await thumbnails.of(one) == b"one"
@@ -382,7 +389,7 @@ async def test_a_bot_waits_for_anothers_upload_but_not_for_its_forward(pool: Poo
     ids = [await make_item(pool, bot) for bot in bots]
     lease = await make_lease(pool)
 
-    async def claimed(number: int) -> list[Claimed]:
+    async def claimed(number: int) -> list[ClaimedMedia]:
         others = tuple(bot for bot in bots if bot is not bots[number])
         return await claim(pool, bots[number], lease, sharers=others)
 

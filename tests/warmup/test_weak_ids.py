@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 from telewarm.app import Telewarm
-from telewarm.database.leases import Lease
-from telewarm.lanes import LiveBot
-from telewarm.model import Placed
+from telewarm.database.leases import ProcessLease
+from telewarm.lanes import BotSession
+from telewarm.model import UploadResult
 from telewarm.telegram import BotApi
 from telewarm.telegram.transport import Request, Response
-from telewarm.warmup import Retries, WarmUps
+from telewarm.warmup import Retries, WarmupWork
 from tests.fixtures.app import WARMUP_CHAT, add_bot, add_photos
 
 WEAK, WHOLE = "A" * 10, "AQADAgATqRsAAwI"
@@ -47,11 +47,11 @@ class Answers:
 async def test_a_weak_id_is_uploaded_again_as_often_as_asked_for_and_the_last_one_kept(
     idle_telewarm: Telewarm, again: int, unique_ids: list[str], calls: int
 ) -> None:
-    live: LiveBot = await add_bot(idle_telewarm)
+    live: BotSession = await add_bot(idle_telewarm)
     await add_photos(idle_telewarm, live, 1)
     wire = Answers(unique_ids)
-    async with Lease.held(idle_telewarm.pool) as lease:
-        work = WarmUps(
+    async with ProcessLease.held(idle_telewarm.pool) as lease:
+        work = WarmupWork(
             pool=idle_telewarm.pool,
             lease=lease,
             live=replace(live, api=BotApi(wire, live.bot.token)),
@@ -62,5 +62,5 @@ async def test_a_weak_id_is_uploaded_again_as_often_as_asked_for_and_the_last_on
         placed = await work.do(job.item, WARMUP_CHAT)
 
     assert wire.calls == calls
-    assert isinstance(placed, Placed)
+    assert isinstance(placed, UploadResult)
     assert (placed.file_id, placed.file_unique_id) == (f"id-{calls}", unique_ids[calls - 1])

@@ -13,7 +13,7 @@ from telewarm.api.admission import Admission, Place, Work, retry_after, work_of
 from telewarm.api.answers import problem
 from telewarm.api.streams import ABORT
 from telewarm.api.tracing import HEADER
-from telewarm.parking import parked_in
+from telewarm.parking import use_idle_tracker
 
 CODE, STATUS = "OVERLOADED", 503
 PLACE = "telewarm.place"  # an extension of the scope
@@ -37,7 +37,7 @@ class Admitted:
     async def _serve(self, place: Place, scope: Scope, receive: Receive, send: Send) -> None:
         place.task = asyncio.current_task()
         try:
-            with parked_in(place):
+            with use_idle_tracker(place):
                 await self._app(scope, _received(receive, place), _sent(send, place))
         except asyncio.CancelledError:
             if not place.ended:

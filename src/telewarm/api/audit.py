@@ -12,7 +12,7 @@ from telewarm.api.journal import AuditLog
 from telewarm.api.numbers import LARGEST
 from telewarm.api.services import Serving
 from telewarm.database import audit
-from telewarm.database.audit import Change
+from telewarm.database.audit import AuditEntry
 
 router = APIRouter(tags=["audit"])
 
@@ -75,7 +75,7 @@ async def page(
     }
 
 
-def describe(change: Change) -> dict[str, object]:
+def describe(change: AuditEntry) -> dict[str, object]:
     return {
         "id": change.id,
         "at": change.at.isoformat(),

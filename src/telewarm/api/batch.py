@@ -23,7 +23,7 @@ from telewarm.database.transient import as_outage
 from telewarm.errors import TelewarmError
 from telewarm.library import name_of
 from telewarm.model import Bot, Kind
-from telewarm.store import Incoming
+from telewarm.store import IncomingFile
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["media"])
@@ -167,7 +167,7 @@ class _Taking:
 class _File:
     """One on its way in. `refusal`: why it is not taken; its other bytes are passed over."""
 
-    def __init__(self, incoming: Incoming, *, kind: Kind | None, name: str | None) -> None:
+    def __init__(self, incoming: IncomingFile, *, kind: Kind | None, name: str | None) -> None:
         self.incoming = incoming
         self.kind = kind
         self.name = name

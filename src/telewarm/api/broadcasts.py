@@ -20,7 +20,7 @@ from telewarm.api.services import Services, Serving, SmallBody, bot_of_path
 from telewarm.api.shown import BroadcastPage, Deleted, Drafts, OneBroadcast
 from telewarm.errors import UsageError
 from telewarm.lanes.names import chat_of
-from telewarm.model import Broadcast, BroadcastId, Outcome
+from telewarm.model import Broadcast, BroadcastId, DeliveryStatus
 from telewarm.sender.once import describe
 
 router = APIRouter(tags=["broadcasts"], route_class=SmallBody)
@@ -94,7 +94,7 @@ class Start(Body):
 
 class Retry(Body):
     outcomes: Annotated[
-        list[Literal[Outcome.FAILED, Outcome.UNKNOWN]],
+        list[Literal[DeliveryStatus.FAILED, DeliveryStatus.UNKNOWN]],
         Field(min_length=1, max_length=2, description="Whom to send to again", examples=[["failed"]]),
     ]
 

@@ -16,9 +16,9 @@ from telewarm.database.connection import Pool
 from telewarm.database.migrate import check_migrated, head
 from telewarm.database.transient import as_outage
 from telewarm.errors import StoreUnavailable, TelewarmError
-from telewarm.lanes import Control
+from telewarm.lanes import WorkerSupervisor
 from telewarm.logs import redact
-from telewarm.store import Spool, Store
+from telewarm.store import BlobCache, BlobStore
 from telewarm.telegram import Transport
 
 log = structlog.get_logger(__name__)
@@ -86,9 +86,9 @@ class Ground:
     """What is looked at."""
 
     pool: Pool
-    store: Store
-    spool: Spool
-    worker: Control
+    store: BlobStore
+    spool: BlobCache
+    worker: WorkerSupervisor
     transport: Transport
     api_root: str
 
@@ -157,12 +157,12 @@ async def _migrations(pool: Pool) -> Facts:
     return {"revision": head()}
 
 
-async def _store(store: Store) -> Facts:
+async def _store(store: BlobStore) -> Facts:
     await store.look()
     return {}
 
 
-async def _spool(spool: Spool) -> Facts:
+async def _spool(spool: BlobCache) -> Facts:
     try:
         disk = await spool.look()
     except TimeoutError:
@@ -177,7 +177,7 @@ async def _spool(spool: Spool) -> Facts:
     }
 
 
-async def _working(worker: Control) -> Facts:
+async def _working(worker: WorkerSupervisor) -> Facts:
     status = worker.status()
     if status.draining:
         raise TelewarmError("the worker was told to stop, and ends what is in flight")

@@ -15,7 +15,7 @@ from telewarm.api.numbers import AnyId, Flag
 from telewarm.api.services import OfBot, Services, Serving, SmallBody
 from telewarm.api.shapes import Collected, DeletedMedia, RenamedMedia
 from telewarm.errors import UsageError
-from telewarm.lanes import LiveBot
+from telewarm.lanes import BotSession
 from telewarm.library import name_of
 from telewarm.library.library import MOST
 from telewarm.model import MediaId
@@ -78,7 +78,7 @@ async def collect(serving: Serving) -> dict[str, object]:
     return {"ok": True, "blobs": await serving.collector.collect(), "strays": strays}
 
 
-async def _delete(serving: Services, live: LiveBot, media_ids: Sequence[MediaId]) -> dict[str, object]:
+async def _delete(serving: Services, live: BotSession, media_ids: Sequence[MediaId]) -> dict[str, object]:
     removed = await serving.library.delete(live.bot, media_ids)
     return {
         "ok": True,

@@ -14,7 +14,7 @@ from telewarm.api.numbers import LARGEST
 from telewarm.api.services import Services, Serving, bot_of_path
 from telewarm.api.streams import EventStream, Streams
 from telewarm.errors import UsageError
-from telewarm.events import Wanted, shown, wanted_types
+from telewarm.events import EventFilter, shown, wanted_types
 from telewarm.model import EventType
 
 router = APIRouter(tags=["events"])
@@ -106,10 +106,10 @@ async def page(
     return {"ok": True, "events": [shown(event) for event in found], "next": chunk.upto, "reset": reset}
 
 
-async def _wanted(serving: Services, bots: Sequence[str] | None, types: Sequence[str] | None) -> Wanted:
+async def _wanted(serving: Services, bots: Sequence[str] | None, types: Sequence[str] | None) -> EventFilter:
     """Raises NotFound, UsageError."""
     slugs = [(await bot_of_path(slug, serving)).bot.slug for slug in _words("bot", bots)]
-    return Wanted(bots=frozenset(slugs) or None, types=wanted_types(_words("types", types)))
+    return EventFilter(bots=frozenset(slugs) or None, types=wanted_types(_words("types", types)))
 
 
 def _words(parameter: str, given: Sequence[str] | None) -> list[str]:

@@ -20,11 +20,11 @@ from telewarm.api.journal import AuditLog, kept
 from telewarm.api.keyring import Keyring
 from telewarm.api.limits import Throttle, check_headers
 from telewarm.api.tickets import HOLDER, Given, admitted, given, wrong
-from telewarm.database.audit import Change
+from telewarm.database.audit import AuditEntry
 from telewarm.database.tokens import FROM_ENVIRONMENT, PREFIX, Role
 from telewarm.database.transient import as_outage
 from telewarm.errors import TelewarmError
-from telewarm.previews import Signer, Ticket
+from telewarm.previews import PreviewUrlSigner, SignedPreview
 
 __all__ = ["OPEN", "Guard"]
 
@@ -55,7 +55,7 @@ class Guard:
         keyring: Keyring | None = None,
         audit: AuditLog | None = None,
         throttle: Throttle | None = None,
-        signer: Signer | None = None,
+        signer: PreviewUrlSigner | None = None,
     ) -> None:
         self._app = app
         self._token = token
@@ -135,7 +135,7 @@ class Guard:
             headers={"WWW-Authenticate": "Bearer"},
         )
 
-    def _ticket(self, scope: Scope, signer: Signer, brought: Given) -> Ticket:
+    def _ticket(self, scope: Scope, signer: PreviewUrlSigner, brought: Given) -> SignedPreview:
         ticket = admitted(signer, brought)
         if ticket is None:
             address = _address(scope)
@@ -160,7 +160,7 @@ class Guard:
         action = why if caller is None else f"{scope['method']} {template(path, scope.get('route'))}"
         request_id = scope.get("state", {}).get("request_id")
         self._audit.note(
-            Change(
+            AuditEntry(
                 at=clock.now(),
                 actor=None if caller is None else caller.name,
                 role=None if caller is None else caller.role,

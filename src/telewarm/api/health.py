@@ -208,7 +208,7 @@ async def _standing(pool: Pool) -> dict[str, object]:
     return {"queue": None if queue is None else _summed(queue), "bots": held}
 
 
-def _summed(each: list[metrics.Queue]) -> dict[str, object]:
+def _summed(each: list[metrics.QueueSample]) -> dict[str, object]:
     return {
         "due": sum(one.due for one in each),
         "waiting": sum(one.waiting for one in each),
@@ -227,7 +227,7 @@ async def _held(pool: Pool) -> dict[str, object] | None:
     return {"count": count, "held": [_waiting(one) for one in held]}
 
 
-def _waiting(one: bots.Held) -> dict[str, object]:
+def _waiting(one: bots.PausedBot) -> dict[str, object]:
     return {
         "slug": one.slug,
         "paused": one.paused,

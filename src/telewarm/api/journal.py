@@ -12,7 +12,7 @@ import structlog
 
 from telewarm import background, clock
 from telewarm.database import audit
-from telewarm.database.audit import Change
+from telewarm.database.audit import AuditEntry
 from telewarm.database.connection import Pool
 from telewarm.database.transient import is_transient
 from telewarm.logs import redact
@@ -31,11 +31,11 @@ OURS = re.compile(r"tw_[A-Za-z0-9_-]{20,}")
 class AuditLog:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._waiting: deque[Change] = deque()
+        self._waiting: deque[AuditEntry] = deque()
         self._lost = 0
         self._turn = asyncio.Lock()
 
-    def note(self, change: Change) -> None:
+    def note(self, change: AuditEntry) -> None:
         """Never waits, never fails."""
         if len(self._waiting) >= MOST:
             self._waiting.popleft()
@@ -73,7 +73,7 @@ class AuditLog:
                     log.warning("[AUDIT][RETRY]", rows=len(self._waiting), error=type(error).__name__)
                     return
 
-    async def _write_each(self, chunk: list[Change]) -> None:
+    async def _write_each(self, chunk: list[AuditEntry]) -> None:
         """One of them cannot be stored: it is dropped, and the others are kept."""
         for number, change in enumerate(chunk):
             try:

@@ -30,7 +30,7 @@ READ_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    good: tokens.Good
+    good: tokens.ValidToken
     caller: Caller
     until: float  # monotonic
 
@@ -137,7 +137,7 @@ class Keyring:
         task.add_done_callback(self._tasks.discard)
 
 
-def _entry(good: tokens.Good, now: float) -> _Entry:
+def _entry(good: tokens.ValidToken, now: float) -> _Entry:
     until = inf if good.left is None else now + good.left
     return _Entry(good, Caller(name=good.name, role=good.role), until)
 

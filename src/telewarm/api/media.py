@@ -18,9 +18,9 @@ from telewarm.api.shapes import SHA256, AddedMedia, MediaPage, OneMedia
 from telewarm.api.tickets import steady_url
 from telewarm.database import media
 from telewarm.errors import UsageError
-from telewarm.lanes import LiveBot
-from telewarm.library import Added, Filters, name_of
-from telewarm.model import Kind, MediaId, MediaItem, Sha256, State
+from telewarm.lanes import BotSession
+from telewarm.library import IngestResult, MediaFilters, name_of
+from telewarm.model import Kind, MediaId, MediaItem, MediaState, Sha256
 
 router = APIRouter(tags=["media"])
 
@@ -167,7 +167,7 @@ async def add_media(
 class Asked:
     """Which of a bot's media, and how many."""
 
-    filters: Filters
+    filters: MediaFilters
     limit: int
     offset: int
     before: MediaId | None
@@ -177,7 +177,7 @@ async def asked(
     *,
     kind: Annotated[Kind | None, not_blank(Kind), Query(description="Only of this kind", examples=["photo"])] = None,
     state: Annotated[
-        State | None, not_blank(State), Query(description="Only in this state", examples=["error"])
+        MediaState | None, not_blank(MediaState), Query(description="Only in this state", examples=["error"])
     ] = None,
     error: Annotated[
         Code | None, not_blank(Code), Query(description="Whose last error has this code", examples=["OBJECT_MISSING"])
@@ -207,7 +207,7 @@ async def asked(
     ] = None,
 ) -> Asked:
     """Raises UsageError."""
-    filters = Filters(
+    filters = MediaFilters(
         kind=kind,
         state=state,
         error_code=error,
@@ -250,13 +250,13 @@ async def get_media(media_id: Id, serving: Serving) -> dict[str, object]:
     return {"ok": True, "media": describe(item, serving)}
 
 
-async def item_of_path(media_id: Id, serving: Serving) -> tuple[MediaItem, LiveBot]:
+async def item_of_path(media_id: Id, serving: Serving) -> tuple[MediaItem, BotSession]:
     """And its bot. Raises NotFound."""
     item = await media.get(serving.pool, MediaId(media_id))
     return item, await serving.bots.get(item.bot_id)
 
 
-OfItem = Annotated[tuple[MediaItem, LiveBot], Depends(item_of_path)]
+OfItem = Annotated[tuple[MediaItem, BotSession], Depends(item_of_path)]
 
 
 def describe(item: MediaItem, serving: Services) -> dict[str, object]:
@@ -297,7 +297,7 @@ def facts_of(item: MediaItem) -> dict[str, object]:
     }
 
 
-def describe_added(added: Added) -> dict[str, object]:
+def describe_added(added: IngestResult) -> dict[str, object]:
     item = added.item
     return {
         "media_id": item.id,
@@ -305,7 +305,7 @@ def describe_added(added: Added) -> dict[str, object]:
         "bytes": item.facts.bytes,
         "kind": item.kind,
         "state": item.state,
-        "warming": item.state is State.WARMING,
+        "warming": item.state is MediaState.WARMING,
         "storage_key": item.storage_key,
         "r2_key": item.storage_key,
         "note": added.note,

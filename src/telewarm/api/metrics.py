@@ -28,7 +28,7 @@ PATIENCE = 5.0  # seconds that the database has: Prometheus gives up after ten, 
 async def read(serving: Serving) -> Response:
     """This process's counters, and the depth of the queues, in Prometheus's text format."""
     status = serving.worker.status()
-    now = metrics.Now(
+    now = metrics.MetricsSnapshot(
         in_flight=status.in_flight,
         places=status.limits.concurrency * len(status.lanes),
         queues=await queues(serving.pool),
@@ -36,7 +36,7 @@ async def read(serving: Serving) -> Response:
     return Response(metrics.render(now), media_type=metrics.CONTENT_TYPE)
 
 
-async def queues(pool: Pool) -> list[metrics.Queue] | None:
+async def queues(pool: Pool) -> list[metrics.QueueSample] | None:
     """None when the database is away: the rest is wanted most just then."""
     try:
         async with asyncio.timeout(PATIENCE):
@@ -46,4 +46,6 @@ async def queues(pool: Pool) -> list[metrics.Queue] | None:
             raise
         log.warning("[METRICS][QUEUES][UNKNOWN]", error=type(error).__name__)
         return None
-    return [metrics.Queue(slug=one.slug, due=one.due, waiting=one.waiting, head_age=one.head_age) for one in depths]
+    return [
+        metrics.QueueSample(slug=one.slug, due=one.due, waiting=one.waiting, head_age=one.head_age) for one in depths
+    ]

@@ -26,7 +26,7 @@ from telewarm.api.services import Serving, SmallBody
 from telewarm.api.shapes import SignedUrl
 from telewarm.api.tickets import url_of
 from telewarm.errors import StoreError
-from telewarm.previews import LONGEST, Shown, Ticket, Variant
+from telewarm.previews import LONGEST, PreviewContent, PreviewVariant, SignedPreview
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["previews"])
@@ -80,8 +80,8 @@ async def look(
 
     Pictures, films and sound come as what they are; whatever a browser could run comes as a download of bytes.
     """
-    ticket: Ticket | None = getattr(request.state, "ticket", None)
-    if ticket is not None and ticket.variant is Variant.THUMBNAIL and not thumbnail:
+    ticket: SignedPreview | None = getattr(request.state, "ticket", None)
+    if ticket is not None and ticket.variant is PreviewVariant.THUMBNAIL and not thumbnail:
         raise ApiError(403, "BAD_SIGNATURE", "this URL is signed for the thumbnail alone: keep thumbnail=1 in it")
     item, _ = found
     shown = await serving.previews.thumbnail(item) if thumbnail else serving.previews.file(item)
@@ -99,7 +99,7 @@ async def sign(
     """
     asked = body or PreviewUrl()
     item, _ = found
-    variant = Variant.THUMBNAIL if asked.thumbnail else Variant.FILE
+    variant = PreviewVariant.THUMBNAIL if asked.thumbnail else PreviewVariant.FILE
     ticket = serving.signer.sign(item.id, variant, seconds=asked.seconds, now=clock.now())
     response.headers["Cache-Control"] = "no-store"
     return {
@@ -110,7 +110,7 @@ async def sign(
     }
 
 
-async def _answer(request: Request, shown: Shown, headers: dict[str, str]) -> Response:
+async def _answer(request: Request, shown: PreviewContent, headers: dict[str, str]) -> Response:
     if ranges.is_known(request.headers, headers["ETag"]):
         return Response(status_code=304, headers={name: headers[name] for name in ("ETag", "Cache-Control", "Vary")})
     span = _span(request, shown, headers["ETag"])
@@ -128,7 +128,7 @@ async def _answer(request: Request, shown: Shown, headers: dict[str, str]) -> Re
     return Streamed(first, body, status=200 if span is None else 206, headers=headers)
 
 
-def _span(request: Request, shown: Shown, tag: str) -> ranges.Span | None:
+def _span(request: Request, shown: PreviewContent, tag: str) -> ranges.Span | None:
     if request.method == "HEAD":  # ranges are for GET alone
         return None
     try:
@@ -142,7 +142,7 @@ def _span(request: Request, shown: Shown, tag: str) -> ranges.Span | None:
         ) from None
 
 
-def _headers(shown: Shown, ticket: Ticket | None) -> dict[str, str]:
+def _headers(shown: PreviewContent, ticket: SignedPreview | None) -> dict[str, str]:
     """A signed URL is made to be put into pages of anybody; what a token opened is for its holder."""
     left = FRESH if ticket is None else min(FRESH, max(0, ticket.expires - int(clock.now().timestamp())))
     return {

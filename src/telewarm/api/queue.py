@@ -10,7 +10,7 @@ from telewarm.api.described import gives
 from telewarm.api.services import Services, Serving
 from telewarm.api.shapes import PrewarmMetrics, QueueMetrics
 from telewarm.database import queues
-from telewarm.database.queues import Next, Queues
+from telewarm.database.queues import QueueItem, QueueSnapshot
 
 router = APIRouter(tags=["worker"])
 
@@ -38,7 +38,7 @@ async def prewarm_metrics(serving: Serving) -> dict[str, object]:
     return {"ok": True, "metrics": figures}
 
 
-def _figures(serving: Services, found: Queues) -> dict[str, object]:
+def _figures(serving: Services, found: QueueSnapshot) -> dict[str, object]:
     status = serving.worker.status()
     places = status.limits.concurrency * max(1, len(status.lanes))
     return {
@@ -50,7 +50,7 @@ def _figures(serving: Services, found: Queues) -> dict[str, object]:
     }
 
 
-def _item(one: Next) -> dict[str, object]:
+def _item(one: QueueItem) -> dict[str, object]:
     return {
         "bot_slug": one.slug,
         "media_id": one.id,

@@ -15,17 +15,17 @@ from telewarm.api.described import Ok, gives, refuses
 from telewarm.api.numbers import LARGEST
 from telewarm.api.services import Serving
 from telewarm.api.uploads import chunks as chunks_of
-from telewarm.broadcast import Format, Loaded, Rejected, tables
-from telewarm.model import BroadcastId, Outcome
+from telewarm.broadcast import ImportResult, ListFormat, RejectedRow, tables
+from telewarm.model import BroadcastId, DeliveryStatus
 
 router = APIRouter(tags=["broadcasts"])
 
 FORMATS = {
-    b"text/csv": Format.CSV,
-    b"application/x-ndjson": Format.NDJSON,
-    b"application/ndjson": Format.NDJSON,
-    b"application/jsonl": Format.NDJSON,
-    b"application/json": Format.JSON,
+    b"text/csv": ListFormat.CSV,
+    b"application/x-ndjson": ListFormat.NDJSON,
+    b"application/ndjson": ListFormat.NDJSON,
+    b"application/jsonl": ListFormat.NDJSON,
+    b"application/json": ListFormat.JSON,
 }
 BODIES: dict[str, Any] = {
     "requestBody": {
@@ -55,7 +55,7 @@ class LoadedList(BaseModel):
     duplicates: Annotated[int, Field(description="Chats that were there already, or twice", examples=[900])]
     rejected: Annotated[int, Field(description="Lines without a chat id", examples=[100])]
     first_rejected: Annotated[list[RejectedLine], Field(description="Some of them; rejected.csv has all")]
-    format: Annotated[Format | None, Field(description="What the list was read as", examples=["csv"])]
+    format: Annotated[ListFormat | None, Field(description="What the list was read as", examples=["csv"])]
     column: Annotated[
         str | None,
         Field(description="Where the chat ids were; null for a list of nothing else", examples=["chat_id"]),
@@ -84,11 +84,12 @@ def csv(example: str, words: str) -> dict[str, Any]:
 
 Id = Annotated[int, Path(ge=1, le=LARGEST, description="The broadcast's id", examples=[1])]
 Which = Annotated[
-    Outcome | Literal["pending"] | None,
+    DeliveryStatus | Literal["pending"] | None,
     Query(description="Only recipients with this outcome; `pending`: with none yet", examples=["failed"]),
 ]
 Said = Annotated[
-    Format | None, Query(description="What the list is; else its Content-Type or its first bytes say", examples=["csv"])
+    ListFormat | None,
+    Query(description="What the list is; else its Content-Type or its first bytes say", examples=["csv"]),
 ]
 
 Column = Annotated[
@@ -151,7 +152,7 @@ async def results(broadcast_id: Id, serving: Serving, outcome: Which = None) -> 
     return _csv(tables.results(pages), f"broadcast-{broadcast_id}-{outcome or 'results'}.csv")
 
 
-def describe(loaded: Loaded) -> dict[str, object]:
+def describe(loaded: ImportResult) -> dict[str, object]:
     return {
         "added": loaded.added,
         "duplicates": loaded.duplicates,
@@ -165,7 +166,7 @@ def describe(loaded: Loaded) -> dict[str, object]:
     }
 
 
-def _rejected(one: Rejected) -> dict[str, object]:
+def _rejected(one: RejectedRow) -> dict[str, object]:
     return {"line": one.line, "reason": one.reason, "excerpt": one.excerpt}
 
 
@@ -182,7 +183,7 @@ def _check_body(request: Request) -> None:
         raise ApiError(415, "BAD_REQUEST", "the body is a form; send the list itself, as with curl -T list.csv")
 
 
-def _format_of(request: Request) -> Format | None:
+def _format_of(request: Request) -> ListFormat | None:
     return FORMATS.get(_content_type(request))
 
 

@@ -17,19 +17,21 @@ from telewarm.api.numbers import AnyId
 from telewarm.api.services import OfBot, Serving, SmallBody, bot_of_path
 from telewarm.api.shapes import Due, Rewarmed
 from telewarm.database import bots
-from telewarm.database.media import Which
+from telewarm.database.media import RewarmScope
 from telewarm.errors import NotFound
-from telewarm.model import MediaId, State
+from telewarm.model import MediaId, MediaState
 
 router = APIRouter(tags=["media"], route_class=SmallBody)
 
 
 class Rewarm(Body):
-    which: Annotated[Which, Field(description="What is in error, or everything", examples=["failed"])]
+    which: Annotated[RewarmScope, Field(description="What is in error, or everything", examples=["failed"])]
 
 
 class RewarmSome(Body):
-    which: Annotated[Which | None, Field(description="What is in error, or everything", examples=["failed"])] = None
+    which: Annotated[RewarmScope | None, Field(description="What is in error, or everything", examples=["failed"])] = (
+        None
+    )
     media_ids: Annotated[MediaIds | None, Field(description="Or these, before others", examples=[[4711, 4712]])] = None
 
 
@@ -52,9 +54,9 @@ async def rewarm_library(body: RewarmSome, live: OfBot, serving: Serving) -> dic
         raise ApiError(422, "BAD_REQUEST", "give `which` (failed or all), or `media_ids`")
     if body.media_ids is None:
         assert body.which is not None  # noqa: S101 - one of the two
-        return {"ok": True, "count": await serving.library.rewarm_many([live.bot], body.which)}
+        return {"ok": True, "count": await serving.library.rewarm_all([live.bot], body.which)}
     media_ids = [MediaId(media_id) for media_id in body.media_ids]
-    count, found = await serving.library.rewarm_these(live.bot, media_ids)
+    count, found = await serving.library.rewarm_selected(live.bot, media_ids)
     return {"ok": True, "count": count, "not_found": sorted(set(media_ids) - set(found))}
 
 
@@ -65,7 +67,7 @@ async def rewarm_all(body: Rewarm, serving: Serving) -> dict[str, object]:
     for slug in await bots.slugs(serving.pool):
         with suppress(NotFound):  # deleted meanwhile
             every.append((await serving.bots.by_slug(slug)).bot)
-    return {"ok": True, "count": await serving.library.rewarm_many(every, body.which)}
+    return {"ok": True, "count": await serving.library.rewarm_all(every, body.which)}
 
 
 @router.post("/bots/{slug}/media/share", **gives(Due, "NOT_FOUND", words="They are in the other library too"))
@@ -82,7 +84,7 @@ async def rewarm_media(found: OfItem, serving: Serving) -> dict[str, object]:
     """Upload one item anew, before others. If it has a file id, it is sent by that meanwhile."""
     before, live = found
     item = await serving.library.rewarm(live.bot, before.id)
-    doing = "is queued to be uploaded anew" if item.state is State.WARMING else f"is {item.state}"
+    doing = "is queued to be uploaded anew" if item.state is MediaState.WARMING else f"is {item.state}"
     meanwhile = "; it is sent by its file id meanwhile" if item.file_id is not None else ""
     message = f"media item {item.id} {doing}{meanwhile}"
     return {"ok": True, "media_id": item.id, "message": message, "media": describe(item, serving)}

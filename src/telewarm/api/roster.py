@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query
 from telewarm.api.described import gives
 from telewarm.api.services import OfBot, OfPath, Services, Serving, slug_of_path
 from telewarm.api.shapes import BotBack, BotGone, BotPage, Checked, OneBot
-from telewarm.database.roster import Listed
+from telewarm.database.roster import BotSummary
 from telewarm.errors import UsageError
-from telewarm.lanes.checking import BotCheck, ChatCheck, Judgement
+from telewarm.lanes.checking import BotCheck, ChatCheck, CheckStatus
 from telewarm.lanes.names import SLUG
 from telewarm.model import Bot
 
@@ -87,7 +87,7 @@ async def undelete_bot(slug: OfPath, serving: Serving) -> dict[str, object]:
     return {"ok": True, "changed": changed, "bot": await detail(serving, live.bot)}
 
 
-def describe_listed(one: Listed) -> dict[str, object]:
+def describe_listed(one: BotSummary) -> dict[str, object]:
     return {
         "id": one.id,
         "slug": one.slug,
@@ -107,11 +107,11 @@ async def detail(serving: Services, bot: Bot) -> dict[str, object]:
     return describe_detail(*await serving.bots.look(bot.id))
 
 
-def describe_detail(fresh: Bot, listed: Listed) -> dict[str, object]:
+def describe_detail(fresh: Bot, listed: BotSummary) -> dict[str, object]:
     return {
         **describe_listed(listed),
-        "closed_chats": {str(chat_id): round(seconds, 3) for chat_id, seconds in fresh.closed_chats.items()},
-        "learned": dict(fresh.learned),
+        "closed_chats": {str(chat_id): round(seconds, 3) for chat_id, seconds in fresh.chat_pauses.items()},
+        "learned": dict(fresh.learned_limits),
     }
 
 
@@ -127,7 +127,7 @@ def describe_check(found: BotCheck) -> dict[str, object]:
 def _of_chat(chat: ChatCheck) -> dict[str, object]:
     return {
         "chat_id": chat.chat_id,
-        **_judged(chat.judgement),
+        **_judged(chat.result),
         "type": chat.type,
         "title": chat.title,
         "status": chat.status,
@@ -136,5 +136,5 @@ def _of_chat(chat: ChatCheck) -> dict[str, object]:
     }
 
 
-def _judged(judgement: Judgement) -> dict[str, object]:
+def _judged(judgement: CheckStatus) -> dict[str, object]:
     return {"ok": judgement.ok, "error": judgement.code, "message": judgement.message}

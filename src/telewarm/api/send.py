@@ -19,12 +19,12 @@ from telewarm.api.services import OfBot, Serving, SmallBody
 from telewarm.errors import TelewarmError, UsageError
 from telewarm.lanes.names import chat_of
 from telewarm.sender import OnCold
-from telewarm.sender.once import LONGEST_KEY, Results, describe
+from telewarm.sender.once import MAX_KEY_CHARACTERS, Results, describe
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["send"], route_class=SmallBody)
 
-KEY: dict[str, Any] = {"minLength": 1, "maxLength": LONGEST_KEY}
+KEY: dict[str, Any] = {"minLength": 1, "maxLength": MAX_KEY_CHARACTERS}
 PATIENCE = 60.0  # seconds that a call waits for an earlier one with the same key, when it does not say
 
 

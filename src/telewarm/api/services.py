@@ -14,16 +14,16 @@ from telewarm.api.journal import AuditLog
 from telewarm.api.keyring import Keyring
 from telewarm.api.limits import small
 from telewarm.api.memory import bodies_of
-from telewarm.broadcast import Broadcasts
+from telewarm.broadcast import BroadcastService
 from telewarm.database.connection import Pool
 from telewarm.errors import NoSuchBot
-from telewarm.events import Events
-from telewarm.lanes import Bots, Control, LiveBot
+from telewarm.events import EventBus
+from telewarm.lanes import BotRegistry, BotSession, WorkerSupervisor
 from telewarm.lanes.names import SLUG
-from telewarm.library import Collector, Library
-from telewarm.previews import Previews, Signer
+from telewarm.library import BlobGarbageCollector, MediaLibrary
+from telewarm.previews import PreviewService, PreviewUrlSigner
 from telewarm.sender import Sender
-from telewarm.sender.once import Once
+from telewarm.sender.once import IdempotencyStore
 
 AS_SLUG = {"pattern": f"^{SLUG.pattern}$"}  # of a JSON Schema
 SMALL = 1 << 20  # bytes of a body that is no upload
@@ -32,19 +32,19 @@ SMALL = 1 << 20  # bytes of a body that is no upload
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Services:
     pool: Pool
-    bots: Bots
-    library: Library
-    collector: Collector
+    bots: BotRegistry
+    library: MediaLibrary
+    collector: BlobGarbageCollector
     sender: Sender
-    once: Once
-    broadcasts: Broadcasts
-    worker: Control
+    once: IdempotencyStore
+    broadcasts: BroadcastService
+    worker: WorkerSupervisor
     checks: Checks
-    previews: Previews
-    signer: Signer
+    previews: PreviewService
+    signer: PreviewUrlSigner
     token: str = field(repr=False)  # the server's own
     largest: int  # bytes of one upload
-    events: Events
+    events: EventBus
     most_files: int = 100  # of one batch
     keyring: Keyring | None = None
     audit: AuditLog | None = None
@@ -70,12 +70,12 @@ def slug_of_path(slug: str) -> str:
     return slug
 
 
-async def bot_of_path(slug: OfPath, serving: Serving) -> LiveBot:
+async def bot_of_path(slug: OfPath, serving: Serving) -> BotSession:
     """Raises NotFound."""
     return await serving.bots.by_slug(slug_of_path(slug))
 
 
-OfBot = Annotated[LiveBot, Depends(bot_of_path)]
+OfBot = Annotated[BotSession, Depends(bot_of_path)]
 
 
 class SmallBody(APIRoute):

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from telewarm.api.described import AT, Ok, Problem, Time
-from telewarm.model import Kind, State, Way
+from telewarm.model import Kind, MediaState, UploadMethod
 
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 PREVIEW_URL = "/api/media/preview/4711?expires=1935392400&signature=nYeoagCuh4Ww9sMvUUzFzP2b2Bh33OoOugXYsVbz15g"
@@ -19,14 +19,14 @@ MediaNumber = Annotated[int, Field(description="What a media item is found by", 
 class Cache(BaseModel):
     """What is known of an item's file id."""
 
-    status: Annotated[State, Field(description="As the item's `state`", examples=["ready"])]
+    status: Annotated[MediaState, Field(description="As the item's `state`", examples=["ready"])]
     file_id: Annotated[str | None, Field(description="Of this bot and no other", examples=["AgACAgIAAxkDAAIB…"])]
     file_unique_id: Annotated[
         str | None, Field(description="The same for all bots; nothing can be sent by it", examples=["AQADq7cxG2pQ-Ul9"])
     ]
     sent_kind: Annotated[Kind | None, Field(description="What Telegram made of it", examples=["photo"])]
     warmed_at: Annotated[Time | None, Field(description="When the id came, in UTC; null: none yet", examples=[AT])]
-    way: Annotated[Way | None, Field(description="How the file id was got", examples=["upload"])]
+    way: Annotated[UploadMethod | None, Field(description="How the file id was got", examples=["upload"])]
     attempts: Annotated[int, Field(description="That failed since it was asked for", examples=[0])]
     last_error: Annotated[str | None, Field(description="With the cure", examples=[None])]
     last_error_code: Annotated[str | None, Field(description="Of that error", examples=[None])]
@@ -45,7 +45,9 @@ class Media(BaseModel):
             description="The name of its last upload, which recipients see until it is rewarmed", examples=["cat.jpg"]
         ),
     ]
-    state: Annotated[State, Field(description="Stored, being warmed, ready to send, or in error", examples=["ready"])]
+    state: Annotated[
+        MediaState, Field(description="Stored, being warmed, ready to send, or in error", examples=["ready"])
+    ]
     bytes: Annotated[int, Field(description="Of the file", examples=[204800])]
     mime: Annotated[str, Field(description="By its bytes", examples=["image/jpeg"])]
     ext: Annotated[str, Field(description="By its bytes", examples=["jpg"])]
@@ -109,7 +111,7 @@ class AddedMedia(BaseModel):
     sha256: Annotated[str, Field(description="Of its bytes, 64 hex digits", examples=[SHA256])]
     bytes: Annotated[int, Field(description="Of the file", examples=[204800])]
     kind: Annotated[Kind, Field(description="What it is sent as", examples=["photo"])]
-    state: Annotated[State, Field(description="`warming`, or what it is already", examples=["warming"])]
+    state: Annotated[MediaState, Field(description="`warming`, or what it is already", examples=["warming"])]
     warming: Annotated[bool, Field(description="Its state is `warming`", examples=[True])]
     storage_key: Annotated[str, Field(description="Where it is in the store", examples=[KEY])]
     r2_key: Annotated[str, Field(description="The same, for clients of old", examples=[KEY])]
@@ -162,7 +164,7 @@ class BatchItem(BaseModel):
     sha256: Annotated[str | None, Field(description="Of its bytes, 64 hex digits", examples=[SHA256])] = None
     bytes: Annotated[int | None, Field(description="Of the file", examples=[204800])] = None
     kind: Annotated[Kind | None, Field(description="What it is sent as", examples=["photo"])] = None
-    state: Annotated[State | None, Field(description="Of the media item", examples=["warming"])] = None
+    state: Annotated[MediaState | None, Field(description="Of the media item", examples=["warming"])] = None
     warming: Annotated[bool | None, Field(description="Its state is `warming`", examples=[True])] = None
     storage_key: Annotated[str | None, Field(description="Where it is in the store", examples=[KEY])] = None
     r2_key: Annotated[str | None, Field(description="The same, for clients of old", examples=[KEY])] = None
@@ -207,7 +209,7 @@ class ListedBot(KeptBot):
     paused_at: Annotated[Time | None, Field(description="Since when, in UTC", examples=[None])]
     flood_wait_s: Annotated[float, Field(description="Seconds that Telegram bids it wait", examples=[0])]
     media: Annotated[
-        dict[State, int],
+        dict[MediaState, int],
         Field(description="Items by state", examples=[{"cold": 0, "warming": 2, "ready": 1230, "error": 1}]),
     ]
     created_at: Annotated[Time, Field(description="When it came, in UTC", examples=[AT])]

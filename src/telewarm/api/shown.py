@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 from telewarm import clock
 from telewarm.api.described import AT, Ok, Time
 from telewarm.broadcast.progress import progress
-from telewarm.lanes import LiveBot
-from telewarm.model import Broadcast, BroadcastState, Cause, MessageSet, Outcome, Part
+from telewarm.lanes import BotSession
+from telewarm.model import Broadcast, BroadcastState, Cause, DeliveryStatus, MessageSet, Part
 
 
 class Progress(BaseModel):
@@ -31,7 +31,7 @@ class Progress(BaseModel):
 class ShownCause(BaseModel):
     """Why some of the recipients did not get it, or may not have got it."""
 
-    outcome: Annotated[Outcome, Field(description="Theirs", examples=["unreachable"])]
+    outcome: Annotated[DeliveryStatus, Field(description="Theirs", examples=["unreachable"])]
     count: Annotated[int, Field(description="How many they are", examples=[37])]
     chat_id: Annotated[int, Field(description="One of them", examples=[500000001])]
     error: Annotated[str, Field(description="Code and words for that one", examples=["CHAT_UNREACHABLE: …"])]
@@ -94,7 +94,7 @@ class Deleted(BaseModel):
     ok: Ok
 
 
-def of_broadcast(broadcast: Broadcast, live: LiveBot, causes: Sequence[Cause] = ()) -> dict[str, object]:
+def of_broadcast(broadcast: Broadcast, live: BotSession, causes: Sequence[Cause] = ()) -> dict[str, object]:
     return {
         "id": broadcast.id,
         "bot": live.bot.slug,

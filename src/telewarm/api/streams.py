@@ -14,7 +14,7 @@ from telewarm import clock
 from telewarm.api.answers import ApiError
 from telewarm.database.transient import as_outage
 from telewarm.errors import DatabaseUnavailable
-from telewarm.events import Chunk
+from telewarm.events import EventSlice
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +80,7 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, chunks: AsyncGenerator[Chunk, None], *, streams: Streams, admitted: Callable[[], Awaitable[bool]]
+        self, chunks: AsyncGenerator[EventSlice, None], *, streams: Streams, admitted: Callable[[], Awaitable[bool]]
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -106,7 +106,7 @@ class EventStream(Response):
                     leaving.cancel()
                     await asyncio.wait({writing, leaving})
 
-    async def _write(self, seen: int, chunks: AsyncGenerator[Chunk, None], send: Send) -> None:
+    async def _write(self, seen: int, chunks: AsyncGenerator[EventSlice, None], send: Send) -> None:
         """Until the token is good no more. Raises TimeoutError when the client takes nothing."""
         await _put(send, BEGINNING % (RETRY_MS, seen, seen))
         believed = clock.monotonic() + BELIEVED

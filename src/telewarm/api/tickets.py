@@ -13,7 +13,7 @@ from telewarm.api.access import READING, Caller, route_path
 from telewarm.api.answers import ApiError
 from telewarm.database.tokens import Role
 from telewarm.model import MediaId
-from telewarm.previews import Signer, Ticket, Variant
+from telewarm.previews import PreviewUrlSigner, PreviewVariant, SignedPreview
 
 PREVIEW = "/api/media/preview"
 PATH = re.compile(rf"{PREVIEW}/([1-9][0-9]{{0,18}})")
@@ -48,7 +48,7 @@ def given(scope: Mapping[str, Any]) -> Given | None:
     )
 
 
-def admitted(signer: Signer, brought: Given) -> Ticket | None:
+def admitted(signer: PreviewUrlSigner, brought: Given) -> SignedPreview | None:
     """The ticket; None: it was not signed here, or not for this. Raises ApiError when it has expired."""
     ticket = signer.knows(brought.media_id, brought.expires, brought.signature)
     if ticket is not None and ticket.expires <= clock.now().timestamp():
@@ -58,16 +58,16 @@ def admitted(signer: Signer, brought: Given) -> Ticket | None:
     return ticket
 
 
-def url_of(ticket: Ticket) -> str:
+def url_of(ticket: SignedPreview) -> str:
     """Relative to where the API is."""
-    what = "thumbnail=1&" if ticket.variant is Variant.THUMBNAIL else ""
+    what = "thumbnail=1&" if ticket.variant is PreviewVariant.THUMBNAIL else ""
     return f"{PREVIEW}/{ticket.media_id}?{what}expires={ticket.expires}&signature={ticket.signature}"
 
 
-def steady_url(signer: Signer, media_id: MediaId) -> str:
+def steady_url(signer: PreviewUrlSigner, media_id: MediaId) -> str:
     """Of the file, good for one to two hours, and the same for an hour, so that a browser need not load it again."""
     expires = (int(clock.now().timestamp()) // STEADY + 2) * STEADY
-    return url_of(signer.until(media_id, Variant.FILE, expires))
+    return url_of(signer.until(media_id, PreviewVariant.FILE, expires))
 
 
 def wrong() -> ApiError:

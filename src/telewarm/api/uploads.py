@@ -21,14 +21,14 @@ from telewarm.api.forms import Form
 from telewarm.api.memory import Bodies, bodies_of
 from telewarm.model import Kind
 from telewarm.probe import size_rule
-from telewarm.store import Incoming
+from telewarm.store import IncomingFile
 
 JSON_LARGEST = 96 << 20  # bytes of a JSON body, which is decoded in memory: 70 MB of file in base64
 IN_MEMORY = 64 << 10  # bytes of a JSON body that come before it is kept on disk
 AROUND = 1 << 20  # bytes of a body around the file
 UNKNOWN = re.compile(r"contains unknown field `(.+)`", re.DOTALL)
 
-Receive: TypeAlias = Callable[[], AbstractAsyncContextManager[Incoming]]
+Receive: TypeAlias = Callable[[], AbstractAsyncContextManager[IncomingFile]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +53,7 @@ class JsonUpload(msgspec.Struct, forbid_unknown_fields=True):
     duration: object = None
 
 
-async def read(request: Request, incoming: Incoming, *, largest: int, patience: float, receive: Receive) -> Asked:
+async def read(request: Request, incoming: IncomingFile, *, largest: int, patience: float, receive: Receive) -> Asked:
     """Write the file of this request into `incoming`. Raises ApiError: 400, 408, 413, 503.
 
     `largest`: bytes of the file. `patience`: seconds for which the body may stand still. `receive`: a place for what
@@ -85,7 +85,7 @@ async def chunks(request: Request, patience: float) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _read_multipart(chunks: AsyncIterator[bytes], incoming: Incoming, boundary: bytes, largest: int) -> Asked:
+async def _read_multipart(chunks: AsyncIterator[bytes], incoming: IncomingFile, boundary: bytes, largest: int) -> Asked:
     form = Form(boundary)
     async for chunk in chunks:
         for piece in form.feed(chunk):
@@ -107,7 +107,7 @@ def boundary_of(options: Mapping[bytes, bytes]) -> bytes:
 
 
 async def _read_json(
-    chunks: AsyncIterator[bytes], incoming: Incoming, largest: int, bodies: Bodies, receive: Receive
+    chunks: AsyncIterator[bytes], incoming: IncomingFile, largest: int, bodies: Bodies, receive: Receive
 ) -> Asked:
     """What is small is held in memory, inside the budget of all bodies; the rest waits on disk for its turn."""
     most = min(JSON_LARGEST, largest * 4 // 3 + AROUND)
@@ -134,7 +134,7 @@ async def _read_json(
         return await _take(await asyncio.to_thread(_decode_file, rest.path), incoming, largest)
 
 
-async def _take(upload: JsonUpload, incoming: Incoming, largest: int) -> Asked:
+async def _take(upload: JsonUpload, incoming: IncomingFile, largest: int) -> Asked:
     if (upload.data_base64 is None) is (upload.url is None):
         raise ApiError(
             400, "BAD_REQUEST", "the JSON body needs the file in `data_base64`, or its `url`; one of the two"
@@ -167,7 +167,7 @@ def _decode(body: bytearray | mmap.mmap) -> JsonUpload:
         ) from None
 
 
-async def write(incoming: Incoming, chunk: bytes, largest: int) -> None:
+async def write(incoming: IncomingFile, chunk: bytes, largest: int) -> None:
     """Raises ApiError when it would have more than `largest` bytes then."""
     if incoming.bytes + len(chunk) > largest:
         raise _too_large(largest)
@@ -189,7 +189,7 @@ def _check_length(request: Request, largest: int) -> None:
         raise _too_large(largest)
 
 
-def check_not_empty(incoming: Incoming) -> None:
+def check_not_empty(incoming: IncomingFile) -> None:
     if incoming.bytes == 0:
         raise ApiError(400, "BAD_REQUEST", "the file is empty: send its bytes")
 

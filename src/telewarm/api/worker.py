@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from telewarm.api.described import AT, Ok, Time, gives
 from telewarm.api.services import OfBot, Serving
 from telewarm.database import bots
-from telewarm.lanes import Status as Standing
-from telewarm.lanes import wake
+from telewarm.lanes import WorkerStatus as Standing
+from telewarm.lanes import enqueue_lane
 
 router = APIRouter(tags=["worker"])
 
@@ -90,7 +90,7 @@ async def resume(live: OfBot, serving: Serving) -> dict[str, object]:
     """Let the bot's warm-ups go on."""
     async with serving.pool.acquire() as connection, connection.transaction():
         changed = await bots.set_paused(connection, live.bot.id, paused=False)
-        await wake(connection, live.bot)
+        await enqueue_lane(connection, live.bot)
     return {"ok": True, "changed": changed}
 
 

@@ -21,10 +21,10 @@ from telewarm.backup.scratch import scratch
 from telewarm.database import copies
 from telewarm.database.migrate import migrate, revisions
 from telewarm.database.restored import mark_restored
-from telewarm.database.sealing import Seal, reseal, sealed_with
+from telewarm.database.sealing import TokenCipher, reencrypt, sealed_with
 from telewarm.errors import BackupError, Conflict, DatabaseError
 from telewarm.model import Sha256
-from telewarm.store import Store
+from telewarm.store import BlobStore
 
 SMALL = 1 << 20  # bytes of an object that is put from memory
 
@@ -49,7 +49,7 @@ class Target:
     url: str
     key: bytes | None
     key_file: Path
-    store: Store
+    store: BlobStore
     data: Path
 
 
@@ -144,7 +144,7 @@ async def _rows(reader: Reader, table: str) -> AsyncGenerator[bytes, None]:
 
 
 async def _restore_objects(
-    connection: copies.Connection, reader: Reader, store: Store, folder: Path, restored: Restored
+    connection: copies.Connection, reader: Reader, store: BlobStore, folder: Path, restored: Restored
 ) -> None:
     rows = await connection.fetch("SELECT sha256, storage_key, thumbnail_key FROM blob")
     known = {row["storage_key"]: Sha256(row["sha256"]) for row in rows}
@@ -161,7 +161,7 @@ async def _restore_objects(
         await reader.next()
 
 
-async def _put_blob(reader: Reader, store: Store, folder: Path, key: str, sha256: Sha256) -> None:
+async def _put_blob(reader: Reader, store: BlobStore, folder: Path, key: str, sha256: Sha256) -> None:
     if reader.size <= SMALL:
         data = await reader.whole()
         if hashlib.sha256(data).hexdigest() != sha256:
@@ -186,7 +186,7 @@ async def _settle_key(
 ) -> None:
     """The key that is here stays, and what the archive's sealed is sealed with it; else the archive's is put here."""
     if archived is None:
-        opens = target.key is not None and await sealed_with(connection, Seal(target.key)) is not None
+        opens = target.key is not None and await sealed_with(connection, TokenCipher(target.key)) is not None
         if not opens and await connection.fetchval("SELECT EXISTS (SELECT FROM bot)"):
             raise BackupError(
                 "The archive holds no key, and the one that is here does not open its bots' tokens: set "
@@ -195,7 +195,7 @@ async def _settle_key(
         return
     if target.key is not None:
         if target.key != archived:
-            await reseal(connection, Seal(archived), Seal(target.key))
+            await reencrypt(connection, TokenCipher(archived), TokenCipher(target.key))
         return
     try:
         folders.make_private(target.key_file.parent)

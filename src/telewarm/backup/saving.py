@@ -21,7 +21,7 @@ from telewarm.backup.scratch import beside
 from telewarm.database import copies
 from telewarm.database.transient import OF_THE_DISK, is_of_the_disk
 from telewarm.errors import BackupError
-from telewarm.store import Store
+from telewarm.store import BlobStore
 
 
 @dataclass(kw_only=True, slots=True)
@@ -38,7 +38,7 @@ class Backups:
     """Saves the database at `url`. `key`: what gives the key that seals tokens."""
 
     url: str = field(repr=False)  # with the password
-    store: Store
+    store: BlobStore
     key: Callable[[], bytes]
 
     async def save(
@@ -57,7 +57,7 @@ class Backups:
         return await save(self.url, file, key=sealing, store=self.store if media else None, report=report)
 
 
-async def save(url: str, target: Path | None, *, key: bytes | None, store: Store | None, report: Report) -> Saved:
+async def save(url: str, target: Path | None, *, key: bytes | None, store: BlobStore | None, report: Report) -> Saved:
     """Write an archive for its owner alone. `target` None: to standard output. `store`: where the media are, which are
     left out without it. The file is there whole, or not at all. Raises BackupError, DatabaseError, StoreError.
     """
@@ -101,7 +101,7 @@ async def _save_table(connection: copies.Connection, writer: Writer, table: str,
         await writer.add(f"tables/{table}/{number + 1:06}", bytes(waiting))
 
 
-async def _save_objects(connection: copies.Connection, writer: Writer, store: Store, saved: Saved) -> None:
+async def _save_objects(connection: copies.Connection, writer: Writer, store: BlobStore, saved: Saved) -> None:
     """Those that the snapshot knows; one that was deleted since then is missed, and named."""
     async for row in connection.cursor("SELECT storage_key, thumbnail_key FROM blob ORDER BY sha256"):
         for key in filter(None, row):

@@ -17,11 +17,11 @@ from telewarm.model import Broadcast, ChatId
 
 log = structlog.get_logger(__name__)
 
-BATCH = 2000  # recipients of one statement; the next is read when half of them are left
-RETRY = 0.5  # seconds between tries while the database is away
+BATCH_RECIPIENTS = 2000  # recipients of one statement; the next is read when half of them are left
+RETRY_SECONDS = 0.5  # seconds between tries while the database is away
 
 
-class Ahead:
+class RecipientPrefetcher:
     """`ready`: those that come next. `on_change` is called when there are more, or no more."""
 
     def __init__(self, pool: Pool, broadcast: Broadcast, *, after: ChatId, on_change: Callable[[], None]) -> None:
@@ -34,13 +34,13 @@ class Ahead:
         self._reading: asyncio.Task[None] | None = None
 
     @property
-    def ended(self) -> bool:
+    def is_exhausted(self) -> bool:
         """All have been taken."""
         return self._all_read and not self.ready
 
-    def read_on(self) -> None:
+    def prefetch(self) -> None:
         """In the background, when it is time."""
-        if not self._all_read and self._reading is None and len(self.ready) <= BATCH // 2:
+        if not self._all_read and self._reading is None and len(self.ready) <= BATCH_RECIPIENTS // 2:
             self._reading = background.start(self._read(), name="recipients ahead")
 
     async def close(self) -> None:
@@ -50,18 +50,18 @@ class Ahead:
 
     async def _read(self) -> None:
         try:
-            found = await flights.ahead(
-                self._pool, self._broadcast.id, bot_id=self._broadcast.bot_id, after=self._after, limit=BATCH
+            found = await flights.next_recipients(
+                self._pool, self._broadcast.id, bot_id=self._broadcast.bot_id, after=self._after, limit=BATCH_RECIPIENTS
             )
         except Exception as error:
             bug = not is_transient(error)
             log.warning(
                 "[BROADCAST][READ][RETRY]", broadcast_id=self._broadcast.id, error=type(error).__name__, exc_info=bug
             )
-            await clock.sleep(RETRY)
+            await clock.sleep(RETRY_SECONDS)
         else:
             self.ready.extend(found)
-            self._all_read = len(found) < BATCH
+            self._all_read = len(found) < BATCH_RECIPIENTS
             if found:
                 self._after = found[-1].chat_id
         self._reading = None

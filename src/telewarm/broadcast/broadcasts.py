@@ -12,18 +12,18 @@ import structlog
 from msgspec import structs
 
 from telewarm import coercion
-from telewarm.broadcast.loading import BATCH, Loaded, Loading
-from telewarm.broadcast.plans import Plan, check_plan, check_time, key_of
-from telewarm.broadcast.recipients import Format, Reader, rows_of
-from telewarm.broadcast.rows import Rows
-from telewarm.broadcast.states import DELETABLE, UNDO_WITHIN, Action, step_from
+from telewarm.broadcast.loading import BATCH_ROWS, ImportResult, RecipientImport
+from telewarm.broadcast.plans import SendPlan, check_plan, check_time, key_of
+from telewarm.broadcast.recipients import ListFormat, RecipientReader, rows_of
+from telewarm.broadcast.rows import RowBuffer
+from telewarm.broadcast.states import DELETABLE, UNDO_WITHIN, Action, transition_from
 from telewarm.database import broadcasts, deliveries, recipients, removals, submissions
 from telewarm.database.broadcasts import Key
 from telewarm.database.connection import Connection, Pool
-from telewarm.database.recipients import Rejected
+from telewarm.database.recipients import RejectedRow
 from telewarm.errors import Conflict, NotFound, UsageError
-from telewarm.lanes import Bots, LiveBot, wake
-from telewarm.library import Library
+from telewarm.lanes import BotRegistry, BotSession, enqueue_lane
+from telewarm.library import MediaLibrary
 from telewarm.model import (
     BotId,
     Broadcast,
@@ -32,31 +32,31 @@ from telewarm.model import (
     Cause,
     ChatId,
     Delivery,
+    DeliveryStatus,
     MediaId,
     MessageSet,
-    Outcome,
 )
 from telewarm.sender import Sender, SendResult
 from telewarm.sender.messages import check, check_plain, plan
 
 log = structlog.get_logger(__name__)
 
-Which: TypeAlias = "Outcome | Literal['pending'] | None"
-BEFORE_ALL = ChatId(-(2**62))  # below every chat id
-UNSENT = frozenset({BroadcastState.DRAFT, BroadcastState.CANCELLED})
-RETRIED = frozenset({Outcome.UNKNOWN, Outcome.FAILED})
+Which: TypeAlias = "DeliveryStatus | Literal['pending'] | None"
+BEFORE_FIRST_CHAT = ChatId(-(2**62))  # below every chat id
+NOT_SENT = frozenset({BroadcastState.DRAFT, BroadcastState.CANCELLED})
+RETRIED = frozenset({DeliveryStatus.UNKNOWN, DeliveryStatus.FAILED})
 
 
-class Broadcasts:
+class BroadcastService:
     """`on_change`: called when one was started, paused, cancelled or the like."""
 
     def __init__(
         self,
         *,
         pool: Pool,
-        bots: Bots,
+        bots: BotRegistry,
         sender: Sender,
-        library: Library,
+        library: MediaLibrary,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.on_change = on_change
@@ -67,7 +67,7 @@ class Broadcasts:
 
     async def create(
         self,
-        bots: Sequence[LiveBot],
+        bots: Sequence[BotSession],
         message: MessageSet,
         *,
         name: str | None = None,
@@ -82,7 +82,7 @@ class Broadcasts:
         is repeated with it returns what the first one made, however far that is. Raises UsageError, NotFound, and
         Conflict for a key that stands for another broadcast.
         """
-        plan = Plan(name=name, gate=gate, per_second=per_second, starts_at=starts_at)
+        plan = SendPlan(name=name, gate=gate, per_second=per_second, starts_at=starts_at)
         check_plan(bots, plan)
         check_plain(message)
         asked = None if key is None else key_of(key, bots, message, plan)
@@ -93,9 +93,9 @@ class Broadcasts:
 
     async def draft(
         self,
-        bots: Sequence[LiveBot],
+        bots: Sequence[BotSession],
         message: MessageSet,
-        plan: Plan,
+        plan: SendPlan,
         *,
         key: Key | None = None,
         loader: UUID | None = None,
@@ -135,10 +135,10 @@ class Broadcasts:
         broadcast_id: BroadcastId,
         chunks: AsyncIterator[bytes],
         *,
-        format: Format | None = None,  # noqa: A002 - the word that callers look for
+        format: ListFormat | None = None,  # noqa: A002 - the word that callers look for
         column: str | None = None,
         on_rows: Callable[[int], None] | None = None,
-    ) -> Loaded:
+    ) -> ImportResult:
         """Add recipients from a CSV, NDJSON or JSON list, however large; `format` None: what its first bytes say.
 
         `column`: the name or the number, from 1, of the one that holds the chat ids, `*` for every cell; None: the one
@@ -148,13 +148,13 @@ class Broadcasts:
         was started already, UsageError for a list that is none.
         """
         loading, bots = await self._loading(broadcast_id, on_rows)
-        return await loading.stream(Reader(format, bots=bots, column=column), chunks)
+        return await loading.stream(RecipientReader(format, bots=bots, column=column), chunks)
 
-    async def add(self, broadcast_id: BroadcastId, chat_ids: Iterable[ChatId]) -> Loaded:
+    async def add(self, broadcast_id: BroadcastId, chat_ids: Iterable[ChatId]) -> ImportResult:
         """`load` for chat ids that the program has. The line of one that is rejected is its place, from 1."""
         loading, _ = await self._loading(broadcast_id, None)
-        rows = Rows()
-        return await loading.rows(rows_of(chat_ids, rows, at_once=BATCH), rows)
+        rows = RowBuffer()
+        return await loading.rows(rows_of(chat_ids, rows, at_once=BATCH_ROWS), rows)
 
     async def get(self, broadcast_id: BroadcastId) -> Broadcast:
         """Raises NotFound, UsageError."""
@@ -166,7 +166,7 @@ class Broadcasts:
         """Newest first; `before`: only those made before this one."""
         return await broadcasts.page(self._pool, bot_id=bot_id, limit=limit, before=before)
 
-    async def rejected(self, broadcast_id: BroadcastId) -> AsyncIterator[Rejected]:
+    async def rejected(self, broadcast_id: BroadcastId) -> AsyncIterator[RejectedRow]:
         """The lines that held no chat id, in the order in which they came. Raises NotFound."""
         await self.get(broadcast_id)
         found, after = await recipients.rejected_page(self._pool, broadcast_id, after=0)
@@ -206,9 +206,9 @@ class Broadcasts:
 
     async def retry_unknown(self, broadcast_id: BroadcastId) -> Broadcast:
         """Send again to those who perhaps have it already. Raises NotFound, Conflict."""
-        return await self.retry(broadcast_id, [Outcome.UNKNOWN])
+        return await self.retry(broadcast_id, [DeliveryStatus.UNKNOWN])
 
-    async def retry(self, broadcast_id: BroadcastId, outcomes: Collection[Outcome]) -> Broadcast:
+    async def retry(self, broadcast_id: BroadcastId, outcomes: Collection[DeliveryStatus]) -> Broadcast:
         """Send again to those with these outcomes: `failed` has surely not got it, `unknown` perhaps has.
 
         Raises NotFound, Conflict, UsageError for an outcome that is no reason to send again.
@@ -232,7 +232,7 @@ class Broadcasts:
         outcome yet. A broadcast that is sent meanwhile shows each page as it is when it is read. Raises NotFound.
         """
         await self.get(broadcast_id)
-        page = await self._results(broadcast_id, BEFORE_ALL, outcome)
+        page = await self._results(broadcast_id, BEFORE_FIRST_CHAT, outcome)
         while page:
             yield page
             page = await self._results(broadcast_id, page[-1].chat_id, outcome)
@@ -246,7 +246,7 @@ class Broadcasts:
     async def delete(self, broadcast_id: BroadcastId, *, only_drafts: bool = False) -> None:
         """Forget it, with its recipients and results; chats keep what they got. Raises NotFound, Conflict."""
         coercion.whole("broadcast_id", broadcast_id)
-        deletable = UNSENT if only_drafts else DELETABLE
+        deletable = NOT_SENT if only_drafts else DELETABLE
         async with self._pool.acquire() as connection, connection.transaction():
             broadcast = await broadcasts.lock(connection, broadcast_id)
             if broadcast.state not in deletable:
@@ -264,14 +264,14 @@ class Broadcasts:
     async def wake(self, connection: Connection, started: Sequence[Broadcast]) -> None:
         """The lanes of their bots have something to do. For a transaction of the caller's."""
         for one in started:
-            await wake(connection, (await self._bots.get(one.bot_id)).bot)
+            await enqueue_lane(connection, (await self._bots.get(one.bot_id)).bot)
 
     async def _loading(
         self, broadcast_id: BroadcastId, on_rows: Callable[[int], None] | None
-    ) -> tuple[Loading, Collection[str]]:
+    ) -> tuple[RecipientImport, Collection[str]]:
         """And the bots that rows may name: those of the broadcasts that were made together."""
         by_bot = await broadcasts.group(self._pool, await self.get(broadcast_id))
-        return Loading(pool=self._pool, broadcast_id=broadcast_id, by_bot=by_bot, on_rows=on_rows), by_bot
+        return RecipientImport(pool=self._pool, broadcast_id=broadcast_id, by_bot=by_bot, on_rows=on_rows), by_bot
 
     async def _act(
         self,
@@ -279,29 +279,29 @@ class Broadcasts:
         broadcast_id: BroadcastId,
         *,
         starts_at: datetime | None = None,
-        outcomes: Collection[Outcome] = (),
+        outcomes: Collection[DeliveryStatus] = (),
     ) -> Broadcast:
         """One change of state in one transaction, which wakes the bot's lane."""
         live = await self._bots.get((await self.get(broadcast_id)).bot_id)
         async with self._pool.acquire() as connection, connection.transaction():
             before = await broadcasts.lock(connection, broadcast_id)
-            step = step_from(action, before)
+            step = transition_from(action, before)
             if starts_at is not None:
                 await _schedule(connection, before, starts_at)
-            if step is not None and await _possible(connection, action, before, outcomes):
+            if step is not None and await _check_action(connection, action, before, outcomes):
                 await broadcasts.set_state(connection, broadcast_id, step.state, only_from=step.leaves)
                 if action is Action.START:
                     await submissions.note(connection, before)
             after = await broadcasts.get(connection, broadcast_id)
             changed = (after.state, after.starts_at) != (before.state, before.starts_at)
             if changed:
-                await wake(connection, live.bot)
+                await enqueue_lane(connection, live.bot)
         if changed:
             self.on_change()
             log.info("[BROADCAST][STATE]", bot=live.bot.slug, broadcast_id=broadcast_id, state=after.state)
         return after
 
-    async def _messages(self, bots: Sequence[LiveBot], message: MessageSet) -> list[MessageSet]:
+    async def _messages(self, bots: Sequence[BotSession], message: MessageSet) -> list[MessageSet]:
         """The message of each bot, with media of its own library."""
         source = bots[0].bot
         message = await self._library.as_files(source, message)
@@ -326,8 +326,8 @@ async def _schedule(connection: Connection, broadcast: Broadcast, starts_at: dat
     await broadcasts.schedule(connection, broadcast.id, starts_at)
 
 
-async def _possible(
-    connection: Connection, action: Action, broadcast: Broadcast, outcomes: Collection[Outcome]
+async def _check_action(
+    connection: Connection, action: Action, broadcast: Broadcast, outcomes: Collection[DeliveryStatus]
 ) -> bool:
     """Whether there is anything to do. Raises Conflict."""
     if action is Action.UNDO and not await deliveries.undoable(connection, broadcast.id, within=UNDO_WITHIN):

@@ -10,18 +10,20 @@ import structlog
 
 from telewarm import background
 from telewarm.broadcast import policy
-from telewarm.broadcast.policy import Verdict
-from telewarm.model import ChatId, Delivery, Outcome
+from telewarm.broadcast.policy import SendDecision
+from telewarm.model import ChatId, Delivery, DeliveryStatus
 
 log = structlog.get_logger(__name__)
 
 
-class Crew:
+class WorkerPool:
     """`call` sends to one chat. `landed` hears what became of it, whatever happens, once it was begun."""
 
-    def __init__(self, call: Callable[[ChatId], Awaitable[Verdict]], landed: Callable[[ChatId, Verdict], None]) -> None:
+    def __init__(
+        self, call: Callable[[ChatId], Awaitable[SendDecision]], landed: Callable[[ChatId, SendDecision], None]
+    ) -> None:
         self._call = call
-        self._landed = landed
+        self._on_done = landed
         self._queue: deque[ChatId] = deque()
         self._idle: list[asyncio.Future[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -39,7 +41,7 @@ class Crew:
         while len(self._tasks) < tasks:
             self._tasks.append(background.start(self._run(), name="broadcast caller"))
 
-    def recall(self) -> list[ChatId]:
+    def unqueue(self) -> list[ChatId]:
         """Those whose call was not begun, and will not be."""
         left = list(self._queue)
         self._queue.clear()
@@ -52,28 +54,28 @@ class Crew:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def cut_short(self) -> None:
+    def cancel_all(self) -> None:
         for task in self._tasks:
             task.cancel()
 
     async def _run(self) -> None:
-        queue, call, landed = self._queue, self._call, self._landed
+        queue, call, landed = self._queue, self._call, self._on_done
         while True:
             while not queue:
-                await self._rest()
+                await self._wait_for_job()
             chat_id = queue.popleft()
             try:
                 verdict = await call(chat_id)
             except asyncio.CancelledError:
-                landed(chat_id, policy.interrupted(chat_id))
+                landed(chat_id, policy.interrupted_delivery(chat_id))
                 raise
             except Exception as error:
                 log.exception("[BROADCAST][BUG]", chat_id=chat_id)
-                landed(chat_id, _surprised(chat_id, error))
+                landed(chat_id, _unexpected_failure(chat_id, error))
             else:
                 landed(chat_id, verdict)
 
-    async def _rest(self) -> None:
+    async def _wait_for_job(self) -> None:
         idle = asyncio.get_running_loop().create_future()
         self._idle.append(idle)
         try:
@@ -84,5 +86,7 @@ class Crew:
             raise
 
 
-def _surprised(chat_id: ChatId, error: Exception) -> Delivery:
-    return Delivery(chat_id=chat_id, outcome=Outcome.UNKNOWN, error=f"INTERNAL: unexpected {type(error).__name__}")
+def _unexpected_failure(chat_id: ChatId, error: Exception) -> Delivery:
+    return Delivery(
+        chat_id=chat_id, outcome=DeliveryStatus.UNKNOWN, error=f"INTERNAL: unexpected {type(error).__name__}"
+    )

@@ -10,8 +10,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from telewarm.broadcast.columns import EVERY, SAMPLE, Choice, Unclear, choose, doubt_of_ids, same_name, score
-from telewarm.broadcast.rows import BOT, GROUPED, LONGEST, NO_FRACTION, THOUSANDS, Rows, clean, holds_id, printable
-from telewarm.broadcast.text_input import Lines
+from telewarm.broadcast.rows import (
+    BOT,
+    GROUPED,
+    MAX_CELL_CHARACTERS,
+    NO_FRACTION,
+    THOUSANDS,
+    RowBuffer,
+    clean,
+    holds_id,
+    printable,
+)
+from telewarm.broadcast.text_input import LineSplitter
 from telewarm.errors import UsageError
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -19,7 +29,7 @@ BETWEEN = re.compile(r"[\s,;|]+")  # what stands between ids on one line
 SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # how Excel names the delimiter in a line before the header
 SHORT = 30  # characters of a line that may be one number
 TITLES = 20  # rows above the header at most
-TOO_LONG = f"longer than {LONGEST >> 10} KiB"
+TOO_LONG = f"longer than {MAX_CELL_CHARACTERS >> 10} KiB"
 BROKEN = "a quote is opened and not closed as CSV wants it"
 
 
@@ -72,14 +82,14 @@ class RowReader:
         return self
 
     def __next__(self) -> str:
-        if self._chars > LONGEST:
+        if self._chars > MAX_CELL_CHARACTERS:
             raise TooLong
         if not self._lines:
             raise StopIteration if self._ended else NeedMore
         line = self._lines.popleft()
         self._taken.append(line)
         self._chars += len(line)
-        if len(line) > LONGEST + 1:
+        if len(line) > MAX_CELL_CHARACTERS + 1:
             raise TooLong
         return line
 
@@ -95,7 +105,7 @@ class RowReader:
             except StopIteration:
                 return
             except (csv.Error, TooLong):
-                long = len(self._taken[0]) > LONGEST
+                long = len(self._taken[0]) > MAX_CELL_CHARACTERS
                 self._put_back(1)
                 yield Row(number, None, self._taken[0], TOO_LONG if long else BROKEN)
             else:
@@ -111,10 +121,10 @@ class RowReader:
 class CsvList:
     """Reads the first lines, decides what the list is, and goes on accordingly. `choice`: once it is known."""
 
-    def __init__(self, rows: Rows, column: str | None) -> None:
+    def __init__(self, rows: RowBuffer, column: str | None) -> None:
         self._rows = rows
         self._wanted = column
-        self._lines = Lines()
+        self._lines = LineSplitter()
         self._held: list[str] = []
         self._held_chars = 0
         self._reading: Table | Tokens | None = None
@@ -131,7 +141,7 @@ class CsvList:
             return
         self._held += lines
         self._held_chars += len(text)
-        if len(self._held) >= SAMPLE or self._held_chars > LONGEST // 2:
+        if len(self._held) >= SAMPLE or self._held_chars > MAX_CELL_CHARACTERS // 2:
             self._decide(self._lines.rest, ended=False)
 
     def cut_off(self) -> None:
@@ -169,7 +179,7 @@ class CsvList:
 class Table:
     """Rows of which one column, or every cell, holds the chat ids."""
 
-    def __init__(self, rows: Rows, layout: Layout) -> None:
+    def __init__(self, rows: RowBuffer, layout: Layout) -> None:
         self._rows = rows
         self._layout = layout
         self._reader = RowReader(layout.delimiter)
@@ -218,7 +228,7 @@ class Table:
 class Tokens:
     """Ids with anything between them, on lines of any length."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: RowBuffer) -> None:
         self._rows = rows
         self._rest = ""
         self._number = 1  # of the line
@@ -228,7 +238,7 @@ class Tokens:
         near_end = max(0, len(text) - 200)
         cut = max((found.end() for found in BETWEEN.finditer(text, near_end)), default=0)
         cut = cut or max((found.end() for found in BETWEEN.finditer(text)), default=0)
-        if cut == 0 and len(text) > LONGEST:
+        if cut == 0 and len(text) > MAX_CELL_CHARACTERS:
             self._rows.reject(self._number, TOO_LONG, text)
             cut = len(text)
         self._rest = text[cut:]

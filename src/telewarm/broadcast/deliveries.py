@@ -10,91 +10,91 @@ from contextlib import suppress
 import structlog
 
 from telewarm import clock
-from telewarm.broadcast.desk import Desk, in_hand
-from telewarm.broadcast.flight import Flight
-from telewarm.broadcast.gate import Gate
-from telewarm.broadcast.policy import cure
-from telewarm.broadcast.share import Shares
-from telewarm.broadcast.undo import Undo
+from telewarm.broadcast.desk import BroadcastContext, claim_locally
+from telewarm.broadcast.flight import BroadcastRunner
+from telewarm.broadcast.gate import MediaReadiness
+from telewarm.broadcast.policy import pause_reason
+from telewarm.broadcast.share import FairShareAllocator
+from telewarm.broadcast.undo import UndoRunner
 from telewarm.database import broadcasts, flights
 from telewarm.database.connection import Pool
-from telewarm.database.flights import Active
-from telewarm.database.leases import Lease
+from telewarm.database.flights import ActiveRun
+from telewarm.database.leases import ProcessLease
 from telewarm.database.transient import is_transient
 from telewarm.errors import NotFound, TelewarmError
-from telewarm.lanes import LiveBot
+from telewarm.lanes import BotSession
 from telewarm.model import Broadcast, BroadcastId, BroadcastState
 from telewarm.sender import Sender
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 4  # flights that have something to do
-MOST_AT_ONCE = 64  # flights, with those that wait for a pause or a limit of their own
-SLICE = 10.0  # seconds after which it makes room when other lanes wait for a place
-LOOK = 1.0  # seconds between looks at what waits: for its media, for a place, for whoever else has it in hand
-LONGEST = 300.0  # seconds of one wait for a start time
-LAST = 2.0  # seconds to write down what is known, once it is cut short
+MAX_ACTIVE_BROADCASTS = 4  # flights that have something to do
+MAX_OPEN_BROADCASTS = 64  # flights, with those that wait for a pause or a limit of their own
+SLICE_SECONDS = 10.0  # seconds after which it makes room when other lanes wait for a place
+POLL_SECONDS = 1.0  # seconds between looks at what waits: for its media, for a place, for whoever else has it in hand
+MAX_WAIT_SECONDS = 300.0  # seconds of one wait for a start time
+FINAL_WRITE_SECONDS = 2.0  # seconds to write down what is known, once it is cut short
 
 
-class Deliveries:
+class BroadcastScheduler:
     """Runs once, as a lane does. `on_sending`: called when a broadcast is taken in hand, and when it is let go."""
 
     def __init__(
         self,
         *,
         pool: Pool,
-        lease: Lease,
-        live: LiveBot,
+        lease: ProcessLease,
+        live: BotSession,
         sender: Sender,
         stop: asyncio.Event,
-        crowded: Callable[[], bool],
+        has_waiting_lanes: Callable[[], bool],
         concurrency: int,
         on_sending: Callable[[], None] = lambda: None,
     ) -> None:
         self._on_sending = on_sending
-        self._desk = Desk(
+        self._context = BroadcastContext(
             pool=pool,
             lease=lease,
             live=live,
             sender=sender,
-            shares=Shares(live.traffic),
+            shares=FairShareAllocator(live.limiter),
             concurrency=concurrency,
         )
         self._stop = stop
-        self._crowded = crowded
-        self._gate = Gate(pool, live)
+        self._has_waiting_lanes = has_waiting_lanes
+        self._readiness = MediaReadiness(pool, live)
         self._changed = asyncio.Event()
-        self._more = True  # something may be there to do that we have not seen
-        self._flying: dict[BroadcastId, Flight | Undo] = {}
+        self._may_have_work = True  # something may be there to do that we have not seen
+        self._runners: dict[BroadcastId, BroadcastRunner | UndoRunner] = {}
         self._tasks: dict[BroadcastId, asyncio.Task[None]] = {}
-        self._ends: set[asyncio.TimerHandle] = set()
+        self._kill_timers: set[asyncio.TimerHandle] = set()
         self._started = clock.monotonic()
-        self._again_at = math.inf
+        self._next_poll_at = math.inf
 
     @property
     def in_flight(self) -> int:
         """Recipients that are being called."""
-        return sum(flying.in_flight for flying in self._flying.values())
+        return sum(flying.in_flight for flying in self._runners.values())
 
     @property
     def held(self) -> int:
         """Recipients that are taken and not called yet."""
-        return sum(flying.held for flying in self._flying.values())
+        return sum(flying.held for flying in self._runners.values())
 
     def nudge(self) -> None:
         """There is something new, or a reason to look up."""
-        self._more = True
+        self._may_have_work = True
         self._changed.set()
-        for flying in self._flying.values():
+        for flying in self._runners.values():
             flying.nudge()
 
     def abort(self) -> None:
         """Cut short what is in flight: its outcome is unknown. In a moment all of it ends, written down or not."""
-        for flying in self._flying.values():
-            flying.cut_short()
+        for flying in self._runners.values():
+            flying.abort()
         loop = asyncio.get_running_loop()
         for task in self._tasks.values():
-            self._ends.add(loop.call_later(LAST, task.cancel))
+            self._kill_timers.add(loop.call_later(FINAL_WRITE_SECONDS, task.cancel))
 
     async def run(self) -> float | None:
         """Seconds after which to run again, None when nothing is left.
@@ -102,119 +102,119 @@ class Deliveries:
         Lets what is in flight end; cancelled, it cuts that short.
         """
         try:
-            delay = await self._manage()
+            delay = await self._run_until_idle()
         except asyncio.CancelledError:
             self.abort()
             raise
         finally:
-            await self._wind_down()
-        return 0.0 if delay is None and self._more else delay
+            await self._drain()
+        return 0.0 if delay is None and self._may_have_work else delay
 
-    async def _manage(self) -> float | None:
+    async def _run_until_idle(self) -> float | None:
         while True:
             self._changed.clear()
             now = clock.monotonic()
-            if self._stop.is_set() or (now - self._started > SLICE and self._crowded()):
+            if self._stop.is_set() or (now - self._started > SLICE_SECONDS and self._has_waiting_lanes()):
                 return 0.0
-            if self._more or now >= self._again_at:
-                await self._look()
+            if self._may_have_work or now >= self._next_poll_at:
+                await self._start_due()
             elif not self._tasks:
-                if self._again_at == math.inf:
+                if self._next_poll_at == math.inf:
                     return None
-                if self._again_at - now > LOOK or self._crowded():
-                    return self._again_at - now
-            await clock.wait(self._changed, self._until_next())
+                if self._next_poll_at - now > POLL_SECONDS or self._has_waiting_lanes():
+                    return self._next_poll_at - now
+            await clock.wait(self._changed, self._seconds_to_next_poll())
 
-    def _until_next(self) -> float:
+    def _seconds_to_next_poll(self) -> float:
         """Crowds and schedules are looked at now and then."""
-        if self._more:
+        if self._may_have_work:
             return 0.0
-        if not self._tasks and self._again_at == math.inf:
+        if not self._tasks and self._next_poll_at == math.inf:
             return 0.0
-        return min(LOOK, self._again_at - clock.monotonic())
+        return min(POLL_SECONDS, self._next_poll_at - clock.monotonic())
 
-    async def _look(self) -> None:
+    async def _start_due(self) -> None:
         """Start what may start; `_again_at` is when to look again."""
-        self._more, self._again_at = False, math.inf
+        self._may_have_work, self._next_poll_at = False, math.inf
         try:
-            actives = await flights.active(self._desk.pool, self._desk.live.bot.id)
+            actives = await flights.active(self._context.pool, self._context.live.bot.id)
         except Exception as error:  # noqa: BLE001 - logged there
-            self._failed_to_look(error)
+            self._log_poll_failure(error)
             return
         for active in actives:
             if active.id not in self._tasks and not self._stop.is_set():
                 try:
-                    await self._begin(active)
+                    await self._start_broadcast(active)
                 except Exception as error:  # noqa: BLE001 - logged there; it stops no other broadcast
-                    self._failed_to_look(error, broadcast_id=active.id)
+                    self._log_poll_failure(error, broadcast_id=active.id)
 
-    def _failed_to_look(self, error: Exception, **facts: object) -> None:
-        slug, bug = self._desk.live.bot.slug, not is_transient(error)
+    def _log_poll_failure(self, error: Exception, **facts: object) -> None:
+        slug, bug = self._context.live.bot.slug, not is_transient(error)
         log.warning("[BROADCAST][LOOK][RETRY]", bot=slug, error=type(error).__name__, exc_info=bug, **facts)
-        self._look_in(LOOK)
+        self._poll_in(POLL_SECONDS)
 
-    def _look_in(self, seconds: float) -> None:
-        self._again_at = min(self._again_at, clock.monotonic() + min(seconds, LONGEST))
+    def _poll_in(self, seconds: float) -> None:
+        self._next_poll_at = min(self._next_poll_at, clock.monotonic() + min(seconds, MAX_WAIT_SECONDS))
 
-    async def _begin(self, active: Active) -> None:
+    async def _start_broadcast(self, active: ActiveRun) -> None:
         if active.starts_in > 0:
-            self._look_in(active.starts_in)
+            self._poll_in(active.starts_in)
             return
         if not self._has_room():
-            self._look_in(LOOK)
+            self._poll_in(POLL_SECONDS)
             return
         try:
-            broadcast = await broadcasts.get(self._desk.pool, active.id)
+            broadcast = await broadcasts.get(self._context.pool, active.id)
         except NotFound:
             return
         if broadcast.state is BroadcastState.SCHEDULED:
-            await self._open(broadcast)
+            await self._begin_scheduled(broadcast)
             return
-        if broadcast.state is BroadcastState.UNDOING or await self._may_go(broadcast):
-            task = asyncio.create_task(self._fly(broadcast), name=f"broadcast {broadcast.id}")
+        if broadcast.state is BroadcastState.UNDOING or await self._is_ready(broadcast):
+            task = asyncio.create_task(self._run_broadcast(broadcast), name=f"broadcast {broadcast.id}")
             self._tasks[broadcast.id] = task
-            task.add_done_callback(lambda _: self._ended(broadcast.id))
+            task.add_done_callback(lambda _: self._on_runner_done(broadcast.id))
 
-    async def _open(self, broadcast: Broadcast) -> None:
+    async def _begin_scheduled(self, broadcast: Broadcast) -> None:
         """Its time has come."""
         scheduled = [BroadcastState.SCHEDULED]
-        if await broadcasts.set_state(self._desk.pool, broadcast.id, BroadcastState.RUNNING, only_from=scheduled):
-            log.info("broadcast_begins", bot=self._desk.live.bot.slug, broadcast_id=broadcast.id)
-        self._more = True
+        if await broadcasts.set_state(self._context.pool, broadcast.id, BroadcastState.RUNNING, only_from=scheduled):
+            log.info("broadcast_begins", bot=self._context.live.bot.slug, broadcast_id=broadcast.id)
+        self._may_have_work = True
 
     def _has_room(self) -> bool:
         """One that waits for a pause or a limit of its own holds up no other."""
-        resting = sum(flying.resting for flying in self._flying.values())
-        return len(self._tasks) - resting < AT_ONCE and len(self._tasks) < MOST_AT_ONCE
+        resting = sum(flying.is_idle for flying in self._runners.values())
+        return len(self._tasks) - resting < MAX_ACTIVE_BROADCASTS and len(self._tasks) < MAX_OPEN_BROADCASTS
 
-    async def _may_go(self, broadcast: Broadcast) -> bool:
+    async def _is_ready(self, broadcast: Broadcast) -> bool:
         if broadcast.state is not BroadcastState.RUNNING:
             return False
         try:
-            if await self._gate.is_open(broadcast):
+            if await self._readiness.is_ready(broadcast):
                 return True
         except TelewarmError as error:
-            reason = cure(error, broadcast.id)
+            reason = pause_reason(error, broadcast.id)
             if await broadcasts.set_state(
-                self._desk.pool,
+                self._context.pool,
                 broadcast.id,
                 BroadcastState.PAUSED,
                 only_from=[BroadcastState.RUNNING],
                 reason=reason,
             ):
-                slug = self._desk.live.bot.slug
+                slug = self._context.live.bot.slug
                 log.warning("[BROADCAST][PAUSED]", bot=slug, broadcast_id=broadcast.id, reason=reason)
             return False
-        self._look_in(LOOK)
+        self._poll_in(POLL_SECONDS)
         return False
 
-    async def _fly(self, broadcast: Broadcast) -> None:
+    async def _run_broadcast(self, broadcast: Broadcast) -> None:
         try:
-            with in_hand(self._desk.lease, broadcast.id) as ours:
-                if not ours or not await self._take(broadcast):
-                    self._look_in(LOOK)
+            with claim_locally(self._context.lease, broadcast.id) as ours:
+                if not ours or not await self._claim(broadcast):
+                    self._poll_in(POLL_SECONDS)
                     return
-                flying = self._flying[broadcast.id]
+                flying = self._runners[broadcast.id]
                 self._on_sending()
                 try:
                     await flying.run()
@@ -225,26 +225,26 @@ class Deliveries:
                 log.warning("[BROADCAST][FLIGHT][RETRY]", broadcast_id=broadcast.id, error=type(error).__name__)
             else:
                 log.exception("[BROADCAST][BUG]", broadcast_id=broadcast.id)
-            self._look_in(LOOK)
+            self._poll_in(POLL_SECONDS)
         else:
-            if isinstance(flying, Undo) and flying.again_in is not None:
-                self._look_in(flying.again_in)
+            if isinstance(flying, UndoRunner) and flying.retry_in is not None:
+                self._poll_in(flying.retry_in)
             else:
-                self._more = True  # others may wait for its place, or it may have been resumed meanwhile
+                self._may_have_work = True  # others may wait for its place, or it may have been resumed meanwhile
 
-    async def _take(self, broadcast: Broadcast) -> bool:
+    async def _claim(self, broadcast: Broadcast) -> bool:
         """Whether nobody else has it."""
-        lease_id = self._desk.lease.id
-        taken = await flights.take(self._desk.pool, broadcast.id, lease_id)
+        lease_id = self._context.lease.id
+        taken = await flights.claim(self._context.pool, broadcast.id, lease_id)
         if taken is None:
             return False
-        kind = Undo if broadcast.state is BroadcastState.UNDOING else Flight
-        self._flying[broadcast.id] = kind(self._desk, broadcast, taken)
+        kind = UndoRunner if broadcast.state is BroadcastState.UNDOING else BroadcastRunner
+        self._runners[broadcast.id] = kind(self._context, broadcast, taken)
         if self._stop.is_set():
-            self._flying[broadcast.id].leave()
+            self._runners[broadcast.id].stop()
         log.info(
             "[BROADCAST][STARTED]",
-            bot=self._desk.live.bot.slug,
+            bot=self._context.live.bot.slug,
             broadcast_id=broadcast.id,
             state=broadcast.state,
             recipients=broadcast.recipients,
@@ -253,16 +253,16 @@ class Deliveries:
         )
         return True
 
-    def _ended(self, broadcast_id: BroadcastId) -> None:
-        self._flying.pop(broadcast_id, None)
+    def _on_runner_done(self, broadcast_id: BroadcastId) -> None:
+        self._runners.pop(broadcast_id, None)
         del self._tasks[broadcast_id]
         self._changed.set()
 
-    async def _wind_down(self) -> None:
+    async def _drain(self) -> None:
         """Call nobody else; what is in flight ends, and is written down."""
         try:
-            for flying in self._flying.values():
-                flying.leave()
+            for flying in self._runners.values():
+                flying.stop()
             while self._tasks:
                 await asyncio.wait(list(self._tasks.values()))
         except asyncio.CancelledError:
@@ -272,5 +272,5 @@ class Deliveries:
                     await asyncio.wait(list(self._tasks.values()))
             raise
         finally:
-            for end in self._ends:
+            for end in self._kill_timers:
                 end.cancel()

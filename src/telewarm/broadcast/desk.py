@@ -6,33 +6,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from telewarm.broadcast.share import Shares
+from telewarm.broadcast.share import FairShareAllocator
 from telewarm.database.connection import Pool
-from telewarm.database.leases import Lease
-from telewarm.lanes import LiveBot
+from telewarm.database.leases import ProcessLease
+from telewarm.lanes import BotSession
 from telewarm.model import BroadcastId
 from telewarm.sender import Sender
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Desk:
+class BroadcastContext:
     """`concurrency`: recipients of one flight in hand at once."""
 
     pool: Pool
-    lease: Lease
-    live: LiveBot
+    lease: ProcessLease
+    live: BotSession
     sender: Sender
-    shares: Shares
+    shares: FairShareAllocator
     concurrency: int
 
 
-def sending(lease: Lease) -> bool:
+def is_sending(lease: ProcessLease) -> bool:
     """Whether this process sends, or takes back, any broadcast."""
     return bool(lease.flights.ids)
 
 
 @contextmanager
-def in_hand(lease: Lease, broadcast_id: BroadcastId) -> Iterator[bool]:
+def claim_locally(lease: ProcessLease, broadcast_id: BroadcastId) -> Iterator[bool]:
     """Whether nobody else of this process has it: the database knows processes, and would let two of one take it."""
     held = lease.flights
     if broadcast_id in held.ids:

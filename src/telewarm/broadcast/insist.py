@@ -14,10 +14,10 @@ from telewarm.model import BroadcastId
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-RETRY = 0.5  # seconds between two tries
+RETRY_SECONDS = 0.5  # seconds between two tries
 
 
-async def insist(broadcast_id: BroadcastId, work: Callable[[], Awaitable[T]]) -> T:
+async def retry_until_available(broadcast_id: BroadcastId, work: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await work()
@@ -25,4 +25,4 @@ async def insist(broadcast_id: BroadcastId, work: Callable[[], Awaitable[T]]) ->
             if not is_transient(error):
                 raise
             log.warning("[BROADCAST][DATABASE][RETRY]", broadcast_id=broadcast_id, error=type(error).__name__)
-            await clock.sleep(RETRY)
+            await clock.sleep(RETRY_SECONDS)

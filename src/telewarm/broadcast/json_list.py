@@ -15,20 +15,20 @@ from telewarm.broadcast import json_tables
 from telewarm.broadcast.columns import SAMPLE, Choice, Unclear, best_name, choose, counting, same_name, score
 from telewarm.broadcast.json_tables import flatten, is_values, shown_path
 from telewarm.broadcast.json_walk import AGAIN, ID_KEY, KEYS, LIST_DEPTH, Element, Walk
-from telewarm.broadcast.rows import BOT, LONGEST, LOOKED_AT, Rows, holds_id, printable
-from telewarm.broadcast.text_input import Lines
+from telewarm.broadcast.rows import BOT, LOOKED_AT, MAX_CELL_CHARACTERS, RowBuffer, holds_id, printable
+from telewarm.broadcast.text_input import LineSplitter
 from telewarm.errors import UsageError
 
 KEY_DEPTH = 4  # levels of objects within an element in which its chat id is looked for
 HELD = 1 << 20  # characters of one element
-TOO_LONG = f"longer than {LONGEST >> 10} KiB"
+TOO_LONG = f"longer than {MAX_CELL_CHARACTERS >> 10} KiB"
 
 
 @dataclass(slots=True)
 class Lists:
     """Elements on their way to chat ids: the first ones are held until it is clear where the ids are."""
 
-    rows: Rows
+    rows: RowBuffer
     wanted: str | None
     choice: Choice | None = None
     _held: list[Element] = field(default_factory=list)
@@ -122,7 +122,7 @@ class Lists:
 class JsonList:
     """JSON that comes in pieces; it is never held whole. Raises UsageError where nothing that follows can be read."""
 
-    def __init__(self, rows: Rows, column: str | None) -> None:
+    def __init__(self, rows: RowBuffer, column: str | None) -> None:
         self.lists = Lists(rows, column)
         self._walk = Walk()
         self._events = ijson.sendable_list()
@@ -170,10 +170,10 @@ class JsonList:
 class NdjsonList:
     """A value on each line; a line that is broken costs itself alone."""
 
-    def __init__(self, rows: Rows, column: str | None) -> None:
+    def __init__(self, rows: RowBuffer, column: str | None) -> None:
         self.lists = Lists(rows, column)
         self._rows = rows
-        self._lines = Lines()
+        self._lines = LineSplitter()
         self._number = 0
         self._decoder = msgspec.json.Decoder(float_hook=str)
 
@@ -197,7 +197,7 @@ class NdjsonList:
     def _line(self, line: str) -> None:
         self._number += 1
         text = line.strip().removesuffix(",")
-        if len(line) > LONGEST + 1:
+        if len(line) > MAX_CELL_CHARACTERS + 1:
             self._rows.reject(self._number, TOO_LONG, line[:LOOKED_AT])
         elif text:
             for path, value in _elements(self._value(text)):

@@ -9,30 +9,30 @@ from dataclasses import dataclass
 
 from telewarm.model import ChatId
 
-MOST = 1000  # above it nobody new is called
+MAX_WAITING = 1000  # above it nobody new is called
 
 
 @dataclass(kw_only=True, slots=True)
-class Tried:
+class Attempt:
     """`first`: when it was first tried, of the monotonic clock."""
 
     first: float
     failures: int = 0
 
 
-class Later:
+class RetryQueue:
     """Who waits, in the order in which they are due. What was tried before is remembered until an outcome is there."""
 
     def __init__(self, chat_ids: Iterable[ChatId]) -> None:
         self._due = [(-math.inf, chat_id) for chat_id in chat_ids]
-        self._tried: dict[ChatId, Tried] = {}
+        self._attempts: dict[ChatId, Attempt] = {}
 
     def __len__(self) -> int:
         return len(self._due)
 
     @property
-    def full(self) -> bool:
-        return len(self._due) >= MOST
+    def is_full(self) -> bool:
+        return len(self._due) >= MAX_WAITING
 
     @property
     def due_at(self) -> float:
@@ -42,8 +42,8 @@ class Later:
     def chat_ids(self) -> list[ChatId]:
         return [chat_id for _, chat_id in self._due]
 
-    def tried(self, chat_id: ChatId, *, now: float) -> Tried:
-        return self._tried.setdefault(chat_id, Tried(first=now))
+    def attempt_of(self, chat_id: ChatId, *, now: float) -> Attempt:
+        return self._attempts.setdefault(chat_id, Attempt(first=now))
 
     def add(self, chat_id: ChatId, *, due_at: float) -> None:
         heapq.heappush(self._due, (due_at, chat_id))
@@ -55,6 +55,6 @@ class Later:
             taken.append(heapq.heappop(self._due)[1])
         return taken
 
-    def settled(self, chat_id: ChatId) -> None:
-        if self._tried:
-            self._tried.pop(chat_id, None)
+    def forget(self, chat_id: ChatId) -> None:
+        if self._attempts:
+            self._attempts.pop(chat_id, None)

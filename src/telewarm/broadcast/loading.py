@@ -9,24 +9,24 @@ from dataclasses import dataclass
 import structlog
 
 from telewarm import clock
-from telewarm.broadcast.recipients import Format, ListFacts, Reader
-from telewarm.broadcast.rows import Rows
+from telewarm.broadcast.recipients import ListFacts, ListFormat, RecipientReader
+from telewarm.broadcast.rows import RowBuffer
 from telewarm.database import broadcasts, recipients
 from telewarm.database.connection import Pool
-from telewarm.database.recipients import Rejected
+from telewarm.database.recipients import RejectedRow
 from telewarm.errors import Conflict, UsageError
 from telewarm.model import BroadcastId, BroadcastState, ChatId
 
 log = structlog.get_logger(__name__)
 
-BATCH = 50_000  # rows of a transaction
-SHOWN = 20  # rejected rows that the answer itself shows
-SAMPLES = 3  # chat ids that it shows
+BATCH_ROWS = 50_000  # rows of a transaction
+MAX_SHOWN_REJECTED = 20  # rejected rows that the answer itself shows
+MAX_SAMPLES = 3  # chat ids that it shows
 LARGE = 10_000  # rows from which on the planner should be told
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Loaded:
+class ImportResult:
     """`duplicates`: chats that the broadcast had already, in this list or before it. `first_rejected`: at most 20.
 
     `column`: where the chat ids were; None for a list that holds nothing else. `samples`: the first chat ids, at most
@@ -36,14 +36,14 @@ class Loaded:
     added: int
     duplicates: int
     rejected: int
-    first_rejected: Sequence[Rejected]
-    format: Format | None = None
+    first_rejected: Sequence[RejectedRow]
+    format: ListFormat | None = None
     column: str | None = None
     samples: Sequence[ChatId] = ()
     guess: str | None = None
 
 
-class Loading:
+class RecipientImport:
     """One list on its way into a broadcast, or into several by the bots that its rows name."""
 
     def __init__(
@@ -59,11 +59,11 @@ class Loading:
         self._by_bot = by_bot
         self._on_rows = on_rows
         self._given = self._added = self._rejected = 0
-        self._first_rejected: list[Rejected] = []
+        self._first_rejected: list[RejectedRow] = []
         self._samples: list[ChatId] = []
         self._noted = False
 
-    async def stream(self, reader: Reader, chunks: AsyncIterator[bytes]) -> Loaded:
+    async def stream(self, reader: RecipientReader, chunks: AsyncIterator[bytes]) -> ImportResult:
         """Whatever ends it, the rows that came whole are stored; of a list that is cut off the last row is not one."""
         try:
             async for chunk in chunks:
@@ -78,7 +78,7 @@ class Loading:
         await self._store(reader.rows, reader)
         return await self._loaded(reader.facts)
 
-    async def rows(self, steps: Iterator[None], rows: Rows) -> Loaded:
+    async def rows(self, steps: Iterator[None], rows: RowBuffer) -> ImportResult:
         await self._follow(steps, rows)
         await self._store(rows)
         return await self._loaded(None)
@@ -89,13 +89,13 @@ class Loading:
             await broadcasts.note_guess(self._pool, sorted({self._broadcast_id, *self._by_bot.values()}), guess)
             self._noted = True
 
-    async def _follow(self, steps: Iterator[None], rows: Rows, reader: Reader | None = None) -> None:
+    async def _follow(self, steps: Iterator[None], rows: RowBuffer, reader: RecipientReader | None = None) -> None:
         for _ in steps:
-            if rows.held >= BATCH:
+            if rows.held >= BATCH_ROWS:
                 await self._store(rows, reader)
             await clock.sleep(0)  # others have their turn
 
-    async def _store(self, rows: Rows, reader: Reader | None = None) -> None:
+    async def _store(self, rows: RowBuffer, reader: RecipientReader | None = None) -> None:
         if rows.held and reader is not None and (guess := reader.facts.guess) is not None:
             await self._note_guess(guess)
         chat_ids, of_bots, rejected = rows.drain()
@@ -107,7 +107,7 @@ class Loading:
             self._on_rows(rows.read)
 
     async def _store_in(
-        self, broadcast_id: BroadcastId, chat_ids: Sequence[ChatId], rejected: Sequence[Rejected]
+        self, broadcast_id: BroadcastId, chat_ids: Sequence[ChatId], rejected: Sequence[RejectedRow]
     ) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
             broadcast = await broadcasts.lock(connection, broadcast_id)
@@ -120,15 +120,15 @@ class Loading:
             if rejected:
                 await recipients.reject(connection, broadcast_id, rejected)
         self._given += len(chat_ids)
-        self._samples = list(dict.fromkeys([*self._samples, *chat_ids[: 10 * SAMPLES]]))[:SAMPLES]
+        self._samples = list(dict.fromkeys([*self._samples, *chat_ids[: 10 * MAX_SAMPLES]]))[:MAX_SAMPLES]
         self._added += added
         self._rejected += len(rejected)
-        self._first_rejected += rejected[: SHOWN - len(self._first_rejected)]
+        self._first_rejected += rejected[: MAX_SHOWN_REJECTED - len(self._first_rejected)]
 
-    async def _loaded(self, facts: ListFacts | None) -> Loaded:
+    async def _loaded(self, facts: ListFacts | None) -> ImportResult:
         if self._added >= LARGE:
             await recipients.analyze(self._pool)
-        loaded = Loaded(
+        loaded = ImportResult(
             added=self._added,
             duplicates=self._given - self._added,
             rejected=self._rejected,

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from telewarm.database import flights
 from telewarm.database.connection import Pool
-from telewarm.database.flights import Round
+from telewarm.database.flights import RunUpdate
 from telewarm.database.transient import is_transient
 from telewarm.model import BroadcastId, BroadcastState, Delivery
 
@@ -19,13 +19,13 @@ log = structlog.get_logger(__name__)
 
 
 async def advance(
-    pool: Pool, broadcast_id: BroadcastId, lease_id: UUID, written: Round, *, tell: bool
+    pool: Pool, broadcast_id: BroadcastId, lease_id: UUID, written: RunUpdate, *, tell: bool
 ) -> BroadcastState | None:
     """`flights.advance`. When the database refuses the round, its outcomes are written one by one, and one that is
     refused alone is kept without its words. Raises what a lost database raises; nothing is forgotten then.
     """
     try:
-        return await flights.advance(pool, broadcast_id, lease_id, written, tell=tell)
+        return await flights.save_progress(pool, broadcast_id, lease_id, written, tell=tell)
     except Exception as error:
         if is_transient(error) or not written.outcomes:
             raise
@@ -38,7 +38,7 @@ async def advance(
     return state
 
 
-def _one_by_one(written: Round) -> Sequence[Round]:
+def _one_by_one(written: RunUpdate) -> Sequence[RunUpdate]:
     """A round for each outcome. A recipient whose outcome comes later stays in flight until then."""
     left = [one.chat_id for one in written.outcomes]
     return [
@@ -48,17 +48,17 @@ def _one_by_one(written: Round) -> Sequence[Round]:
 
 
 async def _advance_one(
-    pool: Pool, broadcast_id: BroadcastId, lease_id: UUID, written: Round, *, tell: bool
+    pool: Pool, broadcast_id: BroadcastId, lease_id: UUID, written: RunUpdate, *, tell: bool
 ) -> BroadcastState | None:
     try:
-        return await flights.advance(pool, broadcast_id, lease_id, written, tell=tell)
+        return await flights.save_progress(pool, broadcast_id, lease_id, written, tell=tell)
     except Exception as error:
         if is_transient(error):
             raise
         (outcome,) = written.outcomes
         log.exception("broadcast_outcome_refused", broadcast_id=broadcast_id, chat_id=outcome.chat_id)
         wordless = replace(written, outcomes=[_without_words(outcome, error)])
-    return await flights.advance(pool, broadcast_id, lease_id, wordless, tell=tell)
+    return await flights.save_progress(pool, broadcast_id, lease_id, wordless, tell=tell)
 
 
 def _without_words(outcome: Delivery, error: Exception) -> Delivery:

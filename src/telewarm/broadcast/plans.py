@@ -12,15 +12,15 @@ import msgspec
 from telewarm import clock, coercion
 from telewarm.database.broadcasts import Key
 from telewarm.errors import UsageError
-from telewarm.lanes import LiveBot
+from telewarm.lanes import BotSession
 from telewarm.model import MessageSet
 
-LATE = timedelta(minutes=1)  # a start time that has passed by less was meant as now
-LONGEST_KEY = 200  # characters
+MAX_PAST_SECONDS = timedelta(minutes=1)  # a start time that has passed by less was meant as now
+MAX_KEY_CHARACTERS = 200  # characters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class SendPlan:
     """`gate`: wait until all media are ready. `per_second`: messages at most."""
 
     name: str | None = None
@@ -29,9 +29,9 @@ class Plan:
     starts_at: datetime | None = None
 
 
-def check_plan(bots: Sequence[LiveBot], plan: Plan) -> None:
+def check_plan(bots: Sequence[BotSession], plan: SendPlan) -> None:
     """All but whether its time has passed. Raises UsageError."""
-    if not isinstance(plan, Plan):
+    if not isinstance(plan, SendPlan):
         raise UsageError(f"plan must be a Plan, not {coercion.shown(plan)}")
     if not bots:
         raise UsageError("bots is empty: a broadcast needs a bot; name at least one")
@@ -59,15 +59,15 @@ def check_zone(starts_at: datetime | None) -> None:
 def check_time(starts_at: datetime | None) -> None:
     """Raises UsageError for a time in no zone, or one that has passed."""
     check_zone(starts_at)
-    if starts_at is not None and starts_at < clock.now() - LATE:
+    if starts_at is not None and starts_at < clock.now() - MAX_PAST_SECONDS:
         raise UsageError(
             f"{starts_at.isoformat(timespec='minutes')} has passed; give a time in the future, or none to start now"
         )
 
 
-def key_of(key: str, bots: Sequence[LiveBot], message: MessageSet, plan: Plan) -> Key:
+def key_of(key: str, bots: Sequence[BotSession], message: MessageSet, plan: SendPlan) -> Key:
     """Raises UsageError for what is no key."""
-    if not 1 <= len(key) <= LONGEST_KEY or not key.isprintable():
-        raise UsageError(f"an idempotency key has 1 to {LONGEST_KEY} printable characters, such as a UUID")
+    if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
+        raise UsageError(f"an idempotency key has 1 to {MAX_KEY_CHARACTERS} printable characters, such as a UUID")
     asked = [[live.bot.id for live in bots], message, plan.name, plan.gate, plan.per_second, plan.starts_at]
     return Key(text=key, asked=sha256(msgspec.json.encode(asked, enc_hook=str, order="sorted")).digest())

@@ -11,106 +11,108 @@ from telewarm.errors import (
     BotDeleted,
     ChatUnreachable,
     DatabaseUnavailable,
-    DeadFileId,
     FloodWait,
+    InvalidBotToken,
+    InvalidFileId,
     MediaError,
     MediaNotReady,
     NotFound,
     StoreError,
-    TelegramFault,
+    TelegramServerError,
     TelegramUnreachable,
     TelewarmError,
-    TokenRefused,
     UsageError,
 )
-from telewarm.model import BroadcastId, ChatId, Delivery, Outcome
+from telewarm.model import BroadcastId, ChatId, Delivery, DeliveryStatus
 from telewarm.sender import SendResult
-from telewarm.telegram import Effect, effect_of, may_have_gone
+from telewarm.telegram import Effect, effect_of, maybe_delivered
 from telewarm.text import storable
 
-TRIES = 8  # failed ones, not counting flood waits and outages
-GIVE_UP = 3600.0  # seconds since the first that did not go
+MAX_ATTEMPTS = 8  # failed ones, not counting flood waits and outages
+GIVE_UP_SECONDS = 3600.0  # seconds since the first that did not go
 FIRST, LONGEST = 1.0, 60.0  # seconds of the back-off, doubling, with full jitter
 FLOOD_JITTER = 0.05  # share of a flood wait: those who wait for the same do not all come back at once
-WORDS = 500  # characters of an error that are kept
+MAX_ERROR_CHARACTERS = 500  # characters of an error that are kept
 
-OF_THE_MESSAGE = (MediaError, NotFound, UsageError, TokenRefused)  # the same for every recipient
-PASSING = (FloodWait, TelegramUnreachable, TelegramFault, DatabaseUnavailable, StoreError, MediaNotReady)
+MESSAGE_ERRORS = (MediaError, NotFound, UsageError, InvalidBotToken)  # the same for every recipient
+TRANSIENT_ERRORS = (FloodWait, TelegramUnreachable, TelegramServerError, DatabaseUnavailable, StoreError, MediaNotReady)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Again:
+class Retry:
     """Nothing went, for sure, and it may go another time."""
 
     error: TelewarmError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Halt:
+class Abort:
     """Nothing went, and nothing would to anybody else: `error` is of the message or of the bot."""
 
     error: TelewarmError
 
 
-Verdict: TypeAlias = Delivery | Again | Halt
+SendDecision: TypeAlias = Delivery | Retry | Abort
 
 
-def judge(chat_id: ChatId, results: Sequence[SendResult]) -> Verdict:
+def decide(chat_id: ChatId, results: Sequence[SendResult]) -> SendDecision:
     """`results`: of every message of the set, one at least."""
     message_ids = tuple(result.message_id for result in results if result.message_id is not None)
     moved_to = results[0].moved_to
     if len(message_ids) == len(results):
-        return Delivery(chat_id=chat_id, outcome=Outcome.SENT, message_ids=message_ids, moved_to=moved_to)
+        return Delivery(chat_id=chat_id, outcome=DeliveryStatus.SENT, message_ids=message_ids, moved_to=moved_to)
     errors = [result.error for result in results if result.error is not None]
     went = len(message_ids) + sum(effect_of(error) is Effect.CERTAIN for error in errors)
     if went == len(results):
-        error = words(errors[0])
-        return Delivery(chat_id=chat_id, outcome=Outcome.SENT, message_ids=message_ids, error=error, moved_to=moved_to)
-    if went:
-        error = words(errors[0])
+        error = error_text(errors[0])
         return Delivery(
-            chat_id=chat_id, outcome=Outcome.PARTIAL, message_ids=message_ids, error=error, moved_to=moved_to
+            chat_id=chat_id, outcome=DeliveryStatus.SENT, message_ids=message_ids, error=error, moved_to=moved_to
+        )
+    if went:
+        error = error_text(errors[0])
+        return Delivery(
+            chat_id=chat_id, outcome=DeliveryStatus.PARTIAL, message_ids=message_ids, error=error, moved_to=moved_to
         )
     return _nothing_went(chat_id, errors, moved_to)
 
 
-def _nothing_went(chat_id: ChatId, errors: Sequence[TelewarmError], moved_to: ChatId | None) -> Verdict:
+def _nothing_went(chat_id: ChatId, errors: Sequence[TelewarmError], moved_to: ChatId | None) -> SendDecision:
     """The worst of the errors decides: what may have gone all the same is never sent again."""
     for error in errors:
-        if may_have_gone(error):
-            return Delivery(chat_id=chat_id, outcome=Outcome.UNKNOWN, error=words(error), moved_to=moved_to)
+        if maybe_delivered(error):
+            return Delivery(chat_id=chat_id, outcome=DeliveryStatus.UNKNOWN, error=error_text(error), moved_to=moved_to)
     for error in errors:
         if isinstance(error, BotDeleted):  # it may be brought back: then the broadcast goes on
-            return Again(error=error)
-        if isinstance(error, OF_THE_MESSAGE):
-            return Halt(error=error)
+            return Retry(error=error)
+        if isinstance(error, MESSAGE_ERRORS):
+            return Abort(error=error)
     for error in errors:
-        if isinstance(error, PASSING):
-            return Again(error=error)
-    outcome = Outcome.UNREACHABLE if isinstance(errors[0], ChatUnreachable) else Outcome.FAILED
-    return Delivery(chat_id=chat_id, outcome=outcome, error=words(errors[0]), moved_to=moved_to)
+        if isinstance(error, TRANSIENT_ERRORS):
+            return Retry(error=error)
+    outcome = DeliveryStatus.UNREACHABLE if isinstance(errors[0], ChatUnreachable) else DeliveryStatus.FAILED
+    return Delivery(chat_id=chat_id, outcome=outcome, error=error_text(errors[0]), moved_to=moved_to)
 
 
-def words(error: TelewarmError) -> str:
+def error_text(error: TelewarmError) -> str:
     """Code and words, as a delivery keeps them."""
-    return storable(f"{error.code}: {error.message}")[:WORDS]
+    return storable(f"{error.code}: {error.message}")[:MAX_ERROR_CHARACTERS]
 
 
-def moved(chat_id: ChatId, moved_to: ChatId) -> Delivery:
+def migrated_delivery(chat_id: ChatId, moved_to: ChatId) -> Delivery:
     """The group became a supergroup that gets the message as a recipient of its own."""
     error = "MIGRATED: the supergroup that it became is a recipient too"
-    return Delivery(chat_id=chat_id, outcome=Outcome.SKIPPED, error=error, moved_to=moved_to)
+    return Delivery(chat_id=chat_id, outcome=DeliveryStatus.SKIPPED, error=error, moved_to=moved_to)
 
 
-def interrupted(chat_id: ChatId) -> Delivery:
+def interrupted_delivery(chat_id: ChatId) -> Delivery:
     """Its call was cut short, whatever it had done."""
     error = "INTERRUPTED: it was cut short before the answer came"
-    return Delivery(chat_id=chat_id, outcome=Outcome.UNKNOWN, error=error)
+    return Delivery(chat_id=chat_id, outcome=DeliveryStatus.UNKNOWN, error=error)
 
 
-def gives_up(error: TelewarmError, *, tries: int, age: float) -> bool:
+def should_give_up(error: TelewarmError, *, tries: int, age: float) -> bool:
     """After so many failed tries, the last one included. `age`: seconds since the first, flood waits included."""
-    return age >= GIVE_UP or (not isinstance(error, FloodWait | MediaNotReady) and tries >= TRIES)
+    return age >= GIVE_UP_SECONDS or (not isinstance(error, FloodWait | MediaNotReady) and tries >= MAX_ATTEMPTS)
 
 
 def retry_in(error: TelewarmError, *, tries: int, dice: float) -> float:
@@ -120,15 +122,15 @@ def retry_in(error: TelewarmError, *, tries: int, dice: float) -> float:
     return float(min(LONGEST, FIRST * 2 ** min(tries, 16)) * dice)
 
 
-def cure(error: TelewarmError, broadcast_id: BroadcastId) -> str:
+def pause_reason(error: TelewarmError, broadcast_id: BroadcastId) -> str:
     """Why a broadcast is paused, and what its owner can do."""
     command = "telewarm broadcast"
     match error:
-        case TokenRefused() if error.logged_out:
+        case InvalidBotToken() if error.logged_out:
             todo = f"Resume the broadcast then: {command} resume {broadcast_id}"
-        case TokenRefused():
+        case InvalidBotToken():
             todo = f"Give the bot its current token and resume the broadcast: {command} resume {broadcast_id}"
-        case BadRequest() | DeadFileId():
+        case BadRequest() | InvalidFileId():
             todo = (
                 f"Telegram refuses the message itself. Cancel it ({command} cancel {broadcast_id}) and send a corrected"
                 f" message; if some have got this one, send it to the others alone, whom"
@@ -139,10 +141,10 @@ def cure(error: TelewarmError, broadcast_id: BroadcastId) -> str:
             todo = "Add the file again or rewarm it and resume, or cancel this broadcast and create another."
         case _:
             todo = "Cancel this broadcast and create another."
-    return f"{words(error)}. {todo}"
+    return f"{error_text(error)}. {todo}"
 
 
-class Pace:
+class RateCap:
     """A broadcast's own cap, as evenly as it can be kept. Nothing is saved up."""
 
     SAVED = 0.1  # seconds of the cap that may go at once after a delay

@@ -9,7 +9,7 @@ from telewarm.model import Broadcast, BroadcastState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
+class BroadcastProgress:
     """`left`: recipients without an outcome. `per_second`: recipients, over the time since the start, pauses included;
     None before there is any. `eta_seconds`: until it is done at that rate, while it runs.
     """
@@ -21,11 +21,11 @@ class Progress:
     eta_seconds: float | None
 
 
-def progress(broadcast: Broadcast, now: datetime) -> Progress:
+def progress(broadcast: Broadcast, now: datetime) -> BroadcastProgress:
     done, left = broadcast.done, broadcast.recipients - broadcast.done
     rate = _rate(broadcast, done, now)
     runs = broadcast.state is BroadcastState.RUNNING
-    return Progress(
+    return BroadcastProgress(
         done=done,
         left=left,
         percent=round(100 * done / broadcast.recipients, 2) if broadcast.recipients else 0.0,

@@ -13,15 +13,15 @@ import msgspec
 from telewarm.broadcast.columns import Choice
 from telewarm.broadcast.csv_list import CsvList
 from telewarm.broadcast.json_list import JsonList, NdjsonList
-from telewarm.broadcast.rows import Rows
-from telewarm.broadcast.text_input import HEAD, Text
+from telewarm.broadcast.rows import RowBuffer
+from telewarm.broadcast.text_input import HEAD_BYTES, TextDecoder
 from telewarm.model import ChatId
 
-PIECE = 32 << 10  # bytes read in one go: the event loop waits for no more
+PIECE_BYTES = 32 << 10  # bytes read in one go: the event loop waits for no more
 ARRAY = re.compile(r'\[\s*(?:[\[{"\d\]-]|true|false|null|$)')  # and not ['5'], which is Python
 
 
-class Format(StrEnum):
+class ListFormat(StrEnum):
     """`csv`: with or without a header; a plain list of one id a line, or of ids on one line, is CSV too."""
 
     CSV = "csv"
@@ -35,12 +35,12 @@ class ListFacts:
     person should look at it before anything is sent; None when there is no doubt.
     """
 
-    format: Format
+    format: ListFormat
     column: str | None
     guess: str | None
 
 
-class Parser(Protocol):
+class RecipientParser(Protocol):
     """One format. Raises UsageError for a list that is none of it."""
 
     @property
@@ -53,7 +53,7 @@ class Parser(Protocol):
     def end(self) -> None: ...
 
 
-class Reader:
+class RecipientReader:
     """Takes a list in pieces of any size; what it found is in `rows`. `format` None: what the first bytes say.
 
     `column`: the name or the number, from 1, of the one that holds the chat ids; `*` for every cell.
@@ -61,23 +61,23 @@ class Reader:
 
     def __init__(
         self,
-        format: Format | None,  # noqa: A002 - as callers say it
+        format: ListFormat | None,  # noqa: A002 - as callers say it
         *,
         bots: Collection[str] = (),
         column: str | None = None,
     ) -> None:
-        self.rows = Rows(bots)
+        self.rows = RowBuffer(bots)
         self._format = format
         self._column = (column or "").strip() or None
         self._head = b""
-        self._text: Text | None = None
+        self._text: TextDecoder | None = None
         self._begin = ""  # what tells the format
-        self._parser: Parser | None = None
+        self._parser: RecipientParser | None = None
 
     def feed(self, data: bytes) -> Iterator[None]:
         """Read the piece, a little at each step. Raises UsageError."""
-        for at in range(0, len(data), PIECE):
-            self._feed(data[at : at + PIECE])
+        for at in range(0, len(data), PIECE_BYTES):
+            self._feed(data[at : at + PIECE_BYTES])
             yield
 
     def end(self) -> None:
@@ -103,7 +103,7 @@ class Reader:
         """Once it is whole."""
         choice = None if self._parser is None else self._parser.choice
         return ListFacts(
-            format=self._format or Format.CSV,
+            format=self._format or ListFormat.CSV,
             column=None if choice is None else choice.name,
             guess=None if choice is None else choice.guess,
         )
@@ -113,11 +113,11 @@ class Reader:
             self._read(self._text.more(data), final=False)
             return
         self._head += data
-        if len(self._head) >= HEAD:
+        if len(self._head) >= HEAD_BYTES:
             self._open()
 
     def _open(self) -> None:
-        self._text = Text(self._head[:HEAD])
+        self._text = TextDecoder(self._head[:HEAD_BYTES])
         head, self._head = self._head, b""
         self._read(self._text.more(head), final=False)
 
@@ -128,7 +128,7 @@ class Reader:
             return
         self._begin += text
         begin = self._begin.lstrip()
-        if not final and len(self._begin) < PIECE and not _tells(begin):
+        if not final and len(self._begin) < PIECE_BYTES and not _is_enough_to_sniff(begin):
             return
         self._format = self._format or sniff(begin)
         self._parser = _parser(self._format, self.rows, self._column)
@@ -137,42 +137,42 @@ class Reader:
             self._parser.feed(begun)
 
 
-def _parser(format: Format, rows: Rows, column: str | None) -> Parser:  # noqa: A002 - as callers say it
+def _parser(format: ListFormat, rows: RowBuffer, column: str | None) -> RecipientParser:  # noqa: A002 - as callers say it
     match format:
-        case Format.CSV:
+        case ListFormat.CSV:
             return CsvList(rows, column)
-        case Format.NDJSON:
+        case ListFormat.NDJSON:
             return NdjsonList(rows, column)
-        case Format.JSON:
+        case ListFormat.JSON:
             return JsonList(rows, column)
 
 
-def _tells(begin: str) -> bool:
+def _is_enough_to_sniff(begin: str) -> bool:
     """Whether so much is enough to tell the format: of JSON the first line has to be there, and whether more follow."""
     return bool(begin) and (begin[0] not in "[{" or bool(begin.partition("\n")[2].strip()))
 
 
-def sniff(begin: str) -> Format:
+def sniff(begin: str) -> ListFormat:
     """The format of a list by how it begins, which is a line or more."""
     if begin.startswith("["):
-        return Format.JSON if ARRAY.match(begin) else Format.CSV
+        return ListFormat.JSON if ARRAY.match(begin) else ListFormat.CSV
     if not begin.startswith("{"):
-        return Format.CSV
+        return ListFormat.CSV
     if not re.match(r'\{\s*(?:"|\}|$)', begin):
-        return Format.CSV  # a set of Python
+        return ListFormat.CSV  # a set of Python
     first, line_end, more = begin.partition("\n")
     if not line_end:
-        return Format.JSON
+        return ListFormat.JSON
     whole = not more.strip()
     first = first.rstrip().removesuffix(",")
     try:
         msgspec.json.decode(first)
     except (msgspec.DecodeError, RecursionError):
-        return Format.NDJSON if first.rstrip().endswith("}") else Format.JSON
-    return Format.JSON if whole else Format.NDJSON
+        return ListFormat.NDJSON if first.rstrip().endswith("}") else ListFormat.JSON
+    return ListFormat.JSON if whole else ListFormat.NDJSON
 
 
-def rows_of(chat_ids: Iterable[ChatId], rows: Rows, *, at_once: int) -> Iterator[None]:
+def rows_of(chat_ids: Iterable[ChatId], rows: RowBuffer, *, at_once: int) -> Iterator[None]:
     """Put chat ids that the program has into `rows`, so many at each step; the number is their place, from 1."""
     for number, value in enumerate(chat_ids, 1):
         rows.take(number, value, excerpt=repr(value))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from telewarm.errors import BadRequest, DeadFileId, TelegramRefused
+from telewarm.errors import BadRequest, InvalidFileId, TelegramClientError
 from telewarm.sender import SendResult
 
-IN_A_ROW = 10  # equal refusals of recipients one after the other, while nobody has got the message
-IN_A_ROW_LATER = 50  # the same once somebody has got it: then it may be the chats
+MAX_IN_A_ROW = 10  # equal refusals of recipients one after the other, while nobody has got the message
+MAX_IN_A_ROW_AFTER_SUCCESS = 50  # the same once somebody has got it: then it may be the chats
 NUMBER = re.compile(r"\d+")
 # What Telegram says of a text, its markup, its buttons or its file: the same for every recipient.
 OF_THE_MESSAGE = re.compile(
@@ -22,10 +22,10 @@ OF_THE_MESSAGE = re.compile(
 )
 
 
-def refusal_of(results: Sequence[SendResult]) -> TelegramRefused | None:
+def refusal_of(results: Sequence[SendResult]) -> TelegramClientError | None:
     """The first error of a set that may be the message's fault."""
     for result in results:
-        if isinstance(result.error, BadRequest | DeadFileId):
+        if isinstance(result.error, BadRequest | InvalidFileId):
             return result.error
     return None
 
@@ -35,7 +35,7 @@ def cause_of(description: str) -> str:
     return NUMBER.sub("#", description)[:200]
 
 
-class Refusals:
+class RefusalCounter:
     """Counts equal refusals in a row. `known`: the cause that its owner has seen, and which stops it no more."""
 
     def __init__(self, *, known: str | None, reached: bool) -> None:
@@ -44,12 +44,12 @@ class Refusals:
         self._cause = ""
         self._count = 0
 
-    def worked(self) -> None:
+    def succeeded(self) -> None:
         """A recipient got the whole message."""
         self._reached = True
         self._cause, self._count = "", 0
 
-    def refused(self, error: TelegramRefused) -> bool:
+    def refused(self, error: TelegramClientError) -> bool:
         """Whether the broadcast is to pause: others would be refused as well."""
         cause = cause_of(error.description)
         self._count = self._count + 1 if cause == self._cause else 1
@@ -58,7 +58,7 @@ class Refusals:
             return False
         return self._count >= self._enough(error)
 
-    def _enough(self, error: TelegramRefused) -> int:
+    def _enough(self, error: TelegramClientError) -> int:
         if self._reached:
-            return IN_A_ROW_LATER
-        return 1 if isinstance(error, DeadFileId) or OF_THE_MESSAGE.search(error.description) else IN_A_ROW
+            return MAX_IN_A_ROW_AFTER_SUCCESS
+        return 1 if isinstance(error, InvalidFileId) or OF_THE_MESSAGE.search(error.description) else MAX_IN_A_ROW

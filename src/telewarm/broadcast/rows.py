@@ -9,14 +9,14 @@ from collections.abc import Collection
 from decimal import Decimal
 from typing import NoReturn
 
-from telewarm.database.recipients import Rejected
+from telewarm.database.recipients import RejectedRow
 from telewarm.errors import UsageError
 from telewarm.logs import redact
 from telewarm.model import ChatId
 
-LARGEST = 2**52  # Telegram's ids have at most 52 significant bits; groups and channels are below zero
-LONGEST = 64 << 10  # characters of one row
-EXCERPT = 80  # characters
+MAX_CHAT_ID = 2**52  # Telegram's ids have at most 52 significant bits; groups and channels are below zero
+MAX_CELL_CHARACTERS = 64 << 10  # characters of one row
+EXCERPT_CHARACTERS = 80  # characters
 LOOKED_AT = 400  # characters
 BOT = "bot"  # the column or key with a bot's slug
 
@@ -56,17 +56,17 @@ REASONS = (
 )
 
 
-class Rows:
+class RowBuffer:
     """What was read of a list and not yet stored. `bots`: the slugs that a row may name; it need not name any."""
 
     def __init__(self, bots: Collection[str] = ()) -> None:
         self.chat_ids: list[ChatId] = []
         self.of_bots: dict[str, list[ChatId]] = {}
-        self.rejected: list[Rejected] = []
+        self.rejected: list[RejectedRow] = []
         self.read = 0  # in all, good and bad
         self._bots = bots
 
-    def drain(self) -> tuple[list[ChatId], dict[str, list[ChatId]], list[Rejected]]:
+    def drain(self) -> tuple[list[ChatId], dict[str, list[ChatId]], list[RejectedRow]]:
         """Everything that is held, once."""
         held = self.chat_ids, self.of_bots, self.rejected
         self.chat_ids, self.of_bots, self.rejected = [], {}, []
@@ -91,7 +91,7 @@ class Rows:
         """`excerpt`: a text, or a value of JSON."""
         self.read += 1
         text = excerpt if isinstance(excerpt, str) else json.dumps(excerpt, ensure_ascii=False, default=str)
-        self.rejected.append(Rejected(line=number, reason=reason, excerpt=printable(text)))
+        self.rejected.append(RejectedRow(line=number, reason=reason, excerpt=printable(text)))
 
     def _of(self, bot: object) -> list[ChatId]:
         if not isinstance(bot, str) or bot not in self._bots:
@@ -113,7 +113,7 @@ def read_chat_id(value: object) -> ChatId:
             number = operator.index(value)  # type: ignore[arg-type] # a whole number of any library
         except TypeError:
             raise UsageError("not a chat id; write it as a whole number") from None
-    if not number or not -LARGEST <= number <= LARGEST:
+    if not number or not -MAX_CHAT_ID <= number <= MAX_CHAT_ID:
         raise UsageError(OUT_OF_RANGE)
     return ChatId(number)
 
@@ -166,5 +166,5 @@ def _refuse(text: str) -> NoReturn:
 
 def printable(text: str) -> str:
     """What to show of a list. Perhaps it is a wrong file with secrets in it, which may be longer than what is shown."""
-    shown = redact(text[:LOOKED_AT])[:EXCERPT]
+    shown = redact(text[:LOOKED_AT])[:EXCERPT_CHARACTERS]
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in shown)

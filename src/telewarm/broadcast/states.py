@@ -29,7 +29,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+class Transition:
     """`idle`: the states in which there is nothing left to do. `cures`: what to do in the states that forbid it."""
 
     state: BroadcastState
@@ -41,18 +41,24 @@ class Step:
 NOT_STARTED = "start it first"
 NEVER_SENT = "it was never started, so nothing was sent"
 NOT_BEGUN = "it has not begun, so nothing was sent; cancel it if it is not to begin"
-OVER = "create another to send the message again"
+ALREADY_ENDED = "create another to send the message again"
 UNDO_RUNS = "what it sent is being deleted; that ends by itself"
 IS_UNDONE = "what it sent has been deleted; create another to send the message again"
 
-STEPS: Mapping[Action, Step] = {
-    Action.START: Step(
+TRANSITIONS: Mapping[Action, Transition] = {
+    Action.START: Transition(
         state=RUNNING,
         leaves=frozenset({DRAFT}),
         idle=frozenset({SCHEDULED, RUNNING}),
-        cures={PAUSED: "resume it", DONE: OVER, CANCELLED: OVER, UNDOING: UNDO_RUNS, UNDONE: IS_UNDONE},
+        cures={
+            PAUSED: "resume it",
+            DONE: ALREADY_ENDED,
+            CANCELLED: ALREADY_ENDED,
+            UNDOING: UNDO_RUNS,
+            UNDONE: IS_UNDONE,
+        },
     ),
-    Action.PAUSE: Step(
+    Action.PAUSE: Transition(
         state=PAUSED,
         leaves=frozenset({SCHEDULED, RUNNING}),
         idle=frozenset({PAUSED}),
@@ -64,19 +70,25 @@ STEPS: Mapping[Action, Step] = {
             UNDONE: "there is nothing left to pause",
         },
     ),
-    Action.RESUME: Step(
+    Action.RESUME: Transition(
         state=RUNNING,
         leaves=frozenset({PAUSED}),
         idle=frozenset({SCHEDULED, RUNNING}),
-        cures={DRAFT: NOT_STARTED, DONE: OVER, CANCELLED: OVER, UNDOING: UNDO_RUNS, UNDONE: IS_UNDONE},
+        cures={
+            DRAFT: NOT_STARTED,
+            DONE: ALREADY_ENDED,
+            CANCELLED: ALREADY_ENDED,
+            UNDOING: UNDO_RUNS,
+            UNDONE: IS_UNDONE,
+        },
     ),
-    Action.CANCEL: Step(
+    Action.CANCEL: Transition(
         state=CANCELLED,
         leaves=frozenset({DRAFT, SCHEDULED, RUNNING, PAUSED}),
         idle=frozenset({CANCELLED}),
         cures={DONE: "undo it to delete what it sent", UNDOING: UNDO_RUNS, UNDONE: "there is nothing left to cancel"},
     ),
-    Action.UNDO: Step(
+    Action.UNDO: Transition(
         state=UNDOING,
         leaves=frozenset({DONE, CANCELLED}),
         idle=frozenset({UNDOING, UNDONE}),
@@ -87,14 +99,14 @@ STEPS: Mapping[Action, Step] = {
             PAUSED: "cancel it first",
         },
     ),
-    Action.RETRY: Step(
+    Action.RETRY: Transition(
         state=RUNNING,
         leaves=frozenset({DONE, PAUSED}),
         cures={
             DRAFT: NEVER_SENT,
             SCHEDULED: NOT_BEGUN,
             RUNNING: "pause it first, or wait until it is done",
-            CANCELLED: OVER,
+            CANCELLED: ALREADY_ENDED,
             UNDOING: UNDO_RUNS,
             UNDONE: IS_UNDONE,
         },
@@ -102,9 +114,9 @@ STEPS: Mapping[Action, Step] = {
 }
 
 
-def step_from(action: Action, broadcast: Broadcast) -> Step | None:
+def transition_from(action: Action, broadcast: Broadcast) -> Transition | None:
     """The step to take; None when there is nothing left to do. Raises Conflict with the cure."""
-    step = STEPS[action]
+    step = TRANSITIONS[action]
     if broadcast.state in step.idle:
         return None
     if broadcast.state not in step.leaves:

@@ -16,31 +16,31 @@ from typing import TypeAlias
 import structlog
 
 from telewarm import coercion
-from telewarm.broadcast.broadcasts import Broadcasts
-from telewarm.broadcast.loading import Loaded
-from telewarm.broadcast.plans import Plan, check_plan, check_time
-from telewarm.broadcast.states import Action, step_from
+from telewarm.broadcast.broadcasts import BroadcastService
+from telewarm.broadcast.loading import ImportResult
+from telewarm.broadcast.plans import SendPlan, check_plan, check_time
+from telewarm.broadcast.states import Action, transition_from
 from telewarm.database import broadcasts, submissions
 from telewarm.database.connection import Connection, Executor, Pool
-from telewarm.database.leases import Lease
+from telewarm.database.leases import ProcessLease
 from telewarm.database.transient import is_transient
 from telewarm.errors import Conflict, Cure, NotFound, UsageError
-from telewarm.lanes import LiveBot
-from telewarm.model import Broadcast, BroadcastId, BroadcastState, ChatId, MessageSet, Outcome
+from telewarm.lanes import BotSession
+from telewarm.model import Broadcast, BroadcastId, BroadcastState, ChatId, DeliveryStatus, MessageSet
 
 log = structlog.get_logger(__name__)
 
 REMEMBERED = timedelta(days=1)  # after its end, in which the same again is taken for a mistake until it is confirmed
-CHUNK = 1 << 20  # bytes of a file read at once
-WHENEVER = Plan()
+CHUNK_BYTES = 1 << 20  # bytes of a file read at once
+WHENEVER = SendPlan()
 Recipients: TypeAlias = str | PathLike[str] | bytes | AsyncIterator[bytes] | Iterable[int]
-Fill: TypeAlias = Callable[[BroadcastId], Awaitable[Loaded]]  # load the list into the draft
+Fill: TypeAlias = Callable[[BroadcastId], Awaitable[ImportResult]]  # load the list into the draft
 UNFINISHED = frozenset({BroadcastState.SCHEDULED, BroadcastState.RUNNING, BroadcastState.PAUSED})
 ENDED = frozenset({BroadcastState.DONE, BroadcastState.CANCELLED})
-REACHED = (Outcome.SENT, Outcome.PARTIAL, Outcome.UNKNOWN)
+REACHED = (DeliveryStatus.SENT, DeliveryStatus.PARTIAL, DeliveryStatus.UNKNOWN)
 
 
-class Standing(StrEnum):
+class SubmissionState(StrEnum):
     """Of an earlier submission of the same: to be gone on with; for another time; over, not long ago."""
 
     UNFINISHED = "unfinished"
@@ -49,10 +49,10 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Earlier:
+class EarlierSubmission:
     """The broadcasts of an earlier submission of the same message to the same list by the same bots."""
 
-    standing: Standing
+    standing: SubmissionState
     broadcasts: Sequence[Broadcast]
 
     @property
@@ -70,13 +70,13 @@ class Earlier:
         said = f"{self.reached:,} of {self.recipients:,} sent"
         many = len(self.broadcasts) > 1
         match self.standing:
-            case Standing.UNFINISHED:
+            case SubmissionState.UNFINISHED:
                 return f"{which} {'are' if many else 'is'} unfinished ({said})"
-            case Standing.OTHER_TIME:
+            case SubmissionState.OTHER_TIME:
                 at = self.broadcasts[0].starts_at
                 when = "now" if at is None else f"{at.astimezone():%Y-%m-%d %H:%M %Z}"
                 return f"{which} {'are' if many else 'is'} to start at another time ({when})"
-            case Standing.FINISHED:
+            case SubmissionState.FINISHED:
                 ended = max(one.ended_at for one in self.broadcasts if one.ended_at is not None)
                 return f"{which} ended at {ended.astimezone():%Y-%m-%d %H:%M %Z} ({said})"
 
@@ -84,7 +84,7 @@ class Earlier:
 class AlreadySent(Conflict):
     """The same message went, or is to go, to the same list: `earlier` is that. With `again` it is sent once more."""
 
-    def __init__(self, earlier: Earlier) -> None:
+    def __init__(self, earlier: EarlierSubmission) -> None:
         super().__init__(
             f"{earlier}. Nothing was sent",
             by_face=Cure(
@@ -97,15 +97,15 @@ class AlreadySent(Conflict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
+class PreparedSubmission:
     """Drafts that hold the list, and what was found of the same. Whoever prepared them commits or discards them."""
 
     ids: Sequence[BroadcastId]
     broadcasts: Sequence[Broadcast]  # those with recipients
-    loaded: Loaded
+    loaded: ImportResult
     starts_at: datetime | None
     fingerprint: bytes
-    earlier: Earlier | None
+    earlier: EarlierSubmission | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,11 +113,11 @@ class Submitted:
     """`resumed`: an earlier submission of the same is gone on with, and nothing new was made."""
 
     broadcasts: Sequence[Broadcast]
-    loaded: Loaded
+    loaded: ImportResult
     resumed: bool
 
 
-def find(groups: Sequence[Sequence[Broadcast]], *, starts_at: datetime | None) -> Earlier | None:
+def find(groups: Sequence[Sequence[Broadcast]], *, starts_at: datetime | None) -> EarlierSubmission | None:
     """Which of the submissions with the same fingerprint, newest first, the one that is to start then repeats. Pure.
 
     A start time is a part of what is asked for: the same message may be scheduled for several days.
@@ -125,11 +125,11 @@ def find(groups: Sequence[Sequence[Broadcast]], *, starts_at: datetime | None) -
     unfinished = [group for group in groups if any(one.state in UNFINISHED for one in group)]
     for group in unfinished:
         if group[0].starts_at == starts_at or (starts_at is None and _begun(group)):
-            return Earlier(standing=Standing.UNFINISHED, broadcasts=group)
+            return EarlierSubmission(standing=SubmissionState.UNFINISHED, broadcasts=group)
     if unfinished:
-        return Earlier(standing=Standing.OTHER_TIME, broadcasts=unfinished[0])
+        return EarlierSubmission(standing=SubmissionState.OTHER_TIME, broadcasts=unfinished[0])
     for group in groups:
-        found = Earlier(standing=Standing.FINISHED, broadcasts=group)
+        found = EarlierSubmission(standing=SubmissionState.FINISHED, broadcasts=group)
         if found.reached and all(one.state in ENDED for one in group):
             return found
     return None
@@ -146,30 +146,30 @@ def _begun(group: Sequence[Broadcast]) -> bool:
 
 
 async def _pieces(data: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), CHUNK):
-        yield data[start : start + CHUNK]
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield data[start : start + CHUNK_BYTES]
 
 
 async def _chunks(path: Path) -> AsyncIterator[bytes]:
     with await asyncio.to_thread(path.open, "rb") as file:
-        while chunk := await asyncio.to_thread(file.read, CHUNK):
+        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
             yield chunk
 
 
 class Submissions:
     """`prepare` loads, `commit` sends, in one step each; a process that dies in between leaves drafts to sweep up."""
 
-    def __init__(self, *, pool: Pool, lease: Lease, broadcasts: Broadcasts) -> None:
+    def __init__(self, *, pool: Pool, lease: ProcessLease, broadcasts: BroadcastService) -> None:
         self._pool = pool
         self._lease = lease
         self._broadcasts = broadcasts
 
     async def submit(
         self,
-        bots: Sequence[LiveBot],
+        bots: Sequence[BotSession],
         message: MessageSet,
         recipients: Recipients,
-        plan: Plan = WHENEVER,
+        plan: SendPlan = WHENEVER,
         *,
         again: bool = False,
         confirm: bool = False,
@@ -193,11 +193,11 @@ class Submissions:
 
     async def prepare(
         self,
-        bots: Sequence[LiveBot],
+        bots: Sequence[BotSession],
         message: MessageSet,
         fill: Fill,
-        plan: Plan = WHENEVER,
-    ) -> Prepared:
+        plan: SendPlan = WHENEVER,
+    ) -> PreparedSubmission:
         """Make drafts and let `fill` load the list. Raises UsageError for one without a chat id; no draft is left
         then.
         """
@@ -211,7 +211,7 @@ class Submissions:
             if not filled:
                 raise UsageError("the list holds no chat id: nothing was sent")
             fingerprint = await submissions.fingerprint(self._pool, filled)
-            return Prepared(
+            return PreparedSubmission(
                 ids=ids,
                 broadcasts=filled,
                 loaded=loaded,
@@ -223,20 +223,20 @@ class Submissions:
             await self.discard(ids)
             raise
 
-    async def commit(self, prepared: Prepared, *, again: bool = False, confirm: bool = False) -> Submitted:
+    async def commit(self, prepared: PreparedSubmission, *, again: bool = False, confirm: bool = False) -> Submitted:
         """Start it, or go on with the earlier one that is not finished. Raises AlreadySent unless `again`, UsageError
         for a start time that has passed, Conflict when another process took the drafts for those of a dead one.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             await submissions.lock(connection, prepared.fingerprint)
             earlier = await self._earlier(connection, prepared.fingerprint, prepared.starts_at)
-            resumed = earlier is not None and earlier.standing is Standing.UNFINISHED
+            resumed = earlier is not None and earlier.standing is SubmissionState.UNFINISHED
             if earlier is not None and not resumed and not again:
                 raise AlreadySent(earlier)
             if not resumed:
                 check_time(prepared.starts_at)
                 for one in [] if confirm else prepared.broadcasts:
-                    step_from(Action.START, one)
+                    transition_from(Action.START, one)
                 await self._start(connection, prepared)
         self._broadcasts.on_change()
         kept = {one.id for one in prepared.broadcasts} if not resumed else set()
@@ -256,13 +256,13 @@ class Submissions:
                     raise
                 log.warning("draft_kept", broadcast_id=broadcast_id, error=type(error).__name__)
 
-    async def keep(self, prepared: Prepared) -> None:
+    async def keep(self, prepared: PreparedSubmission) -> None:
         """They stay drafts, for a person to start or delete."""
         await submissions.keep(self._pool, [one.id for one in prepared.broadcasts])
         kept = {one.id for one in prepared.broadcasts}
         await self.discard([one for one in prepared.ids if one not in kept])
 
-    async def _fill(self, recipients: Recipients, column: str | None, broadcast_id: BroadcastId) -> Loaded:
+    async def _fill(self, recipients: Recipients, column: str | None, broadcast_id: BroadcastId) -> ImportResult:
         if isinstance(recipients, str | PathLike):
             recipients = _chunks(Path(recipients))
         elif isinstance(recipients, bytes | bytearray | memoryview):  # as numbers they would be chats 0 to 255
@@ -275,13 +275,13 @@ class Submissions:
         with suppress(NotFound, Conflict):  # it has been started, or is gone
             await self._broadcasts.delete(broadcast_id, only_drafts=True)
 
-    async def _start(self, connection: Connection, prepared: Prepared) -> None:
+    async def _start(self, connection: Connection, prepared: PreparedSubmission) -> None:
         wanted = [one.id for one in prepared.broadcasts]
         started = await submissions.start(connection, wanted, prepared.fingerprint)
         if len(started) < len(wanted):
             raise Conflict("the list that was loaded is gone, because this process stood still for long: send it again")
         await self._broadcasts.wake(connection, prepared.broadcasts)
 
-    async def _earlier(self, db: Executor, fingerprint: bytes, starts_at: datetime | None) -> Earlier | None:
+    async def _earlier(self, db: Executor, fingerprint: bytes, starts_at: datetime | None) -> EarlierSubmission | None:
         groups = await submissions.earlier(db, fingerprint, within=REMEMBERED.total_seconds())
         return find(groups, starts_at=starts_at)

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 
-from telewarm.database.recipients import Rejected
+from telewarm.database.recipients import RejectedRow
 from telewarm.model import Delivery
 
 RESULTS = ("chat_id", "outcome", "message_ids", "error", "moved_to")
@@ -17,7 +17,7 @@ PENDING = "pending"  # in the place of an outcome that is still to come
 # spreadsheet may split lines at semicolons, tabs or line ends, as Excel does in many countries.
 FORMULA = re.compile(r"(^|[;\t\r\n\v\f\x85\u2028\u2029|])([\s\ufeff\"']*)([=+\-@＝＋－＠\t\r])")
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
-AT_ONCE = 1_000  # rejected lines in one piece
+ROWS_PER_PIECE = 1_000  # rejected lines in one piece
 
 
 async def results(pages: AsyncIterator[Sequence[Delivery]]) -> AsyncIterator[str]:
@@ -27,13 +27,13 @@ async def results(pages: AsyncIterator[Sequence[Delivery]]) -> AsyncIterator[str
         yield _lines(_delivery(one) for one in page)
 
 
-async def rejected(found: AsyncIterator[Rejected]) -> AsyncIterator[str]:
+async def rejected(found: AsyncIterator[RejectedRow]) -> AsyncIterator[str]:
     """The header, then pieces of many lines each."""
     yield _lines([REJECTED])
     held: list[tuple[object, ...]] = []
     async for one in found:
         held.append((one.line, one.reason, one.excerpt))
-        if len(held) == AT_ONCE:
+        if len(held) == ROWS_PER_PIECE:
             yield _lines(held)
             held.clear()
     if held:

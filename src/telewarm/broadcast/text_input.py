@@ -7,10 +7,10 @@ import io
 import re
 from collections.abc import Iterator
 
-from telewarm.broadcast.rows import LONGEST
+from telewarm.broadcast.rows import MAX_CELL_CHARACTERS
 from telewarm.errors import UsageError
 
-HEAD = 128  # bytes that tell what a file is
+HEAD_BYTES = 128  # bytes that tell what a file is
 
 SAVE_AS_CSV = "save it as CSV (UTF-8) and load that"
 UNPACK = "unpack it and load the list inside"
@@ -42,7 +42,7 @@ MARKS = (
 )
 
 
-class Text:
+class TextDecoder:
     """Decodes pieces of any size. Every line ends with a line feed, whatever it ended with: CR, CR LF or LF."""
 
     def __init__(self, head: bytes) -> None:
@@ -88,7 +88,7 @@ def _zipped(head: bytes) -> str:
     return f"this is an Excel workbook (.xlsx) or another ZIP archive: {SAVE_AS_CSV}, or unpack it"
 
 
-class Lines:
+class LineSplitter:
     """Cuts a text into whole lines, each with its line feed. Of a line that is too long one piece is given, longer than
     LONGEST, and the rest is passed over.
     """
@@ -119,7 +119,7 @@ class Lines:
             self._skipping = not ended
             return
         self._rest += part
-        if ended or len(self._rest) > LONGEST:
+        if ended or len(self._rest) > MAX_CELL_CHARACTERS:
             self._skipping = not ended
             line, self._rest = self._rest, ""
             yield line + "\n"

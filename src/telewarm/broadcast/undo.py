@@ -11,57 +11,57 @@ from functools import partial
 import structlog
 
 from telewarm import clock
-from telewarm.broadcast.desk import Desk
-from telewarm.broadcast.insist import insist
+from telewarm.broadcast.desk import BroadcastContext
+from telewarm.broadcast.insist import retry_until_available
 from telewarm.broadcast.policy import retry_in
 from telewarm.broadcast.states import UNDO_WITHIN
 from telewarm.database import broadcasts, flights
-from telewarm.database.flights import Taken, Undoable
+from telewarm.database.flights import ClaimedRun, Undoable
 from telewarm.errors import (
     BotDeleted,
     FloodWait,
+    InvalidBotToken,
     TelegramError,
-    TelegramFault,
+    TelegramServerError,
     TelegramUnreachable,
-    TokenRefused,
 )
 from telewarm.model import Broadcast, BroadcastState, ChatId
-from telewarm.sender.turn import Turn, in_turn
-from telewarm.telegram import Rank
+from telewarm.sender.turn import SendSlot, with_rate_limit
+from telewarm.telegram import Priority
 
 log = structlog.get_logger(__name__)
 
-MOST = 100  # messages of one call
-PATIENCE = 600.0  # seconds that a call waits for the limits before it looks up
-TOLD = 1.0  # seconds between two NOTIFYs of the progress
-TOKEN_AGAIN = 30.0  # seconds before a refused token is tried again
-COMES_BACK = (FloodWait, TelegramUnreachable, TelegramFault)  # deleting twice does no harm
+MAX_MESSAGES_PER_CALL = 100  # messages of one call
+MAX_WAIT_SECONDS = 600.0  # seconds that a call waits for the limits before it looks up
+NOTIFY_INTERVAL_SECONDS = 1.0  # seconds between two NOTIFYs of the progress
+TOKEN_RETRY_SECONDS = 30.0  # seconds before a refused token is tried again
+RETRYABLE = (FloodWait, TelegramUnreachable, TelegramServerError)  # deleting twice does no harm
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Deleted:
+class UndoResult:
     """`kept`: messages that could not be deleted."""
 
     chat_id: ChatId
     kept: int
 
 
-class Undo:
+class UndoRunner:
     """Some at a time, in the order of their chats; a crash repeats at most these."""
 
-    def __init__(self, desk: Desk, broadcast: Broadcast, taken: Taken) -> None:
-        self._desk = desk
+    def __init__(self, desk: BroadcastContext, broadcast: Broadcast, taken: ClaimedRun) -> None:
+        self._context = desk
         self._broadcast = broadcast
         self._lease_id = desk.lease.id
         self._cursor = taken.undo_cursor
-        self._leaving = False
-        self._calls: set[asyncio.Task[Deleted | None]] = set()
-        self._told_at = 0.0
+        self._stopping = False
+        self._calls: set[asyncio.Task[UndoResult | None]] = set()
+        self._notified_at = 0.0
         self._log = log.bind(bot=desk.live.bot.slug, broadcast_id=broadcast.id)
-        self.again_in: float | None = None
+        self.retry_in: float | None = None
 
     @property
-    def resting(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether it has had nothing to do for a while, and leaves room for another broadcast."""
         return False
 
@@ -76,40 +76,40 @@ class Undo:
     def nudge(self) -> None:
         """Nothing can change it."""
 
-    def leave(self) -> None:
+    def stop(self) -> None:
         """What is not deleted yet waits for whoever takes it up again."""
-        self._leaving = True
-        self.cut_short()
+        self._stopping = True
+        self.abort()
 
-    def cut_short(self) -> None:
-        self._leaving = True
+    def abort(self) -> None:
+        self._stopping = True
         for call in self._calls:
             call.cancel()
 
     async def run(self) -> None:
         """Until all is undone, or it is left or lost."""
-        pool, broadcast_id = self._desk.pool, self._broadcast.id
-        while not self._leaving:
-            page = await insist(broadcast_id, self._page)
+        pool, broadcast_id = self._context.pool, self._broadcast.id
+        while not self._stopping:
+            page = await retry_until_available(broadcast_id, self._page)
             if not page:
                 break
             if not await self._undo(page):
                 return
-        if self._leaving:
-            await insist(broadcast_id, partial(flights.give_back, pool, broadcast_id, self._lease_id))
-        elif await insist(
-            broadcast_id, partial(flights.land, pool, broadcast_id, self._lease_id, BroadcastState.UNDONE)
+        if self._stopping:
+            await retry_until_available(broadcast_id, partial(flights.release, pool, broadcast_id, self._lease_id))
+        elif await retry_until_available(
+            broadcast_id, partial(flights.finish, pool, broadcast_id, self._lease_id, BroadcastState.UNDONE)
         ):
-            broadcast = await insist(broadcast_id, partial(broadcasts.get, pool, broadcast_id))
+            broadcast = await retry_until_available(broadcast_id, partial(broadcasts.get, pool, broadcast_id))
             self._log.info("[BROADCAST][UNDONE]", counts=dict(broadcast.counts), not_undone=broadcast.not_undone)
 
     def _page(self) -> Awaitable[list[Undoable]]:
         return flights.undoable(
-            self._desk.pool,
+            self._context.pool,
             self._broadcast.id,
             after=self._cursor,
             within=UNDO_WITHIN,
-            limit=self._desk.concurrency,
+            limit=self._context.concurrency,
         )
 
     async def _undo(self, page: Sequence[Undoable]) -> bool:
@@ -119,7 +119,7 @@ class Undo:
             if self._calls:
                 await asyncio.wait(self._calls)
         except asyncio.CancelledError:
-            self.cut_short()
+            self.abort()
             await asyncio.wait(self._calls)
             raise
         finally:
@@ -127,7 +127,7 @@ class Undo:
             self._calls = set()
         return await self._write(page, done)
 
-    async def _write(self, page: Sequence[Undoable], done: dict[ChatId, Deleted]) -> bool:
+    async def _write(self, page: Sequence[Undoable], done: dict[ChatId, UndoResult]) -> bool:
         undone, kept, cursor = [], 0, self._cursor
         for one in page:
             if one.deletable and one.chat_id not in done:
@@ -138,14 +138,14 @@ class Undo:
                 undone.append(one.chat_id)
             cursor = one.chat_id
         now = clock.monotonic()
-        tell = now - self._told_at >= TOLD
-        self._told_at = now if tell else self._told_at
+        tell = now - self._notified_at >= NOTIFY_INTERVAL_SECONDS
+        self._notified_at = now if tell else self._notified_at
         self._cursor = cursor
-        return await insist(
+        return await retry_until_available(
             self._broadcast.id,
             partial(
                 flights.undo,
-                self._desk.pool,
+                self._context.pool,
                 self._broadcast.id,
                 self._lease_id,
                 undone,
@@ -155,27 +155,31 @@ class Undo:
             ),
         )
 
-    async def _delete(self, one: Undoable) -> Deleted | None:
+    async def _delete(self, one: Undoable) -> UndoResult | None:
         """None when the bot may not speak now."""
         failures = 0
         while True:
             try:
-                for start in range(0, len(one.message_ids), MOST):
+                for start in range(0, len(one.message_ids), MAX_MESSAGES_PER_CALL):
                     await self._call(one, start)
-            except (TokenRefused, BotDeleted):
-                self.again_in = TOKEN_AGAIN
-                self._leaving = True
+            except (InvalidBotToken, BotDeleted):
+                self.retry_in = TOKEN_RETRY_SECONDS
+                self._stopping = True
                 return None
-            except COMES_BACK as error:
+            except RETRYABLE as error:
                 failures += 1
                 await clock.sleep(retry_in(error, tries=failures, dice=random.random()))  # noqa: S311 (jitter)
             except TelegramError as error:
                 self._log.info("[BROADCAST][UNDO][REFUSED]", chat_id=one.sent_to, error=error.message)
-                return Deleted(chat_id=one.chat_id, kept=len(one.message_ids))
+                return UndoResult(chat_id=one.chat_id, kept=len(one.message_ids))
             else:
-                return Deleted(chat_id=one.chat_id, kept=0)
+                return UndoResult(chat_id=one.chat_id, kept=0)
 
     async def _call(self, one: Undoable, start: int) -> None:
-        live = self._desk.live
-        turn = Turn(live=live, chat_id=one.sent_to, until=clock.monotonic() + PATIENCE, rank=Rank.DELIVERY)
-        await in_turn(turn, partial(live.api.delete_messages, one.sent_to, one.message_ids[start : start + MOST]))
+        live = self._context.live
+        turn = SendSlot(
+            live=live, chat_id=one.sent_to, until=clock.monotonic() + MAX_WAIT_SECONDS, rank=Priority.DELIVERY
+        )
+        await with_rate_limit(
+            turn, partial(live.api.delete_messages, one.sent_to, one.message_ids[start : start + MAX_MESSAGES_PER_CALL])
+        )

@@ -22,8 +22,8 @@ from telewarm.api.media import describe_added
 from telewarm.app import Telewarm
 from telewarm.cli.console import say
 from telewarm.errors import DecoderFailed, Face, FetchError, MediaError, TelewarmError, UsageError
-from telewarm.lanes import LiveBot
-from telewarm.library import Added, name_of
+from telewarm.lanes import BotSession
+from telewarm.library import IngestResult, name_of
 from telewarm.logs import redact
 from telewarm.model import Kind
 
@@ -52,7 +52,7 @@ class Outcome:
     """What became of a source: `added`, or the `error` for which it is not taken."""
 
     source: Source
-    added: Added | None = None
+    added: IngestResult | None = None
     error: TelewarmError | None = None
 
 
@@ -103,7 +103,7 @@ def _file(path: Path) -> Source:
 
 
 async def add_all(
-    telewarm: Telewarm, live: LiveBot, sources: Sequence[Source], kind: Kind | None, on_read: Callable[[int], None]
+    telewarm: Telewarm, live: BotSession, sources: Sequence[Source], kind: Kind | None, on_read: Callable[[int], None]
 ) -> AsyncGenerator[Outcome, None]:
     """In their order. Raises what would befall every other too: a store or a database that is away, a deleted bot."""
     under_way: deque[asyncio.Task[Outcome]] = deque()
@@ -121,7 +121,7 @@ async def add_all(
 
 
 async def _add(
-    telewarm: Telewarm, live: LiveBot, source: Source, kind: Kind | None, on_read: Callable[[int], None]
+    telewarm: Telewarm, live: BotSession, source: Source, kind: Kind | None, on_read: Callable[[int], None]
 ) -> Outcome:
     library, bot, path = telewarm.library, live.bot, source.path
     try:

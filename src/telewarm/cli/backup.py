@@ -24,7 +24,7 @@ from telewarm.database.ready import prepare_data_folder
 from telewarm.database.upgrading import ours, set_aside, written_by
 from telewarm.errors import UsageError
 from telewarm.settings import Settings
-from telewarm.store import Store
+from telewarm.store import BlobStore
 
 PIPE = Path("-")
 
@@ -108,7 +108,7 @@ async def _upgrade(settings: Settings, programs: Path, report: Callable[[int], N
         raise UsageError("DATABASE_URL is set: a PostgreSQL of your own is upgraded by its own means")
     if written_by(data) in {None, ours()}:
         return None
-    store = Store.open(store_config(settings))
+    store = BlobStore.open(store_config(settings))
     try:
         with scratch(data) as folder:
             archive = folder / "upgrade.tar"
@@ -126,18 +126,18 @@ async def _upgrade(settings: Settings, programs: Path, report: Callable[[int], N
 
 
 @asynccontextmanager
-async def _ground(settings: Settings) -> AsyncIterator[tuple[str, Store]]:
+async def _ground(settings: Settings) -> AsyncIterator[tuple[str, BlobStore]]:
     given = settings.database_url.get_secret_value() if settings.database_url else None
     await asyncio.to_thread(prepare_data_folder, settings.telewarm_data)
     async with served(given, settings.telewarm_data) as url:
-        store = Store.open(store_config(settings))
+        store = BlobStore.open(store_config(settings))
         try:
             yield url, store
         finally:
             await store.close()
 
 
-def _target(settings: Settings, url: str, store: Store) -> Target:
+def _target(settings: Settings, url: str, store: BlobStore) -> Target:
     return Target(
         url=url, key=existing_key(settings), key_file=key_file(settings), store=store, data=settings.telewarm_data
     )

@@ -17,13 +17,13 @@ from telewarm.cli.chat import checked_chat
 from telewarm.cli.common import BotArgument, Json, Yes, busy, counted, make_sure, opened, show
 from telewarm.cli.console import say, wide
 from telewarm.database import bots as bot_rows
-from telewarm.database.removals import Purged
-from telewarm.database.roster import Listed
+from telewarm.database.removals import PurgeResult
+from telewarm.database.roster import BotSummary
 from telewarm.errors import Conflict, NotFound, UsageError
-from telewarm.lanes import wake
-from telewarm.lanes.checking import BotCheck, Judgement
+from telewarm.lanes import enqueue_lane
+from telewarm.lanes.checking import BotCheck, CheckStatus
 from telewarm.lanes.names import SLUG
-from telewarm.model import Bot, State
+from telewarm.model import Bot, MediaState
 
 HELP = (
     "Your bots: add, show, check, pause, delete and restore.\n\n"
@@ -66,11 +66,11 @@ def list_(
     if not found:
         say("No deleted bots." if deleted else NO_BOTS)
         return
-    table = Table("bot", "username", *State, "chats", "", box=None, pad_edge=False)
+    table = Table("bot", "username", *MediaState, "chats", "", box=None, pad_edge=False)
     for column in table.columns[2:-1]:
         column.justify = "right"
     for one in found:
-        counts = [f"{one.media[state]:,}" for state in State]
+        counts = [f"{one.media[state]:,}" for state in MediaState]
         table.add_row(one.slug, one.username, *counts, str(len(one.warmup_chats)), _rests(one))
     wide().print(table)
 
@@ -79,7 +79,7 @@ def list_(
 def show_(bot: BotArgument, *, as_json: Json = False) -> None:
     """Show one bot: its media, its warm-up chats and their flood waits."""
 
-    async def looking(telewarm: Telewarm) -> tuple[Bot, Listed]:
+    async def looking(telewarm: Telewarm) -> tuple[Bot, BotSummary]:
         return await telewarm.bots.look((await telewarm.bots.by_slug(bot)).bot.id)
 
     fresh, listed = opened(looking)
@@ -194,7 +194,7 @@ def resume(bot: BotArgument) -> None:
         live = await telewarm.bots.by_slug(bot)
         async with telewarm.pool.acquire() as connection, connection.transaction():
             await bot_rows.set_paused(connection, live.bot.id, paused=False)
-            await wake(connection, live.bot)
+            await enqueue_lane(connection, live.bot)
 
     opened(resuming)
     say(f"Resumed {bot}.")
@@ -221,7 +221,7 @@ def delete(
         items = opened(lambda telewarm: _deleted(telewarm, bot))
         make_sure(f"Delete {bot} for good, with {counted(items, 'media item', 'media items')}?", yes=False)
 
-    async def purging(telewarm: Telewarm) -> Purged:
+    async def purging(telewarm: Telewarm) -> PurgeResult:
         with busy(f"Deleting {bot}"):
             return await telewarm.bots.delete_for_good(bot)
 
@@ -254,8 +254,8 @@ def _token() -> str:
     return str(typer.prompt("Token from @BotFather", hide_input=True, err=True)).strip()
 
 
-async def _all(telewarm: Telewarm, *, deleted: bool) -> list[Listed]:
-    found: list[Listed] = []
+async def _all(telewarm: Telewarm, *, deleted: bool) -> list[BotSummary]:
+    found: list[BotSummary] = []
     while True:
         page = await telewarm.bots.page(deleted=deleted, after=found[-1].slug if found else "", limit=PAGE)
         found += page
@@ -273,7 +273,7 @@ async def _deleted(telewarm: Telewarm, slug: str) -> int:
     raise NotFound(f"There is no bot {slug!r}, not even a deleted one. See: telewarm bot list")
 
 
-def _rests(one: Listed) -> str:
+def _rests(one: BotSummary) -> str:
     if one.deleted_at is not None:
         return f"deleted {one.deleted_at.astimezone():%Y-%m-%d %H:%M}"
     if one.paused_at is not None:
@@ -281,13 +281,13 @@ def _rests(one: Listed) -> str:
     return f"waits {one.flood_wait:,.0f} s" if one.flood_wait else ""
 
 
-def _facts(fresh: Bot, listed: Listed) -> Iterator[tuple[str, object]]:
+def _facts(fresh: Bot, listed: BotSummary) -> Iterator[tuple[str, object]]:
     yield "bot", listed.slug
     yield "username", listed.username and f"@{listed.username}"
     yield "telegram id", listed.telegram_id
-    yield "media", ", ".join(f"{listed.media[state]:,} {state}" for state in State)
+    yield "media", ", ".join(f"{listed.media[state]:,} {state}" for state in MediaState)
     for chat in listed.warmup_chats:
-        wait = fresh.closed_chats.get(chat)
+        wait = fresh.chat_pauses.get(chat)
         yield "warm-up chat", f"{chat}, waits {wait:,.0f} s for Telegram's limits" if wait else chat
     yield "paused", listed.paused_at and f"since {listed.paused_at.astimezone():%Y-%m-%d %H:%M}"
     yield "waits", f"{listed.flood_wait:,.0f} s for Telegram's limits" if listed.flood_wait else None
@@ -306,11 +306,11 @@ def _tell(checked: Sequence[tuple[str, BotCheck]], *, as_json: bool) -> int:
             username = "" if found.profile is None else f" of @{found.profile.username}"
             _row(table, slug, f"token{username}", found.token)
             for chat in found.chats:
-                _row(table, slug, f"chat {chat.chat_id}" + (f" {chat.title}" if chat.title else ""), chat.judgement)
+                _row(table, slug, f"chat {chat.chat_id}" + (f" {chat.title}" if chat.title else ""), chat.result)
         wide().print(table)
     return 0 if all(found.ok for _, found in checked) else 1
 
 
-def _row(table: Table, slug: str, what: str, judgement: Judgement) -> None:
+def _row(table: Table, slug: str, what: str, judgement: CheckStatus) -> None:
     verdict = {True: "[green]ok[/]", False: "[red]problem[/]", None: "[yellow]unknown[/]"}[judgement.ok]
     table.add_row(slug, Text(what), verdict, Text(judgement.message or ""))

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from telewarm.app import Telewarm
-from telewarm.broadcast import Format, Loaded, tables
+from telewarm.broadcast import ImportResult, ListFormat, tables
 from telewarm.cli import broadcast_tables, drafting, lists, message_options, submitting, watching
 from telewarm.cli.chat import recipient
 from telewarm.cli.common import held, opened
@@ -23,7 +23,7 @@ from telewarm.cli.run import stop_event
 from telewarm.cli.send import CONTEXT, line
 from telewarm.errors import UsageError
 from telewarm.lanes.names import chat_of
-from telewarm.model import Broadcast, BroadcastId, BroadcastState, Outcome
+from telewarm.model import Broadcast, BroadcastId, BroadcastState, DeliveryStatus
 from telewarm.sender import SendResult
 
 HELP = (
@@ -46,7 +46,7 @@ ListArgument: TypeAlias = Annotated[
     Path, typer.Argument(metavar="LIST", help="Chat ids: CSV, NDJSON or JSON; - reads standard input.")
 ]
 FormatOption: TypeAlias = Annotated[
-    Format | None, typer.Option("--format", help="What the list is; else its first bytes say.")
+    ListFormat | None, typer.Option("--format", help="What the list is; else its first bytes say.")
 ]
 ColumnOption: TypeAlias = Annotated[
     str | None,
@@ -249,7 +249,7 @@ def retry(
     """Send again to recipients that failed, or of whom nobody knows whether they got it."""
     if not failed and not unknown:
         raise UsageError("choose whom to send to again: --failed, --unknown, or both")
-    outcomes = [Outcome.FAILED] * failed + [Outcome.UNKNOWN] * unknown
+    outcomes = [DeliveryStatus.FAILED] * failed + [DeliveryStatus.UNKNOWN] * unknown
     _tell(opened(lambda telewarm: telewarm.broadcasts.retry(BroadcastId(broadcast), outcomes)))
 
 
@@ -303,7 +303,8 @@ def results(
     broadcast: Id,
     *,
     outcome: Annotated[
-        str | None, typer.Option(help=f"Only these: {', '.join(Outcome)}, or pending for those that have none yet.")
+        str | None,
+        typer.Option(help=f"Only these: {', '.join(DeliveryStatus)}, or pending for those that have none yet."),
     ] = None,
     output: Output = None,
 ) -> None:
@@ -333,14 +334,14 @@ async def _send(
     draft: drafting.Draft,
     recipients: Path,
     *,
-    form: Format | None,
+    form: ListFormat | None,
     column: str | None,
     yes: bool,
     again: bool,
 ) -> int:
     """The exit code."""
 
-    def fill(broadcast_id: BroadcastId) -> Awaitable[Loaded]:
+    def fill(broadcast_id: BroadcastId) -> Awaitable[ImportResult]:
         return lists.load(telewarm, broadcast_id, recipients, form, column)
 
     submitted, stop = await submitting.submit(telewarm, draft, recipients, fill, yes=yes, again=again)
@@ -363,10 +364,10 @@ def _tell(one: Broadcast) -> None:
     say(f"Broadcast {one.id} is {one.state}: {watching.counts_of(one)}")
 
 
-def _outcome(text: str | None) -> Outcome | Literal["pending"] | None:
+def _outcome(text: str | None) -> DeliveryStatus | Literal["pending"] | None:
     if text is None or text == "pending":
         return cast(Literal["pending"] | None, text)
     try:
-        return Outcome(text)
+        return DeliveryStatus(text)
     except ValueError:
-        raise UsageError(f"--outcome is {text!r}; there are {', '.join(Outcome)}, and pending") from None
+        raise UsageError(f"--outcome is {text!r}; there are {', '.join(DeliveryStatus)}, and pending") from None

@@ -12,12 +12,12 @@ import typer
 
 from telewarm import clock
 from telewarm.app import Telewarm
-from telewarm.broadcast import Plan
+from telewarm.broadcast import SendPlan
 from telewarm.cli.message_options import Options
 from telewarm.cli.send import add as add_files
 from telewarm.cli.send import captioned, mode_of
 from telewarm.errors import UsageError
-from telewarm.lanes import LiveBot
+from telewarm.lanes import BotSession
 from telewarm.model import Broadcast, MediaId, MessageSet, Part
 
 TextOption: TypeAlias = Annotated[str | None, typer.Option("--text", help="A message of its own, after the media.")]
@@ -69,9 +69,9 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    bots: Sequence[LiveBot]
+    bots: Sequence[BotSession]
     message: MessageSet
-    plan: Plan
+    plan: SendPlan
 
 
 async def create(telewarm: Telewarm, draft: Draft) -> list[Broadcast]:
@@ -102,7 +102,7 @@ async def wanted_of(telewarm: Telewarm, draft: Draft) -> Wanted:
         disable_notification=draft.silent,
         protect_content=draft.protect,
     )
-    plan = Plan(name=draft.name, gate=draft.gate, per_second=draft.rate, starts_at=starts_at)
+    plan = SendPlan(name=draft.name, gate=draft.gate, per_second=draft.rate, starts_at=starts_at)
     said = draft.options.of(captioned(message, draft.caption, mode))
     return Wanted(bots=bots, message=said, plan=plan)
 
@@ -131,7 +131,7 @@ def _check(draft: Draft) -> None:
             raise UsageError(f"--media {given}: there is no such file, and it is no id of a media item")
 
 
-async def _parts(telewarm: Telewarm, live: LiveBot, media: Sequence[str]) -> tuple[Part, ...]:
+async def _parts(telewarm: Telewarm, live: BotSession, media: Sequence[str]) -> tuple[Part, ...]:
     files = [Path(given) for given in media if not given.isdecimal()]
     added = iter(await add_files(telewarm, live, files))
     return tuple([Part(media_id=MediaId(int(given)) if given.isdecimal() else next(added)) for given in media])

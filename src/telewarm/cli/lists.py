@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from telewarm.app import Telewarm
-from telewarm.broadcast import Format, Loaded
+from telewarm.broadcast import ImportResult, ListFormat
 from telewarm.cli.common import counted
 from telewarm.errors import UsageError
 from telewarm.model import BroadcastId
@@ -25,8 +25,8 @@ SHOWN = 5  # rejected lines that are told at once
 
 
 async def load(
-    telewarm: Telewarm, broadcast_id: BroadcastId, source: Path, form: Format | None, column: str | None = None
-) -> Loaded:
+    telewarm: Telewarm, broadcast_id: BroadcastId, source: Path, form: ListFormat | None, column: str | None = None
+) -> ImportResult:
     """Add the chat ids of a file, or of standard input for `-`, and tell what came of it."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     with _opened(source) as file, _bar(console, _size(file)) as bar:
@@ -40,7 +40,7 @@ async def load(
     return loaded
 
 
-def summary(loaded: Loaded) -> str:
+def summary(loaded: ImportResult) -> str:
     """How much was loaded, from where, and how it begins."""
     duplicates = counted(loaded.duplicates, "duplicate", "duplicates")
     invalid = counted(loaded.rejected, "invalid line", "invalid lines")
@@ -137,7 +137,7 @@ def _read(file: BinaryIO) -> bytes:
     return read_some(CHUNK)
 
 
-def _tell_rejected(console: Console, broadcast_id: BroadcastId, loaded: Loaded) -> None:
+def _tell_rejected(console: Console, broadcast_id: BroadcastId, loaded: ImportResult) -> None:
     for one in loaded.first_rejected[:SHOWN]:
         console.print(f"  line {one.line}: {one.reason}: {one.excerpt}", markup=False)
     if loaded.rejected > SHOWN:

@@ -20,10 +20,10 @@ from telewarm.cli.console import say, wide
 from telewarm.cli.drafting import time_of
 from telewarm.cli.warming import WorkOption, warm
 from telewarm.database import media as rows
-from telewarm.database.media import Which
+from telewarm.database.media import RewarmScope
 from telewarm.errors import NotFound, UsageError
-from telewarm.library import Filters, name_of
-from telewarm.model import Bot, Kind, MediaId, MediaItem, State
+from telewarm.library import MediaFilters, name_of
+from telewarm.model import Bot, Kind, MediaId, MediaItem, MediaState
 
 HELP = (
     "A bot's media: add, list and search, rename, re-warm, share, delete.\n\n"
@@ -49,7 +49,7 @@ def list_(
     bot: BotArgument,
     *,
     kind: Annotated[Kind | None, typer.Option(help="Only of this kind.")] = None,
-    state: Annotated[State | None, typer.Option(help="Only in this state.")] = None,
+    state: Annotated[MediaState | None, typer.Option(help="Only in this state.")] = None,
     error: Annotated[
         str | None, typer.Option(metavar="CODE", help="Only those whose last error has this code.")
     ] = None,
@@ -64,7 +64,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """Show the newest media of a bot, or search them, and what is wrong with those that failed."""
-    filters = Filters(
+    filters = MediaFilters(
         kind=kind,
         state=state,
         error_code=error,
@@ -82,7 +82,7 @@ def list_(
         typer.echo(json.dumps([facts_of(item) for item in items], indent=2))
     elif items:
         wide().print(_table(items, in_hand))
-    elif filters == Filters():
+    elif filters == MediaFilters():
         say(f"{bot} has no media yet. Add some: telewarm media add {bot} FILE")
     else:
         say(f"{bot} has no such media.")
@@ -199,11 +199,11 @@ def rewarm(
     async def warming(telewarm: Telewarm) -> int:
         live = await telewarm.bots.by_slug(bot)
         with busy("Queueing"):
-            count, missing = await _make_due(telewarm, live.bot, ids, Which.FAILED if failed else Which.ALL)
+            count, missing = await _make_due(telewarm, live.bot, ids, RewarmScope.FAILED if failed else RewarmScope.ALL)
         _tell_missing(bot, missing)
         say(f"{counted(count, 'media item', 'media items')} queued.")
 
-        async def look() -> Mapping[State, int]:
+        async def look() -> Mapping[MediaState, int]:
             known = rows.states(telewarm.pool, ids) if ids else rows.counts(telewarm.pool, live.bot.id)
             return await known
 
@@ -293,7 +293,7 @@ def collect() -> None:
     say(f"Deleted {counted(blobs, 'file', 'files')}. Found {found}; run this again in 15 minutes to delete them.")
 
 
-async def _newest(telewarm: Telewarm, bot: str, filters: Filters, *, limit: int) -> tuple[list[MediaItem], bool]:
+async def _newest(telewarm: Telewarm, bot: str, filters: MediaFilters, *, limit: int) -> tuple[list[MediaItem], bool]:
     """And whether there may be more."""
     live = await telewarm.bots.by_slug(bot)
     items: list[MediaItem] = []
@@ -320,12 +320,12 @@ async def _missing(telewarm: Telewarm, bot: Bot, ids: Sequence[MediaId]) -> list
 
 
 async def _make_due(
-    telewarm: Telewarm, bot: Bot, ids: Sequence[MediaId], which: Which
+    telewarm: Telewarm, bot: Bot, ids: Sequence[MediaId], which: RewarmScope
 ) -> tuple[int, Sequence[MediaId]]:
     """How many are due by it, and which of the ids the bot does not have."""
     if not ids:
-        return await telewarm.library.rewarm_many([bot], which), []
-    count, found = await telewarm.library.rewarm_these(bot, ids)
+        return await telewarm.library.rewarm_all([bot], which), []
+    count, found = await telewarm.library.rewarm_selected(bot, ids)
     return count, sorted(set(ids) - set(found))
 
 
@@ -346,7 +346,7 @@ def _tell_missing(bot: str, missing: Sequence[MediaId]) -> None:
 
 
 def _state(item: MediaItem, in_hand: Container[MediaId]) -> str:
-    return "queued" if item.state is State.WARMING and item.id not in in_hand else item.state.value
+    return "queued" if item.state is MediaState.WARMING and item.id not in in_hand else item.state.value
 
 
 def _table(items: Sequence[MediaItem], in_hand: Container[MediaId]) -> Table:

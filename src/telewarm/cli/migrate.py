@@ -11,7 +11,7 @@ from telewarm.cli.run import run
 from telewarm.database.embedded import served
 from telewarm.database.migrate import head
 from telewarm.database.migrate import migrate as migrate_database
-from telewarm.database.pool import where
+from telewarm.database.pool import describe_url
 from telewarm.database.ready import prepare_data_folder
 from telewarm.settings import Settings
 
@@ -22,7 +22,7 @@ def migrate() -> None:
     console = Console()
     for done in run(_migrate(settings)):
         console.print(f"Done: {done}", markup=False)
-    database = where(url) if (url := _given_url(settings)) else "the embedded database"
+    database = describe_url(url) if (url := _given_url(settings)) else "the embedded database"
     console.print(f"Up to date (revision {head()}): {database}", markup=False)
 
 

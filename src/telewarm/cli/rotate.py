@@ -19,7 +19,7 @@ from telewarm.configured import encryption_key, refuse_lost_key
 from telewarm.database.connection import Connection
 from telewarm.database.pool import ROUND_TRIP, connect
 from telewarm.database.ready import ready
-from telewarm.database.sealing import Seal, reseal, sealed_with
+from telewarm.database.sealing import TokenCipher, reencrypt, sealed_with
 from telewarm.database.transient import is_transient
 from telewarm.errors import Conflict, DatabaseError, SettingsError, TelewarmError, UsageError
 from telewarm.folders import make_private
@@ -81,7 +81,7 @@ async def _replace_file(connection: Connection, files: KeyFiles, old: bytes, giv
     try:
         with files.replaced(new):
             async with connection.transaction():
-                count = await reseal(connection, Seal(old), Seal(new))
+                count = await reencrypt(connection, TokenCipher(old), TokenCipher(new))
     except TelewarmError:
         raise
     except Exception as error:
@@ -99,7 +99,7 @@ async def _replace_variable(connection: Connection, files: KeyFiles, old: bytes,
     new = files.waiting(old) if given is None else given
     _refuse_same(old, new)
     async with connection.transaction():
-        count = await reseal(connection, Seal(old), Seal(new))
+        count = await reencrypt(connection, TokenCipher(old), TokenCipher(new))
     where = f"what is in {files.new}, and delete that file" if given is None else "the new key"
     return f"{_reencrypted(count)} with the new key. Set ENCRYPTION_KEY to {where}. {RESTART}"
 
@@ -142,7 +142,7 @@ class KeyFiles:
         """Ends a rotation that was interrupted, whichever way the database went."""
         if not self.old.exists():
             return
-        new, old = Seal(_read_key(self.key)), Seal(_read_key(self.old))
+        new, old = TokenCipher(_read_key(self.key)), TokenCipher(_read_key(self.old))
         found = await sealed_with(connection, new, old)
         if found is new:
             self.old.unlink()

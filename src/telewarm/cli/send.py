@@ -21,7 +21,7 @@ from telewarm.cli.common import Json
 from telewarm.cli.console import say
 from telewarm.cli.run import load_settings, run
 from telewarm.errors import DecoderFailed, Face, MediaError, UsageError
-from telewarm.lanes import LiveBot
+from telewarm.lanes import BotSession
 from telewarm.model import MediaId, MessageSet, Part
 from telewarm.sender import SendResult
 from telewarm.sender.once import describe
@@ -100,7 +100,7 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
     message = said.of(message)
     _refuse_nothing(media=bool(media or files), text=bool(text), caption=bool(caption))
 
-    async def sending(telewarm: Telewarm, live: LiveBot) -> Sequence[SendResult]:
+    async def sending(telewarm: Telewarm, live: BotSession) -> Sequence[SendResult]:
         ids = [*map(MediaId, media or ()), *await add(telewarm, live, files or ())]
         whole = captioned(structs.replace(message, media=tuple(Part(media_id=one) for one in ids)), caption, mode)
         return await telewarm.send(bot, chat, whole, patience=patience)
@@ -130,7 +130,7 @@ def captioned(message: MessageSet, caption: str | None, mode: str | None) -> Mes
 
 async def _open(
     slug: str,
-    sending: Callable[[Telewarm, LiveBot], Awaitable[Sequence[SendResult]]],
+    sending: Callable[[Telewarm, BotSession], Awaitable[Sequence[SendResult]]],
     printed: Callable[[Sequence[SendResult]], Sequence[str]],
 ) -> bool:
     """Whether all went."""
@@ -168,13 +168,13 @@ def line(result: SendResult) -> str:
     return f"{what}: message {result.message_id}{how}, {result.lat_ms} ms{moved}"
 
 
-async def add(telewarm: Telewarm, live: LiveBot, files: Sequence[Path]) -> list[MediaId]:
+async def add(telewarm: Telewarm, live: BotSession, files: Sequence[Path]) -> list[MediaId]:
     """Their ids in the bot's library; those that it had are not kept twice."""
     with _progress(sum(path.stat().st_size for path in files)) as advance:
         return [await _add_file(telewarm, live, path, advance) for path in files]
 
 
-async def _add_file(telewarm: Telewarm, live: LiveBot, path: Path, advance: Callable[[int], None]) -> MediaId:
+async def _add_file(telewarm: Telewarm, live: BotSession, path: Path, advance: Callable[[int], None]) -> MediaId:
     try:
         added = await telewarm.library.add_file(live.bot, path, on_read=advance)
     except (MediaError, DecoderFailed):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from telewarm.app import Telewarm
 from telewarm.broadcast import AlreadySent
-from telewarm.broadcast.submissions import Earlier, Fill, Prepared, Standing, Submitted
+from telewarm.broadcast.submissions import EarlierSubmission, Fill, PreparedSubmission, SubmissionState, Submitted
 from telewarm.cli import drafting, lists
 from telewarm.cli.asking import Terminal, terminal
 from telewarm.cli.common import counted
@@ -26,7 +26,7 @@ class Submitting:
     """
 
     telewarm: Telewarm
-    prepared: Prepared
+    prepared: PreparedSubmission
     person: Terminal | None
     yes: bool
     again: bool
@@ -35,7 +35,7 @@ class Submitting:
     async def decide(self) -> Submitted | None:
         """What is being sent now; None when the person said no. Raises AlreadySent where nobody is to be asked."""
         earlier, submissions = self.prepared.earlier, self.telewarm.submissions
-        if earlier is not None and earlier.standing is Standing.UNFINISHED:
+        if earlier is not None and earlier.standing is SubmissionState.UNFINISHED:
             return await self._go_on(earlier)
         if earlier is not None and not self.again:
             if self.person is None:
@@ -56,7 +56,7 @@ class Submitting:
             say(f"Broadcast {submitted.broadcasts[0].id} is the same, and was started just now. Going on with it.")
         return submitted
 
-    async def _go_on(self, earlier: Earlier) -> Submitted | None:
+    async def _go_on(self, earlier: EarlierSubmission) -> Submitted | None:
         """One that is paused goes on only when a person says so: somebody, or something, had a reason."""
         paused = [one for one in earlier.broadcasts if one.state is BroadcastState.PAUSED]
         if self.person is None:

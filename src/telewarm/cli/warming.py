@@ -14,12 +14,12 @@ from telewarm import clock
 from telewarm.app import Telewarm
 from telewarm.cli.console import say
 from telewarm.cli.run import stop_event
-from telewarm.model import State
+from telewarm.model import MediaState
 
 LOOK = 0.3  # seconds between looks
 INTERRUPTED = 130  # the exit code after Ctrl-C
 
-Look: TypeAlias = Callable[[], Awaitable[Mapping[State, int]]]
+Look: TypeAlias = Callable[[], Awaitable[Mapping[MediaState, int]]]
 WorkOption: TypeAlias = Annotated[
     bool, typer.Option("--work", help="Upload them from this process and wait until done.")
 ]
@@ -30,24 +30,24 @@ async def warm(telewarm: Telewarm, bot: str, look: Look) -> int:
     stop = stop_event()
     async with telewarm.worker.working():
         found = await _watch(look, stop)
-    left, failed = found.get(State.WARMING, 0), found.get(State.ERROR, 0)
+    left, failed = found.get(MediaState.WARMING, 0), found.get(MediaState.ERROR, 0)
     if left:
         say(f"{left:,} still waiting. They are saved; any running worker will continue.")
         return INTERRUPTED
-    say(f"{found.get(State.READY, 0):,} ready, {failed:,} failed")
+    say(f"{found.get(MediaState.READY, 0):,} ready, {failed:,} failed")
     if failed:
         say(f"See why: telewarm media list {bot} --state error")
     return 1 if failed else 0
 
 
-async def _watch(look: Look, stop: asyncio.Event) -> Mapping[State, int]:
+async def _watch(look: Look, stop: asyncio.Event) -> Mapping[MediaState, int]:
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("warm"), BarColumn(), TextColumn("{task.fields[way]}"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None, way="")
         while True:
             found = await look()
-            total, left = sum(found.values()), found.get(State.WARMING, 0)
+            total, left = sum(found.values()), found.get(MediaState.WARMING, 0)
             bar.update(task, completed=total - left, total=total, way=f"{total - left:,} of {total:,}")
             if not left or await clock.wait(stop, LOOK):
                 return found

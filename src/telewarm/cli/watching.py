@@ -16,7 +16,7 @@ from telewarm.app import Telewarm
 from telewarm.broadcast.progress import progress
 from telewarm.database import leases
 from telewarm.database.transient import is_transient
-from telewarm.model import Broadcast, BroadcastId, BroadcastState, Cause, Outcome
+from telewarm.model import Broadcast, BroadcastId, BroadcastState, Cause, DeliveryStatus
 
 ACTIVE = frozenset({BroadcastState.SCHEDULED, BroadcastState.RUNNING, BroadcastState.UNDOING})
 WELL = frozenset({BroadcastState.DONE, BroadcastState.UNDONE})
@@ -68,13 +68,16 @@ def cause_of(cause: Cause) -> str:
 
 
 def counts_of(broadcast: Broadcast) -> str:
-    said = [f"{broadcast.counts[outcome]:,} {outcome}" for outcome in Outcome if broadcast.counts.get(outcome)]
+    said = [f"{broadcast.counts[outcome]:,} {outcome}" for outcome in DeliveryStatus if broadcast.counts.get(outcome)]
     left = broadcast.recipients - broadcast.done
     return ", ".join(said + ([f"{left:,} left"] if left else [])) or "no recipients"
 
 
 def _went_well(broadcast: Broadcast) -> bool:
-    went = sum(broadcast.counts.get(outcome, 0) for outcome in (Outcome.SENT, Outcome.PARTIAL, Outcome.UNDONE))
+    went = sum(
+        broadcast.counts.get(outcome, 0)
+        for outcome in (DeliveryStatus.SENT, DeliveryStatus.PARTIAL, DeliveryStatus.UNDONE)
+    )
     return broadcast.state in WELL and went > 0
 
 
@@ -88,11 +91,11 @@ def _hints(one: Broadcast) -> Iterator[str]:
         yield reason if resume in reason else f"{reason}; go on with: {resume}"
     elif one.state is BroadcastState.DRAFT:
         yield f"send it: {command} start {one.id}"
-    if one.counts.get(Outcome.FAILED) and one.state in {BroadcastState.DONE, BroadcastState.PAUSED}:
+    if one.counts.get(DeliveryStatus.FAILED) and one.state in {BroadcastState.DONE, BroadcastState.PAUSED}:
         yield f"send to the failed ones again: {command} retry {one.id} --failed"
-    if one.counts.get(Outcome.FAILED):
+    if one.counts.get(DeliveryStatus.FAILED):
         yield f"who, and why: {command} results {one.id} --outcome failed"
-    if one.counts.get(Outcome.UNKNOWN) and one.state is not BroadcastState.RUNNING:
+    if one.counts.get(DeliveryStatus.UNKNOWN) and one.state is not BroadcastState.RUNNING:
         yield f"Some may already have received it. To retry them: {command} retry-unknown {one.id}"
     if one.not_undone:
         yield f"{one.not_undone:,} messages could not be deleted"
@@ -199,8 +202,8 @@ def _way(one: Broadcast) -> tuple[int, int]:
     """How far it is, of how much."""
     if one.state not in {BroadcastState.UNDOING, BroadcastState.UNDONE}:
         return one.done, one.recipients
-    undone = one.counts.get(Outcome.UNDONE, 0)
-    return undone, undone + one.counts.get(Outcome.SENT, 0) + one.counts.get(Outcome.PARTIAL, 0)
+    undone = one.counts.get(DeliveryStatus.UNDONE, 0)
+    return undone, undone + one.counts.get(DeliveryStatus.SENT, 0) + one.counts.get(DeliveryStatus.PARTIAL, 0)
 
 
 def _note(one: Broadcast) -> str:

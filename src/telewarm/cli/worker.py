@@ -14,7 +14,7 @@ from telewarm.cli.console import say
 from telewarm.cli.env import tell_settings
 from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event, tell_token
 from telewarm.settings import Settings
-from telewarm.wiring import settle
+from telewarm.wiring import tune_garbage_collector
 
 
 def worker(
@@ -47,7 +47,7 @@ async def _work(settings: Settings, sockets: list[socket.socket]) -> None:
             stop = stop_event()  # while it opens, they cancel that
             if sockets:
                 tell_token(telewarm)
-            settle()
+            tune_garbage_collector()
             background.start(telewarm.checks.log_problems(), name="check dependencies")
             _say(telewarm, sockets)
             draining = asyncio.create_task(telewarm.worker.stop_when(stop), name="drain when told")

@@ -19,7 +19,7 @@ TRIM = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
+class AuditEntry:
     """`actor` None: a burst of wrong tokens from `address`. `action`: method and route. `target`: path and query."""
 
     at: datetime
@@ -33,21 +33,21 @@ class Change:
     id: int = 0  # 0 before it is written
 
 
-async def record(pool: Pool, changes: Sequence[Change]) -> None:
+async def record(pool: Pool, changes: Sequence[AuditEntry]) -> None:
     """No text may hold a NUL."""
     rows = [tuple(getattr(change, column) for column in COLUMNS) for change in changes]
     async with pool.acquire() as connection:
         await connection.copy_records_to_table("audit", records=rows, columns=COLUMNS)
 
 
-async def page(db: Executor, *, before: int | None = None, limit: int) -> list[Change]:
+async def page(db: Executor, *, before: int | None = None, limit: int) -> list[AuditEntry]:
     """The newest first; `before`: only those with a lower id."""
     rows = await db.fetch(
         f"SELECT id, {', '.join(COLUMNS)} FROM audit WHERE $1::bigint IS NULL OR id < $1 ORDER BY id DESC LIMIT $2",
         before,
         limit,
     )
-    return [Change(**row) for row in rows]
+    return [AuditEntry(**row) for row in rows]
 
 
 async def trim(pool: Pool, *, days: int = KEPT_DAYS) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 
 from telewarm.database.connection import Executor
-from telewarm.model import Blob, Facts, Sha256
+from telewarm.model import Blob, MediaMetadata, Sha256
 
 COLUMNS = (
     "blob.sha256, blob.storage_key, blob.thumbnail_key, blob.thumbnail_bytes, blob.bytes, blob.mime, blob.ext,"
@@ -19,8 +19,8 @@ async def get(db: Executor, sha256: Sha256) -> Blob | None:
     return None if row is None else blob_of(row)
 
 
-def facts_of(row: asyncpg.Record) -> Facts:
-    return Facts(
+def facts_of(row: asyncpg.Record) -> MediaMetadata:
+    return MediaMetadata(
         bytes=row["bytes"],
         mime=row["mime"],
         ext=row["ext"],

@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 
 from telewarm.database.connection import Executor, query
-from telewarm.database.sealing import Seal
+from telewarm.database.sealing import TokenCipher
 from telewarm.errors import BotDeleted, Conflict, NoSuchBot, NotFound, taken_by_deleted
 from telewarm.model import Bot, BotId, ChatId
 
@@ -23,7 +23,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Held:
+class PausedBot:
     """`paused`: by a person. `flood_wait`: seconds left of the whole bot's, 0 for none. `chats_waiting`: chats with a
     flood wait of their own, and `longest_chat_wait` seconds."""
 
@@ -35,7 +35,14 @@ class Held:
 
 
 async def insert(
-    db: Executor, seal: Seal, *, slug: str, token: str, telegram_id: int, username: str | None, chats: Sequence[ChatId]
+    db: Executor,
+    seal: TokenCipher,
+    *,
+    slug: str,
+    token: str,
+    telegram_id: int,
+    username: str | None,
+    chats: Sequence[ChatId],
 ) -> Bot:
     """Raises Conflict when the slug or the Telegram bot is here already, if only as a deleted one."""
     await _refuse_deleted(db, slug=slug, telegram_id=telegram_id)
@@ -57,7 +64,7 @@ async def insert(
 
 
 async def replace_token(
-    db: Executor, seal: Seal, bot_id: BotId, *, token: str, telegram_id: int, username: str | None
+    db: Executor, seal: TokenCipher, bot_id: BotId, *, token: str, telegram_id: int, username: str | None
 ) -> tuple[Bot, bool]:
     """The bot, and whether it is another Telegram bot now: then nothing that was learned of the old one is kept, and
     its file ids are to be voided. Every process is told. Raises Conflict. For a transaction of the caller's.
@@ -86,7 +93,7 @@ async def replace_token(
     return _bot(row, seal), another
 
 
-async def replace_chats(db: Executor, seal: Seal, bot_id: BotId, chats: Sequence[ChatId]) -> Bot:
+async def replace_chats(db: Executor, seal: TokenCipher, bot_id: BotId, chats: Sequence[ChatId]) -> Bot:
     """Every process is told."""
     row = await db.fetchrow(
         f"WITH told AS (SELECT pg_notify($3, $1::bigint::text)) UPDATE bot SET warmup_chats = $2 FROM told"
@@ -100,7 +107,7 @@ async def replace_chats(db: Executor, seal: Seal, bot_id: BotId, chats: Sequence
     return _bot(row, seal)
 
 
-async def follow_chat(db: Executor, seal: Seal, bot_id: BotId, old: ChatId, new: ChatId) -> Bot | None:
+async def follow_chat(db: Executor, seal: TokenCipher, bot_id: BotId, old: ChatId, new: ChatId) -> Bot | None:
     """Put a supergroup in the place of the warm-up group that it was, once.
 
     None when the group is no warm-up chat of the bot (any more). Every process is told.
@@ -136,7 +143,7 @@ async def slugs(db: Executor) -> list[str]:
     return [row["slug"] for row in await db.fetch("SELECT slug FROM bot WHERE deleted_at IS NULL ORDER BY slug")]
 
 
-async def by_slug(db: Executor, seal: Seal, slug: str) -> Bot:
+async def by_slug(db: Executor, seal: TokenCipher, slug: str) -> Bot:
     """Raises NotFound, BotDeleted."""
     row = await db.fetchrow(f"SELECT {COLUMNS} FROM bot WHERE slug = $1", slug)
     if row is None:
@@ -146,7 +153,7 @@ async def by_slug(db: Executor, seal: Seal, slug: str) -> Bot:
     return _bot(row, seal)
 
 
-async def by_id(db: Executor, seal: Seal, bot_id: BotId) -> Bot:
+async def by_id(db: Executor, seal: TokenCipher, bot_id: BotId) -> Bot:
     """A deleted one too."""
     row = await db.fetchrow(f"SELECT {COLUMNS} FROM bot WHERE id = $1", bot_id)
     if row is None:
@@ -220,9 +227,9 @@ async def set_paused(db: Executor, bot_id: BotId, *, paused: bool) -> bool:
     return bool(changed)
 
 
-async def held(db: Executor, *, limit: int) -> list[Held]:
+async def held(db: Executor, *, limit: int) -> list[PausedBot]:
     """The bots that may not do all they could now, by slug."""
-    return [Held(**row) for row in await db.fetch(query("bots_held"), limit)]
+    return [PausedBot(**row) for row in await db.fetch(query("bots_held"), limit)]
 
 
 async def count(db: Executor) -> int:
@@ -239,7 +246,7 @@ async def pause_left(db: Executor, bot_id: BotId) -> float:
     return float(left or 0)
 
 
-def _bot(row: asyncpg.Record, seal: Seal) -> Bot:
+def _bot(row: asyncpg.Record, seal: TokenCipher) -> Bot:
     return Bot(
         id=row["id"],
         slug=row["slug"],
@@ -248,8 +255,8 @@ def _bot(row: asyncpg.Record, seal: Seal) -> Bot:
         token=seal.open(row["token_sealed"], telegram_id=row["telegram_id"]),
         warmup_chats=tuple(row["warmup_chats"]),
         paused=row["paused"],
-        pause_left=row["pause_left"],
-        closed_chats={ChatId(chat): seconds for chat, seconds in row["closed_chats"]},
-        learned=msgspec.json.decode(row["learned"], type=dict[str, float]),
+        pause_seconds=row["pause_left"],
+        chat_pauses={ChatId(chat): seconds for chat, seconds in row["closed_chats"]},
+        learned_limits=msgspec.json.decode(row["learned"], type=dict[str, float]),
         deleted_at=row["deleted_at"],
     )

@@ -12,10 +12,10 @@ import msgspec
 
 from telewarm.database.connection import Executor, query
 from telewarm.errors import Conflict, Cure, NotFound
-from telewarm.model import BotId, Broadcast, BroadcastId, BroadcastState, Kind, MediaId, MessageSet, Outcome
+from telewarm.model import BotId, Broadcast, BroadcastId, BroadcastState, DeliveryStatus, Kind, MediaId, MessageSet
 
 CHANNEL = "telewarm_broadcast"  # NOTIFY: the id of a broadcast that changed its state or came further
-COUNTED = ", ".join(f"flight.{outcome}" for outcome in Outcome)
+COUNTED = ", ".join(f"flight.{outcome}" for outcome in DeliveryStatus)
 COLUMNS = (
     "broadcast.id, broadcast.bot_id, broadcast.group_id, broadcast.name, broadcast.message, broadcast.state,"
     " broadcast.reason, broadcast.gate, broadcast.per_second, broadcast.recipients, broadcast.duplicates,"
@@ -273,7 +273,7 @@ def _broadcast(row: asyncpg.Record) -> Broadcast:
         duplicates=row["duplicates"],
         rejected=row["rejected"],
         guess=row["guess"],
-        counts={outcome: row[outcome] for outcome in Outcome},
+        counts={outcome: row[outcome] for outcome in DeliveryStatus},
         not_undone=row["not_undone"],
         in_flight=row["in_flight"],
         starts_at=row["starts_at"],

@@ -15,7 +15,7 @@ FIRST = -(2**63)  # below any chat id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lost:
+class UnreachableChat:
     """A chat that a bot could not reach. `age`: seconds since it learned that. `migrated_to`: of a migrated one."""
 
     bot_id: BotId
@@ -26,7 +26,7 @@ class Lost:
     age: float = 0.0
 
 
-class Reached(NamedTuple):
+class ReachableChat(NamedTuple):
     """A chat that a bot reached, `age` seconds ago. There are many of them, and they cost little."""
 
     bot_id: BotId
@@ -34,7 +34,7 @@ class Reached(NamedTuple):
     age: float = 0.0
 
 
-async def record(db: Executor, rows: Sequence[Lost]) -> None:
+async def record(db: Executor, rows: Sequence[UnreachableChat]) -> None:
     """Write down whom bots could not reach, each chat once; what is known and newer stays. Tells of migrations."""
     await db.fetchval(
         query("chats_record"),
@@ -47,7 +47,7 @@ async def record(db: Executor, rows: Sequence[Lost]) -> None:
     )
 
 
-async def revive(db: Executor, rows: Sequence[Reached]) -> None:
+async def revive(db: Executor, rows: Sequence[ReachableChat]) -> None:
     """Chats that were reached are reachable again; one that nobody had lost gets no line."""
     await db.execute(
         query("chats_revive"), [row.bot_id for row in rows], [row.chat_id for row in rows], [row.age for row in rows]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import asyncpg
 
 from telewarm.database.connection import Executor, query
-from telewarm.model import BroadcastId, Cause, ChatId, Delivery, MessageId, Outcome
+from telewarm.model import BroadcastId, Cause, ChatId, Delivery, DeliveryStatus, MessageId
 
 PAGE = 5_000  # rows read in one statement
 CHUNK = 20_000  # rows deleted in one statement
@@ -25,7 +25,7 @@ UNDOABLE = (
 
 
 async def page(
-    db: Executor, broadcast_id: BroadcastId, *, after: ChatId, outcome: Outcome | None = None, limit: int = PAGE
+    db: Executor, broadcast_id: BroadcastId, *, after: ChatId, outcome: DeliveryStatus | None = None, limit: int = PAGE
 ) -> list[Delivery]:
     """The next ones after a chat, in the order of their chats."""
     if outcome is None:
@@ -46,7 +46,7 @@ async def undoable(db: Executor, broadcast_id: BroadcastId, *, within: float) ->
     return bool(await db.fetchval(UNDOABLE, broadcast_id, within))
 
 
-async def retry(db: Executor, broadcast_id: BroadcastId, outcomes: Collection[Outcome]) -> int | None:
+async def retry(db: Executor, broadcast_id: BroadcastId, outcomes: Collection[DeliveryStatus]) -> int | None:
     """Those with one of these outcomes, `unknown` or `failed`, are to be sent to again: how many. With `unknown` also
     those that a dead holder of the flight left.
 
@@ -63,7 +63,10 @@ async def causes(db: Executor, ids: Sequence[BroadcastId], *, most: int) -> dict
     found: dict[BroadcastId, list[Cause]] = {one: [] for one in ids}
     for row in await db.fetch(query("delivery_errors"), ids, most, max(ERRORS // max(len(ids), 1), FEWEST)):
         cause = Cause(
-            outcome=Outcome(row["outcome"]), count=row["chats"], chat_id=ChatId(row["chat_id"]), error=row["error"]
+            outcome=DeliveryStatus(row["outcome"]),
+            count=row["chats"],
+            chat_id=ChatId(row["chat_id"]),
+            error=row["error"],
         )
         found[BroadcastId(row["broadcast_id"])].append(cause)
     return found
@@ -78,7 +81,7 @@ async def delete_some(db: Executor, broadcast_id: BroadcastId, *, limit: int = C
 def _delivery(row: asyncpg.Record) -> Delivery:
     return Delivery(
         chat_id=ChatId(row["chat_id"]),
-        outcome=Outcome(row["outcome"]),
+        outcome=DeliveryStatus(row["outcome"]),
         message_ids=_message_ids(row["message_ids"]),
         error=row["error"],
         moved_to=row["moved_to"],

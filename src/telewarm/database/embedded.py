@@ -23,7 +23,7 @@ from urllib.parse import quote
 import asyncpg
 
 from telewarm import clock, folders
-from telewarm.database.host import SOCKET_NAME, Host, finished
+from telewarm.database.host import SOCKET_NAME, ServerHost, finished
 from telewarm.database.locks import FileLock, alone
 from telewarm.database.owner import ELSEWHERE
 from telewarm.database.place import Place
@@ -53,7 +53,7 @@ STATUS_LINE = 7  # of postmaster.pid: starting, ready or stopping
 FORGETFUL = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
-class _Answer(Enum):
+class StartResult(Enum):
     YES = auto()
     NOT_YET = auto()
     NOBODY = auto()
@@ -62,7 +62,7 @@ class _Answer(Enum):
 class EmbeddedPostgres:
     """One process's share of the server. `url` is for asyncpg, psql and anything else that speaks libpq's URLs."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: ServerHost) -> None:
         self._host = host
         self._durable = True
         self._socket = host.socket_folder()
@@ -78,7 +78,7 @@ class EmbeddedPostgres:
         `programs`: those of another major version, for data that it wrote. Raises EmbeddedPostgresFailed with the cure.
         """
         try:
-            server = cls(await asyncio.to_thread(Host.prepare, folder, programs))
+            server = cls(await asyncio.to_thread(ServerHost.prepare, folder, programs))
         except OSError as error:
             cure = f"choose another folder with TELEWARM_DATA, {ELSEWHERE}"
             raise EmbeddedPostgresFailed(folders.refusal(error, folder, cure=cure)) from error
@@ -110,7 +110,7 @@ class EmbeddedPostgres:
         Raises EmbeddedPostgresFailed, OSError.
         """
         async with self._turn():
-            if await self._answer() is _Answer.YES and not self.is_stopping():
+            if await self._answer() is StartResult.YES and not self.is_stopping():
                 return False
             if self.is_stopping():
                 await self._stop_server()
@@ -129,7 +129,7 @@ class EmbeddedPostgres:
 
     async def is_reachable(self) -> bool:
         """Whether somebody answers at the socket, be it that the server is still starting."""
-        return await self._answer() is not _Answer.NOBODY
+        return await self._answer() is not StartResult.NOBODY
 
     def is_stopping(self) -> bool:
         """Whether somebody told the server to stop: it takes no new connections, and waits for those it has."""
@@ -145,7 +145,7 @@ class EmbeddedPostgres:
 
     async def _join(self) -> None:
         async with killed_upgrade(self._host.folder) as found:
-            if found and self._pid_file() and await self._answer() is not _Answer.NOBODY:
+            if found and self._pid_file() and await self._answer() is not StartResult.NOBODY:
                 await self._stop_server()
         if not (self._host.cluster / "PG_VERSION").exists():
             await self._initialise()
@@ -160,7 +160,7 @@ class EmbeddedPostgres:
     async def _leave(self) -> None:
         if not self._users.take():
             return
-        if self._pid_file() and await self._answer() is not _Answer.NOBODY:
+        if self._pid_file() and await self._answer() is not StartResult.NOBODY:
             await self._stop_server()
             self._place.forget()
 
@@ -190,12 +190,12 @@ class EmbeddedPostgres:
         """Return once the server answers; start it if nobody does. Whether it was started here."""
         started = False
         deadline = clock.monotonic() + START_SECONDS
-        while (answer := await self._answer()) is not _Answer.YES:
+        while (answer := await self._answer()) is not StartResult.YES:
             if clock.monotonic() > deadline:
                 raise EmbeddedPostgresFailed(
                     f"The embedded database did not answer within {START_SECONDS:.0f} s. {self._last_words()}"
                 )
-            if answer is _Answer.NOBODY:
+            if answer is StartResult.NOBODY:
                 started = await self._launch() or started
             else:
                 await clock.sleep(LOOK_AGAIN)
@@ -220,7 +220,7 @@ class EmbeddedPostgres:
         """
         begun, told = clock.monotonic(), False
         while not lock.take():
-            if await self._answer() is not _Answer.NOBODY:
+            if await self._answer() is not StartResult.NOBODY:
                 return False
             waited = clock.monotonic() - begun
             here = processes_of(self._host.cluster) if waited > SETTLE_SECONDS else []
@@ -272,21 +272,21 @@ class EmbeddedPostgres:
         lines = self._log.read_text(errors="replace").splitlines()[-8:]
         return "The end of its log: " + " | ".join(lines)
 
-    async def _answer(self) -> _Answer:
+    async def _answer(self) -> StartResult:
         try:
             connection = await asyncpg.connect(
                 host=str(self._socket), user=DATABASE_USER, database=DATABASE, password="", timeout=5, command_timeout=5
             )
         except (asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError):
-            return _Answer.NOT_YET  # starting, recovering or shutting down; or it died just now
+            return StartResult.NOT_YET  # starting, recovering or shutting down; or it died just now
         except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError):
-            return _Answer.NOBODY
+            return StartResult.NOBODY
         except (OSError, TimeoutError, asyncpg.PostgresError) as error:
             raise EmbeddedPostgresFailed(
                 f"The embedded database in {self._host.folder} does not answer: {error}"
             ) from error
         await connection.close(timeout=5)
-        return _Answer.YES
+        return StartResult.YES
 
 
 @asynccontextmanager

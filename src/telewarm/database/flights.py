@@ -11,11 +11,11 @@ from telewarm.database.broadcasts import CHANNEL
 from telewarm.database.connection import Executor, query
 from telewarm.model import BotId, BroadcastId, BroadcastState, ChatId, Delivery, MessageId
 
-BEFORE_ALL = ChatId(-(2**63))  # below every chat id
+BEFORE_FIRST_CHAT = ChatId(-(2**63))  # below every chat id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Taken:
+class ClaimedRun:
     """A flight as it was found. `lost`: recipients whose outcome a dead holder left unknown."""
 
     cursor: ChatId
@@ -25,7 +25,7 @@ class Taken:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Round:
+class RunUpdate:
     """What is to be written at once: who is in the air and who waits from now on, and what became of others."""
 
     in_flight: Sequence[ChatId]
@@ -35,7 +35,7 @@ class Round:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Active:
+class ActiveRun:
     """A broadcast that is under way. `starts_in`: seconds, 0 for one that may go."""
 
     id: BroadcastId
@@ -60,30 +60,30 @@ class Undoable(NamedTuple):
     deletable: bool
 
 
-async def active(db: Executor, bot_id: BotId) -> list[Active]:
+async def active(db: Executor, bot_id: BotId) -> list[ActiveRun]:
     """What the bot has to send or to take back, first started first."""
     rows = await db.fetch(query("flight_active"), bot_id)
     return [
-        Active(id=BroadcastId(row["id"]), state=BroadcastState(row["state"]), starts_in=row["starts_in"] or 0.0)
+        ActiveRun(id=BroadcastId(row["id"]), state=BroadcastState(row["state"]), starts_in=row["starts_in"] or 0.0)
         for row in rows
     ]
 
 
-async def take(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> Taken | None:
+async def claim(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> ClaimedRun | None:
     """Take it in hand; None when another living holder has it. What was in the air becomes unknown."""
     row = await db.fetchrow(query("flight_take"), broadcast_id, lease_id)
     if row is None:
         return None
-    return Taken(
-        cursor=BEFORE_ALL if row["cursor"] is None else ChatId(row["cursor"]),
+    return ClaimedRun(
+        cursor=BEFORE_FIRST_CHAT if row["cursor"] is None else ChatId(row["cursor"]),
         later=tuple(map(ChatId, row["later"])),
-        undo_cursor=BEFORE_ALL if row["undo_cursor"] is None else ChatId(row["undo_cursor"]),
+        undo_cursor=BEFORE_FIRST_CHAT if row["undo_cursor"] is None else ChatId(row["undo_cursor"]),
         lost=row["lost"],
     )
 
 
-async def advance(
-    db: Executor, broadcast_id: BroadcastId, lease_id: UUID, written: Round, *, tell: bool
+async def save_progress(
+    db: Executor, broadcast_id: BroadcastId, lease_id: UUID, written: RunUpdate, *, tell: bool
 ) -> BroadcastState | None:
     """Write a round; the broadcast's state, None when the flight is in another hand and nothing was written.
 
@@ -95,14 +95,14 @@ async def advance(
         lease_id,
         written.in_flight,
         written.later,
-        None if written.cursor == BEFORE_ALL else written.cursor,
+        None if written.cursor == BEFORE_FIRST_CHAT else written.cursor,
         *_columns(written.outcomes),
         CHANNEL if tell else None,
     )
     return None if row is None else BroadcastState(row["state"])
 
 
-async def look(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> BroadcastState | None:
+async def get_state(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> BroadcastState | None:
     """`advance` without anything to write."""
     state = await db.fetchval(
         "SELECT state FROM broadcast JOIN flight ON flight.broadcast_id = broadcast.id"
@@ -113,7 +113,7 @@ async def look(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> Broad
     return None if state is None else BroadcastState(state)
 
 
-async def ahead(
+async def next_recipients(
     db: Executor, broadcast_id: BroadcastId, *, bot_id: BotId, after: ChatId, limit: int
 ) -> list[Recipient]:
     """The next recipients, in key order."""
@@ -126,7 +126,7 @@ async def is_recipient(db: Executor, broadcast_id: BroadcastId, chat_id: ChatId)
     return bool(await db.fetchval(found, broadcast_id, chat_id))
 
 
-async def give_back(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> None:
+async def release(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> None:
     """Whoever comes next may take it. Tells how far it came."""
     await db.execute(
         "UPDATE flight SET lease_id = NULL, told_at = now() WHERE broadcast_id = $1 AND lease_id = $2",
@@ -135,13 +135,13 @@ async def give_back(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> 
     )
 
 
-async def land(db: Executor, broadcast_id: BroadcastId, lease_id: UUID, state: BroadcastState) -> bool:
+async def finish(db: Executor, broadcast_id: BroadcastId, lease_id: UUID, state: BroadcastState) -> bool:
     """All of it is done, or undone. Whether it was in a state to end, and in this hand."""
     before = BroadcastState.UNDOING if state is BroadcastState.UNDONE else BroadcastState.RUNNING
     return bool(await db.fetchval(query("flight_land"), broadcast_id, lease_id, before, state, CHANNEL))
 
 
-async def settle_unknown(db: Executor, broadcast_id: BroadcastId, outcomes: Sequence[Delivery]) -> int:
+async def resolve_unknown(db: Executor, broadcast_id: BroadcastId, outcomes: Sequence[Delivery]) -> int:
     """For a holder that lost its flight: what it knows of chats that are now taken for unknown. How many it cleared."""
     return int(await db.fetchval(query("flight_settle"), broadcast_id, *_columns(outcomes), CHANNEL) or 0)
 

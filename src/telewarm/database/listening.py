@@ -33,8 +33,8 @@ async def listening(pool: Pool, heard: Mapping[str, Hear], *, on_lost: Callable[
     whatever was remembered from notifications up to then may be out of date, so forget it. Entering waits until there
     is a connection that listens, and raises DatabaseUnavailable when there is none.
     """
-    hub = _HUBS.setdefault(id(pool), _Hub(pool))
-    listener = _Listener(heard=heard, on_lost=on_lost)
+    hub = _HUBS.setdefault(id(pool), NotificationHub(pool))
+    listener = Subscription(heard=heard, on_lost=on_lost)
     await hub.join(listener)
     try:
         yield
@@ -43,7 +43,7 @@ async def listening(pool: Pool, heard: Mapping[str, Hear], *, on_lost: Callable[
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
-class _Listener:
+class Subscription:
     """Whoever wants to hear. `told`: it listened already, so it is told of what it may have missed."""
 
     heard: Mapping[str, Hear]
@@ -51,19 +51,19 @@ class _Listener:
     told: bool = False
 
 
-class _Hub:
+class NotificationHub:
     """The one connection of a pool that listens, as long as anybody wants to hear."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._listeners: list[_Listener] = []
+        self._listeners: list[Subscription] = []
         self._channels: set[str] = set()
         self._connection: PoolConnectionProxy | None = None
         self._turn = asyncio.Lock()  # a connection does one thing at a time
         self._task: asyncio.Task[None] | None = None
         self._listens: asyncio.Future[None] | None = None  # done when all listen, or when that failed at once
 
-    async def join(self, listener: _Listener) -> None:
+    async def join(self, listener: Subscription) -> None:
         """Raises DatabaseUnavailable."""
         self._listeners.append(listener)
         try:
@@ -78,7 +78,7 @@ class _Hub:
             raise
         listener.told = True
 
-    async def leave(self, listener: _Listener) -> None:
+    async def leave(self, listener: Subscription) -> None:
         """The last one takes the connection along."""
         self._listeners.remove(listener)
         if self._listeners or self._task is None:
@@ -90,7 +90,7 @@ class _Hub:
         if not task.cancelled():
             task.result()
 
-    async def _join_others(self, listener: _Listener) -> None:
+    async def _join_others(self, listener: Subscription) -> None:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 if self._listens is not None:
@@ -101,14 +101,14 @@ class _Hub:
                 raise
             raise DatabaseUnavailable(f"Cannot listen for notifications: {type(error).__name__}. {CHECK}") from error
 
-    async def _listen_to(self, listener: _Listener) -> None:
+    async def _listen_to(self, listener: Subscription) -> None:
         """On the connection that there is; on the next one all channels are heard anyway."""
         async with self._turn:
             connection = self._connection
             if connection is not None:
                 await self._add(connection, listener)
 
-    async def _add(self, connection: Connection, listener: _Listener) -> None:
+    async def _add(self, connection: Connection, listener: Subscription) -> None:
         for channel in listener.heard:
             if channel not in self._channels:
                 await connection.add_listener(channel, self._hear)
@@ -187,4 +187,4 @@ class _Hub:
             connection.remove_termination_listener(tell)
 
 
-_HUBS: dict[int, _Hub] = {}  # by the pool's id: a hub that is here holds on to its pool
+_HUBS: dict[int, NotificationHub] = {}  # by the pool's id: a hub that is here holds on to its pool

@@ -11,7 +11,7 @@ import asyncpg
 from telewarm.database import blobs, order
 from telewarm.database.connection import Executor, query
 from telewarm.errors import Cure, NotFound
-from telewarm.model import Blob, BotId, FileId, Kind, MediaId, MediaItem, Sha256, State, Warm, Way
+from telewarm.model import Blob, BotId, CachedFileId, FileId, Kind, MediaId, MediaItem, MediaState, Sha256, UploadMethod
 
 COLUMNS = (
     "media.id, media.bot_id, media.kind, media.name, media.state, media.file_id, media.file_unique_id, media.sent_kind,"
@@ -24,7 +24,7 @@ CHUNK = 10_000  # items written in one statement: far below its time limit
 WARM = "SELECT id, file_id, sent_kind FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[]) AND file_id IS NOT NULL"
 
 
-class Which(StrEnum):
+class RewarmScope(StrEnum):
     """Of a library: what is in error, or everything."""
 
     FAILED = "failed"
@@ -34,7 +34,7 @@ class Which(StrEnum):
 TO_REWARM = {
     which: "SELECT media.id, blob.bytes, media.file_id IS NOT NULL AS warm FROM media JOIN blob USING (sha256)"
     f" WHERE media.bot_id = $1 AND media.id > $2 AND {condition} ORDER BY media.id LIMIT $3"
-    for which, condition in ((Which.FAILED, "media.state = 'error'"), (Which.ALL, "true"))
+    for which, condition in ((RewarmScope.FAILED, "media.state = 'error'"), (RewarmScope.ALL, "true"))
 }
 TO_SHARE = (
     "SELECT media.id, blob.bytes FROM media JOIN blob USING (sha256)"
@@ -43,7 +43,7 @@ TO_SHARE = (
 )
 
 
-class Inserted(NamedTuple):
+class InsertResult(NamedTuple):
     """`created`: it is new. `orphaned`: its blob was to be collected, or has been: look whether the object is there."""
 
     item: MediaItem
@@ -53,7 +53,7 @@ class Inserted(NamedTuple):
 
 async def insert(
     db: Executor, *, bot_id: BotId, blob: Blob, kind: Kind, name: str | None, handicap: int
-) -> Inserted | None:
+) -> InsertResult | None:
     """With the item due; None when it is here already and warm or being warmed.
 
     `handicap`: milliseconds, see `order`.
@@ -81,7 +81,7 @@ async def insert(
         blob.thumbnail_bytes,
         facts.streamable,
     )
-    return None if row is None else Inserted(_item_of(row, blob), row["created"], row["orphaned"])
+    return None if row is None else InsertResult(_item_of(row, blob), row["created"], row["orphaned"])
 
 
 async def find(db: Executor, *, bot_id: BotId, sha256: Sha256, kind: Kind) -> MediaItem | None:
@@ -106,7 +106,7 @@ async def get(db: Executor, media_id: MediaId) -> MediaItem:
 
 
 async def page(
-    db: Executor, *, bot_id: BotId, kind: Kind | None, state: State | None, limit: int, offset: int
+    db: Executor, *, bot_id: BotId, kind: Kind | None, state: MediaState | None, limit: int, offset: int
 ) -> tuple[list[MediaItem], int]:
     """Newest first, and how many there are in all."""
     where = "bot_id = $1 AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR state = $3)"
@@ -148,16 +148,16 @@ async def in_hand(db: Executor, media_ids: Sequence[MediaId]) -> set[MediaId]:
     return {MediaId(row["id"]) for row in rows}
 
 
-async def warm(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> list[Warm]:
+async def warm(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> list[CachedFileId]:
     """Those of the items that are ready and the bot's own, from the index alone."""
     rows = await db.fetch(WARM, bot_id, media_ids)
     return [
-        Warm(media_id=row["id"], bot_id=bot_id, file_id=FileId(row["file_id"]), kind=Kind(row["sent_kind"]))
+        CachedFileId(media_id=row["id"], bot_id=bot_id, file_id=FileId(row["file_id"]), kind=Kind(row["sent_kind"]))
         for row in rows
     ]
 
 
-async def forget(db: Executor, *, media_id: MediaId, file_id: FileId) -> bool:
+async def drop_file_id(db: Executor, *, media_id: MediaId, file_id: FileId) -> bool:
     """Drop a dead file id and make the item due, unless a fresher id is there already. Whether it was dropped."""
     row = await db.fetchrow(query("forget"), media_id, file_id, order.EXPLICIT)
     return row is not None
@@ -173,7 +173,7 @@ async def rewarm(db: Executor, handicaps: Mapping[MediaId, int]) -> int:
 
 
 async def rewarm_some(
-    db: Executor, *, bot_id: BotId, which: Which, after: MediaId, limit: int = CHUNK
+    db: Executor, *, bot_id: BotId, which: RewarmScope, after: MediaId, limit: int = CHUNK
 ) -> tuple[int, MediaId | None]:
     """`rewarm` the next items of a bot after an id, `limit` at most: how many that changed, and the id to go on after.
 
@@ -181,7 +181,9 @@ async def rewarm_some(
     """
     rows = await db.fetch(TO_REWARM[which], bot_id, after, limit)
     handicaps = {
-        MediaId(row["id"]): order.renewal_handicap(row["bytes"]) if row["warm"] else order.handicap(row["bytes"])
+        MediaId(row["id"]): order.renewal_priority_offset(row["bytes"])
+        if row["warm"]
+        else order.priority_offset(row["bytes"])
         for row in rows
     }
     changed = await rewarm(db, handicaps) if handicaps else 0
@@ -202,12 +204,12 @@ async def share_some(
     How many were new there, and the id to go on after; None: there are no more.
     """
     rows = await db.fetch(TO_SHARE, source, after, media_ids, limit)
-    handicaps = [order.handicap(row["bytes"]) for row in rows]
+    handicaps = [order.priority_offset(row["bytes"]) for row in rows]
     shared = await db.fetch(query("share"), target, [row["id"] for row in rows], handicaps) if rows else []
     return len(shared), _last(rows, limit)
 
 
-async def void(db: Executor, *, bot_id: BotId) -> None:
+async def invalidate_file_ids(db: Executor, *, bot_id: BotId) -> None:
     """All the bot's file ids belong to a Telegram bot that it is no more: everything warm is due. Tells the caches."""
     after: int | None = 0
     while after is not None:
@@ -215,19 +217,19 @@ async def void(db: Executor, *, bot_id: BotId) -> None:
     await db.execute("SELECT pg_notify('telewarm_media', $1)", f"bot {bot_id}")
 
 
-async def states(db: Executor, media_ids: Sequence[MediaId]) -> dict[State, int]:
+async def states(db: Executor, media_ids: Sequence[MediaId]) -> dict[MediaState, int]:
     """How many of these items are in each state; those that are gone are in none."""
     rows = await db.fetch(
         "SELECT state, count(*) AS items FROM media WHERE id = ANY ($1::bigint[]) GROUP BY state", media_ids
     )
-    return {State(row["state"]): row["items"] for row in rows}
+    return {MediaState(row["state"]): row["items"] for row in rows}
 
 
-async def counts(db: Executor, bot_id: BotId) -> dict[State, int]:
+async def counts(db: Executor, bot_id: BotId) -> dict[MediaState, int]:
     """How many items a bot has in each state. The cost does not grow with them."""
-    counted: dict[State, int] = {}
+    counted: dict[MediaState, int] = {}
     for row in await db.fetch(query("counts"), bot_id):
-        state = State(row["state"])
+        state = MediaState(row["state"])
         counted[state] = counted.get(state, 0) + row["items"]
     return counted
 
@@ -248,13 +250,13 @@ def _item_of(row: asyncpg.Record, blob: Blob) -> MediaItem:
         sha256=blob.sha256,
         kind=Kind(row["kind"]),
         name=row["name"],
-        state=State(row["state"]),
+        state=MediaState(row["state"]),
         facts=blob.facts,
         storage_key=blob.storage_key,
         file_id=row["file_id"],
         file_unique_id=row["file_unique_id"],
         sent_kind=None if row["sent_kind"] is None else Kind(row["sent_kind"]),
-        way=None if row["way"] is None else Way(row["way"]),
+        way=None if row["way"] is None else UploadMethod(row["way"]),
         warmed_at=row["warmed_at"],
         attempts=row["attempts"],
         last_error_code=row["last_error_code"],

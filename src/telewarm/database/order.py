@@ -21,11 +21,11 @@ SMALL = 100_000  # bytes
 DOUBLING = 30 * SECOND  # for each doubling above SMALL: a 50 MB file waits 4.5 minutes for smaller ones, 2 GB 7.5
 
 
-def handicap(size: int) -> int:
+def priority_offset(size: int) -> int:
     """Of a queued item of `size` bytes: small before large."""
     return DOUBLING * (size // SMALL).bit_length()
 
 
-def renewal_handicap(size: int) -> int:
+def renewal_priority_offset(size: int) -> int:
     """Of an item that has a file id already."""
-    return RENEWAL + handicap(size)
+    return RENEWAL + priority_offset(size)

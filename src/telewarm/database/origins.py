@@ -9,14 +9,14 @@ from telewarm.model import ChatId, FileId, MediaId, MessageId, MessageRef
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Origin:
+class ForwardSource:
     """What the row says: the file id, and the warm-up message if there is one."""
 
     file_id: FileId | None
     message: MessageRef | None
 
 
-async def lock(connection: Connection, media_id: MediaId) -> Origin | None:
+async def lock(connection: Connection, media_id: MediaId) -> ForwardSource | None:
     """Of an item that nobody changes until the transaction ends; None: there is no such item."""
     row = await connection.fetchrow(
         "SELECT file_id, warmup_chat, warmup_message_id FROM media WHERE id = $1 FOR NO KEY UPDATE", media_id
@@ -25,7 +25,7 @@ async def lock(connection: Connection, media_id: MediaId) -> Origin | None:
         return None
     chat, message = row["warmup_chat"], row["warmup_message_id"]
     known = chat is not None and message is not None
-    return Origin(
+    return ForwardSource(
         file_id=None if row["file_id"] is None else FileId(row["file_id"]),
         message=MessageRef(chat_id=ChatId(chat), message_id=MessageId(message)) if known else None,
     )

@@ -48,7 +48,7 @@ STRAYS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Orphan:
+class BlobTombstone:
     """Objects that nobody needs."""
 
     sha256: Sha256
@@ -68,7 +68,7 @@ async def drop_blobs(connection: Connection, *, grace: float, limit: int) -> int
     return len(hashes)
 
 
-async def lock_bare(connection: Connection, *, grace: float, limit: int) -> list[Orphan]:
+async def lock_bare(connection: Connection, *, grace: float, limit: int) -> list[BlobTombstone]:
     """Orphans whose blob has no row any more. Until the caller's transaction ends nobody gives them one."""
     return [_orphan(row) for row in await connection.fetch(LOCK_BARE, grace, limit)]
 
@@ -83,7 +83,7 @@ async def put_off(connection: Connection, hashes: Sequence[Sha256]) -> None:
     await connection.execute("UPDATE orphan SET since = now() WHERE sha256 = ANY ($1::text[])", hashes)
 
 
-async def strays(db: Executor, found: Sequence[Orphan]) -> int:
+async def strays(db: Executor, found: Sequence[BlobTombstone]) -> int:
     """Objects that were found in the store: those without a blob's row are orphans from now on. How many."""
     status = await db.execute(
         STRAYS,
@@ -104,5 +104,7 @@ async def trim(db: Executor) -> None:
     )
 
 
-def _orphan(row: asyncpg.Record) -> Orphan:
-    return Orphan(sha256=Sha256(row["sha256"]), storage_key=row["storage_key"], thumbnail_key=row["thumbnail_key"])
+def _orphan(row: asyncpg.Record) -> BlobTombstone:
+    return BlobTombstone(
+        sha256=Sha256(row["sha256"]), storage_key=row["storage_key"], thumbnail_key=row["thumbnail_key"]
+    )

@@ -22,7 +22,7 @@ ELSEWHERE = "or set DATABASE_URL to a PostgreSQL of your own"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Owner:
+class ProcessOwner:
     """The user that owns the data and runs the server. `lent`: root runs it as this other user."""
 
     uid: int
@@ -52,23 +52,23 @@ class Owner:
         return next((step for step in way if not self.may_enter(step)), None)
 
 
-def find_owner(folder: Path) -> Owner:
+def find_owner(folder: Path) -> ProcessOwner:
     """Who is to run the server of this folder, `<data folder>/postgres`."""
     data = _owner_of(folder / "cluster")
     if os.geteuid() != 0:
         _refuse_foreign(folder, data or _owner_of(folder))
-        return Owner(uid=os.geteuid(), gid=os.getegid(), lent=False)
+        return ProcessOwner(uid=os.geteuid(), gid=os.getegid(), lent=False)
     for found in (data, _owner_of(folder.parent)):
         if found is not None and found.st_uid != 0:
-            return Owner(uid=found.st_uid, gid=found.st_gid, lent=True)
+            return ProcessOwner(uid=found.st_uid, gid=found.st_gid, lent=True)
     with suppress(KeyError):
         entry = pwd.getpwnam(ACCOUNT)
-        return Owner(uid=entry.pw_uid, gid=entry.pw_gid, lent=True)
+        return ProcessOwner(uid=entry.pw_uid, gid=entry.pw_gid, lent=True)
     free = next(number for number in FREE_IDS if not _has_account(number))
-    return Owner(uid=free, gid=free, lent=True)
+    return ProcessOwner(uid=free, gid=free, lent=True)
 
 
-def initdb_user(owner: Owner) -> int:
+def initdb_user(owner: ProcessOwner) -> int:
     """The number that initdb runs as: it wants one with an account, and what it made is handed to the owner after."""
     if _has_account(owner.uid):
         return owner.uid
@@ -90,7 +90,7 @@ def initdb_user(owner: Owner) -> int:
 
 def _refuse_foreign(folder: Path, data: os.stat_result | None) -> None:
     if data is not None and data.st_uid != os.geteuid():
-        whose = Owner(uid=data.st_uid, gid=data.st_gid, lent=True).name
+        whose = ProcessOwner(uid=data.st_uid, gid=data.st_gid, lent=True).name
         raise EmbeddedPostgresFailed(
             f"The embedded database in {folder} belongs to the user {whose}: run Telewarm as that user, or choose "
             "another folder with TELEWARM_DATA"

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from telewarm.database import media
 from telewarm.database.connection import Executor, query
-from telewarm.model import BotId, Kind, MediaId, MediaItem, Sha256, State
+from telewarm.model import BotId, Kind, MediaId, MediaItem, MediaState, Sha256
 
 LOOKS = 100_000  # items that one page of a search looks at: 80 ms, measured in a library of 1,000,000
 SLACK = timedelta(hours=1)  # ids follow time, give or take what a transaction lasts
@@ -28,11 +28,11 @@ LAST_LOOKED_AT = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Filters:
+class MediaFilters:
     """Which of a bot's media. `since` is included, `until` is not. `text`: somewhere in the name, in any case."""
 
     kind: Kind | None = None
-    state: State | None = None
+    state: MediaState | None = None
     error_code: str | None = None
     sha256: Sha256 | None = None
     since: datetime | None = None
@@ -46,7 +46,7 @@ class Filters:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Page:
+class MediaPage:
     """`next`: go on before this id; None on the last page. `count`: how many fit in all; None when nobody knows."""
 
     items: Sequence[MediaItem]
@@ -54,15 +54,15 @@ class Page:
     count: int | None
 
 
-async def page(db: Executor, bot_id: BotId, filters: Filters, *, before: MediaId | None, limit: int) -> Page:
+async def page(db: Executor, bot_id: BotId, filters: MediaFilters, *, before: MediaId | None, limit: int) -> MediaPage:
     """At most `limit` that fit, with ids below `before`. A search looks at `LOOKS` items and no more: then its page
     may hold fewer, or none, and yet there is a next one."""
     count = await _count(db, bot_id, filters)
     if count == 0:
-        return Page(items=[], next=None, count=0)
+        return MediaPage(items=[], next=None, count=0)
     above, low = await _bounds(db, bot_id, filters, before)
     looks = None if filters.counted or filters.sha256 else LOOKS
-    source = OF_BLOB if filters.sha256 else FAILED if filters.state is State.ERROR else OWN
+    source = OF_BLOB if filters.sha256 else FAILED if filters.state is MediaState.ERROR else OWN
     rows = await db.fetch(
         SOURCES[source],
         bot_id,
@@ -84,10 +84,10 @@ async def page(db: Executor, bot_id: BotId, filters: Filters, *, before: MediaId
         following = items[-1].id
     elif looks is not None:
         following = await db.fetchval(LAST_LOOKED_AT[source], bot_id, above, low, looks)
-    return Page(items=items, next=None if following is None else MediaId(following), count=count)
+    return MediaPage(items=items, next=None if following is None else MediaId(following), count=count)
 
 
-async def _count(db: Executor, bot_id: BotId, filters: Filters) -> int | None:
+async def _count(db: Executor, bot_id: BotId, filters: MediaFilters) -> int | None:
     if not filters.counted:
         return None
     rows = await db.fetch(query("counts"), bot_id)
@@ -98,7 +98,7 @@ async def _count(db: Executor, bot_id: BotId, filters: Filters) -> int | None:
     )
 
 
-async def _bounds(db: Executor, bot_id: BotId, filters: Filters, before: MediaId | None) -> tuple[int, int]:
+async def _bounds(db: Executor, bot_id: BotId, filters: MediaFilters, before: MediaId | None) -> tuple[int, int]:
     """Ids: below the first, not below the second. Nobody walks over what is newer or older than asked for."""
     above, low = ABOVE_ALL if before is None else before, 0
     if filters.until is not None:

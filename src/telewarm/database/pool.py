@@ -42,9 +42,9 @@ async def open_pool(
             max_size=max_size,
             max_queries=50_000,
             max_inactive_connection_lifetime=300.0,
-            connection_class=_Session,
+            connection_class=NoResetConnection,
             record_class=asyncpg.Record,
-            connect=_connect_apart,
+            connect=_connect_in_clean_context,
             setup=None,
             init=None,
             reset=None,
@@ -60,7 +60,7 @@ async def open_pool(
     return pool
 
 
-async def _connect_apart(*target: Any, **options: Any) -> asyncpg.Connection[asyncpg.Record]:  # noqa: ANN401 - asyncpg's
+async def _connect_in_clean_context(*target: Any, **options: Any) -> asyncpg.Connection[asyncpg.Record]:  # noqa: ANN401 - asyncpg's
     """What a connection hears later it hears in the context that it was made in: let that be nobody's request."""
     connecting: Coroutine[Any, Any, asyncpg.Connection[asyncpg.Record]] = asyncpg.connect(*target, **options)
     return await asyncio.create_task(connecting, name="connect", context=Context())
@@ -93,7 +93,7 @@ class _Pool(asyncpg.Pool):
         return super().acquire(timeout=timeout)
 
 
-class _Session(asyncpg.Connection):
+class NoResetConnection(asyncpg.Connection):
     """Goes back to its pool as it is, which saves every query a second round trip: nothing of ours outlives its
     transaction in a session of the pool, but for LISTEN. One that listened is cleaned.
     """
@@ -127,7 +127,7 @@ def _options(application_name: str, statement_timeout: float) -> dict[str, Any]:
     }
 
 
-def where(url: str) -> str:
+def describe_url(url: str) -> str:
     """Host, port and database of a database URL, and nothing else of it."""
     try:
         parts = urlsplit(url)
@@ -142,14 +142,14 @@ def where(url: str) -> str:
 def _refuse_old(version: ServerVersion, url: str) -> None:
     if version.major < OLDEST:
         raise DatabaseUnavailable(
-            f"PostgreSQL {version.major} at {where(url)} is too old: Telewarm needs {OLDEST} or newer"
+            f"PostgreSQL {version.major} at {describe_url(url)} is too old: Telewarm needs {OLDEST} or newer"
         )
 
 
 @asynccontextmanager
 async def _explained(url: str) -> AsyncIterator[None]:
     """Turn whatever a first connection may raise into DatabaseUnavailable with its cure."""
-    at = where(url)
+    at = describe_url(url)
     try:
         yield
     except asyncpg.InvalidAuthorizationSpecificationError as error:

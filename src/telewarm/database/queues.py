@@ -8,7 +8,7 @@ from datetime import datetime
 
 from telewarm.database import leases, warmups
 from telewarm.database.connection import Executor, query
-from telewarm.database.warmups import Depth
+from telewarm.database.warmups import QueueDepth
 from telewarm.model import Kind, MediaId, Sha256
 
 LATE_SECONDS = 10.0  # that a lane may take to begin; one of a worker that was killed is found after some six
@@ -20,7 +20,7 @@ IN_HAND = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Next:
+class QueueItem:
     """An item that goes soon. `waiting_ms`: since it was asked for, where that is known."""
 
     slug: str
@@ -32,11 +32,11 @@ class Next:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Queues:
+class QueueSnapshot:
     """`in_hand`: items that some process has claimed. `depths`: of each bot that has any, by slug."""
 
     in_hand: int
-    depths: Sequence[Depth]
+    depths: Sequence[QueueDepth]
 
     @property
     def waiting(self) -> int:
@@ -77,11 +77,11 @@ async def untaken(db: Executor, *, late: float = LATE_SECONDS) -> Untaken | None
     )
 
 
-async def look(db: Executor) -> Queues:
-    return Queues(in_hand=await db.fetchval(IN_HAND), depths=await warmups.depths(db))
+async def look(db: Executor) -> QueueSnapshot:
+    return QueueSnapshot(in_hand=await db.fetchval(IN_HAND), depths=await warmups.depths(db))
 
 
-async def head(db: Executor, *, limit: int = SHOWN) -> list[Next]:
+async def head(db: Executor, *, limit: int = SHOWN) -> list[QueueItem]:
     """What goes next, of all bots together."""
     rows = await db.fetch(query("queue_head"), limit)
-    return [Next(**dict(row) | {"kind": Kind(row["kind"])}) for row in rows]
+    return [QueueItem(**dict(row) | {"kind": Kind(row["kind"])}) for row in rows]

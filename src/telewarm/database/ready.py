@@ -10,7 +10,7 @@ from pathlib import Path
 from telewarm import folders
 from telewarm.database.embedded import served
 from telewarm.database.migrate import check_migrated, is_new, migrate
-from telewarm.database.pool import ROUND_TRIP, connect, where
+from telewarm.database.pool import ROUND_TRIP, connect, describe_url
 from telewarm.database.rights import check_rights
 from telewarm.errors import StoreUnavailable
 
@@ -34,7 +34,7 @@ async def ready(database_url: str | None, data_folder: Path, *, upgrade: bool) -
 async def _make_ready(url: str, *, upgrade: bool, embedded: bool) -> None:
     connection = await connect(url, application_name="telewarm")
     try:
-        at = "the embedded database" if embedded else where(url)
+        at = "the embedded database" if embedded else describe_url(url)
         await check_rights(connection, at)
         if upgrade or (embedded and await is_new(connection)):
             await migrate(url)

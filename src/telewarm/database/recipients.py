@@ -16,7 +16,7 @@ REJECTED = "SELECT id, line, reason, excerpt FROM rejected WHERE broadcast_id = 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rejected:
+class RejectedRow:
     """A line of a list, from 1, that holds no chat id; of a JSON array the element's number. `excerpt`: its begin."""
 
     line: int
@@ -33,7 +33,7 @@ async def add(connection: Connection, broadcast_id: BroadcastId, chat_ids: Seque
     return added
 
 
-async def reject(connection: Connection, broadcast_id: BroadcastId, lines: Sequence[Rejected]) -> None:
+async def reject(connection: Connection, broadcast_id: BroadcastId, lines: Sequence[RejectedRow]) -> None:
     """Keep the lines for people to see. For a transaction of the caller's."""
     await connection.copy_records_to_table(
         "rejected",
@@ -45,10 +45,10 @@ async def reject(connection: Connection, broadcast_id: BroadcastId, lines: Seque
 
 async def rejected_page(
     db: Executor, broadcast_id: BroadcastId, *, after: int, limit: int = PAGE
-) -> tuple[list[Rejected], int]:
+) -> tuple[list[RejectedRow], int]:
     """The next ones, and the number to go on after."""
     rows = await db.fetch(REJECTED, broadcast_id, after, limit)
-    found = [Rejected(line=row["line"], reason=row["reason"], excerpt=row["excerpt"]) for row in rows]
+    found = [RejectedRow(line=row["line"], reason=row["reason"], excerpt=row["excerpt"]) for row in rows]
     return found, rows[-1]["id"] if rows else after
 
 

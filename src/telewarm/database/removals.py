@@ -33,7 +33,7 @@ LAST = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Removed:
+class DeletionResult:
     """`blobs`: those that no other media item has, `bytes` in all; they are collected by and by."""
 
     media_ids: Sequence[MediaId]
@@ -42,7 +42,7 @@ class Removed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Purged:
+class PurgeResult:
     """What went with a bot. `blobs`, `bytes`: as in `Removed`."""
 
     media: int
@@ -51,7 +51,7 @@ class Purged:
     bytes: int
 
 
-async def remove_media(connection: Connection, bot_id: BotId, media_ids: Sequence[MediaId]) -> Removed:
+async def remove_media(connection: Connection, bot_id: BotId, media_ids: Sequence[MediaId]) -> DeletionResult:
     """Delete those of the items that are the bot's own; every process's cache is told. One that is being warmed does
     not come back. For a transaction of the caller's. Raises Conflict when a broadcast still needs one of them.
     """
@@ -101,7 +101,7 @@ async def undelete_bot(connection: Connection, slug: str) -> tuple[BotId, bool]:
     return BotId(row["id"]), row["deleted_at"] is not None
 
 
-async def give_up_bot(db: Executor, slug: str) -> BotId:
+async def mark_bot_unrecoverable(db: Executor, slug: str) -> BotId:
     """From now on nothing brings a deleted bot back; `purge_bot` is to follow. Raises NotFound, Conflict."""
     bot_id = await db.fetchval(
         "UPDATE bot SET purged_at = coalesce(purged_at, now()) WHERE slug = $1 AND deleted_at IS NOT NULL RETURNING id",
@@ -119,7 +119,7 @@ async def given_up(db: Executor) -> list[BotId]:
     return [BotId(row["id"]) for row in await db.fetch("SELECT id FROM bot WHERE purged_at IS NOT NULL ORDER BY id")]
 
 
-async def purge_bot(pool: Pool, bot_id: BotId) -> Purged:
+async def purge_bot(pool: Pool, bot_id: BotId) -> PurgeResult:
     """Delete all of a bot that was given up, and at last its row. Broken off, it is gone on with; two may do it."""
     broadcasts = await _purge_broadcasts(pool, bot_id)
     media = blobs = freed = 0
@@ -134,7 +134,7 @@ async def purge_bot(pool: Pool, bot_id: BotId) -> Purged:
             while await pool.execute(SOME.format(table), bot_id, CHUNK) == f"DELETE {CHUNK}":
                 pass
         if await _purge_row(pool, bot_id):
-            return Purged(media=media, broadcasts=broadcasts, blobs=blobs, bytes=freed)
+            return PurgeResult(media=media, broadcasts=broadcasts, blobs=blobs, bytes=freed)
 
 
 async def _purge_broadcasts(pool: Pool, bot_id: BotId) -> int:
@@ -164,10 +164,10 @@ async def _purge_row(pool: Pool, bot_id: BotId) -> bool:
     return True
 
 
-async def _remove(connection: Connection, media_ids: Sequence[MediaId]) -> Removed:
+async def _remove(connection: Connection, media_ids: Sequence[MediaId]) -> DeletionResult:
     row = await connection.fetchrow(query("remove_media"), media_ids)
     assert row is not None  # noqa: S101 - it counts
-    return Removed(media_ids=media_ids, blobs=row["blobs"], bytes=row["bytes"])
+    return DeletionResult(media_ids=media_ids, blobs=row["blobs"], bytes=row["bytes"])
 
 
 def _named(row: asyncpg.Record) -> str:

@@ -10,7 +10,7 @@ import asyncpg
 
 from telewarm.database.connection import Executor
 from telewarm.errors import NotFound
-from telewarm.model import BotId, ChatId, State
+from telewarm.model import BotId, ChatId, MediaState
 
 SELECT = (
     "SELECT id, slug, telegram_id, username, warmup_chats, paused_at, created_at, deleted_at,"
@@ -26,7 +26,7 @@ COUNTS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Listed:
+class BotSummary:
     """`flood_wait`: seconds that Telegram bids the whole bot wait. `media`: how many, by state."""
 
     id: BotId
@@ -38,15 +38,15 @@ class Listed:
     flood_wait: float
     created_at: datetime
     deleted_at: datetime | None
-    media: Mapping[State, int]
+    media: Mapping[MediaState, int]
 
 
-async def page(db: Executor, *, deleted: bool = False, after: str = "", limit: int) -> list[Listed]:
+async def page(db: Executor, *, deleted: bool = False, after: str = "", limit: int) -> list[BotSummary]:
     """By slug, after one. The cost does not grow with their media."""
     return await _listed(db, await db.fetch(PAGE, after, deleted, limit))
 
 
-async def get(db: Executor, bot_id: BotId) -> Listed:
+async def get(db: Executor, bot_id: BotId) -> BotSummary:
     """A deleted one too. Raises NotFound."""
     found = await _listed(db, await db.fetch(f"{SELECT} WHERE id = $1", bot_id))
     if not found:
@@ -54,8 +54,10 @@ async def get(db: Executor, bot_id: BotId) -> Listed:
     return found[0]
 
 
-async def _listed(db: Executor, rows: Sequence[asyncpg.Record]) -> list[Listed]:
-    counts: dict[BotId, dict[State, int]] = {row["id"]: dict.fromkeys(State, 0) for row in rows}
+async def _listed(db: Executor, rows: Sequence[asyncpg.Record]) -> list[BotSummary]:
+    counts: dict[BotId, dict[MediaState, int]] = {row["id"]: dict.fromkeys(MediaState, 0) for row in rows}
     for counted in await db.fetch(COUNTS, list(counts)):
-        counts[counted["bot_id"]][State(counted["state"])] = counted["items"]
-    return [Listed(**dict(row) | {"flood_wait": row["flood_wait"] or 0.0, "media": counts[row["id"]]}) for row in rows]
+        counts[counted["bot_id"]][MediaState(counted["state"])] = counted["items"]
+    return [
+        BotSummary(**dict(row) | {"flood_wait": row["flood_wait"] or 0.0, "media": counts[row["id"]]}) for row in rows
+    ]

@@ -23,11 +23,11 @@ ID_BYTES = 4
 HEAD = len(MARK) + ID_BYTES
 
 
-class WrongKey(SettingsError):
+class DecryptionFailed(SettingsError):
     """Another key sealed it, or one that nobody can name."""
 
 
-class Seal:
+class TokenCipher:
     """Seals with one key of 32 bytes. A sealed token: mark, key id, nonce, ciphertext, tag; the bot's Telegram id is
     bound in. `key_id`: which key it is, and nothing about it.
     """
@@ -44,7 +44,7 @@ class Seal:
         return head + nonce + self._cipher.encrypt(nonce, token.encode(), _bound(head, telegram_id))
 
     def open(self, sealed: bytes, *, telegram_id: int) -> str:
-        """Raises WrongKey when another key sealed it, SettingsError when it is damaged or another bot's."""
+        """Raises DecryptionFailed when another key sealed it, SettingsError when it is damaged or another bot's."""
         named = key_id_of(sealed)
         for head in (0,) if named is None else (HEAD, 0):  # 0 too: an old one's nonce may begin as our mark by chance
             with suppress(InvalidTag, ValueError):  # ValueError: too short to have a nonce
@@ -66,7 +66,7 @@ class Seal:
         anew = "or give the bot its token anew"
         does_not = f"ENCRYPTION_KEY does not open the token of bot {telegram_id}"
         if named is None:
-            return WrongKey(
+            return DecryptionFailed(
                 f"{does_not}: it was sealed with another key, or it is damaged; set the key that sealed it, {anew}"
             )
         if named == self.key_id:
@@ -74,14 +74,14 @@ class Seal:
                 f"{does_not}, though the key is the one that sealed it: what the database holds is damaged or another "
                 f"bot's; restore the row, {anew} with PUT /api/admin/bots/<slug>/token"
             )
-        return WrongKey(
+        return DecryptionFailed(
             f"{does_not}: it was sealed with the key {named.hex()}, and this process has the key {self.key_id.hex()}. "
             "After `telewarm rotate-key`, set the new key and start this process again; if that was interrupted, run "
             f"it again; else set the key that sealed it, {anew}"
         )
 
 
-class RotatingSeal(Seal):
+class RotatingTokenCipher(TokenCipher):
     """The seal of a process that goes on while `telewarm rotate-key` runs.
 
     `current_key` reads the key as it is now; None: it came with the environment and cannot change before a restart. A
@@ -100,18 +100,18 @@ class RotatingSeal(Seal):
     def open(self, sealed: bytes, *, telegram_id: int) -> str:
         try:
             token = super().open(sealed, telegram_id=telegram_id)
-        except WrongKey:
+        except DecryptionFailed:
             token = self._open_rotated(sealed, telegram_id)
         self._opened[telegram_id] = token
         return token
 
     def _open_rotated(self, sealed: bytes, telegram_id: int) -> str:
         if self._refresh():
-            with suppress(WrongKey):
+            with suppress(DecryptionFailed):
                 return super().open(sealed, telegram_id=telegram_id)
         known = self._opened.get(telegram_id)
         if known is None:
-            return super().open(sealed, telegram_id=telegram_id)  # raises WrongKey, which names both keys
+            return super().open(sealed, telegram_id=telegram_id)  # raises DecryptionFailed, which names both keys
         log.warning("encryption_key_outdated", telegram_id=telegram_id, fix="restart this process with the new key")
         return known
 
@@ -134,7 +134,7 @@ def key_id_of(sealed: bytes) -> bytes | None:
     return sealed[len(MARK) : HEAD] if sealed.startswith(MARK) and len(sealed) >= HEAD else None
 
 
-async def reseal(connection: Connection, old: Seal, new: Seal) -> int:
+async def reencrypt(connection: Connection, old: TokenCipher, new: TokenCipher) -> int:
     """Seal every bot's token with another key; how many were not yet. For a transaction of the caller's, which bots
     that are added meanwhile wait for. Raises SettingsError when a token opens with neither key.
     """
@@ -152,13 +152,13 @@ async def reseal(connection: Connection, old: Seal, new: Seal) -> int:
     return len(changed)
 
 
-async def sealed_with(connection: Connection, *seals: Seal) -> Seal | None:
+async def sealed_with(connection: Connection, *seals: TokenCipher) -> TokenCipher | None:
     """The first of these keys that sealed every bot's token; None: none of them alone did."""
     rows = await connection.fetch("SELECT telegram_id, token_sealed FROM bot")
     return next((seal for seal in seals if all(_opens(seal, *row) for row in rows)), None)
 
 
-def _opens(seal: Seal, telegram_id: int, sealed: bytes) -> bool:
+def _opens(seal: TokenCipher, telegram_id: int, sealed: bytes) -> bool:
     try:
         seal.open(sealed, telegram_id=telegram_id)
     except SettingsError:

@@ -32,7 +32,7 @@ SWEEP = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class First:
+class IdempotencyRecord:
     """The first send under a key. `holder`: the living lease of who is at it. Neither result nor holder: nobody knows
     what went."""
 
@@ -46,12 +46,12 @@ async def claim(db: Executor, bot_id: BotId, key: str, *, fingerprint: bytes, le
     return await db.fetchval(CLAIM, bot_id, key, fingerprint, lease_id) is not None
 
 
-async def get(db: Executor, bot_id: BotId, key: str) -> First | None:
+async def get(db: Executor, bot_id: BotId, key: str) -> IdempotencyRecord | None:
     row = await db.fetchrow(GET, bot_id, key)
     if row is None:
         return None
     result = None if row["result"] is None else msgspec.json.decode(row["result"], type=list[dict[str, object]])
-    return First(fingerprint=row["fingerprint"], result=result, holder=row["holder"])
+    return IdempotencyRecord(fingerprint=row["fingerprint"], result=result, holder=row["holder"])
 
 
 async def finish(db: Executor, bot_id: BotId, key: str, *, lease_id: UUID, result: Sequence[dict[str, object]]) -> None:

@@ -50,7 +50,7 @@ class ApiToken:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Good:
+class ValidToken:
     """What opens now. `left`: seconds for which it still does, None without an end."""
 
     id: int
@@ -152,7 +152,7 @@ async def listed(db: Executor) -> list[ApiToken]:
     return [_token(row) for row in rows]
 
 
-async def good(db: Executor) -> list[Good]:
+async def good(db: Executor) -> list[ValidToken]:
     """Every secret that opens now, as its hash; after a rotation a token has two for a while."""
     rows = await db.fetch(
         "SELECT id, name, role, hash, extract(epoch FROM until - now())::float8 AS left_s FROM ("
@@ -163,7 +163,7 @@ async def good(db: Executor) -> list[Good]:
         ") AS secret WHERE until IS NULL OR until > now()"
     )
     return [
-        Good(id=row["id"], name=row["name"], role=Role(row["role"]), hash=row["hash"], left=row["left_s"])
+        ValidToken(id=row["id"], name=row["name"], role=Role(row["role"]), hash=row["hash"], left=row["left_s"])
         for row in rows
     ]
 

@@ -11,11 +11,11 @@ import asyncpg
 from telewarm.database import order
 from telewarm.database.blobs import blob_of
 from telewarm.database.connection import Connection, Executor, Pool, query
-from telewarm.model import BotId, ChatId, Claimed, Kind, MediaId, MessageId, MessageRef, Placed
+from telewarm.model import BotId, ChatId, ClaimedMedia, Kind, MediaId, MessageId, MessageRef, UploadResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Failed:
+class WarmupFailure:
     """A warm-up that did not work. `delay`: seconds until the next attempt, None to give up.
 
     `counted`: as one of the attempts that an item has.
@@ -29,7 +29,7 @@ class Failed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Depth:
+class QueueDepth:
     """A bot's queue. `due`: all that is warming, in hand and waiting included. `waiting`: for a back-off, 100 at most.
 
     `head_age`: seconds since the item that goes next was asked for; None when nothing could go now.
@@ -46,18 +46,18 @@ WAITING_SHOWN = 100
 CHUNK = 10_000  # items written in one statement: far below its time limit
 
 
-def unstorable(media_id: MediaId, error: Exception) -> Failed:
+def unstorable(media_id: MediaId, error: Exception) -> WarmupFailure:
     """What is written instead of an outcome that the database refused."""
     message = (
         f"The database refuses to keep what became of this item ({type(error).__name__}). "
         "The log has the reason; rewarm it once that is gone."
     )
-    return Failed(media_id=media_id, delay=None, code=UNSTORABLE, message=message)
+    return WarmupFailure(media_id=media_id, delay=None, code=UNSTORABLE, message=message)
 
 
 async def claim(
     pool: Pool, *, bot_id: BotId, limit: int, lease_id: UUID, sharers: Sequence[BotId], chats: Sequence[ChatId]
-) -> list[Claimed]:
+) -> list[ClaimedMedia]:
     """Take due media in hand, best first. Bots that share a chat claim one after the other: else two could upload."""
     async with pool.acquire() as connection:
         if not sharers:
@@ -86,7 +86,7 @@ async def _claim(
     return rows
 
 
-async def claim_one(db: Executor, *, bot_id: BotId, media_id: MediaId, lease_id: UUID) -> Claimed | None:
+async def claim_one(db: Executor, *, bot_id: BotId, media_id: MediaId, lease_id: UUID) -> ClaimedMedia | None:
     """Take one media item in hand whatever its turn; None when somebody has it or it has a file id."""
     row = await db.fetchrow(query("claim_one"), media_id, bot_id, lease_id)
     return None if row is None else _claimed(row)
@@ -99,7 +99,7 @@ async def release(db: Executor, lease_id: UUID, media_ids: Sequence[MediaId]) ->
     )
 
 
-async def hasten(db: Executor, media_id: MediaId) -> bool:
+async def raise_priority(db: Executor, media_id: MediaId) -> bool:
     """Somebody waits for this item: it goes before all that has waited less than a day. Whether that changed its place;
     tell the lane then. Nothing is written when somebody did it before."""
     return await db.fetchval(query("hasten"), media_id, order.INTERACTIVE) is not None
@@ -112,7 +112,7 @@ async def retry_now(db: Executor, bot_id: BotId) -> None:
 
 
 async def record_ready(
-    db: Executor, placed: Sequence[Placed], *, lease_id: UUID | None = None, telegram_id: int | None = None
+    db: Executor, placed: Sequence[UploadResult], *, lease_id: UUID | None = None, telegram_id: int | None = None
 ) -> list[MediaId]:
     """Keep the file ids, in one statement. The items that were written.
 
@@ -137,7 +137,7 @@ async def record_ready(
     return [MediaId(row["id"]) for row in written]
 
 
-async def record_failed(db: Executor, lease_id: UUID, failed: Sequence[Failed]) -> None:
+async def record_failed(db: Executor, lease_id: UUID, failed: Sequence[WarmupFailure]) -> None:
     """Items that are no longer in this holder's hand stay as they are; one with an old file id never ends in error."""
     rows = sorted(failed, key=lambda one: one.media_id)
     await db.execute(
@@ -164,9 +164,9 @@ async def hurry_due(db: Executor, only: Sequence[BotId], *, waited: float) -> No
         await db.execute(query("hurry_due"), only, waited)
 
 
-async def depths(db: Executor) -> list[Depth]:
+async def depths(db: Executor) -> list[QueueDepth]:
     """The queues of all bots that have one, by slug. The cost of a bot does not grow with its queue."""
-    return [Depth(**row) for row in await db.fetch(query("depths"), WAITING_SHOWN)]
+    return [QueueDepth(**row) for row in await db.fetch(query("depths"), WAITING_SHOWN)]
 
 
 async def sweep_counts(db: Executor) -> None:
@@ -174,10 +174,10 @@ async def sweep_counts(db: Executor) -> None:
     await db.execute(query("fold_counts"))
 
 
-def _claimed(row: asyncpg.Record) -> Claimed:
+def _claimed(row: asyncpg.Record) -> ClaimedMedia:
     chat, message = row["warmup_chat"], row["warmup_message_id"]
     origin = None if chat is None else MessageRef(chat_id=ChatId(chat), message_id=MessageId(message))
-    return Claimed(
+    return ClaimedMedia(
         media_id=row["id"],
         kind=Kind(row["kind"]),
         name=row["name"],

@@ -25,8 +25,8 @@ from telewarm.demo.media import DemoFile, draw
 from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
 from telewarm.folders import make_private
-from telewarm.lanes import LiveBot
-from telewarm.model import ChatId, MediaId, MediaItem, MessageSet, Part, State
+from telewarm.lanes import BotSession
+from telewarm.model import ChatId, MediaId, MediaItem, MediaState, MessageSet, Part
 from telewarm.settings import Settings
 
 WARMUP_CHAT = ChatId(-1001000000001)
@@ -45,7 +45,7 @@ class Show:
     sandbox: SandboxProcess
     console: Console
     token: str = field(repr=False)
-    bots: list[LiveBot] = field(default_factory=list)
+    bots: list[BotSession] = field(default_factory=list)
     items: dict[str, list[MediaId]] = field(default_factory=dict)  # by file name, one for each bot
     sends: dict[str, list[float]] = field(default_factory=dict)  # by file name, milliseconds
 
@@ -133,10 +133,10 @@ async def _warm(show: Show, files: Sequence[DemoFile], stop: asyncio.Event, star
             while clock.monotonic() - started < PATIENCE and not stop.is_set():
                 done = [await media.counts(show.telewarm.pool, live.bot.id) for live in show.bots]
                 for bar, counts in zip(bars, done, strict=True):
-                    progress.update(bar, completed=counts.get(State.READY, 0))
-                if first is None and any(counts.get(State.READY) for counts in done):
+                    progress.update(bar, completed=counts.get(MediaState.READY, 0))
+                if first is None and any(counts.get(MediaState.READY) for counts in done):
                     first = clock.monotonic() - started
-                if all(counts.get(State.READY) == len(files) for counts in done):
+                if all(counts.get(MediaState.READY) == len(files) for counts in done):
                     break
                 if adding.done():
                     adding.result()

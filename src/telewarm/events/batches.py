@@ -7,14 +7,14 @@ from functools import cached_property
 
 import msgspec
 
-from telewarm.events.wanted import Wanted
+from telewarm.events.wanted import EventFilter
 from telewarm.model import Event
 
 AT_ONCE = 400  # events that are handed on in one piece, some 80 kB
 SELECTIONS = 16  # of a batch that are kept
 
 
-class Told:
+class EncodedEvent:
     """An event, and what it looks like."""
 
     def __init__(self, event: Event) -> None:
@@ -32,10 +32,10 @@ def shown(event: Event) -> dict[str, object]:
     return {"id": event.id, "type": event.type, "at": event.at, "bot": event.bot, **event.facts}
 
 
-class Chunk:
+class EventSlice:
     """What somebody wants of the events up to and with number `upto`."""
 
-    def __init__(self, told: Sequence[Told], *, upto: int) -> None:
+    def __init__(self, told: Sequence[EncodedEvent], *, upto: int) -> None:
         self.told = told
         self.upto = upto
 
@@ -48,19 +48,19 @@ class Chunk:
         return b"".join(one.sse for one in self.told)
 
 
-class Batch:
+class EventBatch:
     """All events after number `after`, up to and with `upto`."""
 
-    def __init__(self, told: Sequence[Told], *, after: int, upto: int) -> None:
+    def __init__(self, told: Sequence[EncodedEvent], *, after: int, upto: int) -> None:
         self.told = told
         self.after = after
         self.upto = upto
-        self._chunks: dict[Wanted, Chunk] = {}
+        self._chunks: dict[EventFilter, EventSlice] = {}
 
     def __len__(self) -> int:
         return len(self.told)
 
-    def of(self, wanted: Wanted, *, seen: int) -> Chunk:
+    def of(self, wanted: EventFilter, *, seen: int) -> EventSlice:
         """What is wanted of those after number `seen`."""
         if seen > self.after:
             return self._select(wanted, seen)
@@ -71,15 +71,15 @@ class Batch:
                 self._chunks[wanted] = chunk
         return chunk
 
-    def _select(self, wanted: Wanted, seen: int) -> Chunk:
-        return Chunk([one for one in self.told if one.event.id > seen and wanted(one.event)], upto=self.upto)
+    def _select(self, wanted: EventFilter, seen: int) -> EventSlice:
+        return EventSlice([one for one in self.told if one.event.id > seen and wanted(one.event)], upto=self.upto)
 
 
-def in_batches(events: Sequence[Event], *, after: int, upto: int) -> Iterator[Batch]:
-    told = [Told(event) for event in events]
+def batched(events: Sequence[Event], *, after: int, upto: int) -> Iterator[EventBatch]:
+    told = [EncodedEvent(event) for event in events]
     while len(told) > AT_ONCE:
         some, told = told[:AT_ONCE], told[AT_ONCE:]
-        yield Batch(some, after=after, upto=some[-1].event.id)
+        yield EventBatch(some, after=after, upto=some[-1].event.id)
         after = some[-1].event.id
     if after < upto:
-        yield Batch(told, after=after, upto=upto)
+        yield EventBatch(told, after=after, upto=upto)

@@ -15,7 +15,7 @@ from telewarm.database.leases import sweep
 from telewarm.database.listening import listening
 from telewarm.database.transient import is_transient
 from telewarm.errors import DatabaseUnavailable
-from telewarm.events.batches import Batch, in_batches
+from telewarm.events.batches import EventBatch, batched
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +26,7 @@ READ_SECONDS = 5.0
 HELD = 5000  # events that are kept for those who are a little behind
 
 
-class Feed:
+class EventTail:
     """Runs while somebody listens. `upto`: the number of the newest event that was read."""
 
     def __init__(self, pool: Pool) -> None:
@@ -34,7 +34,7 @@ class Feed:
         self.closed = False
         self.changed = asyncio.Event()  # set once, when there is news or a sign of life is due; then another takes over
         self._pool = pool
-        self._batches: deque[Batch] = deque()
+        self._batches: deque[EventBatch] = deque()
         self._held = 0
         self._look = asyncio.Event()
         self._swept_at = -math.inf
@@ -46,14 +46,14 @@ class Feed:
                 async with asyncio.timeout(READ_SECONDS):
                     self.upto = await events.number(self._pool)
                 ready.set_result(None)
-                await self._read_on()
+                await self._read_next()
         except Exception as error:
             if ready.done() or not is_transient(error):
                 raise
             words = str(error) if isinstance(error, DatabaseUnavailable) else type(error).__name__
             ready.set_exception(DatabaseUnavailable(f"events cannot be listened to now: {words}"))
 
-    def batch_after(self, seen: int) -> Batch | None:
+    def batch_after(self, seen: int) -> EventBatch | None:
         """What follows a number, if it is kept here."""
         for batch in reversed(self._batches):
             if batch.after <= seen:
@@ -67,19 +67,19 @@ class Feed:
     def _heard(self, _payload: str) -> None:
         self._look.set()
 
-    async def _read_on(self) -> None:
+    async def _read_next(self) -> None:
         beat_at = clock.monotonic() + BEAT
         while True:
             heard = await clock.wait(self._look, min(beat_at - clock.monotonic(), LOOK))
             self._look.clear()
-            await self._read_carefully()
+            await self._read_with_retry()
             if clock.monotonic() >= beat_at:
                 beat_at = clock.monotonic() + BEAT
                 self._wake()
             if heard:
                 await clock.sleep(PAUSE)
 
-    async def _read_carefully(self) -> None:
+    async def _read_with_retry(self) -> None:
         """What fails is done again with the next look."""
         try:
             async with asyncio.timeout(READ_SECONDS):
@@ -103,7 +103,7 @@ class Feed:
             if page.lost:  # each of those who listen finds it out for itself
                 self._batches.clear()
                 self._held = 0
-            for batch in in_batches(page.events, after=self.upto, upto=page.upto):
+            for batch in batched(page.events, after=self.upto, upto=page.upto):
                 self._batches.append(batch)
                 self._held += len(batch)
             while self._held > HELD:

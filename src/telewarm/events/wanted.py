@@ -10,7 +10,7 @@ from telewarm.model import Event, EventType
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class EventFilter:
     """None: all. With `bots`, what is about no single bot is left out."""
 
     bots: frozenset[str] | None = None

@@ -16,14 +16,14 @@ import structlog
 from yarl import URL
 
 from telewarm import clock
-from telewarm.errors import FetchError, FileTooLarge, UrlRefused, UrlUnreachable, UrlWithoutFile
+from telewarm.errors import FetchError, FileTooLarge, UrlFetchFailed, UrlNotAFile, UrlNotAllowed
 from telewarm.fetch.names import name_of
-from telewarm.fetch.resolving import Lookup, Names, Vetted, gated, is_unresolved
-from telewarm.fetch.urls import Allowed, Rules, checked, followed
+from telewarm.fetch.resolving import Lookup, SystemResolver, ValidatingResolver, gated, is_unresolved
+from telewarm.fetch.urls import Allowed, UrlPolicy, checked, resolve_redirect
 
 log = structlog.get_logger(__name__)
 
-HOPS: Final = 5  # redirects
+MAX_REDIRECTS: Final = 5  # redirects
 REDIRECTED: Final = frozenset({301, 302, 303, 307, 308})
 UNPACKED: Final = frozenset({"", "identity"})  # of Content-Encoding
 HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "Telewarm (a bot's media library)"}
@@ -33,7 +33,7 @@ BOUNDS: Final[dict[str, Any]] = {"max_headers": 64} if HAS_BOUND else {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Patience:
+class FetchTimeouts:
     """Seconds: for a connection, for the head of an answer, for the next bytes; and what the whole may take."""
 
     connect: float = 10.0
@@ -57,7 +57,9 @@ class Fetcher:
     """Without cookies, proxies, passwords, decompression or a second try. Nothing of an answer is ever repeated in an
     error, and of a URL nothing but its host is written to the log."""
 
-    def __init__(self, session: aiohttp.ClientSession, *, rules: Rules, allowed: Allowed, patience: Patience) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, *, rules: UrlPolicy, allowed: Allowed, patience: FetchTimeouts
+    ) -> None:
         self._session = session
         self._ports = rules.ports
         self._allowed = allowed
@@ -67,19 +69,19 @@ class Fetcher:
     @asynccontextmanager
     async def open(
         cls,
-        rules: Rules,
+        rules: UrlPolicy,
         *,
         lookup: Lookup | None = None,
         allowed: Allowed | None = None,
-        patience: Patience | None = None,
+        patience: FetchTimeouts | None = None,
         trust: ssl.SSLContext | None = None,
     ) -> AsyncIterator[Fetcher]:
         """`lookup`, `allowed` and `trust` (of certificates) stand in for the system's and the rules' own."""
         allowed = allowed or rules.allow
-        patience = patience or Patience()
+        patience = patience or FetchTimeouts()
         connector = gated(
             allowed,
-            resolver=Vetted(lookup or Names(), allowed),
+            resolver=ValidatingResolver(lookup or SystemResolver(), allowed),
             use_dns_cache=False,
             force_close=True,  # so that every hop is resolved, judged and connected anew
             limit=0,
@@ -104,12 +106,12 @@ class Fetcher:
         try:
             target = checked(url, self._ports, self._allowed)
             host = target.raw_host
-            for _ in range(HOPS + 1):
+            for _ in range(MAX_REDIRECTS + 1):
                 response = await self._answer(target)
                 try:
                     if response.status in REDIRECTED:
                         where = response.headers.get("Location", "")
-                        target = followed(where, target, self._ports, self._allowed)
+                        target = resolve_redirect(where, target, self._ports, self._allowed)
                         continue
                     _check(response, largest)
                     name = name_of(response.headers.get("Content-Disposition"), target)
@@ -118,7 +120,9 @@ class Fetcher:
                     return
                 finally:
                     response.close()
-            raise UrlRefused(f"the server redirects more than {HOPS} times: give the URL of the file itself")
+            raise UrlNotAllowed(
+                f"the server redirects more than {MAX_REDIRECTS} times: give the URL of the file itself"
+            )
         except FetchError as error:
             log.warning("[FETCH][FAILED]", host=host, code=error.code, error=error.message)
             raise
@@ -140,7 +144,7 @@ class Fetcher:
                 raise FileTooLarge(largest=largest)
             yield chunk
         if not got:
-            raise UrlWithoutFile("the server answered with an empty file", status=response.status)
+            raise UrlNotAFile("the server answered with an empty file", status=response.status)
 
     async def _next(self, response: aiohttp.ClientResponse, seconds: float, got: int) -> bytes:
         """Empty at the end. However small the pieces are that come, the whole has to come at some pace."""
@@ -154,30 +158,28 @@ class Fetcher:
 
 
 def _check(response: aiohttp.ClientResponse, largest: int) -> None:
-    """Before anything of the body is read. Raises UrlWithoutFile, FileTooLarge."""
+    """Before anything of the body is read. Raises UrlNotAFile, FileTooLarge."""
     status = response.status
     if status != HTTPStatus.OK:
-        raise UrlWithoutFile(
+        raise UrlNotAFile(
             f"the server answered with HTTP {status} and no file: check that the URL opens in a browser that is not "
             "logged in",
             status=status,
         )
     if response.headers.get("Content-Encoding", "").strip().lower() not in UNPACKED:
-        raise UrlWithoutFile(
-            "the server packs the file though it was asked not to: upload the file itself", status=status
-        )
+        raise UrlNotAFile("the server packs the file though it was asked not to: upload the file itself", status=status)
     if response.content_length is not None and response.content_length > largest:
         raise FileTooLarge(largest=largest)
 
 
 def _unreachable(foreign: Exception) -> FetchError:
-    return UrlUnreachable(f"the URL cannot be fetched: {_cause(foreign)}")
+    return UrlFetchFailed(f"the URL cannot be fetched: {_cause(foreign)}")
 
 
 def _broken(foreign: Exception) -> FetchError:
     if isinstance(foreign, TimeoutError):
-        return UrlUnreachable("the server sends the file too slowly, or has stopped: try again, or upload it yourself")
-    return UrlUnreachable("the connection broke before the whole file had come: try again")
+        return UrlFetchFailed("the server sends the file too slowly, or has stopped: try again, or upload it yourself")
+    return UrlFetchFailed("the connection broke before the whole file had come: try again")
 
 
 def _cause(foreign: Exception) -> str:

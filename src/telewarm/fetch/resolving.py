@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
-from telewarm.errors import UrlRefused
+from telewarm.errors import UrlNotAllowed
 from telewarm.fetch.addresses import Address
 from telewarm.fetch.urls import Allowed, closed
 
@@ -31,7 +31,7 @@ AT_ONCE: Final = 2  # names looked up at once: the threads that do it are few, a
 Lookup: TypeAlias = Callable[[str, int], Awaitable[Sequence[Address]]]
 
 
-class Names:
+class SystemResolver:
     """The system's resolver. A lookup that nobody waits for any more keeps its place until it has ended."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Names:
             looking.exception()
 
 
-class Vetted(AbstractResolver):
+class ValidatingResolver(AbstractResolver):
     def __init__(self, lookup: Lookup, allowed: Allowed) -> None:
         self._lookup = lookup
         self._allowed = allowed
@@ -59,7 +59,7 @@ class Vetted(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Whatever family is asked for. Raises UrlRefused when one address is private, whatever the others are."""
+        """Whatever family is asked for. Raises UrlNotAllowed when one address is private, whatever the others are."""
         del family
         try:
             found = await self._lookup(host, port)
@@ -116,11 +116,11 @@ def gate(allowed: Allowed) -> Callable[[AddrInfoType], socket.socket]:
 
 
 def _demand(host: object, allowed: Allowed) -> None:
-    """Raises UrlRefused for what is no address, or none that is allowed."""
+    """Raises UrlNotAllowed for what is no address, or none that is allowed."""
     try:
         address = ip_address(str(host))
     except ValueError:
-        raise UrlRefused("this URL leads to no address") from None
+        raise UrlNotAllowed("this URL leads to no address") from None
     if not allowed(address):
         raise closed(address)
 

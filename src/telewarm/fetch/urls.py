@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from yarl import URL
 
-from telewarm.errors import UrlRefused
+from telewarm.errors import UrlNotAllowed
 from telewarm.fetch.addresses import Address, is_allowed
 
 LONGEST: Final = 4096  # characters
@@ -24,7 +24,7 @@ Allowed: TypeAlias = Callable[[Address], bool]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rules:
+class UrlPolicy:
     """`private`: addresses of intranets are allowed too. `ports`: beside 80 and 443."""
 
     private: bool = False
@@ -35,43 +35,47 @@ class Rules:
 
 
 def checked(text: str, ports: frozenset[int], allowed: Allowed) -> URL:
-    """The URL as it is to be asked for. Raises UrlRefused, which does not repeat it: it may hold secrets."""
+    """The URL as it is to be asked for. Raises UrlNotAllowed, which does not repeat it: it may hold secrets."""
     if len(text) > LONGEST or any(char <= " " or char == "\x7f" for char in text):
-        raise UrlRefused(f"a URL has at most {LONGEST} characters, and no blanks or control characters: encode them")
+        raise UrlNotAllowed(f"a URL has at most {LONGEST} characters, and no blanks or control characters: encode them")
     try:
         url = URL(text, encoded=text.isascii())  # a signature is of the URL as it is written
         port, host, authority = url.port, url.raw_host or "", url.raw_authority
     except NO_URL:
-        raise UrlRefused("this is not a URL: give one such as https://example.org/film.mp4") from None
+        raise UrlNotAllowed("this is not a URL: give one such as https://example.org/film.mp4") from None
     if url.scheme not in {"http", "https"}:
-        raise UrlRefused("files are fetched by http:// and https:// alone: give such a URL")
+        raise UrlNotAllowed("files are fetched by http:// and https:// alone: give such a URL")
     if "@" in authority:
-        raise UrlRefused("a URL with a user or a password is not followed: give one without, or upload the file itself")
+        raise UrlNotAllowed(
+            "a URL with a user or a password is not followed: give one without, or upload the file itself"
+        )
     if port not in PORTS | ports:
-        raise UrlRefused("Only ports 80 and 443 are allowed: give such a URL, or name the port in TELEWARM_FETCH_PORTS")
+        raise UrlNotAllowed(
+            "Only ports 80 and 443 are allowed: give such a URL, or name the port in TELEWARM_FETCH_PORTS"
+        )
     _check_host(host, allowed, six=authority.startswith("["))
     return url.with_fragment(None)
 
 
-def followed(text: str, from_: URL, ports: frozenset[int], allowed: Allowed) -> URL:
-    """Where a redirect leads, checked as the first URL was. Raises UrlRefused."""
+def resolve_redirect(text: str, from_: URL, ports: frozenset[int], allowed: Allowed) -> URL:
+    """Where a redirect leads, checked as the first URL was. Raises UrlNotAllowed."""
     try:
         target = str(from_.join(URL(text, encoded=text.isascii())))
     except NO_URL:
-        raise UrlRefused("the server redirects to what is no URL: upload the file itself") from None
+        raise UrlNotAllowed("the server redirects to what is no URL: upload the file itself") from None
     url = checked(target, ports, allowed)
     if from_.scheme == "https" and url.scheme == "http":
-        raise UrlRefused(
+        raise UrlNotAllowed(
             "the server redirects from https:// to http://, where anybody on the way could change the file: give the "
             "http:// URL itself if that is meant"
         )
     return url
 
 
-def closed(address: Address) -> UrlRefused:
+def closed(address: Address) -> UrlNotAllowed:
     """The address is not told: it may be a name's, or a redirect's, of a network that the caller cannot see."""
     cure = OPENED if is_allowed(address, private=True) else ""
-    return UrlRefused(
+    return UrlNotAllowed(
         "this URL leads to a private address, and files are added from public ones alone: upload the file itself" + cure
     )
 
@@ -81,11 +85,13 @@ def _check_host(host: str, allowed: Allowed, *, six: bool) -> None:
     is_address = six or NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]) is not None
     if not is_address:
         if len(host) > 253 or HOST.fullmatch(host) is None:
-            raise UrlRefused("the host of this URL is no name: give one such as https://example.org/film.mp4")
+            raise UrlNotAllowed("the host of this URL is no name: give one such as https://example.org/film.mp4")
         return
     try:
         address = IPv6Address(host) if six else IPv4Address(host)
     except ValueError:
-        raise UrlRefused("the host of this URL is no address in its usual form: write it as such, or by name") from None
+        raise UrlNotAllowed(
+            "the host of this URL is no address in its usual form: write it as such, or by name"
+        ) from None
     if not allowed(address):
         raise closed(address)

@@ -1,35 +1,35 @@
 """One lane a bot: the one place through which its background work flows."""
 
-from telewarm.lanes.bots import Bots, LiveBot
-from telewarm.lanes.control import Control, LaneStatus, Status
+from telewarm.lanes.bots import BotRegistry, BotSession
+from telewarm.lanes.control import LaneStatus, WorkerStatus, WorkerSupervisor
 from telewarm.lanes.floods import count_flood
 from telewarm.lanes.lane import Lane, LaneLimits
-from telewarm.lanes.report import Report
-from telewarm.lanes.seated import Both, MakeRunner
-from telewarm.lanes.wake import wake, wake_siblings
-from telewarm.lanes.work import Budget, Job, Runner, Work
-from telewarm.lanes.worker import MakeLane, Seat, Worker, WorkerLimits
+from telewarm.lanes.report import WorkerStatusReporter
+from telewarm.lanes.seated import CompositeRunner, MakeRunner
+from telewarm.lanes.wake import enqueue_lane, enqueue_sharing_lanes
+from telewarm.lanes.work import ClaimBudget, Job, Runner, Work
+from telewarm.lanes.worker import LaneContext, MakeLane, Worker, WorkerLimits
 
 __all__ = [
-    "Both",
-    "Bots",
-    "Budget",
-    "Control",
+    "BotRegistry",
+    "BotSession",
+    "ClaimBudget",
+    "CompositeRunner",
     "Job",
     "Lane",
+    "LaneContext",
     "LaneLimits",
     "LaneStatus",
-    "LiveBot",
     "MakeLane",
     "MakeRunner",
-    "Report",
     "Runner",
-    "Seat",
-    "Status",
     "Work",
     "Worker",
     "WorkerLimits",
+    "WorkerStatus",
+    "WorkerStatusReporter",
+    "WorkerSupervisor",
     "count_flood",
-    "wake",
-    "wake_siblings",
+    "enqueue_lane",
+    "enqueue_sharing_lanes",
 ]

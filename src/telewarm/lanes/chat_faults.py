@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from telewarm.model import ChatId, Kind
 
-SECONDS = 60.0  # for which a chat that refused is passed over, while another one can be used
+FAULT_SECONDS = 60.0  # for which a chat that refused is passed over, while another one can be used
 EVERY_KIND = None
 
 
@@ -18,7 +18,7 @@ class ChatFaults:
 
     def note(self, chat_id: ChatId, kind: Kind | None, *, now: float) -> None:
         """`kind` None: the chat refuses everything."""
-        self._until[chat_id, kind] = now + SECONDS
+        self._until[chat_id, kind] = now + FAULT_SECONDS
 
     def usable(self, chats: Sequence[ChatId], kind: Kind, *, now: float) -> tuple[ChatId, ...]:
         """The chats without a fault, in their order; all of them when each has one, since one may be cured by now."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from telewarm.lanes.work import Item, Job
 from telewarm.model import ChatId
-from telewarm.telegram import Rank, Traffic
+from telewarm.telegram import BotRateLimiter, Priority
 
-LOOK_AHEAD = 16  # held jobs looked at for one that may go now
+MAX_CANDIDATES = 16  # held jobs looked at for one that may go now
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Turn:
+class NextSlot:
     """The held job at `place` may go to the chat at that time."""
 
     place: int
@@ -22,31 +22,31 @@ class Turn:
     opens_at: float
 
 
-def choose(held: Sequence[Job[Item]], traffic: Traffic, *, now: float) -> Turn:
+def pick_next_job(held: Sequence[Job[Item]], limiter: BotRateLimiter, *, now: float) -> NextSlot:
     """One that may go now, through the chat that has had the least; else a probe; else what may go soonest.
 
     Of the first held jobs, of which there is one at least: those of one size wait for the same.
     """
-    soonest: Turn | None = None
+    soonest: NextSlot | None = None
     seen: set[int] = set()
     chats: tuple[ChatId, ...] = ()
-    for place, job in enumerate(itertools.islice(held, LOOK_AHEAD)):
+    for place, job in enumerate(itertools.islice(held, MAX_CANDIDATES)):
         if job.size in seen:
             continue
         seen.add(job.size)
         if job.chats != chats:
-            chats, chat_id = job.chats, _freest(job.chats, traffic, now)
-        opens_at = traffic.goes_at(chat_id, size=job.size, now=now, rank=Rank.WARMUP)
+            chats, chat_id = job.chats, _freest(job.chats, limiter, now)
+        opens_at = limiter.next_send_at(chat_id, size=job.size, now=now, rank=Priority.WARMUP)
         if soonest is None or opens_at < soonest.opens_at:
-            soonest = Turn(place=place, chat_id=chat_id, opens_at=opens_at)
+            soonest = NextSlot(place=place, chat_id=chat_id, opens_at=opens_at)
         if opens_at <= now:
             break
     assert soonest is not None  # noqa: S101 - there is a job
     return soonest
 
 
-def _freest(chats: Sequence[ChatId], traffic: Traffic, now: float) -> ChatId:
+def _freest(chats: Sequence[ChatId], traffic: BotRateLimiter, now: float) -> ChatId:
     """The least full of those that are open; else the first to open or to be probed."""
-    if free := [chat_id for chat_id in chats if traffic.opens_at(chat_id, now=now, rank=Rank.WARMUP) <= now]:
+    if free := [chat_id for chat_id in chats if traffic.opens_at(chat_id, now=now, rank=Priority.WARMUP) <= now]:
         return min(free, key=lambda chat_id: traffic.fill(chat_id, now=now))
-    return min(chats, key=lambda chat_id: traffic.goes_at(chat_id, now=now, rank=Rank.WARMUP))
+    return min(chats, key=lambda chat_id: traffic.next_send_at(chat_id, now=now, rank=Priority.WARMUP))

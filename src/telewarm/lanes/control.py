@@ -18,8 +18,8 @@ from telewarm.model import BotId
 
 log = structlog.get_logger(__name__)
 
-RESTART = 1.0  # seconds
-FAILING = 10.0  # seconds without another failure after which it counts as well again
+RESTART_SECONDS = 1.0  # seconds
+FAILING_SECONDS = 10.0  # seconds without another failure after which it counts as well again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,7 @@ class LaneStatus:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Status:
+class WorkerStatus:
     """`since`: when the worker was started. `draining`: it was told to stop and lets what is in flight end. `failing`:
     a bug ended it a moment ago, and another took its place.
     """
@@ -57,7 +57,7 @@ class Status:
         return sum(lane.held for lane in self.lanes)
 
 
-class Control:
+class WorkerSupervisor:
     """At most one worker at a time. `drain`: seconds a stop lets uploads in flight end; then it cuts them short.
 
     `on_change`: called whenever it was started, told to stop, or has ended.
@@ -140,16 +140,16 @@ class Control:
                 await self._worker.run()
             except Exception:
                 self._failed_at = clock.monotonic()
-                log.exception("[MEDIA][PREWARM][WORKER][DIED]", again_in_s=RESTART)
-                await clock.wait(self._stop, RESTART)
+                log.exception("[MEDIA][PREWARM][WORKER][DIED]", again_in_s=RESTART_SECONDS)
+                await clock.wait(self._stop, RESTART_SECONDS)
 
-    def status(self) -> Status:
+    def status(self) -> WorkerStatus:
         worker, running = self._worker, self._running
         lanes = {} if worker is None else worker.lanes
-        return Status(
+        return WorkerStatus(
             running=running is not None,
             draining=running is not None and self._stop.is_set(),
-            failing=running is not None and clock.monotonic() - self._failed_at < FAILING,
+            failing=running is not None and clock.monotonic() - self._failed_at < FAILING_SECONDS,
             since=self._since,
             limits=self.limits,
             lanes=tuple(

@@ -5,23 +5,23 @@ from __future__ import annotations
 from telewarm import metrics
 from telewarm.errors import FloodWait
 from telewarm.metrics import FloodScope
-from telewarm.telegram import Closed, Passage, Traffic
+from telewarm.telegram import BotRateLimiter, FloodPause, Permit
 from telewarm.telegram.refusals import is_slow_mode
 
 
-def settle_flood(traffic: Traffic, passage: Passage, wait: FloodWait, *, now: float) -> Closed | None:
+def settle_flood(limiter: BotRateLimiter, permit: Permit, wait: FloodWait, *, now: float) -> FloodPause | None:
     """Apply a flood wait. What it closed, for other processes to obey; None: a size of upload, which concerns us alone.
 
     A slow mode is the chat owner's: it closes that chat, and the limits that were learned stay as they are.
     """
     if not is_slow_mode(wait.description):
-        return traffic.settle(passage, now=now, retry_after=wait.retry_after)
-    traffic.settle(passage, now=now, retry_after=None)
-    traffic.close_chat(passage.chat_id, now + wait.retry_after)
-    return Closed(chat_id=passage.chat_id, seconds=wait.retry_after)
+        return limiter.confirm(permit, now=now, retry_after=wait.retry_after)
+    limiter.confirm(permit, now=now, retry_after=None)
+    limiter.pause_chat(permit.chat_id, now + wait.retry_after)
+    return FloodPause(chat_id=permit.chat_id, seconds=wait.retry_after)
 
 
-def count_flood(closed: Closed | None, seconds: float) -> None:
+def count_flood(pause: FloodPause | None, seconds: float) -> None:
     """Count a 429 by what it closed; None: a size of upload."""
-    scope = FloodScope.SIZE if closed is None else FloodScope.BOT if closed.chat_id is None else FloodScope.CHAT
+    scope = FloodScope.SIZE if pause is None else FloodScope.BOT if pause.chat_id is None else FloodScope.CHAT
     metrics.flooded(scope, seconds)

@@ -16,26 +16,26 @@ import structlog
 
 from telewarm import clock
 from telewarm.database.transient import as_outage, is_transient
-from telewarm.errors import FloodWait, TelegramRefused, TelewarmError
-from telewarm.lanes.choosing import choose
+from telewarm.errors import FloodWait, TelegramClientError, TelewarmError
+from telewarm.lanes.choosing import pick_next_job
 from telewarm.lanes.floods import count_flood, settle_flood
-from telewarm.lanes.outage import Outage
-from telewarm.lanes.work import Budget, Done, Item, Job, Work
-from telewarm.telegram import Closed, Passage, Rank, Traffic
+from telewarm.lanes.outage import FailureCounter
+from telewarm.lanes.work import ClaimBudget, Done, Item, Job, Work
+from telewarm.telegram import BotRateLimiter, FloodPause, Permit, Priority
 
 log = structlog.get_logger(__name__)
 
-PATIENCE = 5.0  # seconds of flood wait that a lane sits out; for longer it gives its place back
+LEASE_GRACE_SECONDS = 5.0  # seconds of flood wait that a lane sits out; for longer it gives its place back
 HOLD_SECONDS = 1.0  # of a flood wait for which a lane keeps what it claimed; for longer whoever waits may have it
 ANSWER_SECONDS = 0.5  # for which an answer that may open a chat is waited for
 CLAIM_EARLY_SECONDS = 0.1  # before the end of such a wait
 CLAIM_AGAIN_SECONDS = 0.5  # between two claims of a lane that can do nothing with them
-EARLY = 0.5  # seconds before the end of such a wait at which it wants its place again
-BATCH = 200  # outcomes written in one statement at most
+EARLY_SECONDS = 0.5  # seconds before the end of such a wait at which it wants its place again
+MAX_BATCH = 200  # outcomes written in one statement at most
 CLAIM_AHEAD = 0.5  # seconds of work claimed ahead
-MOST_AHEAD = 256  # jobs claimed ahead at most
-RECORD_RETRY = 0.5  # seconds between tries to write outcomes while the database is away
-RECORD_LAST = 2.0  # seconds that it may stay away once the lane is cut short
+MAX_CLAIMED_AHEAD = 256  # jobs claimed ahead at most
+RECORD_RETRY_SECONDS = 0.5  # seconds between tries to write outcomes while the database is away
+FINAL_RECORD_SECONDS = 2.0  # seconds that it may stay away once the lane is cut short
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,22 +56,22 @@ class Lane(Generic[Item, Done]):
     def __init__(
         self,
         work: Work[Item, Done],
-        traffic: Traffic,
+        limiter: BotRateLimiter,
         *,
         limits: LaneLimits,
-        budget: Budget,
+        budget: ClaimBudget,
         stop: asyncio.Event,
-        crowded: Callable[[], bool] = lambda: False,
-        on_closed: Callable[[Closed], None] = lambda _: None,
+        has_waiting_lanes: Callable[[], bool] = lambda: False,
+        on_closed: Callable[[FloodPause], None] = lambda _: None,
     ) -> None:
         self._work = work
-        self._traffic = traffic
+        self._limiter = limiter
         self._limits = limits
         self._share = budget.share(least=limits.concurrency)
         self._stop = stop
-        self._crowded = crowded
+        self._has_waiting_lanes = has_waiting_lanes
         self._on_closed = on_closed
-        self._outage = Outage(tolerance=limits.concurrency)
+        self._breaker = FailureCounter(tolerance=limits.concurrency)
         self._changed = asyncio.Event()
         self._recorded = asyncio.Event()
         self._held: deque[Job[Item]] = deque()
@@ -80,11 +80,11 @@ class Lane(Generic[Item, Done]):
         self._done: list[Done] = []
         self._ended = False
         self._give_up_at = math.inf
-        self._more = True  # something may be due that we have not claimed
+        self._may_have_work = True  # something may be due that we have not claimed
         self._started = clock.monotonic()
-        self._ahead = 2 * limits.concurrency
+        self._claim_ahead = 2 * limits.concurrency
         self._claimed_at = self._started
-        self._full = False
+        self._claims_exhausted = False
         self._waits = False
         self._claims_at = -math.inf  # put back before, since every chat was closed until then
         self._put_back_at = -math.inf
@@ -101,13 +101,13 @@ class Lane(Generic[Item, Done]):
 
     def nudge(self) -> None:
         """There is new work, or a reason to look up."""
-        self._more = True
+        self._may_have_work = True
         self._claims_at = min(self._claims_at, self._put_back_at + CLAIM_AGAIN_SECONDS)
         self._changed.set()
 
     def abort(self) -> None:
         """Cut short what is in flight: it is put back. For a lane that was told to stop and takes too long."""
-        self._give_up_at = clock.monotonic() + RECORD_LAST
+        self._give_up_at = clock.monotonic() + FINAL_RECORD_SECONDS
         for task in self._running:
             task.cancel()
 
@@ -116,7 +116,7 @@ class Lane(Generic[Item, Done]):
 
         Lets what is in flight end; cancelled, it cuts that short.
         """
-        recorder = asyncio.create_task(self._record_all(), name="lane recorder")
+        recorder = asyncio.create_task(self._persist_loop(), name="lane recorder")
         with self._share.joined():
             try:
                 delay = await self._dispatch()
@@ -129,37 +129,37 @@ class Lane(Generic[Item, Done]):
                     await self._wind_down(recorder)
                 finally:
                     self._work.end()
-        return 0.0 if delay is None and self._more else delay  # nudged while it wound down
+        return 0.0 if delay is None and self._may_have_work else delay  # nudged while it wound down
 
     async def _dispatch(self) -> float | None:
         idle_since: float | None = None
         while True:
             self._changed.clear()
             now = clock.monotonic()
-            if self._must_leave(now):
+            if self._should_yield(now):
                 return 0.0
             self._refill(now)
             opens_at = self._start_open_jobs(now)
             if self._held:
                 opens_at = await self._hold(opens_at, now)
-            elif self._more and self._claims_at > now:
+            elif self._may_have_work and self._claims_at > now:
                 opens_at = self._claims_at
-            if self._held or self._running or self._claiming or self._more:
+            if self._held or self._running or self._claiming or self._may_have_work:
                 idle_since = None
             elif idle_since is None:
                 idle_since = now
-            elif now - idle_since >= self._limits.linger or self._crowded():
+            elif now - idle_since >= self._limits.linger or self._has_waiting_lanes():
                 return None
-            if opens_at is not None and not self._running and opens_at - now > PATIENCE:
-                return opens_at - now - EARLY
+            if opens_at is not None and not self._running and opens_at - now > LEASE_GRACE_SECONDS:
+                return opens_at - now - EARLY_SECONDS
             until = idle_since + self._limits.linger if idle_since is not None else opens_at
             await self._wait(None if until is None else until - now)
 
-    def _must_leave(self, now: float) -> bool:
+    def _should_yield(self, now: float) -> bool:
         if self._claiming is not None and self._claiming.done():
             claiming, self._claiming = self._claiming, None
             claiming.result()
-        return self._stop.is_set() or (now - self._started > self._limits.slice and self._crowded())
+        return self._stop.is_set() or (now - self._started > self._limits.slice and self._has_waiting_lanes())
 
     async def _wait(self, seconds: float | None) -> None:
         with suppress(TimeoutError):
@@ -167,20 +167,20 @@ class Lane(Generic[Item, Done]):
 
     def _refill(self, now: float) -> None:
         """Claim ahead, in the background, about as much as goes out in half a second."""
-        if self._claiming is not None or not self._more or now < self._claims_at:
+        if self._claiming is not None or not self._may_have_work or now < self._claims_at:
             return
-        if len(self._held) > self._ahead // 2:
+        if len(self._held) > self._claim_ahead // 2:
             return
         since = now - self._claimed_at
-        if self._full and since < CLAIM_AHEAD:
-            self._ahead = min(2 * self._ahead, MOST_AHEAD)
+        if self._claims_exhausted and since < CLAIM_AHEAD:
+            self._claim_ahead = min(2 * self._claim_ahead, MAX_CLAIMED_AHEAD)
         elif since > 2 * CLAIM_AHEAD:
-            self._ahead = max(self._ahead // 2, 2 * self._limits.concurrency)
-        limit = self._share.take(self._ahead - len(self._held))
+            self._claim_ahead = max(self._claim_ahead // 2, 2 * self._limits.concurrency)
+        limit = self._share.take(self._claim_ahead - len(self._held))
         if limit == 0:
-            self._share.tell(self._changed.set)
+            self._share.notify(self._changed.set)
             return
-        self._more = False
+        self._may_have_work = False
         self._claimed_at = now
         self._claiming = asyncio.create_task(self._claim(limit), name="lane claim")
 
@@ -190,33 +190,35 @@ class Lane(Generic[Item, Done]):
             jobs = await self._work.claim(limit)
             claimed = len(jobs)
             self._held.extend(jobs)
-            self._full = claimed == limit
-            self._more = self._more or self._full
+            self._claims_exhausted = claimed == limit
+            self._may_have_work = self._may_have_work or self._claims_exhausted
         finally:
             self._share.give(limit - claimed)
             self._changed.set()
 
     def _start_open_jobs(self, now: float) -> float | None:
         """Start what may go; the time at which the next held job may, None when it only waits for a free place."""
-        if self._held and now < self._outage.over_at:
+        if self._held and now < self._breaker.retry_at:
             self._wait_for_bot(waits=False)
-            return self._outage.over_at
-        places = 1 if self._outage.lasts else self._limits.concurrency
+            return self._breaker.retry_at
+        places = 1 if self._breaker.is_open else self._limits.concurrency
         while self._held and len(self._running) < places:
-            turn = choose(self._held, self._traffic, now=now)
+            turn = pick_next_job(self._held, self._limiter, now=now)
             job = self._held[turn.place]
             if turn.opens_at > now:
-                chat_opens_at = self._traffic.chat_opens_at(turn.chat_id, size=job.size, now=now)
+                chat_opens_at = self._limiter.chat_opens_at(turn.chat_id, size=job.size, now=now)
                 self._wait_for_bot(waits=chat_opens_at <= now)
                 return turn.opens_at
             del self._held[turn.place]
-            self._start(job, self._traffic.spend(turn.chat_id, size=job.size, now=now))
+            self._start(job, self._limiter.acquire(turn.chat_id, size=job.size, now=now))
         self._wait_for_bot(waits=False)
         return None
 
     def _closed_until(self, now: float) -> float:
         """Before this no warm-up goes, of whatever size, through any of the chats."""
-        return min(self._traffic.goes_at(chat_id, now=now, rank=Rank.WARMUP) for chat_id in self._held[0].chats)
+        return min(
+            self._limiter.next_send_at(chat_id, now=now, rank=Priority.WARMUP) for chat_id in self._held[0].chats
+        )
 
     async def _hold(self, opens_at: float | None, now: float) -> float | None:
         """When to look again. Once nothing has gone for a moment and nothing will for long, what is held is put back:
@@ -229,94 +231,94 @@ class Lane(Generic[Item, Done]):
         self._closed_since = min(self._closed_since, now)
         if self._running and now < self._closed_since + ANSWER_SECONDS:
             return self._closed_since + ANSWER_SECONDS
-        self._claims_at, self._put_back_at, self._more = closed_until - CLAIM_EARLY_SECONDS, now, True
+        self._claims_at, self._put_back_at, self._may_have_work = closed_until - CLAIM_EARLY_SECONDS, now, True
         self._wait_for_bot(waits=False)
-        await self._put_back()
+        await self._release_held()
         return self._claims_at
 
     def _wait_for_bot(self, *, waits: bool) -> None:
         """Deliveries wait while it is the bot's limit that holds us, and not a chat's."""
         if waits and not self._waits:
-            self._traffic.waiting.join(Rank.WARMUP)
+            self._limiter.waiting.join(Priority.WARMUP)
         elif self._waits and not waits:
-            self._traffic.waiting.leave(Rank.WARMUP)
+            self._limiter.waiting.leave(Priority.WARMUP)
         self._waits = waits
 
-    def _start(self, job: Job[Item], passage: Passage) -> None:
-        task = asyncio.create_task(self._do(job, passage), name="lane job")
+    def _start(self, job: Job[Item], passage: Permit) -> None:
+        task = asyncio.create_task(self._run_job(job, passage), name="lane job")
         self._running.add(task)
         task.add_done_callback(partial(self._finished, job, passage))
 
-    async def _do(self, job: Job[Item], passage: Passage) -> None:
+    async def _run_job(self, job: Job[Item], passage: Permit) -> None:
         """Every way out settles or abandons the passage; cancelled, `_finished` does, since it may not have begun."""
         try:
             outcome = await self._work.do(job.item, passage.chat_id)
         except FloodWait as wait:
             self._flooded(job, passage, wait)
         except TelewarmError as error:
-            self._end(passage, answered=isinstance(error, TelegramRefused))
+            self._on_job_done(passage, answered=isinstance(error, TelegramClientError))
             self._failed(job, error)
         except Exception as error:
-            self._end(passage, answered=False)
+            self._on_job_done(passage, answered=False)
             if (outage := as_outage(error)) is not None:
                 self._failed(job, outage)
                 return
             log.exception("[LANE][BUG]")
             self._done.append(self._work.failed(job.item, TelewarmError(f"unexpected {type(error).__name__}")))
         else:
-            self._end(passage, answered=True)
-            self._outage.passed()
+            self._on_job_done(passage, answered=True)
+            self._breaker.succeeded()
             self._done.append(outcome)
 
-    def _end(self, passage: Passage, *, answered: bool) -> None:
+    def _on_job_done(self, passage: Permit, *, answered: bool) -> None:
         now = clock.monotonic()
         if answered:
-            self._traffic.settle(passage, now=now, retry_after=None)
+            self._limiter.confirm(passage, now=now, retry_after=None)
         else:
-            self._traffic.abandon(passage, now=now)
+            self._limiter.refund(passage, now=now)
 
     def _failed(self, job: Job[Item], error: TelewarmError) -> None:
         """In an outage the job is not to blame: it waits here, and others are tried before it. Unless it is alone."""
-        now, told = clock.monotonic(), self._outage.over_at
-        if self._outage.failed(error, now=now, dice=random.random()) and (self._held or len(self._running) > 1):  # noqa: S311 (jitter)
+        now, told = clock.monotonic(), self._breaker.retry_at
+        if self._breaker.failed(error, now=now, dice=random.random()) and (self._held or len(self._running) > 1):  # noqa: S311 (jitter)
             self._held.append(job)
-            if self._outage.over_at > told:
-                retry_in = round(self._outage.over_at - now, 1)
+            if self._breaker.retry_at > told:
+                retry_in = round(self._breaker.retry_at - now, 1)
                 log.warning("[LANE][OUTAGE]", code=error.code, error=error.message, retry_in_s=retry_in)
         else:
             self._done.append(self._work.failed(job.item, error))
 
-    def _flooded(self, job: Job[Item], passage: Passage, wait: FloodWait) -> None:
+    def _flooded(self, job: Job[Item], passage: Permit, wait: FloodWait) -> None:
         """The job goes back untried, to the front; whoever else speaks for the bot is told."""
         self._held.appendleft(job)
-        self._outage.passed()
-        closed = settle_flood(self._traffic, passage, wait, now=clock.monotonic())
+        self._breaker.succeeded()
+        closed = settle_flood(self._limiter, passage, wait, now=clock.monotonic())
         count_flood(closed, wait.retry_after)
         log.info("[LANE][FLOOD_WAIT]", chat_id=passage.chat_id, retry_after=wait.retry_after)
         if closed is not None:
             self._on_closed(closed)
 
-    def _finished(self, job: Job[Item], passage: Passage, task: asyncio.Task[None]) -> None:
+    def _finished(self, job: Job[Item], passage: Permit, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         if task.cancelled():
-            self._end(passage, answered=False)
+            self._on_job_done(passage, answered=False)
             self._held.append(job)
         self._claims_at = -math.inf  # an answer may have opened a chat
         self._changed.set()
         if self._done:
             self._recorded.set()
 
-    async def _record_all(self) -> None:
+    async def _persist_loop(self) -> None:
         """Write outcomes as they come: one at a time when slow, many in a statement when fast."""
         while not self._ended or self._done:
             await self._recorded.wait()
             self._recorded.clear()
             while self._done:
-                batch, self._done = self._done[:BATCH], self._done[BATCH:]
-                await self._record(batch)
+                batch, self._done = self._done[:MAX_BATCH], self._done[MAX_BATCH:]
+                await self._persist_batch(batch)
                 self._share.give(len(batch))
 
-    async def _record(self, batch: list[Done]) -> None:
+    async def _persist_batch(self, batch: list[Done]) -> None:
         """As long as it takes, unless the lane is cut short: what Telegram answered is dear."""
         while True:
             try:
@@ -324,23 +326,23 @@ class Lane(Generic[Item, Done]):
             except Exception as error:
                 if not is_transient(error):
                     log.exception("[LANE][RECORD][BUG]", outcomes=len(batch))
-                    await self._record_each(batch, error)
+                    await self._persist_one_by_one(batch, error)
                     return
                 log.warning("[LANE][RECORD][RETRY]", outcomes=len(batch), error=type(error).__name__)
                 if clock.monotonic() > self._give_up_at:
                     log.exception("[LANE][RECORD][LOST]", outcomes=len(batch))
                     return
-                await clock.sleep(RECORD_RETRY)
+                await clock.sleep(RECORD_RETRY_SECONDS)
             else:
                 return
 
-    async def _record_each(self, batch: list[Done], error: Exception) -> None:
+    async def _persist_one_by_one(self, batch: list[Done], error: Exception) -> None:
         """One of them cannot be stored: it alone fails, with the reason. A replacement that fails too is given up."""
         if len(batch) > 1:
             for one in batch:
-                await self._record([one])
+                await self._persist_batch([one])
         elif (replacement := self._work.unstorable(batch[0], error)) is not None:
-            await self._record([replacement])
+            await self._persist_batch([replacement])
 
     async def _wind_down(self, recorder: asyncio.Task[None]) -> None:
         """Let what is under way end, write it down, put the rest back."""
@@ -352,7 +354,7 @@ class Lane(Generic[Item, Done]):
             try:
                 await recorder
             finally:
-                await self._put_back()
+                await self._release_held()
 
     async def _drain(self) -> None:
         under_way: set[asyncio.Task[None]] = {*self._running, *([self._claiming] if self._claiming else [])}
@@ -368,7 +370,7 @@ class Lane(Generic[Item, Done]):
         if self._claiming is not None and (error := self._claiming.exception()) is not None:
             log.warning("[LANE][CLAIM][FAILED]", error=type(error).__name__)
 
-    async def _put_back(self) -> None:
+    async def _release_held(self) -> None:
         """As long as it takes, like `_record`: this process's lease lives on, so nobody else would free them."""
         items = [job.item for job in self._held]
         self._held.clear()
@@ -381,6 +383,6 @@ class Lane(Generic[Item, Done]):
                     raise
                 if clock.monotonic() > self._give_up_at:
                     return  # the process ends, and its lease with it
-                await clock.sleep(RECORD_RETRY)
+                await clock.sleep(RECORD_RETRY_SECONDS)
             else:
                 return

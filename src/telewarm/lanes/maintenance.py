@@ -15,7 +15,9 @@ from telewarm.database.transient import is_transient
 
 log = structlog.get_logger(__name__)
 
-ROUND_SECONDS = 30.0  # between two rounds in a process without a worker; a worker has a round with each of its sweeps
+INTERVAL_SECONDS = (
+    30.0  # between two rounds in a process without a worker; a worker has a round with each of its sweeps
+)
 
 Step = Callable[[Pool], Awaitable[object]]
 
@@ -36,10 +38,10 @@ STEPS: Mapping[str, Step] = {
 async def maintain(pool: Pool, steps: Mapping[str, Step] = STEPS) -> None:
     """One round. Processes that do it at once share the work."""
     for name, step in steps.items():
-        await attempt(name, lambda step=step: step(pool))  # type: ignore[misc]  # bound in the loop
+        await run_step(name, lambda step=step: step(pool))  # type: ignore[misc]  # bound in the loop
 
 
-async def attempt(name: str, work: Callable[[], Awaitable[object]]) -> bool:
+async def run_step(name: str, work: Callable[[], Awaitable[object]]) -> bool:
     """Whether it worked; what fails is logged with its cause, and with its traceback when it is no outage."""
     try:
         await work()
@@ -69,5 +71,5 @@ async def maintaining(pool: Pool) -> AsyncIterator[None]:
 
 
 async def _repeat(pool: Pool, stop: asyncio.Event) -> None:
-    while not await clock.wait(stop, ROUND_SECONDS):
+    while not await clock.wait(stop, INTERVAL_SECONDS):
         await maintain(pool)

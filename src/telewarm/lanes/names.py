@@ -15,8 +15,8 @@ Names: TypeAlias = dict[str, tuple[ChatId, float]]  # and until when each is bel
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 NAME = re.compile(r"@[A-Za-z][A-Za-z0-9_]{3,31}")
 NUMBER = re.compile(r"-?[0-9]{1,19}")
-REMEMBERED = 3600.0  # seconds
-MOST = 10_000  # names kept of one bot
+REMEMBERED_SECONDS = 3600.0  # seconds
+MAX_REMEMBERED = 10_000  # names kept of one bot
 
 
 def check_slug(given: object) -> str:
@@ -55,8 +55,8 @@ async def chat_of(api: BotApi, names: Names, given: int | str, *, argument: str 
     name = given.lower()
     known = names.get(name)
     if known is None or clock.monotonic() >= known[1]:
-        known = (await _ask(api, name), clock.monotonic() + REMEMBERED)
-        if len(names) >= MOST:
+        known = (await _ask(api, name), clock.monotonic() + REMEMBERED_SECONDS)
+        if len(names) >= MAX_REMEMBERED:
             names.clear()
         names[name] = known
     return known[0]

@@ -6,15 +6,15 @@ import math
 from collections.abc import Mapping
 
 from telewarm import clock
-from telewarm.lanes.control import Control
+from telewarm.lanes.control import WorkerSupervisor
 
-EVERY = 5.0  # seconds between two sets of figures, while the state stays the same
+INTERVAL_SECONDS = 5.0  # seconds between two sets of figures, while the state stays the same
 
 
-class Report:
+class WorkerStatusReporter:
     """Called often, it says the same until there is news. None before the worker was ever started."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: WorkerSupervisor) -> None:
         self._control = control
         self._said: Mapping[str, object] | None = None
         self._state = "stopped"
@@ -23,7 +23,7 @@ class Report:
     def __call__(self) -> Mapping[str, object] | None:
         status, now = self._control.status(), clock.monotonic()
         if status.state != self._state or (status.running and now >= self._again_at):
-            self._state, self._again_at = status.state, now + EVERY
+            self._state, self._again_at = status.state, now + INTERVAL_SECONDS
             self._said = {
                 "state": status.state,
                 "since": status.since,

@@ -16,7 +16,7 @@ ENTRYPOINT = "lane"
 CHANNEL = "telewarm_due"  # NOTIFY: a bot's id; running lanes look again, others are queued
 
 
-async def wake(connection: Connection, bot: Bot) -> None:
+async def enqueue_lane(connection: Connection, bot: Bot) -> None:
     """The bot's lane runs at once, also when it was queued for later; one that runs is nudged. Inside the caller's
     transaction."""
     driver = AsyncpgDriver(cast(asyncpg.Connection, connection))
@@ -26,7 +26,7 @@ async def wake(connection: Connection, bot: Bot) -> None:
     await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, str(bot.id))
 
 
-async def enqueue(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[BotId]:
+async def enqueue_lanes(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[BotId]:
     """Queue the lanes of many bots (id, slug) in one statement. Those that are queued or running already stay so."""
     if not lanes:
         return []
@@ -34,9 +34,9 @@ async def enqueue(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[BotId]
     return [bot_id for (bot_id, _), job in zip(lanes, jobs, strict=True) if job is None]
 
 
-async def hurry(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[BotId]:
+async def bring_forward(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[BotId]:
     """`enqueue`, and those that are queued for later run at once. Those that run already."""
-    left = set(await enqueue(pool, lanes))
+    left = set(await enqueue_lanes(pool, lanes))
     keys = {_key(slug): bot_id for bot_id, slug in lanes if bot_id in left}
     if not keys:
         return []
@@ -44,12 +44,12 @@ async def hurry(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[BotId]:
     return [keys[key] for key in await engine.running(pool, list(keys))]
 
 
-async def others_wait(pool: Pool) -> bool:
+async def has_waiting_lanes(pool: Pool) -> bool:
     """Whether lanes are queued that could run now if there was a place for them."""
     return await engine.eligible(pool, ENTRYPOINT)
 
 
-async def wake_siblings(pool: Pool, media_ids: Sequence[MediaId], sharers: Sequence[BotId]) -> None:
+async def enqueue_sharing_lanes(pool: Pool, media_ids: Sequence[MediaId], sharers: Sequence[BotId]) -> None:
     """Nudge the lanes of bots that wait for these items, to forward them instead of uploading.
 
     Nobody waits for what could be forwarded before: an item that itself was forwarded is no news.

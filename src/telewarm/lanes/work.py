@@ -79,17 +79,17 @@ class Runner(Protocol):
         ...
 
 
-class Budget:
+class ClaimBudget:
     """How many claimed jobs one worker's lanes may hold in memory together. Each has its fair share of them."""
 
     def __init__(self, most: int) -> None:
         self._most = self._left = most
-        self._shares: set[Share] = set()
-        self._told: set[Callable[[], None]] = set()
+        self._shares: set[BudgetShare] = set()
+        self._notified: set[Callable[[], None]] = set()
 
-    def share(self, *, least: int) -> Share:
+    def share(self, *, least: int) -> BudgetShare:
         """One lane's part, once it has joined: an equal one, but `least` jobs, however many lanes there are."""
-        return Share(self, least=least)
+        return BudgetShare(self, least=least)
 
     def take(self, wanted: int) -> int:
         """As many of `wanted` as are left; the taker gives them back."""
@@ -103,36 +103,36 @@ class Budget:
             self.call()
 
     def call(self) -> None:
-        told, self._told = self._told, set()
+        told, self._notified = self._notified, set()
         for call in told:
             call()
 
-    def tell(self, call: Callable[[], None]) -> None:
+    def notify(self, call: Callable[[], None]) -> None:
         """Call back once when some of the budget has come back."""
-        self._told.add(call)
+        self._notified.add(call)
 
-    def join(self, share: Share) -> None:
+    def join(self, share: BudgetShare) -> None:
         self._shares.add(share)
 
-    def leave(self, share: Share) -> None:
+    def leave(self, share: BudgetShare) -> None:
         """Nothing is held for it any more: the others may have more."""
         self._shares.discard(share)
         self.call()
 
-    def open_to(self, share: Share) -> int:
+    def capacity_for(self, share: BudgetShare) -> int:
         """How many jobs a share may still take. One for each lane that waits with empty hands is not for others."""
         fair = max(share.least, self._most // max(1, len(self._shares))) - share.held
-        hungry = sum(other.hungry and other is not share for other in self._shares) if share.held else 0
+        hungry = sum(other.starved and other is not share for other in self._shares) if share.held else 0
         return max(0, min(fair, self._left - hungry))
 
 
-class Share:
+class BudgetShare:
     """One lane's part of the budget."""
 
-    def __init__(self, budget: Budget, *, least: int) -> None:
+    def __init__(self, budget: ClaimBudget, *, least: int) -> None:
         self.least = least
         self.held = 0
-        self.hungry = False
+        self.starved = False
         self._budget = budget
 
     @contextmanager
@@ -145,15 +145,15 @@ class Share:
 
     def take(self, wanted: int) -> int:
         """As many of `wanted` as may be had now; 0 with empty hands: the next that comes back is for this lane."""
-        granted = self._budget.take(min(wanted, self._budget.open_to(self)))
+        granted = self._budget.take(min(wanted, self._budget.capacity_for(self)))
         self.held += granted
-        self.hungry = self.held == 0
+        self.starved = self.held == 0
         return granted
 
     def give(self, count: int) -> None:
         self.held -= count
         self._budget.give(count)
 
-    def tell(self, call: Callable[[], None]) -> None:
+    def notify(self, call: Callable[[], None]) -> None:
         """Call back once when there may be more to take."""
-        self._budget.tell(call)
+        self._budget.notify(call)

@@ -17,35 +17,35 @@ from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
 from telewarm.database.transient import is_transient
 from telewarm.errors import NotFound
-from telewarm.lanes.bots import Bots, LiveBot
-from telewarm.lanes.lane import EARLY, PATIENCE
-from telewarm.lanes.maintenance import attempt, maintain
-from telewarm.lanes.wake import CHANNEL, ENTRYPOINT, enqueue, hurry, others_wait
-from telewarm.lanes.work import Budget, Runner
+from telewarm.lanes.bots import BotRegistry, BotSession
+from telewarm.lanes.lane import EARLY_SECONDS, LEASE_GRACE_SECONDS
+from telewarm.lanes.maintenance import maintain, run_step
+from telewarm.lanes.wake import CHANNEL, ENTRYPOINT, bring_forward, enqueue_lanes, has_waiting_lanes
+from telewarm.lanes.work import ClaimBudget, Runner
 from telewarm.model import Bot, BotId
 
 log = structlog.get_logger(__name__)
 
-RESTART = 1.0  # seconds before the engine is started again after the database went away
-LATE = 0.15  # seconds: by then a lane that just ended has mostly left the queue and can be queued again
-LOOKS = 6  # at a woken bot whose lane is still in the queue; a lane that runs elsewhere was woken there
+RESTART_SECONDS = 1.0  # seconds before the engine is started again after the database went away
+WAKE_RECHECK_SECONDS = 0.15  # seconds: by then a lane that just ended has mostly left the queue and can be queued again
+WAKE_RECHECKS = 6  # at a woken bot whose lane is still in the queue; a lane that runs elsewhere was woken there
 LOST_WAKE_SECONDS = 30.0  # after which a lane that was put back for a limit is asked again, whatever it waits for
-CROWD = 1.0  # seconds between looks whether lanes wait for a place here
-MOST_LANES = 200
-BATCH = 10  # lanes taken from the queue at once, at most
+WAITING_LANES_CHECK_SECONDS = 1.0  # seconds between looks whether lanes wait for a place here
+MAX_LANES = 200
+MAX_BATCH = 10  # lanes taken from the queue at once, at most
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seat:
+class LaneContext:
     """A lane's place in a worker. `stop` tells it to leave; `crowded`: other lanes wait for a place."""
 
-    live: LiveBot
-    budget: Budget
+    live: BotSession
+    budget: ClaimBudget
     stop: asyncio.Event
-    crowded: Callable[[], bool]
+    has_waiting_lanes: Callable[[], bool]
 
 
-MakeLane: TypeAlias = Callable[[Seat], Runner]
+MakeLane: TypeAlias = Callable[[LaneContext], Runner]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,10 +63,10 @@ class WorkerLimits:
     @property
     def lanes(self) -> int:
         """How many run at once: as many as can be kept busy, so that what is left goes to other workers."""
-        return max(2, min(MOST_LANES, self.held // self.concurrency))
+        return max(2, min(MAX_LANES, self.held // self.concurrency))
 
 
-class _Driver(AsyncpgPoolDriver):
+class FailureReportingDriver(AsyncpgPoolDriver):
     """Tells when the database fails the engine: it may be ending then, and would wait for lanes that run for hours."""
 
     def __init__(self, pool: Pool, on_failure: Callable[[], None]) -> None:
@@ -92,7 +92,13 @@ class Worker:
     """Any number of these may run on one database."""
 
     def __init__(
-        self, *, pool: Pool, live_bots: Bots, make_lane: MakeLane, limits: WorkerLimits, vital: Pool | None = None
+        self,
+        *,
+        pool: Pool,
+        live_bots: BotRegistry,
+        make_lane: MakeLane,
+        limits: WorkerLimits,
+        vital: Pool | None = None,
     ) -> None:
         """`vital`: the pool of the engine's heartbeats, which nothing else may hold up."""
         self.limits = limits
@@ -101,18 +107,18 @@ class Worker:
         self._vital = vital or pool
         self._bots = live_bots
         self._make_lane = make_lane
-        self._budget = Budget(limits.held)
-        self._seats: dict[BotId, Seat] = {}
-        self._missed: dict[BotId, int] = {}  # woken while their lane was not here, and the looks left
+        self._budget = ClaimBudget(limits.held)
+        self._contexts: dict[BotId, LaneContext] = {}
+        self._missed_wakes: dict[BotId, int] = {}  # woken while their lane was not here, and the looks left
         self._woken: dict[BotId, bool] = {}  # lanes that have ended and still have their job: whether work came since
         self._others_wait = False
-        self._look = asyncio.Event()
+        self._recheck = asyncio.Event()
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
         """Until `stop`. Survives the database going away. Cancelled, it cuts short what is in flight."""
         channels = {CHANNEL: self._on_due, bots.CHANNEL: self._on_bot}
-        async with listening(self._pool, channels, on_lost=self._look.set):
+        async with listening(self._pool, channels, on_lost=self._recheck.set):
             tasks = [
                 asyncio.create_task(self._sweep_all(), name="sweep"),
                 asyncio.create_task(self._run_engines(), name="engine"),
@@ -128,15 +134,15 @@ class Worker:
     def stop(self) -> None:
         """Drain: lanes end what is in flight, put the rest back, and leave."""
         self._stop.set()
-        self._look.set()
-        self._send_all_away()
+        self._recheck.set()
+        self._stop_all_lanes()
 
-    def _send_all_away(self) -> None:
+    def _stop_all_lanes(self) -> None:
         for bot_id in self.lanes:
-            self._send_away(bot_id)
+            self._stop_lane(bot_id)
 
-    def _send_away(self, bot_id: BotId) -> None:
-        self._seats[bot_id].stop.set()
+    def _stop_lane(self, bot_id: BotId) -> None:
+        self._contexts[bot_id].stop.set()
         self.lanes[bot_id].nudge()
 
     async def _until_ended(self, tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -160,21 +166,21 @@ class Worker:
             await self._run_engine()
 
     async def _run_engine(self) -> None:
-        driver = _Driver(self._vital, self._send_all_away)
+        driver = FailureReportingDriver(self._vital, self._stop_all_lanes)
         queue = QueueManager(Queries(driver))
         heartbeat = timedelta(seconds=self.limits.heartbeat)
         queue.entrypoint(ENTRYPOINT)(self._run_lane)
         stopper = asyncio.create_task(self._stop.wait(), name="engine stop")
         stopper.add_done_callback(lambda _: queue.shutdown.set())
         ending = asyncio.create_task(queue.shutdown.wait(), name="engine end")
-        ending.add_done_callback(lambda _: self._send_all_away())
+        ending.add_done_callback(lambda _: self._stop_all_lanes())
         try:
             async with driver:
                 # PgQueuer probes its own LISTEN without waiting for it, and gives up when the probe was faster.
                 await driver.add_listener(queue.channel, lambda _: None)
                 await queue.run(
                     dequeue_timeout=heartbeat / 2,  # lanes of dead workers are found by looking
-                    batch_size=min(BATCH, self.limits.lanes // 2),
+                    batch_size=min(MAX_BATCH, self.limits.lanes // 2),
                     max_concurrent_tasks=self.limits.lanes,
                     heartbeat_timeout=heartbeat,
                     shutdown_on_listener_failure=True,
@@ -184,7 +190,7 @@ class Worker:
             if not engine.is_lost_listener(error) and not is_transient(error):
                 raise
             log.warning("[WORKER][ENGINE][RESTART]", error=type(error).__name__)
-            await clock.wait(self._stop, RESTART)
+            await clock.wait(self._stop, RESTART_SECONDS)
         finally:
             stopper.cancel()
             ending.cancel()
@@ -195,52 +201,56 @@ class Worker:
         if live is None:  # whoever resumes it wakes it
             return
         if self._full():
-            self._obey_flood_wait(live)
-        delay = await self._seated(live)
+            self._apply_flood_wait(live)
+        delay = await self._lane_context(live)
         self._woken[bot_id] = False
         try:
             await self._bots.keep_learned(live)
         finally:
             woken = self._woken.pop(bot_id)
-        if rests(live.bot):
+        if is_paused(live.bot):
             return
         if woken:
             raise RetryRequested(timedelta(0), "woken")
         if delay is None:
             return
-        self._obey_flood_wait(live)
-        if delay == 0 and self._crowded():  # to the end of the queue: the job that we keep would be first again
-            self._missed[bot_id] = LOOKS
-            self._look.set()
+        self._apply_flood_wait(live)
+        if (
+            delay == 0 and self._has_waiting_lanes()
+        ):  # to the end of the queue: the job that we keep would be first again
+            self._missed_wakes[bot_id] = WAKE_RECHECKS
+            self._recheck.set()
             return
         raise RetryRequested(timedelta(seconds=delay), "yield")
 
-    async def _at_work(self, bot_id: BotId) -> LiveBot | None:
+    async def _at_work(self, bot_id: BotId) -> BotSession | None:
         """None for one that a person paused or deleted."""
         try:
             live = await self._bots.get(bot_id)
         except NotFound:
             return None
-        return None if rests(live.bot) else live
+        return None if is_paused(live.bot) else live
 
-    def _obey_flood_wait(self, live: LiveBot) -> None:
+    def _apply_flood_wait(self, live: BotSession) -> None:
         now = clock.monotonic()
-        closed = live.traffic.bot_opens_at(now) - now
-        if closed > PATIENCE:
-            raise RetryRequested(timedelta(seconds=closed - EARLY), "flood wait")
+        closed = live.limiter.bot_opens_at(now) - now
+        if closed > LEASE_GRACE_SECONDS:
+            raise RetryRequested(timedelta(seconds=closed - EARLY_SECONDS), "flood wait")
 
-    async def _seated(self, live: LiveBot) -> float | None:
-        seat = Seat(live=live, budget=self._budget, stop=asyncio.Event(), crowded=self._crowded)
+    async def _lane_context(self, live: BotSession) -> float | None:
+        seat = LaneContext(
+            live=live, budget=self._budget, stop=asyncio.Event(), has_waiting_lanes=self._has_waiting_lanes
+        )
         if self._stop.is_set():
             seat.stop.set()
         bot_id = live.bot.id
-        self._seats[bot_id], self.lanes[bot_id] = seat, self._make_lane(seat)
+        self._contexts[bot_id], self.lanes[bot_id] = seat, self._make_lane(seat)
         try:
             return await self.lanes[bot_id].run()
         finally:
-            del self._seats[bot_id], self.lanes[bot_id]
+            del self._contexts[bot_id], self.lanes[bot_id]
 
-    def _crowded(self) -> bool:
+    def _has_waiting_lanes(self) -> bool:
         return self._others_wait and self._full()
 
     def _full(self) -> bool:
@@ -254,14 +264,14 @@ class Worker:
         else:
             if bot_id in self._woken:
                 self._woken[bot_id] = True
-            self._missed[bot_id] = LOOKS
-            self._look.set()
+            self._missed_wakes[bot_id] = WAKE_RECHECKS
+            self._recheck.set()
 
     def _on_bot(self, payload: str) -> None:
         """The row of a bot changed: the sweep looks whether its lane may go on."""
         self._bots.changed(payload)  # it hears for itself, but perhaps later
         if BotId(int(payload)) in self.lanes:
-            self._look.set()
+            self._recheck.set()
 
     async def _sweep_all(self) -> None:
         """Queue lanes for bots with due work: soon for those that were woken, now and then for all."""
@@ -271,54 +281,54 @@ class Worker:
                 if clock.monotonic() >= all_at:
                     all_at = clock.monotonic() + self.limits.interval
                     await self._sweep()
-                self._others_wait = self._full() and await others_wait(self._pool)
-                deadline = min(all_at, clock.monotonic() + CROWD) if self._full() else all_at
-                missed = await self._missed_before(deadline)
-                await self._send_paused_away()
+                self._others_wait = self._full() and await has_waiting_lanes(self._pool)
+                deadline = min(all_at, clock.monotonic() + WAITING_LANES_CHECK_SECONDS) if self._full() else all_at
+                missed = await self._collect_missed(deadline)
+                await self._stop_paused_lanes()
                 if missed:
                     await self._queue(missed)
             except Exception as error:
                 log.warning("[WORKER][SWEEP][FAILED]", error=type(error).__name__, exc_info=not is_transient(error))
-                await clock.wait(self._stop, RESTART)
+                await clock.wait(self._stop, RESTART_SECONDS)
 
     async def _sweep(self) -> None:
-        await attempt("queue_due_lanes", self._queue_due)
+        await run_step("queue_due_lanes", self._queue_due)
         await maintain(self._pool)
 
     async def _queue_due(self) -> None:
         freed = await leases.sweep(self._pool)
         due = await warmups.bots_with_due_work(self._pool)
-        left = await enqueue(self._pool, due)
+        left = await enqueue_lanes(self._pool, due)
         await warmups.hurry_due(self._pool, left, waited=0.0 if freed else LOST_WAKE_SECONDS)
         for bot_id, _ in due:  # one that runs here may be busy with other work than what has become due
             if bot_id in self.lanes:
                 self.lanes[bot_id].nudge()
 
-    async def _send_paused_away(self) -> None:
+    async def _stop_paused_lanes(self) -> None:
         for bot_id in list(self.lanes):
             live = await self._at_work(bot_id)
-            if bot_id in self.lanes and self._seats[bot_id].live is not live:  # or it was replaced
-                self._send_away(bot_id)
+            if bot_id in self.lanes and self._contexts[bot_id].live is not live:  # or it was replaced
+                self._stop_lane(bot_id)
 
-    async def _missed_before(self, deadline: float) -> dict[BotId, int]:
+    async def _collect_missed(self, deadline: float) -> dict[BotId, int]:
         """Bots that were woken while their lane was not here, as soon as there are some; none at the deadline."""
-        if not await clock.wait(self._look, deadline - clock.monotonic()):
+        if not await clock.wait(self._recheck, deadline - clock.monotonic()):
             return {}
-        self._look.clear()
-        if self._missed:
-            await clock.wait(self._stop, LATE)
-        missed, self._missed = self._missed, {}
+        self._recheck.clear()
+        if self._missed_wakes:
+            await clock.wait(self._stop, WAKE_RECHECK_SECONDS)
+        missed, self._missed_wakes = self._missed_wakes, {}
         return {bot_id: looks for bot_id, looks in missed.items() if bot_id not in self.lanes}
 
     async def _queue(self, missed: Mapping[BotId, int]) -> None:
         """Queue the lanes of those that have work; one that ended but is still in the queue is looked at again."""
         due = await warmups.bots_with_due_work(self._pool, list(missed))
-        for bot_id in await hurry(self._pool, due):
+        for bot_id in await bring_forward(self._pool, due):
             if missed[bot_id] > 1 and bot_id not in self.lanes:
-                self._missed.setdefault(bot_id, missed[bot_id] - 1)
-                self._look.set()
+                self._missed_wakes.setdefault(bot_id, missed[bot_id] - 1)
+                self._recheck.set()
 
 
-def rests(bot: Bot) -> bool:
+def is_paused(bot: Bot) -> bool:
     """A person wants it to do no background work."""
     return bot.paused or bot.deleted_at is not None

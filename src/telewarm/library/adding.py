@@ -10,11 +10,11 @@ import structlog
 from telewarm.database import blobs, media, order
 from telewarm.database.connection import Pool
 from telewarm.errors import Conflict, DecoderFailed, ObjectMissing, StoreUnavailable, UnreadableMedia
-from telewarm.lanes import wake
+from telewarm.lanes import enqueue_lane
 from telewarm.library.names import name_of
-from telewarm.model import Blob, Bot, Facts, Kind, MediaItem, State
+from telewarm.model import Blob, Bot, Kind, MediaItem, MediaMetadata, MediaState
 from telewarm.probe import Probe, check, check_size, choose_kind, is_measured, wants_thumbnail
-from telewarm.store import Incoming, Seal, Spool, Store, blob_key, thumbnail_key
+from telewarm.store import BlobCache, BlobStore, FileFingerprint, IncomingFile, blob_key, thumbnail_key
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,7 @@ TRIES = 3  # to store a file whose object is collected at the same time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Added:
+class IngestResult:
     """`created`: False when the bot had these bytes as this kind already; nothing was uploaded then. `note`: what a
     person should know: why the file became a document, or under which name it is there.
     """
@@ -40,26 +40,26 @@ class LibraryLimits:
     local_server: bool
 
 
-class _Collected(Exception):
+class BlobCollected(Exception):
     """The objects of this blob were deleted since they were stored: nobody had needed them for a while."""
 
 
-class Adding:
-    def __init__(self, *, pool: Pool, store: Store, spool: Spool, probe: Probe, limits: LibraryLimits) -> None:
+class MediaIngest:
+    def __init__(self, *, pool: Pool, store: BlobStore, spool: BlobCache, probe: Probe, limits: LibraryLimits) -> None:
         self._pool = pool
         self._store = store
         self._spool = spool
         self._probe = probe
         self._limits = limits
 
-    async def add(self, bot: Bot, incoming: Incoming, *, kind: Kind | None, name: str | None) -> Added:
+    async def add(self, bot: Bot, incoming: IncomingFile, *, kind: Kind | None, name: str | None) -> IngestResult:
         """As `Library.add`."""
         check_size(incoming.bytes, largest=self._limits.largest)
         name = name_of(name)
         sha256, seal = incoming.sha256, incoming.seal
         here = kind and await media.find(self._pool, bot_id=bot.id, sha256=sha256, kind=kind)
-        if here and here.state in {State.READY, State.WARMING}:
-            return Added(item=here, created=False, note=_there_as(here, name))
+        if here and here.state in {MediaState.READY, MediaState.WARMING}:
+            return IngestResult(item=here, created=False, note=_there_as(here, name))
         blob = await blobs.get(self._pool, sha256)
         facts, kind, why = await self._judge(incoming.path, blob, kind, name)
         check(facts, kind, local_server=self._limits.local_server)
@@ -71,15 +71,15 @@ class Adding:
             await self._put(blob, incoming.path, seal)
         if blob.thumbnail_key is None and wants_thumbnail(kind, facts):
             blob = await self._with_thumbnail(blob, incoming.path)
-        await self._spool.adopt(incoming, sha256)
-        with self._spool.hot(sha256):  # held: a collection of the same bytes leaves them for another try
+        await self._spool.insert(incoming, sha256)
+        with self._spool.contains(sha256):  # held: a collection of the same bytes leaves them for another try
             added = await self._settle(bot, blob, kind, name)
         notes = [f"taken as a document: {why}" if why else None, None if added.created else _there_as(added.item, name)]
         return replace(added, note="; ".join(note for note in notes if note) or None)
 
     async def _judge(
         self, path: Path, blob: Blob | None, kind: Kind | None, name: str | None
-    ) -> tuple[Facts, Kind, str | None]:
+    ) -> tuple[MediaMetadata, Kind, str | None]:
         """The facts, the kind, and why that is a document when nobody asked for one. Raises UnreadableMedia
         and, for a kind that was asked for, DecoderFailed: otherwise a decoder that failed keeps no file out.
 
@@ -99,7 +99,7 @@ class Adding:
         chosen, why = choose_kind(facts, name=name)
         return facts, chosen, why
 
-    async def _put(self, blob: Blob, path: Path, seal: Seal | None = None) -> None:
+    async def _put(self, blob: Blob, path: Path, seal: FileFingerprint | None = None) -> None:
         await self._store.put_file(blob.storage_key, path, sha256=blob.sha256, bytes=blob.facts.bytes, seal=seal)
 
     async def _with_thumbnail(self, blob: Blob, path: Path) -> Blob:
@@ -115,12 +115,12 @@ class Adding:
         await self._store.put_bytes(key, thumbnail)
         return replace(blob, thumbnail_key=key, thumbnail_bytes=len(thumbnail))
 
-    async def _settle(self, bot: Bot, blob: Blob, kind: Kind, name: str | None) -> Added:
+    async def _settle(self, bot: Bot, blob: Blob, kind: Kind, name: str | None) -> IngestResult:
         """The rows, once it is sure that the objects are there."""
         for _ in range(TRIES):
             try:
                 return await self._insert(bot, blob, kind, name)
-            except _Collected:
+            except BlobCollected:
                 await self._put_again(blob)
         raise StoreUnavailable("the file is being deleted from the library in this very moment: send it again")
 
@@ -133,23 +133,28 @@ class Adding:
         except ObjectMissing:
             raise StoreUnavailable("the file was deleted from the library in this very moment: send it again") from None
 
-    async def _insert(self, bot: Bot, blob: Blob, kind: Kind, name: str | None) -> Added:
+    async def _insert(self, bot: Bot, blob: Blob, kind: Kind, name: str | None) -> IngestResult:
         """Raises _Collected."""
         async with self._pool.acquire() as connection, connection.transaction():
             inserted = await media.insert(
-                connection, bot_id=bot.id, blob=blob, kind=kind, name=name, handicap=order.handicap(blob.facts.bytes)
+                connection,
+                bot_id=bot.id,
+                blob=blob,
+                kind=kind,
+                name=name,
+                handicap=order.priority_offset(blob.facts.bytes),
             )
             if inserted is not None:
                 if inserted.orphaned and not await self._stored(blob):
-                    raise _Collected
-                await wake(connection, bot)
+                    raise BlobCollected
+                await enqueue_lane(connection, bot)
         if inserted is not None:
             tell_queued(bot, inserted.item)
-            return Added(item=inserted.item, created=inserted.created)
+            return IngestResult(item=inserted.item, created=inserted.created)
         item = await media.find(self._pool, bot_id=bot.id, sha256=blob.sha256, kind=kind)
         if item is None:
             raise Conflict("the media item was deleted in the moment in which it was added: add it again")
-        return Added(item=item, created=False)
+        return IngestResult(item=item, created=False)
 
     async def _stored(self, blob: Blob) -> bool:
         keys = [blob.storage_key] if blob.thumbnail_key is None else [blob.storage_key, blob.thumbnail_key]

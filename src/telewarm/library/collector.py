@@ -13,12 +13,12 @@ import structlog
 from telewarm import background, clock
 from telewarm.database import orphans, removals
 from telewarm.database.connection import Pool
-from telewarm.database.orphans import Orphan
+from telewarm.database.orphans import BlobTombstone
 from telewarm.database.transient import is_transient
 from telewarm.errors import StoreError
 from telewarm.model import Sha256
-from telewarm.store import Spool, Store, thumbnail_key
-from telewarm.store.objects import Stored
+from telewarm.store import BlobCache, BlobStore, thumbnail_key
+from telewarm.store.objects import ObjectInfo
 
 log = structlog.get_logger(__name__)
 
@@ -33,10 +33,10 @@ BLOB = re.compile(r"media/[0-9a-f]{2}/([0-9a-f]{64})\.[a-z0-9]{1,16}")
 THUMBNAIL = re.compile(r"thumbnails/[0-9a-f]{2}/([0-9a-f]{64})\.jpg")
 
 
-class Collector:
+class BlobGarbageCollector:
     """Every process may have one; they share the work."""
 
-    def __init__(self, *, pool: Pool, store: Store, spool: Spool, grace: float = GRACE) -> None:
+    def __init__(self, *, pool: Pool, store: BlobStore, spool: BlobCache, grace: float = GRACE) -> None:
         self._pool = pool
         self._store = store
         self._spool = spool
@@ -99,12 +99,12 @@ class Collector:
             await orphans.put_off(connection, sorted({one.sha256 for one in found} - gone))
         return len(gone)
 
-    async def _burn(self, found: Sequence[Orphan]) -> set[Sha256]:
+    async def _burn(self, found: Sequence[BlobTombstone]) -> set[Sha256]:
         """Those whose objects are gone."""
         gone: set[Sha256] = set()
         places = asyncio.Semaphore(AT_ONCE)
 
-        async def one(orphan: Orphan) -> None:
+        async def one(orphan: BlobTombstone) -> None:
             async with places:
                 try:
                     await self._delete(orphan)
@@ -123,18 +123,18 @@ class Collector:
             log.warning("[BLOB][COLLECT][LATE]", blobs=len(found) - len(gone))
         return gone
 
-    async def _delete(self, orphan: Orphan) -> None:
+    async def _delete(self, orphan: BlobTombstone) -> None:
         await self._store.delete(orphan.storage_key)
         if orphan.thumbnail_key is not None:
             await self._store.delete(orphan.thumbnail_key)
         await self._spool.discard(orphan.sha256)
 
 
-def _orphan_of(stored: Stored) -> Orphan | None:
+def _orphan_of(stored: ObjectInfo) -> BlobTombstone | None:
     """None for what is none of ours."""
     if (blob := BLOB.fullmatch(stored.key)) is not None:
         sha256 = Sha256(blob[1])
-        return Orphan(sha256=sha256, storage_key=stored.key, thumbnail_key=thumbnail_key(sha256))
+        return BlobTombstone(sha256=sha256, storage_key=stored.key, thumbnail_key=thumbnail_key(sha256))
     if (thumbnail := THUMBNAIL.fullmatch(stored.key)) is not None:
-        return Orphan(sha256=Sha256(thumbnail[1]), storage_key=stored.key, thumbnail_key=None)
+        return BlobTombstone(sha256=Sha256(thumbnail[1]), storage_key=stored.key, thumbnail_key=None)
     return None

@@ -7,7 +7,7 @@ from msgspec import structs
 from telewarm.database import blobs, media, order
 from telewarm.database.connection import Pool
 from telewarm.errors import NotFound
-from telewarm.lanes import wake
+from telewarm.lanes import enqueue_lane
 from telewarm.model import Bot, Kind, MediaId, MessageSet, Part
 
 
@@ -36,12 +36,12 @@ async def _document(pool: Pool, bot: Bot, part: Part) -> MediaId:
     blob = await blobs.get(pool, item.sha256)
     if blob is not None:
         async with pool.acquire() as connection, connection.transaction():
-            handicap = order.handicap(blob.facts.bytes)
+            handicap = order.priority_offset(blob.facts.bytes)
             inserted = await media.insert(
                 connection, bot_id=bot.id, blob=blob, kind=Kind.DOCUMENT, name=item.name, handicap=handicap
             )
             if inserted is not None:
-                await wake(connection, bot)
+                await enqueue_lane(connection, bot)
                 return inserted.item.id
     document = await media.find(pool, bot_id=bot.id, sha256=item.sha256, kind=Kind.DOCUMENT)
     if document is None:

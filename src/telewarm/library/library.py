@@ -12,18 +12,18 @@ import structlog
 
 from telewarm.database import media, order, pages, removals
 from telewarm.database.connection import Pool
-from telewarm.database.media import Which
-from telewarm.database.pages import Filters, Page
-from telewarm.database.removals import Removed
+from telewarm.database.media import RewarmScope
+from telewarm.database.pages import MediaFilters, MediaPage
+from telewarm.database.removals import DeletionResult
 from telewarm.errors import UsageError
 from telewarm.fetch import Fetcher
-from telewarm.lanes import wake
-from telewarm.library.adding import Added, Adding, LibraryLimits, tell_queued
+from telewarm.lanes import enqueue_lane
+from telewarm.library.adding import IngestResult, LibraryLimits, MediaIngest, tell_queued
 from telewarm.library.documents import as_files
 from telewarm.library.names import name_of, old_name_note, shows_old_name
 from telewarm.model import Bot, Kind, MediaId, MediaItem, MessageSet
 from telewarm.probe import Probe, check_size
-from telewarm.store import Incoming, Spool, Store
+from telewarm.store import BlobCache, BlobStore, IncomingFile
 
 log = structlog.get_logger(__name__)
 
@@ -31,34 +31,36 @@ CHUNK = 1 << 20  # bytes read from a file at once
 MOST = 10_000  # media items named in one call
 
 
-class Library:
+class MediaLibrary:
     def __init__(
-        self, *, pool: Pool, store: Store, spool: Spool, probe: Probe, fetcher: Fetcher, limits: LibraryLimits
+        self, *, pool: Pool, store: BlobStore, spool: BlobCache, probe: Probe, fetcher: Fetcher, limits: LibraryLimits
     ) -> None:
         self._pool = pool
         self._spool = spool
         self.probe = probe
-        self._adding = Adding(pool=pool, store=store, spool=spool, probe=probe, limits=limits)
+        self._adding = MediaIngest(pool=pool, store=store, spool=spool, probe=probe, limits=limits)
         self._fetcher = fetcher
         self._largest = limits.largest
 
     @asynccontextmanager
-    async def receive(self) -> AsyncIterator[Incoming]:
+    async def receive(self) -> AsyncIterator[IncomingFile]:
         """A place for bytes that stream in. Leaving without `add` forgets them."""
         async with self._spool.receive() as incoming:
             yield incoming
 
-    async def write(self, incoming: Incoming, chunk: bytes) -> None:
-        """More bytes of what is received. Raises RuleBroken when that makes it too large."""
+    async def write(self, incoming: IncomingFile, chunk: bytes) -> None:
+        """More bytes of what is received. Raises MediaRuleViolation when that makes it too large."""
         check_size(incoming.bytes + len(chunk), largest=self._largest)
         await incoming.write(chunk)
 
-    async def add(self, bot: Bot, incoming: Incoming, *, kind: Kind | None = None, name: str | None = None) -> Added:
+    async def add(
+        self, bot: Bot, incoming: IncomingFile, *, kind: Kind | None = None, name: str | None = None
+    ) -> IngestResult:
         """Keep what was received and have it warmed. Durable when it returns.
 
-        `kind` None: what the bytes are by nature; a document where they are nothing better, and `Added.note` says why.
-        Raises UnreadableMedia, RuleBroken, StoreError, and for a kind that was named DecoderFailed; nothing is kept
-        then.
+        `kind` None: what the bytes are by nature, or a document when they are nothing better; the note says why then.
+        Raises UnreadableMedia, MediaRuleViolation, StoreError, and for a kind that was named DecoderFailed; nothing is
+        kept then.
         """
         return await self._adding.add(bot, incoming, kind=kind, name=name)
 
@@ -70,7 +72,7 @@ class Library:
         kind: Kind | None = None,
         name: str | None = None,
         on_read: Callable[[int], None] = lambda _: None,
-    ) -> Added:
+    ) -> IngestResult:
         """`add` for a file on disk; its own name is shown unless `name` says another. `on_read`: told of bytes as they
         are read. Raises OSError too. One that is too large is refused before it is read.
         """
@@ -86,10 +88,10 @@ class Library:
                     on_read(len(chunk))
                 return await self.add(bot, incoming, kind=kind, name=name or path.name)
 
-    async def add_url(self, bot: Bot, url: str, *, kind: Kind | None = None, name: str | None = None) -> Added:
+    async def add_url(self, bot: Bot, url: str, *, kind: Kind | None = None, name: str | None = None) -> IngestResult:
         """`add` for a file on the web, which is read once and now. Of its URL nothing but the name is kept.
 
-        Raises FetchError too: UrlRefused for what is no public http(s) address, FileTooLarge before all of it has come.
+        Raises FetchError too: UrlNotAllowed for what is no public http(s) address, FileTooLarge before all has come.
         """
         async with self.receive() as incoming:
             async with self._fetcher.get(url, largest=self._largest) as download:
@@ -103,20 +105,20 @@ class Library:
         return await as_files(self._pool, bot, message)
 
     async def page(
-        self, bot: Bot, filters: Filters | None = None, *, before: MediaId | None = None, limit: int = 100
-    ) -> Page:
+        self, bot: Bot, filters: MediaFilters | None = None, *, before: MediaId | None = None, limit: int = 100
+    ) -> MediaPage:
         """The newest of a bot's media that fit, made before one. Go on with the page's `next` until that is None: a
         page that searches looks at a bounded number of items, so it may hold fewer than `limit`, or none.
         """
-        return await pages.page(self._pool, bot.id, filters or Filters(), before=before, limit=limit)
+        return await pages.page(self._pool, bot.id, filters or MediaFilters(), before=before, limit=limit)
 
-    async def page_at(self, bot: Bot, filters: Filters, *, offset: int, limit: int = 100) -> Page:
+    async def page_at(self, bot: Bot, filters: MediaFilters, *, offset: int, limit: int = 100) -> MediaPage:
         """`page` after so many that fit, for filters by kind and state alone. It costs more the more it passes over."""
         items, count = await media.page(
             self._pool, bot_id=bot.id, kind=filters.kind, state=filters.state, limit=limit + 1, offset=offset
         )
         shown = items[:limit]
-        return Page(items=shown, next=shown[-1].id if len(items) > limit else None, count=count)
+        return MediaPage(items=shown, next=shown[-1].id if len(items) > limit else None, count=count)
 
     async def rename(self, media_id: MediaId, name: str | None, *, rewarm: Bot | None = None) -> MediaItem:
         """What it is called here. A file id keeps the name that the file went up with (`sent_name`), so recipients see
@@ -130,7 +132,7 @@ class Library:
             item = await self.rewarm(rewarm, media_id)
         return replace(item, note=old_name_note(item))
 
-    async def delete(self, bot: Bot, media_ids: Sequence[MediaId]) -> Removed:
+    async def delete(self, bot: Bot, media_ids: Sequence[MediaId]) -> DeletionResult:
         """Delete media; those that the bot does not have are passed over. What is being warmed does not come back.
 
         Raises Conflict, with nothing deleted, when a broadcast that has not ended needs one of them; UsageError for
@@ -147,13 +149,13 @@ class Library:
         async with self._pool.acquire() as connection, connection.transaction():
             due = await media.rewarm(connection, {media_id: order.EXPLICIT})
             if due:
-                await wake(connection, bot)
+                await enqueue_lane(connection, bot)
         item = await media.get(self._pool, media_id)
         if due:
             tell_queued(bot, item)
         return item
 
-    async def rewarm_these(self, bot: Bot, media_ids: Sequence[MediaId]) -> tuple[int, Sequence[MediaId]]:
+    async def rewarm_selected(self, bot: Bot, media_ids: Sequence[MediaId]) -> tuple[int, Sequence[MediaId]]:
         """`rewarm` for several of a bot's media, in two statements: how many are due by it, and which of them there
         are. Raises UsageError for more than 10,000."""
         _check_count(media_ids)
@@ -161,11 +163,11 @@ class Library:
             found = await media.owned(connection, bot.id, media_ids)
             due = await media.rewarm(connection, dict.fromkeys(found, order.EXPLICIT)) if found else 0
             if due:
-                await wake(connection, bot)
+                await enqueue_lane(connection, bot)
         log.info("[MEDIA][REWARM]", bots=1, which="named", items=due)
         return due, found
 
-    async def rewarm_many(self, bots: Sequence[Bot], which: Which) -> int:
+    async def rewarm_all(self, bots: Sequence[Bot], which: RewarmScope) -> int:
         """Warm anew what is in error, or all; how many items of these bots are due by it. A few statements for ten
         thousand, which are on their way as soon as they are written: broken off, what was done stays done."""
         total = 0
@@ -175,7 +177,7 @@ class Library:
                 async with self._pool.acquire() as connection, connection.transaction():
                     due, after = await media.rewarm_some(connection, bot_id=bot.id, which=which, after=after)
                     if due:
-                        await wake(connection, bot)
+                        await enqueue_lane(connection, bot)
                 total += due
         log.info("[MEDIA][REWARM]", bots=len(bots), which=which, items=total)
         return total
@@ -192,7 +194,7 @@ class Library:
                     connection, source=source.id, target=target.id, after=after, media_ids=media_ids
                 )
                 if new:
-                    await wake(connection, target)
+                    await enqueue_lane(connection, target)
             total += new
         log.info("[MEDIA][SHARED]", bot=target.slug, source=source.slug, items=total)
         return total

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telewarm.model import Kind, MediaItem, State, shown_name
+from telewarm.model import Kind, MediaItem, MediaState, shown_name
 
 NAME_LONGEST = 255  # characters
 NAMELESS = frozenset({Kind.PHOTO, Kind.VOICE, Kind.VIDEO_NOTE, Kind.STICKER})  # recipients see no file name of these
@@ -15,7 +15,7 @@ def shows_old_name(item: MediaItem) -> bool:
 
 def old_name_note(item: MediaItem) -> str:
     seen = "a name made of the file" if item.sent_name is None else f'"{item.sent_name}"'
-    until = "once it is rewarmed, which is queued" if item.state is State.WARMING else "once it is rewarmed"
+    until = "once it is rewarmed, which is queued" if item.state is MediaState.WARMING else "once it is rewarmed"
     return f"recipients still see {seen}; they see the new name {until}"
 
 

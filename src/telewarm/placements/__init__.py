@@ -5,11 +5,11 @@ from __future__ import annotations
 from telewarm.database import media
 from telewarm.database.connection import Executor
 from telewarm.model import FileId, MediaId
-from telewarm.placements.place import Placements, total_bytes
+from telewarm.placements.place import FileIdUploader, total_bytes
 
-__all__ = ["Placements", "forget", "total_bytes"]
+__all__ = ["FileIdUploader", "forget", "total_bytes"]
 
 
 async def forget(db: Executor, media_id: MediaId, file_id: FileId) -> bool:
     """A dead file id becomes due again, unless it was replaced already. Whether this call dropped it."""
-    return await media.forget(db, media_id=media_id, file_id=file_id)
+    return await media.drop_file_id(db, media_id=media_id, file_id=file_id)

@@ -11,14 +11,14 @@ from pathlib import Path
 import structlog
 
 from telewarm import clock, metrics
-from telewarm.errors import StoreError, TelegramError, TelegramRefused
-from telewarm.model import Blob, ChatId, Claimed, MessageId, MessageRef, Placed, Sent, Way
+from telewarm.errors import StoreError, TelegramClientError, TelegramError
+from telewarm.model import Blob, ChatId, ClaimedMedia, MessageId, MessageRef, SentMessage, UploadMethod, UploadResult
 from telewarm.placements import ways
-from telewarm.placements.thumbnails import Thumbnails
-from telewarm.placements.ways import Route, Ways
+from telewarm.placements.thumbnails import ThumbnailCache
+from telewarm.placements.ways import MethodSelector, Route
 from telewarm.probe import filename_for
-from telewarm.store import Spool, Store
-from telewarm.telegram import BotApi, ByPath, ByUrl, SendOptions, Upload, may_have_gone
+from telewarm.store import BlobCache, BlobStore
+from telewarm.telegram import BotApi, FileUpload, LocalPathRef, SendOptions, UrlRef, maybe_delivered
 from telewarm.telegram.files import MediaFile, Thumbnail
 
 log = structlog.get_logger(__name__)
@@ -28,10 +28,10 @@ URL_SECONDS = 3600  # that a presigned URL lives at least: Telegram fetches it a
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Errand:
+class UploadTask:
     """An item on its way to a chat."""
 
-    item: Claimed
+    item: ClaimedMedia
     api: BotApi
     chat_id: ChatId
     caption: str | None = None
@@ -42,12 +42,12 @@ class _Errand:
     def filename(self) -> str:
         return filename_for(self.item.name, self.item.blob.facts, self.item.kind)
 
-    async def forward(self) -> Sent:
+    async def forward(self) -> SentMessage:
         origin = self.item.origin
         assert origin is not None  # noqa: S101 - else there is no such route
         return await self.api.forward_message(self.chat_id, origin.chat_id, origin.message_id, options=self.options)
 
-    async def send(self, file: MediaFile) -> Sent:
+    async def send(self, file: MediaFile) -> SentMessage:
         """With all that the probe found: the file id freezes it."""
         item = self.item
         return await self.api.send_media(
@@ -55,34 +55,34 @@ class _Errand:
         )
 
 
-class Placements:
+class FileIdUploader:
     """Needs the store for thumbnails and URLs, the spool for bytes; the caller holds the item's lease.
 
     `local_server`: the Bot API server runs with --local, so it may be able to read the spool itself.
     `urls`: let Telegram fetch files from the store, where nothing is lost by it and the store can sign URLs.
     """
 
-    def __init__(self, *, spool: Spool, store: Store, local_server: bool = False, urls: bool = False) -> None:
+    def __init__(self, *, spool: BlobCache, store: BlobStore, local_server: bool = False, urls: bool = False) -> None:
         self._spool = spool
         self._store = store
-        self._thumbnails = Thumbnails(store)
+        self._thumbnails = ThumbnailCache(store)
         self._paths = local_server
         self._urls = urls and store.presigned_get("probe", expires=URL_SECONDS, now=clock.now()) is not None
         self._url_number = itertools.count(secrets.randbelow(URL_SECONDS))
-        self._ways = Ways()
-        self._copies = Ways()  # apart: a message that may not be forwarded may still be copied
+        self._ways = MethodSelector()
+        self._copies = MethodSelector()  # apart: a message that may not be forwarded may still be copied
 
-    async def warm(self, item: Claimed, api: BotApi, chat_id: ChatId) -> Placed:
+    async def warm(self, item: ClaimedMedia, api: BotApi, chat_id: ChatId) -> UploadResult:
         """Get a file id through a warm-up chat: forward what was uploaded there before, else send the bytes."""
-        errand = _Errand(item=item, api=api, chat_id=chat_id)
-        return await self._descend(errand, self._routes(item, api.telegram_id))
+        errand = UploadTask(item=item, api=api, chat_id=chat_id)
+        return await self._try_methods(errand, self._routes(item, api.telegram_id))
 
     async def deliver(
-        self, item: Claimed, api: BotApi, chat_id: ChatId, *, caption: str | None, options: SendOptions
-    ) -> Placed:
+        self, item: ClaimedMedia, api: BotApi, chat_id: ChatId, *, caption: str | None, options: SendOptions
+    ) -> UploadResult:
         """Get a file id by sending the bytes to a recipient who waits for them; never twice."""
-        errand = _Errand(item=item, api=api, chat_id=chat_id, caption=caption, options=options, warmup=False)
-        return await self._descend(errand, self._delivery_routes(item, api.telegram_id))
+        errand = UploadTask(item=item, api=api, chat_id=chat_id, caption=caption, options=options, warmup=False)
+        return await self._try_methods(errand, self._delivery_routes(item, api.telegram_id))
 
     async def copy(
         self, origin: MessageRef, api: BotApi, chat_id: ChatId, *, caption: str | None, options: SendOptions
@@ -91,14 +91,14 @@ class Placements:
 
         Raises ChatUnreachable only when it is surely the recipient who cannot be reached, and not the warm-up chat.
         """
-        route = Route(api.telegram_id, Way.FORWARD, origin.chat_id)
+        route = Route(api.telegram_id, UploadMethod.FORWARD, origin.chat_id)
         if not self._copies.enter(route, began := clock.monotonic()):
             return None
         try:
             message_id = await api.copy_message(
                 chat_id, origin.chat_id, origin.message_id, caption=caption or "", options=options
             )
-        except TelegramRefused as error:
+        except TelegramClientError as error:
             if not ways.cannot_copy(error):
                 raise
             closed = ways.shuts_origin(error, to=chat_id)
@@ -111,29 +111,29 @@ class Placements:
 
     def may_copy(self, origin: MessageRef, api: BotApi) -> bool:
         """Whether the bot may copy out of that warm-up chat, as far as we know."""
-        return self._copies.is_open(Route(api.telegram_id, Way.FORWARD, origin.chat_id), clock.monotonic())
+        return self._copies.is_open(Route(api.telegram_id, UploadMethod.FORWARD, origin.chat_id), clock.monotonic())
 
-    def upload_bytes(self, item: Claimed, bot: int) -> int:
+    def upload_bytes(self, item: ClaimedMedia, bot: int) -> int:
         """Bytes that a warm-up sends through the Bot API if its first way works. `bot`: Telegram's id of it."""
         return self._bytes(item, self._routes(item, bot))
 
-    def delivery_bytes(self, item: Claimed, bot: int) -> int:
+    def delivery_bytes(self, item: ClaimedMedia, bot: int) -> int:
         """The same of a delivery."""
         return self._bytes(item, self._delivery_routes(item, bot))
 
-    def _bytes(self, item: Claimed, routes: Sequence[Route]) -> int:
+    def _bytes(self, item: ClaimedMedia, routes: Sequence[Route]) -> int:
         now = clock.monotonic()
         first = next(route for route in routes if self._ways.is_open(route, now))
-        return total_bytes(item.blob) if first.way is Way.UPLOAD else 0
+        return total_bytes(item.blob) if first.way is UploadMethod.UPLOAD else 0
 
-    def _delivery_routes(self, item: Claimed, bot: int) -> list[Route]:
+    def _delivery_routes(self, item: ClaimedMedia, bot: int) -> list[Route]:
         """A forward would tell the recipient where it comes from."""
-        return [route for route in self._routes(item, bot) if route.way is not Way.FORWARD]
+        return [route for route in self._routes(item, bot) if route.way is not UploadMethod.FORWARD]
 
-    def _routes(self, item: Claimed, bot: int) -> list[Route]:
+    def _routes(self, item: ClaimedMedia, bot: int) -> list[Route]:
         return ways.routes(item, bot=bot, paths=self._paths, urls=self._urls)
 
-    async def _descend(self, errand: _Errand, routes: Sequence[Route]) -> Placed:
+    async def _try_methods(self, errand: UploadTask, routes: Sequence[Route]) -> UploadResult:
         *cheaper, last = routes
         for route in cheaper:
             if not self._ways.enter(route, began := clock.monotonic()):
@@ -141,40 +141,40 @@ class Placements:
             try:
                 return await self._take(route, errand)
             except TelegramError as error:
-                twice = not errand.warmup and may_have_gone(error)
+                twice = not errand.warmup and maybe_delivered(error)
                 if twice or not ways.falls_back(route.way, error, attempts=errand.item.attempts):
                     raise
                 self._learn(route, error, began, errand.item)
         return await self._take(last, errand)
 
-    def _learn(self, route: Route, error: TelegramError, began: float, item: Claimed) -> None:
+    def _learn(self, route: Route, error: TelegramError, began: float, item: ClaimedMedia) -> None:
         metrics.way_failed(route.way)
-        lasting = not ways.lies_with_item(route.way, error)
+        lasting = not ways.is_item_error(route.way, error)
         if lasting:
             self._ways.failed(route, began=began, now=clock.monotonic())
         log.info("[MEDIA][WAY][FAILED]", way=route.way, media_id=item.media_id, closed=lasting, error=error.message)
 
-    async def _take(self, route: Route, errand: _Errand) -> Placed:
+    async def _take(self, route: Route, errand: UploadTask) -> UploadResult:
         """The file id, or whatever the way raises; the bytes are on local disk only where the way needs them."""
         item, way, began = errand.item, route.way, clock.monotonic()
-        if way is Way.FORWARD or way is Way.URL:
+        if way is UploadMethod.FORWARD or way is UploadMethod.URL:
             ready = began
             sent = await (
-                errand.forward() if way is Way.FORWARD else errand.send(ByUrl(url=self._fresh_url(item.blob)))
+                errand.forward() if way is UploadMethod.FORWARD else errand.send(UrlRef(url=self._fresh_url(item.blob)))
             )
         else:
             async with self._spool.open(item.blob.sha256, item.blob.storage_key) as path:
                 thumbnail = await self._thumbnails.of(item.blob)
                 ready = clock.monotonic()
-                sent = await (self._by_path if way is Way.PATH else _by_upload)(errand, path, thumbnail)
+                sent = await (self._by_path if way is UploadMethod.PATH else _by_upload)(errand, path, thumbnail)
         placed = _placed(errand, sent, way, download=ready - began, send=clock.monotonic() - ready)
         self._ways.worked(route)
-        metrics.way_taken(way, uploaded=total_bytes(item.blob) if way is Way.UPLOAD else 0)
+        metrics.way_taken(way, uploaded=total_bytes(item.blob) if way is UploadMethod.UPLOAD else 0)
         return placed
 
-    async def _by_path(self, errand: _Errand, path: Path, thumbnail: Thumbnail | None) -> Sent:
+    async def _by_path(self, errand: UploadTask, path: Path, thumbnail: Thumbnail | None) -> SentMessage:
         with self._spool.named(path, errand.filename) as named:
-            return await errand.send(ByPath(path=named, thumbnail=thumbnail))
+            return await errand.send(LocalPathRef(path=named, thumbnail=thumbnail))
 
     def _fresh_url(self, blob: Blob) -> str:
         """One that no attempt had before: Telegram remembers what a URL gave for days, failures too.
@@ -191,10 +191,10 @@ class Placements:
         return url
 
 
-async def _by_upload(errand: _Errand, path: Path, thumbnail: Thumbnail | None) -> Sent:
+async def _by_upload(errand: UploadTask, path: Path, thumbnail: Thumbnail | None) -> SentMessage:
     facts = errand.item.blob.facts
     return await errand.send(
-        Upload(path=path, filename=errand.filename, mime=facts.mime, bytes=facts.bytes, thumbnail=thumbnail)
+        FileUpload(path=path, filename=errand.filename, mime=facts.mime, bytes=facts.bytes, thumbnail=thumbnail)
     )
 
 
@@ -203,13 +203,13 @@ def total_bytes(blob: Blob) -> int:
     return blob.facts.bytes + (blob.thumbnail_bytes or 0)
 
 
-def _placed(errand: _Errand, sent: Sent, way: Way, *, download: float, send: float) -> Placed:
+def _placed(errand: UploadTask, sent: SentMessage, way: UploadMethod, *, download: float, send: float) -> UploadResult:
     if sent.file_id is None or sent.kind is None:
         kind = errand.item.kind
-        raise TelegramRefused(
+        raise TelegramClientError(
             method=f"send {kind}", chat_id=sent.chat_id, status=200, description="the answer holds no file"
         )
-    return Placed(
+    return UploadResult(
         media_id=errand.item.media_id,
         way=way,
         file_id=sent.file_id,

@@ -10,7 +10,7 @@ import structlog
 
 from telewarm.errors import ObjectMissing
 from telewarm.model import Blob
-from telewarm.store import Store
+from telewarm.store import BlobStore
 from telewarm.telegram.files import Thumbnail
 
 log = structlog.get_logger(__name__)
@@ -18,8 +18,8 @@ log = structlog.get_logger(__name__)
 MOST = 8 << 20  # bytes kept
 
 
-class Thumbnails:
-    def __init__(self, store: Store, *, most: int = MOST) -> None:
+class ThumbnailCache:
+    def __init__(self, store: BlobStore, *, most: int = MOST) -> None:
         self._store = store
         self._most = most
         self._bytes = 0

@@ -13,14 +13,14 @@ from typing import NamedTuple, assert_never
 from telewarm.errors import (
     BadRequest,
     ChatUnreachable,
-    DeadFileId,
-    MessageGone,
+    InvalidFileId,
+    MessageNotFound,
+    TelegramClientError,
     TelegramError,
-    TelegramFault,
-    TelegramRefused,
+    TelegramServerError,
     TelegramUnreachable,
 )
-from telewarm.model import ChatId, Claimed, Facts, Kind, Way
+from telewarm.model import ChatId, ClaimedMedia, Kind, MediaMetadata, UploadMethod
 
 FIRST, LONGEST = 60.0, 3600.0  # seconds for which a way is closed
 
@@ -36,7 +36,7 @@ PROTECTED = re.compile(r"protected content|forwards_restricted", re.IGNORECASE)
 OF_THE_RECIPIENT = frozenset({"blocked", "deactivated"})  # nothing of the kind keeps a bot from reading a message
 OF_THE_ORIGIN = frozenset({"kicked", "not_member", "deleted"})  # when the recipient is a person
 
-UNDECIDED = (TelegramUnreachable, TelegramFault)  # the same way may work in a moment
+INCONCLUSIVE = (TelegramUnreachable, TelegramServerError)  # the same way may work in a moment
 ENOUGH = 2  # failed attempts after which an undecided way gives way to the next
 
 
@@ -44,22 +44,22 @@ class Route(NamedTuple):
     """What is learned about: a way of one bot (by Telegram's id), for a forward that from one chat."""
 
     bot: int
-    way: Way
+    way: UploadMethod
     origin: ChatId | None = None
 
 
 @dataclass(kw_only=True, slots=True)
-class _Closed:
+class OpenCircuit:
     since: float
     until: float
     pause: float
 
 
-class Ways:
+class MethodSelector:
     """What was learned. Holds only what failed: at most a few routes of each bot."""
 
     def __init__(self) -> None:
-        self._closed: dict[Route, _Closed] = {}
+        self._closed: dict[Route, OpenCircuit] = {}
 
     def __len__(self) -> int:
         """Routes that are closed, or were and have not worked since."""
@@ -86,44 +86,44 @@ class Ways:
         """A try that began at `began` failed. Those under way when the way was closed bring no news."""
         closed = self._closed.get(route)
         if closed is None:
-            self._closed[route] = _Closed(since=now, until=now + FIRST, pause=FIRST)
+            self._closed[route] = OpenCircuit(since=now, until=now + FIRST, pause=FIRST)
         elif began > closed.since:
             pause = min(LONGEST, 2 * closed.pause)
-            self._closed[route] = _Closed(since=now, until=now + pause, pause=pause)
+            self._closed[route] = OpenCircuit(since=now, until=now + pause, pause=pause)
 
 
-def falls_back(way: Way, error: TelegramError, *, attempts: int) -> bool:
+def falls_back(way: UploadMethod, error: TelegramError, *, attempts: int) -> bool:
     """Whether the next way is tried at once. `attempts`: failed ones that the item has had before."""
-    if isinstance(error, UNDECIDED):
+    if isinstance(error, INCONCLUSIVE):
         return attempts >= ENOUGH
     match way:
-        case Way.FORWARD:
-            gone = isinstance(error, MessageGone | ChatUnreachable | DeadFileId | BadRequest)
-            return gone or type(error) is TelegramRefused  # an answer without a file
-        case Way.PATH | Way.URL:
-            return isinstance(error, DeadFileId | BadRequest)
-        case Way.UPLOAD:
+        case UploadMethod.FORWARD:
+            gone = isinstance(error, MessageNotFound | ChatUnreachable | InvalidFileId | BadRequest)
+            return gone or type(error) is TelegramClientError  # an answer without a file
+        case UploadMethod.PATH | UploadMethod.URL:
+            return isinstance(error, InvalidFileId | BadRequest)
+        case UploadMethod.UPLOAD:
             return False
         case _:
             assert_never(way)
 
 
-def lies_with_item(way: Way, error: TelegramError) -> bool:
+def is_item_error(way: UploadMethod, error: TelegramError) -> bool:
     """Whether the way may well work for the bot's other items."""
     match way:
-        case Way.FORWARD:
+        case UploadMethod.FORWARD:
             return not isinstance(error, ChatUnreachable | BadRequest)
-        case Way.PATH:
+        case UploadMethod.PATH:
             return isinstance(error, BadRequest)
-        case Way.URL:
+        case UploadMethod.URL:
             return isinstance(error, BadRequest) or OF_THE_FILE.search(str(error)) is not None
-        case Way.UPLOAD:
+        case UploadMethod.UPLOAD:
             return True
         case _:
             assert_never(way)
 
 
-def cannot_copy(error: TelegramRefused) -> bool:
+def cannot_copy(error: TelegramClientError) -> bool:
     """Whether sending the bytes may work where the copy did not.
 
     A chat that is not found or not accessible may be the recipient's or the warm-up chat: Telegram names neither.
@@ -132,17 +132,17 @@ def cannot_copy(error: TelegramRefused) -> bool:
         return error.reason not in OF_THE_RECIPIENT
     if isinstance(error, BadRequest):
         return OF_THE_CALLER.search(error.description) is None
-    return isinstance(error, MessageGone | DeadFileId)
+    return isinstance(error, MessageNotFound | InvalidFileId)
 
 
-def shuts_origin(error: TelegramRefused, *, to: ChatId) -> bool:
+def shuts_origin(error: TelegramClientError, *, to: ChatId) -> bool:
     """Whether no other message can be copied out of that chat either, whoever is to get it."""
     if isinstance(error, ChatUnreachable):
         return to > 0 and error.reason in OF_THE_ORIGIN
     return isinstance(error, BadRequest) and PROTECTED.search(error.description) is not None
 
 
-def fits_url(kind: Kind, facts: Facts, *, name: str | None) -> bool:
+def fits_url(kind: Kind, facts: MediaMetadata, *, name: str | None) -> bool:
     """Whether Telegram can fetch this file and nothing is lost by it.
 
     By URL it ignores our thumbnail, sides, duration, title and streaming flag, and shows the URL's own file name.
@@ -162,13 +162,13 @@ def fits_url(kind: Kind, facts: Facts, *, name: str | None) -> bool:
             assert_never(kind)
 
 
-def routes(item: Claimed, *, bot: int, paths: bool, urls: bool) -> list[Route]:
+def routes(item: ClaimedMedia, *, bot: int, paths: bool, urls: bool) -> list[Route]:
     """The ways that there are for an item, cheapest first; the last is an upload."""
     found = []
     if item.origin is not None:
-        found.append(Route(bot, Way.FORWARD, item.origin.chat_id))
+        found.append(Route(bot, UploadMethod.FORWARD, item.origin.chat_id))
     if paths:
-        found.append(Route(bot, Way.PATH))
+        found.append(Route(bot, UploadMethod.PATH))
     if urls and fits_url(item.kind, item.blob.facts, name=item.name):
-        found.append(Route(bot, Way.URL))
-    return [*found, Route(bot, Way.UPLOAD)]
+        found.append(Route(bot, UploadMethod.URL))
+    return [*found, Route(bot, UploadMethod.UPLOAD)]

@@ -15,10 +15,10 @@ from telewarm.database import blobs
 from telewarm.database.connection import Pool
 from telewarm.errors import DecoderFailed, NotFound, UnreadableMedia
 from telewarm.model import MediaItem, Sha256
-from telewarm.placements.thumbnails import Thumbnails
-from telewarm.previews.shown import Shown, shown_as
+from telewarm.placements.thumbnails import ThumbnailCache
+from telewarm.previews.shown import PreviewContent, shown_as
 from telewarm.probe import Probe, filename_for
-from telewarm.store import Reader, Source, Spool, Store
+from telewarm.store import BlobCache, BlobReader, BlobSource, BlobStore
 
 log = structlog.get_logger(__name__)
 
@@ -27,21 +27,21 @@ LARGE: Final = 20 << 20  # bytes of a file that no thumbnail is made of: it woul
 KEPT: Final = 500  # thumbnails made here and kept in memory, of about 20 kB; None: it cannot be drawn
 
 
-class Previews:
-    def __init__(self, *, pool: Pool, store: Store, spool: Spool, probe: Probe) -> None:
+class PreviewService:
+    def __init__(self, *, pool: Pool, store: BlobStore, spool: BlobCache, probe: Probe) -> None:
         self._pool = pool
         self._spool = spool
         self._probe = probe
-        self._reader = Reader(store=store, spool=spool)
-        self._stored = Thumbnails(store)
+        self._reader = BlobReader(store=store, spool=spool)
+        self._stored = ThumbnailCache(store)
         self._made: OrderedDict[Sha256, bytes | None] = OrderedDict()
         self._turn = asyncio.Lock()
 
-    def file(self, item: MediaItem) -> Shown:
+    def file(self, item: MediaItem) -> PreviewContent:
         """The file itself."""
         mime, inline = shown_as(item.facts.mime)
-        source = Source(sha256=item.sha256, key=item.storage_key, bytes=item.facts.bytes)
-        return Shown(
+        source = BlobSource(sha256=item.sha256, key=item.storage_key, bytes=item.facts.bytes)
+        return PreviewContent(
             mime=mime,
             inline=inline,
             name=filename_for(item.name, item.facts, item.kind),
@@ -50,7 +50,7 @@ class Previews:
             read=partial(self._reader.read, source),
         )
 
-    async def thumbnail(self, item: MediaItem) -> Shown:
+    async def thumbnail(self, item: MediaItem) -> PreviewContent:
         """A small picture of it; a picture that is small already is its own.
 
         Raises NotFound when there is nothing to see in it; ObjectMissing, StoreUnavailable.
@@ -61,7 +61,7 @@ class Previews:
         picture = await self._stored.of(blob) if blob is not None else None
         if picture is None:
             picture = await self._drawn(item)
-        return Shown(
+        return PreviewContent(
             mime="image/jpeg",
             inline=True,
             name=f"thumbnail-{item.id}.jpg",

@@ -21,7 +21,7 @@ Read: TypeAlias = Callable[[int, int], AsyncGenerator[bytes, None]]  # from the 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
+class PreviewContent:
     """Something to look at. `tag` changes when its bytes do; `read` raises ObjectMissing, StoreUnavailable."""
 
     mime: str

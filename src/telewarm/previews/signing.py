@@ -22,7 +22,7 @@ PURPOSE = b"telewarm preview urls, version 1"
 LONGEST = 7 * 24 * 3600  # seconds
 
 
-class Variant(StrEnum):
+class PreviewVariant(StrEnum):
     """What may be looked at."""
 
     FILE = "file"
@@ -30,33 +30,33 @@ class Variant(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ticket:
+class SignedPreview:
     """What a URL carries. `expires`: seconds since 1970."""
 
     media_id: MediaId
-    variant: Variant
+    variant: PreviewVariant
     expires: int
     signature: str = field(repr=False)
 
 
-class Signer:
+class PreviewUrlSigner:
     """With a key of its own; HMAC-SHA-256 over the id, the variant and the end."""
 
     def __init__(self, encryption_key: bytes) -> None:
         self._key = HKDF(algorithm=SHA256(), length=32, salt=None, info=PURPOSE).derive(encryption_key)
 
-    def sign(self, media_id: MediaId, variant: Variant, *, seconds: int, now: datetime) -> Ticket:
+    def sign(self, media_id: MediaId, variant: PreviewVariant, *, seconds: int, now: datetime) -> SignedPreview:
         """For `seconds` (1 s to 7 days) from `now`, an aware time."""
         if not 1 <= seconds <= LONGEST:
             raise UsageError(f"A preview URL may live 1 to {LONGEST} seconds, not {seconds}.")
         return self.until(media_id, variant, int(now.timestamp()) + seconds)
 
-    def until(self, media_id: MediaId, variant: Variant, expires: int) -> Ticket:
-        return Ticket(
+    def until(self, media_id: MediaId, variant: PreviewVariant, expires: int) -> SignedPreview:
+        return SignedPreview(
             media_id=media_id, variant=variant, expires=expires, signature=self._signature(media_id, variant, expires)
         )
 
-    def knows(self, media_id: MediaId, expires: int, signature: str) -> Ticket | None:
+    def knows(self, media_id: MediaId, expires: int, signature: str) -> SignedPreview | None:
         """The ticket that a signature was made for; None: it was made for none of this item with this end.
 
         Takes the same time whatever is wrong with it.
@@ -64,11 +64,11 @@ class Signer:
         given = signature.encode()
         right = [
             ticket
-            for ticket in (self.until(media_id, variant, expires) for variant in Variant)
+            for ticket in (self.until(media_id, variant, expires) for variant in PreviewVariant)
             if hmac.compare_digest(ticket.signature.encode(), given)
         ]
         return right[0] if right else None
 
-    def _signature(self, media_id: MediaId, variant: Variant, expires: int) -> str:
+    def _signature(self, media_id: MediaId, variant: PreviewVariant, expires: int) -> str:
         text = f"{media_id}\n{variant}\n{expires}"
         return urlsafe_b64encode(hmac.digest(self._key, text.encode(), "sha256")).decode().rstrip("=")

@@ -20,7 +20,7 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from telewarm.model import Facts, shown_name
+from telewarm.model import MediaMetadata, shown_name
 from telewarm.probe import gifs, mp3, stills
 from telewarm.probe.id3 import read_tags
 from telewarm.probe.tags import readable
@@ -49,14 +49,14 @@ PACED: Final = frozenset({"audio/flac", "audio/x-tta", "audio/x-wavpack", "video
 SHORT: Final = "it is cut off, its last {:.0f} seconds are missing"
 
 
-class TooLarge(Exception):
+class DecodeLimitExceeded(Exception):
     """A picture with more pixels than are decoded."""
 
     def __init__(self, width: int, height: int) -> None:
         super().__init__(f"{width} × {height} pixels are more than the {PIXELS:,} that are decoded")
 
 
-class NothingThere(Exception):
+class NoMediaStream(Exception):
     """A container without the streams or frames that it promises."""
 
 
@@ -70,7 +70,7 @@ def opened(job: Job) -> InputContainer:
     return container
 
 
-def complete(job: Job) -> Facts:
+def complete(job: Job) -> MediaMetadata:
     """The facts of a file. Decodes one frame of a film, which proves that there is one and tells its rotation."""
     if job.demuxer is None:
         return _still(job)
@@ -80,7 +80,7 @@ def complete(job: Job) -> Facts:
         video = moving(container)
         sound = next(iter(container.streams.audio), None)
         if video is None and sound is None:
-            raise NothingThere("there is neither picture nor sound in it")
+            raise NoMediaStream("there is neither picture nor sound in it")
         facts = _named(job, container, sound, codec="encrypted" if "audio" in job.encrypted else None)
         if video is not None:
             facts = _pictured(facts, job, container, video)
@@ -91,20 +91,20 @@ def complete(job: Job) -> Facts:
         return replace(facts, duration=_duration(job, container, facts))
 
 
-def _still(job: Job) -> Facts:
+def _still(job: Job) -> MediaMetadata:
     """A picture whose end seems to be missing: whether it can be decoded."""
     problem = stills.problem_of(job.file(), job.facts.mime, PIXELS)
     if problem is not None:
-        raise NothingThere(problem)
+        raise NoMediaStream(problem)
     return job.facts
 
 
-def _gif(job: Job) -> Facts:
+def _gif(job: Job) -> MediaMetadata:
     found = gifs.read(job.descriptor)
     if isinstance(found, str):
-        raise NothingThere(found)
+        raise NoMediaStream(found)
     if found.width * found.height > PIXELS:
-        raise TooLarge(found.width, found.height)
+        raise DecodeLimitExceeded(found.width, found.height)
     facts = replace(job.facts, width=found.width, height=found.height)
     if found.frames > 1:
         facts = replace(facts, duration=found.seconds or None, video_codec="gif")
@@ -116,7 +116,7 @@ def _gif(job: Job) -> Facts:
     return facts
 
 
-def _named(job: Job, container: InputContainer, sound: Stream | None, *, codec: str | None) -> Facts:
+def _named(job: Job, container: InputContainer, sound: Stream | None, *, codec: str | None) -> MediaMetadata:
     tags: list[Mapping[str, str]] = [container.metadata, sound.metadata if sound else {}]
     if job.facts.mime.startswith("audio/"):
         tags.insert(0, read_tags(job.file()))
@@ -124,7 +124,7 @@ def _named(job: Job, container: InputContainer, sound: Stream | None, *, codec: 
     return replace(job.facts, audio_codec=heard, title=_tag(tags, "title"), performer=_tag(tags, "artist"))
 
 
-def _pictured(facts: Facts, job: Job, container: InputContainer, video: VideoStream) -> Facts:
+def _pictured(facts: MediaMetadata, job: Job, container: InputContainer, video: VideoStream) -> MediaMetadata:
     mime, ext = WITH_PICTURE.get(facts.mime, (facts.mime, facts.ext))
     facts = replace(facts, mime=mime, ext=ext)
     if "video" in job.encrypted:
@@ -139,11 +139,11 @@ def _demand_packet(container: InputContainer, sound: Stream) -> None:
     for packet in itertools.islice(container.demux(sound), PACKETS):
         if packet.size:
             return
-    raise NothingThere("there is no sound in it")
+    raise NoMediaStream("there is no sound in it")
 
 
-def _duration(job: Job, container: InputContainer, facts: Facts) -> float | None:
-    """In seconds. Raises NothingThere for a sound or film whose end is not there."""
+def _duration(job: Job, container: InputContainer, facts: MediaMetadata) -> float | None:
+    """In seconds. Raises NoMediaStream for a sound or film whose end is not there."""
     said = container.duration / av.time_base if container.duration and container.duration > 0 else None
     start = (container.start_time or 0) / av.time_base
     if job.facts.mime == "audio/mpeg":
@@ -160,14 +160,14 @@ def _duration(job: Job, container: InputContainer, facts: Facts) -> float | None
     if last is None:
         return said
     if said is not None and last - start < said - max(LACKING, said / 100):
-        raise NothingThere(SHORT.format(said - last + start))
+        raise NoMediaStream(SHORT.format(said - last + start))
     return said if said is not None else max(0.0, last - start) or None
 
 
 def _of_mp3(job: Job, said: float | None) -> float | None:
     found = mp3.read(job.descriptor)
     if found.lost:
-        raise NothingThere(f"it is cut off, its last {found.lost:,} bytes are missing")
+        raise NoMediaStream(f"it is cut off, its last {found.lost:,} bytes are missing")
     return said if found.seconds is None else found.seconds
 
 
@@ -194,7 +194,7 @@ def _end_of(container: InputContainer) -> float | None:
 
 
 def _demand_end(container: InputContainer, said: float | None) -> None:
-    """The boxes promise a little more than there is. Raises NothingThere unless every frame is there all the same."""
+    """The boxes promise a little more than there is. Raises NoMediaStream unless every frame is there all the same."""
     try:
         if said:
             container.seek(int(max(0.0, said - NEAR_END) * av.time_base))
@@ -202,12 +202,12 @@ def _demand_end(container: InputContainer, said: float | None) -> None:
     except av.FFmpegError:
         whole = False
     if not whole:
-        raise NothingThere("it is cut off, its last frames are missing")
+        raise NoMediaStream("it is cut off, its last frames are missing")
 
 
 def _demand_last_page(job: Job) -> None:
     if lost := mp3.lost_of_ogg(job.file()):
-        raise NothingThere(f"it is cut off, its last {lost:,} bytes are missing")
+        raise NoMediaStream(f"it is cut off, its last {lost:,} bytes are missing")
 
 
 def moving(container: InputContainer) -> VideoStream | None:
@@ -221,12 +221,12 @@ def cover(container: InputContainer) -> VideoStream | None:
 
 
 def frames(container: InputContainer, video: VideoStream) -> Iterator[VideoFrame]:
-    """The frames from where the container stands, of at most PACKETS packets. Raises NothingThere if there is none."""
+    """The frames from where the container stands, of at most PACKETS packets. Raises NoMediaStream if there is none."""
     if _context(video) is None:
-        raise NothingThere("its picture is in an unknown codec")
+        raise NoMediaStream("its picture is in an unknown codec")
     context = video.codec_context
     if context.width * context.height > PIXELS:
-        raise TooLarge(context.width, context.height)
+        raise DecodeLimitExceeded(context.width, context.height)
     found = False
     packets: Iterator[Packet[VideoStream]] = itertools.islice(container.demux(video), PACKETS)
     for packet in packets:
@@ -234,7 +234,7 @@ def frames(container: InputContainer, video: VideoStream) -> Iterator[VideoFrame
             found = True
             yield decoded
     if not found:
-        raise NothingThere("no frame of its picture can be decoded")
+        raise NoMediaStream("no frame of its picture can be decoded")
 
 
 def codec_of(stream: Stream) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from telewarm.errors import UnreadableMedia
-from telewarm.model import Facts
+from telewarm.model import MediaMetadata
 from telewarm.probe.boxes import Layout, lay_out
 from telewarm.probe.pictures import LONGEST_SIDE, MEASURES, Damaged, measure
 from telewarm.probe.signatures import (
@@ -35,14 +35,14 @@ SLACK: Final = 4096  # bytes that a sound may lack of what it promises: recorder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Head:
+class HeaderInfo:
     """Facts as far as headers tell; `demuxer` if a decoder must tell the rest; `problem` if that is known already.
 
     `doubt`: what a decoder must look at besides. A picture without a demuxer is decoded when there is one.
     """
 
     path: str  # absolute
-    facts: Facts
+    facts: MediaMetadata
     demuxer: str | None = None
     problem: str | None = None
     doubt: Doubt | None = None
@@ -53,7 +53,7 @@ class Head:
         return self.demuxer is not None or self.doubt is not None
 
 
-def read_head(path: Path) -> Head:
+def read_head(path: Path) -> HeaderInfo:
     """Blocking, a few small reads. Raises UnreadableMedia for a file that is empty, irregular or cannot be opened."""
     try:
         status = path.stat()
@@ -70,7 +70,7 @@ def read_head(path: Path) -> Head:
         raise UnreadableMedia("The path holds characters that no path can have. Give the path of a file.") from None
 
 
-def _read(file: BinaryIO, *, path: str, size: int) -> Head:
+def _read(file: BinaryIO, *, path: str, size: int) -> HeaderInfo:
     head = file.read(HEAD_BYTES)
     signature = recognise(head)
     if signature is MP3 and head.startswith(b"ID3"):
@@ -81,13 +81,13 @@ def _read(file: BinaryIO, *, path: str, size: int) -> Head:
         return _picture(file, signature, head, path=path, size=size)
     if signature.demuxer == "mov" or signature in {AVIF, HEIF}:
         return _boxed(file, signature, head, path=path, size=size)
-    facts = Facts(bytes=size, mime=signature.mime, ext=signature.ext)
+    facts = MediaMetadata(bytes=size, mime=signature.mime, ext=signature.ext)
     if signature is TGS:
         return _sticker(file, facts, path)
     measure_lost = LOST.get(signature.mime)
     lost = 0 if measure_lost is None else measure_lost(file, head, size)
     problem = cut_off(lost) if lost > min(SLACK, size // 100) else None
-    return Head(path=path, facts=facts, demuxer=signature.demuxer, problem=problem)
+    return HeaderInfo(path=path, facts=facts, demuxer=signature.demuxer, problem=problem)
 
 
 def cut_off(lost: int) -> str:
@@ -108,35 +108,35 @@ def _behind_tags(file: BinaryIO, head: bytes) -> Signature:
     return found if found.mime.startswith("audio/") else MP3
 
 
-def _picture(file: BinaryIO, signature: Signature, head: bytes, *, path: str, size: int) -> Head:
-    facts = Facts(bytes=size, mime=signature.mime, ext=signature.ext)
+def _picture(file: BinaryIO, signature: Signature, head: bytes, *, path: str, size: int) -> HeaderInfo:
+    facts = MediaMetadata(bytes=size, mime=signature.mime, ext=signature.ext)
     try:
         found = measure(signature.mime, head, file, size)
     except Damaged:
-        return Head(path=path, facts=facts, problem="its header is damaged or cut off")
+        return HeaderInfo(path=path, facts=facts, problem="its header is damaged or cut off")
     if found.moves and not found.whole:  # a decoder would be content with its first frame
-        return Head(path=path, facts=facts, problem="it is cut off")
+        return HeaderInfo(path=path, facts=facts, problem="it is cut off")
     codec = signature.ext if found.moves else None
     facts = replace(facts, width=found.width, height=found.height, video_codec=codec)
-    return Head(path=path, facts=facts, doubt=None if found.whole else Doubt.CUT_OFF)
+    return HeaderInfo(path=path, facts=facts, doubt=None if found.whole else Doubt.CUT_OFF)
 
 
-def _boxed(file: BinaryIO, signature: Signature, head: bytes, *, path: str, size: int) -> Head:
+def _boxed(file: BinaryIO, signature: Signature, head: bytes, *, path: str, size: int) -> HeaderInfo:
     """MP4 and its kin, whose brands tell little: a `meta` box before any index is a picture's."""
     layout = lay_out(file, size)
     signature = _by_boxes(signature, head, layout)
-    facts = Facts(bytes=size, mime=signature.mime, ext=signature.ext)
+    facts = MediaMetadata(bytes=size, mime=signature.mime, ext=signature.ext)
     if signature.demuxer is None:
         width, height = layout.sides or (None, None)
         problem = cut_off(layout.lost) if layout.lost and signature is not UNKNOWN else None
         if problem is None and width is not None and height is not None:
             facts = replace(facts, width=width, height=height)
-        return Head(path=path, facts=facts, problem=problem)
+        return HeaderInfo(path=path, facts=facts, problem=problem)
     if layout.lost > FORGIVEN or (layout.lost and (layout.lost_of_index or not layout.has_index)):
-        return Head(path=path, facts=facts, demuxer=signature.demuxer, problem=cut_off(layout.lost))
+        return HeaderInfo(path=path, facts=facts, demuxer=signature.demuxer, problem=cut_off(layout.lost))
     doubt = Doubt.CUT_OFF if layout.lost else Doubt.LATE_CLOCK if layout.in_fragments else None
     streamable = layout.streamable or layout.in_fragments
-    return Head(
+    return HeaderInfo(
         path=path,
         facts=replace(facts, streamable=streamable),
         demuxer=signature.demuxer,
@@ -157,13 +157,13 @@ def _by_boxes(signature: Signature, head: bytes, layout: Layout) -> Signature:
     return signature
 
 
-def _sticker(file: BinaryIO, facts: Facts, path: str) -> Head:
+def _sticker(file: BinaryIO, facts: MediaMetadata, path: str) -> HeaderInfo:
     found = read_lottie(file)
     if isinstance(found, str):
-        return Head(path=path, facts=facts, problem=found)
+        return HeaderInfo(path=path, facts=facts, problem=found)
     if not (0 < found.w <= LONGEST_SIDE and 0 < found.h <= LONGEST_SIDE):
-        return Head(path=path, facts=facts, problem="its sides make no sense")
-    return Head(path=path, facts=replace(facts, width=found.w, height=found.h, duration=found.seconds))
+        return HeaderInfo(path=path, facts=facts, problem="its sides make no sense")
+    return HeaderInfo(path=path, facts=replace(facts, width=found.w, height=found.h, duration=found.seconds))
 
 
 def _lost_of_wav(file: BinaryIO, head: bytes, size: int) -> int:

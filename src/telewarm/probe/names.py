@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
-from telewarm.model import JOINERS, Facts, Kind, shown_name
+from telewarm.model import JOINERS, Kind, MediaMetadata, shown_name
 
 LONGEST: Final = 200  # bytes of UTF-8, extension included; file systems take 255
 SUFFIX: Final = 16  # characters of an extension
@@ -32,7 +32,7 @@ REPLACEABLE: Final = frozenset().union(*FAMILIES) | {
 }  # fmt: skip
 
 
-def filename_for(name: str | None, facts: Facts, kind: Kind) -> str:
+def filename_for(name: str | None, facts: MediaMetadata, kind: Kind) -> str:
     """A file name for the upload: `name` cleaned, else from the tags, else the kind.
 
     A document keeps the extension that its name has: many formats share their first bytes (`.dng` and TIFF, `.xlsm`
@@ -53,7 +53,7 @@ def filename_for(name: str | None, facts: Facts, kind: Kind) -> str:
     return _with_extension(stem if suffix.lower() in REPLACEABLE else clean, facts.ext)
 
 
-def _of_document(clean: str, facts: Facts) -> str:
+def _of_document(clean: str, facts: MediaMetadata) -> str:
     """An extension is only added where there is none and the bytes say which."""
     stem, dot, suffix = clean.rpartition(".")
     if dot and stem and len(suffix) <= SUFFIX and not any(char.isspace() for char in suffix):

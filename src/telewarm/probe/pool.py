@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from telewarm.errors import DecoderFailed, UnreadableMedia, UsageError
-from telewarm.probe.wire import LENGTH_BYTES, LONGEST_FRAME, Answer, Job, frame, read_answer, read_ready
+from telewarm.probe.wire import LENGTH_BYTES, LONGEST_FRAME, DecodeResult, Job, frame, read_answer, read_ready
 from telewarm.probe.words import unreadable
 
 START_SECONDS: Final = 30.0  # a start takes 0.4 s; a machine under load may need more
@@ -35,7 +35,7 @@ WORKER: Final = ("-P", "-s", "-B", "-m", "telewarm.probe.worker")
 log = structlog.get_logger(__name__)
 
 
-class Pool:
+class DecoderPool:
     """At most `size` workers, each with one file at a time, each file for at most `seconds`."""
 
     def __init__(self, *, size: int, seconds: float) -> None:
@@ -46,7 +46,7 @@ class Pool:
         self._closed = False
         self.isolation: frozenset[str] | None = None  # the layers that hold, once a worker has started
 
-    async def ask(self, job: Job) -> Answer:
+    async def ask(self, job: Job) -> DecodeResult:
         """The worker's answer. Raises UnreadableMedia for a fault of the file, a hang and a crash included;
         DecoderFailed, logged, when the worker failed for another reason, or none starts.
 
@@ -62,7 +62,7 @@ class Pool:
             raise _failed(job, answer.failure)
         return answer
 
-    async def _answer(self, job: Job, file: int) -> Answer:
+    async def _answer(self, job: Job, file: int) -> DecodeResult:
         worker = await self._take()
         keep = False
         try:
@@ -166,7 +166,7 @@ class _Worker:
     def lives(self) -> bool:
         return self._process.returncode is None
 
-    async def ask(self, job: Job, file: int) -> Answer:
+    async def ask(self, job: Job, file: int) -> DecodeResult:
         """Raises OSError or EOFError if the process ends meanwhile, msgspec.DecodeError if it writes nonsense."""
         message = frame(job)
         socket.send_fds(self._jobs, [message[:LENGTH_BYTES]], [file])  # nothing is on its way: these few bytes fit in

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from telewarm.errors import DecoderFailed, UnreadableMedia
-from telewarm.model import Facts, Kind
-from telewarm.probe.headers import Head, read_head
-from telewarm.probe.pool import Pool
-from telewarm.probe.wire import Job, Task
+from telewarm.model import Kind, MediaMetadata
+from telewarm.probe.headers import HeaderInfo, read_head
+from telewarm.probe.pool import DecoderPool
+from telewarm.probe.wire import DecodeTask, Job
 from telewarm.probe.words import unreadable
 
 WORKERS = 2
@@ -23,7 +23,7 @@ NEAR = 1 << 18  # bytes of a file below which its few reads cost less than a hop
 class Look(NamedTuple):
     """What a file's bytes say, and why they are no more than a document."""
 
-    facts: Facts
+    facts: MediaMetadata
     error: UnreadableMedia | DecoderFailed | None
 
 
@@ -31,7 +31,7 @@ class Probe:
     """Reads media files. Decoders run in worker processes, which start with the first file that needs one."""
 
     def __init__(self, *, workers: int = WORKERS, seconds: float = SECONDS) -> None:
-        self._pool = Pool(size=workers, seconds=seconds)
+        self._pool = DecoderPool(size=workers, seconds=seconds)
 
     @classmethod
     @asynccontextmanager
@@ -52,7 +52,7 @@ class Probe:
         """The layers that shut the decoders in; None: none has started yet."""
         return self._pool.isolation
 
-    async def facts(self, path: Path, *, kind: Kind | None = None) -> Facts:
+    async def facts(self, path: Path, *, kind: Kind | None = None) -> MediaMetadata:
         """What the bytes of a file say, whatever its name.
 
         Raises UnreadableMedia for an empty, damaged, hanging or hostile file; as a document (`kind`) such a file is
@@ -73,13 +73,13 @@ class Probe:
             return Look(head.facts, unreadable(head.facts, head.problem))
         if not head.needs_decoder:
             return Look(head.facts, None)
-        bare = Facts(bytes=head.facts.bytes, mime=head.facts.mime, ext=head.facts.ext)
+        bare = MediaMetadata(bytes=head.facts.bytes, mime=head.facts.mime, ext=head.facts.ext)
         try:
-            return Look((await self._pool.ask(_job(Task.FACTS, head))).facts or head.facts, None)
+            return Look((await self._pool.ask(_job(DecodeTask.FACTS, head))).facts or head.facts, None)
         except (UnreadableMedia, DecoderFailed) as error:
             return Look(bare, error)
 
-    async def thumbnail(self, path: Path, facts: Facts) -> bytes | None:
+    async def thumbnail(self, path: Path, facts: MediaMetadata) -> bytes | None:
         """A JPEG within 320 × 320 pixels and 200 kB: the picture, an early frame, or the cover; None without any.
 
         Raises UnreadableMedia, DecoderFailed.
@@ -87,10 +87,10 @@ class Probe:
         if facts.mime.partition("/")[0] not in {"image", "video", "audio"}:
             return None
         head = await _head(path)
-        return (await self._pool.ask(_job(Task.THUMBNAIL, head))).thumbnail
+        return (await self._pool.ask(_job(DecodeTask.THUMBNAIL, head))).thumbnail
 
 
-def _job(task: Task, head: Head) -> Job:
+def _job(task: DecodeTask, head: HeaderInfo) -> Job:
     return Job(
         task=task,
         path=head.path,
@@ -101,7 +101,7 @@ def _job(task: Task, head: Head) -> Job:
     )
 
 
-async def _head(path: Path) -> Head:
+async def _head(path: Path) -> HeaderInfo:
     """Small files have mostly just been written: they are in memory."""
     return read_head(path) if _is_small(path) else await asyncio.to_thread(read_head, path)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
-from telewarm.errors import RuleBroken
-from telewarm.model import Facts, Kind
+from telewarm.errors import MediaRuleViolation
+from telewarm.model import Kind, MediaMetadata
 
 MB: Final = 1 << 20
 CLOUD_BYTES: Final = 50 * MB
@@ -43,8 +43,8 @@ PROMISES: Final = {
 }
 
 
-def check(facts: Facts, kind: Kind, *, local_server: bool) -> None:
-    """Raise RuleBroken for the first rule that this file breaks as this kind.
+def check(facts: MediaMetadata, kind: Kind, *, local_server: bool) -> None:
+    """Raise MediaRuleViolation for the first rule that this file breaks as this kind.
 
     `local_server`: uploads go to a Bot API server of one's own, which takes 2000 MB instead of 50 MB.
     """
@@ -70,7 +70,7 @@ def check(facts: Facts, kind: Kind, *, local_server: bool) -> None:
             assert_never(kind)
 
 
-def natural_kind(facts: Facts) -> Kind:
+def natural_kind(facts: MediaMetadata) -> Kind:
     """What a person would send this file as; a document where Telegram would refuse anything better.
 
     A short silent MP4 is an animation, as Telegram itself decides for one sent as a document.
@@ -78,27 +78,27 @@ def natural_kind(facts: Facts) -> Kind:
     return choose_kind(facts)[0]
 
 
-def choose_kind(facts: Facts, *, name: str | None = None) -> tuple[Kind, str | None]:
+def choose_kind(facts: MediaMetadata, *, name: str | None = None) -> tuple[Kind, str | None]:
     """`natural_kind`, and why it is a document where bytes or `name` promise something better; else None."""
     why = None
     for kind in _candidates(facts):
         try:
             check(facts, kind, local_server=True)
-        except RuleBroken as broken:
+        except MediaRuleViolation as broken:
             why = f"{broken.rule}; this file has {broken.measured}"
         else:
             return kind, None
     return Kind.DOCUMENT, why or _broken_promise(facts, name)
 
 
-def _broken_promise(facts: Facts, name: str | None) -> str | None:
+def _broken_promise(facts: MediaMetadata, name: str | None) -> str | None:
     promised = PROMISES.get((name or "").rpartition(".")[2].lower())
     if promised is None or facts.mime.partition("/")[0] in {"image", "video", "audio"}:
         return None
     return f"not {promised}: its bytes are {facts.mime}"
 
 
-def is_measured(facts: Facts) -> bool:
+def is_measured(facts: MediaMetadata) -> bool:
     """Whether all was read that there is to read. A picture, film or sound without a measure was not."""
     if facts.mime.partition("/")[0] not in {"image", "video", "audio"} and facts.mime != "application/x-tgsticker":
         return True
@@ -119,12 +119,12 @@ def size_rule(largest: int) -> tuple[str, str]:
 
 
 def check_size(size: int, *, largest: int) -> None:
-    """Raise RuleBroken for a file with more than `largest` bytes: known before any of it is read."""
+    """Raise MediaRuleViolation for a file with more than `largest` bytes: known before any of it is read."""
     rule, cure = size_rule(largest)
     _demand(size <= largest, rule=rule, measured=_size(size), cure=cure)
 
 
-def wants_thumbnail(kind: Kind, facts: Facts) -> bool:
+def wants_thumbnail(kind: Kind, facts: MediaMetadata) -> bool:
     """Whether an upload of this kind carries a thumbnail of ours; Telegram makes those of the other kinds itself.
 
     True for every audio: only its bytes say whether it holds a cover, and `Probe.thumbnail` answers None if not.
@@ -142,7 +142,7 @@ def wants_thumbnail(kind: Kind, facts: Facts) -> bool:
             assert_never(kind)
 
 
-def _candidates(facts: Facts) -> tuple[Kind, ...]:
+def _candidates(facts: MediaMetadata) -> tuple[Kind, ...]:
     if facts.mime == "application/x-tgsticker":
         return (Kind.STICKER,)
     if facts.mime == "audio/ogg":
@@ -159,20 +159,20 @@ def _candidates(facts: Facts) -> tuple[Kind, ...]:
 
 def _demand(holds: bool, *, rule: str, measured: str, cure: str = AS_DOCUMENT) -> None:  # noqa: FBT001 reads as a sentence
     if not holds:
-        raise RuleBroken(rule=rule, measured=measured, cure=cure)
+        raise MediaRuleViolation(rule=rule, measured=measured, cure=cure)
 
 
-def _check_size(facts: Facts, *, local_server: bool) -> None:
+def _check_size(facts: MediaMetadata, *, local_server: bool) -> None:
     _demand(facts.bytes > 0, rule="Telegram refuses empty files", measured="0 bytes", cure="Send a file with content.")
     check_size(facts.bytes, largest=LOCAL_BYTES if local_server else CLOUD_BYTES)
 
 
-def _check_photo(facts: Facts) -> None:
+def _check_photo(facts: MediaMetadata) -> None:
     rule = "A photo is a JPEG, PNG, WEBP, GIF or BMP picture"
     _demand(facts.mime in PHOTO_TYPES, rule=rule, measured=f"the type {facts.mime}")
     _demand(facts.bytes <= PHOTO_BYTES, rule="A photo has at most 10 MB", measured=_size(facts.bytes))
     if not facts.width or not facts.height:
-        raise RuleBroken(rule=rule, measured="no readable picture", cure=AS_DOCUMENT)
+        raise MediaRuleViolation(rule=rule, measured="no readable picture", cure=AS_DOCUMENT)
     _demand(
         facts.video_codec is None or facts.mime == "image/gif",
         rule="A photo does not move",
@@ -193,7 +193,7 @@ def _check_photo(facts: Facts) -> None:
     )
 
 
-def _check_video(facts: Facts) -> None:
+def _check_video(facts: MediaMetadata) -> None:
     rule = "A video is an MP4 file with a picture"
     _demand(facts.mime == "video/mp4", rule=rule, measured=f"the type {facts.mime}")
     _demand(facts.video_codec is not None, rule=rule, measured="no readable picture")
@@ -204,7 +204,7 @@ def _check_video(facts: Facts) -> None:
     )
 
 
-def _check_animation(facts: Facts) -> None:
+def _check_animation(facts: MediaMetadata) -> None:
     if facts.mime == "image/gif":
         return
     rule = "An animation is a GIF, or an H.264 MP4 without sound"
@@ -218,7 +218,7 @@ def _check_animation(facts: Facts) -> None:
     )
 
 
-def _check_video_note(facts: Facts) -> None:
+def _check_video_note(facts: MediaMetadata) -> None:
     as_video = "Send it as a video."
     rule = "A video note is a square MP4"
     _demand(facts.mime == "video/mp4" and facts.video_codec is not None, rule=rule, measured=f"the type {facts.mime}")
@@ -235,13 +235,13 @@ def _check_video_note(facts: Facts) -> None:
     )
 
 
-def _check_audio(facts: Facts) -> None:
+def _check_audio(facts: MediaMetadata) -> None:
     rule = "Audio is an MP3 or M4A file"
     _demand(facts.mime in {"audio/mpeg", "audio/mp4"}, rule=rule, measured=f"the type {facts.mime}")
     _check_m4a(facts)
 
 
-def _check_voice(facts: Facts) -> None:
+def _check_voice(facts: MediaMetadata) -> None:
     holds = facts.mime in {"audio/mpeg", "audio/mp4"} or (facts.mime == "audio/ogg" and facts.audio_codec == "opus")
     codec = f" with {facts.audio_codec} sound" if facts.audio_codec else ""
     rule = "A voice note is OGG with Opus, MP3 or M4A"
@@ -249,7 +249,7 @@ def _check_voice(facts: Facts) -> None:
     _check_m4a(facts)
 
 
-def _check_m4a(facts: Facts) -> None:
+def _check_m4a(facts: MediaMetadata) -> None:
     _demand(
         facts.mime != "audio/mp4" or facts.audio_codec in SOUND_CODECS,
         rule="The sound of an M4A is AAC, MP3 or ALAC",
@@ -257,7 +257,7 @@ def _check_m4a(facts: Facts) -> None:
     )
 
 
-def _check_sticker(facts: Facts) -> None:
+def _check_sticker(facts: MediaMetadata) -> None:
     rule = "A sticker is a WEBP or TGS file"
     _demand(facts.mime in STICKER_TYPES, rule=rule, measured=f"the type {facts.mime}")
     if facts.mime == "application/x-tgsticker":
@@ -273,7 +273,7 @@ def _check_sticker(facts: Facts) -> None:
         )
 
 
-def _check_animated_sticker(facts: Facts) -> None:
+def _check_animated_sticker(facts: MediaMetadata) -> None:
     _demand(
         facts.width == facts.height == STICKER_SIDE,
         rule="An animated sticker has 512 × 512 pixels",

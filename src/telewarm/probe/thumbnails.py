@@ -11,7 +11,7 @@ import av
 from av.video.frame import VideoFrame
 from PIL import Image, ImageStat
 
-from telewarm.probe.decode import PIXELS, NothingThere, TooLarge, cover, frames, moving, opened
+from telewarm.probe.decode import PIXELS, DecodeLimitExceeded, NoMediaStream, cover, frames, moving, opened
 from telewarm.probe.stills import PICTURES, Undrawable, shrunk
 from telewarm.probe.turning import stretch_of, turn_of, turned
 from telewarm.probe.wire import Job
@@ -32,7 +32,7 @@ def draw(job: Job) -> bytes | None:
     if pillow_name is not None:
         picture = shrunk(job.file(), (pillow_name,), side=SIDE, pixels=PIXELS)
         if picture is None:
-            raise TooLarge(job.facts.width or 0, job.facts.height or 0)
+            raise DecodeLimitExceeded(job.facts.width or 0, job.facts.height or 0)
         return _encode(picture)
     if job.demuxer is None:
         return None
@@ -60,7 +60,7 @@ def _early_picture(job: Job) -> Image.Image:
     for share in SHARES:
         try:
             picture = _picture_at(job, share)
-        except (av.FFmpegError, NothingThere):
+        except (av.FFmpegError, NoMediaStream):
             break
         if ImageStat.Stat(picture.convert("L")).stddev[0] >= FLAT:
             return picture
@@ -72,7 +72,7 @@ def _picture_at(job: Job, share: float) -> Image.Image:
     with opened(job) as container:
         video = moving(container)
         if video is None:
-            raise NothingThere("there is no picture in it")
+            raise NoMediaStream("there is no picture in it")
         start, goal = container.start_time or 0, int((container.duration or 0) * share)
         if goal:
             container.seek(start + goal)

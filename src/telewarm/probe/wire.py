@@ -9,14 +9,14 @@ from typing import Final
 
 import msgspec
 
-from telewarm.model import Facts
+from telewarm.model import MediaMetadata
 from telewarm.probe.descriptors import reader
 
 LENGTH_BYTES: Final = 4
 LONGEST_FRAME: Final = 1 << 20  # a thumbnail has less than 200 kB
 
 
-class Task(StrEnum):
+class DecodeTask(StrEnum):
     FACTS = "facts"
     THUMBNAIL = "thumbnail"
 
@@ -35,9 +35,9 @@ class Job:
     `encrypted`: which of its tracks (video, audio) are.
     """
 
-    task: Task
+    task: DecodeTask
     path: str  # absolute; of no use to a worker, which can open none
-    facts: Facts  # as far as the first bytes tell
+    facts: MediaMetadata  # as far as the first bytes tell
     demuxer: str | None
     doubt: Doubt | None = None
     encrypted: frozenset[str] = frozenset()
@@ -50,11 +50,11 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
+class DecodeResult:
     """`problem`: why the file cannot be read. `failure`: an exception that no file should cause, which is our bug.
     `last`: this worker wants to be replaced."""
 
-    facts: Facts | None = None
+    facts: MediaMetadata | None = None
     thumbnail: bytes | None = None
     problem: str | None = None
     failure: str | None = None
@@ -68,7 +68,7 @@ class Ready:
     isolation: tuple[str, ...]
 
 
-def frame(message: Job | Answer | Ready) -> bytes:
+def frame(message: Job | DecodeResult | Ready) -> bytes:
     body = msgspec.msgpack.encode(message)
     return len(body).to_bytes(LENGTH_BYTES) + body
 
@@ -82,6 +82,6 @@ def read_ready(body: bytes) -> Ready:
     return msgspec.msgpack.decode(body, type=Ready)
 
 
-def read_answer(body: bytes) -> Answer:
+def read_answer(body: bytes) -> DecodeResult:
     """Raises msgspec.DecodeError: a worker that was taken over may write anything."""
-    return msgspec.msgpack.decode(body, type=Answer)
+    return msgspec.msgpack.decode(body, type=DecodeResult)

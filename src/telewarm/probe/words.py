@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from telewarm.errors import UnreadableMedia
-from telewarm.model import Facts
+from telewarm.model import MediaMetadata
 
 PLAIN: Final = {  # FFmpeg's words, which are the operating system's and mislead, in words of the file
     "Operation not permitted": "its data is damaged, or encrypted",
@@ -22,7 +22,7 @@ PLAIN: Final = {  # FFmpeg's words, which are the operating system's and mislead
 DAMAGED: Final = "its data is damaged"
 
 
-def unreadable(facts: Facts, problem: str) -> UnreadableMedia:
+def unreadable(facts: MediaMetadata, problem: str) -> UnreadableMedia:
     message = f"This {facts.ext.upper()} file cannot be read: {problem}. Upload a whole one, or add it as a document"
     return UnreadableMedia(f"{message} (--kind document).", problem=problem)
 

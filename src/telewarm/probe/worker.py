@@ -28,7 +28,7 @@ from PIL import AvifImagePlugin, UnidentifiedImageError
 
 from telewarm.probe import decode, isolation, thumbnails
 from telewarm.probe.stills import Undrawable
-from telewarm.probe.wire import LENGTH_BYTES, Answer, Job, Ready, Task, frame, read_job
+from telewarm.probe.wire import LENGTH_BYTES, DecodeResult, DecodeTask, Job, Ready, frame, read_job
 from telewarm.probe.words import plain
 
 LIFETIME: Final = 1000  # files, so that what a decoder leaks never adds up
@@ -62,27 +62,27 @@ def respond(job: Job, *, last: bool = False) -> bytes:
         answer = do(job)
         return frame(replace(answer, last=answer.last or last))
     except Exception as exc:  # noqa: BLE001 the parent logs it; ending here would only cost a new process
-        return frame(Answer(failure=_describe(exc), last=last))
+        return frame(DecodeResult(failure=_describe(exc), last=last))
 
 
-def do(job: Job) -> Answer:
+def do(job: Job) -> DecodeResult:
     """The answer to one job; every fault of the file becomes a `problem`."""
     try:
-        if job.task is Task.THUMBNAIL:
-            return Answer(thumbnail=thumbnails.draw(job))
-        return Answer(facts=decode.complete(job))
+        if job.task is DecodeTask.THUMBNAIL:
+            return DecodeResult(thumbnail=thumbnails.draw(job))
+        return DecodeResult(facts=decode.complete(job))
     except PermissionError:  # decoding needs none: what was tried is our fault, or an attack
         raise
     except MemoryError:
-        return Answer(problem="decoding it takes more memory than is allowed", last=True)
+        return DecodeResult(problem="decoding it takes more memory than is allowed", last=True)
     except av.FFmpegError as exc:
         if exc.errno == errno.EAGAIN:  # no thread could be started: this process has used itself up
-            return Answer(failure=_describe(exc), last=True)
-        return Answer(problem=plain(exc.strerror))
-    except (decode.TooLarge, decode.NothingThere, Undrawable) as exc:
-        return Answer(problem=str(exc))
+            return DecodeResult(failure=_describe(exc), last=True)
+        return DecodeResult(problem=plain(exc.strerror))
+    except (decode.DecodeLimitExceeded, decode.NoMediaStream, Undrawable) as exc:
+        return DecodeResult(problem=str(exc))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, ArithmeticError, LookupError) as exc:
-        return Answer(problem=f"the decoder gave up ({type(exc).__name__})")
+        return DecodeResult(problem=f"the decoder gave up ({type(exc).__name__})")
 
 
 def _describe(exc: Exception) -> str:

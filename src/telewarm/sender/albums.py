@@ -16,38 +16,40 @@ from telewarm.errors import (
     BadRequest,
     ChatMigrated,
     ChatUnreachable,
-    DeadFileId,
     FloodWait,
+    InvalidFileId,
     TelegramError,
     TelegramUnreachable,
     TelewarmError,
 )
 from telewarm.lanes import count_flood
-from telewarm.model import ChatId, Claimed, MediaId, Part, Placed, Sent, Warm
-from telewarm.placements import Placements
-from telewarm.sender.cache import FileIds
-from telewarm.sender.cold import Cold, Wanted, warm_of
-from telewarm.sender.healing import Healing
-from telewarm.sender.messages import Album, Single, one_by_one, together
-from telewarm.sender.outgoing import Outgoing
-from telewarm.sender.turn import Turn, in_turn
-from telewarm.telegram import ById, Closed, GroupItem, may_have_gone
+from telewarm.model import CachedFileId, ChatId, ClaimedMedia, MediaId, Part, SentMessage, UploadResult
+from telewarm.placements import FileIdUploader
+from telewarm.sender.cache import FileIdCache
+from telewarm.sender.cold import FileIdResolver, ResolveRequest, warm_of
+from telewarm.sender.healing import FileIdRecovery
+from telewarm.sender.messages import AlbumStep, SingleStep, one_by_one, together
+from telewarm.sender.outgoing import SendContext
+from telewarm.sender.turn import SendSlot, with_rate_limit
+from telewarm.telegram import FileIdRef, FloodPause, GroupItem, maybe_delivered
 from telewarm.telegram.refusals import in_group
 
 log = structlog.get_logger(__name__)
 
-Found: TypeAlias = Warm | TelewarmError  # an item's file id, or why there is none
-Left: TypeAlias = tuple[MediaId, Single | TelewarmError]  # an item that is to go by itself, or cannot
+Found: TypeAlias = CachedFileId | TelewarmError  # an item's file id, or why there is none
+Left: TypeAlias = tuple[MediaId, SingleStep | TelewarmError]  # an item that is to go by itself, or cannot
 
 
-class Albums:
-    def __init__(self, *, cold: Cold, placements: Placements, file_ids: FileIds, healing: Healing) -> None:
+class AlbumSender:
+    def __init__(
+        self, *, cold: FileIdResolver, placements: FileIdUploader, file_ids: FileIdCache, healing: FileIdRecovery
+    ) -> None:
         self._cold = cold
         self._placements = placements
         self._file_ids = file_ids
         self._healing = healing
 
-    async def send(self, outgoing: Outgoing, album: Album) -> list[Left]:
+    async def send(self, outgoing: SendContext, album: AlbumStep) -> list[Left]:
         """In one call by file ids; an item that has none gets it through a warm-up chat first.
 
         Empty when it went. When one id is dead or one caption wrong nothing went: the items are left to go one by
@@ -57,19 +59,19 @@ class Albums:
         turn = outgoing.turn
         hits = [self._file_ids.get(part.media_id) is not None for part in album.items]
         found = await self._ids(outgoing, album.items)
-        ready = [(part, one) for part, one in zip(album.items, found, strict=True) if isinstance(one, Warm)]
+        ready = [(part, one) for part, one in zip(album.items, found, strict=True) if isinstance(one, CachedFileId)]
         if not together([warm.kind for _, warm in ready]) or any(_of_warmup_chat(one) for one in found):
             return _left(album, found)
         try:
-            sent = await in_turn(turn, partial(_group, turn, album, ready), count=len(ready))
-        except (DeadFileId, BadRequest) as error:
+            sent = await with_rate_limit(turn, partial(_group, turn, album, ready), count=len(ready))
+        except (InvalidFileId, BadRequest) as error:
             log.info("[SEND][ALBUM][REFUSED]", bot=turn.live.bot.slug, error=error.message)
             return _left(album, found)
         self._healing.worked(turn.live)
         _tell(outgoing, album, found, sent, hits)
         return []
 
-    async def _ids(self, outgoing: Outgoing, parts: Sequence[Part]) -> list[Found]:
+    async def _ids(self, outgoing: SendContext, parts: Sequence[Part]) -> list[Found]:
         """In the order of the parts; those without one are got all at once."""
         bot_id = outgoing.turn.live.bot.id
         known = [self._file_ids.get(part.media_id) for part in parts]
@@ -78,14 +80,14 @@ class Albums:
             return warm
         return list(await asyncio.gather(*(self._id(outgoing, part.media_id) for part in parts)))
 
-    async def _id(self, outgoing: Outgoing, media_id: MediaId) -> Found:
+    async def _id(self, outgoing: SendContext, media_id: MediaId) -> Found:
         turn = outgoing.turn
         live = turn.live
         warm = self._file_ids.get(media_id)
         if warm is not None and warm.bot_id == live.bot.id:
             return warm
         place = partial(self._warm_up, turn)
-        wanted = Wanted(live=live, media_id=media_id, on_cold=outgoing.on_cold, until=turn.until, place=place)
+        wanted = ResolveRequest(live=live, media_id=media_id, on_cold=outgoing.on_cold, until=turn.until, place=place)
         try:
             got = await self._cold.get(wanted)
         except TelewarmError as error:
@@ -94,38 +96,38 @@ class Albums:
             if (away := as_outage(error)) is None:
                 raise
             return away
-        return warm_of(got, live) if isinstance(got, Placed) else got
+        return warm_of(got, live) if isinstance(got, UploadResult) else got
 
-    async def _warm_up(self, turn: Turn, item: Claimed) -> Placed:
+    async def _warm_up(self, turn: SendSlot, item: ClaimedMedia) -> UploadResult:
         """The bytes to the warm-up chat that is free first."""
         live = turn.live
         size = self._placements.upload_bytes(item, live.api.telegram_id)
         now = clock.monotonic()
 
         def opens_at(chat_id: ChatId) -> float:
-            return live.traffic.chat_opens_at(chat_id, size=size, now=now)
+            return live.limiter.chat_opens_at(chat_id, size=size, now=now)
 
         chats = live.faults.usable(live.bot.warmup_chats, item.kind, now=now)
         chat_id = min(chats, key=opens_at)
         call = partial(self._placements.warm, item, live.api, chat_id)
         try:
-            return await in_turn(structs.replace(turn, chat_id=chat_id), call, size=size)
+            return await with_rate_limit(structs.replace(turn, chat_id=chat_id), call, size=size)
         except ChatMigrated as error:
             if live.on_migrated is not None:
                 await live.on_migrated(chat_id, ChatId(error.migrate_to_chat_id))
             raise
         except TelegramError as error:
-            if not may_have_gone(error):
+            if not maybe_delivered(error):
                 raise
             # Into the warm-up chat, perhaps: the recipient surely has nothing.
             raise TelegramUnreachable(error.message, method=error.method, effect_possible=False) from error
 
 
-async def _group(turn: Turn, album: Album, ready: Sequence[tuple[Part, Warm]]) -> list[Sent]:
+async def _group(turn: SendSlot, album: AlbumStep, ready: Sequence[tuple[Part, CachedFileId]]) -> list[SentMessage]:
     items = [
         GroupItem(
             kind=warm.kind,
-            file=ById(file_id=warm.file_id),
+            file=FileIdRef(file_id=warm.file_id),
             caption=part.caption,
             parse_mode=part.parse_mode,
             entities=part.entities,
@@ -139,7 +141,7 @@ async def _group(turn: Turn, album: Album, ready: Sequence[tuple[Part, Warm]]) -
     except FloodWait as wait:
         if wait.status == 429 or not in_group(wait.description):
             raise
-        _close(turn, wait)
+        _apply_flood_wait(turn, wait)
         raise TelegramUnreachable(
             f"Telegram stopped an album to chat {turn.chat_id} in the middle: {wait.description}; a part of it may be"
             " in the chat, so look there before you send it again",
@@ -149,20 +151,22 @@ async def _group(turn: Turn, album: Album, ready: Sequence[tuple[Part, Warm]]) -
         ) from wait
 
 
-def _close(turn: Turn, wait: FloodWait) -> None:
+def _apply_flood_wait(turn: SendSlot, wait: FloodWait) -> None:
     """A 429 in the clothes of a 400 comes from the middle of an album."""
-    closed = Closed(chat_id=turn.chat_id, seconds=wait.retry_after)
-    turn.live.traffic.close_chat(turn.chat_id, clock.monotonic() + wait.retry_after)
+    closed = FloodPause(chat_id=turn.chat_id, seconds=wait.retry_after)
+    turn.live.limiter.pause_chat(turn.chat_id, clock.monotonic() + wait.retry_after)
     count_flood(closed, wait.retry_after)
     turn.live.on_closed(closed)
 
 
-def _tell(outgoing: Outgoing, album: Album, found: Sequence[Found], sent: Sequence[Sent], hits: Sequence[bool]) -> None:
+def _tell(
+    outgoing: SendContext, album: AlbumStep, found: Sequence[Found], sent: Sequence[SentMessage], hits: Sequence[bool]
+) -> None:
     """The results of an album that went. Telegram answers in the order in which we asked."""
     lat_ms = outgoing.lap()
     answers = iter(sent)
     for part, one, hit in zip(album.items, found, hits, strict=True):
-        if not isinstance(one, Warm):
+        if not isinstance(one, CachedFileId):
             outgoing.lost([part.media_id], one)
         elif (answer := next(answers, None)) is not None:
             outgoing.went(part.media_id, answer.kind or one.kind, answer.message_id, hit=hit, lat_ms=lat_ms)
@@ -170,14 +174,16 @@ def _tell(outgoing: Outgoing, album: Album, found: Sequence[Found], sent: Sequen
             outgoing.lost([part.media_id], _unanswered(outgoing.turn.chat_id))
 
 
-def _left(album: Album, found: Sequence[Found]) -> list[Left]:
+def _left(album: AlbumStep, found: Sequence[Found]) -> list[Left]:
     """An item goes by itself also when only the warm-up chat was at fault: it does not need it."""
     parts = [
-        part for part, one in zip(album.items, found, strict=True) if isinstance(one, Warm) or _of_warmup_chat(one)
+        part
+        for part, one in zip(album.items, found, strict=True)
+        if isinstance(one, CachedFileId) or _of_warmup_chat(one)
     ]
     singles = iter(one_by_one(album, parts))
     return [
-        (part.media_id, next(singles) if isinstance(one, Warm) or _of_warmup_chat(one) else one)
+        (part.media_id, next(singles) if isinstance(one, CachedFileId) or _of_warmup_chat(one) else one)
         for part, one in zip(album.items, found, strict=True)
     ]
 

@@ -7,15 +7,15 @@ from collections import OrderedDict
 from hashlib import md5
 from weakref import WeakValueDictionary
 
-from telewarm.model import BotId, FileId, MediaId, Warm
+from telewarm.model import BotId, CachedFileId, FileId, MediaId
 
 # NOTIFY: `<id>:<tag>` of each media item that changed, with commas between, or `bot <id>`. The tag is that of the file
 # id that the item has now, `-` when it has none, `!` when the item was deleted.
 CHANNEL = "telewarm_media"
 TAG = 8  # hex digits
 GONE = "!"
-MOST = 200_000  # ids kept; about 500 bytes each
-MOST_GONE = 20_000  # deleted items remembered: what was read a moment before they went must not come after
+MAX_IDS = 200_000  # ids kept; about 500 bytes each
+MAX_REMOVED_REMEMBERED = 20_000  # deleted items remembered: what was read a moment before they went must not come after
 
 
 def tag_of(file_id: FileId) -> str:
@@ -23,23 +23,23 @@ def tag_of(file_id: FileId) -> str:
     return md5(file_id.encode(), usedforsecurity=False).hexdigest()[:TAG]
 
 
-class FileIds:
-    def __init__(self, *, most: int = MOST) -> None:
+class FileIdCache:
+    def __init__(self, *, most: int = MAX_IDS) -> None:
         self._most = most
-        self._warm: OrderedDict[MediaId, Warm] = OrderedDict()
+        self._warm: OrderedDict[MediaId, CachedFileId] = OrderedDict()
         self._gone: OrderedDict[MediaId, None] = OrderedDict()
         self._waiting: WeakValueDictionary[MediaId, asyncio.Event] = WeakValueDictionary()
 
     def __len__(self) -> int:
         return len(self._warm)
 
-    def get(self, media_id: MediaId) -> Warm | None:
+    def get(self, media_id: MediaId) -> CachedFileId | None:
         warm = self._warm.get(media_id)
         if warm is not None:
             self._warm.move_to_end(media_id)
         return warm
 
-    def keep(self, warm: Warm) -> None:
+    def keep(self, warm: CachedFileId) -> None:
         """Unless the item was deleted meanwhile."""
         if self._gone and warm.media_id in self._gone:
             return
@@ -72,7 +72,7 @@ class FileIds:
     def _forget(self, media_id: MediaId) -> None:
         self.drop(media_id)
         self._gone[media_id] = None
-        if len(self._gone) > MOST_GONE:
+        if len(self._gone) > MAX_REMOVED_REMEMBERED:
             self._gone.popitem(last=False)
 
     def _drop_bot(self, bot_id: BotId) -> None:

@@ -14,67 +14,67 @@ import structlog
 from telewarm import clock
 from telewarm.database import media, warmups
 from telewarm.database.connection import Pool
-from telewarm.database.leases import Lease
+from telewarm.database.leases import ProcessLease
 from telewarm.database.transient import is_transient
 from telewarm.errors import MediaError, MediaNotReady, NotFound
-from telewarm.lanes import LiveBot, wake
-from telewarm.model import Claimed, MediaId, Placed, State, Warm
-from telewarm.parking import parked
-from telewarm.sender.cache import FileIds
+from telewarm.lanes import BotSession, enqueue_lane
+from telewarm.model import CachedFileId, ClaimedMedia, MediaId, MediaState, UploadResult
+from telewarm.parking import mark_idle
+from telewarm.sender.cache import FileIdCache
 from telewarm.sender.outgoing import OnCold
 
 log = structlog.get_logger(__name__)
 
-Place: TypeAlias = Callable[[Claimed], Awaitable[Placed]]
+Place: TypeAlias = Callable[[ClaimedMedia], Awaitable[UploadResult]]
 
-LOOK_AGAIN = 0.5  # seconds: who holds an item may put it back without telling
+POLL_SECONDS = 0.5  # seconds: who holds an item may put it back without telling
 WRITE_SECONDS = 1.5  # that a caller waits until what became of an item is written down
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class ResolveRequest:
     """A media item that somebody waits for, until a time of the monotonic clock. `place`: get its id by sending it."""
 
-    live: LiveBot
+    live: BotSession
     media_id: MediaId
     on_cold: OnCold
     until: float
     place: Place
 
 
-class Cold:
-    def __init__(self, *, pool: Pool, lease: Lease, file_ids: FileIds) -> None:
+class FileIdResolver:
+    def __init__(self, *, pool: Pool, lease: ProcessLease, file_ids: FileIdCache) -> None:
         self._pool = pool
         self._lease = lease
         self._file_ids = file_ids
         # Set when the search is over. Who may upload does not wait behind who may only wait.
-        self._flights: dict[tuple[MediaId, OnCold], asyncio.Event] = {}
+        self._inflight: dict[tuple[MediaId, OnCold], asyncio.Event] = {}
 
-    async def get(self, wanted: Wanted) -> Warm | Placed:
+    async def get(self, wanted: ResolveRequest) -> CachedFileId | UploadResult:
         """A file id, whoever gets it first; or what placing the item gave, when that was our doing.
 
         Raises MediaNotReady when it takes too long or may not take any time, MediaError, NotFound, and what `place`
         raises.
         """
         if wanted.on_cold is OnCold.FAIL:
-            return await self._at_once(wanted)
+            return await self._resolve_now(wanted)
         key = (wanted.media_id, wanted.on_cold)
-        while (flight := self._flights.get(key)) is not None:
-            with parked():
+        while (flight := self._inflight.get(key)) is not None:
+            with mark_idle():
                 landed = await clock.wait(flight, wanted.until - clock.monotonic())
             if not landed:
-                raise _late(wanted)
+                raise _timed_out(wanted)
             warm = self._file_ids.get(wanted.media_id)
             if warm is not None and warm.bot_id == wanted.live.bot.id:
                 return warm
-        flight = self._flights[key] = asyncio.Event()
+        flight = self._inflight[key] = asyncio.Event()
         try:
             return await self._search(wanted)
         finally:
-            del self._flights[key]
+            del self._inflight[key]
             flight.set()
 
-    async def _at_once(self, wanted: Wanted) -> Warm:
+    async def _resolve_now(self, wanted: ResolveRequest) -> CachedFileId:
         if (warm := await self._read(wanted)) is not None:
             return warm
         await self._check(wanted)
@@ -83,7 +83,7 @@ class Cold:
             retry_after=1.0,
         )
 
-    async def _search(self, wanted: Wanted) -> Warm | Placed:
+    async def _search(self, wanted: ResolveRequest) -> CachedFileId | UploadResult:
         hastened = False
         while True:
             change = self._file_ids.change_of(wanted.media_id)
@@ -94,34 +94,34 @@ class Cold:
             await self._check(wanted)
             if not hastened:
                 hastened = True
-                await self._hasten(wanted)
+                await self._raise_priority(wanted)
             left = wanted.until - clock.monotonic()
-            with parked():
-                changed = await clock.wait(change, min(left, LOOK_AGAIN))
-            if not changed and left <= LOOK_AGAIN:
-                raise _late(wanted)
+            with mark_idle():
+                changed = await clock.wait(change, min(left, POLL_SECONDS))
+            if not changed and left <= POLL_SECONDS:
+                raise _timed_out(wanted)
 
-    async def _read(self, wanted: Wanted) -> Warm | None:
+    async def _read(self, wanted: ResolveRequest) -> CachedFileId | None:
         for warm in await media.warm(self._pool, bot_id=wanted.live.bot.id, media_ids=[wanted.media_id]):
             self._file_ids.keep(warm)
             return warm
         return None
 
-    async def _check(self, wanted: Wanted) -> None:
+    async def _check(self, wanted: ResolveRequest) -> None:
         """Whether waiting makes sense: it may have been deleted, or given up."""
         item = await media.get(self._pool, wanted.media_id)
         if item.bot_id != wanted.live.bot.id:
             raise not_in_library(wanted.live, wanted.media_id)
-        if item.state is State.ERROR and wanted.on_cold is not OnCold.UPLOAD:
+        if item.state is MediaState.ERROR and wanted.on_cold is not OnCold.UPLOAD:
             raise MediaError(item.last_error or f"media item {wanted.media_id} is in error")
 
-    async def _hasten(self, wanted: Wanted) -> None:
+    async def _raise_priority(self, wanted: ResolveRequest) -> None:
         """Somebody waits: the item's warm-up goes first."""
         async with self._pool.acquire() as connection, connection.transaction():
-            if await warmups.hasten(connection, wanted.media_id):
-                await wake(connection, wanted.live.bot)
+            if await warmups.raise_priority(connection, wanted.media_id):
+                await enqueue_lane(connection, wanted.live.bot)
 
-    async def _upload(self, wanted: Wanted) -> Placed | None:
+    async def _upload(self, wanted: ResolveRequest) -> UploadResult | None:
         """Take the item in hand and place it; None when somebody else has it."""
         live, media_id = wanted.live, wanted.media_id
         lease, lease_id = self._lease, self._lease.id
@@ -141,13 +141,13 @@ class Cold:
         await _settled(lease.surely(record, [media_id], name="record file id"))
         return placed
 
-    async def _release(self, live: LiveBot, media_id: MediaId, lease_id: UUID) -> None:
+    async def _release(self, live: BotSession, media_id: MediaId, lease_id: UUID) -> None:
         """The item is anybody's again, and its lane has it first."""
         async with self._pool.acquire() as connection, connection.transaction():
             await warmups.release(connection, lease_id, [media_id])
-            await wake(connection, live.bot)
+            await enqueue_lane(connection, live.bot)
 
-    async def _record(self, live: LiveBot, placed: Placed, lease_id: UUID) -> None:
+    async def _record(self, live: BotSession, placed: UploadResult, lease_id: UUID) -> None:
         """The message has gone: nothing may fail or cancel that now."""
         try:
             await warmups.record_ready(self._pool, [placed], lease_id=lease_id, telegram_id=live.bot.telegram_id)
@@ -163,13 +163,13 @@ async def _settled(writing: asyncio.Task[None]) -> None:
     await asyncio.wait([writing], timeout=WRITE_SECONDS)
 
 
-def warm_of(placed: Placed, live: LiveBot) -> Warm:
-    return Warm(media_id=placed.media_id, bot_id=live.bot.id, file_id=placed.file_id, kind=placed.kind)
+def warm_of(placed: UploadResult, live: BotSession) -> CachedFileId:
+    return CachedFileId(media_id=placed.media_id, bot_id=live.bot.id, file_id=placed.file_id, kind=placed.kind)
 
 
-def not_in_library(live: LiveBot, media_id: MediaId) -> NotFound:
+def not_in_library(live: BotSession, media_id: MediaId) -> NotFound:
     return NotFound(f"media item {media_id} is not in the library of bot {live.bot.slug!r}")
 
 
-def _late(wanted: Wanted) -> MediaNotReady:
+def _timed_out(wanted: ResolveRequest) -> MediaNotReady:
     return MediaNotReady(f"media item {wanted.media_id} did not become warm in time", retry_after=1.0)

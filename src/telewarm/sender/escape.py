@@ -15,53 +15,53 @@ _IN_CODE = str.maketrans({"`": "\\`", "\\": "\\\\"})
 _IN_URL = str.maketrans({")": "\\)", "\\": "\\\\"})
 
 
-class Safe(str):
+class SafeText(str):
     """Formatted already: filled in as it is."""
 
     __slots__ = ()
 
 
-def escape_html(text: str) -> Safe:
+def escape_html(text: str) -> SafeText:
     """Good between tags, in `<code>` and `<pre>`, and for a URL in the quotes of an `href`."""
-    return Safe(escape(text))
+    return SafeText(escape(text))
 
 
-def escape_markdown(text: str) -> Safe:
+def escape_markdown(text: str) -> SafeText:
     """For parse_mode MarkdownV2, outside of code and URLs."""
-    return Safe(text.translate(_EVERYWHERE))
+    return SafeText(text.translate(_EVERYWHERE))
 
 
-def escape_markdown_code(text: str) -> Safe:
+def escape_markdown_code(text: str) -> SafeText:
     """For what stands between backticks."""
-    return Safe(text.translate(_IN_CODE))
+    return SafeText(text.translate(_IN_CODE))
 
 
-def escape_markdown_url(url: str) -> Safe:
+def escape_markdown_url(url: str) -> SafeText:
     """For what stands in the round brackets of a link: `[name](url)`."""
-    return Safe(url.translate(_IN_URL))
+    return SafeText(url.translate(_IN_URL))
 
 
-def html(template: str, /, *values: object, **named: object) -> Safe:
+def html(template: str, /, *values: object, **named: object) -> SafeText:
     """`str.format` for parse_mode HTML. Values that are `Safe` go in as they are."""
-    return Safe(_HTML.vformat(template, values, named))
+    return SafeText(_HTML.vformat(template, values, named))
 
 
-def markdown(template: str, /, *values: object, **named: object) -> Safe:
+def markdown(template: str, /, *values: object, **named: object) -> SafeText:
     """`str.format` for parse_mode MarkdownV2. Values that are `Safe` go in as they are.
 
     In code and in URLs other rules hold: fill in `escape_markdown_code(...)` and `escape_markdown_url(...)` there.
     """
-    return Safe(_MARKDOWN.vformat(template, values, named))
+    return SafeText(_MARKDOWN.vformat(template, values, named))
 
 
 class _Html(Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:  # noqa: ANN401 - the base class's signature
-        return value if isinstance(value, Safe) and not format_spec else escape_html(format(value, format_spec))
+        return value if isinstance(value, SafeText) and not format_spec else escape_html(format(value, format_spec))
 
 
 class _Markdown(Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:  # noqa: ANN401 - the base class's signature
-        return value if isinstance(value, Safe) and not format_spec else escape_markdown(format(value, format_spec))
+        return value if isinstance(value, SafeText) and not format_spec else escape_markdown(format(value, format_spec))
 
 
 _HTML = _Html()

@@ -13,90 +13,90 @@ import structlog
 from telewarm import clock, placements
 from telewarm.database import origins
 from telewarm.database.connection import Pool
-from telewarm.errors import TelegramUnreachable, TokenRefused
-from telewarm.lanes import Bots, LiveBot, wake
-from telewarm.model import BotId, ChatId, FileId, MediaId, MessageId, MessageRef, Warm
-from telewarm.placements import Placements
-from telewarm.sender.cache import FileIds
-from telewarm.sender.deaths import Deaths
-from telewarm.sender.turn import Turn, in_turn
-from telewarm.telegram import BotApi, Rank, SendOptions
+from telewarm.errors import InvalidBotToken, TelegramUnreachable
+from telewarm.lanes import BotRegistry, BotSession, enqueue_lane
+from telewarm.model import BotId, CachedFileId, ChatId, FileId, MediaId, MessageId, MessageRef
+from telewarm.placements import FileIdUploader
+from telewarm.sender.cache import FileIdCache
+from telewarm.sender.deaths import InvalidFileIdDetector
+from telewarm.sender.turn import SendSlot, with_rate_limit
+from telewarm.telegram import BotApi, Priority, SendOptions
 
 log = structlog.get_logger(__name__)
 K = TypeVar("K")
 T = TypeVar("T")
 
-REMEMBERED = 60.0  # seconds that a look at a bot is believed
+PROBE_TTL_SECONDS = 60.0  # seconds that a look at a bot is believed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Look:
+class TokenProbe:
     """What getMe said of a bot under the token of `api`. `refused` None: the bot is well, or it has been mended."""
 
     api: BotApi
-    refused: TokenRefused | None
+    refused: InvalidBotToken | None
     at: float
 
 
-class Healing:
-    def __init__(self, *, pool: Pool, bots: Bots, placements: Placements, file_ids: FileIds) -> None:
+class FileIdRecovery:
+    def __init__(self, *, pool: Pool, bots: BotRegistry, placements: FileIdUploader, file_ids: FileIdCache) -> None:
         self._pool = pool
         self._bots = bots
         self._placements = placements
         self._file_ids = file_ids
-        self._deaths = Deaths()
-        self._looks: dict[BotId, _Look] = {}
-        self._looking: dict[BotId, asyncio.Task[_Look]] = {}
-        self._forgetting: dict[tuple[MediaId, FileId], asyncio.Task[MessageRef | None]] = {}
+        self._detector = InvalidFileIdDetector()
+        self._probes: dict[BotId, TokenProbe] = {}
+        self._probing: dict[BotId, asyncio.Task[TokenProbe]] = {}
+        self._dropping: dict[tuple[MediaId, FileId], asyncio.Task[MessageRef | None]] = {}
 
-    def worked(self, live: LiveBot) -> None:
+    def worked(self, live: BotSession) -> None:
         """A send by file id did."""
-        if self._deaths:
-            self._deaths.worked(live.bot.id)
+        if self._detector:
+            self._detector.worked(live.bot.id)
 
-    async def heal(
+    async def recover(
         self,
-        live: LiveBot,
+        live: BotSession,
         chat_id: ChatId,
-        warm: Warm,
+        warm: CachedFileId,
         *,
         caption: str | None,
         options: SendOptions,
         patience_until: float,
-        rank: Rank,
+        rank: Priority,
     ) -> MessageId | None:
         """Forget the dead id, and send a copy of the warm-up message. None: that cannot be, send the bytes.
 
         `patience_until`: on the monotonic clock. When many ids of the bot die together it is checked first: raises
-        TokenRefused when its token is, and what keeps us from asking; then nothing was forgotten. Raises FloodWait,
+        InvalidBotToken when its token is, and what keeps us from asking; then nothing was forgotten. Raises FloodWait,
         ChatUnreachable and the like when the copy does.
         """
-        if self._deaths.died(live.bot.id, warm.media_id, now=clock.monotonic()):
+        if self._detector.invalid(live.bot.id, warm.media_id, now=clock.monotonic()):
             await self._check(live)
         key = (warm.media_id, warm.file_id)
-        origin = await _shared(self._forgetting, key, partial(self._forget, live, warm))
+        origin = await _shared(self._dropping, key, partial(self._drop_file_id, live, warm))
         if origin is None or options.has_spoiler or not self._placements.may_copy(origin, live.api):
             return None  # a copy cannot hide under a spoiler
-        turn = Turn(live=live, chat_id=chat_id, until=patience_until, rank=rank)
+        turn = SendSlot(live=live, chat_id=chat_id, until=patience_until, rank=rank)
         copying = partial(self._placements.copy, origin, live.api, chat_id, caption=caption, options=options)
-        message_id = await in_turn(turn, copying)
+        message_id = await with_rate_limit(turn, copying)
         log.info("[MEDIA][COPY]", bot=live.bot.slug, media_id=warm.media_id, copied=message_id is not None)
         return message_id
 
-    async def _check(self, live: LiveBot) -> None:
+    async def _check(self, live: BotSession) -> None:
         """Is it the bot that the ids belong to? Asked once in a while, however many wait for the answer."""
-        look = self._looks.get(live.bot.id)
-        if look is None or look.api is not live.api or clock.monotonic() > look.at + REMEMBERED:
-            look = await _shared(self._looking, live.bot.id, partial(self._look, live))
+        look = self._probes.get(live.bot.id)
+        if look is None or look.api is not live.api or clock.monotonic() > look.at + PROBE_TTL_SECONDS:
+            look = await _shared(self._probing, live.bot.id, partial(self._probe_token, live))
         if look.refused is not None:  # anew: an error that is raised again and again keeps all who caught it
-            raise TokenRefused(method="getMe", status=look.refused.status, description=look.refused.description)
+            raise InvalidBotToken(method="getMe", status=look.refused.status, description=look.refused.description)
 
-    async def _look(self, live: LiveBot) -> _Look:
+    async def _probe_token(self, live: BotSession) -> TokenProbe:
         refused = None
         bot, api = live.bot, live.api
         try:
             profile = await api.get_me()
-        except TokenRefused as error:
+        except InvalidBotToken as error:
             refused = error
             log.warning("[BOT][TOKEN][REFUSED]", bot=bot.slug)
         except TelegramUnreachable as error:  # a question has no effect: nobody may take the send for a sent one
@@ -105,11 +105,11 @@ class Healing:
             log.warning("[BOT][FILE_IDS][DYING]", bot=bot.slug, another=profile.telegram_id != bot.telegram_id)
             if profile.telegram_id != bot.telegram_id:
                 await self._bots.replace_token(bot.slug, bot.token)  # every id is void
-        look = _Look(api=live.api, refused=refused, at=clock.monotonic())
-        self._looks[bot.id] = look
+        look = TokenProbe(api=live.api, refused=refused, at=clock.monotonic())
+        self._probes[bot.id] = look
         return look
 
-    async def _forget(self, live: LiveBot, warm: Warm) -> MessageRef | None:
+    async def _drop_file_id(self, live: BotSession, warm: CachedFileId) -> MessageRef | None:
         """Make the item due unless it has a fresher id. Its warm-up message; None also when it is not needed."""
         self._file_ids.drop(warm.media_id)
         async with self._pool.acquire() as connection, connection.transaction():
@@ -118,7 +118,7 @@ class Healing:
                 return None
             if await placements.forget(connection, warm.media_id, warm.file_id):
                 log.warning("[MEDIA][FILE_ID][DEAD]", bot=live.bot.slug, media_id=warm.media_id)
-                await wake(connection, live.bot)
+                await enqueue_lane(connection, live.bot)
             return origin.message
 
 

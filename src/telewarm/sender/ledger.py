@@ -12,7 +12,7 @@ import structlog
 
 from telewarm import background, clock
 from telewarm.database import chats
-from telewarm.database.chats import Lost, Reached
+from telewarm.database.chats import ReachableChat, UnreachableChat
 from telewarm.database.connection import Connection, Pool
 from telewarm.database.listening import listening
 from telewarm.database.transient import is_transient
@@ -24,49 +24,51 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 Key = tuple[BotId, ChatId]
 
-EVERY = 1.0  # seconds between two writes
-EARLY = 5_000  # chats that are written before that
-CHUNK = 5_000  # chats of one statement
-MOST = 50_000  # chats of either sort kept while the database is away; the oldest go first
-LAST_WRITE = 5.0  # seconds that the write at the end may take
+FLUSH_INTERVAL_SECONDS = 1.0  # seconds between two writes
+FLUSH_AT_ROWS = 5_000  # chats that are written before that
+ROWS_PER_STATEMENT = 5_000  # chats of one statement
+MAX_ROWS = 50_000  # chats of either sort kept while the database is away; the oldest go first
+FINAL_WRITE_SECONDS = 5.0  # seconds that the write at the end may take
 WORDS = 500  # characters of Telegram's words that are kept
 
 LOST = frozenset(ChatState) - {ChatState.REACHABLE, ChatState.MIGRATED}
 STATES = {state.value: state for state in LOST}  # by ChatUnreachable's reason; `no_rights` says nothing of the chat
 
 
-class _Loss(NamedTuple):
+class UnreachableRecord(NamedTuple):
     state: ChatState
     reason: str
     migrated_to: ChatId | None
     at: float
 
 
-class Ledger:
+class ChatStatusWriter:
     """Fed by every send, without waiting. Nothing is written before `running` runs."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._lost: dict[Key, _Loss] = {}  # a chat is in one of these two, by what came last
+        self._lost: dict[Key, UnreachableRecord] = {}  # a chat is in one of these two, by what came last
         self._reached: dict[Key, float] = {}  # when, by the monotonic clock
         self._moved: dict[Key, ChatId] = {}
-        self._heard: list[str] | None = None  # while the migrations are read
+        self._notified: list[str] | None = None  # while the migrations are read
         self._unsure = True  # of the migrations
         self._stopping = False
         self._awake = asyncio.Event()
 
-    def failed(self, bot_id: BotId, chat_id: ChatId, error: ChatUnreachable) -> None:
+    def note_failure(self, bot_id: BotId, chat_id: ChatId, error: ChatUnreachable) -> None:
         state = STATES.get(error.reason)
         if state is not None:
-            self._lose(bot_id, chat_id, _Loss(state, error.description, None, clock.monotonic()))
+            self._note_unreachable(
+                bot_id, chat_id, UnreachableRecord(state, error.description, None, clock.monotonic())
+            )
 
-    def migrated(self, bot_id: BotId, old: ChatId, new: ChatId) -> None:
+    def note_migration(self, bot_id: BotId, old: ChatId, new: ChatId) -> None:
         if old != new:
             self._moved[bot_id, old] = new
             words = "group chat was upgraded to a supergroup chat"
-            self._lose(bot_id, old, _Loss(ChatState.MIGRATED, words, new, clock.monotonic()))
+            self._note_unreachable(bot_id, old, UnreachableRecord(ChatState.MIGRATED, words, new, clock.monotonic()))
 
-    def reached(self, bot_id: BotId, chat_id: ChatId) -> None:
+    def note_reached(self, bot_id: BotId, chat_id: ChatId) -> None:
         key = (bot_id, chat_id)
         if self._lost and key in self._lost:
             if self._lost[key].state is ChatState.MIGRATED:
@@ -74,8 +76,8 @@ class Ledger:
             del self._lost[key]
         reached = self._reached
         reached[key] = clock.monotonic()
-        if len(reached) >= EARLY:
-            self._press(reached)
+        if len(reached) >= FLUSH_AT_ROWS:
+            self._maybe_flush(reached)
 
     def moved_to(self, bot_id: BotId, chat_id: ChatId) -> ChatId:
         """Where a migrated group is now, however often it moved; else the chat itself."""
@@ -94,10 +96,10 @@ class Ledger:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Know the migrations, hear of new ones, and write in the background; at the end, write what is left."""
-        async with listening(self._pool, {chats.CHANNEL: self._hear}, on_lost=self._doubt):
+        async with listening(self._pool, {chats.CHANNEL: self._on_notification}, on_lost=self._forget_moves):
             await self._read()
             self._stopping = False
-            task = background.start(self._write_on(), name="chat ledger")
+            task = background.start(self._write_loop(), name="chat ledger")
             try:
                 yield
             finally:
@@ -106,7 +108,7 @@ class Ledger:
                 await asyncio.wait([task])
                 task.result()
 
-    def _lose(self, bot_id: BotId, chat_id: ChatId, loss: _Loss) -> None:
+    def _note_unreachable(self, bot_id: BotId, chat_id: ChatId, loss: UnreachableRecord) -> None:
         key = (bot_id, chat_id)
         if not -(2**63) <= chat_id < 2**63:  # an id that no chat has: the ledger could not hold it
             return
@@ -115,27 +117,27 @@ class Ledger:
             return
         self._reached.pop(key, None)
         self._lost[key] = loss
-        if len(self._lost) >= EARLY:
-            self._press(self._lost)
+        if len(self._lost) >= FLUSH_AT_ROWS:
+            self._maybe_flush(self._lost)
 
-    def _press(self, noted: dict[Key, _Loss] | dict[Key, float]) -> None:
+    def _maybe_flush(self, noted: dict[Key, UnreachableRecord] | dict[Key, float]) -> None:
         """It is time to write; what nobody writes may not grow for ever."""
         self._awake.set()
-        if len(noted) > MOST:
-            for key in list(islice(noted, MOST // 10)):
+        if len(noted) > MAX_ROWS:
+            for key in list(islice(noted, MAX_ROWS // 10)):
                 del noted[key]
 
-    async def _write_on(self) -> None:
+    async def _write_loop(self) -> None:
         away = False
         while not self._stopping:
             if away:  # a full ledger does not hurry a database that is gone
                 self._awake.clear()
-            await clock.wait(self._awake, EVERY)
+            await clock.wait(self._awake, FLUSH_INTERVAL_SECONDS)
             self._awake.clear()
             away = not await self._write()
         for _ in range(2):
             try:
-                async with asyncio.timeout(LAST_WRITE):
+                async with asyncio.timeout(FINAL_WRITE_SECONDS):
                     if await self._write():
                         return
             except TimeoutError:
@@ -144,7 +146,7 @@ class Ledger:
 
     async def _write(self) -> bool:
         """Whether the database took all."""
-        lost: dict[Key, _Loss] = {}
+        lost: dict[Key, UnreachableRecord] = {}
         reached: dict[Key, float] = {}
         try:
             if self._unsure:
@@ -166,9 +168,11 @@ class Ledger:
             raise
         return True
 
-    async def _write_each(self, lost: dict[Key, _Loss], reached: dict[Key, float]) -> bool:
+    async def _write_each(self, lost: dict[Key, UnreachableRecord], reached: dict[Key, float]) -> bool:
         """One of them cannot be stored: it is dropped, and the others are kept."""
-        singles: list[tuple[dict[Key, _Loss], dict[Key, float]]] = [({key: loss}, {}) for key, loss in lost.items()]
+        singles: list[tuple[dict[Key, UnreachableRecord], dict[Key, float]]] = [
+            ({key: loss}, {}) for key, loss in lost.items()
+        ]
         singles += [({}, {key: at}) for key, at in reached.items()]
         for number, (loss, success) in enumerate(singles):
             try:
@@ -182,7 +186,7 @@ class Ledger:
                 log.exception("chat_ledger_row_refused", bot_and_chat=next(iter(loss or success)))
         return True
 
-    def _put_back(self, lost: dict[Key, _Loss], reached: dict[Key, float]) -> None:
+    def _put_back(self, lost: dict[Key, UnreachableRecord], reached: dict[Key, float]) -> None:
         """Behind what came meanwhile, which is newer; but a migration stays true."""
         newer = self._lost.keys() | self._reached.keys()
         self._lost = {key: loss for key, loss in lost.items() if loss.migrated_to or key not in newer} | self._lost
@@ -191,7 +195,7 @@ class Ledger:
     async def _read(self) -> None:
         """The migrations of all bots; those that are told of meanwhile are newer."""
         heard: list[str] = []
-        self._heard = heard
+        self._notified = heard
         self._unsure = False
         try:
             moved = {(bot_id, old): new for bot_id, old, new in await chats.migrations(self._pool)}
@@ -199,16 +203,16 @@ class Ledger:
             self._unsure = True
             raise
         finally:
-            self._heard = None
+            self._notified = None
         own = {key: loss.migrated_to for key, loss in self._lost.items() if loss.migrated_to is not None}
         self._moved = moved | own
         for payload in heard:
-            self._hear(payload)
+            self._on_notification(payload)
 
-    def _hear(self, payload: str) -> None:
+    def _on_notification(self, payload: str) -> None:
         """What NOTIFY says."""
-        if self._heard is not None:
-            self._heard.append(payload)
+        if self._notified is not None:
+            self._notified.append(payload)
         bot_id, old, new = map(int, payload.split(" "))
         key = (BotId(bot_id), ChatId(old))
         if old == new:
@@ -216,26 +220,28 @@ class Ledger:
         else:
             self._moved[key] = ChatId(new)
 
-    def _doubt(self) -> None:
+    def _forget_moves(self) -> None:
         """The connection that tells of migrations was lost: those known stay true, others may be missing."""
         self._unsure = True
 
 
-async def _write_down(connection: Connection, lost: Mapping[Key, _Loss], reached: Mapping[Key, float]) -> None:
+async def _write_down(
+    connection: Connection, lost: Mapping[Key, UnreachableRecord], reached: Mapping[Key, float]
+) -> None:
     for losses in _chunks(sorted(lost.items())):
         now = clock.monotonic()  # ages count from the statement on, not from when a connection was asked for
         await chats.record(connection, [_line(key, loss, now) for key, loss in losses])
     for successes in _chunks(sorted(reached.items())):
         now = clock.monotonic()
-        await chats.revive(connection, [Reached(*key, now - at) for key, at in successes])
+        await chats.revive(connection, [ReachableChat(*key, now - at) for key, at in successes])
 
 
-def _line(key: Key, loss: _Loss, now: float) -> Lost:
+def _line(key: Key, loss: UnreachableRecord, now: float) -> UnreachableChat:
     words = storable(loss.reason)[:WORDS]
-    return Lost(
+    return UnreachableChat(
         bot_id=key[0], chat_id=key[1], state=loss.state, reason=words, migrated_to=loss.migrated_to, age=now - loss.at
     )
 
 
 def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
+    return (items[start : start + ROWS_PER_STATEMENT] for start in range(0, len(items), ROWS_PER_STATEMENT))

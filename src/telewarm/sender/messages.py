@@ -25,7 +25,7 @@ from telewarm.telegram import SendOptions
 from telewarm.telegram.values import PLAIN
 
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it
-MOST_MEDIA = 10
+MAX_MEDIA = 10
 ORDER = {Kind.AUDIO: 0, Kind.VIDEO: 1, Kind.PHOTO: 2}
 LAST = len(ORDER)  # the rest, and after it the text
 GROUPED = {Kind.AUDIO: "audios", Kind.VIDEO: "pictures", Kind.PHOTO: "pictures", Kind.DOCUMENT: "documents"}
@@ -33,7 +33,7 @@ TOGETHER = {**ORDER, Kind.PHOTO: 1, Kind.DOCUMENT: 2}  # albums: no other kind b
 BARE = frozenset({Kind.STICKER, Kind.VIDEO_NOTE})  # without a caption
 
 
-class Single(msgspec.Struct, frozen=True, kw_only=True):
+class SingleStep(msgspec.Struct, frozen=True, kw_only=True):
     """One media item in a message of its own."""
 
     media_id: MediaId
@@ -42,7 +42,7 @@ class Single(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Album:
+class AlbumStep:
     """2 to 10 media that Telegram shows together. `options`: of all of them, so without buttons."""
 
     items: tuple[Part, ...]
@@ -50,12 +50,12 @@ class Album:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Text:
+class TextStep:
     text: str
     options: SendOptions = PLAIN
 
 
-Step: TypeAlias = Single | Album | Text  # one call each, when all goes well
+Step: TypeAlias = SingleStep | AlbumStep | TextStep  # one call each, when all goes well
 
 
 def _as_text(value: object) -> str:
@@ -101,8 +101,8 @@ def check(message: MessageSet) -> None:
     media = message.media
     if not media and not message.text:
         raise UsageError("there is nothing to send: give media, text, or both")
-    if len(media) > MOST_MEDIA:
-        raise UsageError(f"at most {MOST_MEDIA} media go in one set; this one has {len(media)}")
+    if len(media) > MAX_MEDIA:
+        raise UsageError(f"at most {MAX_MEDIA} media go in one set; this one has {len(media)}")
     if message.text:
         check_format("the text", message.parse_mode, message.entities)
         check_text("the text", message.text, message.parse_mode, longest=LONGEST_TEXT)
@@ -161,15 +161,17 @@ def plan(message: MessageSet, kinds: Mapping[MediaId, Kind]) -> tuple[Step, ...]
         options = _with_ends(shared, message, first=not groups, last=True)
         if message.link_preview is not None:
             options = replace(options, link_preview_options=preview_options(message.link_preview))
-        steps.append(Text(text=message.text, options=_formatted(options, message.parse_mode, message.entities)))
+        steps.append(TextStep(text=message.text, options=_formatted(options, message.parse_mode, message.entities)))
     return tuple(steps)
 
 
-def one_by_one(album: Album, items: Sequence[Part] | None = None) -> list[Single]:
+def one_by_one(album: AlbumStep, items: Sequence[Part] | None = None) -> list[SingleStep]:
     """Its items, or only these of them, as messages of their own; the reply stays with the first."""
     plain = replace(album.options, reply_parameters=None, message_effect_id=None)
     return [
-        Single(media_id=part.media_id, caption=part.caption, options=_of_part(part, plain if place else album.options))
+        SingleStep(
+            media_id=part.media_id, caption=part.caption, options=_of_part(part, plain if place else album.options)
+        )
         for place, part in enumerate(album.items if items is None else items)
     ]
 
@@ -246,15 +248,15 @@ def _step(group: list[Part], kinds: Mapping[MediaId, Kind], options: SendOptions
         return _single(group[0], kinds, options)
     if options.reply_markup is not None:
         raise UsageError("an album carries no buttons (reply_markup), and here one is the last message: add a text")
-    return Album(items=tuple(group), options=options)
+    return AlbumStep(items=tuple(group), options=options)
 
 
-def _single(part: Part, kinds: Mapping[MediaId, Kind], options: SendOptions) -> Single:
+def _single(part: Part, kinds: Mapping[MediaId, Kind], options: SendOptions) -> SingleStep:
     kind = kinds[part.media_id]
     if part.caption and kind in BARE:
         name = kind.value.replace("_", " ")
         raise UsageError(f"media item {part.media_id} is a {name}, which has no caption: send a text instead")
-    return Single(media_id=part.media_id, caption=part.caption, options=_of_part(part, options))
+    return SingleStep(media_id=part.media_id, caption=part.caption, options=_of_part(part, options))
 
 
 def _of_part(part: Part, options: SendOptions) -> SendOptions:

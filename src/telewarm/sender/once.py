@@ -16,23 +16,23 @@ import structlog
 from telewarm import background, clock, errors
 from telewarm.database import sends
 from telewarm.database.connection import Pool
-from telewarm.database.leases import Lease
-from telewarm.database.sends import First
+from telewarm.database.leases import ProcessLease
+from telewarm.database.sends import IdempotencyRecord
 from telewarm.database.transient import is_transient
 from telewarm.errors import Conflict, Face, TelewarmError, UsageError
 from telewarm.logs import redact
 from telewarm.model import BotId
-from telewarm.parking import parked
+from telewarm.parking import mark_idle
 from telewarm.sender.outgoing import SendResult
 
 log = structlog.get_logger(__name__)
 
-LONGEST_KEY = 200  # characters
-LOOK_FIRST, LOOK_LONGEST = 0.05, 1.0  # seconds between looks whether another process is done, growing
-WRITE_AGAIN = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between tries to write while the database is away
+MAX_KEY_CHARACTERS = 200  # characters
+POLL_FIRST_SECONDS, POLL_MAX_SECONDS = 0.05, 1.0  # seconds between looks whether another process is done, growing
+WRITE_RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between tries to write while the database is away
 
 # Nothing went for sure, and another try may go better.
-PASSING = frozenset(
+TRANSIENT_ERRORS = frozenset(
     error.code
     for error in (
         errors.FloodWait,
@@ -40,14 +40,14 @@ PASSING = frozenset(
         errors.DatabaseUnavailable,
         errors.StoreUnavailable,
         errors.TelegramUnreachable,
-        errors.TokenRefused,
+        errors.InvalidBotToken,
     )
 )
 
 Results = list[dict[str, object]]
 
 
-class _Write(Protocol):
+class WriteResult(Protocol):
     async def __call__(self, db: Pool, bot_id: BotId, key: str, /, *, lease_id: UUID) -> None: ...
 
 
@@ -74,11 +74,11 @@ def describe(result: SendResult, face: Face = Face.API) -> dict[str, object]:
 
 def nothing_went(results: Sequence[dict[str, object]]) -> bool:
     """Surely, and for reasons that pass."""
-    return all(one.get("error") in PASSING and "maybe_sent" not in one for one in results)
+    return all(one.get("error") in TRANSIENT_ERRORS and "maybe_sent" not in one for one in results)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Key:
+class IdempotencyKey:
     """`lease_id`: whom it is claimed for."""
 
     bot_id: BotId
@@ -86,10 +86,10 @@ class _Key:
     lease_id: UUID
 
 
-class Once:
+class IdempotencyStore:
     """Keys are a bot's own, and are remembered for a day."""
 
-    def __init__(self, *, pool: Pool, lease: Lease) -> None:
+    def __init__(self, *, pool: Pool, lease: ProcessLease) -> None:
         self._pool = pool
         self._lease = lease
         self._locks: WeakValueDictionary[tuple[BotId, str], asyncio.Lock] = WeakValueDictionary()
@@ -104,22 +104,22 @@ class Once:
         Raises UsageError for what is no key; Conflict when the key stands for another message, when the first call is
         still under way, and when nobody knows what it sent.
         """
-        if not 1 <= len(key) <= LONGEST_KEY or not key.isprintable():
-            raise UsageError(f"an idempotency key has 1 to {LONGEST_KEY} printable characters, such as a UUID")
+        if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
+            raise UsageError(f"an idempotency key has 1 to {MAX_KEY_CHARACTERS} printable characters, such as a UUID")
         deadline = clock.monotonic() + patience
         lock = self._locks.setdefault((bot_id, key), asyncio.Lock())
         try:
-            with parked():
+            with mark_idle():
                 async with asyncio.timeout(patience):
                     await lock.acquire()
         except TimeoutError:
             raise _under_way(key) from None
         try:
-            return await self._alone(bot_id, key, sha256(asked).digest(), sending, deadline)
+            return await self._locked(bot_id, key, sha256(asked).digest(), sending, deadline)
         finally:
             lock.release()
 
-    async def _alone(
+    async def _locked(
         self,
         bot_id: BotId,
         key: str,
@@ -128,9 +128,9 @@ class Once:
         deadline: float,
     ) -> tuple[Results, bool]:
         """No other call of this process is at this key."""
-        pause = LOOK_FIRST
+        pause = POLL_FIRST_SECONDS
         while True:
-            own = _Key(bot_id=bot_id, text=key, lease_id=self._lease.id)
+            own = IdempotencyKey(bot_id=bot_id, text=key, lease_id=self._lease.id)
             if await self._claim(own, fingerprint):
                 return await self._send(own, sending), False
             first = await sends.get(self._pool, bot_id, key)
@@ -141,32 +141,32 @@ class Once:
             left = deadline - clock.monotonic()
             if left <= 0:
                 raise _under_way(key)
-            with parked():
+            with mark_idle():
                 await clock.sleep(min(pause, left))
-            pause = min(2 * pause, LOOK_LONGEST)
+            pause = min(2 * pause, POLL_MAX_SECONDS)
 
-    async def _claim(self, own: _Key, fingerprint: bytes) -> bool:
+    async def _claim(self, own: IdempotencyKey, fingerprint: bytes) -> bool:
         """Broken off, nothing was sent yet: if the key was taken by then it is given back."""
         try:
             return await sends.claim(self._pool, own.bot_id, own.text, fingerprint=fingerprint, lease_id=own.lease_id)
         except BaseException:
-            await self._surely(own, sends.free)
+            await self._until_written(own, sends.free)
             raise
 
-    async def _send(self, own: _Key, sending: Callable[[], Awaitable[Results]]) -> Results:
+    async def _send(self, own: IdempotencyKey, sending: Callable[[], Awaitable[Results]]) -> Results:
         try:
             results = await sending()
         except BaseException as error:
             known = isinstance(error, TelewarmError) or is_transient(error)  # raised before anything is sent
-            await self._surely(own, sends.free if known else sends.give_up)
+            await self._until_written(own, sends.free if known else sends.give_up)
             raise
         if nothing_went(results):
-            await self._surely(own, sends.free)
+            await self._until_written(own, sends.free)
         else:
-            await self._surely(own, partial(sends.finish, result=results))
+            await self._until_written(own, partial(sends.finish, result=results))
         return results
 
-    async def _surely(self, own: _Key, write: _Write) -> None:
+    async def _until_written(self, own: IdempotencyKey, write: WriteResult) -> None:
         """Runs to its end, and a cancellation comes after it: what went may not be forgotten."""
         writing = background.start(self._write(own, write), name="result of a send")
         try:
@@ -175,9 +175,9 @@ class Once:
             await asyncio.wait([writing])
             raise
 
-    async def _write(self, own: _Key, write: _Write) -> None:
+    async def _write(self, own: IdempotencyKey, write: WriteResult) -> None:
         """When the database stays away the key stays taken, and its result unknown in the end: never sent twice."""
-        for pause in WRITE_AGAIN:
+        for pause in WRITE_RETRY_SECONDS:
             try:
                 return await write(self._pool, own.bot_id, own.text, lease_id=own.lease_id)
             except Exception as error:
@@ -190,7 +190,7 @@ class Once:
         return None
 
 
-def _result(first: First, own: _Key, fingerprint: bytes) -> Results | None:
+def _result(first: IdempotencyRecord, own: IdempotencyKey, fingerprint: bytes) -> Results | None:
     """None: another process is at it."""
     if first.fingerprint != fingerprint:
         raise Conflict(

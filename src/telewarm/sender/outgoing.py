@@ -10,9 +10,9 @@ import msgspec
 from telewarm import clock
 from telewarm.errors import TelewarmError
 from telewarm.model import ChatId, Kind, MediaId, MessageId
-from telewarm.sender.messages import Album, Single, Step, Text
-from telewarm.sender.turn import Turn
-from telewarm.telegram import may_have_gone
+from telewarm.sender.messages import AlbumStep, SingleStep, Step, TextStep
+from telewarm.sender.turn import SendSlot
+from telewarm.telegram import maybe_delivered
 
 
 class OnCold(StrEnum):
@@ -49,7 +49,7 @@ class SendResult(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def maybe_sent(self) -> bool:
         """There is an error, and the message may be in the chat all the same."""
-        return self.error is not None and may_have_gone(self.error)
+        return self.error is not None and maybe_delivered(self.error)
 
     def raise_for_error(self) -> None:
         """Raise the error that kept this message from going, if there is one."""
@@ -67,16 +67,16 @@ class SendResults(list[SendResult]):
         return self
 
 
-class Outgoing(msgspec.Struct, kw_only=True, eq=False):
+class SendContext(msgspec.Struct, kw_only=True, eq=False):
     """`began`: when the step under way began, on the monotonic clock. `over`: why nothing else of the set can go."""
 
-    turn: Turn
+    turn: SendSlot
     on_cold: OnCold
     began: float
     moved_to: ChatId | None = None
     followed: bool = False  # Telegram sent us on, in this set; or it is not to be followed
     reached: bool = False
-    over: TelewarmError | None = None
+    aborted_by: TelewarmError | None = None
     results: list[SendResult] = []
 
     def follow(self, moved_to: ChatId) -> None:
@@ -108,11 +108,11 @@ class Outgoing(msgspec.Struct, kw_only=True, eq=False):
     def failed(self, step: Step, error: TelewarmError) -> None:
         """One result for each message that the step would have been."""
         match step:
-            case Single(media_id=media_id):
+            case SingleStep(media_id=media_id):
                 self.lost([media_id], error)
-            case Album(items=items):
+            case AlbumStep(items=items):
                 self.lost([part.media_id for part in items], error)
-            case Text():
+            case TextStep():
                 self.lost([None], error)
 
     def lost(self, media_ids: list[MediaId] | list[None], error: TelewarmError) -> None:

@@ -8,30 +8,30 @@ from functools import partial
 from telewarm import clock, metrics
 from telewarm.database import media
 from telewarm.database.connection import Pool
-from telewarm.database.leases import Lease
+from telewarm.database.leases import ProcessLease
 from telewarm.database.transient import as_outage
 from telewarm.errors import (
     ChatMigrated,
     ChatUnreachable,
-    DeadFileId,
+    InvalidBotToken,
+    InvalidFileId,
     TelegramUnreachable,
     TelewarmError,
-    TokenRefused,
 )
-from telewarm.lanes import LiveBot
-from telewarm.model import ChatId, Claimed, Kind, MediaId, MessageSet, Placed, Sent, Warm
-from telewarm.placements import Placements
-from telewarm.sender.albums import Albums
-from telewarm.sender.cache import FileIds
-from telewarm.sender.cold import Cold, Wanted, not_in_library
-from telewarm.sender.healing import Healing
-from telewarm.sender.ledger import Ledger
-from telewarm.sender.messages import Album, Single, Step, Text, check, plan
-from telewarm.sender.outgoing import OnCold, Outgoing, SendLimits, SendResult
-from telewarm.sender.turn import Turn, in_turn
-from telewarm.telegram import ById, Rank
+from telewarm.lanes import BotSession
+from telewarm.model import CachedFileId, ChatId, ClaimedMedia, Kind, MediaId, MessageSet, SentMessage, UploadResult
+from telewarm.placements import FileIdUploader
+from telewarm.sender.albums import AlbumSender
+from telewarm.sender.cache import FileIdCache
+from telewarm.sender.cold import FileIdResolver, ResolveRequest, not_in_library
+from telewarm.sender.healing import FileIdRecovery
+from telewarm.sender.ledger import ChatStatusWriter
+from telewarm.sender.messages import AlbumStep, SingleStep, Step, TextStep, check, plan
+from telewarm.sender.outgoing import OnCold, SendContext, SendLimits, SendResult
+from telewarm.sender.turn import SendSlot, with_rate_limit
+from telewarm.telegram import FileIdRef, Priority
 
-MOST_DEATHS = 3  # file ids of one item that may turn out dead one after the other
+MAX_INVALID_IDS = 3  # file ids of one item that may turn out dead one after the other
 
 
 class Sender:
@@ -39,31 +39,31 @@ class Sender:
         self,
         *,
         pool: Pool,
-        lease: Lease,
-        placements: Placements,
-        file_ids: FileIds,
-        ledger: Ledger,
-        healing: Healing,
+        lease: ProcessLease,
+        placements: FileIdUploader,
+        file_ids: FileIdCache,
+        ledger: ChatStatusWriter,
+        healing: FileIdRecovery,
         limits: SendLimits,
     ) -> None:
         self._pool = pool
         self._placements = placements
         self._file_ids = file_ids
-        self._ledger = ledger
-        self._healing = healing
+        self._chat_status = ledger
+        self._recovery = healing
         self._limits = limits
-        self._cold = Cold(pool=pool, lease=lease, file_ids=file_ids)
-        self._albums = Albums(cold=self._cold, placements=placements, file_ids=file_ids, healing=healing)
+        self._resolver = FileIdResolver(pool=pool, lease=lease, file_ids=file_ids)
+        self._albums = AlbumSender(cold=self._resolver, placements=placements, file_ids=file_ids, healing=healing)
 
     async def send(
         self,
-        live: LiveBot,
+        live: BotSession,
         chat_id: ChatId,
         message: MessageSet,
         *,
         on_cold: OnCold | None = None,
         patience: float | None = None,
-        rank: Rank = Rank.INTERACTIVE,
+        rank: Priority = Priority.INTERACTIVE,
     ) -> list[SendResult]:
         """Audio, video, photo, the rest, then text. One that fails stops no other, unless the chat cannot be reached.
 
@@ -76,7 +76,7 @@ class Sender:
             metrics.ids_read(hits=len(message.media) - missed, misses=missed)
         return await self.send_plan(live, chat_id, steps, on_cold=on_cold, patience=patience, rank=rank)
 
-    async def file_id(self, live: LiveBot, media_id: MediaId, *, wait: float) -> Warm:
+    async def file_id(self, live: BotSession, media_id: MediaId, *, wait: float) -> CachedFileId:
         """The bot's file id of a media item, to send it by other means. `wait`: seconds for it to become warm.
 
         Raises MediaNotReady when it has none in that time, MediaError when it will have none, NotFound.
@@ -86,25 +86,25 @@ class Sender:
             return warm
         on_cold = OnCold.WAIT if wait > 0 else OnCold.FAIL
         until = clock.monotonic() + wait
-        wanted = Wanted(live=live, media_id=media_id, on_cold=on_cold, until=until, place=_never)
-        got = await self._cold.get(wanted)
-        assert isinstance(got, Warm)  # noqa: S101 - nothing is placed by whoever only waits
+        wanted = ResolveRequest(live=live, media_id=media_id, on_cold=on_cold, until=until, place=_never)
+        got = await self._resolver.get(wanted)
+        assert isinstance(got, CachedFileId)  # noqa: S101 - nothing is placed by whoever only waits
         return got
 
-    async def planned(self, live: LiveBot, message: MessageSet) -> tuple[Step, ...]:
+    async def planned(self, live: BotSession, message: MessageSet) -> tuple[Step, ...]:
         """The steps of `send`, for `send_plan` to many recipients. Raises UsageError, NotFound."""
         steps, _ = await self._plan(live, message)
         return steps
 
     async def send_plan(
         self,
-        live: LiveBot,
+        live: BotSession,
         chat_id: ChatId,
         steps: Sequence[Step],
         *,
         on_cold: OnCold | None = None,
         patience: float | None = None,
-        rank: Rank = Rank.INTERACTIVE,
+        rank: Priority = Priority.INTERACTIVE,
         follow: bool = True,
     ) -> list[SendResult]:
         """`send` of what was planned for the same bot.
@@ -113,25 +113,25 @@ class Sender:
         """
         began = clock.monotonic()
         until = began + (self._limits.patience if patience is None else patience)
-        outgoing = Outgoing(
-            turn=Turn(live=live, chat_id=chat_id, until=until, rank=rank),
+        outgoing = SendContext(
+            turn=SendSlot(live=live, chat_id=chat_id, until=until, rank=rank),
             on_cold=on_cold or self._limits.on_cold,
             began=began,
             followed=not follow,
         )
         bot_id = live.bot.id
-        if (now_at := self._ledger.moved_to(bot_id, chat_id)) != chat_id:
+        if (now_at := self._chat_status.moved_to(bot_id, chat_id)) != chat_id:
             if follow:
                 outgoing.follow(now_at)
             else:
-                outgoing.over = _migrated(chat_id, now_at)
+                outgoing.aborted_by = _migrated(chat_id, now_at)
         for step in steps:
             await self._take(outgoing, step)
         if outgoing.reached:
-            self._ledger.reached(bot_id, outgoing.turn.chat_id)
+            self._chat_status.note_reached(bot_id, outgoing.turn.chat_id)
         return outgoing.results
 
-    async def _plan(self, live: LiveBot, message: MessageSet) -> tuple[tuple[Step, ...], int]:
+    async def _plan(self, live: BotSession, message: MessageSet) -> tuple[tuple[Step, ...], int]:
         """And how many ids were not in memory. No query when all are."""
         bot_id = live.bot.id
         kinds: dict[MediaId, Kind] = {}
@@ -147,7 +147,7 @@ class Sender:
             kinds |= await self._read(live, missing)
         return plan(message, kinds), len(missing)
 
-    async def _read(self, live: LiveBot, media_ids: Sequence[MediaId]) -> dict[MediaId, Kind]:
+    async def _read(self, live: BotSession, media_ids: Sequence[MediaId]) -> dict[MediaId, Kind]:
         """What they are sent as. Raises NotFound when one is not the bot's."""
         kinds: dict[MediaId, Kind] = {}
         for warm in await media.warm(self._pool, bot_id=live.bot.id, media_ids=media_ids):
@@ -161,75 +161,75 @@ class Sender:
                 kinds[media_id] = item.kind
         return kinds
 
-    async def _take(self, outgoing: Outgoing, step: Step) -> None:
+    async def _take(self, outgoing: SendContext, step: Step) -> None:
         """One step, whatever becomes of it: its results are in `outgoing` then."""
-        if outgoing.over is not None:
-            outgoing.failed(step, outgoing.over)
+        if outgoing.aborted_by is not None:
+            outgoing.failed(step, outgoing.aborted_by)
             return
         try:
             await self._make(outgoing, step)
         except ChatMigrated as error:
             old, new = outgoing.turn.chat_id, ChatId(error.migrate_to_chat_id)
-            self._ledger.migrated(outgoing.turn.live.bot.id, old, new)
+            self._chat_status.note_migration(outgoing.turn.live.bot.id, old, new)
             if outgoing.followed:
-                outgoing.over = error
+                outgoing.aborted_by = error
                 outgoing.failed(step, error)
                 return
             outgoing.followed = True
             outgoing.follow(new)
             await self._take(outgoing, step)
         except ChatUnreachable as error:
-            self._ledger.failed(outgoing.turn.live.bot.id, outgoing.turn.chat_id, error)
+            self._chat_status.note_failure(outgoing.turn.live.bot.id, outgoing.turn.chat_id, error)
             if error.reason != "no_rights":  # that may be of this kind of message alone
-                outgoing.over = error
+                outgoing.aborted_by = error
             outgoing.failed(step, error)
         except TelewarmError as error:
-            outgoing.over = _ends_all(outgoing, error)
+            outgoing.aborted_by = _ends_all(outgoing, error)
             outgoing.failed(step, error)
         except Exception as error:
             if (away := as_outage(error)) is None:
                 raise
             outgoing.failed(step, away)
 
-    def _make(self, outgoing: Outgoing, step: Step) -> Awaitable[None]:
-        if isinstance(step, Single):
+    def _make(self, outgoing: SendContext, step: Step) -> Awaitable[None]:
+        if isinstance(step, SingleStep):
             return self._single(outgoing, step)
-        if isinstance(step, Text):
+        if isinstance(step, TextStep):
             return _text(outgoing, step)
         return self._album(outgoing, step)
 
-    async def _single(self, outgoing: Outgoing, step: Single) -> None:
+    async def _single(self, outgoing: SendContext, step: SingleStep) -> None:
         """By its file id; a dead one is healed: a copy of the warm-up message, else a URL or the bytes."""
         turn, media_id, deaths = outgoing.turn, step.media_id, 0
         warm = self._file_ids.get(media_id)
         hit = warm is not None
         while True:
             if warm is None or warm.bot_id != turn.live.bot.id:
-                got = await self._cold.get(self._wanted(outgoing, step, again=deaths > 0))
+                got = await self._resolver.get(self._wanted(outgoing, step, again=deaths > 0))
                 hit = False
-                if isinstance(got, Placed):
+                if isinstance(got, UploadResult):
                     outgoing.went(media_id, got.kind, got.message.message_id, hit=False, lat_ms=outgoing.lap())
                     return
                 warm = got
             try:
-                sent = await in_turn(turn, partial(_by_id, turn, warm, step))
-            except DeadFileId:
+                sent = await with_rate_limit(turn, partial(_by_id, turn, warm, step))
+            except InvalidFileId:
                 deaths += 1
-                if deaths > MOST_DEATHS:
+                if deaths > MAX_INVALID_IDS:
                     raise
-                if await self._heal(outgoing, step, warm):
+                if await self._recover(outgoing, step, warm):
                     return
                 warm, hit = self._file_ids.get(media_id), False
             else:
-                self._healing.worked(turn.live)
+                self._recovery.worked(turn.live)
                 kind = sent.kind or warm.kind
                 outgoing.went(media_id, kind, sent.message_id, hit=hit, lat_ms=outgoing.lap())
                 return
 
-    def _wanted(self, outgoing: Outgoing, step: Single, *, again: bool) -> Wanted:
+    def _wanted(self, outgoing: SendContext, step: SingleStep, *, again: bool) -> ResolveRequest:
         """`again`: its id was dead. Then it is no cold one, and its bytes go whatever was said of cold ones."""
         turn = outgoing.turn
-        return Wanted(
+        return ResolveRequest(
             live=turn.live,
             media_id=step.media_id,
             on_cold=OnCold.UPLOAD if again else outgoing.on_cold,
@@ -237,10 +237,10 @@ class Sender:
             place=partial(self._deliver, turn, step),
         )
 
-    async def _heal(self, outgoing: Outgoing, step: Single, warm: Warm) -> bool:
+    async def _recover(self, outgoing: SendContext, step: SingleStep, warm: CachedFileId) -> bool:
         """Whether a copy went."""
         turn = outgoing.turn
-        message_id = await self._healing.heal(
+        message_id = await self._recovery.recover(
             turn.live,
             turn.chat_id,
             warm,
@@ -254,21 +254,21 @@ class Sender:
         outgoing.went(warm.media_id, warm.kind, message_id, hit=False, lat_ms=outgoing.lap())
         return True
 
-    async def _deliver(self, turn: Turn, step: Single, item: Claimed) -> Placed:
+    async def _deliver(self, turn: SendSlot, step: SingleStep, item: ClaimedMedia) -> UploadResult:
         """The bytes to the recipient."""
         api = turn.live.api
         call = partial(self._placements.deliver, item, api, turn.chat_id, caption=step.caption, options=step.options)
-        return await in_turn(turn, call, size=self._placements.delivery_bytes(item, api.telegram_id))
+        return await with_rate_limit(turn, call, size=self._placements.delivery_bytes(item, api.telegram_id))
 
-    async def _album(self, outgoing: Outgoing, album: Album) -> None:
+    async def _album(self, outgoing: SendContext, album: AlbumStep) -> None:
         for media_id, left in await self._albums.send(outgoing, album):
-            if isinstance(left, Single):
+            if isinstance(left, SingleStep):
                 await self._take(outgoing, left)
             else:
                 outgoing.lost([media_id], left)
 
 
-async def _never(item: Claimed) -> Placed:
+async def _never(item: ClaimedMedia) -> UploadResult:
     raise AssertionError(f"media item {item.media_id} was to be waited for")
 
 
@@ -282,22 +282,22 @@ def _migrated(chat_id: ChatId, now_at: ChatId) -> ChatMigrated:
     )
 
 
-async def _text(outgoing: Outgoing, step: Text) -> None:
+async def _text(outgoing: SendContext, step: TextStep) -> None:
     turn = outgoing.turn
     call = partial(turn.live.api.send_message, turn.chat_id, step.text, options=step.options)
-    sent = await in_turn(turn, call)
+    sent = await with_rate_limit(turn, call)
     outgoing.went(None, None, sent.message_id, hit=False, lat_ms=outgoing.lap())
 
 
-def _by_id(turn: Turn, warm: Warm, step: Single) -> Awaitable[Sent]:
+def _by_id(turn: SendSlot, warm: CachedFileId, step: SingleStep) -> Awaitable[SentMessage]:
     return turn.live.api.send_media(
-        warm.kind, turn.chat_id, ById(file_id=warm.file_id), caption=step.caption, options=step.options
+        warm.kind, turn.chat_id, FileIdRef(file_id=warm.file_id), caption=step.caption, options=step.options
     )
 
 
-def _ends_all(outgoing: Outgoing, error: TelewarmError) -> TelewarmError | None:
+def _ends_all(outgoing: SendContext, error: TelewarmError) -> TelewarmError | None:
     """Why the rest of the set is not begun: a token that is void, or no answer in all the time there was."""
-    if isinstance(error, TokenRefused):
+    if isinstance(error, InvalidBotToken):
         return error
     turn = outgoing.turn
     if not isinstance(error, TelegramUnreachable) or clock.monotonic() <= turn.until:

@@ -14,9 +14,9 @@ from obstore.store import ObjectStore, S3Store
 
 from telewarm.errors import ObjectCorrupt, ObjectMissing, StoreError, StoreUnavailable
 from telewarm.store.config import S3Config
-from telewarm.store.content import Content, etags_of
-from telewarm.store.signing import Signer
-from telewarm.store.threads import near
+from telewarm.store.content import PutSource, etags_of
+from telewarm.store.signing import S3UrlSigner
+from telewarm.store.threads import run_inline_or_in_thread
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential  # exists for type checkers only
@@ -35,12 +35,12 @@ _REFUSED = "access is refused: check the access key id, the secret access key an
 _FAILED = "the server failed or stopped answering: try again, and look at its status page if that lasts"
 
 
-class Bucket:
+class S3Backend:
     """Every request is signed with the SHA-256 of its body, so the server refuses bytes that changed on the way."""
 
     def __init__(self, config: S3Config) -> None:
         self._config = config
-        self._signer = Signer(
+        self._signer = S3UrlSigner(
             access_key_id=config.access_key_id,
             secret_access_key=config.secret_access_key,
             region=config.region,
@@ -49,9 +49,9 @@ class Bucket:
         )
         self.objects: ObjectStore = _open(config)
 
-    async def put(self, key: str, content: Content) -> bool:
+    async def put(self, key: str, content: PutSource) -> bool:
         """Proven by the ETag of what the server holds; where that is no MD5 (SSE-KMS), by reading it back."""
-        source, etags = await near(content.size, lambda: _prepare(content))
+        source, etags = await run_inline_or_in_thread(content.size, lambda: _prepare(content))
         if await self._holds(key, content, etags):
             return False
         mime = guess_type(key, strict=False)[0] or "application/octet-stream"
@@ -91,7 +91,7 @@ class Bucket:
     def _name(self) -> str:
         return f"Bucket {self._config.bucket!r} at {self._config.url.hostname}"
 
-    async def _holds(self, key: str, content: Content, etags: frozenset[str]) -> bool:
+    async def _holds(self, key: str, content: PutSource, etags: frozenset[str]) -> bool:
         try:
             meta = await obstore.head_async(self.objects, key)
         except FileNotFoundError:
@@ -100,7 +100,7 @@ class Bucket:
             return False
         return _matches(meta["e_tag"], etags) or await self._reads_back(key, content)
 
-    async def _reads_back(self, key: str, content: Content) -> bool:
+    async def _reads_back(self, key: str, content: PutSource) -> bool:
         result = await obstore.get_async(self.objects, key)
         digest = hashlib.sha256()
         async for chunk in result.stream(min_chunk_size=1 << 18):
@@ -150,7 +150,7 @@ def _open(config: S3Config) -> S3Store:
     )
 
 
-def _prepare(content: Content) -> tuple[Path | bytes, frozenset[str]]:
+def _prepare(content: PutSource) -> tuple[Path | bytes, frozenset[str]]:
     """What to send, verified (small files read into memory), and the ETags that prove its arrival. Blocks."""
     source = content.read() if content.size <= _PART else content.verify()
     return source, etags_of(source, part_bytes=_PART)

@@ -13,7 +13,7 @@ from telewarm.errors import ObjectCorrupt, ObjectMissing
 from telewarm.model import Sha256
 
 
-class Seal(NamedTuple):
+class FileFingerprint(NamedTuple):
     """A file as it was when all of it had been hashed. While it looks the same nobody has written to it."""
 
     device: int
@@ -22,12 +22,12 @@ class Seal(NamedTuple):
     written_ns: int
 
     @classmethod
-    def of(cls, found: os.stat_result) -> Seal:
+    def of(cls, found: os.stat_result) -> FileFingerprint:
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Content:
+class PutSource:
     """Bytes to store: a file, or a small value held in memory. Its methods block; a missing file is ObjectMissing.
 
     `seal`: of the file, by whoever hashed it while it was written.
@@ -36,10 +36,10 @@ class Content:
     source: Path | bytes
     sha256: Sha256
     size: int  # bytes
-    seal: Seal | None = None
+    seal: FileFingerprint | None = None
 
     @classmethod
-    def of(cls, data: bytes) -> Content:
+    def of(cls, data: bytes) -> PutSource:
         return cls(source=data, sha256=Sha256(hashlib.sha256(data).hexdigest()), size=len(data))
 
     def matches(self, path: Path) -> bool:
@@ -71,7 +71,7 @@ class Content:
         if self.seal is None or self.seal.bytes != self.size:
             return False
         with suppress(FileNotFoundError):
-            return Seal.of(path.stat()) == self.seal
+            return FileFingerprint.of(path.stat()) == self.seal
         return False
 
     def _changed(self) -> ObjectCorrupt:

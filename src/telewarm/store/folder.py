@@ -16,19 +16,19 @@ from obstore.store import LocalStore, ObjectStore
 from telewarm import folders
 from telewarm.errors import ObjectMissing, StoreError, StoreUnavailable
 from telewarm.store.config import FolderConfig
-from telewarm.store.content import Content
-from telewarm.store.threads import Together, in_thread
+from telewarm.store.content import PutSource
+from telewarm.store.threads import ThreadBatcher, in_thread
 
 _LARGE = 8 << 20  # bytes; larger blobs get a thread of their own, so that small ones need not wait for them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Put:
-    content: Content
+class AtomicWrite:
+    content: PutSource
     target: Path
 
 
-class Folder:
+class FilesystemBackend:
     """Small puts that arrive together share one thread hop and one round of syncs (group commit)."""
 
     def __init__(self, config: FolderConfig) -> None:
@@ -40,11 +40,11 @@ class Folder:
             raise self.explain(error, "") from error
         self.objects: ObjectStore = LocalStore(self._root)
         self._above: set[Path] = set()  # folders whose own entries are on the disk
-        self._commit_together = Together(self._commit, name="store-folder-writer")
+        self._commit_together = ThreadBatcher(self._commit, name="store-folder-writer")
 
-    async def put(self, key: str, content: Content) -> bool:
+    async def put(self, key: str, content: PutSource) -> bool:
         """Synced to the disk, folders included, when it returns. On one filesystem the file is linked, not copied."""
-        put = _Put(content=content, target=self._root / key)
+        put = AtomicWrite(content=content, target=self._root / key)
         if content.size <= _LARGE:
             return await self._commit_together(put)
         [outcome] = await in_thread(lambda: self._commit([put]))
@@ -70,9 +70,9 @@ class Folder:
             " write to it and that the disk has room."
         )
 
-    def _commit(self, puts: Sequence[_Put]) -> Sequence[bool | Exception]:
+    def _commit(self, puts: Sequence[AtomicWrite]) -> Sequence[bool | Exception]:
         """Place all, then sync all: the first sync of a journalling filesystem carries most of the others."""
-        outcomes = [self._caught(put) for put in puts]
+        outcomes = [self._as_store_error(put) for put in puts]
         placed = [put.target for put, outcome in zip(puts, outcomes, strict=True) if isinstance(outcome, bool)]
         parents = {target.parent for target in placed}
         above = {up for folder in parents - self._above for up in folder.parents if up.is_relative_to(self._root)}
@@ -84,13 +84,13 @@ class Folder:
         self._above |= parents
         return outcomes
 
-    def _caught(self, put: _Put) -> bool | Exception:
+    def _as_store_error(self, put: AtomicWrite) -> bool | Exception:
         try:
             return self._place(put.content, put.target)
         except (OSError, StoreError) as error:
             return error
 
-    def _place(self, content: Content, target: Path) -> bool:
+    def _place(self, content: PutSource, target: Path) -> bool:
         content.verify()
         if not target.parent.is_dir():
             folders.make_private_below(self._root, target.parent)
@@ -110,7 +110,7 @@ def _linked(source: Path, target: Path) -> bool:
     return False
 
 
-def _copy(content: Content, target: Path) -> None:
+def _copy(content: PutSource, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.{token_hex(4)}")
     try:
         if isinstance(content.source, Path):

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from telewarm.errors import StoreUnavailable
 from telewarm.model import Sha256
-from telewarm.store.content import Seal
-from telewarm.store.threads import in_thread, near
+from telewarm.store.content import FileFingerprint
+from telewarm.store.threads import in_thread, run_inline_or_in_thread
 
 _DIRECT = 8 << 20  # bytes of a file that are written from the event loop; the rest may outrun the page cache
 
 
-class Incoming:
+class IncomingFile:
     """`path`, empty at first, holds all that was written at any time. One writer; the spool makes and closes it."""
 
     def __init__(self, path: Path) -> None:
@@ -30,9 +30,9 @@ class Incoming:
         return Sha256(self._hash.hexdigest())
 
     @property
-    def seal(self) -> Seal:
+    def seal(self) -> FileFingerprint:
         """Of what was written so far: whoever stores it need not hash it again while nobody writes to it."""
-        return Seal.of(os.fstat(self._file))
+        return FileFingerprint.of(os.fstat(self._file))
 
     async def write(self, chunk: bytes) -> None:
         """StoreUnavailable when the disk is full."""
@@ -41,7 +41,7 @@ class Incoming:
             if self.bytes > _DIRECT:
                 await in_thread(lambda: self._write(chunk))
             else:
-                await near(len(chunk), lambda: self._write(chunk))
+                await run_inline_or_in_thread(len(chunk), lambda: self._write(chunk))
         except OSError as error:
             raise StoreUnavailable(
                 f"The spool cannot take a file in at {self.path.parent}: {error.strerror}."

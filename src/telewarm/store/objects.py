@@ -19,19 +19,21 @@ from obstore.store import ObjectStore
 from telewarm import clock
 from telewarm.errors import ObjectMissing, StoreError, StoreUnavailable
 from telewarm.model import Sha256
-from telewarm.store.bucket import Bucket
+from telewarm.store.bucket import S3Backend
 from telewarm.store.config import FolderConfig, S3Config
-from telewarm.store.content import Content, Seal
-from telewarm.store.folder import Folder
+from telewarm.store.content import FileFingerprint, PutSource
+from telewarm.store.folder import FilesystemBackend
 
 if TYPE_CHECKING:
     from obstore import GetResult  # exists for type checkers only
 
 SLOWEST = 100_000  # bytes a second that an upload is given
-LOOKED_AT = "check/look"
+CHECK_TTL_SECONDS = "check/look"
 CHUNK = 1 << 18  # bytes at least in a chunk of a stream, but for the last
 LIST = 1000  # objects of one page
-HANDED_BACK = 0.05  # seconds after its last answer in which a thread of obstore's still holds the interpreter
+CONNECTION_RETURN_SECONDS = (
+    0.05  # seconds after its last answer in which a thread of obstore's still holds the interpreter
+)
 PANICKED = (
     "The object storage client failed on the settings of the store: look for characters in S3_* or R2_* that do not "
     "belong there."
@@ -40,7 +42,7 @@ NO_RANGES = "non-partial response"  # obstore's words
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class ObjectInfo:
     """An object, and when it was written."""
 
     key: str
@@ -57,13 +59,13 @@ class Backend(Protocol):
 
     objects: ObjectStore
 
-    async def put(self, key: str, content: Content) -> bool: ...
+    async def put(self, key: str, content: PutSource) -> bool: ...
     def presigned_get(self, key: str, *, expires: int, now: datetime) -> str | None: ...
     def public_url(self, key: str) -> str | None: ...
     def explain(self, error: Exception, key: str) -> StoreError: ...
 
 
-class Store:
+class BlobStore:
     """A library's objects. Every method but the URLs may raise StoreUnavailable, with its cure."""
 
     def __init__(self, backend: Backend, *, answer: float) -> None:
@@ -74,17 +76,17 @@ class Store:
         self._answered_at = -inf  # monotonic
 
     @classmethod
-    def open(cls, config: FolderConfig | S3Config, *, answer: float = 30.0) -> Store:
+    def open(cls, config: FolderConfig | S3Config, *, answer: float = 30.0) -> BlobStore:
         """Makes a folder when there is none; a bucket is not spoken to before the first call (see `check`).
 
         `answer`: seconds for a request without a body, and for the next chunk of a stream.
         """
         match config:
             case FolderConfig():
-                return cls(Folder(config), answer=answer)
+                return cls(FilesystemBackend(config), answer=answer)
             case S3Config():
                 try:
-                    return cls(Bucket(config), answer=answer)
+                    return cls(S3Backend(config), answer=answer)
                 except (BaseError, ValueError, TypeError) as error:
                     raise StoreUnavailable(f"{PANICKED} It says: {type(error).__name__}.") from None
             case _:
@@ -92,7 +94,7 @@ class Store:
 
     async def close(self) -> None:
         """Let obstore's threads hand back the interpreter: one that still holds it when the process ends aborts it."""
-        if (left := self._answered_at + HANDED_BACK - clock.monotonic()) > 0:
+        if (left := self._answered_at + CONNECTION_RETURN_SECONDS - clock.monotonic()) > 0:
             await clock.sleep(left)
 
     async def put_file(
@@ -102,7 +104,7 @@ class Store:
         *,
         sha256: Sha256,
         bytes: int,  # noqa: A002 - our word
-        seal: Seal | None = None,
+        seal: FileFingerprint | None = None,
     ) -> bool:
         """Store a file, streamed. Whether it was written: False if the key held the same bytes already.
 
@@ -112,15 +114,15 @@ class Store:
         the file is not what it was said to be. A folder links the file instead of copying it where it can, so it must
         not be written to afterwards.
         """
-        return await self._put(key, Content(source=path, sha256=sha256, size=bytes, seal=seal))
+        return await self._put(key, PutSource(source=path, sha256=sha256, size=bytes, seal=seal))
 
     async def put_bytes(self, key: str, data: bytes) -> bool:
         """Store a small value, proven like `put_file`. Whether it was written."""
-        return await self._put(key, Content.of(data))
+        return await self._put(key, PutSource.of(data))
 
     async def stream(self, key: str) -> AsyncGenerator[bytes, None]:
         """An object's bytes in chunks of about 256 KiB, as fast as they are taken. ObjectMissing."""
-        async with self._wall(key):
+        async with self._as_store_error(key):
             result = await obstore.get_async(self._objects, key)
         async with aclosing(self._chunks(key, result)) as chunks:
             async for chunk in chunks:
@@ -133,7 +135,7 @@ class Store:
         them, call a part the whole).
         """
         try:
-            async with self._wall(key):
+            async with self._as_store_error(key):
                 result = await obstore.get_async(self._objects, key, options={"range": (begin, end)})
         except StoreError as error:
             if NO_RANGES not in str(error.__cause__):
@@ -146,7 +148,7 @@ class Store:
                 yield chunk
 
     async def _chunks(self, key: str, result: GetResult) -> AsyncGenerator[bytes, None]:
-        async with self._wall(key):
+        async with self._as_store_error(key):
             first, last = result.range
             small = bytes(await result.bytes_async()) if last - first <= CHUNK else None
         if small is not None:  # a folder is read 8 KiB at a time otherwise: at half the speed
@@ -154,7 +156,7 @@ class Store:
             return
         chunks = aiter(result.stream(min_chunk_size=CHUNK))
         while True:
-            async with self._wall(key):
+            async with self._as_store_error(key):
                 chunk = await anext(chunks, None)
             if chunk is None:
                 return
@@ -163,25 +165,25 @@ class Store:
     async def size(self, key: str) -> int | None:
         """Bytes; None when there is no such object."""
         with suppress(ObjectMissing):
-            async with self._wall(key):
+            async with self._as_store_error(key):
                 return (await obstore.head_async(self._objects, key))["size"]
         return None
 
     async def delete(self, key: str) -> None:
         """Deleting what is not there is fine."""
         with suppress(ObjectMissing):
-            async with self._wall(key):
+            async with self._as_store_error(key):
                 await obstore.delete_async(self._objects, key)
 
-    async def listed(self, prefix: str) -> AsyncGenerator[list[Stored], None]:
+    async def listed(self, prefix: str) -> AsyncGenerator[list[ObjectInfo], None]:
         """What is under keys that begin with a folder's name, some thousand at a time."""
         pages = aiter(obstore.list(self._objects, prefix, chunk_size=LIST))
         while True:
-            async with self._wall(prefix):
+            async with self._as_store_error(prefix):
                 page = await anext(pages, None)
             if page is None:
                 return
-            yield [Stored(key=meta["path"], at=meta["last_modified"]) for meta in page]
+            yield [ObjectInfo(key=meta["path"], at=meta["last_modified"]) for meta in page]
 
     def presigned_get(self, key: str, *, expires: int, now: datetime) -> str | None:
         """A URL that anyone may GET for `expires` seconds from `now`; None for a folder. Keep it out of logs."""
@@ -194,7 +196,7 @@ class Store:
     async def check(self) -> None:
         """Read, write and delete a probe, within one `answer`; StoreUnavailable says what is wrong and the cure."""
         key = f"check/{uuid4().hex}"
-        async with self._wall(key):
+        async with self._as_store_error(key):
             with suppress(ObjectMissing):  # a GET first: unlike a HEAD, its answer says what is wrong
                 async for _ in self.stream(key):
                     pass
@@ -204,9 +206,11 @@ class Store:
     async def look(self) -> None:
         """Read a small object that is kept for this, so that asking often is cheap, unlike `check`. StoreUnavailable
         says what is wrong and the cure."""
-        async with self._wall(LOOKED_AT):
-            if not self._seen or not await self._is_there(LOOKED_AT):
-                await self.put_bytes(LOOKED_AT, b"telewarm")  # read before it is there it may look like a forbidden one
+        async with self._as_store_error(CHECK_TTL_SECONDS):
+            if not self._seen or not await self._is_there(CHECK_TTL_SECONDS):
+                await self.put_bytes(
+                    CHECK_TTL_SECONDS, b"telewarm"
+                )  # read before it is there it may look like a forbidden one
             self._seen = True
 
     async def _is_there(self, key: str) -> bool:
@@ -217,12 +221,12 @@ class Store:
             return False
         return True
 
-    async def _put(self, key: str, content: Content) -> bool:
-        async with self._wall(key, seconds=self._answer + content.size / SLOWEST):
+    async def _put(self, key: str, content: PutSource) -> bool:
+        async with self._as_store_error(key, seconds=self._answer + content.size / SLOWEST):
             return await self._backend.put(key, content)
 
     @asynccontextmanager
-    async def _wall(self, key: str, *, seconds: float | None = None) -> AsyncIterator[None]:
+    async def _as_store_error(self, key: str, *, seconds: float | None = None) -> AsyncIterator[None]:
         """No foreign error passes, and nothing takes longer than `seconds` (or an answer)."""
         try:
             async with asyncio.timeout(seconds or self._answer):

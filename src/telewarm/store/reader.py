@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from telewarm.errors import ObjectCorrupt
 from telewarm.model import Sha256
-from telewarm.store.objects import CHUNK, Store
-from telewarm.store.spool import Spool
+from telewarm.store.objects import CHUNK, BlobStore
+from telewarm.store.spool import BlobCache
 from telewarm.store.threads import in_thread
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class BlobSource:
     """A blob: what it is, where it is kept, and how large it must be."""
 
     sha256: Sha256
@@ -23,20 +23,20 @@ class Source:
     bytes: int
 
 
-class Reader:
+class BlobReader:
     """For reading that must not push out of the spool what is to be warmed: it fetches nothing into it."""
 
-    def __init__(self, *, store: Store, spool: Spool) -> None:
+    def __init__(self, *, store: BlobStore, spool: BlobCache) -> None:
         self._store = store
         self._spool = spool
 
-    async def read(self, blob: Source, begin: int, end: int) -> AsyncGenerator[bytes, None]:
+    async def read(self, blob: BlobSource, begin: int, end: int) -> AsyncGenerator[bytes, None]:
         """The bytes from `begin` to before `end`, all of them, in chunks of about 256 KiB.
 
         Raises ObjectMissing, StoreUnavailable; ObjectCorrupt when the object is shorter.
         """
         left = end - begin
-        with self._spool.hot(blob.sha256) as file:
+        with self._spool.contains(blob.sha256) as file:
             chunks = self._from_store(blob, begin, end) if file is None else _read(file, begin, end)
             async with aclosing(chunks):
                 async for chunk in chunks:
@@ -45,7 +45,7 @@ class Reader:
         if left:
             raise ObjectCorrupt(f"{blob.key} is {left} bytes too short: it is damaged. Add the file again.")
 
-    def _from_store(self, blob: Source, begin: int, end: int) -> AsyncGenerator[bytes, None]:
+    def _from_store(self, blob: BlobSource, begin: int, end: int) -> AsyncGenerator[bytes, None]:
         if (begin, end) == (0, blob.bytes):
             return self._store.stream(blob.key)
         return self._store.part(blob.key, begin=begin, end=end)

@@ -19,7 +19,7 @@ LONGEST = 7 * 24 * 3600  # seconds, S3's own bound
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
-class _SigningKey:
+class SigningKey:
     """What every URL of one day shares. Not for printing."""
 
     key: bytes
@@ -28,7 +28,7 @@ class _SigningKey:
     until: datetime
 
 
-class Signer:
+class S3UrlSigner:
     """Signs for one credential in one region; keeps a signing key a day and drops it after 23 hours."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Signer:
         self._origin = f"{url.scheme}://{url.netloc}"
         self._path = quote(url.path)
         self._host = url.netloc
-        self._keys: dict[str, _SigningKey] = {}
+        self._keys: dict[str, SigningKey] = {}
 
     def presigned_get(self, key: str, *, expires: int, now: datetime) -> str:
         """A URL that anyone may GET for `expires` seconds (1 s to 7 days) from `now`, an aware time."""
@@ -65,13 +65,13 @@ class Signer:
         signature = hmac.digest(day.key, text.encode(), "sha256").hex()
         return f"{self._origin}{path}?{query}&X-Amz-Signature={signature}"
 
-    def _renew(self, date: str, now: datetime) -> _SigningKey:
+    def _renew(self, date: str, now: datetime) -> SigningKey:
         key = self._secret
         for part in (date, self._region, "s3", "aws4_request"):
             key = hmac.digest(key, part.encode(), "sha256")
         scope = f"{date}/{self._region}/s3/aws4_request"
         credential = quote(f"{self._access_key_id}/{scope}", safe="~")
         query = f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}&X-Amz-Date="
-        fresh = _SigningKey(key=key, scope=scope, query=query, until=now + KEY_LIFETIME)
+        fresh = SigningKey(key=key, scope=scope, query=query, until=now + KEY_LIFETIME)
         self._keys = {other: kept for other, kept in self._keys.items() if now < kept.until} | {date: fresh}
         return fresh

@@ -19,15 +19,15 @@ from telewarm.errors import ObjectCorrupt, StoreUnavailable
 from telewarm.model import Sha256
 from telewarm.store import shelf
 from telewarm.store.content import sha256_of
-from telewarm.store.incoming import Incoming
-from telewarm.store.objects import Store
-from telewarm.store.threads import Together, in_thread, near
+from telewarm.store.incoming import IncomingFile
+from telewarm.store.objects import BlobStore
+from telewarm.store.threads import ThreadBatcher, in_thread, run_inline_or_in_thread
 
 GIB = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Disk:
+class DiskUsage:
     """Bytes of the disk that the spool is on, and of the spool: what is in it, and what may be."""
 
     free: int
@@ -37,29 +37,29 @@ class Disk:
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
-class _Flight:
+class InflightFetch:
     """One fetch, and how many wait for it."""
 
     task: asyncio.Task[None]
     waiters: int = 0
 
 
-class Spool:
+class BlobCache:
     """Keeps `max_bytes` of the blobs used last, plus what is open; several processes may each add a tenth to that."""
 
-    def __init__(self, folder: Path, *, max_bytes: int = GIB, store: Store) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int = GIB, store: BlobStore) -> None:
         """Takes over what is in the folder, and deletes what dead processes were still receiving."""
         self._blobs = folder.absolute() / "blobs"
         _make_folders(self._blobs)
         self._max_bytes = max_bytes
         self._store = store
-        self._flights: dict[Sha256, _Flight] = {}
+        self._inflight: dict[Sha256, InflightFetch] = {}
         self._sound: set[str] = set()  # hashed by this process; what it found here is hashed when it is first opened
         self._bytes = sum(shelf.sizes(self._blobs).values())
         self._evict_above = max_bytes
         self._evicting = False
-        self._looking: asyncio.Future[Disk] | None = None
-        self._made = Together(_make, name="spool-files")  # a new file waits while the disk's journal is written
+        self._looking: asyncio.Future[DiskUsage] | None = None
+        self._made = ThreadBatcher(_make, name="spool-files")  # a new file waits while the disk's journal is written
         self._receiving, self._receiving_lock = shelf.open_own(folder.absolute() / "incoming")
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class Spool:
         rmtree(self._receiving, ignore_errors=True)
         os.close(self._receiving_lock)
 
-    async def look(self) -> Disk:
+    async def look(self) -> DiskUsage:
         """Whether files can be received here: one is made and deleted. Raises OSError; TimeoutError at once while an
         earlier look still waits for a disk that does not answer."""
         if self._looking is not None and not self._looking.done():
@@ -76,22 +76,22 @@ class Spool:
         looking.add_done_callback(lambda _: looking.cancelled() or looking.exception())
         return await asyncio.shield(looking)  # nobody waits for a thread that hangs on a disk
 
-    def _look(self) -> Disk:
+    def _look(self) -> DiskUsage:
         path = self._receiving / token_hex(8)
         try:
             folders.write_private(path, b"telewarm")
         finally:
             path.unlink(missing_ok=True)
         usage = disk_usage(self._receiving)
-        return Disk(free=usage.free, total=usage.total, spooled=self._bytes, most=self._max_bytes)
+        return DiskUsage(free=usage.free, total=usage.total, spooled=self._bytes, most=self._max_bytes)
 
     @asynccontextmanager
-    async def receive(self) -> AsyncIterator[Incoming]:
+    async def receive(self) -> AsyncIterator[IncomingFile]:
         """Take a file in. Unless it is adopted or told to `keep()`, it is gone afterwards."""
         path = self._receiving / token_hex(8)
         try:
             await self._made(path)
-            incoming = Incoming(path)
+            incoming = IncomingFile(path)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -102,17 +102,17 @@ class Spool:
             if not incoming.kept:
                 incoming.path.unlink(missing_ok=True)
 
-    async def adopt(self, file: Incoming | Path, sha256: Sha256) -> None:
+    async def insert(self, file: IncomingFile | Path, sha256: Sha256) -> None:
         """Move a received file in as this blob. Store it first: from now on it may be evicted.
 
         A path is that of a file received here and kept. ObjectCorrupt when what came in has another hash.
         """
-        if isinstance(file, Incoming):
-            self._take(file, promised=sha256)
+        if isinstance(file, IncomingFile):
+            self._write_to_cache(file, promised=sha256)
         else:
-            self._place(file, await in_thread(lambda: sha256_of(file)), promised=sha256)
+            self._move_into_cache(file, await in_thread(lambda: sha256_of(file)), promised=sha256)
             shelf.touch(self._blobs / sha256)
-        await self._make_room()
+        await self._evict()
 
     @asynccontextmanager
     async def open(self, sha256: Sha256, key: str) -> AsyncIterator[Path]:
@@ -122,7 +122,7 @@ class Spool:
         """
         pin = await self._pin(sha256, key)
         try:
-            await self._make_room()
+            await self._evict()
             yield self._blobs / sha256
         finally:
             os.close(pin)
@@ -136,7 +136,7 @@ class Spool:
             self._sound.discard(sha256)
 
     @contextmanager
-    def hot(self, sha256: Sha256) -> Iterator[int | None]:
+    def contains(self, sha256: Sha256) -> Iterator[int | None]:
         """The blob as an open descriptor, when it is here and this process knows it to be sound; nothing is fetched."""
         pin = shelf.pin(self._blobs / sha256) if sha256 in self._sound else None
         try:
@@ -172,7 +172,7 @@ class Spool:
             return True
         sound = False
         try:
-            sound = await near(os.fstat(pin).st_size, lambda: _has_its_hash(path))
+            sound = await run_inline_or_in_thread(os.fstat(pin).st_size, lambda: _has_its_hash(path))
         finally:
             if not sound:
                 os.close(pin)
@@ -182,7 +182,7 @@ class Spool:
 
     async def _fetched(self, sha256: Sha256, key: str) -> None:
         """Wait for the one fetch of this blob; the last waiter that gives up takes it along."""
-        flight = self._flights.get(sha256) or self._start(sha256, key)
+        flight = self._inflight.get(sha256) or self._start(sha256, key)
         flight.waiters += 1
         try:
             await asyncio.shield(flight.task)
@@ -193,15 +193,15 @@ class Spool:
                 flight.task.cancel()
                 await asyncio.wait([flight.task])
 
-    def _start(self, sha256: Sha256, key: str) -> _Flight:
+    def _start(self, sha256: Sha256, key: str) -> InflightFetch:
         task = asyncio.create_task(self._fetch(sha256, key), name=f"spool-fetch-{sha256[:12]}")
-        flight = self._flights[sha256] = _Flight(task=task)
+        flight = self._inflight[sha256] = InflightFetch(task=task)
         task.add_done_callback(lambda _: self._forget(sha256, flight))
         return flight
 
-    def _forget(self, sha256: Sha256, flight: _Flight) -> None:
-        if self._flights.get(sha256) is flight:
-            del self._flights[sha256]
+    def _forget(self, sha256: Sha256, flight: InflightFetch) -> None:
+        if self._inflight.get(sha256) is flight:
+            del self._inflight[sha256]
         if flight.task.done() and not flight.task.cancelled():
             flight.task.exception()  # its last waiter may have been cancelled while it failed
 
@@ -209,13 +209,13 @@ class Spool:
         async with self.receive() as incoming, aclosing(self._store.stream(key)) as chunks:
             async for chunk in chunks:
                 await incoming.write(chunk)
-            self._take(incoming, promised=sha256)
+            self._write_to_cache(incoming, promised=sha256)
 
-    def _take(self, incoming: Incoming, *, promised: Sha256) -> None:
-        self._place(incoming.path, incoming.sha256, promised=promised)
+    def _write_to_cache(self, incoming: IncomingFile, *, promised: Sha256) -> None:
+        self._move_into_cache(incoming.path, incoming.sha256, promised=promised)
         incoming.keep()
 
-    def _place(self, path: Path, found: Sha256, *, promised: Sha256) -> None:
+    def _move_into_cache(self, path: Path, found: Sha256, *, promised: Sha256) -> None:
         if found != promised:
             raise ObjectCorrupt(
                 f"The bytes that came for {promised} have SHA-256 {found}: they are damaged. Add the file again."
@@ -229,7 +229,7 @@ class Spool:
         self._sound.add(promised)
         self._bytes += 0 if known else size
 
-    async def _make_room(self) -> None:
+    async def _evict(self) -> None:
         """Evict down to nine tenths, so that the folder is read once for every tenth that comes in."""
         if self._evicting or self._bytes <= self._evict_above:
             return
@@ -262,10 +262,10 @@ def _has_its_hash(path: Path) -> bool:
 
 def _make(paths: Sequence[Path]) -> Sequence[Exception | None]:
     """Empty files."""
-    return [_caught(path) for path in paths]
+    return [_as_store_error(path) for path in paths]
 
 
-def _caught(path: Path) -> Exception | None:
+def _as_store_error(path: Path) -> Exception | None:
     try:
         path.touch(mode=folders.PRIVATE_FILE, exist_ok=False)
     except OSError as error:

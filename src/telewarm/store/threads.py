@@ -19,12 +19,12 @@ async def in_thread(work: Callable[[], Result]) -> Result:
     return await _to_the_end(asyncio.ensure_future(asyncio.to_thread(work)))
 
 
-async def near(size: int, work: Callable[[], Result]) -> Result:
+async def run_inline_or_in_thread(size: int, work: Callable[[], Result]) -> Result:
     """Do work over `size` bytes where it is cheaper: here, or in a thread."""
     return work() if size <= HOP else await in_thread(work)
 
 
-class Together(Generic[Item, Result]):
+class ThreadBatcher(Generic[Item, Result]):
     """Blocking work for many callers: what comes while a thread is at it goes in one hop with the next.
 
     `work` gives an outcome for each item, in their order. A cancelled caller still waits for its own, as `in_thread`.

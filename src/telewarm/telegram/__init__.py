@@ -1,31 +1,31 @@
 """The only door to the Bot API: methods, answers, flood limits, the HTTP client."""
 
 from telewarm.telegram.client import BotApi
-from telewarm.telegram.effect import Effect, effect_of, may_have_gone
-from telewarm.telegram.files import ById, ByPath, ByUrl, Upload
-from telewarm.telegram.flood import Closed, Passage, Traffic
-from telewarm.telegram.limits import Limit, Limits, Spacing
-from telewarm.telegram.ranks import Rank
+from telewarm.telegram.effect import Effect, effect_of, maybe_delivered
+from telewarm.telegram.files import FileIdRef, FileUpload, LocalPathRef, UrlRef
+from telewarm.telegram.flood import BotRateLimiter, FloodPause, Permit
+from telewarm.telegram.limits import BotLimits, RateLimit, SameSizeSpacing
+from telewarm.telegram.ranks import Priority
 from telewarm.telegram.transport import Transport
 from telewarm.telegram.values import GroupItem, SendOptions
 
 __all__ = [
     "BotApi",
-    "ById",
-    "ByPath",
-    "ByUrl",
-    "Closed",
+    "BotLimits",
+    "BotRateLimiter",
     "Effect",
+    "FileIdRef",
+    "FileUpload",
+    "FloodPause",
     "GroupItem",
-    "Limit",
-    "Limits",
-    "Passage",
-    "Rank",
+    "LocalPathRef",
+    "Permit",
+    "Priority",
+    "RateLimit",
+    "SameSizeSpacing",
     "SendOptions",
-    "Spacing",
-    "Traffic",
     "Transport",
-    "Upload",
+    "UrlRef",
     "effect_of",
-    "may_have_gone",
+    "maybe_delivered",
 ]

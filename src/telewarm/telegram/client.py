@@ -10,20 +10,20 @@ from urllib.parse import urlsplit
 import msgspec
 
 from telewarm.errors import UsageError
-from telewarm.model import ChatId, Facts, FileId, Kind, MessageId, Sent
+from telewarm.model import ChatId, FileId, Kind, MediaMetadata, MessageId, SentMessage
 from telewarm.telegram import multipart, parameters, replies, shapes
-from telewarm.telegram.files import ByPath, ByUrl, MediaFile, Upload
+from telewarm.telegram.files import FileUpload, LocalPathRef, MediaFile, UrlRef
 from telewarm.telegram.parameters import Parameters
-from telewarm.telegram.replies import Shape
-from telewarm.telegram.transport import Request, Wire
-from telewarm.telegram.values import PLAIN, BotProfile, Chat, GroupItem, Member, SendOptions, TelegramFile
+from telewarm.telegram.replies import ResponseDecoder
+from telewarm.telegram.transport import Request, SendRequest
+from telewarm.telegram.values import PLAIN, BotProfile, Chat, ChatMember, GroupItem, SendOptions, TelegramFile
 
 T = TypeVar("T")
 HOSTED = "https://api.telegram.org"
 TOKEN = re.compile(r"([1-9][0-9]{0,15}):[A-Za-z0-9_-]{1,80}")
-PATIENCE = 30.0  # seconds for a call without bytes
-SLOWEST = 100_000  # bytes a second; a slower upload is given up
-FETCH = 60.0  # seconds more for Telegram to fetch a URL
+CALL_TIMEOUT_SECONDS = 30.0  # seconds for a call without bytes
+SLOWEST_BYTES_PER_SECOND = 100_000  # bytes a second; a slower upload is given up
+FETCH_SECONDS = 60.0  # seconds more for Telegram to fetch a URL
 ENCODER = msgspec.json.Encoder(enc_hook=str)  # for what is nearly a text, such as a caption that is `Safe`
 LARGEST = 2_000_000_000  # bytes; a local server's limit, for a file whose size nobody has told
 
@@ -31,9 +31,9 @@ LARGEST = 2_000_000_000  # bytes; a local server's limit, for a file whose size 
 class BotApi:
     """A cheap value over a shared transport. Every method raises TelegramError and nothing else of the network."""
 
-    __slots__ = ("_base", "_wire", "telegram_id")
+    __slots__ = ("_base", "_send_request", "telegram_id")
 
-    def __init__(self, transport: Wire, token: str, *, root: str = HOSTED) -> None:
+    def __init__(self, transport: SendRequest, token: str, *, root: str = HOSTED) -> None:
         """`root`: the Bot API server. Raises UsageError for what cannot be a token or a root."""
         shape = TOKEN.fullmatch(token)
         if shape is None:
@@ -41,7 +41,7 @@ class BotApi:
         if urlsplit(root).scheme not in ("http", "https") or not urlsplit(root).hostname:
             raise UsageError("The Bot API root must be a URL such as https://api.telegram.org or http://127.0.0.1:8081")
         self.telegram_id = int(shape[1])
-        self._wire = transport
+        self._send_request = transport
         self._base = f"{root.rstrip('/')}/bot{token}/"
 
     def __repr__(self) -> str:
@@ -55,7 +55,7 @@ class BotApi:
         known = None if isinstance(chat_id, str) else chat_id
         return shapes.chat(await self._call("getChat", {"chat_id": chat_id}, shapes.CHAT, chat_id=known))
 
-    async def get_chat_member(self, chat_id: ChatId, user_id: int) -> Member:
+    async def get_chat_member(self, chat_id: ChatId, user_id: int) -> ChatMember:
         """What the bot may do there when it is asked for itself."""
         said: Parameters = {"chat_id": chat_id, "user_id": user_id}
         return shapes.member(await self._call("getChatMember", said, shapes.MEMBER, chat_id=chat_id))
@@ -65,7 +65,7 @@ class BotApi:
         said: Parameters = {"chat_id": chat_id, "action": "typing"}
         await self._call("sendChatAction", said, shapes.DONE, chat_id=chat_id)
 
-    async def send_message(self, chat_id: ChatId, text: str, *, options: SendOptions = PLAIN) -> Sent:
+    async def send_message(self, chat_id: ChatId, text: str, *, options: SendOptions = PLAIN) -> SentMessage:
         said = parameters.of_text(chat_id, text, options)
         return shapes.sent(await self._call("sendMessage", said, shapes.MESSAGE, chat_id=chat_id))
 
@@ -75,11 +75,11 @@ class BotApi:
         chat_id: ChatId,
         file: MediaFile,
         *,
-        facts: Facts | None = None,
+        facts: MediaMetadata | None = None,
         caption: str | None = None,
         options: SendOptions = PLAIN,
         timeout: float | None = None,
-    ) -> Sent:
+    ) -> SentMessage:
         """`facts` describe a file that Telegram does not know yet. `timeout`: seconds; by default what the bytes need.
 
         Raises what reading an upload raises (StoreError), too. Stickers and video notes carry no caption.
@@ -91,7 +91,7 @@ class BotApi:
             shapes.MESSAGE,
             chat_id=chat_id,
             uploads=_uploads(kind, file),
-            timeout=patience(file, facts) if timeout is None else timeout,
+            timeout=upload_timeout(file, facts) if timeout is None else timeout,
         )
         return shapes.sent(message)
 
@@ -102,7 +102,7 @@ class BotApi:
         *,
         options: SendOptions = PLAIN,
         timeout: float | None = None,
-    ) -> list[Sent]:
+    ) -> list[SentMessage]:
         """In Telegram's order. A FloodWait may come after a part of the group has been sent."""
         said, uploads = parameters.of_group(chat_id, items, options)
         messages = await self._call(
@@ -111,13 +111,13 @@ class BotApi:
             shapes.MESSAGES,
             chat_id=chat_id,
             uploads=uploads,
-            timeout=sum(patience(item.file, item.facts) for item in items) if timeout is None else timeout,
+            timeout=sum(upload_timeout(item.file, item.facts) for item in items) if timeout is None else timeout,
         )
         return [shapes.sent(message) for message in messages]
 
     async def forward_message(
         self, chat_id: ChatId, from_chat_id: ChatId, message_id: MessageId, *, options: SendOptions = PLAIN
-    ) -> Sent:
+    ) -> SentMessage:
         """The answer holds this bot's own file id, whichever bot sent the message first."""
         said = _of_source(chat_id, from_chat_id, message_id) | parameters.of_options(options)
         return shapes.sent(await self._call("forwardMessage", said, shapes.MESSAGE, chat_id=chat_id))
@@ -153,11 +153,11 @@ class BotApi:
         self,
         method: str,
         said: Mapping[str, object],
-        shape: Shape[T],
+        shape: ResponseDecoder[T],
         *,
         chat_id: ChatId | None = None,
-        uploads: Mapping[str, Upload] | None = None,
-        timeout: float = PATIENCE,
+        uploads: Mapping[str, FileUpload] | None = None,
+        timeout: float = CALL_TIMEOUT_SECONDS,
     ) -> T:
         request = Request(
             method=method,
@@ -166,7 +166,7 @@ class BotApi:
             body=multipart.encode(said, uploads) if uploads else ENCODER.encode(said),
             timeout=timeout,
         )
-        response = await self._wire(request)
+        response = await self._send_request(request)
         return replies.read(
             shape,
             status=response.status,
@@ -177,32 +177,32 @@ class BotApi:
         )
 
 
-def _uploads(kind: Kind, file: MediaFile) -> dict[str, Upload] | None:
+def _uploads(kind: Kind, file: MediaFile) -> dict[str, FileUpload] | None:
     """What travels as multipart: the file, or for one that the server reads by itself its thumbnail."""
-    if isinstance(file, Upload):
+    if isinstance(file, FileUpload):
         return {kind.value: file}
-    if not isinstance(file, ByPath) or file.thumbnail is None:
+    if not isinstance(file, LocalPathRef) or file.thumbnail is None:
         return None
     thumbnail = file.thumbnail
 
     async def chunks() -> AsyncIterator[bytes]:
         yield thumbnail
 
-    picture = Upload.stream(chunks, filename="thumbnail.jpg", mime="image/jpeg", bytes=len(thumbnail))
+    picture = FileUpload.stream(chunks, filename="thumbnail.jpg", mime="image/jpeg", bytes=len(thumbnail))
     return {multipart.thumbnail_name(kind.value): picture}
 
 
-def patience(file: MediaFile, facts: Facts | None) -> float:
+def upload_timeout(file: MediaFile, facts: MediaMetadata | None) -> float:
     """Seconds for a call that sends this file: the answer comes only when Telegram has all of its bytes."""
     match file:
-        case Upload():
-            return PATIENCE + file.total / SLOWEST
-        case ByUrl():
-            return PATIENCE + FETCH
-        case ByPath():
-            return PATIENCE + (LARGEST if facts is None else facts.bytes) / SLOWEST
+        case FileUpload():
+            return CALL_TIMEOUT_SECONDS + file.total / SLOWEST_BYTES_PER_SECOND
+        case UrlRef():
+            return CALL_TIMEOUT_SECONDS + FETCH_SECONDS
+        case LocalPathRef():
+            return CALL_TIMEOUT_SECONDS + (LARGEST if facts is None else facts.bytes) / SLOWEST_BYTES_PER_SECOND
         case _:
-            return PATIENCE
+            return CALL_TIMEOUT_SECONDS
 
 
 def _of_source(chat_id: ChatId, from_chat_id: ChatId, message_id: MessageId) -> Parameters:

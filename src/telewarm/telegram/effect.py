@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 
-from telewarm.errors import FloodWait, TelegramFault, TelegramRefused, TelegramUnreachable, TelewarmError
+from telewarm.errors import FloodWait, TelegramClientError, TelegramServerError, TelegramUnreachable, TelewarmError
 
 HARMLESS = re.compile(r"get|delete|set", re.IGNORECASE)  # how methods begin that put no message into a chat
 # A message that went, and that a moderator bot removed before the server could return it.
@@ -27,22 +27,22 @@ def effect_of(error: TelewarmError) -> Effect:
     match error:
         case TelegramUnreachable():
             return Effect.POSSIBLE if error.effect_possible else Effect.NONE
-        case TelegramRefused() if HARMLESS.match(error.method) or isinstance(error, FloodWait):
+        case TelegramClientError() if HARMLESS.match(error.method) or isinstance(error, FloodWait):
             return Effect.NONE
-        case TelegramFault():
+        case TelegramServerError():
             return _of_fault(error)
-        case TelegramRefused() if error.status < 300:  # a success whose answer is not what was asked for
+        case TelegramClientError() if error.status < 300:  # a success whose answer is not what was asked for
             return Effect.CERTAIN
         case _:
             return Effect.NONE
 
 
-def may_have_gone(error: TelewarmError) -> bool:
+def maybe_delivered(error: TelewarmError) -> bool:
     """Whether to send it again could give the recipient two."""
     return effect_of(error) is not Effect.NONE
 
 
-def _of_fault(error: TelegramFault) -> Effect:
+def _of_fault(error: TelegramServerError) -> Effect:
     if DELETED_AT_ONCE.search(error.description):
         return Effect.CERTAIN
     if error.status < 500 or BEFORE_ANY_EFFECT.search(error.description):

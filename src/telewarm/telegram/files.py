@@ -15,21 +15,21 @@ OpenChunks: TypeAlias = Callable[[], AsyncIterator[bytes]]  # called anew for ea
 Thumbnail: TypeAlias = bytes  # a JPEG within 320 x 320 and 200 kB
 
 
-class ById(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class FileIdRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A file that this bot has sent before; no size limit."""
 
     file_id: FileId
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ByUrl:
+class UrlRef:
     """Telegram fetches it: photos up to 5 MB, other kinds up to 20 MB."""
 
     url: str = field(repr=False)  # a presigned one is a secret while it lives
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ByPath:
+class LocalPathRef:
     """An absolute path that a Bot API server started with `--local` can read."""
 
     path: Path  # its name is the file name that recipients see
@@ -37,7 +37,7 @@ class ByPath:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Upload:
+class FileUpload:
     """Our bytes, from a file (`path`) or, made by `Upload.stream`, from chunks that can be opened again for a retry."""
 
     filename: str
@@ -69,4 +69,4 @@ class Upload:
         return self.bytes + len(self.thumbnail or b"")
 
 
-MediaFile: TypeAlias = ById | ByUrl | ByPath | Upload
+MediaFile: TypeAlias = FileIdRef | UrlRef | LocalPathRef | FileUpload

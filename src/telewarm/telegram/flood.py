@@ -17,10 +17,10 @@ from typing import Generic, TypeVar
 import msgspec
 
 from telewarm.model import ChatId
-from telewarm.telegram.flood_cause import About, Suspect, find_cause
-from telewarm.telegram.limits import Limits
-from telewarm.telegram.ranks import Rank, Waiting
-from telewarm.telegram.windows import HOLD, PACED, Capacity, Scope, Share
+from telewarm.telegram.flood_cause import LimitScope, ScopeEvidence, attribute_429
+from telewarm.telegram.limits import BotLimits
+from telewarm.telegram.ranks import Priority, WaiterCounts
+from telewarm.telegram.windows import HOLD, PACED, LearnedLimit, ProcessQuota, SlidingWindow
 
 K = TypeVar("K")
 SWEEP = 256  # scopes kept before the first look for idle ones
@@ -29,7 +29,7 @@ YIELD = 0.02  # seconds after which to look again when those that go first may g
 QUICK, SLOW = 0.02, 0.6  # seconds; what a call takes at least before that is known, and at most however slow all are
 
 
-class Passage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Permit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One message (or `count` of a group) on its way since `at`, with `size` file bytes.
 
     `hold`: seconds to wait before the call: so long other processes, once told, need to make room for it.
@@ -47,31 +47,31 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Closed:
+class FloodPause:
     """What a 429 closed: a chat, or (None) the whole bot, for some seconds."""
 
     chat_id: ChatId | None
     seconds: float
 
 
-class Scopes(Generic[K]):
+class WindowTable(Generic[K]):
     """Scopes by what they count. The idle ones are forgotten: a million chats need no more than the busy few."""
 
     def __init__(self) -> None:
-        self._scopes: dict[K, Scope] = {}
+        self._scopes: dict[K, SlidingWindow] = {}
         self._sweep_at = SWEEP
 
     def __len__(self) -> int:
         return len(self._scopes)
 
-    def find(self, key: K) -> Scope | None:
+    def find(self, key: K) -> SlidingWindow | None:
         return self._scopes.get(key)
 
-    def get(self, key: K, capacity: Capacity | None, *, now: float) -> Scope:
+    def get(self, key: K, capacity: LearnedLimit | None, *, now: float) -> SlidingWindow:
         scope = self._scopes.get(key)
         if scope is None:
             self._forget_idle(now)
-            scope = self._scopes[key] = Scope(capacity, now=now)
+            scope = self._scopes[key] = SlidingWindow(capacity, now=now)
         return scope
 
     def others_flooded(self, key: K, now: float) -> bool:
@@ -85,7 +85,7 @@ class Scopes(Generic[K]):
         self._sweep_at = max(SWEEP, 2 * len(self._scopes))
 
 
-class Latency:
+class LatencyFloor:
     """What a call takes at least: a message counts no later than so much before its answer is here."""
 
     __slots__ = ("_before", "_calls", "_now", "least")
@@ -103,29 +103,31 @@ class Latency:
             self._before, self._now, self._calls = self._now, math.inf, 0
 
 
-class Traffic:
+class BotRateLimiter:
     """All scopes of one bot. `learned`: what `learned` said in another life; what makes no sense is ignored.
 
     `waiting`: who waits for the bot's limit; a higher rank does not go meanwhile. `sent`: messages since the start.
     """
 
-    def __init__(self, limits: Limits, *, now: float, learned: Mapping[str, float] | None = None) -> None:
+    def __init__(self, limits: BotLimits, *, now: float, learned: Mapping[str, float] | None = None) -> None:
         self._spacing = limits.same_size
         given = learned or {}
-        self._capacities: dict[str, Capacity] = {}
+        self._capacities: dict[str, LearnedLimit] = {}
         for kind, limit in limits.by_kind.items():
             within = self._capacities.get("group") if kind == "group_second" else None
-            self._capacities[kind] = Capacity(limit, _sensible(given.get(kind)), within=within)
-        self._bot = Scope(self._capacities.get("bot"), now=now)
+            self._capacities[kind] = LearnedLimit(limit, _plausible(given.get(kind)), within=within)
+        self._bot = SlidingWindow(self._capacities.get("bot"), now=now)
         self._private, self._group = self._capacities.get("private"), self._capacities.get("group")
         self._burst = self._capacities.get("group_second")
-        self._chats: Scopes[ChatId] = Scopes()
-        self._bursts: Scopes[ChatId] = Scopes()  # of groups and channels, beside the minute that `_chats` counts
-        self._unlimited = Scope(None, now=now)  # any chat of which there is nothing to count
-        self._sizes: Scopes[int] = Scopes()
-        self._latency = Latency()
-        self._share = None if self._bot.capacity is None else Share(self._bot.capacity)
-        self.waiting = Waiting()
+        self._chats: WindowTable[ChatId] = WindowTable()
+        self._bursts: WindowTable[ChatId] = (
+            WindowTable()
+        )  # of groups and channels, beside the minute that `_chats` counts
+        self._unlimited = SlidingWindow(None, now=now)  # any chat of which there is nothing to count
+        self._sizes: WindowTable[int] = WindowTable()
+        self._latency = LatencyFloor()
+        self._share = None if self._bot.capacity is None else ProcessQuota(self._bot.capacity)
+        self.waiting = WaiterCounts()
         self.sent = 0
 
     def __len__(self) -> int:
@@ -137,27 +139,27 @@ class Traffic:
         """Messages a window, of the kinds of scope that were put to the test."""
         return {kind: float(one.size) for kind, one in self._capacities.items() if one.tested}
 
-    def room(self, now: float, rank: Rank) -> int:
+    def available(self, now: float, rank: Priority) -> int:
         """Messages that the bot may send right now, whatever the chat; those of the rank that wait already go first."""
         if self.waiting.before(rank):
             return 0
-        room = self._bot.room(now) - (self._bot.unheard(now) if rank else 0)
+        room = self._bot.room(now) - (self._bot.expire_remote(now) if rank else 0)
         return max(room - self.waiting.of(rank), 1 if self.bot_opens_at(now, rank=rank) <= now else 0, 0)
 
-    def elsewhere(self, count: int, *, now: float) -> None:
+    def add_remote(self, count: int, *, now: float) -> None:
         """Another process sent so many messages for this bot: they count."""
-        self._bot.elsewhere(now, count=count)
+        self._bot.add_remote(now, count=count)
 
     def bot_opens_at(
-        self, now: float, *, rank: Rank = Rank.INTERACTIVE, count: int = 1, behind: int | None = None
+        self, now: float, *, rank: Priority = Priority.INTERACTIVE, count: int = 1, behind: int | None = None
     ) -> float:
         """Before this nothing of the rank goes, whatever the chat. `behind`: of so many of its rank; None: of all."""
         before, equal = self.waiting.before(rank), self.waiting.of(rank) if behind is None else behind
         shared = now < self._bot.shared_until
-        unheard = self._bot.unheard(now) if shared and rank else 0
+        unheard = self._bot.expire_remote(now) if shared and rank else 0
         opens = self._bot.opens_at(now, count=count, behind=before + equal + unheard)
         if rank:
-            opens = max(opens, self._bot.paced_at(now, count=count))
+            opens = max(opens, self._bot.next_paced_at(now, count=count))
         if before:
             return max(opens, now + YIELD)
         if shared and not rank and opens > now and self._share is not None:
@@ -174,7 +176,7 @@ class Traffic:
         return max(opens, self._size_opens_at(size, now)) if size else opens
 
     def opens_at(
-        self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Rank = Rank.INTERACTIVE
+        self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Priority = Priority.INTERACTIVE
     ) -> float:
         """The first time, `now` or later, for a message to this chat. Answers that come may change it.
 
@@ -183,7 +185,7 @@ class Traffic:
         chat_opens = self.chat_opens_at(chat_id, size=size, count=count, now=now)
         return max(self.bot_opens_at(now, rank=rank, count=count, behind=0), chat_opens)
 
-    def goes_at(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Rank) -> float:
+    def next_send_at(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Priority) -> float:
         """When it opens, or when a probe may go if that is sooner.
 
         Warm-ups find out what is beyond the settings; the others only whether what the settings say is true again.
@@ -191,10 +193,10 @@ class Traffic:
         opens = self.opens_at(chat_id, size=size, count=count, now=now, rank=rank)
         if opens <= now or self.waiting.before(rank):
             return opens
-        beyond = rank is Rank.WARMUP
+        beyond = rank is Priority.WARMUP
         return min(opens, self.probes_at(chat_id, size=size, count=count, now=now, beyond_settings=beyond))
 
-    def is_free(self, chat_id: ChatId, *, size: int, now: float, rank: Rank) -> bool:
+    def is_free(self, chat_id: ChatId, *, size: int, now: float, rank: Priority) -> bool:
         """Whether nothing counts messages, and nothing is in the way: then `goes_at` need not be asked."""
         bot = self._bot
         return (
@@ -236,26 +238,28 @@ class Traffic:
         chat = self._chats.find(chat_id)
         return 0.0 if chat is None else min(1.0, chat.fill(now))
 
-    def spend(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Rank | None = None) -> Passage:
+    def acquire(
+        self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Priority | None = None
+    ) -> Permit:
         """Count a message as it goes. Its passage is to be settled or abandoned, whatever happens."""
         hold = 0.0
         if self._bot.capacity is None and not self._is_counted(chat_id) and not self._spaced(size):
             self.sent += count
-            return Passage(chat_id=chat_id, size=size, count=count, at=now, probes=(), told=(), hold=0.0)
-        if rank is Rank.INTERACTIVE:
+            return Permit(chat_id=chat_id, size=size, count=count, at=now, probes=(), told=(), hold=0.0)
+        if rank is Priority.INTERACTIVE:
             self._bot.paced_until = now + PACED
             hold = self._hold(now) if now < self._bot.shared_until else 0.0
         scopes = self._scopes(chat_id, now)
-        told = tuple(scope.told for scope in scopes)
+        told = tuple(scope.reported for scope in scopes)
         probes = tuple(scope.spend(now, count=count) for scope in scopes)
         self.sent += count
         if self._share is not None:
             self._share.spend(now, count=count)
         if self._spaced(size) and self._spacing is not None:
             self._sizes.get(size, None, now=now).close_until(now + self._spacing.seconds(size))
-        return Passage(chat_id=chat_id, size=size, count=count, at=now, probes=probes, told=told, hold=hold)
+        return Permit(chat_id=chat_id, size=size, count=count, at=now, probes=probes, told=told, hold=hold)
 
-    def settle(self, passage: Passage, *, now: float, retry_after: float | None) -> Closed | None:
+    def confirm(self, passage: Permit, *, now: float, retry_after: float | None) -> FloodPause | None:
         """The answer is here: None for any that is no 429, else the seconds that the 429 asks for.
 
         What the 429 closed, for other processes to obey. A size that it closed concerns this one alone.
@@ -268,36 +272,36 @@ class Traffic:
         counted_at = max(passage.at, now - self._latency.least)
         for scope in self._scopes(passage.chat_id, passage.at):
             if scope.capacity is not None:
-                scope.passed(passage.at, counted_at, count=passage.count, now=now)
+                scope.succeeded(passage.at, counted_at, count=passage.count, now=now)
         self._probes_over(passage)
         return None
 
-    def abandon(self, passage: Passage, *, now: float) -> None:
+    def refund(self, passage: Permit, *, now: float) -> None:
         """No answer came: the message may have counted, as late as now. It proves nothing."""
         for scope in self._scopes(passage.chat_id, passage.at):
-            scope.lost(passage.at, count=passage.count, now=now)
+            scope.outcome_unknown(passage.at, count=passage.count, now=now)
         self._probes_over(passage)
 
-    def close_chat(self, chat_id: ChatId, until: float) -> None:
+    def pause_chat(self, chat_id: ChatId, until: float) -> None:
         """Pause one chat, as another process met its flood. No blame."""
         self._chats.get(chat_id, self._capacity(chat_id), now=-math.inf).close_until(until)
 
-    def close_bot(self, until: float) -> None:
+    def pause_bot(self, until: float) -> None:
         """Pause the whole bot, as another process or a person asked. No blame."""
         self._bot.close_until(until)
 
     def _hold(self, now: float) -> float:
         """Nothing while the window has room for it, and for what the others may have sent."""
-        return 0.0 if self._bot.room(now) > self._bot.unheard(now) else HOLD
+        return 0.0 if self._bot.room(now) > self._bot.expire_remote(now) else HOLD
 
-    def _refused(self, passage: Passage, retry_after: float, now: float) -> Closed | None:
+    def _refused(self, passage: Permit, retry_after: float, now: float) -> FloodPause | None:
         bot, chat, *bursts = scopes = self._scopes(passage.chat_id, passage.at)
         busy = [burst for burst in bursts if burst.inside(now) > passage.count]
-        about = find_cause(
+        about = attribute_429(
             retry_after,
-            bot=_suspect(bot, now),
-            chat=_suspect(chat, now),
-            burst=_suspect(busy[0], now) if busy else None,
+            bot=_evidence(bot, now),
+            chat=_evidence(chat, now),
+            burst=_evidence(busy[0], now) if busy else None,
             spaced=self._spaced(passage.size),
             others_flooded=self._chats.others_flooded(passage.chat_id, now),
         )
@@ -307,35 +311,35 @@ class Traffic:
         self.sent -= passage.count
         told = passage.told or (False,) * len(scopes)
         match about:
-            case About.SIZE:
+            case LimitScope.SIZE:
                 self._sizes.get(passage.size, None, now=now).refused(now, retry_after, sent_at=passage.at, told=False)
                 return None
-            case About.BOT:
+            case LimitScope.BOT:
                 bot.refused(now, retry_after, sent_at=passage.at, told=told[0])
-                return Closed(chat_id=None, seconds=retry_after)
-            case About.CHAT:
+                return FloodPause(chat_id=None, seconds=retry_after)
+            case LimitScope.CHAT:
                 chat = self._chats.get(passage.chat_id, chat.capacity, now=now)
                 chat.refused(now, retry_after, sent_at=passage.at, told=told[1])
-            case About.BURST:
+            case LimitScope.BURST:
                 self._chats.get(passage.chat_id, chat.capacity, now=now).flood_until(now + retry_after)
                 probed = any(passage.probes[2:])
                 busy[0].refused(now, retry_after, sent_at=passage.at, told=True, probed=probed)
-        return Closed(chat_id=passage.chat_id, seconds=retry_after)
+        return FloodPause(chat_id=passage.chat_id, seconds=retry_after)
 
-    def _probes_over(self, passage: Passage) -> None:
+    def _probes_over(self, passage: Permit) -> None:
         if not any(passage.probes):
             return
         for scope, probing in zip(self._scopes(passage.chat_id, passage.at), passage.probes, strict=True):
             if probing and scope.capacity is not None:
                 scope.capacity.probe_over()
 
-    def _scopes(self, chat_id: ChatId, now: float) -> tuple[Scope, ...]:
+    def _scopes(self, chat_id: ChatId, now: float) -> tuple[SlidingWindow, ...]:
         """The bot, the chat, and for a group or channel its last second."""
         if chat_id > 0 or self._burst is None:
             return self._bot, self._chat(chat_id, now)
         return self._bot, self._chat(chat_id, now), self._bursts.get(chat_id, self._burst, now=now)
 
-    def _chat(self, chat_id: ChatId, now: float) -> Scope:
+    def _chat(self, chat_id: ChatId, now: float) -> SlidingWindow:
         """Kept when there is something to count."""
         if (capacity := self._capacity(chat_id)) is not None:
             return self._chats.get(chat_id, capacity, now=now)
@@ -344,7 +348,7 @@ class Traffic:
     def _is_counted(self, chat_id: ChatId) -> bool:
         return self._capacity(chat_id) is not None or (chat_id < 0 and self._burst is not None)
 
-    def _capacity(self, chat_id: ChatId) -> Capacity | None:
+    def _capacity(self, chat_id: ChatId) -> LearnedLimit | None:
         return self._private if chat_id > 0 else self._group
 
     def _size_opens_at(self, size: int, now: float) -> float:
@@ -355,11 +359,11 @@ class Traffic:
         return self._spacing is not None and size > self._spacing.above
 
 
-def _suspect(scope: Scope, now: float) -> Suspect:
-    return Suspect(fill=scope.fill(now), frees_in=scope.frees_in(now))
+def _evidence(scope: SlidingWindow, now: float) -> ScopeEvidence:
+    return ScopeEvidence(fill=scope.fill(now), frees_in=scope.frees_in(now))
 
 
-def _sensible(learned: object) -> float | None:
+def _plausible(learned: object) -> float | None:
     """A capacity that somebody wrote down; None when it is none."""
     if isinstance(learned, bool) or not isinstance(learned, int | float) or not 0 < learned < math.inf:
         return None

@@ -10,7 +10,7 @@ NEARLY = -0.25  # seconds by which our idea of the server's window may be wrong
 LIKELY = 0.5  # how full the bot's window is at least when a 429 that the chat explains as well is about the bot
 
 
-class About(Enum):
+class LimitScope(Enum):
     """The scope whose limit was met."""
 
     BOT = auto()
@@ -20,7 +20,7 @@ class About(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Suspect:
+class ScopeEvidence:
     """One scope when a 429 comes. `fill`: messages in its window, the refused one too, for each it takes.
 
     `frees_in`: seconds until the server's window loses its oldest message.
@@ -38,29 +38,29 @@ class Suspect:
         return retry_after - self.frees_in <= 1 - NEARLY
 
 
-def find_cause(
+def attribute_429(
     retry_after: float,
     *,
-    bot: Suspect,
-    chat: Suspect,
-    burst: Suspect | None = None,
+    bot: ScopeEvidence,
+    chat: ScopeEvidence,
+    burst: ScopeEvidence | None = None,
     spaced: bool,
     others_flooded: bool,
-) -> About:
+) -> LimitScope:
     """`burst`: the chat's messages of the last second, when there are others than the refused one.
 
     `spaced`: an upload of a size that is spaced. `others_flooded`: so are other chats.
     """
     if spaced and retry_after == OVERLOAD and not chat.explains(retry_after):
-        return About.SIZE
+        return LimitScope.SIZE
     if burst is not None and _is_burst(retry_after, burst, bot=bot, chat=chat):
-        return About.BURST
+        return LimitScope.BURST
     if bot.explains(retry_after) and (bot.fill > chat.fill or not chat.explains(retry_after)):
-        return About.BOT
-    return About.BOT if others_flooded and chat.fill < 0.5 else About.CHAT
+        return LimitScope.BOT
+    return LimitScope.BOT if others_flooded and chat.fill < 0.5 else LimitScope.CHAT
 
 
-def _is_burst(retry_after: float, burst: Suspect, *, bot: Suspect, chat: Suspect) -> bool:
+def _is_burst(retry_after: float, burst: ScopeEvidence, *, bot: ScopeEvidence, chat: ScopeEvidence) -> bool:
     if not burst.allows(retry_after) or (chat.explains(retry_after) and chat.fill >= burst.fill):
         return False
     if not bot.explains(retry_after):

@@ -8,7 +8,7 @@ SLACK, MOST_SLACK = 0.01, 0.1  # share of a window, and seconds: our clock is no
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limit:
+class RateLimit:
     """At most `burst` messages in any `burst / rate` seconds; a refilled bucket would let twice as many go."""
 
     rate: float
@@ -30,7 +30,7 @@ class Limit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Spacing:
+class SameSizeSpacing:
     """Uploads of one byte total above `above` come at least bytes * `per_byte` seconds apart, within the two bounds."""
 
     above: int = 100_000  # bytes
@@ -43,21 +43,23 @@ class Spacing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class BotLimits:
     """None is no limit; a 429 is obeyed all the same. A server started with `--local` does not space equal sizes."""
 
-    bot: Limit | None = Limit(rate=30, burst=30)
-    private_chat: Limit | None = Limit(rate=1, burst=3)
-    group: Limit | None = Limit(rate=20 / 60, burst=20)  # groups, and channels for want of a published number
-    group_second: Limit | None = Limit(rate=1, burst=3)  # beside it: about one a second in one chat, with short bursts
-    same_size: Spacing | None = Spacing()
+    bot: RateLimit | None = RateLimit(rate=30, burst=30)
+    private_chat: RateLimit | None = RateLimit(rate=1, burst=3)
+    group: RateLimit | None = RateLimit(rate=20 / 60, burst=20)  # groups, and channels for want of a published number
+    group_second: RateLimit | None = RateLimit(
+        rate=1, burst=3
+    )  # beside it: about one a second in one chat, with short bursts
+    same_size: SameSizeSpacing | None = SameSizeSpacing()
 
     @classmethod
-    def none(cls) -> Limits:
+    def none(cls) -> BotLimits:
         return cls(bot=None, private_chat=None, group=None, group_second=None, same_size=None)
 
     @property
-    def by_kind(self) -> dict[str, Limit]:
+    def by_kind(self) -> dict[str, RateLimit]:
         """The windows there are."""
         kinds = {
             "bot": self.bot, "private": self.private_chat, "group": self.group, "group_second": self.group_second,

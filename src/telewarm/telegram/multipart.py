@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from telewarm.telegram.files import Upload
+from telewarm.telegram.files import FileUpload
 
 UNSAFE: Mapping[int, str] = dict.fromkeys((*range(32), 127, *map(ord, '"\\/')), "_")
 UNSAFE_MIME = {code: to for code, to in UNSAFE.items() if code != ord("/")}
@@ -20,11 +20,11 @@ class Multipart:
 
     content_type: str
     length: int
-    pieces: tuple[bytes | Upload, ...]
+    pieces: tuple[bytes | FileUpload, ...]
     tail: bytes
 
 
-def encode(fields: Mapping[str, object], uploads: Mapping[str, Upload]) -> Multipart:
+def encode(fields: Mapping[str, object], uploads: Mapping[str, FileUpload]) -> Multipart:
     """A form of `fields`, each upload under its name and its thumbnail under `thumbnail_name(name)`."""
     boundary = secrets.token_hex(16)
     form = _Form(boundary)
@@ -53,7 +53,7 @@ class _Form:
     def __init__(self, boundary: str) -> None:
         self._boundary = boundary
         self._gathered = bytearray()
-        self._pieces: list[bytes | Upload] = []
+        self._pieces: list[bytes | FileUpload] = []
         self._length = 0
 
     def field(self, name: str, value: object) -> None:
@@ -70,7 +70,7 @@ class _Form:
         self._gathered += value
         self._gathered += b"\r\n"
 
-    def upload(self, upload: Upload) -> None:
+    def upload(self, upload: FileUpload) -> None:
         self._flush()
         self._pieces.append(upload)
         self._length += upload.bytes

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias, assert_never
 
-from telewarm.model import ChatId, Facts, Kind
-from telewarm.telegram.files import ById, ByPath, ByUrl, MediaFile, Upload
+from telewarm.model import ChatId, Kind, MediaMetadata
+from telewarm.telegram.files import FileIdRef, FileUpload, LocalPathRef, MediaFile, UrlRef
 from telewarm.telegram.multipart import thumbnail_name
 from telewarm.telegram.values import PLAIN, GroupItem, SendOptions
 
@@ -40,19 +40,19 @@ def of_media(
     chat_id: ChatId,
     file: MediaFile,
     *,
-    facts: Facts | None = None,
+    facts: MediaMetadata | None = None,
     caption: str | None = None,
     options: SendOptions = PLAIN,
 ) -> Parameters:
     """Without the file itself when it is an upload: that travels under the kind's own name."""
     parameters: Parameters = {"chat_id": chat_id}
-    if not isinstance(file, Upload):
+    if not isinstance(file, FileUpload):
         parameters[kind.value] = reference(file)
-    if isinstance(file, Upload | ByPath) and file.thumbnail is not None:
+    if isinstance(file, FileUpload | LocalPathRef) and file.thumbnail is not None:
         parameters["thumbnail"] = f"attach://{thumbnail_name(kind.value)}"
-    if not isinstance(file, ById):
+    if not isinstance(file, FileIdRef):
         parameters |= of_kind(kind)
-    if facts is not None and not isinstance(file, ById):
+    if facts is not None and not isinstance(file, FileIdRef):
         parameters |= of_facts(kind, facts)
     _put(parameters, "caption", caption)
     if options is not PLAIN:
@@ -64,13 +64,15 @@ def of_media(
     return parameters
 
 
-def of_group(chat_id: ChatId, items: Sequence[GroupItem], options: SendOptions) -> tuple[Parameters, dict[str, Upload]]:
+def of_group(
+    chat_id: ChatId, items: Sequence[GroupItem], options: SendOptions
+) -> tuple[Parameters, dict[str, FileUpload]]:
     """The parameters and the uploads by the names under which the parameters refer to them."""
-    uploads: dict[str, Upload] = {}
+    uploads: dict[str, FileUpload] = {}
     media = []
     for index, item in enumerate(items):
         name = f"file{index}"
-        if isinstance(item.file, Upload):
+        if isinstance(item.file, FileUpload):
             uploads[name] = item.file
         media.append(_of_item(item, name, above=options.show_caption_above_media))
     return {"chat_id": chat_id, "media": media} | of_options(options), uploads
@@ -78,15 +80,15 @@ def of_group(chat_id: ChatId, items: Sequence[GroupItem], options: SendOptions) 
 
 def _of_item(item: GroupItem, name: str, *, above: bool) -> Parameters:
     media: Parameters = {"type": item.kind.value}
-    if isinstance(item.file, Upload):
+    if isinstance(item.file, FileUpload):
         media["media"] = f"attach://{name}"
         if item.file.thumbnail is not None:
             media["thumbnail"] = f"attach://{thumbnail_name(name)}"
     else:
         media["media"] = reference(item.file)
-    if not isinstance(item.file, ById):
+    if not isinstance(item.file, FileIdRef):
         media |= of_kind(item.kind)
-    if item.facts is not None and not isinstance(item.file, ById):
+    if item.facts is not None and not isinstance(item.file, FileIdRef):
         media |= of_facts(item.kind, item.facts)
     _put(media, "caption", item.caption)
     _put(media, "parse_mode", item.parse_mode)
@@ -122,7 +124,7 @@ def of_kind(kind: Kind) -> Parameters:
     return {"disable_content_type_detection": True} if kind is Kind.DOCUMENT else {}
 
 
-def of_facts(kind: Kind, facts: Facts) -> Parameters:
+def of_facts(kind: Kind, facts: MediaMetadata) -> Parameters:
     """What Telegram would otherwise guess, and the file id keeps for ever."""
     match kind:
         case Kind.VIDEO | Kind.ANIMATION:
@@ -149,13 +151,13 @@ def seconds(duration: float | None) -> int | None:
     return None if duration is None else max(1, round(duration))
 
 
-def reference(file: ById | ByUrl | ByPath) -> str:
+def reference(file: FileIdRef | UrlRef | LocalPathRef) -> str:
     match file:
-        case ById(file_id=file_id):
+        case FileIdRef(file_id=file_id):
             return file_id
-        case ByUrl(url=url):
+        case UrlRef(url=url):
             return url
-        case ByPath(path=path):
+        case LocalPathRef(path=path):
             return path.as_uri()
         case _:
             assert_never(file)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 
 
-class Rank(IntEnum):
+class Priority(IntEnum):
     """The lower goes first."""
 
     INTERACTIVE = 0
@@ -15,29 +15,29 @@ class Rank(IntEnum):
     DELIVERY = 2
 
 
-class Waiting:
+class WaiterCounts:
     """How many of each rank wait for the bot's limit; those that wait for a chat's or a size's are not counted."""
 
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting = [0] * len(Rank)
+        self._waiting = [0] * len(Priority)
 
-    def of(self, rank: Rank) -> int:
+    def of(self, rank: Priority) -> int:
         return self._waiting[rank]
 
-    def before(self, rank: Rank) -> int:
+    def before(self, rank: Priority) -> int:
         """How many wait of those that go before this rank."""
         return sum(self._waiting[:rank]) if rank else 0
 
-    def join(self, rank: Rank) -> None:
+    def join(self, rank: Priority) -> None:
         self._waiting[rank] += 1
 
-    def leave(self, rank: Rank) -> None:
+    def leave(self, rank: Priority) -> None:
         self._waiting[rank] -= 1
 
     @contextmanager
-    def __call__(self, rank: Rank) -> Iterator[None]:
+    def __call__(self, rank: Priority) -> Iterator[None]:
         """Somebody of this rank waits."""
         self.join(rank)
         try:

@@ -8,13 +8,13 @@ from contextlib import aclosing
 from pathlib import Path
 
 from telewarm.errors import ObjectCorrupt, ObjectMissing, StoreUnavailable
-from telewarm.telegram.files import Upload
+from telewarm.telegram.files import FileUpload
 
 SMALL = 1 << 20  # bytes; up to here a read is shorter than the hop to a thread and back is worth
 CHUNK = 1 << 18  # bytes
 
 
-async def chunks(upload: Upload) -> AsyncGenerator[bytes, None]:
+async def iter_body(upload: FileUpload) -> AsyncGenerator[bytes, None]:
     """Exactly `upload.bytes` bytes.
 
     Raises ObjectMissing when the file has gone, ObjectCorrupt when it has another length, StoreUnavailable when it
@@ -35,7 +35,7 @@ def _compare(left: int) -> str:
     return f"{left} fewer" if left > 0 else "more"
 
 
-async def _source(upload: Upload) -> AsyncGenerator[bytes, None]:
+async def _source(upload: FileUpload) -> AsyncGenerator[bytes, None]:
     if upload.open is not None:
         stream = upload.open()
         try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Meaning(StrEnum):
+class ErrorKind(StrEnum):
     FLOOD = "flood"
     TOKEN = "token"  # noqa: S105 - a word, not a secret
     DEAD_FILE = "dead_file"
@@ -25,36 +25,36 @@ class Meaning(StrEnum):
 
 
 # The first pattern found in the lower-cased text, group item's wrapping taken off, decides.
-TABLE: tuple[tuple[str, Meaning], ...] = (
-    (r"too many requests: retry after \d", Meaning.FLOOD),
-    (r"^(slowmode|flood)_wait_\d", Meaning.FLOOD),
-    (r"^logged out$|^unauthorized|unallowed token", Meaning.TOKEN),
-    (r"wrong remote file identifier|invalid remote file identifier", Meaning.DEAD_FILE),
-    (r"wrong file identifier|wrong file_id|invalid file_id|file_id_invalid", Meaning.DEAD_FILE),
-    (r"can't use file of type|type of file mismatch", Meaning.DEAD_FILE),
-    (r"file_reference_|media_empty", Meaning.DEAD_FILE),
-    (r"wrong http url|invalid file http url|can't upload file by url|url must be in utf-8", Meaning.DEAD_FILE),
-    (r"failed to get http url content|webpage_curl_failed", Meaning.DEAD_FILE),
-    (r"wrong type of the web page content|webpage_media_empty", Meaning.DEAD_FILE),
-    (r"wc_convert_url_invalid|external_url_invalid", Meaning.DEAD_FILE),
-    (r"message to (forward|copy|delete) not found|message_id_invalid", Meaning.MESSAGE_GONE),
-    (r"blocked by the user|user_is_blocked", Meaning.BLOCKED),
-    (r"user is deactivated|input_user_deactivated", Meaning.DEACTIVATED),
-    (r"bot was kicked", Meaning.KICKED),
-    (r"bot is not a member|channel_private", Meaning.NOT_MEMBER),
-    (r"the group chat was deleted|^chat_deactivated|(group|chat) (is|was) deactivated", Meaning.DELETED),
-    (r"topic_(closed|deleted)|topic_id_invalid|message thread not found|topic (is )?closed", Meaning.TOPIC_CLOSED),
-    (r"chat_restricted|user_banned_in_channel|chat_guest_send_forbidden", Meaning.RESTRICTED),
-    (r"payment_required", Meaning.PAYMENT_REQUIRED),
-    (r"^(private )?chat not found|peer_id_invalid|can't initiate conversation", Meaning.NOT_FOUND),
-    (r"no write access|need administrator rights|not enough rights|no rights to (send|post)", Meaning.NO_RIGHTS),
-    (r"can't send messages to|user restricted receiving", Meaning.NO_RIGHTS),
+TABLE: tuple[tuple[str, ErrorKind], ...] = (
+    (r"too many requests: retry after \d", ErrorKind.FLOOD),
+    (r"^(slowmode|flood)_wait_\d", ErrorKind.FLOOD),
+    (r"^logged out$|^unauthorized|unallowed token", ErrorKind.TOKEN),
+    (r"wrong remote file identifier|invalid remote file identifier", ErrorKind.DEAD_FILE),
+    (r"wrong file identifier|wrong file_id|invalid file_id|file_id_invalid", ErrorKind.DEAD_FILE),
+    (r"can't use file of type|type of file mismatch", ErrorKind.DEAD_FILE),
+    (r"file_reference_|media_empty", ErrorKind.DEAD_FILE),
+    (r"wrong http url|invalid file http url|can't upload file by url|url must be in utf-8", ErrorKind.DEAD_FILE),
+    (r"failed to get http url content|webpage_curl_failed", ErrorKind.DEAD_FILE),
+    (r"wrong type of the web page content|webpage_media_empty", ErrorKind.DEAD_FILE),
+    (r"wc_convert_url_invalid|external_url_invalid", ErrorKind.DEAD_FILE),
+    (r"message to (forward|copy|delete) not found|message_id_invalid", ErrorKind.MESSAGE_GONE),
+    (r"blocked by the user|user_is_blocked", ErrorKind.BLOCKED),
+    (r"user is deactivated|input_user_deactivated", ErrorKind.DEACTIVATED),
+    (r"bot was kicked", ErrorKind.KICKED),
+    (r"bot is not a member|channel_private", ErrorKind.NOT_MEMBER),
+    (r"the group chat was deleted|^chat_deactivated|(group|chat) (is|was) deactivated", ErrorKind.DELETED),
+    (r"topic_(closed|deleted)|topic_id_invalid|message thread not found|topic (is )?closed", ErrorKind.TOPIC_CLOSED),
+    (r"chat_restricted|user_banned_in_channel|chat_guest_send_forbidden", ErrorKind.RESTRICTED),
+    (r"payment_required", ErrorKind.PAYMENT_REQUIRED),
+    (r"^(private )?chat not found|peer_id_invalid|can't initiate conversation", ErrorKind.NOT_FOUND),
+    (r"no write access|need administrator rights|not enough rights|no rights to (send|post)", ErrorKind.NO_RIGHTS),
+    (r"can't send messages to|user restricted receiving", ErrorKind.NO_RIGHTS),
     (
         r"chat_(write|send_[a-z]+)_forbidden|chat_admin_required|voice_messages_forbidden|right_forbidden",
-        Meaning.NO_RIGHTS,
+        ErrorKind.NO_RIGHTS,
     ),
     # Any other word of the backend about a chat, such as CHAT_TYPE_NOBODY_KNOWS_YET: never a fault of the file.
-    (r"^(chat|channel|user|topic|forum|peer)_[a-z0-9_]+$", Meaning.NO_RIGHTS),
+    (r"^(chat|channel|user|topic|forum|peer)_[a-z0-9_]+$", ErrorKind.NO_RIGHTS),
 )
 COMPILED = tuple((re.compile(pattern), meaning) for pattern, meaning in TABLE)
 PREFIX = re.compile(r"^(bad request|forbidden|internal server error): ")
@@ -70,7 +70,7 @@ SECRET_PATH = re.compile(r"\b(?:bot)?\d+(?::|%3A)[\w-]{8,}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Refusal:
+class ErrorText:
     """What an answer that is not a success says. `spoken`: by the Bot API, and not by something in front of it."""
 
     status: int
@@ -80,7 +80,7 @@ class Refusal:
     migrate_to: int | None = None
 
 
-def meaning(description: str) -> Meaning | None:
+def kind_of(description: str) -> ErrorKind | None:
     words = PREFIX.sub("", description.lower())
     if wrapped := GROUP_ITEM.match(words):
         words = PREFIX.sub("", wrapped[1])

@@ -11,15 +11,15 @@ from telewarm.errors import (
     BadRequest,
     ChatMigrated,
     ChatUnreachable,
-    DeadFileId,
     FloodWait,
-    MessageGone,
+    InvalidBotToken,
+    InvalidFileId,
+    MessageNotFound,
     TelegramError,
-    TelegramFault,
+    TelegramServerError,
     TelegramUnreachable,
-    TokenRefused,
 )
-from telewarm.telegram.refusals import Meaning, Refusal, meaning, redact, wait_in
+from telewarm.telegram.refusals import ErrorKind, ErrorText, kind_of, redact, wait_in
 from telewarm.text import storable
 
 T = TypeVar("T")
@@ -28,29 +28,29 @@ LONGEST_WAIT = 86_400.0  # seconds; no answer may close a scope for longer
 LONGEST_WORDS = 500  # characters of a description that we keep
 
 
-class Parameters(msgspec.Struct):
+class ResponseParameters(msgspec.Struct):
     retry_after: float | None = None
     migrate_to_chat_id: int | None = None
 
 
-class Refused(msgspec.Struct):
+class ErrorReply(msgspec.Struct):
     ok: bool = False
     error_code: int | None = None
     description: str = ""
-    parameters: Parameters | None = None
+    parameters: ResponseParameters | None = None
 
 
-class Accepted(msgspec.Struct, Generic[T]):
+class OkReply(msgspec.Struct, Generic[T]):
     ok: bool
     result: T
 
 
-class Shape(Generic[T]):
+class ResponseDecoder(Generic[T]):
     """A result's type, with its decoder made once."""
 
     def __init__(self, result: type[T]) -> None:
-        self._decoder: msgspec.json.Decoder[Accepted[T]] = msgspec.json.Decoder(
-            Accepted[result]  # type: ignore[valid-type]  # a type made at run time
+        self._decoder: msgspec.json.Decoder[OkReply[T]] = msgspec.json.Decoder(
+            OkReply[result]  # type: ignore[valid-type]  # a type made at run time
         )
 
     def decode(self, body: bytes) -> T | None:
@@ -64,10 +64,12 @@ class Shape(Generic[T]):
 
 READER = (400, 413, 415, 431)  # what a Bot API server answers, without a body, to a request that it cannot read
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-REFUSED = msgspec.json.Decoder(Refused)
+REFUSED = msgspec.json.Decoder(ErrorReply)
 
 
-def read(shape: Shape[T], *, status: int, body: bytes, retry_after: str | None, method: str, chat_id: int | None) -> T:
+def read(
+    shape: ResponseDecoder[T], *, status: int, body: bytes, retry_after: str | None, method: str, chat_id: int | None
+) -> T:
     """The result. `retry_after` is the header, for answers whose body has been lost on the way.
 
     Raises a TelegramError: the typed refusal, or TelegramUnreachable when a success cannot be understood.
@@ -85,7 +87,7 @@ def read(shape: Shape[T], *, status: int, body: bytes, retry_after: str | None, 
     raise error(refusal, method=method, chat_id=chat_id)
 
 
-def _refusal(status: int, body: bytes, header: str | None) -> Refusal | None:
+def _refusal(status: int, body: bytes, header: str | None) -> ErrorText | None:
     """None for a success that cannot be read."""
     try:
         said = REFUSED.decode(body)
@@ -95,10 +97,10 @@ def _refusal(status: int, body: bytes, header: str | None) -> Refusal | None:
         if status < 300:
             return None
         words = f"HTTP {status}, not a Bot API answer; check TELEGRAM_API_ROOT"
-        return Refusal(status=status, description=words, spoken=False, retry_after=_seconds(header))
-    parameters = said.parameters or Parameters()
+        return ErrorText(status=status, description=words, spoken=False, retry_after=_seconds(header))
+    parameters = said.parameters or ResponseParameters()
     code = said.error_code if said.error_code is not None and said.error_code >= 400 else max(status, 400)
-    return Refusal(
+    return ErrorText(
         status=code,
         description=_words(said.description) or f"error {code} without words",
         retry_after=parameters.retry_after if parameters.retry_after is not None else _seconds(header),
@@ -115,11 +117,11 @@ def _seconds(header: str | None) -> float | None:
     return float(header) if header is not None and header.isascii() and header.isdigit() and len(header) < 10 else None
 
 
-def error(refusal: Refusal, *, method: str, chat_id: int | None) -> TelegramError:
+def error(refusal: ErrorText, *, method: str, chat_id: int | None) -> TelegramError:
     """The typed error. Flood waits come first: they may be dressed as any other status."""
     status, description = refusal.status, refusal.description
-    meant = meaning(description)
-    if status == 429 or meant is Meaning.FLOOD:
+    meant = kind_of(description)
+    if status == 429 or meant is ErrorKind.FLOOD:
         return FloodWait(
             method=method, chat_id=chat_id, status=status, description=description, retry_after=_wait(refusal)
         )
@@ -132,41 +134,41 @@ def error(refusal: Refusal, *, method: str, chat_id: int | None) -> TelegramErro
             migrate_to_chat_id=refusal.migrate_to,
         )
     if status in (401, 421) or (status == 404 and refusal.spoken and "method" not in description.lower()):
-        return TokenRefused(method=method, chat_id=chat_id, status=status, description=description)
+        return InvalidBotToken(method=method, chat_id=chat_id, status=status, description=description)
     if status >= 500 or not (refusal.spoken or status in READER):
-        return TelegramFault(method=method, chat_id=chat_id, status=status, description=description)
+        return TelegramServerError(method=method, chat_id=chat_id, status=status, description=description)
     return _by_meaning(meant, refusal, method=method, chat_id=chat_id)
 
 
-def _wait(refusal: Refusal) -> float:
+def _wait(refusal: ErrorText) -> float:
     wait = refusal.retry_after if refusal.retry_after is not None else wait_in(refusal.description)
     return RESTART if wait is None else min(max(wait, 0.0), LONGEST_WAIT)
 
 
-def _by_meaning(meant: Meaning | None, refusal: Refusal, *, method: str, chat_id: int | None) -> TelegramError:
+def _by_meaning(meant: ErrorKind | None, refusal: ErrorText, *, method: str, chat_id: int | None) -> TelegramError:
     status, description = refusal.status, refusal.description
     if meant is None and status == 403:
-        meant = Meaning.NO_RIGHTS
+        meant = ErrorKind.NO_RIGHTS
     match meant:
-        case None | Meaning.FLOOD:
+        case None | ErrorKind.FLOOD:
             return BadRequest(method=method, chat_id=chat_id, status=status, description=description)
-        case Meaning.TOKEN:
-            return TokenRefused(method=method, chat_id=chat_id, status=status, description=description)
-        case Meaning.DEAD_FILE:
-            return DeadFileId(method=method, chat_id=chat_id, status=status, description=description)
-        case Meaning.MESSAGE_GONE:
-            return MessageGone(method=method, chat_id=chat_id, status=status, description=description)
+        case ErrorKind.TOKEN:
+            return InvalidBotToken(method=method, chat_id=chat_id, status=status, description=description)
+        case ErrorKind.DEAD_FILE:
+            return InvalidFileId(method=method, chat_id=chat_id, status=status, description=description)
+        case ErrorKind.MESSAGE_GONE:
+            return MessageNotFound(method=method, chat_id=chat_id, status=status, description=description)
         case (
-            Meaning.BLOCKED
-            | Meaning.DEACTIVATED
-            | Meaning.KICKED
-            | Meaning.NOT_MEMBER
-            | Meaning.NOT_FOUND
-            | Meaning.NO_RIGHTS
-            | Meaning.TOPIC_CLOSED
-            | Meaning.RESTRICTED
-            | Meaning.PAYMENT_REQUIRED
-            | Meaning.DELETED
+            ErrorKind.BLOCKED
+            | ErrorKind.DEACTIVATED
+            | ErrorKind.KICKED
+            | ErrorKind.NOT_MEMBER
+            | ErrorKind.NOT_FOUND
+            | ErrorKind.NO_RIGHTS
+            | ErrorKind.TOPIC_CLOSED
+            | ErrorKind.RESTRICTED
+            | ErrorKind.PAYMENT_REQUIRED
+            | ErrorKind.DELETED
         ):
             return ChatUnreachable(
                 method=method, chat_id=chat_id, status=status, description=description, reason=meant.value

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from telewarm.model import ChatId, FileId, Kind, MessageId, Sent
-from telewarm.telegram.replies import Shape
-from telewarm.telegram.values import BotProfile, Chat, Member, Rights, TelegramFile
+from telewarm.model import ChatId, FileId, Kind, MessageId, SentMessage
+from telewarm.telegram.replies import ResponseDecoder
+from telewarm.telegram.values import BotProfile, Chat, ChatMember, ChatPermissions, TelegramFile
 
 
 class File(msgspec.Struct):
@@ -66,19 +66,19 @@ class User(msgspec.Struct):
     username: str = ""
 
 
-MESSAGE = Shape(Message)
-MESSAGES = Shape(list[Message])
-MESSAGE_ID = Shape(MessageIdPart)
-USER = Shape(User)
-CHAT = Shape(ChatPart)
-MEMBER = Shape(MemberPart)
-FILE = Shape(File)
-DONE = Shape(bool)
+MESSAGE = ResponseDecoder(Message)
+MESSAGES = ResponseDecoder(list[Message])
+MESSAGE_ID = ResponseDecoder(MessageIdPart)
+USER = ResponseDecoder(User)
+CHAT = ResponseDecoder(ChatPart)
+MEMBER = ResponseDecoder(MemberPart)
+FILE = ResponseDecoder(File)
+DONE = ResponseDecoder(bool)
 
 
-def sent(message: Message) -> Sent:
+def sent(message: Message) -> SentMessage:
     kind, file = media_of(message)
-    return Sent(
+    return SentMessage(
         chat_id=ChatId(message.chat.id),
         message_id=MessageId(message.message_id),
         kind=kind,
@@ -108,16 +108,16 @@ def chat(part: ChatPart) -> Chat:
         type=part.type,
         name=part.title or part.first_name or part.username,
         protected=part.has_protected_content,
-        rights=Rights() if part.permissions is None else _rights(part.permissions),
+        rights=ChatPermissions() if part.permissions is None else _rights(part.permissions),
     )
 
 
-def member(part: MemberPart) -> Member:
+def member(part: MemberPart) -> ChatMember:
     left = part.status == "restricted" and not part.is_member
-    return Member(status="left" if left else part.status, may_post=part.can_post_messages, rights=_rights(part))
+    return ChatMember(status="left" if left else part.status, may_post=part.can_post_messages, rights=_rights(part))
 
 
-def _rights(part: Permissions) -> Rights:
+def _rights(part: Permissions) -> ChatPermissions:
     allowed = {
         Kind.PHOTO: part.can_send_photos,
         Kind.VIDEO: part.can_send_videos,
@@ -129,7 +129,7 @@ def _rights(part: Permissions) -> Rights:
         Kind.STICKER: part.can_send_other_messages,
     }
     refused = tuple(kind for kind, may in allowed.items() if not may)
-    return Rights(messages=part.can_send_messages or len(refused) < len(allowed), refused=refused)
+    return ChatPermissions(messages=part.can_send_messages or len(refused) < len(allowed), refused=refused)
 
 
 def telegram_file(file: File) -> TelegramFile:

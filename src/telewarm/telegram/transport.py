@@ -15,7 +15,7 @@ from yarl import URL
 
 from telewarm.errors import TelegramUnreachable
 from telewarm.telegram import reading
-from telewarm.telegram.files import Upload
+from telewarm.telegram.files import FileUpload
 from telewarm.telegram.multipart import Multipart
 
 CONNECT = 10.0  # seconds to make one connection
@@ -50,7 +50,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return f"Response(status={self.status})"
 
 
-Wire: TypeAlias = Callable[[Request], Awaitable[Response]]
+SendRequest: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 class Transport:
@@ -74,7 +74,7 @@ class Transport:
 
     async def __call__(self, request: Request) -> Response:
         """Raises TelegramUnreachable, and whatever reading an upload raises. Cancelling closes the connection."""
-        body = _Body(request.body)
+        body = StreamedPayload(request.body)
         try:
             return await self._post(request, body)
         except (aiohttp.ClientError, OSError) as foreign:
@@ -95,7 +95,7 @@ class Transport:
             failure = unreachable(request, foreign, effect_possible=False)
         raise failure
 
-    async def _post(self, request: Request, body: _Body) -> Response:
+    async def _post(self, request: Request, body: StreamedPayload) -> Response:
         async with self._session.post(
             _url(request.url),
             data=body,
@@ -121,7 +121,7 @@ def _timeout(seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT)
 
 
-class _Body(aiohttp.Payload):
+class StreamedPayload(aiohttp.Payload):
     """`left`: the last byte has been handed to the connection. `failure`: what reading an upload raised."""
 
     _autoclose = True
@@ -154,9 +154,9 @@ class _Body(aiohttp.Payload):
         self.left = True
         await writer.write(form.tail)
 
-    async def _read(self, upload: Upload) -> AsyncGenerator[bytes, None]:
+    async def _read(self, upload: FileUpload) -> AsyncGenerator[bytes, None]:
         try:
-            async with aclosing(reading.chunks(upload)) as chunks:
+            async with aclosing(reading.iter_body(upload)) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except Exception as failure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from telewarm.model import ChatId, Facts, FileId, Kind
+from telewarm.model import ChatId, FileId, Kind, MediaMetadata
 from telewarm.telegram.files import MediaFile
 
 
@@ -36,7 +36,7 @@ class GroupItem:
 
     kind: Kind
     file: MediaFile
-    facts: Facts | None = None
+    facts: MediaMetadata | None = None
     caption: str | None = None
     parse_mode: str | None = None
     entities: Sequence[Mapping[str, object]] | None = None
@@ -52,7 +52,7 @@ class BotProfile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rights:
+class ChatPermissions:
     """What a member may send: anything at all, and what not."""
 
     messages: bool = True
@@ -65,16 +65,16 @@ class Chat:
     type: str  # private, group, supergroup, channel
     name: str  # title, or first name, or username; may be empty
     protected: bool  # nothing can be forwarded out of it
-    rights: Rights = Rights()  # of a group's ordinary members
+    rights: ChatPermissions = ChatPermissions()  # of a group's ordinary members
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
+class ChatMember:
     """A bot as a member of a chat. `rights`: its own, which count when it is restricted."""
 
     status: str  # creator, administrator, member, restricted, left, kicked
     may_post: bool | None  # of a channel's administrator
-    rights: Rights
+    rights: ChatPermissions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,7 @@ import math
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 
-from telewarm.telegram.limits import Limit
+from telewarm.telegram.limits import RateLimit
 
 LEAST, MOST = 0.1, 4.0  # shares of the limit's burst between which a capacity is learned; at least 1
 BACK_OFF = 0.5  # one piece of bad news takes at most this share of the capacity
@@ -24,7 +24,7 @@ PACED = 10.0  # seconds for which they do after the last message of another proc
 NO_LIMIT = 1_000_000_000  # messages that may go where nothing counts them
 
 
-class Capacity:
+class LearnedLimit:
     """Messages a window that one kind of scope takes: a bot, its private chats, its groups. Shared by all of a kind.
 
     `within`: a longer window of the same chats, which this one only spaces out. More than that one can use is never
@@ -45,7 +45,7 @@ class Capacity:
         "window",
     )
 
-    def __init__(self, limit: Limit, learned: float | None = None, *, within: Capacity | None = None) -> None:
+    def __init__(self, limit: RateLimit, learned: float | None = None, *, within: LearnedLimit | None = None) -> None:
         self.limit = limit
         self._within = within
         self.window = limit.seconds + limit.slack  # seconds after which a message has certainly left it
@@ -85,10 +85,10 @@ class Capacity:
     def probe_over(self) -> None:
         self._probe_until = -math.inf
 
-    def passed(self, count: int) -> None:
+    def succeeded(self, count: int) -> None:
         self._clean += count
 
-    def proved(self, inside: int) -> None:
+    def confirmed(self, inside: int) -> None:
         """So many passed within one window. If that is news, the next probe may follow at once; of seconds a bucket may
         have let pass what it had saved, so there it may not."""
         if inside > self.size:
@@ -125,7 +125,7 @@ class Capacity:
         self._clean = 0
 
 
-class Scope:
+class SlidingWindow:
     """A bot, a chat, or the uploads of one size. Without a capacity only deadlines hold it back."""
 
     __slots__ = (
@@ -139,11 +139,11 @@ class Scope:
         "closed_until",
         "flooded_until",
         "paced_until",
+        "reported",
         "shared_until",
-        "told",
     )
 
-    def __init__(self, capacity: Capacity | None, *, now: float) -> None:
+    def __init__(self, capacity: LearnedLimit | None, *, now: float) -> None:
         self.capacity = capacity
         self._window = 0.0 if capacity is None else capacity.window
         self.closed_until = now
@@ -155,7 +155,7 @@ class Scope:
         self._last = -math.inf  # when this process last sent
         self.paced_until = -math.inf
         self.shared_until = -math.inf  # other processes have messages in the window until then
-        self.told = False  # a 429 named a time, and nothing has gone since
+        self.reported = False  # a 429 named a time, and nothing has gone since
 
     @property
     def below_setting(self) -> bool:
@@ -172,7 +172,7 @@ class Scope:
             windows, place = divmod(count + behind - 1, self.capacity.size)
             return max(now, self.closed_until, self._room_at(place + 1)) + windows * self._window
         room = self._room_at(count)
-        if room > now and self.told and count == 1 and self.capacity is not None and self.capacity.untested(now):
+        if room > now and self.reported and count == 1 and self.capacity is not None and self.capacity.untested(now):
             room = now
         return max(now, self.closed_until, room)
 
@@ -210,22 +210,22 @@ class Scope:
             insort(self._sent, now)
         self._pending += count
         self._last = now
-        self.told = False
+        self.reported = False
         return probing
 
-    def passed(self, at: float, counted_at: float, *, count: int, now: float) -> None:
+    def succeeded(self, at: float, counted_at: float, *, count: int, now: float) -> None:
         """Messages that went `at` have passed. More of them than ever within one window raise the capacity."""
         if self.capacity is None:
             return
         self._move(at, counted_at, count=count)
-        self.capacity.passed(count)
-        if now < self.shared_until and self.inside(now) + self.unheard(now) >= self.capacity.size:
+        self.capacity.succeeded(count)
+        if now < self.shared_until and self.inside(now) + self.expire_remote(now) >= self.capacity.size:
             self.capacity.recovered()  # room is left for what others may have sent: probes would never fill the window
         if len(self._sent) - self._pending > self.capacity.size and now >= self._unproven_until:
             inside = len(self._sent) - bisect_right(self._sent, now - self.capacity.certain) - self._pending
-            self.capacity.proved(inside if now >= self.shared_until else min(inside, self.capacity.limit.burst))
+            self.capacity.confirmed(inside if now >= self.shared_until else min(inside, self.capacity.limit.burst))
 
-    def lost(self, at: float, *, count: int, now: float) -> None:
+    def outcome_unknown(self, at: float, *, count: int, now: float) -> None:
         """No answer came: they may have counted, as late as now. They prove nothing."""
         if self.capacity is not None:
             self._move(at, now, count=count)
@@ -236,7 +236,7 @@ class Scope:
         if self.capacity is not None:
             self._move(at, None, count=count)
 
-    def elsewhere(self, now: float, *, count: int) -> None:
+    def add_remote(self, now: float, *, count: int) -> None:
         """Another process sent so many, or is about to. What passes beside them proves the setting, and no more."""
         if self.capacity is None:
             return
@@ -247,13 +247,13 @@ class Scope:
         self.shared_until = now + HOLD + self._window
         self.paced_until = now + PACED
 
-    def paced_at(self, now: float, *, count: int) -> float:
+    def next_paced_at(self, now: float, *, count: int) -> float:
         """When `count` may go that leave room for what others are about to send; bursts would leave none for long."""
         if self.capacity is None or now >= self.paced_until:
             return now
         return self._last + PACE * count * self._window / self.capacity.size
 
-    def unheard(self, now: float) -> int:
+    def expire_remote(self, now: float) -> int:
         """How many more the others may have sent that they have not told yet."""
         if now >= self.shared_until:
             return 0
@@ -280,7 +280,7 @@ class Scope:
         `told`: the refused message went because of a time that the server had named. Then it is not believed again.
         """
         self.flood_until(now + retry_after)
-        self.told = not told
+        self.reported = not told
         if self.capacity is not None:
             self.capacity.refused(self.inside(now), sent_at=sent_at, now=now, probed=probed)
 
@@ -321,12 +321,12 @@ class Scope:
         return self._sent[over - 1] + self._window if over > 0 else -math.inf
 
 
-class Share:
+class ProcessQuota:
     """The part of a capacity that one process may use whatever the others send: its last messages, no more."""
 
     __slots__ = ("_capacity", "_own")
 
-    def __init__(self, capacity: Capacity) -> None:
+    def __init__(self, capacity: LearnedLimit) -> None:
         self._capacity = capacity
         self._own: deque[float] = deque(maxlen=math.ceil(SHARE * MOST * capacity.limit.burst))
 

@@ -1,6 +1,6 @@
 """Warm-ups: which go first, when to try again, and the work that a bot's lane carries."""
 
 from telewarm.warmup.policy import Retries
-from telewarm.warmup.work import InHand, WarmUps
+from telewarm.warmup.work import WarmupTask, WarmupWork
 
-__all__ = ["InHand", "Retries", "WarmUps"]
+__all__ = ["Retries", "WarmupTask", "WarmupWork"]

@@ -8,13 +8,13 @@ from telewarm.errors import (
     BadRequest,
     ChatMigrated,
     ChatUnreachable,
+    InvalidBotToken,
     MediaError,
     ObjectCorrupt,
     ObjectMissing,
     StoreUnavailable,
     TelegramUnreachable,
     TelewarmError,
-    TokenRefused,
 )
 from telewarm.lanes.checking import CURES
 
@@ -23,7 +23,7 @@ WEAK_ID = 10  # characters
 LOOK_AGAIN = 30.0  # seconds at most between two looks whether a service is back
 
 PERMANENT = (BadRequest, MediaError, ObjectMissing, ObjectCorrupt)
-OF_THE_BOT = (TokenRefused, ChatUnreachable, ChatMigrated)  # no fault of the item: it waits until the bot is mended
+OF_THE_BOT = (InvalidBotToken, ChatUnreachable, ChatMigrated)  # no fault of the item: it waits until the bot is mended
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +71,7 @@ def is_weak(file_unique_id: str | None) -> bool:
 def cure(error: TelewarmError, *, again: bool) -> str:
     """What the owner can do about it, in one sentence. `again`: it is tried again by itself."""
     match error:
-        case TokenRefused():
+        case InvalidBotToken():
             return error.cure
         case ChatMigrated():
             return f"The warm-up group became the supergroup {error.migrate_to_chat_id}, which is used from now on."

@@ -11,15 +11,15 @@ import structlog
 from telewarm import clock, metrics
 from telewarm.database import bots, warmups
 from telewarm.database.connection import Pool
-from telewarm.database.leases import Lease
+from telewarm.database.leases import ProcessLease
 from telewarm.database.transient import is_transient
-from telewarm.database.warmups import Failed
+from telewarm.database.warmups import WarmupFailure
 from telewarm.errors import ChatMigrated, ChatUnreachable, FloodWait, TelewarmError
-from telewarm.lanes import Job, LiveBot, wake, wake_siblings
-from telewarm.lanes.chat_faults import SECONDS as FAULTY
-from telewarm.metrics import Outcome, Took
-from telewarm.model import Bot, BotId, ChatId, Claimed, MediaId, Placed
-from telewarm.placements import Placements
+from telewarm.lanes import BotSession, Job, enqueue_lane, enqueue_sharing_lanes
+from telewarm.lanes.chat_faults import FAULT_SECONDS as FAULTY
+from telewarm.metrics import WarmupResult, WarmupTimings
+from telewarm.model import Bot, BotId, ChatId, ClaimedMedia, MediaId, UploadResult
+from telewarm.placements import FileIdUploader
 from telewarm.telegram.refusals import of_a_kind
 from telewarm.warmup import policy
 from telewarm.warmup.policy import Retries
@@ -30,10 +30,10 @@ SHARERS = 5.0  # seconds for which the bots that share a warm-up chat are taken 
 
 
 @dataclass(kw_only=True, slots=True)
-class InHand:
+class WarmupTask:
     """A claimed item on its way through the lane. Times are the local clock's, in seconds."""
 
-    item: Claimed
+    item: ClaimedMedia
     bot: Bot  # as it was at the claim
     claimed_at: float
     started_at: float = 0.0
@@ -44,10 +44,12 @@ class InHand:
         return self.item.waited + self.started_at - self.claimed_at
 
 
-class WarmUps:
+class WarmupWork:
     """One bot's due media: claimed from Postgres, placed, and the outcome written back in batches."""
 
-    def __init__(self, *, pool: Pool, lease: Lease, live: LiveBot, placements: Placements, retries: Retries) -> None:
+    def __init__(
+        self, *, pool: Pool, lease: ProcessLease, live: BotSession, placements: FileIdUploader, retries: Retries
+    ) -> None:
         self._pool = pool
         self._lease = lease
         self._live = live
@@ -60,7 +62,7 @@ class WarmUps:
         self._sharers_until = 0.0
         self._log = log.bind(bot=live.bot.slug)  # bound once: an event that nobody wants costs next to nothing
 
-    async def claim(self, limit: int) -> list[Job[InHand]]:
+    async def claim(self, limit: int) -> list[Job[WarmupTask]]:
         bot = self._live.bot
         await self._look_for_sharers(bot)
         with self._lease.media.claiming():
@@ -77,7 +79,7 @@ class WarmUps:
         faults = self._live.faults
         return [
             Job(
-                item=InHand(item=item, bot=bot, claimed_at=now),
+                item=WarmupTask(item=item, bot=bot, claimed_at=now),
                 chats=faults.usable(bot.warmup_chats, item.kind, now=now),
                 size=self._placements.upload_bytes(item, bot.telegram_id),
             )
@@ -91,7 +93,7 @@ class WarmUps:
             self._sharers = await bots.sharers(self._pool, bot.id)
             self._sharers_of, self._sharers_until = bot.warmup_chats, now + SHARERS
 
-    async def do(self, hand: InHand, chat_id: ChatId) -> Placed:
+    async def do(self, hand: WarmupTask, chat_id: ChatId) -> UploadResult:
         item, hand.started_at = hand.item, clock.monotonic()
         facts = _facts(hand)
         self._log.info("[MEDIA][PREWARM][STARTED]", chat_id=chat_id, **facts)
@@ -110,7 +112,7 @@ class WarmUps:
         except ChatMigrated as error:
             await self._follow(error)
             raise
-        took = Took(
+        took = WarmupTimings(
             waited=hand.waited,
             download=placed.download,
             send=placed.send,
@@ -128,7 +130,7 @@ class WarmUps:
         )
         return placed
 
-    async def _place(self, item: Claimed, chat_id: ChatId) -> Placed:
+    async def _place(self, item: ClaimedMedia, chat_id: ChatId) -> UploadResult:
         """A weak id is made again by an upload: forwarding the message it came in would bring it back."""
         for upload in range(1 + self._retries.weak_id):
             again = item if upload == 0 else replace(item, origin=None)
@@ -151,14 +153,14 @@ class WarmUps:
                 raise
             self._log.warning("warmup_chat_migration_untold", chat_id=chat_id, error=type(away).__name__)
 
-    def failed(self, hand: InHand, error: TelewarmError) -> Failed:
+    def failed(self, hand: WarmupTask, error: TelewarmError) -> WarmupFailure:
         item, counted = hand.item, policy.counts(error)
         delay = policy.retry_in(error, item.attempts, self._retries, random.random())  # noqa: S311 - jitter, no secret
         if not counted and (self._mended_since(hand.bot) or self._has_another_chat(hand, error)):
             delay = 0.0
         elif not counted:
             self._blamed[item.media_id] = hand.bot
-        outcome = Outcome.ERROR if delay is None else Outcome.RETRY
+        outcome = WarmupResult.ERROR if delay is None else WarmupResult.RETRY
         metrics.failed(item.kind, outcome, error.code)
         self._log.warning(
             f"[MEDIA][PREWARM][{outcome.upper()}]",
@@ -169,9 +171,9 @@ class WarmUps:
             **(_facts(hand) | {"attempts": item.attempts + counted}),
         )
         message = f"{error.message}. {policy.cure(error, again=delay is not None)}"
-        return Failed(media_id=item.media_id, delay=delay, counted=counted, code=error.code, message=message)
+        return WarmupFailure(media_id=item.media_id, delay=delay, counted=counted, code=error.code, message=message)
 
-    def _has_another_chat(self, hand: InHand, error: TelewarmError) -> bool:
+    def _has_another_chat(self, hand: WarmupTask, error: TelewarmError) -> bool:
         """Note the warm-up chat that refused; whether the item can go through another one at once."""
         if not isinstance(error, ChatUnreachable) or error.chat_id is None:
             return False
@@ -182,7 +184,7 @@ class WarmUps:
         live.faults.note(chat_id, refused, now=now)
         another = live.faults.any_usable(chats, kind, now=now)
         if another and refused is None:  # what is in hand already goes elsewhere, too
-            live.traffic.close_chat(chat_id, now + FAULTY)
+            live.limiter.pause_chat(chat_id, now + FAULTY)
         self._log.warning(
             "warmup_chat_refused", chat_id=chat_id, reason=error.reason, error=error.description, another=another
         )
@@ -193,9 +195,9 @@ class WarmUps:
         now = self._live.bot
         return (now.token, now.warmup_chats) != (then.token, then.warmup_chats)
 
-    async def record(self, done: Sequence[Placed | Failed]) -> None:
-        placed = [one for one in done if isinstance(one, Placed)]
-        failed = [one for one in done if isinstance(one, Failed)]
+    async def record(self, done: Sequence[UploadResult | WarmupFailure]) -> None:
+        placed = [one for one in done if isinstance(one, UploadResult)]
+        failed = [one for one in done if isinstance(one, WarmupFailure)]
         if placed:
             await warmups.record_ready(
                 self._pool, placed, lease_id=self._lease.id, telegram_id=self._live.bot.telegram_id
@@ -205,9 +207,9 @@ class WarmUps:
             await self._retry_at_once(failed)
         self._let_go([one.media_id for one in done])
         if self._sharers:
-            await wake_siblings(self._pool, [one.media_id for one in done], self._sharers)
+            await enqueue_sharing_lanes(self._pool, [one.media_id for one in done], self._sharers)
 
-    async def _retry_at_once(self, failed: Sequence[Failed]) -> None:
+    async def _retry_at_once(self, failed: Sequence[WarmupFailure]) -> None:
         """Tell the lane of those that may go at once: through another chat, or since the bot was mended while its
         fault was written down. The one who mended it has not seen these, for they were in hand.
         """
@@ -217,17 +219,17 @@ class WarmUps:
             async with self._pool.acquire() as connection, connection.transaction():
                 if mended:
                     await warmups.retry_now(connection, self._live.bot.id)
-                await wake(connection, self._live.bot)
+                await enqueue_lane(connection, self._live.bot)
         for media_id in blamed:
             del self._blamed[media_id]
 
-    def unstorable(self, done: Placed | Failed, error: Exception) -> Failed | None:
-        if isinstance(done, Failed) and done.code == warmups.UNSTORABLE:
+    def unstorable(self, done: UploadResult | WarmupFailure, error: Exception) -> WarmupFailure | None:
+        if isinstance(done, WarmupFailure) and done.code == warmups.UNSTORABLE:
             self._let_go([done.media_id])
             return None
         return warmups.unstorable(done.media_id, error)
 
-    async def release(self, hands: Sequence[InHand]) -> None:
+    async def release(self, hands: Sequence[WarmupTask]) -> None:
         media_ids = [hand.item.media_id for hand in hands]
         await warmups.release(self._pool, self._lease.id, media_ids)
         self._let_go(media_ids)
@@ -244,7 +246,7 @@ class WarmUps:
         self._lease.media.discard(media_ids)
 
 
-def _facts(hand: InHand) -> dict[str, object]:
+def _facts(hand: WarmupTask) -> dict[str, object]:
     """What every event of a warm-up says; `attempts`: those that failed."""
     item = hand.item
     return {

@@ -17,9 +17,9 @@ from telewarm.demo.bench.processes import ONE_KEY, Database, Resident, Worker, m
 from telewarm.demo.bench.rivals import BARE
 from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
-from telewarm.model import Bot, BroadcastId, BroadcastState, ChatId, MediaItem, MessageSet, Outcome, Part
+from telewarm.model import Bot, BroadcastId, BroadcastState, ChatId, DeliveryStatus, MediaItem, MessageSet, Part
 from telewarm.settings import Settings
-from telewarm.wiring import settle
+from telewarm.wiring import tune_garbage_collector
 
 FIRST = 700_000_000  # the first recipient's chat id
 CEILING = 30.0  # messages a second that Telegram lets a bot send
@@ -168,7 +168,7 @@ async def _broadcast(site: Site, recipients: int) -> float:
         await site.app.broadcasts.start(broadcast_id)
         await site.until(broadcast_id, done=recipients)
     found = await site.app.broadcasts.get(broadcast_id)
-    if found.counts.get(Outcome.SENT) != recipients:
+    if found.counts.get(DeliveryStatus.SENT) != recipients:
         raise TelewarmError(f"not all were sent, the figure is void: {dict(found.counts)}")
     return recipients / _seconds(await _until_ended(site, broadcast_id))
 
@@ -259,7 +259,7 @@ async def kills(plan: Plan, report: Callable[[str], None]) -> list[Figure]:
         chats = (await site.sandbox.stats(chats=True))["chats"]
         unknown = {
             one.chat_id
-            async for page in site.app.broadcasts.results(broadcast_id, outcome=Outcome.UNKNOWN)
+            async for page in site.app.broadcasts.results(broadcast_id, outcome=DeliveryStatus.UNKNOWN)
             for one in page
         }
         sent = await site.messages() - before
@@ -293,7 +293,7 @@ async def _site(plan: Plan, *options: str, floods: bool = False) -> AsyncIterato
         app = await stack.enter_async_context(
             Telewarm.open(Settings.from_environ(environ, None), worker=False, migrate=True)
         )
-        settle()
+        tune_garbage_collector()
         bot = await stage.add_bot(app)
         async with app.worker.working():
             [data] = stage.photos(1, bytes=PHOTO_BYTES)

@@ -24,12 +24,12 @@ from telewarm import clock
 from telewarm.database import engine, events, leases, media, order, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.pool import connect
-from telewarm.database.warmups import Failed
+from telewarm.database.warmups import WarmupFailure
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.queues import Queue, placed, queue, server
 from telewarm.demo.bench.stage import Report
-from telewarm.lanes.wake import ENTRYPOINT, enqueue
-from telewarm.model import BotId, Claimed, Placed
+from telewarm.lanes.wake import ENTRYPOINT, enqueue_lanes
+from telewarm.model import BotId, ClaimedMedia, UploadResult
 
 DAY = 86_400.0  # seconds
 BATCH = 256  # items in one claim
@@ -56,7 +56,7 @@ class Day:
     warmups: int  # in all
     warmed: int = 0
     slices: int = 0
-    ready: deque[list[Placed]] = field(default_factory=deque)  # what became ready, the first first
+    ready: deque[list[UploadResult]] = field(default_factory=deque)  # what became ready, the first first
     dice: random.Random = field(default_factory=lambda: random.Random(7))  # noqa: S311
 
     @property
@@ -99,7 +99,7 @@ async def _live(day: Day, slices: int, report: Report) -> None:
     while day.warmed < day.warmups:
         bot, _ = bots[looked % len(bots)]
         await _warm(day, bot)
-        await enqueue(day.queue.pool, bots)
+        await enqueue_lanes(day.queue.pool, bots)
         while day.slices < slices * day.warmed / day.warmups:
             await _slice(day)
         await _sweep(day.queue.pool, day.kept)
@@ -122,16 +122,18 @@ async def _warm(day: Day, bot: BotId) -> None:
         await _ask_again(day, day.ready.popleft())
 
 
-def _failure(item: Claimed) -> Failed:
-    return Failed(media_id=item.media_id, delay=0.0, code="TELEGRAM_FAULT", message="Internal Server Error. " * 5)
+def _failure(item: ClaimedMedia) -> WarmupFailure:
+    return WarmupFailure(
+        media_id=item.media_id, delay=0.0, code="TELEGRAM_FAULT", message="Internal Server Error. " * 5
+    )
 
 
-async def _ask_again(day: Day, ready: Sequence[Placed]) -> None:
+async def _ask_again(day: Day, ready: Sequence[UploadResult]) -> None:
     """When half of the library is ready: some ids have died, and the others are made anew by hand."""
     for one in ready:
         if day.dice.random() < DEAD:
-            await media.forget(day.queue.pool, media_id=one.media_id, file_id=one.file_id)
-    await media.rewarm(day.queue.pool, {one.media_id: order.handicap(1) for one in ready})
+            await media.drop_file_id(day.queue.pool, media_id=one.media_id, file_id=one.file_id)
+    await media.rewarm(day.queue.pool, {one.media_id: order.priority_offset(1) for one in ready})
 
 
 async def _slice(day: Day) -> None:

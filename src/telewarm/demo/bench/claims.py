@@ -12,11 +12,11 @@ from typing import TypeAlias
 
 from telewarm import clock
 from telewarm.database import events, media, order, warmups
-from telewarm.database.warmups import Failed
+from telewarm.database.warmups import WarmupFailure
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.queues import Queue, blob, placed, queue, server
 from telewarm.demo.bench.stage import Report
-from telewarm.model import Blob, Claimed, Kind, MediaId
+from telewarm.model import Blob, ClaimedMedia, Kind, MediaId
 
 CLAIMED = 10  # items in one claim or record
 WARM_UP = 20  # rounds whose times are thrown away
@@ -83,7 +83,7 @@ async def _claim_and_record(side: Side) -> None:
         "record_ready", warmups.record_ready(side.queue.pool, ready, lease_id=side.queue.lease, telegram_id=1)
     )
     first, *rest = ready
-    await side.timed("forget", media.forget(side.queue.pool, media_id=first.media_id, file_id=first.file_id))
+    await side.timed("forget", media.drop_file_id(side.queue.pool, media_id=first.media_id, file_id=first.file_id))
     await side.timed("rewarm", media.rewarm(side.queue.pool, {one.media_id: order.EXPLICIT for one in rest[:1]}))
     await side.queue.pool.execute(
         "UPDATE media SET state = 'warming', file_id = NULL WHERE id = ANY ($1)", [one.media_id for one in ready]
@@ -92,7 +92,9 @@ async def _claim_and_record(side: Side) -> None:
 
 async def _fail_and_promote(side: Side) -> None:
     claimed = await side.queue.claim(CLAIMED)
-    failed = [Failed(media_id=item.media_id, delay=0.0, counted=False, code="X", message="x") for item in claimed]
+    failed = [
+        WarmupFailure(media_id=item.media_id, delay=0.0, counted=False, code="X", message="x") for item in claimed
+    ]
     await side.timed("record_failed", warmups.record_failed(side.queue.pool, side.queue.lease, failed))
     await side.timed("claim of retries", side.queue.claim(CLAIMED))
     await side.queue.pool.execute(
@@ -107,7 +109,7 @@ async def _one(side: Side) -> None:
         warmups.claim_one(side.queue.pool, bot_id=side.queue.bots[0], media_id=chosen, lease_id=side.queue.lease),
     )
     await warmups.release(side.queue.pool, side.queue.lease, [chosen])
-    await side.timed("hasten", warmups.hasten(side.queue.pool, side.any()))
+    await side.timed("hasten", warmups.raise_priority(side.queue.pool, side.any()))
 
 
 async def _add(side: Side) -> None:
@@ -118,7 +120,7 @@ async def _add(side: Side) -> None:
 
 
 async def _insert(into: Queue, new: Blob) -> None:
-    handicap = order.handicap(new.facts.bytes)
+    handicap = order.priority_offset(new.facts.bytes)
     await media.insert(into.pool, bot_id=into.bots[0], blob=new, kind=Kind.PHOTO, name="n.jpg", handicap=handicap)
 
 
@@ -159,7 +161,7 @@ async def _order(server_url: str, count: int) -> Figure:
     async with queue(server_url, "mixed", due=0) as mixed:
         for number in range(count):
             await _insert(mixed, blob(f"mixed {number}", size=_size(dice)))
-        ours: list[Claimed] = []
+        ours: list[ClaimedMedia] = []
         while claimed := await mixed.claim(CLAIMED):
             ours += claimed
     theirs = sorted(ours, key=lambda item: item.media_id)
@@ -180,7 +182,7 @@ def _size(dice: random.Random) -> int:
     return int(low * (high / low) ** dice.random())
 
 
-def _small_ready_at(items: Sequence[Claimed]) -> float:
+def _small_ready_at(items: Sequence[ClaimedMedia]) -> float:
     """Seconds, in the mean, until a photo of less than 100 kB is ready, with some uploads in flight at all times."""
     free = [0.0] * IN_FLIGHT
     ready = []

@@ -20,7 +20,7 @@ from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.stage import Report
 from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
-from telewarm.lanes import wake
+from telewarm.lanes import enqueue_lane
 from telewarm.model import Bot, MediaId, Sha256
 from telewarm.store import blob_key
 
@@ -152,7 +152,7 @@ async def _make_busy(scene: Scene, seconds: int) -> None:
     await scene.sandbox.tell("faults", rules=[rule])
     async with scene.app.pool.acquire() as connection, connection.transaction():
         await connection.execute(f"{QUEUED} bot_id = $1", bot.id)
-        await wake(connection, bot)
+        await enqueue_lane(connection, bot)
 
 
 async def _until_flooded(scene: Scene, bot: Bot) -> None:
@@ -176,7 +176,7 @@ async def _arrive(scene: Scene) -> None:
         await clock.sleep(started + number * pace - clock.monotonic())
         async with scene.app.pool.acquire() as connection, connection.transaction():
             await connection.execute(f"{QUEUED} id = $1", media_id)
-            await wake(connection, bot)
+            await enqueue_lane(connection, bot)
 
 
 async def _waited(scene: Scene) -> Wait:

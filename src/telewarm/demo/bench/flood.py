@@ -22,7 +22,7 @@ from telewarm.demo.bench.fresh_chats import measure_start
 from telewarm.demo.bench.stage import Report
 from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
-from telewarm.model import Bot, State
+from telewarm.model import Bot, MediaState
 from telewarm.sandbox import Floods
 from telewarm.sandbox.config import Limit
 
@@ -140,7 +140,7 @@ async def _pass(seconds: float, report: Report, *, of: float, before: float = 0.
 async def _check_all_had_work(scene: Scene) -> None:
     for chats, bot in scene.bots.items():
         left = await scene.app.pool.fetchval(
-            "SELECT count(*) FROM media WHERE bot_id = $1 AND state = $2", bot.id, State.WARMING
+            "SELECT count(*) FROM media WHERE bot_id = $1 AND state = $2", bot.id, MediaState.WARMING
         )
         if not left:
             raise TelewarmError(f"the bot with {chats} warm-up chats ran out of work: the figure is void")

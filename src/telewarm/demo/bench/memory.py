@@ -16,8 +16,8 @@ from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.processes import ONE_KEY, Database, ObjectServer, SandboxServer, Worker, made
 from telewarm.demo.media import CATALOGUE
 from telewarm.errors import TelewarmError
-from telewarm.lanes import wake
-from telewarm.model import Bot, Kind, MediaId, Way
+from telewarm.lanes import enqueue_lane
+from telewarm.model import Bot, Kind, MediaId, UploadMethod
 from telewarm.settings import Settings
 
 MB = 1_000_000
@@ -65,7 +65,7 @@ class Site:
                 " WHERE id = ANY ($1)",
                 ids,
             )
-            await wake(connection, bot)
+            await enqueue_lane(connection, bot)
         await stage.until_none_warming(self.app, bot, patience=PATIENCE)
 
     @asynccontextmanager
@@ -84,7 +84,7 @@ class Site:
         await self.warm(bot, ids)
         return (worker.resident().peak - before) / MB
 
-    async def expect(self, way: Way, media_id: MediaId) -> None:
+    async def expect(self, way: UploadMethod, media_id: MediaId) -> None:
         found = await self.app.pool.fetchval("SELECT way FROM media WHERE id = $1", media_id)
         if found != way:
             raise TelewarmError(f"the file went by {found} and not by {way}: the figure is void")
@@ -119,9 +119,9 @@ async def large(plan: Plan, report: Callable[[str], None]) -> list[Figure]:
         report(f"{what}: taking it in")
         [media_id] = await site.add(bot, await _film(site.folder, 0, plan.large_bytes))
         async with site.working() as worker:
-            for way in (Way.PATH, Way.UPLOAD):
+            for way in (UploadMethod.PATH, UploadMethod.UPLOAD):
                 report(f"{what}: by {way}")
-                if way is Way.UPLOAD:
+                if way is UploadMethod.UPLOAD:
                     await site.sandbox.break_next(action="error", method="sendVideo", code=400, description=NO_PATH)
                 added = await site.adding(worker, bot, [media_id])
                 await site.expect(way, media_id)

@@ -22,7 +22,7 @@ import msgspec
 
 from telewarm import clock
 from telewarm.database.embedded import EmbeddedPostgres
-from telewarm.database.host import Host
+from telewarm.database.host import ServerHost
 from telewarm.demo.bench.client import TOKEN
 from telewarm.errors import TelewarmError
 
@@ -256,7 +256,7 @@ class Database:
 
     async def restart(self, mode: Literal["fast", "immediate"], *, away: float) -> None:
         """Stop it in one of PostgreSQL's own ways, leave it down for `away` seconds, start it again."""
-        host = await asyncio.to_thread(Host.prepare, self._folder)
+        host = await asyncio.to_thread(ServerHost.prepare, self._folder)
         await host.run("pg_ctl", "stop", "-D", str(host.cluster), "-m", mode, "-w", timeout=START)
         await clock.sleep(away)
         server = await EmbeddedPostgres.start(self._folder)

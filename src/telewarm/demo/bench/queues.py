@@ -18,16 +18,16 @@ from telewarm.demo.bench.stage import fresh_folder, warmup_chat
 from telewarm.model import (
     Blob,
     BotId,
-    Claimed,
-    Facts,
+    ClaimedMedia,
     FileId,
     Kind,
     MediaId,
+    MediaMetadata,
     MessageId,
     MessageRef,
-    Placed,
     Sha256,
-    Way,
+    UploadMethod,
+    UploadResult,
 )
 
 CHAT = warmup_chat(0)
@@ -61,7 +61,7 @@ class Queue:
     bots: Sequence[BotId]
     due: int
 
-    async def claim(self, limit: int, *, bot: BotId | None = None) -> list[Claimed]:
+    async def claim(self, limit: int, *, bot: BotId | None = None) -> list[ClaimedMedia]:
         """Of the first bot, if none is named."""
         return await warmups.claim(
             self.pool, bot_id=bot or self.bots[0], limit=limit, lease_id=self.lease, sharers=[], chats=[CHAT]
@@ -104,15 +104,15 @@ async def queue(server_url: str, name: str, *, due: int, bots: int = 1) -> Async
 
 def blob(seed: str, *, size: int) -> Blob:
     sha256 = Sha256(hashlib.sha256(seed.encode()).hexdigest())
-    facts = Facts(bytes=size, mime="image/jpeg", ext="jpg", width=64, height=48)
+    facts = MediaMetadata(bytes=size, mime="image/jpeg", ext="jpg", width=64, height=48)
     return Blob(sha256=sha256, storage_key=f"key-{sha256}", thumbnail_key=None, facts=facts)
 
 
-def placed(media_id: MediaId, file_id: str) -> Placed:
+def placed(media_id: MediaId, file_id: str) -> UploadResult:
     """As Telegram would answer: ids as long as its."""
-    return Placed(
+    return UploadResult(
         media_id=media_id,
-        way=Way.UPLOAD,
+        way=UploadMethod.UPLOAD,
         file_id=FileId(f"{file_id:A<80}"),
         file_unique_id=f"{file_id:Q<16}",
         kind=Kind.PHOTO,

@@ -24,9 +24,9 @@ from telewarm.demo.bench.rivals import BARE, Send
 from telewarm.demo.bench.stage import Rate
 from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
-from telewarm.model import Bot, ChatId, MediaId, MessageSet, Part, Warm
+from telewarm.model import Bot, CachedFileId, ChatId, MediaId, MessageSet, Part
 from telewarm.settings import Settings
-from telewarm.wiring import settle
+from telewarm.wiring import tune_garbage_collector
 
 OURS, HTTP = "telewarm", "telewarm's HTTP API"
 READER = ChatId(600_000_000)
@@ -54,7 +54,7 @@ class Site:
     app: Telewarm
     sandbox: SandboxProcess
     bot: Bot
-    photo: Warm
+    photo: CachedFileId
     environ: Mapping[str, str]
 
 
@@ -77,14 +77,14 @@ async def _site() -> AsyncIterator[Site]:
         app = await stack.enter_async_context(
             Telewarm.open(Settings.from_environ(environ, None), worker=False, migrate=True)
         )
-        settle()
+        tune_garbage_collector()
         bot = await stage.add_bot(app)
         async with app.worker.working():
             [data] = stage.photos(1, bytes=PHOTO_BYTES)
             item = await stage.until_ready(app, await stage.add(app, bot, data))
         if item.file_id is None or item.sent_kind is None:
             raise TelewarmError("the photo has no file id: the figure is void")
-        photo = Warm(media_id=item.id, bot_id=bot.id, file_id=item.file_id, kind=item.sent_kind)
+        photo = CachedFileId(media_id=item.id, bot_id=bot.id, file_id=item.file_id, kind=item.sent_kind)
         yield Site(app=app, sandbox=sandbox, bot=bot, photo=photo, environ=environ)
 
 

@@ -21,8 +21,8 @@ from telewarm.app import Telewarm
 from telewarm.database import media
 from telewarm.demo.media import photo
 from telewarm.errors import TelewarmError
-from telewarm.lanes import wake
-from telewarm.model import Bot, ChatId, Kind, MediaItem, State
+from telewarm.lanes import enqueue_lane
+from telewarm.model import Bot, ChatId, Kind, MediaItem, MediaState
 from telewarm.settings import Settings
 
 Report: TypeAlias = Callable[[str], None]  # one line on what is going on, for whoever waits
@@ -124,7 +124,7 @@ async def ask_for_all(app: Telewarm, *bots: Bot) -> None:
     async with app.pool.acquire() as connection, connection.transaction():
         await connection.execute("UPDATE media SET state = 'warming', queued_at = now() WHERE state = 'cold'")
         for bot in bots:
-            await wake(connection, bot)
+            await enqueue_lane(connection, bot)
 
 
 async def until_none_warming(app: Telewarm, *bots: Bot, patience: float = PATIENCE) -> None:
@@ -145,8 +145,8 @@ async def until_none_warming(app: Telewarm, *bots: Bot, patience: float = PATIEN
 async def until_ready(app: Telewarm, item: MediaItem, *, look: float = LOOK) -> MediaItem:
     """The item once it is ready. Raises TelewarmError when it ends in error or takes longer than PATIENCE."""
     deadline = clock.monotonic() + PATIENCE
-    while item.state is not State.READY:
-        if item.state is State.ERROR or clock.monotonic() > deadline:
+    while item.state is not MediaState.READY:
+        if item.state is MediaState.ERROR or clock.monotonic() > deadline:
             raise TelewarmError(f"media item {item.id} is not ready, the figure is void: {item.last_error}")
         await clock.sleep(look)
         item = await media.get(app.pool, item.id)
