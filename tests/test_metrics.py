@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from telewarm import errors, metrics
-from telewarm.api.admission import Work
+from telewarm.api.admission import RequestClass
 from telewarm.metrics import MOST_BOTS, OTHERS, FloodScope, MetricsSnapshot, QueueSample, WarmupResult, WarmupTimings
 from telewarm.model import Kind, UploadMethod
 
@@ -127,7 +127,7 @@ def check_labels() -> None:
         "result": {"hit", "miss"},
         "le": {str(float(edge)) for edge in metrics.BUCKETS} | {"+Inf"},
         "bot": {"shop"},
-        "work": set(Work),
+        "work": set(RequestClass),
     }
     queue = QueueSample(slug="shop", due=1, waiting=0, head_age=None)
     for _, labels in read(MetricsSnapshot(in_flight=1, places=1, queues=[queue])):

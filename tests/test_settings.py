@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 from telewarm.cli import env
 from telewarm.configured import proxy, secrets_of
 from telewarm.errors import SettingsError
-from telewarm.settings import Settings, Variable, variables
+from telewarm.settings import EnvVar, Settings, variables
 from telewarm.settings.checks import EXAMPLE_KEYS, EXAMPLE_TOKENS, MAKE
 
 CANARY = "c4n4ry-s3cr3t"
@@ -274,7 +274,7 @@ def test_the_shortest_retry_wait_is_not_above_the_longest() -> None:
 
 
 @pytest.mark.parametrize("variable", variables(), ids=NAMES)
-def test_every_variable_is_explained_and_its_example_is_right(variable: Variable) -> None:
+def test_every_variable_is_explained_and_its_example_is_right(variable: EnvVar) -> None:
     assert variable.default
     assert variable.advice.endswith(".")
     if not variable.example:  # or somebody would take it for a secret of their own

@@ -218,7 +218,7 @@ _HOMES = {
         "ChatRecord",
         "ChatState",
         "Delivery",
-        "Event",
+        "EventOut",
         "EventType",
         "MediaMetadata",
         "FileId",

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from telewarm import coercion, logs
-from telewarm.api.checks import Checks, Ground
-from telewarm.api.journal import AuditLog
-from telewarm.api.keyring import Keyring
+from telewarm.api.checks import HealthChecks, HealthDependencies
+from telewarm.api.journal import AuditWriter
+from telewarm.api.keyring import ApiTokenCache
 from telewarm.backup import Backups, Saved
 from telewarm.bot_work import BotWork
 from telewarm.broadcast import BroadcastService, SendPlan, Submissions, Submitted
@@ -64,7 +64,7 @@ from telewarm.wiring import open_bots, open_database
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from telewarm.api import Services
+    from telewarm.api import AppState
 
 log = structlog.get_logger(__name__)
 
@@ -81,15 +81,15 @@ class Telewarm:
     library: MediaLibrary
     collector: BlobGarbageCollector
     sender: Sender
-    once: IdempotencyStore
+    idempotency: IdempotencyStore
     broadcasts: BroadcastService
     submissions: Submissions
     worker: WorkerSupervisor
-    keyring: Keyring
-    audit: AuditLog
+    token_cache: ApiTokenCache
+    audit: AuditWriter
     backups: Backups
-    checks: Checks
-    listening: EventBus
+    checks: HealthChecks
+    event_bus: EventBus
     previews: PreviewService
     signer: PreviewUrlSigner
     opening: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
@@ -261,7 +261,7 @@ class Telewarm:
         slugs = [(await self.bots.by_slug(slug)).bot.slug for slug in coercion.names("bots", bots)]
         wanted = EventFilter(bots=frozenset(slugs) or None, types=wanted_types(coercion.names("types", types)))
         after = None if after is None else coercion.whole("after", after, least=0)
-        async with aclosing(self.listening.follow(wanted, after=after)) as chunks:
+        async with aclosing(self.event_bus.follow(wanted, after=after)) as chunks:
             async for chunk in chunks:
                 for event in chunk.events:
                     yield event
@@ -283,11 +283,11 @@ class Telewarm:
 
         return create_api(self._services())
 
-    def watch(self) -> FastAPI:
+    def monitoring_app(self) -> FastAPI:
         """Its health and metrics alone."""
-        from telewarm.api import create_watch  # noqa: PLC0415 - FastAPI is for who serves the API
+        from telewarm.api import create_monitoring_app  # noqa: PLC0415 - FastAPI is for who serves the API
 
-        return create_watch(self._services())
+        return create_monitoring_app(self._services())
 
     def server_token(self) -> ServerToken:
         """The API token that opens `api` and `watch`: ADMIN_API_TOKEN, or the one kept in the data folder, made there
@@ -295,26 +295,26 @@ class Telewarm:
         """
         return server_token(self.settings)
 
-    def _services(self) -> Services:
-        from telewarm.api import Services  # noqa: PLC0415 - FastAPI is for who serves the API
+    def _services(self) -> AppState:
+        from telewarm.api import AppState  # noqa: PLC0415 - FastAPI is for who serves the API
 
-        return Services(
+        return AppState(
             pool=self.pool,
             bots=self.bots,
             library=self.library,
             collector=self.collector,
             sender=self.sender,
-            once=self.once,
+            once=self.idempotency,
             broadcasts=self.broadcasts,
             worker=self.worker,
             checks=self.checks,
             previews=self.previews,
             signer=self.signer,
-            keyring=self.keyring,
+            keyring=self.token_cache,
             audit=self.audit,
             token=self.server_token().secret,
             largest=self.settings.max_upload_bytes,
-            events=self.listening,
+            events=self.event_bus,
             listeners=self.settings.telewarm_event_listeners,
             most_files=self.settings.telewarm_max_batch_files,
         )
@@ -347,7 +347,7 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
     )
     ledger = ChatStatusWriter(pool)
     await stack.enter_async_context(ledger.running())
-    keyring, audit = Keyring(pool), AuditLog(pool)
+    keyring, audit = ApiTokenCache(pool), AuditWriter(pool)
     await stack.enter_async_context(keyring.following())
     await stack.enter_async_context(audit.running())
     listeners = EventBus(pool)
@@ -383,7 +383,7 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
         on_sending=continuity.changed,
     )
     worker = lanes.control(bots)
-    ground = Ground(
+    ground = HealthDependencies(
         pool=pool, store=store, spool=spool, worker=worker, transport=transport, api_root=settings.telegram_api_root
     )
     return Telewarm(
@@ -393,15 +393,15 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
         library=library,
         collector=collector,
         sender=sender,
-        once=IdempotencyStore(pool=pool, lease=lease),
+        idempotency=IdempotencyStore(pool=pool, lease=lease),
         broadcasts=broadcasts,
         submissions=Submissions(pool=pool, lease=lease, broadcasts=broadcasts),
-        keyring=keyring,
+        token_cache=keyring,
         audit=audit,
         backups=Backups(url=url, store=store, key=partial(encryption_key, settings)),
         worker=worker,
-        checks=Checks(ground),
-        listening=listeners,
+        checks=HealthChecks(ground),
+        event_bus=listeners,
         previews=PreviewService(pool=pool, store=store, spool=spool, probe=probe),
         signer=PreviewUrlSigner(encryption_key(settings)),
     )

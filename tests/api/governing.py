@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import httpx
 from fastapi import FastAPI
 
-from telewarm.api.journal import AuditLog
-from telewarm.api.keyring import Keyring
+from telewarm.api.journal import AuditWriter
+from telewarm.api.keyring import ApiTokenCache
 from telewarm.app import Telewarm
 from telewarm.database.tokens import Role
 from tests.api.conftest import client_of
@@ -25,8 +25,8 @@ class Governed:
 
     telewarm: Telewarm
     app: FastAPI
-    keyring: Keyring
-    log: AuditLog
+    keyring: ApiTokenCache
+    log: AuditWriter
     admin: httpx.AsyncClient
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
@@ -49,7 +49,7 @@ class Governed:
 
 @asynccontextmanager
 async def governing(telewarm: Telewarm) -> AsyncIterator[Governed]:
-    keyring, log, app = telewarm.keyring, telewarm.audit, telewarm.api()
+    keyring, log, app = telewarm.token_cache, telewarm.audit, telewarm.api()
     async with client_of(app, Authorization=f"Bearer {telewarm.server_token().secret}") as admin:
         governed = Governed(telewarm=telewarm, app=app, keyring=keyring, log=log, admin=admin)
         async with governed.stack:

@@ -16,7 +16,16 @@ from structlog.testing import capture_logs
 
 from telewarm import clock
 from telewarm.api import admission
-from telewarm.api.admission import EARLY, LATE, LEAST, MOST, Admission, Work, places_after, work_of
+from telewarm.api.admission import (
+    LOOP_LAG_HIGH_SECONDS,
+    LOOP_LAG_LOW_SECONDS,
+    MAX_LIMIT,
+    MIN_LIMIT,
+    AdaptiveConcurrencyLimiter,
+    RequestClass,
+    class_of,
+    next_limit,
+)
 from telewarm.cli import run
 from telewarm.cli.run import listen, port_of, serve_api
 from telewarm.sandbox.faults import Rule
@@ -32,40 +41,40 @@ FEW = 2  # places: so few never become more
 @pytest.mark.parametrize(
     ("places", "late", "busiest", "after"),
     [
-        (MOST, LATE * 1.25, MOST, int(MOST * 0.8)),
-        (MOST, LATE * 9, MOST, MOST // 2),
-        (MOST, LATE * 1.25, 200, 160),  # at once below what is there
-        (MOST, LATE * 2, 3, LEAST),
-        (LEAST, LATE * 9, LEAST, LEAST),
-        (100, (LATE + EARLY) / 2, 100, 100),
+        (MAX_LIMIT, LOOP_LAG_HIGH_SECONDS * 1.25, MAX_LIMIT, int(MAX_LIMIT * 0.8)),
+        (MAX_LIMIT, LOOP_LAG_HIGH_SECONDS * 9, MAX_LIMIT, MAX_LIMIT // 2),
+        (MAX_LIMIT, LOOP_LAG_HIGH_SECONDS * 1.25, 200, 160),  # at once below what is there
+        (MAX_LIMIT, LOOP_LAG_HIGH_SECONDS * 2, 3, MIN_LIMIT),
+        (MIN_LIMIT, LOOP_LAG_HIGH_SECONDS * 9, MIN_LIMIT, MIN_LIMIT),
+        (100, (LOOP_LAG_HIGH_SECONDS + LOOP_LAG_LOW_SECONDS) / 2, 100, 100),
         (100, 0.0, 0, 125),
-        (MOST, 0.0, 0, MOST),
+        (MAX_LIMIT, 0.0, 0, MAX_LIMIT),
     ],
 )
 def test_there_are_fewer_places_while_the_loop_is_late_and_more_when_it_is_not(
     places: int, late: float, busiest: int, after: int
 ) -> None:
-    assert places_after(places, late=late, busiest=busiest) == after
+    assert next_limit(places, late=late, busiest=busiest) == after
 
 
 @pytest.mark.parametrize(
     ("method", "path", "work"),
     [
-        ("POST", SEND, Work.SEND),
-        ("POST", MEDIA, Work.UPLOAD),
-        ("POST", f"{MEDIA}/batch", Work.UPLOAD),
-        ("POST", "/api/admin/broadcasts/7/recipients", Work.UPLOAD),
-        ("GET", MEDIA, Work.OTHER),
-        ("DELETE", "/api/admin/media/7", Work.OTHER),
+        ("POST", SEND, RequestClass.SEND),
+        ("POST", MEDIA, RequestClass.UPLOAD),
+        ("POST", f"{MEDIA}/batch", RequestClass.UPLOAD),
+        ("POST", "/api/admin/broadcasts/7/recipients", RequestClass.UPLOAD),
+        ("GET", MEDIA, RequestClass.OTHER),
+        ("DELETE", "/api/admin/media/7", RequestClass.OTHER),
         ("GET", "/metrics", None),
         ("GET", "/healthz", None),
-        ("POST", "/metrics/bots/x/send", Work.SEND),
+        ("POST", "/metrics/bots/x/send", RequestClass.SEND),
     ],
 )
 def test_each_work_has_places_of_its_own_and_an_operator_can_always_look(
-    method: str, path: str, work: Work | None
+    method: str, path: str, work: RequestClass | None
 ) -> None:
-    assert work_of(method, path) is work
+    assert class_of(method, path) is work
 
 
 async def test_a_loop_that_is_held_up_has_fewer_places_and_soon_as_many_as_before(
@@ -73,21 +82,21 @@ async def test_a_loop_that_is_held_up_has_fewer_places_and_soon_as_many_as_befor
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(clock, "monotonic", lambda: now)
-    monkeypatch.setattr(admission, "EVERY", 0.0)
-    one = Admission()
-    place = one.enter(Work.SEND)
+    monkeypatch.setattr(admission, "ADJUST_INTERVAL_SECONDS", 0.0)
+    one = AdaptiveConcurrencyLimiter()
+    place = one.enter(RequestClass.SEND)
     assert place is not None
 
     for _ in range(admission.LOOKS):
-        now += 10 * LATE
+        now += 10 * LOOP_LAG_HIGH_SECONDS
         await clock.sleep(0)
         await clock.sleep(0)
-    late = one.places
-    await until(lambda: one.places == MOST)  # time stands still, and nothing is late
+    late = one.limits
+    await until(lambda: one.limits == MAX_LIMIT)  # time stands still, and nothing is late
     place.leave()
 
-    assert late == LEAST
-    assert one.under_way[Work.SEND] == 0
+    assert late == MIN_LIMIT
+    assert one.in_flight[RequestClass.SEND] == 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +104,7 @@ class Served:
     """An API on a real socket, by the command line's own server, with `FEW` places."""
 
     client: httpx.AsyncClient
-    places: Admission
+    places: AdaptiveConcurrencyLimiter
     port: int
     stop: Callable[[], Awaitable[None]]
 
@@ -136,7 +145,7 @@ async def sending(opener: Opener, served: Served, count: int, *, seconds: float)
     answers: list[httpx.Response] = []
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(served.client.post(SEND, json=TEXT)) for _ in range(count)]
-        await until(lambda: served.places.under_way[Work.SEND] == count)
+        await until(lambda: served.places.in_flight[RequestClass.SEND] == count)
         yield answers
     answers += [task.result() for task in tasks]
 
@@ -166,10 +175,10 @@ async def test_a_refused_upload_leaves_its_connection_whole_and_nothing_on_disk(
     head = f"POST {MEDIA} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {ADMIN}\r\n"
     async with served(telewarm_with) as api:
         reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
-        api.places.places = 0
+        api.places.limits = 0
         writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         assert await answer_of(reader) == (503, "OVERLOADED")
-        api.places.places = FEW
+        api.places.limits = FEW
         writer.write(f"{head}Content-Length: 0\r\nConnection: close\r\n\r\n".encode())
         assert await answer_of(reader) == (400, "BAD_REQUEST")
         assert await reader.read() == b""
@@ -184,7 +193,7 @@ async def test_what_is_no_request_keeps_no_place(telewarm_with: Opener) -> None:
             writer.write(f"{head}Host: h\r\n\r\n".encode())
             assert b" 40" in await reader.readline()
             writer.close()
-        await until(lambda: not any(api.places.under_way.values()))
+        await until(lambda: not any(api.places.in_flight.values()))
 
 
 async def test_who_waits_for_leave_to_send_a_body_is_refused_and_cut_off(telewarm_with: Opener) -> None:
@@ -207,12 +216,12 @@ async def test_a_bot_that_must_wait_takes_no_place_from_others(telewarm_with: Op
     async with served(telewarm_with, bots=2, places=1) as api:
         telewarm_with.sandbox.state.faults.add(flood)
         waiting = asyncio.create_task(api.client.post(SEND, json=TEXT))
-        await until(lambda: api.places.parked == 1)
+        await until(lambda: api.places.idle == 1)
         others = SEND.replace("shop", "shop1")
         assert (await api.client.post(others, json=TEXT)).status_code == 200
         assert not waiting.done()
         assert (await waiting).status_code == 200
-        assert api.places.parked == 0
+        assert api.places.idle == 0
 
 
 async def test_a_client_that_stands_still_takes_no_place_from_others(telewarm_with: Opener) -> None:
@@ -220,30 +229,30 @@ async def test_a_client_that_stands_still_takes_no_place_from_others(telewarm_wi
 
     async def slowly() -> AsyncIterator[bytes]:
         yield photo[:100]
-        await until(lambda: api.places.parked == 1)
+        await until(lambda: api.places.idle == 1)
         assert (await api.client.post(MEDIA, content=jpeg(2))).status_code == 201
         yield photo[100:]
 
     async with served(telewarm_with, places=1) as api:
         assert (await api.client.post(MEDIA, content=slowly())).status_code == 201
-        assert (api.places.parked, api.places.under_way[Work.UPLOAD]) == (0, 0)
+        assert (api.places.idle, api.places.in_flight[RequestClass.UPLOAD]) == (0, 0)
 
 
 async def test_uploads_that_wait_for_the_disk_or_the_database_are_bounded_too(
     telewarm_with: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admission, "TAKEN_IN", 1)
+    monkeypatch.setattr(admission, "MAX_RECEIVED", 1)
     async with served(telewarm_with, places=8) as api:
         blocker = await asyncpg.connect(telewarm_with.database_url)
         async with blocker.transaction():
             await blocker.execute("LOCK TABLE media IN ACCESS EXCLUSIVE MODE")
             first = asyncio.create_task(api.client.post(MEDIA, content=jpeg(1)))
-            await until(lambda: api.places.taken_in == 1)
+            await until(lambda: api.places.received == 1)
             refusal(await api.client.post(MEDIA, content=jpeg(2)), 503, "OVERLOADED")
         await blocker.close()
         assert (await first).status_code == 201
         assert (await api.client.post(MEDIA, content=jpeg(2))).status_code == 201
-        assert api.places.taken_in == 0
+        assert api.places.received == 0
 
 
 async def test_without_the_door_the_route_refuses_too(api: Api) -> None:
@@ -263,7 +272,7 @@ async def test_what_was_accepted_is_finished_when_the_process_stops(telewarm_wit
 async def test_what_cannot_be_finished_in_time_is_told_so(
     telewarm_with: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "GRACE", 0.2)
+    monkeypatch.setattr(run, "GRACE_SECONDS", 0.2)
     async with served(telewarm_with) as api:
         with capture_logs() as logged:
             async with sending(telewarm_with, api, FEW, seconds=9) as answers:
@@ -281,7 +290,7 @@ async def test_what_cannot_be_finished_in_time_is_told_so(
 async def test_an_answer_that_nobody_takes_does_not_hold_up_the_end(
     telewarm_with: Opener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(run, "GRACE", 0.2)
+    monkeypatch.setattr(run, "GRACE_SECONDS", 0.2)
     async with served(telewarm_with) as api:
         body = os.urandom(16 << 20)
         put = await api.client.post(f"{MEDIA}?kind=document", content=body)

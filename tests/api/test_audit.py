@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from telewarm import clock
 from telewarm.api import journal
-from telewarm.api.journal import AuditLog, kept
+from telewarm.api.journal import AuditWriter, kept
 from telewarm.app import Telewarm
 from telewarm.database import audit
 from telewarm.database.audit import AuditEntry
@@ -165,7 +165,7 @@ async def test_a_row_that_cannot_be_stored_is_dropped_and_told_and_the_others_ar
     idle_telewarm: Telewarm,
 ) -> None:
     await idle_telewarm.pool.execute("ALTER TABLE audit ADD CHECK (target <> '/2')")
-    log = AuditLog(idle_telewarm.pool)
+    log = AuditWriter(idle_telewarm.pool)
     for number in range(4):
         log.note(change(number))
     with capture_logs() as logged:
@@ -186,8 +186,8 @@ async def test_a_database_that_is_away_hinders_no_answer_and_loses_no_row(govern
 async def test_a_log_that_nobody_can_write_does_not_grow_for_ever(
     idle_telewarm: Telewarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "MOST", 10)
-    log = AuditLog(idle_telewarm.pool)
+    monkeypatch.setattr(journal, "MAX_BUFFERED", 10)
+    log = AuditWriter(idle_telewarm.pool)
     for number in range(100):
         log.note(change(number))
     await log.flush()
@@ -197,7 +197,7 @@ async def test_a_log_that_nobody_can_write_does_not_grow_for_ever(
 
 
 async def test_rows_are_written_by_themselves_and_at_the_end(idle_telewarm: Telewarm) -> None:
-    log = AuditLog(idle_telewarm.pool)
+    log = AuditWriter(idle_telewarm.pool)
     async with log.running():
         log.note(change(1))
         async with asyncio.timeout(5):
@@ -216,7 +216,7 @@ async def test_many_changes_are_few_writes(idle_telewarm: Telewarm, monkeypatch:
         await record(pool, changes)
 
     monkeypatch.setattr(audit, "record", counted)
-    log = AuditLog(idle_telewarm.pool)
+    log = AuditWriter(idle_telewarm.pool)
     for number in range(12_000):
         log.note(change(number))
     await log.flush()

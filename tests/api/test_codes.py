@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import telewarm
 from telewarm import cli, errors
 from telewarm.api import admitted, answers, create_api, heads
-from telewarm.api.catalogue import BY_CODE, CATALOGUE, Where, markdown
+from telewarm.api.catalogue import BY_CODE, ERROR_DOCS, ErrorCategory, markdown
 from telewarm.api.tickets import PREVIEW, url_of
 from telewarm.model import MediaId
 from telewarm.previews import PreviewVariant
@@ -49,7 +49,7 @@ def test_the_page_of_errors_is_up_to_date() -> None:
 
 def test_the_command_shows_one_or_all_and_names_what_it_does_not_know() -> None:
     runner = CliRunner()
-    assert all(known.code in runner.invoke(cli.app, ["errors"]).output for known in CATALOGUE)
+    assert all(known.code in runner.invoke(cli.app, ["errors"]).output for known in ERROR_DOCS)
     one = runner.invoke(cli.app, ["errors", "flood_wait"]).output
     assert "FLOOD_WAIT" in one
     assert "NOT_FOUND" not in one
@@ -57,12 +57,12 @@ def test_the_command_shows_one_or_all_and_names_what_it_does_not_know() -> None:
 
 
 def written() -> Iterator[Pair]:
-    """What the source answers with by itself: ApiError(status, "CODE", …) and problem(status, "CODE", …)."""
+    """What the source answers with by itself: HttpError(status, "CODE", …) and error_response(status, "CODE", …)."""
     for path in SOURCE.rglob("*.py"):
         if SOURCE / "sandbox" in path.parents:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in {"ApiError", "problem"}:
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in {"HttpError", "error_response"}:
                 status, code = node.args[0], node.args[1]
                 if isinstance(code, ast.Attribute):  # another error's own
                     continue
@@ -76,19 +76,19 @@ def written() -> Iterator[Pair]:
 def raised() -> Iterator[Pair]:
     """What the errors of the tree become."""
     for kind in tree(errors.TelewarmError):
-        if kind.__module__ == errors.__name__ and BY_CODE[kind.code].where is not Where.COMMANDS:
+        if kind.__module__ == errors.__name__ and BY_CODE[kind.code].where is not ErrorCategory.COMMANDS:
             yield kind.code, next((status for base, status in answers.STATUS if issubclass(kind, base)), 500)
 
 
 def test_every_code_that_the_source_has_is_known_with_its_status_and_no_other() -> None:
     assert {kind.code for kind in tree(errors.TelewarmError)} <= BY_CODE.keys()
     tables = {(code, status) for table in (answers.CODES, heads.CODES) for status, code in table.items()}
-    assert len(BY_CODE) == len(CATALOGUE)
+    assert len(BY_CODE) == len(ERROR_DOCS)
     assert {*written(), *raised(), *tables, (admitted.CODE, admitted.STATUS)} == documented()
 
 
 def documented() -> set[Pair]:
-    return {(known.code, status) for known in CATALOGUE for status in known.statuses}
+    return {(known.code, status) for known in ERROR_DOCS for status in known.statuses}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

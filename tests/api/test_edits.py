@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from telewarm import clock
-from telewarm.api.shapes import AddedMedia, Collected, DeletedMedia, MediaPage, OneMedia, RenamedMedia
+from telewarm.api.shapes import AddedMedia, CollectResponse, DeletedMedia, MediaPage, MediaResponse, RenamedMedia
 from telewarm.database.warmups import record_ready
 from telewarm.model import Kind, MediaId
 from tests.api.conftest import BOT, MEDIA, Api, refusal
@@ -20,7 +20,7 @@ async def test_an_item_is_renamed(api: Api) -> None:
     media_id = await api.add_photo()
     for given, kept in (("  кот\n🐈.jpg ", "кот🐈.jpg"), ("x" * 300, "x" * 255), (None, None)):
         answer = (await api.client.patch(f"{ONE}/{media_id}", json={"name": given})).json()
-        OneMedia.model_validate(answer)
+        MediaResponse.model_validate(answer)
         assert answer["media"]["name"] == kept
     refusal(await api.client.patch(f"{ONE}/{media_id}", json={"name": "\n"}), 400, "BAD_REQUEST")
     for body in ({}, {"name": 7}, {"name": ["a"]}):
@@ -156,7 +156,7 @@ async def test_objects_that_belong_to_nothing_are_looked_for(api: Api) -> None:
 
     first, second = [(await api.client.post(f"{ONE}/collect")).json() for _ in range(2)]
 
-    Collected.model_validate(first)
+    CollectResponse.model_validate(first)
     assert first == {"ok": True, "blobs": 0, "strays": 1}
     assert second == {"ok": True, "blobs": 0, "strays": 0}  # it is known by now
     assert (stray.exists(), young.exists()) == (True, True)  # for a while; and for good

@@ -184,7 +184,7 @@ async def test_whoever_may_read_may_listen_until_the_token_is_revoked(
     telewarm: Telewarm, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "BEAT", 0.05)
-    monkeypatch.setattr(streams, "BELIEVED", 0.0)
+    monkeypatch.setattr(streams, "TOKEN_RECHECK_SECONDS", 0.0)
     async with governing(telewarm) as governed:
         secret = await governed.make("page", Role.READ)
         refusal(await (await governed.client(None)).get(EVENTS), 401, "UNAUTHORIZED")
@@ -200,7 +200,7 @@ async def test_whoever_may_read_may_listen_until_the_token_is_revoked(
 async def test_a_server_that_stops_ends_its_streams_at_once(
     telewarm: Telewarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "GRACE", 3600)
+    monkeypatch.setattr(run, "GRACE_SECONDS", 3600)
     app = telewarm.api()
     async with AsyncExitStack() as clients:
         async with serving(app) as url:
@@ -228,14 +228,14 @@ async def test_one_more_than_may_listen_is_told_to_come_later(telewarm_with: Ope
 async def until_listen(telewarm: Telewarm, listeners: int) -> None:
     """Those who came and those who left are noticed."""
     async with asyncio.timeout(10):
-        while telewarm.listening.listeners != listeners:
+        while telewarm.event_bus.listeners != listeners:
             await clock.sleep(0)
 
 
 async def test_a_client_that_takes_nothing_is_cut_off_and_hinders_nobody(
     telewarm: Telewarm, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "STALL", 0.2)
+    monkeypatch.setattr(streams, "STALL_SECONDS", 0.2)
     monkeypatch.setattr(feed, "PAUSE", 0.0)
     at = urlsplit(url)
     with socket.socket() as idle:
@@ -245,7 +245,7 @@ async def test_a_client_that_takes_nothing_is_cut_off_and_hinders_nobody(
         async with stream(url) as quick:
             await until_listen(telewarm, 2)
             sent = 0
-            while telewarm.listening.listeners == 2:
+            while telewarm.event_bus.listeners == 2:
                 await say(telewarm.pool, sent, times=400)
                 sent += 400
                 await quick.take(400)

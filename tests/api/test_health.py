@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 import telewarm as package
 from telewarm import clock
-from telewarm.api.checks import BUG, Check, Checks
+from telewarm.api.checks import BUG, CachedCheck, HealthChecks
 from telewarm.app import Telewarm
 from telewarm.database import bots
 from telewarm.database.migrate import head
@@ -33,7 +33,7 @@ READY = {"database": True, "migrations": True, "store": True, "spool": True}
 
 def asked_anew(telewarm: Telewarm) -> httpx.AsyncClient:
     """A stranger's client of the API as it is just after its start: nothing is remembered."""
-    return client_of(replace(telewarm, checks=Checks(telewarm.checks.ground)).api())
+    return client_of(replace(telewarm, checks=HealthChecks(telewarm.checks.ground)).api())
 
 
 async def test_anybody_may_ask_whether_it_is_ready_and_learns_names_alone(api: Api) -> None:
@@ -191,7 +191,7 @@ async def test_however_many_ask_one_look_answers_them_until_it_is_old() -> None:
         await clock.sleep(0)
         return {"look": looks}
 
-    kept, forgotten = Check(look, kept=60), Check(look, kept=0)
+    kept, forgotten = CachedCheck(look, kept=60), CachedCheck(look, kept=0)
     assert {(await found).facts["look"] for found in asyncio.as_completed([kept() for _ in range(50)])} == {1}
     assert [(await forgotten()).facts["look"] for _ in range(2)] == [2, 3]
 
@@ -207,11 +207,11 @@ async def test_a_look_that_hangs_ends_and_a_bug_in_one_is_told_to_the_log() -> N
     async def quoting() -> Mapping[str, object]:
         raise StoreUnavailable("no bucket at https://me:hunter2@host")
 
-    assert (await Check(hanging, seconds=0.01)()).error == "no answer within 0.01 s"
+    assert (await CachedCheck(hanging, seconds=0.01)()).error == "no answer within 0.01 s"
     with capture_logs() as logged:
-        assert (await Check(wrong)()).error == BUG
+        assert (await CachedCheck(wrong)()).error == BUG
     assert [line["event"] for line in logged] == ["[HEALTH][BUG]"]
-    assert (await Check(quoting)()).error == "no bucket at https://me:<password>@host"
+    assert (await CachedCheck(quoting)()).error == "no bucket at https://me:<password>@host"
 
 
 async def overdue(telewarm: Telewarm) -> None:

@@ -20,10 +20,21 @@ from structlog.testing import capture_logs
 
 from telewarm import clock
 from telewarm.api import heads, limits
-from telewarm.api.answers import ApiError, install
-from telewarm.api.guard import Guard
-from telewarm.api.heads import BoundedProtocol
-from telewarm.api.limits import DEPTH, HEADER_BYTES, HEADERS, WINDOW, WRONG, Throttle, in_time, network, small, too_deep
+from telewarm.api.answers import HttpError, register_exception_handlers
+from telewarm.api.guard import AuthMiddleware
+from telewarm.api.heads import LimitedHttpProtocol
+from telewarm.api.limits import (
+    DEPTH,
+    HEADER_BYTES,
+    HEADERS,
+    WINDOW,
+    WRONG,
+    FailedAuthLimiter,
+    exceeds_json_depth,
+    in_time,
+    network,
+    small,
+)
 from telewarm.cli.run import Server, close, listen, port_of
 from tests.api.conftest import ADMIN, client_of, refusal
 
@@ -32,7 +43,7 @@ Client = Callable[[str, str], Awaitable[httpx.Response]]
 
 def small_app() -> FastAPI:
     app = FastAPI()
-    app.add_middleware(Guard, token=ADMIN)
+    app.add_middleware(AuthMiddleware, token=ADMIN)
 
     @app.get("/api/admin/x")
     async def x() -> dict[str, bool]:
@@ -54,10 +65,10 @@ def call() -> Client:
     return call
 
 
-def shut_out(throttle: Throttle, address: str, now: float) -> bool:
+def shut_out(throttle: FailedAuthLimiter, address: str, now: float) -> bool:
     try:
         throttle.check(address, now)
-    except ApiError:
+    except HttpError:
         return True
     return False
 
@@ -91,7 +102,7 @@ async def test_right_tokens_and_none_at_all_are_not_counted(call: Client) -> Non
 
 
 def test_the_address_may_try_again_when_the_time_is_over_and_attempts_meanwhile_do_not_lengthen_it() -> None:
-    throttle = Throttle()
+    throttle = FailedAuthLimiter()
     assert [throttle.wrong("203.0.113.7", 100.0 + n) for n in range(WRONG)] == [False] * (WRONG - 1) + [True]
     assert shut_out(throttle, "203.0.113.7", 159.9)
     assert not shut_out(throttle, "203.0.113.7", 160.0)
@@ -99,7 +110,7 @@ def test_the_address_may_try_again_when_the_time_is_over_and_attempts_meanwhile_
 
 
 def test_few_wrong_tokens_now_and_then_shut_nobody_out() -> None:
-    throttle = Throttle()
+    throttle = FailedAuthLimiter()
     for minute in range(100):
         for _ in range(WRONG - 1):
             throttle.wrong("203.0.113.7", minute * WINDOW)
@@ -107,8 +118,8 @@ def test_few_wrong_tokens_now_and_then_shut_nobody_out() -> None:
 
 
 def test_the_throttle_forgets_the_oldest_when_it_has_seen_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "ADDRESSES", 100)
-    throttle = Throttle()
+    monkeypatch.setattr(limits, "MAX_ADDRESSES", 100)
+    throttle = FailedAuthLimiter()
     for number in range(10_000):
         throttle.wrong(f"2001:db8:{number:x}::1", 0.0)
     assert len(throttle._windows) == 100
@@ -175,12 +186,12 @@ def test_too_deep_is_told_exactly_whatever_strings_and_encoding(value: object, m
     for text in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
         body = text.encode(encoding)
         assert json.loads(body) == value
-        assert too_deep(body) is (depth(value) > DEPTH)
+        assert exceeds_json_depth(body) is (depth(value) > DEPTH)
 
 
 @given(st.binary() | st.text(alphabet='[]{}"\\a\0').map(str.encode))
 def test_what_is_no_json_is_judged_without_an_error(body: bytes) -> None:
-    too_deep(body)
+    exceeds_json_depth(body)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +199,7 @@ def test_what_is_no_json_is_judged_without_an_error(body: bytes) -> None:
 )
 def test_a_hostile_megabyte_is_judged_in_a_moment(body: bytes) -> None:
     begin = clock.monotonic()
-    too_deep(body)
+    exceeds_json_depth(body)
     assert clock.monotonic() - begin < 2.0  # a tenth of it on an idle machine
 
 
@@ -200,7 +211,7 @@ async def test_a_small_body_that_never_ends_is_refused_and_one_that_came_may_tak
 
     slow = in_time(receive, seconds=0.1)
     assert (await slow())["body"] == b"["
-    with pytest.raises(ApiError, match=r"did not arrive within 0\.1 s"):
+    with pytest.raises(HttpError, match=r"did not arrive within 0\.1 s"):
         await slow()
 
     messages.append({"type": "http.request", "body": b"[]", "more_body": False})
@@ -224,7 +235,7 @@ class Small(APIRoute):
 
 async def test_a_small_body_is_bounded_in_size_and_depth_and_the_route_gets_it_as_it_came() -> None:
     app, router = small_app(), APIRouter(route_class=Small)
-    install(app)
+    register_exception_handlers(app)
 
     @router.post("/api/admin/media/x")
     async def echo(body: dict[str, Any]) -> dict[str, Any]:
@@ -259,7 +270,7 @@ async def server() -> AsyncIterator[int]:
         await send({"type": "http.response.body", "body": body})
 
     sockets, ready = listen("127.0.0.1", 0), asyncio.Event()
-    config = uvicorn.Config(app, log_config=None, http=BoundedProtocol, lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, log_config=None, http=LimitedHttpProtocol, lifespan="off", timeout_graceful_shutdown=1)
     serving = Server(config, ready.set)
     task = asyncio.create_task(serving.serve(sockets))
     await ready.wait()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from telewarm.api.catalogue import BY_CODE
-from telewarm.api.described import BOUNDS, WAITS, refuses
+from telewarm.api.described import BOUNDS, WAITS, error_responses
 from telewarm.api.numbers import LARGEST
 from tests.api.conftest import Api
 from tests.fixtures.sandbox import token
@@ -142,7 +142,7 @@ def test_bounds_are_told_exactly(spec: Json) -> None:
     assert min(value for _, value in told if isinstance(value, int)) == -LARGEST
     assert max(value for _, value in told if isinstance(value, int)) == LARGEST
     assert '"ge"' not in json.dumps(spec)
-    chat = spec["components"]["schemas"]["NewSend"]["properties"]["chat_id"]["anyOf"][0]
+    chat = spec["components"]["schemas"]["SendRequest"]["properties"]["chat_id"]["anyOf"][0]
     assert (chat["minimum"], chat["maximum"]) == (-LARGEST, LARGEST)
 
 
@@ -157,7 +157,7 @@ def test_what_has_a_form_is_told_with_it(spec: Json) -> None:
     def fits(schema: Json, *texts: str) -> list[bool]:
         return [re.search(schema["pattern"], text) is not None for text in texts]
 
-    new = schemas["NewBot"]["properties"]
+    new = schemas["BotCreate"]["properties"]
     assert fits(new["slug"], "shop", "", "-", "a b") == [True, False, False, False]
     assert fits(new["token"], token(0), f" {token(0)}\n", new["token"]["examples"][0], "x:y") == [
         True,
@@ -166,9 +166,9 @@ def test_what_has_a_form_is_told_with_it(spec: Json) -> None:
         False,
     ]
     assert fits(parameter("/bots", "get", "after"), "shop", "", "a b") == [True, True, False]
-    for name in (schemas["NewApiToken"]["properties"]["name"], parameter("/tokens/{name}", "delete", "name")):
+    for name in (schemas["TokenCreate"]["properties"]["name"], parameter("/tokens/{name}", "delete", "name")):
         assert fits(name, "ci", "tw_ci", "") == [True, False, False]
-    key = schemas["NewSend"]["properties"]["idempotency_key"]
+    key = schemas["SendRequest"]["properties"]["idempotency_key"]
     assert (key["minLength"], key["maxLength"]) == (1, 200)
     for path in ("/bots/{slug}/media", "/bots/{slug}/media/batch"):
         assert {"const": "", "type": "string"} in parameter(path, "post", "kind")["anyOf"]
@@ -191,10 +191,10 @@ def test_it_is_whole_in_itself_and_asks_for_a_token_where_one_is_needed(spec: Js
 
 def test_a_route_cannot_document_an_error_that_does_not_exist() -> None:
     with pytest.raises(LookupError):
-        refuses("NO_SUCH")
+        error_responses("NO_SUCH")
     with pytest.raises(LookupError):
-        refuses((418, "BAD_REQUEST"))
-    assert set(refuses("NOT_FOUND", (415, "BAD_REQUEST"))) == {404, 415}
+        error_responses((418, "BAD_REQUEST"))
+    assert set(error_responses("NOT_FOUND", (415, "BAD_REQUEST"))) == {404, 415}
 
 
 def test_bodies_say_that_nothing_else_is_taken_and_which_other_names_are(spec: Json) -> None:
@@ -204,7 +204,7 @@ def test_bodies_say_that_nothing_else_is_taken_and_which_other_names_are(spec: J
             for one in schema.get("anyOf", [schema]):
                 if "properties" in (found := resolved(spec, one)):
                     assert found.get("additionalProperties") is False, f"{name} {kind}"
-    fields = spec["components"]["schemas"]["NewSend"]["properties"]
+    fields = spec["components"]["schemas"]["SendRequest"]["properties"]
     assert "also `disable_notification`" in fields["silent"]["description"]
     assert "also `link_preview_options`" in fields["link_preview"]["description"]
     assert "also `start_at`" in spec["components"]["schemas"]["Start"]["properties"]["starts_at"]["description"]

@@ -153,7 +153,7 @@ async def test_a_caller_that_goes_away_or_stands_still_lets_go_of_the_file(
     async with serving(api.telewarm.api()) as url:
         host = urlsplit(url)
         for patience in (3600.0, 0.2):
-            monkeypatch.setattr(preview, "PATIENCE", patience)
+            monkeypatch.setattr(preview, "CHUNK_TIMEOUT_SECONDS", patience)
             _, writer = await asyncio.open_connection(host.hostname, host.port, limit=1024)
             request = (
                 f"GET {preview_of(media_id)} HTTP/1.1\r\nHost: {host.netloc}\r\nAuthorization: Bearer {ADMIN}\r\n\r\n"

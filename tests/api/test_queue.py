@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from telewarm import clock
-from telewarm.api.shapes import PrewarmMetrics, QueueMetrics
+from telewarm.api.shapes import PrewarmStatsOut, QueueStats
 from tests.api.conftest import BOT, Api
 from tests.fixtures.rows import make_lease
 from tests.fixtures.sandbox import token
@@ -31,7 +31,7 @@ async def test_an_empty_queue_says_so(api: Api) -> None:
         "max_concurrency": 5,
         "utilization_pct": 0,
     }
-    QueueMetrics.model_validate(answer)
+    QueueStats.model_validate(answer)
 
 
 async def test_what_waits_and_what_goes_next_is_told_of_all_bots_but_those_that_rest(api: Api) -> None:
@@ -45,7 +45,7 @@ async def test_what_waits_and_what_goes_next_is_told_of_all_bots_but_those_that_
 
     answer = (await api.client.get(PREWARM)).json()
 
-    PrewarmMetrics.model_validate(answer)
+    PrewarmStatsOut.model_validate(answer)
     metrics = answer["metrics"]
     assert (metrics["queue_size"], metrics["processing_count"], metrics["worker_running"]) == (177, 3, False)
     assert [(bot["bot_slug"], bot["due"], bot["waiting"]) for bot in metrics["bots"]] == [

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telewarm.api.preview import disposition
-from telewarm.api.ranges import Span, Unsatisfiable, is_known, wanted
+from telewarm.api.ranges import ByteRange, RangeNotSatisfiable, is_known, wanted
 
 TAG = '"abc"'
 WHOLE = None
@@ -17,14 +17,14 @@ WHOLE = None
 @pytest.mark.parametrize(
     ("asked", "span"),
     [
-        ("bytes=0-0", Span(0, 1)),
-        ("bytes=0-99", Span(0, 100)),
-        ("bytes=10-19", Span(10, 20)),
-        ("bytes=90-1000", Span(90, 100)),
-        ("bytes=99-", Span(99, 100)),
-        ("Bytes= 5-6 ", Span(5, 7)),
-        ("bytes=-1", Span(99, 100)),
-        ("bytes=-1000", Span(0, 100)),
+        ("bytes=0-0", ByteRange(0, 1)),
+        ("bytes=0-99", ByteRange(0, 100)),
+        ("bytes=10-19", ByteRange(10, 20)),
+        ("bytes=90-1000", ByteRange(90, 100)),
+        ("bytes=99-", ByteRange(99, 100)),
+        ("Bytes= 5-6 ", ByteRange(5, 7)),
+        ("bytes=-1", ByteRange(99, 100)),
+        ("bytes=-1000", ByteRange(0, 100)),
         ("bytes=0-1,5-6", WHOLE),
         ("bytes=6-5", WHOLE),
         ("bytes=-", WHOLE),
@@ -37,20 +37,21 @@ WHOLE = None
         ("", WHOLE),
     ],
 )
-def test_a_range_is_read_as_the_rfc_says(asked: str, span: Span | None) -> None:
+def test_a_range_is_read_as_the_rfc_says(asked: str, span: ByteRange | None) -> None:
     assert wanted({"range": asked}, size=100, tag=TAG) == span
 
 
 @pytest.mark.parametrize("asked", ["bytes=100-", "bytes=100-200", "bytes=-0", "bytes=" + "9" * 18 + "-"])
 def test_a_range_that_begins_after_the_end_cannot_be_satisfied(asked: str) -> None:
-    with pytest.raises(Unsatisfiable):
+    with pytest.raises(RangeNotSatisfiable):
         wanted({"range": asked}, size=100, tag=TAG)
 
 
 @pytest.mark.parametrize(
-    ("condition", "span"), [(TAG, Span(0, 1)), ('"other"', WHOLE), (f"W/{TAG}", WHOLE), ("Wed, 04 Mar 2026", WHOLE)]
+    ("condition", "span"),
+    [(TAG, ByteRange(0, 1)), ('"other"', WHOLE), (f"W/{TAG}", WHOLE), ("Wed, 04 Mar 2026", WHOLE)],
 )
-def test_a_range_of_what_has_changed_since_is_the_whole(condition: str, span: Span | None) -> None:
+def test_a_range_of_what_has_changed_since_is_the_whole(condition: str, span: ByteRange | None) -> None:
     assert wanted({"range": "bytes=0-0", "if-range": condition}, size=100, tag=TAG) == span
 
 
@@ -58,7 +59,7 @@ def test_a_range_of_what_has_changed_since_is_the_whole(condition: str, span: Sp
 def test_any_range_is_inside_of_the_file(asked: str, size: int) -> None:
     try:
         span = wanted({"range": asked}, size=size, tag=TAG)
-    except Unsatisfiable:
+    except RangeNotSatisfiable:
         return
     assert span is None or 0 <= span.begin < span.end <= size
 

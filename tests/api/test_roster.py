@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from telewarm import clock
-from telewarm.api.shapes import BotPage, Checked, OneBot
+from telewarm.api.shapes import BotCheckResponse, BotPage, BotResponse
 from telewarm.database import removals
 from telewarm.errors import BotDeleted
 from telewarm.model import BroadcastState, ChatId, DeliveryStatus, MessageSet
@@ -57,7 +57,7 @@ async def test_one_bot_tells_how_long_it_waits_and_what_it_learned(api: Api) -> 
 
     answer = (await api.client.get(f"{BOTS}/shop")).json()
 
-    OneBot.model_validate(answer)
+    BotResponse.model_validate(answer)
     bot = answer["bot"]
     assert 3500 < bot["flood_wait_s"] <= 3600
     assert 50 < bot["closed_chats"]["-8"] <= 60
@@ -80,7 +80,7 @@ async def test_a_check_looks_at_the_token_and_at_each_chat_and_posts_nothing(api
 
     answer = (await api.client.post(f"{BOTS}/shop/check")).json()
 
-    Checked.model_validate(answer)
+    BotCheckResponse.model_validate(answer)
     assert (answer["ok"], answer["healthy"]) == (True, False)
     assert answer["token"] == {"ok": True, "error": None, "message": None, "username": "renamed_bot"}
     found = answer["chats"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from telewarm.api.message import NewMessage, message_of
-from telewarm.api.send import STATUSES, Sent
+from telewarm.api.message import MessageIn, message_of
+from telewarm.api.send import STATUSES, SendResponse
 from telewarm.errors import UsageError
 from telewarm.model import MediaId, MessageSet, Part
 from telewarm.sandbox import Sandbox
@@ -92,7 +92,7 @@ async def test_a_part_that_fails_is_told_beside_those_that_went(api: Api, sandbo
 async def test_a_media_item_that_fails_has_no_kind_and_the_answer_is_as_documented(api: Api, sandbox: Sandbox) -> None:
     sandbox.state.faults.add(Rule(action="error", method="sendPhoto", code=400, description="Bad Request: so not"))
     body = {"chat_id": READER, "media": [await api.add_photo()], "text": "so"}
-    photo, text = Sent.model_validate((await api.client.post(SEND, json=body)).json()).results
+    photo, text = SendResponse.model_validate((await api.client.post(SEND, json=body)).json()).results
     assert (photo.kind, photo.error, text.kind) == (None, "TELEGRAM_BAD_REQUEST", "text")
 
 
@@ -267,7 +267,7 @@ def test_each_field_becomes_the_message_sets() -> None:
         "protect_content": True,
         "show_caption_above_media": True,
     }
-    assert message_of(NewMessage.model_validate(body)) == MessageSet(
+    assert message_of(MessageIn.model_validate(body)) == MessageSet(
         media=(
             Part(media_id=MediaId(1), caption="one", entities=BOLD),
             Part(media_id=MediaId(2), caption="two", entities=BOLD, has_spoiler=True),
@@ -284,7 +284,7 @@ def test_each_field_becomes_the_message_sets() -> None:
     )
     quoting = {"message_id": 42, "quote": "when?"}
     assert message_of(
-        NewMessage.model_validate({"text": "so", "entities": BOLD, "reply_parameters": quoting})
+        MessageIn.model_validate({"text": "so", "entities": BOLD, "reply_parameters": quoting})
     ) == MessageSet(text="so", entities=BOLD, reply_parameters=quoting)
 
 
@@ -380,7 +380,7 @@ async def test_every_field_of_a_send_is_explained_with_an_example(api: Api) -> N
     schema = (await api.client.get("/openapi.json")).json()
     route = schema["paths"]["/api/admin/bots/{slug}/send"]["post"]
     assert {"200", "403", "409", "422", "429"} <= route["responses"].keys()
-    for name in ("NewSend", "MediaPart", "MessageResult", "Sent", "NotSent"):
+    for name in ("SendRequest", "MediaPartIn", "MessageResultOut", "Sent", "SendFailure"):
         for field, shape in schema["components"]["schemas"][name]["properties"].items():
             assert field == "ok" or shape.get("description"), (name, field)
             assert field == "results" or shape.get("examples"), (name, field)

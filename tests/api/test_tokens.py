@@ -11,8 +11,8 @@ import pytest
 
 from telewarm import clock
 from telewarm.api import keyring as keyrings
-from telewarm.api.access import OPEN, needed, route_path, rule
-from telewarm.api.keyring import Keyring
+from telewarm.api.access import OPEN, find_rule, required_role, route_path
+from telewarm.api.keyring import ApiTokenCache
 from telewarm.app import Telewarm
 from telewarm.database import tokens
 from telewarm.database.connection import Executor
@@ -76,7 +76,7 @@ async def governed(telewarm_with: Opener) -> AsyncIterator[Governed]:
     ],
 )
 def test_what_a_request_needs(method: str, path: str, role: Role) -> None:
-    assert needed(method, path) is role
+    assert required_role(method, path) is role
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,9 @@ def test_the_guard_sees_the_path_as_the_router_does(root: str, path: str, seen: 
 
 
 async def test_somebody_thought_of_every_route_there_is(governed: Governed) -> None:
-    forgotten = [(method, path) for method, path in routes(governed.app) if path not in OPEN and not rule(method, path)]
+    forgotten = [
+        (method, path) for method, path in routes(governed.app) if path not in OPEN and not find_rule(method, path)
+    ]
     assert not forgotten
 
 
@@ -230,8 +232,8 @@ async def test_each_process_knows_at_once_what_another_one_changed(governed: Gov
 
 
 @pytest.fixture
-async def keyring(idle_telewarm: Telewarm) -> AsyncIterator[Keyring]:
-    keyring = Keyring(idle_telewarm.pool)
+async def keyring(idle_telewarm: Telewarm) -> AsyncIterator[ApiTokenCache]:
+    keyring = ApiTokenCache(idle_telewarm.pool)
     async with keyring.following():
         yield keyring
 
@@ -255,7 +257,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 async def test_a_flood_of_unknown_tokens_costs_at_most_one_query_a_second(
-    keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+    keyring: ApiTokenCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen, begin = reads(monkeypatch), clock.monotonic()
     for number in range(2000):
@@ -264,10 +266,10 @@ async def test_a_flood_of_unknown_tokens_costs_at_most_one_query_a_second(
 
 
 async def test_known_tokens_cost_no_query(
-    keyring: Keyring, idle_telewarm: Telewarm, monkeypatch: pytest.MonkeyPatch
+    keyring: ApiTokenCache, idle_telewarm: Telewarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = await make(idle_telewarm)
-    keyring.changed()
+    keyring.invalidate()
     assert await keyring.caller(secret) is not None
     seen = reads(monkeypatch)
     begin = clock.monotonic()
@@ -276,9 +278,9 @@ async def test_known_tokens_cost_no_query(
     assert len(seen) <= 2 + (clock.monotonic() - begin)
 
 
-async def test_a_token_expires_without_anybody_saying_so(keyring: Keyring, idle_telewarm: Telewarm) -> None:
+async def test_a_token_expires_without_anybody_saying_so(keyring: ApiTokenCache, idle_telewarm: Telewarm) -> None:
     secret = await make(idle_telewarm, lifetime=timedelta(seconds=0.5))
-    keyring.changed()
+    keyring.invalidate()
     assert await keyring.caller(secret) is not None
     async with asyncio.timeout(5):
         while await keyring.caller(secret) is not None:
@@ -286,7 +288,7 @@ async def test_a_token_expires_without_anybody_saying_so(keyring: Keyring, idle_
 
 
 async def test_without_the_database_tokens_are_believed_for_a_while_and_then_nobody_can_say(
-    keyring: Keyring, idle_telewarm: Telewarm, telewarm_with: Opener, monkeypatch: pytest.MonkeyPatch
+    keyring: ApiTokenCache, idle_telewarm: Telewarm, telewarm_with: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = keyring._heard_at
     secret = await make(idle_telewarm)
@@ -294,11 +296,11 @@ async def test_without_the_database_tokens_are_believed_for_a_while_and_then_nob
         await clock.wait(asyncio.Event(), 0.01)
     assert await keyring.caller(secret) is not None
 
-    monkeypatch.setattr(keyrings, "AGAIN", 0.0)
+    monkeypatch.setattr(keyrings, "MIN_REFRESH_SECONDS", 0.0)
     async with database_away(telewarm_with.database_url):
         assert await keyring.caller("tw_unknown") is None
         assert await keyring.caller(secret) is not None
-        monkeypatch.setattr(keyrings, "BELIEVED", 0.0)
+        monkeypatch.setattr(keyrings, "CACHE_TTL_SECONDS", 0.0)
         with pytest.raises(DatabaseUnavailable, match="telewarm token show"):
             await keyring.caller(secret)
 
@@ -306,11 +308,11 @@ async def test_without_the_database_tokens_are_believed_for_a_while_and_then_nob
 
 
 async def test_a_lost_database_is_asked_once_a_second_however_many_call(
-    keyring: Keyring, idle_telewarm: Telewarm, monkeypatch: pytest.MonkeyPatch
+    keyring: ApiTokenCache, idle_telewarm: Telewarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await idle_telewarm.pool.execute("ALTER TABLE api_token RENAME TO away")
     seen, begin = reads(monkeypatch), clock.monotonic()
-    keyring.changed()
+    keyring.invalidate()
     for _ in range(20):
         refused = await asyncio.gather(*(keyring.caller("tw_any") for _ in range(50)), return_exceptions=True)
         assert all(isinstance(error, DatabaseUnavailable) for error in refused)
@@ -322,7 +324,7 @@ async def test_what_nobody_can_say_is_answered_503_and_the_admin_token_goes_on(
 ) -> None:
     client = await governed.client(await governed.make("ci", READ))
     await reads_fail(governed.telewarm.pool, "api_token")
-    governed.keyring.changed()
+    governed.keyring.invalidate()
     refusal(await client.get(MEDIA), 503, "DATABASE_UNAVAILABLE")
     refusal(await governed.admin.get(MEDIA), 404, "NOT_FOUND")
 

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from telewarm import clock
-from telewarm.api.answers import ApiError
+from telewarm.api.answers import HttpError
 from telewarm.api.app import create_api
-from telewarm.api.forms import FIELD_LARGEST, Form
-from telewarm.api.memory import Bodies
+from telewarm.api.forms import MAX_FIELD_BYTES, SingleFileForm
+from telewarm.api.memory import BodyMemoryBudget
 from telewarm.api.services import SMALL
 from telewarm.library import name_of
 from tests.api.conftest import ADMIN, BEARER, MEDIA, SEND, Api, client_of, files_in, refusal, serving
@@ -68,7 +68,7 @@ async def test_a_wrong_form_is_told(api: Api, body: bytes, told: str) -> None:
 
 
 LARGE_FORMS = {
-    "a field": part(b'name="kind"', b"x" * (FIELD_LARGEST + 1)) + FILE + END,
+    "a field": part(b'name="kind"', b"x" * (MAX_FIELD_BYTES + 1)) + FILE + END,
     "a part's headers": b"--x\r\n" + b"".join(b"A%d: %b\r\n" % (n, b"x" * 4000) for n in range(6)) + b"\r\n\r\n" + END,
 }
 
@@ -216,7 +216,7 @@ async def test_a_large_json_body_is_decoded_whole_and_leaves_nothing_behind(api:
 
 async def test_small_bodies_together_stay_within_their_budget(api: Api) -> None:
     app = api.telewarm.api()
-    bodies = app.state.bodies = Bodies(most=3 * SMALL)
+    bodies = app.state.bodies = BodyMemoryBudget(most=3 * SMALL)
     begin = b'{"chat_id": 5, "text": "' + b"x" * (SMALL // 2)
     async with serving(app) as url:
         writers = [await stall(url, SEND, begin, SMALL) for _ in range(6)]
@@ -364,18 +364,18 @@ async def test_a_body_that_stands_still_is_given_up(api: Api) -> None:
 
 @given(st.lists(st.binary(max_size=40), max_size=8), st.binary(max_size=60), st.binary(max_size=60))
 def test_a_form_of_any_bytes_is_parsed_or_refused(cuts: list[bytes], headers: bytes, content: bytes) -> None:
-    form = Form(b"x")
+    form = SingleFileForm(b"x")
     for chunk in (b"--x\r\n", headers, b"\r\n\r\n", content, *cuts, b"\r\n--x--"):
         try:
             form.feed(chunk)
-        except ApiError:
+        except HttpError:
             return  # anything else is a failure
 
 
 @given(st.binary(min_size=1, max_size=300).filter(lambda data: b"--x" not in data), st.integers(1, 50))
 def test_a_file_comes_out_of_a_form_as_it_went_in_however_it_was_cut(data: bytes, size: int) -> None:
     body = part(b'name="kind"', b"photo") + part(b'name="file"; filename="a.bin"', data) + END
-    form = Form(b"x")
+    form = SingleFileForm(b"x")
     pieces = [piece for start in range(0, len(body), size) for piece in form.feed(body[start : start + size])]
     assert b"".join(pieces) == data
     assert (form.fields, form.file_name, form.had_file, form.ended) == ({"kind": "photo"}, "a.bin", True, True)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from telewarm.api.shapes import BotDetail, Checked, ListedBot
+from telewarm.api.shapes import BotCheckResponse, BotDetail, BotListItem
 from telewarm.sandbox import Sandbox
 from tests.cli.conftest import Commands
 from tests.fixtures.app import OTHER_CHAT, WARMUP_CHAT
@@ -29,7 +29,7 @@ async def test_a_bot_is_added_with_a_token_that_nobody_sees_again_and_checked(co
     assert "Added shop" in added.said
     assert added.out.count(" ok ") == 2  # the token, and the chat
     [bot] = json.loads(listed.out)
-    ListedBot.model_validate(bot)
+    BotListItem.model_validate(bot)
     BotDetail.model_validate(json.loads(shown.out))
     assert (bot["slug"], bot["warmup_chats"]) == ("shop", [WARMUP_CHAT])
     assert not [ended for ended in (added, listed, shown) if token(0) in ended.out + ended.said]
@@ -82,7 +82,7 @@ async def test_a_check_finds_what_is_wrong_and_ends_with_1_until_it_is_mended(
     assert "@BotFather" in every.out
     assert programs.code == 1
     [(slug, checked)] = json.loads(programs.out).items()
-    Checked.model_validate({"ok": True, **checked})
+    BotCheckResponse.model_validate({"ok": True, **checked})
     assert (slug, checked["healthy"], checked["token"]["error"]) == ("shop", False, "TOKEN_REFUSED")
     assert "telewarm bot token" in checked["token"]["message"]
     await command.ok("bot", "check", "news")

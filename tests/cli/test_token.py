@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from telewarm import clock
-from telewarm.api.keyring import Keyring
+from telewarm.api.keyring import ApiTokenCache
 from telewarm.app import Telewarm
 from telewarm.cli import rotate, token
 from telewarm.cli.rotate import KeyFiles
@@ -68,7 +68,7 @@ async def test_the_servers_own_token_is_shown_where_it_is_kept_and_as_it_was_giv
 async def test_a_token_made_on_the_command_line_opens_a_server_that_runs(
     command: Commands, idle_telewarm: Telewarm
 ) -> None:
-    keyring = Keyring(idle_telewarm.pool)
+    keyring = ApiTokenCache(idle_telewarm.pool)
     async with keyring.following():
         made = await command("token", "create", "ci", "--role", "operate", "--expires-in-days", "2")
         secret = made.stdout.strip()

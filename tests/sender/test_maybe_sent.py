@@ -37,7 +37,7 @@ async def send_once(telewarm: Telewarm, live: BotSession, message: MessageSet) -
     async def sending() -> Results:
         return [describe(one) for one in await telewarm.sender.send(live, READER, message)]
 
-    return await telewarm.once.run(live.bot.id, "order-1", b"x", sending, patience=30)
+    return await telewarm.idempotency.run(live.bot.id, "order-1", b"x", sending, patience=30)
 
 
 async def cannot_release(pool: Pool) -> None:

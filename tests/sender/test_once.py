@@ -111,7 +111,7 @@ async def test_forty_calls_at_once_from_two_telewarms_send_once(telewarm_with: O
             sent = await telewarm.sender.send(await telewarm.bots.get(live.bot.id), READER, MessageSet(text="so"))
             return [describe(result) for result in sent]
 
-        return await telewarm.once.run(live.bot.id, "k", ASKED, send, patience=15)
+        return await telewarm.idempotency.run(live.bot.id, "k", ASKED, send, patience=15)
 
     answers = await asyncio.gather(*(call(telewarms[number % 2]) for number in range(40)))
 

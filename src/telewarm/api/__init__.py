@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from telewarm.api.app import create_api, create_watch
-    from telewarm.api.services import Services
+    from telewarm.api.app import create_api, create_monitoring_app
+    from telewarm.api.services import AppState
 
-__all__ = ["Services", "create_api", "create_watch"]
+__all__ = ["AppState", "create_api", "create_monitoring_app"]
 
 
 def __getattr__(name: str) -> object:
     """Imported when asked for: who only sends from Python never waits for FastAPI."""
     if name == "Services":
-        from telewarm.api.services import Services  # noqa: PLC0415 - see above
+        from telewarm.api.services import AppState  # noqa: PLC0415 - see above
 
-        return Services
+        return AppState
     if name in {"create_api", "create_watch"}:
         from telewarm.api import app  # noqa: PLC0415 - see above
 

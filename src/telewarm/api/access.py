@@ -38,14 +38,14 @@ RULES = tuple(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Caller:
+class Principal:
     """Who calls, by the name of the token."""
 
     name: str
     role: Role
 
 
-def rule(method: str, path: str) -> Role | None:
+def find_rule(method: str, path: str) -> Role | None:
     """What the table says; None: it knows no such thing."""
     for methods, pattern, role in RULES:
         if (methods is None or method in methods) and pattern.fullmatch(path):
@@ -53,9 +53,9 @@ def rule(method: str, path: str) -> Role | None:
     return None
 
 
-def needed(method: str, path: str) -> Role:
+def required_role(method: str, path: str) -> Role:
     """What nobody thought of is the admin's."""
-    return rule(method, path) or Role.ADMIN
+    return find_rule(method, path) or Role.ADMIN
 
 
 def route_path(scope: Mapping[str, Any]) -> str:
@@ -65,7 +65,7 @@ def route_path(scope: Mapping[str, Any]) -> str:
     return below if root and below != path and (not below or below.startswith("/")) else path
 
 
-def template(path: str, route: object) -> str:
+def route_template(path: str, route: object) -> str:
     """The route's whole template: routers that were included under a prefix know but their own part of it."""
     own = getattr(route, "path", None)
     if not isinstance(own, str):

@@ -21,7 +21,7 @@ from telewarm import clock, metrics
 log = structlog.get_logger(__name__)
 
 
-class Work(StrEnum):
+class RequestClass(StrEnum):
     """What has places of its own, so that none takes those of another."""
 
     SEND = "send"
@@ -29,40 +29,47 @@ class Work(StrEnum):
     OTHER = "other"
 
 
-LEAST, MOST = 64, 1024  # requests under way, of each work
-TAKEN_IN = 128  # uploads whose bytes are here: disk and database are what they wait for, and the loop is not late then
-PARKED = 8192  # requests that wait, of all works
-LATE, EARLY = 0.008, 0.004  # seconds that the loop is late on average: fewer places then, or more
-FEWER, MORE = 0.5, 1.25  # at most, from one change to the next
-EVERY = 0.01  # seconds between looks while requests are under way
+MIN_LIMIT, MAX_LIMIT = 64, 1024  # requests under way, of each work
+MAX_RECEIVED = (
+    128  # uploads whose bytes are here: disk and database are what they wait for, and the loop is not late then
+)
+MAX_IDLE = 8192  # requests that wait, of all works
+LOOP_LAG_HIGH_SECONDS, LOOP_LAG_LOW_SECONDS = (
+    0.008,
+    0.004,
+)  # seconds that the loop is late on average: fewer places then, or more
+DECREASE_FACTOR, INCREASE_FACTOR = 0.5, 1.25  # at most, from one change to the next
+ADJUST_INTERVAL_SECONDS = 0.01  # seconds between looks while requests are under way
 LOOKS = 10  # between two changes, or as many as tell that the loop is late
-HICCUP = LATE * LOOKS / 2  # seconds that one look may tell at most: anything may be late once
-STANDS_STILL = 0.5  # seconds after which a request whose body does not come has no place
-AGAIN = (1, 3)  # seconds after which a client that was refused may ask again: not all of them at once
+MAX_SAMPLE_SECONDS = (
+    LOOP_LAG_HIGH_SECONDS * LOOKS / 2
+)  # seconds that one look may tell at most: anything may be late once
+BODY_STALL_SECONDS = 0.5  # seconds after which a request whose body does not come has no place
+RETRY_AFTER_SECONDS = (1, 3)  # seconds after which a client that was refused may ask again: not all of them at once
 
 SENDING = "/send"  # as paths end
 UPLOADING = ("/media", "/media/batch", "/recipients")
 NEVER_REFUSED = frozenset({"/healthz", "/readyz", "/health", "/metrics", "/docs", "/redoc", "/openapi.json"})
 
 
-def work_of(method: str, path: str) -> Work | None:
+def class_of(method: str, path: str) -> RequestClass | None:
     """None: it is never refused, so that an operator can always look."""
     if method == "POST":
         if path.endswith(SENDING):
-            return Work.SEND
+            return RequestClass.SEND
         if path.endswith(UPLOADING):
-            return Work.UPLOAD
-    return None if path in NEVER_REFUSED else Work.OTHER
+            return RequestClass.UPLOAD
+    return None if path in NEVER_REFUSED else RequestClass.OTHER
 
 
-def places_after(places: int, *, late: float, busiest: int) -> int:
+def next_limit(places: int, *, late: float, busiest: int) -> int:
     """How many after `LOOKS` looks. `late`: seconds, their mean; `busiest`: the most under way of any work."""
-    if late > LATE:
-        return max(LEAST, int(min(places, busiest) * max(FEWER, LATE / late)))
-    return min(MOST, int(places * MORE)) if late < EARLY else places
+    if late > LOOP_LAG_HIGH_SECONDS:
+        return max(MIN_LIMIT, int(min(places, busiest) * max(DECREASE_FACTOR, LOOP_LAG_HIGH_SECONDS / late)))
+    return min(MAX_LIMIT, int(places * INCREASE_FACTOR)) if late < LOOP_LAG_LOW_SECONDS else places
 
 
-class Place:
+class RequestSlot:
     """One request's. Entered while it is parked; it is under way else."""
 
     __slots__ = (
@@ -77,7 +84,7 @@ class Place:
         "work",
     )
 
-    def __init__(self, admission: Admission, work: Work) -> None:
+    def __init__(self, admission: AdaptiveConcurrencyLimiter, work: RequestClass) -> None:
         self._admission = admission
         self._waits = 0
         self._stands_still = self._taken_in = False
@@ -100,20 +107,24 @@ class Place:
         """For so many things more than before."""
         waited, self._waits = self._waits > 0, self._waits + more
         if not self.answered:
-            self._admission.park(self.work, (self._waits > 0) - waited)
+            self._admission.mark_idle(self.work, (self._waits > 0) - waited)
 
     def look(self, now: float) -> None:
         """Park it when nothing came of its body for long."""
-        if self.receives_since is not None and not self._stands_still and now - self.receives_since > STANDS_STILL:
+        if (
+            self.receives_since is not None
+            and not self._stands_still
+            and now - self.receives_since > BODY_STALL_SECONDS
+        ):
             self._stands_still = True
             self._wait(1)
 
     def received(self, *, all_of_it: bool) -> None:
         """Something came of its body."""
         self.receives_since = None
-        if all_of_it and self.work is Work.UPLOAD and not self._taken_in and not self.answered:
+        if all_of_it and self.work is RequestClass.UPLOAD and not self._taken_in and not self.answered:
             self._taken_in = True
-            self._admission.taken_in += 1
+            self._admission.received += 1
         if self._stands_still:
             self._stands_still = False
             self._wait(-1)
@@ -128,54 +139,54 @@ class Place:
         if not self.answered:
             self.answered = True
             self._admission.left(self, parked=self._waits > 0)
-            self._admission.taken_in -= self._taken_in
+            self._admission.received -= self._taken_in
 
 
-class Admission:
+class AdaptiveConcurrencyLimiter:
     """The places of one process."""
 
     def __init__(self) -> None:
-        self.places = MOST
-        self.under_way = dict.fromkeys(Work, 0)
-        self.taken_in = 0
-        self.parked = 0
-        self._taken: set[Place] = set()
-        self._running: set[Place] = set()  # those whose answer is on its way too
+        self.limits = MAX_LIMIT
+        self.in_flight = dict.fromkeys(RequestClass, 0)
+        self.received = 0
+        self.idle = 0
+        self._taken: set[RequestSlot] = set()
+        self._running: set[RequestSlot] = set()  # those whose answer is on its way too
         self._late = 0.0
         self._looks = 0
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._told_at = 0.0
         self._refused = 0  # since it was told
-        metrics.admitting(places=self.places, late=0.0)
+        metrics.admitting(places=self.limits, late=0.0)
 
-    def enter(self, work: Work) -> Place | None:
+    def enter(self, work: RequestClass) -> RequestSlot | None:
         """None: it is refused."""
-        full = self.under_way[work] >= self.places or self.parked >= PARKED
-        if full or (work is Work.UPLOAD and self.taken_in >= TAKEN_IN):
+        full = self.in_flight[work] >= self.limits or self.idle >= MAX_IDLE
+        if full or (work is RequestClass.UPLOAD and self.received >= MAX_RECEIVED):
             self._refuse(work)
             return None
-        self.under_way[work] += 1
-        place = Place(self, work)
+        self.in_flight[work] += 1
+        place = RequestSlot(self, work)
         self._taken.add(place)
         self._running.add(place)
         if self._timer is None:
             self._look_soon()
         return place
 
-    def park(self, work: Work, count: int) -> None:
+    def mark_idle(self, work: RequestClass, count: int) -> None:
         """So many more requests are parked and not under way."""
-        self.under_way[work] -= count
-        self.parked += count
+        self.in_flight[work] -= count
+        self.idle += count
 
-    def left(self, place: Place, *, parked: bool) -> None:
+    def left(self, place: RequestSlot, *, parked: bool) -> None:
         self._taken.discard(place)
         if parked:
-            self.parked -= 1
+            self.idle -= 1
         else:
-            self.under_way[place.work] -= 1
+            self.in_flight[place.work] -= 1
 
-    def gone(self, place: Place) -> None:
+    def gone(self, place: RequestSlot) -> None:
         self._running.discard(place)
 
     def end(self) -> None:
@@ -186,38 +197,38 @@ class Admission:
                 place.task.cancel()
 
     def _look_soon(self) -> None:
-        self._due = clock.monotonic() + EVERY
-        self._timer = asyncio.get_running_loop().call_later(EVERY, self._look)
+        self._due = clock.monotonic() + ADJUST_INTERVAL_SECONDS
+        self._timer = asyncio.get_running_loop().call_later(ADJUST_INTERVAL_SECONDS, self._look)
 
     def _look(self) -> None:
         now = clock.monotonic()
-        self._late += min(max(0.0, now - self._due), HICCUP)
+        self._late += min(max(0.0, now - self._due), MAX_SAMPLE_SECONDS)
         self._looks += 1
-        if self._looks == LOOKS or self._late > LOOKS * LATE:
-            self._judge(now)
+        if self._looks == LOOKS or self._late > LOOKS * LOOP_LAG_HIGH_SECONDS:
+            self._adjust_limit(now)
         self._timer = None
         if self._taken:
             self._look_soon()
 
-    def _judge(self, now: float) -> None:
+    def _adjust_limit(self, now: float) -> None:
         late = self._late / LOOKS
-        self.places = places_after(self.places, late=late, busiest=max(self.under_way.values()))
+        self.limits = next_limit(self.limits, late=late, busiest=max(self.in_flight.values()))
         self._late, self._looks = 0.0, 0
-        metrics.admitting(places=self.places, late=late)
+        metrics.admitting(places=self.limits, late=late)
         for place in self._taken:
             place.look(now)
 
-    def _refuse(self, work: Work) -> None:
+    def _refuse(self, work: RequestClass) -> None:
         metrics.refused(work)
         self._refused += 1
         now = clock.monotonic()
         if now - self._told_at >= 1.0:
             self._told_at = now
-            counts = {f"{one}s": count for one, count in self.under_way.items()}
-            log.warning("[API][OVERLOADED]", refused=self._refused, places=self.places, parked=self.parked, **counts)
+            counts = {f"{one}s": count for one, count in self.in_flight.items()}
+            log.warning("[API][OVERLOADED]", refused=self._refused, places=self.limits, parked=self.idle, **counts)
             self._refused = 0
 
 
 def retry_after() -> int:
     """Seconds."""
-    return random.randint(*AGAIN)  # noqa: S311 - no secret
+    return random.randint(*RETRY_AFTER_SECONDS)  # noqa: S311 - no secret

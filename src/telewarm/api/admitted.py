@@ -9,8 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from telewarm import clock
-from telewarm.api.admission import Admission, Place, Work, retry_after, work_of
-from telewarm.api.answers import problem
+from telewarm.api.admission import AdaptiveConcurrencyLimiter, RequestClass, RequestSlot, class_of, retry_after
+from telewarm.api.answers import error_response
 from telewarm.api.streams import ABORT
 from telewarm.api.tracing import HEADER
 from telewarm.parking import use_idle_tracker
@@ -20,21 +20,21 @@ PLACE = "telewarm.place"  # an extension of the scope
 AT_ONCE = 1  # seconds after which another process, or this one once it is back, may be asked
 
 
-class Admitted:
-    def __init__(self, app: ASGIApp, *, admission: Admission) -> None:
+class ConcurrencyLimitMiddleware:
+    def __init__(self, app: ASGIApp, *, admission: AdaptiveConcurrencyLimiter) -> None:
         self._app = app
         self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        work = work_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        work = class_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
         if work is None:
             await self._app(scope, receive, send)
-        elif (place := _given(scope) or self._admission.enter(work)) is None:
+        elif (place := _slot_from_scope(scope) or self._admission.enter(work)) is None:
             await overloaded(work, retry_after())(scope, receive, send)
         else:
             await self._serve(place, scope, receive, send)
 
-    async def _serve(self, place: Place, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, place: RequestSlot, scope: Scope, receive: Receive, send: Send) -> None:
         place.task = asyncio.current_task()
         try:
             with use_idle_tracker(place):
@@ -50,9 +50,9 @@ class Admitted:
             place.gone()
 
 
-def _given(scope: Scope) -> Place | None:
+def _slot_from_scope(scope: Scope) -> RequestSlot | None:
     """By the door."""
-    place: Place | None = scope.get("extensions", {}).get(PLACE, {}).get("place")
+    place: RequestSlot | None = scope.get("extensions", {}).get(PLACE, {}).get("place")
     return place
 
 
@@ -64,7 +64,7 @@ async def _broken_off(scope: Scope, receive: Receive) -> None:
             pass
 
 
-def overloaded(work: Work, again: int) -> JSONResponse:
+def overloaded(work: RequestClass, again: int) -> JSONResponse:
     """`again`: seconds. It has no request id: the log tells but the number of those that were refused."""
     words = (
         f"this process has as many requests of this kind ({work}) as it can answer in time, and nothing was done: ask"
@@ -75,7 +75,7 @@ def overloaded(work: Work, again: int) -> JSONResponse:
 
 def stopping(request_id: str) -> ASGIApp:
     with bound_contextvars(request_id=request_id):
-        return problem(
+        return error_response(
             503,
             "STOPPING",
             "the server stops, and this was not done in time: some of it may have been. Ask again, another process or"
@@ -84,7 +84,7 @@ def stopping(request_id: str) -> ASGIApp:
         )
 
 
-def _received(receive: Receive, place: Place) -> Receive:
+def _received(receive: Receive, place: RequestSlot) -> Receive:
     """Who waits long for a client has no place: see `Admission`."""
 
     async def received() -> Message:
@@ -100,7 +100,7 @@ def _received(receive: Receive, place: Place) -> Receive:
     return received
 
 
-def _sent(send: Send, place: Place) -> Send:
+def _sent(send: Send, place: RequestSlot) -> Send:
     """Once the answer is there, how fast it is taken is the client's matter."""
 
     async def sent(message: Message) -> None:

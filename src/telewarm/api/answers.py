@@ -49,7 +49,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 AS_JSON = "send a JSON object, with the header `Content-Type: application/json`"
 
 
-class ApiError(HTTPException):
+class HttpError(HTTPException):
     """An answer that only the HTTP API gives."""
 
     def __init__(self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None) -> None:
@@ -57,7 +57,7 @@ class ApiError(HTTPException):
         self.code = code
 
 
-def problem(
+def error_response(
     status: int, code: str, message: str, /, *, headers: Mapping[str, str] | None = None, **extra: object
 ) -> JSONResponse:
     """An error's answer. Paths and slugs are quoted in messages: a token put there by mistake is masked."""
@@ -78,31 +78,31 @@ def error_body(error: TelewarmError, face: Face = Face.API) -> dict[str, object]
     return {"error": error.code, "message": redact(error.told(face))}
 
 
-def failure(error: TelewarmError, **extra: object) -> JSONResponse:
+def error_response_for(error: TelewarmError, **extra: object) -> JSONResponse:
     headers = {}
     if isinstance(error, errors.FloodWait | errors.MediaNotReady):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     status = status_of(error)
     if status >= 500:
         log.warning("[API][ERROR]", code=error.code, error=error.message)
-    return problem(status, error.code, error.told(Face.API), headers=headers, **extra)
+    return error_response(status, error.code, error.told(Face.API), headers=headers, **extra)
 
 
-def api_failure(error: ApiError) -> JSONResponse:
-    return problem(error.status_code, error.code, error.detail, headers=error.headers)
+def api_failure(error: HttpError) -> JSONResponse:
+    return error_response(error.status_code, error.code, error.detail, headers=error.headers)
 
 
-def install(app: FastAPI) -> None:
+def register_exception_handlers(app: FastAPI) -> None:
     """Give every error that a route may raise on purpose its answer; the guard has the rest."""
 
     @app.exception_handler(TelewarmError)
     async def _telewarm(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, TelewarmError)  # noqa: S101 - registered for nothing else
-        return failure(error)
+        return error_response_for(error)
 
-    @app.exception_handler(ApiError)
+    @app.exception_handler(HttpError)
     async def _api(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, ApiError)  # noqa: S101 - registered for nothing else
+        assert isinstance(error, HttpError)  # noqa: S101 - registered for nothing else
         return api_failure(error)
 
     @app.exception_handler(RequestValidationError)
@@ -117,7 +117,7 @@ def install(app: FastAPI) -> None:
         cure = AS_JSON if error.status_code == 400 else "the routes are at /docs"
         message = f"{request.method} {request.scope['path']}: {error.detail}; {cure}"
         headers = {"Allow": _methods(request)} if error.status_code == 405 else error.headers
-        return problem(error.status_code, code, message, headers=headers)
+        return error_response(error.status_code, code, message, headers=headers)
 
 
 def _methods(request: Request) -> str:
@@ -131,8 +131,8 @@ def _invalid_request(mistakes: Sequence[Mapping[str, Any]]) -> JSONResponse:
     """400 for what is no JSON, 422 for JSON or parameters that do not fit. No value is repeated: it may be a secret."""
     if any(one["type"] == "json_invalid" for one in mistakes):
         reason = "; ".join(f"{one['ctx']['error']} at character {one['loc'][-1]}" for one in mistakes)
-        return problem(400, "BAD_REQUEST", f"the body is not JSON ({reason}); {AS_JSON}")
-    return problem(422, "BAD_REQUEST", "; ".join(_words(one) for one in mistakes))
+        return error_response(400, "BAD_REQUEST", f"the body is not JSON ({reason}); {AS_JSON}")
+    return error_response(422, "BAD_REQUEST", "; ".join(_words(one) for one in mistakes))
 
 
 def _words(mistake: Mapping[str, Any]) -> str:

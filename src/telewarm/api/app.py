@@ -28,15 +28,15 @@ from telewarm.api import (
     tokens,
     worker,
 )
-from telewarm.api.admission import Admission
-from telewarm.api.admitted import Admitted
+from telewarm.api.admission import AdaptiveConcurrencyLimiter
+from telewarm.api.admitted import ConcurrencyLimitMiddleware
 from telewarm.api.bodies import known_query
-from telewarm.api.described import describe
-from telewarm.api.guard import Guard
-from telewarm.api.memory import Bodies
-from telewarm.api.services import Services
-from telewarm.api.streams import Streams
-from telewarm.api.tracing import Traced
+from telewarm.api.described import install_openapi
+from telewarm.api.guard import AuthMiddleware
+from telewarm.api.memory import BodyMemoryBudget
+from telewarm.api.services import AppState
+from telewarm.api.streams import SseRegistry
+from telewarm.api.tracing import RequestIdMiddleware
 
 DESCRIPTION = "Keeps a Telegram bot's media warm: upload once, send by file_id forever."
 BEARER = HTTPBearer(
@@ -45,9 +45,9 @@ BEARER = HTTPBearer(
 OF_ALL = [Depends(BEARER), Depends(known_query)]
 
 
-def create_api(serving: Services) -> FastAPI:
+def create_api(serving: AppState) -> FastAPI:
     """All of it."""
-    app = create_watch(serving)
+    app = create_monitoring_app(serving)
     for module in (  # what is asked for most is looked at first
         send,
         media,
@@ -71,7 +71,7 @@ def create_api(serving: Services) -> FastAPI:
     return app
 
 
-def create_watch(serving: Services) -> FastAPI:
+def create_monitoring_app(serving: AppState) -> FastAPI:
     """Health and metrics alone, for a worker without the API."""
     app = FastAPI(
         title="Telewarm",
@@ -84,14 +84,16 @@ def create_watch(serving: Services) -> FastAPI:
     app.state.services = serving
     app.state.query_parameters = {}
     app.state.keyring, app.state.audit = serving.keyring, serving.audit
-    app.state.streams = Streams(serving.listeners)
-    app.add_middleware(Guard, token=serving.token, keyring=serving.keyring, audit=serving.audit, signer=serving.signer)
-    app.add_middleware(Traced)
-    app.state.admission = Admission()
-    app.state.bodies = Bodies()
-    app.add_middleware(Admitted, admission=app.state.admission)
-    answers.install(app)
-    describe(app)
+    app.state.streams = SseRegistry(serving.listeners)
+    app.add_middleware(
+        AuthMiddleware, token=serving.token, keyring=serving.keyring, audit=serving.audit, signer=serving.signer
+    )
+    app.add_middleware(RequestIdMiddleware)
+    app.state.admission = AdaptiveConcurrencyLimiter()
+    app.state.bodies = BodyMemoryBudget()
+    app.add_middleware(ConcurrencyLimitMiddleware, admission=app.state.admission)
+    answers.register_exception_handlers(app)
+    install_openapi(app)
     app.include_router(pages.router)
     app.include_router(health.probes)
     app.include_router(health.router, dependencies=[Depends(BEARER)])

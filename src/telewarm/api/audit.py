@@ -7,21 +7,21 @@ from typing import Annotated, cast
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
-from telewarm.api.described import AT, Ok, Time, gives
-from telewarm.api.journal import AuditLog
+from telewarm.api.described import AT, Ok, Time, responses_of
+from telewarm.api.journal import AuditWriter
 from telewarm.api.numbers import LARGEST
-from telewarm.api.services import Serving
+from telewarm.api.services import StateDep
 from telewarm.database import audit
 from telewarm.database.audit import AuditEntry
 
 router = APIRouter(tags=["audit"])
 
 
-def audit_log(request: Request) -> AuditLog | None:
-    return cast("AuditLog | None", getattr(request.app.state, "audit", None))
+def audit_log(request: Request) -> AuditWriter | None:
+    return cast("AuditWriter | None", getattr(request.app.state, "audit", None))
 
 
-class Shown(BaseModel):
+class AuditEntryOut(BaseModel):
     """One change."""
 
     id: Annotated[int, Field(description="Higher is newer", examples=[4711])]
@@ -45,16 +45,16 @@ class Shown(BaseModel):
     address: Annotated[str | None, Field(description="Where the call came from", examples=["203.0.113.7"])]
 
 
-class Changes(BaseModel):
+class AuditPage(BaseModel):
     ok: Ok
-    changes: Annotated[list[Shown], Field(description="The newest first")]
+    changes: Annotated[list[AuditEntryOut], Field(description="The newest first")]
     next: Annotated[int | None, Field(description="`before` of the next page; null on the last one", examples=[4611])]
 
 
-@router.get("/audit", **gives(Changes, words="A page of the log"))
+@router.get("/audit", **responses_of(AuditPage, words="A page of the log"))
 async def page(
-    serving: Serving,
-    log_of_this_process: Annotated[AuditLog | None, Depends(audit_log)],
+    serving: StateDep,
+    log_of_this_process: Annotated[AuditWriter | None, Depends(audit_log)],
     before: Annotated[
         int | None, Query(ge=1, le=LARGEST, description="`next` of the page before", examples=[4611])
     ] = None,

@@ -12,13 +12,13 @@ from fastapi.responses import JSONResponse
 from python_multipart.multipart import parse_options_header
 
 from telewarm.api import uploads
-from telewarm.api.answers import ApiError, error_body, problem, status_of
-from telewarm.api.described import gives, refuses
-from telewarm.api.forms import Batch, FileBegins, FileEnds
+from telewarm.api.answers import HttpError, error_body, error_response, status_of
+from telewarm.api.described import error_responses, responses_of
+from telewarm.api.forms import FileEnd, FileStart, MultiFileForm
 from telewarm.api.media import KINDS, describe_added, not_blank
-from telewarm.api.services import OfBot, Services, Serving
+from telewarm.api.services import AppState, BotDep, StateDep
 from telewarm.api.shapes import Batch as BatchAnswer
-from telewarm.api.shapes import BatchCut
+from telewarm.api.shapes import BatchAborted
 from telewarm.database.transient import as_outage
 from telewarm.errors import TelewarmError
 from telewarm.library import name_of
@@ -57,18 +57,20 @@ BODY: dict[str, Any] = {
         },
     }
 }
-CUT = refuses((400, "BAD_REQUEST"), (400, "CUT_OFF"), "TOO_SLOW", "TOO_LARGE", (422, "BAD_REQUEST"), model=BatchCut)
+CUT = error_responses(
+    (400, "BAD_REQUEST"), (400, "CUT_OFF"), "TOO_SLOW", "TOO_LARGE", (422, "BAD_REQUEST"), model=BatchAborted
+)
 
 
 @router.post(
     "/bots/{slug}/media/batch",
     openapi_extra=BODY,
-    **gives(BatchAnswer, "NOT_FOUND", "STORE_UNAVAILABLE", words="Every file was judged: see `items`", also=CUT),
+    **responses_of(BatchAnswer, "NOT_FOUND", "STORE_UNAVAILABLE", words="Every file was judged: see `items`", also=CUT),
 )
 async def add_batch(
     request: Request,
-    live: OfBot,
-    serving: Serving,
+    live: BotDep,
+    serving: StateDep,
     kind: Annotated[
         Kind | None, not_blank(Kind), Query(description="Of all files; else what their bytes are", examples=["photo"])
     ] = None,
@@ -80,62 +82,64 @@ async def add_batch(
     `kind` holds for the files after it. With more files than that the answer is a 413, with a body that breaks off a
     400: the whole files before are kept and in `items`, of the half one nothing is.
     """
-    taking = _Taking(serving, live.bot, kind)
+    taking = BatchUpload(serving, live.bot, kind)
     async with taking.stack:
         try:
             await taking.read(uploads.chunks(request, serving.patience), _boundary(request))
-        except ApiError as error:
-            return problem(error.status_code, error.code, error.detail, headers=error.headers, items=taking.items)
+        except HttpError as error:
+            return error_response(
+                error.status_code, error.code, error.detail, headers=error.headers, items=taking.items
+            )
     return JSONResponse(_answer(taking.items))
 
 
-class _Taking:
+class BatchUpload:
     """A batch on its way in. `items`: what became of its files so far."""
 
-    def __init__(self, serving: Services, bot: Bot, kind: Kind | None) -> None:
+    def __init__(self, serving: AppState, bot: Bot, kind: Kind | None) -> None:
         self.items: list[dict[str, object]] = []
         self.stack = AsyncExitStack()
         self._serving = serving
         self._bot = bot
         self._kind = kind
-        self._file: _File | None = None
+        self._file: BatchFile | None = None
 
     async def read(self, chunks: AsyncIterator[bytes], boundary: bytes) -> None:
-        """Raises ApiError: 400, 408, 413, 422."""
-        form = Batch(boundary, most=self._serving.most_files)
+        """Raises HttpError: 400, 408, 413, 422."""
+        form = MultiFileForm(boundary, most=self._serving.most_files)
         async for chunk in chunks:
             for event in form.feed(chunk):
                 await self._take(event)
         if not form.ended:
-            raise ApiError(
+            raise HttpError(
                 400, "BAD_REQUEST", "the multipart body ends before its last boundary; send what is missing again"
             )
-        uploads.kind_of(form.fields.get("kind"))  # after the last file it holds for none, and is wrong all the same
+        uploads.parse_kind(form.fields.get("kind"))  # after the last file it holds for none, and is wrong all the same
         if not self.items:
-            raise ApiError(400, "BAD_REQUEST", "the form has no file: send each as a part with a file name")
+            raise HttpError(400, "BAD_REQUEST", "the form has no file: send each as a part with a file name")
 
-    async def _take(self, event: FileBegins | FileEnds | bytes) -> None:
+    async def _take(self, event: FileStart | FileEnd | bytes) -> None:
         match event:
-            case FileBegins():
+            case FileStart():
                 await self._begin(event)
-            case FileEnds():
+            case FileEnd():
                 await self._end()
             case _:
                 if self._file is not None:
                     await self._file.write(event, self._serving.largest)
 
-    async def _begin(self, begins: FileBegins) -> None:
+    async def _begin(self, begins: FileStart) -> None:
         most = self._serving.most_files
         if len(self.items) == most:
-            raise ApiError(
+            raise HttpError(
                 413,
                 "TOO_LARGE",
                 f"a batch has at most {most} files here (TELEWARM_MAX_BATCH_FILES): the first {most} were judged, see "
                 "`items`; send the others in another batch",
             )
-        kind = uploads.kind_of(begins.kind) or self._kind
+        kind = uploads.parse_kind(begins.kind) or self._kind
         incoming = await self.stack.enter_async_context(self._serving.library.receive())
-        self._file = _File(incoming, kind=kind, name=name_of(begins.name))
+        self._file = BatchFile(incoming, kind=kind, name=name_of(begins.name))
 
     async def _end(self) -> None:
         file, self._file = self._file, None
@@ -145,14 +149,14 @@ class _Taking:
         self.items.append({"index": len(self.items), "name": file.name, **told})
         await self.stack.aclose()  # the next file has a place of its own
 
-    async def _judge(self, file: _File) -> dict[str, object]:
+    async def _judge(self, file: BatchFile) -> dict[str, object]:
         """What it would have been told alone."""
         try:
             if file.refusal is not None:
                 raise file.refusal
             uploads.check_not_empty(file.incoming)
             added = await self._serving.library.add(self._bot, file.incoming, kind=file.kind, name=file.name)
-        except ApiError as error:
+        except HttpError as error:
             return _refused(error.status_code, {"error": error.code, "message": error.detail})
         except Exception as error:
             ours = error if isinstance(error, TelewarmError) else as_outage(error)
@@ -164,7 +168,7 @@ class _Taking:
         return {"ok": True, "status": status, "created": added.created, **describe_added(added)}
 
 
-class _File:
+class BatchFile:
     """One on its way in. `refusal`: why it is not taken; its other bytes are passed over."""
 
     def __init__(self, incoming: IncomingFile, *, kind: Kind | None, name: str | None) -> None:
@@ -178,7 +182,7 @@ class _File:
             return
         try:
             await uploads.write(self.incoming, piece, largest)
-        except (ApiError, TelewarmError) as error:
+        except (HttpError, TelewarmError) as error:
             self.refusal = error
 
 
@@ -196,5 +200,5 @@ def _answer(items: list[dict[str, object]]) -> dict[str, object]:
 def _boundary(request: Request) -> bytes:
     content_type, options = parse_options_header(request.headers.get("content-type", ""))
     if content_type != b"multipart/form-data":
-        raise ApiError(400, "BAD_REQUEST", "a batch is a form: send it as multipart/form-data, each file as a part")
+        raise HttpError(400, "BAD_REQUEST", "a batch is a form: send it as multipart/form-data, each file as a part")
     return uploads.boundary_of(options)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validato
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from telewarm.api.answers import ApiError
+from telewarm.api.answers import HttpError
 from telewarm.sender.also import place_of
 
 READ_BY_THE_GUARD = frozenset({"expires", "signature"})  # of signed URLs
@@ -71,7 +71,7 @@ def unknown(what: str, name: str, names: Iterable[str]) -> str:
 
 
 async def known_query(request: Request) -> None:
-    """Raises ApiError for a query parameter that the route does not have, or that is there twice and is no list."""
+    """Raises HttpError for a query parameter that the route does not have, or that is there twice and is no list."""
     if not request.scope["query_string"]:
         return
     route = request.scope["route"]
@@ -83,9 +83,9 @@ async def known_query(request: Request) -> None:
     for name in request.query_params:
         if name not in known[id(route)]:
             words = unknown("query parameter", name, known[id(route)])
-            raise ApiError(422, "BAD_REQUEST", f"{name[:SHOWN]}: {words}")
+            raise HttpError(422, "BAD_REQUEST", f"{name[:SHOWN]}: {words}")
         if not known[id(route)][name] and len(request.query_params.getlist(name)) > 1:
-            raise ApiError(422, "BAD_REQUEST", f"{name}: it is there more than once: give it once")
+            raise HttpError(422, "BAD_REQUEST", f"{name}: it is there more than once: give it once")
 
 
 def _parameters(dependant: Dependant) -> dict[str, bool]:

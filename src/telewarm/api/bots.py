@@ -8,14 +8,14 @@ from fastapi import APIRouter
 from pydantic import AfterValidator, Field, SecretStr
 
 from telewarm.api.bodies import Body
-from telewarm.api.described import gives
+from telewarm.api.described import responses_of
 from telewarm.api.numbers import ChatOrName
-from telewarm.api.services import AS_SLUG, OfBot, Serving, SmallBody
-from telewarm.api.shapes import NewlyKept, WarmupChat
+from telewarm.api.services import AS_SLUG, BotDep, LimitedBodyRoute, StateDep
+from telewarm.api.shapes import BotCreated, WarmupChat
 from telewarm.lanes.names import SLUG
 from telewarm.model import Bot
 
-router = APIRouter(tags=["bots"], route_class=SmallBody)
+router = APIRouter(tags=["bots"], route_class=LimitedBodyRoute)
 
 TELEGRAM = ("TOKEN_REFUSED", "TELEGRAM_BAD_REQUEST", "TELEGRAM_FAULT", "TELEGRAM_UNREACHABLE", "FLOOD_WAIT")
 
@@ -53,21 +53,21 @@ Chats = Annotated[
 ]
 
 
-class NewBot(Body):
+class BotCreate(Body):
     slug: Slug
     token: Token
     warmup_chats: Chats
 
 
-class NewToken(Body):
+class BotTokenUpdate(Body):
     token: Token
 
 
-class NewChats(Body):
+class WarmupChatsUpdate(Body):
     warmup_chats: Chats
 
 
-class NewChat(Body):
+class WarmupChatAdd(Body):
     warmup_chat_id: Annotated[
         ChatOrName,
         Field(
@@ -77,8 +77,8 @@ class NewChat(Body):
     ]
 
 
-@router.post("/bots", **gives(NewlyKept, "CONFLICT", *TELEGRAM, status=201, words="The bot is kept"))
-async def create_bot(body: NewBot, serving: Serving) -> dict[str, object]:
+@router.post("/bots", **responses_of(BotCreated, "CONFLICT", *TELEGRAM, status=201, words="The bot is kept"))
+async def create_bot(body: BotCreate, serving: StateDep) -> dict[str, object]:
     """Check the token with Telegram and keep the bot."""
     bot = await serving.bots.create(
         slug=body.slug,
@@ -88,23 +88,25 @@ async def create_bot(body: NewBot, serving: Serving) -> dict[str, object]:
     return {"ok": True, "bot": describe(bot)}
 
 
-@router.put("/bots/{slug}/token", **gives(NewlyKept, "NOT_FOUND", "CONFLICT", *TELEGRAM, words="Used from now on"))
-async def replace_token(body: NewToken, live: OfBot, serving: Serving) -> dict[str, object]:
+@router.put(
+    "/bots/{slug}/token", **responses_of(BotCreated, "NOT_FOUND", "CONFLICT", *TELEGRAM, words="Used from now on")
+)
+async def replace_token(body: BotTokenUpdate, live: BotDep, serving: StateDep) -> dict[str, object]:
     """Check the token with Telegram and use it from now on. If it is another Telegram bot's, all media of this one are
     warmed anew, for file ids belong to a bot."""
     bot = await serving.bots.replace_token(live.bot.slug, body.token.get_secret_value().strip())
     return {"ok": True, "bot": describe(bot)}
 
 
-@router.put("/bots/{slug}/warmup-chats", **gives(NewlyKept, "NOT_FOUND", words="Used from now on"))
-async def replace_chats(body: NewChats, live: OfBot, serving: Serving) -> dict[str, object]:
+@router.put("/bots/{slug}/warmup-chats", **responses_of(BotCreated, "NOT_FOUND", words="Used from now on"))
+async def replace_chats(body: WarmupChatsUpdate, live: BotDep, serving: StateDep) -> dict[str, object]:
     """Upload to these chats from now on. File ids that are there stay good."""
     bot = await serving.bots.replace_chats(live.bot.slug, body.warmup_chats)
     return {"ok": True, "bot": describe(bot)}
 
 
-@router.put("/bots/{slug}/warmup-chat", **gives(WarmupChat, "NOT_FOUND", words="Used from now on"))
-async def replace_chat(body: NewChat, live: OfBot, serving: Serving) -> dict[str, object]:
+@router.put("/bots/{slug}/warmup-chat", **responses_of(WarmupChat, "NOT_FOUND", words="Used from now on"))
+async def replace_chat(body: WarmupChatAdd, live: BotDep, serving: StateDep) -> dict[str, object]:
     """Upload to this chat alone from now on: the Node system's route for a list of one."""
     bot = await serving.bots.replace_chats(live.bot.slug, [body.warmup_chat_id])
     return {"ok": True, "slug": bot.slug, "warmup_chat_id": bot.warmup_chats[0]}

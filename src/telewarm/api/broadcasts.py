@@ -11,23 +11,23 @@ from pydantic import AfterValidator, AwareDatetime, Field
 
 from telewarm.api import recipients, shown
 from telewarm.api.bodies import Body
-from telewarm.api.described import gives
-from telewarm.api.message import NewMessage, message_of
-from telewarm.api.numbers import LARGEST, ChatOrName, Flag, NotBool
+from telewarm.api.described import responses_of
+from telewarm.api.message import MessageIn, message_of
+from telewarm.api.numbers import LARGEST, ChatOrName, RejectBool, StrictBool
 from telewarm.api.recipients import Id
 from telewarm.api.send import KEY, SENT, answer
-from telewarm.api.services import Services, Serving, SmallBody, bot_of_path
-from telewarm.api.shown import BroadcastPage, Deleted, Drafts, OneBroadcast
+from telewarm.api.services import AppState, LimitedBodyRoute, StateDep, bot_of_path
+from telewarm.api.shown import BroadcastPage, BroadcastResponse, DeletedOut, DraftsOut
 from telewarm.errors import UsageError
 from telewarm.lanes.names import chat_of
 from telewarm.model import Broadcast, BroadcastId, DeliveryStatus
 from telewarm.sender.once import describe
 
-router = APIRouter(tags=["broadcasts"], route_class=SmallBody)
-router.include_router(recipients.router)  # not SmallBody: a list may have any length
+router = APIRouter(tags=["broadcasts"], route_class=LimitedBodyRoute)
+router.include_router(recipients.router)  # not LimitedBodyRoute: a list may have any length
 
 YEARS = range(2000, 2200)
-MOST_BOTS = 100
+MAX_BOTS = 100
 
 
 def _sensible(at: datetime) -> datetime:
@@ -42,7 +42,7 @@ def _readable(text: str) -> str:
     return text
 
 
-STEERED = gives(OneBroadcast, "NOT_FOUND", "CONFLICT", words="As it is now")
+STEERED = responses_of(BroadcastResponse, "NOT_FOUND", "CONFLICT", words="As it is now")
 Time = Annotated[AwareDatetime, AfterValidator(_sensible)]
 StartsAt = Annotated[
     Time | None, Field(description="Not before this; with a time zone", examples=["2031-05-01T09:00:00-03:00"])
@@ -51,7 +51,7 @@ Slug = Annotated[str, Field(examples=["shop"])]
 Name = Annotated[str, AfterValidator(_readable)]
 
 
-class NewBroadcast(Body):
+class BroadcastCreate(Body):
     aliases: ClassVar[Mapping[str, str]] = {"start_at": "starts_at", "rate": "per_second"}
 
     bot: Annotated[Slug | None, Field(description="The bot that sends it", examples=["shop"])] = None
@@ -59,20 +59,20 @@ class NewBroadcast(Body):
         list[Slug] | None,
         Field(
             min_length=1,
-            max_length=MOST_BOTS,
+            max_length=MAX_BOTS,
             description="Several bots: a broadcast for each of them",
             examples=[["shop", "news"]],
         ),
     ] = None
-    message: Annotated[NewMessage, Field(description="What everybody gets; its media are the first bot's")]
+    message: Annotated[MessageIn, Field(description="What everybody gets; its media are the first bot's")]
     name: Annotated[
         Name | None, Field(max_length=200, description="For people; need not be unique", examples=["May sale"])
     ] = None
-    gate: Annotated[Flag, Field(description="Wait until all its media have file ids", examples=[True])] = True
+    gate: Annotated[StrictBool, Field(description="Wait until all its media have file ids", examples=[True])] = True
     per_second: Annotated[
         float | None,
         Field(gt=0, le=10_000, allow_inf_nan=False, description="Messages a second at most", examples=[20]),
-        NotBool,
+        RejectBool,
     ] = None
     starts_at: StartsAt = None
 
@@ -83,12 +83,12 @@ class NewBroadcast(Body):
         return [self.bot] if self.bot is not None else self.bots or []
 
 
-class Start(Body):
+class BroadcastStart(Body):
     aliases: ClassVar[Mapping[str, str]] = {"start_at": "starts_at"}
 
     starts_at: StartsAt = None
     confirm: Annotated[
-        Flag, Field(description="Somebody has looked at recipients whose column was guessed", examples=[False])
+        StrictBool, Field(description="Somebody has looked at recipients whose column was guessed", examples=[False])
     ] = False
 
 
@@ -99,7 +99,7 @@ class Retry(Body):
     ]
 
 
-class TestChat(Body):
+class TestSend(Body):
     chat_id: Annotated[ChatOrName, Field(description="Who gets it, counted nowhere", examples=[500000001])]
 
 
@@ -115,9 +115,10 @@ KeyHeader = Annotated[
 
 
 @router.post(
-    "/broadcasts", **gives(Drafts, "NOT_FOUND", "CONFLICT", status=201, words="Drafts: nobody gets anything yet")
+    "/broadcasts",
+    **responses_of(DraftsOut, "NOT_FOUND", "CONFLICT", status=201, words="Drafts: nobody gets anything yet"),
 )
-async def create(body: NewBroadcast, serving: Serving, idempotency_key: KeyHeader = None) -> dict[str, object]:
+async def create(body: BroadcastCreate, serving: StateDep, idempotency_key: KeyHeader = None) -> dict[str, object]:
     """Make a draft, one for each bot. Then load its recipients, test it, and start it.
 
     With an `Idempotency-Key` all of it may be repeated after a crash: a list that was loaded is only counted, and one
@@ -136,9 +137,9 @@ async def create(body: NewBroadcast, serving: Serving, idempotency_key: KeyHeade
     return {"ok": True, "broadcasts": [shown.of_broadcast(one, live) for one, live in zip(made, bots, strict=True)]}
 
 
-@router.get("/broadcasts", **gives(BroadcastPage, "NOT_FOUND", words="A page of them"))
+@router.get("/broadcasts", **responses_of(BroadcastPage, "NOT_FOUND", words="A page of them"))
 async def list_broadcasts(
-    serving: Serving,
+    serving: StateDep,
     bot: Annotated[str | None, Query(description="Only this bot's", examples=["shop"])] = None,
     before: Annotated[
         int | None, Query(ge=1, le=LARGEST, description="`next` of the page before", examples=[12])
@@ -154,65 +155,65 @@ async def list_broadcasts(
     return {"ok": True, "broadcasts": page, "next": found[limit - 1].id if len(found) > limit else None}
 
 
-@router.get("/broadcasts/{broadcast_id}", **gives(OneBroadcast, "NOT_FOUND", words="As it is now"))
-async def get(broadcast_id: Id, serving: Serving) -> dict[str, object]:
+@router.get("/broadcasts/{broadcast_id}", **responses_of(BroadcastResponse, "NOT_FOUND", words="As it is now"))
+async def get(broadcast_id: Id, serving: StateDep) -> dict[str, object]:
     """Look at one broadcast and its progress: counts by outcome, how many are left, how fast, how long still."""
     return await _answer(serving, await serving.broadcasts.get(BroadcastId(broadcast_id)))
 
 
-@router.delete("/broadcasts/{broadcast_id}", **gives(Deleted, "NOT_FOUND", "CONFLICT", words="Forgotten"))
-async def delete(broadcast_id: Id, serving: Serving) -> dict[str, object]:
+@router.delete("/broadcasts/{broadcast_id}", **responses_of(DeletedOut, "NOT_FOUND", "CONFLICT", words="Forgotten"))
+async def delete(broadcast_id: Id, serving: StateDep) -> dict[str, object]:
     """Delete the broadcast with its recipients and results. Sent messages stay: to remove those, undo it first."""
     await serving.broadcasts.delete(BroadcastId(broadcast_id))
     return {"ok": True}
 
 
 @router.post("/broadcasts/{broadcast_id}/start", **STEERED)
-async def start(broadcast_id: Id, serving: Serving, body: Start | None = None) -> dict[str, object]:
+async def start(broadcast_id: Id, serving: StateDep, body: BroadcastStart | None = None) -> dict[str, object]:
     """Send it, now or at `starts_at`. One that waits for its time may be given another."""
-    said = body or Start()
+    said = body or BroadcastStart()
     started = await serving.broadcasts.start(BroadcastId(broadcast_id), starts_at=said.starts_at, confirm=said.confirm)
     return await _answer(serving, started)
 
 
 @router.post("/broadcasts/{broadcast_id}/pause", **STEERED)
-async def pause(broadcast_id: Id, serving: Serving) -> dict[str, object]:
+async def pause(broadcast_id: Id, serving: StateDep) -> dict[str, object]:
     """Pause: finish messages in progress, start no more."""
     return await _answer(serving, await serving.broadcasts.pause(BroadcastId(broadcast_id)))
 
 
 @router.post("/broadcasts/{broadcast_id}/resume", **STEERED)
-async def resume(broadcast_id: Id, serving: Serving) -> dict[str, object]:
+async def resume(broadcast_id: Id, serving: StateDep) -> dict[str, object]:
     """Go on with a paused one."""
     return await _answer(serving, await serving.broadcasts.resume(BroadcastId(broadcast_id)))
 
 
 @router.post("/broadcasts/{broadcast_id}/cancel", **STEERED)
-async def cancel(broadcast_id: Id, serving: Serving) -> dict[str, object]:
+async def cancel(broadcast_id: Id, serving: StateDep) -> dict[str, object]:
     """Cancel for good: finish messages in progress, start no more."""
     return await _answer(serving, await serving.broadcasts.cancel(BroadcastId(broadcast_id)))
 
 
 @router.post("/broadcasts/{broadcast_id}/undo", **STEERED)
-async def undo(broadcast_id: Id, serving: Serving) -> dict[str, object]:
+async def undo(broadcast_id: Id, serving: StateDep) -> dict[str, object]:
     """Delete what was sent, as far as Telegram lets a bot: within 48 hours."""
     return await _answer(serving, await serving.broadcasts.undo(BroadcastId(broadcast_id)))
 
 
 @router.post("/broadcasts/{broadcast_id}/retry-unknown", **STEERED)
-async def retry_unknown(broadcast_id: Id, serving: Serving) -> dict[str, object]:
+async def retry_unknown(broadcast_id: Id, serving: StateDep) -> dict[str, object]:
     """Send again to recipients of whom nobody knows whether they got it: some may get it twice."""
     return await _answer(serving, await serving.broadcasts.retry_unknown(BroadcastId(broadcast_id)))
 
 
 @router.post("/broadcasts/{broadcast_id}/retry", **STEERED)
-async def retry(broadcast_id: Id, body: Retry, serving: Serving) -> dict[str, object]:
+async def retry(broadcast_id: Id, body: Retry, serving: StateDep) -> dict[str, object]:
     """Send again to recipients with these outcomes: those that failed surely have not got it, unknown ones perhaps."""
     return await _answer(serving, await serving.broadcasts.retry(BroadcastId(broadcast_id), body.outcomes))
 
 
 @router.post("/broadcasts/{broadcast_id}/test", **SENT)
-async def test(broadcast_id: Id, body: TestChat, serving: Serving) -> Response:
+async def test(broadcast_id: Id, body: TestSend, serving: StateDep) -> Response:
     """Send its message to one chat now, whatever its state."""
     broadcast = await serving.broadcasts.get(BroadcastId(broadcast_id))
     live = await serving.bots.get(broadcast.bot_id)
@@ -221,7 +222,7 @@ async def test(broadcast_id: Id, body: TestChat, serving: Serving) -> Response:
     return answer([describe(result) for result in results], replayed=False)
 
 
-async def _answer(serving: Services, broadcast: Broadcast) -> dict[str, object]:
+async def _answer(serving: AppState, broadcast: Broadcast) -> dict[str, object]:
     live = await serving.bots.get(broadcast.bot_id)
     causes = await serving.broadcasts.causes([broadcast.id])
     return {"ok": True, "broadcast": shown.of_broadcast(broadcast, live, causes[broadcast.id])}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Where(StrEnum):
+class ErrorCategory(StrEnum):
     """The headings of docs/errors.md."""
 
     ANY = "Any request"
@@ -20,27 +20,27 @@ class Where(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Known:
+class ErrorDoc:
     """`statuses`: of HTTP answers, empty when none has this code. `meaning` and `cure` are Markdown."""
 
     code: str
-    where: Where
+    where: ErrorCategory
     statuses: tuple[int, ...] = ()
     meaning: str
     cure: str
 
 
-def _known(where: Where, code: str, statuses: tuple[int, ...], meaning: str, cure: str) -> Known:
-    return Known(code=code, where=where, statuses=statuses, meaning=meaning, cure=cure)
+def _known(where: ErrorCategory, code: str, statuses: tuple[int, ...], meaning: str, cure: str) -> ErrorDoc:
+    return ErrorDoc(code=code, where=where, statuses=statuses, meaning=meaning, cure=cure)
 
 
-def _of(where: Where, *rows: tuple[str, tuple[int, ...], str, str]) -> tuple[Known, ...]:
+def _of(where: ErrorCategory, *rows: tuple[str, tuple[int, ...], str, str]) -> tuple[ErrorDoc, ...]:
     return tuple(_known(where, *row) for row in rows)
 
 
-CATALOGUE: tuple[Known, ...] = (
+ERROR_DOCS: tuple[ErrorDoc, ...] = (
     *_of(
-        Where.ANY,
+        ErrorCategory.ANY,
         (
             "UNAUTHORIZED",
             (401,),
@@ -115,7 +115,7 @@ CATALOGUE: tuple[Known, ...] = (
         ),
     ),
     *_of(
-        Where.ASKED,
+        ErrorCategory.ASKED,
         (
             "BAD_REQUEST",
             (400, 415, 422),
@@ -136,7 +136,7 @@ CATALOGUE: tuple[Known, ...] = (
         ),
     ),
     *_of(
-        Where.MEDIA,
+        ErrorCategory.MEDIA,
         (
             "UNREADABLE_MEDIA",
             (422,),
@@ -223,7 +223,7 @@ CATALOGUE: tuple[Known, ...] = (
         ),
     ),
     *_of(
-        Where.TELEGRAM,
+        ErrorCategory.TELEGRAM,
         (
             "FLOOD_WAIT",
             (429,),
@@ -286,7 +286,7 @@ CATALOGUE: tuple[Known, ...] = (
         ),
     ),
     *_of(
-        Where.OUTAGE,
+        ErrorCategory.OUTAGE,
         (
             "DATABASE_UNAVAILABLE",
             (503,),
@@ -307,7 +307,7 @@ CATALOGUE: tuple[Known, ...] = (
         ),
     ),
     *_of(
-        Where.COMMANDS,
+        ErrorCategory.COMMANDS,
         (
             "BAD_SETTING",
             (),
@@ -371,7 +371,7 @@ the header `Retry-After`, in seconds. Those with 5xx have the `request_id` that 
 `OVERLOADED`, of which the log tells the number. The code of a message that did not go is also in the `results` of a
 send, and in the `last_error` of a media item; the command line prints the same codes.
 """
-BY_CODE = {known.code: known for known in CATALOGUE}
+BY_CODE = {known.code: known for known in ERROR_DOCS}
 
 
 def markdown() -> str:
@@ -389,16 +389,16 @@ def markdown() -> str:
         "",
         *textwrap.wrap(ABOUT.strip(), 118, break_on_hyphens=False),
     ]
-    for where in Where:
+    for where in ErrorCategory:
         lines += ["", f"## {where.value}", "", *_table(where)]
     return "\n".join(lines) + "\n"
 
 
-def _table(where: Where) -> Iterator[str]:
-    with_status = where is not Where.COMMANDS
+def _table(where: ErrorCategory) -> Iterator[str]:
+    with_status = where is not ErrorCategory.COMMANDS
     yield "| code | status | what it means | cure |" if with_status else "| code | what it means | cure |"
     yield "| --- | --- | --- | --- |" if with_status else "| --- | --- | --- |"
-    for known in CATALOGUE:
+    for known in ERROR_DOCS:
         if known.where is where:
             status = f" {', '.join(map(str, known.statuses))} |" if with_status else ""
             yield f"| `{known.code}` |{status} {known.meaning} | {known.cure} |"

@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
-from telewarm.api.described import AT, Ok, Time, gives
+from telewarm.api.described import AT, Ok, Time, responses_of
 from telewarm.api.numbers import LARGEST
-from telewarm.api.services import OfBot, Serving
+from telewarm.api.services import BotDep, StateDep
 from telewarm.database import chats
 from telewarm.model import ChatId, ChatRecord, ChatState
 
@@ -25,7 +25,7 @@ After = Annotated[
 Limit = Annotated[int, Query(ge=1, le=MOST, description="How many", examples=[100])]
 
 
-class Chat(BaseModel):
+class ChatRecordOut(BaseModel):
     """One chat of the ledger."""
 
     chat_id: Annotated[int, Field(description="Telegram's id of it; a group's is below zero", examples=[500000001])]
@@ -37,7 +37,7 @@ class Chat(BaseModel):
 
 class ChatPage(BaseModel):
     ok: Ok
-    chats: Annotated[list[Chat], Field(description="By chat id")]
+    chats: Annotated[list[ChatRecordOut], Field(description="By chat id")]
     counts: Annotated[
         dict[str, int], Field(description="Chats by state, of the whole ledger", examples=[{"blocked": 12}])
     ]
@@ -46,14 +46,14 @@ class ChatPage(BaseModel):
     ]
 
 
-class Cleared(BaseModel):
+class ClearChatsResult(BaseModel):
     ok: Ok
     cleared: Annotated[int, Field(description="Chats that were forgotten", examples=[12])]
 
 
-@router.get("/bots/{slug}/chats", **gives(ChatPage, "NOT_FOUND", words="A page of the ledger"))
+@router.get("/bots/{slug}/chats", **responses_of(ChatPage, "NOT_FOUND", words="A page of the ledger"))
 async def page(
-    live: OfBot, serving: Serving, state: OfState = None, after: After = None, limit: Limit = 100
+    live: BotDep, serving: StateDep, state: OfState = None, after: After = None, limit: Limit = 100
 ) -> dict[str, object]:
     """Look at the chat ledger: whom the bot could not reach, and groups that moved. By chat id."""
     behind = None if after is None else ChatId(after)
@@ -67,14 +67,14 @@ async def page(
     }
 
 
-@router.delete("/bots/{slug}/chats", **gives(Cleared, "NOT_FOUND", words="Forgotten"))
-async def clear(live: OfBot, serving: Serving, state: OfState = None) -> dict[str, object]:
+@router.delete("/bots/{slug}/chats", **responses_of(ClearChatsResult, "NOT_FOUND", words="Forgotten"))
+async def clear(live: BotDep, serving: StateDep, state: OfState = None) -> dict[str, object]:
     """Forget all chats, or all in a state: broadcasts try them again."""
     return {"ok": True, "cleared": await chats.clear(serving.pool, live.bot.id, None, state=state)}
 
 
-@router.delete("/bots/{slug}/chats/{chat_id}", **gives(Cleared, "NOT_FOUND", words="Forgotten"))
-async def clear_one(live: OfBot, serving: Serving, chat_id: OneChat) -> dict[str, object]:
+@router.delete("/bots/{slug}/chats/{chat_id}", **responses_of(ClearChatsResult, "NOT_FOUND", words="Forgotten"))
+async def clear_one(live: BotDep, serving: StateDep, chat_id: OneChat) -> dict[str, object]:
     """Forget one chat. `cleared` is 0 when the ledger does not hold it."""
     return {"ok": True, "cleared": await chats.clear(serving.pool, live.bot.id, [ChatId(chat_id)])}
 

@@ -34,7 +34,7 @@ Facts: TypeAlias = Mapping[str, object]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class CheckResult:
     """`error`: what is wrong and the cure, for people with a token; None: nothing. `facts`: more, by word."""
 
     error: str | None
@@ -46,25 +46,25 @@ class Found:
         return self.error is None
 
 
-class Check:
+class CachedCheck:
     """However many ask at once, one look answers them all."""
 
     def __init__(self, look: Callable[[], Awaitable[Facts]], *, seconds: float = SECONDS, kept: float = KEPT) -> None:
         self._look = look
         self._seconds = seconds
         self._kept = kept
-        self._found: Found | None = None
+        self._found: CheckResult | None = None
         self._until = -inf  # monotonic
         self._turn = asyncio.Lock()
 
-    async def __call__(self) -> Found:
+    async def __call__(self) -> CheckResult:
         async with self._turn:
             if self._found is None or clock.monotonic() >= self._until:
                 self._found = await self._look_now()
                 self._until = clock.monotonic() + (self._kept if self._found.ok else min(KEPT, self._kept))
             return self._found
 
-    async def _look_now(self) -> Found:
+    async def _look_now(self) -> CheckResult:
         began = clock.monotonic()
         error: str | None = None
         facts: Facts = {}
@@ -78,11 +78,11 @@ class Check:
             if ours is None:
                 log.exception("[HEALTH][BUG]", error=type(unknown).__name__)
             error = f"no answer within {self._seconds:g} s" if limit.expired() else ours.message if ours else BUG
-        return Found(error=error and redact(error), took=clock.monotonic() - began, facts=facts)
+        return CheckResult(error=error and redact(error), took=clock.monotonic() - began, facts=facts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ground:
+class HealthDependencies:
     """What is looked at."""
 
     pool: Pool
@@ -93,36 +93,36 @@ class Ground:
     api_root: str
 
 
-class Checks:
+class HealthChecks:
     """`needed`: what this process cannot work without. `telegram` is told, and no reason not to be ready."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: HealthDependencies) -> None:
         self.ground = ground
         self._needed = {
-            "database": Check(lambda: _database(ground.pool)),
-            "migrations": Check(lambda: _migrations(ground.pool), kept=KEPT_MIGRATED),
-            "store": Check(lambda: _store(ground.store)),
-            "spool": Check(lambda: _spool(ground.spool)),
+            "database": CachedCheck(lambda: _database(ground.pool)),
+            "migrations": CachedCheck(lambda: _migrations(ground.pool), kept=KEPT_MIGRATED),
+            "store": CachedCheck(lambda: _store(ground.store)),
+            "spool": CachedCheck(lambda: _spool(ground.spool)),
         }
-        self._working = Check(lambda: _working(ground.worker), kept=0)
-        self._work = Check(lambda: _work(ground.pool))
-        self._telegram = Check(lambda: _telegram(ground.transport, ground.api_root))
+        self._working = CachedCheck(lambda: _working(ground.worker), kept=0)
+        self._work = CachedCheck(lambda: _work(ground.pool))
+        self._telegram = CachedCheck(lambda: _telegram(ground.transport, ground.api_root))
         self.started = clock.monotonic()
 
-    async def needed(self) -> dict[str, Found]:
+    async def needed(self) -> dict[str, CheckResult]:
         """By name. The worker is one of them while this process runs one."""
         if not self.ground.worker.status().running:
             return await _all(self._needed)
         needed, untaken = await asyncio.gather(_all(self._needed | {"worker": self._working}), self.untaken())
         return needed | untaken  # due work is the task of this process's worker
 
-    async def untaken(self) -> dict[str, Found]:
+    async def untaken(self) -> dict[str, CheckResult]:
         """`work`, when some is due that nobody takes, in whatever process. Empty when all is well, or unknown."""
         found = await self._work()
         message = found.facts.get("untaken")
-        return {} if message is None else {"work": Found(error=str(message), took=found.took)}
+        return {} if message is None else {"work": CheckResult(error=str(message), took=found.took)}
 
-    async def everything(self) -> tuple[dict[str, Found], Found]:
+    async def everything(self) -> tuple[dict[str, CheckResult], CheckResult]:
         """What is needed, and Telegram."""
         needed, telegram = await asyncio.gather(self.needed(), self._telegram())
         return needed, telegram
@@ -135,7 +135,7 @@ class Checks:
                 log.warning("dependency_unavailable", dependency=name, error=found.error)
 
 
-async def _all(checks: Mapping[str, Check]) -> dict[str, Found]:
+async def _all(checks: Mapping[str, CachedCheck]) -> dict[str, CheckResult]:
     found = await asyncio.gather(*(check() for check in checks.values()))
     return dict(zip(checks, found, strict=True))
 

@@ -65,7 +65,7 @@ HEADERS: Json = {
 }
 
 
-class Problem(BaseModel):
+class ErrorBody(BaseModel):
     """An error's answer."""
 
     ok: Annotated[bool, Field(description="Always false", examples=[False])]
@@ -76,7 +76,7 @@ class Problem(BaseModel):
     ] = None
 
 
-def gives(
+def responses_of(
     model: type[BaseModel], *errors: str | Pair, status: int = 200, words: str, also: Responses | None = None
 ) -> Json:
     """For a route's decorator: what it answers when it went well, in `words`, and the errors of its own by code, with a
@@ -89,11 +89,11 @@ def gives(
         "response_model": model,
         "response_model_exclude_unset": True,
         "response_description": words,
-        "responses": {**(also or {}), **refuses(*errors)},
+        "responses": {**(also or {}), **error_responses(*errors)},
     }
 
 
-def refuses(*errors: str | Pair, model: type[BaseModel] = Problem) -> Responses:
+def error_responses(*errors: str | Pair, model: type[BaseModel] = ErrorBody) -> Responses:
     """The errors alone."""
     responses: Responses = {}
     for status, code in _pairs(errors):
@@ -112,44 +112,44 @@ def _pairs(errors: Iterable[str | Pair]) -> Iterator[Pair]:
         yield from ((one, code) for one in ((status,) if status else known))
 
 
-def describe(app: FastAPI) -> None:
+def install_openapi(app: FastAPI) -> None:
     """From now on its OpenAPI is whole."""
     plain = app.openapi
 
     def openapi() -> Json:
-        return app.openapi_schema or whole(plain())
+        return app.openapi_schema or complete_schema(plain())
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
 
 
-def whole(spec: Json) -> Json:
+def complete_schema(spec: Json) -> Json:
     """Changed in place."""
     schemas = spec.setdefault("components", {}).setdefault("schemas", {})
-    schemas["Problem"] = Problem.model_json_schema()
+    schemas["Problem"] = ErrorBody.model_json_schema()
     spec["components"]["headers"] = HEADERS
     for path, operations in spec["paths"].items():
         for operation in operations.values():
             _complete(operation, path)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    _make_exact(spec)
+    _forbid_extra_fields(spec)
     used = {tag for operations in spec["paths"].values() for one in operations.values() for tag in one.get("tags", ())}
     spec["tags"] = [tag for tag in TAGS if tag["name"] in used]
     return spec
 
 
-def _make_exact(node: object) -> None:
+def _forbid_extra_fields(node: object) -> None:
     """FastAPI makes floats of bounds: 2**63 - 1 becomes the number after it, which is refused."""
     if isinstance(node, list):
         for one in node:
-            _make_exact(one)
+            _forbid_extra_fields(one)
     if not isinstance(node, dict):
         return
     for key, value in node.items():
         if key in BOUNDS and isinstance(value, float) and value.is_integer():
             node[key] = max(-LARGEST, min(LARGEST, int(value)))
         else:
-            _make_exact(value)
+            _forbid_extra_fields(value)
 
 
 def _complete(operation: Json, path: str) -> None:

@@ -8,22 +8,22 @@ from typing import cast
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from telewarm.api.admission import Admission, Work, retry_after, work_of
+from telewarm.api.admission import AdaptiveConcurrencyLimiter, RequestClass, class_of, retry_after
 from telewarm.api.admitted import PLACE, overloaded
-from telewarm.api.heads import BoundedProtocol
+from telewarm.api.heads import LimitedHttpProtocol
 
 STALL = 10.0  # seconds for which the body of a refused request may stand still
 
 
-class Door(BoundedProtocol):
+class LoadSheddingProtocol(LimitedHttpProtocol):
     """A refusal costs a small part of what the cheapest answer does: so there is time for those that are let in."""
 
-    _passing_over = False  # the body of a request that was refused
+    _discarding_body = False  # the body of a request that was refused
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._passing_over:
-            self._close_after(STALL)
+        if self._discarding_body:
+            self._schedule_keepalive_timeout(STALL)
 
     def on_headers_complete(self) -> None:
         work = None if self._is_answering() else self._work()
@@ -33,7 +33,7 @@ class Door(BoundedProtocol):
         place = self._admission.enter(work)
         if place is None:
             self._end_head()
-            self._refuse_kindly(work)
+            self._reject_keepalive(work)
             return
         before = self.cycle
         try:
@@ -44,43 +44,43 @@ class Door(BoundedProtocol):
         self.scope["extensions"][PLACE] = {"place": place}
 
     def on_body(self, body: bytes) -> None:
-        if not self._passing_over:
+        if not self._discarding_body:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self._passing_over:
+        if not self._discarding_body:
             super().on_message_complete()
             return
-        self._passing_over = False
+        self._discarding_body = False
         if self.parser.should_keep_alive():
-            self._close_after(self.timeout_keep_alive)
+            self._schedule_keepalive_timeout(self.timeout_keep_alive)
         else:
             self.transport.close()
 
     @property
-    def _admission(self) -> Admission:
-        return cast(Admission, cast(FastAPI, self.config.app).state.admission)
+    def _admission(self) -> AdaptiveConcurrencyLimiter:
+        return cast(AdaptiveConcurrencyLimiter, cast(FastAPI, self.config.app).state.admission)
 
-    def _work(self) -> Work | None:
-        return work_of(self.parser.get_method().decode(), self.url.partition(b"?")[0].decode("latin-1"))
+    def _work(self) -> RequestClass | None:
+        return class_of(self.parser.get_method().decode(), self.url.partition(b"?")[0].decode("latin-1"))
 
-    def _refuse_kindly(self, work: Work) -> None:
+    def _reject_keepalive(self, work: RequestClass) -> None:
         """The connection goes on, once the rest of the request has come: unread bytes would destroy the answer."""
         lasts = self.parser.should_keep_alive() and not self.expect_100_continue
         self.transport.write(_refusal(work, retry_after(), lasts))
         if self.expect_100_continue:  # then nobody knows whether the body comes
             self.transport.close()
         else:
-            self._passing_over = True
+            self._discarding_body = True
 
-    def _close_after(self, seconds: float) -> None:
+    def _schedule_keepalive_timeout(self, seconds: float) -> None:
         """Unless something comes before."""
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
 
 @cache
-def _refusal(work: Work, again: int, lasts: bool) -> bytes:  # noqa: FBT001 - a key of the cache
+def _refusal(work: RequestClass, again: int, lasts: bool) -> bytes:  # noqa: FBT001 - a key of the cache
     answer = overloaded(work, again)
     head = [b"%b: %b\r\n" % header for header in answer.raw_headers]
     last = b"\r\n" if lasts else b"connection: close\r\n\r\n"

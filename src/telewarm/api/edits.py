@@ -9,41 +9,41 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from telewarm.api.bodies import Body
-from telewarm.api.described import gives
+from telewarm.api.described import responses_of
 from telewarm.api.media import OfItem, describe
-from telewarm.api.numbers import AnyId, Flag
-from telewarm.api.services import OfBot, Services, Serving, SmallBody
-from telewarm.api.shapes import Collected, DeletedMedia, RenamedMedia
+from telewarm.api.numbers import RowIdParam, StrictBool
+from telewarm.api.services import AppState, BotDep, LimitedBodyRoute, StateDep
+from telewarm.api.shapes import CollectResponse, DeletedMedia, RenamedMedia
 from telewarm.errors import UsageError
 from telewarm.lanes import BotSession
 from telewarm.library import name_of
 from telewarm.library.library import MOST
 from telewarm.model import MediaId
 
-router = APIRouter(tags=["media"], route_class=SmallBody)
+router = APIRouter(tags=["media"], route_class=LimitedBodyRoute)
 
 MediaIds = Annotated[
-    list[AnyId],
+    list[RowIdParam],
     Field(min_length=1, max_length=MOST, description="Of this bot's media", examples=[[4711, 4712]]),
 ]
 
 
-class Renamed(Body):
+class MediaUpdate(Body):
     name: Annotated[
         str | None,
         Field(description="One line; what it has beyond 255 characters is cut off. null: none", examples=["cat.jpg"]),
     ]
     rewarm: Annotated[
-        Flag, Field(description="Upload it again, so that recipients see the new name", examples=[False])
+        StrictBool, Field(description="Upload it again, so that recipients see the new name", examples=[False])
     ] = False
 
 
-class These(Body):
+class MediaIdsIn(Body):
     media_ids: MediaIds
 
 
-@router.patch("/media/{media_id}", **gives(RenamedMedia, "NOT_FOUND", words="With its new name"))
-async def rename(body: Renamed, found: OfItem, serving: Serving) -> dict[str, object]:
+@router.patch("/media/{media_id}", **responses_of(RenamedMedia, "NOT_FOUND", words="With its new name"))
+async def rename(body: MediaUpdate, found: OfItem, serving: StateDep) -> dict[str, object]:
     """Give a media item another name. A file id keeps the name that the file was uploaded with, so recipients see the
     new one once the item is rewarmed: with `rewarm` that is queued at once. `note` says what they see until then."""
     name = name_of(body.name)
@@ -54,23 +54,25 @@ async def rename(body: Renamed, found: OfItem, serving: Serving) -> dict[str, ob
     return {"ok": True, "media": describe(renamed, serving), "note": renamed.note}
 
 
-@router.delete("/media/{media_id}", **gives(DeletedMedia, "NOT_FOUND", "CONFLICT", words="It is gone"))
-async def delete(found: OfItem, serving: Serving) -> dict[str, object]:
+@router.delete("/media/{media_id}", **responses_of(DeletedMedia, "NOT_FOUND", "CONFLICT", words="It is gone"))
+async def delete(found: OfItem, serving: StateDep) -> dict[str, object]:
     """Delete one media item. Its file is deleted within the hour when nobody else has it. What is being warmed does not
     come back; messages that were sent stay where they are."""
     item, live = found
     return await _delete(serving, live, [item.id])
 
 
-@router.post("/bots/{slug}/media/delete", **gives(DeletedMedia, "NOT_FOUND", "CONFLICT", words="They are gone"))
-async def delete_these(body: These, live: OfBot, serving: Serving) -> dict[str, object]:
+@router.post("/bots/{slug}/media/delete", **responses_of(DeletedMedia, "NOT_FOUND", "CONFLICT", words="They are gone"))
+async def delete_selected(body: MediaIdsIn, live: BotDep, serving: StateDep) -> dict[str, object]:
     """Delete up to 10,000 of a bot's media at once: all of them or, when a broadcast needs one, none. Ids that the bot
     has no item of are listed in `not_found`."""
     return await _delete(serving, live, [MediaId(media_id) for media_id in body.media_ids])
 
 
-@router.post("/media/collect", **gives(Collected, "STORE_UNAVAILABLE", words="The store was looked through"))
-async def collect(serving: Serving) -> dict[str, object]:
+@router.post(
+    "/media/collect", **responses_of(CollectResponse, "STORE_UNAVAILABLE", words="The store was looked through")
+)
+async def collect(serving: StateDep) -> dict[str, object]:
     """Look through the whole store for objects that belong to nothing, as a killed process may leave them, and delete
     what has waited long enough. What media items no longer need goes by itself; this is for the rest, now and then. It
     takes as long as the store takes to list what it holds."""
@@ -78,7 +80,7 @@ async def collect(serving: Serving) -> dict[str, object]:
     return {"ok": True, "blobs": await serving.collector.collect(), "strays": strays}
 
 
-async def _delete(serving: Services, live: BotSession, media_ids: Sequence[MediaId]) -> dict[str, object]:
+async def _delete(serving: AppState, live: BotSession, media_ids: Sequence[MediaId]) -> dict[str, object]:
     removed = await serving.library.delete(live.bot, media_ids)
     return {
         "ok": True,

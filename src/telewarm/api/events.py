@@ -9,10 +9,10 @@ from typing import Annotated, cast
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from telewarm.api.described import AT, Ok, gives, refuses
+from telewarm.api.described import AT, Ok, error_responses, responses_of
 from telewarm.api.numbers import LARGEST
-from telewarm.api.services import Services, Serving, bot_of_path
-from telewarm.api.streams import EventStream, Streams
+from telewarm.api.services import AppState, StateDep, bot_of_path
+from telewarm.api.streams import EventSourceResponse, SseRegistry
 from telewarm.errors import UsageError
 from telewarm.events import EventFilter, shown, wanted_types
 from telewarm.model import EventType
@@ -42,12 +42,12 @@ OfTypes = Annotated[
 @router.get(
     "/events",
     response_class=Response,
-    responses={200: STREAM, **refuses(*NAMELESS, "TOO_MANY_LISTENERS", "STOPPING")},
+    responses={200: STREAM, **error_responses(*NAMELESS, "TOO_MANY_LISTENERS", "STOPPING")},
 )
 async def stream(
     *,
     request: Request,
-    serving: Serving,
+    serving: StateDep,
     bot: OfBots = None,
     types: OfTypes = None,
     last_event_id: Annotated[str | None, Query(description="Go on after this event", examples=["4711"])] = None,
@@ -66,10 +66,12 @@ async def stream(
     """
     after = _id(from_header or last_event_id or None)
     chunks = serving.events.follow(await _wanted(serving, bot, types), after=after)
-    return EventStream(chunks, streams=cast(Streams, request.app.state.streams), admitted=request.state.admitted)
+    return EventSourceResponse(
+        chunks, streams=cast(SseRegistry, request.app.state.streams), admitted=request.state.admitted
+    )
 
 
-class Event(BaseModel):
+class EventOut(BaseModel):
     """What happened. More fields come with it, by type: see docs/how-events-work.md."""
 
     model_config = ConfigDict(extra="allow")
@@ -80,16 +82,16 @@ class Event(BaseModel):
     bot: Annotated[str | None, Field(description="Whose it is, by slug; null: nobody's", examples=["shop"])] = None
 
 
-class Events(BaseModel):
+class EventPage(BaseModel):
     ok: Ok
-    events: Annotated[list[Event], Field(description="In their order")]
+    events: Annotated[list[EventOut], Field(description="In their order")]
     next: Annotated[int, Field(description="`after` of the next page", examples=[4711])]
     reset: Annotated[bool, Field(description="Some are no longer kept: read anew what you show", examples=[False])]
 
 
-@router.get("/events.json", **gives(Events, *NAMELESS, words="What happened since"))
+@router.get("/events.json", **responses_of(EventPage, *NAMELESS, words="What happened since"))
 async def page(
-    serving: Serving,
+    serving: StateDep,
     bot: OfBots = None,
     types: OfTypes = None,
     after: Annotated[
@@ -106,7 +108,7 @@ async def page(
     return {"ok": True, "events": [shown(event) for event in found], "next": chunk.upto, "reset": reset}
 
 
-async def _wanted(serving: Services, bots: Sequence[str] | None, types: Sequence[str] | None) -> EventFilter:
+async def _wanted(serving: AppState, bots: Sequence[str] | None, types: Sequence[str] | None) -> EventFilter:
     """Raises NotFound, UsageError."""
     slugs = [(await bot_of_path(slug, serving)).bot.slug for slug in _words("bot", bots)]
     return EventFilter(bots=frozenset(slugs) or None, types=wanted_types(_words("types", types)))

@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from telewarm.api.described import Ok, gives
+from telewarm.api.described import Ok, responses_of
 from telewarm.api.media import OfItem
-from telewarm.api.services import Serving
+from telewarm.api.services import StateDep
 from telewarm.api.shapes import MediaNumber
 from telewarm.errors import NotFound
 from telewarm.model import Kind
@@ -31,11 +31,11 @@ class HandedFileId(BaseModel):
 
 @router.get(
     "/media/{media_id}/file-id",
-    **gives(HandedFileId, "NOT_FOUND", "MEDIA_NOT_READY", "BAD_MEDIA", words="The item is warm"),
+    **responses_of(HandedFileId, "NOT_FOUND", "MEDIA_NOT_READY", "BAD_MEDIA", words="The item is warm"),
 )
 async def file_id(
     found: OfItem,
-    serving: Serving,
+    serving: StateDep,
     wait: Annotated[
         float,
         Query(

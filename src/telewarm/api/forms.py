@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from telewarm.api.answers import ApiError
+from telewarm.api.answers import HttpError
 from telewarm.api.bodies import SHOWN, unknown
 from telewarm.api.dispositions import file_name, names_file
 
-FIELD_LARGEST = 4096  # bytes of a form field that is not the file
-MOST_PARTS = 32
-HEADERS_LARGEST = 16384  # bytes of a part's headers
+MAX_FIELD_BYTES = 4096  # bytes of a form field that is not the file
+MAX_PARTS = 32
+MAX_HEADER_BYTES = 16384  # bytes of a part's headers
 
 
-class Parts(ABC):
+class MultipartReader(ABC):
     """Feed it chunks; it tells of a form's parts as they come. `fields` are the values of those that are no files."""
 
     def __init__(self, boundary: bytes, *, most: int, allowed: str, fields: frozenset[str]) -> None:
@@ -54,18 +54,18 @@ class Parts(ABC):
         return named or field == "file"
 
     def write(self, chunk: bytes) -> None:
-        """Raises ApiError: 400, 413."""
+        """Raises HttpError: 400, 413."""
         try:
             self._parser.write(chunk)
         except FormParserError:
-            raise ApiError(
+            raise HttpError(
                 400, "BAD_REQUEST", "the body is not multipart as its Content-Type says; let your client make both"
             ) from None
 
     def on_part_begin(self) -> None:
         self._parts += 1
         if self._parts > self._most:
-            raise ApiError(413, "TOO_LARGE", f"a form has at most {self._most} parts here: {self._allowed}")
+            raise HttpError(413, "TOO_LARGE", f"a form has at most {self._most} parts here: {self._allowed}")
         self._headers, self._headers_bytes = {}, 0
         self._value = bytearray()
 
@@ -93,16 +93,16 @@ class Parts(ABC):
             self.file_goes_on(data[start:end])
             return
         self._value += data[start:end]
-        if len(self._value) > FIELD_LARGEST:
-            raise ApiError(413, "TOO_LARGE", f"a form field other than a file has at most {FIELD_LARGEST} bytes")
+        if len(self._value) > MAX_FIELD_BYTES:
+            raise HttpError(413, "TOO_LARGE", f"a form field other than a file has at most {MAX_FIELD_BYTES} bytes")
 
     def on_part_end(self) -> None:
         if self._is_file:
             self.file_ends()
         elif self._name not in self._known:
-            raise ApiError(422, "BAD_REQUEST", f"{self._name[:SHOWN]}: {unknown('field', self._name, self._known)}")
+            raise HttpError(422, "BAD_REQUEST", f"{self._name[:SHOWN]}: {unknown('field', self._name, self._known)}")
         elif self._once and self._name in self.fields:
-            raise ApiError(422, "BAD_REQUEST", f"{self._name}: the form has it twice: give it once")
+            raise HttpError(422, "BAD_REQUEST", f"{self._name}: the form has it twice: give it once")
         else:
             self.fields[self._name] = self._value.decode(errors="replace")
 
@@ -111,12 +111,12 @@ class Parts(ABC):
 
     def _take(self, into: bytearray, piece: bytes) -> None:
         self._headers_bytes += len(piece)
-        if self._headers_bytes > HEADERS_LARGEST:
-            raise ApiError(413, "TOO_LARGE", f"the headers of a form's part have at most {HEADERS_LARGEST} bytes")
+        if self._headers_bytes > MAX_HEADER_BYTES:
+            raise HttpError(413, "TOO_LARGE", f"the headers of a form's part have at most {MAX_HEADER_BYTES} bytes")
         into += piece
 
 
-class Form(Parts):
+class SingleFileForm(MultipartReader):
     """A form with one file; `fields`, `had_file` and `file_name` are whole once it has `ended`."""
 
     def __init__(self, boundary: bytes) -> None:
@@ -124,18 +124,18 @@ class Form(Parts):
         self.had_file = False
         self._pieces: list[bytes] = []
         super().__init__(
-            boundary, most=MOST_PARTS, allowed="`file`, `kind` and `name`", fields=frozenset({"kind", "name"})
+            boundary, most=MAX_PARTS, allowed="`file`, `kind` and `name`", fields=frozenset({"kind", "name"})
         )
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The pieces of the file in this chunk. Raises ApiError: 400, 413."""
+        """The pieces of the file in this chunk. Raises HttpError: 400, 413."""
         self.write(chunk)
         pieces, self._pieces = self._pieces, []
         return pieces
 
     def file_begins(self, field: str, name: str | None) -> None:  # noqa: ARG002 - whatever its field is called
         if self.had_file:
-            raise ApiError(
+            raise HttpError(
                 400, "BAD_REQUEST", "the form has more than one file; send one a request, or several to …/media/batch"
             )
         self.had_file, self.file_name = True, name
@@ -145,7 +145,7 @@ class Form(Parts):
 
 
 @dataclass(frozen=True, slots=True)
-class FileBegins:
+class FileStart:
     """`kind`: what the form said up to here that its files are."""
 
     name: str | None
@@ -153,26 +153,26 @@ class FileBegins:
 
 
 @dataclass(frozen=True, slots=True)
-class FileEnds:
+class FileEnd:
     """All bytes of the file that began last have come."""
 
 
-class Batch(Parts):
+class MultiFileForm(MultipartReader):
     """A form with many files."""
 
     def __init__(self, boundary: bytes, *, most: int) -> None:
-        self._events: list[FileBegins | FileEnds | bytes] = []
+        self._events: list[FileStart | FileEnd | bytes] = []
         super().__init__(
-            boundary, most=most + MOST_PARTS, allowed=f"{most} files, and `kind`", fields=frozenset({"kind"})
+            boundary, most=most + MAX_PARTS, allowed=f"{most} files, and `kind`", fields=frozenset({"kind"})
         )
         self._once = False  # a kind is that of the files behind it
 
-    def feed(self, chunk: bytes) -> Iterator[FileBegins | FileEnds | bytes]:
-        """What is in this chunk, in its order; what came before a mistake comes before its ApiError (400, 413)."""
+    def feed(self, chunk: bytes) -> Iterator[FileStart | FileEnd | bytes]:
+        """What is in this chunk, in its order; what came before a mistake comes before its HttpError (400, 413)."""
         mistake = None
         try:
             self.write(chunk)
-        except ApiError as error:
+        except HttpError as error:
             mistake = error
         events, self._events = self._events, []
         yield from events
@@ -183,16 +183,16 @@ class Batch(Parts):
         return named
 
     def file_begins(self, field: str, name: str | None) -> None:  # noqa: ARG002 - whatever its field is called
-        self._events.append(FileBegins(name, self.fields.get("kind")))
+        self._events.append(FileStart(name, self.fields.get("kind")))
 
     def file_goes_on(self, piece: bytes) -> None:
         self._events.append(piece)
 
     def file_ends(self) -> None:
-        self._events.append(FileEnds())
+        self._events.append(FileEnd())
 
 
-def _parser(boundary: bytes, form: Parts) -> MultipartParser:
+def _parser(boundary: bytes, form: MultipartReader) -> MultipartParser:
     try:
         return MultipartParser(
             boundary,
@@ -208,4 +208,4 @@ def _parser(boundary: bytes, form: Parts) -> MultipartParser:
             },
         )
     except FormParserError:
-        raise ApiError(400, "BAD_REQUEST", "the multipart boundary in the Content-Type is too long") from None
+        raise HttpError(400, "BAD_REQUEST", "the multipart boundary in the Content-Type is too long") from None

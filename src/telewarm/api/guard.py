@@ -14,19 +14,19 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from telewarm import clock
-from telewarm.api.access import OPEN, READING, Caller, needed, route_path, template
-from telewarm.api.answers import ApiError, api_failure, failure, problem
-from telewarm.api.journal import AuditLog, kept
-from telewarm.api.keyring import Keyring
-from telewarm.api.limits import Throttle, check_headers
-from telewarm.api.tickets import HOLDER, Given, admitted, given, wrong
+from telewarm.api.access import OPEN, READING, Principal, required_role, route_path, route_template
+from telewarm.api.answers import HttpError, api_failure, error_response, error_response_for
+from telewarm.api.journal import AuditWriter, kept
+from telewarm.api.keyring import ApiTokenCache
+from telewarm.api.limits import FailedAuthLimiter, check_headers
+from telewarm.api.tickets import SIGNED_URL_PRINCIPAL, SignedUrlParams, given, verify, wrong
 from telewarm.database.audit import AuditEntry
 from telewarm.database.tokens import FROM_ENVIRONMENT, PREFIX, Role
 from telewarm.database.transient import as_outage
 from telewarm.errors import TelewarmError
 from telewarm.previews import PreviewUrlSigner, SignedPreview
 
-__all__ = ["OPEN", "Guard"]
+__all__ = ["OPEN", "AuthMiddleware"]
 
 log = structlog.get_logger(__name__)
 
@@ -34,11 +34,11 @@ CUT_OFF = 499  # noted when the caller was gone before the answer began
 
 
 @dataclass(slots=True)
-class _Answered:
+class ResponseState:
     status: int = 0  # 0: no answer has begun
 
 
-class Guard:
+class AuthMiddleware:
     """Refuses before anything of the body is read. Who may call has `token`, a named token, or a signed URL for what it
     asks. What a route wants to know of them is in `request.state`: `caller`, `ticket` of a signed URL, and `admitted`,
     which says whether the caller would still be let in.
@@ -52,24 +52,26 @@ class Guard:
         app: ASGIApp,
         *,
         token: str,
-        keyring: Keyring | None = None,
-        audit: AuditLog | None = None,
-        throttle: Throttle | None = None,
+        keyring: ApiTokenCache | None = None,
+        audit: AuditWriter | None = None,
+        throttle: FailedAuthLimiter | None = None,
         signer: PreviewUrlSigner | None = None,
     ) -> None:
         self._app = app
         self._token = token
         self._keyring = keyring
         self._audit = audit
-        self._throttle = Throttle() if throttle is None else throttle
+        self._throttle = FailedAuthLimiter() if throttle is None else throttle
         self._signer = signer
-        self._signatures = Throttle("signatures")  # of its own: any page can make a browser ask for a wrong one
+        self._signatures = FailedAuthLimiter(
+            "signatures"
+        )  # of its own: any page can make a browser ask for a wrong one
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answered = _Answered()
+        answered = ResponseState()
 
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -78,7 +80,7 @@ class Guard:
 
         caller = None
         try:
-            caller = await self._admit(scope)
+            caller = await self._authenticate(scope)
             await self._app(scope, receive, watched)
         except Exception as error:
             answer = _answer(error)
@@ -90,7 +92,7 @@ class Guard:
             if caller is not None and scope["method"] not in READING:
                 self._note(scope, caller, answered.status or CUT_OFF)
 
-    async def _admit(self, scope: Scope) -> Caller | None:
+    async def _authenticate(self, scope: Scope) -> Principal | None:
         """Who calls; None: nobody asks."""
         check_headers(scope["headers"], line=len(scope["path"]) + len(scope.get("query_string", b"")))
         path = route_path(scope)
@@ -98,13 +100,13 @@ class Guard:
             return None
         if self._signer is not None and (brought := given(scope)) is not None:
             ticket = self._ticket(scope, self._signer, brought)
-            scope.setdefault("state", {}).update(caller=HOLDER, ticket=ticket)
-            return HOLDER
+            scope.setdefault("state", {}).update(caller=SIGNED_URL_PRINCIPAL, ticket=ticket)
+            return SIGNED_URL_PRINCIPAL
         headers = Headers(scope=scope)
         caller = await self._caller(scope, headers)
-        role = needed(scope["method"], path)
+        role = required_role(scope["method"], path)
         if not caller.role.covers(role):
-            raise ApiError(
+            raise HttpError(
                 403,
                 "FORBIDDEN",
                 f"this needs a token with the role {role}, and {caller.name} has the role {caller.role}: "
@@ -118,7 +120,7 @@ class Guard:
         """For answers that go on for long. Raises DatabaseUnavailable when that cannot be known."""
         return await self._known(given) is not None
 
-    async def _caller(self, scope: Scope, headers: Headers) -> Caller:
+    async def _caller(self, scope: Scope, headers: Headers) -> Principal:
         given = _bearer(headers.getlist("authorization"))
         if given:
             if (caller := await self._known(given)) is not None:
@@ -127,7 +129,7 @@ class Guard:
             self._throttle.check(address, clock.monotonic())
             if self._throttle.wrong(address, clock.monotonic()):
                 self._note(scope, None, 401, "(wrong tokens)")
-        raise ApiError(
+        raise HttpError(
             401,
             "UNAUTHORIZED",
             "this needs the header `Authorization: Bearer <token>`: the server's own (`telewarm token show` prints it "
@@ -135,8 +137,8 @@ class Guard:
             headers={"WWW-Authenticate": "Bearer"},
         )
 
-    def _ticket(self, scope: Scope, signer: PreviewUrlSigner, brought: Given) -> SignedPreview:
-        ticket = admitted(signer, brought)
+    def _ticket(self, scope: Scope, signer: PreviewUrlSigner, brought: SignedUrlParams) -> SignedPreview:
+        ticket = verify(signer, brought)
         if ticket is None:
             address = _address(scope)
             self._signatures.check(address, clock.monotonic())
@@ -145,19 +147,19 @@ class Guard:
             raise wrong()
         return ticket
 
-    async def _known(self, given: str) -> Caller | None:
+    async def _known(self, given: str) -> Principal | None:
         if hmac.compare_digest(given.encode(), self._token.encode()):
-            return Caller(name=FROM_ENVIRONMENT, role=Role.ADMIN)
+            return Principal(name=FROM_ENVIRONMENT, role=Role.ADMIN)
         if self._keyring is None or not given.startswith(PREFIX):
             return None
         return await self._keyring.caller(given)
 
-    def _note(self, scope: Scope, caller: Caller | None, status: int, why: str = "") -> None:
+    def _note(self, scope: Scope, caller: Principal | None, status: int, why: str = "") -> None:
         """`caller` None: an address was shut out, and `why`."""
         if self._audit is None:
             return
         path = route_path(scope)
-        action = why if caller is None else f"{scope['method']} {template(path, scope.get('route'))}"
+        action = why if caller is None else f"{scope['method']} {route_template(path, scope.get('route'))}"
         request_id = scope.get("state", {}).get("request_id")
         self._audit.note(
             AuditEntry(
@@ -174,17 +176,17 @@ class Guard:
 
 
 def _answer(error: Exception) -> JSONResponse:
-    if isinstance(error, ApiError):
+    if isinstance(error, HttpError):
         return api_failure(error)
     if isinstance(error, ClientDisconnect):
         log.info("[API][CUT_OFF]")
-        return problem(400, "CUT_OFF", "the body ended early; send it again")
+        return error_response(400, "CUT_OFF", "the body ended early; send it again")
     ours = error if isinstance(error, TelewarmError) else as_outage(error)
     if ours is not None:
         log.warning("[API][OUTAGE]", error=type(error).__name__, detail=str(error))
-        return failure(ours)
+        return error_response_for(ours)
     log.error("[API][BUG]", error=type(error).__name__, exc_info=error)
-    return problem(500, "INTERNAL", "an error of ours: the log has it, under this `request_id`")
+    return error_response(500, "INTERNAL", "an error of ours: the log has it, under this `request_id`")
 
 
 def _bearer(given: list[str]) -> str:

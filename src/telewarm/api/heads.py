@@ -15,7 +15,7 @@ CODES = {400: "BAD_REQUEST", 408: "TOO_SLOW", 431: "HEADERS_TOO_LARGE"}
 HEAD_SECONDS = 10.0  # for a request's head to arrive
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class LimitedHttpProtocol(HttpToolsProtocol):
     """uvicorn bounds neither size nor time of a request's head: endless headers would fill the memory.
 
     A head may be larger than `HEADER_BYTES` by what one read brings (64 to 256 KiB); the guard judges it exactly.

@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import telewarm
 from telewarm import clock, metrics
-from telewarm.api.answers import problem
-from telewarm.api.checks import Found
-from telewarm.api.described import Problem, Time, gives, refuses
+from telewarm.api.answers import error_response
+from telewarm.api.checks import CheckResult
+from telewarm.api.described import ErrorBody, Time, error_responses, responses_of
 from telewarm.api.metrics import queues
-from telewarm.api.services import Serving
-from telewarm.api.worker import Worker
+from telewarm.api.services import StateDep
+from telewarm.api.worker import WorkerOut
 from telewarm.api.worker import describe as describe_worker
 from telewarm.database import bots
 from telewarm.database.connection import Pool
@@ -33,11 +33,11 @@ PATIENCE = 3.0  # seconds that the database has
 NO_STORE = {"Cache-Control": "no-store"}
 
 
-class Alive(BaseModel):
+class LivenessOut(BaseModel):
     ok: Annotated[bool, Field(description="Always true", examples=[True])]
 
 
-class Ready(BaseModel):
+class ReadinessOut(BaseModel):
     ok: Annotated[bool, Field(description="All of them are there", examples=[True])]
     checks: Annotated[
         dict[str, bool],
@@ -49,13 +49,13 @@ class Ready(BaseModel):
     ]
 
 
-class NotReady(Problem):
+class NotReadyOut(ErrorBody):
     checks: Annotated[
         dict[str, bool] | None, Field(description="As in the answer of a ready one", examples=[{"database": False}])
     ] = None
 
 
-class Checked(BaseModel):
+class CheckOut(BaseModel):
     status: Annotated[Literal["ok", "failed"], Field(description="Whether it is there", examples=["ok"])]
     latency_ms: Annotated[float, Field(description="Milliseconds that the look took", examples=[0.8])]
     message: Annotated[str | None, Field(description="What is wrong, and the cure", examples=[None])]
@@ -65,7 +65,7 @@ class Checked(BaseModel):
     ]
 
 
-class Process(BaseModel):
+class ProcessOut(BaseModel):
     pid: Annotated[int, Field(description="Its number on its machine", examples=[4711])]
     python: Annotated[str, Field(description="Version of Python", examples=["3.12.8"])]
     memory_bytes: Annotated[int | None, Field(description="Resident; null if unknown", examples=[93_000_000])]
@@ -81,7 +81,7 @@ class Process(BaseModel):
     ]
 
 
-class Queue(BaseModel):
+class QueueOut(BaseModel):
     due: Annotated[int, Field(description="Media that are to be warmed, in hand or not", examples=[120])]
     waiting: Annotated[int, Field(description="Of them for a back-off to end; at most 100 a bot", examples=[3])]
     oldest_seconds: Annotated[
@@ -89,7 +89,7 @@ class Queue(BaseModel):
     ]
 
 
-class HeldBot(BaseModel):
+class PausedBotOut(BaseModel):
     slug: Annotated[str, Field(description="Your name for the bot", examples=["shop"])]
     paused: Annotated[bool, Field(description="By a person", examples=[False])]
     flood_wait_seconds: Annotated[float, Field(description="That Telegram asked the bot to wait", examples=[12.0])]
@@ -97,12 +97,12 @@ class HeldBot(BaseModel):
     longest_chat_wait_seconds: Annotated[float, Field(description="The longest of those", examples=[30.0])]
 
 
-class BotsHeld(BaseModel):
+class PausedBotsOut(BaseModel):
     count: Annotated[int, Field(description="Of all bots", examples=[12])]
-    held: Annotated[list[HeldBot], Field(description="Paused or in a flood wait; 100 at most")]
+    held: Annotated[list[PausedBotOut], Field(description="Paused or in a flood wait; 100 at most")]
 
 
-class Health(BaseModel):
+class HealthOut(BaseModel):
     ok: Annotated[bool, Field(description="False: something that is needed is not there", examples=[True])]
     status: Annotated[
         Literal["ok", "degraded", "down"],
@@ -116,34 +116,36 @@ class Health(BaseModel):
     uptime: Annotated[float, Field(description="Seconds since this process opened Telewarm", examples=[86_400.5])]
     version: Annotated[str, Field(description="Of Telewarm", examples=["0.1.0"])]
     checks: Annotated[
-        dict[str, Checked],
+        dict[str, CheckOut],
         Field(
             description="As in /readyz, and `telegram`: whether the Bot API server answers at all, without a token; "
             "and `work`, failed, while work is due that no worker takes"
         ),
     ]
-    process: Annotated[Process, Field(description="This process")]
-    worker: Annotated[Worker, Field(description="As in /api/admin/media/prewarm/status")]
-    queue: Annotated[Queue | None, Field(description="Of all bots; null: the database does not tell")]
-    bots: Annotated[BotsHeld | None, Field(description="Null: the database does not tell")]
+    process: Annotated[ProcessOut, Field(description="This process")]
+    worker: Annotated[WorkerOut, Field(description="As in /api/admin/media/prewarm/status")]
+    queue: Annotated[QueueOut | None, Field(description="Of all bots; null: the database does not tell")]
+    bots: Annotated[PausedBotsOut | None, Field(description="Null: the database does not tell")]
 
 
-class Unhealthy(Problem):
+class UnhealthyOut(ErrorBody):
     """With all that a healthy one answers, unless it was no look at its health that failed."""
 
     model_config = ConfigDict(extra="allow")
 
 
 @probes.head("/healthz", include_in_schema=False)
-@probes.get("/healthz", **gives(Alive, words="It lives"))
+@probes.get("/healthz", **responses_of(LivenessOut, words="It lives"))
 async def healthz() -> dict[str, bool]:
     """This process answers. Nothing else is looked at: restart it when this fails."""
     return {"ok": True}
 
 
 @probes.head("/readyz", include_in_schema=False)
-@probes.get("/readyz", **gives(Ready, words="All are there", also=refuses("NOT_READY", model=NotReady)))
-async def readyz(serving: Serving) -> JSONResponse:
+@probes.get(
+    "/readyz", **responses_of(ReadinessOut, words="All are there", also=error_responses("NOT_READY", model=NotReadyOut))
+)
+async def readyz(serving: StateDep) -> JSONResponse:
     """All that it works with is there: send it requests. Findings are remembered for a second."""
     needed, untaken = await asyncio.gather(serving.checks.needed(), serving.checks.untaken())
     return _answer(needed, {"checks": {name: found.ok for name, found in {**needed, **untaken}.items()}})
@@ -151,9 +153,12 @@ async def readyz(serving: Serving) -> JSONResponse:
 
 @router.head("/health", include_in_schema=False)
 @router.get(
-    "/health", **gives(Health, words="Nothing that is needed is missing", also=refuses("NOT_READY", model=Unhealthy))
+    "/health",
+    **responses_of(
+        HealthOut, words="Nothing that is needed is missing", also=error_responses("NOT_READY", model=UnhealthyOut)
+    ),
 )
-async def health(serving: Serving) -> Response:
+async def health(serving: StateDep) -> Response:
     """How it does, for people and monitors: each dependency with its latency, memory, disk, queue, flood waits."""
     (needed, telegram), untaken, standing = await asyncio.gather(
         serving.checks.everything(), serving.checks.untaken(), _standing(serving.pool)
@@ -172,14 +177,14 @@ async def health(serving: Serving) -> Response:
     return _answer(needed, shown)
 
 
-def _answer(needed: Mapping[str, Found], shown: dict[str, Any]) -> JSONResponse:
+def _answer(needed: Mapping[str, CheckResult], shown: dict[str, Any]) -> JSONResponse:
     missing = [name for name, found in needed.items() if not found.ok]
     if missing:
-        return problem(503, "NOT_READY", f"not there: {', '.join(missing)}", headers=NO_STORE, **shown)
+        return error_response(503, "NOT_READY", f"not there: {', '.join(missing)}", headers=NO_STORE, **shown)
     return JSONResponse({"ok": True, **shown}, headers=NO_STORE)
 
 
-def _checked(found: Found) -> dict[str, object]:
+def _checked(found: CheckResult) -> dict[str, object]:
     return {
         "status": "ok" if found.ok else "failed",
         "latency_ms": round(1000 * found.took, 2),

@@ -20,15 +20,15 @@ from telewarm.text import storable
 
 log = structlog.get_logger(__name__)
 
-EVERY = 1.0  # seconds between two writes
-MOST = 20_000  # rows kept while the database is away; the oldest go first
-CHUNK = 5_000  # rows of one write
+FLUSH_INTERVAL_SECONDS = 1.0  # seconds between two writes
+MAX_BUFFERED = 20_000  # rows kept while the database is away; the oldest go first
+ROWS_PER_STATEMENT = 5_000  # rows of one write
 WRITE_SECONDS = 5.0
 LENGTH = 500  # characters of a text that are kept
 OURS = re.compile(r"tw_[A-Za-z0-9_-]{20,}")
 
 
-class AuditLog:
+class AuditWriter:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._waiting: deque[AuditEntry] = deque()
@@ -37,7 +37,7 @@ class AuditLog:
 
     def note(self, change: AuditEntry) -> None:
         """Never waits, never fails."""
-        if len(self._waiting) >= MOST:
+        if len(self._waiting) >= MAX_BUFFERED:
             self._waiting.popleft()
             self._lost += 1
         self._waiting.append(change)
@@ -58,7 +58,7 @@ class AuditLog:
         """Write what was noted up to now, as far as the database takes it."""
         async with self._turn:
             while self._waiting:
-                chunk = [self._waiting.popleft() for _ in range(min(CHUNK, len(self._waiting)))]
+                chunk = [self._waiting.popleft() for _ in range(min(ROWS_PER_STATEMENT, len(self._waiting)))]
                 try:
                     async with asyncio.timeout(WRITE_SECONDS):
                         await audit.record(self._pool, chunk)
@@ -87,7 +87,7 @@ class AuditLog:
                 log.exception("audit_row_refused", action=change.action, target=change.target)
 
     async def _write_on(self, stop: asyncio.Event) -> None:
-        while not await clock.wait(stop, EVERY):
+        while not await clock.wait(stop, FLUSH_INTERVAL_SECONDS):
             await self.flush()
             if self._lost:
                 log.error("[AUDIT][LOST]", rows=self._lost)

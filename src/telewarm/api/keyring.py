@@ -12,7 +12,7 @@ from math import inf
 import structlog
 
 from telewarm import background, clock
-from telewarm.api.access import Caller
+from telewarm.api.access import Principal
 from telewarm.database import tokens
 from telewarm.database.connection import Pool
 from telewarm.database.listening import listening
@@ -21,24 +21,24 @@ from telewarm.errors import DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
 
-BELIEVED = 60.0  # seconds
+CACHE_TTL_SECONDS = 60.0  # seconds
 RENEWED = 30.0  # seconds after which it is read again on the side
-AGAIN = 1.0  # seconds between two reads that unknown tokens or a lost database cause
+MIN_REFRESH_SECONDS = 1.0  # seconds between two reads that unknown tokens or a lost database cause
 USED_EVERY = 60.0  # seconds between two notes that a token is in use
 READ_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class CacheEntry:
     good: tokens.ValidToken
-    caller: Caller
+    caller: Principal
     until: float  # monotonic
 
 
-class Keyring:
+class ApiTokenCache:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._entries: dict[bytes, _Entry] = {}
+        self._entries: dict[bytes, CacheEntry] = {}
         self._read_at = self._tried_at = self._heard_at = -inf  # monotonic: when the last one began
         self._turn = asyncio.Lock()
         self._noted: dict[int, float] = {}  # by token, when its use was last noted
@@ -48,7 +48,7 @@ class Keyring:
     async def following(self) -> AsyncIterator[None]:
         """Read the tokens, and hear of changes that other processes make. Raises DatabaseUnavailable."""
         try:
-            async with listening(self._pool, {tokens.CHANNEL: self.changed}, on_lost=self._renew):
+            async with listening(self._pool, {tokens.CHANNEL: self.invalidate}, on_lost=self._renew):
                 await self._read(clock.monotonic())
                 yield
         finally:
@@ -57,33 +57,33 @@ class Keyring:
             for task in self._tasks:
                 task.cancel()
 
-    async def caller(self, secret: str) -> Caller | None:
+    async def caller(self, secret: str) -> Principal | None:
         """Whose it is, None if it opens nothing now. Raises DatabaseUnavailable when that cannot be known."""
         now = clock.monotonic()
-        if self._heard_at > self._read_at or now - self._read_at >= BELIEVED:
-            await self._read(max(self._heard_at, now - AGAIN))
+        if self._heard_at > self._read_at or now - self._read_at >= CACHE_TTL_SECONDS:
+            await self._read(max(self._heard_at, now - MIN_REFRESH_SECONDS))
         elif now - self._read_at >= RENEWED:
             self._renew()
         digest = tokens.hash_of(secret)
         entry = self._find(digest)
-        if entry is None and now - self._tried_at >= AGAIN:  # made a moment ago, and the news was lost
-            await self._read_quietly()
+        if entry is None and now - self._tried_at >= MIN_REFRESH_SECONDS:  # made a moment ago, and the news was lost
+            await self._refresh_logged()
             entry = self._find(digest)
         if entry is None:
             return None
         self._note_use(entry.good.id)
         return entry.caller
 
-    def changed(self, _payload: str = "") -> None:
+    def invalidate(self, _payload: str = "") -> None:
         """What NOTIFY says, or a route that changed a token: nothing that was read before is believed."""
         self._heard_at = clock.monotonic()
-        self._in_background(self._read_quietly(), name="read api tokens")
+        self._in_background(self._refresh_logged(), name="read api tokens")
 
     def _renew(self) -> None:
-        if clock.monotonic() - self._tried_at >= AGAIN:
-            self._in_background(self._read_quietly(), name="read api tokens")
+        if clock.monotonic() - self._tried_at >= MIN_REFRESH_SECONDS:
+            self._in_background(self._refresh_logged(), name="read api tokens")
 
-    def _find(self, digest: bytes) -> _Entry | None:
+    def _find(self, digest: bytes) -> CacheEntry | None:
         """The dictionary is by hash, of which a caller learns nothing by trying; the last comparison takes constant
         time too."""
         entry = self._entries.get(digest)
@@ -91,9 +91,9 @@ class Keyring:
             return None
         return entry
 
-    async def _read_quietly(self) -> None:
+    async def _refresh_logged(self) -> None:
         try:
-            await self._read(max(self._heard_at, clock.monotonic() - AGAIN))
+            await self._read(max(self._heard_at, clock.monotonic() - MIN_REFRESH_SECONDS))
         except DatabaseUnavailable as error:
             log.warning("[API][TOKENS][UNREAD]", error=str(error))
 
@@ -137,9 +137,9 @@ class Keyring:
         task.add_done_callback(self._tasks.discard)
 
 
-def _entry(good: tokens.ValidToken, now: float) -> _Entry:
+def _entry(good: tokens.ValidToken, now: float) -> CacheEntry:
     until = inf if good.left is None else now + good.left
-    return _Entry(good, Caller(name=good.name, role=good.role), until)
+    return CacheEntry(good, Principal(name=good.name, role=good.role), until)
 
 
 def _unknown() -> DatabaseUnavailable:

@@ -17,13 +17,13 @@ from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from telewarm import clock
-from telewarm.api.answers import ApiError
+from telewarm.api.answers import HttpError
 
 log = structlog.get_logger(__name__)
 
 WRONG = 10  # wrong tokens from one address in `WINDOW`
 WINDOW = 60.0  # seconds
-ADDRESSES = 10_000  # remembered at once; the oldest are forgotten
+MAX_ADDRESSES = 10_000  # remembered at once; the oldest are forgotten
 HEADERS = 100
 HEADER_BYTES = 32 * 1024  # the request line included
 BODY_SECONDS = 60.0  # for a small body to arrive
@@ -37,24 +37,24 @@ STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one do
 
 
 @dataclass(slots=True)
-class _Window:
+class FixedWindow:
     wrong: int
     until: float  # monotonic
 
 
-class Throttle:
+class FailedAuthLimiter:
     """Wrong tokens by address, in this process alone. IPv6: by /64, which is what one caller has."""
 
     def __init__(self, what: str = "tokens") -> None:
         self._what = what
-        self._windows: OrderedDict[str, _Window] = OrderedDict()  # by when they began
+        self._windows: OrderedDict[str, FixedWindow] = OrderedDict()  # by when they began
 
     def check(self, address: str, now: float) -> None:
         """Before a token is looked at: raises 429 while the address has had too many wrong ones."""
         window = self._windows.get(network(address)) if self._windows else None
         if window is not None and window.wrong >= WRONG and now < window.until:
             wait = max(1, round(window.until - now + 0.5))
-            raise ApiError(
+            raise HttpError(
                 429,
                 "TOO_MANY_ATTEMPTS",
                 f"too many wrong {self._what} came from your address: try again in {wait} s, with the right one",
@@ -67,8 +67,8 @@ class Throttle:
         window = self._windows.get(key)
         if window is None or now >= window.until:
             self._windows.pop(key, None)
-            window = self._windows[key] = _Window(0, now + WINDOW)
-            if len(self._windows) > ADDRESSES:
+            window = self._windows[key] = FixedWindow(0, now + WINDOW)
+            if len(self._windows) > MAX_ADDRESSES:
                 self._windows.popitem(last=False)
         window.wrong += 1
         closed = window.wrong == WRONG
@@ -95,14 +95,14 @@ def check_headers(headers: Iterable[tuple[bytes, bytes]], *, line: int) -> None:
     """Raises 431. `line`: bytes of the path and the query."""
     sizes = [len(name) + len(value) + PER_HEADER for name, value in headers]
     if len(sizes) > HEADERS or line + sum(sizes) > HEADER_BYTES:
-        raise ApiError(
+        raise HttpError(
             431,
             "HEADERS_TOO_LARGE",
             f"a request has at most {HEADERS} headers and {HEADER_BYTES} bytes of them and its address: send fewer",
         )
 
 
-def too_deep(body: bytes) -> bool:
+def exceeds_json_depth(body: bytes) -> bool:
     """Whether JSON is nested deeper than `DEPTH`. What is no JSON at all may get either answer."""
     if b"\0" in body:  # UTF-16 or UTF-32, which the parser would read too
         try:
@@ -129,7 +129,7 @@ def _each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ApiError(422, "BAD_REQUEST", f"{name[:SHOWN]}: it is there more than once: give it once")
+        raise HttpError(422, "BAD_REQUEST", f"{name[:SHOWN]}: it is there more than once: give it once")
     return found
 
 
@@ -139,8 +139,8 @@ async def small(request: Request, most: int, taken: Callable[[int], None]) -> Re
     `taken`: told of the bytes that come, may raise.
     """
     whole = ExactRequest(request.scope, in_time(at_most(request.receive, most, taken)))
-    if too_deep(await whole.body()):
-        raise ApiError(400, "BAD_REQUEST", f"the body is nested deeper than {DEPTH} levels: no request needs that")
+    if exceeds_json_depth(await whole.body()):
+        raise HttpError(400, "BAD_REQUEST", f"the body is nested deeper than {DEPTH} levels: no request needs that")
     return whole
 
 
@@ -155,7 +155,7 @@ def at_most(receive: Receive, most: int, taken: Callable[[int], None]) -> Receiv
         taken(more)
         seen += more
         if seen > most:
-            raise ApiError(413, "TOO_LARGE", f"the body has at most {most} bytes here")
+            raise HttpError(413, "TOO_LARGE", f"the body has at most {most} bytes here")
         return message
 
     return bounded
@@ -174,7 +174,7 @@ def in_time(receive: Receive, *, seconds: float = BODY_SECONDS) -> Receive:
             async with asyncio.timeout(until - clock.monotonic()):
                 message = await receive()
         except TimeoutError:
-            raise ApiError(408, "TOO_SLOW", f"the body did not arrive within {seconds:g} s; send it again") from None
+            raise HttpError(408, "TOO_SLOW", f"the body did not arrive within {seconds:g} s; send it again") from None
         ended = not message.get("more_body", False)
         return message
 

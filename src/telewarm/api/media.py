@@ -11,10 +11,10 @@ from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from telewarm.api import uploads
-from telewarm.api.described import AT, gives
+from telewarm.api.described import AT, responses_of
 from telewarm.api.numbers import LARGEST
-from telewarm.api.services import OfBot, Services, Serving
-from telewarm.api.shapes import SHA256, AddedMedia, MediaPage, OneMedia
+from telewarm.api.services import AppState, BotDep, StateDep
+from telewarm.api.shapes import SHA256, AddedMedia, MediaPage, MediaResponse
 from telewarm.api.tickets import steady_url
 from telewarm.database import media
 from telewarm.errors import UsageError
@@ -85,7 +85,7 @@ BODIES: dict[str, Any] = {
         },
     }
 }
-ADDED = gives(
+ADDED = responses_of(
     AddedMedia,
     "NOT_FOUND",
     "CONFLICT",
@@ -137,8 +137,8 @@ def not_blank(said: Any) -> BeforeValidator:  # noqa: ANN401 - any type
 @router.post("/bots/{slug}/media", openapi_extra=BODIES, **ADDED)
 async def add_media(
     request: Request,
-    live: OfBot,
-    serving: Serving,
+    live: BotDep,
+    serving: StateDep,
     kind: Annotated[Kind | None, not_blank(Kind), Query(description=OF_RAW, examples=["photo"])] = None,
     name: Annotated[str | None, Query(description="With a raw body: its file name", examples=["cat.jpg"])] = None,
 ) -> JSONResponse:
@@ -164,7 +164,7 @@ async def add_media(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class MediaQuery:
     """Which of a bot's media, and how many."""
 
     filters: MediaFilters
@@ -173,7 +173,7 @@ class Asked:
     before: MediaId | None
 
 
-async def asked(
+async def media_query(
     *,
     kind: Annotated[Kind | None, not_blank(Kind), Query(description="Only of this kind", examples=["photo"])] = None,
     state: Annotated[
@@ -205,7 +205,7 @@ async def asked(
     before: Annotated[
         Before | None, not_blank(Before), Query(description="`next` of the page before", examples=[4000])
     ] = None,
-) -> Asked:
+) -> MediaQuery:
     """Raises UsageError."""
     filters = MediaFilters(
         kind=kind,
@@ -219,11 +219,15 @@ async def asked(
     if offset and (before is not None or not filters.counted):
         raise UsageError("offset goes with kind and state alone: page with `before`, by the `next` of the page before")
     page = PAGE if limit is None else limit
-    return Asked(filters=filters, limit=page, offset=offset or 0, before=None if before is None else MediaId(before))
+    return MediaQuery(
+        filters=filters, limit=page, offset=offset or 0, before=None if before is None else MediaId(before)
+    )
 
 
-@router.get("/bots/{slug}/media", **gives(MediaPage, "NOT_FOUND", (400, "BAD_REQUEST"), words="A page of them"))
-async def list_media(live: OfBot, serving: Serving, asked: Annotated[Asked, Depends(asked)]) -> dict[str, object]:
+@router.get("/bots/{slug}/media", **responses_of(MediaPage, "NOT_FOUND", (400, "BAD_REQUEST"), words="A page of them"))
+async def list_media(
+    live: BotDep, serving: StateDep, asked: Annotated[MediaQuery, Depends(media_query)]
+) -> dict[str, object]:
     """Look at a bot's library, newest first, page by page: give `next` as `before` until it is null.
 
     A search by anything but kind and state looks at 100,000 items a page at most: such a page may hold fewer than
@@ -243,14 +247,14 @@ async def list_media(live: OfBot, serving: Serving, asked: Annotated[Asked, Depe
     }
 
 
-@router.get("/media/{media_id}", **gives(OneMedia, "NOT_FOUND", words="As it is now"))
-async def get_media(media_id: Id, serving: Serving) -> dict[str, object]:
+@router.get("/media/{media_id}", **responses_of(MediaResponse, "NOT_FOUND", words="As it is now"))
+async def get_media(media_id: Id, serving: StateDep) -> dict[str, object]:
     """Look at one media item, with what is known of its file id under `cache`."""
     item, _ = await item_of_path(media_id, serving)
     return {"ok": True, "media": describe(item, serving)}
 
 
-async def item_of_path(media_id: Id, serving: Serving) -> tuple[MediaItem, BotSession]:
+async def item_of_path(media_id: Id, serving: StateDep) -> tuple[MediaItem, BotSession]:
     """And its bot. Raises NotFound."""
     item = await media.get(serving.pool, MediaId(media_id))
     return item, await serving.bots.get(item.bot_id)
@@ -259,11 +263,11 @@ async def item_of_path(media_id: Id, serving: Serving) -> tuple[MediaItem, BotSe
 OfItem = Annotated[tuple[MediaItem, BotSession], Depends(item_of_path)]
 
 
-def describe(item: MediaItem, serving: Services) -> dict[str, object]:
-    return {**facts_of(item), "preview_url": steady_url(serving.signer, item.id)}
+def describe(item: MediaItem, serving: AppState) -> dict[str, object]:
+    return {**metadata_out(item), "preview_url": steady_url(serving.signer, item.id)}
 
 
-def facts_of(item: MediaItem) -> dict[str, object]:
+def metadata_out(item: MediaItem) -> dict[str, object]:
     """All but what takes a server."""
     facts = item.facts
     return {

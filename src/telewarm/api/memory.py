@@ -11,24 +11,24 @@ from typing import cast
 from starlette.requests import Request
 
 from telewarm.api.admission import retry_after
-from telewarm.api.answers import ApiError
+from telewarm.api.answers import HttpError
 
 BYTES = 128 << 20  # a usual body has less than a kilobyte
 DECODING = 2  # large JSON bodies that are decoded at once; the others wait on disk
 
 
 @dataclass(slots=True)
-class Held:
+class BodyMemory:
     """What one request has in memory of its body."""
 
-    budget: Bodies
+    budget: BodyMemoryBudget
     bytes: int = 0
 
     def take(self, more: int) -> None:
-        """Raises ApiError 503 when all bodies together would have too much."""
+        """Raises HttpError 503 when all bodies together would have too much."""
         if self.budget.held + more > self.budget.most:
             again = retry_after()
-            raise ApiError(
+            raise HttpError(
                 503,
                 "OVERLOADED",
                 "the bodies of all requests together fill the memory that is set aside for them; nothing was done: "
@@ -44,7 +44,7 @@ class Held:
 
 
 @dataclass(slots=True)
-class Bodies:
+class BodyMemoryBudget:
     """The budget of one process, and the turn to decode what came in on disk."""
 
     most: int = BYTES
@@ -52,14 +52,14 @@ class Bodies:
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(DECODING))
 
     @contextmanager
-    def share(self) -> Iterator[Held]:
+    def share(self) -> Iterator[BodyMemory]:
         """For one request, until its body is worked off."""
-        held = Held(self)
+        held = BodyMemory(self)
         try:
             yield held
         finally:
             held.release()
 
 
-def bodies_of(request: Request) -> Bodies:
-    return cast(Bodies, request.app.state.bodies)
+def bodies_of(request: Request) -> BodyMemoryBudget:
+    return cast(BodyMemoryBudget, request.app.state.bodies)

@@ -7,9 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from telewarm.api.answers import ApiError
+from telewarm.api.answers import HttpError
 from telewarm.api.bodies import Body
-from telewarm.api.numbers import LARGEST, AnyId, Flag
+from telewarm.api.numbers import LARGEST, RowIdParam, StrictBool
 from telewarm.errors import UsageError
 from telewarm.model import MediaId, MessageSet, Part
 from telewarm.sender.markup import LONGEST_CAPTION, LONGEST_TEXT, PLAIN_MODES, check_text
@@ -29,7 +29,7 @@ PREVIEW = (
 BOLD = [{"type": "bold", "offset": 0, "length": 3}]
 
 
-class MediaPart(Body):
+class MediaPartIn(Body):
     """A media item with a caption of its own."""
 
     aliases: ClassVar[Mapping[str, str]] = {
@@ -38,14 +38,16 @@ class MediaPart(Body):
         "spoiler": "has_spoiler",
     }
 
-    id: Annotated[AnyId, Field(description="Of the bot's library", examples=[17])]
+    id: Annotated[RowIdParam, Field(description="Of the bot's library", examples=[17])]
     caption: Annotated[Formatted | None, Field(description="At most 1024 characters", examples=["New!"])] = None
     parse_mode: Annotated[
         str | None, Field(description=f"{MODE}; if not given, the set's, and with `none` not at all", examples=["HTML"])
     ] = None
     entities: Annotated[Entities | None, Field(description=ENTITIES, examples=[BOLD])] = None
-    has_spoiler: Annotated[Flag, Field(description="Blurred until it is tapped", examples=[True])] = False
-    as_file: Annotated[Flag, Field(description="Send it as a document, whatever its kind", examples=[True])] = False
+    has_spoiler: Annotated[StrictBool, Field(description="Blurred until it is tapped", examples=[True])] = False
+    as_file: Annotated[StrictBool, Field(description="Send it as a document, whatever its kind", examples=[True])] = (
+        False
+    )
     extra: Annotated[Extra | None, Field(description=EXTRA, examples=[{"start_timestamp": 5}])] = None
 
 
@@ -60,10 +62,10 @@ def _as_part(said: object) -> object:
     return {"id": said}
 
 
-AnyPart = Annotated[MediaPart, BeforeValidator(_as_part, json_schema_input_type=AnyId | MediaPart)]
+AnyPart = Annotated[MediaPartIn, BeforeValidator(_as_part, json_schema_input_type=RowIdParam | MediaPartIn)]
 
 
-class NewMessage(Body):
+class MessageIn(Body):
     """Up to ten media, then text. Fields go by Telegram's own names too: `disable_notification`, `has_spoiler`,
     `link_preview_options`, `message_effect_id`."""
 
@@ -98,7 +100,7 @@ class NewMessage(Body):
     ] = None
     caption_entities: Annotated[Entities | None, Field(description=f"{ENTITIES}; of `caption`", examples=[BOLD])] = None
     album: Annotated[
-        Flag, Field(description="Show media together that Telegram can; else a message each", examples=[True])
+        StrictBool, Field(description="Show media together that Telegram can; else a message each", examples=[True])
     ] = False
     reply_markup: Annotated[
         dict[str, Any] | None,
@@ -108,26 +110,32 @@ class NewMessage(Body):
         ),
     ] = None
     reply_to_message_id: Annotated[
-        AnyId | None, Field(description="The first message answers this one of the same chat", examples=[42])
+        RowIdParam | None, Field(description="The first message answers this one of the same chat", examples=[42])
     ] = None
     reply_parameters: Annotated[
         dict[str, Any] | None,
         Field(description="The same, as Telegram's own JSON", examples=[{"message_id": 42, "quote": "when?"}]),
     ] = None
-    message_thread_id: Annotated[AnyId | None, Field(description="The topic of a forum", examples=[7])] = None
-    silent: Annotated[Flag, Field(description="The recipient's device makes no sound", examples=[True])] = False
-    protect_content: Annotated[Flag, Field(description="No forwarding and no saving", examples=[True])] = False
-    show_caption_above_media: Annotated[Flag, Field(description="Captions above, not below", examples=[True])] = False
+    message_thread_id: Annotated[RowIdParam | None, Field(description="The topic of a forum", examples=[7])] = None
+    silent: Annotated[StrictBool, Field(description="The recipient's device makes no sound", examples=[True])] = False
+    protect_content: Annotated[StrictBool, Field(description="No forwarding and no saving", examples=[True])] = False
+    show_caption_above_media: Annotated[StrictBool, Field(description="Captions above, not below", examples=[True])] = (
+        False
+    )
     allow_sending_without_reply: Annotated[
-        Flag, Field(description="Send it also when the message that it answers is gone", examples=[True])
+        StrictBool, Field(description="Send it also when the message that it answers is gone", examples=[True])
     ] = False
-    has_spoiler: Annotated[Flag, Field(description="All media blurred until they are tapped", examples=[True])] = False
-    as_file: Annotated[Flag, Field(description="All media as documents", examples=[True])] = False
+    has_spoiler: Annotated[
+        StrictBool, Field(description="All media blurred until they are tapped", examples=[True])
+    ] = False
+    as_file: Annotated[StrictBool, Field(description="All media as documents", examples=[True])] = False
     order: Annotated[
         Literal["kind", "as_given"],
         Field(description="Of the media: audio, video, photo, the rest; or as in `media`", examples=["as_given"]),
     ] = "kind"
-    link_preview: Annotated[Flag | str | dict[str, Any] | None, Field(description=PREVIEW, examples=["off"])] = None
+    link_preview: Annotated[StrictBool | str | dict[str, Any] | None, Field(description=PREVIEW, examples=["off"])] = (
+        None
+    )
     effect: Annotated[
         str | None,
         Field(
@@ -141,8 +149,8 @@ class NewMessage(Body):
     ] = None
 
 
-def message_of(body: NewMessage) -> MessageSet:
-    """Raises ApiError and UsageError for fields that do not fit, alone or together."""
+def message_of(body: MessageIn) -> MessageSet:
+    """Raises HttpError and UsageError for fields that do not fit, alone or together."""
     _fits("text", body.text, body.parse_mode, longest=LONGEST_TEXT)
     message = MessageSet(
         media=_media(body),
@@ -168,7 +176,7 @@ def message_of(body: NewMessage) -> MessageSet:
     return message
 
 
-def _media(body: NewMessage) -> tuple[Part, ...]:
+def _media(body: MessageIn) -> tuple[Part, ...]:
     parts = tuple([_part(f"media.{place}.caption", part, body) for place, part in enumerate(body.media or ())])
     if not body.caption:
         return parts
@@ -181,7 +189,7 @@ def _media(body: NewMessage) -> tuple[Part, ...]:
     return (_part("caption", captioned, body), *parts[1:])
 
 
-def _part(field: str, part: MediaPart, body: NewMessage) -> Part:
+def _part(field: str, part: MediaPartIn, body: MessageIn) -> Part:
     mode = part.parse_mode
     if mode is None and part.entities is None:
         mode = body.parse_mode
@@ -199,7 +207,7 @@ def _part(field: str, part: MediaPart, body: NewMessage) -> Part:
     )
 
 
-def _reply(body: NewMessage) -> dict[str, Any] | None:
+def _reply(body: MessageIn) -> dict[str, Any] | None:
     if body.reply_to_message_id is None:
         return body.reply_parameters
     if body.reply_parameters is not None:
@@ -212,4 +220,4 @@ def _fits(field: str, text: str | None, parse_mode: str | None, *, longest: int)
         try:
             check_text(field, text, parse_mode, longest=longest)
         except UsageError as error:
-            raise ApiError(422, "BAD_REQUEST", f"{field}: {error.message.removeprefix(field).strip()}") from None
+            raise HttpError(422, "BAD_REQUEST", f"{field}: {error.message.removeprefix(field).strip()}") from None

@@ -9,7 +9,7 @@ import structlog
 from fastapi import APIRouter, Response
 
 from telewarm import metrics
-from telewarm.api.services import Serving
+from telewarm.api.services import StateDep
 from telewarm.database import warmups
 from telewarm.database.connection import Pool
 from telewarm.database.transient import as_outage
@@ -25,7 +25,7 @@ PATIENCE = 5.0  # seconds that the database has: Prometheus gives up after ten, 
 
 @router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", response_class=Response, response_description="Everything", responses=TEXT)
-async def read(serving: Serving) -> Response:
+async def read(serving: StateDep) -> Response:
     """This process's counters, and the depth of the queues, in Prometheus's text format."""
     status = serving.worker.status()
     now = metrics.MetricsSnapshot(

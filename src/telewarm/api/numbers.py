@@ -18,9 +18,9 @@ def _no_bool(said: object) -> object:
     return said
 
 
-NotBool = BeforeValidator(_no_bool)  # goes behind the bounds: the OpenAPI does not have those that follow it
-Flag = Annotated[bool, Strict()]  # 0 is not false, and "no" is neither
-AnyChat = Annotated[int, Field(ge=-LARGEST, le=LARGEST), NotBool]
+RejectBool = BeforeValidator(_no_bool)  # goes behind the bounds: the OpenAPI does not have those that follow it
+StrictBool = Annotated[bool, Strict()]  # 0 is not false, and "no" is neither
+ChatIdParam = Annotated[int, Field(ge=-LARGEST, le=LARGEST), RejectBool]
 
 
 def _chat_or_name(said: object) -> int | str:
@@ -36,5 +36,5 @@ def _chat_or_name(said: object) -> int | str:
 
 
 ByName = Annotated[str, Field(pattern=r"^@[A-Za-z][A-Za-z0-9_]{3,31}$")]
-ChatOrName = Annotated[int | str, PlainValidator(_chat_or_name, json_schema_input_type=AnyChat | ByName)]
-AnyId = Annotated[int, Field(ge=1, le=LARGEST), NotBool]
+ChatOrName = Annotated[int | str, PlainValidator(_chat_or_name, json_schema_input_type=ChatIdParam | ByName)]
+RowIdParam = Annotated[int, Field(ge=1, le=LARGEST), RejectBool]

@@ -17,12 +17,12 @@ from starlette.types import Send
 
 from telewarm import clock
 from telewarm.api import ranges
-from telewarm.api.answers import ApiError
+from telewarm.api.answers import HttpError
 from telewarm.api.bodies import Body
-from telewarm.api.described import Responses, gives, refuses
+from telewarm.api.described import Responses, error_responses, responses_of
 from telewarm.api.media import OfItem
-from telewarm.api.numbers import Flag, NotBool
-from telewarm.api.services import Serving, SmallBody
+from telewarm.api.numbers import RejectBool, StrictBool
+from telewarm.api.services import LimitedBodyRoute, StateDep
 from telewarm.api.shapes import SignedUrl
 from telewarm.api.tickets import url_of
 from telewarm.errors import StoreError
@@ -30,11 +30,11 @@ from telewarm.previews import LONGEST, PreviewContent, PreviewVariant, SignedPre
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["previews"])
-signing = APIRouter(tags=["previews"], route_class=SmallBody)
+signing = APIRouter(tags=["previews"], route_class=LimitedBodyRoute)
 
 SECONDS = 3600  # of a signed URL, when the caller does not say
 FRESH = 3600  # seconds for which a browser need not ask again: the bytes of an item never change
-PATIENCE = 60.0  # seconds for which a caller may leave a piece of 256 KiB lying
+CHUNK_TIMEOUT_SECONDS = 60.0  # seconds for which a caller may leave a piece of 256 KiB lying
 SHIELDS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; "
@@ -48,7 +48,7 @@ ANSWERS: Responses = {
     200: {"description": "The bytes, with their own type", "content": BYTES},
     206: {"description": "One range of them", "content": BYTES},
     304: {"description": "The caller has them already"},
-    **refuses(
+    **error_responses(
         "BAD_SIGNATURE",
         "NOT_FOUND",
         "OBJECT_MISSING",
@@ -60,19 +60,19 @@ ANSWERS: Responses = {
 }
 
 
-class PreviewUrl(Body):
+class PreviewUrlIn(Body):
     seconds: Annotated[
-        int, Field(ge=1, le=LONGEST, description="How long the URL is good", examples=[600]), NotBool
+        int, Field(ge=1, le=LONGEST, description="How long the URL is good", examples=[600]), RejectBool
     ] = SECONDS
-    thumbnail: Annotated[Flag, Field(description="For the thumbnail alone", examples=[True])] = False
+    thumbnail: Annotated[StrictBool, Field(description="For the thumbnail alone", examples=[True])] = False
 
 
 @router.head("/media/preview/{media_id}", include_in_schema=False)
 @router.get("/media/preview/{media_id}", response_class=Response, responses=ANSWERS)
-async def look(
+async def get_preview(
     found: OfItem,
     request: Request,
-    serving: Serving,
+    serving: StateDep,
     thumbnail: Annotated[bool, Query(description="A JPEG within 320 × 320 pixels instead", examples=[True])] = False,  # noqa: FBT002 - a query parameter
 ) -> Response:
     """Look at the file of a media item, or at its thumbnail. With a token, or with `expires` and `signature` as
@@ -82,22 +82,22 @@ async def look(
     """
     ticket: SignedPreview | None = getattr(request.state, "ticket", None)
     if ticket is not None and ticket.variant is PreviewVariant.THUMBNAIL and not thumbnail:
-        raise ApiError(403, "BAD_SIGNATURE", "this URL is signed for the thumbnail alone: keep thumbnail=1 in it")
+        raise HttpError(403, "BAD_SIGNATURE", "this URL is signed for the thumbnail alone: keep thumbnail=1 in it")
     item, _ = found
     shown = await serving.previews.thumbnail(item) if thumbnail else serving.previews.file(item)
     return await _answer(request, shown, _headers(shown, ticket))
 
 
-@signing.post("/media/{media_id}/preview-url", **gives(SignedUrl, "NOT_FOUND", words="The URL"))
+@signing.post("/media/{media_id}/preview-url", **responses_of(SignedUrl, "NOT_FOUND", words="The URL"))
 async def sign(
-    found: OfItem, response: Response, serving: Serving, body: PreviewUrl | None = None
+    found: OfItem, response: Response, serving: StateDep, body: PreviewUrlIn | None = None
 ) -> dict[str, object]:
     """Make a URL, relative to this server, by which anybody may look at the item until it ends: for an `<img>` or a
     `<video>`, or to pass on. A URL for the file shows the thumbnail too, with `&thumbnail=1`.
 
     It cannot be taken back alone: all end at once when the encryption key is rotated.
     """
-    asked = body or PreviewUrl()
+    asked = body or PreviewUrlIn()
     item, _ = found
     variant = PreviewVariant.THUMBNAIL if asked.thumbnail else PreviewVariant.FILE
     ticket = serving.signer.sign(item.id, variant, seconds=asked.seconds, now=clock.now())
@@ -125,16 +125,16 @@ async def _answer(request: Request, shown: PreviewContent, headers: dict[str, st
     if request.method == "HEAD":
         await body.aclose()
         return Response(headers=headers)
-    return Streamed(first, body, status=200 if span is None else 206, headers=headers)
+    return AbortOnErrorStreamingResponse(first, body, status=200 if span is None else 206, headers=headers)
 
 
-def _span(request: Request, shown: PreviewContent, tag: str) -> ranges.Span | None:
+def _span(request: Request, shown: PreviewContent, tag: str) -> ranges.ByteRange | None:
     if request.method == "HEAD":  # ranges are for GET alone
         return None
     try:
         return ranges.wanted(request.headers, size=shown.bytes, tag=tag)
-    except ranges.Unsatisfiable:
-        raise ApiError(
+    except ranges.RangeNotSatisfiable:
+        raise HttpError(
             416,
             "RANGE_NOT_SATISFIABLE",
             f"the range begins after the end: this has {shown.bytes} bytes",
@@ -163,7 +163,7 @@ def disposition(name: str, *, inline: bool) -> str:
     return shown if plain == name else f"{shown}; filename*=UTF-8''{exact}"
 
 
-class Streamed(StreamingResponse):
+class AbortOnErrorStreamingResponse(StreamingResponse):
     """Ends early by breaking the connection, so that nobody takes a part for the whole."""
 
     def __init__(
@@ -184,11 +184,11 @@ class Streamed(StreamingResponse):
                 log.warning("[API][PREVIEW][BROKEN_OFF]", code=error.code, error=error.message)
                 return  # the server closes a connection whose answer is not whole
             except TimeoutError:
-                log.info("[API][PREVIEW][STALLED]", seconds=PATIENCE)
+                log.info("[API][PREVIEW][STALLED]", seconds=CHUNK_TIMEOUT_SECONDS)
                 return
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _piece(send: Send, chunk: bytes) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(CHUNK_TIMEOUT_SECONDS):
         await send({"type": "http.response.body", "body": chunk, "more_body": True})

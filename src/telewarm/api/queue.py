@@ -6,23 +6,23 @@ import asyncio
 
 from fastapi import APIRouter
 
-from telewarm.api.described import gives
-from telewarm.api.services import Services, Serving
-from telewarm.api.shapes import PrewarmMetrics, QueueMetrics
+from telewarm.api.described import responses_of
+from telewarm.api.services import AppState, StateDep
+from telewarm.api.shapes import PrewarmStatsOut, QueueStats
 from telewarm.database import queues
 from telewarm.database.queues import QueueItem, QueueSnapshot
 
 router = APIRouter(tags=["worker"])
 
 
-@router.get("/media/queue/metrics", **gives(QueueMetrics, words="As it is now"))
-async def queue_metrics(serving: Serving) -> dict[str, object]:
+@router.get("/media/queue/metrics", **responses_of(QueueStats, words="As it is now"))
+async def queue_metrics(serving: StateDep) -> dict[str, object]:
     """How much waits to be warmed, and how busy this process's worker is. Costs the same however much waits."""
     return {"ok": True, **_figures(serving, await queues.look(serving.pool))}
 
 
-@router.get("/media/prewarm/metrics", **gives(PrewarmMetrics, words="As it is now"))
-async def prewarm_metrics(serving: Serving) -> dict[str, object]:
+@router.get("/media/prewarm/metrics", **responses_of(PrewarmStatsOut, words="As it is now"))
+async def prewarm_metrics(serving: StateDep) -> dict[str, object]:
     """How much waits to be warmed, with what goes next and the depth of each bot's queue."""
     found, following = await asyncio.gather(queues.look(serving.pool), queues.head(serving.pool))
     bots = [
@@ -38,7 +38,7 @@ async def prewarm_metrics(serving: Serving) -> dict[str, object]:
     return {"ok": True, "metrics": figures}
 
 
-def _figures(serving: Services, found: QueueSnapshot) -> dict[str, object]:
+def _figures(serving: AppState, found: QueueSnapshot) -> dict[str, object]:
     status = serving.worker.status()
     places = status.limits.concurrency * max(1, len(status.lanes))
     return {

@@ -9,19 +9,19 @@ from dataclasses import dataclass
 ONE = re.compile(r"bytes=[ \t]*(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))[ \t]*", re.IGNORECASE)
 
 
-class Unsatisfiable(Exception):
+class RangeNotSatisfiable(Exception):
     """Nothing of the range is in the file."""
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ByteRange:
     """The bytes from `begin` to before `end`."""
 
     begin: int
     end: int
 
 
-def wanted(headers: Mapping[str, str], *, size: int, tag: str) -> Span | None:
+def wanted(headers: Mapping[str, str], *, size: int, tag: str) -> ByteRange | None:
     """None: the whole file. A range of a file that has changed since (If-Range) is of no use; several at once, and
     what cannot be read, are answered with the whole, as they may be. Raises Unsatisfiable. `tag`: with its quotes.
     """
@@ -34,8 +34,8 @@ def wanted(headers: Mapping[str, str], *, size: int, tag: str) -> Span | None:
     if last and int(last) < int(first):
         return None
     if begin >= size:
-        raise Unsatisfiable
-    return Span(begin, end)
+        raise RangeNotSatisfiable
+    return ByteRange(begin, end)
 
 
 def is_known(headers: Mapping[str, str], tag: str) -> bool:

@@ -10,10 +10,10 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from python_multipart.multipart import parse_options_header
 
-from telewarm.api.answers import ApiError
-from telewarm.api.described import Ok, gives, refuses
+from telewarm.api.answers import HttpError
+from telewarm.api.described import Ok, error_responses, responses_of
 from telewarm.api.numbers import LARGEST
-from telewarm.api.services import Serving
+from telewarm.api.services import StateDep
 from telewarm.api.uploads import chunks as chunks_of
 from telewarm.broadcast import ImportResult, ListFormat, RejectedRow, tables
 from telewarm.model import BroadcastId, DeliveryStatus
@@ -39,7 +39,7 @@ BODIES: dict[str, Any] = {
 }
 
 
-class RejectedLine(BaseModel):
+class RejectedRowOut(BaseModel):
     """A line of the list that holds no chat id."""
 
     line: Annotated[int, Field(description="Its number, from 1; of an array, the element's", examples=[3])]
@@ -47,14 +47,14 @@ class RejectedLine(BaseModel):
     excerpt: Annotated[str, Field(description="Its beginning, without secrets", examples=["Ana Maria"])]
 
 
-class LoadedList(BaseModel):
+class ImportResultOut(BaseModel):
     """What became of a list."""
 
     ok: Ok
     added: Annotated[int, Field(description="Chats that are new", examples=[99_000])]
     duplicates: Annotated[int, Field(description="Chats that were there already, or twice", examples=[900])]
     rejected: Annotated[int, Field(description="Lines without a chat id", examples=[100])]
-    first_rejected: Annotated[list[RejectedLine], Field(description="Some of them; rejected.csv has all")]
+    first_rejected: Annotated[list[RejectedRowOut], Field(description="Some of them; rejected.csv has all")]
     format: Annotated[ListFormat | None, Field(description="What the list was read as", examples=["csv"])]
     column: Annotated[
         str | None,
@@ -77,7 +77,7 @@ def csv(example: str, words: str) -> dict[str, Any]:
         "response_description": words,
         "responses": {
             200: {"content": {"text/csv": {"schema": {"type": "string"}, "example": example}}},
-            **refuses("NOT_FOUND"),
+            **error_responses("NOT_FOUND"),
         },
     }
 
@@ -87,7 +87,7 @@ Which = Annotated[
     DeliveryStatus | Literal["pending"] | None,
     Query(description="Only recipients with this outcome; `pending`: with none yet", examples=["failed"]),
 ]
-Said = Annotated[
+FormatParam = Annotated[
     ListFormat | None,
     Query(description="What the list is; else its Content-Type or its first bytes say", examples=["csv"]),
 ]
@@ -106,13 +106,13 @@ Column = Annotated[
 @router.post(
     "/broadcasts/{broadcast_id}/recipients",
     openapi_extra=BODIES,
-    **gives(LoadedList, "NOT_FOUND", "CONFLICT", (415, "BAD_REQUEST"), words="What was read of the list"),
+    **responses_of(ImportResultOut, "NOT_FOUND", "CONFLICT", (415, "BAD_REQUEST"), words="What was read of the list"),
 )
 async def load(
     broadcast_id: Id,
     request: Request,
-    serving: Serving,
-    format: Said = None,  # noqa: A002 - the word that callers look for
+    serving: StateDep,
+    format: FormatParam = None,  # noqa: A002 - the word that callers look for
     column: Column = None,
 ) -> dict[str, object]:
     """Add chat ids to a draft: the body is the list itself, with any number of them.
@@ -132,7 +132,7 @@ async def load(
     "/broadcasts/{broadcast_id}/rejected.csv",
     **csv("line,reason,excerpt\n3,not a whole number,Ana Maria\n", "A table with a header"),
 )
-async def rejected(broadcast_id: Id, serving: Serving) -> StreamingResponse:
+async def rejected(broadcast_id: Id, serving: StateDep) -> StreamingResponse:
     """Get the lines of its lists that held no chat id: `line,reason,excerpt`."""
     chosen = BroadcastId(broadcast_id)
     await serving.broadcasts.get(chosen)
@@ -144,7 +144,7 @@ async def rejected(broadcast_id: Id, serving: Serving) -> StreamingResponse:
     "/broadcasts/{broadcast_id}/results.csv",
     **csv("chat_id,outcome,message_ids,error,moved_to\n500000001,sent,17 18,,\n", "A table with a header"),
 )
-async def results(broadcast_id: Id, serving: Serving, outcome: Which = None) -> StreamingResponse:
+async def results(broadcast_id: Id, serving: StateDep, outcome: Which = None) -> StreamingResponse:
     """Get what became of each recipient, by chat id: `chat_id,outcome,message_ids,error,moved_to`."""
     chosen = BroadcastId(broadcast_id)
     await serving.broadcasts.get(chosen)
@@ -176,11 +176,11 @@ def _csv(pieces: AsyncIterator[str], name: str) -> StreamingResponse:
 
 
 def _check_body(request: Request) -> None:
-    """Raises ApiError 415 for a body that is no list as it comes."""
+    """Raises HttpError 415 for a body that is no list as it comes."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise ApiError(415, "BAD_REQUEST", "the body is compressed; send the list as it is")
+        raise HttpError(415, "BAD_REQUEST", "the body is compressed; send the list as it is")
     if _content_type(request).startswith(b"multipart/"):
-        raise ApiError(415, "BAD_REQUEST", "the body is a form; send the list itself, as with curl -T list.csv")
+        raise HttpError(415, "BAD_REQUEST", "the body is a form; send the list itself, as with curl -T list.csv")
 
 
 def _format_of(request: Request) -> ListFormat | None:

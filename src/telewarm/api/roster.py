@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from telewarm.api.described import gives
-from telewarm.api.services import OfBot, OfPath, Services, Serving, slug_of_path
-from telewarm.api.shapes import BotBack, BotGone, BotPage, Checked, OneBot
+from telewarm.api.described import responses_of
+from telewarm.api.services import AppState, BotDep, OfPath, StateDep, slug_of_path
+from telewarm.api.shapes import BotCheckResponse, BotDeletedOut, BotPage, BotResponse, BotRestored
 from telewarm.database.roster import BotSummary
 from telewarm.errors import UsageError
 from telewarm.lanes.checking import BotCheck, ChatCheck, CheckStatus
@@ -20,9 +20,9 @@ router = APIRouter(tags=["bots"])
 OR_NOTHING = {"pattern": f"^({SLUG.pattern})?$"}
 
 
-@router.get("/bots", **gives(BotPage, (400, "BAD_REQUEST"), words="A page of them"))
+@router.get("/bots", **responses_of(BotPage, (400, "BAD_REQUEST"), words="A page of them"))
 async def list_bots(
-    serving: Serving,
+    serving: StateDep,
     *,
     deleted: Annotated[
         bool, Query(description="Those that were deleted and can be brought back", examples=[True])
@@ -44,23 +44,23 @@ async def list_bots(
     }
 
 
-@router.get("/bots/{slug}", **gives(OneBot, "NOT_FOUND", words="As it is now"))
-async def get_bot(live: OfBot, serving: Serving) -> dict[str, object]:
+@router.get("/bots/{slug}", **responses_of(BotResponse, "NOT_FOUND", words="As it is now"))
+async def get_bot(live: BotDep, serving: StateDep) -> dict[str, object]:
     """Look at one bot, with the flood waits of its chats and what was learned of its limits. Never its token."""
     return {"ok": True, "bot": await detail(serving, live.bot)}
 
 
-@router.post("/bots/{slug}/check", **gives(Checked, "NOT_FOUND", words="What Telegram says"))
-async def check_bot(live: OfBot, serving: Serving) -> dict[str, object]:
+@router.post("/bots/{slug}/check", **responses_of(BotCheckResponse, "NOT_FOUND", words="What Telegram says"))
+async def check_bot(live: BotDep, serving: StateDep) -> dict[str, object]:
     """Ask Telegram whether the token is good and the bot may post to each of its warm-up chats. Nothing is posted to
     anybody; what is wrong comes with its cure. A new username is kept."""
     return {"ok": True, **describe_check(await serving.bots.check(live.bot.slug))}
 
 
-@router.delete("/bots/{slug}", **gives(BotGone, "NOT_FOUND", "CONFLICT", words="It is gone"))
+@router.delete("/bots/{slug}", **responses_of(BotDeletedOut, "NOT_FOUND", "CONFLICT", words="It is gone"))
 async def delete_bot(
     slug: OfPath,
-    serving: Serving,
+    serving: StateDep,
     *,
     forever: Annotated[
         bool,
@@ -80,8 +80,8 @@ async def delete_bot(
     return {"ok": True, "slug": slug, "forever": True, **counts}
 
 
-@router.post("/bots/{slug}/undelete", **gives(BotBack, "NOT_FOUND", "CONFLICT", words="It is back"))
-async def undelete_bot(slug: OfPath, serving: Serving) -> dict[str, object]:
+@router.post("/bots/{slug}/undelete", **responses_of(BotRestored, "NOT_FOUND", "CONFLICT", words="It is back"))
+async def undelete_bot(slug: OfPath, serving: StateDep) -> dict[str, object]:
     """Bring a deleted bot back with all it had; what was due goes on. `changed` is false when it was not deleted."""
     live, changed = await serving.bots.undelete(slug_of_path(slug))
     return {"ok": True, "changed": changed, "bot": await detail(serving, live.bot)}
@@ -103,7 +103,7 @@ def describe_listed(one: BotSummary) -> dict[str, object]:
     }
 
 
-async def detail(serving: Services, bot: Bot) -> dict[str, object]:
+async def detail(serving: AppState, bot: Bot) -> dict[str, object]:
     return describe_detail(*await serving.bots.look(bot.id))
 
 

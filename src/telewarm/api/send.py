@@ -12,26 +12,26 @@ from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, Field
 
 from telewarm.api.answers import STATUS, of_request
-from telewarm.api.described import Ok, Problem, refuses
-from telewarm.api.message import NewMessage, message_of
-from telewarm.api.numbers import ChatOrName, NotBool
-from telewarm.api.services import OfBot, Serving, SmallBody
+from telewarm.api.described import ErrorBody, Ok, error_responses
+from telewarm.api.message import MessageIn, message_of
+from telewarm.api.numbers import ChatOrName, RejectBool
+from telewarm.api.services import BotDep, LimitedBodyRoute, StateDep
 from telewarm.errors import TelewarmError, UsageError
 from telewarm.lanes.names import chat_of
 from telewarm.sender import OnCold
 from telewarm.sender.once import MAX_KEY_CHARACTERS, Results, describe
 
 log = structlog.get_logger(__name__)
-router = APIRouter(tags=["send"], route_class=SmallBody)
+router = APIRouter(tags=["send"], route_class=LimitedBodyRoute)
 
 KEY: dict[str, Any] = {"minLength": 1, "maxLength": MAX_KEY_CHARACTERS}
 PATIENCE = 60.0  # seconds that a call waits for an earlier one with the same key, when it does not say
 
 
-class NewSend(NewMessage):
+class SendRequest(MessageIn):
     """A message set for one chat."""
 
-    aliases: ClassVar[Mapping[str, str]] = {**NewMessage.aliases, "chat": "chat_id"}
+    aliases: ClassVar[Mapping[str, str]] = {**MessageIn.aliases, "chat": "chat_id"}
 
     chat_id: Annotated[
         ChatOrName,
@@ -57,7 +57,7 @@ class NewSend(NewMessage):
             "429 at once. Default: 60 s",
             examples=[2000],
         ),
-        NotBool,
+        RejectBool,
     ] = None
     idempotency_key: Annotated[
         str | None,
@@ -70,7 +70,7 @@ class NewSend(NewMessage):
     ] = None
 
 
-class MessageResult(BaseModel):
+class MessageResultOut(BaseModel):
     """One message of the set."""
 
     message_id: Annotated[int | None, Field(description="null when it did not go", examples=[4711])]
@@ -90,19 +90,19 @@ class MessageResult(BaseModel):
     ] = None
 
 
-class Sent(BaseModel):
+class SendResponse(BaseModel):
     """At least one message went."""
 
     ok: Ok
-    results: Annotated[list[MessageResult], Field(description="In the order in which they went")]
+    results: Annotated[list[MessageResultOut], Field(description="In the order in which they went")]
     moved_to: Annotated[int | None, Field(description="Use this chat id from now on", examples=[-100123])]
     replayed: Annotated[bool, Field(description="The result of an earlier call with the same key", examples=[False])]
 
 
-class NotSent(Problem):
+class SendFailure(ErrorBody):
     """Nothing went: the first message's error, and all results when it came to them."""
 
-    results: Annotated[list[MessageResult] | None, Field(description="In their order")] = None
+    results: Annotated[list[MessageResultOut] | None, Field(description="In their order")] = None
     moved_to: Annotated[int | None, Field(description="Use this chat id from now on", examples=[-100123])] = None
     replayed: Annotated[bool | None, Field(description="As when it went", examples=[False])] = None
 
@@ -111,8 +111,8 @@ class NotSent(Problem):
 SENT: dict[str, Any] = {
     "response_model": None,
     "responses": {
-        200: {"model": Sent, "description": "Sent, with an `error` in the results that did not go"},
-        **refuses(
+        200: {"model": SendResponse, "description": "Sent, with an `error` in the results that did not go"},
+        **error_responses(
             (400, "BAD_REQUEST"),
             "NOT_FOUND",
             "CONFLICT",
@@ -131,7 +131,7 @@ SENT: dict[str, Any] = {
             "TELEGRAM_REFUSED",
             "TELEGRAM_FAULT",
             "TELEGRAM_UNREACHABLE",
-            model=NotSent,
+            model=SendFailure,
         ),
     },
 }
@@ -147,7 +147,7 @@ KeyHeader = Annotated[
 
 
 @router.post("/bots/{slug}/send", **SENT)
-async def send(live: OfBot, body: NewSend, serving: Serving, idempotency_key: KeyHeader = None) -> Response:
+async def send(live: BotDep, body: SendRequest, serving: StateDep, idempotency_key: KeyHeader = None) -> Response:
     """Send a message set to one chat: audio, video, photo, the rest, then text.
 
     200 when at least one message went, with an `error` in the results that did not; else the status of the first error.

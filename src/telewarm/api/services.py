@@ -9,9 +9,9 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Path, Request, Response
 from fastapi.routing import APIRoute
 
-from telewarm.api.checks import Checks
-from telewarm.api.journal import AuditLog
-from telewarm.api.keyring import Keyring
+from telewarm.api.checks import HealthChecks
+from telewarm.api.journal import AuditWriter
+from telewarm.api.keyring import ApiTokenCache
 from telewarm.api.limits import small
 from telewarm.api.memory import bodies_of
 from telewarm.broadcast import BroadcastService
@@ -30,7 +30,7 @@ SMALL = 1 << 20  # bytes of a body that is no upload
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Services:
+class AppState:
     pool: Pool
     bots: BotRegistry
     library: MediaLibrary
@@ -39,25 +39,25 @@ class Services:
     once: IdempotencyStore
     broadcasts: BroadcastService
     worker: WorkerSupervisor
-    checks: Checks
+    checks: HealthChecks
     previews: PreviewService
     signer: PreviewUrlSigner
     token: str = field(repr=False)  # the server's own
     largest: int  # bytes of one upload
     events: EventBus
     most_files: int = 100  # of one batch
-    keyring: Keyring | None = None
-    audit: AuditLog | None = None
+    keyring: ApiTokenCache | None = None
+    audit: AuditWriter | None = None
     patience: float = 60.0  # seconds for which an upload may stand still
     listeners: int = 1000  # event streams at once
 
 
-async def services(request: Request) -> Services:
+async def services(request: Request) -> AppState:
     """A coroutine, or FastAPI would call it in a thread."""
-    return cast(Services, request.app.state.services)
+    return cast(AppState, request.app.state.services)
 
 
-Serving = Annotated[Services, Depends(services)]
+StateDep = Annotated[AppState, Depends(services)]
 
 
 OfPath = Annotated[str, Path(description="Your name for the bot", examples=["shop"])]
@@ -70,15 +70,15 @@ def slug_of_path(slug: str) -> str:
     return slug
 
 
-async def bot_of_path(slug: OfPath, serving: Serving) -> BotSession:
+async def bot_of_path(slug: OfPath, serving: StateDep) -> BotSession:
     """Raises NotFound."""
     return await serving.bots.by_slug(slug_of_path(slug))
 
 
-OfBot = Annotated[BotSession, Depends(bot_of_path)]
+BotDep = Annotated[BotSession, Depends(bot_of_path)]
 
 
-class SmallBody(APIRoute):
+class LimitedBodyRoute(APIRoute):
     """A route whose body is read into memory as a whole: one that is large, slow or nested deeply is refused."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from telewarm.api.described import AT, Ok, Problem, Time
+from telewarm.api.described import AT, ErrorBody, Ok, Time
 from telewarm.model import Kind, MediaState, UploadMethod
 
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -69,12 +69,12 @@ class Media(BaseModel):
     cache: Annotated[Cache, Field(description="What is known of its file id")]
 
 
-class OneMedia(BaseModel):
+class MediaResponse(BaseModel):
     ok: Ok
     media: Annotated[Media, Field(description="As it is now")]
 
 
-class RenamedMedia(OneMedia):
+class RenamedMedia(MediaResponse):
     note: Annotated[
         str | None,
         Field(description="Which name recipients still see, if another; else null", examples=[None]),
@@ -88,7 +88,7 @@ class SignedUrl(BaseModel):
     expires_in: Annotated[int, Field(description="Seconds until then", examples=[600])]
 
 
-class Rewarmed(OneMedia):
+class RewarmResponse(MediaResponse):
     media_id: MediaNumber
     message: Annotated[str, Field(description="For people", examples=["media item 4711 is queued to be uploaded anew"])]
 
@@ -133,7 +133,7 @@ class DeletedMedia(BaseModel):
     bytes: Annotated[int, Field(description="Of those files", examples=[409600])]
 
 
-class Collected(BaseModel):
+class CollectResponse(BaseModel):
     ok: Ok
     blobs: Annotated[int, Field(description="Files whose time had come, deleted now", examples=[0])]
     strays: Annotated[
@@ -142,7 +142,7 @@ class Collected(BaseModel):
     ]
 
 
-class Due(BaseModel):
+class DueResponse(BaseModel):
     ok: Ok
     count: Annotated[int, Field(description="How many items are due by it", examples=[12])]
     not_found: Annotated[
@@ -181,13 +181,13 @@ class Batch(BaseModel):
     items: Annotated[list[BatchItem], Field(description="One for each file, in their order")]
 
 
-class BatchCut(Problem):
+class BatchAborted(ErrorBody):
     """A batch that was not taken to its end: `items` were, and stay."""
 
     items: Annotated[list[BatchItem] | None, Field(description="Those that were judged")] = None
 
 
-class KeptBot(BaseModel):
+class BotOut(BaseModel):
     """A bot; never its token."""
 
     id: Annotated[int, Field(description="Our number of it", examples=[1])]
@@ -197,12 +197,12 @@ class KeptBot(BaseModel):
     warmup_chats: Annotated[list[int], Field(description="Where it uploads to", examples=[[-1001234567890]])]
 
 
-class NewlyKept(BaseModel):
+class BotCreated(BaseModel):
     ok: Ok
-    bot: Annotated[KeptBot, Field(description="As it is kept")]
+    bot: Annotated[BotOut, Field(description="As it is kept")]
 
 
-class ListedBot(KeptBot):
+class BotListItem(BotOut):
     """A bot with how it stands; never its token."""
 
     paused: Annotated[bool, Field(description="Somebody stopped its background work", examples=[False])]
@@ -218,11 +218,11 @@ class ListedBot(KeptBot):
 
 class BotPage(BaseModel):
     ok: Ok
-    bots: Annotated[list[ListedBot], Field(description="By slug")]
+    bots: Annotated[list[BotListItem], Field(description="By slug")]
     next: Annotated[str | None, Field(description="`after` of the next page; null on the last", examples=[None])]
 
 
-class BotDetail(ListedBot):
+class BotDetail(BotListItem):
     closed_chats: Annotated[
         dict[str, float],
         Field(description="Chats under a flood wait, and its seconds", examples=[{"-1001234567890": 7.5}]),
@@ -232,7 +232,7 @@ class BotDetail(ListedBot):
     ]
 
 
-class OneBot(BaseModel):
+class BotResponse(BaseModel):
     ok: Ok
     bot: Annotated[BotDetail, Field(description="As it is now")]
 
@@ -267,20 +267,20 @@ class ChatCheck(BaseModel):
     ]
 
 
-class Checked(BaseModel):
+class BotCheckResponse(BaseModel):
     ok: Annotated[bool, Field(description="It was looked at", examples=[True])]
     healthy: Annotated[bool, Field(description="All is well", examples=[False])]
     token: Annotated[TokenCheck, Field(description="Is it good?")]
     chats: Annotated[list[ChatCheck], Field(description="In the bot's order")]
 
 
-class BotBack(BaseModel):
+class BotRestored(BaseModel):
     ok: Ok
     changed: Annotated[bool, Field(description="False: it was not deleted", examples=[True])]
     bot: Annotated[BotDetail, Field(description="As it is now")]
 
 
-class BotGone(BaseModel):
+class BotDeletedOut(BaseModel):
     ok: Ok
     slug: Annotated[str, Field(description="Your name for the bot", examples=["shop"])]
     forever: Annotated[bool, Field(description="It cannot be brought back", examples=[False])]
@@ -290,7 +290,7 @@ class BotGone(BaseModel):
     bytes: Annotated[int | None, Field(description="Of those files", examples=[None])] = None
 
 
-class Figures(BaseModel):
+class WarmupStats(BaseModel):
     queue_size: Annotated[int, Field(description="Items that wait, of all bots", examples=[120])]
     processing_count: Annotated[int, Field(description="Items in some process's hand", examples=[10])]
     active_workers: Annotated[int, Field(description="Uploads under way in this process", examples=[5])]
@@ -298,7 +298,7 @@ class Figures(BaseModel):
     utilization_pct: Annotated[float, Field(description="Of the one in the other", examples=[100])]
 
 
-class QueueMetrics(Figures):
+class QueueStats(WarmupStats):
     ok: Ok
 
 
@@ -311,7 +311,7 @@ class QueueItem(BaseModel):
     waiting_ms: Annotated[int | None, Field(description="Milliseconds since then", examples=[1500])]
 
 
-class BotQueue(BaseModel):
+class WarmupQueueOut(BaseModel):
     bot_slug: Annotated[str, Field(description="Your name for the bot", examples=["shop"])]
     due: Annotated[int, Field(description="Items that are warming", examples=[130])]
     waiting: Annotated[int, Field(description="Of these, waiting for a back-off; 100 at most", examples=[0])]
@@ -320,12 +320,12 @@ class BotQueue(BaseModel):
     ]
 
 
-class PrewarmFigures(Figures):
+class PrewarmStats(WarmupStats):
     worker_running: Annotated[bool, Field(description="In this process", examples=[True])]
     queue_items: Annotated[list[QueueItem], Field(description="The 20 that go next")]
-    bots: Annotated[list[BotQueue], Field(description="Those with items that are warming, by slug")]
+    bots: Annotated[list[WarmupQueueOut], Field(description="Those with items that are warming, by slug")]
 
 
-class PrewarmMetrics(BaseModel):
+class PrewarmStatsOut(BaseModel):
     ok: Ok
-    metrics: Annotated[PrewarmFigures, Field(description="As they are now")]
+    metrics: Annotated[PrewarmStats, Field(description="As they are now")]

@@ -15,7 +15,7 @@ from telewarm.lanes import BotSession
 from telewarm.model import Broadcast, BroadcastState, Cause, DeliveryStatus, MessageSet, Part
 
 
-class Progress(BaseModel):
+class ProgressOut(BaseModel):
     """How far a broadcast has come."""
 
     counts: Annotated[dict[str, int], Field(description="Recipients by outcome", examples=[{"sent": 4000}])]
@@ -28,7 +28,7 @@ class Progress(BaseModel):
     eta_seconds: Annotated[float | None, Field(description="Until it is done; null: unknown", examples=[3490.0])]
 
 
-class ShownCause(BaseModel):
+class FailureCauseOut(BaseModel):
     """Why some of the recipients did not get it, or may not have got it."""
 
     outcome: Annotated[DeliveryStatus, Field(description="Theirs", examples=["unreachable"])]
@@ -37,7 +37,7 @@ class ShownCause(BaseModel):
     error: Annotated[str, Field(description="Code and words for that one", examples=["CHAT_UNREACHABLE: …"])]
 
 
-class ShownBroadcast(BaseModel):
+class BroadcastOut(BaseModel):
     """A broadcast."""
 
     id: Annotated[int, Field(description="What it is found by", examples=[1])]
@@ -63,9 +63,9 @@ class ShownBroadcast(BaseModel):
         str | None,
         Field(description="Why its recipients want a look before it is started with `confirm`", examples=[None]),
     ]
-    progress: Annotated[Progress, Field(description="How far it has come")]
+    progress: Annotated[ProgressOut, Field(description="How far it has come")]
     errors: Annotated[
-        list[ShownCause],
+        list[FailureCauseOut],
         Field(description="By cause, the five most frequent first, among the first 100,000", examples=[[]]),
     ]
     starts_at: Annotated[Time | None, Field(description="Not before this; null: at once", examples=[AT])]
@@ -74,23 +74,23 @@ class ShownBroadcast(BaseModel):
     ended_at: Annotated[Time | None, Field(description="When it was done or cancelled; null: not yet", examples=[None])]
 
 
-class OneBroadcast(BaseModel):
+class BroadcastResponse(BaseModel):
     ok: Ok
-    broadcast: Annotated[ShownBroadcast, Field(description="As it is now")]
+    broadcast: Annotated[BroadcastOut, Field(description="As it is now")]
 
 
-class Drafts(BaseModel):
+class DraftsOut(BaseModel):
     ok: Ok
-    broadcasts: Annotated[list[ShownBroadcast], Field(description="One for each bot, in their order")]
+    broadcasts: Annotated[list[BroadcastOut], Field(description="One for each bot, in their order")]
 
 
 class BroadcastPage(BaseModel):
     ok: Ok
-    broadcasts: Annotated[list[ShownBroadcast], Field(description="Newest first")]
+    broadcasts: Annotated[list[BroadcastOut], Field(description="Newest first")]
     next: Annotated[int | None, Field(description="`before` of the next page; null on the last one", examples=[12])]
 
 
-class Deleted(BaseModel):
+class DeletedOut(BaseModel):
     ok: Ok
 
 

@@ -11,16 +11,16 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from telewarm import clock
-from telewarm.api.answers import ApiError
+from telewarm.api.answers import HttpError
 from telewarm.database.transient import as_outage
 from telewarm.errors import DatabaseUnavailable
 from telewarm.events import EventSlice
 
 log = structlog.get_logger(__name__)
 
-STALL = 30.0  # seconds that a client may take nothing before it is cut off
-LAST = 1.0  # seconds to say the last word
-BELIEVED = 20.0  # seconds that a token which was good is believed in
+STALL_SECONDS = 30.0  # seconds that a client may take nothing before it is cut off
+FAREWELL_SECONDS = 1.0  # seconds to say the last word
+TOKEN_RECHECK_SECONDS = 20.0  # seconds that a token which was good is believed in
 RETRY_MS = 2000  # milliseconds until a client that was cut off comes back
 ABORT = "telewarm.abort"  # an extension of the scope: ends the connection at once, whatever waits to be sent
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # a proxy hands on what comes when it comes
@@ -29,7 +29,7 @@ POSITION = b'id: %d\nevent: position\ndata: {"id":%d,"type":"position"}\n\n'
 ALIVE = b":\n\n"
 
 
-class Streams:
+class SseRegistry:
     """The streams of one server: at most so many at once, and all of them end when it stops."""
 
     def __init__(self, most: int) -> None:
@@ -48,9 +48,9 @@ class Streams:
     def place(self) -> Iterator[None]:
         """Raises 503 when there is none."""
         if self._ended:
-            raise ApiError(503, "STOPPING", "this server stops: connect again", headers={"Retry-After": "1"})
+            raise HttpError(503, "STOPPING", "this server stops: connect again", headers={"Retry-After": "1"})
         if self._taken >= self._most:
-            raise ApiError(
+            raise HttpError(
                 503,
                 "TOO_MANY_LISTENERS",
                 f"{self._most} listen here already: close one, ask another process, or raise TELEWARM_EVENT_LISTENERS",
@@ -74,13 +74,13 @@ class Streams:
             self._writing.discard(task)
 
 
-class EventStream(Response):
+class EventSourceResponse(Response):
     """`admitted`: whether the token that opened it is still good."""
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, chunks: AsyncGenerator[EventSlice, None], *, streams: Streams, admitted: Callable[[], Awaitable[bool]]
+        self, chunks: AsyncGenerator[EventSlice, None], *, streams: SseRegistry, admitted: Callable[[], Awaitable[bool]]
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -109,13 +109,13 @@ class EventStream(Response):
     async def _write(self, seen: int, chunks: AsyncGenerator[EventSlice, None], send: Send) -> None:
         """Until the token is good no more. Raises TimeoutError when the client takes nothing."""
         await _put(send, BEGINNING % (RETRY_MS, seen, seen))
-        believed = clock.monotonic() + BELIEVED
+        believed = clock.monotonic() + TOKEN_RECHECK_SECONDS
         async for chunk in chunks:
             if clock.monotonic() >= believed:
                 if not await self._admitted():
                     log.info("[EVENTS][TOKEN_ENDED]")
                     return
-                believed = clock.monotonic() + BELIEVED
+                believed = clock.monotonic() + TOKEN_RECHECK_SECONDS
             if chunk.told:
                 await _put(send, chunk.sse)
             else:
@@ -124,33 +124,33 @@ class EventStream(Response):
 
     async def _end(self, writing: asyncio.Task[None], leaving: asyncio.Task[None], scope: Scope, send: Send) -> None:
         error = None if writing.cancelled() else writing.exception()
-        stalled = isinstance(error, _Stalled)
+        stalled = isinstance(error, ClientStalled)
         if isinstance(error, Exception) and not stalled:
             if not isinstance(error, DatabaseUnavailable) and as_outage(error) is None:
                 raise error
             log.warning("[EVENTS][OUTAGE]", error=type(error).__name__)
         if not stalled:
             try:
-                async with asyncio.timeout(LAST):
+                async with asyncio.timeout(FAREWELL_SECONDS):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
             except TimeoutError:
                 stalled = True
         if stalled:
-            log.info("[EVENTS][STALLED]", seconds=STALL)
+            log.info("[EVENTS][STALLED]", seconds=STALL_SECONDS)
             scope.get("extensions", {}).get(ABORT, {}).get("abort", lambda: None)()
-            await asyncio.wait({leaving}, timeout=LAST)
+            await asyncio.wait({leaving}, timeout=FAREWELL_SECONDS)
 
 
-class _Stalled(Exception):
+class ClientStalled(Exception):
     """The client takes nothing."""
 
 
 async def _put(send: Send, body: bytes) -> None:
     try:
-        async with asyncio.timeout(STALL):
+        async with asyncio.timeout(STALL_SECONDS):
             await send({"type": "http.response.body", "body": body, "more_body": True})
     except TimeoutError:
-        raise _Stalled from None
+        raise ClientStalled from None
 
 
 async def _until_gone(receive: Receive) -> None:

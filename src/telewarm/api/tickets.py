@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from telewarm import clock
-from telewarm.api.access import READING, Caller, route_path
-from telewarm.api.answers import ApiError
+from telewarm.api.access import READING, Principal, route_path
+from telewarm.api.answers import HttpError
 from telewarm.database.tokens import Role
 from telewarm.model import MediaId
 from telewarm.previews import PreviewUrlSigner, PreviewVariant, SignedPreview
@@ -19,11 +19,11 @@ PREVIEW = "/api/media/preview"
 PATH = re.compile(rf"{PREVIEW}/([1-9][0-9]{{0,18}})")
 SECONDS = re.compile(r"[1-9][0-9]{0,11}")
 STEADY = 3600  # seconds
-HOLDER = Caller(name="signed url", role=Role.READ)
+SIGNED_URL_PRINCIPAL = Principal(name="signed url", role=Role.READ)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Given:
+class SignedUrlParams:
     """`expires` 0: the URL does not say when it ends, or not once."""
 
     media_id: MediaId
@@ -31,7 +31,7 @@ class Given:
     signature: str = field(repr=False)
 
 
-def given(scope: Mapping[str, Any]) -> Given | None:
+def given(scope: Mapping[str, Any]) -> SignedUrlParams | None:
     """What the URL brings; None: it carries no signature, or this is no place for one."""
     path = PATH.fullmatch(route_path(scope)) if scope["method"] in READING else None
     if path is None:
@@ -41,18 +41,18 @@ def given(scope: Mapping[str, Any]) -> Given | None:
         return None
     expires, signatures = fields.get("expires", []), fields["signature"]
     says_when = len(expires) == 1 and SECONDS.fullmatch(expires[0])
-    return Given(
+    return SignedUrlParams(
         media_id=MediaId(int(path[1])),
         expires=int(expires[0]) if says_when else 0,
         signature=signatures[0] if len(signatures) == 1 else "",
     )
 
 
-def admitted(signer: PreviewUrlSigner, brought: Given) -> SignedPreview | None:
-    """The ticket; None: it was not signed here, or not for this. Raises ApiError when it has expired."""
+def verify(signer: PreviewUrlSigner, brought: SignedUrlParams) -> SignedPreview | None:
+    """The ticket; None: it was not signed here, or not for this. Raises HttpError when it has expired."""
     ticket = signer.knows(brought.media_id, brought.expires, brought.signature)
     if ticket is not None and ticket.expires <= clock.now().timestamp():
-        raise ApiError(
+        raise HttpError(
             410, "URL_EXPIRED", "this URL has expired: have a new one made with POST /api/admin/media/{id}/preview-url"
         )
     return ticket
@@ -70,8 +70,8 @@ def steady_url(signer: PreviewUrlSigner, media_id: MediaId) -> str:
     return url_of(signer.until(media_id, PreviewVariant.FILE, expires))
 
 
-def wrong() -> ApiError:
-    return ApiError(
+def wrong() -> HttpError:
+    return HttpError(
         403,
         "BAD_SIGNATURE",
         "the signature of this URL is not right: use the URL exactly as it was made, or have a new one made with POST "

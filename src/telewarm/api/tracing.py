@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from telewarm import clock
-from telewarm.api.access import route_path, template
+from telewarm.api.access import route_path, route_template
 from telewarm.logs import redact
 
 log = structlog.get_logger(__name__)
@@ -22,7 +22,7 @@ GONE = 499  # noted when the caller was gone before the answer began
 LONGEST_PATH = 200  # characters
 
 
-class Traced:
+class RequestIdMiddleware:
     """Outermost. The id is the caller's (`X-Request-Id`) or made here; it goes back in the same header, and into every
     line that is logged for the request, also by tasks that it starts.
     """
@@ -34,7 +34,7 @@ class Traced:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        traffic = _Traffic(receive, send, request_id_of(scope))
+        traffic = RequestStats(receive, send, request_id_of(scope))
         scope.setdefault("state", {})["request_id"] = traffic.request_id
         with bound_contextvars(request_id=traffic.request_id):
             try:
@@ -43,7 +43,7 @@ class Traced:
                 traffic.tell(scope)
 
 
-class _Traffic:
+class RequestStats:
     """One request's bytes, counted as they pass."""
 
     __slots__ = ("_began", "_bytes_in", "_bytes_out", "_receive", "_send", "_status", "request_id")
@@ -74,7 +74,7 @@ class _Traffic:
         path, route, caller = route_path(scope), scope.get("route"), scope["state"].get("caller")
         line = {
             "method": scope["method"],
-            "route": template(path, route),
+            "route": route_template(path, route),
             "status": self._status,
             "ms": round(1000 * (clock.monotonic() - self._began), 1),
             "bytes_in": self._bytes_in,

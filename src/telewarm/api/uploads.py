@@ -15,15 +15,15 @@ import msgspec
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
 
-from telewarm.api.answers import ApiError
+from telewarm.api.answers import HttpError
 from telewarm.api.bodies import SHOWN, unknown
-from telewarm.api.forms import Form
-from telewarm.api.memory import Bodies, bodies_of
+from telewarm.api.forms import SingleFileForm
+from telewarm.api.memory import BodyMemoryBudget, bodies_of
 from telewarm.model import Kind
 from telewarm.probe import size_rule
 from telewarm.store import IncomingFile
 
-JSON_LARGEST = 96 << 20  # bytes of a JSON body, which is decoded in memory: 70 MB of file in base64
+MAX_JSON_BYTES = 96 << 20  # bytes of a JSON body, which is decoded in memory: 70 MB of file in base64
 IN_MEMORY = 64 << 10  # bytes of a JSON body that come before it is kept on disk
 AROUND = 1 << 20  # bytes of a body around the file
 UNKNOWN = re.compile(r"contains unknown field `(.+)`", re.DOTALL)
@@ -32,7 +32,7 @@ Receive: TypeAlias = Callable[[], AbstractAsyncContextManager[IncomingFile]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class UploadMetadata:
     """What the body says of the file beside its bytes."""
 
     kind: Kind | None = None
@@ -53,8 +53,10 @@ class JsonUpload(msgspec.Struct, forbid_unknown_fields=True):
     duration: object = None
 
 
-async def read(request: Request, incoming: IncomingFile, *, largest: int, patience: float, receive: Receive) -> Asked:
-    """Write the file of this request into `incoming`. Raises ApiError: 400, 408, 413, 503.
+async def read(
+    request: Request, incoming: IncomingFile, *, largest: int, patience: float, receive: Receive
+) -> UploadMetadata:
+    """Write the file of this request into `incoming`. Raises HttpError: 400, 408, 413, 503.
 
     `largest`: bytes of the file. `patience`: seconds for which the body may stand still. `receive`: a place for what
     must wait on disk.
@@ -69,7 +71,7 @@ async def read(request: Request, incoming: IncomingFile, *, largest: int, patien
     async for chunk in body:
         await write(incoming, chunk, largest)
     check_not_empty(incoming)
-    return Asked()
+    return UploadMetadata()
 
 
 async def chunks(request: Request, patience: float) -> AsyncIterator[bytes]:
@@ -81,41 +83,43 @@ async def chunks(request: Request, patience: float) -> AsyncIterator[bytes]:
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise ApiError(408, "TOO_SLOW", f"nothing of the body came for {patience:g} s; send it again") from None
+            raise HttpError(408, "TOO_SLOW", f"nothing of the body came for {patience:g} s; send it again") from None
         yield chunk
 
 
-async def _read_multipart(chunks: AsyncIterator[bytes], incoming: IncomingFile, boundary: bytes, largest: int) -> Asked:
-    form = Form(boundary)
+async def _read_multipart(
+    chunks: AsyncIterator[bytes], incoming: IncomingFile, boundary: bytes, largest: int
+) -> UploadMetadata:
+    form = SingleFileForm(boundary)
     async for chunk in chunks:
         for piece in form.feed(chunk):
             await write(incoming, piece, largest)
     if not form.ended:
-        raise ApiError(400, "BAD_REQUEST", "the multipart body ends before its last boundary; send it again")
+        raise HttpError(400, "BAD_REQUEST", "the multipart body ends before its last boundary; send it again")
     if not form.had_file:
-        raise ApiError(400, "BAD_REQUEST", "the form has no part `file`: send the file's bytes under that name")
+        raise HttpError(400, "BAD_REQUEST", "the form has no part `file`: send the file's bytes under that name")
     check_not_empty(incoming)
-    return Asked(kind=kind_of(form.fields.get("kind")), name=form.fields.get("name") or form.file_name)
+    return UploadMetadata(kind=parse_kind(form.fields.get("kind")), name=form.fields.get("name") or form.file_name)
 
 
 def boundary_of(options: Mapping[bytes, bytes]) -> bytes:
-    """Of a multipart Content-Type. Raises ApiError."""
+    """Of a multipart Content-Type. Raises HttpError."""
     boundary = options.get(b"boundary", b"")
     if not boundary:
-        raise ApiError(400, "BAD_REQUEST", "the Content-Type names no multipart boundary; let your client make it")
+        raise HttpError(400, "BAD_REQUEST", "the Content-Type names no multipart boundary; let your client make it")
     return boundary
 
 
 async def _read_json(
-    chunks: AsyncIterator[bytes], incoming: IncomingFile, largest: int, bodies: Bodies, receive: Receive
-) -> Asked:
+    chunks: AsyncIterator[bytes], incoming: IncomingFile, largest: int, bodies: BodyMemoryBudget, receive: Receive
+) -> UploadMetadata:
     """What is small is held in memory, inside the budget of all bodies; the rest waits on disk for its turn."""
-    most = min(JSON_LARGEST, largest * 4 // 3 + AROUND)
+    most = min(MAX_JSON_BYTES, largest * 4 // 3 + AROUND)
     async with AsyncExitStack() as stack:
         held, begin, rest = stack.enter_context(bodies.share()), bytearray(), None
         async for chunk in chunks:
             if (rest.bytes if rest else len(begin)) + len(chunk) > most:
-                raise ApiError(
+                raise HttpError(
                     413, "TOO_LARGE", f"a JSON body has at most {most} bytes; send the file as multipart or raw"
                 )
             if rest is None and len(begin) + len(chunk) <= IN_MEMORY:
@@ -134,16 +138,16 @@ async def _read_json(
         return await _take(await asyncio.to_thread(_decode_file, rest.path), incoming, largest)
 
 
-async def _take(upload: JsonUpload, incoming: IncomingFile, largest: int) -> Asked:
+async def _take(upload: JsonUpload, incoming: IncomingFile, largest: int) -> UploadMetadata:
     if (upload.data_base64 is None) is (upload.url is None):
-        raise ApiError(
+        raise HttpError(
             400, "BAD_REQUEST", "the JSON body needs the file in `data_base64`, or its `url`; one of the two"
         )
     if upload.data_base64 is None:
-        return Asked(kind=kind_of(upload.kind), name=upload.name, url=upload.url)
+        return UploadMetadata(kind=parse_kind(upload.kind), name=upload.name, url=upload.url)
     await write(incoming, upload.data_base64, largest)
     check_not_empty(incoming)
-    return Asked(kind=kind_of(upload.kind), name=upload.name)
+    return UploadMetadata(kind=parse_kind(upload.kind), name=upload.name)
 
 
 def _decode_file(path: Path) -> JsonUpload:
@@ -157,29 +161,29 @@ def _decode(body: bytearray | mmap.mmap) -> JsonUpload:
     except msgspec.ValidationError as error:
         if found := UNKNOWN.search(str(error)):
             words = unknown("field", found[1], JsonUpload.__struct_fields__)
-            raise ApiError(422, "BAD_REQUEST", f"{found[1][:SHOWN]}: {words}") from None
-        raise ApiError(
+            raise HttpError(422, "BAD_REQUEST", f"{found[1][:SHOWN]}: {words}") from None
+        raise HttpError(
             400, "BAD_REQUEST", f"the JSON body: {error}; it needs the file in `data_base64`, or its `url`"
         ) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise ApiError(
+        raise HttpError(
             400, "BAD_REQUEST", "the body is not JSON with the file's bytes in `data_base64`, or its `url`"
         ) from None
 
 
 async def write(incoming: IncomingFile, chunk: bytes, largest: int) -> None:
-    """Raises ApiError when it would have more than `largest` bytes then."""
+    """Raises HttpError when it would have more than `largest` bytes then."""
     if incoming.bytes + len(chunk) > largest:
         raise _too_large(largest)
     if chunk:
         await incoming.write(chunk)
 
 
-def kind_of(text: str | None) -> Kind | None:
+def parse_kind(text: str | None) -> Kind | None:
     try:
         return Kind(text) if text else None
     except ValueError:
-        raise ApiError(422, "BAD_REQUEST", f"kind: must be one of {', '.join(Kind)}, or left out") from None
+        raise HttpError(422, "BAD_REQUEST", f"kind: must be one of {', '.join(Kind)}, or left out") from None
 
 
 def _check_length(request: Request, largest: int) -> None:
@@ -191,9 +195,9 @@ def _check_length(request: Request, largest: int) -> None:
 
 def check_not_empty(incoming: IncomingFile) -> None:
     if incoming.bytes == 0:
-        raise ApiError(400, "BAD_REQUEST", "the file is empty: send its bytes")
+        raise HttpError(400, "BAD_REQUEST", "the file is empty: send its bytes")
 
 
-def _too_large(largest: int) -> ApiError:
+def _too_large(largest: int) -> HttpError:
     rule, cure = size_rule(largest)
-    return ApiError(413, "TOO_LARGE", f"{rule}. {cure}")
+    return HttpError(413, "TOO_LARGE", f"{rule}. {cure}")

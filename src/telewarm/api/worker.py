@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from telewarm.api.described import AT, Ok, Time, gives
-from telewarm.api.services import OfBot, Serving
+from telewarm.api.described import AT, Ok, Time, responses_of
+from telewarm.api.services import BotDep, StateDep
 from telewarm.database import bots
 from telewarm.lanes import WorkerStatus as Standing
 from telewarm.lanes import enqueue_lane
@@ -16,7 +16,7 @@ from telewarm.lanes import enqueue_lane
 router = APIRouter(tags=["worker"])
 
 
-class Lane(BaseModel):
+class LaneOut(BaseModel):
     """One bot's background work in this process."""
 
     bot_id: Annotated[int, Field(description="Our id of the bot", examples=[1])]
@@ -24,7 +24,7 @@ class Lane(BaseModel):
     held: Annotated[int, Field(description="Claimed jobs that wait for their turn", examples=[12])]
 
 
-class Worker(BaseModel):
+class WorkerOut(BaseModel):
     """The worker of the process that answers."""
 
     running: Annotated[bool, Field(description="It was started and not stopped", examples=[True])]
@@ -42,51 +42,51 @@ class Worker(BaseModel):
     max_lanes: Annotated[int, Field(description="Bots at once, at most", examples=[100])]
     in_flight: Annotated[int, Field(description="Of all lanes", examples=[5])]
     held: Annotated[int, Field(description="Of all lanes", examples=[12])]
-    lanes: Annotated[list[Lane], Field(description="Those that run here")]
+    lanes: Annotated[list[LaneOut], Field(description="Those that run here")]
 
 
-class Status(BaseModel):
+class WorkerStatusOut(BaseModel):
     ok: Ok
-    worker: Annotated[Worker, Field(description="As it is now")]
+    worker: Annotated[WorkerOut, Field(description="As it is now")]
 
 
-class Changed(BaseModel):
+class ChangedOut(BaseModel):
     ok: Ok
     changed: Annotated[bool, Field(description="False: it was so already", examples=[True])]
 
 
-class Steered(Changed):
-    worker: Annotated[Worker, Field(description="As it is now")]
+class WorkerControlOut(ChangedOut):
+    worker: Annotated[WorkerOut, Field(description="As it is now")]
 
 
-@router.post("/media/prewarm/start", **gives(Steered, words="It runs"))
-async def start(serving: Serving) -> dict[str, object]:
+@router.post("/media/prewarm/start", **responses_of(WorkerControlOut, words="It runs"))
+async def start(serving: StateDep) -> dict[str, object]:
     """Start this process's worker. `changed` is false when it runs already."""
     changed = await serving.worker.start()
     return {"ok": True, "changed": changed, "worker": describe(serving.worker.status())}
 
 
-@router.post("/media/prewarm/stop", **gives(Steered, words="It has ended"))
-async def stop(serving: Serving) -> dict[str, object]:
+@router.post("/media/prewarm/stop", **responses_of(WorkerControlOut, words="It has ended"))
+async def stop(serving: StateDep) -> dict[str, object]:
     """Drain this process's worker: uploads in flight end, the rest goes back to the queue; then it answers."""
     changed = await serving.worker.stop()
     return {"ok": True, "changed": changed, "worker": describe(serving.worker.status())}
 
 
-@router.get("/media/prewarm/status", **gives(Status, words="As it is now"))
-async def status(serving: Serving) -> dict[str, object]:
+@router.get("/media/prewarm/status", **responses_of(WorkerStatusOut, words="As it is now"))
+async def status(serving: StateDep) -> dict[str, object]:
     """Look at what this process's worker does now."""
     return {"ok": True, "worker": describe(serving.worker.status())}
 
 
-@router.post("/bots/{slug}/pause", **gives(Changed, "NOT_FOUND", words="It is paused"))
-async def pause(live: OfBot, serving: Serving) -> dict[str, object]:
+@router.post("/bots/{slug}/pause", **responses_of(ChangedOut, "NOT_FOUND", words="It is paused"))
+async def pause(live: BotDep, serving: StateDep) -> dict[str, object]:
     """Stop the bot's warm-ups in every process; what is in flight ends. Sends go on."""
     return {"ok": True, "changed": await bots.set_paused(serving.pool, live.bot.id, paused=True)}
 
 
-@router.post("/bots/{slug}/resume", **gives(Changed, "NOT_FOUND", words="It goes on"))
-async def resume(live: OfBot, serving: Serving) -> dict[str, object]:
+@router.post("/bots/{slug}/resume", **responses_of(ChangedOut, "NOT_FOUND", words="It goes on"))
+async def resume(live: BotDep, serving: StateDep) -> dict[str, object]:
     """Let the bot's warm-ups go on."""
     async with serving.pool.acquire() as connection, connection.transaction():
         changed = await bots.set_paused(connection, live.bot.id, paused=False)

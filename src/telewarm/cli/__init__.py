@@ -30,7 +30,7 @@ from telewarm.cli import (
     token,
     worker,
 )
-from telewarm.cli.console import say
+from telewarm.cli.console import echo_err
 from telewarm.database.transient import as_outage
 from telewarm.errors import Face, TelewarmError
 
@@ -92,5 +92,5 @@ def main() -> None:
 
 
 def _fail(error: TelewarmError) -> NoReturn:
-    say(Text(error.code, style="bold red"), Text(logs.redact(error.told(Face.CLI))))
+    echo_err(Text(error.code, style="bold red"), Text(logs.redact(error.told(Face.CLI))))
     sys.exit(1)

@@ -20,19 +20,21 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from telewarm.api.answers import error_body
 from telewarm.api.media import describe_added
 from telewarm.app import Telewarm
-from telewarm.cli.console import say
+from telewarm.cli.console import echo_err
 from telewarm.errors import DecoderFailed, Face, FetchError, MediaError, TelewarmError, UsageError
 from telewarm.lanes import BotSession
 from telewarm.library import IngestResult, name_of
 from telewarm.logs import redact
 from telewarm.model import Kind
 
-AT_ONCE = 4  # files on their way in: while one is read, another is decoded, and a third waits for the store
+MAX_CONCURRENT_IMPORTS = (
+    4  # files on their way in: while one is read, another is decoded, and a third waits for the store
+)
 WEB = ("http://", "https://")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class ImportSource:
     """A file on disk, or a URL. `bytes`: of a file."""
 
     given: str
@@ -48,15 +50,15 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class ImportOutcome:
     """What became of a source: `added`, or the `error` for which it is not taken."""
 
-    source: Source
+    source: ImportSource
     added: IngestResult | None = None
     error: TelewarmError | None = None
 
 
-def sources_of(given: Sequence[str]) -> list[Source]:
+def sources_of(given: Sequence[str]) -> list[ImportSource]:
     """Folders are looked through, without what is hidden. Raises typer.BadParameter, before anything is added."""
     found = [source for one in given for source in _of(one)]
     if not found:
@@ -64,9 +66,9 @@ def sources_of(given: Sequence[str]) -> list[Source]:
     return found
 
 
-def _of(given: str) -> Iterator[Source]:
+def _of(given: str) -> Iterator[ImportSource]:
     if given.lower().startswith(WEB):
-        yield Source(given=given, path=None, bytes=0)
+        yield ImportSource(given=given, path=None, bytes=0)
         return
     path = Path(given)
     try:
@@ -81,7 +83,7 @@ def _of(given: str) -> Iterator[Source]:
         raise typer.BadParameter(f"{given}: no such file, and not a URL", param_hint="FILE")
 
 
-def _below(folder: Path) -> Iterator[Source]:
+def _below(folder: Path) -> Iterator[ImportSource]:
     """Raises typer.BadParameter for a folder that cannot be looked into: what is in it would be missed."""
 
     def refuse(error: OSError) -> NoReturn:
@@ -98,18 +100,22 @@ def _unreadable(error: OSError) -> typer.BadParameter:
     return typer.BadParameter(f"Cannot read {error.filename}: {error.strerror}", param_hint="FILE")
 
 
-def _file(path: Path) -> Source:
-    return Source(given=str(path), path=path, bytes=path.stat().st_size)
+def _file(path: Path) -> ImportSource:
+    return ImportSource(given=str(path), path=path, bytes=path.stat().st_size)
 
 
 async def add_all(
-    telewarm: Telewarm, live: BotSession, sources: Sequence[Source], kind: Kind | None, on_read: Callable[[int], None]
-) -> AsyncGenerator[Outcome, None]:
+    telewarm: Telewarm,
+    live: BotSession,
+    sources: Sequence[ImportSource],
+    kind: Kind | None,
+    on_read: Callable[[int], None],
+) -> AsyncGenerator[ImportOutcome, None]:
     """In their order. Raises what would befall every other too: a store or a database that is away, a deleted bot."""
-    under_way: deque[asyncio.Task[Outcome]] = deque()
+    under_way: deque[asyncio.Task[ImportOutcome]] = deque()
     try:
         for source in sources:
-            if len(under_way) == AT_ONCE:
+            if len(under_way) == MAX_CONCURRENT_IMPORTS:
                 yield await under_way.popleft()
             under_way.append(asyncio.create_task(_add(telewarm, live, source, kind, on_read), name="add a file"))
         while under_way:
@@ -121,8 +127,8 @@ async def add_all(
 
 
 async def _add(
-    telewarm: Telewarm, live: BotSession, source: Source, kind: Kind | None, on_read: Callable[[int], None]
-) -> Outcome:
+    telewarm: Telewarm, live: BotSession, source: ImportSource, kind: Kind | None, on_read: Callable[[int], None]
+) -> ImportOutcome:
     library, bot, path = telewarm.library, live.bot, source.path
     try:
         if path is None:
@@ -130,18 +136,18 @@ async def _add(
         else:
             added = await library.add_file(bot, path, kind=kind, name=name_of(path.name), on_read=on_read)
     except (MediaError, DecoderFailed, FetchError) as error:
-        return Outcome(source=source, error=error)
+        return ImportOutcome(source=source, error=error)
     except OSError as error:
         if path is None or error.filename != str(path):
             raise
-        return Outcome(source=source, error=UsageError(f"the file cannot be read: {error.strerror}"))
-    return Outcome(source=source, added=added)
+        return ImportOutcome(source=source, error=UsageError(f"the file cannot be read: {error.strerror}"))
+    return ImportOutcome(source=source, added=added)
 
 
-class Bar:
+class ImportProgress:
     """Silent without a terminal."""
 
-    def __init__(self, progress: Progress, sources: Sequence[Source]) -> None:
+    def __init__(self, progress: Progress, sources: Sequence[ImportSource]) -> None:
         self._progress = progress
         self._count = len(sources)
         self._done = 0
@@ -167,7 +173,7 @@ class Bar:
 
 
 @contextmanager
-def bar_of(sources: Sequence[Source]) -> Iterator[Bar]:
+def bar_of(sources: Sequence[ImportSource]) -> Iterator[ImportProgress]:
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.fields[files]}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(
@@ -177,13 +183,13 @@ def bar_of(sources: Sequence[Source]) -> Iterator[Bar]:
         disable=not console.is_terminal,
         redirect_stdout=False,  # `Bar.line` knows where lines go
     ) as progress:
-        yield Bar(progress, sources)
+        yield ImportProgress(progress, sources)
 
 
-def tell(outcome: Outcome, line: Callable[[str], None] | None) -> None:
+def tell(outcome: ImportOutcome, line: Callable[[str], None] | None) -> None:
     """`line`: where a line goes for one that was added; a refusal is said."""
     if outcome.error is not None:
-        say(f"{outcome.source.shown}: {outcome.error.code} {redact(outcome.error.told(Face.CLI))}")
+        echo_err(f"{outcome.source.shown}: {outcome.error.code} {redact(outcome.error.told(Face.CLI))}")
     elif outcome.added is not None and line is not None:
         item = outcome.added.item
         note = outcome.added.note or ""
@@ -192,7 +198,7 @@ def tell(outcome: Outcome, line: Callable[[str], None] | None) -> None:
         line("\t".join([str(item.id), item.kind, outcome.source.shown, *([notes] if notes else [])]))
 
 
-def describe(outcome: Outcome) -> dict[str, object]:
+def describe(outcome: ImportOutcome) -> dict[str, object]:
     """For programs."""
     told: dict[str, object] = {"file": outcome.source.shown, "ok": outcome.added is not None}
     if outcome.added is not None:
@@ -201,14 +207,14 @@ def describe(outcome: Outcome) -> dict[str, object]:
     return {**told, **error_body(outcome.error, Face.CLI)}
 
 
-def sum_up(outcomes: Sequence[Outcome], refused: int, *, work: bool) -> None:
+def sum_up(outcomes: Sequence[ImportOutcome], refused: int, *, work: bool) -> None:
     new = sum(one.added is not None and one.added.created for one in outcomes)
     there = len(outcomes) - new - refused
     failed = f" {refused:,} refused." if refused else ""
     if not new and there:
         known = "it was already there" if there == 1 else f"all {there:,} were already there"
-        say(f"Nothing new: {known}.{failed}")
+        echo_err(f"Nothing new: {known}.{failed}")
         return
     known = f", {there:,} already there" if there else ""
     hint = "" if work or not new else " To upload them now, run telewarm serve or use --work."
-    say(f"{new:,} added and queued{known}.{failed}{hint}")
+    echo_err(f"{new:,} added and queued{known}.{failed}{hint}")

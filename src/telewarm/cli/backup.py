@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from telewarm.backup import Backups, Restored, Saved, Target, restore, save, scratch
-from telewarm.cli.common import counted
-from telewarm.cli.console import say
+from telewarm.cli.common import pluralize
+from telewarm.cli.console import echo_err
 from telewarm.cli.env import read_settings
 from telewarm.cli.run import run
 from telewarm.configured import encryption_key, existing_key, key_file, store_config
@@ -45,10 +45,12 @@ def backup(
     with _progress("Saving", None) as report:
         saved = run(_backup(settings, target, media=media, key=not no_key, force=force, report=report))
     held = "without the encryption key" if no_key else "with the encryption key: keep it secret"
-    objects = f", {counted(saved.objects, 'file', 'files')} of media" if media else ""
-    say(f"Saved {counted(saved.tables, 'table', 'tables')}{objects} to {file}, {held}")
+    objects = f", {pluralize(saved.objects, 'file', 'files')} of media" if media else ""
+    echo_err(f"Saved {pluralize(saved.tables, 'table', 'tables')}{objects} to {file}, {held}")
     if saved.missing:
-        say(f"{counted(len(saved.missing), 'file is', 'files are')} missing in the store, such as {saved.missing[0]}")
+        echo_err(
+            f"{pluralize(len(saved.missing), 'file is', 'files are')} missing in the store, such as {saved.missing[0]}"
+        )
 
 
 def restore_backup(
@@ -83,9 +85,9 @@ def upgrade_database(
     with _progress("Upgrading", None) as report:
         kept = run(_upgrade(settings, programs.absolute(), report))
     if kept is None:
-        say("The embedded database is of this version already: nothing to do")
+        echo_err("The embedded database is of this version already: nothing to do")
     else:
-        say(f"Upgraded. The old files are in {kept}: delete them once all is well")
+        echo_err(f"Upgraded. The old files are in {kept}: delete them once all is well")
 
 
 async def _backup(
@@ -145,17 +147,19 @@ def _target(settings: Settings, url: str, store: BlobStore) -> Target:
 
 def _tell(settings: Settings, restored: Restored) -> None:
     made = restored.manifest.created_at
-    objects = f", {counted(restored.objects, 'file', 'files')} of media" if restored.manifest.media else ""
-    say(f"Restored the backup of {made}{objects}")
+    objects = f", {pluralize(restored.objects, 'file', 'files')} of media" if restored.manifest.media else ""
+    echo_err(f"Restored the backup of {made}{objects}")
     if restored.key_written:
-        say(f"Its encryption key is in {key_file(settings)}")
+        echo_err(f"Its encryption key is in {key_file(settings)}")
     if restored.paused:
-        say(
-            f"{counted(restored.paused, 'broadcast was', 'broadcasts were')} running or scheduled and "
+        echo_err(
+            f"{pluralize(restored.paused, 'broadcast was', 'broadcasts were')} running or scheduled and "
             "paused now: telewarm broadcast list"
         )
     if restored.missing:
-        say(f"{counted(restored.missing, 'file was', 'files were')} missing in the store when the backup was made")
+        echo_err(
+            f"{pluralize(restored.missing, 'file was', 'files were')} missing in the store when the backup was made"
+        )
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from rich.text import Text
 from telewarm.api.roster import describe_check, describe_detail, describe_listed
 from telewarm.app import Telewarm
 from telewarm.cli.chat import checked_chat
-from telewarm.cli.common import BotArgument, Json, Yes, busy, counted, make_sure, opened, show
-from telewarm.cli.console import say, wide
+from telewarm.cli.common import BotArgument, Json, Yes, confirm, pluralize, run_with_app, show, spinner
+from telewarm.cli.console import echo_err, wide_console
 from telewarm.database import bots as bot_rows
 from telewarm.database.removals import PurgeResult
 from telewarm.database.roster import BotSummary
@@ -59,12 +59,12 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List your bots: media in each state, warm-up chats, and whether they are paused."""
-    found = opened(lambda telewarm: _all(telewarm, deleted=deleted))
+    found = run_with_app(lambda telewarm: _all(telewarm, deleted=deleted))
     if as_json:
         typer.echo(json.dumps([describe_listed(one) for one in found], indent=2))
         return
     if not found:
-        say("No deleted bots." if deleted else NO_BOTS)
+        echo_err("No deleted bots." if deleted else NO_BOTS)
         return
     table = Table("bot", "username", *MediaState, "chats", "", box=None, pad_edge=False)
     for column in table.columns[2:-1]:
@@ -72,7 +72,7 @@ def list_(
     for one in found:
         counts = [f"{one.media[state]:,}" for state in MediaState]
         table.add_row(one.slug, one.username, *counts, str(len(one.warmup_chats)), _rests(one))
-    wide().print(table)
+    wide_console().print(table)
 
 
 @app.command("show")
@@ -82,7 +82,7 @@ def show_(bot: BotArgument, *, as_json: Json = False) -> None:
     async def looking(telewarm: Telewarm) -> tuple[Bot, BotSummary]:
         return await telewarm.bots.look((await telewarm.bots.by_slug(bot)).bot.id)
 
-    fresh, listed = opened(looking)
+    fresh, listed = run_with_app(looking)
     if as_json:
         typer.echo(json.dumps(describe_detail(fresh, listed), indent=2))
     else:
@@ -115,10 +115,10 @@ def add(bot: BotArgument, *, chats: ChatsOption) -> None:
         await telewarm.add_bot(bot, token, warmup_chats=wanted)
         return await telewarm.bots.check(bot)
 
-    found = opened(adding)
-    say(f"Added {bot}.")
+    found = run_with_app(adding)
+    echo_err(f"Added {bot}.")
     code = _tell([(bot, found)], as_json=False)
-    say(
+    echo_err(
         f"Next: telewarm media add {bot} photo.jpg --work"
         if code == 0
         else f"Then check again: telewarm bot check {bot}"
@@ -138,7 +138,7 @@ def token_(bot: BotArgument) -> None:
     async def replacing(telewarm: Telewarm) -> Bot:
         return await telewarm.bots.replace_token(bot, token)
 
-    say(f"{bot} is now @{opened(replacing).username}, in every process.")
+    echo_err(f"{bot} is now @{run_with_app(replacing).username}, in every process.")
 
 
 @app.command("chats")
@@ -150,7 +150,7 @@ def chats_(bot: BotArgument, *, chats: ChatsOption) -> None:
         await telewarm.bots.replace_chats(bot, wanted)
         return await telewarm.bots.check(bot)
 
-    raise typer.Exit(_tell([(bot, opened(replacing))], as_json=False))
+    raise typer.Exit(_tell([(bot, run_with_app(replacing))], as_json=False))
 
 
 @app.command("check")
@@ -168,10 +168,10 @@ def check(
     """
 
     async def checking(telewarm: Telewarm) -> list[tuple[str, BotCheck]]:
-        with busy("Asking Telegram"):
+        with spinner("Asking Telegram"):
             return [(slug, await telewarm.bots.check(slug)) for slug in bots or await telewarm.slugs()]
 
-    raise typer.Exit(_tell(opened(checking), as_json=as_json))
+    raise typer.Exit(_tell(run_with_app(checking), as_json=as_json))
 
 
 @app.command("pause")
@@ -182,8 +182,8 @@ def pause(bot: BotArgument) -> None:
         live = await telewarm.bots.by_slug(bot)
         await bot_rows.set_paused(telewarm.pool, live.bot.id, paused=True)
 
-    opened(pausing)
-    say(f"Paused {bot}. Resume it with: telewarm bot resume {bot}")
+    run_with_app(pausing)
+    echo_err(f"Paused {bot}. Resume it with: telewarm bot resume {bot}")
 
 
 @app.command("resume")
@@ -196,8 +196,8 @@ def resume(bot: BotArgument) -> None:
             await bot_rows.set_paused(connection, live.bot.id, paused=False)
             await enqueue_lane(connection, live.bot)
 
-    opened(resuming)
-    say(f"Resumed {bot}.")
+    run_with_app(resuming)
+    echo_err(f"Resumed {bot}.")
 
 
 @app.command("delete")
@@ -214,30 +214,30 @@ def delete(
     use --yes.
     """
     if not forever:
-        opened(lambda telewarm: telewarm.delete_bot(bot))
-        say(f"Deleted {bot}. Undo with: telewarm bot undelete {bot}")
+        run_with_app(lambda telewarm: telewarm.delete_bot(bot))
+        echo_err(f"Deleted {bot}. Undo with: telewarm bot undelete {bot}")
         return
     if not yes:
-        items = opened(lambda telewarm: _deleted(telewarm, bot))
-        make_sure(f"Delete {bot} for good, with {counted(items, 'media item', 'media items')}?", yes=False)
+        items = run_with_app(lambda telewarm: _deleted(telewarm, bot))
+        confirm(f"Delete {bot} for good, with {pluralize(items, 'media item', 'media items')}?", yes=False)
 
     async def purging(telewarm: Telewarm) -> PurgeResult:
-        with busy(f"Deleting {bot}"):
+        with spinner(f"Deleting {bot}"):
             return await telewarm.bots.delete_for_good(bot)
 
-    gone = opened(purging)
+    gone = run_with_app(purging)
     media, broadcasts = (
-        counted(gone.media, "media item", "media items"),
-        counted(gone.broadcasts, "broadcast", "broadcasts"),
+        pluralize(gone.media, "media item", "media items"),
+        pluralize(gone.broadcasts, "broadcast", "broadcasts"),
     )
-    say(f"Deleted {bot} for good, with {media} and {broadcasts}.")
+    echo_err(f"Deleted {bot} for good, with {media} and {broadcasts}.")
 
 
 @app.command("undelete")
 def undelete(bot: BotArgument) -> None:
     """Restore a deleted bot with everything it had; pending work continues."""
-    _, changed = opened(lambda telewarm: telewarm.bots.undelete(bot))
-    say(f"Restored {bot}." if changed else f"{bot} is not deleted.")
+    _, changed = run_with_app(lambda telewarm: telewarm.bots.undelete(bot))
+    echo_err(f"Restored {bot}." if changed else f"{bot} is not deleted.")
 
 
 def _checked_chats(chats: Sequence[str]) -> list[int | str]:
@@ -299,7 +299,7 @@ def _tell(checked: Sequence[tuple[str, BotCheck]], *, as_json: bool) -> int:
     if as_json:
         typer.echo(json.dumps({slug: describe_check(found) for slug, found in checked}, indent=2))
     elif not checked:
-        say(NO_BOTS)
+        echo_err(NO_BOTS)
     else:
         table = Table("bot", "what", "", "details", box=None, pad_edge=False)
         for slug, found in checked:
@@ -307,7 +307,7 @@ def _tell(checked: Sequence[tuple[str, BotCheck]], *, as_json: bool) -> int:
             _row(table, slug, f"token{username}", found.token)
             for chat in found.chats:
                 _row(table, slug, f"chat {chat.chat_id}" + (f" {chat.title}" if chat.title else ""), chat.result)
-        wide().print(table)
+        wide_console().print(table)
     return 0 if all(found.ok for _, found in checked) else 1
 
 

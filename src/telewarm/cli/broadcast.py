@@ -16,8 +16,8 @@ from telewarm.app import Telewarm
 from telewarm.broadcast import ImportResult, ListFormat, tables
 from telewarm.cli import broadcast_tables, drafting, lists, message_options, submitting, watching
 from telewarm.cli.chat import recipient
-from telewarm.cli.common import held, opened
-from telewarm.cli.console import say, wide
+from telewarm.cli.common import check_id, run_with_app
+from telewarm.cli.console import echo_err, wide_console
 from telewarm.cli.options import ChatIdCommand
 from telewarm.cli.run import stop_event
 from telewarm.cli.send import CONTEXT, line
@@ -40,7 +40,7 @@ HELP = (
     "telewarm broadcast watch 1"
 )
 
-Id: TypeAlias = Annotated[int, typer.Argument(metavar="ID", min=1, callback=held, help="The broadcast's id.")]
+Id: TypeAlias = Annotated[int, typer.Argument(metavar="ID", min=1, callback=check_id, help="The broadcast's id.")]
 BotArgument: TypeAlias = Annotated[str, typer.Argument(help="The bot's slug.")]
 ListArgument: TypeAlias = Annotated[
     Path, typer.Argument(metavar="LIST", help="Chat ids: CSV, NDJSON or JSON; - reads standard input.")
@@ -115,14 +115,16 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
     """
     said = message_options.Options(buttons=buttons, link_preview=link_preview, effect=effect, as_file=as_file,
         spoiler=spoiler, above=caption_above, as_given=as_given, extra=extra or ())  # fmt: skip
-    draft = drafting.Draft(
+    draft = drafting.BroadcastOptions(
         bots=[bot, *(also or ())],
         text=text, caption=caption, media=media or (), html=html, markdown=markdown, album=album, silent=silent,
         protect=protect, options=said, name=name, rate=rate, gate=gate, at=at,
     )  # fmt: skip
 
     raise typer.Exit(
-        opened(lambda telewarm: _send(telewarm, draft, recipients, form=form, column=column, yes=yes, again=again))
+        run_with_app(
+            lambda telewarm: _send(telewarm, draft, recipients, form=form, column=column, yes=yes, again=again)
+        )
     )
 
 
@@ -154,19 +156,19 @@ def create(  # noqa: PLR0913 - each is an argument or an option of the command l
     """Make a draft, one for each bot, and print the ids. Then load, test and start it."""
     said = message_options.Options(buttons=buttons, link_preview=link_preview, effect=effect, as_file=as_file,
         spoiler=spoiler, above=caption_above, as_given=as_given, extra=extra or ())  # fmt: skip
-    draft = drafting.Draft(
+    draft = drafting.BroadcastOptions(
         bots=bots,
         text=text, caption=caption, media=media or (), html=html, markdown=markdown, album=album, silent=silent,
         protect=protect, options=said, name=name, rate=rate, gate=gate, at=at,
     )  # fmt: skip
-    for one in opened(lambda telewarm: drafting.create(telewarm, draft)):
+    for one in run_with_app(lambda telewarm: drafting.create(telewarm, draft)):
         typer.echo(one.id)
 
 
 @app.command("load")
 def load(broadcast: Id, recipients: ListArgument, *, form: FormatOption = None, column: ColumnOption = None) -> None:
     """Add chat ids to a draft; a chat that is already in it is only counted."""
-    opened(lambda telewarm: lists.load(telewarm, BroadcastId(broadcast), recipients, form, column))
+    run_with_app(lambda telewarm: lists.load(telewarm, BroadcastId(broadcast), recipients, form, column))
 
 
 @app.command("test", cls=ChatIdCommand, context_settings=CONTEXT)
@@ -184,7 +186,7 @@ def test(
         live = await telewarm.bots.get(one.bot_id)
         return await telewarm.broadcasts.test(one.id, await chat_of(live.api, live.names, chat))
 
-    results = opened(testing)
+    results = run_with_app(testing)
     for result in results:
         typer.echo(line(result))
     raise typer.Exit(any(result.error is not None for result in results))
@@ -199,44 +201,44 @@ def start(broadcast: Id, *, at: drafting.AtOption = None, yes: YesOption = False
         one = await telewarm.broadcasts.get(BroadcastId(broadcast))
         asked = one.guess is not None and not yes and sys.stdin.isatty()
         if asked:
-            say(f"Where its chat ids are was guessed: {one.guess}")
+            echo_err(f"Where its chat ids are was guessed: {one.guess}")
             typer.confirm(f"Send it to {one.recipients:,} chats?", abort=True, err=True)
         return await telewarm.broadcasts.start(one.id, starts_at=starts_at, confirm=yes or asked)
 
-    found = opened(starting)
+    found = run_with_app(starting)
     begins = f"is scheduled: {watching.starts(found)}" if found.state is BroadcastState.SCHEDULED else "starts now"
-    say(f"Broadcast {broadcast} {begins}. A worker sends it: telewarm worker, telewarm serve,")
-    say(f"or telewarm broadcast watch {broadcast} --work")
+    echo_err(f"Broadcast {broadcast} {begins}. A worker sends it: telewarm worker, telewarm serve,")
+    echo_err(f"or telewarm broadcast watch {broadcast} --work")
 
 
 @app.command("pause")
 def pause(broadcast: Id) -> None:
     """Pause: finish messages in progress, start no more."""
-    _tell(opened(lambda telewarm: telewarm.broadcasts.pause(BroadcastId(broadcast))))
+    _tell(run_with_app(lambda telewarm: telewarm.broadcasts.pause(BroadcastId(broadcast))))
 
 
 @app.command("resume")
 def resume(broadcast: Id) -> None:
     """Go on with a paused one."""
-    _tell(opened(lambda telewarm: telewarm.broadcasts.resume(BroadcastId(broadcast))))
+    _tell(run_with_app(lambda telewarm: telewarm.broadcasts.resume(BroadcastId(broadcast))))
 
 
 @app.command("cancel")
 def cancel(broadcast: Id) -> None:
     """Cancel for good."""
-    _tell(opened(lambda telewarm: telewarm.broadcasts.cancel(BroadcastId(broadcast))))
+    _tell(run_with_app(lambda telewarm: telewarm.broadcasts.cancel(BroadcastId(broadcast))))
 
 
 @app.command("undo")
 def undo(broadcast: Id) -> None:
     """Delete what was sent, as far as Telegram lets a bot: within 48 hours."""
-    _tell(opened(lambda telewarm: telewarm.broadcasts.undo(BroadcastId(broadcast))))
+    _tell(run_with_app(lambda telewarm: telewarm.broadcasts.undo(BroadcastId(broadcast))))
 
 
 @app.command("retry-unknown")
 def retry_unknown(broadcast: Id) -> None:
     """Send again to those of whom nobody knows whether they got it: some may get it twice."""
-    _tell(opened(lambda telewarm: telewarm.broadcasts.retry_unknown(BroadcastId(broadcast))))
+    _tell(run_with_app(lambda telewarm: telewarm.broadcasts.retry_unknown(BroadcastId(broadcast))))
 
 
 @app.command("retry")
@@ -250,13 +252,13 @@ def retry(
     if not failed and not unknown:
         raise UsageError("choose whom to send to again: --failed, --unknown, or both")
     outcomes = [DeliveryStatus.FAILED] * failed + [DeliveryStatus.UNKNOWN] * unknown
-    _tell(opened(lambda telewarm: telewarm.broadcasts.retry(BroadcastId(broadcast), outcomes)))
+    _tell(run_with_app(lambda telewarm: telewarm.broadcasts.retry(BroadcastId(broadcast), outcomes)))
 
 
 @app.command("delete")
 def delete(broadcast: Id) -> None:
     """Delete the broadcast and its results. Sent messages stay."""
-    opened(lambda telewarm: telewarm.broadcasts.delete(BroadcastId(broadcast)))
+    run_with_app(lambda telewarm: telewarm.broadcasts.delete(BroadcastId(broadcast)))
 
 
 @app.command("watch")
@@ -270,7 +272,7 @@ def watch(
     async def watching_it(telewarm: Telewarm) -> int:
         return await _watch(telewarm, [BroadcastId(broadcast)], stop_event(), work=work)
 
-    raise typer.Exit(opened(watching_it))
+    raise typer.Exit(run_with_app(watching_it))
 
 
 @app.command("list")
@@ -285,7 +287,7 @@ def list_(
         bot_id = None if bot is None else (await telewarm.bots.by_slug(bot)).bot.id
         return await broadcast_tables.page(telewarm, await telewarm.broadcasts.page(bot_id=bot_id, limit=limit))
 
-    wide().print(opened(listing))
+    wide_console().print(run_with_app(listing))
 
 
 @app.command("show")
@@ -295,7 +297,7 @@ def show(broadcast: Id) -> None:
     async def showing(telewarm: Telewarm) -> Table:
         return await broadcast_tables.one(telewarm, await telewarm.broadcasts.get(BroadcastId(broadcast)))
 
-    wide().print(opened(showing))
+    wide_console().print(run_with_app(showing))
 
 
 @app.command("results")
@@ -315,7 +317,7 @@ def results(
         pages = telewarm.broadcasts.results(BroadcastId(broadcast), outcome=which)
         await lists.write(tables.results(pages), output)
 
-    opened(writing)
+    run_with_app(writing)
 
 
 @app.command("rejected")
@@ -326,12 +328,12 @@ def rejected(broadcast: Id, *, output: Output = None) -> None:
         found = telewarm.broadcasts.rejected(BroadcastId(broadcast))
         await lists.write(tables.rejected(found), output)
 
-    opened(writing)
+    run_with_app(writing)
 
 
 async def _send(
     telewarm: Telewarm,
-    draft: drafting.Draft,
+    draft: drafting.BroadcastOptions,
     recipients: Path,
     *,
     form: ListFormat | None,
@@ -361,7 +363,7 @@ async def _watch(telewarm: Telewarm, ids: Sequence[BroadcastId], stop: asyncio.E
 
 
 def _tell(one: Broadcast) -> None:
-    say(f"Broadcast {one.id} is {one.state}: {watching.counts_of(one)}")
+    echo_err(f"Broadcast {one.id} is {one.state}: {watching.counts_of(one)}")
 
 
 def _outcome(text: str | None) -> DeliveryStatus | Literal["pending"] | None:

@@ -15,7 +15,7 @@ from rich.text import Text
 from telewarm import logs
 from telewarm.api.numbers import LARGEST
 from telewarm.app import Telewarm
-from telewarm.cli.console import wide
+from telewarm.cli.console import wide_console
 from telewarm.cli.env import read_settings
 from telewarm.cli.run import run
 from telewarm.database.transient import as_outage
@@ -29,7 +29,7 @@ Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for p
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")]
 
 
-def opened(work: Callable[[Telewarm], Awaitable[T]], *, least: str = "warning") -> T:
+def run_with_app(work: Callable[[Telewarm], Awaitable[T]], *, least: str = "warning") -> T:
     """Do it with a Telewarm that has no worker yet. The log keeps to warnings, or to what is `least` worth a line: bars
     and tables are what is told.
     """
@@ -57,10 +57,10 @@ def show(facts: Iterable[tuple[str, object]]) -> None:
     for name, value in facts:
         if value is not None:
             table.add_row(name, Text(str(value)))
-    wide().print(table)
+    wide_console().print(table)
 
 
-def make_sure(question: str, *, yes: bool) -> None:
+def confirm(question: str, *, yes: bool) -> None:
     """Before what nothing brings back. Raises typer.Abort for a no, and UsageError where nobody is there to ask."""
     if yes:
         return
@@ -70,7 +70,7 @@ def make_sure(question: str, *, yes: bool) -> None:
 
 
 @contextmanager
-def busy(doing: str) -> Iterator[None]:
+def spinner(doing: str) -> Iterator[None]:
     """A spinner on a terminal, for what may take long."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
@@ -93,12 +93,12 @@ def fits(number: int) -> bool:
     return abs(number) <= LARGEST
 
 
-def held(given: int) -> int:
+def check_id(given: int) -> int:
     """For a callback: raises BadParameter for what no id can be."""
     if not fits(given):
         raise typer.BadParameter(f"{given} is too large for an id")
     return given
 
 
-def counted(count: int, one: str, many: str) -> str:
+def pluralize(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"

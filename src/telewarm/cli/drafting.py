@@ -48,7 +48,7 @@ AlsoOption: TypeAlias = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Draft:
+class BroadcastOptions:
     """`bots`: the slugs. `media`: ids and paths, as they were given."""
 
     bots: Sequence[str]
@@ -68,13 +68,13 @@ class Draft:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class BroadcastRequest:
     bots: Sequence[BotSession]
     message: MessageSet
     plan: SendPlan
 
 
-async def create(telewarm: Telewarm, draft: Draft) -> list[Broadcast]:
+async def create(telewarm: Telewarm, draft: BroadcastOptions) -> list[Broadcast]:
     """Raises UsageError, NotFound, before anything is made."""
     wanted = await wanted_of(telewarm, draft)
     plan = wanted.plan
@@ -88,7 +88,7 @@ async def create(telewarm: Telewarm, draft: Draft) -> list[Broadcast]:
     )
 
 
-async def wanted_of(telewarm: Telewarm, draft: Draft) -> Wanted:
+async def wanted_of(telewarm: Telewarm, draft: BroadcastOptions) -> BroadcastRequest:
     """Files go into the first bot's library. Raises UsageError, NotFound, before anything is made."""
     starts_at = None if draft.at == "now" else time_of(draft.at)
     mode = mode_of(html=draft.html, markdown=draft.markdown)
@@ -104,7 +104,7 @@ async def wanted_of(telewarm: Telewarm, draft: Draft) -> Wanted:
     )
     plan = SendPlan(name=draft.name, gate=draft.gate, per_second=draft.rate, starts_at=starts_at)
     said = draft.options.of(captioned(message, draft.caption, mode))
-    return Wanted(bots=bots, message=said, plan=plan)
+    return BroadcastRequest(bots=bots, message=said, plan=plan)
 
 
 def time_of(text: str | None, *, option: str = "--at") -> datetime | None:
@@ -121,7 +121,7 @@ def time_of(text: str | None, *, option: str = "--at") -> datetime | None:
         ) from None
 
 
-def _check(draft: Draft) -> None:
+def _check(draft: BroadcastOptions) -> None:
     if not draft.media and not draft.text:
         raise UsageError("there is nothing to send: give --text, --media, or both")
     if draft.caption and not draft.media:

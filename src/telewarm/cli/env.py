@@ -17,14 +17,14 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from telewarm.cli.console import say, wide
+from telewarm.cli.console import echo_err, wide_console
 from telewarm.errors import SettingsError
 from telewarm.settings import (
     NAMED_BY,
+    EnvVar,
     Group,
     Settings,
     SettingsFile,
-    Variable,
     choose,
     given_variables,
     refuse_redirects,
@@ -63,7 +63,7 @@ def tell_settings(settings: Settings) -> None:
     if settings.telewarm_log_format == "json":
         facts = {"file": path and str(path), "data": str(settings.telewarm_data)}
         line = json.dumps({"event": "settings", "level": "info", **facts})
-    say(line)
+    echo_err(line)
 
 
 def env(
@@ -81,7 +81,7 @@ def env(
 
 
 def _show() -> None:
-    console = wide()
+    console = wide_console()
     environ = os.environ  # noqa: TID251 (the command line reads the environment)
     given: dict[str, str] = {}
     try:
@@ -128,7 +128,7 @@ def tables(names_set: set[str], *, shown: dict[str, str]) -> Iterator[Table]:
         yield table
 
 
-def _now(variable: Variable, names_set: set[str], shown: dict[str, str]) -> str:
+def _now(variable: EnvVar, names_set: set[str], shown: dict[str, str]) -> str:
     if variable.name not in names_set:
         return shown.get(variable.name, "not set")
     return "set" if variable.secret else shown.get(variable.name, "set")
@@ -171,13 +171,13 @@ def markdown_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown_row(variable: Variable) -> str:
+def _markdown_row(variable: EnvVar) -> str:
     secret = " Secret." if variable.secret else ""
     example = f" Example: `{variable.example}`" if variable.example else ""
     advice = f"{variable.advice}{secret}{example}"
     return f"| `{variable.name}` | {variable.default} | {variable.unit} | {advice} |"
 
 
-def _groups() -> Iterator[tuple[Group, list[Variable]]]:
+def _groups() -> Iterator[tuple[Group, list[EnvVar]]]:
     for group, members in groupby(variables(), key=attrgetter("group")):
         yield group, list(members)

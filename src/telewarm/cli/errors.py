@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from telewarm.api.catalogue import BY_CODE, CATALOGUE, Known, Where, markdown
-from telewarm.cli.console import wide
+from telewarm.api.catalogue import BY_CODE, ERROR_DOCS, ErrorCategory, ErrorDoc, markdown
+from telewarm.cli.console import wide_console
 from telewarm.errors import UsageError
 
 
@@ -23,20 +23,20 @@ def errors(
     if as_markdown:
         typer.echo(markdown(), nl=False)
         return
-    console = wide()
-    for table in _tables(CATALOGUE if code is None else (_named(code),)):
+    console = wide_console()
+    for table in _tables(ERROR_DOCS if code is None else (_named(code),)):
         console.print(table)
 
 
-def _named(code: str) -> Known:
+def _named(code: str) -> ErrorDoc:
     known = BY_CODE.get(code.upper())
     if known is None:
         raise UsageError(f"there is no error code {code!r}: `telewarm errors` shows all of them")
     return known
 
 
-def _tables(chosen: tuple[Known, ...]) -> Iterator[Table]:
-    for where in Where:
+def _tables(chosen: tuple[ErrorDoc, ...]) -> Iterator[Table]:
+    for where in ErrorCategory:
         members = [known for known in chosen if known.where is where]
         if not members:
             continue

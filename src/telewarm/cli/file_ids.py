@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from telewarm.app import Telewarm
-from telewarm.cli.common import BotArgument, Json, media_ids, opened
+from telewarm.cli.common import BotArgument, Json, media_ids, run_with_app
 from telewarm.cli.media import IdArgument
 from telewarm.given import WarmFile
 
@@ -30,7 +30,7 @@ def file_id(
     async def looking(telewarm: Telewarm) -> WarmFile:
         return await telewarm.file_id(bot, wanted, wait=wait)
 
-    found = opened(looking)
+    found = run_with_app(looking)
     if as_json:
         facts = {"media_id": found.media_id, "file_id": found.file_id, "kind": found.kind, "method": found.method}
         typer.echo(json.dumps(facts))

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from telewarm.app import Telewarm
 from telewarm.broadcast import ImportResult, ListFormat
-from telewarm.cli.common import counted
+from telewarm.cli.common import pluralize
 from telewarm.errors import UsageError
 from telewarm.model import BroadcastId
 
@@ -42,9 +42,9 @@ async def load(
 
 def summary(loaded: ImportResult) -> str:
     """How much was loaded, from where, and how it begins."""
-    duplicates = counted(loaded.duplicates, "duplicate", "duplicates")
-    invalid = counted(loaded.rejected, "invalid line", "invalid lines")
-    text = f"Loaded {counted(loaded.added, 'chat', 'chats')} ({duplicates}, {invalid})"
+    duplicates = pluralize(loaded.duplicates, "duplicate", "duplicates")
+    invalid = pluralize(loaded.rejected, "invalid line", "invalid lines")
+    text = f"Loaded {pluralize(loaded.added, 'chat', 'chats')} ({duplicates}, {invalid})"
     if loaded.column is not None:
         text += f" from column '{loaded.column}'"
     if loaded.samples:
@@ -70,7 +70,7 @@ async def write(pieces: AsyncIterator[str], output: Path | None) -> None:
             await asyncio.to_thread(file.write, piece)
 
 
-class _Bar:
+class ListProgress:
     """What was read of a list. Silent without a task."""
 
     def __init__(self, progress: Progress | None, total: int | None) -> None:
@@ -87,9 +87,9 @@ class _Bar:
 
 
 @contextmanager
-def _bar(console: Console, total: int | None) -> Iterator[_Bar]:
+def _bar(console: Console, total: int | None) -> Iterator[ListProgress]:
     if not console.is_terminal:
-        yield _Bar(None, None)
+        yield ListProgress(None, None)
         return
     columns = (
         TextColumn("chat ids"),
@@ -99,7 +99,7 @@ def _bar(console: Console, total: int | None) -> Iterator[_Bar]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        yield _Bar(progress, total)
+        yield ListProgress(progress, total)
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def _size(file: BinaryIO) -> int | None:
     return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
-async def _chunks(file: BinaryIO, bar: _Bar) -> AsyncIterator[bytes]:
+async def _chunks(file: BinaryIO, bar: ListProgress) -> AsyncIterator[bytes]:
     while chunk := await asyncio.to_thread(_read, file):
         bar.more(len(chunk))
         yield chunk

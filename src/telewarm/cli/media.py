@@ -12,11 +12,11 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from telewarm.api.media import facts_of
+from telewarm.api.media import metadata_out
 from telewarm.app import Telewarm
 from telewarm.cli.adding import add_all, bar_of, describe, sources_of, sum_up, tell
-from telewarm.cli.common import BotArgument, Json, Yes, busy, counted, make_sure, media_ids, opened, show
-from telewarm.cli.console import say, wide
+from telewarm.cli.common import BotArgument, Json, Yes, confirm, media_ids, pluralize, run_with_app, show, spinner
+from telewarm.cli.console import echo_err, wide_console
 from telewarm.cli.drafting import time_of
 from telewarm.cli.warming import WorkOption, warm
 from telewarm.database import media as rows
@@ -77,17 +77,17 @@ def list_(
         items, more = await _newest(telewarm, bot, filters, limit=limit)
         return items, more, await rows.in_hand(telewarm.pool, [item.id for item in items])
 
-    items, more, in_hand = opened(listing)
+    items, more, in_hand = run_with_app(listing)
     if as_json:
-        typer.echo(json.dumps([facts_of(item) for item in items], indent=2))
+        typer.echo(json.dumps([metadata_out(item) for item in items], indent=2))
     elif items:
-        wide().print(_table(items, in_hand))
+        wide_console().print(_table(items, in_hand))
     elif filters == MediaFilters():
-        say(f"{bot} has no media yet. Add some: telewarm media add {bot} FILE")
+        echo_err(f"{bot} has no media yet. Add some: telewarm media add {bot} FILE")
     else:
-        say(f"{bot} has no such media.")
+        echo_err(f"{bot} has no such media.")
     if more:
-        say(f"These are the newest {len(items):,}. For more: --limit {10 * limit}")
+        echo_err(f"These are the newest {len(items):,}. For more: --limit {10 * limit}")
 
 
 @app.command("show")
@@ -98,9 +98,9 @@ def show_(bot: BotArgument, media: IdArgument, *, as_json: Json = False) -> None
         item = await _item(telewarm, bot, media)
         return item, await rows.in_hand(telewarm.pool, [item.id])
 
-    item, in_hand = opened(looking)
+    item, in_hand = run_with_app(looking)
     if as_json:
-        typer.echo(json.dumps(facts_of(item), indent=2))
+        typer.echo(json.dumps(metadata_out(item), indent=2))
     else:
         show(_facts(item, _state(item, in_hand)))
 
@@ -150,7 +150,7 @@ def add(
         code = await warm(telewarm, bot, lambda: rows.states(telewarm.pool, ids)) if work and ids else 0
         return code or int(refused > 0)
 
-    raise typer.Exit(opened(adding, least="error"))
+    raise typer.Exit(run_with_app(adding, least="error"))
 
 
 @app.command("rename")
@@ -173,11 +173,11 @@ def rename(
         item = await _item(telewarm, bot, media)
         return await telewarm.library.rename(item.id, shown, rewarm=live.bot if rewarm else None)
 
-    renamed = opened(renaming)
-    say(f"media item {media} has no name now" if shown is None else f"media item {media} is called {shown} now")
+    renamed = run_with_app(renaming)
+    echo_err(f"media item {media} has no name now" if shown is None else f"media item {media} is called {shown} now")
     if renamed.note is not None:
         cure = "" if rewarm else f": telewarm media rewarm {bot} {media}, or give --rewarm"
-        say(f"{renamed.note}{cure}")
+        echo_err(f"{renamed.note}{cure}")
 
 
 @app.command("rewarm")
@@ -198,10 +198,10 @@ def rewarm(
 
     async def warming(telewarm: Telewarm) -> int:
         live = await telewarm.bots.by_slug(bot)
-        with busy("Queueing"):
+        with spinner("Queueing"):
             count, missing = await _make_due(telewarm, live.bot, ids, RewarmScope.FAILED if failed else RewarmScope.ALL)
         _tell_missing(bot, missing)
-        say(f"{counted(count, 'media item', 'media items')} queued.")
+        echo_err(f"{pluralize(count, 'media item', 'media items')} queued.")
 
         async def look() -> Mapping[MediaState, int]:
             known = rows.states(telewarm.pool, ids) if ids else rows.counts(telewarm.pool, live.bot.id)
@@ -210,7 +210,7 @@ def rewarm(
         code = await warm(telewarm, bot, look) if work and count else 0
         return code or int(bool(missing))
 
-    raise typer.Exit(opened(warming, least="error"))
+    raise typer.Exit(run_with_app(warming, least="error"))
 
 
 @app.command("share")
@@ -245,12 +245,12 @@ def share(
         targets = [(await telewarm.bots.by_slug(slug)).bot for slug in dict.fromkeys(to)]
         missing = await _missing(telewarm, source, ids)
         for target in targets:
-            with busy(f"Sharing with {target.slug}"):
+            with spinner(f"Sharing with {target.slug}"):
                 new = await telewarm.library.share(source, target, ids or None)
-            say(f"Added {counted(new, 'media item', 'media items')} to {target.slug}.")
+            echo_err(f"Added {pluralize(new, 'media item', 'media items')} to {target.slug}.")
         return missing
 
-    missing = opened(sharing)
+    missing = run_with_app(sharing)
     _tell_missing(bot, missing)
     raise typer.Exit(int(bool(missing)))
 
@@ -265,12 +265,12 @@ def delete(bot: BotArgument, media: Ids, *, yes: Yes = False) -> None:
     """
     ids = media_ids(media)
     if not yes:
-        named = opened(lambda telewarm: _named(telewarm, bot, ids))
-        make_sure(f"Delete {named} of {bot} for good?", yes=False)
-    removed = opened(lambda telewarm: telewarm.delete(bot, ids))
+        named = run_with_app(lambda telewarm: _named(telewarm, bot, ids))
+        confirm(f"Delete {named} of {bot} for good?", yes=False)
+    removed = run_with_app(lambda telewarm: telewarm.delete(bot, ids))
     _tell_missing(bot, missing := sorted(set(ids) - set(removed.media_ids)))
     freed = f" {decimal(removed.bytes)} will be freed within the hour." if removed.blobs else ""
-    say(f"Deleted {counted(len(removed.media_ids), 'media item', 'media items')}.{freed}")
+    echo_err(f"Deleted {pluralize(len(removed.media_ids), 'media item', 'media items')}.{freed}")
     raise typer.Exit(int(bool(missing)))
 
 
@@ -285,12 +285,14 @@ def collect() -> None:
     """
 
     async def collecting(telewarm: Telewarm) -> tuple[int, int]:
-        with busy("Looking through the store"):
+        with spinner("Looking through the store"):
             return await telewarm.collector.look_for_strays(), await telewarm.collector.collect()
 
-    strays, blobs = opened(collecting)
-    found = counted(strays, "unused object", "unused objects")
-    say(f"Deleted {counted(blobs, 'file', 'files')}. Found {found}; run this again in 15 minutes to delete them.")
+    strays, blobs = run_with_app(collecting)
+    found = pluralize(strays, "unused object", "unused objects")
+    echo_err(
+        f"Deleted {pluralize(blobs, 'file', 'files')}. Found {found}; run this again in 15 minutes to delete them."
+    )
 
 
 async def _newest(telewarm: Telewarm, bot: str, filters: MediaFilters, *, limit: int) -> tuple[list[MediaItem], bool]:
@@ -337,12 +339,12 @@ async def _named(telewarm: Telewarm, bot: str, ids: Sequence[MediaId]) -> str:
         raise NotFound(f"{bot} has none of these media. List them: telewarm media list {bot}")
     items = [await rows.get(telewarm.pool, media_id) for media_id in found[:NAMED]]
     names = ", ".join(f"{item.id} {item.name}" if item.name else str(item.id) for item in items)
-    return f"{counted(len(found), 'media item', 'media items')} ({names}{', …' if len(found) > NAMED else ''})"
+    return f"{pluralize(len(found), 'media item', 'media items')} ({names}{', …' if len(found) > NAMED else ''})"
 
 
 def _tell_missing(bot: str, missing: Sequence[MediaId]) -> None:
     if missing:
-        say(f"{bot} has no media item {', '.join(map(str, missing))}.")
+        echo_err(f"{bot} has no media item {', '.join(map(str, missing))}.")
 
 
 def _state(item: MediaItem, in_hand: Container[MediaId]) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from telewarm.cli.console import say
+from telewarm.cli.console import echo_err
 from telewarm.cli.env import read_settings
 from telewarm.cli.run import run
 from telewarm.configured import encryption_key, refuse_lost_key
@@ -49,7 +49,7 @@ def rotate_key(
         raise UsageError("say where the new key comes from: either --generate, or --new-key-file FILE")
     settings = read_settings()
     given = None if new_key_file is None else _read_key(new_key_file)
-    say(run(_rotate(settings, given)))
+    echo_err(run(_rotate(settings, given)))
 
 
 async def _rotate(settings: Settings, given: bytes | None) -> str:

@@ -20,9 +20,9 @@ import uvloop
 from fastapi import FastAPI
 
 from telewarm import logs
-from telewarm.api.door import Door
+from telewarm.api.door import LoadSheddingProtocol
 from telewarm.app import Telewarm
-from telewarm.cli.console import say
+from telewarm.cli.console import echo_err
 from telewarm.cli.env import read_settings
 from telewarm.errors import UsageError
 from telewarm.probe.isolation import close_memory
@@ -30,10 +30,10 @@ from telewarm.settings import Settings
 
 T = TypeVar("T")
 
-GRACE = 4.0  # seconds that accepted requests have to finish
-AT_ONCE = 3  # times that Ctrl-C is pressed before a command ends without closing anything
-UPSET = 1  # seconds in which those that have not are told so
-DOORS = 16  # connections that come in at each turn of the loop: libuv takes one from each socket
+GRACE_SECONDS = 4.0  # seconds that accepted requests have to finish
+FORCE_AFTER_INTERRUPTS = 3  # times that Ctrl-C is pressed before a command ends without closing anything
+FORCED_CLOSE_SECONDS = 1  # seconds in which those that have not are told so
+LISTENERS_PER_SOCKET = 16  # connections that come in at each turn of the loop: libuv takes one from each socket
 CURES = {
     errno.EADDRINUSE: "Port {port} is already in use. Stop that program or choose another --port",
     errno.EACCES: "Port {port} needs root, as all ports below 1024. Choose another --port",
@@ -76,7 +76,7 @@ async def _cancelled_by_signals(main: Coroutine[Any, Any, T], told: list[int]) -
         told.append(number)
         if len(told) == 1:
             task.cancel()
-        elif told.count(signal.SIGINT) >= AT_ONCE:
+        elif told.count(signal.SIGINT) >= FORCE_AFTER_INTERRUPTS:
             os._exit(128 + number)
 
     for number in _stop_signals():
@@ -166,12 +166,12 @@ async def serve_api(
         forwarded_allow_ips=proxies,
         log_config=None,
         access_log=False,
-        http=Door,
+        http=LoadSheddingProtocol,
         lifespan="off",
-        timeout_graceful_shutdown=math.ceil(GRACE) + UPSET,
+        timeout_graceful_shutdown=math.ceil(GRACE_SECONDS) + FORCED_CLOSE_SECONDS,
     )
     server = Server(config, ready)
-    doors = [one.dup() for one in sockets for _ in range(DOORS)]
+    doors = [one.dup() for one in sockets for _ in range(LISTENERS_PER_SOCKET)]
     serving = asyncio.create_task(server.serve(doors), name="http server")
     stopping = asyncio.create_task(stop.wait(), name="wait for the stop signal")
     try:
@@ -180,7 +180,7 @@ async def serve_api(
         app.state.streams.end()  # the server would wait for them
         server.should_exit = True
         stopping.cancel()
-        ending = asyncio.get_running_loop().call_later(GRACE, app.state.admission.end)
+        ending = asyncio.get_running_loop().call_later(GRACE_SECONDS, app.state.admission.end)
         await serving
         ending.cancel()
         close([*doors, *sockets])
@@ -192,7 +192,7 @@ def tell_token(telewarm: Telewarm) -> None:
     if own.kept_in is None:
         return
     text = f"{own.secret} (kept in {own.kept_in})" if own.made else f"kept in {own.kept_in} (telewarm token show)"
-    say(f"API token: {text}")
+    echo_err(f"API token: {text}")
 
 
 def stop_event() -> asyncio.Event:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from telewarm.cli.console import say
+from telewarm.cli.console import echo_err
 from telewarm.cli.run import explained
 from telewarm.sandbox import Config, Floods, Network
 from telewarm.sandbox.serve import serve
@@ -65,4 +65,4 @@ def _tell(url: str) -> None:
     """The URL alone goes to standard output, for scripts; on a terminal, what helps a person goes beside it."""
     typer.echo(url)
     if sys.stderr.isatty():
-        say(HINTS.format(url=url))
+        echo_err(HINTS.format(url=url))

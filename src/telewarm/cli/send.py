@@ -18,7 +18,7 @@ from telewarm.app import Telewarm
 from telewarm.cli import message_options
 from telewarm.cli.chat import recipient
 from telewarm.cli.common import Json
-from telewarm.cli.console import say
+from telewarm.cli.console import echo_err
 from telewarm.cli.run import load_settings, run
 from telewarm.errors import DecoderFailed, Face, MediaError, UsageError
 from telewarm.lanes import BotSession
@@ -178,10 +178,10 @@ async def _add_file(telewarm: Telewarm, live: BotSession, path: Path, advance: C
     try:
         added = await telewarm.library.add_file(live.bot, path, on_read=advance)
     except (MediaError, DecoderFailed):
-        say(f"{_shown(path)} cannot be sent, and nothing was:")
+        echo_err(f"{_shown(path)} cannot be sent, and nothing was:")
         raise
     if added.note:
-        say(f"{_shown(path)}: {added.note}")
+        echo_err(f"{_shown(path)}: {added.note}")
     return added.item.id
 
 

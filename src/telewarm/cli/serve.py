@@ -10,7 +10,7 @@ import typer
 
 from telewarm import background
 from telewarm.app import Telewarm
-from telewarm.cli.console import say
+from telewarm.cli.console import echo_err
 from telewarm.cli.env import tell_settings
 from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event, tell_token
 from telewarm.settings import Settings
@@ -38,7 +38,7 @@ async def _serve(settings: Settings, host: str, sockets: list[socket.socket], *,
     url = f"http://{shown}:{port_of(sockets)}"
 
     def ready() -> None:
-        say(f"Telewarm is running at {url} (API docs: /docs). Press Ctrl-C to stop.")
+        echo_err(f"Telewarm is running at {url} (API docs: /docs). Press Ctrl-C to stop.")
 
     try:
         async with Telewarm.open(settings, worker=worker, migrate=True) as telewarm:

@@ -12,15 +12,15 @@ from telewarm.broadcast import AlreadySent
 from telewarm.broadcast.submissions import EarlierSubmission, Fill, PreparedSubmission, SubmissionState, Submitted
 from telewarm.cli import drafting, lists
 from telewarm.cli.asking import Terminal, terminal
-from telewarm.cli.common import counted
-from telewarm.cli.console import say
+from telewarm.cli.common import pluralize
+from telewarm.cli.console import echo_err
 from telewarm.cli.run import stop_event
 from telewarm.errors import UsageError
 from telewarm.model import BroadcastState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Submitting:
+class SubmitDialog:
     """`person`: None with --yes, or where nobody is. `stop` is set by the signal that ends the command, once the list
     is loaded; before that it breaks it off.
     """
@@ -46,24 +46,26 @@ class Submitting:
             return None
         if self.person is None and not self.yes:
             raise UsageError("nothing was sent: nobody is here to be asked; add --yes to send without asking")
-        chats = counted(sum(one.recipients for one in self.prepared.broadcasts), "chat", "chats")
+        chats = pluralize(sum(one.recipients for one in self.prepared.broadcasts), "chat", "chats")
         if self.person is not None and not await self.person.agrees(f"Send it to {chats}?", self.stop, default=False):
             await submissions.keep(self.prepared)
-            say(f"Nothing was sent; broadcast {self.prepared.broadcasts[0].id} is kept as a draft: start or delete it")
+            echo_err(
+                f"Nothing was sent; broadcast {self.prepared.broadcasts[0].id} is kept as a draft: start or delete it"
+            )
             return None
         submitted = await submissions.commit(self.prepared, again=self.again, confirm=True)
         if submitted.resumed:  # another process was quicker
-            say(f"Broadcast {submitted.broadcasts[0].id} is the same, and was started just now. Going on with it.")
+            echo_err(f"Broadcast {submitted.broadcasts[0].id} is the same, and was started just now. Going on with it.")
         return submitted
 
     async def _go_on(self, earlier: EarlierSubmission) -> Submitted | None:
         """One that is paused goes on only when a person says so: somebody, or something, had a reason."""
         paused = [one for one in earlier.broadcasts if one.state is BroadcastState.PAUSED]
         if self.person is None:
-            say(f"{earlier}. {'It is paused.' if paused else 'Going on with it.'}")
+            echo_err(f"{earlier}. {'It is paused.' if paused else 'Going on with it.'}")
         else:
             for one in paused:
-                say(f"Broadcast {one.id} is paused: {one.reason or 'somebody paused it'}")
+                echo_err(f"Broadcast {one.id} is paused: {one.reason or 'somebody paused it'}")
             if not await self.person.agrees(f"{earlier}. Go on with it?", self.stop, default=True):
                 await self._leave()
                 return None
@@ -73,11 +75,11 @@ class Submitting:
 
     async def _leave(self) -> None:
         await self.telewarm.submissions.discard(self.prepared.ids)
-        say("Nothing was sent.")
+        echo_err("Nothing was sent.")
 
 
 async def submit(
-    telewarm: Telewarm, draft: drafting.Draft, source: Path, fill: Fill, *, yes: bool, again: bool
+    telewarm: Telewarm, draft: drafting.BroadcastOptions, source: Path, fill: Fill, *, yes: bool, again: bool
 ) -> tuple[Submitted | None, asyncio.Event]:
     """And the event of the signal that ends the command. Raises UsageError where nobody is there to be asked."""
     lists.check(source)
@@ -86,7 +88,7 @@ async def submit(
     try:
         stop = stop_event()
         with nullcontext() if yes else terminal(stdin_is_list=source == lists.STDIN) as person:
-            return await Submitting(
+            return await SubmitDialog(
                 telewarm=telewarm, prepared=prepared, person=person, yes=yes, again=again, stop=stop
             ).decide(), stop
     except BaseException:

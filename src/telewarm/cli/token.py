@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from telewarm.cli.console import say, wide
+from telewarm.cli.console import echo_err, wide_console
 from telewarm.cli.env import read_settings
 from telewarm.cli.run import run
 from telewarm.configured import server_token
@@ -46,7 +46,7 @@ def create(
     made, secret = run(_create(read_settings(), name, role, lifetime))
     expiry = "never expires" if made.expires_at is None else f"valid until {_moment(made.expires_at)}"
     may = "read-only" if made.role is Role.READ else made.role.value
-    say(f"Token {made.name!r} ({may}, {expiry}). Send it as `Authorization: Bearer …`")
+    echo_err(f"Token {made.name!r} ({may}, {expiry}). Send it as `Authorization: Bearer …`")
     typer.echo(secret)
 
 
@@ -55,13 +55,13 @@ def list_tokens() -> None:
     """List the tokens: role, expiry and last use. The token itself is never shown."""
     tokens_found = run(_list(read_settings()))
     if not tokens_found:
-        say("No tokens yet. Create one: telewarm token create --help")
+        echo_err("No tokens yet. Create one: telewarm token create --help")
         return
     table = Table("name", "role", "created", "expires", "last used", box=None, pad_edge=False)
     for one in tokens_found:
         used = _moment(one.last_used_at)
         table.add_row(one.name, one.role, f"{one.created_at:%Y-%m-%d}", _moment(one.expires_at), used)
-    wide().print(table)
+    wide_console().print(table)
 
 
 @app.command("show")
@@ -70,7 +70,7 @@ def show() -> None:
     made there when there is none. Its role is admin.
     """
     own = server_token(read_settings())
-    say("ADMIN_API_TOKEN" if own.kept_in is None else f"kept in {own.kept_in}")
+    echo_err("ADMIN_API_TOKEN" if own.kept_in is None else f"kept in {own.kept_in}")
     typer.echo(own.secret)
 
 
@@ -83,7 +83,7 @@ def rotate(
 ) -> None:
     """Print a new secret for a token. The old one stays valid for a while, so that no client is locked out."""
     made, secret = run(_rotate(read_settings(), name, timedelta(seconds=grace_s)))
-    say(f"{made.name} has a new secret; the old one stays valid for {grace_s} s")
+    echo_err(f"{made.name} has a new secret; the old one stays valid for {grace_s} s")
     typer.echo(secret)
 
 
@@ -91,7 +91,7 @@ def rotate(
 def revoke(name: Name) -> None:
     """Revoke a token everywhere, within moments. Its name can be used again."""
     run(_revoke(read_settings(), name))
-    say(f"{name} is revoked")
+    echo_err(f"{name} is revoked")
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from telewarm import clock
 from telewarm.app import Telewarm
-from telewarm.cli.console import say
+from telewarm.cli.console import echo_err
 from telewarm.cli.run import stop_event
 from telewarm.model import MediaState
 
@@ -32,11 +32,11 @@ async def warm(telewarm: Telewarm, bot: str, look: Look) -> int:
         found = await _watch(look, stop)
     left, failed = found.get(MediaState.WARMING, 0), found.get(MediaState.ERROR, 0)
     if left:
-        say(f"{left:,} still waiting. They are saved; any running worker will continue.")
+        echo_err(f"{left:,} still waiting. They are saved; any running worker will continue.")
         return INTERRUPTED
-    say(f"{found.get(MediaState.READY, 0):,} ready, {failed:,} failed")
+    echo_err(f"{found.get(MediaState.READY, 0):,} ready, {failed:,} failed")
     if failed:
-        say(f"See why: telewarm media list {bot} --state error")
+        echo_err(f"See why: telewarm media list {bot} --state error")
     return 1 if failed else 0
 
 

@@ -124,7 +124,7 @@ class Idle:
         return None if works or told else NO_WORKER
 
 
-class _Show(Protocol):
+class ProgressView(Protocol):
     def __call__(self, found: Sequence[Broadcast], /) -> None: ...
 
     def tell(self, text: str, /) -> None:
@@ -133,30 +133,30 @@ class _Show(Protocol):
 
 
 @contextmanager
-def _shown(slugs: dict[BroadcastId, str]) -> Iterator[_Show]:
+def _shown(slugs: dict[BroadcastId, str]) -> Iterator[ProgressView]:
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
-        yield _Lines(console, slugs)
+        yield PlainProgress(console, slugs)
         return
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[way]}"),
-        _Speed(),
+        RateEstimate(),
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console, speed_estimate_period=SPEED_OVER) as bars:
-        yield _Bars(bars, slugs)
+        yield LiveProgress(bars, slugs)
 
 
-class _Speed(ProgressColumn):
+class RateEstimate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.1f}/s")
 
 
-class _Bars:
+class LiveProgress:
     def __init__(self, bars: Progress, slugs: dict[BroadcastId, str]) -> None:
         self._bars = bars
         self._tasks: dict[BroadcastId, TaskID] = {
@@ -174,7 +174,7 @@ class _Bars:
         self._bars.console.print(text, markup=False)
 
 
-class _Lines:
+class PlainProgress:
     """A line for each at the first look, then every so often."""
 
     def __init__(self, console: Console, slugs: dict[BroadcastId, str]) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from telewarm import background
 from telewarm.app import Telewarm
-from telewarm.cli.console import say
+from telewarm.cli.console import echo_err
 from telewarm.cli.env import tell_settings
 from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event, tell_token
 from telewarm.settings import Settings
@@ -53,7 +53,7 @@ async def _work(settings: Settings, sockets: list[socket.socket]) -> None:
             draining = asyncio.create_task(telewarm.worker.stop_when(stop), name="drain when told")
             try:
                 if sockets:
-                    await serve_api(telewarm.watch(), sockets=sockets, stop=stop)
+                    await serve_api(telewarm.monitoring_app(), sockets=sockets, stop=stop)
                 await stop.wait()
             finally:
                 stop.set()
@@ -65,4 +65,4 @@ async def _work(settings: Settings, sockets: list[socket.socket]) -> None:
 def _say(telewarm: Telewarm, sockets: list[socket.socket]) -> None:
     metrics = f" Metrics: port {port_of(sockets)}, /metrics." if sockets else ""
     text = f"Worker running (up to {telewarm.worker.limits.held} items queued).{metrics} Press Ctrl-C to stop."
-    say(text)
+    echo_err(text)

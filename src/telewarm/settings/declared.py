@@ -14,7 +14,7 @@ from telewarm.settings.fields import Group, data_home, setting
 MIB = 1 << 20
 
 
-class Declared(BaseSettings):
+class SettingsFields(BaseSettings):
     """The declarations alone; `Settings` adds what the fields must satisfy together."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", alias_generator=str.upper, hide_input_in_errors=True)

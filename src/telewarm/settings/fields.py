@@ -27,7 +27,7 @@ class Group(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Variable:
+class EnvVar:
     """One setting as people see it. `default` says what holds when it is not set; `unit` may be empty.
 
     `example` is empty for a secret that everybody must make for themselves: the advice says how.
@@ -67,16 +67,16 @@ def data_home() -> Path:
     return Path("/var/lib/telewarm") if os.geteuid() == 0 else platformdirs.user_data_path("telewarm")
 
 
-def variables_of(fields: Mapping[str, FieldInfo]) -> list[Variable]:
+def variables_of(fields: Mapping[str, FieldInfo]) -> list[EnvVar]:
     return [_variable(name, field) for name, field in fields.items()]
 
 
-def _variable(name: str, field: FieldInfo) -> Variable:
+def _variable(name: str, field: FieldInfo) -> EnvVar:
     about = field.json_schema_extra
     if not isinstance(about, dict):
         raise TypeError(f"{name} is not declared with setting()")
     secret = SecretStr in {field.annotation, *get_args(field.annotation)}
-    return Variable(
+    return EnvVar(
         name=name.upper(),
         group=Group(str(about["group"])),
         default=str(about["otherwise"]) or _written(field.default),

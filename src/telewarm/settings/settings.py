@@ -18,8 +18,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from telewarm.errors import SettingsError
 from telewarm.settings import checks, database_urls, proxies
-from telewarm.settings.declared import MIB, Declared
-from telewarm.settings.fields import Variable, variables_of
+from telewarm.settings.declared import MIB, SettingsFields
+from telewarm.settings.fields import EnvVar, variables_of
 from telewarm.settings.files import beside
 
 CLOUD_UPLOAD_BYTES = 50 * MIB
@@ -45,7 +45,7 @@ class ObjectStorage:
     path_style: bool
 
 
-class Settings(Declared):
+class Settings(SettingsFields):
     """All settings. Make it with `from_environ`."""
 
     @classmethod
@@ -214,7 +214,7 @@ class Settings(Declared):
         return self
 
 
-def variables() -> list[Variable]:
+def variables() -> list[EnvVar]:
     """Every setting, in the order in which they are shown."""
     return variables_of(Settings.model_fields)
 
