@@ -218,7 +218,7 @@ _HOMES = {
         "ChatRecord",
         "ChatState",
         "Delivery",
-        "EventOut",
+        "Event",
         "EventType",
         "MediaMetadata",
         "FileId",

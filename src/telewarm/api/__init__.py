@@ -13,11 +13,11 @@ __all__ = ["AppState", "create_api", "create_monitoring_app"]
 
 def __getattr__(name: str) -> object:
     """Imported when asked for: who only sends from Python never waits for FastAPI."""
-    if name == "Services":
+    if name == "AppState":
         from telewarm.api.services import AppState  # noqa: PLC0415 - see above
 
         return AppState
-    if name in {"create_api", "create_watch"}:
+    if name in {"create_api", "create_monitoring_app"}:
         from telewarm.api import app  # noqa: PLC0415 - see above
 
         return getattr(app, name)
