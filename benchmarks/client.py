@@ -25,7 +25,7 @@ import aiohttp
 import uvloop
 
 from telewarm.demo import media
-from telewarm.model import ChatId, FileId, Kind
+from telewarm.models import ChatId, FileId, Kind
 from telewarm.telegram.client import BotApi
 from telewarm.telegram.files import FileIdRef, FileUpload
 from telewarm.telegram.transport import Transport

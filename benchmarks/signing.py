@@ -16,8 +16,10 @@ from obstore.store import S3Store
 from rich.console import Console
 from rich.table import Table
 
-from telewarm.model import Sha256
-from telewarm.store import BlobStore, S3Config, blob_key
+from telewarm.models import Sha256
+from telewarm.storage.config import S3Config
+from telewarm.storage.keys import blob_key
+from telewarm.storage.object_store import BlobStore
 
 TARGET = 8.0  # microseconds
 ROUNDS = 7

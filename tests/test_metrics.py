@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from telewarm import errors, metrics
-from telewarm.api.admission import RequestClass
+from telewarm.api.concurrency_limiter import RequestClass
 from telewarm.metrics import MOST_BOTS, OTHERS, FloodScope, MetricsSnapshot, QueueSample, WarmupResult, WarmupTimings
-from telewarm.model import Kind, UploadMethod
+from telewarm.models import Kind, UploadMethod
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

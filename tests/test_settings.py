@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner, Result
 
 from telewarm.cli import env
-from telewarm.configured import proxy, secrets_of
+from telewarm.component_config import proxy, secrets_of
 from telewarm.errors import SettingsError
 from telewarm.settings import EnvVar, Settings, variables
 from telewarm.settings.checks import EXAMPLE_KEYS, EXAMPLE_TOKENS, MAKE

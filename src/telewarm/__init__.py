@@ -4,8 +4,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers know better; `typing` takes longer to load than all the rest of this
 if TYPE_CHECKING:
-    from telewarm.app import Telewarm
-    from telewarm.broadcast import AlreadySent, SendPlan, Submitted
+    from telewarm.broadcasts.plans import SendPlan
+    from telewarm.broadcasts.submissions import AlreadySent, Submitted
     from telewarm.errors import (
         BackupError,
         BadRequest,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from telewarm.given import WarmFile
-    from telewarm.model import (
+    from telewarm.models import (
         Blob,
         Bot,
         Broadcast,
@@ -70,8 +70,8 @@ if TYPE_CHECKING:
         Part,
         UploadMethod,
     )
-    from telewarm.sender import OnCold, SendResult, SendResults
-    from telewarm.sender.escape import (
+    from telewarm.runtime import Telewarm
+    from telewarm.sending.escape import (
         SafeText,
         escape_html,
         escape_markdown,
@@ -80,6 +80,7 @@ if TYPE_CHECKING:
         html,
         markdown,
     )
+    from telewarm.sending.send_context import OnCold, SendResult, SendResults
     from telewarm.settings import Settings
 
 __version__ = "0.1.0"
@@ -162,10 +163,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "telewarm.app": ("Telewarm",),
-    "telewarm.broadcast": (
+    "telewarm.broadcasts.plans": ("SendPlan",),
+    "telewarm.broadcasts.submissions": (
         "AlreadySent",
-        "SendPlan",
         "Submitted",
     ),
     "telewarm.errors": (
@@ -178,37 +178,37 @@ _HOMES = {
         "DatabaseError",
         "DatabaseForbidden",
         "DatabaseUnavailable",
-        "InvalidFileId",
         "DecoderFailed",
         "EmbeddedPostgresFailed",
         "FetchError",
         "FileTooLarge",
         "FloodWait",
+        "InvalidBotToken",
+        "InvalidFileId",
         "MediaError",
         "MediaNotReady",
+        "MediaRuleViolation",
         "MessageNotFound",
         "NotFound",
         "NotMigrated",
         "ObjectCorrupt",
         "ObjectMissing",
-        "MediaRuleViolation",
         "SettingsError",
         "StoreError",
         "StoreUnavailable",
+        "TelegramClientError",
         "TelegramError",
         "TelegramServerError",
-        "TelegramClientError",
         "TelegramUnreachable",
         "TelewarmError",
-        "InvalidBotToken",
         "UnreadableMedia",
-        "UrlNotAllowed",
         "UrlFetchFailed",
         "UrlNotAFile",
+        "UrlNotAllowed",
         "UsageError",
     ),
     "telewarm.given": ("WarmFile",),
-    "telewarm.model": (
+    "telewarm.models": (
         "Blob",
         "Bot",
         "Broadcast",
@@ -218,26 +218,22 @@ _HOMES = {
         "ChatRecord",
         "ChatState",
         "Delivery",
+        "DeliveryStatus",
         "Event",
         "EventType",
-        "MediaMetadata",
         "FileId",
         "Kind",
         "MediaId",
         "MediaItem",
+        "MediaMetadata",
+        "MediaState",
         "MessageId",
         "MessageSet",
-        "DeliveryStatus",
         "Part",
-        "MediaState",
         "UploadMethod",
     ),
-    "telewarm.sender": (
-        "OnCold",
-        "SendResult",
-        "SendResults",
-    ),
-    "telewarm.sender.escape": (
+    "telewarm.runtime": ("Telewarm",),
+    "telewarm.sending.escape": (
         "SafeText",
         "escape_html",
         "escape_markdown",
@@ -245,6 +241,11 @@ _HOMES = {
         "escape_markdown_url",
         "html",
         "markdown",
+    ),
+    "telewarm.sending.send_context": (
+        "OnCold",
+        "SendResult",
+        "SendResults",
     ),
     "telewarm.settings": ("Settings",),
 }

@@ -6,26 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from telewarm.broadcast.deliveries import BroadcastScheduler
+from telewarm.bots.registry import BotRegistry
+from telewarm.broadcasts.scheduler import BroadcastScheduler
 from telewarm.database.connection import Pool
 from telewarm.database.leases import ProcessLease
 from telewarm.database.warmups import WarmupFailure
-from telewarm.lanes import (
-    BotRegistry,
-    CompositeRunner,
-    Lane,
-    LaneContext,
-    LaneLimits,
-    Worker,
-    WorkerLimits,
-    WorkerStatusReporter,
-    WorkerSupervisor,
-)
-from telewarm.model import UploadResult
-from telewarm.placements import FileIdUploader
-from telewarm.sender import Sender
+from telewarm.file_ids.uploader import FileIdUploader
+from telewarm.models import UploadResult
+from telewarm.sending.sender import Sender
 from telewarm.settings import Settings
-from telewarm.warmup import Retries, WarmupTask, WarmupWork
+from telewarm.warmup.policy import Retries
+from telewarm.warmup.work import WarmupTask, WarmupWork
+from telewarm.worker.composite_runner import CompositeRunner
+from telewarm.worker.lane import Lane, LaneLimits
+from telewarm.worker.status_reporter import WorkerStatusReporter
+from telewarm.worker.supervisor import WorkerSupervisor
+from telewarm.worker.worker import LaneContext, Worker, WorkerLimits
 
 DRAIN = 7.0  # seconds that running lanes have to end what is in flight; a supervisor often waits ten for all of us
 

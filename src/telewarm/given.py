@@ -11,10 +11,11 @@ from typing import Protocol, Self, TypeAlias, cast
 
 from telewarm import coercion
 from telewarm.errors import UsageError
-from telewarm.library import IngestResult, MediaLibrary
-from telewarm.model import Bot, FileId, Kind, MediaId, MediaItem, MessageSet, Part
-from telewarm.sender import OnCold
-from telewarm.store import IncomingFile
+from telewarm.media.ingest import IngestResult
+from telewarm.media.library import MediaLibrary
+from telewarm.models import Bot, FileId, Kind, MediaId, MediaItem, MessageSet, Part
+from telewarm.sending.send_context import OnCold
+from telewarm.storage.incoming_file import IncomingFile
 from telewarm.telegram.parameters import METHODS
 
 CHUNK = 1 << 20  # bytes read from a stream at once

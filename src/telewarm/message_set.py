@@ -13,7 +13,7 @@ from telewarm.errors import UsageError
 from telewarm.ids import MediaId
 
 if TYPE_CHECKING:
-    from telewarm.model import MediaItem
+    from telewarm.models import MediaItem
 
 PART_FLAGS = ("has_spoiler", "as_file")
 FLAGS = (

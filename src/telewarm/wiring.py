@@ -6,13 +6,13 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from telewarm.configured import flood_limits, seal_of
+from telewarm.bots.registry import BotRegistry
+from telewarm.component_config import flood_limits, seal_of
 from telewarm.database.connection import Pool
 from telewarm.database.pool import open_pool
 from telewarm.database.ready import ready
-from telewarm.lanes import BotRegistry
 from telewarm.settings import Settings
-from telewarm.telegram import Transport
+from telewarm.telegram.transport import Transport
 
 YOUNG = 10_000  # new objects before the collector looks at them
 

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from telewarm.app import Telewarm
 from telewarm.cli.run import listen, port_of, serve_api
+from telewarm.runtime import Telewarm
 from tests.fixtures.app import WARMUP_CHAT, Opener
 from tests.fixtures.media import jpeg
 from tests.fixtures.sandbox import token

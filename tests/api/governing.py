@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import httpx
 from fastapi import FastAPI
 
-from telewarm.api.journal import AuditWriter
-from telewarm.api.keyring import ApiTokenCache
-from telewarm.app import Telewarm
+from telewarm.api.audit_writer import AuditWriter
+from telewarm.api.token_cache import ApiTokenCache
 from telewarm.database.tokens import Role
+from telewarm.runtime import Telewarm
 from tests.api.conftest import client_of
 
 TOKENS = "/api/admin/tokens"

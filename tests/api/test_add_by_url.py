@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from telewarm.app import Telewarm
 from telewarm.database.connection import Pool
 from telewarm.errors import FileTooLarge
-from telewarm.model import Kind
+from telewarm.models import Kind
+from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
 from tests.api.conftest import ADMIN, BEARER, MEDIA, Api, client_of, refusal
 from tests.api.governing import AUDIT

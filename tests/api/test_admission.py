@@ -15,8 +15,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from telewarm import clock
-from telewarm.api import admission
-from telewarm.api.admission import (
+from telewarm.api import concurrency_limiter
+from telewarm.api.concurrency_limiter import (
     LOOP_LAG_HIGH_SECONDS,
     LOOP_LAG_LOW_SECONDS,
     MAX_LIMIT,
@@ -82,12 +82,12 @@ async def test_a_loop_that_is_held_up_has_fewer_places_and_soon_as_many_as_befor
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(clock, "monotonic", lambda: now)
-    monkeypatch.setattr(admission, "ADJUST_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(concurrency_limiter, "ADJUST_INTERVAL_SECONDS", 0.0)
     one = AdaptiveConcurrencyLimiter()
     place = one.enter(RequestClass.SEND)
     assert place is not None
 
-    for _ in range(admission.LOOKS):
+    for _ in range(concurrency_limiter.LOOKS):
         now += 10 * LOOP_LAG_HIGH_SECONDS
         await clock.sleep(0)
         await clock.sleep(0)
@@ -241,7 +241,7 @@ async def test_a_client_that_stands_still_takes_no_place_from_others(telewarm_wi
 async def test_uploads_that_wait_for_the_disk_or_the_database_are_bounded_too(
     telewarm_with: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admission, "MAX_RECEIVED", 1)
+    monkeypatch.setattr(concurrency_limiter, "MAX_RECEIVED", 1)
     async with served(telewarm_with, places=8) as api:
         blocker = await asyncpg.connect(telewarm_with.database_url)
         async with blocker.transaction():

@@ -9,13 +9,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from telewarm import clock
-from telewarm.api import journal
-from telewarm.api.journal import AuditWriter, kept
-from telewarm.app import Telewarm
+from telewarm.api import audit_writer
+from telewarm.api.audit_writer import AuditWriter, kept
 from telewarm.database import audit
 from telewarm.database.audit import AuditEntry
 from telewarm.database.connection import Pool
 from telewarm.database.tokens import Role
+from telewarm.runtime import Telewarm
 from tests.api.conftest import ADMIN, BOT, MEDIA, SEND, refusal
 from tests.api.governing import AUDIT, TOKENS, Governed, governing
 from tests.fixtures.app import Opener
@@ -186,7 +186,7 @@ async def test_a_database_that_is_away_hinders_no_answer_and_loses_no_row(govern
 async def test_a_log_that_nobody_can_write_does_not_grow_for_ever(
     idle_telewarm: Telewarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "MAX_BUFFERED", 10)
+    monkeypatch.setattr(audit_writer, "MAX_BUFFERED", 10)
     log = AuditWriter(idle_telewarm.pool)
     for number in range(100):
         log.note(change(number))

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telewarm import clock
-from telewarm.api.answers import HttpError
-from telewarm.api.forms import FileEnd, FileStart, MultiFileForm
-from telewarm.api.shapes import Batch as BatchAnswer
+from telewarm.api.error_responses import HttpError
+from telewarm.api.multipart import FileEnd, FileStart, MultiFileForm
+from telewarm.api.schemas.media_and_bots import Batch as BatchAnswer
 from telewarm.database import media
-from telewarm.model import MediaId
+from telewarm.models import MediaId
 from tests.api.conftest import ADMIN, BEARER, MEDIA, Api, client_of, files_in, refusal, serving
 from tests.fixtures.app import Opener
 from tests.fixtures.media import jpeg

@@ -7,10 +7,10 @@ import io
 
 import pytest
 
-from telewarm.broadcast import tables
+from telewarm.broadcasts import csv_export
 from telewarm.database import recipients as rejections
 from telewarm.database.recipients import RejectedRow
-from telewarm.model import ChatId, Delivery, DeliveryStatus
+from telewarm.models import ChatId, Delivery, DeliveryStatus
 from tests.api.conftest import Api, refusal
 from tests.api.test_broadcasts import ALL, HELLO, do, load, look, make, number_of, put_deliveries
 from tests.fixtures.app import READER
@@ -32,7 +32,7 @@ from tests.fixtures.app import READER
     ],
 )
 def test_no_cell_becomes_a_formula_wherever_a_spreadsheet_splits_the_line(text: str, shown: str) -> None:
-    assert next(csv.reader(io.StringIO(tables._lines([(text,)]), newline=""))) == [shown]
+    assert next(csv.reader(io.StringIO(csv_export._lines([(text,)]), newline=""))) == [shown]
 
 
 async def test_a_reason_is_kept_short(api: Api) -> None:

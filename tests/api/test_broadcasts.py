@@ -10,7 +10,7 @@ import aiohttp
 import httpx
 import pytest
 
-from telewarm.model import BroadcastId, ChatId, Delivery, DeliveryStatus, MessageId
+from telewarm.models import BroadcastId, ChatId, Delivery, DeliveryStatus, MessageId
 from telewarm.sandbox import Sandbox
 from tests.api.conftest import ADMIN, BEARER, Api, client_of, refusal, serving
 from tests.fixtures.app import READER, Opener, until

@@ -6,7 +6,7 @@ import pytest
 
 from telewarm.database import chats
 from telewarm.database.chats import UnreachableChat
-from telewarm.model import ChatId, ChatState
+from telewarm.models import ChatId, ChatState
 from tests.api.conftest import Api, refusal
 
 CHATS = "/api/admin/bots/shop/chats"

@@ -19,11 +19,12 @@ from typer.testing import CliRunner
 
 import telewarm
 from telewarm import cli, errors
-from telewarm.api import admitted, answers, create_api, heads
-from telewarm.api.catalogue import BY_CODE, ERROR_DOCS, ErrorCategory, markdown
-from telewarm.api.tickets import PREVIEW, url_of
-from telewarm.model import MediaId
-from telewarm.previews import PreviewVariant
+from telewarm.api import create_api, error_responses, heads
+from telewarm.api.middleware import concurrency_limit
+from telewarm.api.signed_urls import PREVIEW, url_of
+from telewarm.error_catalog import BY_CODE, ERROR_DOCS, ErrorCategory, markdown
+from telewarm.media.preview_urls import PreviewVariant
+from telewarm.models import MediaId
 from telewarm.sandbox.faults import Rule
 from tests.api.conftest import ADMIN, BEARER, BOT, MEDIA, SEND, Api, client_of
 from tests.api.governing import TOKENS
@@ -77,14 +78,14 @@ def raised() -> Iterator[Pair]:
     """What the errors of the tree become."""
     for kind in tree(errors.TelewarmError):
         if kind.__module__ == errors.__name__ and BY_CODE[kind.code].where is not ErrorCategory.COMMANDS:
-            yield kind.code, next((status for base, status in answers.STATUS if issubclass(kind, base)), 500)
+            yield kind.code, next((status for base, status in error_responses.STATUS if issubclass(kind, base)), 500)
 
 
 def test_every_code_that_the_source_has_is_known_with_its_status_and_no_other() -> None:
     assert {kind.code for kind in tree(errors.TelewarmError)} <= BY_CODE.keys()
-    tables = {(code, status) for table in (answers.CODES, heads.CODES) for status, code in table.items()}
+    tables = {(code, status) for table in (error_responses.CODES, heads.CODES) for status, code in table.items()}
     assert len(BY_CODE) == len(ERROR_DOCS)
-    assert {*written(), *raised(), *tables, (admitted.CODE, admitted.STATUS)} == documented()
+    assert {*written(), *raised(), *tables, (concurrency_limit.CODE, concurrency_limit.STATUS)} == documented()
 
 
 def documented() -> set[Pair]:

@@ -5,9 +5,16 @@ from __future__ import annotations
 import os
 
 from telewarm import clock
-from telewarm.api.shapes import AddedMedia, CollectResponse, DeletedMedia, MediaPage, MediaResponse, RenamedMedia
+from telewarm.api.schemas.media_and_bots import (
+    AddedMedia,
+    CollectResponse,
+    DeletedMedia,
+    MediaPage,
+    MediaResponse,
+    RenamedMedia,
+)
 from telewarm.database.warmups import record_ready
-from telewarm.model import Kind, MediaId
+from telewarm.models import Kind, MediaId
 from tests.api.conftest import BOT, MEDIA, Api, refusal
 from tests.fixtures import odd_media
 from tests.fixtures.rows import placed

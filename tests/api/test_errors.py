@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from telewarm import errors
-from telewarm.api.answers import STATUS, status_of
+from telewarm.api.error_responses import STATUS, status_of
 from telewarm.errors import TelewarmError
 from tests.api.conftest import BEARER, BOT, MEDIA, SEND, Api, client_of, refusal, serving
 from tests.fixtures.app import READER

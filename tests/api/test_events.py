@@ -17,13 +17,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from telewarm import clock
-from telewarm.api import streams
-from telewarm.app import Telewarm
+from telewarm.api import sse
 from telewarm.cli import run
 from telewarm.database import events as table
 from telewarm.database.tokens import Role
-from telewarm.events import feed
-from telewarm.model import MediaId
+from telewarm.events import tail
+from telewarm.models import MediaId
+from telewarm.runtime import Telewarm
 from tests.api.conftest import ADMIN, BEARER, Api, client_of, refusal, serving
 from tests.api.governing import TOKENS, governing
 from tests.database.test_events import say
@@ -146,7 +146,7 @@ async def test_a_client_goes_on_at_another_server_after_the_last_id_that_it_got(
 async def test_bots_and_types_are_chosen_and_what_is_passed_over_moves_the_place(
     telewarm: Telewarm, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "BEAT", 0.05)
+    monkeypatch.setattr(tail, "BEAT", 0.05)
     for number in range(2):
         await add_bot(telewarm, number)
     async with stream(url, "?bot=bot-0&types=media.added,broadcast", last="0") as listening:
@@ -183,8 +183,8 @@ async def test_what_cannot_be_is_refused(api: Api, query: str, status: int, word
 async def test_whoever_may_read_may_listen_until_the_token_is_revoked(
     telewarm: Telewarm, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "BEAT", 0.05)
-    monkeypatch.setattr(streams, "TOKEN_RECHECK_SECONDS", 0.0)
+    monkeypatch.setattr(tail, "BEAT", 0.05)
+    monkeypatch.setattr(sse, "TOKEN_RECHECK_SECONDS", 0.0)
     async with governing(telewarm) as governed:
         secret = await governed.make("page", Role.READ)
         refusal(await (await governed.client(None)).get(EVENTS), 401, "UNAUTHORIZED")
@@ -235,8 +235,8 @@ async def until_listen(telewarm: Telewarm, listeners: int) -> None:
 async def test_a_client_that_takes_nothing_is_cut_off_and_hinders_nobody(
     telewarm: Telewarm, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "STALL_SECONDS", 0.2)
-    monkeypatch.setattr(feed, "PAUSE", 0.0)
+    monkeypatch.setattr(sse, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(tail, "PAUSE", 0.0)
     at = urlsplit(url)
     with socket.socket() as idle:
         idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

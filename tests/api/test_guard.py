@@ -11,8 +11,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from telewarm.api.guard import OPEN
-from telewarm.configured import ServerToken
+from telewarm.api.middleware.auth import OPEN
+from telewarm.component_config import ServerToken
 from telewarm.errors import SettingsError
 from telewarm.logs import redact
 from tests.api.conftest import ADMIN, BEARER, BOT, MEDIA, SEND, Api, client_of, refusal

@@ -13,15 +13,15 @@ from structlog.testing import capture_logs
 
 import telewarm as package
 from telewarm import clock
-from telewarm.api.checks import BUG, CachedCheck, HealthChecks
-from telewarm.app import Telewarm
+from telewarm.api.health_checks import BUG, CachedCheck, HealthChecks
 from telewarm.database import bots
 from telewarm.database.migrate import head
 from telewarm.database.tokens import Role
 from telewarm.demo.media import DemoFile
 from telewarm.errors import StoreUnavailable
-from telewarm.model import ChatId
+from telewarm.models import ChatId
 from telewarm.probe.pool import LAYERS
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.api.conftest import ADMIN, BEARER, Api, client_of, refusal

@@ -19,11 +19,11 @@ from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from telewarm import clock
-from telewarm.api import heads, limits
-from telewarm.api.answers import HttpError, register_exception_handlers
-from telewarm.api.guard import AuthMiddleware
+from telewarm.api import heads, request_limits
+from telewarm.api.error_responses import HttpError, register_exception_handlers
 from telewarm.api.heads import LimitedHttpProtocol
-from telewarm.api.limits import (
+from telewarm.api.middleware.auth import AuthMiddleware
+from telewarm.api.request_limits import (
     DEPTH,
     HEADER_BYTES,
     HEADERS,
@@ -118,7 +118,7 @@ def test_few_wrong_tokens_now_and_then_shut_nobody_out() -> None:
 
 
 def test_the_throttle_forgets_the_oldest_when_it_has_seen_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_ADDRESSES", 100)
+    monkeypatch.setattr(request_limits, "MAX_ADDRESSES", 100)
     throttle = FailedAuthLimiter()
     for number in range(10_000):
         throttle.wrong(f"2001:db8:{number:x}::1", 0.0)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from telewarm.demo.media import DemoFile
-from telewarm.model import MediaId
+from telewarm.models import MediaId
 from telewarm.sandbox import Sandbox
 from tests.api.conftest import MEDIA, Api, refusal
 from tests.fixtures.app import until_ready

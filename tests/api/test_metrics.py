@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from telewarm.model import MediaId, MediaState
+from telewarm.models import MediaId, MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.api.conftest import SEND, Api, client_of, refusal

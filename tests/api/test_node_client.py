@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 
-from telewarm.model import MediaId
+from telewarm.models import MediaId
 from tests.api.conftest import Api
 from tests.fixtures.app import WARMUP_CHAT, until_ready
 from tests.fixtures.media import jpeg

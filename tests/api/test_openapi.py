@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from telewarm.api.catalogue import BY_CODE
-from telewarm.api.described import BOUNDS, WAITS, error_responses
-from telewarm.api.numbers import LARGEST
+from telewarm.api.openapi import BOUNDS, WAITS, error_responses
+from telewarm.api.schemas.types import LARGEST
+from telewarm.error_catalog import BY_CODE
 from tests.api.conftest import Api
 from tests.fixtures.sandbox import token
 

@@ -16,8 +16,8 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from telewarm import clock
-from telewarm.api import preview
-from telewarm.store import S3Config
+from telewarm.api.routes import preview
+from telewarm.storage.config import S3Config
 from tests.api.conftest import ADMIN, BEARER, Api, client_of, refusal, serving
 from tests.api.test_previews import add, preview_of
 from tests.fixtures.app import Opener, add_bot

@@ -13,14 +13,14 @@ from PIL import Image
 from structlog.testing import capture_logs
 
 from telewarm import clock
-from telewarm.api import preview
-from telewarm.api.limits import WRONG
-from telewarm.api.tickets import url_of
-from telewarm.app import Telewarm
+from telewarm.api.request_limits import WRONG
+from telewarm.api.routes import preview
+from telewarm.api.signed_urls import url_of
 from telewarm.database.tokens import Role
 from telewarm.demo.media import DemoFile
-from telewarm.model import MediaId
-from telewarm.previews import LONGEST, PreviewUrlSigner, PreviewVariant
+from telewarm.media.preview_urls import LONGEST, PreviewUrlSigner, PreviewVariant
+from telewarm.models import MediaId
+from telewarm.runtime import Telewarm
 from tests.api.conftest import ADMIN, BEARER, MEDIA, Api, client_of, refusal
 from tests.api.governing import governing
 from tests.fixtures.app import Opener

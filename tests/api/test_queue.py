@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from telewarm import clock
-from telewarm.api.shapes import PrewarmStatsOut, QueueStats
+from telewarm.api.schemas.media_and_bots import PrewarmStatsOut, QueueStats
 from tests.api.conftest import BOT, Api
 from tests.fixtures.rows import make_lease
 from tests.fixtures.sandbox import token

@@ -7,8 +7,8 @@ from aiohttp import content_disposition_filename, parse_content_disposition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.api.preview import disposition
-from telewarm.api.ranges import ByteRange, RangeNotSatisfiable, is_known, wanted
+from telewarm.api.byte_ranges import ByteRange, RangeNotSatisfiable, is_known, wanted
+from telewarm.api.routes.preview import disposition
 
 TAG = '"abc"'
 WHOLE = None

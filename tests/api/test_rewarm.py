@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from telewarm.model import MediaId
+from telewarm.models import MediaId
 from telewarm.sandbox import Sandbox
 from tests.api.conftest import BOT, MEDIA, Api, refusal
 from tests.fixtures.app import until_ready

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from telewarm import clock
-from telewarm.api.shapes import BotCheckResponse, BotPage, BotResponse
-from telewarm.database import removals
+from telewarm.api.schemas.media_and_bots import BotCheckResponse, BotPage, BotResponse
+from telewarm.database import deletions
 from telewarm.errors import BotDeleted
-from telewarm.model import BroadcastState, ChatId, DeliveryStatus, MessageSet
+from telewarm.models import BroadcastState, ChatId, DeliveryStatus, MessageSet
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.api.conftest import ADMIN, BEARER, BOT, MEDIA, SEND, Api, client_of, refusal
@@ -189,9 +189,9 @@ async def test_deleting_for_good_takes_all_of_a_bot_and_nothing_of_others(api: A
 async def test_what_was_given_up_cannot_be_brought_back_and_is_gone_on_with(api: Api) -> None:
     await api.add_photo()
     await api.client.delete(f"{BOTS}/shop")
-    bot_id = await removals.mark_bot_unrecoverable(api.telewarm.pool, "shop")  # whoever did it was killed then
+    bot_id = await deletions.mark_bot_unrecoverable(api.telewarm.pool, "shop")  # whoever did it was killed then
     assert "for good" in refusal(await api.client.post(f"{BOTS}/shop/undelete"), 409, "CONFLICT")
-    assert await removals.given_up(api.telewarm.pool) == [bot_id]
+    assert await deletions.given_up(api.telewarm.pool) == [bot_id]
     assert (await api.client.delete(f"{BOTS}/shop?forever=true")).json()["media"] == 1
 
 

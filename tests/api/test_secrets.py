@@ -15,11 +15,11 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from telewarm.app import Telewarm
-from telewarm.model import MediaId, MediaState
+from telewarm.models import MediaId, MediaState
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.store import S3Config
+from telewarm.storage.config import S3Config
 from tests.api.conftest import client_of
 from tests.api.governing import AUDIT, TOKENS
 from tests.fixtures.app import READER, WARMUP_CHAT, Opener, until_ready, until_state

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from telewarm.api.message import MessageIn, message_of
-from telewarm.api.send import STATUSES, SendResponse
+from telewarm.api.routes.send import STATUSES, SendResponse
+from telewarm.api.schemas.messages import MessageIn, message_of
 from telewarm.errors import UsageError
-from telewarm.model import MediaId, MessageSet, Part
+from telewarm.models import MediaId, MessageSet, Part
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.api.conftest import ADMIN, BEARER, SEND, Api, client_of, refusal

@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 import pytest
 
 from telewarm import clock
-from telewarm.api import keyring as keyrings
-from telewarm.api.access import OPEN, find_rule, required_role, route_path
-from telewarm.api.keyring import ApiTokenCache
-from telewarm.app import Telewarm
+from telewarm.api import token_cache as keyrings
+from telewarm.api.permissions import OPEN, find_rule, required_role, route_path
+from telewarm.api.token_cache import ApiTokenCache
 from telewarm.database import tokens
 from telewarm.database.connection import Executor
 from telewarm.database.tokens import Role
 from telewarm.errors import DatabaseUnavailable
+from telewarm.runtime import Telewarm
 from tests.api.conftest import ADMIN, BOT, MEDIA, SEND, client_of, refusal
 from tests.api.governing import AUDIT, TOKENS, Governed, governing
 from tests.api.test_guard import routes

@@ -12,8 +12,8 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from telewarm.api.tracing import request_id_of
-from telewarm.model import MediaId
+from telewarm.api.middleware.access_log import request_id_of
+from telewarm.models import MediaId
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.api.conftest import BEARER, BOT, MEDIA, SEND, Api, client_of, refusal

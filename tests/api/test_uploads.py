@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from telewarm import clock
-from telewarm.api.answers import HttpError
 from telewarm.api.app import create_api
-from telewarm.api.forms import MAX_FIELD_BYTES, SingleFileForm
-from telewarm.api.memory import BodyMemoryBudget
-from telewarm.api.services import SMALL
-from telewarm.library import name_of
+from telewarm.api.body_memory import BodyMemoryBudget
+from telewarm.api.dependencies import SMALL
+from telewarm.api.error_responses import HttpError
+from telewarm.api.multipart import MAX_FIELD_BYTES, SingleFileForm
+from telewarm.media.names import name_of
 from tests.api.conftest import ADMIN, BEARER, MEDIA, SEND, Api, client_of, files_in, refusal, serving
 from tests.fixtures.app import Opener
 from tests.fixtures.media import jpeg

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from telewarm.database import media
-from telewarm.model import MediaId, MediaState
+from telewarm.models import MediaId, MediaState
 from tests.api.conftest import Api
 from tests.fixtures.app import until_ready
 

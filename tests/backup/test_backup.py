@@ -17,18 +17,19 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from telewarm.app import Telewarm
 from telewarm.backup import Restored, Target, restore, save
 from telewarm.backup import saving as savings
-from telewarm.configured import encryption_key, existing_key, key_file
+from telewarm.component_config import encryption_key, existing_key, key_file
 from telewarm.database import copies
-from telewarm.database.embedded import EmbeddedPostgres, served
+from telewarm.database.embedded.server import EmbeddedPostgres, served
 from telewarm.database.migrate import check_migrated, head, migrate, revisions, upgrade_script
-from telewarm.database.sealing import TokenCipher
+from telewarm.database.token_encryption import TokenCipher
 from telewarm.errors import BackupError, Conflict, DatabaseForbidden, DatabaseUnavailable, SettingsError
-from telewarm.model import BroadcastState, ChatId, DeliveryStatus, MessageSet
+from telewarm.models import BroadcastState, ChatId, DeliveryStatus, MessageSet
+from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
-from telewarm.store import BlobStore, FolderConfig, S3Config
+from telewarm.storage.config import FolderConfig, S3Config
+from telewarm.storage.object_store import BlobStore
 from tests.broadcast.stage import draft
 from tests.database.test_embedded import as_root
 from tests.database.test_ready import role

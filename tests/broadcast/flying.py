@@ -8,15 +8,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from telewarm import clock
-from telewarm.app import Telewarm
-from telewarm.broadcast import BroadcastService
-from telewarm.broadcast.deliveries import BroadcastScheduler
+from telewarm.bots.registry import BotSession
+from telewarm.broadcasts.scheduler import BroadcastScheduler
+from telewarm.broadcasts.service import BroadcastService
 from telewarm.database import broadcasts
 from telewarm.database.connection import Pool
 from telewarm.database.leases import ProcessLease
-from telewarm.database.listening import listening
-from telewarm.lanes import BotSession
-from telewarm.model import Broadcast, BroadcastId, BroadcastState, ChatId, Delivery, MessageSet
+from telewarm.database.notifications import listening
+from telewarm.models import Broadcast, BroadcastId, BroadcastState, ChatId, Delivery, MessageSet
+from telewarm.runtime import Telewarm
 from tests.broadcast.stage import TEXT, broadcasts_of
 
 LOOK_AGAIN = 0.05  # seconds between looks at what no notification tells of

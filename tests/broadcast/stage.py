@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-from telewarm.app import Telewarm
-from telewarm.broadcast import BroadcastService
+from telewarm.bots.registry import BotSession
+from telewarm.broadcasts.service import BroadcastService
 from telewarm.database.connection import Pool
-from telewarm.lanes import BotSession
-from telewarm.model import Broadcast, BroadcastId, DeliveryStatus, MessageSet
+from telewarm.models import Broadcast, BroadcastId, DeliveryStatus, MessageSet
+from telewarm.runtime import Telewarm
 
 TEXT = MessageSet(text="hello")
 

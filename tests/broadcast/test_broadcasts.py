@@ -9,14 +9,13 @@ from datetime import datetime, timedelta
 import pytest
 
 from telewarm import clock
-from telewarm.app import Telewarm
-from telewarm.broadcast import BroadcastService
+from telewarm.bots.registry import BotSession
+from telewarm.broadcasts.service import BroadcastService
 from telewarm.database import broadcasts as table
-from telewarm.database import media, removals
-from telewarm.database.listening import listening
+from telewarm.database import deletions, media
+from telewarm.database.notifications import listening
 from telewarm.errors import Conflict, NotFound, UsageError
-from telewarm.lanes import BotSession
-from telewarm.model import (
+from telewarm.models import (
     Broadcast,
     BroadcastId,
     BroadcastState,
@@ -28,6 +27,7 @@ from telewarm.model import (
     MessageSet,
     Part,
 )
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from tests.broadcast.stage import TEXT, broadcasts_of, deliver, draft, land, stream
 from tests.fixtures.app import READER, add_bot, add_photos, message_of
@@ -71,7 +71,7 @@ async def test_a_broadcast_whose_media_are_deleted_while_it_is_made_is_not_made(
 ) -> None:
     pool, [media_id] = idle_telewarm.pool, await add_photos(idle_telewarm, live, 1)
     async with pool.acquire() as deleting, deleting.transaction():
-        await removals.remove_media(deleting, live.bot.id, [media_id])
+        await deletions.remove_media(deleting, live.bot.id, [media_id])
         making = asyncio.create_task(broadcasts.create([live], message_of(media_id)))
         while not making.done() and not await pool.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
             pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from telewarm.database.connection import Pool
-from telewarm.model import BroadcastState, DeliveryStatus
+from telewarm.models import BroadcastState, DeliveryStatus
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from tests.broadcast.flying import airport

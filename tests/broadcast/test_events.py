@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import pytest
 
-from telewarm.api.shown import of_progress
-from telewarm.app import Telewarm
+from telewarm.api.schemas.broadcasts import of_progress
 from telewarm.database import events
-from telewarm.model import BroadcastState, Event, EventType
+from telewarm.models import BroadcastState, Event, EventType
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.broadcast.flying import Airport, airport

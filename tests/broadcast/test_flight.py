@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from telewarm import clock
-from telewarm.app import Telewarm
-from telewarm.database import flights
-from telewarm.model import BroadcastState, ChatId, Delivery, DeliveryStatus, MessageId, MessageSet, Part
+from telewarm.database import broadcast_runs
+from telewarm.models import BroadcastState, ChatId, Delivery, DeliveryStatus, MessageId, MessageSet, Part
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from telewarm.sandbox.faults import Rule
@@ -193,7 +193,7 @@ async def test_who_lost_its_flight_calls_nobody_else_and_tells_what_it_knows(por
     async with port.flying(concurrency=10):
         await port.until(broadcast_id, lambda found: found.done >= 20)
         await port.pool.execute("UPDATE flight SET lease_id = NULL WHERE broadcast_id = $1", broadcast_id)
-        taken = await flights.claim(port.pool, broadcast_id, thief)
+        taken = await broadcast_runs.claim(port.pool, broadcast_id, thief)
         assert taken is not None
         assert taken.lost > 0
         found = await port.until(broadcast_id, lambda found: found.counts[DeliveryStatus.UNKNOWN] == 0)
@@ -208,12 +208,12 @@ async def test_who_lost_its_flight_calls_nobody_else_and_tells_what_it_knows(por
 async def test_a_living_holders_flight_is_left_alone(port: Airport, sandbox: Sandbox) -> None:
     broadcast_id = await port.started(readers(5))
     other = await make_lease(port.pool)
-    assert await flights.claim(port.pool, broadcast_id, other) is not None
+    assert await broadcast_runs.claim(port.pool, broadcast_id, other) is not None
 
     async with port.flying():
         await clock.sleep(0.3)  # it looks, and looks again
         assert sandbox.state.stats.total.messages == 0
-        await flights.release(port.pool, broadcast_id, other)
+        await broadcast_runs.release(port.pool, broadcast_id, other)
         await port.until_state(broadcast_id, DONE)
 
 
@@ -232,17 +232,17 @@ async def test_outcomes_that_come_after_all_replace_unknown_ones_alone(port: Air
     chats = readers(3)
     broadcast_id = await port.draft(chats)
     lease = await make_lease(port.pool)
-    await flights.claim(port.pool, broadcast_id, lease)
+    await broadcast_runs.claim(port.pool, broadcast_id, lease)
     known = [
         Delivery(chat_id=chats[0], outcome=DeliveryStatus.UNKNOWN),
         Delivery(chat_id=chats[1], outcome=DeliveryStatus.FAILED),
     ]
-    written = flights.RunUpdate(in_flight=[], later=[], cursor=chats[1], outcomes=known)
+    written = broadcast_runs.RunUpdate(in_flight=[], later=[], cursor=chats[1], outcomes=known)
     for _ in range(2):  # the second time changes nothing
-        await flights.save_progress(port.pool, broadcast_id, lease, written, tell=False)
+        await broadcast_runs.save_progress(port.pool, broadcast_id, lease, written, tell=False)
 
     sent = [Delivery(chat_id=chat_id, outcome=DeliveryStatus.SENT, message_ids=(MessageId(7),)) for chat_id in chats]
-    assert await flights.resolve_unknown(port.pool, broadcast_id, sent) == 1
+    assert await broadcast_runs.resolve_unknown(port.pool, broadcast_id, sent) == 1
 
     results = await port.results(broadcast_id)
     assert [one.outcome for one in results.values()] == [DeliveryStatus.SENT, DeliveryStatus.FAILED]

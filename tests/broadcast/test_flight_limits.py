@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from telewarm import clock
-from telewarm.broadcast.deliveries import MAX_ACTIVE_BROADCASTS
-from telewarm.model import BroadcastState, ChatId, DeliveryStatus, MessageSet
+from telewarm.broadcasts.scheduler import MAX_ACTIVE_BROADCASTS
+from telewarm.models import BroadcastState, ChatId, DeliveryStatus, MessageSet
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Floods, Limit, Network
 from tests.broadcast.flying import airport

@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 
 from telewarm import clock
-from telewarm.app import Telewarm
 from telewarm.database import media, warmups
 from telewarm.database.warmups import WarmupFailure
-from telewarm.model import BroadcastState, ChatId, DeliveryStatus, Kind, MediaState, MessageSet, Part
+from telewarm.models import BroadcastState, ChatId, DeliveryStatus, Kind, MediaState, MessageSet, Part
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from telewarm.sandbox.faults import Rule

@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from telewarm.broadcast.recipients import ListFormat, RecipientReader
+from telewarm.broadcasts.recipients import ListFormat, RecipientReader
 from tests.broadcast.test_recipients import read
 
 A, B, C = 500000001, 500000002, -1001234567890

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.broadcast.columns import counting, score
-from telewarm.broadcast.recipients import ListFormat, RecipientReader
-from telewarm.broadcast.rows import MAX_CHAT_ID
+from telewarm.broadcasts.columns import counting, score
+from telewarm.broadcasts.recipients import ListFormat, RecipientReader
+from telewarm.broadcasts.rows import MAX_CHAT_ID
 from tests.broadcast.test_recipients import ids, read
 
 A, B, C = 500000001, 500000002, -1001234567890

@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from telewarm import clock
-from telewarm.app import Telewarm
-from telewarm.broadcast import BroadcastService, ImportResult, ListFormat
-from telewarm.broadcast.loading import BATCH_ROWS
+from telewarm.bots.registry import BotSession
+from telewarm.broadcasts.recipient_import import BATCH_ROWS, ImportResult
+from telewarm.broadcasts.recipients import ListFormat
+from telewarm.broadcasts.service import BroadcastService
 from telewarm.database import broadcasts as table
 from telewarm.errors import Conflict, NotFound, UsageError
-from telewarm.lanes import BotSession
-from telewarm.model import BroadcastId, BroadcastState, ChatId
+from telewarm.models import BroadcastId, BroadcastState, ChatId
+from telewarm.runtime import Telewarm
 from tests.broadcast.stage import TEXT, broadcasts_of, cut_off, draft, recipients_of, stream
 from tests.fixtures.app import add_bot
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from telewarm import clock
-from telewarm.app import Telewarm
-from telewarm.model import DeliveryStatus
+from telewarm.models import DeliveryStatus
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.broadcast.flying import Airport, airport

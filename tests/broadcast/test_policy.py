@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.broadcast import policy
-from telewarm.broadcast.later import MAX_WAITING, RetryQueue
-from telewarm.broadcast.policy import Abort, RateCap, Retry
-from telewarm.broadcast.share import MAX_LEAD_MESSAGES, FairShareAllocator, Participant
+from telewarm.broadcasts import policy
+from telewarm.broadcasts.policy import Abort, RateCap, Retry
+from telewarm.broadcasts.retry_queue import MAX_WAITING, RetryQueue
 from telewarm.errors import (
     BadRequest,
     BotDeleted,
@@ -29,9 +28,12 @@ from telewarm.errors import (
     TelegramUnreachable,
     TelewarmError,
 )
-from telewarm.model import BroadcastId, ChatId, Delivery, DeliveryStatus, MediaId, MessageId
-from telewarm.sender import SendResult
-from telewarm.telegram import BotLimits, BotRateLimiter, Priority, RateLimit
+from telewarm.flood_control.fair_share import MAX_LEAD_MESSAGES, FairShareAllocator, Participant
+from telewarm.flood_control.limiter import BotRateLimiter
+from telewarm.flood_control.limits import BotLimits, RateLimit
+from telewarm.flood_control.priority import Priority
+from telewarm.models import BroadcastId, ChatId, Delivery, DeliveryStatus, MediaId, MessageId
+from telewarm.sending.send_context import SendResult
 
 CHAT = ChatId(7)
 FLOOD = FloodWait(method="send", status=429, description="later", retry_after=9)

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.broadcast.recipients import ListFormat, RecipientReader, rows_of, sniff
-from telewarm.broadcast.rows import MAX_CELL_CHARACTERS, MAX_CHAT_ID, RowBuffer, printable
+from telewarm.broadcasts.recipients import ListFormat, RecipientReader, rows_of, sniff
+from telewarm.broadcasts.rows import MAX_CELL_CHARACTERS, MAX_CHAT_ID, RowBuffer, printable
 from telewarm.database.recipients import RejectedRow
 from telewarm.errors import UsageError
-from telewarm.model import ChatId
+from telewarm.models import ChatId
 
 CSV, NDJSON, JSON = ListFormat.CSV, ListFormat.NDJSON, ListFormat.JSON
 

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from telewarm.app import Telewarm
-from telewarm.broadcast import refusals
-from telewarm.broadcast.refusals import MAX_IN_A_ROW, MAX_IN_A_ROW_AFTER_SUCCESS, RefusalCounter
+from telewarm.broadcasts import refusals
+from telewarm.broadcasts.refusals import MAX_IN_A_ROW, MAX_IN_A_ROW_AFTER_SUCCESS, RefusalCounter
 from telewarm.errors import BadRequest, Conflict, InvalidFileId, UsageError
-from telewarm.model import BroadcastState, DeliveryStatus, MessageSet
+from telewarm.models import BroadcastState, DeliveryStatus, MessageSet
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.broadcast.flying import Airport, airport

@@ -10,11 +10,11 @@ from uuid import UUID
 import pytest
 
 from telewarm import AlreadySent, SendPlan, clock
-from telewarm.app import Telewarm
+from telewarm.bots.registry import BotSession
 from telewarm.database import broadcasts, submissions
 from telewarm.errors import Conflict, UsageError
-from telewarm.lanes import BotSession
-from telewarm.model import Broadcast, BroadcastState, ChatId, DeliveryStatus, MessageSet
+from telewarm.models import Broadcast, BroadcastState, ChatId, DeliveryStatus, MessageSet
+from telewarm.runtime import Telewarm
 from tests.broadcast.stage import deliver, land, recipients_of, stream
 from tests.fixtures.app import READER, add_bot, add_photos, message_of, readers
 

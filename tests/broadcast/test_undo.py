@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from telewarm.app import Telewarm
-from telewarm.database import flights
-from telewarm.model import BroadcastId, BroadcastState, ChatId, DeliveryStatus, MessageSet, Part
+from telewarm.database import broadcast_runs
+from telewarm.models import BroadcastId, BroadcastState, ChatId, DeliveryStatus, MessageSet, Part
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from telewarm.sandbox.faults import Rule
@@ -135,7 +135,7 @@ async def test_what_is_told_late_by_a_former_holder_is_taken_back_too(
     if state is UNDONE:
         await port.fly()
 
-    assert await flights.resolve_unknown(port.pool, broadcast_id, [late]) == 1
+    assert await broadcast_runs.resolve_unknown(port.pool, broadcast_id, [late]) == 1
     assert (await port.get(broadcast_id)).state is UNDOING
     await port.fly()
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from telewarm.api.shapes import BotCheckResponse, BotDetail, BotListItem
+from telewarm.api.schemas.media_and_bots import BotCheckResponse, BotDetail, BotListItem
 from telewarm.sandbox import Sandbox
 from tests.cli.conftest import Commands
 from tests.fixtures.app import OTHER_CHAT, WARMUP_CHAT

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from telewarm.app import Telewarm
-from telewarm.model import BroadcastId, BroadcastState, ChatId, DeliveryStatus, MessageSet
+from telewarm.models import BroadcastId, BroadcastState, ChatId, DeliveryStatus, MessageSet
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from tests.fixtures.app import READER, Opener, add_bot, until

@@ -11,7 +11,7 @@ import termios
 
 import pytest
 
-from telewarm.model import BroadcastState, DeliveryStatus
+from telewarm.models import BroadcastState, DeliveryStatus
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from telewarm.sandbox.faults import Rule

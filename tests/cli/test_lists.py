@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from telewarm.app import Telewarm
-from telewarm.model import BroadcastState
+from telewarm.models import BroadcastState
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from tests.cli.conftest import Commands
 from tests.fixtures.app import READER, add_bot

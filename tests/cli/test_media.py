@@ -13,7 +13,7 @@ import pytest
 from telewarm import clock
 from telewarm.database import media
 from telewarm.errors import StoreUnavailable
-from telewarm.model import MediaId, MediaState
+from telewarm.models import MediaId, MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.cli.conftest import Commands, ended

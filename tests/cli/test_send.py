@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from telewarm.app import Telewarm
 from telewarm.cli import app
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.fixtures.app import READER, Opener, add_bot, add_photos

@@ -11,15 +11,15 @@ import typer
 from typer.testing import CliRunner, Result
 
 from telewarm import clock
-from telewarm.api.keyring import ApiTokenCache
-from telewarm.app import Telewarm
+from telewarm.api.token_cache import ApiTokenCache
 from telewarm.cli import rotate, token
 from telewarm.cli.rotate import KeyFiles
-from telewarm.configured import encryption_key
+from telewarm.component_config import encryption_key
 from telewarm.database import bots, tokens
 from telewarm.database.connection import Connection
-from telewarm.database.sealing import DecryptionFailed, TokenCipher, reencrypt
+from telewarm.database.token_encryption import DecryptionFailed, TokenCipher, reencrypt
 from telewarm.errors import Conflict, DatabaseError, NotFound, SettingsError, TelewarmError, UsageError
+from telewarm.runtime import Telewarm
 from tests.fixtures.app import Opener, add_bot
 
 app = typer.Typer()

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 
 from telewarm.database import media
-from telewarm.model import MediaState
+from telewarm.models import MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from tests.fixtures.app import Opener, add_bot, add_photos, until, until_ready

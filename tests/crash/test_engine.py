@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 
 from telewarm.database import media
-from telewarm.model import MediaState
+from telewarm.models import MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from tests.fixtures.app import Opener, add_bot, add_photos, until, until_ready

@@ -8,9 +8,9 @@ import pytest
 
 from telewarm.database import bots
 from telewarm.database.connection import Pool
-from telewarm.database.listening import listening
+from telewarm.database.notifications import listening
 from telewarm.errors import Conflict, NotFound
-from telewarm.model import BotId, ChatId
+from telewarm.models import BotId, ChatId
 from tests.fixtures.rows import CHAT, SEAL, make_bot
 from tests.fixtures.sandbox import token
 

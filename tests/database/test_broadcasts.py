@@ -14,7 +14,7 @@ from telewarm.database.connection import Connection, Pool, query
 from telewarm.database.recipients import RejectedRow
 from telewarm.database.warmups import bots_with_due_work
 from telewarm.errors import NotFound
-from telewarm.model import (
+from telewarm.models import (
     Bot,
     Broadcast,
     BroadcastId,
@@ -27,7 +27,7 @@ from telewarm.model import (
     MessageSet,
     Part,
 )
-from telewarm.sender.escape import html
+from telewarm.sending.escape import html
 from tests.broadcast.stage import deliver
 from tests.database.test_plans import plan
 from tests.fixtures.rows import make_bot, make_lease

@@ -9,8 +9,8 @@ import pytest
 from telewarm.database import chats
 from telewarm.database.chats import ReachableChat, UnreachableChat
 from telewarm.database.connection import Pool
-from telewarm.database.listening import listening
-from telewarm.model import BotId, ChatId, ChatRecord, ChatState
+from telewarm.database.notifications import listening
+from telewarm.models import BotId, ChatId, ChatRecord, ChatState
 from tests.fixtures.rows import make_bot
 
 GROUP, SUPERGROUP = ChatId(-4001), ChatId(-1001000004001)

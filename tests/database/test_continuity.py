@@ -17,7 +17,7 @@ from telewarm import clock
 from telewarm.database.connection import Pool
 from telewarm.database.continuity import Continuity
 from telewarm.database.pool import open_pool
-from telewarm.model import BroadcastId, BroadcastState, DeliveryStatus
+from telewarm.models import BroadcastId, BroadcastState, DeliveryStatus
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from telewarm.sandbox.faults import Rule

@@ -7,7 +7,7 @@ import asyncio
 from telewarm.database import media, warmups
 from telewarm.database.connection import Executor, Pool
 from telewarm.database.warmups import QueueDepth
-from telewarm.model import Bot, FileId, Kind, MediaId, MediaState
+from telewarm.models import Bot, FileId, Kind, MediaId, MediaState
 from tests.fixtures.rows import claim, make_bot, make_item, make_lease, placed
 
 TRUTH = "SELECT state, count(*) AS items FROM media WHERE bot_id = $1 GROUP BY state"

@@ -19,15 +19,15 @@ import asyncpg
 import psutil
 import pytest
 
-from telewarm.database.embedded import EmbeddedPostgres, served
-from telewarm.database.host import ServerHost
-from telewarm.database.locks import FileLock
+from telewarm.database.embedded.host import ServerHost
+from telewarm.database.embedded.locks import FileLock
+from telewarm.database.embedded.server import EmbeddedPostgres, served
 from telewarm.errors import EmbeddedPostgresFailed
 
 USER = """
 import asyncio, sys
 from pathlib import Path
-from telewarm.database.embedded import EmbeddedPostgres
+from telewarm.database.embedded.server import EmbeddedPostgres
 
 async def main():
     server = await EmbeddedPostgres.start(Path(sys.argv[1]), durable=False)

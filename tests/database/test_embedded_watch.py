@@ -20,9 +20,9 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from telewarm.database import owner, place
-from telewarm.database.embedded import EmbeddedPostgres, served
-from telewarm.database.locks import FileLock
+from telewarm.database.embedded import owner, place
+from telewarm.database.embedded.locks import FileLock
+from telewarm.database.embedded.server import EmbeddedPostgres, served
 from telewarm.errors import EmbeddedPostgresFailed
 from tests.database.test_embedded import as_root, ask, postmaster, running, server_processes, stopped
 
@@ -30,7 +30,7 @@ LOOK = 0.05
 SHARING = """
 import asyncio, sys
 from pathlib import Path
-from telewarm.database.embedded import served
+from telewarm.database.embedded.server import served
 
 async def main():
     async with served(None, Path(sys.argv[1])) as url:
@@ -139,7 +139,7 @@ async def test_a_socket_folder_that_somebody_cleaned_away_is_made_again(data_fol
 async def test_a_stop_that_none_of_its_users_asked_for_is_undone(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("telewarm.database.watch.STOPPING_SECONDS", 0.1)
+    monkeypatch.setattr("telewarm.database.embedded.watch.STOPPING_SECONDS", 0.1)
     async with served(None, data_folder) as url:
         connection = await asyncpg.connect(url)  # the stop waits for it
         os.kill(postmaster(data_folder / "postgres"), signal.SIGTERM)  # as a service manager does to a whole group

@@ -11,7 +11,7 @@ from telewarm.database import bots, chats, events, leases, media, warmups
 from telewarm.database.chats import ReachableChat, UnreachableChat
 from telewarm.database.connection import Connection, Executor, Pool
 from telewarm.database.warmups import WarmupFailure
-from telewarm.model import ChatId, ChatState, Event, EventType, FileId
+from telewarm.models import ChatId, ChatState, Event, EventType, FileId
 from tests.database.test_plans import plan
 from tests.fixtures.rows import CHAT, SEAL, claim, make_bot, make_item, make_lease, placed
 from tests.fixtures.sandbox import FIRST_BOT, token

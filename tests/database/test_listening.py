@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from telewarm.database.connection import Pool
-from telewarm.database.listening import listening
+from telewarm.database.notifications import listening
 from telewarm.database.pool import open_pool
 from telewarm.errors import DatabaseUnavailable
 

@@ -10,7 +10,7 @@ from telewarm.database import media, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.media import InsertResult
 from telewarm.errors import NotFound
-from telewarm.model import Bot, FileId, Kind, MediaId, MediaState
+from telewarm.models import Bot, FileId, Kind, MediaId, MediaState
 from tests.fixtures.rows import blob, claim, lease_of, make_bot, make_item, make_lease, placed
 
 

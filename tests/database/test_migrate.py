@@ -17,7 +17,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from pgqueuer.queries import Queries
 
-from telewarm.database import engine
+from telewarm.database import pgqueuer_maintenance
 from telewarm.database.connection import Pool
 from telewarm.database.migrate import MIGRATIONS, check_migrated, head, migrate, revisions, upgrade_script
 from telewarm.database.pool import open_pool
@@ -48,7 +48,7 @@ async def test_migrating_from_nothing_arrives_at_the_declared_schema(
         for part in ("schema.sql", "schema_events.sql"):
             await connection.execute(files("telewarm.database").joinpath(part).read_text())
         await Queries.from_asyncpg_connection(connection).install()
-        await engine.tune(connection)
+        await pgqueuer_maintenance.tune(connection)
         await connection.close()
         schema = await schema_of(declared)
         assert await schema_of(empty_database_url) == schema

@@ -8,43 +8,54 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.database import order
+from telewarm.database import queue_priority
 
-MINUTE = 60 * order.SECOND
+MINUTE = 60 * queue_priority.SECOND
 LARGEST = 2_000_000_000  # bytes
 
 sizes = st.integers(1, LARGEST)
 moments = st.integers(0, 10**13)
-queued = st.one_of(sizes.map(order.priority_offset), sizes.map(order.renewal_priority_offset), st.just(order.EXPLICIT))
+queued = st.one_of(
+    sizes.map(queue_priority.priority_offset),
+    sizes.map(queue_priority.renewal_priority_offset),
+    st.just(queue_priority.EXPLICIT),
+)
 
 
 @given(sizes, sizes)
 def test_of_two_asked_for_at_once_the_smaller_never_goes_later(one: int, other: int) -> None:
     small, large = sorted((one, other))
 
-    assert order.INTERACTIVE < order.EXPLICIT < order.priority_offset(small) <= order.priority_offset(large)
-    assert order.priority_offset(large) < order.renewal_priority_offset(small)
+    assert (
+        queue_priority.INTERACTIVE
+        < queue_priority.EXPLICIT
+        < queue_priority.priority_offset(small)
+        <= queue_priority.priority_offset(large)
+    )
+    assert queue_priority.priority_offset(large) < queue_priority.renewal_priority_offset(small)
 
 
-@given(moments, queued, st.integers(0, order.DAY - 1))
+@given(moments, queued, st.integers(0, queue_priority.DAY - 1))
 def test_who_waits_in_a_send_goes_before_all_that_has_waited_less_than_a_day(
     now: int, handicap: int, waited: int
 ) -> None:
-    assert now + order.INTERACTIVE < now - waited + handicap
+    assert now + queue_priority.INTERACTIVE < now - waited + handicap
 
 
-@given(moments, sizes, st.integers(0, order.HOUR - 1))
+@given(moments, sizes, st.integers(0, queue_priority.HOUR - 1))
 def test_what_is_asked_for_by_name_goes_before_all_that_has_waited_less_than_an_hour(
     now: int, size: int, waited: int
 ) -> None:
-    assert now + order.EXPLICIT < now - waited + order.priority_offset(size)
+    assert now + queue_priority.EXPLICIT < now - waited + queue_priority.priority_offset(size)
 
 
 @given(moments, st.integers(1, 50_000_000), sizes)
 def test_a_file_of_50_mb_waits_at_most_five_minutes_for_smaller_ones_that_came_later(
     asked: int, size: int, later_size: int
 ) -> None:
-    assert asked + order.priority_offset(size) < asked + 5 * MINUTE + order.priority_offset(later_size)
+    assert asked + queue_priority.priority_offset(size) < asked + 5 * MINUTE + queue_priority.priority_offset(
+        later_size
+    )
 
 
 @given(moments, queued, queued, st.integers(min_value=0))
@@ -65,11 +76,11 @@ class Waiting:
 @given(st.lists(st.integers(1, 100_000), max_size=200), st.integers(1, LARGEST))
 def test_a_large_file_does_not_starve_in_a_queue_that_small_ones_keep_full(small: list[int], size: int) -> None:
     """Each second one item goes and another comes, so that the queue never gets shorter: the large one still goes."""
-    patience = order.priority_offset(size) // order.SECOND
-    queue = [Waiting(order.priority_offset(size), 0), Waiting(order.priority_offset(1), -1)]
+    patience = queue_priority.priority_offset(size) // queue_priority.SECOND
+    queue = [Waiting(queue_priority.priority_offset(size), 0), Waiting(queue_priority.priority_offset(1), -1)]
     for second in range(1, patience + 3):
         coming = small[second % len(small)] if small else 1
-        heapq.heappush(queue, Waiting(second * order.SECOND + order.priority_offset(coming), second))
+        heapq.heappush(queue, Waiting(second * queue_priority.SECOND + queue_priority.priority_offset(coming), second))
         if heapq.heappop(queue).asked == 0:
             return
     raise AssertionError(f"{size} bytes waited longer than {patience} s")

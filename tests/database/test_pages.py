@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from telewarm.database import pages
+from telewarm.database import media_search
 from telewarm.database.connection import Connection, Pool, query
-from telewarm.database.pages import FAILED, LAST_LOOKED_AT, OF_BLOB, OWN, SOURCES, MediaFilters, MediaPage
-from telewarm.model import Bot, BotId, Kind, MediaId, MediaState, Sha256
+from telewarm.database.media_search import FAILED, LAST_LOOKED_AT, OF_BLOB, OWN, SOURCES, MediaFilters, MediaPage
+from telewarm.models import Bot, BotId, Kind, MediaId, MediaState, Sha256
 from tests.database.test_plans import plan
 from tests.fixtures.rows import blob, make_bot, make_item
 
@@ -39,7 +39,7 @@ async def read(pool: Pool, bot: Bot, filters: MediaFilters, *, limit: int = 2) -
     seeds, before = list[int](), None
     hashes = {blob(seed).sha256: seed for seed in range(6)}
     while True:
-        page = await pages.page(pool, bot.id, filters, before=before, limit=limit)
+        page = await media_search.page(pool, bot.id, filters, before=before, limit=limit)
         assert len(page.items) <= limit
         seeds += [hashes[item.sha256] for item in page.items]
         if page.next is None:
@@ -80,7 +80,7 @@ async def test_what_fits_is_found_newest_first_whatever_the_size_of_the_pages(
 
 async def test_how_many_fit_is_told_where_it_is_known(pool: Pool, bot: Bot) -> None:
     async def count(filters: MediaFilters) -> int | None:
-        return (await pages.page(pool, bot.id, filters, before=None, limit=1)).count
+        return (await media_search.page(pool, bot.id, filters, before=None, limit=1)).count
 
     assert await count(MediaFilters()) == 6
     assert await count(MediaFilters(kind=Kind.VIDEO, state=MediaState.ERROR)) == 1
@@ -90,10 +90,10 @@ async def test_how_many_fit_is_told_where_it_is_known(pool: Pool, bot: Bot) -> N
 async def test_a_search_looks_at_so_many_items_a_page_and_goes_on_from_there(
     pool: Pool, bot: Bot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "LOOKS", 2)
+    monkeypatch.setattr(media_search, "LOOKS", 2)
 
     async def page(before: MediaId | None) -> MediaPage:
-        return await pages.page(pool, bot.id, MediaFilters(text="évora"), before=before, limit=10)
+        return await media_search.page(pool, bot.id, MediaFilters(text="évora"), before=before, limit=10)
 
     first = await page(None)
     assert (len(first.items), first.next is not None) == (1, True)
@@ -159,5 +159,5 @@ async def test_times_are_found_among_ids_by_halving(large: Connection) -> None:
         assert found == first + expected - 1
     assert await large.fetchval(query("first_id_since"), 2, start) is None
     filters = MediaFilters(since=start + timedelta(seconds=7), until=start + timedelta(seconds=9))
-    page = await pages.page(large, BotId(1), filters, before=None, limit=10)
+    page = await media_search.page(large, BotId(1), filters, before=None, limit=10)
     assert [item.name for item in page.items] == ["picture 8", "picture 7"]

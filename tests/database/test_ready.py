@@ -14,12 +14,12 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from telewarm.app import Telewarm
 from telewarm.database import migrate as migrations
-from telewarm.database.embedded import served
+from telewarm.database.embedded.server import served
 from telewarm.database.migrate import head, migrate, revision
 from telewarm.database.ready import ready
 from telewarm.errors import DatabaseError, DatabaseForbidden, DatabaseUnavailable, NotMigrated, StoreUnavailable
+from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
 from tests.fixtures.app import Opener, add_bot, add_photos, until_ready
 

@@ -7,12 +7,12 @@ import asyncio
 import asyncpg
 import pytest
 
-from telewarm.database import broadcasts, media, orphans, removals, warmups
+from telewarm.database import blob_tombstones, broadcasts, deletions, media, warmups
 from telewarm.database.connection import Pool
-from telewarm.database.listening import listening
-from telewarm.database.removals import DeletionResult
+from telewarm.database.deletions import DeletionResult
+from telewarm.database.notifications import listening
 from telewarm.errors import Conflict, NotFound
-from telewarm.model import Bot, BroadcastState, MediaId, MessageSet, Part
+from telewarm.models import Bot, BroadcastState, MediaId, MessageSet, Part
 from tests.fixtures.rows import claim, make_bot, make_item, make_lease, placed
 
 
@@ -23,7 +23,7 @@ async def bot(pool: Pool) -> Bot:
 
 async def remove(pool: Pool, bot: Bot, *media_ids: MediaId) -> DeletionResult:
     async with pool.acquire() as connection, connection.transaction():
-        return await removals.remove_media(connection, bot.id, media_ids)
+        return await deletions.remove_media(connection, bot.id, media_ids)
 
 
 async def test_items_go_and_caches_hear_of_each(pool: Pool, bot: Bot) -> None:
@@ -79,7 +79,7 @@ async def test_a_broadcast_that_is_made_at_the_same_time_and_a_deletion_exclude_
 ) -> None:
     media_id = await make_item(pool, bot)
     async with pool.acquire() as making, making.transaction():
-        await removals.hold_media(making, bot.id, [media_id])
+        await deletions.hold_media(making, bot.id, [media_id])
         deleting = asyncio.create_task(remove(pool, bot, media_id))
         while not await pool.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
             pass
@@ -91,7 +91,7 @@ async def test_a_broadcast_that_is_made_at_the_same_time_and_a_deletion_exclude_
     await remove(pool, bot, media_id)
     async with pool.acquire() as making, making.transaction():
         with pytest.raises(NotFound, match="deleted just now"):
-            await removals.hold_media(making, bot.id, [media_id])
+            await deletions.hold_media(making, bot.id, [media_id])
 
 
 async def test_ten_thousand_items_go_in_a_handful_of_statements(pool: Pool, bot: Bot) -> None:
@@ -110,7 +110,7 @@ async def test_ten_thousand_items_go_in_a_handful_of_statements(pool: Pool, bot:
 
     async with pool.acquire() as connection:
         connection.add_query_logger(count)
-        removed = await removals.remove_media(connection, bot.id, ids)
+        removed = await deletions.remove_media(connection, bot.id, ids)
         connection.remove_query_logger(count)
 
     assert (len(removed.media_ids), removed.blobs) == (10_000, 10_000)
@@ -125,9 +125,9 @@ async def test_a_blob_that_somebody_has_is_no_orphan_in_the_end(pool: Pool, bot:
     await remove(pool, bot, shared, own)
 
     async with pool.acquire() as connection, connection.transaction():
-        assert await orphans.drop_blobs(connection, grace=900, limit=10) == 0  # too young
-        assert await orphans.drop_blobs(connection, grace=0, limit=10) == 2
-        assert len(await orphans.lock_bare(connection, grace=0, limit=10)) == 1
+        assert await blob_tombstones.drop_blobs(connection, grace=900, limit=10) == 0  # too young
+        assert await blob_tombstones.drop_blobs(connection, grace=0, limit=10) == 2
+        assert len(await blob_tombstones.lock_bare(connection, grace=0, limit=10)) == 1
 
     assert await pool.fetchval("SELECT count(*) FROM blob") == 1
     assert await pool.fetchval("SELECT count(*) FROM orphan") == 1
@@ -140,7 +140,7 @@ async def test_a_blob_whose_item_is_being_written_is_waited_for_and_stays(pool: 
 
     async def drop() -> int:
         async with pool.acquire() as connection, connection.transaction():
-            return await orphans.drop_blobs(connection, grace=0, limit=10)
+            return await blob_tombstones.drop_blobs(connection, grace=0, limit=10)
 
     async with pool.acquire() as adding, adding.transaction():
         # As `share` does: nothing of the orphan's line is touched.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from telewarm.database import broadcasts
 from telewarm.database.connection import Pool
 from telewarm.database.restored import mark_restored
-from telewarm.model import BotId, BroadcastId, MessageSet
+from telewarm.models import BotId, BroadcastId, MessageSet
 from tests.fixtures.rows import make_bot
 
 TEXT = MessageSet(text="hello")

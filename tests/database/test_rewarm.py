@@ -9,12 +9,12 @@ import asyncpg
 import pytest
 
 from telewarm import clock
-from telewarm.database import bots, media, order, warmups
+from telewarm.database import bots, media, queue_priority, warmups
 from telewarm.database.connection import Pool
-from telewarm.database.listening import listening
 from telewarm.database.media import RewarmScope
+from telewarm.database.notifications import listening
 from telewarm.database.warmups import WarmupFailure
-from telewarm.model import Bot, ChatId, FileId, Kind, MediaId, MediaState, MessageId, MessageRef
+from telewarm.models import Bot, ChatId, FileId, Kind, MediaId, MediaState, MessageId, MessageRef
 from tests.fixtures.rows import CHAT, SEAL, claim, lease_of, make_bot, make_item, make_lease, placed
 from tests.fixtures.sandbox import FIRST_BOT, token
 
@@ -49,7 +49,7 @@ async def test_a_ready_item_that_is_warmed_anew_is_sent_by_its_old_id_until_it_h
     """The Node system made a ready media item cold by uploading it again: no moment here is without an id."""
     media_id = await make_ready(pool, bot)
 
-    assert await media.rewarm(pool, {media_id: order.EXPLICIT}) == 1
+    assert await media.rewarm(pool, {media_id: queue_priority.EXPLICIT}) == 1
     assert (await media.get(pool, media_id)).state is MediaState.WARMING
     assert await ids_of(pool, bot, media_id) == ["OLD"]
 
@@ -64,7 +64,7 @@ async def test_a_ready_item_that_is_warmed_anew_is_sent_by_its_old_id_until_it_h
 
 async def test_adding_an_item_that_is_warmed_anew_changes_nothing(pool: Pool, bot: Bot) -> None:
     media_id = await make_ready(pool, bot, 3)
-    await media.rewarm(pool, {media_id: order.EXPLICIT})
+    await media.rewarm(pool, {media_id: queue_priority.EXPLICIT})
 
     with pytest.raises(AssertionError):
         await make_item(pool, bot, 3)  # it is here, and being warmed
@@ -122,7 +122,7 @@ async def test_an_item_in_hand_is_left_in_hand(pool: Pool, bot: Bot, lease: UUID
     media_id = await make_item(pool, bot)
     await claim(pool, bot, lease)
 
-    assert await media.rewarm(pool, {media_id: order.EXPLICIT}) == 0
+    assert await media.rewarm(pool, {media_id: queue_priority.EXPLICIT}) == 0
     assert await lease_of(pool, media_id) == lease
 
 
@@ -142,8 +142,8 @@ async def test_an_item_in_error_or_back_off_is_due_at_once_with_all_its_attempts
 async def test_one_asked_for_by_name_goes_before_what_waits_already(pool: Pool, bot: Bot, lease: UUID) -> None:
     first, second = [await make_item(pool, bot, seed) for seed in range(2)]
 
-    assert await media.rewarm(pool, {second: order.EXPLICIT}) == 1
-    assert await media.rewarm(pool, {second: order.EXPLICIT}) == 0
+    assert await media.rewarm(pool, {second: queue_priority.EXPLICIT}) == 1
+    assert await media.rewarm(pool, {second: queue_priority.EXPLICIT}) == 0
 
     assert [item.media_id for item in await claim(pool, bot, lease)] == [second, first]
 
@@ -178,7 +178,7 @@ async def test_what_is_new_goes_before_a_library_that_is_warmed_anew(pool: Pool,
     for seed in range(3):
         await make_ready(pool, bot, seed, file_id=f"F{seed}")
     await rewarm_all(pool, bot, RewarmScope.ALL)
-    new = await make_item(pool, bot, 9, handicap=order.priority_offset(50_000_000))
+    new = await make_item(pool, bot, 9, handicap=queue_priority.priority_offset(50_000_000))
 
     assert (await claim(pool, bot, lease))[0].media_id == new
 

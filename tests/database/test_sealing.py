@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from telewarm.database import bots
 from telewarm.database.connection import Pool
-from telewarm.database.sealing import HEAD, MARK, DecryptionFailed, TokenCipher, key_id_of, reencrypt, sealed_with
+from telewarm.database.token_encryption import (
+    HEAD,
+    MARK,
+    DecryptionFailed,
+    TokenCipher,
+    key_id_of,
+    reencrypt,
+    sealed_with,
+)
 from telewarm.errors import SettingsError
 from tests.fixtures.rows import SEAL, make_bot
 from tests.fixtures.sandbox import FIRST_BOT

@@ -11,7 +11,7 @@ import pytest
 from telewarm.database import audit, tokens
 from telewarm.database.audit import AuditEntry
 from telewarm.database.connection import Connection, Pool
-from telewarm.database.listening import listening
+from telewarm.database.notifications import listening
 from telewarm.database.tokens import Role
 from telewarm.errors import Conflict, NotFound, UsageError
 

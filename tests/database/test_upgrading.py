@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from telewarm.database.embedded import served
-from telewarm.database.upgrading import set_aside
+from telewarm.database.embedded.server import served
+from telewarm.database.embedded.upgrading import set_aside
 from telewarm.errors import Conflict
 from tests.database.test_embedded import ask
 
 UPGRADING = """
 import asyncio, sys
 from pathlib import Path
-from telewarm.database.embedded import served
-from telewarm.database.upgrading import set_aside
+from telewarm.database.embedded.server import served
+from telewarm.database.embedded.upgrading import set_aside
 data = Path(sys.argv[1])
 async def main():
     async with set_aside(data), served(None, data):

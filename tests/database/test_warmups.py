@@ -7,11 +7,11 @@ from uuid import UUID
 
 import pytest
 
-from telewarm.database import media, order, warmups
+from telewarm.database import media, queue_priority, warmups
 from telewarm.database.connection import Executor, Pool
-from telewarm.database.listening import listening
+from telewarm.database.notifications import listening
 from telewarm.database.warmups import WarmupFailure
-from telewarm.model import Bot, ChatId, FileId, Kind, MediaId, MediaState, MessageRef
+from telewarm.models import Bot, ChatId, FileId, Kind, MediaId, MediaState, MessageRef
 from tests.fixtures.rows import CHAT, claim, lease_of, make_bot, make_item, make_lease, placed
 
 
@@ -39,9 +39,11 @@ async def waiting(db: Executor, media_id: MediaId, seconds: float) -> None:
 async def test_items_are_claimed_by_handicap_and_then_in_the_order_they_came(pool: Pool, bot: Bot, lease: UUID) -> None:
     late, small, first = [
         await make_item(pool, bot, seed, handicap=handicap)
-        for seed, handicap in enumerate((order.priority_offset(10**8), order.priority_offset(1), order.EXPLICIT))
+        for seed, handicap in enumerate(
+            (queue_priority.priority_offset(10**8), queue_priority.priority_offset(1), queue_priority.EXPLICIT)
+        )
     ]
-    second = await make_item(pool, bot, 9, handicap=order.EXPLICIT)
+    second = await make_item(pool, bot, 9, handicap=queue_priority.EXPLICIT)
 
     claimed = await claim(pool, bot, lease, limit=3)
 

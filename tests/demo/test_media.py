@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from telewarm.demo.media import DemoFile, draw, photo
-from telewarm.model import Kind
+from telewarm.models import Kind
 
 SIZES = {
     "sunset.jpg": (100_000, 400_000),

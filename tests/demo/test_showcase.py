@@ -16,7 +16,7 @@ import aiohttp
 import psutil
 import pytest
 
-from telewarm.database.embedded import served
+from telewarm.database.embedded.server import served
 
 pytestmark = pytest.mark.timeout(60)  # whole programs start; mostly it takes a few seconds
 FILES = ("sunset.jpg", "waves.png", "film.mp4", "dance.gif", "song.mp3", "note.ogg", "leaflet.pdf")

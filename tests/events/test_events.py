@@ -8,13 +8,16 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 import pytest
 
-from telewarm.app import Telewarm
 from telewarm.database import events as table
 from telewarm.database.connection import Pool
 from telewarm.database.pool import open_pool
 from telewarm.errors import DatabaseUnavailable, NotFound, UsageError
-from telewarm.events import EVERYTHING, EventBus, EventFilter, EventSlice, feed, wanted_types
-from telewarm.model import Event, EventType
+from telewarm.events import tail
+from telewarm.events.batches import EventSlice
+from telewarm.events.bus import EVERYTHING, EventBus
+from telewarm.events.filter import EventFilter, wanted_types
+from telewarm.models import Event, EventType
+from telewarm.runtime import Telewarm
 from tests.database.test_events import say
 from tests.fixtures.app import Opener, add_bot, add_photos, until_ready
 from tests.fixtures.rows import make_bot, make_item
@@ -113,7 +116,7 @@ async def test_one_that_is_ahead_of_this_process_waits_for_what_comes_next(pool:
 
 
 async def test_a_lost_connection_loses_no_event(pool: Pool, events: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "LOOK", 3600.0)
+    monkeypatch.setattr(tail, "LOOK", 3600.0)
     async with listener(events) as here:
         for number in range(3):
             await pool.execute(LISTENERS)
@@ -139,7 +142,7 @@ async def test_whoever_is_too_far_behind_is_told_to_begin_anew(pool: Pool, event
 async def test_one_that_is_slow_misses_nothing_and_holds_up_nobody(
     pool: Pool, events: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "HELD", 1000)
+    monkeypatch.setattr(tail, "HELD", 1000)
     async with listener(events) as slow, listener(events) as quick:
         for number in range(5):
             await say(pool, number, times=400)
@@ -154,8 +157,8 @@ async def test_one_that_is_slow_misses_nothing_and_holds_up_nobody(
 async def test_one_that_slept_for_too_long_is_told_so(
     pool: Pool, events: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "HELD", 10)
-    monkeypatch.setattr(feed, "PAUSE", 0.0)
+    monkeypatch.setattr(tail, "HELD", 10)
+    monkeypatch.setattr(tail, "PAUSE", 0.0)
     async with listener(events) as slow, listener(events) as quick:
         for number in range(30):
             await say(pool, number)
@@ -213,7 +216,7 @@ async def test_one_hears_only_what_it_asked_for(pool: Pool, events: EventBus) ->
 async def test_a_sign_of_life_moves_on_past_what_was_not_asked_for(
     pool: Pool, events: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "BEAT", 0.05)
+    monkeypatch.setattr(tail, "BEAT", 0.05)
     async with listener(events, EventFilter(types=wanted_types(["media"]))) as here:
         await say(pool, 1, times=7)
         async with asyncio.timeout(5):

@@ -11,7 +11,7 @@ from yarl import URL
 
 from telewarm.errors import UrlNotAllowed
 from telewarm.fetch.addresses import is_public
-from telewarm.fetch.names import LONGEST, name_of
+from telewarm.fetch.download_name import LONGEST, name_of
 from telewarm.fetch.urls import checked, resolve_redirect
 
 NO_PORTS: frozenset[int] = frozenset()

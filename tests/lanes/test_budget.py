@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.lanes import ClaimBudget
+from telewarm.worker.work import ClaimBudget
 
 
 def test_a_lane_alone_may_have_all_of_it() -> None:

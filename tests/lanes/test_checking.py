@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from telewarm.bots.health_check import _of_chat, assess
 from telewarm.errors import ChatUnreachable, FloodWait, TelegramError, TelegramUnreachable
-from telewarm.lanes.checking import _of_chat, assess
-from telewarm.model import ChatId, Kind
+from telewarm.models import ChatId, Kind
 from telewarm.telegram.values import Chat, ChatMember, ChatPermissions
 
 ALL = ChatPermissions()

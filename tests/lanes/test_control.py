@@ -6,10 +6,10 @@ import asyncio
 
 from structlog.testing import capture_logs
 
-from telewarm.app import Telewarm
 from telewarm.database import bots, media
-from telewarm.lanes import enqueue_lane
-from telewarm.model import MediaState
+from telewarm.database.lane_queue import enqueue_lane
+from telewarm.models import MediaState
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from tests.fixtures.app import NO_SWEEP, Opener, add_bot, add_photos, until, until_ready

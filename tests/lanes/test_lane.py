@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from telewarm import clock
 from telewarm.errors import BadRequest
-from telewarm.lanes import ClaimBudget
-from telewarm.model import ChatId
-from telewarm.telegram import BotLimits, BotRateLimiter, Permit, Priority
+from telewarm.flood_control.limiter import BotRateLimiter, Permit
+from telewarm.flood_control.limits import BotLimits
+from telewarm.flood_control.priority import Priority
+from telewarm.models import ChatId
+from telewarm.worker.work import ClaimBudget
 from tests.lanes.work import Bench, Numbers, everything_came_back, flood_wait
 
 REFUSED = BadRequest(method="sendPhoto", status=400, description="Bad Request: nope")

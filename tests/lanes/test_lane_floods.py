@@ -9,9 +9,11 @@ import pytest
 
 from telewarm import clock
 from telewarm.errors import BadRequest, TelegramUnreachable
-from telewarm.lanes.lane import EARLY_SECONDS
-from telewarm.model import ChatId
-from telewarm.telegram import BotLimits, BotRateLimiter, FloodPause, Priority, RateLimit
+from telewarm.flood_control.limiter import BotRateLimiter, FloodPause
+from telewarm.flood_control.limits import BotLimits, RateLimit
+from telewarm.flood_control.priority import Priority
+from telewarm.models import ChatId
+from telewarm.worker.lane import EARLY_SECONDS
 from tests.lanes.work import CHAT, OTHER, Bench, Numbers, everything_came_back, flood_wait
 
 MINUTES = BotLimits(bot=None, group_second=None)  # the minute of a group and nothing else

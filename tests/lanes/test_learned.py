@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from telewarm.lanes.bots import apply_limits, plausible_limits
+from telewarm.bots.registry import apply_limits, plausible_limits
+from telewarm.flood_control.limits import BotLimits
+from telewarm.flood_control.limits import RateLimit as OurLimit
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Floods, Limit
-from telewarm.telegram import BotLimits
-from telewarm.telegram import RateLimit as OurLimit
 from tests.fixtures.app import Opener, add_bot, add_photos, until, until_ready
 
 TWENTY = BotLimits(group=OurLimit(rate=20 / 60, burst=20))

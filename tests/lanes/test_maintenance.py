@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 
 from telewarm import clock
 from telewarm.database.connection import Pool
-from telewarm.lanes import maintenance
-from telewarm.lanes.maintenance import STEPS, maintain, maintaining
+from telewarm.worker import maintenance
+from telewarm.worker.maintenance import STEPS, maintain, maintaining
 from tests.fixtures.app import LOOK_AGAIN, Opener, add_bot, add_photos, until
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from telewarm import clock
 from telewarm.errors import BadRequest, StoreUnavailable, TelegramUnreachable
-from telewarm.lanes.outage import LONGEST, FailureCounter
+from telewarm.flood_control.failure_counter import LONGEST, FailureCounter
 from tests.lanes.work import Bench, Numbers, Outcome
 
 GONE = StoreUnavailable("no connection")

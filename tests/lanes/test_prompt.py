@@ -11,10 +11,11 @@ from datetime import timedelta
 import pytest
 
 from telewarm import clock
-from telewarm.app import Telewarm
+from telewarm.bots.registry import BotSession
 from telewarm.database import bots
-from telewarm.lanes import BotSession, enqueue_lane
-from telewarm.model import BroadcastId, BroadcastState, ChatId, MediaId, MediaState, MessageSet
+from telewarm.database.lane_queue import enqueue_lane
+from telewarm.models import BroadcastId, BroadcastState, ChatId, MediaId, MediaState, MessageSet
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from telewarm.settings import Settings

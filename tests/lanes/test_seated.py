@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from telewarm.lanes import CompositeRunner
+from telewarm.worker.composite_runner import CompositeRunner
 
 
 @dataclass(kw_only=True, slots=True)

@@ -9,17 +9,19 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from telewarm import clock
-from telewarm.app import Telewarm
+from telewarm.bots.registry import BotSession
 from telewarm.database.connection import Pool
-from telewarm.database.listening import listening
-from telewarm.lanes import BotSession
-from telewarm.lanes.share import CHANNEL, MAX_COUNTS_PER_MESSAGE, ClusterRateSync
-from telewarm.model import BotId, ChatId
+from telewarm.database.notifications import listening
+from telewarm.flood_control.cluster_sync import CHANNEL, MAX_COUNTS_PER_MESSAGE, ClusterRateSync
+from telewarm.flood_control.limiter import BotRateLimiter
+from telewarm.flood_control.limits import BotLimits, RateLimit
+from telewarm.flood_control.priority import Priority
+from telewarm.models import BotId, ChatId
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Floods
 from telewarm.sandbox.config import Limit as ServerLimit
-from telewarm.sender.turn import SendSlot, with_rate_limit
-from telewarm.telegram import BotLimits, BotRateLimiter, Priority, RateLimit
+from telewarm.sending.rate_limited_call import SendSlot, with_rate_limit
 from tests.fixtures.app import Opener, add_bot
 from tests.fixtures.rows import make_lease
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from telewarm import clock
-from telewarm.app import Telewarm
 from telewarm.database import bots, media
-from telewarm.lanes import Worker, WorkerLimits
-from telewarm.model import MediaId, MediaState
+from telewarm.models import MediaId, MediaState
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from telewarm.sandbox.faults import Rule
+from telewarm.worker.worker import Worker, WorkerLimits
 from tests.fixtures.app import NO_SWEEP, OTHER_CHAT, WARMUP_CHAT, Opener, add_bot, add_photos, until, until_ready
 
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 
 from telewarm import clock
 from telewarm.errors import FloodWait, TelewarmError
-from telewarm.lanes import ClaimBudget, Job, Lane, LaneLimits
-from telewarm.model import ChatId
-from telewarm.telegram import BotLimits, BotRateLimiter, FloodPause
+from telewarm.flood_control.limiter import BotRateLimiter, FloodPause
+from telewarm.flood_control.limits import BotLimits
+from telewarm.models import ChatId
+from telewarm.worker.lane import Lane, LaneLimits
+from telewarm.worker.work import ClaimBudget, Job
 
 CHAT = ChatId(-1)
 OTHER = ChatId(-2)

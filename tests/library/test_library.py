@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from telewarm.app import Telewarm
+from telewarm.bots.registry import BotSession
 from telewarm.database import media
 from telewarm.demo.media import DemoFile
 from telewarm.errors import (
@@ -18,9 +18,9 @@ from telewarm.errors import (
     StoreUnavailable,
     UnreadableMedia,
 )
-from telewarm.lanes import BotSession
-from telewarm.library import IngestResult
-from telewarm.model import Kind, MediaState
+from telewarm.media.ingest import IngestResult
+from telewarm.models import Kind, MediaState
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from tests.fixtures.app import Opener, add_bot, until_ready
 from tests.fixtures.decoders import broken_open

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from telewarm.app import Telewarm
+from telewarm.bots.registry import BotSession
 from telewarm.demo.media import DemoFile
 from telewarm.errors import MediaRuleViolation, NotFound, UnreadableMedia
-from telewarm.lanes import BotSession
-from telewarm.library import IngestResult
-from telewarm.model import Kind, MediaState
+from telewarm.media.ingest import IngestResult
+from telewarm.models import Kind, MediaState
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox, fileids
 from tests.fixtures import odd_media
 from tests.fixtures.app import WARMUP_CHAT, Opener, add_bot, until_ready

@@ -12,18 +12,21 @@ from pathlib import Path
 import pytest
 
 from telewarm import clock
-from telewarm.app import Telewarm
-from telewarm.database import media, orphans
+from telewarm.bots.registry import BotSession
+from telewarm.database import blob_tombstones, media
 from telewarm.demo.media import DemoFile
 from telewarm.errors import BotDeleted, NotFound, StoreUnavailable, UsageError
-from telewarm.lanes import BotSession
-from telewarm.library import BlobGarbageCollector, LibraryLimits, MediaLibrary
-from telewarm.model import MediaId, MediaState
+from telewarm.media.garbage_collector import BlobGarbageCollector
+from telewarm.media.ingest import LibraryLimits
+from telewarm.media.library import MediaLibrary
+from telewarm.models import MediaId, MediaState
 from telewarm.probe import Probe
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.store import BlobCache, BlobStore
-from telewarm.store.content import PutSource
+from telewarm.storage.disk_cache import BlobCache
+from telewarm.storage.object_store import BlobStore
+from telewarm.storage.put_source import PutSource
 from tests.fixtures.app import READER, Opener, add_bot, add_bytes, add_photos, message_of, until_ready
 from tests.fixtures.media import jpeg
 
@@ -132,7 +135,7 @@ async def test_a_file_whose_object_is_collected_while_it_is_added_is_stored_agai
     [first] = await add_photos(telewarm, live, 1)
     await telewarm.library.delete(live.bot, [first])
     async with telewarm.pool.acquire() as connection, connection.transaction():
-        await orphans.drop_blobs(connection, grace=0, limit=10)
+        await blob_tombstones.drop_blobs(connection, grace=0, limit=10)
 
     async def meddle() -> None:
         if crashed:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from telewarm import clock
 from telewarm.errors import UsageError
-from telewarm.model import MediaId
-from telewarm.previews import LONGEST, PreviewUrlSigner, PreviewVariant, SignedPreview
+from telewarm.media.preview_urls import LONGEST, PreviewUrlSigner, PreviewVariant, SignedPreview
+from telewarm.models import MediaId
 
 KEY = bytes(range(32))
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from telewarm.demo.media import DemoFile
 from telewarm.errors import UnreadableMedia
-from telewarm.model import Kind
+from telewarm.models import Kind
 from telewarm.probe import Probe
 from telewarm.probe.boxes import MOST, missing
 from tests.fixtures.media import video

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from telewarm.demo.media import DemoFile
 from telewarm.errors import MediaRuleViolation, UnreadableMedia
-from telewarm.model import Kind, MediaMetadata
+from telewarm.models import Kind, MediaMetadata
 from telewarm.probe import Probe, check, natural_kind
 from tests.fixtures.media import audio, video
 

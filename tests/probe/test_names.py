@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.model import JOINERS, Kind, MediaMetadata
+from telewarm.models import JOINERS, Kind, MediaMetadata
 from telewarm.probe import filename_for
 
 

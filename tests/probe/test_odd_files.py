@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageStat
 
 from telewarm.errors import MediaRuleViolation, UnreadableMedia
-from telewarm.model import Kind, MediaMetadata
+from telewarm.models import Kind, MediaMetadata
 from telewarm.probe import Probe, check, choose_kind
 from telewarm.probe.id3 import read_tags
 from tests.fixtures import odd_media as odd

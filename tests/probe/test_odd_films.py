@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from PIL import Image, ImageStat
 
 from telewarm.errors import UnreadableMedia
-from telewarm.model import Kind
+from telewarm.models import Kind
 from telewarm.probe import Probe, choose_kind
 from tests.fixtures.media import audio, video
 

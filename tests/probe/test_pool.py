@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 from telewarm import clock
 from telewarm.demo.media import DemoFile
 from telewarm.errors import DecoderFailed, UnreadableMedia, UsageError
-from telewarm.model import Kind, MediaMetadata
+from telewarm.models import Kind, MediaMetadata
 from telewarm.probe import Probe
-from telewarm.probe.wire import LENGTH_BYTES, DecodeTask, Job, frame
+from telewarm.probe.ipc import LENGTH_BYTES, DecodeTask, Job, frame
 from tests.fixtures.decoders import broken_module, broken_open
 
 WORKER = [sys.executable, "-m", "telewarm.probe.worker"]
@@ -212,7 +212,7 @@ def test_a_worker_loads_the_probe_and_nothing_else_of_the_app() -> None:
     listing = "import sys, telewarm.probe.worker; print(*(m for m in sys.modules if m.startswith('telewarm')))"
     output = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True, timeout=15)
     loaded = {name for name in output.stdout.split() if not name.startswith("telewarm.probe")}
-    values = {"telewarm.model", "telewarm.message_set", "telewarm.coercion", "telewarm.ids"}
+    values = {"telewarm.models", "telewarm.message_set", "telewarm.coercion", "telewarm.ids"}
     assert loaded <= {"telewarm", "telewarm.errors", "telewarm.clock", *values}
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telewarm.errors import MediaRuleViolation
-from telewarm.model import Kind, MediaMetadata
+from telewarm.models import Kind, MediaMetadata
 from telewarm.probe import check, natural_kind, wants_thumbnail
 
 PHOTO = MediaMetadata(bytes=200_000, mime="image/jpeg", ext="jpg", width=1280, height=960)

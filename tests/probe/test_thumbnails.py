@@ -10,7 +10,7 @@ from PIL import Image
 
 from telewarm.demo.media import DemoFile
 from telewarm.errors import UnreadableMedia
-from telewarm.model import Kind
+from telewarm.models import Kind
 from telewarm.probe import Probe
 from tests.fixtures.media import audio, jpeg, video
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from telewarm.sandbox.entities import RESERVED, Parsed, check_caption, parse
 from telewarm.sandbox.errors import ApiError
-from telewarm.sender.escape import escape_markdown_code, escape_markdown_url
+from telewarm.sending.escape import escape_markdown_code, escape_markdown_url
 
 
 @pytest.mark.parametrize(

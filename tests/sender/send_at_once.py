@@ -9,8 +9,8 @@ import asyncio
 import json
 import sys
 
-from telewarm.app import Telewarm
-from telewarm.model import MessageSet, Part
+from telewarm.models import MessageSet, Part
+from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
 
 

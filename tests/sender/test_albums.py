@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from telewarm.app import Telewarm
+from telewarm.bots.registry import BotSession
 from telewarm.database import media
 from telewarm.demo.media import DemoFile
 from telewarm.errors import BadRequest, ChatUnreachable, FloodWait, MediaNotReady, TelegramUnreachable, UsageError
-from telewarm.lanes import BotSession
-from telewarm.model import ChatId, Kind, MediaId, MediaState, MessageSet, Part
+from telewarm.models import ChatId, Kind, MediaId, MediaState, MessageSet, Part
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from telewarm.sandbox.mail import Content
-from telewarm.sender import OnCold, SendResult
+from telewarm.sending.send_context import OnCold, SendResult
 from tests.fixtures.app import (
     OTHER_CHAT,
     READER,

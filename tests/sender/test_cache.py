@@ -8,10 +8,9 @@ import tracemalloc
 
 from telewarm.database import media, warmups
 from telewarm.database.connection import Pool
-from telewarm.database.listening import listening
-from telewarm.model import BotId, CachedFileId, FileId, Kind, MediaId
-from telewarm.sender import FileIdCache
-from telewarm.sender.cache import CHANNEL, MAX_IDS, MAX_REMOVED_REMEMBERED, tag_of
+from telewarm.database.notifications import listening
+from telewarm.models import BotId, CachedFileId, FileId, Kind, MediaId
+from telewarm.sending.file_id_cache import CHANNEL, MAX_IDS, MAX_REMOVED_REMEMBERED, FileIdCache, tag_of
 from tests.fixtures.rows import make_bot, make_item, placed
 
 

@@ -18,10 +18,10 @@ from telewarm.errors import (
     MediaError,
     MediaNotReady,
 )
-from telewarm.model import BotId, ChatId, MediaId, MediaState, MessageSet, Part
+from telewarm.models import BotId, ChatId, MediaId, MediaState, MessageSet, Part
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.sender import OnCold
+from telewarm.sending.send_context import OnCold
 from tests.fixtures.app import READER, WARMUP_CHAT, Opener, add_bot, add_photos, readers, until
 from tests.fixtures.rows import make_lease
 

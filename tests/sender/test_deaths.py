@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.model import BotId, MediaId
-from telewarm.sender.deaths import INVALID_TOGETHER, WINDOW_SECONDS, InvalidFileIdDetector
+from telewarm.models import BotId, MediaId
+from telewarm.sending.invalid_id_detector import INVALID_TOGETHER, WINDOW_SECONDS, InvalidFileIdDetector
 
 BOT, OTHER = BotId(1), BotId(2)
 moments = st.floats(min_value=0, max_value=1e6)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telewarm.sandbox.entities import parse
-from telewarm.sender.escape import (
+from telewarm.sending.escape import (
     RESERVED,
     SafeText,
     escape_html,

@@ -9,9 +9,9 @@ import pytest
 from telewarm import clock
 from telewarm.database import media
 from telewarm.errors import BadRequest, ChatUnreachable, FloodWait
-from telewarm.model import ChatId, Kind, MediaState, MessageId
+from telewarm.models import ChatId, Kind, MediaState, MessageId
 from telewarm.sandbox import Sandbox
-from telewarm.telegram import SendOptions
+from telewarm.telegram.values import SendOptions
 from tests.fixtures.app import READER, WARMUP_CHAT, Opener, add_bot, add_photos, readers, until_ready
 from tests.sender.ward import photos, ward
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from telewarm import clock
-from telewarm.app import Telewarm
+from telewarm.bots.registry import BotSession
 from telewarm.database import media
 from telewarm.errors import TelegramServerError
-from telewarm.lanes import BotSession
-from telewarm.model import MediaId, MediaState
+from telewarm.models import MediaId, MediaState
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.sender.cold import WRITE_SECONDS
+from telewarm.sending.file_id_resolver import WRITE_SECONDS
 from tests.fixtures.app import READER, add_bot, add_photos, message_of, until, until_ready, until_state
 
 NO_UPDATE = """

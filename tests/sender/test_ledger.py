@@ -13,16 +13,19 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from telewarm import clock
-from telewarm.app import Telewarm
 from telewarm.database import chats
 from telewarm.database.connection import Pool
 from telewarm.database.leases import ProcessLease
 from telewarm.errors import ChatUnreachable
-from telewarm.model import Bot, BotId, ChatId, ChatState, MessageSet
+from telewarm.models import Bot, BotId, ChatId, ChatState, MessageSet
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
-from telewarm.sender import ChatStatusWriter, FileIdCache, FileIdRecovery, Sender, SendLimits
-from telewarm.sender import ledger as ledgers
-from telewarm.sender.ledger import MAX_ROWS
+from telewarm.sending import chat_status as ledgers
+from telewarm.sending.chat_status import MAX_ROWS, ChatStatusWriter
+from telewarm.sending.file_id_cache import FileIdCache
+from telewarm.sending.file_id_recovery import FileIdRecovery
+from telewarm.sending.send_context import SendLimits
+from telewarm.sending.sender import Sender
 from tests.fixtures.app import add_bot
 from tests.fixtures.outages import writes_fail
 from tests.fixtures.rows import make_bot

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telewarm.errors import UsageError
-from telewarm.model import MediaId, MessageSet, Part
+from telewarm.models import MediaId, MessageSet, Part
 from telewarm.sandbox.entities import parse
 from telewarm.sandbox.errors import ApiError
-from telewarm.sender.escape import escape_html, escape_markdown
-from telewarm.sender.markup import check_text, visible
-from telewarm.sender.messages import check
+from telewarm.sending.escape import escape_html, escape_markdown
+from telewarm.sending.markup import check_text, visible
+from telewarm.sending.messages import check
 
 PHOTO = MediaId(1)
 

@@ -8,10 +8,10 @@ import pytest
 
 from telewarm.database import media
 from telewarm.errors import InvalidBotToken, TelegramUnreachable
-from telewarm.model import MediaState
+from telewarm.models import MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.sender.deaths import INVALID_TOGETHER
+from telewarm.sending.invalid_id_detector import INVALID_TOGETHER
 from tests.fixtures.app import READER, Opener
 from tests.fixtures.sandbox import FIRST_BOT
 from tests.sender.ward import photos, ward

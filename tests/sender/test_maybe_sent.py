@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from telewarm.app import Telewarm
+from telewarm.bots.registry import BotSession
 from telewarm.cli.send import line
 from telewarm.database.connection import Pool
 from telewarm.errors import TelegramServerError
-from telewarm.lanes import BotSession
-from telewarm.model import MediaId, MessageSet, Part
+from telewarm.models import MediaId, MessageSet, Part
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.sender import SendResult
-from telewarm.sender.once import Results, describe
+from telewarm.sending.idempotency import Results, describe
+from telewarm.sending.send_context import SendResult
 from tests.fixtures.app import READER, Opener, add_bot, add_photos
 
 WORDS = (

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telewarm.errors import UsageError
-from telewarm.model import Kind, MediaId, MessageSet, Part
-from telewarm.sender.messages import AlbumStep, SingleStep, Step, TextStep, check, one_by_one, plan, together
+from telewarm.models import Kind, MediaId, MessageSet, Part
+from telewarm.sending.messages import AlbumStep, SingleStep, Step, TextStep, check, one_by_one, plan, together
 from telewarm.telegram.values import PLAIN
 
 BUTTONS = {"inline_keyboard": [[{"text": "go", "url": "https://example.org"}]]}

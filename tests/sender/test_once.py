@@ -13,16 +13,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from telewarm import clock, errors
-from telewarm.app import Telewarm
-from telewarm.database import sends
+from telewarm.database import idempotency as sends
 from telewarm.database.connection import Pool
 from telewarm.database.leases import ProcessLease
 from telewarm.database.pool import open_pool
 from telewarm.errors import Conflict, TelegramUnreachable, TelewarmError, UsageError
-from telewarm.model import Bot, BotId, MessageId, MessageSet
+from telewarm.models import Bot, BotId, MessageId, MessageSet
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
-from telewarm.sender import SendResult
-from telewarm.sender.once import IdempotencyStore, Results, describe
+from telewarm.sending.idempotency import IdempotencyStore, Results, describe
+from telewarm.sending.send_context import SendResult
 from tests.fixtures.app import READER, Opener, add_bot
 from tests.fixtures.outages import database_away
 from tests.fixtures.rows import make_bot, make_lease

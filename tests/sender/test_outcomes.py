@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from telewarm import clock
-from telewarm.app import Telewarm
+from telewarm.bots.registry import BotSession
 from telewarm.database import chats, media
 from telewarm.demo.media import DemoFile
 from telewarm.errors import (
@@ -17,11 +17,11 @@ from telewarm.errors import (
     NotFound,
     TelegramUnreachable,
 )
-from telewarm.lanes import BotSession
-from telewarm.model import ChatId, ChatState, Kind, MediaId, MediaState, MessageSet, Part
+from telewarm.models import ChatId, ChatState, Kind, MediaId, MediaState, MessageSet, Part
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.sender import OnCold
+from telewarm.sending.send_context import OnCold
 from tests.fixtures.app import READER, Opener, add_bot, add_photos, readers, until, until_ready
 
 GROUP = ChatId(-4_001)

@@ -20,7 +20,7 @@ from telewarm.errors import (
     NotFound,
     UsageError,
 )
-from telewarm.model import Kind, MediaId, MessageSet, Part
+from telewarm.models import Kind, MediaId, MessageSet, Part
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.fixtures.app import READER, WARMUP_CHAT, Opener, add_bot, add_photos, readers, until, until_ready

@@ -11,11 +11,15 @@ from dataclasses import replace
 import pytest
 
 from telewarm import clock
+from telewarm.bots.registry import BotSession
 from telewarm.errors import BadRequest, BotDeleted, FloodWait, TelegramUnreachable
-from telewarm.lanes import BotSession
-from telewarm.model import Bot, BotId, ChatId
-from telewarm.sender.turn import SendSlot, with_rate_limit
-from telewarm.telegram import BotApi, BotLimits, BotRateLimiter, FloodPause, Priority, RateLimit, Transport
+from telewarm.flood_control.limiter import BotRateLimiter, FloodPause
+from telewarm.flood_control.limits import BotLimits, RateLimit
+from telewarm.flood_control.priority import Priority
+from telewarm.models import Bot, BotId, ChatId
+from telewarm.sending.rate_limited_call import SendSlot, with_rate_limit
+from telewarm.telegram.client import BotApi
+from telewarm.telegram.transport import Transport
 from tests.fixtures.sandbox import FIRST_BOT, token
 
 ANNA, BORIS = ChatId(11), ChatId(12)

@@ -7,17 +7,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from telewarm import clock
-from telewarm.app import Telewarm
+from telewarm.bots.registry import BotSession
 from telewarm.database import media
 from telewarm.database.leases import ProcessLease
-from telewarm.lanes import BotSession
-from telewarm.model import CachedFileId, ChatId, MediaItem, MediaState, MessageId, MessageSet, Part
+from telewarm.flood_control.priority import Priority
+from telewarm.models import CachedFileId, ChatId, MediaItem, MediaState, MessageId, MessageSet, Part
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.mail import Content
-from telewarm.sender import ChatStatusWriter, FileIdCache, Sender, SendLimits
-from telewarm.sender.healing import FileIdRecovery
-from telewarm.telegram import Priority, SendOptions
-from telewarm.telegram.values import PLAIN
+from telewarm.sending.chat_status import ChatStatusWriter
+from telewarm.sending.file_id_cache import FileIdCache
+from telewarm.sending.file_id_recovery import FileIdRecovery
+from telewarm.sending.send_context import SendLimits
+from telewarm.sending.sender import Sender
+from telewarm.telegram.values import PLAIN, SendOptions
 from tests.fixtures.app import READER, Opener, add_bot, add_photos, until_ready
 
 

@@ -13,8 +13,11 @@ from shutil import rmtree
 import pytest
 
 from telewarm.errors import ObjectCorrupt, StoreUnavailable
-from telewarm.model import Sha256
-from telewarm.store import BlobCache, BlobStore, IncomingFile, blob_key
+from telewarm.models import Sha256
+from telewarm.storage.disk_cache import BlobCache
+from telewarm.storage.incoming_file import IncomingFile
+from telewarm.storage.keys import blob_key
+from telewarm.storage.object_store import BlobStore
 
 
 def photo(folder: Path) -> tuple[str, Path, Sha256]:

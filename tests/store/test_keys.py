@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telewarm.errors import UsageError
-from telewarm.model import Sha256
-from telewarm.store import blob_key, thumbnail_key
+from telewarm.models import Sha256
+from telewarm.storage.keys import blob_key, thumbnail_key
 
 hashes = st.text("0123456789abcdef", min_size=64, max_size=64).map(Sha256)
 exts = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=16)

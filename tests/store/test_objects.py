@@ -13,8 +13,11 @@ import psutil
 import pytest
 
 from telewarm.errors import ObjectCorrupt, ObjectMissing
-from telewarm.model import Sha256
-from telewarm.store import BlobCache, BlobReader, BlobSource, BlobStore, blob_key
+from telewarm.models import Sha256
+from telewarm.storage.blob_reader import BlobReader, BlobSource
+from telewarm.storage.disk_cache import BlobCache
+from telewarm.storage.keys import blob_key
+from telewarm.storage.object_store import BlobStore
 
 Result = TypeVar("Result")
 MIB = 1 << 20

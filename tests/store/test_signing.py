@@ -19,9 +19,10 @@ from yarl import URL
 
 from telewarm import clock
 from telewarm.errors import StoreUnavailable, UsageError
-from telewarm.model import Sha256
-from telewarm.store import BlobStore, FolderConfig, S3Config
-from telewarm.store.signing import KEY_LIFETIME, LONGEST, S3UrlSigner
+from telewarm.models import Sha256
+from telewarm.storage.config import FolderConfig, S3Config
+from telewarm.storage.object_store import BlobStore
+from telewarm.storage.sigv4 import KEY_LIFETIME, LONGEST, S3UrlSigner
 
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)

@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from telewarm.errors import ObjectCorrupt, ObjectMissing, StoreUnavailable
-from telewarm.model import Sha256
-from telewarm.store import BlobCache, BlobStore, IncomingFile, blob_key
+from telewarm.models import Sha256
+from telewarm.storage.disk_cache import BlobCache
+from telewarm.storage.incoming_file import IncomingFile
+from telewarm.storage.keys import blob_key
+from telewarm.storage.object_store import BlobStore
 
 
 class Blob:
@@ -268,7 +271,7 @@ async def test_a_blob_damaged_on_disk_between_two_runs_is_fetched_again(
 RECEIVE_AND_WAIT = """
 import sys
 from pathlib import Path
-from telewarm.store import shelf
+from telewarm.storage import shelf
 
 own, lock = shelf.open_own(Path(sys.argv[1]))
 (own / "half").write_bytes(b"half")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from telewarm import clock
-from telewarm.store.threads import BATCH, ThreadBatcher
+from telewarm.storage.thread_batcher import BATCH, ThreadBatcher
 
 
 async def test_those_who_come_while_a_thread_is_at_it_go_together_next() -> None:

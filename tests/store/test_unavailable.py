@@ -15,7 +15,8 @@ from aiohttp import web
 
 from telewarm import clock
 from telewarm.errors import ObjectCorrupt, StoreUnavailable
-from telewarm.store import BlobStore, FolderConfig, S3Config
+from telewarm.storage.config import FolderConfig, S3Config
+from telewarm.storage.object_store import BlobStore
 from tests.fixtures.objects import SECRET_ACCESS_KEY, bucket_at, free_ports
 
 Call = Callable[[BlobStore], Awaitable[object]]

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from telewarm.model import ChatId
+from telewarm.flood_control.limiter import BotRateLimiter, Permit
+from telewarm.flood_control.limits import BotLimits
+from telewarm.flood_control.priority import Priority
+from telewarm.models import ChatId
 from telewarm.sandbox.config import Floods
 from telewarm.sandbox.config import Limit as ServerLimit
 from telewarm.sandbox.floods import Gate
-from telewarm.telegram import BotLimits, BotRateLimiter, Permit, Priority
 from tests.telegram.simulation import said
 
 TELEGRAM = Floods(bot=ServerLimit(count=30, seconds=1), private=ServerLimit(count=3, seconds=3))

@@ -9,14 +9,15 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from telewarm.lanes import Job
-from telewarm.lanes.choosing import pick_next_job
-from telewarm.model import ChatId
+from telewarm.flood_control.limiter import BotRateLimiter, Permit
+from telewarm.flood_control.limits import BotLimits
+from telewarm.models import ChatId
 from telewarm.sandbox.config import Floods
 from telewarm.sandbox.config import Limit as ServerLimit
 from telewarm.sandbox.errors import ApiError, too_many_requests
 from telewarm.sandbox.floods import Gate
-from telewarm.telegram import BotLimits, BotRateLimiter, Permit
+from telewarm.worker.next_job import pick_next_job
+from telewarm.worker.work import Job
 
 BOT = 1
 GROUPS = tuple(ChatId(-1001 - number) for number in range(64))

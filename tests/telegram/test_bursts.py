@@ -6,15 +6,16 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from telewarm.configured import flood_limits
+from telewarm.component_config import flood_limits
 from telewarm.demo.bench.fresh_chats import fastest
-from telewarm.model import ChatId
+from telewarm.flood_control.attribution import LimitScope, ScopeEvidence, attribute_429
+from telewarm.flood_control.limiter import BotRateLimiter, FloodPause
+from telewarm.flood_control.limits import BotLimits, RateLimit
+from telewarm.flood_control.priority import Priority
+from telewarm.models import ChatId
 from telewarm.sandbox.config import Floods
 from telewarm.sandbox.config import Limit as ServerLimit
 from telewarm.settings import Settings
-from telewarm.telegram import BotLimits, BotRateLimiter, FloodPause, RateLimit
-from telewarm.telegram.flood_cause import LimitScope, ScopeEvidence, attribute_429
-from telewarm.telegram.ranks import Priority
 from tests.telegram.simulation import GROUPS, Buckets, Charge, Simulation
 
 ANNA, NEWS, SPORT = ChatId(11), ChatId(-1001), ChatId(-1002)

@@ -21,7 +21,7 @@ from telewarm.errors import (
     TelegramServerError,
     TelegramUnreachable,
 )
-from telewarm.model import ChatId, FileId, Kind, MediaMetadata, MessageId
+from telewarm.models import ChatId, FileId, Kind, MediaMetadata, MessageId
 from telewarm.sandbox import Config, Floods, Limit, Rule, Sandbox, fileids
 from telewarm.sandbox.files import File
 from telewarm.telegram.client import BotApi

@@ -13,7 +13,7 @@ from telewarm.errors import (
     TelegramUnreachable,
     TelewarmError,
 )
-from telewarm.telegram import Effect, effect_of, maybe_delivered
+from telewarm.telegram.effect import Effect, effect_of, maybe_delivered
 
 SENDING = "sendMessage"
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.model import ChatId
+from telewarm.flood_control.attribution import LimitScope, ScopeEvidence, attribute_429
+from telewarm.flood_control.limiter import CALLS, SLOW, SWEEP, BotRateLimiter, FloodPause, LatencyFloor, Permit
+from telewarm.flood_control.limits import BotLimits, RateLimit
+from telewarm.models import ChatId
 from telewarm.sandbox.config import Floods
 from telewarm.sandbox.floods import Gate
-from telewarm.telegram import BotLimits, BotRateLimiter, FloodPause, Permit, RateLimit
-from telewarm.telegram.flood import CALLS, SLOW, SWEEP, LatencyFloor
-from telewarm.telegram.flood_cause import LimitScope, ScopeEvidence, attribute_429
 
 ANNA, BORIS = ChatId(11), ChatId(12)
 NEWS, SPORT = ChatId(-1001), ChatId(-1002)

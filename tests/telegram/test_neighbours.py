@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telewarm.model import ChatId
-from telewarm.telegram import BotLimits, BotRateLimiter, Priority, RateLimit
-from telewarm.telegram.windows import NO_LIMIT, SHARE
+from telewarm.flood_control.limiter import BotRateLimiter
+from telewarm.flood_control.limits import BotLimits, RateLimit
+from telewarm.flood_control.priority import Priority
+from telewarm.flood_control.sliding_window import NO_LIMIT, SHARE
+from telewarm.models import ChatId
 from tests.telegram.neighbours import Neighbours
 
 BOT = BotLimits(private_chat=None, group=None)  # 30 messages in a second

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from telewarm.model import ChatId, FileId, Kind, MediaMetadata
+from telewarm.models import ChatId, FileId, Kind, MediaMetadata
 from telewarm.telegram import parameters
 from telewarm.telegram.files import FileIdRef, FileUpload, LocalPathRef, MediaFile, UrlRef
 from telewarm.telegram.values import GroupItem, SendOptions

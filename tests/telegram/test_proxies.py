@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from telewarm.errors import TelegramUnreachable
-from telewarm.model import MessageSet, Part
+from telewarm.models import MessageSet, Part
 from telewarm.sandbox import Sandbox
 from telewarm.telegram.client import BotApi
 from telewarm.telegram.transport import Transport

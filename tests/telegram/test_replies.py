@@ -19,7 +19,7 @@ from telewarm.errors import (
     TelegramServerError,
     TelegramUnreachable,
 )
-from telewarm.telegram import replies, shapes
+from telewarm.telegram import response_types, responses
 
 
 def refusal(status: int, description: str, **parameters: object) -> bytes:
@@ -29,8 +29,8 @@ def refusal(status: int, description: str, **parameters: object) -> bytes:
 
 def read(status: int, body: bytes, *, retry_after: str | None = None) -> TelegramError:
     with pytest.raises(TelegramError) as caught:
-        replies.read(
-            shapes.MESSAGE, status=status, body=body, retry_after=retry_after, method="sendPhoto", chat_id=-1005
+        responses.read(
+            response_types.MESSAGE, status=status, body=body, retry_after=retry_after, method="sendPhoto", chat_id=-1005
         )
     return caught.value
 
@@ -258,8 +258,8 @@ def file(name: str) -> dict[str, object]:
 def sent_as(content: dict[str, object]) -> tuple[str | None, str | None, str | None]:
     message = {"message_id": 5, "date": 1, "chat": {"id": -1005, "type": "channel", "title": "x"}} | content
     body = json.dumps({"ok": True, "result": message}).encode()
-    answer = replies.read(shapes.MESSAGE, status=200, body=body, retry_after=None, method="sendX", chat_id=1)
-    sent = shapes.sent(answer)
+    answer = responses.read(response_types.MESSAGE, status=200, body=body, retry_after=None, method="sendX", chat_id=1)
+    sent = response_types.sent(answer)
     assert (sent.chat_id, sent.message_id) == (-1005, 5)
     return sent.kind, sent.file_id, sent.file_unique_id
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from telewarm.errors import TelewarmError, UsageError
-from telewarm.model import ChatId, Kind
+from telewarm.models import ChatId, Kind
 from telewarm.telegram.client import BotApi
 from telewarm.telegram.files import FileUpload
 from telewarm.telegram.transport import Request, Response, Transport

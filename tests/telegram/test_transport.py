@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from telewarm.errors import ObjectMissing, StoreUnavailable, TelegramServerError, TelegramUnreachable
-from telewarm.model import ChatId, FileId, Kind
+from telewarm.models import ChatId, FileId, Kind
 from telewarm.telegram.client import BotApi
 from telewarm.telegram.files import FileIdRef, FileUpload
 from telewarm.telegram.transport import Transport

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.telegram.limits import RateLimit
-from telewarm.telegram.windows import EXPIRY, LATER, SOON, LearnedLimit, SlidingWindow
+from telewarm.flood_control.limits import RateLimit
+from telewarm.flood_control.sliding_window import EXPIRY, LATER, SOON, LearnedLimit, SlidingWindow
 
 BOT = RateLimit(rate=30, burst=30)
 PRIVATE = RateLimit(rate=1, burst=3)

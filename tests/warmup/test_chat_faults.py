@@ -6,14 +6,15 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from telewarm.app import Telewarm
 from telewarm.database import chats, media
 from telewarm.database.leases import ProcessLease
 from telewarm.errors import ChatUnreachable
-from telewarm.model import ChatId, ChatState, MediaId, MediaState
+from telewarm.models import ChatId, ChatState, MediaId, MediaState
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.warmup import Retries, WarmupWork
+from telewarm.warmup.policy import Retries
+from telewarm.warmup.work import WarmupWork
 from tests.fixtures.app import NO_SWEEP, OTHER_CHAT, WARMUP_CHAT, Opener, add_bot, add_photos, until, until_ready
 from tests.fixtures.sandbox import token
 

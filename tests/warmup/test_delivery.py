@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from telewarm.app import Telewarm
+from telewarm.bots.registry import BotSession
 from telewarm.database.leases import ProcessLease
 from telewarm.database.warmups import claim_one
 from telewarm.errors import BadRequest, TelegramClientError, TelegramUnreachable
-from telewarm.lanes import BotSession
-from telewarm.model import ChatId, ClaimedMedia, Kind, UploadMethod, UploadResult
-from telewarm.placements.ways import cannot_copy, shuts_origin
+from telewarm.file_ids.method_selector import cannot_copy, shuts_origin
+from telewarm.models import ChatId, ClaimedMedia, Kind, UploadMethod, UploadResult
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.store import S3Config
-from telewarm.telegram import SendOptions
+from telewarm.storage.config import S3Config
+from telewarm.telegram.values import SendOptions
 from tests.fixtures.app import READER, WARMUP_CHAT, Opener, add_bot, add_photos
 from tests.warmup.test_ways import (
     FAULT,

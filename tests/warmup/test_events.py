@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from telewarm.model import MediaState, UploadMethod
+from telewarm.models import MediaState, UploadMethod
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.fixtures.app import NO_SWEEP, WARMUP_CHAT, Opener, add_bot, add_photos, until_ready, until_state

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from structlog.testing import capture_logs
 
-from telewarm.broadcast.policy import error_text
+from telewarm.broadcasts.policy import error_text
 from telewarm.errors import BadRequest
-from telewarm.model import MediaState
+from telewarm.models import MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
 from tests.fixtures.app import Opener, add_bot, add_photos, until_ready, until_state

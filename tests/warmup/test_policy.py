@@ -31,7 +31,8 @@ from telewarm.errors import (
     TelewarmError,
     UnreadableMedia,
 )
-from telewarm.warmup import Retries, policy
+from telewarm.warmup import policy
+from telewarm.warmup.policy import Retries
 
 RETRIES = Retries(limit=8, base=0.5, longest=300)
 FAULT = TelegramServerError(method="sendPhoto", status=500, description="Internal Server Error")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from telewarm.app import Telewarm
-from telewarm.database import media, order, warmups
+from telewarm.bots.registry import BotSession
+from telewarm.database import media, queue_priority, warmups
 from telewarm.database.media import RewarmScope
-from telewarm.lanes import BotSession
-from telewarm.model import MediaId, MediaItem, MediaState, UploadMethod
+from telewarm.models import MediaId, MediaItem, MediaState, UploadMethod
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.sender import OnCold
+from telewarm.sending.send_context import OnCold
 from tests.fixtures.app import (
     NO_SWEEP,
     READER,
@@ -154,7 +154,9 @@ async def test_a_send_whose_item_another_holds_raises_it_too(telewarm_with: Open
     sending = asyncio.create_task(telewarm.sender.send(live, READER, message_of(held)), name="send")
 
     async def raised() -> bool:
-        return bool(await telewarm.pool.fetchval("SELECT priority FROM media WHERE id = $1", held) < now_ms - order.DAY)
+        return bool(
+            await telewarm.pool.fetchval("SELECT priority FROM media WHERE id = $1", held) < now_ms - queue_priority.DAY
+        )
 
     now_ms = await telewarm.pool.fetchval("SELECT priority FROM media WHERE id = $1", first)
     await until(telewarm, raised)

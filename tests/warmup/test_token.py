@@ -6,10 +6,10 @@ import pytest
 
 from telewarm.database import media
 from telewarm.errors import Conflict, InvalidBotToken
-from telewarm.model import ChatId, MediaState, UploadMethod
+from telewarm.models import ChatId, MediaState, UploadMethod
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.sender import OnCold
+from telewarm.sending.send_context import OnCold
 from tests.fixtures.app import (
     NO_SWEEP,
     READER,

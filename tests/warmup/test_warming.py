@@ -10,7 +10,7 @@ from telewarm import clock
 from telewarm.database import media
 from telewarm.database.warmups import bots_with_due_work
 from telewarm.demo.media import DemoFile
-from telewarm.model import ChatId, Kind, MediaItem, MediaState, UploadMethod
+from telewarm.models import ChatId, Kind, MediaItem, MediaState, UploadMethod
 from telewarm.sandbox import Sandbox, fileids
 from telewarm.sandbox.faults import Rule
 from telewarm.sandbox.files import File

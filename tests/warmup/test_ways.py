@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.app import Telewarm
+from telewarm.bots.registry import BotSession
 from telewarm.database.connection import Pool
 from telewarm.database.leases import ProcessLease
 from telewarm.database.warmups import record_ready
@@ -30,16 +30,18 @@ from telewarm.errors import (
     TelegramServerError,
     TelegramUnreachable,
 )
-from telewarm.lanes import BotSession
-from telewarm.model import ClaimedMedia, Kind, MediaItem, MediaMetadata, UploadMethod
-from telewarm.placements.thumbnails import ThumbnailCache
-from telewarm.placements.ways import FIRST, LONGEST, MethodSelector, Route, falls_back, fits_url, is_item_error
+from telewarm.file_ids.method_selector import FIRST, LONGEST, MethodSelector, Route, falls_back, fits_url, is_item_error
+from telewarm.file_ids.thumbnail_cache import ThumbnailCache
+from telewarm.models import ClaimedMedia, Kind, MediaItem, MediaMetadata, UploadMethod
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Config, Sandbox, fileids
 from telewarm.sandbox.faults import Rule
-from telewarm.store import BlobStore, S3Config
-from telewarm.telegram import BotApi
+from telewarm.storage.config import S3Config
+from telewarm.storage.object_store import BlobStore
+from telewarm.telegram.client import BotApi
 from telewarm.telegram.transport import Request, Response
-from telewarm.warmup import Retries, WarmupWork
+from telewarm.warmup.policy import Retries
+from telewarm.warmup.work import WarmupWork
 from tests.fixtures.app import NO_SWEEP, WARMUP_CHAT, Opener, add_bot, add_photos, until_ready
 from tests.fixtures.proxies import Proxy, proxied
 from tests.fixtures.rows import blob, claim, make_bot, make_item, make_lease, placed

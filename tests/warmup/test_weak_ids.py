@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from telewarm.app import Telewarm
+from telewarm.bots.registry import BotSession
 from telewarm.database.leases import ProcessLease
-from telewarm.lanes import BotSession
-from telewarm.model import UploadResult
-from telewarm.telegram import BotApi
+from telewarm.models import UploadResult
+from telewarm.runtime import Telewarm
+from telewarm.telegram.client import BotApi
 from telewarm.telegram.transport import Request, Response
-from telewarm.warmup import Retries, WarmupWork
+from telewarm.warmup.policy import Retries
+from telewarm.warmup.work import WarmupWork
 from tests.fixtures.app import WARMUP_CHAT, add_bot, add_photos
 
 WEAK, WHOLE = "A" * 10, "AQADAgATqRsAAwI"

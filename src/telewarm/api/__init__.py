@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from telewarm.api.app import create_api, create_monitoring_app
-    from telewarm.api.services import AppState
+    from telewarm.api.dependencies import AppState
 
 __all__ = ["AppState", "create_api", "create_monitoring_app"]
 
@@ -14,7 +14,7 @@ __all__ = ["AppState", "create_api", "create_monitoring_app"]
 def __getattr__(name: str) -> object:
     """Imported when asked for: who only sends from Python never waits for FastAPI."""
     if name == "AppState":
-        from telewarm.api.services import AppState  # noqa: PLC0415 - see above
+        from telewarm.api.dependencies import AppState  # noqa: PLC0415 - see above
 
         return AppState
     if name in {"create_api", "create_monitoring_app"}:

@@ -6,8 +6,15 @@ from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
 import telewarm
-from telewarm.api import (
-    answers,
+from telewarm.api import docs_ui, error_responses
+from telewarm.api.body_memory import BodyMemoryBudget
+from telewarm.api.concurrency_limiter import AdaptiveConcurrencyLimiter
+from telewarm.api.dependencies import AppState
+from telewarm.api.middleware.access_log import RequestIdMiddleware
+from telewarm.api.middleware.auth import AuthMiddleware
+from telewarm.api.middleware.concurrency_limit import ConcurrencyLimitMiddleware
+from telewarm.api.openapi import install_openapi
+from telewarm.api.routes import (
     audit,
     batch,
     bots,
@@ -19,24 +26,16 @@ from telewarm.api import (
     health,
     media,
     metrics,
-    pages,
     preview,
-    queue,
     rewarm,
     roster,
     send,
     tokens,
+    warmup_queue,
     worker,
 )
-from telewarm.api.admission import AdaptiveConcurrencyLimiter
-from telewarm.api.admitted import ConcurrencyLimitMiddleware
-from telewarm.api.bodies import known_query
-from telewarm.api.described import install_openapi
-from telewarm.api.guard import AuthMiddleware
-from telewarm.api.memory import BodyMemoryBudget
-from telewarm.api.services import AppState
-from telewarm.api.streams import SseRegistry
-from telewarm.api.tracing import RequestIdMiddleware
+from telewarm.api.schemas.bodies import known_query
+from telewarm.api.sse import SseRegistry
 
 DESCRIPTION = "Keeps a Telegram bot's media warm: upload once, send by file_id forever."
 BEARER = HTTPBearer(
@@ -61,7 +60,7 @@ def create_api(serving: AppState) -> FastAPI:
         broadcasts,
         events,
         worker,
-        queue,
+        warmup_queue,
         tokens,
         audit,
     ):
@@ -92,9 +91,9 @@ def create_monitoring_app(serving: AppState) -> FastAPI:
     app.state.admission = AdaptiveConcurrencyLimiter()
     app.state.bodies = BodyMemoryBudget()
     app.add_middleware(ConcurrencyLimitMiddleware, admission=app.state.admission)
-    answers.register_exception_handlers(app)
+    error_responses.register_exception_handlers(app)
     install_openapi(app)
-    app.include_router(pages.router)
+    app.include_router(docs_ui.router)
     app.include_router(health.probes)
     app.include_router(health.router, dependencies=[Depends(BEARER)])
     app.include_router(metrics.router, dependencies=[Depends(BEARER)])

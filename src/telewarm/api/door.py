@@ -8,9 +8,9 @@ from typing import cast
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from telewarm.api.admission import AdaptiveConcurrencyLimiter, RequestClass, class_of, retry_after
-from telewarm.api.admitted import PLACE, overloaded
+from telewarm.api.concurrency_limiter import AdaptiveConcurrencyLimiter, RequestClass, class_of, retry_after
 from telewarm.api.heads import LimitedHttpProtocol
+from telewarm.api.middleware.concurrency_limit import PLACE, overloaded
 
 STALL = 10.0  # seconds for which the body of a refused request may stand still
 

@@ -8,8 +8,8 @@ from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from telewarm.api.limits import HEADER_BYTES
-from telewarm.api.streams import ABORT
+from telewarm.api.request_limits import HEADER_BYTES
+from telewarm.api.sse import ABORT
 
 CODES = {400: "BAD_REQUEST", 408: "TOO_SLOW", 431: "HEADERS_TOO_LARGE"}
 HEAD_SECONDS = 10.0  # for a request's head to arrive

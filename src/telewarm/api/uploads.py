@@ -15,13 +15,13 @@ import msgspec
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
 
-from telewarm.api.answers import HttpError
-from telewarm.api.bodies import SHOWN, unknown
-from telewarm.api.forms import SingleFileForm
-from telewarm.api.memory import BodyMemoryBudget, bodies_of
-from telewarm.model import Kind
+from telewarm.api.body_memory import BodyMemoryBudget, bodies_of
+from telewarm.api.error_responses import HttpError
+from telewarm.api.multipart import SingleFileForm
+from telewarm.api.schemas.bodies import SHOWN, unknown
+from telewarm.models import Kind
 from telewarm.probe import size_rule
-from telewarm.store import IncomingFile
+from telewarm.storage.incoming_file import IncomingFile
 
 MAX_JSON_BYTES = 96 << 20  # bytes of a JSON body, which is decoded in memory: 70 MB of file in base64
 IN_MEMORY = 64 << 10  # bytes of a JSON body that come before it is kept on disk

@@ -20,7 +20,7 @@ import msgspec
 from telewarm import clock
 from telewarm.errors import BackupError
 from telewarm.folders import PRIVATE_FILE
-from telewarm.store.threads import in_thread
+from telewarm.storage.thread_batcher import in_thread
 
 FORMAT = "telewarm-backup"
 VERSION = 1

@@ -21,10 +21,10 @@ from telewarm.backup.scratch import scratch
 from telewarm.database import copies
 from telewarm.database.migrate import migrate, revisions
 from telewarm.database.restored import mark_restored
-from telewarm.database.sealing import TokenCipher, reencrypt, sealed_with
+from telewarm.database.token_encryption import TokenCipher, reencrypt, sealed_with
 from telewarm.errors import BackupError, Conflict, DatabaseError
-from telewarm.model import Sha256
-from telewarm.store import BlobStore
+from telewarm.models import Sha256
+from telewarm.storage.object_store import BlobStore
 
 SMALL = 1 << 20  # bytes of an object that is put from memory
 

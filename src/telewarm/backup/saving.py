@@ -21,7 +21,7 @@ from telewarm.backup.scratch import beside
 from telewarm.database import copies
 from telewarm.database.transient import OF_THE_DISK, is_of_the_disk
 from telewarm.errors import BackupError
-from telewarm.store import BlobStore
+from telewarm.storage.object_store import BlobStore
 
 
 @dataclass(kw_only=True, slots=True)

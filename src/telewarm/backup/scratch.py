@@ -13,7 +13,7 @@ from typing import IO
 
 from telewarm import folders
 from telewarm.errors import BackupError
-from telewarm.store import shelf
+from telewarm.storage import cache_files
 
 NUMBER = 4  # bytes of the random end of a name
 
@@ -22,7 +22,7 @@ NUMBER = 4  # bytes of the random end of a name
 def scratch(data_folder: Path) -> Iterator[Path]:
     """A folder of this process's alone. Raises BackupError."""
     try:
-        own, lock = shelf.open_own(data_folder / "restoring")
+        own, lock = cache_files.open_own(data_folder / "restoring")
     except OSError as error:
         raise BackupError(folders.refusal(error, data_folder)) from error
     try:

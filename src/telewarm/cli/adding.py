@@ -17,15 +17,16 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from telewarm.api.answers import error_body
-from telewarm.api.media import describe_added
-from telewarm.app import Telewarm
+from telewarm.api.error_responses import error_body
+from telewarm.api.routes.media import describe_added
+from telewarm.bots.registry import BotSession
 from telewarm.cli.console import echo_err
 from telewarm.errors import DecoderFailed, Face, FetchError, MediaError, TelewarmError, UsageError
-from telewarm.lanes import BotSession
-from telewarm.library import IngestResult, name_of
 from telewarm.logs import redact
-from telewarm.model import Kind
+from telewarm.media.ingest import IngestResult
+from telewarm.media.names import name_of
+from telewarm.models import Kind
+from telewarm.runtime import Telewarm
 
 MAX_CONCURRENT_IMPORTS = (
     4  # files on their way in: while one is read, another is decoded, and a third waits for the store

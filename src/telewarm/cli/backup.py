@@ -18,13 +18,13 @@ from telewarm.cli.common import pluralize
 from telewarm.cli.console import echo_err
 from telewarm.cli.env import read_settings
 from telewarm.cli.run import run
-from telewarm.configured import encryption_key, existing_key, key_file, store_config
-from telewarm.database.embedded import EmbeddedPostgres, served
+from telewarm.component_config import encryption_key, existing_key, key_file, store_config
+from telewarm.database.embedded.server import EmbeddedPostgres, served
+from telewarm.database.embedded.upgrading import ours, set_aside, written_by
 from telewarm.database.ready import prepare_data_folder
-from telewarm.database.upgrading import ours, set_aside, written_by
 from telewarm.errors import UsageError
 from telewarm.settings import Settings
-from telewarm.store import BlobStore
+from telewarm.storage.object_store import BlobStore
 
 PIPE = Path("-")
 

@@ -11,19 +11,19 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from telewarm.api.roster import describe_check, describe_detail, describe_listed
-from telewarm.app import Telewarm
+from telewarm.api.routes.roster import describe_check, describe_detail, describe_listed
+from telewarm.bots.chat_names import SLUG
+from telewarm.bots.health_check import BotCheck, CheckStatus
 from telewarm.cli.chat import checked_chat
 from telewarm.cli.common import BotArgument, Json, Yes, confirm, pluralize, run_with_app, show, spinner
 from telewarm.cli.console import echo_err, wide_console
 from telewarm.database import bots as bot_rows
-from telewarm.database.removals import PurgeResult
-from telewarm.database.roster import BotSummary
+from telewarm.database.bot_summaries import BotSummary
+from telewarm.database.deletions import PurgeResult
+from telewarm.database.lane_queue import enqueue_lane
 from telewarm.errors import Conflict, NotFound, UsageError
-from telewarm.lanes import enqueue_lane
-from telewarm.lanes.checking import BotCheck, CheckStatus
-from telewarm.lanes.names import SLUG
-from telewarm.model import Bot, MediaState
+from telewarm.models import Bot, MediaState
+from telewarm.runtime import Telewarm
 
 HELP = (
     "Your bots: add, show, check, pause, delete and restore.\n\n"

@@ -12,8 +12,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from telewarm.app import Telewarm
-from telewarm.broadcast import ImportResult, ListFormat, tables
+from telewarm.bots.chat_names import chat_of
+from telewarm.broadcasts import csv_export
+from telewarm.broadcasts.recipient_import import ImportResult
+from telewarm.broadcasts.recipients import ListFormat
 from telewarm.cli import broadcast_tables, drafting, lists, message_options, submitting, watching
 from telewarm.cli.chat import recipient
 from telewarm.cli.common import check_id, run_with_app
@@ -22,9 +24,9 @@ from telewarm.cli.options import ChatIdCommand
 from telewarm.cli.run import stop_event
 from telewarm.cli.send import CONTEXT, line
 from telewarm.errors import UsageError
-from telewarm.lanes.names import chat_of
-from telewarm.model import Broadcast, BroadcastId, BroadcastState, DeliveryStatus
-from telewarm.sender import SendResult
+from telewarm.models import Broadcast, BroadcastId, BroadcastState, DeliveryStatus
+from telewarm.runtime import Telewarm
+from telewarm.sending.send_context import SendResult
 
 HELP = (
     "One message set to many chats, from a list of chat ids.\n\n"
@@ -315,7 +317,7 @@ def results(
 
     async def writing(telewarm: Telewarm) -> None:
         pages = telewarm.broadcasts.results(BroadcastId(broadcast), outcome=which)
-        await lists.write(tables.results(pages), output)
+        await lists.write(csv_export.results(pages), output)
 
     run_with_app(writing)
 
@@ -326,7 +328,7 @@ def rejected(broadcast: Id, *, output: Output = None) -> None:
 
     async def writing(telewarm: Telewarm) -> None:
         found = telewarm.broadcasts.rejected(BroadcastId(broadcast))
-        await lists.write(tables.rejected(found), output)
+        await lists.write(csv_export.rejected(found), output)
 
     run_with_app(writing)
 

@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from telewarm import clock
-from telewarm.app import Telewarm
-from telewarm.broadcast.progress import progress
+from telewarm.broadcasts.progress import progress
 from telewarm.cli import watching
-from telewarm.model import Broadcast, BroadcastState, Cause
+from telewarm.models import Broadcast, BroadcastState, Cause
+from telewarm.runtime import Telewarm
 
 OF_CHAT = re.compile(r"Telegram refused \w+ to chat -?\d+: ")
 LONGEST = 80  # characters of an error in a page of broadcasts

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from telewarm.bots.chat_names import NAME, NUMBER
 from telewarm.cli.common import fits
 from telewarm.errors import UsageError
-from telewarm.lanes.names import NAME, NUMBER
 
 
 def checked_chat(given: str, what: str) -> int | str:

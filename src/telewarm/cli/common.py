@@ -13,14 +13,14 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from telewarm import logs
-from telewarm.api.numbers import LARGEST
-from telewarm.app import Telewarm
+from telewarm.api.schemas.types import LARGEST
 from telewarm.cli.console import wide_console
 from telewarm.cli.env import read_settings
 from telewarm.cli.run import run
 from telewarm.database.transient import as_outage
 from telewarm.errors import UsageError
-from telewarm.model import MediaId
+from telewarm.models import MediaId
+from telewarm.runtime import Telewarm
 
 T = TypeVar("T")
 

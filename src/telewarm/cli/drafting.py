@@ -11,14 +11,14 @@ from typing import Annotated, TypeAlias
 import typer
 
 from telewarm import clock
-from telewarm.app import Telewarm
-from telewarm.broadcast import SendPlan
+from telewarm.bots.registry import BotSession
+from telewarm.broadcasts.plans import SendPlan
 from telewarm.cli.message_options import Options
 from telewarm.cli.send import add as add_files
 from telewarm.cli.send import captioned, mode_of
 from telewarm.errors import UsageError
-from telewarm.lanes import BotSession
-from telewarm.model import Broadcast, MediaId, MessageSet, Part
+from telewarm.models import Broadcast, MediaId, MessageSet, Part
+from telewarm.runtime import Telewarm
 
 TextOption: TypeAlias = Annotated[str | None, typer.Option("--text", help="A message of its own, after the media.")]
 CaptionOption: TypeAlias = Annotated[str | None, typer.Option("--caption", help="Caption of the first item.")]

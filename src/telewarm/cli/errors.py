@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from telewarm.api.catalogue import BY_CODE, ERROR_DOCS, ErrorCategory, ErrorDoc, markdown
 from telewarm.cli.console import wide_console
+from telewarm.error_catalog import BY_CODE, ERROR_DOCS, ErrorCategory, ErrorDoc, markdown
 from telewarm.errors import UsageError
 
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from telewarm.app import Telewarm
 from telewarm.cli.common import BotArgument, Json, media_ids, run_with_app
 from telewarm.cli.media import IdArgument
 from telewarm.given import WarmFile
+from telewarm.runtime import Telewarm
 
 
 def file_id(

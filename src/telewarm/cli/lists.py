@@ -13,11 +13,12 @@ from typing import BinaryIO
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from telewarm.app import Telewarm
-from telewarm.broadcast import ImportResult, ListFormat
+from telewarm.broadcasts.recipient_import import ImportResult
+from telewarm.broadcasts.recipients import ListFormat
 from telewarm.cli.common import pluralize
 from telewarm.errors import UsageError
-from telewarm.model import BroadcastId
+from telewarm.models import BroadcastId
+from telewarm.runtime import Telewarm
 
 STDIN = Path("-")
 CHUNK = 1 << 20  # bytes read at once

@@ -12,8 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from telewarm.api.media import metadata_out
-from telewarm.app import Telewarm
+from telewarm.api.routes.media import metadata_out
 from telewarm.cli.adding import add_all, bar_of, describe, sources_of, sum_up, tell
 from telewarm.cli.common import BotArgument, Json, Yes, confirm, media_ids, pluralize, run_with_app, show, spinner
 from telewarm.cli.console import echo_err, wide_console
@@ -21,9 +20,11 @@ from telewarm.cli.drafting import time_of
 from telewarm.cli.warming import WorkOption, warm
 from telewarm.database import media as rows
 from telewarm.database.media import RewarmScope
+from telewarm.database.media_search import MediaFilters
 from telewarm.errors import NotFound, UsageError
-from telewarm.library import MediaFilters, name_of
-from telewarm.model import Bot, Kind, MediaId, MediaItem, MediaState
+from telewarm.media.names import name_of
+from telewarm.models import Bot, Kind, MediaId, MediaItem, MediaState
+from telewarm.runtime import Telewarm
 
 HELP = (
     "A bot's media: add, list and search, rename, re-warm, share, delete.\n\n"

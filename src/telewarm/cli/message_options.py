@@ -11,7 +11,7 @@ import typer
 from msgspec import structs
 
 from telewarm.errors import UsageError
-from telewarm.model import MessageSet
+from telewarm.models import MessageSet
 
 ButtonsOption: TypeAlias = Annotated[
     str | None, typer.Option("--buttons", metavar="JSON", help="Telegram's own reply_markup.")

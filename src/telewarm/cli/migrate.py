@@ -8,7 +8,7 @@ from rich.console import Console
 
 from telewarm.cli.env import read_settings
 from telewarm.cli.run import run
-from telewarm.database.embedded import served
+from telewarm.database.embedded.server import served
 from telewarm.database.migrate import head
 from telewarm.database.migrate import migrate as migrate_database
 from telewarm.database.pool import describe_url

@@ -15,11 +15,11 @@ import typer
 from telewarm.cli.console import echo_err
 from telewarm.cli.env import read_settings
 from telewarm.cli.run import run
-from telewarm.configured import encryption_key, refuse_lost_key
+from telewarm.component_config import encryption_key, refuse_lost_key
 from telewarm.database.connection import Connection
 from telewarm.database.pool import ROUND_TRIP, connect
 from telewarm.database.ready import ready
-from telewarm.database.sealing import TokenCipher, reencrypt, sealed_with
+from telewarm.database.token_encryption import TokenCipher, reencrypt, sealed_with
 from telewarm.database.transient import is_transient
 from telewarm.errors import Conflict, DatabaseError, SettingsError, TelewarmError, UsageError
 from telewarm.folders import make_private

@@ -21,11 +21,11 @@ from fastapi import FastAPI
 
 from telewarm import logs
 from telewarm.api.door import LoadSheddingProtocol
-from telewarm.app import Telewarm
 from telewarm.cli.console import echo_err
 from telewarm.cli.env import read_settings
 from telewarm.errors import UsageError
 from telewarm.probe.isolation import close_memory
+from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
 
 T = TypeVar("T")

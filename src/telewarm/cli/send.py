@@ -14,17 +14,17 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from telewarm import logs
-from telewarm.app import Telewarm
+from telewarm.bots.registry import BotSession
 from telewarm.cli import message_options
 from telewarm.cli.chat import recipient
 from telewarm.cli.common import Json
 from telewarm.cli.console import echo_err
 from telewarm.cli.run import load_settings, run
 from telewarm.errors import DecoderFailed, Face, MediaError, UsageError
-from telewarm.lanes import BotSession
-from telewarm.model import MediaId, MessageSet, Part
-from telewarm.sender import SendResult
-from telewarm.sender.once import describe
+from telewarm.models import MediaId, MessageSet, Part
+from telewarm.runtime import Telewarm
+from telewarm.sending.idempotency import describe
+from telewarm.sending.send_context import SendResult
 
 CONTEXT: dict[str, Any] = {"ignore_unknown_options": True}  # of the command: a chat id below zero is no option
 

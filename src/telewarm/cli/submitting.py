@@ -7,16 +7,22 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from telewarm.app import Telewarm
-from telewarm.broadcast import AlreadySent
-from telewarm.broadcast.submissions import EarlierSubmission, Fill, PreparedSubmission, SubmissionState, Submitted
+from telewarm.broadcasts.submissions import (
+    AlreadySent,
+    EarlierSubmission,
+    Fill,
+    PreparedSubmission,
+    SubmissionState,
+    Submitted,
+)
 from telewarm.cli import drafting, lists
 from telewarm.cli.asking import Terminal, terminal
 from telewarm.cli.common import pluralize
 from telewarm.cli.console import echo_err
 from telewarm.cli.run import stop_event
 from telewarm.errors import UsageError
-from telewarm.model import BroadcastState
+from telewarm.models import BroadcastState
+from telewarm.runtime import Telewarm
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from rich.table import Table
 from telewarm.cli.console import echo_err, wide_console
 from telewarm.cli.env import read_settings
 from telewarm.cli.run import run
-from telewarm.configured import server_token
+from telewarm.component_config import server_token
 from telewarm.database import tokens
 from telewarm.database.connection import Connection
 from telewarm.database.pool import ROUND_TRIP, connect

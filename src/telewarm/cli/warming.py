@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from telewarm import clock
-from telewarm.app import Telewarm
 from telewarm.cli.console import echo_err
 from telewarm.cli.run import stop_event
-from telewarm.model import MediaState
+from telewarm.models import MediaState
+from telewarm.runtime import Telewarm
 
 LOOK = 0.3  # seconds between looks
 INTERRUPTED = 130  # the exit code after Ctrl-C

@@ -12,11 +12,11 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from telewarm import clock
-from telewarm.app import Telewarm
-from telewarm.broadcast.progress import progress
+from telewarm.broadcasts.progress import progress
 from telewarm.database import leases
 from telewarm.database.transient import is_transient
-from telewarm.model import Broadcast, BroadcastId, BroadcastState, Cause, DeliveryStatus
+from telewarm.models import Broadcast, BroadcastId, BroadcastState, Cause, DeliveryStatus
+from telewarm.runtime import Telewarm
 
 ACTIVE = frozenset({BroadcastState.SCHEDULED, BroadcastState.RUNNING, BroadcastState.UNDOING})
 WELL = frozenset({BroadcastState.DONE, BroadcastState.UNDONE})

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from telewarm import background
-from telewarm.app import Telewarm
 from telewarm.cli.console import echo_err
 from telewarm.cli.env import tell_settings
 from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event, tell_token
+from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
 from telewarm.wiring import tune_garbage_collector
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 
 from telewarm.database.connection import Executor
-from telewarm.model import Blob, MediaMetadata, Sha256
+from telewarm.models import Blob, MediaMetadata, Sha256
 
 COLUMNS = (
     "blob.sha256, blob.storage_key, blob.thumbnail_key, blob.thumbnail_bytes, blob.bytes, blob.mime, blob.ext,"

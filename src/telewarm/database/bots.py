@@ -9,9 +9,9 @@ import asyncpg
 import msgspec
 
 from telewarm.database.connection import Executor, query
-from telewarm.database.sealing import TokenCipher
+from telewarm.database.token_encryption import TokenCipher
 from telewarm.errors import BotDeleted, Conflict, NoSuchBot, NotFound, taken_by_deleted
-from telewarm.model import Bot, BotId, ChatId
+from telewarm.models import Bot, BotId, ChatId
 
 CHANNEL = "telewarm_bot"  # NOTIFY: the id of a bot whose row or flood waits changed
 COLUMNS = (

@@ -12,7 +12,7 @@ import msgspec
 
 from telewarm.database.connection import Executor, query
 from telewarm.errors import Conflict, Cure, NotFound
-from telewarm.model import BotId, Broadcast, BroadcastId, BroadcastState, DeliveryStatus, Kind, MediaId, MessageSet
+from telewarm.models import BotId, Broadcast, BroadcastId, BroadcastState, DeliveryStatus, Kind, MediaId, MessageSet
 
 CHANNEL = "telewarm_broadcast"  # NOTIFY: the id of a broadcast that changed its state or came further
 COUNTED = ", ".join(f"flight.{outcome}" for outcome in DeliveryStatus)

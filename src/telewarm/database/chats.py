@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from telewarm.database.connection import Executor, query
-from telewarm.model import BotId, ChatId, ChatRecord, ChatState
+from telewarm.models import BotId, ChatId, ChatRecord, ChatState
 
 CHANNEL = "telewarm_chat"  # NOTIFY: `bot old new`, a group that moved; `bot chat chat`: it is where it was after all
 CLEARED = 10_000  # lines that one statement deletes

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import asyncpg
 
 from telewarm.database.connection import Executor, query
-from telewarm.model import BroadcastId, Cause, ChatId, Delivery, DeliveryStatus, MessageId
+from telewarm.models import BroadcastId, Cause, ChatId, Delivery, DeliveryStatus, MessageId
 
 PAGE = 5_000  # rows read in one statement
 CHUNK = 20_000  # rows deleted in one statement

@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 
 from telewarm.database.connection import Executor
-from telewarm.model import Event, EventType
+from telewarm.models import Event, EventType
 
 CHANNEL = "telewarm_event"  # NOTIFY: something happened
 KEPT = 3600.0  # seconds

@@ -8,10 +8,21 @@ from typing import NamedTuple
 
 import asyncpg
 
-from telewarm.database import blobs, order
+from telewarm.database import blobs, queue_priority
 from telewarm.database.connection import Executor, query
 from telewarm.errors import Cure, NotFound
-from telewarm.model import Blob, BotId, CachedFileId, FileId, Kind, MediaId, MediaItem, MediaState, Sha256, UploadMethod
+from telewarm.models import (
+    Blob,
+    BotId,
+    CachedFileId,
+    FileId,
+    Kind,
+    MediaId,
+    MediaItem,
+    MediaState,
+    Sha256,
+    UploadMethod,
+)
 
 COLUMNS = (
     "media.id, media.bot_id, media.kind, media.name, media.state, media.file_id, media.file_unique_id, media.sent_kind,"
@@ -159,7 +170,7 @@ async def warm(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> 
 
 async def drop_file_id(db: Executor, *, media_id: MediaId, file_id: FileId) -> bool:
     """Drop a dead file id and make the item due, unless a fresher id is there already. Whether it was dropped."""
-    row = await db.fetchrow(query("forget"), media_id, file_id, order.EXPLICIT)
+    row = await db.fetchrow(query("forget"), media_id, file_id, queue_priority.EXPLICIT)
     return row is not None
 
 
@@ -181,9 +192,9 @@ async def rewarm_some(
     """
     rows = await db.fetch(TO_REWARM[which], bot_id, after, limit)
     handicaps = {
-        MediaId(row["id"]): order.renewal_priority_offset(row["bytes"])
+        MediaId(row["id"]): queue_priority.renewal_priority_offset(row["bytes"])
         if row["warm"]
-        else order.priority_offset(row["bytes"])
+        else queue_priority.priority_offset(row["bytes"])
         for row in rows
     }
     changed = await rewarm(db, handicaps) if handicaps else 0
@@ -204,7 +215,7 @@ async def share_some(
     How many were new there, and the id to go on after; None: there are no more.
     """
     rows = await db.fetch(TO_SHARE, source, after, media_ids, limit)
-    handicaps = [order.priority_offset(row["bytes"]) for row in rows]
+    handicaps = [queue_priority.priority_offset(row["bytes"]) for row in rows]
     shared = await db.fetch(query("share"), target, [row["id"] for row in rows], handicaps) if rows else []
     return len(shared), _last(rows, limit)
 

@@ -17,7 +17,7 @@ import structlog
 from pgqueuer import Queries
 
 from telewarm import clock
-from telewarm.database import engine
+from telewarm.database import pgqueuer_maintenance
 from telewarm.database.connection import Executor, Pool
 from telewarm.database.pool import ROUND_TRIP, connect
 from telewarm.database.rights import forbidden
@@ -66,7 +66,7 @@ async def check_migrated(db: Pool | Session) -> None:
     if current != head():
         refuse_newer(current)
         raise NotMigrated(f"The database is at revision {current}, and this Telewarm needs {head()}", by_face=MIGRATE)
-    if (await _queries(db).plan_upgrade()).statements or await engine.untuned(db):
+    if (await _queries(db).plan_upgrade()).statements or await pgqueuer_maintenance.untuned(db):
         raise NotMigrated("PgQueuer's tables are not this version's", by_face=MIGRATE)
 
 
@@ -160,10 +160,10 @@ async def _migrate_engine(connection: asyncpg.Connection[asyncpg.Record]) -> lis
     try:
         if not await queries.schema_is_installed():
             await queries.install()
-            await engine.tune(connection)
+            await pgqueuer_maintenance.tune(connection)
             return ["PgQueuer's tables"]
         plan = await queries.apply_upgrade()
-        tuned = await engine.tune(connection)
+        tuned = await pgqueuer_maintenance.tune(connection)
     except asyncpg.LockNotAvailableError:
         raise
     except asyncpg.PostgresError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from telewarm.database.connection import Connection
-from telewarm.model import ChatId, FileId, MediaId, MessageId, MessageRef
+from telewarm.models import ChatId, FileId, MediaId, MessageId, MessageRef
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

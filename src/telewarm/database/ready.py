@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from telewarm import folders
-from telewarm.database.embedded import served
+from telewarm.database.embedded.server import served
 from telewarm.database.migrate import check_migrated, is_new, migrate
 from telewarm.database.pool import ROUND_TRIP, connect, describe_url
 from telewarm.database.rights import check_rights

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from telewarm.database import broadcasts
 from telewarm.database.connection import Connection, Executor, query
-from telewarm.model import BroadcastId, ChatId
+from telewarm.models import BroadcastId, ChatId
 
 PAGE = 5_000  # rows read in one statement
 LONGEST = 300  # characters of a reason, or of a line, that are kept

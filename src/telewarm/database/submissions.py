@@ -13,7 +13,7 @@ from msgspec import structs
 from telewarm.database import broadcasts, deliveries
 from telewarm.database.broadcasts import CHANNEL, of_fingerprint
 from telewarm.database.connection import Connection, Executor, Pool, query
-from telewarm.model import Broadcast, BroadcastId, BroadcastState, MediaId, MessageSet
+from telewarm.models import Broadcast, BroadcastId, BroadcastState, MediaId, MessageSet
 
 LOCK = 0x7E1E_B40A  # the first of the two keys of our advisory locks
 

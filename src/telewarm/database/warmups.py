@@ -8,10 +8,10 @@ from uuid import UUID
 
 import asyncpg
 
-from telewarm.database import order
+from telewarm.database import queue_priority
 from telewarm.database.blobs import blob_of
 from telewarm.database.connection import Connection, Executor, Pool, query
-from telewarm.model import BotId, ChatId, ClaimedMedia, Kind, MediaId, MessageId, MessageRef, UploadResult
+from telewarm.models import BotId, ChatId, ClaimedMedia, Kind, MediaId, MessageId, MessageRef, UploadResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +102,7 @@ async def release(db: Executor, lease_id: UUID, media_ids: Sequence[MediaId]) ->
 async def raise_priority(db: Executor, media_id: MediaId) -> bool:
     """Somebody waits for this item: it goes before all that has waited less than a day. Whether that changed its place;
     tell the lane then. Nothing is written when somebody did it before."""
-    return await db.fetchval(query("hasten"), media_id, order.INTERACTIVE) is not None
+    return await db.fetchval(query("hasten"), media_id, queue_priority.INTERACTIVE) is not None
 
 
 async def retry_now(db: Executor, bot_id: BotId) -> None:

@@ -17,7 +17,7 @@ import av
 from av.container import OutputContainer
 from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
 
-from telewarm.model import Kind
+from telewarm.models import Kind
 
 RATE: Final = 48_000  # sound samples a second; the only rate that Opus, MP3 and AAC share
 FPS: Final = 25

@@ -17,16 +17,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from telewarm import clock, logs
-from telewarm.app import Telewarm
+from telewarm.bots.registry import BotSession
 from telewarm.database import media
-from telewarm.database.embedded import served
+from telewarm.database.embedded.server import served
 from telewarm.database.pool import connect
 from telewarm.demo.media import DemoFile, draw
 from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
 from telewarm.folders import make_private
-from telewarm.lanes import BotSession
-from telewarm.model import ChatId, MediaId, MediaItem, MediaState, MessageSet, Part
+from telewarm.models import ChatId, MediaId, MediaItem, MediaState, MessageSet, Part
+from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
 
 WARMUP_CHAT = ChatId(-1001000000001)

@@ -7,8 +7,8 @@ from functools import cached_property
 
 import msgspec
 
-from telewarm.events.wanted import EventFilter
-from telewarm.model import Event
+from telewarm.events.filter import EventFilter
+from telewarm.models import Event
 
 AT_ONCE = 400  # events that are handed on in one piece, some 80 kB
 SELECTIONS = 16  # of a batch that are kept

@@ -17,7 +17,7 @@ from yarl import URL
 
 from telewarm import clock
 from telewarm.errors import FetchError, FileTooLarge, UrlFetchFailed, UrlNotAFile, UrlNotAllowed
-from telewarm.fetch.names import name_of
+from telewarm.fetch.download_name import name_of
 from telewarm.fetch.resolving import Lookup, SystemResolver, ValidatingResolver, gated, is_unresolved
 from telewarm.fetch.urls import Allowed, UrlPolicy, checked, resolve_redirect
 

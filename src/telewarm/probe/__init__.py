@@ -1,8 +1,16 @@
 """What a media file is, by its bytes; what Telegram allows; its thumbnail. The only door to media decoders."""
 
-from telewarm.probe.names import filename_for
+from telewarm.probe.file_names import filename_for
 from telewarm.probe.probe import Look, Probe
-from telewarm.probe.rules import check, check_size, choose_kind, is_measured, natural_kind, size_rule, wants_thumbnail
+from telewarm.probe.telegram_rules import (
+    check,
+    check_size,
+    choose_kind,
+    is_measured,
+    natural_kind,
+    size_rule,
+    wants_thumbnail,
+)
 from telewarm.probe.words import unreadable
 
 __all__ = [

@@ -20,12 +20,12 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from telewarm.model import MediaMetadata, shown_name
+from telewarm.models import MediaMetadata, shown_name
 from telewarm.probe import gifs, mp3, stills
 from telewarm.probe.id3 import read_tags
+from telewarm.probe.ipc import Doubt, Job
 from telewarm.probe.tags import readable
 from telewarm.probe.turning import sides_of, turn_of
-from telewarm.probe.wire import Doubt, Job
 
 PIXELS: Final = 50_000_000  # the largest picture that is decoded
 PACKETS: Final = 256  # read at most so many to find a frame

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from telewarm.errors import UnreadableMedia
-from telewarm.model import MediaMetadata
+from telewarm.models import MediaMetadata
 from telewarm.probe.boxes import Layout, lay_out
+from telewarm.probe.ipc import Doubt
 from telewarm.probe.pictures import LONGEST_SIDE, MEASURES, Damaged, measure
 from telewarm.probe.signatures import (
     AVIF,
@@ -26,7 +27,6 @@ from telewarm.probe.signatures import (
     sound_behind_junk,
 )
 from telewarm.probe.stickers import read_lottie
-from telewarm.probe.wire import Doubt
 
 TAGS: Final = 16  # ID3 tags before the sound that are passed over
 JUNK: Final = 1 << 16  # bytes of rubbish before a sound that are looked through

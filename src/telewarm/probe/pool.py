@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from telewarm.errors import DecoderFailed, UnreadableMedia, UsageError
-from telewarm.probe.wire import LENGTH_BYTES, LONGEST_FRAME, DecodeResult, Job, frame, read_answer, read_ready
+from telewarm.probe.ipc import LENGTH_BYTES, LONGEST_FRAME, DecodeResult, Job, frame, read_answer, read_ready
 from telewarm.probe.words import unreadable
 
 START_SECONDS: Final = 30.0  # a start takes 0.4 s; a machine under load may need more

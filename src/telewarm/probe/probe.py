@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from telewarm.errors import DecoderFailed, UnreadableMedia
-from telewarm.model import Kind, MediaMetadata
+from telewarm.models import Kind, MediaMetadata
 from telewarm.probe.headers import HeaderInfo, read_head
+from telewarm.probe.ipc import DecodeTask, Job
 from telewarm.probe.pool import DecoderPool
-from telewarm.probe.wire import DecodeTask, Job
 from telewarm.probe.words import unreadable
 
 WORKERS = 2

@@ -12,9 +12,9 @@ from av.video.frame import VideoFrame
 from PIL import Image, ImageStat
 
 from telewarm.probe.decode import PIXELS, DecodeLimitExceeded, NoMediaStream, cover, frames, moving, opened
+from telewarm.probe.ipc import Job
 from telewarm.probe.stills import PICTURES, Undrawable, shrunk
 from telewarm.probe.turning import stretch_of, turn_of, turned
-from telewarm.probe.wire import Job
 
 SIDE: Final = 320  # pixels, the longest
 QUALITY: Final = 87  # of a JPEG this small, even pure noise stays below the 200 kB that Telegram takes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from telewarm.errors import UnreadableMedia
-from telewarm.model import MediaMetadata
+from telewarm.models import MediaMetadata
 
 PLAIN: Final = {  # FFmpeg's words, which are the operating system's and mislead, in words of the file
     "Operation not permitted": "its data is damaged, or encrypted",

@@ -27,8 +27,8 @@ import av
 from PIL import AvifImagePlugin, UnidentifiedImageError
 
 from telewarm.probe import decode, isolation, thumbnails
+from telewarm.probe.ipc import LENGTH_BYTES, DecodeResult, DecodeTask, Job, Ready, frame, read_job
 from telewarm.probe.stills import Undrawable
-from telewarm.probe.wire import LENGTH_BYTES, DecodeResult, DecodeTask, Job, Ready, frame, read_job
 from telewarm.probe.words import plain
 
 LIFETIME: Final = 1000  # files, so that what a decoder leaks never adds up

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from telewarm.errors import UsageError
-from telewarm.model import ChatId, FileId, Kind, MediaMetadata, MessageId, SentMessage
-from telewarm.telegram import multipart, parameters, replies, shapes
+from telewarm.models import ChatId, FileId, Kind, MediaMetadata, MessageId, SentMessage
+from telewarm.telegram import multipart, parameters, response_types, responses
 from telewarm.telegram.files import FileUpload, LocalPathRef, MediaFile, UrlRef
 from telewarm.telegram.parameters import Parameters
-from telewarm.telegram.replies import ResponseDecoder
+from telewarm.telegram.responses import ResponseDecoder
 from telewarm.telegram.transport import Request, SendRequest
 from telewarm.telegram.values import PLAIN, BotProfile, Chat, ChatMember, GroupItem, SendOptions, TelegramFile
 
@@ -48,26 +48,28 @@ class BotApi:
         return f"BotApi({self.telegram_id})"
 
     async def get_me(self) -> BotProfile:
-        return shapes.bot_profile(await self._call("getMe", {}, shapes.USER))
+        return response_types.bot_profile(await self._call("getMe", {}, response_types.USER))
 
     async def get_chat(self, chat_id: ChatId | str) -> Chat:
         """By its id, or by the `@name` of a public channel or group."""
         known = None if isinstance(chat_id, str) else chat_id
-        return shapes.chat(await self._call("getChat", {"chat_id": chat_id}, shapes.CHAT, chat_id=known))
+        return response_types.chat(
+            await self._call("getChat", {"chat_id": chat_id}, response_types.CHAT, chat_id=known)
+        )
 
     async def get_chat_member(self, chat_id: ChatId, user_id: int) -> ChatMember:
         """What the bot may do there when it is asked for itself."""
         said: Parameters = {"chat_id": chat_id, "user_id": user_id}
-        return shapes.member(await self._call("getChatMember", said, shapes.MEMBER, chat_id=chat_id))
+        return response_types.member(await self._call("getChatMember", said, response_types.MEMBER, chat_id=chat_id))
 
     async def send_chat_action(self, chat_id: ChatId) -> None:
         """Show "typing" for a moment. Nothing stays in the chat, and whoever may not write there is told so."""
         said: Parameters = {"chat_id": chat_id, "action": "typing"}
-        await self._call("sendChatAction", said, shapes.DONE, chat_id=chat_id)
+        await self._call("sendChatAction", said, response_types.DONE, chat_id=chat_id)
 
     async def send_message(self, chat_id: ChatId, text: str, *, options: SendOptions = PLAIN) -> SentMessage:
         said = parameters.of_text(chat_id, text, options)
-        return shapes.sent(await self._call("sendMessage", said, shapes.MESSAGE, chat_id=chat_id))
+        return response_types.sent(await self._call("sendMessage", said, response_types.MESSAGE, chat_id=chat_id))
 
     async def send_media(
         self,
@@ -88,12 +90,12 @@ class BotApi:
         message = await self._call(
             parameters.METHODS[kind],
             said,
-            shapes.MESSAGE,
+            response_types.MESSAGE,
             chat_id=chat_id,
             uploads=_uploads(kind, file),
             timeout=upload_timeout(file, facts) if timeout is None else timeout,
         )
-        return shapes.sent(message)
+        return response_types.sent(message)
 
     async def send_media_group(
         self,
@@ -108,19 +110,19 @@ class BotApi:
         messages = await self._call(
             "sendMediaGroup",
             said,
-            shapes.MESSAGES,
+            response_types.MESSAGES,
             chat_id=chat_id,
             uploads=uploads,
             timeout=sum(upload_timeout(item.file, item.facts) for item in items) if timeout is None else timeout,
         )
-        return [shapes.sent(message) for message in messages]
+        return [response_types.sent(message) for message in messages]
 
     async def forward_message(
         self, chat_id: ChatId, from_chat_id: ChatId, message_id: MessageId, *, options: SendOptions = PLAIN
     ) -> SentMessage:
         """The answer holds this bot's own file id, whichever bot sent the message first."""
         said = _of_source(chat_id, from_chat_id, message_id) | parameters.of_options(options)
-        return shapes.sent(await self._call("forwardMessage", said, shapes.MESSAGE, chat_id=chat_id))
+        return response_types.sent(await self._call("forwardMessage", said, response_types.MESSAGE, chat_id=chat_id))
 
     async def copy_message(
         self,
@@ -133,21 +135,21 @@ class BotApi:
     ) -> MessageId:
         """Without `caption` the copy keeps the original's; an empty one takes it away."""
         said = _of_source(chat_id, from_chat_id, message_id) | parameters.of_copy(caption, options)
-        copied = await self._call("copyMessage", said, shapes.MESSAGE_ID, chat_id=chat_id)
+        copied = await self._call("copyMessage", said, response_types.MESSAGE_ID, chat_id=chat_id)
         return MessageId(copied.message_id)
 
     async def delete_message(self, chat_id: ChatId, message_id: MessageId) -> None:
         """Bots may delete for 48 hours, then Telegram refuses."""
         said: Parameters = {"chat_id": chat_id, "message_id": message_id}
-        await self._call("deleteMessage", said, shapes.DONE, chat_id=chat_id)
+        await self._call("deleteMessage", said, response_types.DONE, chat_id=chat_id)
 
     async def delete_messages(self, chat_id: ChatId, message_ids: Sequence[MessageId]) -> None:
         """At most 100. Those that are not there are skipped by Telegram."""
         said: Parameters = {"chat_id": chat_id, "message_ids": list(message_ids)}
-        await self._call("deleteMessages", said, shapes.DONE, chat_id=chat_id)
+        await self._call("deleteMessages", said, response_types.DONE, chat_id=chat_id)
 
     async def get_file(self, file_id: FileId) -> TelegramFile:
-        return shapes.telegram_file(await self._call("getFile", {"file_id": file_id}, shapes.FILE))
+        return response_types.telegram_file(await self._call("getFile", {"file_id": file_id}, response_types.FILE))
 
     async def _call(
         self,
@@ -167,7 +169,7 @@ class BotApi:
             timeout=timeout,
         )
         response = await self._send_request(request)
-        return replies.read(
+        return responses.read(
             shape,
             status=response.status,
             body=response.body,

@@ -9,7 +9,7 @@ from typing import Self, TypeAlias
 
 import msgspec
 
-from telewarm.model import FileId
+from telewarm.models import FileId
 
 OpenChunks: TypeAlias = Callable[[], AsyncIterator[bytes]]  # called anew for each attempt
 Thumbnail: TypeAlias = bytes  # a JPEG within 320 x 320 and 200 kB

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias, assert_never
 
-from telewarm.model import ChatId, Kind, MediaMetadata
+from telewarm.models import ChatId, Kind, MediaMetadata
 from telewarm.telegram.files import FileIdRef, FileUpload, LocalPathRef, MediaFile, UrlRef
 from telewarm.telegram.multipart import thumbnail_name
 from telewarm.telegram.values import PLAIN, GroupItem, SendOptions

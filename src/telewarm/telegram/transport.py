@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from telewarm.errors import TelegramUnreachable
-from telewarm.telegram import reading
+from telewarm.telegram import upload_stream
 from telewarm.telegram.files import FileUpload
 from telewarm.telegram.multipart import Multipart
 
@@ -156,7 +156,7 @@ class StreamedPayload(aiohttp.Payload):
 
     async def _read(self, upload: FileUpload) -> AsyncGenerator[bytes, None]:
         try:
-            async with aclosing(reading.iter_body(upload)) as chunks:
+            async with aclosing(upload_stream.iter_body(upload)) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except Exception as failure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from telewarm.model import ChatId, FileId, Kind, MediaMetadata
+from telewarm.models import ChatId, FileId, Kind, MediaMetadata
 from telewarm.telegram.files import MediaFile
 
 

@@ -1,6 +1,1 @@
-"""Warm-ups: which go first, when to try again, and the work that a bot's lane carries."""
-
-from telewarm.warmup.policy import Retries
-from telewarm.warmup.work import WarmupTask, WarmupWork
-
-__all__ = ["Retries", "WarmupTask", "WarmupWork"]
+"""Warm-ups: retry policy, and the work that a lane carries."""

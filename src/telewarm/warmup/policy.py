@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from telewarm.bots.health_check import CURES
 from telewarm.errors import (
     BadRequest,
     ChatMigrated,
@@ -16,7 +17,6 @@ from telewarm.errors import (
     TelegramUnreachable,
     TelewarmError,
 )
-from telewarm.lanes.checking import CURES
 
 ADMINISTRATOR = "make the bot an administrator of it, or name another chat"
 WEAK_ID = 10  # characters

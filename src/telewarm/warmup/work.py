@@ -9,20 +9,22 @@ from dataclasses import dataclass, replace
 import structlog
 
 from telewarm import clock, metrics
+from telewarm.bots.chat_faults import FAULT_SECONDS as FAULTY
+from telewarm.bots.registry import BotSession
 from telewarm.database import bots, warmups
 from telewarm.database.connection import Pool
+from telewarm.database.lane_queue import enqueue_lane, enqueue_sharing_lanes
 from telewarm.database.leases import ProcessLease
 from telewarm.database.transient import is_transient
 from telewarm.database.warmups import WarmupFailure
 from telewarm.errors import ChatMigrated, ChatUnreachable, FloodWait, TelewarmError
-from telewarm.lanes import BotSession, Job, enqueue_lane, enqueue_sharing_lanes
-from telewarm.lanes.chat_faults import FAULT_SECONDS as FAULTY
+from telewarm.file_ids.uploader import FileIdUploader
 from telewarm.metrics import WarmupResult, WarmupTimings
-from telewarm.model import Bot, BotId, ChatId, ClaimedMedia, MediaId, UploadResult
-from telewarm.placements import FileIdUploader
-from telewarm.telegram.refusals import of_a_kind
+from telewarm.models import Bot, BotId, ChatId, ClaimedMedia, MediaId, UploadResult
+from telewarm.telegram.error_patterns import of_a_kind
 from telewarm.warmup import policy
 from telewarm.warmup.policy import Retries
+from telewarm.worker.work import Job
 
 log = structlog.get_logger(__name__)
 

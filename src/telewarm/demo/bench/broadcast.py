@@ -10,14 +10,14 @@ from pathlib import Path
 from statistics import median
 
 from telewarm import clock
-from telewarm.app import Telewarm
 from telewarm.demo.bench import rivals, stage
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.processes import ONE_KEY, Database, Resident, Worker, made
 from telewarm.demo.bench.rivals import BARE
 from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
-from telewarm.model import Bot, BroadcastId, BroadcastState, ChatId, DeliveryStatus, MediaItem, MessageSet, Part
+from telewarm.models import Bot, BroadcastId, BroadcastState, ChatId, DeliveryStatus, MediaItem, MessageSet, Part
+from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
 from telewarm.wiring import tune_garbage_collector
 

@@ -21,15 +21,16 @@ from pgqueuer.queries import Queries
 from pgqueuer.types import QueueEntrypoint, QueueManagerId
 
 from telewarm import clock
-from telewarm.database import engine, events, leases, media, order, warmups
+from telewarm.database import events, leases, media, queue_priority, warmups
+from telewarm.database import pgqueuer_maintenance as engine
 from telewarm.database.connection import Pool
+from telewarm.database.lane_queue import ENTRYPOINT, enqueue_lanes
 from telewarm.database.pool import connect
 from telewarm.database.warmups import WarmupFailure
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.queues import Queue, placed, queue, server
 from telewarm.demo.bench.stage import Report
-from telewarm.lanes.wake import ENTRYPOINT, enqueue_lanes
-from telewarm.model import BotId, ClaimedMedia, UploadResult
+from telewarm.models import BotId, ClaimedMedia, UploadResult
 
 DAY = 86_400.0  # seconds
 BATCH = 256  # items in one claim
@@ -133,7 +134,7 @@ async def _ask_again(day: Day, ready: Sequence[UploadResult]) -> None:
     for one in ready:
         if day.dice.random() < DEAD:
             await media.drop_file_id(day.queue.pool, media_id=one.media_id, file_id=one.file_id)
-    await media.rewarm(day.queue.pool, {one.media_id: order.priority_offset(1) for one in ready})
+    await media.rewarm(day.queue.pool, {one.media_id: queue_priority.priority_offset(1) for one in ready})
 
 
 async def _slice(day: Day) -> None:

@@ -11,12 +11,12 @@ from statistics import mean, median
 from typing import TypeAlias
 
 from telewarm import clock
-from telewarm.database import events, media, order, warmups
+from telewarm.database import events, media, queue_priority, warmups
 from telewarm.database.warmups import WarmupFailure
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.queues import Queue, blob, placed, queue, server
 from telewarm.demo.bench.stage import Report
-from telewarm.model import Blob, ClaimedMedia, Kind, MediaId
+from telewarm.models import Blob, ClaimedMedia, Kind, MediaId
 
 CLAIMED = 10  # items in one claim or record
 WARM_UP = 20  # rounds whose times are thrown away
@@ -84,7 +84,9 @@ async def _claim_and_record(side: Side) -> None:
     )
     first, *rest = ready
     await side.timed("forget", media.drop_file_id(side.queue.pool, media_id=first.media_id, file_id=first.file_id))
-    await side.timed("rewarm", media.rewarm(side.queue.pool, {one.media_id: order.EXPLICIT for one in rest[:1]}))
+    await side.timed(
+        "rewarm", media.rewarm(side.queue.pool, {one.media_id: queue_priority.EXPLICIT for one in rest[:1]})
+    )
     await side.queue.pool.execute(
         "UPDATE media SET state = 'warming', file_id = NULL WHERE id = ANY ($1)", [one.media_id for one in ready]
     )
@@ -120,7 +122,7 @@ async def _add(side: Side) -> None:
 
 
 async def _insert(into: Queue, new: Blob) -> None:
-    handicap = order.priority_offset(new.facts.bytes)
+    handicap = queue_priority.priority_offset(new.facts.bytes)
     await media.insert(into.pool, bot_id=into.bots[0], blob=new, kind=Kind.PHOTO, name="n.jpg", handicap=handicap)
 
 
@@ -190,6 +192,6 @@ def _small_ready_at(items: Sequence[ClaimedMedia]) -> float:
         size = item.blob.facts.bytes
         ends = heapq.heappop(free) + LATENCY + size / BANDWIDTH
         heapq.heappush(free, ends)
-        if size < order.SMALL:
+        if size < queue_priority.SMALL:
             ready.append(ends)
     return mean(ready)

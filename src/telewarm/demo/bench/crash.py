@@ -12,12 +12,12 @@ from typing import Literal, TypeAlias
 import asyncpg
 
 from telewarm import clock
-from telewarm.app import Telewarm
 from telewarm.database.transient import is_transient
 from telewarm.demo.bench import stage
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.processes import ONE_KEY, Database, ObjectServer, SandboxServer, Worker, made
 from telewarm.errors import TelewarmError
+from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
 
 HOUR = 3600.0

@@ -23,7 +23,7 @@ from telewarm.demo.bench.client import TOKEN
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.processes import ONE_KEY, Database, Server, made
 from telewarm.errors import TelewarmError
-from telewarm.model import BotId
+from telewarm.models import BotId
 
 IDLE_MOST = 1.0  # per cent of one core
 SOON, SOON_FOR_MANY = 100.0, 250.0  # milliseconds

@@ -14,15 +14,15 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from telewarm import clock
-from telewarm.app import Telewarm
+from telewarm.database.lane_queue import enqueue_lane
 from telewarm.demo.bench import stage
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.stage import Report
 from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
-from telewarm.lanes import enqueue_lane
-from telewarm.model import Bot, MediaId, Sha256
-from telewarm.store import blob_key
+from telewarm.models import Bot, MediaId, Sha256
+from telewarm.runtime import Telewarm
+from telewarm.storage.keys import blob_key
 
 LATENCY_MS = 50
 PHOTO_BYTES = 21_000

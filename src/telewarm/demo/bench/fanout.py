@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from telewarm import clock, metrics
-from telewarm.app import Telewarm
 from telewarm.demo.bench import stage
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.stage import Report
 from telewarm.demo.sandbox import SandboxProcess
-from telewarm.model import Bot
+from telewarm.models import Bot
+from telewarm.runtime import Telewarm
 
 MB = 1_000_000
 FORM = 1.02  # what goes up in all may be this many times the files

@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from telewarm import clock
-from telewarm.app import Telewarm
 from telewarm.demo.bench import stage
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.fresh_chats import measure_start
 from telewarm.demo.bench.stage import Report
 from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
-from telewarm.model import Bot, MediaState
+from telewarm.models import Bot, MediaState
+from telewarm.runtime import Telewarm
 from telewarm.sandbox import Floods
 from telewarm.sandbox.config import Limit
 

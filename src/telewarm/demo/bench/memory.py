@@ -10,14 +10,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from telewarm.app import Telewarm
+from telewarm.database.lane_queue import enqueue_lane
 from telewarm.demo.bench import stage
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.processes import ONE_KEY, Database, ObjectServer, SandboxServer, Worker, made
 from telewarm.demo.media import CATALOGUE
 from telewarm.errors import TelewarmError
-from telewarm.lanes import enqueue_lane
-from telewarm.model import Bot, Kind, MediaId, UploadMethod
+from telewarm.models import Bot, Kind, MediaId, UploadMethod
+from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
 
 MB = 1_000_000

@@ -21,8 +21,8 @@ import aiohttp
 import msgspec
 
 from telewarm import clock
-from telewarm.database.embedded import EmbeddedPostgres
-from telewarm.database.host import ServerHost
+from telewarm.database.embedded.host import ServerHost
+from telewarm.database.embedded.server import EmbeddedPostgres
 from telewarm.demo.bench.client import TOKEN
 from telewarm.errors import TelewarmError
 

@@ -11,11 +11,11 @@ from uuid import UUID, uuid4
 
 from telewarm.database import warmups
 from telewarm.database.connection import Pool
-from telewarm.database.embedded import EmbeddedPostgres
+from telewarm.database.embedded.server import EmbeddedPostgres
 from telewarm.database.migrate import migrate
 from telewarm.database.pool import connect, open_pool
 from telewarm.demo.bench.stage import fresh_folder, warmup_chat
-from telewarm.model import (
+from telewarm.models import (
     Blob,
     BotId,
     ClaimedMedia,

@@ -15,7 +15,7 @@ import msgspec
 from telewarm import clock
 from telewarm.demo.bench import stage
 from telewarm.demo.bench.stage import Rate
-from telewarm.model import ChatId
+from telewarm.models import ChatId
 
 BARE, AIOGRAM, PTB = "bare aiohttp", "aiogram", "python-telegram-bot"
 TIMEOUT = 60.0  # seconds

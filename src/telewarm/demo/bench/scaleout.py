@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from statistics import median
 
 from telewarm import clock
-from telewarm.app import Telewarm
 from telewarm.demo.bench import stage
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.processes import ONE_KEY, Database, SandboxServer, Worker, made
 from telewarm.errors import TelewarmError
-from telewarm.model import Bot
+from telewarm.models import Bot
+from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
 
 HALF = 0.6  # of one worker's time; the target

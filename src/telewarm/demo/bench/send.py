@@ -16,7 +16,6 @@ from statistics import median
 
 import aiohttp
 
-from telewarm.app import Telewarm
 from telewarm.demo.bench import rivals, stage
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.processes import ONE_KEY, Database, Resident, Server, made
@@ -24,7 +23,8 @@ from telewarm.demo.bench.rivals import BARE, Send
 from telewarm.demo.bench.stage import Rate
 from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
-from telewarm.model import Bot, CachedFileId, ChatId, MediaId, MessageSet, Part
+from telewarm.models import Bot, CachedFileId, ChatId, MediaId, MessageSet, Part
+from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
 from telewarm.wiring import tune_garbage_collector
 

@@ -17,12 +17,12 @@ import aiohttp
 import msgspec
 
 from telewarm import clock
-from telewarm.app import Telewarm
 from telewarm.database import media
+from telewarm.database.lane_queue import enqueue_lane
 from telewarm.demo.media import photo
 from telewarm.errors import TelewarmError
-from telewarm.lanes import enqueue_lane
-from telewarm.model import Bot, ChatId, Kind, MediaItem, MediaState
+from telewarm.models import Bot, ChatId, Kind, MediaItem, MediaState
+from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
 
 Report: TypeAlias = Callable[[str], None]  # one line on what is going on, for whoever waits

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from telewarm import clock
-from telewarm.app import Telewarm
 from telewarm.demo.bench import stage
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.stage import Report
 from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
-from telewarm.model import Bot, BroadcastId, BroadcastState, ChatId, MediaItem, MessageSet, Part
+from telewarm.models import Bot, BroadcastId, BroadcastState, ChatId, MediaItem, MessageSet, Part
+from telewarm.runtime import Telewarm
 
 SOON_SECONDS = 1.0  # the target
 LATER = timedelta(days=1000)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 
 from telewarm import clock
-from telewarm.app import Telewarm
 from telewarm.demo.bench import stage
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.stage import Rate, Report
 from telewarm.demo.sandbox import SandboxProcess
 from telewarm.errors import TelewarmError
-from telewarm.model import Bot
+from telewarm.models import Bot
+from telewarm.runtime import Telewarm
 
 PHOTO_BYTES = 200_000
 SINGLES = 50  # photos added one by one in each round

@@ -1,0 +1,65 @@
+"""How much of request bodies may be in memory at once, over all requests of this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+from starlette.requests import Request
+
+from telewarm.api.concurrency_limiter import retry_after
+from telewarm.api.error_responses import HttpError
+
+BYTES = 128 << 20  # a usual body has less than a kilobyte
+DECODING = 2  # large JSON bodies that are decoded at once; the others wait on disk
+
+
+@dataclass(slots=True)
+class BodyMemory:
+    """What one request has in memory of its body."""
+
+    budget: BodyMemoryBudget
+    bytes: int = 0
+
+    def take(self, more: int) -> None:
+        """Raises HttpError 503 when all bodies together would have too much."""
+        if self.budget.held + more > self.budget.most:
+            again = retry_after()
+            raise HttpError(
+                503,
+                "OVERLOADED",
+                "the bodies of all requests together fill the memory that is set aside for them; nothing was done: "
+                f"ask again in {again} s, or send the file as multipart or raw",
+                headers={"Retry-After": str(again)},
+            )
+        self.budget.held += more
+        self.bytes += more
+
+    def release(self) -> None:
+        self.budget.held -= self.bytes
+        self.bytes = 0
+
+
+@dataclass(slots=True)
+class BodyMemoryBudget:
+    """The budget of one process, and the turn to decode what came in on disk."""
+
+    most: int = BYTES
+    held: int = 0
+    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(DECODING))
+
+    @contextmanager
+    def share(self) -> Iterator[BodyMemory]:
+        """For one request, until its body is worked off."""
+        held = BodyMemory(self)
+        try:
+            yield held
+        finally:
+            held.release()
+
+
+def bodies_of(request: Request) -> BodyMemoryBudget:
+    return cast(BodyMemoryBudget, request.app.state.bodies)

@@ -1,0 +1,104 @@
+"""Every request has an id, and a line in the log when it is over."""
+
+from __future__ import annotations
+
+import re
+from secrets import token_hex
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+from telewarm import clock
+from telewarm.api.permissions import route_path, route_template
+from telewarm.logs import redact
+
+log = structlog.get_logger(__name__)
+
+HEADER = b"x-request-id"
+SANE = re.compile(rb"[A-Za-z0-9._=+/@~-]{1,128}")
+PROBES = frozenset({"/healthz", "/readyz", "/health", "/metrics"})  # asked all day long: their lines are for debugging
+GONE = 499  # noted when the caller was gone before the answer began
+LONGEST_PATH = 200  # characters
+
+
+class RequestIdMiddleware:
+    """Outermost. The id is the caller's (`X-Request-Id`) or made here; it goes back in the same header, and into every
+    line that is logged for the request, also by tasks that it starts.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        traffic = RequestStats(receive, send, request_id_of(scope))
+        scope.setdefault("state", {})["request_id"] = traffic.request_id
+        with bound_contextvars(request_id=traffic.request_id):
+            try:
+                await self._app(scope, traffic.receive, traffic.send)
+            finally:
+                traffic.tell(scope)
+
+
+class RequestStats:
+    """One request's bytes, counted as they pass."""
+
+    __slots__ = ("_began", "_bytes_in", "_bytes_out", "_receive", "_send", "_status", "request_id")
+
+    def __init__(self, receive: Receive, send: Send, request_id: str) -> None:
+        self.request_id = request_id
+        self._receive = receive
+        self._send = send
+        self._began = clock.monotonic()
+        self._bytes_in = self._bytes_out = 0
+        self._status = GONE
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._bytes_in += len(message.get("body", b""))
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            message["headers"] = [*message.get("headers", ()), (HEADER, self.request_id.encode())]
+        else:
+            self._bytes_out += len(message.get("body", b""))
+        await self._send(message)
+
+    def tell(self, scope: Scope) -> None:
+        """A path is only told when no route has it: then it cannot be told in the route's words."""
+        path, route, caller = route_path(scope), scope.get("route"), scope["state"].get("caller")
+        line = {
+            "method": scope["method"],
+            "route": route_template(path, route),
+            "status": self._status,
+            "ms": round(1000 * (clock.monotonic() - self._began), 1),
+            "bytes_in": self._bytes_in,
+            "bytes_out": self._bytes_out,
+            "actor": caller and caller.name,
+        }
+        if route is None:
+            line["path"] = _as_sent(scope)
+        if path in PROBES:
+            log.debug("[API]", **line)
+        else:
+            log.info("[API]", **line)
+
+
+def request_id_of(scope: Scope) -> str:
+    """The caller's, when it is one word of at most 128 plain characters, and no secret by the look of it."""
+    for name, value in scope["headers"]:
+        if name == HEADER and SANE.fullmatch(value):
+            text = str(value, "ascii")
+            if redact(text) == text:
+                return text
+    return token_hex(8)
+
+
+def _as_sent(scope: Scope) -> str:
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return redact(raw.decode("ascii", "backslashreplace"))[:LONGEST_PATH]

@@ -1,0 +1,209 @@
+"""Around every route: who may call, and an answer for whatever a route did not answer."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import unquote
+
+import structlog
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from telewarm import clock
+from telewarm.api.audit_writer import AuditWriter, kept
+from telewarm.api.error_responses import HttpError, api_failure, error_response, error_response_for
+from telewarm.api.permissions import OPEN, READING, Principal, required_role, route_path, route_template
+from telewarm.api.request_limits import FailedAuthLimiter, check_headers
+from telewarm.api.signed_urls import SIGNED_URL_PRINCIPAL, SignedUrlParams, given, verify, wrong
+from telewarm.api.token_cache import ApiTokenCache
+from telewarm.database.audit import AuditEntry
+from telewarm.database.tokens import FROM_ENVIRONMENT, PREFIX, Role
+from telewarm.database.transient import as_outage
+from telewarm.errors import TelewarmError
+from telewarm.media.preview_urls import PreviewUrlSigner, SignedPreview
+
+__all__ = ["OPEN", "AuthMiddleware"]
+
+log = structlog.get_logger(__name__)
+
+CUT_OFF = 499  # noted when the caller was gone before the answer began
+
+
+@dataclass(slots=True)
+class ResponseState:
+    status: int = 0  # 0: no answer has begun
+
+
+class AuthMiddleware:
+    """Refuses before anything of the body is read. Who may call has `token`, a named token, or a signed URL for what it
+    asks. What a route wants to know of them is in `request.state`: `caller`, `ticket` of a signed URL, and `admitted`,
+    which says whether the caller would still be let in.
+
+    What is right is looked up first and never shut out, whoever else tries from the same address: the throttle holds up
+    wrong ones alone.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str,
+        keyring: ApiTokenCache | None = None,
+        audit: AuditWriter | None = None,
+        throttle: FailedAuthLimiter | None = None,
+        signer: PreviewUrlSigner | None = None,
+    ) -> None:
+        self._app = app
+        self._token = token
+        self._keyring = keyring
+        self._audit = audit
+        self._throttle = FailedAuthLimiter() if throttle is None else throttle
+        self._signer = signer
+        self._signatures = FailedAuthLimiter(
+            "signatures"
+        )  # of its own: any page can make a browser ask for a wrong one
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answered = ResponseState()
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answered.status = message["status"]
+            await send(message)
+
+        caller = None
+        try:
+            caller = await self._authenticate(scope)
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            answer = _answer(error)
+            if answered.status:  # too late for another answer: the broken connection says it
+                raise
+            answered.status = answer.status_code
+            await answer(scope, receive, send)
+        finally:
+            if caller is not None and scope["method"] not in READING:
+                self._note(scope, caller, answered.status or CUT_OFF)
+
+    async def _authenticate(self, scope: Scope) -> Principal | None:
+        """Who calls; None: nobody asks."""
+        check_headers(scope["headers"], line=len(scope["path"]) + len(scope.get("query_string", b"")))
+        path = route_path(scope)
+        if path in OPEN:
+            return None
+        if self._signer is not None and (brought := given(scope)) is not None:
+            ticket = self._ticket(scope, self._signer, brought)
+            scope.setdefault("state", {}).update(caller=SIGNED_URL_PRINCIPAL, ticket=ticket)
+            return SIGNED_URL_PRINCIPAL
+        headers = Headers(scope=scope)
+        caller = await self._caller(scope, headers)
+        role = required_role(scope["method"], path)
+        if not caller.role.covers(role):
+            raise HttpError(
+                403,
+                "FORBIDDEN",
+                f"this needs a token with the role {role}, and {caller.name} has the role {caller.role}: "
+                "use another token, or have an admin make one with POST /api/admin/tokens",
+            )
+        still = partial(self._still_admitted, _bearer(headers.getlist("authorization")))
+        scope.setdefault("state", {}).update(caller=caller, admitted=still)
+        return caller
+
+    async def _still_admitted(self, given: str) -> bool:
+        """For answers that go on for long. Raises DatabaseUnavailable when that cannot be known."""
+        return await self._known(given) is not None
+
+    async def _caller(self, scope: Scope, headers: Headers) -> Principal:
+        given = _bearer(headers.getlist("authorization"))
+        if given:
+            if (caller := await self._known(given)) is not None:
+                return caller
+            address = _address(scope)
+            self._throttle.check(address, clock.monotonic())
+            if self._throttle.wrong(address, clock.monotonic()):
+                self._note(scope, None, 401, "(wrong tokens)")
+        raise HttpError(
+            401,
+            "UNAUTHORIZED",
+            "this needs the header `Authorization: Bearer <token>`: the server's own (`telewarm token show` prints it "
+            "where the server runs), or one that an admin made with POST /api/admin/tokens",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+    def _ticket(self, scope: Scope, signer: PreviewUrlSigner, brought: SignedUrlParams) -> SignedPreview:
+        ticket = verify(signer, brought)
+        if ticket is None:
+            address = _address(scope)
+            self._signatures.check(address, clock.monotonic())
+            if self._signatures.wrong(address, clock.monotonic()):
+                self._note(scope, None, 403, "(wrong signatures)")
+            raise wrong()
+        return ticket
+
+    async def _known(self, given: str) -> Principal | None:
+        if hmac.compare_digest(given.encode(), self._token.encode()):
+            return Principal(name=FROM_ENVIRONMENT, role=Role.ADMIN)
+        if self._keyring is None or not given.startswith(PREFIX):
+            return None
+        return await self._keyring.caller(given)
+
+    def _note(self, scope: Scope, caller: Principal | None, status: int, why: str = "") -> None:
+        """`caller` None: an address was shut out, and `why`."""
+        if self._audit is None:
+            return
+        path = route_path(scope)
+        action = why if caller is None else f"{scope['method']} {route_template(path, scope.get('route'))}"
+        request_id = scope.get("state", {}).get("request_id")
+        self._audit.note(
+            AuditEntry(
+                at=clock.now(),
+                actor=None if caller is None else caller.name,
+                role=None if caller is None else caller.role,
+                action=kept(action, self._token),
+                target=kept(path + _query(scope), self._token),
+                status=status,
+                request_id=None if request_id is None else kept(str(request_id), self._token),
+                address=kept(_address(scope)) or None,
+            )
+        )
+
+
+def _answer(error: Exception) -> JSONResponse:
+    if isinstance(error, HttpError):
+        return api_failure(error)
+    if isinstance(error, ClientDisconnect):
+        log.info("[API][CUT_OFF]")
+        return error_response(400, "CUT_OFF", "the body ended early; send it again")
+    ours = error if isinstance(error, TelewarmError) else as_outage(error)
+    if ours is not None:
+        log.warning("[API][OUTAGE]", error=type(error).__name__, detail=str(error))
+        return error_response_for(ours)
+    log.error("[API][BUG]", error=type(error).__name__, exc_info=error)
+    return error_response(500, "INTERNAL", "an error of ours: the log has it, under this `request_id`")
+
+
+def _bearer(given: list[str]) -> str:
+    """The one bearer token; empty when there is none, or more than one."""
+    if len(given) != 1:
+        return ""
+    scheme, _, credentials = given[0].partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else ""
+
+
+def _query(scope: Scope) -> str:
+    """What deletes and what deletes for good differ in no more than that. Decoded, so that secrets are found in it."""
+    query = unquote(scope.get("query_string", b"").decode("latin-1"), errors="replace")
+    return f"?{query}" if query else ""
+
+
+def _address(scope: Scope) -> str:
+    """The peer's; behind a proxy that FORWARDED_ALLOW_IPS names, the caller's own."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""

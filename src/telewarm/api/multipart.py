@@ -1,0 +1,211 @@
+"""Multipart forms taken apart while they stream in: files' bytes go out at once, fields are kept."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from telewarm.api.dispositions import file_name, names_file
+from telewarm.api.error_responses import HttpError
+from telewarm.api.schemas.bodies import SHOWN, unknown
+
+MAX_FIELD_BYTES = 4096  # bytes of a form field that is not the file
+MAX_PARTS = 32
+MAX_HEADER_BYTES = 16384  # bytes of a part's headers
+
+
+class MultipartReader(ABC):
+    """Feed it chunks; it tells of a form's parts as they come. `fields` are the values of those that are no files."""
+
+    def __init__(self, boundary: bytes, *, most: int, allowed: str, fields: frozenset[str]) -> None:
+        """`most`: parts. `allowed`: what a form has, in words. `fields`: the names of those that are no files."""
+        self._known = fields
+        self._once = True  # each field
+        self.fields: dict[str, str] = {}
+        self.ended = False
+        self._most = most
+        self._allowed = allowed
+        self._parts = 0
+        self._name = ""
+        self._is_file = False
+        self._header = (bytearray(), bytearray())
+        self._headers: dict[bytes, bytes] = {}
+        self._headers_bytes = 0
+        self._value = bytearray()
+        self._parser = _parser(boundary, self)
+
+    @abstractmethod
+    def file_begins(self, field: str, name: str | None) -> None:
+        """A part is a file."""
+
+    @abstractmethod
+    def file_goes_on(self, piece: bytes) -> None:
+        """Some of its bytes."""
+
+    def file_ends(self) -> None:  # noqa: B027 - who takes one file alone need not know
+        """All of them came."""
+
+    def is_file(self, field: str, *, named: bool) -> bool:
+        """`named`: the part has a file name."""
+        return named or field == "file"
+
+    def write(self, chunk: bytes) -> None:
+        """Raises HttpError: 400, 413."""
+        try:
+            self._parser.write(chunk)
+        except FormParserError:
+            raise HttpError(
+                400, "BAD_REQUEST", "the body is not multipart as its Content-Type says; let your client make both"
+            ) from None
+
+    def on_part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > self._most:
+            raise HttpError(413, "TOO_LARGE", f"a form has at most {self._most} parts here: {self._allowed}")
+        self._headers, self._headers_bytes = {}, 0
+        self._value = bytearray()
+
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._take(self._header[0], data[start:end])
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._take(self._header[1], data[start:end])
+
+    def on_header_end(self) -> None:
+        field, value = self._header
+        self._headers[bytes(field).lower()] = bytes(value)
+        self._header = (bytearray(), bytearray())
+
+    def on_headers_finished(self) -> None:
+        disposition = self._headers.get(b"content-disposition", b"")
+        _, options = parse_options_header(disposition)
+        self._name = options.get(b"name", b"").decode(errors="replace")
+        self._is_file = self.is_file(self._name, named=names_file(disposition, options))
+        if self._is_file:
+            self.file_begins(self._name, file_name(disposition, options))
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._is_file:
+            self.file_goes_on(data[start:end])
+            return
+        self._value += data[start:end]
+        if len(self._value) > MAX_FIELD_BYTES:
+            raise HttpError(413, "TOO_LARGE", f"a form field other than a file has at most {MAX_FIELD_BYTES} bytes")
+
+    def on_part_end(self) -> None:
+        if self._is_file:
+            self.file_ends()
+        elif self._name not in self._known:
+            raise HttpError(422, "BAD_REQUEST", f"{self._name[:SHOWN]}: {unknown('field', self._name, self._known)}")
+        elif self._once and self._name in self.fields:
+            raise HttpError(422, "BAD_REQUEST", f"{self._name}: the form has it twice: give it once")
+        else:
+            self.fields[self._name] = self._value.decode(errors="replace")
+
+    def on_end(self) -> None:
+        self.ended = True
+
+    def _take(self, into: bytearray, piece: bytes) -> None:
+        self._headers_bytes += len(piece)
+        if self._headers_bytes > MAX_HEADER_BYTES:
+            raise HttpError(413, "TOO_LARGE", f"the headers of a form's part have at most {MAX_HEADER_BYTES} bytes")
+        into += piece
+
+
+class SingleFileForm(MultipartReader):
+    """A form with one file; `fields`, `had_file` and `file_name` are whole once it has `ended`."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self.file_name: str | None = None
+        self.had_file = False
+        self._pieces: list[bytes] = []
+        super().__init__(
+            boundary, most=MAX_PARTS, allowed="`file`, `kind` and `name`", fields=frozenset({"kind", "name"})
+        )
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The pieces of the file in this chunk. Raises HttpError: 400, 413."""
+        self.write(chunk)
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def file_begins(self, field: str, name: str | None) -> None:  # noqa: ARG002 - whatever its field is called
+        if self.had_file:
+            raise HttpError(
+                400, "BAD_REQUEST", "the form has more than one file; send one a request, or several to …/media/batch"
+            )
+        self.had_file, self.file_name = True, name
+
+    def file_goes_on(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+
+
+@dataclass(frozen=True, slots=True)
+class FileStart:
+    """`kind`: what the form said up to here that its files are."""
+
+    name: str | None
+    kind: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileEnd:
+    """All bytes of the file that began last have come."""
+
+
+class MultiFileForm(MultipartReader):
+    """A form with many files."""
+
+    def __init__(self, boundary: bytes, *, most: int) -> None:
+        self._events: list[FileStart | FileEnd | bytes] = []
+        super().__init__(
+            boundary, most=most + MAX_PARTS, allowed=f"{most} files, and `kind`", fields=frozenset({"kind"})
+        )
+        self._once = False  # a kind is that of the files behind it
+
+    def feed(self, chunk: bytes) -> Iterator[FileStart | FileEnd | bytes]:
+        """What is in this chunk, in its order; what came before a mistake comes before its HttpError (400, 413)."""
+        mistake = None
+        try:
+            self.write(chunk)
+        except HttpError as error:
+            mistake = error
+        events, self._events = self._events, []
+        yield from events
+        if mistake is not None:
+            raise mistake
+
+    def is_file(self, field: str, *, named: bool) -> bool:  # noqa: ARG002 - whatever it is called
+        return named
+
+    def file_begins(self, field: str, name: str | None) -> None:  # noqa: ARG002 - whatever its field is called
+        self._events.append(FileStart(name, self.fields.get("kind")))
+
+    def file_goes_on(self, piece: bytes) -> None:
+        self._events.append(piece)
+
+    def file_ends(self) -> None:
+        self._events.append(FileEnd())
+
+
+def _parser(boundary: bytes, form: MultipartReader) -> MultipartParser:
+    try:
+        return MultipartParser(
+            boundary,
+            {
+                "on_part_begin": form.on_part_begin,
+                "on_header_field": form.on_header_field,
+                "on_header_value": form.on_header_value,
+                "on_header_end": form.on_header_end,
+                "on_headers_finished": form.on_headers_finished,
+                "on_part_data": form.on_part_data,
+                "on_part_end": form.on_part_end,
+                "on_end": form.on_end,
+            },
+        )
+    except FormParserError:
+        raise HttpError(400, "BAD_REQUEST", "the multipart boundary in the Content-Type is too long") from None

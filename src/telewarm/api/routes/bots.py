@@ -1,0 +1,122 @@
+"""Bots in, and what of them can be changed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import AfterValidator, Field, SecretStr
+
+from telewarm.api.dependencies import AS_SLUG, BotDep, LimitedBodyRoute, StateDep
+from telewarm.api.openapi import responses_of
+from telewarm.api.schemas.bodies import Body
+from telewarm.api.schemas.media_and_bots import BotCreated, WarmupChat
+from telewarm.api.schemas.types import ChatOrName
+from telewarm.bots.chat_names import SLUG
+from telewarm.models import Bot
+
+router = APIRouter(tags=["bots"], route_class=LimitedBodyRoute)
+
+TELEGRAM = ("TOKEN_REFUSED", "TELEGRAM_BAD_REQUEST", "TELEGRAM_FAULT", "TELEGRAM_UNREACHABLE", "FLOOD_WAIT")
+
+
+def _slug(text: str) -> str:
+    if SLUG.fullmatch(text) is None:
+        raise ValueError(
+            "must start with a letter or digit and have only a-z, 0-9, '.', '_' or '-', at most 63 characters"
+        )
+    return text
+
+
+Slug = Annotated[
+    str,
+    AfterValidator(_slug),
+    Field(description="Your name for the bot", examples=["shop"], json_schema_extra=AS_SLUG),
+]
+
+Token = Annotated[
+    SecretStr,
+    Field(
+        description="From @BotFather; checked with getMe, kept sealed, never returned",
+        examples=["123456789:AAE-what-BotFather-says"],
+        json_schema_extra={"pattern": r"^\s*[1-9][0-9]{0,15}:[A-Za-z0-9_-]{1,80}\s*$"},
+    ),
+]
+Chats = Annotated[
+    list[ChatOrName],
+    Field(
+        min_length=1,
+        max_length=64,
+        description="Ids of private chats the bot may post to, or `@names` of public ones; the first is preferred",
+        examples=[[-1001234567890]],
+    ),
+]
+
+
+class BotCreate(Body):
+    slug: Slug
+    token: Token
+    warmup_chats: Chats
+
+
+class BotTokenUpdate(Body):
+    token: Token
+
+
+class WarmupChatsUpdate(Body):
+    warmup_chats: Chats
+
+
+class WarmupChatAdd(Body):
+    warmup_chat_id: Annotated[
+        ChatOrName,
+        Field(
+            description="A private chat that the bot may post to; a number, a text of one, or `@name` of a public one",
+            examples=[-1001234567890],
+        ),
+    ]
+
+
+@router.post("/bots", **responses_of(BotCreated, "CONFLICT", *TELEGRAM, status=201, words="The bot is kept"))
+async def create_bot(body: BotCreate, serving: StateDep) -> dict[str, object]:
+    """Check the token with Telegram and keep the bot."""
+    bot = await serving.bots.create(
+        slug=body.slug,
+        token=body.token.get_secret_value().strip(),
+        warmup_chats=body.warmup_chats,
+    )
+    return {"ok": True, "bot": describe(bot)}
+
+
+@router.put(
+    "/bots/{slug}/token", **responses_of(BotCreated, "NOT_FOUND", "CONFLICT", *TELEGRAM, words="Used from now on")
+)
+async def replace_token(body: BotTokenUpdate, live: BotDep, serving: StateDep) -> dict[str, object]:
+    """Check the token with Telegram and use it from now on. If it is another Telegram bot's, all media of this one are
+    warmed anew, for file ids belong to a bot."""
+    bot = await serving.bots.replace_token(live.bot.slug, body.token.get_secret_value().strip())
+    return {"ok": True, "bot": describe(bot)}
+
+
+@router.put("/bots/{slug}/warmup-chats", **responses_of(BotCreated, "NOT_FOUND", words="Used from now on"))
+async def replace_chats(body: WarmupChatsUpdate, live: BotDep, serving: StateDep) -> dict[str, object]:
+    """Upload to these chats from now on. File ids that are there stay good."""
+    bot = await serving.bots.replace_chats(live.bot.slug, body.warmup_chats)
+    return {"ok": True, "bot": describe(bot)}
+
+
+@router.put("/bots/{slug}/warmup-chat", **responses_of(WarmupChat, "NOT_FOUND", words="Used from now on"))
+async def replace_chat(body: WarmupChatAdd, live: BotDep, serving: StateDep) -> dict[str, object]:
+    """Upload to this chat alone from now on: the Node system's route for a list of one."""
+    bot = await serving.bots.replace_chats(live.bot.slug, [body.warmup_chat_id])
+    return {"ok": True, "slug": bot.slug, "warmup_chat_id": bot.warmup_chats[0]}
+
+
+def describe(bot: Bot) -> dict[str, object]:
+    return {
+        "id": bot.id,
+        "slug": bot.slug,
+        "telegram_id": bot.telegram_id,
+        "username": bot.username,
+        "warmup_chats": list(bot.warmup_chats),
+    }

@@ -1,0 +1,89 @@
+"""A bot's chat ledger: whom it could not reach, and groups that became supergroups."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, Field
+
+from telewarm.api.dependencies import BotDep, StateDep
+from telewarm.api.openapi import AT, Ok, Time, responses_of
+from telewarm.api.schemas.types import LARGEST
+from telewarm.database import chats
+from telewarm.models import ChatId, ChatRecord, ChatState
+
+router = APIRouter(tags=["chats"])
+
+MOST = 1000
+
+OneChat = Annotated[int, Path(ge=-LARGEST, le=LARGEST, description="Telegram's id of the chat", examples=[500000001])]
+OfState = Annotated[ChatState | None, Query(description="Only chats in this state", examples=["blocked"])]
+After = Annotated[
+    int | None, Query(ge=-LARGEST, le=LARGEST, description="`next` of the page before", examples=[500000001])
+]
+Limit = Annotated[int, Query(ge=1, le=MOST, description="How many", examples=[100])]
+
+
+class ChatRecordOut(BaseModel):
+    """One chat of the ledger."""
+
+    chat_id: Annotated[int, Field(description="Telegram's id of it; a group's is below zero", examples=[500000001])]
+    state: Annotated[ChatState, Field(description="What became of it", examples=["blocked"])]
+    reason: Annotated[str, Field(description="Telegram's words", examples=["Forbidden: bot was blocked by the user"])]
+    migrated_to: Annotated[int | None, Field(description="The supergroup that it is now", examples=[-1001000000007])]
+    since: Annotated[Time, Field(description="When the state was first seen, in UTC", examples=[AT])]
+
+
+class ChatPage(BaseModel):
+    ok: Ok
+    chats: Annotated[list[ChatRecordOut], Field(description="By chat id")]
+    counts: Annotated[
+        dict[str, int], Field(description="Chats by state, of the whole ledger", examples=[{"blocked": 12}])
+    ]
+    next: Annotated[
+        int | None, Field(description="`after` of the next page; null on the last one", examples=[500000001])
+    ]
+
+
+class ClearChatsResult(BaseModel):
+    ok: Ok
+    cleared: Annotated[int, Field(description="Chats that were forgotten", examples=[12])]
+
+
+@router.get("/bots/{slug}/chats", **responses_of(ChatPage, "NOT_FOUND", words="A page of the ledger"))
+async def page(
+    live: BotDep, serving: StateDep, state: OfState = None, after: After = None, limit: Limit = 100
+) -> dict[str, object]:
+    """Look at the chat ledger: whom the bot could not reach, and groups that moved. By chat id."""
+    behind = None if after is None else ChatId(after)
+    records = await chats.page(serving.pool, live.bot.id, state=state, after=behind, limit=limit + 1)
+    shown = records[:limit]
+    return {
+        "ok": True,
+        "chats": [describe(record) for record in shown],
+        "counts": await chats.counts(serving.pool, live.bot.id),
+        "next": shown[-1].chat_id if len(records) > limit else None,
+    }
+
+
+@router.delete("/bots/{slug}/chats", **responses_of(ClearChatsResult, "NOT_FOUND", words="Forgotten"))
+async def clear(live: BotDep, serving: StateDep, state: OfState = None) -> dict[str, object]:
+    """Forget all chats, or all in a state: broadcasts try them again."""
+    return {"ok": True, "cleared": await chats.clear(serving.pool, live.bot.id, None, state=state)}
+
+
+@router.delete("/bots/{slug}/chats/{chat_id}", **responses_of(ClearChatsResult, "NOT_FOUND", words="Forgotten"))
+async def clear_one(live: BotDep, serving: StateDep, chat_id: OneChat) -> dict[str, object]:
+    """Forget one chat. `cleared` is 0 when the ledger does not hold it."""
+    return {"ok": True, "cleared": await chats.clear(serving.pool, live.bot.id, [ChatId(chat_id)])}
+
+
+def describe(record: ChatRecord) -> dict[str, object]:
+    return {
+        "chat_id": record.chat_id,
+        "state": record.state,
+        "reason": record.reason,
+        "migrated_to": record.migrated_to,
+        "since": record.since.isoformat(),
+    }

@@ -1,0 +1,65 @@
+"""A media item's file id, for bots that send with a framework of their own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from telewarm.api.dependencies import StateDep
+from telewarm.api.openapi import Ok, responses_of
+from telewarm.api.routes.media import OfItem
+from telewarm.api.schemas.media_and_bots import MediaNumber
+from telewarm.errors import NotFound
+from telewarm.models import Kind
+from telewarm.telegram.parameters import METHODS
+
+router = APIRouter(tags=["media"])
+
+LONGEST = 60  # seconds
+
+
+class HandedFileId(BaseModel):
+    ok: Ok
+    media_id: MediaNumber
+    bot: Annotated[str, Field(description="The bot that the file id belongs to, and no other", examples=["shop"])]
+    file_id: Annotated[str, Field(description="Send it with `method`", examples=["AgACAgIAAxkDAAIB…"])]
+    kind: Annotated[Kind, Field(description="What Telegram made of the file", examples=["photo"])]
+    method: Annotated[str, Field(description="The Bot API's method that sends this kind", examples=["sendPhoto"])]
+
+
+@router.get(
+    "/media/{media_id}/file-id",
+    **responses_of(HandedFileId, "NOT_FOUND", "MEDIA_NOT_READY", "BAD_MEDIA", words="The item is warm"),
+)
+async def file_id(
+    found: OfItem,
+    serving: StateDep,
+    wait: Annotated[
+        float,
+        Query(
+            ge=0,
+            le=LONGEST,
+            description="Seconds to wait for its warm-up, which goes before others then",
+            examples=[5],
+        ),
+    ] = 0.0,
+    bot: Annotated[str | None, Query(description="404 when the item is another bot's", examples=["shop"])] = None,
+) -> dict[str, object]:
+    """Hand out a media item's file id, to send it by other means than Telewarm.
+
+    409 MEDIA_NOT_READY with Retry-After while there is none. Ids change: ask again when Telegram refuses one.
+    """
+    item, live = found
+    if bot is not None and bot != live.bot.slug:
+        raise NotFound(f"media item {item.id} is not in the library of bot {bot!r}")
+    warm = await serving.sender.file_id(live, item.id, wait=wait)
+    return {
+        "ok": True,
+        "media_id": item.id,
+        "bot": live.bot.slug,
+        "file_id": warm.file_id,
+        "kind": warm.kind,
+        "method": METHODS[warm.kind],
+    }

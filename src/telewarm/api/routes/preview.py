@@ -1,0 +1,195 @@
+"""A look at media: with a token, or with a signed URL that expires."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import structlog
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import Field
+from starlette.types import Send
+
+from telewarm import clock
+from telewarm.api import byte_ranges
+from telewarm.api.dependencies import LimitedBodyRoute, StateDep
+from telewarm.api.error_responses import HttpError
+from telewarm.api.openapi import Responses, error_responses, responses_of
+from telewarm.api.routes.media import OfItem
+from telewarm.api.schemas.bodies import Body
+from telewarm.api.schemas.media_and_bots import SignedUrl
+from telewarm.api.schemas.types import RejectBool, StrictBool
+from telewarm.api.signed_urls import url_of
+from telewarm.errors import StoreError
+from telewarm.media.content_policy import PreviewContent
+from telewarm.media.preview_urls import LONGEST, PreviewVariant, SignedPreview
+
+log = structlog.get_logger(__name__)
+router = APIRouter(tags=["previews"])
+signing = APIRouter(tags=["previews"], route_class=LimitedBodyRoute)
+
+SECONDS = 3600  # of a signed URL, when the caller does not say
+FRESH = 3600  # seconds for which a browser need not ask again: the bytes of an item never change
+CHUNK_TIMEOUT_SECONDS = 60.0  # seconds for which a caller may leave a piece of 256 KiB lying
+SHIELDS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; "
+    "style-src 'unsafe-inline'",
+    "Referrer-Policy": "no-referrer",
+    "Accept-Ranges": "bytes",
+    "Vary": "Authorization",
+}
+BYTES: dict[str, Any] = {"*/*": {"schema": {"type": "string", "format": "binary"}, "example": "(bytes)"}}
+ANSWERS: Responses = {
+    200: {"description": "The bytes, with their own type", "content": BYTES},
+    206: {"description": "One range of them", "content": BYTES},
+    304: {"description": "The caller has them already"},
+    **error_responses(
+        "BAD_SIGNATURE",
+        "NOT_FOUND",
+        "OBJECT_MISSING",
+        "OBJECT_CORRUPT",
+        "URL_EXPIRED",
+        "RANGE_NOT_SATISFIABLE",
+        "STORE_UNAVAILABLE",
+    ),
+}
+
+
+class PreviewUrlIn(Body):
+    seconds: Annotated[
+        int, Field(ge=1, le=LONGEST, description="How long the URL is good", examples=[600]), RejectBool
+    ] = SECONDS
+    thumbnail: Annotated[StrictBool, Field(description="For the thumbnail alone", examples=[True])] = False
+
+
+@router.head("/media/preview/{media_id}", include_in_schema=False)
+@router.get("/media/preview/{media_id}", response_class=Response, responses=ANSWERS)
+async def get_preview(
+    found: OfItem,
+    request: Request,
+    serving: StateDep,
+    thumbnail: Annotated[bool, Query(description="A JPEG within 320 × 320 pixels instead", examples=[True])] = False,  # noqa: FBT002 - a query parameter
+) -> Response:
+    """Look at the file of a media item, or at its thumbnail. With a token, or with `expires` and `signature` as
+    `preview-url` gave them. One range at a time (`Range: bytes=…`); the ETag is the file's SHA-256.
+
+    Pictures, films and sound come as what they are; whatever a browser could run comes as a download of bytes.
+    """
+    ticket: SignedPreview | None = getattr(request.state, "ticket", None)
+    if ticket is not None and ticket.variant is PreviewVariant.THUMBNAIL and not thumbnail:
+        raise HttpError(403, "BAD_SIGNATURE", "this URL is signed for the thumbnail alone: keep thumbnail=1 in it")
+    item, _ = found
+    shown = await serving.previews.thumbnail(item) if thumbnail else serving.previews.file(item)
+    return await _answer(request, shown, _headers(shown, ticket))
+
+
+@signing.post("/media/{media_id}/preview-url", **responses_of(SignedUrl, "NOT_FOUND", words="The URL"))
+async def sign(
+    found: OfItem, response: Response, serving: StateDep, body: PreviewUrlIn | None = None
+) -> dict[str, object]:
+    """Make a URL, relative to this server, by which anybody may look at the item until it ends: for an `<img>` or a
+    `<video>`, or to pass on. A URL for the file shows the thumbnail too, with `&thumbnail=1`.
+
+    It cannot be taken back alone: all end at once when the encryption key is rotated.
+    """
+    asked = body or PreviewUrlIn()
+    item, _ = found
+    variant = PreviewVariant.THUMBNAIL if asked.thumbnail else PreviewVariant.FILE
+    ticket = serving.signer.sign(item.id, variant, seconds=asked.seconds, now=clock.now())
+    response.headers["Cache-Control"] = "no-store"
+    return {
+        "ok": True,
+        "url": url_of(ticket),
+        "expires_at": datetime.fromtimestamp(ticket.expires, UTC).isoformat(),
+        "expires_in": asked.seconds,
+    }
+
+
+async def _answer(request: Request, shown: PreviewContent, headers: dict[str, str]) -> Response:
+    if byte_ranges.is_known(request.headers, headers["ETag"]):
+        return Response(status_code=304, headers={name: headers[name] for name in ("ETag", "Cache-Control", "Vary")})
+    span = _span(request, shown, headers["ETag"])
+    begin, end = (0, shown.bytes) if span is None else (span.begin, span.end)
+    if span is not None:
+        headers["Content-Range"] = f"bytes {begin}-{end - 1}/{shown.bytes}"
+    headers["Content-Length"] = str(end - begin)
+    if request.method == "HEAD":
+        end = begin + 1
+    body = shown.read(begin, end)
+    first = await anext(body)  # whatever is wrong with the object is told before the answer begins
+    if request.method == "HEAD":
+        await body.aclose()
+        return Response(headers=headers)
+    return AbortOnErrorStreamingResponse(first, body, status=200 if span is None else 206, headers=headers)
+
+
+def _span(request: Request, shown: PreviewContent, tag: str) -> byte_ranges.ByteRange | None:
+    if request.method == "HEAD":  # ranges are for GET alone
+        return None
+    try:
+        return byte_ranges.wanted(request.headers, size=shown.bytes, tag=tag)
+    except byte_ranges.RangeNotSatisfiable:
+        raise HttpError(
+            416,
+            "RANGE_NOT_SATISFIABLE",
+            f"the range begins after the end: this has {shown.bytes} bytes",
+            headers={"Content-Range": f"bytes */{shown.bytes}"},
+        ) from None
+
+
+def _headers(shown: PreviewContent, ticket: SignedPreview | None) -> dict[str, str]:
+    """A signed URL is made to be put into pages of anybody; what a token opened is for its holder."""
+    left = FRESH if ticket is None else min(FRESH, max(0, ticket.expires - int(clock.now().timestamp())))
+    return {
+        **SHIELDS,
+        "Content-Type": shown.mime,
+        "Content-Disposition": disposition(shown.name, inline=shown.inline),
+        "ETag": f'"{shown.tag}"',
+        "Cache-Control": f"private, max-age={left}",
+        "Cross-Origin-Resource-Policy": "same-origin" if ticket is None else "cross-origin",
+    }
+
+
+def disposition(name: str, *, inline: bool) -> str:
+    """RFC 6266: the name for everybody in ASCII, and as it is for those who read `filename*`."""
+    plain = "".join(char if " " <= char <= "~" and char not in '"\\%' else "_" for char in name)
+    shown = f'{"inline" if inline else "attachment"}; filename="{plain}"'
+    exact = quote(name.encode("utf-8", "replace"), safe="")
+    return shown if plain == name else f"{shown}; filename*=UTF-8''{exact}"
+
+
+class AbortOnErrorStreamingResponse(StreamingResponse):
+    """Ends early by breaking the connection, so that nobody takes a part for the whole."""
+
+    def __init__(
+        self, first: bytes, rest: AsyncGenerator[bytes, None], *, status: int, headers: dict[str, str]
+    ) -> None:
+        super().__init__(rest, status, headers)
+        self._first = first
+        self._rest = rest
+
+    async def stream_response(self, send: Send) -> None:
+        async with aclosing(self._rest):
+            try:
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                await _piece(send, self._first)
+                async for chunk in self._rest:
+                    await _piece(send, chunk)
+            except StoreError as error:
+                log.warning("[API][PREVIEW][BROKEN_OFF]", code=error.code, error=error.message)
+                return  # the server closes a connection whose answer is not whole
+            except TimeoutError:
+                log.info("[API][PREVIEW][STALLED]", seconds=CHUNK_TIMEOUT_SECONDS)
+                return
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _piece(send: Send, chunk: bytes) -> None:
+    async with asyncio.timeout(CHUNK_TIMEOUT_SECONDS):
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})

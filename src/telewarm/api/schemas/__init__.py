@@ -1,0 +1,1 @@
+"""Bodies and responses of the HTTP API."""

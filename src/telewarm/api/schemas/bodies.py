@@ -1,0 +1,100 @@
+"""What every request body has in common: no field is passed over in silence. The same for query parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, ClassVar, get_args, get_origin
+
+from fastapi import Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from telewarm.api.error_responses import HttpError
+from telewarm.sending.extra_options import place_of
+
+READ_BY_THE_GUARD = frozenset({"expires", "signature"})  # of signed URLs
+SHOWN = 60  # characters of a name that nobody knows
+
+
+class Body(BaseModel):
+    """A JSON body. `aliases`: other names of its fields, Telegram's own among them. An unknown field is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+    aliases: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Each field tells its other names."""
+        schema = handler(core)
+        fields = handler.resolve_ref_schema(schema)["properties"]
+        for field in set(cls.aliases.values()):
+            others = ", ".join(f"`{name}`" for name, meant in cls.aliases.items() if meant == field)
+            fields[field]["description"] = f"{fields[field].get('description', '')} (also {others})".strip()
+        return schema
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, said: Any) -> Any:  # noqa: ANN401 - whatever came
+        if not isinstance(said, dict) or said.keys() <= cls.model_fields.keys():
+            return said
+        return {_field(cls, name, said): value for name, value in said.items()}
+
+
+def _field(body: type[Body], name: object, said: Mapping[Any, Any]) -> str:
+    """The field that a name means. Raises ValueError."""
+    if name in body.model_fields:
+        return str(name)
+    field = body.aliases.get(str(name))
+    if field is None:
+        if "extra" in body.model_fields and (place := place_of(str(name))) is not None:
+            raise ValueError(place)
+        words = unknown("field", str(name), [*body.model_fields, *body.aliases])
+        more = "; any other parameter of the Bot API goes into `extra`" if "extra" in body.model_fields else ""
+        raise ValueError(words + more)
+    if field in said or any(body.aliases.get(str(other)) == field for other in said if other != name):
+        raise ValueError(f"{name} is another name of {field}: give one of them")
+    return field
+
+
+def unknown(what: str, name: str, names: Iterable[str]) -> str:
+    """What to tell of a name that nobody knows."""
+    known = sorted(names)
+    shown = name if len(name) <= SHOWN else f"{name[:SHOWN]}…"
+    close = get_close_matches(name, known, n=1)
+    if close:
+        return f"there is no {what} {shown!r} here; did you mean {close[0]!r}?"
+    return f"there is no {what} {shown!r} here; there is {', '.join(known) or 'none'}"
+
+
+async def known_query(request: Request) -> None:
+    """Raises HttpError for a query parameter that the route does not have, or that is there twice and is no list."""
+    if not request.scope["query_string"]:
+        return
+    route = request.scope["route"]
+    assert isinstance(route, APIRoute)  # noqa: S101 - a dependency of such routes alone
+    known: dict[int, Mapping[str, bool]] = request.app.state.query_parameters  # by route, which live as long as the app
+    if id(route) not in known:
+        signed = dict.fromkeys(READ_BY_THE_GUARD, False) if "/media/preview/" in route.path else {}
+        known[id(route)] = signed | _parameters(route.dependant)
+    for name in request.query_params:
+        if name not in known[id(route)]:
+            words = unknown("query parameter", name, known[id(route)])
+            raise HttpError(422, "BAD_REQUEST", f"{name[:SHOWN]}: {words}")
+        if not known[id(route)][name] and len(request.query_params.getlist(name)) > 1:
+            raise HttpError(422, "BAD_REQUEST", f"{name}: it is there more than once: give it once")
+
+
+def _parameters(dependant: Dependant) -> dict[str, bool]:
+    """The query parameters of a route, its dependencies' included, and whether each is a list."""
+    found = {one.alias: _is_list(one.field_info.annotation) for one in dependant.query_params}
+    for inner in dependant.dependencies:
+        found |= _parameters(inner)
+    return found
+
+
+def _is_list(annotation: object) -> bool:
+    return any(get_origin(one) is list for one in (annotation, *get_args(annotation)))

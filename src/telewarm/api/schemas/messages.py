@@ -1,0 +1,223 @@
+"""A message set as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field
+
+from telewarm.api.error_responses import HttpError
+from telewarm.api.schemas.bodies import Body
+from telewarm.api.schemas.types import LARGEST, RowIdParam, StrictBool
+from telewarm.errors import UsageError
+from telewarm.models import MediaId, MessageSet, Part
+from telewarm.sending.markup import LONGEST_CAPTION, LONGEST_TEXT, PLAIN_MODES, check_text
+from telewarm.sending.messages import check_plain
+
+LONGEST_RAW = 16_384  # with the marks of a parse mode
+Entities = list[dict[str, Any]]
+Formatted = Annotated[str, Field(max_length=LONGEST_RAW)]
+MODE = "How it is formatted: `HTML` or `MarkdownV2`"
+ENTITIES = "In place of a parse mode: Telegram's [MessageEntity](https://core.telegram.org/bots/api#messageentity) list"
+Extra = dict[str, Any]
+EXTRA = "Other parameters of the Bot API, passed on as they are; those that have a field here are refused"
+PREVIEW = (
+    "Of the text's first link: `off` (or false), `above`, `large`, `small`, several with commas, or Telegram's own "
+    "[LinkPreviewOptions](https://core.telegram.org/bots/api#linkpreviewoptions)"
+)
+BOLD = [{"type": "bold", "offset": 0, "length": 3}]
+
+
+class MediaPartIn(Body):
+    """A media item with a caption of its own."""
+
+    aliases: ClassVar[Mapping[str, str]] = {
+        "media_id": "id",
+        "caption_entities": "entities",
+        "spoiler": "has_spoiler",
+    }
+
+    id: Annotated[RowIdParam, Field(description="Of the bot's library", examples=[17])]
+    caption: Annotated[Formatted | None, Field(description="At most 1024 characters", examples=["New!"])] = None
+    parse_mode: Annotated[
+        str | None, Field(description=f"{MODE}; if not given, the set's, and with `none` not at all", examples=["HTML"])
+    ] = None
+    entities: Annotated[Entities | None, Field(description=ENTITIES, examples=[BOLD])] = None
+    has_spoiler: Annotated[StrictBool, Field(description="Blurred until it is tapped", examples=[True])] = False
+    as_file: Annotated[StrictBool, Field(description="Send it as a document, whatever its kind", examples=[True])] = (
+        False
+    )
+    extra: Annotated[Extra | None, Field(description=EXTRA, examples=[{"start_timestamp": 5}])] = None
+
+
+def _as_part(said: object) -> object:
+    """An id alone is a part without a caption."""
+    if isinstance(said, float) and said.is_integer():  # 17.0 is 17, to JSON
+        said = int(said)
+    if type(said) is not int:
+        return said
+    if not 1 <= said <= LARGEST:
+        raise ValueError(f"must be the id of a media item, from 1 to {LARGEST}")
+    return {"id": said}
+
+
+AnyPart = Annotated[MediaPartIn, BeforeValidator(_as_part, json_schema_input_type=RowIdParam | MediaPartIn)]
+
+
+class MessageIn(Body):
+    """Up to ten media, then text. Fields go by Telegram's own names too: `disable_notification`, `has_spoiler`,
+    `link_preview_options`, `message_effect_id`."""
+
+    aliases: ClassVar[Mapping[str, str]] = {
+        "disable_notification": "silent",
+        "reply_to": "reply_to_message_id",
+        "buttons": "reply_markup",
+        "spoiler": "has_spoiler",
+        "link_preview_options": "link_preview",
+        "message_effect_id": "effect",
+    }
+
+    media: Annotated[
+        list[AnyPart] | None,
+        Field(
+            max_length=10,
+            description="Media of the bot's library: ids, or objects with a caption each",
+            examples=[[17, {"id": 18, "caption": "New!"}]],
+        ),
+    ] = None
+    text: Annotated[
+        Formatted | None,
+        Field(description="A message of its own, after the media; at most 4096 characters", examples=["It is here."]),
+    ] = None
+    parse_mode: Annotated[
+        str | None, Field(description=f"{MODE}; of `text` and of all captions", examples=["HTML"])
+    ] = None
+    entities: Annotated[Entities | None, Field(description=f"{ENTITIES}; of `text`", examples=[BOLD])] = None
+    caption: Annotated[
+        Formatted | None,
+        Field(description="Goes with the first of `media`; at most 1024 characters", examples=["New!"]),
+    ] = None
+    caption_entities: Annotated[Entities | None, Field(description=f"{ENTITIES}; of `caption`", examples=[BOLD])] = None
+    album: Annotated[
+        StrictBool, Field(description="Show media together that Telegram can; else a message each", examples=[True])
+    ] = False
+    reply_markup: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="Buttons, under the last message, as Telegram's own JSON",
+            examples=[{"inline_keyboard": [[{"text": "Open", "url": "https://example.org"}]]}],
+        ),
+    ] = None
+    reply_to_message_id: Annotated[
+        RowIdParam | None, Field(description="The first message answers this one of the same chat", examples=[42])
+    ] = None
+    reply_parameters: Annotated[
+        dict[str, Any] | None,
+        Field(description="The same, as Telegram's own JSON", examples=[{"message_id": 42, "quote": "when?"}]),
+    ] = None
+    message_thread_id: Annotated[RowIdParam | None, Field(description="The topic of a forum", examples=[7])] = None
+    silent: Annotated[StrictBool, Field(description="The recipient's device makes no sound", examples=[True])] = False
+    protect_content: Annotated[StrictBool, Field(description="No forwarding and no saving", examples=[True])] = False
+    show_caption_above_media: Annotated[StrictBool, Field(description="Captions above, not below", examples=[True])] = (
+        False
+    )
+    allow_sending_without_reply: Annotated[
+        StrictBool, Field(description="Send it also when the message that it answers is gone", examples=[True])
+    ] = False
+    has_spoiler: Annotated[
+        StrictBool, Field(description="All media blurred until they are tapped", examples=[True])
+    ] = False
+    as_file: Annotated[StrictBool, Field(description="All media as documents", examples=[True])] = False
+    order: Annotated[
+        Literal["kind", "as_given"],
+        Field(description="Of the media: audio, video, photo, the rest; or as in `media`", examples=["as_given"]),
+    ] = "kind"
+    link_preview: Annotated[StrictBool | str | dict[str, Any] | None, Field(description=PREVIEW, examples=["off"])] = (
+        None
+    )
+    effect: Annotated[
+        str | None,
+        Field(
+            max_length=64,
+            description="Telegram's id of an effect, of the first message; private chats alone",
+            examples=["5046509860389126442"],
+        ),
+    ] = None
+    extra: Annotated[
+        Extra | None, Field(description=f"{EXTRA}; for every message", examples=[{"allow_paid_broadcast": True}])
+    ] = None
+
+
+def message_of(body: MessageIn) -> MessageSet:
+    """Raises HttpError and UsageError for fields that do not fit, alone or together."""
+    _fits("text", body.text, body.parse_mode, longest=LONGEST_TEXT)
+    message = MessageSet(
+        media=_media(body),
+        text=body.text,
+        parse_mode=body.parse_mode if body.entities is None else None,
+        entities=body.entities,
+        album=body.album,
+        reply_markup=body.reply_markup,
+        reply_parameters=_reply(body),
+        message_thread_id=body.message_thread_id,
+        disable_notification=body.silent,
+        protect_content=body.protect_content,
+        show_caption_above_media=body.show_caption_above_media,
+        has_spoiler=body.has_spoiler,
+        as_file=body.as_file,
+        as_given=body.order == "as_given",
+        link_preview=body.link_preview,
+        effect=body.effect,
+        allow_sending_without_reply=body.allow_sending_without_reply,
+        extra=body.extra,
+    )
+    check_plain(message)  # before it is hashed, for an idempotency key
+    return message
+
+
+def _media(body: MessageIn) -> tuple[Part, ...]:
+    parts = tuple([_part(f"media.{place}.caption", part, body) for place, part in enumerate(body.media or ())])
+    if not body.caption:
+        return parts
+    if not parts:
+        raise UsageError("there is no media item to go with the caption: give media, or text in place of the caption")
+    assert body.media is not None  # noqa: S101 - else there are no parts
+    if body.media[0].caption:
+        raise UsageError("caption is for the first of media, and that has one of its own: give one of the two")
+    captioned = body.media[0].model_copy(update={"caption": body.caption, "entities": body.caption_entities})
+    return (_part("caption", captioned, body), *parts[1:])
+
+
+def _part(field: str, part: MediaPartIn, body: MessageIn) -> Part:
+    mode = part.parse_mode
+    if mode is None and part.entities is None:
+        mode = body.parse_mode
+    elif mode is not None and mode.lower() in PLAIN_MODES:
+        mode = ""
+    _fits(field, part.caption, mode, longest=LONGEST_CAPTION)
+    return Part(
+        media_id=MediaId(part.id),
+        caption=part.caption,
+        parse_mode=mode if part.caption else None,
+        entities=part.entities if part.caption else None,
+        has_spoiler=part.has_spoiler,
+        as_file=part.as_file,
+        extra=part.extra,
+    )
+
+
+def _reply(body: MessageIn) -> dict[str, Any] | None:
+    if body.reply_to_message_id is None:
+        return body.reply_parameters
+    if body.reply_parameters is not None:
+        raise UsageError("reply_to_message_id and reply_parameters say the same: give one of the two")
+    return {"message_id": body.reply_to_message_id}
+
+
+def _fits(field: str, text: str | None, parse_mode: str | None, *, longest: int) -> None:
+    if text:
+        try:
+            check_text(field, text, parse_mode, longest=longest)
+        except UsageError as error:
+            raise HttpError(422, "BAD_REQUEST", f"{field}: {error.message.removeprefix(field).strip()}") from None

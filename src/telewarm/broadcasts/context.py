@@ -1,0 +1,45 @@
+"""What all flights of one bot work with, and who of this process has which in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from telewarm.bots.registry import BotSession
+from telewarm.database.connection import Pool
+from telewarm.database.leases import ProcessLease
+from telewarm.flood_control.fair_share import FairShareAllocator
+from telewarm.models import BroadcastId
+from telewarm.sending.sender import Sender
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BroadcastContext:
+    """`concurrency`: recipients of one flight in hand at once."""
+
+    pool: Pool
+    lease: ProcessLease
+    live: BotSession
+    sender: Sender
+    shares: FairShareAllocator
+    concurrency: int
+
+
+def is_sending(lease: ProcessLease) -> bool:
+    """Whether this process sends, or takes back, any broadcast."""
+    return bool(lease.flights.ids)
+
+
+@contextmanager
+def claim_locally(lease: ProcessLease, broadcast_id: BroadcastId) -> Iterator[bool]:
+    """Whether nobody else of this process has it: the database knows processes, and would let two of one take it."""
+    held = lease.flights
+    if broadcast_id in held.ids:
+        yield False
+        return
+    held.add([broadcast_id])
+    try:
+        yield True
+    finally:
+        held.discard([broadcast_id])

@@ -1,0 +1,387 @@
+"""Lists of rows: CSV in any common dialect with or without a header, an id a line, ids on one line."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from telewarm.broadcasts.columns import EVERY, SAMPLE, Choice, Unclear, choose, doubt_of_ids, same_name, score
+from telewarm.broadcasts.rows import (
+    BOT,
+    GROUPED,
+    MAX_CELL_CHARACTERS,
+    NO_FRACTION,
+    THOUSANDS,
+    RowBuffer,
+    clean,
+    holds_id,
+    printable,
+)
+from telewarm.broadcasts.text_decoder import LineSplitter
+from telewarm.errors import UsageError
+
+DELIMITERS = (",", ";", "\t", "|")
+BETWEEN = re.compile(r"[\s,;|]+")  # what stands between ids on one line
+SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # how Excel names the delimiter in a line before the header
+SHORT = 30  # characters of a line that may be one number
+TITLES = 20  # rows above the header at most
+TOO_LONG = f"longer than {MAX_CELL_CHARACTERS >> 10} KiB"
+BROKEN = "a quote is opened and not closed as CSV wants it"
+
+
+class Row(NamedTuple):
+    """`cells` None: the line is not read, for the `reason`. `text`: its beginning."""
+
+    number: int
+    cells: list[str] | None
+    text: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """`first`: the number of the first line with data. `bot`: the column with bots' slugs."""
+
+    delimiter: str
+    first: int
+    choice: Choice
+    bot: int | None = None
+    width: int | None = None  # of the header
+
+
+class NeedMore(Exception):
+    """The row goes on in a line that has not come yet."""
+
+
+class TooLong(Exception):
+    """The row is longer than LONGEST."""
+
+
+class RowReader:
+    """csv.reader for lines that come bit by bit. A broken row costs its first line alone: the others are read again."""
+
+    def __init__(self, delimiter: str) -> None:
+        self._lines: deque[str] = deque()
+        self._taken: list[str] = []  # lines of the row that is being read
+        self._chars = 0  # in them
+        self._next = 1  # number of the first line of that row
+        self._ended = False
+        self._reader = csv.reader(self, delimiter=delimiter, strict=True, skipinitialspace=delimiter != "\t")
+
+    def add(self, lines: Sequence[str]) -> None:
+        self._lines += lines
+
+    def end(self) -> None:
+        self._ended = True
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self._chars > MAX_CELL_CHARACTERS:
+            raise TooLong
+        if not self._lines:
+            raise StopIteration if self._ended else NeedMore
+        line = self._lines.popleft()
+        self._taken.append(line)
+        self._chars += len(line)
+        if len(line) > MAX_CELL_CHARACTERS + 1:
+            raise TooLong
+        return line
+
+    def rows(self) -> Iterator[Row]:
+        """Every row that is whole."""
+        while True:
+            number, self._taken, self._chars = self._next, [], 0
+            try:
+                cells = next(self._reader)
+            except NeedMore:
+                self._put_back(0)
+                return
+            except StopIteration:
+                return
+            except (csv.Error, TooLong):
+                long = len(self._taken[0]) > MAX_CELL_CHARACTERS
+                self._put_back(1)
+                yield Row(number, None, self._taken[0], TOO_LONG if long else BROKEN)
+            else:
+                self._next += len(self._taken)
+                if cells and any(cells):
+                    yield Row(number, cells, self._taken[0])
+
+    def _put_back(self, kept: int) -> None:
+        self._lines.extendleft(reversed(self._taken[kept:]))
+        self._next += kept
+
+
+class CsvList:
+    """Reads the first lines, decides what the list is, and goes on accordingly. `choice`: once it is known."""
+
+    def __init__(self, rows: RowBuffer, column: str | None) -> None:
+        self._rows = rows
+        self._wanted = column
+        self._lines = LineSplitter()
+        self._held: list[str] = []
+        self._held_chars = 0
+        self._reading: Table | Tokens | None = None
+        self.choice: Choice | None = None
+
+    def feed(self, text: str) -> None:
+        """Raises UsageError for a list that does not say where its chat ids are."""
+        if isinstance(self._reading, Tokens):
+            self._reading.feed(text)
+            return
+        lines = list(self._lines.more(text))
+        if self._reading is not None:
+            self._reading.feed(lines)
+            return
+        self._held += lines
+        self._held_chars += len(text)
+        if len(self._held) >= SAMPLE or self._held_chars > MAX_CELL_CHARACTERS // 2:
+            self._decide(self._lines.rest, ended=False)
+
+    def cut_off(self) -> None:
+        """No more comes; the row that has not ended counts for nothing. Raises UsageError."""
+        if self._reading is None:
+            self._decide("", ended=False)
+
+    def end(self) -> None:
+        """Raises UsageError."""
+        if self._reading is None:
+            self._held += self._lines.end()
+            self._decide("", ended=True)
+        elif isinstance(self._reading, Table):
+            self._reading.feed(list(self._lines.end()))
+        if self._reading is not None:
+            self._reading.end()
+
+    def _decide(self, rest: str, *, ended: bool) -> None:
+        """`rest`: a line that has not ended."""
+        held, self._held = self._held, []
+        sample = held[:SAMPLE]
+        ended = ended and len(sample) == len(held)
+        begin = sample if len(sample) < len(held) else [*held, rest]
+        if self._wanted in {None, EVERY} and are_ids_in_lines(begin, ended=ended):
+            self._reading = Tokens(self._rows)
+            self.choice = Choice(column=None, name=None, guess=doubt_of_ids(BETWEEN.split("\n".join(begin))))
+            self._reading.feed("".join(held) + rest)
+            return
+        layout = layout_of(sample, self._wanted, ended=ended)
+        self.choice = layout.choice
+        self._reading = Table(self._rows, layout)
+        self._reading.feed(held)
+
+
+class Table:
+    """Rows of which one column, or every cell, holds the chat ids."""
+
+    def __init__(self, rows: RowBuffer, layout: Layout) -> None:
+        self._rows = rows
+        self._layout = layout
+        self._reader = RowReader(layout.delimiter)
+
+    def feed(self, lines: Sequence[str]) -> None:
+        self._reader.add(lines)
+        for row in self._reader.rows():
+            if row.number >= self._layout.first:
+                self._take(row)
+
+    def end(self) -> None:
+        self._reader.end()
+        self.feed([])
+
+    def _take(self, row: Row) -> None:
+        cells, choice = row.cells, self._layout.choice
+        text = row.text.rstrip("\n")
+        if cells is None:
+            self._rows.reject(row.number, row.reason, text)
+        elif self._is_split(cells) or (choice.column is None and THOUSANDS.fullmatch(clean(text))):
+            self._rows.reject(row.number, GROUPED, text)
+        elif choice.column is None:
+            self._take_every(row.number, cells, text)
+        elif choice.name is None and len(cells) > 1:  # there was but one column until now
+            self._take_every(row.number, [cell for cell in cells if holds_id(cell)] or cells[:1], text)
+        elif choice.column >= len(cells):
+            self._rows.reject(row.number, f"the row has no column {choice.column + 1}", text)
+        else:
+            at = self._layout.bot
+            bot = cells[at].strip() if at is not None and at < len(cells) else None
+            self._rows.take(row.number, cells[choice.column], excerpt=text, bot=bot)
+
+    def _is_split(self, cells: Sequence[str]) -> bool:
+        """Whether the commas of a number have made cells of its own of it: 500,000,001 under a header of one name."""
+        at, width = self._layout.choice.column, self._layout.width
+        if at is None or width is None or not width < len(cells) or self._layout.delimiter != ",":
+            return False
+        pair = [clean(cell) for cell in cells[at : at + 2]]
+        return len(pair) > 1 and len(pair[0].lstrip("-")) <= 3 and re.fullmatch(r"\d{3}", pair[1]) is not None
+
+    def _take_every(self, number: int, cells: Sequence[str], text: str) -> None:
+        for cell in [cell for cell in cells if clean(cell)] or [""]:
+            self._rows.take(number, cell, excerpt=text)
+
+
+class Tokens:
+    """Ids with anything between them, on lines of any length."""
+
+    def __init__(self, rows: RowBuffer) -> None:
+        self._rows = rows
+        self._rest = ""
+        self._number = 1  # of the line
+
+    def feed(self, text: str) -> None:
+        text = self._rest + text
+        near_end = max(0, len(text) - 200)
+        cut = max((found.end() for found in BETWEEN.finditer(text, near_end)), default=0)
+        cut = cut or max((found.end() for found in BETWEEN.finditer(text)), default=0)
+        if cut == 0 and len(text) > MAX_CELL_CHARACTERS:
+            self._rows.reject(self._number, TOO_LONG, text)
+            cut = len(text)
+        self._rest = text[cut:]
+        self._take(text[:cut])
+
+    def end(self) -> None:
+        self._take(self._rest)
+        self._rest = ""
+
+    def _take(self, text: str) -> None:
+        for number, line in enumerate(text.split("\n"), self._number):
+            if len(line) < SHORT and THOUSANDS.fullmatch(clean(line)):
+                self._rows.reject(number, GROUPED, line)
+                continue
+            for token in BETWEEN.split(line):
+                if token and (holds_id(token) or clean(token).strip("[](){}")):
+                    self._rows.take(number, token, excerpt=token)
+        self._number += text.count("\n")
+
+
+def are_ids_in_lines(lines: Sequence[str], *, ended: bool) -> bool:
+    """Whether they hold nothing but chat ids, more than one on some line, and in no columns."""
+    found = [[token for token in BETWEEN.split(line) if clean(token).strip("[](){}")] for line in lines]
+    found = [tokens for tokens in found if tokens]
+    if not ended and lines and lines[-1] and found:
+        found[-1].pop()  # it may be cut off
+    counts = [len(tokens) for tokens in found]
+    if max(counts, default=0) < 2 or any(map(_is_thousands, lines)):
+        return False
+    if len(counts) > 1 and len(set(counts[:-1])) == 1 and counts[-1] == counts[0]:
+        return False  # a table
+    return all(holds_id(token) for tokens in found for token in tokens)
+
+
+def layout_of(lines: Sequence[str], wanted: str | None, *, ended: bool) -> Layout:
+    """The dialect in which the column with the chat ids is found most surely. Raises UsageError."""
+    first = next((at for at, line in enumerate(lines) if line.strip()), 0)
+    said = SEP.fullmatch(lines[first]) if lines else None
+    if said is not None:
+        return _rated(lines, said[1], wanted, skip=first + 1, ended=ended)[1]()
+    numbers = bool(lines) and all(_is_thousands(line) for line in lines if line.strip())
+    rated = [
+        _rated(lines, delimiter, wanted, ended=ended) for delimiter in DELIMITERS if delimiter != "," or not numbers
+    ]
+    return min(rated, key=lambda one: one[0])[1]()
+
+
+def _is_thousands(line: str) -> bool:
+    """Whether the whole line is one number with commas in it."""
+    text = clean(line) if len(line) < SHORT else ""
+    return THOUSANDS.fullmatch(text) is not None or NO_FRACTION.fullmatch(text) is not None
+
+
+class _Found:
+    """A layout, or why there is none."""
+
+    def __init__(self, layout: Layout | UsageError) -> None:
+        self._layout = layout
+
+    def __call__(self) -> Layout:
+        if isinstance(self._layout, UsageError):
+            raise self._layout
+        return self._layout
+
+
+def _rated(
+    lines: Sequence[str], delimiter: str, wanted: str | None, *, ended: bool, skip: int = 0
+) -> tuple[tuple[int, int], _Found]:
+    """Rank and layout; the least rank is the surest, of equal ones that with more columns."""
+    rows = _sample(lines, delimiter, skip=skip, ended=ended)
+    width = max((len(row.cells or ()) for row in rows), default=0)
+    header = _header(rows, wanted)
+    names = None if header is None else rows[header].cells
+    data = [row.cells or [] for row in rows[0 if header is None else header + 1 :]]
+    try:
+        choice = choose(names, data) if wanted is None else said_column(names, wanted, width)
+    except UsageError as error:
+        return (3 if isinstance(error, Unclear) else 5, -width), _Found(error)
+    choice = _widened(names, data, choice)
+    first = skip + 1 if header is None else rows[header].number + 1
+    bot = next((at for at, name in enumerate(names or ()) if name.strip().lower() == BOT), None)
+    rank = _rank(names, choice, data)
+    return (rank, -width), _Found(
+        Layout(delimiter=delimiter, first=first, choice=choice, bot=bot, width=len(names) if names else None)
+    )
+
+
+def _rank(names: Sequence[str] | None, choice: Choice, data: Sequence[Sequence[str]]) -> int:
+    at = choice.column or 0
+    values = [row[at] for row in data if at < len(row) and clean(row[at])]
+    if 2 * sum(map(holds_id, values)) < len(values):
+        return 4
+    named = names is not None and at < len(names) and score(names[at]) is not None
+    return (0 if choice.guess is None else 1) if named else 2
+
+
+def _sample(lines: Sequence[str], delimiter: str, *, skip: int, ended: bool) -> list[Row]:
+    reader = RowReader(delimiter)
+    reader.add(lines)
+    if ended:
+        reader.end()
+    return [row for row in reader.rows() if row.cells is not None and row.number > skip]
+
+
+def _header(rows: Sequence[Row], wanted: str | None) -> int | None:
+    """The place of the row with the columns' names: below titles, above the first id."""
+    first_id = next((at for at, row in enumerate(rows) if any(map(holds_id, row.cells or ()))), len(rows))
+    named: list[tuple[int, int]] = []
+    for at, row in enumerate(rows[: min(first_id, TITLES)]):
+        if wanted and any(same_name(cell, wanted) for cell in row.cells or ()):
+            return at
+        scores = [rank for cell in row.cells or () if (rank := score(cell)) is not None]
+        if scores:
+            named.append((min(scores), -at))
+    if named:
+        return -min(named)[1]
+    above = first_id - 1
+    if 0 <= above < TITLES and first_id < len(rows) and _many(rows[above]) and _many(rows[first_id]):
+        return above
+    return None
+
+
+def _many(row: Row) -> bool:
+    return sum(1 for cell in row.cells or () if clean(cell)) > 1
+
+
+def said_column(names: Sequence[str] | None, wanted: str, width: int) -> Choice:
+    """The column that the caller names, by its name in the header or its number. Raises UsageError."""
+    if wanted == EVERY:
+        return Choice(column=None, name=EVERY)
+    for at, name in enumerate(names or ()):
+        if same_name(name, wanted):
+            return Choice(column=at, name=printable(clean(name)))
+    if wanted.isdecimal() and 1 <= int(wanted) <= max(width, 1):
+        return Choice(column=int(wanted) - 1, name=wanted)
+    there = ", ".join(repr(printable(clean(name))) for name in list(names or ())[:20]) or f"1 to {max(width, 1)}"
+    raise UsageError(f"the list has no column {wanted!r}; there are {there}")
+
+
+def _widened(names: Sequence[str] | None, data: Sequence[Sequence[str]], choice: Choice) -> Choice:
+    """A header of one name over lines of several ids means all of them."""
+    if names is None or sum(1 for name in names if clean(name)) > 1:
+        return choice
+    cells = [[cell for cell in row if clean(cell)] for row in data]
+    wide = any(len(row) > 1 for row in cells) and all(holds_id(cell) for row in cells for cell in row)
+    return Choice(column=None, name=choice.name, guess=choice.guess) if wide else choice

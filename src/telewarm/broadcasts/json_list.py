@@ -1,0 +1,341 @@
+"""Lists in JSON: an array, a document with the list somewhere inside, values one after another, NDJSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import NoReturn
+
+import ijson
+import msgspec
+
+from telewarm.broadcasts import json_tables
+from telewarm.broadcasts.columns import SAMPLE, Choice, Unclear, best_name, choose, counting, same_name, score
+from telewarm.broadcasts.json_tables import flatten, is_values, shown_path
+from telewarm.broadcasts.json_walk import AGAIN, ID_KEY, KEYS, LIST_DEPTH, Element, Walk
+from telewarm.broadcasts.rows import BOT, LOOKED_AT, MAX_CELL_CHARACTERS, RowBuffer, holds_id, printable
+from telewarm.broadcasts.text_decoder import LineSplitter
+from telewarm.errors import UsageError
+
+KEY_DEPTH = 4  # levels of objects within an element in which its chat id is looked for
+HELD = 1 << 20  # characters of one element
+TOO_LONG = f"longer than {MAX_CELL_CHARACTERS >> 10} KiB"
+
+
+@dataclass(slots=True)
+class Lists:
+    """Elements on their way to chat ids: the first ones are held until it is clear where the ids are."""
+
+    rows: RowBuffer
+    wanted: str | None
+    choice: Choice | None = None
+    _held: list[Element] = field(default_factory=list)
+    _seen: Counter[str | None] = field(default_factory=Counter)  # elements by path
+    _cells: int = 0  # of them
+    _path: str | None = None  # of the list that was chosen
+    _key: str | None = None  # in which the objects have their chat id; None: each by its own best name
+    _usual: str = ""  # the key in which most objects have it, when it is in no object within them
+    _best: dict[tuple[str, ...], str | None] = field(default_factory=dict)
+
+    def add(self, element: Element) -> None:
+        """Raises UsageError for a list that does not say where its chat ids are."""
+        if self.choice is not None:
+            self._take(element)
+            return
+        self._seen[element.path] += 1
+        if not json_tables.is_cell(element):
+            self._held.append(element)
+            if self._seen.total() - self._cells >= SAMPLE:
+                self.decide()
+            return
+        self._cells += 1
+        if self._seen[element.path] <= SAMPLE:
+            self._held.append(element)
+        if self._seen[element.path] == SAMPLE and json_tables.is_wanted(self._held, element, self.wanted):
+            self.decide()
+
+    def decide(self) -> None:
+        """With what there is. Raises UsageError."""
+        if self.choice is None:
+            if (column := json_tables.column_of(self._held, self.wanted)) is not None:
+                self._decide_column(*column)
+                return
+            self._path = _chosen_path(self._held, self.wanted)
+            mine = [one for one in self._held if one.path == self._path]
+            keys = [one.key for one in mine]
+            self.choice, self._key = _chosen_key([one.value for one in mine], self._path, self.wanted, keys)
+            prefix = f"{shown_path(self._path)}." if shown_path(self._path) else ""
+            self._usual = self._key or (self.choice.name or "").removeprefix(prefix)
+            self._take_held()
+
+    def _decide_column(self, path: str, choice: Choice) -> None:
+        """Objects of cells by row, an object for each column. Raises Unclear."""
+        if self._seen[path] > SAMPLE:
+            self._held.clear()
+            name = shown_path(path)
+            raise Unclear(
+                f"column {name!r} may hold the chat ids, but it came before the others had been seen;"
+                f" say it: --column {name or '*'}, column={name or '*'}"
+            )
+        self._path, self.choice = path, choice
+        self._take_held()
+
+    def _take_held(self) -> None:
+        held, self._held = self._held, []
+        for element in held:
+            self._take(element)
+
+    def _take(self, element: Element) -> None:
+        if element.path != self._path:
+            return
+        value = element.value
+        if isinstance(value, dict):
+            if (found := value.get(self._usual, NOTHING)) is not NOTHING and not isinstance(found, (dict, list)):
+                self.rows.take(element.number, found, excerpt=value, bot=value.get(BOT))
+                return
+            flat = flatten(value)
+            key = self._key if self._key is not None else self._best_of(flat)
+            if key is None or key not in flat:
+                wanted = self._key or "chat_id, telegram_id, user_id or id"
+                self.rows.reject(element.number, f"the object has no {wanted}", value)
+            else:
+                self.rows.take(element.number, flat[key], excerpt=value, bot=value.get(BOT))
+        elif isinstance(value, list) and self._key is not None:
+            at = int(self._key)
+            self.rows.take(element.number, value[at] if at < len(value) else None, excerpt=value)
+        else:
+            self.rows.take(element.number, value, excerpt=str(value) if isinstance(value, Decimal) else value)
+
+    def _best_of(self, flat: Mapping[str, object]) -> str | None:
+        """Objects of one list are much alike: found once, remembered."""
+        shape = tuple(flat)
+        if shape not in self._best:
+            if len(self._best) >= 1000:
+                self._best.clear()
+            at = best_name(shape)
+            self._best[shape] = None if at is None else shape[at]
+        return self._best[shape]
+
+
+class JsonList:
+    """JSON that comes in pieces; it is never held whole. Raises UsageError where nothing that follows can be read."""
+
+    def __init__(self, rows: RowBuffer, column: str | None) -> None:
+        self.lists = Lists(rows, column)
+        self._walk = Walk()
+        self._events = ijson.sendable_list()
+        self._parser = ijson.basic_parse_coro(self._events, multiple_values=True)
+
+    @property
+    def choice(self) -> Choice | None:
+        return self.lists.choice
+
+    def feed(self, text: str) -> None:
+        try:
+            self._parser.send(text.encode("utf-8", "replace"))
+        except ijson.JSONError:
+            self._drain(len(text))
+            self._broken()
+        self._drain(len(text))
+
+    def cut_off(self) -> None:
+        """No more comes; the element that has not ended counts for nothing. Raises UsageError."""
+        self.lists.decide()
+
+    def end(self) -> None:
+        try:
+            self._parser.close()
+        except ijson.JSONError:
+            self._broken()
+        self._drain(0)
+        self.lists.decide()
+
+    def _drain(self, size: int) -> None:
+        before = self._walk.taken
+        for element in self._walk.elements(self._events):
+            self.lists.add(element)
+        self._events.clear()
+        self._walk.size = 0 if self._walk.taken > before else self._walk.size + size
+        if self._walk.size > HELD:
+            raise UsageError(f"element {self._walk.number + 1} is longer than {HELD >> 20} MiB; {AGAIN}")
+
+    def _broken(self) -> NoReturn:
+        number = self._walk.number
+        self.lists.decide()
+        raise UsageError(f"the JSON is cut off or broken: it cannot be read beyond element {number}; {AGAIN}")
+
+
+class NdjsonList:
+    """A value on each line; a line that is broken costs itself alone."""
+
+    def __init__(self, rows: RowBuffer, column: str | None) -> None:
+        self.lists = Lists(rows, column)
+        self._rows = rows
+        self._lines = LineSplitter()
+        self._number = 0
+        self._decoder = msgspec.json.Decoder(float_hook=str)
+
+    @property
+    def choice(self) -> Choice | None:
+        return self.lists.choice
+
+    def feed(self, text: str) -> None:
+        for line in self._lines.more(text):
+            self._line(line)
+
+    def cut_off(self) -> None:
+        """No more comes; the line that has not ended counts for nothing. Raises UsageError."""
+        self.lists.decide()
+
+    def end(self) -> None:
+        for line in self._lines.end():
+            self._line(line)
+        self.lists.decide()
+
+    def _line(self, line: str) -> None:
+        self._number += 1
+        text = line.strip().removesuffix(",")
+        if len(line) > MAX_CELL_CHARACTERS + 1:
+            self._rows.reject(self._number, TOO_LONG, line[:LOOKED_AT])
+        elif text:
+            for path, value in _elements(self._value(text)):
+                self.lists.add(Element(self._number, path, value))
+
+    def _value(self, text: str) -> object:
+        try:
+            return self._decoder.decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            if text[:1] in '{["':
+                self._rows.reject(self._number, "not JSON", text[:LOOKED_AT])
+                return NOTHING
+            return text  # a bare word, or 007: what a chat id's own rules say of it
+
+
+NOTHING: dict[str, object] = {}
+
+
+def _elements(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str | None, object]]:
+    """Those of one line."""
+    if value is NOTHING:
+        return
+    if isinstance(value, dict) and depth < LIST_DEPTH:
+        for key, inner in value.items():
+            if isinstance(inner, list):
+                yield from ((f"{path}{key}", element) for element in inner)
+            elif isinstance(inner, dict):
+                yield from _elements(inner, f"{path}{key}.", depth + 1)
+            if ID_KEY.fullmatch(key):
+                yield KEYS, key
+    if depth == 0:
+        yield None, value
+
+
+def _readable(values: Sequence[object]) -> bool:
+    """Whether half of them are or have chat ids."""
+    return 2 * sum(map(_has_id, values)) >= len(values) > 0
+
+
+def _has_id(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(holds_id(inner) for name, inner in flatten(value).items() if score(name) is not None)
+    if isinstance(value, list):
+        return any(map(holds_id, value))
+    return holds_id(value)
+
+
+def _chosen_path(held: Sequence[Element], wanted: str | None) -> str | None:
+    """The list that the elements are of; None: they stand by themselves. Raises Unclear."""
+    by_path: dict[str | None, list[object]] = {}
+    for element in held:
+        by_path.setdefault(element.path, []).append(element.value)
+    records = json_tables.records(held)
+    by_path = {path: values for path, values in by_path.items() if not is_values(path) or path in records}
+    if wanted is not None:
+        for path in by_path:
+            if path and (same_name(shown_path(path), wanted) or wanted.startswith(f"{shown_path(path)}.")):
+                return path
+    if len(records) == 1 and KEYS not in by_path:
+        return next(iter(records))
+    alone = by_path.get(None, [])
+    if not records and any(isinstance(value, dict) and _surely_named(value) for value in alone):
+        return None
+    return _list_among(by_path)
+
+
+def _list_among(by_path: Mapping[str | None, Sequence[object]]) -> str | None:
+    """The one of these lists that has the recipients. Raises Unclear."""
+    if set(by_path) <= {""}:
+        return ""
+    lists = [path for path, values in by_path.items() if path is not None and _readable(values)]
+    lists = [path for path in lists if not counting(by_path[path])] or lists
+    surest = [path for path in lists if path == KEYS or score(path) is not None]
+    if len(lists) > 1 and len(surest) != 1:
+        names = [printable(shown_path(path)) for path in lists[:10]]
+        listed = ", ".join(map(repr, names))
+        raise Unclear(f"the JSON holds several lists: {listed}; say which one: --column {names[0]}, column={names[0]}")
+    if lists:
+        return surest[0] if len(surest) == 1 else lists[0]
+    if "" in by_path or None not in by_path:
+        return "" if "" in by_path else next(iter(by_path), None)
+    return None
+
+
+def _surely_named(value: Mapping[str, object]) -> bool:
+    """Whether an object is a recipient itself, whatever lists it has."""
+    names = [name for name, inner in flatten(value).items() if holds_id(inner)]
+    return any((rank := score(name)) is not None and rank < 6 for name in names)
+
+
+def _chosen_key(
+    values: Sequence[object], path: str | None, wanted: str | None, keys: Sequence[str]
+) -> tuple[Choice, str | None]:
+    """And the key in which each element has its chat id, if it is one for all. Raises UsageError."""
+    within = shown_path(path)
+    prefix = f"{within}." if within else ""
+    if wanted is not None and not (within and same_name(within, wanted)):
+        return Choice(column=None, name=wanted), _said_key(values, wanted.removeprefix(prefix))
+    objects = [flatten(value) for value in values if isinstance(value, dict)]
+    if objects and 2 * len(objects) >= len(values):
+        choice, key = _of_objects(objects, prefix)
+        if is_values(path) and choice.guess is None and (guess := json_tables.guess_of(keys)) is not None:
+            choice = replace(choice, guess=guess)
+        return choice, key
+    arrays = [value for value in values if isinstance(value, list)]
+    if arrays and 2 * len(arrays) >= len(values):
+        found = choose(None, arrays)
+        place = "0" if found.column is None else str(found.column)
+        return Choice(column=found.column, name=str(int(place) + 1), guess=found.guess), place
+    found = choose(None, [[value] for value in values if not isinstance(value, (dict, list))])
+    named = within or None
+    if wanted is None and path not in {None, "", KEYS} and score(path or "") is None:
+        return Choice(column=0, name=named, guess=f"the list {path!r} inside the JSON was taken"), None
+    if path == KEYS and wanted is None:
+        return Choice(column=0, name="keys", guess="the keys of the JSON object were taken for chat ids"), None
+    return Choice(column=0, name=named, guess=found.guess), None
+
+
+def _of_objects(objects: Sequence[Mapping[str, object]], prefix: str) -> tuple[Choice, str | None]:
+    names = list(dict.fromkeys(name for one in objects for name in one))
+    rows = [[one.get(name) for name in names] for one in objects]
+    if best_name(names) is None and not any(holds_id(value) for row in rows for value in row):
+        return Choice(column=0, name=None), None  # each is rejected by itself
+    found = choose(names, rows)
+    key = names[found.column or 0]
+    fixed = None if score(key) is not None and key == names[best_name(names) or 0] else key
+    return Choice(column=found.column, name=f"{prefix}{key}", guess=found.guess), fixed
+
+
+def _said_key(values: Sequence[object], wanted: str) -> str | None:
+    """The key of that name. Raises UsageError."""
+    names = list(dict.fromkeys(name for value in values if isinstance(value, dict) for name in flatten(value)))
+    for name in names:
+        if same_name(name, wanted):
+            return name
+    if wanted.isdecimal() and any(isinstance(value, list) for value in values):
+        return str(int(wanted) - 1)
+    if not names:
+        return None
+    there = ", ".join(repr(printable(name)) for name in names[:20])
+    raise UsageError(f"the list has no column {wanted!r}; there are {there}")

@@ -1,0 +1,133 @@
+"""JSON objects that are lists: one for each column with its cells by row, or one of records by their names. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+
+from telewarm.broadcasts.columns import SURE, Choice, choose, same_name, score
+from telewarm.broadcasts.json_walk import KEYS, ROW_KEY, VALUES, Element
+from telewarm.broadcasts.rows import holds_id
+
+KEY_DEPTH = 4  # levels of objects within an element in which its chat id is looked for
+TYPES = frozenset({"N", "S"})  # of DynamoDB's values
+
+
+def is_values(path: str | None) -> bool:
+    """Whether it is the path of an object's values."""
+    return path is not None and (path == VALUES or path.endswith(f".{VALUES}"))
+
+
+def shown_path(path: str | None) -> str:
+    """As a person calls it."""
+    return (path or "").removesuffix(VALUES).removesuffix(".") if is_values(path) else path or ""
+
+
+def is_cell(element: Element) -> bool:
+    return is_values(element.path) and not isinstance(element.value, dict)
+
+
+def is_wanted(held: Sequence[Element], cell: Element, wanted: str | None) -> bool:
+    """Whether the column of this cell is the one to take, whatever the others are."""
+    name = shown_path(cell.path)
+    if wanted is not None:
+        return same_name(name, wanted)
+    alone = cell.path == VALUES  # beside row numbers at the top there are no other columns
+    return (alone or _sure(name)) and _readable([one.value for one in held if one.path == cell.path])
+
+
+def column_of(held: Sequence[Element], wanted: str | None) -> tuple[str, Choice] | None:
+    """The column with the chat ids and its path; None when this is no table by columns. Raises Unclear."""
+    columns: dict[str, list[object]] = {}
+    for one in held:
+        if one.path is not None and is_cell(one):
+            columns.setdefault(one.path, []).append(one.value)
+    paths, names = list(columns), [shown_path(path) for path in columns]
+    for path, name in zip(paths, names, strict=True):
+        if wanted is not None and same_name(name, wanted):
+            return path, Choice(column=0, name=name)
+    if wanted is not None or not any(map(_readable, columns.values())) or _others(held):
+        return None
+    rows = list(zip_longest(*columns.values()))
+    if names == [""]:
+        return paths[0], choose(None, rows)
+    if any(one.path == KEYS for one in held) and not any(_sure(name) for name in names):
+        return None
+    choice = choose(names, rows)
+    return paths[choice.column or 0], choice
+
+
+def _sure(name: str) -> bool:
+    return (rank := score(name)) is not None and rank < SURE
+
+
+def _others(held: Sequence[Element]) -> bool:
+    """Whether recipients are somewhere else: in arrays, or named at the top."""
+    for one in held:
+        if one.path is None and isinstance(one.value, dict):
+            if any(_sure(name) and holds_id(inner) for name, inner in one.value.items()):
+                return True
+        elif one.path not in {None, KEYS} and not is_values(one.path):
+            return True
+    return False
+
+
+def records(held: Sequence[Element]) -> set[str]:
+    """The paths of objects whose values are alike and each have a chat id, under keys that say nothing."""
+    alone = [one.value for one in held if one.path is None]
+    if len(alone) > 1:
+        return set()
+    found: dict[str, list[Element]] = {}
+    for one in held:
+        if one.path is not None and is_values(one.path):
+            found.setdefault(one.path, []).append(one)
+    return {path for path, elements in found.items() if _are_records(elements) and not _is_recipient(alone, path)}
+
+
+def _is_recipient(alone: Sequence[object], path: str) -> bool:
+    """Whether the object of that path has a chat id itself, beside what other objects it has."""
+    around = alone[0] if alone else None
+    for key in path.split(".")[:-1]:
+        around = around.get(key) if isinstance(around, dict) else None
+    return isinstance(around, dict) and any(score(key) is not None and holds_id(value) for key, value in around.items())
+
+
+def _are_records(elements: Sequence[Element]) -> bool:
+    values = [one.value for one in elements if isinstance(one.value, dict)]
+    if len(values) < 2 or len(values) < len(elements) or any(score(one.key) is not None for one in elements):
+        return False
+    return 2 * sum(map(_has_id, values)) >= len(values)
+
+
+def _has_id(value: Mapping[str, object]) -> bool:
+    return any(
+        holds_id(inner) and any(score(part) is not None for part in (name, name.split(".")[0]))
+        for name, inner in flatten(value).items()
+    )
+
+
+def guess_of(keys: Sequence[str]) -> str | None:
+    """Why records by these keys are a guess; None when the keys are row numbers."""
+    if all(ROW_KEY.fullmatch(key) for key in keys):
+        return None
+    return "the values of the JSON object were taken for a list of recipients"
+
+
+def _readable(values: Sequence[object]) -> bool:
+    return 2 * sum(map(holds_id, values)) >= len(values) > 0
+
+
+def flatten(value: Mapping[str, object], path: str = "", depth: int = 1) -> dict[str, object]:
+    """The values within an object by their paths, without arrays; MongoDB's `$numberLong` and
+    DynamoDB's `N` and `S` are what they hold."""
+    flat: dict[str, object] = {}
+    for key, inner in value.items():
+        name = f"{path}{key}"
+        if not isinstance(inner, dict):
+            if not isinstance(inner, list):
+                flat[name] = inner
+        elif len(inner) == 1 and (next(iter(inner)).startswith("$number") or inner.keys() <= TYPES):
+            flat[name] = next(iter(inner.values()))
+        elif depth < KEY_DEPTH:
+            flat |= flatten(inner, f"{name}.", depth + 1)
+    return flat

@@ -1,0 +1,73 @@
+"""How a broadcast is to be sent: when, how fast, under which name. Checked before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+import msgspec
+
+from telewarm import clock, coercion
+from telewarm.bots.registry import BotSession
+from telewarm.database.broadcasts import Key
+from telewarm.errors import UsageError
+from telewarm.models import MessageSet
+
+MAX_PAST_SECONDS = timedelta(minutes=1)  # a start time that has passed by less was meant as now
+MAX_KEY_CHARACTERS = 200  # characters
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SendPlan:
+    """`gate`: wait until all media are ready. `per_second`: messages at most."""
+
+    name: str | None = None
+    gate: bool = True
+    per_second: float | None = None
+    starts_at: datetime | None = None
+
+
+def check_plan(bots: Sequence[BotSession], plan: SendPlan) -> None:
+    """All but whether its time has passed. Raises UsageError."""
+    if not isinstance(plan, SendPlan):
+        raise UsageError(f"plan must be a Plan, not {coercion.shown(plan)}")
+    if not bots:
+        raise UsageError("bots is empty: a broadcast needs a bot; name at least one")
+    if len({live.bot.id for live in bots}) < len(bots):
+        raise UsageError("a bot is named twice; name each once")
+    if "\0" in (coercion.text("name", plan.name) or ""):
+        raise UsageError("name has the character U+0000 in it; leave it out")
+    coercion.flag("gate", plan.gate)
+    if plan.per_second is not None and not coercion.is_rate(plan.per_second):
+        shown = coercion.shown(plan.per_second)
+        raise UsageError(f"per_second is {shown}; give a number above 0, or none to use the bot's own limits")
+    check_zone(plan.starts_at)
+
+
+def check_zone(starts_at: datetime | None) -> None:
+    """Raises UsageError."""
+    if starts_at is not None and not isinstance(starts_at, datetime):
+        raise UsageError(f"starts_at must be a datetime with a time zone, not {coercion.shown(starts_at)}")
+    if starts_at is not None and starts_at.tzinfo is None:
+        raise UsageError(
+            f"starts_at is {starts_at.isoformat()}, in no time zone; add one, as in {starts_at.isoformat()}Z"
+        )
+
+
+def check_time(starts_at: datetime | None) -> None:
+    """Raises UsageError for a time in no zone, or one that has passed."""
+    check_zone(starts_at)
+    if starts_at is not None and starts_at < clock.now() - MAX_PAST_SECONDS:
+        raise UsageError(
+            f"{starts_at.isoformat(timespec='minutes')} has passed; give a time in the future, or none to start now"
+        )
+
+
+def key_of(key: str, bots: Sequence[BotSession], message: MessageSet, plan: SendPlan) -> Key:
+    """Raises UsageError for what is no key."""
+    if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
+        raise UsageError(f"an idempotency key has 1 to {MAX_KEY_CHARACTERS} printable characters, such as a UUID")
+    asked = [[live.bot.id for live in bots], message, plan.name, plan.gate, plan.per_second, plan.starts_at]
+    return Key(text=key, asked=sha256(msgspec.json.encode(asked, enc_hook=str, order="sorted")).digest())

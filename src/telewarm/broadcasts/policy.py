@@ -1,0 +1,170 @@
+"""What the answers to a recipient's messages mean, and when to try again. Pure: time and dice are arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from telewarm.errors import (
+    BadRequest,
+    BotDeleted,
+    ChatUnreachable,
+    DatabaseUnavailable,
+    FloodWait,
+    InvalidBotToken,
+    InvalidFileId,
+    MediaError,
+    MediaNotReady,
+    NotFound,
+    StoreError,
+    TelegramServerError,
+    TelegramUnreachable,
+    TelewarmError,
+    UsageError,
+)
+from telewarm.models import BroadcastId, ChatId, Delivery, DeliveryStatus
+from telewarm.sending.send_context import SendResult
+from telewarm.telegram.effect import Effect, effect_of, maybe_delivered
+from telewarm.text import storable
+
+MAX_ATTEMPTS = 8  # failed ones, not counting flood waits and outages
+GIVE_UP_SECONDS = 3600.0  # seconds since the first that did not go
+FIRST, LONGEST = 1.0, 60.0  # seconds of the back-off, doubling, with full jitter
+FLOOD_JITTER = 0.05  # share of a flood wait: those who wait for the same do not all come back at once
+MAX_ERROR_CHARACTERS = 500  # characters of an error that are kept
+
+MESSAGE_ERRORS = (MediaError, NotFound, UsageError, InvalidBotToken)  # the same for every recipient
+TRANSIENT_ERRORS = (FloodWait, TelegramUnreachable, TelegramServerError, DatabaseUnavailable, StoreError, MediaNotReady)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retry:
+    """Nothing went, for sure, and it may go another time."""
+
+    error: TelewarmError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Abort:
+    """Nothing went, and nothing would to anybody else: `error` is of the message or of the bot."""
+
+    error: TelewarmError
+
+
+SendDecision: TypeAlias = Delivery | Retry | Abort
+
+
+def decide(chat_id: ChatId, results: Sequence[SendResult]) -> SendDecision:
+    """`results`: of every message of the set, one at least."""
+    message_ids = tuple(result.message_id for result in results if result.message_id is not None)
+    moved_to = results[0].moved_to
+    if len(message_ids) == len(results):
+        return Delivery(chat_id=chat_id, outcome=DeliveryStatus.SENT, message_ids=message_ids, moved_to=moved_to)
+    errors = [result.error for result in results if result.error is not None]
+    went = len(message_ids) + sum(effect_of(error) is Effect.CERTAIN for error in errors)
+    if went == len(results):
+        error = error_text(errors[0])
+        return Delivery(
+            chat_id=chat_id, outcome=DeliveryStatus.SENT, message_ids=message_ids, error=error, moved_to=moved_to
+        )
+    if went:
+        error = error_text(errors[0])
+        return Delivery(
+            chat_id=chat_id, outcome=DeliveryStatus.PARTIAL, message_ids=message_ids, error=error, moved_to=moved_to
+        )
+    return _nothing_went(chat_id, errors, moved_to)
+
+
+def _nothing_went(chat_id: ChatId, errors: Sequence[TelewarmError], moved_to: ChatId | None) -> SendDecision:
+    """The worst of the errors decides: what may have gone all the same is never sent again."""
+    for error in errors:
+        if maybe_delivered(error):
+            return Delivery(chat_id=chat_id, outcome=DeliveryStatus.UNKNOWN, error=error_text(error), moved_to=moved_to)
+    for error in errors:
+        if isinstance(error, BotDeleted):  # it may be brought back: then the broadcast goes on
+            return Retry(error=error)
+        if isinstance(error, MESSAGE_ERRORS):
+            return Abort(error=error)
+    for error in errors:
+        if isinstance(error, TRANSIENT_ERRORS):
+            return Retry(error=error)
+    outcome = DeliveryStatus.UNREACHABLE if isinstance(errors[0], ChatUnreachable) else DeliveryStatus.FAILED
+    return Delivery(chat_id=chat_id, outcome=outcome, error=error_text(errors[0]), moved_to=moved_to)
+
+
+def error_text(error: TelewarmError) -> str:
+    """Code and words, as a delivery keeps them."""
+    return storable(f"{error.code}: {error.message}")[:MAX_ERROR_CHARACTERS]
+
+
+def migrated_delivery(chat_id: ChatId, moved_to: ChatId) -> Delivery:
+    """The group became a supergroup that gets the message as a recipient of its own."""
+    error = "MIGRATED: the supergroup that it became is a recipient too"
+    return Delivery(chat_id=chat_id, outcome=DeliveryStatus.SKIPPED, error=error, moved_to=moved_to)
+
+
+def interrupted_delivery(chat_id: ChatId) -> Delivery:
+    """Its call was cut short, whatever it had done."""
+    error = "INTERRUPTED: it was cut short before the answer came"
+    return Delivery(chat_id=chat_id, outcome=DeliveryStatus.UNKNOWN, error=error)
+
+
+def should_give_up(error: TelewarmError, *, tries: int, age: float) -> bool:
+    """After so many failed tries, the last one included. `age`: seconds since the first, flood waits included."""
+    return age >= GIVE_UP_SECONDS or (not isinstance(error, FloodWait | MediaNotReady) and tries >= MAX_ATTEMPTS)
+
+
+def retry_in(error: TelewarmError, *, tries: int, dice: float) -> float:
+    """Seconds until the next try. `dice` is in [0, 1)."""
+    if isinstance(error, FloodWait | MediaNotReady):
+        return error.retry_after * (1 + FLOOD_JITTER * dice)
+    return float(min(LONGEST, FIRST * 2 ** min(tries, 16)) * dice)
+
+
+def pause_reason(error: TelewarmError, broadcast_id: BroadcastId) -> str:
+    """Why a broadcast is paused, and what its owner can do."""
+    command = "telewarm broadcast"
+    match error:
+        case InvalidBotToken() if error.logged_out:
+            todo = f"Resume the broadcast then: {command} resume {broadcast_id}"
+        case InvalidBotToken():
+            todo = f"Give the bot its current token and resume the broadcast: {command} resume {broadcast_id}"
+        case BadRequest() | InvalidFileId():
+            todo = (
+                f"Telegram refuses the message itself. Cancel it ({command} cancel {broadcast_id}) and send a corrected"
+                f" message; if some have got this one, send it to the others alone, whom"
+                f" {command} results {broadcast_id} --outcome pending -o rest.csv lists. To go on all the same, and"
+                f" count those it is refused for as failed: {command} resume {broadcast_id}"
+            )
+        case NotFound() | MediaError():
+            todo = "Add the file again or rewarm it and resume, or cancel this broadcast and create another."
+        case _:
+            todo = "Cancel this broadcast and create another."
+    return f"{error_text(error)}. {todo}"
+
+
+class RateCap:
+    """A broadcast's own cap, as evenly as it can be kept. Nothing is saved up."""
+
+    SAVED = 0.1  # seconds of the cap that may go at once after a delay
+
+    def __init__(self, per_second: float | None) -> None:
+        self._each = 0.0 if per_second is None else 1 / per_second
+        self._next_at = 0.0
+
+    def room(self, now: float, *, most: int, weight: int) -> int:
+        """How many recipients of `weight` messages each may go now, at most `most`."""
+        if not self._each:
+            return most
+        if now < self._next_at:
+            return 0
+        cost = self._each * weight
+        return min(most, 1 + int(min(now - self._next_at, self.SAVED) / cost))
+
+    def opens_at(self) -> float:
+        return self._next_at
+
+    def spend(self, count: int, *, now: float, weight: int) -> None:
+        if self._each:
+            self._next_at = max(self._next_at, now - self.SAVED) + count * weight * self._each

@@ -1,0 +1,64 @@
+"""Does Telegram refuse the message, and not one chat? Then a broadcast stops before everybody has failed. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from telewarm.errors import BadRequest, InvalidFileId, TelegramClientError
+from telewarm.sending.send_context import SendResult
+
+MAX_IN_A_ROW = 10  # equal refusals of recipients one after the other, while nobody has got the message
+MAX_IN_A_ROW_AFTER_SUCCESS = 50  # the same once somebody has got it: then it may be the chats
+NUMBER = re.compile(r"\d+")
+# What Telegram says of a text, its markup, its buttons or its file: the same for every recipient.
+OF_THE_MESSAGE = re.compile(
+    r"can't parse|unsupported parse_mode|entit(y|ies)|(caption|text|message|media_caption)[ _](is[ _])?too[ _]long"
+    r"|(text|message)[ _](is|must be)[ _](non-)?empty|message_empty|button|keyboard|reply[ _]markup"
+    r"|too big|non-empty|invalid_dimensions|image_process_failed|unsupported extension"
+    r"|(photo|video|document|audio|voice|animation|sticker|file|url|quote_text)_([a-z]+_)*invalid"
+    r"|can't be mixed|too many messages|no messages to send|media_(invalid|grouped_invalid)|effect",
+    re.IGNORECASE,
+)
+
+
+def refusal_of(results: Sequence[SendResult]) -> TelegramClientError | None:
+    """The first error of a set that may be the message's fault."""
+    for result in results:
+        if isinstance(result.error, BadRequest | InvalidFileId):
+            return result.error
+    return None
+
+
+def cause_of(description: str) -> str:
+    """Telegram's words without what differs from chat to chat: two refusals of one cause are equal."""
+    return NUMBER.sub("#", description)[:200]
+
+
+class RefusalCounter:
+    """Counts equal refusals in a row. `known`: the cause that its owner has seen, and which stops it no more."""
+
+    def __init__(self, *, known: str | None, reached: bool) -> None:
+        self._known = known
+        self._reached = reached  # somebody has got the message
+        self._cause = ""
+        self._count = 0
+
+    def succeeded(self) -> None:
+        """A recipient got the whole message."""
+        self._reached = True
+        self._cause, self._count = "", 0
+
+    def refused(self, error: TelegramClientError) -> bool:
+        """Whether the broadcast is to pause: others would be refused as well."""
+        cause = cause_of(error.description)
+        self._count = self._count + 1 if cause == self._cause else 1
+        self._cause = cause
+        if cause == self._known:
+            return False
+        return self._count >= self._enough(error)
+
+    def _enough(self, error: TelegramClientError) -> int:
+        if self._reached:
+            return MAX_IN_A_ROW_AFTER_SUCCESS
+        return 1 if isinstance(error, InvalidFileId) or OF_THE_MESSAGE.search(error.description) else MAX_IN_A_ROW

@@ -1,0 +1,28 @@
+"""Write something down however long the database is away. Whoever has no more time cancels it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from telewarm import clock
+from telewarm.database.transient import is_transient
+from telewarm.models import BroadcastId
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+RETRY_SECONDS = 0.5  # seconds between two tries
+
+
+async def retry_until_available(broadcast_id: BroadcastId, work: Callable[[], Awaitable[T]]) -> T:
+    while True:
+        try:
+            return await work()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("[BROADCAST][DATABASE][RETRY]", broadcast_id=broadcast_id, error=type(error).__name__)
+            await clock.sleep(RETRY_SECONDS)

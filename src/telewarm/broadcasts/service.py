@@ -1,0 +1,350 @@
+"""Broadcasts as people handle them: made, loaded, started, paused, read. The bots' lanes send them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import Literal, TypeAlias
+from uuid import UUID
+
+import structlog
+from msgspec import structs
+
+from telewarm import coercion
+from telewarm.bots.registry import BotRegistry, BotSession
+from telewarm.broadcasts.plans import SendPlan, check_plan, check_time, key_of
+from telewarm.broadcasts.recipient_import import BATCH_ROWS, ImportResult, RecipientImport
+from telewarm.broadcasts.recipients import ListFormat, RecipientReader, rows_of
+from telewarm.broadcasts.rows import RowBuffer
+from telewarm.broadcasts.state_machine import DELETABLE, UNDO_WITHIN, Action, transition_from
+from telewarm.database import broadcasts, deletions, deliveries, recipients, submissions
+from telewarm.database.broadcasts import Key
+from telewarm.database.connection import Connection, Pool
+from telewarm.database.lane_queue import enqueue_lane
+from telewarm.database.recipients import RejectedRow
+from telewarm.errors import Conflict, NotFound, UsageError
+from telewarm.media.library import MediaLibrary
+from telewarm.models import (
+    BotId,
+    Broadcast,
+    BroadcastId,
+    BroadcastState,
+    Cause,
+    ChatId,
+    Delivery,
+    DeliveryStatus,
+    MediaId,
+    MessageSet,
+)
+from telewarm.sending.messages import check, check_plain, plan
+from telewarm.sending.send_context import SendResult
+from telewarm.sending.sender import Sender
+
+log = structlog.get_logger(__name__)
+
+Which: TypeAlias = "DeliveryStatus | Literal['pending'] | None"
+BEFORE_FIRST_CHAT = ChatId(-(2**62))  # below every chat id
+NOT_SENT = frozenset({BroadcastState.DRAFT, BroadcastState.CANCELLED})
+RETRIED = frozenset({DeliveryStatus.UNKNOWN, DeliveryStatus.FAILED})
+
+
+class BroadcastService:
+    """`on_change`: called when one was started, paused, cancelled or the like."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        bots: BotRegistry,
+        sender: Sender,
+        library: MediaLibrary,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.on_change = on_change
+        self._pool = pool
+        self._bots = bots
+        self._sender = sender
+        self._library = library
+
+    async def create(
+        self,
+        bots: Sequence[BotSession],
+        message: MessageSet,
+        *,
+        name: str | None = None,
+        gate: bool = True,
+        per_second: float | None = None,
+        starts_at: datetime | None = None,
+        key: str | None = None,
+    ) -> list[Broadcast]:
+        """A draft for each bot. The media are the first bot's; the others get them into their libraries too.
+
+        `gate`: wait until all media are ready. `per_second`: messages at most. `key`: an idempotency key; a call that
+        is repeated with it returns what the first one made, however far that is. Raises UsageError, NotFound, and
+        Conflict for a key that stands for another broadcast.
+        """
+        plan = SendPlan(name=name, gate=gate, per_second=per_second, starts_at=starts_at)
+        check_plan(bots, plan)
+        check_plain(message)
+        asked = None if key is None else key_of(key, bots, message, plan)
+        if asked is not None and (made := await broadcasts.keyed(self._pool, bots[0].bot.id, asked)):
+            return made
+        check_time(starts_at)
+        return await self.draft(bots, message, plan, key=asked)
+
+    async def draft(
+        self,
+        bots: Sequence[BotSession],
+        message: MessageSet,
+        plan: SendPlan,
+        *,
+        key: Key | None = None,
+        loader: UUID | None = None,
+    ) -> list[Broadcast]:
+        """`create` of what was checked. `loader`: the lease of the process that sends it as a whole."""
+        check(message)
+        messages = await self._messages(bots, message)
+        async with self._pool.acquire() as connection, connection.transaction():
+            if key is not None:
+                await submissions.lock(connection, sha256(f"{bots[0].bot.id} {key.text}".encode()).digest())
+                if found := await broadcasts.keyed(connection, bots[0].bot.id, key):
+                    return found
+            for live, own in zip(bots, messages, strict=True):
+                await deletions.hold_media(connection, live.bot.id, [part.media_id for part in own.media])
+            made = [
+                await broadcasts.insert(
+                    connection,
+                    bot_id=live.bot.id,
+                    message=own,
+                    name=plan.name,
+                    gate=plan.gate,
+                    per_second=plan.per_second,
+                    starts_at=plan.starts_at,
+                    loader=loader,
+                    key=key if live is bots[0] else None,
+                )
+                for live, own in zip(bots, messages, strict=True)
+            ]
+            if len(made) > 1:
+                made = await broadcasts.form_group(connection, [broadcast.id for broadcast in made])
+        for live, broadcast in zip(bots, made, strict=True):
+            log.info("[BROADCAST][CREATED]", bot=live.bot.slug, broadcast_id=broadcast.id, group_id=broadcast.group_id)
+        return made
+
+    async def load(
+        self,
+        broadcast_id: BroadcastId,
+        chunks: AsyncIterator[bytes],
+        *,
+        format: ListFormat | None = None,  # noqa: A002 - the word that callers look for
+        column: str | None = None,
+        on_rows: Callable[[int], None] | None = None,
+    ) -> ImportResult:
+        """Add recipients from a CSV, NDJSON or JSON list, however large; `format` None: what its first bytes say.
+
+        `column`: the name or the number, from 1, of the one that holds the chat ids, `*` for every cell; None: the one
+        whose name or values say so. When that is a guess, `Loaded.guess` says why, and `start` wants it confirmed; when
+        there is no telling, nothing is loaded. Rows go in as they come. Cut off, what was loaded stays, and the same
+        list may be loaded again. `on_rows` is told how many rows were read so far. Raises NotFound, Conflict when it
+        was started already, UsageError for a list that is none.
+        """
+        loading, bots = await self._loading(broadcast_id, on_rows)
+        return await loading.stream(RecipientReader(format, bots=bots, column=column), chunks)
+
+    async def add(self, broadcast_id: BroadcastId, chat_ids: Iterable[ChatId]) -> ImportResult:
+        """`load` for chat ids that the program has. The line of one that is rejected is its place, from 1."""
+        loading, _ = await self._loading(broadcast_id, None)
+        rows = RowBuffer()
+        return await loading.rows(rows_of(chat_ids, rows, at_once=BATCH_ROWS), rows)
+
+    async def get(self, broadcast_id: BroadcastId) -> Broadcast:
+        """Raises NotFound, UsageError."""
+        return await broadcasts.get(self._pool, BroadcastId(coercion.whole("broadcast_id", broadcast_id)))
+
+    async def page(
+        self, *, bot_id: BotId | None = None, limit: int = 50, before: BroadcastId | None = None
+    ) -> list[Broadcast]:
+        """Newest first; `before`: only those made before this one."""
+        return await broadcasts.page(self._pool, bot_id=bot_id, limit=limit, before=before)
+
+    async def rejected(self, broadcast_id: BroadcastId) -> AsyncIterator[RejectedRow]:
+        """The lines that held no chat id, in the order in which they came. Raises NotFound."""
+        await self.get(broadcast_id)
+        found, after = await recipients.rejected_page(self._pool, broadcast_id, after=0)
+        while found:
+            for line in found:
+                yield line
+            found, after = await recipients.rejected_page(self._pool, broadcast_id, after=after)
+
+    async def start(
+        self, broadcast_id: BroadcastId, *, starts_at: datetime | None = None, confirm: bool = False
+    ) -> Broadcast:
+        """Send it, now or at its time. One that waits for its time may be given another.
+
+        `confirm`: a person has looked at the chat ids of a list whose column was guessed. Raises NotFound, Conflict.
+        """
+        check_time(starts_at)
+        coercion.whole("broadcast_id", broadcast_id)
+        if confirm:
+            await broadcasts.confirm_guess(self._pool, broadcast_id)
+        return await self._act(Action.START, broadcast_id, starts_at=starts_at)
+
+    async def pause(self, broadcast_id: BroadcastId) -> Broadcast:
+        """Call nobody else; what is in flight ends. Raises NotFound, Conflict."""
+        return await self._act(Action.PAUSE, broadcast_id)
+
+    async def resume(self, broadcast_id: BroadcastId) -> Broadcast:
+        """Go on with a paused one. Raises NotFound, Conflict."""
+        return await self._act(Action.RESUME, broadcast_id)
+
+    async def cancel(self, broadcast_id: BroadcastId) -> Broadcast:
+        """Call nobody else, for good. Raises NotFound, Conflict."""
+        return await self._act(Action.CANCEL, broadcast_id)
+
+    async def undo(self, broadcast_id: BroadcastId) -> Broadcast:
+        """Delete what was sent, as far as Telegram lets us: within 48 hours. Raises NotFound, Conflict."""
+        return await self._act(Action.UNDO, broadcast_id)
+
+    async def retry_unknown(self, broadcast_id: BroadcastId) -> Broadcast:
+        """Send again to those who perhaps have it already. Raises NotFound, Conflict."""
+        return await self.retry(broadcast_id, [DeliveryStatus.UNKNOWN])
+
+    async def retry(self, broadcast_id: BroadcastId, outcomes: Collection[DeliveryStatus]) -> Broadcast:
+        """Send again to those with these outcomes: `failed` has surely not got it, `unknown` perhaps has.
+
+        Raises NotFound, Conflict, UsageError for an outcome that is no reason to send again.
+        """
+        if not outcomes or not RETRIED.issuperset(outcomes):
+            raise UsageError(f"only {' and '.join(sorted(RETRIED))} recipients can be retried; name one or both")
+        return await self._act(Action.RETRY, broadcast_id, outcomes=outcomes)
+
+    async def causes(self, ids: Sequence[BroadcastId], *, most: int = 5) -> dict[BroadcastId, list[Cause]]:
+        """Why recipients of each of these broadcasts did not get it: by cause, the most frequent first."""
+        return await deliveries.causes(self._pool, ids, most=most)
+
+    async def test(self, broadcast_id: BroadcastId, chat_id: ChatId) -> list[SendResult]:
+        """Send it to one chat now; this counts nowhere. Raises NotFound."""
+        broadcast = await self.get(broadcast_id)
+        live = await self._bots.get(broadcast.bot_id)
+        return await self._sender.send(live, chat_id, broadcast.message)
+
+    async def results(self, broadcast_id: BroadcastId, *, outcome: Which = None) -> AsyncIterator[Sequence[Delivery]]:
+        """What became of the recipients, page by page in the order of their chats. `pending`: those that have no
+        outcome yet. A broadcast that is sent meanwhile shows each page as it is when it is read. Raises NotFound.
+        """
+        await self.get(broadcast_id)
+        page = await self._results(broadcast_id, BEFORE_FIRST_CHAT, outcome)
+        while page:
+            yield page
+            page = await self._results(broadcast_id, page[-1].chat_id, outcome)
+
+    async def _results(self, broadcast_id: BroadcastId, after: ChatId, outcome: Which) -> list[Delivery]:
+        if outcome != "pending":
+            return await deliveries.page(self._pool, broadcast_id, after=after, outcome=outcome)
+        chats = await deliveries.pending(self._pool, broadcast_id, after=after)
+        return [Delivery(chat_id=chat_id, outcome=None) for chat_id in chats]
+
+    async def delete(self, broadcast_id: BroadcastId, *, only_drafts: bool = False) -> None:
+        """Forget it, with its recipients and results; chats keep what they got. Raises NotFound, Conflict."""
+        coercion.whole("broadcast_id", broadcast_id)
+        deletable = NOT_SENT if only_drafts else DELETABLE
+        async with self._pool.acquire() as connection, connection.transaction():
+            broadcast = await broadcasts.lock(connection, broadcast_id)
+            if broadcast.state not in deletable:
+                raise Conflict(f"broadcast {broadcast_id} is {broadcast.state}; cancel it before you delete it")
+            # A draft is no more to be loaded or started.
+            await broadcasts.set_state(
+                connection, broadcast_id, BroadcastState.CANCELLED, only_from=[BroadcastState.DRAFT]
+            )
+        while await deliveries.delete_some(self._pool, broadcast_id):
+            pass
+        if not await broadcasts.delete(self._pool, broadcast_id, only_in=DELETABLE):
+            raise Conflict(f"broadcast {broadcast_id} was started again meanwhile; cancel it before you delete it")
+        log.info("[BROADCAST][DELETED]", broadcast_id=broadcast_id)
+
+    async def wake(self, connection: Connection, started: Sequence[Broadcast]) -> None:
+        """The lanes of their bots have something to do. For a transaction of the caller's."""
+        for one in started:
+            await enqueue_lane(connection, (await self._bots.get(one.bot_id)).bot)
+
+    async def _loading(
+        self, broadcast_id: BroadcastId, on_rows: Callable[[int], None] | None
+    ) -> tuple[RecipientImport, Collection[str]]:
+        """And the bots that rows may name: those of the broadcasts that were made together."""
+        by_bot = await broadcasts.group(self._pool, await self.get(broadcast_id))
+        return RecipientImport(pool=self._pool, broadcast_id=broadcast_id, by_bot=by_bot, on_rows=on_rows), by_bot
+
+    async def _act(
+        self,
+        action: Action,
+        broadcast_id: BroadcastId,
+        *,
+        starts_at: datetime | None = None,
+        outcomes: Collection[DeliveryStatus] = (),
+    ) -> Broadcast:
+        """One change of state in one transaction, which wakes the bot's lane."""
+        live = await self._bots.get((await self.get(broadcast_id)).bot_id)
+        async with self._pool.acquire() as connection, connection.transaction():
+            before = await broadcasts.lock(connection, broadcast_id)
+            step = transition_from(action, before)
+            if starts_at is not None:
+                await _schedule(connection, before, starts_at)
+            if step is not None and await _check_action(connection, action, before, outcomes):
+                await broadcasts.set_state(connection, broadcast_id, step.state, only_from=step.leaves)
+                if action is Action.START:
+                    await submissions.note(connection, before)
+            after = await broadcasts.get(connection, broadcast_id)
+            changed = (after.state, after.starts_at) != (before.state, before.starts_at)
+            if changed:
+                await enqueue_lane(connection, live.bot)
+        if changed:
+            self.on_change()
+            log.info("[BROADCAST][STATE]", bot=live.bot.slug, broadcast_id=broadcast_id, state=after.state)
+        return after
+
+    async def _messages(self, bots: Sequence[BotSession], message: MessageSet) -> list[MessageSet]:
+        """The message of each bot, with media of its own library."""
+        source = bots[0].bot
+        message = await self._library.as_files(source, message)
+        media_ids = [part.media_id for part in message.media]
+        kinds = await broadcasts.kinds(self._pool, bot_id=source.id, media_ids=media_ids)
+        if missing := sorted(set(media_ids) - kinds.keys()):
+            listed = ", ".join(map(str, missing))
+            raise NotFound(f"bot {source.slug!r} has no media item {listed} in its library; add it there first")
+        plan(message, kinds)
+        messages = [message]
+        for live in bots[1:]:
+            if media_ids:
+                await self._library.share(source, live.bot, media_ids)
+            twins = await broadcasts.twins(self._pool, bot_id=live.bot.id, media_ids=media_ids)
+            messages.append(_with_media(message, twins))
+        return messages
+
+
+async def _schedule(connection: Connection, broadcast: Broadcast, starts_at: datetime) -> None:
+    if broadcast.state is BroadcastState.RUNNING:
+        raise Conflict(f"broadcast {broadcast.id} is on its way already; pause it, and resume it when it is to go on")
+    await broadcasts.schedule(connection, broadcast.id, starts_at)
+
+
+async def _check_action(
+    connection: Connection, action: Action, broadcast: Broadcast, outcomes: Collection[DeliveryStatus]
+) -> bool:
+    """Whether there is anything to do. Raises Conflict."""
+    if action is Action.UNDO and not await deliveries.undoable(connection, broadcast.id, within=UNDO_WITHIN):
+        raise Conflict(
+            f"broadcast {broadcast.id} has no message that Telegram lets us delete: it sent none,"
+            " or all are older than 48 hours"
+        )
+    if action is Action.RETRY:
+        chats = await deliveries.retry(connection, broadcast.id, outcomes)
+        if chats is None:
+            raise Conflict(f"what was in flight of broadcast {broadcast.id} is just ending; try again in a few seconds")
+        return chats > 0
+    return True
+
+
+def _with_media(message: MessageSet, twins: Mapping[MediaId, MediaId]) -> MessageSet:
+    media = tuple(structs.replace(part, media_id=twins[part.media_id]) for part in message.media)
+    return structs.replace(message, media=media)

@@ -1,0 +1,187 @@
+"""Take a broadcast back: delete what it sent, as far as Telegram lets bots delete."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from telewarm import clock
+from telewarm.broadcasts.context import BroadcastContext
+from telewarm.broadcasts.policy import retry_in
+from telewarm.broadcasts.retry import retry_until_available
+from telewarm.broadcasts.state_machine import UNDO_WITHIN
+from telewarm.database import broadcast_runs, broadcasts
+from telewarm.database.broadcast_runs import ClaimedRun, Undoable
+from telewarm.errors import (
+    BotDeleted,
+    FloodWait,
+    InvalidBotToken,
+    TelegramError,
+    TelegramServerError,
+    TelegramUnreachable,
+)
+from telewarm.flood_control.priority import Priority
+from telewarm.models import Broadcast, BroadcastState, ChatId
+from telewarm.sending.rate_limited_call import SendSlot, with_rate_limit
+
+log = structlog.get_logger(__name__)
+
+MAX_MESSAGES_PER_CALL = 100  # messages of one call
+MAX_WAIT_SECONDS = 600.0  # seconds that a call waits for the limits before it looks up
+NOTIFY_INTERVAL_SECONDS = 1.0  # seconds between two NOTIFYs of the progress
+TOKEN_RETRY_SECONDS = 30.0  # seconds before a refused token is tried again
+RETRYABLE = (FloodWait, TelegramUnreachable, TelegramServerError)  # deleting twice does no harm
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UndoResult:
+    """`kept`: messages that could not be deleted."""
+
+    chat_id: ChatId
+    kept: int
+
+
+class UndoRunner:
+    """Some at a time, in the order of their chats; a crash repeats at most these."""
+
+    def __init__(self, desk: BroadcastContext, broadcast: Broadcast, taken: ClaimedRun) -> None:
+        self._context = desk
+        self._broadcast = broadcast
+        self._lease_id = desk.lease.id
+        self._cursor = taken.undo_cursor
+        self._stopping = False
+        self._calls: set[asyncio.Task[UndoResult | None]] = set()
+        self._notified_at = 0.0
+        self._log = log.bind(bot=desk.live.bot.slug, broadcast_id=broadcast.id)
+        self.retry_in: float | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has had nothing to do for a while, and leaves room for another broadcast."""
+        return False
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._calls)
+
+    @property
+    def held(self) -> int:
+        return 0
+
+    def nudge(self) -> None:
+        """Nothing can change it."""
+
+    def stop(self) -> None:
+        """What is not deleted yet waits for whoever takes it up again."""
+        self._stopping = True
+        self.abort()
+
+    def abort(self) -> None:
+        self._stopping = True
+        for call in self._calls:
+            call.cancel()
+
+    async def run(self) -> None:
+        """Until all is undone, or it is left or lost."""
+        pool, broadcast_id = self._context.pool, self._broadcast.id
+        while not self._stopping:
+            page = await retry_until_available(broadcast_id, self._page)
+            if not page:
+                break
+            if not await self._undo(page):
+                return
+        if self._stopping:
+            await retry_until_available(
+                broadcast_id, partial(broadcast_runs.release, pool, broadcast_id, self._lease_id)
+            )
+        elif await retry_until_available(
+            broadcast_id, partial(broadcast_runs.finish, pool, broadcast_id, self._lease_id, BroadcastState.UNDONE)
+        ):
+            broadcast = await retry_until_available(broadcast_id, partial(broadcasts.get, pool, broadcast_id))
+            self._log.info("[BROADCAST][UNDONE]", counts=dict(broadcast.counts), not_undone=broadcast.not_undone)
+
+    def _page(self) -> Awaitable[list[Undoable]]:
+        return broadcast_runs.undoable(
+            self._context.pool,
+            self._broadcast.id,
+            after=self._cursor,
+            within=UNDO_WITHIN,
+            limit=self._context.concurrency,
+        )
+
+    async def _undo(self, page: Sequence[Undoable]) -> bool:
+        """Delete these, and write it down; only the first of them when we leave meanwhile. False: we lost it."""
+        self._calls = {asyncio.create_task(self._delete(one), name="broadcast undo") for one in page if one.deletable}
+        try:
+            if self._calls:
+                await asyncio.wait(self._calls)
+        except asyncio.CancelledError:
+            self.abort()
+            await asyncio.wait(self._calls)
+            raise
+        finally:
+            done = {one.chat_id: one for call in self._calls if not call.cancelled() and (one := call.result())}
+            self._calls = set()
+        return await self._write(page, done)
+
+    async def _write(self, page: Sequence[Undoable], done: dict[ChatId, UndoResult]) -> bool:
+        undone, kept, cursor = [], 0, self._cursor
+        for one in page:
+            if one.deletable and one.chat_id not in done:
+                break  # cut short: from here on it is done again
+            left = done[one.chat_id].kept if one.deletable else len(one.message_ids)
+            kept += left
+            if not left:
+                undone.append(one.chat_id)
+            cursor = one.chat_id
+        now = clock.monotonic()
+        tell = now - self._notified_at >= NOTIFY_INTERVAL_SECONDS
+        self._notified_at = now if tell else self._notified_at
+        self._cursor = cursor
+        return await retry_until_available(
+            self._broadcast.id,
+            partial(
+                broadcast_runs.undo,
+                self._context.pool,
+                self._broadcast.id,
+                self._lease_id,
+                undone,
+                kept=kept,
+                cursor=cursor,
+                tell=tell,
+            ),
+        )
+
+    async def _delete(self, one: Undoable) -> UndoResult | None:
+        """None when the bot may not speak now."""
+        failures = 0
+        while True:
+            try:
+                for start in range(0, len(one.message_ids), MAX_MESSAGES_PER_CALL):
+                    await self._call(one, start)
+            except (InvalidBotToken, BotDeleted):
+                self.retry_in = TOKEN_RETRY_SECONDS
+                self._stopping = True
+                return None
+            except RETRYABLE as error:
+                failures += 1
+                await clock.sleep(retry_in(error, tries=failures, dice=random.random()))  # noqa: S311 (jitter)
+            except TelegramError as error:
+                self._log.info("[BROADCAST][UNDO][REFUSED]", chat_id=one.sent_to, error=error.message)
+                return UndoResult(chat_id=one.chat_id, kept=len(one.message_ids))
+            else:
+                return UndoResult(chat_id=one.chat_id, kept=0)
+
+    async def _call(self, one: Undoable, start: int) -> None:
+        live = self._context.live
+        turn = SendSlot(
+            live=live, chat_id=one.sent_to, until=clock.monotonic() + MAX_WAIT_SECONDS, rank=Priority.DELIVERY
+        )
+        await with_rate_limit(
+            turn, partial(live.api.delete_messages, one.sent_to, one.message_ids[start : start + MAX_MESSAGES_PER_CALL])
+        )

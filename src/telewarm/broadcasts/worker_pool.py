@@ -1,0 +1,92 @@
+"""Those who make a flight's calls: a few long-lived tasks, which cost less than one for each recipient."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+
+import structlog
+
+from telewarm import background
+from telewarm.broadcasts import policy
+from telewarm.broadcasts.policy import SendDecision
+from telewarm.models import ChatId, Delivery, DeliveryStatus
+
+log = structlog.get_logger(__name__)
+
+
+class WorkerPool:
+    """`call` sends to one chat. `landed` hears what became of it, whatever happens, once it was begun."""
+
+    def __init__(
+        self, call: Callable[[ChatId], Awaitable[SendDecision]], landed: Callable[[ChatId, SendDecision], None]
+    ) -> None:
+        self._call = call
+        self._on_done = landed
+        self._queue: deque[ChatId] = deque()
+        self._idle: list[asyncio.Future[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def queued(self) -> int:
+        """Those whose call was not begun."""
+        return len(self._queue)
+
+    def start(self, chat_ids: Iterable[ChatId], *, tasks: int) -> None:
+        """Call them, with so many tasks in all at least."""
+        self._queue.extend(chat_ids)
+        for _ in range(min(len(self._queue), len(self._idle))):
+            self._idle.pop().set_result(None)
+        while len(self._tasks) < tasks:
+            self._tasks.append(background.start(self._run(), name="broadcast caller"))
+
+    def unqueue(self) -> list[ChatId]:
+        """Those whose call was not begun, and will not be."""
+        left = list(self._queue)
+        self._queue.clear()
+        return left
+
+    async def end(self) -> None:
+        """Cut short what is in the air."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def cancel_all(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def _run(self) -> None:
+        queue, call, landed = self._queue, self._call, self._on_done
+        while True:
+            while not queue:
+                await self._wait_for_job()
+            chat_id = queue.popleft()
+            try:
+                verdict = await call(chat_id)
+            except asyncio.CancelledError:
+                landed(chat_id, policy.interrupted_delivery(chat_id))
+                raise
+            except Exception as error:
+                log.exception("[BROADCAST][BUG]", chat_id=chat_id)
+                landed(chat_id, _unexpected_failure(chat_id, error))
+            else:
+                landed(chat_id, verdict)
+
+    async def _wait_for_job(self) -> None:
+        idle = asyncio.get_running_loop().create_future()
+        self._idle.append(idle)
+        try:
+            await idle
+        except asyncio.CancelledError:
+            if idle in self._idle:
+                self._idle.remove(idle)
+            raise
+
+
+def _unexpected_failure(chat_id: ChatId, error: Exception) -> Delivery:
+    return Delivery(
+        chat_id=chat_id, outcome=DeliveryStatus.UNKNOWN, error=f"INTERNAL: unexpected {type(error).__name__}"
+    )

@@ -1,0 +1,186 @@
+"""The table `flight`: how far a broadcast has come. One holder writes it; whoever is that no more writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import UUID
+
+from telewarm.database.broadcasts import CHANNEL
+from telewarm.database.connection import Executor, query
+from telewarm.models import BotId, BroadcastId, BroadcastState, ChatId, Delivery, MessageId
+
+BEFORE_FIRST_CHAT = ChatId(-(2**63))  # below every chat id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClaimedRun:
+    """A flight as it was found. `lost`: recipients whose outcome a dead holder left unknown."""
+
+    cursor: ChatId
+    later: tuple[ChatId, ...]
+    undo_cursor: ChatId
+    lost: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunUpdate:
+    """What is to be written at once: who is in the air and who waits from now on, and what became of others."""
+
+    in_flight: Sequence[ChatId]
+    later: Sequence[ChatId]
+    cursor: ChatId
+    outcomes: Sequence[Delivery]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActiveRun:
+    """A broadcast that is under way. `starts_in`: seconds, 0 for one that may go."""
+
+    id: BroadcastId
+    state: BroadcastState
+    starts_in: float
+
+
+class Recipient(NamedTuple):
+    """`error`: why it is not to be called, as the ledger knows. There are many of them, and they cost little."""
+
+    chat_id: ChatId
+    error: str | None
+    moved_to: ChatId | None
+
+
+class Undoable(NamedTuple):
+    """The messages of one delivery, in the chat where they are."""
+
+    chat_id: ChatId
+    sent_to: ChatId
+    message_ids: Sequence[MessageId]
+    deletable: bool
+
+
+async def active(db: Executor, bot_id: BotId) -> list[ActiveRun]:
+    """What the bot has to send or to take back, first started first."""
+    rows = await db.fetch(query("flight_active"), bot_id)
+    return [
+        ActiveRun(id=BroadcastId(row["id"]), state=BroadcastState(row["state"]), starts_in=row["starts_in"] or 0.0)
+        for row in rows
+    ]
+
+
+async def claim(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> ClaimedRun | None:
+    """Take it in hand; None when another living holder has it. What was in the air becomes unknown."""
+    row = await db.fetchrow(query("flight_take"), broadcast_id, lease_id)
+    if row is None:
+        return None
+    return ClaimedRun(
+        cursor=BEFORE_FIRST_CHAT if row["cursor"] is None else ChatId(row["cursor"]),
+        later=tuple(map(ChatId, row["later"])),
+        undo_cursor=BEFORE_FIRST_CHAT if row["undo_cursor"] is None else ChatId(row["undo_cursor"]),
+        lost=row["lost"],
+    )
+
+
+async def save_progress(
+    db: Executor, broadcast_id: BroadcastId, lease_id: UUID, written: RunUpdate, *, tell: bool
+) -> BroadcastState | None:
+    """Write a round; the broadcast's state, None when the flight is in another hand and nothing was written.
+
+    Written again, because nobody knows whether it was, it changes nothing. `tell`: NOTIFY whoever shows the progress.
+    """
+    row = await db.fetchrow(
+        query("flight_advance"),
+        broadcast_id,
+        lease_id,
+        written.in_flight,
+        written.later,
+        None if written.cursor == BEFORE_FIRST_CHAT else written.cursor,
+        *_columns(written.outcomes),
+        CHANNEL if tell else None,
+    )
+    return None if row is None else BroadcastState(row["state"])
+
+
+async def get_state(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> BroadcastState | None:
+    """`advance` without anything to write."""
+    state = await db.fetchval(
+        "SELECT state FROM broadcast JOIN flight ON flight.broadcast_id = broadcast.id"
+        " WHERE broadcast.id = $1 AND flight.lease_id = $2",
+        broadcast_id,
+        lease_id,
+    )
+    return None if state is None else BroadcastState(state)
+
+
+async def next_recipients(
+    db: Executor, broadcast_id: BroadcastId, *, bot_id: BotId, after: ChatId, limit: int
+) -> list[Recipient]:
+    """The next recipients, in key order."""
+    rows = await db.fetch(query("flight_ahead"), broadcast_id, bot_id, after, limit)
+    return [Recipient(*row) for row in rows]
+
+
+async def is_recipient(db: Executor, broadcast_id: BroadcastId, chat_id: ChatId) -> bool:
+    found = "SELECT EXISTS (SELECT FROM recipient WHERE broadcast_id = $1 AND chat_id = $2)"
+    return bool(await db.fetchval(found, broadcast_id, chat_id))
+
+
+async def release(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> None:
+    """Whoever comes next may take it. Tells how far it came."""
+    await db.execute(
+        "UPDATE flight SET lease_id = NULL, told_at = now() WHERE broadcast_id = $1 AND lease_id = $2",
+        broadcast_id,
+        lease_id,
+    )
+
+
+async def finish(db: Executor, broadcast_id: BroadcastId, lease_id: UUID, state: BroadcastState) -> bool:
+    """All of it is done, or undone. Whether it was in a state to end, and in this hand."""
+    before = BroadcastState.UNDOING if state is BroadcastState.UNDONE else BroadcastState.RUNNING
+    return bool(await db.fetchval(query("flight_land"), broadcast_id, lease_id, before, state, CHANNEL))
+
+
+async def resolve_unknown(db: Executor, broadcast_id: BroadcastId, outcomes: Sequence[Delivery]) -> int:
+    """For a holder that lost its flight: what it knows of chats that are now taken for unknown. How many it cleared."""
+    return int(await db.fetchval(query("flight_settle"), broadcast_id, *_columns(outcomes), CHANNEL) or 0)
+
+
+async def undoable(
+    db: Executor, broadcast_id: BroadcastId, *, after: ChatId, within: float, limit: int
+) -> list[Undoable]:
+    """The next deliveries that left messages; those younger than `within` seconds may be deleted."""
+    rows = await db.fetch(query("flight_undo_page"), broadcast_id, after, limit, within)
+    return [Undoable(*row) for row in rows]
+
+
+async def undo(
+    db: Executor,
+    broadcast_id: BroadcastId,
+    lease_id: UUID,
+    undone: Sequence[ChatId],
+    *,
+    kept: int,
+    cursor: ChatId,
+    tell: bool,
+) -> bool:
+    """The messages to these chats are deleted, `kept` messages are not. False: the flight is in another hand."""
+    row = await db.fetchrow(
+        query("flight_undo"), broadcast_id, lease_id, undone, kept, cursor, CHANNEL if tell else None
+    )
+    return row is not None
+
+
+def _columns(outcomes: Sequence[Delivery]) -> tuple[Sequence[object], ...]:
+    """One array for each column."""
+    return (
+        [one.chat_id for one in outcomes],
+        [one.outcome for one in outcomes],
+        [_literal(one.message_ids) for one in outcomes],
+        [one.error for one in outcomes],
+        [one.moved_to for one in outcomes],
+    )
+
+
+def _literal(message_ids: Sequence[MessageId]) -> str:
+    return f"{{{','.join(map(str, message_ids))}}}"

@@ -1,0 +1,175 @@
+"""Bots and media items that go away: first out of sight, then out of the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from telewarm.database import deliveries
+from telewarm.database.bots import CHANNEL
+from telewarm.database.connection import Connection, Executor, Pool, query
+from telewarm.errors import BotDeleted, Conflict, NoSuchBot, NotFound
+from telewarm.models import BotId, BroadcastId, MediaId
+
+CHUNK = 10_000  # rows deleted in one statement: far below its time limit
+NAMED = 5  # broadcasts that a refusal names
+LOCK = "SELECT id FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[]) ORDER BY id FOR UPDATE"
+LOCK_SOME = "SELECT id FROM media WHERE bot_id = $1 ORDER BY id LIMIT $2 FOR UPDATE"
+HOLD = "SELECT id FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[]) ORDER BY id FOR KEY SHARE"
+NEEDED = (
+    "SELECT id, name, state FROM broadcast"
+    " WHERE bot_id = $1 AND state IN ('draft', 'scheduled', 'running', 'paused') AND media && $2::bigint[]"
+    " ORDER BY id LIMIT $3"
+)
+RECORDS = ("chat", "sent_once")  # what a bot may have very many of, beside media and deliveries
+SOME = "DELETE FROM {0} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {0} WHERE bot_id = $1 LIMIT $2))"
+LAST = (
+    "DELETE FROM media_change WHERE bot_id = $1",
+    "DELETE FROM media_count WHERE bot_id = $1",
+    "DELETE FROM bot WHERE id = $1",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeletionResult:
+    """`blobs`: those that no other media item has, `bytes` in all; they are collected by and by."""
+
+    media_ids: Sequence[MediaId]
+    blobs: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PurgeResult:
+    """What went with a bot. `blobs`, `bytes`: as in `Removed`."""
+
+    media: int
+    broadcasts: int
+    blobs: int
+    bytes: int
+
+
+async def remove_media(connection: Connection, bot_id: BotId, media_ids: Sequence[MediaId]) -> DeletionResult:
+    """Delete those of the items that are the bot's own; every process's cache is told. One that is being warmed does
+    not come back. For a transaction of the caller's. Raises Conflict when a broadcast still needs one of them.
+    """
+    found = [MediaId(row["id"]) for row in await connection.fetch(LOCK, bot_id, media_ids)]
+    needed = await connection.fetch(NEEDED, bot_id, found, NAMED)
+    if needed:
+        raise Conflict(
+            f"nothing was deleted: some of these are the media of broadcast {', '.join(map(_named, needed))}; "
+            "wait until it is done, or cancel it first"
+        )
+    return await _remove(connection, found)
+
+
+async def hold_media(connection: Connection, bot_id: BotId, media_ids: Sequence[MediaId]) -> None:
+    """Nobody deletes these until the caller's transaction ends. Raises NotFound when somebody did."""
+    held = {row["id"] for row in await connection.fetch(HOLD, bot_id, media_ids)}
+    if missing := sorted(set(media_ids) - held):
+        raise NotFound(f"media item {', '.join(map(str, missing))} was deleted just now; add the file again")
+
+
+async def delete_bot(db: Executor, slug: str) -> BotId:
+    """Out of sight, with all it has; every process is told. Raises NotFound, BotDeleted."""
+    bot_id = await db.fetchval(
+        "WITH gone AS (UPDATE bot SET deleted_at = now() WHERE slug = $1 AND deleted_at IS NULL RETURNING id)"
+        " SELECT id FROM gone, LATERAL pg_notify($2, id::text) AS told",
+        slug,
+        CHANNEL,
+    )
+    if bot_id is None:
+        if await db.fetchval("SELECT true FROM bot WHERE slug = $1", slug):
+            raise BotDeleted(slug)
+        raise NoSuchBot(slug)
+    return BotId(bot_id)
+
+
+async def undelete_bot(connection: Connection, slug: str) -> tuple[BotId, bool]:
+    """Back, and whether it was away; every process is told. For a transaction of the caller's. Raises NotFound, and
+    Conflict for one that is being deleted for good.
+    """
+    row = await connection.fetchrow("SELECT id, deleted_at, purged_at FROM bot WHERE slug = $1 FOR UPDATE", slug)
+    if row is None:
+        raise NoSuchBot(slug)
+    if row["purged_at"] is not None:
+        raise Conflict(f"bot {slug!r} is being deleted for good, and nothing brings it back; create it anew after that")
+    await connection.execute("UPDATE bot SET deleted_at = NULL WHERE id = $1", row["id"])
+    await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, str(row["id"]))
+    return BotId(row["id"]), row["deleted_at"] is not None
+
+
+async def mark_bot_unrecoverable(db: Executor, slug: str) -> BotId:
+    """From now on nothing brings a deleted bot back; `purge_bot` is to follow. Raises NotFound, Conflict."""
+    bot_id = await db.fetchval(
+        "UPDATE bot SET purged_at = coalesce(purged_at, now()) WHERE slug = $1 AND deleted_at IS NOT NULL RETURNING id",
+        slug,
+    )
+    if bot_id is None:
+        if await db.fetchval("SELECT true FROM bot WHERE slug = $1", slug):
+            raise Conflict(f"bot {slug!r} is in use: delete it first, then delete it for good")
+        raise NoSuchBot(slug)
+    return BotId(bot_id)
+
+
+async def given_up(db: Executor) -> list[BotId]:
+    """Bots whose purge did not come to its end: whoever was at it is gone, or still is."""
+    return [BotId(row["id"]) for row in await db.fetch("SELECT id FROM bot WHERE purged_at IS NOT NULL ORDER BY id")]
+
+
+async def purge_bot(pool: Pool, bot_id: BotId) -> PurgeResult:
+    """Delete all of a bot that was given up, and at last its row. Broken off, it is gone on with; two may do it."""
+    broadcasts = await _purge_broadcasts(pool, bot_id)
+    media = blobs = freed = 0
+    while True:
+        async with pool.acquire() as connection, connection.transaction():
+            found = [MediaId(row["id"]) for row in await connection.fetch(LOCK_SOME, bot_id, CHUNK)]
+            removed = await _remove(connection, found)
+        media, blobs, freed = media + len(found), blobs + removed.blobs, freed + removed.bytes
+        if len(found) == CHUNK:
+            continue
+        for table in RECORDS:
+            while await pool.execute(SOME.format(table), bot_id, CHUNK) == f"DELETE {CHUNK}":
+                pass
+        if await _purge_row(pool, bot_id):
+            return PurgeResult(media=media, broadcasts=broadcasts, blobs=blobs, bytes=freed)
+
+
+async def _purge_broadcasts(pool: Pool, bot_id: BotId) -> int:
+    """The broadcast's row first: whoever still has its flight in hand writes nothing from then on."""
+    total = 0
+    while True:
+        found = await pool.fetchval("SELECT id FROM broadcast WHERE bot_id = $1 ORDER BY id LIMIT 1", bot_id)
+        if found is None:
+            return total
+        while await deliveries.delete_some(pool, BroadcastId(found)):
+            pass
+        await pool.execute("DELETE FROM broadcast WHERE id = $1", found)
+        while await deliveries.delete_some(pool, BroadcastId(found)):
+            pass
+        total += 1
+
+
+async def _purge_row(pool: Pool, bot_id: BotId) -> bool:
+    """Whether it could go: an upload that had begun before the bot was deleted may have put media into its library."""
+    try:
+        async with pool.acquire() as connection, connection.transaction():
+            for statement in LAST:
+                await connection.execute(statement, bot_id)
+            await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, str(bot_id))
+    except asyncpg.ForeignKeyViolationError:
+        return False
+    return True
+
+
+async def _remove(connection: Connection, media_ids: Sequence[MediaId]) -> DeletionResult:
+    row = await connection.fetchrow(query("remove_media"), media_ids)
+    assert row is not None  # noqa: S101 - it counts
+    return DeletionResult(media_ids=media_ids, blobs=row["blobs"], bytes=row["bytes"])
+
+
+def _named(row: asyncpg.Record) -> str:
+    name = f", {row['name']!r}" if row["name"] else ""
+    return f"{row['id']} ({row['state']}{name})"

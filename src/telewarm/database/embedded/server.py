@@ -1,0 +1,330 @@
+"""A real PostgreSQL in the data folder, started on first use and shared by every process that names the same folder.
+
+Each process that uses the server holds a shared lock on `users.lock`; who starts or stops it holds `start.lock` alone.
+The last one out stops the server. A killed process loses its locks with its life, so nothing is ever miscounted: the
+next start finds the server running and uses it, or finds it crashed and lets it recover. A server that dies while it is
+used is started again by one of its users (see `Watch`).
+
+The server itself holds `server.lock`, which it inherits from whoever starts it, for as long as any of its processes
+lives: no second one is ever started on the same data, from another container or host either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from enum import Enum, auto
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+
+from telewarm import clock, folders
+from telewarm.database.embedded.host import SOCKET_NAME, ServerHost, finished
+from telewarm.database.embedded.locks import FileLock, alone
+from telewarm.database.embedded.owner import ELSEWHERE
+from telewarm.database.embedded.place import Place
+from telewarm.database.embedded.upgrading import killed_upgrade
+from telewarm.database.embedded.watch import Watch
+from telewarm.errors import EmbeddedPostgresFailed
+
+DATABASE_USER = "telewarm"
+DATABASE = "postgres"
+TURN_SECONDS = 120.0  # for another process to finish starting or stopping the server
+INIT_SECONDS = 120.0
+START_SECONDS = 60.0  # recovery after a crash included
+STOP_SECONDS = 60.0
+LOOK_AGAIN = 0.05  # seconds
+SETTLE_SECONDS = 3.0  # for a server that is just starting, or whose last processes are ending
+LEFTOVER_SECONDS = 20.0  # for processes of a dead server to end, or an unreachable one to stop
+
+# --auth=trust is safe: there is no TCP, and only the server's user (and root) can enter the socket's folder.
+INIT = (
+    *("--auth=trust", f"--username={DATABASE_USER}", "--encoding=UTF8", "--no-instructions"),
+    *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+    *("--set", "max_connections=200", "--set", "timezone=UTC", "--set", "log_timezone=UTC"),
+    *("--set", "autovacuum_naptime=10s"),  # instead of a minute: the queue's rows die young
+    *("--set", "listen_addresses=", "--set", "unix_socket_permissions=0700", "--set", "log_checkpoints=off"),
+)
+STATUS_LINE = 7  # of postmaster.pid: starting, ready or stopping
+FORGETFUL = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+
+
+class StartResult(Enum):
+    YES = auto()
+    NOT_YET = auto()
+    NOBODY = auto()
+
+
+class EmbeddedPostgres:
+    """One process's share of the server. `url` is for asyncpg, psql and anything else that speaks libpq's URLs."""
+
+    def __init__(self, host: ServerHost) -> None:
+        self._host = host
+        self._durable = True
+        self._socket = host.socket_folder()
+        self._place = Place(host.folder / "server.host")
+        self._users = FileLock(host.folder / "users.lock")
+        self.url = f"postgresql://{DATABASE_USER}@/{DATABASE}?host={quote(str(self._socket))}"
+
+    @classmethod
+    async def start(cls, folder: Path, *, durable: bool = True, programs: Path | None = None) -> EmbeddedPostgres:
+        """Use the server of this folder, `<data folder>/postgres`; makes and starts it first if need be.
+
+        `durable=False` is for tests: a power cut loses the data. It counts for the process that starts the server.
+        `programs`: those of another major version, for data that it wrote. Raises EmbeddedPostgresFailed with the cure.
+        """
+        try:
+            server = cls(await asyncio.to_thread(ServerHost.prepare, folder, programs))
+        except OSError as error:
+            cure = f"choose another folder with TELEWARM_DATA, {ELSEWHERE}"
+            raise EmbeddedPostgresFailed(folders.refusal(error, folder, cure=cure)) from error
+        server._durable = durable
+        try:
+            async with server._turn():
+                await server._join()
+        except OSError as error:
+            server._users.close()
+            raise EmbeddedPostgresFailed(folders.refusal(error, folder)) from error
+        except BaseException:
+            server._users.close()
+            raise
+        return server
+
+    async def stop(self) -> None:
+        """Leave; the last one out stops the server. Nothing happens the second time."""
+        if self._users.closed:
+            return
+        try:
+            async with self._turn():
+                await self._leave()
+        finally:
+            self._users.close()
+
+    async def revive(self) -> bool:
+        """Start the server again if it is dead, or cannot be reached any more; whether it was this process that did.
+
+        Raises EmbeddedPostgresFailed, OSError.
+        """
+        async with self._turn():
+            if await self._answer() is StartResult.YES and not self.is_stopping():
+                return False
+            if self.is_stopping():
+                await self._stop_server()
+            await asyncio.to_thread(self._host.socket_folder)  # somebody may have cleaned /tmp
+            return await self._run()
+
+    def seems_dead(self) -> bool:
+        """A cheap look, without a connection: no process of the server lives, or its socket is gone."""
+        if not (self._socket / SOCKET_NAME).exists():
+            return True
+        lock = FileLock(self._server_lock)
+        try:
+            return lock.take(shared=True)
+        finally:
+            lock.close()
+
+    async def is_reachable(self) -> bool:
+        """Whether somebody answers at the socket, be it that the server is still starting."""
+        return await self._answer() is not StartResult.NOBODY
+
+    def is_stopping(self) -> bool:
+        """Whether somebody told the server to stop: it takes no new connections, and waits for those it has."""
+        lines = self._pid_file().splitlines()
+        return len(lines) > STATUS_LINE and lines[STATUS_LINE].strip() == "stopping"
+
+    def beat(self) -> None:
+        """Show other hosts, on whose filesystem locks may not work, that this folder is in use."""
+        self._place.beat()
+
+    def _turn(self) -> AbstractAsyncContextManager[None]:
+        return alone(self._host.folder / "start.lock", timeout=TURN_SECONDS)
+
+    async def _join(self) -> None:
+        async with killed_upgrade(self._host.folder) as found:
+            if found and self._pid_file() and await self._answer() is not StartResult.NOBODY:
+                await self._stop_server()
+        if not (self._host.cluster / "PG_VERSION").exists():
+            await self._initialise()
+        self._refuse_another_version()
+        self._users.take(shared=True)
+        try:
+            await self._run()
+        except BaseException:
+            await self._leave()
+            raise
+
+    async def _leave(self) -> None:
+        if not self._users.take():
+            return
+        if self._pid_file() and await self._answer() is not StartResult.NOBODY:
+            await self._stop_server()
+            self._place.forget()
+
+    async def _stop_server(self) -> None:
+        await self._host.run(
+            *("pg_ctl", "stop", "-D", str(self._host.cluster), "-m", "fast", "-w", "-t", f"{STOP_SECONDS:.0f}"),
+            timeout=STOP_SECONDS + 5,
+        )
+
+    async def _initialise(self) -> None:
+        """Whole or not at all: a crash in the middle leaves a folder that nobody takes for data."""
+        hurry = () if self._durable else ("--no-sync",)
+        scratch = await finished(lambda: self._host.initdb(*INIT, *hurry, timeout=INIT_SECONDS))
+        scratch.rename(self._host.cluster)
+
+    def _refuse_another_version(self) -> None:
+        found = (self._host.cluster / "PG_VERSION").read_text().strip()
+        ours = self._host.version.partition(".")[0]
+        if found != ours:
+            raise EmbeddedPostgresFailed(
+                f"The data in {self._host.cluster} was written by PostgreSQL {found}, and this is PostgreSQL {ours}: "
+                f"upgrade it with `telewarm upgrade-database --programs FOLDER`, the bin folder of a PostgreSQL "
+                f"{found}, or move {self._host.cluster} away and `telewarm restore` a backup"
+            )
+
+    async def _run(self) -> bool:
+        """Return once the server answers; start it if nobody does. Whether it was started here."""
+        started = False
+        deadline = clock.monotonic() + START_SECONDS
+        while (answer := await self._answer()) is not StartResult.YES:
+            if clock.monotonic() > deadline:
+                raise EmbeddedPostgresFailed(
+                    f"The embedded database did not answer within {START_SECONDS:.0f} s. {self._last_words()}"
+                )
+            if answer is StartResult.NOBODY:
+                started = await self._launch() or started
+            else:
+                await clock.sleep(LOOK_AGAIN)
+        return started
+
+    async def _launch(self) -> bool:
+        """False: it answers after all."""
+        lock = FileLock(self._server_lock)
+        try:
+            if not await self._is_dead(lock):
+                return False
+            await self._place.take()
+            forget_dead_server(self._host.cluster, self._socket)
+            await self._start_server(lock)
+        finally:
+            lock.close()
+        return True
+
+    async def _is_dead(self, lock: FileLock) -> bool:
+        """Take the server's lock once none of its processes lives. One that cannot be reached is stopped if it runs on
+        this machine, and refused otherwise. False: it answers after all.
+        """
+        begun, told = clock.monotonic(), False
+        while not lock.take():
+            if await self._answer() is not StartResult.NOBODY:
+                return False
+            waited = clock.monotonic() - begun
+            here = processes_of(self._host.cluster) if waited > SETTLE_SECONDS else []
+            if waited > LEFTOVER_SECONDS or (waited > SETTLE_SECONDS and not here):
+                raise EmbeddedPostgresFailed(self._place.refusal(self._host.folder))
+            if here and not told and self._pid_file().partition("\n")[0] in here:
+                told = True
+                await self._stop_server()
+            await clock.sleep(LOOK_AGAIN)
+        return True
+
+    async def _start_server(self, lock: FileLock) -> None:
+        log = self._log
+        if log.exists():
+            log.replace(log.with_suffix(".old.log"))
+        cache = f"shared_buffers={_cache_mib()}MB"
+        forgetful = () if self._durable else FORGETFUL
+        settings = [f"unix_socket_directories={self._socket}", cache, *forgetful]
+        options = " ".join(f"-c {shlex.quote(setting)}" for setting in settings)
+        try:
+            await self._host.run(
+                *("pg_ctl", "start", "-D", str(self._host.cluster), "-l", str(log), "-o", options),
+                *("-w", "-t", f"{START_SECONDS:.0f}"),
+                timeout=START_SECONDS + 5,
+                pass_fds=(lock.descriptor,),
+            )
+        except EmbeddedPostgresFailed as error:
+            written = self._log.read_text(errors="replace") if self._log.exists() else ""
+            raise EmbeddedPostgresFailed(self._host.explained("postgres", written or str(error))) from error
+
+    @property
+    def _server_lock(self) -> Path:
+        return self._host.folder / "server.lock"
+
+    def _pid_file(self) -> str:
+        """Empty when there is none."""
+        try:
+            return (self._host.cluster / "postmaster.pid").read_text()
+        except OSError:
+            return ""
+
+    @property
+    def _log(self) -> Path:
+        return self._host.cluster / "server.log"
+
+    def _last_words(self) -> str:
+        if not self._log.exists():
+            return f"It wrote no log in {self._host.cluster}."
+        lines = self._log.read_text(errors="replace").splitlines()[-8:]
+        return "The end of its log: " + " | ".join(lines)
+
+    async def _answer(self) -> StartResult:
+        try:
+            connection = await asyncpg.connect(
+                host=str(self._socket), user=DATABASE_USER, database=DATABASE, password="", timeout=5, command_timeout=5
+            )
+        except (asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError):
+            return StartResult.NOT_YET  # starting, recovering or shutting down; or it died just now
+        except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError):
+            return StartResult.NOBODY
+        except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+            raise EmbeddedPostgresFailed(
+                f"The embedded database in {self._host.folder} does not answer: {error}"
+            ) from error
+        await connection.close(timeout=5)
+        return StartResult.YES
+
+
+@asynccontextmanager
+async def served(database_url: str | None, data_folder: Path) -> AsyncIterator[str]:
+    """The URL of the database to use: the one given, or the embedded server's, which runs while this is open."""
+    if database_url is not None:
+        yield database_url
+        return
+    server = await EmbeddedPostgres.start(data_folder / "postgres")
+    try:
+        async with Watch(server).running():
+            yield server.url
+    finally:
+        await server.stop()
+
+
+def forget_dead_server(cluster: Path, socket: Path) -> None:
+    """Remove the files that a dead server left with its number, when no process works in its data folder.
+
+    That number may belong to anybody by now, or to a zombie that nobody reaps, or the folder is a copy of a running
+    one: PostgreSQL would refuse to start. Without /proc the files are left to PostgreSQL's own check.
+    """
+    if Path("/proc/self").exists() and not processes_of(cluster):
+        (cluster / "postmaster.pid").unlink(missing_ok=True)
+        (socket / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
+
+
+def processes_of(cluster: Path) -> list[str]:
+    """The numbers of the processes that work in this data folder, of those that can be seen from here."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):  # gone, or another user's
+            if process.readlink() == cluster:
+                found.append(process.parent.name)
+    return found
+
+
+def _cache_mib() -> int:
+    """An eighth of the machine's memory, from 128 MiB, PostgreSQL's own default, to 1 GiB; taken only as it is used."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+    return min(max(128, machine // 8), 1024)

@@ -1,0 +1,80 @@
+"""The table `sent_once`: sends that carry an idempotency key. A row without a result is a send under way, or one whose
+sender ended before it could write what went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import msgspec
+
+from telewarm.database.connection import Executor
+from telewarm.models import BotId
+
+KEPT = 24 * 3600.0  # seconds
+CHUNK = 10_000  # rows of one statement
+
+CLAIM = (
+    "INSERT INTO sent_once (bot_id, key, fingerprint, lease_id) VALUES ($1, $2, $3, $4)"
+    " ON CONFLICT DO NOTHING RETURNING true"
+)
+GET = (
+    "SELECT fingerprint, result, lease.id AS holder"
+    " FROM sent_once LEFT JOIN lease ON lease.id = sent_once.lease_id AND lease.expires_at >= now()"
+    " WHERE bot_id = $1 AND key = $2"
+)
+OWN = "WHERE bot_id = $1 AND key = $2 AND lease_id = $3"
+SWEEP = (
+    "DELETE FROM sent_once WHERE (bot_id, key) IN (SELECT bot_id, key FROM sent_once"
+    " WHERE created_at < now() - make_interval(secs => $1) ORDER BY created_at LIMIT $2)"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IdempotencyRecord:
+    """The first send under a key. `holder`: the living lease of who is at it. Neither result nor holder: nobody knows
+    what went."""
+
+    fingerprint: bytes
+    result: list[dict[str, object]] | None
+    holder: UUID | None
+
+
+async def claim(db: Executor, bot_id: BotId, key: str, *, fingerprint: bytes, lease_id: UUID) -> bool:
+    """Whether this send is the first under its key; then nobody else sends under it."""
+    return await db.fetchval(CLAIM, bot_id, key, fingerprint, lease_id) is not None
+
+
+async def get(db: Executor, bot_id: BotId, key: str) -> IdempotencyRecord | None:
+    row = await db.fetchrow(GET, bot_id, key)
+    if row is None:
+        return None
+    result = None if row["result"] is None else msgspec.json.decode(row["result"], type=list[dict[str, object]])
+    return IdempotencyRecord(fingerprint=row["fingerprint"], result=result, holder=row["holder"])
+
+
+async def finish(db: Executor, bot_id: BotId, key: str, *, lease_id: UUID, result: Sequence[dict[str, object]]) -> None:
+    """Write what went. The lease is the one that the key was claimed under."""
+    text = msgspec.json.encode(result).decode().replace(r"\u0000", r"\ufffd")  # jsonb takes no NUL
+    await db.execute(f"UPDATE sent_once SET result = $4, lease_id = NULL {OWN}", bot_id, key, lease_id, text)
+
+
+async def give_up(db: Executor, bot_id: BotId, key: str, *, lease_id: UUID) -> None:
+    """Nobody will ever know what went."""
+    await db.execute(f"UPDATE sent_once SET lease_id = NULL {OWN}", bot_id, key, lease_id)
+
+
+async def free(db: Executor, bot_id: BotId, key: str, *, lease_id: UUID) -> None:
+    """Nothing was sent: the next call under the key is the first."""
+    await db.execute(f"DELETE FROM sent_once {OWN}", bot_id, key, lease_id)
+
+
+async def sweep(db: Executor, *, older: float = KEPT) -> int:
+    """Forget keys that were first used so many seconds ago. How many."""
+    swept = 0
+    while True:
+        done = int((await db.execute(SWEEP, older, CHUNK)).rpartition(" ")[2])
+        swept += done
+        if done < CHUNK:
+            return swept

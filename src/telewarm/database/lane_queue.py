@@ -1,0 +1,81 @@
+"""Tell the lanes that there is work, in the transaction that adds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import asyncpg
+from pgqueuer import AsyncpgDriver, AsyncpgPoolDriver, JobId, Queries
+
+from telewarm.database import pgqueuer_maintenance
+from telewarm.database.connection import Connection, Pool
+from telewarm.models import Bot, BotId, MediaId
+
+ENTRYPOINT = "lane"
+CHANNEL = "telewarm_due"  # NOTIFY: a bot's id; running lanes look again, others are queued
+
+
+async def enqueue_lane(connection: Connection, bot: Bot) -> None:
+    """The bot's lane runs at once, also when it was queued for later; one that runs is nudged. Inside the caller's
+    transaction."""
+    driver = AsyncpgDriver(cast(asyncpg.Connection, connection))
+    (job,) = await _enqueue(Queries(driver), [(bot.id, bot.slug)])
+    if job is None:
+        await pgqueuer_maintenance.hurry(connection, [_key(bot.slug)])
+    await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, str(bot.id))
+
+
+async def enqueue_lanes(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[BotId]:
+    """Queue the lanes of many bots (id, slug) in one statement. Those that are queued or running already stay so."""
+    if not lanes:
+        return []
+    jobs = await _enqueue(Queries(AsyncpgPoolDriver(pool)), lanes)
+    return [bot_id for (bot_id, _), job in zip(lanes, jobs, strict=True) if job is None]
+
+
+async def bring_forward(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[BotId]:
+    """`enqueue`, and those that are queued for later run at once. Those that run already."""
+    left = set(await enqueue_lanes(pool, lanes))
+    keys = {_key(slug): bot_id for bot_id, slug in lanes if bot_id in left}
+    if not keys:
+        return []
+    await pgqueuer_maintenance.hurry(pool, list(keys))
+    return [keys[key] for key in await pgqueuer_maintenance.running(pool, list(keys))]
+
+
+async def has_waiting_lanes(pool: Pool) -> bool:
+    """Whether lanes are queued that could run now if there was a place for them."""
+    return await pgqueuer_maintenance.eligible(pool, ENTRYPOINT)
+
+
+async def enqueue_sharing_lanes(pool: Pool, media_ids: Sequence[MediaId], sharers: Sequence[BotId]) -> None:
+    """Nudge the lanes of bots that wait for these items, to forward them instead of uploading.
+
+    Nobody waits for what could be forwarded before: an item that itself was forwarded is no news.
+    """
+    await pool.execute(
+        "SELECT pg_notify($1, bot_id::text) FROM (SELECT DISTINCT theirs.bot_id FROM"
+        " (SELECT sha256, kind FROM media WHERE id = ANY ($2::bigint[]) AND NOT EXISTS (SELECT FROM media AS before"
+        " WHERE before.sha256 = media.sha256 AND before.kind = media.kind AND before.bot_id = ANY ($3::bigint[])"
+        " AND before.state = 'ready' AND before.warmup_message_id IS NOT NULL AND before.id <> ALL ($2::bigint[])))"
+        " AS news JOIN media AS theirs ON theirs.sha256 = news.sha256 AND theirs.kind = news.kind"
+        " AND theirs.bot_id = ANY ($3::bigint[]) AND theirs.state = 'warming' AND theirs.lease_id IS NULL) AS waiting",
+        CHANNEL,
+        list(media_ids),
+        list(sharers),
+    )
+
+
+async def _enqueue(queries: Queries, lanes: Sequence[tuple[BotId, str]]) -> Sequence[JobId | None]:
+    return await queries.enqueue(
+        [ENTRYPOINT] * len(lanes),
+        [str(bot_id).encode() for bot_id, _ in lanes],
+        [0] * len(lanes),
+        dedupe_key=[_key(slug) for _, slug in lanes],
+        on_conflict="skip",
+    )
+
+
+def _key(slug: str) -> str:
+    return f"lane:{slug}"

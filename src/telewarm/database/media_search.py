@@ -1,0 +1,109 @@
+"""A bot's library, page by page, newest first, and searched. What a page costs is bounded, whatever its size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from telewarm.database import media
+from telewarm.database.connection import Executor, query
+from telewarm.models import BotId, Kind, MediaId, MediaItem, MediaState, Sha256
+
+LOOKS = 100_000  # items that one page of a search looks at: 80 ms, measured in a library of 1,000,000
+SLACK = timedelta(hours=1)  # ids follow time, give or take what a transaction lasts
+ABOVE_ALL = MediaId(2**63 - 1)
+OWN = "SELECT * FROM media WHERE (bot_id, id) < ($1, $2) AND (bot_id, id) >= ($1, $3)"
+FAILED = f"{OWN} AND state = 'error'"
+OF_BLOB = "SELECT * FROM (SELECT * FROM media WHERE sha256 = $8 OFFSET 0) AS of_blob" + OWN.removeprefix(
+    "SELECT * FROM media"
+)
+SOURCES = {
+    source: query("media_page").format(columns=media.COLUMNS, source=source) for source in (OWN, FAILED, OF_BLOB)
+}
+LAST_LOOKED_AT = {
+    source: f"{source.replace('*', 'id')} ORDER BY bot_id DESC, id DESC OFFSET $4::bigint - 1 LIMIT 1"
+    for source in (OWN, FAILED)
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MediaFilters:
+    """Which of a bot's media. `since` is included, `until` is not. `text`: somewhere in the name, in any case."""
+
+    kind: Kind | None = None
+    state: MediaState | None = None
+    error_code: str | None = None
+    sha256: Sha256 | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    text: str | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is known how many fit, without looking at them."""
+        return not (self.error_code or self.sha256 or self.since or self.until or self.text)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MediaPage:
+    """`next`: go on before this id; None on the last page. `count`: how many fit in all; None when nobody knows."""
+
+    items: Sequence[MediaItem]
+    next: MediaId | None
+    count: int | None
+
+
+async def page(db: Executor, bot_id: BotId, filters: MediaFilters, *, before: MediaId | None, limit: int) -> MediaPage:
+    """At most `limit` that fit, with ids below `before`. A search looks at `LOOKS` items and no more: then its page
+    may hold fewer, or none, and yet there is a next one."""
+    count = await _count(db, bot_id, filters)
+    if count == 0:
+        return MediaPage(items=[], next=None, count=0)
+    above, low = await _bounds(db, bot_id, filters, before)
+    looks = None if filters.counted or filters.sha256 else LOOKS
+    source = OF_BLOB if filters.sha256 else FAILED if filters.state is MediaState.ERROR else OWN
+    rows = await db.fetch(
+        SOURCES[source],
+        bot_id,
+        above,
+        low,
+        looks,
+        filters.kind,
+        filters.state,
+        filters.error_code,
+        filters.sha256,
+        filters.since,
+        filters.until,
+        filters.text,
+        limit + 1,
+    )
+    items = [media.item_of(row) for row in rows[:limit]]
+    following: int | None = None
+    if len(rows) > limit:
+        following = items[-1].id
+    elif looks is not None:
+        following = await db.fetchval(LAST_LOOKED_AT[source], bot_id, above, low, looks)
+    return MediaPage(items=items, next=None if following is None else MediaId(following), count=count)
+
+
+async def _count(db: Executor, bot_id: BotId, filters: MediaFilters) -> int | None:
+    if not filters.counted:
+        return None
+    rows = await db.fetch(query("counts"), bot_id)
+    return sum(
+        int(row["items"])
+        for row in rows
+        if filters.kind in {None, row["kind"]} and filters.state in {None, row["state"]}
+    )
+
+
+async def _bounds(db: Executor, bot_id: BotId, filters: MediaFilters, before: MediaId | None) -> tuple[int, int]:
+    """Ids: below the first, not below the second. Nobody walks over what is newer or older than asked for."""
+    above, low = ABOVE_ALL if before is None else before, 0
+    if filters.until is not None:
+        found = await db.fetchval(query("first_id_since"), bot_id, filters.until + SLACK)
+        above = min(above, ABOVE_ALL if found is None else found)
+    if filters.since is not None:
+        low = await db.fetchval(query("first_id_since"), bot_id, filters.since - SLACK) or 0
+    return above, low

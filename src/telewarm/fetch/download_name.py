@@ -1,0 +1,33 @@
+"""The name of a fetched file: pure."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Final
+
+from aiohttp import content_disposition_filename, parse_content_disposition
+from yarl import URL
+
+from telewarm.models import shown_name
+
+LONGEST: Final = 255  # characters
+
+
+def name_of(disposition: str | None, url: URL) -> str | None:
+    """What the server calls it (Content-Disposition), else the last part of the path; None when neither says."""
+    return _clean(_said(disposition) or "") or _clean(url.name)
+
+
+def _said(disposition: str | None) -> str | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # aiohttp's, of headers that are damaged: then the path must do
+        try:
+            _, fields = parse_content_disposition(disposition)
+            return content_disposition_filename(fields)
+        except (LookupError, ValueError):  # the same of an aiohttp before 3.13
+            return None
+
+
+def _clean(name: str) -> str | None:
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return shown_name(shown_name(last)[:LONGEST]) or None

@@ -1,0 +1,15 @@
+"""The one way to a file id: take the cheapest way that works. And away with a dead one."""
+
+from __future__ import annotations
+
+from telewarm.database import media
+from telewarm.database.connection import Executor
+from telewarm.file_ids.uploader import FileIdUploader, total_bytes
+from telewarm.models import FileId, MediaId
+
+__all__ = ["FileIdUploader", "forget", "total_bytes"]
+
+
+async def forget(db: Executor, media_id: MediaId, file_id: FileId) -> bool:
+    """A dead file id becomes due again, unless it was replaced already. Whether this call dropped it."""
+    return await media.drop_file_id(db, media_id=media_id, file_id=file_id)

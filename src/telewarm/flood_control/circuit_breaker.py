@@ -1,0 +1,102 @@
+"""Circuit breaker of a broadcast: while Telegram does not answer, one recipient at a time, and a probe before each."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from telewarm import background, clock
+from telewarm.errors import FloodWait, TelewarmError
+from telewarm.flood_control.failure_counter import FailureCounter
+from telewarm.models import ChatId
+
+log = structlog.get_logger(__name__)
+
+FAILURE_THRESHOLD = 5  # failures in a row, in whatever chats, before it opens
+
+
+class CircuitBreaker:
+    """A send that fails in an outage leaves its recipient `unknown`; a probe costs nobody anything.
+
+    `ask`: a call without effect (`getMe`), which raises TelewarmError. `slug`: of the bot, for the log.
+    """
+
+    def __init__(self, ask: Callable[[], Awaitable[object]], *, slug: str, on_change: Callable[[], None]) -> None:
+        self._ask = ask
+        self._slug = slug
+        self._on_change = on_change
+        self._outage = FailureCounter(tolerance=FAILURE_THRESHOLD)
+        self._probe: asyncio.Task[None] | None = None
+        self._probe_succeeded = False
+        self._trial_chat: ChatId | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._outage.is_open
+
+    @property
+    def next_probe_at(self) -> float:
+        """When the next probe may go, while it is open."""
+        return self._outage.retry_at
+
+    def allowed(self, most: int, *, now: float) -> int:
+        """How many recipients may be called now, at most `most`. Starts a probe when it is due."""
+        if not self.is_open:
+            return most
+        if self._trial_chat is not None or now < self._outage.retry_at:
+            return 0
+        if self._probe_succeeded:
+            return min(most, 1)
+        if self._probe is None:
+            self._probe = background.start(self._run_probe(), name="broadcast probe")
+        return 0
+
+    def on_admitted(self, chat_ids: list[ChatId]) -> None:
+        """These recipients are being called."""
+        if self.is_open and chat_ids:
+            self._trial_chat, self._probe_succeeded = chat_ids[0], False
+
+    def succeeded(self, chat_id: ChatId) -> None:
+        """Telegram answered, be it with a refusal."""
+        if self._outage.is_open:
+            log.info("[BROADCAST][OUTAGE][OVER]", bot=self._slug)
+        self._outage.succeeded()
+        self._end_trial(chat_id)
+
+    def failed(self, chat_id: ChatId, error: TelewarmError) -> None:
+        self._end_trial(chat_id)
+        if not isinstance(error, FloodWait):  # which may be our own
+            self._failed(error)
+
+    def not_called(self, chat_id: ChatId) -> None:
+        """An admitted recipient is not called after all."""
+        self._end_trial(chat_id)
+
+    async def close(self) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+            await asyncio.wait([self._probe])
+
+    def _end_trial(self, chat_id: ChatId) -> None:
+        if chat_id == self._trial_chat:
+            self._trial_chat = None
+
+    def _failed(self, error: TelewarmError) -> None:
+        now, told = clock.monotonic(), self._outage.retry_at
+        if self._outage.failed(error, now=now, dice=random.random()) and self._outage.retry_at > told:  # noqa: S311 (jitter)
+            retry_in = round(self._outage.retry_at - now, 1)
+            log.warning("[BROADCAST][OUTAGE]", bot=self._slug, error=error.message, retry_in_s=retry_in)
+
+    async def _run_probe(self) -> None:
+        try:
+            await self._ask()
+        except TelewarmError as error:
+            self._failed(error)  # one that is an answer ends the outage
+        else:
+            self._probe_succeeded = True
+        finally:
+            self._probe = None
+            self._on_change()

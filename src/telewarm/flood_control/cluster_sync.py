@@ -1,0 +1,101 @@
+"""What the processes of one Telewarm send for the same bots: each counts its own messages and tells the others.
+
+Only while somebody else is there to hear it, and only when something was sent: one statement for all bots, about every
+`EVERY` seconds, and at once when a message is held back until the others know of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from uuid import uuid4
+
+import structlog
+
+from telewarm import clock
+from telewarm.database.connection import Pool
+from telewarm.database.transient import is_transient
+from telewarm.flood_control.limiter import BotRateLimiter
+from telewarm.models import BotId
+
+log = structlog.get_logger(__name__)
+
+CHANNEL = "telewarm_traffic"  # NOTIFY: <who>|<bot>:<messages>,<bot>:<messages>
+PUBLISH_INTERVAL_SECONDS = 0.2  # seconds
+LEAST = 0.02  # seconds between two tellings, however urgent
+LOOK = 2.0  # seconds between looks whether there are others
+MAX_COUNTS_PER_MESSAGE = 300  # bots in one notification, whose text has 8,000 bytes at most
+OTHERS = "SELECT count(*) > 1 FROM lease WHERE expires_at > now()"
+TELL = "SELECT pg_notify($1, said) FROM unnest($2::text[]) AS said"
+
+
+class ClusterRateSync:
+    """`traffics`: the bots that this process speaks for, as they come and go."""
+
+    def __init__(self, pool: Pool, traffics: Mapping[BotId, BotRateLimiter]) -> None:
+        self._pool = pool
+        self._limiters = traffics
+        self._me = uuid4().hex
+        self._published_counts: dict[BotId, int] = {}
+        self._look_at = -math.inf
+        self._others = False
+        self._hurry = asyncio.Event()
+        self._stopped = False
+
+    def flush(self) -> None:
+        """A message waits for the others to make room."""
+        self._hurry.set()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._hurry.set()
+
+    def on_message(self, payload: str) -> None:
+        """What NOTIFY says; our own words too."""
+        who, _, news = payload.partition("|")
+        if who == self._me:
+            return
+        now = clock.monotonic()
+        self._others, self._look_at = True, now + LOOK
+        for one in news.split(","):
+            bot_id, _, count = one.partition(":")
+            if (traffic := self._limiters.get(BotId(int(bot_id)))) is not None:
+                traffic.add_remote(int(count), now=now)
+
+    async def run(self) -> None:
+        """Until `stop`. The database may go away: then the others meet the floods themselves."""
+        while not self._stopped:
+            await clock.wait(self._hurry, PUBLISH_INTERVAL_SECONDS)
+            self._hurry.clear()
+            news = self._pending_counts()
+            try:
+                if news and await self._has_peers():
+                    await self._pool.execute(TELL, CHANNEL, self._published(news))
+            except Exception as error:
+                log.warning("[BOT][TRAFFIC][UNTOLD]", error=type(error).__name__, exc_info=not is_transient(error))
+            if news and not self._stopped:
+                await clock.sleep(LEAST)
+
+    def _pending_counts(self) -> list[tuple[BotId, int]]:
+        """Messages of each bot since the last time."""
+        news = []
+        for bot_id, traffic in self._limiters.items():
+            if (count := traffic.sent - self._published_counts.get(bot_id, 0)) > 0:
+                self._published_counts[bot_id] = traffic.sent
+                news.append((bot_id, count))
+        return news
+
+    def _published(self, news: list[tuple[BotId, int]]) -> list[str]:
+        words = [f"{bot_id}:{count}" for bot_id, count in news]
+        return [
+            f"{self._me}|{','.join(words[at : at + MAX_COUNTS_PER_MESSAGE])}"
+            for at in range(0, len(words), MAX_COUNTS_PER_MESSAGE)
+        ]
+
+    async def _has_peers(self) -> bool:
+        now = clock.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK
+            self._others = bool(await self._pool.fetchval(OTHERS))
+        return self._others

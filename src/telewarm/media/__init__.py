@@ -1,0 +1,1 @@
+"""Media of a bot: ingest, library, previews, garbage collection."""

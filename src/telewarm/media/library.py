@@ -1,0 +1,207 @@
+"""A bot's library: media in, looked at, warmed anew, shared, renamed, and away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from telewarm.database import deletions, media, media_search, queue_priority
+from telewarm.database.connection import Pool
+from telewarm.database.deletions import DeletionResult
+from telewarm.database.lane_queue import enqueue_lane
+from telewarm.database.media import RewarmScope
+from telewarm.database.media_search import MediaFilters, MediaPage
+from telewarm.errors import UsageError
+from telewarm.fetch import Fetcher
+from telewarm.media.documents import as_files
+from telewarm.media.ingest import IngestResult, LibraryLimits, MediaIngest, tell_queued
+from telewarm.media.names import name_of, old_name_note, shows_old_name
+from telewarm.models import Bot, Kind, MediaId, MediaItem, MessageSet
+from telewarm.probe import Probe, check_size
+from telewarm.storage.disk_cache import BlobCache
+from telewarm.storage.incoming_file import IncomingFile
+from telewarm.storage.object_store import BlobStore
+
+log = structlog.get_logger(__name__)
+
+CHUNK = 1 << 20  # bytes read from a file at once
+MOST = 10_000  # media items named in one call
+
+
+class MediaLibrary:
+    def __init__(
+        self, *, pool: Pool, store: BlobStore, spool: BlobCache, probe: Probe, fetcher: Fetcher, limits: LibraryLimits
+    ) -> None:
+        self._pool = pool
+        self._spool = spool
+        self.probe = probe
+        self._adding = MediaIngest(pool=pool, store=store, spool=spool, probe=probe, limits=limits)
+        self._fetcher = fetcher
+        self._largest = limits.largest
+
+    @asynccontextmanager
+    async def receive(self) -> AsyncIterator[IncomingFile]:
+        """A place for bytes that stream in. Leaving without `add` forgets them."""
+        async with self._spool.receive() as incoming:
+            yield incoming
+
+    async def write(self, incoming: IncomingFile, chunk: bytes) -> None:
+        """More bytes of what is received. Raises MediaRuleViolation when that makes it too large."""
+        check_size(incoming.bytes + len(chunk), largest=self._largest)
+        await incoming.write(chunk)
+
+    async def add(
+        self, bot: Bot, incoming: IncomingFile, *, kind: Kind | None = None, name: str | None = None
+    ) -> IngestResult:
+        """Keep what was received and have it warmed. Durable when it returns.
+
+        `kind` None: what the bytes are by nature, or a document when they are nothing better; the note says why then.
+        Raises UnreadableMedia, MediaRuleViolation, StoreError, and for a kind that was named DecoderFailed; nothing is
+        kept then.
+        """
+        return await self._adding.add(bot, incoming, kind=kind, name=name)
+
+    async def add_file(
+        self,
+        bot: Bot,
+        path: Path,
+        *,
+        kind: Kind | None = None,
+        name: str | None = None,
+        on_read: Callable[[int], None] = lambda _: None,
+    ) -> IngestResult:
+        """`add` for a file on disk; its own name is shown unless `name` says another. `on_read`: told of bytes as they
+        are read. Raises OSError too. One that is too large is refused before it is read.
+        """
+        try:
+            status = await asyncio.to_thread(path.stat)
+        except ValueError:
+            raise UsageError("the path holds a character that no path can have: give the path of a file") from None
+        check_size(status.st_size, largest=self._largest)
+        with await asyncio.to_thread(path.open, "rb") as file:
+            async with self.receive() as incoming:
+                while chunk := await asyncio.to_thread(file.read, CHUNK):
+                    await self.write(incoming, chunk)
+                    on_read(len(chunk))
+                return await self.add(bot, incoming, kind=kind, name=name or path.name)
+
+    async def add_url(self, bot: Bot, url: str, *, kind: Kind | None = None, name: str | None = None) -> IngestResult:
+        """`add` for a file on the web, which is read once and now. Of its URL nothing but the name is kept.
+
+        Raises FetchError too: UrlNotAllowed for what is no public http(s) address, FileTooLarge before all has come.
+        """
+        async with self.receive() as incoming:
+            async with self._fetcher.get(url, largest=self._largest) as download:
+                async for chunk in download.chunks:
+                    await incoming.write(chunk)
+            log.info("[MEDIA][FETCHED]", bot=bot.slug, host=download.host, bytes=incoming.bytes)
+            return await self.add(bot, incoming, kind=kind, name=name or download.name)
+
+    async def as_files(self, bot: Bot, message: MessageSet) -> MessageSet:
+        """The message set with documents in place of the parts that are to go as files. Raises NotFound."""
+        return await as_files(self._pool, bot, message)
+
+    async def page(
+        self, bot: Bot, filters: MediaFilters | None = None, *, before: MediaId | None = None, limit: int = 100
+    ) -> MediaPage:
+        """The newest of a bot's media that fit, made before one. Go on with the page's `next` until that is None: a
+        page that searches looks at a bounded number of items, so it may hold fewer than `limit`, or none.
+        """
+        return await media_search.page(self._pool, bot.id, filters or MediaFilters(), before=before, limit=limit)
+
+    async def page_at(self, bot: Bot, filters: MediaFilters, *, offset: int, limit: int = 100) -> MediaPage:
+        """`page` after so many that fit, for filters by kind and state alone. It costs more the more it passes over."""
+        items, count = await media.page(
+            self._pool, bot_id=bot.id, kind=filters.kind, state=filters.state, limit=limit + 1, offset=offset
+        )
+        shown = items[:limit]
+        return MediaPage(items=shown, next=shown[-1].id if len(items) > limit else None, count=count)
+
+    async def rename(self, media_id: MediaId, name: str | None, *, rewarm: Bot | None = None) -> MediaItem:
+        """What it is called here. A file id keeps the name that the file went up with (`sent_name`), so recipients see
+        the new one once the item is rewarmed. `rewarm`: its bot, to ask for that at once where it changes anything.
+        `note` says what recipients see. Raises NotFound.
+        """
+        item = await media.rename(self._pool, media_id, name_of(name))
+        if not shows_old_name(item):
+            return item
+        if rewarm is not None:
+            item = await self.rewarm(rewarm, media_id)
+        return replace(item, note=old_name_note(item))
+
+    async def delete(self, bot: Bot, media_ids: Sequence[MediaId]) -> DeletionResult:
+        """Delete media; those that the bot does not have are passed over. What is being warmed does not come back.
+
+        Raises Conflict, with nothing deleted, when a broadcast that has not ended needs one of them; UsageError for
+        more than 10,000. Blobs that nobody else has are collected within the hour.
+        """
+        _check_count(media_ids)
+        async with self._pool.acquire() as connection, connection.transaction():
+            removed = await deletions.remove_media(connection, bot.id, sorted(set(media_ids)))
+        log.info("[MEDIA][DELETED]", bot=bot.slug, items=len(removed.media_ids), blobs=removed.blobs)
+        return removed
+
+    async def rewarm(self, bot: Bot, media_id: MediaId) -> MediaItem:
+        """Warm one item anew, by upload and before others. If it has a file id, it is sent by that meanwhile."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            due = await media.rewarm(connection, {media_id: queue_priority.EXPLICIT})
+            if due:
+                await enqueue_lane(connection, bot)
+        item = await media.get(self._pool, media_id)
+        if due:
+            tell_queued(bot, item)
+        return item
+
+    async def rewarm_selected(self, bot: Bot, media_ids: Sequence[MediaId]) -> tuple[int, Sequence[MediaId]]:
+        """`rewarm` for several of a bot's media, in two statements: how many are due by it, and which of them there
+        are. Raises UsageError for more than 10,000."""
+        _check_count(media_ids)
+        async with self._pool.acquire() as connection, connection.transaction():
+            found = await media.owned(connection, bot.id, media_ids)
+            due = await media.rewarm(connection, dict.fromkeys(found, queue_priority.EXPLICIT)) if found else 0
+            if due:
+                await enqueue_lane(connection, bot)
+        log.info("[MEDIA][REWARM]", bots=1, which="named", items=due)
+        return due, found
+
+    async def rewarm_all(self, bots: Sequence[Bot], which: RewarmScope) -> int:
+        """Warm anew what is in error, or all; how many items of these bots are due by it. A few statements for ten
+        thousand, which are on their way as soon as they are written: broken off, what was done stays done."""
+        total = 0
+        for bot in bots:
+            after: MediaId | None = MediaId(0)
+            while after is not None:
+                async with self._pool.acquire() as connection, connection.transaction():
+                    due, after = await media.rewarm_some(connection, bot_id=bot.id, which=which, after=after)
+                    if due:
+                        await enqueue_lane(connection, bot)
+                total += due
+        log.info("[MEDIA][REWARM]", bots=len(bots), which=which, items=total)
+        return total
+
+    async def share(self, source: Bot, target: Bot, media_ids: Sequence[MediaId] | None = None) -> int:
+        """Put media of one bot, all by default, into another's library too: the bytes stay where they are.
+
+        How many were new there; they are due. In statements as `rewarm_many`.
+        """
+        total, after = 0, MediaId(0) if media_ids is None or media_ids else None
+        while after is not None:
+            async with self._pool.acquire() as connection, connection.transaction():
+                new, after = await media.share_some(
+                    connection, source=source.id, target=target.id, after=after, media_ids=media_ids
+                )
+                if new:
+                    await enqueue_lane(connection, target)
+            total += new
+        log.info("[MEDIA][SHARED]", bot=target.slug, source=source.slug, items=total)
+        return total
+
+
+def _check_count(media_ids: Sequence[MediaId]) -> None:
+    if len(media_ids) > MOST:
+        raise UsageError(f"{len(media_ids)} media items are named; name at most {MOST} at once")

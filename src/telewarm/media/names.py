@@ -1,0 +1,24 @@
+"""Names of media items. Pure."""
+
+from __future__ import annotations
+
+from telewarm.models import Kind, MediaItem, MediaState, shown_name
+
+NAME_LONGEST = 255  # characters
+NAMELESS = frozenset({Kind.PHOTO, Kind.VOICE, Kind.VIDEO_NOTE, Kind.STICKER})  # recipients see no file name of these
+
+
+def shows_old_name(item: MediaItem) -> bool:
+    """Whether recipients see another name than the item has now."""
+    return item.file_id is not None and item.kind not in NAMELESS and item.name != item.sent_name
+
+
+def old_name_note(item: MediaItem) -> str:
+    seen = "a name made of the file" if item.sent_name is None else f'"{item.sent_name}"'
+    until = "once it is rewarmed, which is queued" if item.state is MediaState.WARMING else "once it is rewarmed"
+    return f"recipients still see {seen}; they see the new name {until}"
+
+
+def name_of(text: str | None) -> str | None:
+    """A name that can be kept and shown in one line; None when nothing is left."""
+    return shown_name(shown_name(text or "")[:NAME_LONGEST]) or None

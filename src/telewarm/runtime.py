@@ -1,0 +1,416 @@
+"""Builds everything from Settings, opens it and closes it again. Nothing else builds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from os import PathLike
+from typing import TYPE_CHECKING
+
+import structlog
+
+from telewarm import coercion, logs
+from telewarm.api.audit_writer import AuditWriter
+from telewarm.api.health_checks import HealthChecks, HealthDependencies
+from telewarm.api.token_cache import ApiTokenCache
+from telewarm.backup import Backups, Saved
+from telewarm.bot_work import BotWork
+from telewarm.bots.chat_names import chat_of
+from telewarm.bots.registry import BotRegistry
+from telewarm.broadcasts.context import is_sending
+from telewarm.broadcasts.plans import SendPlan
+from telewarm.broadcasts.service import BroadcastService
+from telewarm.broadcasts.submissions import WHENEVER, Recipients, Submissions, Submitted
+from telewarm.component_config import (
+    ServerToken,
+    encryption_key,
+    fetch_rules,
+    proxy,
+    refuse_lost_key,
+    secrets_of,
+    server_token,
+    store_config,
+)
+from telewarm.database import bots as bot_rows
+from telewarm.database import media
+from telewarm.database.connection import Pool
+from telewarm.database.continuity import Continuity
+from telewarm.database.deletions import DeletionResult
+from telewarm.database.leases import ProcessLease
+from telewarm.database.notifications import listening
+from telewarm.database.pool import VITAL_CONNECTIONS, open_pool
+from telewarm.database.queue_snapshot import Untaken, untaken
+from telewarm.errors import NotFound
+from telewarm.events.bus import EventBus
+from telewarm.events.filter import EventFilter, wanted_types
+from telewarm.fetch import Fetcher
+from telewarm.file_ids.uploader import FileIdUploader
+from telewarm.given import File, Message, WarmFile, add_any, kind_of, message_of, on_cold_of, path_of
+from telewarm.media.garbage_collector import BlobGarbageCollector
+from telewarm.media.ingest import IngestResult, LibraryLimits
+from telewarm.media.library import MediaLibrary
+from telewarm.media.preview_urls import PreviewUrlSigner
+from telewarm.media.previews import PreviewService
+from telewarm.models import Bot, Broadcast, Event, Kind, MediaId, MediaItem
+from telewarm.probe import Probe
+from telewarm.sending.chat_status import ChatStatusWriter
+from telewarm.sending.file_id_cache import CHANNEL as MEDIA_CHANNEL
+from telewarm.sending.file_id_cache import FileIdCache
+from telewarm.sending.file_id_recovery import FileIdRecovery
+from telewarm.sending.idempotency import IdempotencyStore
+from telewarm.sending.send_context import OnCold, SendLimits, SendResults
+from telewarm.sending.sender import Sender
+from telewarm.settings import Settings
+from telewarm.storage.disk_cache import BlobCache
+from telewarm.storage.object_store import BlobStore
+from telewarm.telegram.transport import Transport
+from telewarm.wiring import open_bots, open_database
+from telewarm.worker.maintenance import maintaining
+from telewarm.worker.supervisor import WorkerSupervisor
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from telewarm.api import AppState
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Telewarm:
+    """An open Telewarm: the bots, the library, the sender, the broadcasts, and the worker of this process, running or
+    not. The methods are the short ways; what they do not say is done by the parts.
+    """
+
+    settings: Settings
+    pool: Pool
+    bots: BotRegistry
+    library: MediaLibrary
+    collector: BlobGarbageCollector
+    sender: Sender
+    idempotency: IdempotencyStore
+    broadcasts: BroadcastService
+    submissions: Submissions
+    worker: WorkerSupervisor
+    token_cache: ApiTokenCache
+    audit: AuditWriter
+    backups: Backups
+    checks: HealthChecks
+    event_bus: EventBus
+    previews: PreviewService
+    signer: PreviewUrlSigner
+    opening: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings, *, worker: bool = True, migrate: bool = False) -> AsyncIterator[Telewarm]:
+        """Start what is needed, the embedded database included; at the end close it all cleanly.
+
+        `migrate`: bring the database of an older version, or an empty one, to this version's schema. Without it only
+        a new embedded database is set up, and any other raises NotMigrated: `telewarm migrate` is the cure.
+        """
+        logs.keep_quiet()
+        async with AsyncExitStack() as stack:
+            telewarm = await _build(settings, stack, migrate=migrate)
+            stack.push_async_callback(telewarm.worker.stop)
+            if worker:
+                await telewarm.worker.start()
+            yield telewarm
+
+    @classmethod
+    async def start(cls, settings: Settings, *, worker: bool = True, migrate: bool = False) -> Telewarm:
+        """`open` for a framework's start hook: what this returns is to be closed with `close` in its stop hook."""
+        opening = cls.open(settings, worker=worker, migrate=migrate)
+        telewarm = await opening.__aenter__()
+        telewarm.opening.push_async_exit(opening)
+        return telewarm
+
+    async def close(self) -> None:
+        """What `start` opened; a second time it does nothing."""
+        await self.opening.aclose()
+
+    async def slugs(self) -> list[str]:
+        """Of all bots."""
+        return await bot_rows.slugs(self.pool)
+
+    async def add_bot(self, slug: str, token: str, *, warmup_chats: Sequence[int | str]) -> Bot:
+        """`warmup_chats`: ids, or `@names` of public ones. Raises InvalidBotToken, Conflict, UsageError."""
+        return await self.bots.create(slug=slug, token=token, warmup_chats=warmup_chats)
+
+    async def delete_bot(self, slug: str) -> None:
+        """All its work stops in every process; `undelete_bot` brings it back with all it had. Raises NotFound."""
+        await self.bots.delete(slug)
+
+    async def undelete_bot(self, slug: str) -> Bot:
+        """Raises NotFound, and Conflict for one that is being deleted for good."""
+        live, _ = await self.bots.undelete(slug)
+        return live.bot
+
+    async def add(self, bot: str, file: File, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
+        """Put a file into a bot's library; it is being warmed when this returns. One that is there already is found.
+
+        `file`: a path, bytes, a binary file or stream, or chunks of bytes (an async iterator). Without `kind` it is
+        added as what its bytes are, or as a document; `note` of the item says why then.
+        Raises NotFound, UnreadableMedia, MediaRuleViolation, StoreError, OSError, UsageError.
+        """
+        live = await self.bots.by_slug(bot)
+        return _noted(await add_any(self.library, live.bot, file, kind=kind, name=name))
+
+    async def get(self, item: MediaItem | int) -> MediaItem:
+        """A media item as it is now. Raises NotFound."""
+        return await media.get(self.pool, MediaId(coercion.media_id("item", item)))
+
+    async def ready(self, item: MediaItem | int, *, timeout: float = 60.0) -> MediaItem:
+        """Wait until a media item has its file id, `timeout` seconds at most; it goes before others meanwhile.
+
+        Raises MediaNotReady when it takes longer, MediaError when it will have none, NotFound.
+        """
+        seconds = coercion.seconds("timeout", timeout)
+        found = await self.get(item)
+        live = await self.bots.get(found.bot_id)
+        await self.sender.file_id(live, found.id, wait=seconds)
+        return await self.get(found.id)
+
+    async def file_id(self, bot: str, item: MediaItem | int, *, wait: float = 60.0) -> WarmFile:
+        """A media item's file id, to send it with your own framework: text that also knows its `kind` and `method`.
+
+        It is this bot's and no other's. `wait`: seconds for it to become warm. Raises MediaNotReady when it takes
+        longer, MediaError when it will have none, NotFound.
+        """
+        media_id, seconds = MediaId(coercion.media_id("item", item)), coercion.seconds("wait", wait)
+        live = await self.bots.by_slug(bot)
+        warm = await self.sender.file_id(live, media_id, wait=seconds)
+        return WarmFile(warm.file_id, media_id=warm.media_id, kind=warm.kind)
+
+    async def add_url(self, bot: str, url: str, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
+        """`add` for a file at a public http or https address, which is fetched once and now.
+
+        Raises FetchError besides (UrlNotAllowed, UrlFetchFailed, UrlNotAFile, FileTooLarge).
+        """
+        live = await self.bots.by_slug(bot)
+        wanted, shown = kind_of(kind), coercion.text("name", name)
+        return _noted(await self.library.add_url(live.bot, coercion.required("url", url), kind=wanted, name=shown))
+
+    async def rename(self, bot: str, item: MediaItem | int, name: str | None, *, rewarm: bool = False) -> MediaItem:
+        """Give a media item of a bot another name. Recipients see it once the item is rewarmed, which `rewarm` asks
+        for; `note` of the item says what they see until then. Raises NotFound.
+        """
+        shown = coercion.text("name", name)
+        live, known = await self.bots.by_slug(bot), await self.get(item)
+        if known.bot_id != live.bot.id:
+            raise NotFound(f"media item {known.id} is not in the library of bot {bot!r}")
+        return await self.library.rename(known.id, shown, rewarm=live.bot if rewarm else None)
+
+    async def delete(self, bot: str, media_ids: Sequence[MediaItem | int]) -> DeletionResult:
+        """Delete media of a bot: all that it has of these or, when a broadcast that has not ended needs one, none.
+
+        Raises NotFound, Conflict, UsageError.
+        """
+        ids = [MediaId(coercion.media_id("media_ids", one)) for one in coercion.several("media_ids", media_ids)]
+        return await self.library.delete((await self.bots.by_slug(bot)).bot, ids)
+
+    async def send(
+        self,
+        bot: str,
+        chat_id: int | str,
+        message: Message,
+        *,
+        on_cold: OnCold | None = None,
+        patience: float | None = None,
+        raise_on_error: bool = False,
+    ) -> SendResults:
+        """Send a message set, a text, or media to one chat now. A result for each message, in the order they went.
+
+        `chat_id`: also the `@name` of a public channel or group. `patience`: seconds that it may wait for flood limits
+        and warm-ups. Raises NotFound, UsageError: then nothing went. What goes wrong with one message is that result's
+        `error`, which `raise_on_error`, or `raise_for_error()` of the results, raises.
+        """
+        live = await self.bots.by_slug(bot)
+        on_cold = None if on_cold is None else on_cold_of(on_cold)
+        patience = None if patience is None else coercion.seconds("patience", patience)
+        said = await self.library.as_files(live.bot, message_of(message))
+        chat = await chat_of(live.api, live.names, chat_id)
+        results = SendResults(await self.sender.send(live, chat, said, on_cold=on_cold, patience=patience))
+        return results.raise_for_error() if raise_on_error else results
+
+    async def broadcast(self, bots: str | Sequence[str], message: Message) -> list[Broadcast]:
+        """A draft for each of the bots: give it recipients with `broadcasts.load`, then `broadcasts.start` it."""
+        lives = [await self.bots.by_slug(slug) for slug in coercion.names("bots", bots)]
+        return await self.broadcasts.create(lives, message_of(message))
+
+    async def submit(
+        self,
+        bots: str | Sequence[str],
+        message: Message,
+        recipients: Recipients,
+        plan: SendPlan = WHENEVER,
+        *,
+        again: bool = False,
+        column: str | None = None,
+        confirm: bool = False,
+    ) -> Submitted:
+        """Send a message to a list (a file, its bytes, or chat ids). Called again after a crash it goes on
+        with what is unfinished. Raises AlreadySent for what was finished within a day, unless `again`; UsageError for
+        a list that does not say in which `column` its chat ids are; Conflict when that was guessed, unless `confirm`.
+        """
+        lives = [await self.bots.by_slug(slug) for slug in coercion.names("bots", bots)]
+        return await self.submissions.submit(
+            lives, message_of(message), recipients, plan, again=again, column=column, confirm=confirm
+        )
+
+    async def events(
+        self, bots: str | Sequence[str] = (), *, types: Sequence[str] = (), after: int | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """What happens from now on, in all processes, until this Telewarm closes; all of it, or only that of some bots,
+        of types such as `media.ready` or `media`. `after`: from the event with this id on; an event of type `reset`
+        comes first when some since then are no longer kept. Raises NotFound, UsageError, DatabaseUnavailable.
+        """
+        slugs = [(await self.bots.by_slug(slug)).bot.slug for slug in coercion.names("bots", bots)]
+        wanted = EventFilter(bots=frozenset(slugs) or None, types=wanted_types(coercion.names("types", types)))
+        after = None if after is None else coercion.whole("after", after, least=0)
+        async with aclosing(self.event_bus.follow(wanted, after=after)) as chunks:
+            async for chunk in chunks:
+                for event in chunk.events:
+                    yield event
+
+    async def backup(self, file: str | PathLike[str], *, media: bool = False, key: bool = True) -> Saved:
+        """Write the database, the encryption key and, if wanted, the media into a new archive, while all goes on.
+
+        `telewarm restore` reads it. It holds secrets: its owner alone may read it. Raises BackupError, StoreError.
+        """
+        return await self.backups.save(path_of(file), media=media, key=key)
+
+    async def untaken(self) -> Untaken | None:
+        """Work that has been due for some seconds and that no worker of any process takes; None: all is well."""
+        return await untaken(self.pool)
+
+    def api(self) -> FastAPI:
+        """The HTTP API of this Telewarm as an ASGI app."""
+        from telewarm.api import create_api  # noqa: PLC0415 - FastAPI is for who serves the API
+
+        return create_api(self._services())
+
+    def monitoring_app(self) -> FastAPI:
+        """Its health and metrics alone."""
+        from telewarm.api import create_monitoring_app  # noqa: PLC0415 - FastAPI is for who serves the API
+
+        return create_monitoring_app(self._services())
+
+    def server_token(self) -> ServerToken:
+        """The API token that opens `api` and `watch`: ADMIN_API_TOKEN, or the one kept in the data folder, made there
+        when there is none. Raises SettingsError.
+        """
+        return server_token(self.settings)
+
+    def _services(self) -> AppState:
+        from telewarm.api import AppState  # noqa: PLC0415 - FastAPI is for who serves the API
+
+        return AppState(
+            pool=self.pool,
+            bots=self.bots,
+            library=self.library,
+            collector=self.collector,
+            sender=self.sender,
+            once=self.idempotency,
+            broadcasts=self.broadcasts,
+            worker=self.worker,
+            checks=self.checks,
+            previews=self.previews,
+            signer=self.signer,
+            keyring=self.token_cache,
+            audit=self.audit,
+            token=self.server_token().secret,
+            largest=self.settings.max_upload_bytes,
+            events=self.event_bus,
+            listeners=self.settings.telewarm_event_listeners,
+            most_files=self.settings.telewarm_max_batch_files,
+        )
+
+
+def _noted(added: IngestResult) -> MediaItem:
+    return replace(added.item, note=added.note)
+
+
+async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> Telewarm:
+    stack.enter_context(logs.mask_secrets(*secrets_of(settings)))
+    url, pool = await open_database(settings, stack, migrate=migrate)
+    await refuse_lost_key(settings, pool)
+    store = BlobStore.open(store_config(settings))
+    stack.push_async_callback(store.close)
+    spool = BlobCache(settings.telewarm_data / "spool", max_bytes=int(settings.telewarm_spool_bytes), store=store)
+    stack.callback(spool.close)
+    probe = await stack.enter_async_context(Probe.open())
+    transport = await stack.enter_async_context(Transport.open(proxy=proxy(settings)))
+    vital = await open_pool(url, max_size=VITAL_CONNECTIONS, application_name="telewarm lease")
+    stack.push_async_callback(vital.close)
+    lease = await stack.enter_async_context(ProcessLease.held(vital))
+    continuity = Continuity(pool, settings.telewarm_data, busy=partial(is_sending, lease))
+    await stack.enter_async_context(continuity.running())
+    file_ids = FileIdCache()
+    await stack.enter_async_context(listening(pool, {MEDIA_CHANNEL: file_ids.changed}, on_lost=file_ids.lost))
+    bots = await stack.enter_async_context(open_bots(settings, pool, transport))
+    placements = FileIdUploader(
+        spool=spool, store=store, local_server=settings.telegram_api_local, urls=settings.telewarm_url_warmup
+    )
+    ledger = ChatStatusWriter(pool)
+    await stack.enter_async_context(ledger.running())
+    keyring, audit = ApiTokenCache(pool), AuditWriter(pool)
+    await stack.enter_async_context(keyring.following())
+    await stack.enter_async_context(audit.running())
+    listeners = EventBus(pool)
+    await stack.enter_async_context(listeners.running())
+    collector = BlobGarbageCollector(pool=pool, store=store, spool=spool)
+    await stack.enter_async_context(collector.running())
+    await stack.enter_async_context(maintaining(pool))
+    library = MediaLibrary(
+        pool=pool,
+        store=store,
+        spool=spool,
+        probe=probe,
+        fetcher=await stack.enter_async_context(Fetcher.open(fetch_rules(settings))),
+        limits=LibraryLimits(largest=settings.max_upload_bytes, local_server=settings.telegram_api_local),
+    )
+    sender = Sender(
+        pool=pool,
+        lease=lease,
+        placements=placements,
+        file_ids=file_ids,
+        ledger=ledger,
+        healing=FileIdRecovery(pool=pool, bots=bots, placements=placements, file_ids=file_ids),
+        limits=SendLimits(on_cold=OnCold(settings.telewarm_on_cold)),
+    )
+    broadcasts = BroadcastService(pool=pool, bots=bots, sender=sender, library=library, on_change=continuity.changed)
+    lanes = BotWork(
+        settings=settings,
+        pool=pool,
+        vital=vital,
+        lease=lease,
+        placements=placements,
+        sender=sender,
+        on_sending=continuity.changed,
+    )
+    worker = lanes.control(bots)
+    ground = HealthDependencies(
+        pool=pool, store=store, spool=spool, worker=worker, transport=transport, api_root=settings.telegram_api_root
+    )
+    return Telewarm(
+        settings=settings,
+        pool=pool,
+        bots=bots,
+        library=library,
+        collector=collector,
+        sender=sender,
+        idempotency=IdempotencyStore(pool=pool, lease=lease),
+        broadcasts=broadcasts,
+        submissions=Submissions(pool=pool, lease=lease, broadcasts=broadcasts),
+        token_cache=keyring,
+        audit=audit,
+        backups=Backups(url=url, store=store, key=partial(encryption_key, settings)),
+        worker=worker,
+        checks=HealthChecks(ground),
+        event_bus=listeners,
+        previews=PreviewService(pool=pool, store=store, spool=spool, probe=probe),
+        signer=PreviewUrlSigner(encryption_key(settings)),
+    )

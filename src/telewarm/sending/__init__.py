@@ -1,0 +1,1 @@
+"""Send now: by file id when there is one, with the bytes when there is none yet."""

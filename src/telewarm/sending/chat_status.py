@@ -1,0 +1,247 @@
+"""What sends tell of chats: noted at once, written in batches. And where groups that migrated are now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+import structlog
+
+from telewarm import background, clock
+from telewarm.database import chats
+from telewarm.database.chats import ReachableChat, UnreachableChat
+from telewarm.database.connection import Connection, Pool
+from telewarm.database.notifications import listening
+from telewarm.database.transient import is_transient
+from telewarm.errors import ChatUnreachable
+from telewarm.models import BotId, ChatId, ChatState
+from telewarm.text import storable
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+Key = tuple[BotId, ChatId]
+
+FLUSH_INTERVAL_SECONDS = 1.0  # seconds between two writes
+FLUSH_AT_ROWS = 5_000  # chats that are written before that
+ROWS_PER_STATEMENT = 5_000  # chats of one statement
+MAX_ROWS = 50_000  # chats of either sort kept while the database is away; the oldest go first
+FINAL_WRITE_SECONDS = 5.0  # seconds that the write at the end may take
+WORDS = 500  # characters of Telegram's words that are kept
+
+LOST = frozenset(ChatState) - {ChatState.REACHABLE, ChatState.MIGRATED}
+STATES = {state.value: state for state in LOST}  # by ChatUnreachable's reason; `no_rights` says nothing of the chat
+
+
+class UnreachableRecord(NamedTuple):
+    state: ChatState
+    reason: str
+    migrated_to: ChatId | None
+    at: float
+
+
+class ChatStatusWriter:
+    """Fed by every send, without waiting. Nothing is written before `running` runs."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._lost: dict[Key, UnreachableRecord] = {}  # a chat is in one of these two, by what came last
+        self._reached: dict[Key, float] = {}  # when, by the monotonic clock
+        self._moved: dict[Key, ChatId] = {}
+        self._notified: list[str] | None = None  # while the migrations are read
+        self._unsure = True  # of the migrations
+        self._stopping = False
+        self._awake = asyncio.Event()
+
+    def note_failure(self, bot_id: BotId, chat_id: ChatId, error: ChatUnreachable) -> None:
+        state = STATES.get(error.reason)
+        if state is not None:
+            self._note_unreachable(
+                bot_id, chat_id, UnreachableRecord(state, error.description, None, clock.monotonic())
+            )
+
+    def note_migration(self, bot_id: BotId, old: ChatId, new: ChatId) -> None:
+        if old != new:
+            self._moved[bot_id, old] = new
+            words = "group chat was upgraded to a supergroup chat"
+            self._note_unreachable(bot_id, old, UnreachableRecord(ChatState.MIGRATED, words, new, clock.monotonic()))
+
+    def note_reached(self, bot_id: BotId, chat_id: ChatId) -> None:
+        key = (bot_id, chat_id)
+        if self._lost and key in self._lost:
+            if self._lost[key].state is ChatState.MIGRATED:
+                return
+            del self._lost[key]
+        reached = self._reached
+        reached[key] = clock.monotonic()
+        if len(reached) >= FLUSH_AT_ROWS:
+            self._maybe_flush(reached)
+
+    def moved_to(self, bot_id: BotId, chat_id: ChatId) -> ChatId:
+        """Where a migrated group is now, however often it moved; else the chat itself."""
+        moved = self._moved
+        if not moved or (bot_id, chat_id) not in moved:
+            return chat_id
+        seen = {chat_id}
+        now = chat_id
+        while (then := moved.get((bot_id, now))) is not None:
+            if then in seen:  # a circle leads nowhere: let Telegram say where the group is
+                return chat_id
+            seen.add(then)
+            now = then
+        return now
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Know the migrations, hear of new ones, and write in the background; at the end, write what is left."""
+        async with listening(self._pool, {chats.CHANNEL: self._on_notification}, on_lost=self._forget_moves):
+            await self._read()
+            self._stopping = False
+            task = background.start(self._write_loop(), name="chat ledger")
+            try:
+                yield
+            finally:
+                self._stopping = True
+                self._awake.set()
+                await asyncio.wait([task])
+                task.result()
+
+    def _note_unreachable(self, bot_id: BotId, chat_id: ChatId, loss: UnreachableRecord) -> None:
+        key = (bot_id, chat_id)
+        if not -(2**63) <= chat_id < 2**63:  # an id that no chat has: the ledger could not hold it
+            return
+        known = self._lost.get(key)
+        if known is not None and known.migrated_to is not None and loss.migrated_to is None:
+            return
+        self._reached.pop(key, None)
+        self._lost[key] = loss
+        if len(self._lost) >= FLUSH_AT_ROWS:
+            self._maybe_flush(self._lost)
+
+    def _maybe_flush(self, noted: dict[Key, UnreachableRecord] | dict[Key, float]) -> None:
+        """It is time to write; what nobody writes may not grow for ever."""
+        self._awake.set()
+        if len(noted) > MAX_ROWS:
+            for key in list(islice(noted, MAX_ROWS // 10)):
+                del noted[key]
+
+    async def _write_loop(self) -> None:
+        away = False
+        while not self._stopping:
+            if away:  # a full ledger does not hurry a database that is gone
+                self._awake.clear()
+            await clock.wait(self._awake, FLUSH_INTERVAL_SECONDS)
+            self._awake.clear()
+            away = not await self._write()
+        for _ in range(2):
+            try:
+                async with asyncio.timeout(FINAL_WRITE_SECONDS):
+                    if await self._write():
+                        return
+            except TimeoutError:
+                break
+        log.warning("[CHAT][LEDGER][LOST]", lost=len(self._lost), reached=len(self._reached))
+
+    async def _write(self) -> bool:
+        """Whether the database took all."""
+        lost: dict[Key, UnreachableRecord] = {}
+        reached: dict[Key, float] = {}
+        try:
+            if self._unsure:
+                await self._read()
+            lost, self._lost = self._lost, lost
+            reached, self._reached = self._reached, reached
+            if lost or reached:
+                async with self._pool.acquire() as connection:
+                    await _write_down(connection, lost, reached)
+        except Exception as error:
+            if not is_transient(error):
+                log.exception("[CHAT][LEDGER][REFUSED]", chats=len(lost) + len(reached))
+                return await self._write_each(lost, reached)
+            self._put_back(lost, reached)
+            log.warning("[CHAT][LEDGER][RETRY]", chats=len(lost) + len(reached), error=type(error).__name__)
+            return False
+        except asyncio.CancelledError:
+            self._put_back(lost, reached)
+            raise
+        return True
+
+    async def _write_each(self, lost: dict[Key, UnreachableRecord], reached: dict[Key, float]) -> bool:
+        """One of them cannot be stored: it is dropped, and the others are kept."""
+        singles: list[tuple[dict[Key, UnreachableRecord], dict[Key, float]]] = [
+            ({key: loss}, {}) for key, loss in lost.items()
+        ]
+        singles += [({}, {key: at}) for key, at in reached.items()]
+        for number, (loss, success) in enumerate(singles):
+            try:
+                async with self._pool.acquire() as connection:
+                    await _write_down(connection, loss, success)
+            except Exception as error:
+                if is_transient(error):
+                    for left_lost, left_reached in singles[number:]:
+                        self._put_back(left_lost, left_reached)
+                    return False
+                log.exception("chat_ledger_row_refused", bot_and_chat=next(iter(loss or success)))
+        return True
+
+    def _put_back(self, lost: dict[Key, UnreachableRecord], reached: dict[Key, float]) -> None:
+        """Behind what came meanwhile, which is newer; but a migration stays true."""
+        newer = self._lost.keys() | self._reached.keys()
+        self._lost = {key: loss for key, loss in lost.items() if loss.migrated_to or key not in newer} | self._lost
+        self._reached = {key: at for key, at in reached.items() if key not in newer} | self._reached
+
+    async def _read(self) -> None:
+        """The migrations of all bots; those that are told of meanwhile are newer."""
+        heard: list[str] = []
+        self._notified = heard
+        self._unsure = False
+        try:
+            moved = {(bot_id, old): new for bot_id, old, new in await chats.migrations(self._pool)}
+        except BaseException:
+            self._unsure = True
+            raise
+        finally:
+            self._notified = None
+        own = {key: loss.migrated_to for key, loss in self._lost.items() if loss.migrated_to is not None}
+        self._moved = moved | own
+        for payload in heard:
+            self._on_notification(payload)
+
+    def _on_notification(self, payload: str) -> None:
+        """What NOTIFY says."""
+        if self._notified is not None:
+            self._notified.append(payload)
+        bot_id, old, new = map(int, payload.split(" "))
+        key = (BotId(bot_id), ChatId(old))
+        if old == new:
+            self._moved.pop(key, None)
+        else:
+            self._moved[key] = ChatId(new)
+
+    def _forget_moves(self) -> None:
+        """The connection that tells of migrations was lost: those known stay true, others may be missing."""
+        self._unsure = True
+
+
+async def _write_down(
+    connection: Connection, lost: Mapping[Key, UnreachableRecord], reached: Mapping[Key, float]
+) -> None:
+    for losses in _chunks(sorted(lost.items())):
+        now = clock.monotonic()  # ages count from the statement on, not from when a connection was asked for
+        await chats.record(connection, [_line(key, loss, now) for key, loss in losses])
+    for successes in _chunks(sorted(reached.items())):
+        now = clock.monotonic()
+        await chats.revive(connection, [ReachableChat(*key, now - at) for key, at in successes])
+
+
+def _line(key: Key, loss: UnreachableRecord, now: float) -> UnreachableChat:
+    words = storable(loss.reason)[:WORDS]
+    return UnreachableChat(
+        bot_id=key[0], chat_id=key[1], state=loss.state, reason=words, migrated_to=loss.migrated_to, age=now - loss.at
+    )
+
+
+def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + ROWS_PER_STATEMENT] for start in range(0, len(items), ROWS_PER_STATEMENT))

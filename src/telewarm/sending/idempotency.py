@@ -1,0 +1,213 @@
+"""An idempotency key makes a repeated call return the first result."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from typing import Protocol
+from uuid import UUID
+from weakref import WeakValueDictionary
+
+import structlog
+
+from telewarm import background, clock, errors
+from telewarm.database import idempotency
+from telewarm.database.connection import Pool
+from telewarm.database.idempotency import IdempotencyRecord
+from telewarm.database.leases import ProcessLease
+from telewarm.database.transient import is_transient
+from telewarm.errors import Conflict, Face, TelewarmError, UsageError
+from telewarm.idle_tracking import mark_idle
+from telewarm.logs import redact
+from telewarm.models import BotId
+from telewarm.sending.send_context import SendResult
+
+log = structlog.get_logger(__name__)
+
+MAX_KEY_CHARACTERS = 200  # characters
+POLL_FIRST_SECONDS, POLL_MAX_SECONDS = 0.05, 1.0  # seconds between looks whether another process is done, growing
+WRITE_RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between tries to write while the database is away
+
+# Nothing went for sure, and another try may go better.
+TRANSIENT_ERRORS = frozenset(
+    error.code
+    for error in (
+        errors.FloodWait,
+        errors.MediaNotReady,
+        errors.DatabaseUnavailable,
+        errors.StoreUnavailable,
+        errors.TelegramUnreachable,
+        errors.InvalidBotToken,
+    )
+)
+
+Results = list[dict[str, object]]
+
+
+class WriteResult(Protocol):
+    async def __call__(self, db: Pool, bot_id: BotId, key: str, /, *, lease_id: UUID) -> None: ...
+
+
+def describe(result: SendResult, face: Face = Face.API) -> dict[str, object]:
+    """As JSON. `maybe_sent`: there is an error, and the message may have gone all the same."""
+    shown: dict[str, object] = {
+        "message_id": result.message_id,
+        "kind": "text" if result.media_id is None else result.kind,
+        "cache_hit": result.cache_hit,
+        "lat_ms": result.lat_ms,
+    }
+    if result.media_id is not None:
+        shown["media_id"] = result.media_id
+    if result.moved_to is not None:
+        shown["moved_to"] = result.moved_to
+    if (error := result.error) is not None:
+        shown |= {"error": error.code, "message": redact(error.told(face))}
+        if isinstance(error, errors.FloodWait | errors.MediaNotReady):
+            shown["retry_after"] = error.retry_after
+        if result.maybe_sent:
+            shown["maybe_sent"] = True
+    return shown
+
+
+def nothing_went(results: Sequence[dict[str, object]]) -> bool:
+    """Surely, and for reasons that pass."""
+    return all(one.get("error") in TRANSIENT_ERRORS and "maybe_sent" not in one for one in results)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IdempotencyKey:
+    """`lease_id`: whom it is claimed for."""
+
+    bot_id: BotId
+    text: str
+    lease_id: UUID
+
+
+class IdempotencyStore:
+    """Keys are a bot's own, and are remembered for a day."""
+
+    def __init__(self, *, pool: Pool, lease: ProcessLease) -> None:
+        self._pool = pool
+        self._lease = lease
+        self._locks: WeakValueDictionary[tuple[BotId, str], asyncio.Lock] = WeakValueDictionary()
+
+    async def run(
+        self, bot_id: BotId, key: str, asked: bytes, sending: Callable[[], Awaitable[Results]], *, patience: float
+    ) -> tuple[Results, bool]:
+        """What was sent, as `describe` gives it, and whether that is the result of an earlier call.
+
+        `asked`: canonical bytes of the request. A call that comes while the first one is under way waits for it,
+        `patience` seconds at most. When nothing went, for reasons that pass, the key is as if never used.
+        Raises UsageError for what is no key; Conflict when the key stands for another message, when the first call is
+        still under way, and when nobody knows what it sent.
+        """
+        if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
+            raise UsageError(f"an idempotency key has 1 to {MAX_KEY_CHARACTERS} printable characters, such as a UUID")
+        deadline = clock.monotonic() + patience
+        lock = self._locks.setdefault((bot_id, key), asyncio.Lock())
+        try:
+            with mark_idle():
+                async with asyncio.timeout(patience):
+                    await lock.acquire()
+        except TimeoutError:
+            raise _under_way(key) from None
+        try:
+            return await self._locked(bot_id, key, sha256(asked).digest(), sending, deadline)
+        finally:
+            lock.release()
+
+    async def _locked(
+        self,
+        bot_id: BotId,
+        key: str,
+        fingerprint: bytes,
+        sending: Callable[[], Awaitable[Results]],
+        deadline: float,
+    ) -> tuple[Results, bool]:
+        """No other call of this process is at this key."""
+        pause = POLL_FIRST_SECONDS
+        while True:
+            own = IdempotencyKey(bot_id=bot_id, text=key, lease_id=self._lease.id)
+            if await self._claim(own, fingerprint):
+                return await self._send(own, sending), False
+            first = await idempotency.get(self._pool, bot_id, key)
+            if first is None:
+                continue
+            if (result := _result(first, own, fingerprint)) is not None:
+                return result, True
+            left = deadline - clock.monotonic()
+            if left <= 0:
+                raise _under_way(key)
+            with mark_idle():
+                await clock.sleep(min(pause, left))
+            pause = min(2 * pause, POLL_MAX_SECONDS)
+
+    async def _claim(self, own: IdempotencyKey, fingerprint: bytes) -> bool:
+        """Broken off, nothing was sent yet: if the key was taken by then it is given back."""
+        try:
+            return await idempotency.claim(
+                self._pool, own.bot_id, own.text, fingerprint=fingerprint, lease_id=own.lease_id
+            )
+        except BaseException:
+            await self._until_written(own, idempotency.free)
+            raise
+
+    async def _send(self, own: IdempotencyKey, sending: Callable[[], Awaitable[Results]]) -> Results:
+        try:
+            results = await sending()
+        except BaseException as error:
+            known = isinstance(error, TelewarmError) or is_transient(error)  # raised before anything is sent
+            await self._until_written(own, idempotency.free if known else idempotency.give_up)
+            raise
+        if nothing_went(results):
+            await self._until_written(own, idempotency.free)
+        else:
+            await self._until_written(own, partial(idempotency.finish, result=results))
+        return results
+
+    async def _until_written(self, own: IdempotencyKey, write: WriteResult) -> None:
+        """Runs to its end, and a cancellation comes after it: what went may not be forgotten."""
+        writing = background.start(self._write(own, write), name="result of a send")
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait([writing])
+            raise
+
+    async def _write(self, own: IdempotencyKey, write: WriteResult) -> None:
+        """When the database stays away the key stays taken, and its result unknown in the end: never sent twice."""
+        for pause in WRITE_RETRY_SECONDS:
+            try:
+                return await write(self._pool, own.bot_id, own.text, lease_id=own.lease_id)
+            except Exception as error:
+                if not is_transient(error):
+                    log.exception("[SEND][ONCE][REFUSED]")
+                    break
+                log.warning("[SEND][ONCE][RETRY]", error=type(error).__name__)
+                await clock.sleep(pause)
+        log.error("[SEND][ONCE][LOST]")
+        return None
+
+
+def _result(first: IdempotencyRecord, own: IdempotencyKey, fingerprint: bytes) -> Results | None:
+    """None: another process is at it."""
+    if first.fingerprint != fingerprint:
+        raise Conflict(
+            f"the idempotency key {own.text!r} was used for another message: use a new key for a new message"
+        )
+    if first.result is None and first.holder in {None, own.lease_id}:
+        raise Conflict(
+            f"the send with the idempotency key {own.text!r} was broken off, and nobody knows what of it went: look at "
+            "the chat, and if it is not there send it with another key"
+        )
+    return first.result
+
+
+def _under_way(key: str) -> Conflict:
+    return Conflict(
+        f"a send with the idempotency key {key!r} is still under way: ask again with the same key, and its result will "
+        "be the answer"
+    )

@@ -1,0 +1,1 @@
+"""Object storage, and the disk cache of blobs."""

@@ -1,0 +1,61 @@
+"""A blob's bytes, or some of them, from where they are nearest: the spool when it is hot there, else the store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from telewarm.errors import ObjectCorrupt
+from telewarm.models import Sha256
+from telewarm.storage.disk_cache import BlobCache
+from telewarm.storage.object_store import CHUNK, BlobStore
+from telewarm.storage.thread_batcher import in_thread
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlobSource:
+    """A blob: what it is, where it is kept, and how large it must be."""
+
+    sha256: Sha256
+    key: str
+    bytes: int
+
+
+class BlobReader:
+    """For reading that must not push out of the spool what is to be warmed: it fetches nothing into it."""
+
+    def __init__(self, *, store: BlobStore, spool: BlobCache) -> None:
+        self._store = store
+        self._spool = spool
+
+    async def read(self, blob: BlobSource, begin: int, end: int) -> AsyncGenerator[bytes, None]:
+        """The bytes from `begin` to before `end`, all of them, in chunks of about 256 KiB.
+
+        Raises ObjectMissing, StoreUnavailable; ObjectCorrupt when the object is shorter.
+        """
+        left = end - begin
+        with self._spool.contains(blob.sha256) as file:
+            chunks = self._from_store(blob, begin, end) if file is None else _read(file, begin, end)
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    left -= len(chunk)
+                    yield chunk
+        if left:
+            raise ObjectCorrupt(f"{blob.key} is {left} bytes too short: it is damaged. Add the file again.")
+
+    def _from_store(self, blob: BlobSource, begin: int, end: int) -> AsyncGenerator[bytes, None]:
+        if (begin, end) == (0, blob.bytes):
+            return self._store.stream(blob.key)
+        return self._store.part(blob.key, begin=begin, end=end)
+
+
+async def _read(file: int, begin: int, end: int) -> AsyncGenerator[bytes, None]:
+    while chunk := await _chunk(file, begin, end):
+        begin += len(chunk)
+        yield chunk
+
+
+async def _chunk(file: int, begin: int, end: int) -> bytes:
+    return await in_thread(lambda: os.pread(file, min(CHUNK, end - begin), begin))

@@ -1,0 +1,132 @@
+"""A library in a folder. Reading goes through obstore; writing is our own, for obstore does not sync to the disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from secrets import token_hex
+
+from obstore.store import LocalStore, ObjectStore
+
+from telewarm import folders
+from telewarm.errors import ObjectMissing, StoreError, StoreUnavailable
+from telewarm.storage.config import FolderConfig
+from telewarm.storage.put_source import PutSource
+from telewarm.storage.thread_batcher import ThreadBatcher, in_thread
+
+_LARGE = 8 << 20  # bytes; larger blobs get a thread of their own, so that small ones need not wait for them
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AtomicWrite:
+    content: PutSource
+    target: Path
+
+
+class FilesystemBackend:
+    """Small puts that arrive together share one thread hop and one round of syncs (group commit)."""
+
+    def __init__(self, config: FolderConfig) -> None:
+        """Makes the folder; StoreUnavailable when that cannot be."""
+        self._root = config.root.absolute()
+        try:
+            folders.make_private(self._root)
+        except OSError as error:
+            raise self.explain(error, "") from error
+        self.objects: ObjectStore = LocalStore(self._root)
+        self._above: set[Path] = set()  # folders whose own entries are on the disk
+        self._commit_together = ThreadBatcher(self._commit, name="store-folder-writer")
+
+    async def put(self, key: str, content: PutSource) -> bool:
+        """Synced to the disk, folders included, when it returns. On one filesystem the file is linked, not copied."""
+        put = AtomicWrite(content=content, target=self._root / key)
+        if content.size <= _LARGE:
+            return await self._commit_together(put)
+        [outcome] = await in_thread(lambda: self._commit([put]))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def presigned_get(self, key: str, *, expires: int, now: datetime) -> None:  # noqa: ARG002 - a folder has no URLs
+        return None
+
+    def public_url(self, key: str) -> None:  # noqa: ARG002 - a folder has no URLs
+        return None
+
+    def explain(self, error: Exception, key: str) -> StoreError:
+        """An error of the disk or of obstore as ours."""
+        if isinstance(error, FileNotFoundError):
+            return ObjectMissing(
+                f"{key} is not in the folder {self._root}. Was it deleted, or is this another library?"
+            )
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        return StoreUnavailable(
+            f"The library folder {self._root} cannot be used: {reason}. Check that it is mounted, that this user may"
+            " write to it and that the disk has room."
+        )
+
+    def _commit(self, puts: Sequence[AtomicWrite]) -> Sequence[bool | Exception]:
+        """Place all, then sync all: the first sync of a journalling filesystem carries most of the others."""
+        outcomes = [self._as_store_error(put) for put in puts]
+        placed = [put.target for put, outcome in zip(puts, outcomes, strict=True) if isinstance(outcome, bool)]
+        parents = {target.parent for target in placed}
+        above = {up for folder in parents - self._above for up in folder.parents if up.is_relative_to(self._root)}
+        try:
+            for path in (*placed, *(parents | above)):
+                _sync(path)
+        except OSError as error:
+            return [outcome if isinstance(outcome, Exception) else error for outcome in outcomes]
+        self._above |= parents
+        return outcomes
+
+    def _as_store_error(self, put: AtomicWrite) -> bool | Exception:
+        try:
+            return self._place(put.content, put.target)
+        except (OSError, StoreError) as error:
+            return error
+
+    def _place(self, content: PutSource, target: Path) -> bool:
+        content.verify()
+        if not target.parent.is_dir():
+            folders.make_private_below(self._root, target.parent)
+            self._above.discard(target.parent)  # it was deleted under us
+        if isinstance(content.source, Path) and _linked(content.source, target):
+            return True
+        if target.exists() and content.matches(target):
+            return False
+        _copy(content, target)
+        return True
+
+
+def _linked(source: Path, target: Path) -> bool:
+    with suppress(OSError):  # there already, another filesystem, or one without links: then compare and copy
+        target.hardlink_to(source)
+        return True
+    return False
+
+
+def _copy(content: PutSource, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.{token_hex(4)}")
+    try:
+        if isinstance(content.source, Path):
+            with content.source.open("rb") as source, os.fdopen(folders.create_private(temporary), "wb") as file:
+                shutil.copyfileobj(source, file, _LARGE)
+        else:
+            folders.write_private(temporary, content.source)
+        _sync(temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,104 @@
+"""What is to be stored, with the proof that it is what its name says."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from telewarm.errors import ObjectCorrupt, ObjectMissing
+from telewarm.models import Sha256
+
+
+class FileFingerprint(NamedTuple):
+    """A file as it was when all of it had been hashed. While it looks the same nobody has written to it."""
+
+    device: int
+    inode: int
+    bytes: int
+    written_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> FileFingerprint:
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PutSource:
+    """Bytes to store: a file, or a small value held in memory. Its methods block; a missing file is ObjectMissing.
+
+    `seal`: of the file, by whoever hashed it while it was written.
+    """
+
+    source: Path | bytes
+    sha256: Sha256
+    size: int  # bytes
+    seal: FileFingerprint | None = None
+
+    @classmethod
+    def of(cls, data: bytes) -> PutSource:
+        return cls(source=data, sha256=Sha256(hashlib.sha256(data).hexdigest()), size=len(data))
+
+    def matches(self, path: Path) -> bool:
+        """Whether a file holds exactly this."""
+        try:
+            return path.stat().st_size == self.size and sha256_of(path) == self.sha256
+        except FileNotFoundError as error:
+            raise ObjectMissing(f"{path.name} vanished before it was stored. Send it again.") from error
+
+    def verify(self) -> Path | bytes:
+        """The source; ObjectCorrupt when its size or hash are not as promised. Read once, unless its seal is whole."""
+        if isinstance(self.source, Path) and not self._untouched(self.source) and not self.matches(self.source):
+            raise self._changed()
+        return self.source
+
+    def read(self) -> bytes:
+        """All of it in memory, verified like `verify`."""
+        if not isinstance(self.source, Path):
+            return self.source
+        try:
+            data = self.source.read_bytes()
+        except FileNotFoundError as error:
+            raise ObjectMissing(f"{self.source.name} vanished before it was stored. Send it again.") from error
+        if hashlib.sha256(data).hexdigest() != self.sha256 or len(data) != self.size:
+            raise self._changed()
+        return data
+
+    def _untouched(self, path: Path) -> bool:
+        if self.seal is None or self.seal.bytes != self.size:
+            return False
+        with suppress(FileNotFoundError):
+            return FileFingerprint.of(path.stat()) == self.seal
+        return False
+
+    def _changed(self) -> ObjectCorrupt:
+        return ObjectCorrupt(
+            f"The file to store is not the {self.size} bytes with SHA-256 {self.sha256} that it was said to be;"
+            " it was changed after it was received. Nothing was stored: send it again."
+        )
+
+
+def sha256_of(path: Path) -> Sha256:
+    """Blocks."""
+    with path.open("rb", buffering=0) as file:
+        return Sha256(hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def etags_of(source: Path | bytes, *, part_bytes: int) -> frozenset[str]:
+    """The ETags that S3 servers give these bytes: their MD5, or the MD5 of their parts' MD5s with the parts' number.
+
+    Blocks. A server that encrypts with keys of its own (SSE-KMS) gives others.
+    """
+    if isinstance(source, bytes):
+        return frozenset({hashlib.md5(source, usedforsecurity=False).hexdigest()})
+    whole = hashlib.md5(usedforsecurity=False)
+    parts: list[bytes] = []
+    with source.open("rb", buffering=0) as file:
+        while data := file.read(part_bytes):
+            whole.update(data)
+            parts.append(hashlib.md5(data, usedforsecurity=False).digest())
+    of_parts = hashlib.md5(b"".join(parts), usedforsecurity=False)
+    return frozenset({whole.hexdigest(), f"{of_parts.hexdigest()}-{len(parts)}"})

@@ -1,0 +1,75 @@
+"""Upkeep of the tables: steps that know nothing of each other, so that one that fails stops no other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import structlog
+
+from telewarm import background, clock
+from telewarm.database import audit, bots, events, idempotency, leases, pgqueuer_maintenance, submissions, warmups
+from telewarm.database.connection import Pool
+from telewarm.database.transient import is_transient
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_SECONDS = (
+    30.0  # between two rounds in a process without a worker; a worker has a round with each of its sweeps
+)
+
+Step = Callable[[Pool], Awaitable[object]]
+
+STEPS: Mapping[str, Step] = {
+    "sweep_leases": leases.sweep,
+    "sweep_counts": warmups.sweep_counts,
+    "sweep_abandoned_drafts": submissions.sweep,
+    "forget_past_waits": bots.forget_past_waits,
+    "sweep_idempotency_keys": idempotency.sweep,
+    "trim_audit_log": audit.trim,
+    "number_events": events.number,
+    "trim_events": events.trim,
+    "trim_queue_log": pgqueuer_maintenance.trim_log,
+    "compact_queue": pgqueuer_maintenance.compact,
+}
+
+
+async def maintain(pool: Pool, steps: Mapping[str, Step] = STEPS) -> None:
+    """One round. Processes that do it at once share the work."""
+    for name, step in steps.items():
+        await run_step(name, lambda step=step: step(pool))  # type: ignore[misc]  # bound in the loop
+
+
+async def run_step(name: str, work: Callable[[], Awaitable[object]]) -> bool:
+    """Whether it worked; what fails is logged with its cause, and with its traceback when it is no outage."""
+    try:
+        await work()
+    except Exception as error:
+        log.warning(
+            "maintenance_step_failed",
+            step=name,
+            error=type(error).__name__,
+            detail=str(error),
+            exc_info=not is_transient(error),
+        )
+        return False
+    return True
+
+
+@asynccontextmanager
+async def maintaining(pool: Pool) -> AsyncIterator[None]:
+    """Rounds in the background, for a process that may have no worker."""
+    stop = asyncio.Event()
+    task = background.start(_repeat(pool, stop), name="maintenance")
+    try:
+        yield
+    finally:
+        stop.set()
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def _repeat(pool: Pool, stop: asyncio.Event) -> None:
+    while not await clock.wait(stop, INTERVAL_SECONDS):
+        await maintain(pool)
