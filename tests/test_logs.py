@@ -29,7 +29,7 @@ def log_a_failure() -> None:
     try:
         fail_with(TOKEN)
     except ValueError:
-        structlog.get_logger("telewarm.test").exception("[TEST][FAILED]")
+        structlog.get_logger("telewarm.test").exception("test_failed")
 
 
 def foreign_failure() -> None:
@@ -74,7 +74,7 @@ def test_a_traceback_is_told_without_the_local_variables(said: Said) -> None:
     try:
         int(f"{len(kept)}x")
     except ValueError:
-        structlog.get_logger().exception("[TEST][FAILED]")
+        structlog.get_logger().exception("test_failed")
     assert "Traceback" in said()
     assert kept not in said()
 
@@ -105,10 +105,10 @@ def test_a_text_without_a_colon_stays_as_it_is(text: str) -> None:
 
 @pytest.mark.parametrize("form", ["json"], indirect=True)
 def test_in_json_each_event_is_one_line_with_its_time_and_level(said: Said) -> None:
-    structlog.get_logger().info("[TEST][SEEN]", media_id=7)
+    structlog.get_logger().info("test_seen", media_id=7)
     log_a_failure()
     first, second = map(json.loads, said().splitlines())
-    assert (first["event"], first["media_id"], first["level"]) == ("[TEST][SEEN]", 7, "info")
+    assert (first["event"], first["media_id"], first["level"]) == ("test_seen", 7, "info")
     assert first["timestamp"].endswith("Z")
     assert "ValueError" in second["exception"]
 
@@ -122,7 +122,7 @@ def test_a_line_of_json_stays_one_when_something_in_it_is_masked(said: Said) -> 
 
 
 def test_what_is_below_the_level_and_the_chatter_of_others_are_left_out(said: Said) -> None:
-    structlog.get_logger().debug("[TEST][FINE]")
+    structlog.get_logger().debug("test_fine")
     logging.getLogger("uvicorn.access").info("GET /healthz 200")
     logging.getLogger("pgqueuer.qm").info("dequeued")
     assert said() == ""

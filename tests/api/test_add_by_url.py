@@ -63,7 +63,7 @@ async def test_a_file_is_added_by_its_url_like_any_other_and_its_url_is_kept_now
     assert answers[0].json()["sha256"] == hashlib.sha256(PHOTO).hexdigest()
     items = (await intranet.client.get(MEDIA)).json()["media"]
     assert [(item["kind"], item["name"]) for item in items] == [("document", "an other.jpg"), ("photo", "a cat.jpg")]
-    assert [one["host"] for one in logged if one["event"] == "[MEDIA][FETCHED]"] == ["127.0.0.2"] * 3
+    assert [one["host"] for one in logged if one["event"] == "media_fetched"] == ["127.0.0.2"] * 3
     changes = (await intranet.client.get(AUDIT)).json()
     assert SECRET not in str(logged) + str(changes) + await everything_in(intranet.telewarm.pool)
 

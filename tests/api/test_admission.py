@@ -165,7 +165,7 @@ async def test_what_is_too_many_is_refused_at_once_and_other_work_goes_on(telewa
         shown = (await api.client.get("/metrics")).text
     assert 'telewarm_api_refused_total{work="send"}' in shown
     assert telewarm_with.sandbox.state.stats.total.calls["sendMessage"] == FEW + 1
-    [told] = [one for one in logged if one["event"] == "[API][OVERLOADED]"]
+    [told] = [one for one in logged if one["event"] == "requests_rejected"]
     assert (told["refused"], told["sends"], told["places"]) == (1, FEW, FEW)
 
 

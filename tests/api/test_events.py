@@ -275,7 +275,7 @@ async def test_a_database_that_goes_away_ends_nothing_and_what_happened_comes_wh
             async with asyncio.timeout(10):
                 while not logged:
                     await clock.sleep(0)
-        assert logged[0]["event"] == "[EVENTS][READ][FAILED]"
+        assert logged[0]["event"] == "events_read_failed"
         await telewarm.pool.execute("DROP FUNCTION number_events")
         await telewarm.pool.execute("ALTER FUNCTION kept RENAME TO number_events")
         await say(telewarm.pool, 2)

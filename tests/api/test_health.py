@@ -210,7 +210,7 @@ async def test_a_look_that_hangs_ends_and_a_bug_in_one_is_told_to_the_log() -> N
     assert (await CachedCheck(hanging, seconds=0.01)()).error == "no answer within 0.01 s"
     with capture_logs() as logged:
         assert (await CachedCheck(wrong)()).error == BUG
-    assert [line["event"] for line in logged] == ["[HEALTH][BUG]"]
+    assert [line["event"] for line in logged] == ["health_check_failed"]
     assert (await CachedCheck(quoting)()).error == "no bucket at https://me:<password>@host"
 
 

@@ -78,7 +78,7 @@ async def test_after_ten_wrong_tokens_an_address_is_shut_out_and_others_are_not(
     with capture_logs() as logged:
         for _ in range(WRONG):
             refusal(await call(guess, "203.0.113.7"), 401, "UNAUTHORIZED")
-    assert [one["event"] for one in logged] == ["[API][REFUSED]"] * WRONG
+    assert [one["event"] for one in logged] == ["failed_auth_limited"] * WRONG
     assert guess not in str(logged)
     answer = await call(guess, "203.0.113.7")
     assert "try again in" in refusal(answer, 429, "TOO_MANY_ATTEMPTS")

@@ -97,7 +97,7 @@ async def test_a_store_that_breaks_in_the_middle_breaks_the_connection(
                 with pytest.raises(httpx.RemoteProtocolError):
                     await drain(answer, got)
     assert 0 < sum(map(len, got)) < len(data)
-    assert [one["code"] for one in logged if one["event"] == "[API][PREVIEW][BROKEN_OFF]"] == ["STORE_UNAVAILABLE"]
+    assert [one["code"] for one in logged if one["event"] == "preview_stream_aborted"] == ["STORE_UNAVAILABLE"]
 
 
 LARGE = 64 << 20

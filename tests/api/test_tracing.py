@@ -33,7 +33,7 @@ def lines() -> Iterator[Lines]:
 
 
 def access(lines: Lines) -> Lines:
-    return [line for line in lines if line["event"] == "[API]"]
+    return [line for line in lines if line["event"] == "http_request"]
 
 
 @pytest.mark.parametrize("given", ["a", "4bf92f35-77b3", "Root=1-67891233-abcdef", "A/b+c=@~_", "x" * 128])
@@ -58,7 +58,7 @@ async def test_a_request_is_one_line_and_its_id_goes_with_everything(api: Api, l
     [line] = access(lines)
     assert line.pop("ms") >= 0
     assert line == {
-        "event": "[API]",
+        "event": "http_request",
         "log_level": "info",
         "request_id": "order-4711.a",
         "method": "POST",
@@ -116,7 +116,7 @@ async def test_a_worker_that_a_request_starts_is_not_that_requests(api: Api, lin
     assert started.json()["changed"] is True
     await until_ready(api.telewarm, MediaId(await api.add_photo()))
     await api.telewarm.worker.stop()
-    [warmed] = [line for line in lines if line["event"] == "[MEDIA][PREWARM][STARTED]"]
+    [warmed] = [line for line in lines if line["event"] == "warmup_started"]
     assert "request_id" not in warmed
 
 

@@ -101,5 +101,5 @@ async def test_a_worker_that_dies_of_a_bug_is_told_and_replaced(telewarm_with: O
     with capture_logs() as logged:
         await telewarm.worker.start()
         await until_ready(telewarm, *await add_photos(telewarm, live, 1))
-    assert [line["again_in_s"] for line in logged if line["event"] == "[MEDIA][PREWARM][WORKER][DIED]"] == [1.0]
+    assert [line["again_in_s"] for line in logged if line["event"] == "worker_crashed"] == [1.0]
     await asyncio.wait_for(telewarm.worker.stop(), 5)

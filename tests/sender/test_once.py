@@ -273,7 +273,7 @@ async def test_a_short_outage_of_the_database_does_not_lose_what_went(
     with capture_logs() as logged:
         async with database_away(database_url):
             slow.go.set()
-            while not any(line["event"] == "[SEND][ONCE][RETRY]" for line in logged):
+            while not any(line["event"] == "idempotent_result_write_retried" for line in logged):
                 await clock.sleep(0.01)
 
     assert await first == (slow.results, False)

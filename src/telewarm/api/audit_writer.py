@@ -70,7 +70,7 @@ class AuditWriter:
                     self._waiting.extendleft(reversed(chunk))
                     if not isinstance(error, Exception):
                         raise
-                    log.warning("[AUDIT][RETRY]", rows=len(self._waiting), error=type(error).__name__)
+                    log.warning("audit_write_retried", rows=len(self._waiting), error=type(error).__name__)
                     return
 
     async def _write_each(self, chunk: list[AuditEntry]) -> None:
@@ -90,11 +90,11 @@ class AuditWriter:
         while not await clock.wait(stop, FLUSH_INTERVAL_SECONDS):
             await self.flush()
             if self._lost:
-                log.error("[AUDIT][LOST]", rows=self._lost)
+                log.error("audit_entries_dropped", rows=self._lost)
                 self._lost = 0
         await self.flush()
         if self._waiting or self._lost:
-            log.error("[AUDIT][LOST]", rows=len(self._waiting) + self._lost)
+            log.error("audit_entries_dropped", rows=len(self._waiting) + self._lost)
 
 
 def kept(text: str, *secrets: str | None) -> str:

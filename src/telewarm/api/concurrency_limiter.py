@@ -225,7 +225,7 @@ class AdaptiveConcurrencyLimiter:
         if now - self._told_at >= 1.0:
             self._told_at = now
             counts = {f"{one}s": count for one, count in self.in_flight.items()}
-            log.warning("[API][OVERLOADED]", refused=self._refused, places=self.limits, parked=self.idle, **counts)
+            log.warning("requests_rejected", refused=self._refused, places=self.limits, parked=self.idle, **counts)
             self._refused = 0
 
 

@@ -84,7 +84,7 @@ def error_response_for(error: TelewarmError, **extra: object) -> JSONResponse:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     status = status_of(error)
     if status >= 500:
-        log.warning("[API][ERROR]", code=error.code, error=error.message)
+        log.warning("request_failed", code=error.code, error=error.message)
     return error_response(status, error.code, error.told(Face.API), headers=headers, **extra)
 
 

@@ -77,7 +77,7 @@ class CachedCheck:
         except Exception as unknown:
             ours = as_outage(unknown)
             if ours is None:
-                log.exception("[HEALTH][BUG]", error=type(unknown).__name__)
+                log.exception("health_check_failed", error=type(unknown).__name__)
             error = f"no answer within {self._seconds:g} s" if limit.expired() else ours.message if ours else BUG
         return CheckResult(error=error and redact(error), took=clock.monotonic() - began, facts=facts)
 

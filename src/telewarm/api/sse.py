@@ -113,7 +113,7 @@ class EventSourceResponse(Response):
         async for chunk in chunks:
             if clock.monotonic() >= believed:
                 if not await self._admitted():
-                    log.info("[EVENTS][TOKEN_ENDED]")
+                    log.info("sse_token_ended")
                     return
                 believed = clock.monotonic() + TOKEN_RECHECK_SECONDS
             if chunk.told:
@@ -128,7 +128,7 @@ class EventSourceResponse(Response):
         if isinstance(error, Exception) and not stalled:
             if not isinstance(error, DatabaseUnavailable) and as_outage(error) is None:
                 raise error
-            log.warning("[EVENTS][OUTAGE]", error=type(error).__name__)
+            log.warning("events_read_failed", error=type(error).__name__)
         if not stalled:
             try:
                 async with asyncio.timeout(FAREWELL_SECONDS):
@@ -136,7 +136,7 @@ class EventSourceResponse(Response):
             except TimeoutError:
                 stalled = True
         if stalled:
-            log.info("[EVENTS][STALLED]", seconds=STALL_SECONDS)
+            log.info("sse_client_stalled", seconds=STALL_SECONDS)
             scope.get("extensions", {}).get(ABORT, {}).get("abort", lambda: None)()
             await asyncio.wait({leaving}, timeout=FAREWELL_SECONDS)
 

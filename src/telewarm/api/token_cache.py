@@ -95,7 +95,7 @@ class ApiTokenCache:
         try:
             await self._read(max(self._heard_at, clock.monotonic() - MIN_REFRESH_SECONDS))
         except DatabaseUnavailable as error:
-            log.warning("[API][TOKENS][UNREAD]", error=str(error))
+            log.warning("api_tokens_refresh_failed", error=str(error))
 
     async def _read(self, since: float) -> None:
         """Know the tokens as they were at `since` or later; who asks at once shares one read, also one that failed."""
@@ -129,7 +129,7 @@ class ApiTokenCache:
         except Exception as error:
             if not is_transient(error):
                 raise
-            log.warning("[API][TOKENS][USE_NOT_NOTED]", token_id=token_id, error=type(error).__name__)
+            log.warning("api_token_last_used_update_failed", token_id=token_id, error=type(error).__name__)
 
     def _in_background(self, work: Coroutine[None, None, None], *, name: str) -> None:
         task = background.start(work, name=name)

@@ -139,7 +139,7 @@ class BotRegistry:
             )
             if another:
                 await media.invalidate_file_ids(connection, bot_id=bot.id)
-        log.info("[BOT][TOKEN]", bot=slug, another=another)
+        log.info("bot_token_replaced", bot=slug, another=another)
         return self._keep(bot, given=True).bot
 
     async def replace_chats(self, slug: str, warmup_chats: Sequence[int | str]) -> Bot:
@@ -183,13 +183,13 @@ class BotRegistry:
             live.bot = replace(live.bot, username=found.profile.username)
         if found.ok:
             self._in_background(self._update_profile(live.bot), name="bot checked")
-        log.info("[BOT][CHECKED]", bot=slug, ok=found.ok)
+        log.info("bot_checked", bot=slug, ok=found.ok)
         return found
 
     async def delete(self, slug: str) -> None:
         """It is found nowhere any more and does nothing in any process; `undelete` brings it back. Raises NotFound."""
         await self._on_notification(await deletions.delete_bot(self._pool, known_slug(slug)))
-        log.info("[BOT][DELETED]", bot=slug)
+        log.info("bot_deleted", bot=slug)
 
     async def undelete(self, slug: str) -> tuple[BotSession, bool]:
         """Back with all it had, and what was due goes on. Whether it was away. Raises NotFound, Conflict."""
@@ -197,7 +197,7 @@ class BotRegistry:
             bot_id, changed = await deletions.undelete_bot(connection, known_slug(slug))
             await enqueue_lane(connection, await bots.by_id(connection, self._cipher, bot_id))
         live = await self._read(bot_id)
-        log.info("[BOT][UNDELETED]", bot=slug, changed=changed)
+        log.info("bot_undeleted", bot=slug, changed=changed)
         return live, changed
 
     async def delete_for_good(self, slug: str) -> PurgeResult:
@@ -206,7 +206,7 @@ class BotRegistry:
         bot_id = await deletions.mark_bot_unrecoverable(self._pool, known_slug(slug))
         purged = await deletions.purge_bot(self._pool, bot_id)
         self._drop(bot_id)
-        log.info("[BOT][PURGED]", bot=slug, media=purged.media, broadcasts=purged.broadcasts, blobs=purged.blobs)
+        log.info("bot_purged", bot=slug, media=purged.media, broadcasts=purged.broadcasts, blobs=purged.blobs)
         return purged
 
     async def by_slug(self, slug: str) -> BotSession:
@@ -300,7 +300,7 @@ class BotRegistry:
             except Exception as error:  # after the last try the back-offs end by themselves
                 if not is_transient(error):
                     raise
-                log.warning("[BOT][MENDED][FAILED]", bot=bot.slug, error=type(error).__name__)
+                log.warning("bot_profile_update_failed", bot=bot.slug, error=type(error).__name__)
                 if await clock.wait(self._draining, min(again, PROFILE_UPDATE_MAX_SECONDS)):
                     return
             else:
@@ -312,7 +312,7 @@ class BotRegistry:
         except Exception as error:  # then the others meet the flood themselves
             if not is_transient(error):
                 raise
-            log.warning("[BOT][FLOOD_WAIT][UNTOLD]", bot_id=bot_id, error=type(error).__name__)
+            log.warning("flood_wait_notify_failed", bot_id=bot_id, error=type(error).__name__)
 
     async def keep_learned(self, live: BotSession) -> None:
         """Write down what this process learned of the bot's limits, if that is news."""
@@ -343,7 +343,7 @@ class BotRegistry:
         except Exception as error:  # then the next who asks for the bot reads it
             if not isinstance(error, TelewarmError) and not is_transient(error):
                 raise
-            log.warning("[BOT][READ][FAILED]", bot_id=bot_id, error=type(error).__name__)
+            log.warning("bot_read_failed", bot_id=bot_id, error=type(error).__name__)
 
     def _on_lost(self) -> None:
         """Changes went unheard: believe no row."""

@@ -56,7 +56,7 @@ class RecipientPrefetcher:
         except Exception as error:
             bug = not is_transient(error)
             log.warning(
-                "[BROADCAST][READ][RETRY]", broadcast_id=self._broadcast.id, error=type(error).__name__, exc_info=bug
+                "broadcast_prefetch_retried", broadcast_id=self._broadcast.id, error=type(error).__name__, exc_info=bug
             )
             await clock.sleep(RETRY_SECONDS)
         else:

@@ -139,7 +139,7 @@ class RecipientImport:
             guess=None if facts is None else facts.guess,
         )
         log.info(
-            "[BROADCAST][LOADED]",
+            "broadcast_list_loaded",
             broadcast_id=self._broadcast_id,
             added=loaded.added,
             duplicates=loaded.duplicates,

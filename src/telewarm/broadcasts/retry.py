@@ -24,5 +24,5 @@ async def retry_until_available(broadcast_id: BroadcastId, work: Callable[[], Aw
         except Exception as error:
             if not is_transient(error):
                 raise
-            log.warning("[BROADCAST][DATABASE][RETRY]", broadcast_id=broadcast_id, error=type(error).__name__)
+            log.warning("broadcast_write_retried", broadcast_id=broadcast_id, error=type(error).__name__)
             await clock.sleep(RETRY_SECONDS)

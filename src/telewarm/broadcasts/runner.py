@@ -223,7 +223,7 @@ class BroadcastRunner:
                 raise
             self._outcomes = outcomes + self._outcomes
             self._retries_dirty = True
-            self._log.warning("[BROADCAST][WRITE][RETRY]", outcomes=len(outcomes), error=type(error).__name__)
+            self._log.warning("broadcast_progress_write_retried", outcomes=len(outcomes), error=type(error).__name__)
             await clock.sleep(RETRY_SECONDS)
             return
         self._synced_at = now
@@ -237,7 +237,7 @@ class BroadcastRunner:
     def _apply_state(self, state: BroadcastState | None) -> None:
         if state is None:
             self._lease_lost = True
-            self._log.warning("[BROADCAST][LOST]", in_flight=len(self._in_flight))
+            self._log.warning("broadcast_lease_lost", in_flight=len(self._in_flight))
             self._in_flight.difference_update(self._workers.unqueue())  # the new holder takes them for unknown
         elif state is not BroadcastState.RUNNING:
             self.stop()
@@ -271,7 +271,7 @@ class BroadcastRunner:
         except Exception as error:
             if not is_transient(error):
                 raise
-            self._log.warning("[BROADCAST][LOOK][RETRY]", error=type(error).__name__)
+            self._log.warning("broadcast_poll_failed", error=type(error).__name__)
             await clock.sleep(RETRY_SECONDS)
 
     async def _deliver(self, chat_id: ChatId) -> SendDecision:
@@ -385,7 +385,7 @@ class BroadcastRunner:
             ),
         )
         self._abort_error = None
-        self._log.warning("[BROADCAST][PAUSED]", reason=reason)
+        self._log.warning("broadcast_paused", reason=reason)
 
     async def _release(self) -> None:
         """Say how it ended, and let go of it."""
@@ -403,4 +403,4 @@ class BroadcastRunner:
             broadcast_id, partial(broadcast_runs.finish, pool, broadcast_id, self._lease_id, BroadcastState.DONE)
         ):
             counts = (await retry_until_available(broadcast_id, partial(broadcasts.get, pool, broadcast_id))).counts
-            self._log.info("[BROADCAST][DONE]", **{outcome.value: count for outcome, count in counts.items() if count})
+            self._log.info("broadcast_done", **{outcome.value: count for outcome, count in counts.items() if count})

@@ -150,7 +150,7 @@ class BroadcastScheduler:
 
     def _log_poll_failure(self, error: Exception, **facts: object) -> None:
         slug, bug = self._context.live.bot.slug, not is_transient(error)
-        log.warning("[BROADCAST][LOOK][RETRY]", bot=slug, error=type(error).__name__, exc_info=bug, **facts)
+        log.warning("broadcast_poll_failed", bot=slug, error=type(error).__name__, exc_info=bug, **facts)
         self._poll_in(POLL_SECONDS)
 
     def _poll_in(self, seconds: float) -> None:
@@ -203,7 +203,7 @@ class BroadcastScheduler:
                 reason=reason,
             ):
                 slug = self._context.live.bot.slug
-                log.warning("[BROADCAST][PAUSED]", bot=slug, broadcast_id=broadcast.id, reason=reason)
+                log.warning("broadcast_paused", bot=slug, broadcast_id=broadcast.id, reason=reason)
             return False
         self._poll_in(POLL_SECONDS)
         return False
@@ -222,9 +222,9 @@ class BroadcastScheduler:
                     self._on_sending()
         except Exception as error:
             if is_transient(error):
-                log.warning("[BROADCAST][FLIGHT][RETRY]", broadcast_id=broadcast.id, error=type(error).__name__)
+                log.warning("broadcast_run_retried", broadcast_id=broadcast.id, error=type(error).__name__)
             else:
-                log.exception("[BROADCAST][BUG]", broadcast_id=broadcast.id)
+                log.exception("unhandled_exception", broadcast_id=broadcast.id)
             self._poll_in(POLL_SECONDS)
         else:
             if isinstance(flying, UndoRunner) and flying.retry_in is not None:
@@ -243,7 +243,7 @@ class BroadcastScheduler:
         if self._stop.is_set():
             self._runners[broadcast.id].stop()
         log.info(
-            "[BROADCAST][STARTED]",
+            "broadcast_started",
             bot=self._context.live.bot.slug,
             broadcast_id=broadcast.id,
             state=broadcast.state,

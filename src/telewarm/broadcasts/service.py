@@ -129,7 +129,7 @@ class BroadcastService:
             if len(made) > 1:
                 made = await broadcasts.form_group(connection, [broadcast.id for broadcast in made])
         for live, broadcast in zip(bots, made, strict=True):
-            log.info("[BROADCAST][CREATED]", bot=live.bot.slug, broadcast_id=broadcast.id, group_id=broadcast.group_id)
+            log.info("broadcast_created", bot=live.bot.slug, broadcast_id=broadcast.id, group_id=broadcast.group_id)
         return made
 
     async def load(
@@ -261,7 +261,7 @@ class BroadcastService:
             pass
         if not await broadcasts.delete(self._pool, broadcast_id, only_in=DELETABLE):
             raise Conflict(f"broadcast {broadcast_id} was started again meanwhile; cancel it before you delete it")
-        log.info("[BROADCAST][DELETED]", broadcast_id=broadcast_id)
+        log.info("broadcast_deleted", broadcast_id=broadcast_id)
 
     async def wake(self, connection: Connection, started: Sequence[Broadcast]) -> None:
         """The lanes of their bots have something to do. For a transaction of the caller's."""
@@ -300,7 +300,7 @@ class BroadcastService:
                 await enqueue_lane(connection, live.bot)
         if changed:
             self.on_change()
-            log.info("[BROADCAST][STATE]", bot=live.bot.slug, broadcast_id=broadcast_id, state=after.state)
+            log.info("broadcast_state_changed", bot=live.bot.slug, broadcast_id=broadcast_id, state=after.state)
         return after
 
     async def _messages(self, bots: Sequence[BotSession], message: MessageSet) -> list[MessageSet]:

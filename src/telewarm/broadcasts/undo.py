@@ -103,7 +103,7 @@ class UndoRunner:
             broadcast_id, partial(broadcast_runs.finish, pool, broadcast_id, self._lease_id, BroadcastState.UNDONE)
         ):
             broadcast = await retry_until_available(broadcast_id, partial(broadcasts.get, pool, broadcast_id))
-            self._log.info("[BROADCAST][UNDONE]", counts=dict(broadcast.counts), not_undone=broadcast.not_undone)
+            self._log.info("broadcast_undone", counts=dict(broadcast.counts), not_undone=broadcast.not_undone)
 
     def _page(self) -> Awaitable[list[Undoable]]:
         return broadcast_runs.undoable(
@@ -172,7 +172,7 @@ class UndoRunner:
                 failures += 1
                 await clock.sleep(retry_in(error, tries=failures, dice=random.random()))  # noqa: S311 (jitter)
             except TelegramError as error:
-                self._log.info("[BROADCAST][UNDO][REFUSED]", chat_id=one.sent_to, error=error.message)
+                self._log.info("broadcast_undo_refused", chat_id=one.sent_to, error=error.message)
                 return UndoResult(chat_id=one.chat_id, kept=len(one.message_ids))
             else:
                 return UndoResult(chat_id=one.chat_id, kept=0)

@@ -70,7 +70,7 @@ class WorkerPool:
                 landed(chat_id, policy.interrupted_delivery(chat_id))
                 raise
             except Exception as error:
-                log.exception("[BROADCAST][BUG]", chat_id=chat_id)
+                log.exception("unhandled_exception", chat_id=chat_id)
                 landed(chat_id, _unexpected_failure(chat_id, error))
             else:
                 landed(chat_id, verdict)

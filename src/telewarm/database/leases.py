@@ -132,7 +132,7 @@ class ProcessLease:
             try:
                 await self._renew()
             except Exception as error:
-                log.warning("[LEASE][RENEW][FAILED]", error=type(error).__name__, exc_info=not is_transient(error))
+                log.warning("lease_renewal_failed", error=type(error).__name__, exc_info=not is_transient(error))
 
     async def _renew(self) -> None:
         said = self.worker()

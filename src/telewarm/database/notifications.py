@@ -144,7 +144,7 @@ class NotificationHub:
                     listens.set_exception(DatabaseUnavailable(f"Cannot listen for notifications: {error}. {CHECK}"))
                     return
                 log.warning(
-                    "database.listener.lost",
+                    "notification_connection_lost",
                     error=type(error).__name__,
                     retry_in_s=round(pause, 1),
                     exc_info=not is_transient(error),

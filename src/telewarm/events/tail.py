@@ -89,9 +89,9 @@ class EventTail:
                     await self._sweep()
         except Exception as error:
             if is_transient(error):
-                log.warning("[EVENTS][READ][FAILED]", error=type(error).__name__)
+                log.warning("events_read_failed", error=type(error).__name__)
             else:
-                log.exception("[EVENTS][READ][BUG]")
+                log.exception("unhandled_exception")
 
     async def _sweep(self) -> None:
         """As workers do. Perhaps there is none left: then it is here that one is told of as gone."""

@@ -124,7 +124,7 @@ class Fetcher:
                 f"the server redirects more than {MAX_REDIRECTS} times: give the URL of the file itself"
             )
         except FetchError as error:
-            log.warning("[FETCH][FAILED]", host=host, code=error.code, error=error.message)
+            log.warning("fetch_failed", host=host, code=error.code, error=error.message)
             raise
 
     async def _answer(self, target: URL) -> aiohttp.ClientResponse:

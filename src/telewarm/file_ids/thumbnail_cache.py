@@ -40,7 +40,7 @@ class ThumbnailCache:
             try:
                 thumbnail = b"".join([chunk async for chunk in self._store.stream(key)])
             except ObjectMissing:
-                log.warning("[MEDIA][THUMBNAIL][GONE]", key=key)
+                log.warning("thumbnail_missing", key=key)
                 return None
             self._keep(key, thumbnail)
             return thumbnail

@@ -107,7 +107,7 @@ class FileIdUploader:
             closed = method_selector.shuts_origin(error, to=chat_id)
             if closed:
                 self._copies.failed(route, began=began, now=clock.monotonic())
-            log.info("[MEDIA][COPY][FAILED]", origin=origin.chat_id, closed=closed, error=error.message)
+            log.info("media_copy_failed", origin=origin.chat_id, closed=closed, error=error.message)
             return None
         self._copies.worked(route)
         return message_id
@@ -155,7 +155,7 @@ class FileIdUploader:
         lasting = not method_selector.is_item_error(route.way, error)
         if lasting:
             self._ways.failed(route, began=began, now=clock.monotonic())
-        log.info("[MEDIA][WAY][FAILED]", way=route.way, media_id=item.media_id, closed=lasting, error=error.message)
+        log.info("upload_method_failed", way=route.way, media_id=item.media_id, closed=lasting, error=error.message)
 
     async def _take(self, route: Route, errand: UploadTask) -> UploadResult:
         """The file id, or whatever the way raises; the bytes are on local disk only where the way needs them."""

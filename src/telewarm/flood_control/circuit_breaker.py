@@ -62,7 +62,7 @@ class CircuitBreaker:
     def succeeded(self, chat_id: ChatId) -> None:
         """Telegram answered, be it with a refusal."""
         if self._outage.is_open:
-            log.info("[BROADCAST][OUTAGE][OVER]", bot=self._slug)
+            log.info("broadcast_circuit_closed", bot=self._slug)
         self._outage.succeeded()
         self._end_trial(chat_id)
 
@@ -88,7 +88,7 @@ class CircuitBreaker:
         now, told = clock.monotonic(), self._outage.retry_at
         if self._outage.failed(error, now=now, dice=random.random()) and self._outage.retry_at > told:  # noqa: S311 (jitter)
             retry_in = round(self._outage.retry_at - now, 1)
-            log.warning("[BROADCAST][OUTAGE]", bot=self._slug, error=error.message, retry_in_s=retry_in)
+            log.warning("broadcast_circuit_opened", bot=self._slug, error=error.message, retry_in_s=retry_in)
 
     async def _run_probe(self) -> None:
         try:

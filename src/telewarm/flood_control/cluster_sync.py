@@ -73,7 +73,7 @@ class ClusterRateSync:
                 if news and await self._has_peers():
                     await self._pool.execute(TELL, CHANNEL, self._published(news))
             except Exception as error:
-                log.warning("[BOT][TRAFFIC][UNTOLD]", error=type(error).__name__, exc_info=not is_transient(error))
+                log.warning("rate_sync_publish_failed", error=type(error).__name__, exc_info=not is_transient(error))
             if news and not self._stopped:
                 await clock.sleep(LEAST)
 

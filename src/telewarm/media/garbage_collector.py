@@ -64,7 +64,7 @@ class BlobGarbageCollector:
             total += count
         await blob_tombstones.trim(self._pool)
         if total:
-            log.info("[BLOB][COLLECTED]", blobs=total)
+            log.info("blobs_deleted", blobs=total)
         return total
 
     async def look_for_strays(self) -> int:
@@ -75,7 +75,7 @@ class BlobGarbageCollector:
             async for page in self._store.listed(prefix):
                 strays = [orphan for one in page if one.at < before and (orphan := _orphan_of(one)) is not None]
                 found += await blob_tombstones.strays(self._pool, strays)
-        log.info("[BLOB][STRAYS]", objects=found)
+        log.info("orphaned_objects_found", objects=found)
         return found
 
     async def _run(self, stop: asyncio.Event) -> None:
@@ -85,7 +85,7 @@ class BlobGarbageCollector:
                 for bot_id in await deletions.given_up(self._pool):
                     await deletions.purge_bot(self._pool, bot_id)
             except Exception as error:
-                log.warning("[BLOB][COLLECT][RETRY]", error=type(error).__name__, exc_info=not is_transient(error))
+                log.warning("blob_gc_retried", error=type(error).__name__, exc_info=not is_transient(error))
 
     async def _drop_some(self) -> int:
         async with self._pool.acquire() as connection, connection.transaction():
@@ -110,9 +110,9 @@ class BlobGarbageCollector:
                 try:
                     await self._delete(orphan)
                 except (StoreError, OSError) as error:
-                    log.warning("[BLOB][COLLECT][FAILED]", sha256=orphan.sha256, error=str(error))
+                    log.warning("blob_delete_failed", sha256=orphan.sha256, error=str(error))
                 except Exception:
-                    log.exception("[BLOB][COLLECT][FAILED]", sha256=orphan.sha256)
+                    log.exception("blob_delete_failed", sha256=orphan.sha256)
                 else:
                     gone.add(orphan.sha256)
 
@@ -121,7 +121,7 @@ class BlobGarbageCollector:
                 for orphan in found:
                     group.create_task(one(orphan), name="collect a blob")
         except TimeoutError:
-            log.warning("[BLOB][COLLECT][LATE]", blobs=len(found) - len(gone))
+            log.warning("blob_gc_backlog", blobs=len(found) - len(gone))
         return gone
 
     async def _delete(self, orphan: BlobTombstone) -> None:

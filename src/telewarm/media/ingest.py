@@ -111,7 +111,7 @@ class MediaIngest:
         try:
             thumbnail = await self._probe.thumbnail(path, blob.facts)
         except (UnreadableMedia, DecoderFailed) as error:
-            log.info("[MEDIA][THUMBNAIL][NONE]", sha256=blob.sha256, error=error.message)
+            log.info("thumbnail_failed", sha256=blob.sha256, error=error.message)
             return blob
         if thumbnail is None:
             return blob
@@ -174,4 +174,4 @@ def _there_as(item: MediaItem, name: str | None) -> str | None:
 
 def tell_queued(bot: Bot, item: MediaItem) -> None:
     facts = {"media_id": item.id, "kind": item.kind, "bytes": item.facts.bytes, "attempts": item.attempts}
-    log.info("[MEDIA][PREWARM][QUEUED]", bot=bot.slug, **facts)
+    log.info("warmup_queued", bot=bot.slug, **facts)

@@ -99,7 +99,7 @@ class MediaLibrary:
             async with self._fetcher.get(url, largest=self._largest) as download:
                 async for chunk in download.chunks:
                     await incoming.write(chunk)
-            log.info("[MEDIA][FETCHED]", bot=bot.slug, host=download.host, bytes=incoming.bytes)
+            log.info("media_fetched", bot=bot.slug, host=download.host, bytes=incoming.bytes)
             return await self.add(bot, incoming, kind=kind, name=name or download.name)
 
     async def as_files(self, bot: Bot, message: MessageSet) -> MessageSet:
@@ -143,7 +143,7 @@ class MediaLibrary:
         _check_count(media_ids)
         async with self._pool.acquire() as connection, connection.transaction():
             removed = await deletions.remove_media(connection, bot.id, sorted(set(media_ids)))
-        log.info("[MEDIA][DELETED]", bot=bot.slug, items=len(removed.media_ids), blobs=removed.blobs)
+        log.info("media_deleted", bot=bot.slug, items=len(removed.media_ids), blobs=removed.blobs)
         return removed
 
     async def rewarm(self, bot: Bot, media_id: MediaId) -> MediaItem:
@@ -166,7 +166,7 @@ class MediaLibrary:
             due = await media.rewarm(connection, dict.fromkeys(found, queue_priority.EXPLICIT)) if found else 0
             if due:
                 await enqueue_lane(connection, bot)
-        log.info("[MEDIA][REWARM]", bots=1, which="named", items=due)
+        log.info("media_rewarm_queued", bots=1, which="named", items=due)
         return due, found
 
     async def rewarm_all(self, bots: Sequence[Bot], which: RewarmScope) -> int:
@@ -181,7 +181,7 @@ class MediaLibrary:
                     if due:
                         await enqueue_lane(connection, bot)
                 total += due
-        log.info("[MEDIA][REWARM]", bots=len(bots), which=which, items=total)
+        log.info("media_rewarm_queued", bots=len(bots), which=which, items=total)
         return total
 
     async def share(self, source: Bot, target: Bot, media_ids: Sequence[MediaId] | None = None) -> int:
@@ -198,7 +198,7 @@ class MediaLibrary:
                 if new:
                     await enqueue_lane(connection, target)
             total += new
-        log.info("[MEDIA][SHARED]", bot=target.slug, source=source.slug, items=total)
+        log.info("media_shared", bot=target.slug, source=source.slug, items=total)
         return total
 
 

@@ -88,7 +88,7 @@ class PreviewService:
         try:
             return await self._probe.thumbnail(path, item.facts)
         except (UnreadableMedia, DecoderFailed) as error:
-            log.info("[MEDIA][THUMBNAIL][NONE]", media_id=item.id, error=error.message)
+            log.info("thumbnail_failed", media_id=item.id, error=error.message)
             return None
 
     def _keep(self, sha256: Sha256, picture: bytes | None) -> None:

@@ -68,7 +68,7 @@ class AlbumSender:
         try:
             sent = await with_rate_limit(turn, partial(_group, turn, album, ready), count=len(ready))
         except (InvalidFileId, BadRequest) as error:
-            log.info("[SEND][ALBUM][REFUSED]", bot=turn.live.bot.slug, error=error.message)
+            log.info("album_refused", bot=turn.live.bot.slug, error=error.message)
             return _left(album, found)
         self._healing.worked(turn.live)
         _tell(outgoing, album, found, sent, hits)

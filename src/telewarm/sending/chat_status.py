@@ -142,7 +142,7 @@ class ChatStatusWriter:
                         return
             except TimeoutError:
                 break
-        log.warning("[CHAT][LEDGER][LOST]", lost=len(self._lost), reached=len(self._reached))
+        log.warning("chat_status_dropped", lost=len(self._lost), reached=len(self._reached))
 
     async def _write(self) -> bool:
         """Whether the database took all."""
@@ -158,10 +158,10 @@ class ChatStatusWriter:
                     await _write_down(connection, lost, reached)
         except Exception as error:
             if not is_transient(error):
-                log.exception("[CHAT][LEDGER][REFUSED]", chats=len(lost) + len(reached))
+                log.exception("chat_status_refused", chats=len(lost) + len(reached))
                 return await self._write_each(lost, reached)
             self._put_back(lost, reached)
-            log.warning("[CHAT][LEDGER][RETRY]", chats=len(lost) + len(reached), error=type(error).__name__)
+            log.warning("chat_status_write_retried", chats=len(lost) + len(reached), error=type(error).__name__)
             return False
         except asyncio.CancelledError:
             self._put_back(lost, reached)

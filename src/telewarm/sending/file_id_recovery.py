@@ -84,7 +84,7 @@ class FileIdRecovery:
         turn = SendSlot(live=live, chat_id=chat_id, until=patience_until, rank=rank)
         copying = partial(self._placements.copy, origin, live.api, chat_id, caption=caption, options=options)
         message_id = await with_rate_limit(turn, copying)
-        log.info("[MEDIA][COPY]", bot=live.bot.slug, media_id=warm.media_id, copied=message_id is not None)
+        log.info("media_copied", bot=live.bot.slug, media_id=warm.media_id, copied=message_id is not None)
         return message_id
 
     async def _check(self, live: BotSession) -> None:
@@ -102,11 +102,11 @@ class FileIdRecovery:
             profile = await api.get_me()
         except InvalidBotToken as error:
             refused = error
-            log.warning("[BOT][TOKEN][REFUSED]", bot=bot.slug)
+            log.warning("bot_token_refused", bot=bot.slug)
         except TelegramUnreachable as error:  # a question has no effect: nobody may take the send for a sent one
             raise TelegramUnreachable(error.message, method=error.method, effect_possible=False) from error
         else:
-            log.warning("[BOT][FILE_IDS][DYING]", bot=bot.slug, another=profile.telegram_id != bot.telegram_id)
+            log.warning("file_ids_mass_invalid", bot=bot.slug, another=profile.telegram_id != bot.telegram_id)
             if profile.telegram_id != bot.telegram_id:
                 await self._bots.replace_token(bot.slug, bot.token)  # every id is void
         look = TokenProbe(api=live.api, refused=refused, at=clock.monotonic())
@@ -121,7 +121,7 @@ class FileIdRecovery:
             if origin is None or origin.file_id not in {None, warm.file_id}:
                 return None
             if await placements.forget(connection, warm.media_id, warm.file_id):
-                log.warning("[MEDIA][FILE_ID][DEAD]", bot=live.bot.slug, media_id=warm.media_id)
+                log.warning("file_id_invalid", bot=live.bot.slug, media_id=warm.media_id)
                 await enqueue_lane(connection, live.bot)
             return origin.message
 

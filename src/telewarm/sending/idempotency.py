@@ -184,11 +184,11 @@ class IdempotencyStore:
                 return await write(self._pool, own.bot_id, own.text, lease_id=own.lease_id)
             except Exception as error:
                 if not is_transient(error):
-                    log.exception("[SEND][ONCE][REFUSED]")
+                    log.exception("idempotent_result_refused")
                     break
-                log.warning("[SEND][ONCE][RETRY]", error=type(error).__name__)
+                log.warning("idempotent_result_write_retried", error=type(error).__name__)
                 await clock.sleep(pause)
-        log.error("[SEND][ONCE][LOST]")
+        log.error("idempotent_result_lost")
         return None
 
 

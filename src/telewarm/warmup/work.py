@@ -98,13 +98,13 @@ class WarmupWork:
     async def do(self, hand: WarmupTask, chat_id: ChatId) -> UploadResult:
         item, hand.started_at = hand.item, clock.monotonic()
         facts = _facts(hand)
-        self._log.info("[MEDIA][PREWARM][STARTED]", chat_id=chat_id, **facts)
+        self._log.info("warmup_started", chat_id=chat_id, **facts)
         try:
             placed = await self._place(item, chat_id)
         except FloodWait as wait:
             total = clock.monotonic() - hand.started_at
             self._log.info(
-                "[MEDIA][PREWARM][FLOOD_WAIT]",
+                "warmup_flood_wait",
                 chat_id=chat_id,
                 retry_after_s=wait.retry_after,
                 total_ms=_ms(total),
@@ -122,7 +122,7 @@ class WarmupWork:
         )
         metrics.warmed(item.kind, placed.way, took)
         self._log.info(
-            "[MEDIA][PREWARM][OK]",
+            "warmup_done",
             sent_kind=placed.kind,
             way=placed.way,
             download_ms=_ms(took.download),
@@ -140,7 +140,7 @@ class WarmupWork:
             if not policy.is_weak(placed.file_unique_id):
                 break
             metrics.weak_id()
-            self._log.warning("[MEDIA][PREWARM][WEAK_ID]", media_id=item.media_id, upload=upload + 1)
+            self._log.warning("warmup_weak_file_id", media_id=item.media_id, upload=upload + 1)
         return placed
 
     async def _follow(self, error: ChatMigrated) -> None:
@@ -165,7 +165,7 @@ class WarmupWork:
         outcome = WarmupResult.ERROR if delay is None else WarmupResult.RETRY
         metrics.failed(item.kind, outcome, error.code)
         self._log.warning(
-            f"[MEDIA][PREWARM][{outcome.upper()}]",
+            f"warmup_{outcome}",
             code=error.code,
             error=error.message,
             retry_in_s=delay and round(delay, 1),

@@ -145,7 +145,7 @@ class CompositeRunner:
             raise
         for task in tasks:
             if (error := task.exception()) is not None:
-                log.error("[LANE][PART][FAILED]", exc_info=error)
+                log.error("lane_runner_failed", exc_info=error)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[float | None]]) -> None:

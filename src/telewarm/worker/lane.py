@@ -264,7 +264,7 @@ class Lane(Generic[Item, Done]):
             if (outage := as_outage(error)) is not None:
                 self._failed(job, outage)
                 return
-            log.exception("[LANE][BUG]")
+            log.exception("unhandled_exception")
             self._done.append(self._work.failed(job.item, TelewarmError(f"unexpected {type(error).__name__}")))
         else:
             self._on_job_done(passage, answered=True)
@@ -285,7 +285,7 @@ class Lane(Generic[Item, Done]):
             self._held.append(job)
             if self._breaker.retry_at > told:
                 retry_in = round(self._breaker.retry_at - now, 1)
-                log.warning("[LANE][OUTAGE]", code=error.code, error=error.message, retry_in_s=retry_in)
+                log.warning("lane_circuit_opened", code=error.code, error=error.message, retry_in_s=retry_in)
         else:
             self._done.append(self._work.failed(job.item, error))
 
@@ -295,7 +295,7 @@ class Lane(Generic[Item, Done]):
         self._breaker.succeeded()
         closed = settle_flood(self._limiter, passage, wait, now=clock.monotonic())
         count_flood(closed, wait.retry_after)
-        log.info("[LANE][FLOOD_WAIT]", chat_id=passage.chat_id, retry_after=wait.retry_after)
+        log.info("flood_wait", chat_id=passage.chat_id, retry_after=wait.retry_after)
         if closed is not None:
             self._on_closed(closed)
 
@@ -326,12 +326,12 @@ class Lane(Generic[Item, Done]):
                 await self._work.record(batch)
             except Exception as error:
                 if not is_transient(error):
-                    log.exception("[LANE][RECORD][BUG]", outcomes=len(batch))
+                    log.exception("outcome_write_failed", outcomes=len(batch))
                     await self._persist_one_by_one(batch, error)
                     return
-                log.warning("[LANE][RECORD][RETRY]", outcomes=len(batch), error=type(error).__name__)
+                log.warning("outcome_write_retried", outcomes=len(batch), error=type(error).__name__)
                 if clock.monotonic() > self._give_up_at:
-                    log.exception("[LANE][RECORD][LOST]", outcomes=len(batch))
+                    log.exception("outcomes_dropped", outcomes=len(batch))
                     return
                 await clock.sleep(RECORD_RETRY_SECONDS)
             else:
@@ -369,7 +369,7 @@ class Lane(Generic[Item, Done]):
             await asyncio.wait(under_way)
             raise
         if self._claiming is not None and (error := self._claiming.exception()) is not None:
-            log.warning("[LANE][CLAIM][FAILED]", error=type(error).__name__)
+            log.warning("lane_claim_failed", error=type(error).__name__)
 
     async def _release_held(self) -> None:
         """As long as it takes, like `_record`: this process's lease lives on, so nobody else would free them."""

@@ -125,7 +125,7 @@ class WorkerSupervisor:
                 await asyncio.wait([running])
                 self._running = self._worker = self._since = None
                 self._on_change()
-            log.info("[MEDIA][PREWARM][WORKER][STOP]", drained=not late)
+            log.info("worker_stopped", drained=not late)
             return True
 
     async def stop_when(self, told: asyncio.Event) -> None:
@@ -140,7 +140,7 @@ class WorkerSupervisor:
                 await self._worker.run()
             except Exception:
                 self._failed_at = clock.monotonic()
-                log.exception("[MEDIA][PREWARM][WORKER][DIED]", again_in_s=RESTART_SECONDS)
+                log.exception("worker_crashed", again_in_s=RESTART_SECONDS)
                 await clock.wait(self._stop, RESTART_SECONDS)
 
     def status(self) -> WorkerStatus:

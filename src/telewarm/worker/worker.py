@@ -189,7 +189,7 @@ class Worker:
         except Exception as error:
             if not pgqueuer_maintenance.is_lost_listener(error) and not is_transient(error):
                 raise
-            log.warning("[WORKER][ENGINE][RESTART]", error=type(error).__name__)
+            log.warning("queue_engine_restarted", error=type(error).__name__)
             await clock.wait(self._stop, RESTART_SECONDS)
         finally:
             stopper.cancel()
@@ -288,7 +288,7 @@ class Worker:
                 if missed:
                     await self._queue(missed)
             except Exception as error:
-                log.warning("[WORKER][SWEEP][FAILED]", error=type(error).__name__, exc_info=not is_transient(error))
+                log.warning("due_work_sweep_failed", error=type(error).__name__, exc_info=not is_transient(error))
                 await clock.wait(self._stop, RESTART_SECONDS)
 
     async def _sweep(self) -> None:

@@ -84,9 +84,9 @@ class RequestStats:
         if route is None:
             line["path"] = _as_sent(scope)
         if path in PROBES:
-            log.debug("[API]", **line)
+            log.debug("http_request", **line)
         else:
-            log.info("[API]", **line)
+            log.info("http_request", **line)
 
 
 def request_id_of(scope: Scope) -> str:

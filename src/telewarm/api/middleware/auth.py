@@ -179,13 +179,13 @@ def _answer(error: Exception) -> JSONResponse:
     if isinstance(error, HttpError):
         return api_failure(error)
     if isinstance(error, ClientDisconnect):
-        log.info("[API][CUT_OFF]")
+        log.info("request_body_aborted")
         return error_response(400, "CUT_OFF", "the body ended early; send it again")
     ours = error if isinstance(error, TelewarmError) else as_outage(error)
     if ours is not None:
-        log.warning("[API][OUTAGE]", error=type(error).__name__, detail=str(error))
+        log.warning("request_failed_in_outage", error=type(error).__name__, detail=str(error))
         return error_response_for(ours)
-    log.error("[API][BUG]", error=type(error).__name__, exc_info=error)
+    log.error("unhandled_exception", error=type(error).__name__, exc_info=error)
     return error_response(500, "INTERNAL", "an error of ours: the log has it, under this `request_id`")
 
 

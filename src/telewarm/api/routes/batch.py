@@ -162,7 +162,7 @@ class BatchUpload:
             ours = error if isinstance(error, TelewarmError) else as_outage(error)
             if ours is None:
                 raise
-            log.info("[API][BATCH][REFUSED]", bot=self._bot.slug, code=ours.code, error=ours.message)
+            log.info("batch_file_refused", bot=self._bot.slug, code=ours.code, error=ours.message)
             return _refused(status_of(ours), error_body(ours))
         status = 201 if added.created else 200
         return {"ok": True, "status": status, "created": added.created, **describe_added(added)}

@@ -44,7 +44,7 @@ async def queues(pool: Pool) -> list[metrics.QueueSample] | None:
     except Exception as error:
         if as_outage(error) is None:
             raise
-        log.warning("[METRICS][QUEUES][UNKNOWN]", error=type(error).__name__)
+        log.warning("queue_metrics_unavailable", error=type(error).__name__)
         return None
     return [
         metrics.QueueSample(slug=one.slug, due=one.due, waiting=one.waiting, head_age=one.head_age) for one in depths

@@ -182,10 +182,10 @@ class AbortOnErrorStreamingResponse(StreamingResponse):
                 async for chunk in self._rest:
                     await _piece(send, chunk)
             except StoreError as error:
-                log.warning("[API][PREVIEW][BROKEN_OFF]", code=error.code, error=error.message)
+                log.warning("preview_stream_aborted", code=error.code, error=error.message)
                 return  # the server closes a connection whose answer is not whole
             except TimeoutError:
-                log.info("[API][PREVIEW][STALLED]", seconds=CHUNK_TIMEOUT_SECONDS)
+                log.info("preview_client_stalled", seconds=CHUNK_TIMEOUT_SECONDS)
                 return
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -181,7 +181,7 @@ def answer(results: Results, *, replayed: bool) -> Response:
     code = str(first["error"])
     status = STATUSES.get(code, 500)
     if status >= 500:
-        log.warning("[API][ERROR]", code=code, error=first["message"])
+        log.warning("request_failed", code=code, error=first["message"])
     answered = _json({"ok": False, "error": code, "message": first["message"], **shown, **of_request(status)}, status)
     retry_after = first.get("retry_after")
     if isinstance(retry_after, int | float):
