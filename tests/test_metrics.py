@@ -88,12 +88,12 @@ def test_reads_ways_and_bytes_are_counted() -> None:
     metrics.way_failed(UploadMethod.URL)
     metrics.weak_id()
 
-    assert grown(before, "spool_reads_total", result="hit") == grown(before, "spool_reads_total", result="miss") == 1
+    assert grown(before, "disk_cache_reads_total", result="hit") == grown(before, "disk_cache_reads_total", result="miss") == 1
     assert grown(before, "file_id_reads_total", result="hit") == 2
     assert grown(before, "file_id_reads_total", result="miss") == 1
-    assert grown(before, "ways_taken_total", way="upload") == 1
+    assert grown(before, "upload_methods_total", method="upload") == 1
     assert grown(before, "uploaded_bytes_total") == 500
-    assert grown(before, "ways_failed_total", way="url") == 1
+    assert grown(before, "upload_method_failures_total", method="url") == 1
     assert grown(before, "weak_ids_total") == 1
 
 

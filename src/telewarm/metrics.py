@@ -91,16 +91,16 @@ def _histogram(name: str, text: str) -> Histogram:
 WARMUPS = _counter("warmups", "Tries to warm an item, by how they ended.", "outcome", "way", "kind")
 RETRIES = _counter("warmup_retries", "Warm-ups that failed and are tried again.")
 ERRORS = _counter("warmup_errors", "Failed warm-ups by class of error, tried again or not.", "code")
-WAYS_TAKEN = _counter("ways_taken", "File ids got, by the way they were got.", "way")
-WAYS_FAILED = _counter("ways_failed", "Ways that did not work, whether or not the next one did.", "way")
+METHODS_USED = _counter("upload_methods", "File ids obtained, by method.", "method")
+METHOD_FAILURES = _counter("upload_method_failures", "Methods that failed, whether or not the next one worked.", "method")
 WEAK_IDS = _counter("weak_ids", "File ids that may not last.")
 UPLOADED = _counter("uploaded_bytes", "Bytes of files and thumbnails uploaded to Telegram.")
 FLOODS = _counter("flood_waits", "Calls that Telegram answered with 429, by what that paused.", "scope")
 FLOOD_SECONDS = _counter("flood_wait_seconds", "Seconds that Telegram asked to wait.", "scope")
-SPOOL_READS = _counter("spool_reads", "Blobs opened, by whether they were on local disk.", "result")
-REFUSED = _counter("api_refused", "Requests refused with OVERLOADED, by what they wanted.", "work")
-PLACES = Gauge("telewarm_api_places", "Requests of each work that may be under way.", registry=REGISTRY)
-LATE = Gauge("telewarm_api_late_seconds", "How late the event loop was while requests came.", registry=REGISTRY)
+DISK_CACHE_READS = _counter("disk_cache_reads", "Blobs opened, by whether they were in the disk cache.", "result")
+REJECTED_REQUESTS = _counter("http_requests_rejected", "Requests rejected with OVERLOADED, by request class.", "class")
+CONCURRENCY_LIMIT = Gauge("telewarm_http_concurrency_limit", "Requests of each class that may be in flight.", registry=REGISTRY)
+LOOP_LAG = Gauge("telewarm_event_loop_lag_seconds", "Lag of the event loop while requests came in.", registry=REGISTRY)
 ID_READS = _counter("file_id_reads", "File ids looked up for a send, by whether they were in memory.", "result")
 QUEUE_WAIT = _histogram("queue_wait", "From asked for to begun.")
 DOWNLOAD = _histogram("download", "Until the bytes were on local disk.")
@@ -132,12 +132,12 @@ def failed(kind: Kind, outcome: WarmupResult, code: str) -> None:
 
 def way_taken(way: UploadMethod, *, uploaded: int) -> None:
     """`uploaded`: bytes that went up on it."""
-    _bound(WAYS_TAKEN, way).inc()
+    _bound(METHODS_USED, way).inc()
     UPLOADED.inc(uploaded)
 
 
 def way_failed(way: UploadMethod) -> None:
-    _bound(WAYS_FAILED, way).inc()
+    _bound(METHOD_FAILURES, way).inc()
 
 
 def weak_id() -> None:
@@ -150,7 +150,7 @@ def flooded(scope: FloodScope, seconds: float) -> None:
 
 
 def spool_read(*, hit: bool) -> None:
-    _bound(SPOOL_READS, "hit" if hit else "miss").inc()
+    _bound(DISK_CACHE_READS, "hit" if hit else "miss").inc()
 
 
 def ids_read(*, hits: int, misses: int) -> None:
@@ -162,12 +162,12 @@ def ids_read(*, hits: int, misses: int) -> None:
 
 def refused(work: str) -> None:
     """`work`: one of few."""
-    _bound(REFUSED, work).inc()
+    _bound(REJECTED_REQUESTS, work).inc()
 
 
 def admitting(*, places: int, late: float) -> None:
-    PLACES.set(places)
-    LATE.set(late)
+    CONCURRENCY_LIMIT.set(places)
+    LOOP_LAG.set(late)
 
 
 def process() -> ProcessSample:

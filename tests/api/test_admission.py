@@ -163,7 +163,7 @@ async def test_what_is_too_many_is_refused_at_once_and_other_work_goes_on(telewa
         assert [one.status_code for one in answers] == [200] * FEW
         assert (await api.client.post(SEND, json=TEXT)).status_code == 200
         shown = (await api.client.get("/metrics")).text
-    assert 'telewarm_api_refused_total{work="send"}' in shown
+    assert 'telewarm_http_requests_rejected_total{class="send"}' in shown
     assert telewarm_with.sandbox.state.stats.total.calls["sendMessage"] == FEW + 1
     [told] = [one for one in logged if one["event"] == "requests_rejected"]
     assert (told["refused"], told["sends"], told["places"]) == (1, FEW, FEW)

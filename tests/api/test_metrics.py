@@ -42,9 +42,9 @@ async def test_a_warm_up_and_the_sends_after_it_show(warming_api: Api) -> None:
         assert sent.status_code == 200, sent.text
 
     assert grown(before, "warmups_total", outcome="ok", way="upload", kind="photo") == 1
-    assert grown(before, "ways_taken_total", way="upload") == 1
+    assert grown(before, "upload_methods_total", method="upload") == 1
     assert grown(before, "uploaded_bytes_total") == len(jpeg(0))
-    assert grown(before, "spool_reads_total", result="hit") == 1
+    assert grown(before, "disk_cache_reads_total", result="hit") == 1
     assert grown(before, "file_id_reads_total", result="miss") == 1
     assert grown(before, "file_id_reads_total", result="hit") == 1
     for name in ("queue_wait", "download", "send", "warmup"):

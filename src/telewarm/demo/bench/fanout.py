@@ -66,7 +66,7 @@ def _empty(folder: Path) -> None:
 
 def _store_reads() -> float:
     """Blobs that this process had to get from the store."""
-    return metrics.REGISTRY.get_sample_value("telewarm_spool_reads_total", {"result": "miss"}) or 0.0
+    return metrics.REGISTRY.get_sample_value("telewarm_disk_cache_reads_total", {"result": "miss"}) or 0.0
 
 
 def _figures(total: Mapping[str, Any], *, bots: int, media: int, size: int, reads: float, took: float) -> list[Figure]:
