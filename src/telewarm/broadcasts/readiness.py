@@ -50,7 +50,9 @@ class MediaReadiness:
             await broadcasts.set_reason(self._pool, broadcast.id, reason)
         if broadcast.id not in self._requested:
             self._requested.add(broadcast.id)
-            log.info("broadcast_waits_for_media", bot=self._live.bot.slug, broadcast_id=broadcast.id, media=sorted(missing))
+            log.info(
+                "broadcast_waits_for_media", bot=self._live.bot.slug, broadcast_id=broadcast.id, media=sorted(missing)
+            )
         async with self._pool.acquire() as connection, connection.transaction():
             hastened = [await warmups.raise_priority(connection, media_id) for media_id in sorted(missing)]
             if any(hastened):

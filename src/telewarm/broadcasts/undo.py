@@ -1,4 +1,4 @@
-"""Take a broadcast back: delete what it sent, as far as Telegram lets bots delete."""
+"""Undo a broadcast: delete what it sent, as far as Telegram lets bots delete."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from telewarm import clock
 from telewarm.broadcasts.context import BroadcastContext
 from telewarm.broadcasts.policy import retry_in
 from telewarm.broadcasts.retry import retry_until_available
+from telewarm.broadcasts.run_store import RunStore
 from telewarm.broadcasts.state_machine import UNDO_WITHIN
-from telewarm.database import broadcast_runs, broadcasts
+from telewarm.database import broadcast_runs
 from telewarm.database.broadcast_runs import ClaimedRun, Undoable
 from telewarm.errors import (
     BotDeleted,
@@ -47,17 +48,16 @@ class UndoResult:
 
 
 class UndoRunner:
-    """Some at a time, in the order of their chats; a crash repeats at most these."""
+    """Deletes a page at a time, in the order of chats. A crash repeats at most one page."""
 
-    def __init__(self, desk: BroadcastContext, broadcast: Broadcast, taken: ClaimedRun) -> None:
-        self._context = desk
-        self._broadcast = broadcast
-        self._lease_id = desk.lease.id
-        self._cursor = taken.undo_cursor
+    def __init__(self, context: BroadcastContext, broadcast: Broadcast, claimed: ClaimedRun) -> None:
+        self._context = context
+        self._store = RunStore(context.pool, broadcast.id, context.lease.id)
+        self._cursor = claimed.undo_cursor
         self._stopping = False
         self._calls: set[asyncio.Task[UndoResult | None]] = set()
         self._notified_at = 0.0
-        self._log = log.bind(bot=desk.live.bot.slug, broadcast_id=broadcast.id)
+        self._log = log.bind(bot=context.live.bot.slug, broadcast_id=broadcast.id)
         self.retry_in: float | None = None
 
     @property
@@ -77,7 +77,7 @@ class UndoRunner:
         """Nothing can change it."""
 
     def stop(self) -> None:
-        """What is not deleted yet waits for whoever takes it up again."""
+        """Start no other deletion; the run is released."""
         self._stopping = True
         self.abort()
 
@@ -87,35 +87,30 @@ class UndoRunner:
             call.cancel()
 
     async def run(self) -> None:
-        """Until all is undone, or it is left or lost."""
-        pool, broadcast_id = self._context.pool, self._broadcast.id
+        """Until all is undone, it is stopped, or the lease is lost."""
         while not self._stopping:
-            page = await retry_until_available(broadcast_id, self._page)
+            page = await retry_until_available(self._store.broadcast_id, self._page)
             if not page:
                 break
             if not await self._undo(page):
                 return
         if self._stopping:
-            await retry_until_available(
-                broadcast_id, partial(broadcast_runs.release, pool, broadcast_id, self._lease_id)
-            )
-        elif await retry_until_available(
-            broadcast_id, partial(broadcast_runs.finish, pool, broadcast_id, self._lease_id, BroadcastState.UNDONE)
-        ):
-            broadcast = await retry_until_available(broadcast_id, partial(broadcasts.get, pool, broadcast_id))
+            await self._store.release()
+        elif await self._store.finish(BroadcastState.UNDONE):
+            broadcast = await self._store.broadcast()
             self._log.info("broadcast_undone", counts=dict(broadcast.counts), not_undone=broadcast.not_undone)
 
     def _page(self) -> Awaitable[list[Undoable]]:
         return broadcast_runs.undoable(
             self._context.pool,
-            self._broadcast.id,
+            self._store.broadcast_id,
             after=self._cursor,
             within=UNDO_WITHIN,
             limit=self._context.concurrency,
         )
 
     async def _undo(self, page: Sequence[Undoable]) -> bool:
-        """Delete these, and write it down; only the first of them when we leave meanwhile. False: we lost it."""
+        """Delete a page and write it down; when stopped meanwhile, its first part. False: the lease is lost."""
         self._calls = {asyncio.create_task(self._delete(one), name="broadcast undo") for one in page if one.deletable}
         try:
             if self._calls:
@@ -144,12 +139,12 @@ class UndoRunner:
         self._notified_at = now if tell else self._notified_at
         self._cursor = cursor
         return await retry_until_available(
-            self._broadcast.id,
+            self._store.broadcast_id,
             partial(
                 broadcast_runs.undo,
                 self._context.pool,
-                self._broadcast.id,
-                self._lease_id,
+                self._store.broadcast_id,
+                self._store.lease_id,
                 undone,
                 kept=kept,
                 cursor=cursor,
@@ -158,7 +153,7 @@ class UndoRunner:
         )
 
     async def _delete(self, one: Undoable) -> UndoResult | None:
-        """None when the bot may not speak now."""
+        """None when the bot may not send now."""
         failures = 0
         while True:
             try:

@@ -1,0 +1,71 @@
+"""The run of one broadcast as its holder writes it: what must be written is tried until the database is reachable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from uuid import UUID
+
+from telewarm.broadcasts.retry import retry_until_available
+from telewarm.broadcasts.run_updates import advance
+from telewarm.database import broadcast_runs, broadcasts
+from telewarm.database.broadcast_runs import RunUpdate
+from telewarm.database.connection import Pool
+from telewarm.models import Broadcast, BroadcastId, BroadcastState, ChatId, Delivery
+
+
+class RunStore:
+    """`lease_id`: of this process when the run was claimed. Once that lease is lost, nothing is written any more."""
+
+    def __init__(self, pool: Pool, broadcast_id: BroadcastId, lease_id: UUID) -> None:
+        self.broadcast_id = broadcast_id
+        self.lease_id = lease_id
+        self._pool = pool
+
+    async def save(self, update: RunUpdate, *, notify: bool) -> BroadcastState | None:
+        """The broadcast's state; None: the lease is lost. Raises what a lost database raises: nothing went."""
+        return await advance(self._pool, self.broadcast_id, self.lease_id, update, tell=notify)
+
+    async def state(self) -> BroadcastState | None:
+        """As `save` answers. Raises what a lost database raises."""
+        return await broadcast_runs.get_state(self._pool, self.broadcast_id, self.lease_id)
+
+    async def is_recipient(self, chat_id: ChatId) -> bool:
+        """Raises what a lost database raises."""
+        return await broadcast_runs.is_recipient(self._pool, self.broadcast_id, chat_id)
+
+    async def pause(self, reason: str, *, refusal: str | None) -> None:
+        """`refusal`: what Telegram said of the message, to know it again after a resume."""
+        await retry_until_available(
+            self.broadcast_id,
+            partial(
+                broadcasts.set_state,
+                self._pool,
+                self.broadcast_id,
+                BroadcastState.PAUSED,
+                only_from=[BroadcastState.RUNNING],
+                reason=reason,
+                refusal=refusal,
+            ),
+        )
+
+    async def release(self) -> None:
+        """Let any process claim the run."""
+        await retry_until_available(
+            self.broadcast_id, partial(broadcast_runs.release, self._pool, self.broadcast_id, self.lease_id)
+        )
+
+    async def finish(self, state: BroadcastState) -> bool:
+        """Whether it was ours to finish."""
+        return await retry_until_available(
+            self.broadcast_id, partial(broadcast_runs.finish, self._pool, self.broadcast_id, self.lease_id, state)
+        )
+
+    async def resolve_unknown(self, outcomes: Sequence[Delivery]) -> None:
+        """Outcomes that came after the lease was lost: better than `unknown`, as which they were written."""
+        await retry_until_available(
+            self.broadcast_id, partial(broadcast_runs.resolve_unknown, self._pool, self.broadcast_id, outcomes)
+        )
+
+    async def broadcast(self) -> Broadcast:
+        return await retry_until_available(self.broadcast_id, partial(broadcasts.get, self._pool, self.broadcast_id))
