@@ -13,7 +13,7 @@ from telewarm.flood_control.limiter import BotRateLimiter, FloodPause
 from telewarm.flood_control.limits import BotLimits, RateLimit
 from telewarm.flood_control.priority import Priority
 from telewarm.models import ChatId
-from telewarm.worker.lane import EARLY_SECONDS
+from telewarm.worker.lane import EARLY_RUN_SECONDS
 from tests.lanes.work import CHAT, OTHER, Bench, Numbers, everything_came_back, flood_wait
 
 MINUTES = BotLimits(bot=None, group_second=None)  # the minute of a group and nothing else
@@ -82,7 +82,7 @@ async def test_a_refused_probe_is_the_only_one_and_the_lane_comes_back_shortly_b
     delay = await bench.lane(work).run()
 
     assert delay is not None
-    assert 60 - EARLY_SECONDS - 2 < delay < 60 - EARLY_SECONDS + 1
+    assert 60 - EARLY_RUN_SECONDS - 2 < delay < 60 - EARLY_RUN_SECONDS + 1
     assert sum(work.tried.values()) == 21
     assert len(work.recorded) == 20
     assert bench.traffic.learned == {"group": 20.0}

@@ -20,7 +20,7 @@ from telewarm.database.notifications import listening
 from telewarm.database.transient import is_transient
 from telewarm.errors import NotFound
 from telewarm.models import Bot, BotId
-from telewarm.worker.lane import EARLY_SECONDS, LEASE_GRACE_SECONDS
+from telewarm.worker.lane import EARLY_RUN_SECONDS, MAX_WAIT_SECONDS
 from telewarm.worker.maintenance import maintain, run_step
 from telewarm.worker.work import ClaimBudget, Runner
 
@@ -234,8 +234,8 @@ class Worker:
     def _apply_flood_wait(self, live: BotSession) -> None:
         now = clock.monotonic()
         closed = live.limiter.bot_opens_at(now) - now
-        if closed > LEASE_GRACE_SECONDS:
-            raise RetryRequested(timedelta(seconds=closed - EARLY_SECONDS), "flood wait")
+        if closed > MAX_WAIT_SECONDS:
+            raise RetryRequested(timedelta(seconds=closed - EARLY_RUN_SECONDS), "flood wait")
 
     async def _lane_context(self, live: BotSession) -> float | None:
         seat = LaneContext(

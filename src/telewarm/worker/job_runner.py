@@ -1,0 +1,115 @@
+"""Runs a lane's jobs, each in a task, and decides what becomes of one that failed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Generic
+
+import structlog
+
+from telewarm import clock
+from telewarm.database.transient import as_outage
+from telewarm.errors import FloodWait, TelegramClientError, TelewarmError
+from telewarm.flood_control.failure_counter import FailureCounter
+from telewarm.flood_control.flood_wait import count_flood, settle_flood
+from telewarm.flood_control.limiter import BotRateLimiter, FloodPause, Permit
+from telewarm.worker.outcome_recorder import OutcomeRecorder
+from telewarm.worker.work import Done, Item, Job, Work
+
+log = structlog.get_logger(__name__)
+
+
+class JobRunner(Generic[Item, Done]):
+    """`held`: the lane's queue, to which jobs go back that were not done.
+
+    `on_pause`: called with a pause that a 429 asks for. `on_done`: called after each job.
+    """
+
+    def __init__(
+        self,
+        work: Work[Item, Done],
+        limiter: BotRateLimiter,
+        *,
+        held: deque[Job[Item]],
+        recorder: OutcomeRecorder[Item, Done],
+        breaker: FailureCounter,
+        on_pause: Callable[[FloodPause], None],
+        on_done: Callable[[], None],
+    ) -> None:
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._work = work
+        self._limiter = limiter
+        self._held = held
+        self._recorder = recorder
+        self.breaker = breaker
+        self._on_pause = on_pause
+        self._on_done = on_done
+
+    def start(self, job: Job[Item], permit: Permit) -> None:
+        task = asyncio.create_task(self._run(job, permit), name="lane job")
+        self.tasks.add(task)
+        task.add_done_callback(partial(self._ended, job, permit))
+
+    def cancel_all(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+
+    async def _run(self, job: Job[Item], permit: Permit) -> None:
+        """Every way out confirms or refunds the permit. When cancelled, `_ended` does: this may not have begun."""
+        try:
+            outcome = await self._work.do(job.item, permit.chat_id)
+        except FloodWait as wait:
+            self._flooded(job, permit, wait)
+        except TelewarmError as error:
+            self._return_permit(permit, answered=isinstance(error, TelegramClientError))
+            self._failed(job, error)
+        except Exception as error:
+            self._return_permit(permit, answered=False)
+            if (outage := as_outage(error)) is not None:
+                self._failed(job, outage)
+                return
+            log.exception("unhandled_exception")
+            self._recorder.add(self._work.failed(job.item, TelewarmError(f"unexpected {type(error).__name__}")))
+        else:
+            self._return_permit(permit, answered=True)
+            self.breaker.succeeded()
+            self._recorder.add(outcome)
+
+    def _return_permit(self, permit: Permit, *, answered: bool) -> None:
+        now = clock.monotonic()
+        if answered:
+            self._limiter.confirm(permit, now=now, retry_after=None)
+        else:
+            self._limiter.refund(permit, now=now)
+
+    def _failed(self, job: Job[Item], error: TelewarmError) -> None:
+        """In an outage the job is not to blame: it is held, and others are tried before it. Unless it is alone."""
+        now, retry_at = clock.monotonic(), self.breaker.retry_at
+        if self.breaker.failed(error, now=now, dice=random.random()) and (self._held or len(self.tasks) > 1):  # noqa: S311 (jitter)
+            self._held.append(job)
+            if self.breaker.retry_at > retry_at:
+                retry_in = round(self.breaker.retry_at - now, 1)
+                log.warning("lane_circuit_opened", code=error.code, error=error.message, retry_in_s=retry_in)
+        else:
+            self._recorder.add(self._work.failed(job.item, error))
+
+    def _flooded(self, job: Job[Item], permit: Permit, wait: FloodWait) -> None:
+        """The job goes back untried, to the front."""
+        self._held.appendleft(job)
+        self.breaker.succeeded()
+        pause = settle_flood(self._limiter, permit, wait, now=clock.monotonic())
+        count_flood(pause, wait.retry_after)
+        log.info("flood_wait", chat_id=permit.chat_id, retry_after=wait.retry_after)
+        if pause is not None:
+            self._on_pause(pause)
+
+    def _ended(self, job: Job[Item], permit: Permit, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if task.cancelled():
+            self._return_permit(permit, answered=False)
+            self._held.append(job)
+        self._on_done()
