@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telewarm.flood_control.attribution import LimitScope, ScopeEvidence, attribute_429
-from telewarm.flood_control.limiter import CALLS, SLOW, SWEEP, BotRateLimiter, FloodPause, LatencyFloor, Permit
+from telewarm.flood_control.bot_windows import SWEEP
+from telewarm.flood_control.latency_floor import CALLS, SLOW, LatencyFloor
+from telewarm.flood_control.limiter import BotRateLimiter, FloodPause, Permit
 from telewarm.flood_control.limits import BotLimits, RateLimit
 from telewarm.models import ChatId
 from telewarm.sandbox.config import Floods
@@ -247,9 +249,9 @@ def full(traffic: BotRateLimiter, *chats: ChatId) -> None:
 def test_a_chat_that_is_full_may_be_probed_but_not_when_its_bot_is_full_too() -> None:
     traffic = BotRateLimiter(BotLimits(bot=RateLimit(rate=25, burst=25), group_second=None), now=0)
     full(traffic, NEWS)
-    assert traffic.may_probe(NEWS, now=0)
+    assert traffic.probes_at(NEWS, now=0) <= 0
     full(traffic, SPORT)
-    assert not traffic.may_probe(NEWS, now=0)
+    assert traffic.probes_at(NEWS, now=0) > 0
     assert traffic.probes_at(NEWS, now=0) == pytest.approx(1, abs=LATE)
 
 
@@ -259,26 +261,26 @@ def test_a_size_that_is_closed_or_a_chat_that_is_closed_by_a_429_is_not_probed()
     traffic.acquire(SPORT, size=9 * MB, now=0)
     assert traffic.probes_at(NEWS, size=9 * MB, now=0) == pytest.approx(0.9)
     flood(traffic, NEWS, 30, now=0)
-    assert not traffic.may_probe(NEWS, now=10)
+    assert traffic.probes_at(NEWS, now=10) > 10
 
 
 def test_who_only_wants_back_what_the_settings_say_probes_no_further() -> None:
     traffic = BotRateLimiter(BotLimits(bot=None), now=0, learned={"private": 2})
     now = 0.0
-    while not traffic.may_probe(ANNA, now=now):
+    while traffic.probes_at(ANNA, now=now) > now:
         now = traffic.opens_at(ANNA, now=now)
         pass_(traffic, ANNA, now=now)
-    while traffic.may_probe(ANNA, now=now, beyond_settings=False):
+    while traffic.probes_at(ANNA, now=now, beyond_settings=False) <= now:
         pass_(traffic, ANNA, now=now)
     assert traffic.learned == {}
-    assert traffic.may_probe(ANNA, now=now)
+    assert traffic.probes_at(ANNA, now=now) <= now
 
 
 def test_a_probe_that_was_abandoned_makes_room_for_another() -> None:
     traffic = BotRateLimiter(BotLimits(bot=None, group_second=None), now=0)
     full(traffic, NEWS)
     probe = traffic.acquire(NEWS, now=0)
-    assert not traffic.may_probe(NEWS, now=1)
+    assert traffic.probes_at(NEWS, now=1) > 1
     traffic.refund(probe, now=1)
     assert traffic.learned == {}
     assert traffic.fill(NEWS, now=1) == 1
