@@ -88,7 +88,11 @@ def test_reads_ways_and_bytes_are_counted() -> None:
     metrics.way_failed(UploadMethod.URL)
     metrics.weak_id()
 
-    assert grown(before, "disk_cache_reads_total", result="hit") == grown(before, "disk_cache_reads_total", result="miss") == 1
+    assert (
+        grown(before, "disk_cache_reads_total", result="hit")
+        == grown(before, "disk_cache_reads_total", result="miss")
+        == 1
+    )
     assert grown(before, "file_id_reads_total", result="hit") == 2
     assert grown(before, "file_id_reads_total", result="miss") == 1
     assert grown(before, "upload_methods_total", method="upload") == 1

@@ -92,14 +92,18 @@ WARMUPS = _counter("warmups", "Tries to warm an item, by how they ended.", "outc
 RETRIES = _counter("warmup_retries", "Warm-ups that failed and are tried again.")
 ERRORS = _counter("warmup_errors", "Failed warm-ups by class of error, tried again or not.", "code")
 METHODS_USED = _counter("upload_methods", "File ids obtained, by method.", "method")
-METHOD_FAILURES = _counter("upload_method_failures", "Methods that failed, whether or not the next one worked.", "method")
+METHOD_FAILURES = _counter(
+    "upload_method_failures", "Methods that failed, whether or not the next one worked.", "method"
+)
 WEAK_IDS = _counter("weak_ids", "File ids that may not last.")
 UPLOADED = _counter("uploaded_bytes", "Bytes of files and thumbnails uploaded to Telegram.")
 FLOODS = _counter("flood_waits", "Calls that Telegram answered with 429, by what that paused.", "scope")
 FLOOD_SECONDS = _counter("flood_wait_seconds", "Seconds that Telegram asked to wait.", "scope")
 DISK_CACHE_READS = _counter("disk_cache_reads", "Blobs opened, by whether they were in the disk cache.", "result")
 REJECTED_REQUESTS = _counter("http_requests_rejected", "Requests rejected with OVERLOADED, by request class.", "class")
-CONCURRENCY_LIMIT = Gauge("telewarm_http_concurrency_limit", "Requests of each class that may be in flight.", registry=REGISTRY)
+CONCURRENCY_LIMIT = Gauge(
+    "telewarm_http_concurrency_limit", "Requests of each class that may be in flight.", registry=REGISTRY
+)
 LOOP_LAG = Gauge("telewarm_event_loop_lag_seconds", "Lag of the event loop while requests came in.", registry=REGISTRY)
 ID_READS = _counter("file_id_reads", "File ids looked up for a send, by whether they were in memory.", "result")
 QUEUE_WAIT = _histogram("queue_wait", "From asked for to begun.")

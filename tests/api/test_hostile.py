@@ -51,7 +51,9 @@ async def test_whatever_is_sent_is_refused_and_leaves_no_trace(api: Api) -> None
     with capture_logs() as logged:
         wrong = [found for case in hostile if (found := await refused(api, case, photo))]
     assert not wrong, "\n".join(wrong)
-    assert [one for one in logged if one["event"] in {"unhandled_exception", "request_failed", "request_failed_in_outage"}] == []
+    assert [
+        one for one in logged if one["event"] in {"unhandled_exception", "request_failed", "request_failed_in_outage"}
+    ] == []
     assert await image(api) == before
 
 

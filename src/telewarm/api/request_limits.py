@@ -73,7 +73,11 @@ class FailedAuthLimiter:
         window.wrong += 1
         closed = window.wrong == WRONG
         log.warning(
-            "failed_auth_limited", what=self._what, address=address, wrong=window.wrong, closed_for_s=WINDOW if closed else 0
+            "failed_auth_limited",
+            what=self._what,
+            address=address,
+            wrong=window.wrong,
+            closed_for_s=WINDOW if closed else 0,
         )
         return closed
 

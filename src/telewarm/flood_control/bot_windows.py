@@ -1,4 +1,4 @@
-"""The windows that count a bot's messages: the bot's, each chat's, each group's last second, each upload size's. Pure."""
+"""The windows that count a bot's messages: the bot's, each chat's, each group's last second, each size's. Pure."""
 
 from __future__ import annotations
 

@@ -147,8 +147,8 @@ class BotRateLimiter:
     ) -> float:
         """When a message may try to go although the bot or the chat (never both) has had what is known to pass.
 
-        Infinite when no such probe is in sight. Not `beyond_settings`: only to find out whether what the settings say is
-        true again.
+        Infinite when no such probe is in sight. Not `beyond_settings`: only to find out whether what the settings say
+        is true again.
         """
         best, spaced = math.inf, self._windows.size_opens_at(size, now)
         scopes = self._windows.known(chat_id)
