@@ -5,13 +5,16 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from telewarm.bots.registry import BotRegistry
+from telewarm.bots.sessions import BotSessions
 from telewarm.component_config import flood_limits, seal_of
 from telewarm.database.connection import Pool
 from telewarm.database.pool import open_pool
 from telewarm.database.ready import ready
 from telewarm.settings import Settings
+from telewarm.telegram.client import BotApi
 from telewarm.telegram.transport import Transport
 
 YOUNG = 10_000  # new objects before the collector looks at them
@@ -19,15 +22,11 @@ YOUNG = 10_000  # new objects before the collector looks at them
 
 @asynccontextmanager
 async def open_bots(settings: Settings, pool: Pool, transport: Transport) -> AsyncIterator[BotRegistry]:
-    bots = BotRegistry(
-        pool=pool,
-        seal=seal_of(settings),
-        transport=transport,
-        api_root=settings.telegram_api_root,
-        limits=flood_limits(settings),
-    )
-    async with bots.following():
-        yield bots
+    cipher = seal_of(settings)
+    make_api = partial(BotApi, transport, root=settings.telegram_api_root)
+    sessions = BotSessions(pool=pool, cipher=cipher, make_api=make_api, limits=flood_limits(settings))
+    async with sessions.following():
+        yield BotRegistry(pool=pool, cipher=cipher, make_api=make_api, sessions=sessions)
 
 
 async def open_database(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> tuple[str, Pool]:

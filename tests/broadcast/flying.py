@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from telewarm import clock
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.broadcasts.scheduler import BroadcastScheduler
 from telewarm.broadcasts.service import BroadcastService
 from telewarm.database import broadcasts

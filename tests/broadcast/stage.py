@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.broadcasts.service import BroadcastService
 from telewarm.database.connection import Pool
 from telewarm.models import Broadcast, BroadcastId, DeliveryStatus, MessageSet

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from telewarm import clock
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.broadcasts.service import BroadcastService
 from telewarm.database import broadcasts as table
 from telewarm.database import deletions, media

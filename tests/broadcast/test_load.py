@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from telewarm import clock
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.broadcasts.recipient_import import BATCH_ROWS, ImportResult
 from telewarm.broadcasts.recipients import ListFormat
 from telewarm.broadcasts.service import BroadcastService

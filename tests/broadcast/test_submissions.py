@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from telewarm import AlreadySent, SendPlan, clock
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database import broadcasts, submissions
 from telewarm.errors import Conflict, UsageError
 from telewarm.models import Broadcast, BroadcastState, ChatId, DeliveryStatus, MessageSet

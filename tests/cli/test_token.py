@@ -157,7 +157,7 @@ async def test_a_running_process_goes_on_through_a_rotation_of_the_key_file(
     await command("rotate-key", "--generate")
     added = (await add_bot(idle_telewarm, 7)).bot  # sealed with the key of now
 
-    idle_telewarm.bots.changed(str((await idle_telewarm.bots.by_slug("bot-0")).bot.id))
+    idle_telewarm.bots.sessions.changed(str((await idle_telewarm.bots.by_slug("bot-0")).bot.id))
     assert (await idle_telewarm.bots.by_slug("bot-0")).bot.token == before
     assert (await idle_telewarm.bots.by_slug("bot-1")).bot.token  # not opened here before
     other = await telewarm_with(worker=False)
@@ -173,7 +173,7 @@ async def test_with_a_key_in_the_environment_known_bots_go_on_until_the_restart(
     unknown = (await add_bot(await telewarm_with(worker=False, ENCRYPTION_KEY=old), 2)).bot
     await command("rotate-key", "--generate", ENCRYPTION_KEY=old)
 
-    running.bots.changed(str(known.id))
+    running.bots.sessions.changed(str(known.id))
     assert (await running.bots.get(known.id)).bot.token == known.token
     with pytest.raises(DecryptionFailed):
         await running.bots.get(unknown.id)

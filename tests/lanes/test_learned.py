@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telewarm.bots.registry import apply_limits, plausible_limits
+from telewarm.bots.learned_limits import apply_limits, plausible_limits
 from telewarm.flood_control.limits import BotLimits
 from telewarm.flood_control.limits import RateLimit as OurLimit
 from telewarm.sandbox import Sandbox

@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from telewarm import clock
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database import bots
 from telewarm.database.lane_queue import enqueue_lane
 from telewarm.models import BroadcastId, BroadcastState, ChatId, MediaId, MediaState, MessageSet

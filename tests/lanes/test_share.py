@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from telewarm import clock
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database.connection import Pool
 from telewarm.database.notifications import listening
 from telewarm.flood_control.cluster_sync import CHANNEL, MAX_COUNTS_PER_MESSAGE, ClusterRateSync

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database import media
 from telewarm.demo.media import DemoFile
 from telewarm.errors import (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.demo.media import DemoFile
 from telewarm.errors import MediaRuleViolation, NotFound, UnreadableMedia
 from telewarm.media.ingest import IngestResult

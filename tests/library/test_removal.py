@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from telewarm import clock
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database import blob_tombstones, media
 from telewarm.demo.media import DemoFile
 from telewarm.errors import BotDeleted, NotFound, StoreUnavailable, UsageError

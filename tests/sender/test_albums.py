@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database import media
 from telewarm.demo.media import DemoFile
 from telewarm.errors import BadRequest, ChatUnreachable, FloodWait, MediaNotReady, TelegramUnreachable, UsageError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from telewarm import clock
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database import media
 from telewarm.errors import TelegramServerError
 from telewarm.models import MediaId, MediaState

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.cli.send import line
 from telewarm.database.connection import Pool
 from telewarm.errors import TelegramServerError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from telewarm import clock
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database import chats, media
 from telewarm.demo.media import DemoFile
 from telewarm.errors import (

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from telewarm import clock
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.errors import BadRequest, BotDeleted, FloodWait, TelegramUnreachable
 from telewarm.flood_control.limiter import BotRateLimiter, FloodPause
 from telewarm.flood_control.limits import BotLimits, RateLimit

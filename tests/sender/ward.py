@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from telewarm import clock
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database import media
 from telewarm.database.leases import ProcessLease
 from telewarm.flood_control.priority import Priority

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database.leases import ProcessLease
 from telewarm.database.warmups import claim_one
 from telewarm.errors import BadRequest, TelegramClientError, TelegramUnreachable

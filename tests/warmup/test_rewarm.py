@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database import media, queue_priority, warmups
 from telewarm.database.media import RewarmScope
 from telewarm.models import MediaId, MediaItem, MediaState, UploadMethod

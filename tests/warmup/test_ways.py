@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database.connection import Pool
 from telewarm.database.leases import ProcessLease
 from telewarm.database.warmups import record_ready

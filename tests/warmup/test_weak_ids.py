@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database.leases import ProcessLease
 from telewarm.models import UploadResult
 from telewarm.runtime import Telewarm

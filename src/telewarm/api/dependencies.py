@@ -15,7 +15,8 @@ from telewarm.api.health_checks import HealthChecks
 from telewarm.api.request_limits import small
 from telewarm.api.token_cache import ApiTokenCache
 from telewarm.bots.chat_names import SLUG
-from telewarm.bots.registry import BotRegistry, BotSession
+from telewarm.bots.registry import BotRegistry
+from telewarm.bots.sessions import BotSession
 from telewarm.broadcasts.service import BroadcastService
 from telewarm.database.connection import Pool
 from telewarm.errors import NoSuchBot

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database.connection import Pool
 from telewarm.database.leases import ProcessLease
 from telewarm.flood_control.fair_share import FairShareAllocator

@@ -10,7 +10,7 @@ from hashlib import sha256
 import msgspec
 
 from telewarm import clock, coercion
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database.broadcasts import Key
 from telewarm.errors import UsageError
 from telewarm.models import MessageSet

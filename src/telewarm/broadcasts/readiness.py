@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database import broadcasts, media, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.lane_queue import enqueue_lane

@@ -10,7 +10,7 @@ from contextlib import suppress
 import structlog
 
 from telewarm import clock
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.broadcasts.context import BroadcastContext, claim_locally
 from telewarm.broadcasts.policy import pause_reason
 from telewarm.broadcasts.readiness import MediaReadiness

@@ -12,7 +12,8 @@ import structlog
 from msgspec import structs
 
 from telewarm import coercion
-from telewarm.bots.registry import BotRegistry, BotSession
+from telewarm.bots.registry import BotRegistry
+from telewarm.bots.sessions import BotSession
 from telewarm.broadcasts.plans import SendPlan, check_plan, check_time, key_of
 from telewarm.broadcasts.recipient_import import BATCH_ROWS, ImportResult, RecipientImport
 from telewarm.broadcasts.recipients import ListFormat, RecipientReader, rows_of

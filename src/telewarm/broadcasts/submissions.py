@@ -16,7 +16,7 @@ from typing import TypeAlias
 import structlog
 
 from telewarm import coercion
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.broadcasts.plans import SendPlan, check_plan, check_time
 from telewarm.broadcasts.recipient_import import ImportResult
 from telewarm.broadcasts.service import BroadcastService

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from telewarm.api.error_responses import error_body
 from telewarm.api.routes.media import describe_added
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.cli.console import echo_err
 from telewarm.errors import DecoderFailed, Face, FetchError, MediaError, TelewarmError, UsageError
 from telewarm.logs import redact

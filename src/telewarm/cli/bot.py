@@ -17,10 +17,8 @@ from telewarm.bots.health_check import BotCheck, CheckStatus
 from telewarm.cli.chat import checked_chat
 from telewarm.cli.common import BotArgument, Json, Yes, confirm, pluralize, run_with_app, show, spinner
 from telewarm.cli.console import echo_err, wide_console
-from telewarm.database import bots as bot_rows
 from telewarm.database.bot_summaries import BotSummary
 from telewarm.database.deletions import PurgeResult
-from telewarm.database.lane_queue import enqueue_lane
 from telewarm.errors import Conflict, NotFound, UsageError
 from telewarm.models import Bot, MediaState
 from telewarm.runtime import Telewarm
@@ -177,26 +175,14 @@ def check(
 @app.command("pause")
 def pause(bot: BotArgument) -> None:
     """Pause a bot's warm-ups and broadcasts in every process. Messages in progress are finished; sends go on."""
-
-    async def pausing(telewarm: Telewarm) -> None:
-        live = await telewarm.bots.by_slug(bot)
-        await bot_rows.set_paused(telewarm.pool, live.bot.id, paused=True)
-
-    run_with_app(pausing)
+    run_with_app(lambda telewarm: telewarm.bots.pause(bot))
     echo_err(f"Paused {bot}. Resume it with: telewarm bot resume {bot}")
 
 
 @app.command("resume")
 def resume(bot: BotArgument) -> None:
     """Resume a paused bot."""
-
-    async def resuming(telewarm: Telewarm) -> None:
-        live = await telewarm.bots.by_slug(bot)
-        async with telewarm.pool.acquire() as connection, connection.transaction():
-            await bot_rows.set_paused(connection, live.bot.id, paused=False)
-            await enqueue_lane(connection, live.bot)
-
-    run_with_app(resuming)
+    run_with_app(lambda telewarm: telewarm.bots.resume(bot))
     echo_err(f"Resumed {bot}.")
 
 

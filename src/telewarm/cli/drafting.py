@@ -11,7 +11,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from telewarm import clock
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.broadcasts.plans import SendPlan
 from telewarm.cli.message_options import Options
 from telewarm.cli.send import add as add_files

@@ -12,7 +12,8 @@ import structlog
 
 from telewarm import clock
 from telewarm import file_ids as placements
-from telewarm.bots.registry import BotRegistry, BotSession
+from telewarm.bots.registry import BotRegistry
+from telewarm.bots.sessions import BotSession
 from telewarm.database import origins
 from telewarm.database.connection import Pool
 from telewarm.database.lane_queue import enqueue_lane

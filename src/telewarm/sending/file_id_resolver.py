@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 
 from telewarm import clock
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database import media, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.lane_queue import enqueue_lane

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from telewarm import clock
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.errors import BotDeleted, FloodWait, TelegramClientError
 from telewarm.flood_control.flood_wait import count_flood, settle_flood
 from telewarm.flood_control.limiter import Permit

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Sequence
 from functools import partial
 
 from telewarm import clock, metrics
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database import media
 from telewarm.database.connection import Pool
 from telewarm.database.leases import ProcessLease

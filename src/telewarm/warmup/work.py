@@ -10,7 +10,7 @@ import structlog
 
 from telewarm import clock, metrics
 from telewarm.bots.chat_faults import FAULT_SECONDS as FAULTY
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database import bots, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.lane_queue import enqueue_lane, enqueue_sharing_lanes

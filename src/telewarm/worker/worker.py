@@ -12,7 +12,8 @@ import structlog
 from pgqueuer import AsyncpgPoolDriver, Job, Queries, QueueManager, RetryRequested
 
 from telewarm import clock
-from telewarm.bots.registry import BotRegistry, BotSession
+from telewarm.bots.registry import BotRegistry
+from telewarm.bots.sessions import BotSession
 from telewarm.database import bots, leases, pgqueuer_maintenance, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.lane_queue import CHANNEL, ENTRYPOINT, bring_forward, enqueue_lanes, has_waiting_lanes
@@ -205,7 +206,7 @@ class Worker:
         delay = await self._lane_context(live)
         self._woken[bot_id] = False
         try:
-            await self._bots.keep_learned(live)
+            await self._bots.sessions.keep_learned(live)
         finally:
             woken = self._woken.pop(bot_id)
         if is_paused(live.bot):
@@ -269,7 +270,7 @@ class Worker:
 
     def _on_bot(self, payload: str) -> None:
         """The row of a bot changed: the sweep looks whether its lane may go on."""
-        self._bots.changed(payload)  # it hears for itself, but perhaps later
+        self._bots.sessions.changed(payload)  # it hears for itself, but perhaps later
         if BotId(int(payload)) in self.lanes:
             self._recheck.set()
 

@@ -14,7 +14,7 @@ from telewarm.api.routes.media import OfItem, describe
 from telewarm.api.schemas.bodies import Body
 from telewarm.api.schemas.media_and_bots import CollectResponse, DeletedMedia, RenamedMedia
 from telewarm.api.schemas.types import RowIdParam, StrictBool
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.errors import UsageError
 from telewarm.media.library import MOST
 from telewarm.media.names import name_of

@@ -16,7 +16,7 @@ from telewarm.api.openapi import AT, responses_of
 from telewarm.api.schemas.media_and_bots import SHA256, AddedMedia, MediaPage, MediaResponse
 from telewarm.api.schemas.types import LARGEST
 from telewarm.api.signed_urls import steady_url
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.database import media
 from telewarm.database.media_search import MediaFilters
 from telewarm.errors import UsageError

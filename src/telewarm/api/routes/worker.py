@@ -9,8 +9,6 @@ from pydantic import BaseModel, Field
 
 from telewarm.api.dependencies import BotDep, StateDep
 from telewarm.api.openapi import AT, Ok, Time, responses_of
-from telewarm.database import bots
-from telewarm.database.lane_queue import enqueue_lane
 from telewarm.worker.supervisor import WorkerStatus as Standing
 
 router = APIRouter(tags=["worker"])
@@ -81,17 +79,14 @@ async def status(serving: StateDep) -> dict[str, object]:
 
 @router.post("/bots/{slug}/pause", **responses_of(ChangedOut, "NOT_FOUND", words="It is paused"))
 async def pause(live: BotDep, serving: StateDep) -> dict[str, object]:
-    """Stop the bot's warm-ups in every process; what is in flight ends. Sends go on."""
-    return {"ok": True, "changed": await bots.set_paused(serving.pool, live.bot.id, paused=True)}
+    """Stop the bot's warm-ups and broadcasts in every process; what is in flight finishes. Sends go on."""
+    return {"ok": True, "changed": await serving.bots.pause(live.bot.slug)}
 
 
 @router.post("/bots/{slug}/resume", **responses_of(ChangedOut, "NOT_FOUND", words="It goes on"))
 async def resume(live: BotDep, serving: StateDep) -> dict[str, object]:
-    """Let the bot's warm-ups go on."""
-    async with serving.pool.acquire() as connection, connection.transaction():
-        changed = await bots.set_paused(connection, live.bot.id, paused=False)
-        await enqueue_lane(connection, live.bot)
-    return {"ok": True, "changed": changed}
+    """Let the bot's warm-ups and broadcasts go on."""
+    return {"ok": True, "changed": await serving.bots.resume(live.bot.slug)}
 
 
 def describe(status: Standing) -> dict[str, object]:

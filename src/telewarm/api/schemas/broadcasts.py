@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from telewarm import clock
 from telewarm.api.openapi import AT, Ok, Time
-from telewarm.bots.registry import BotSession
+from telewarm.bots.sessions import BotSession
 from telewarm.broadcasts.progress import progress
 from telewarm.models import Broadcast, BroadcastState, Cause, DeliveryStatus, MessageSet, Part
 

@@ -1,0 +1,27 @@
+"""Learned rate limits as they are kept: with the settings under which they were learned. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from telewarm.flood_control.limits import BotLimits
+
+
+def apply_limits(learned: Mapping[str, float], limits: BotLimits) -> dict[str, float]:
+    """What was learned, with the settings that it was learned under."""
+    settings = {
+        f"{kind} {word}": value
+        for kind, limit in limits.by_kind.items()
+        if kind in learned
+        for word, value in (("burst", limit.burst), ("seconds", limit.seconds))
+    }
+    return {**learned, **settings}
+
+
+def plausible_limits(kept: Mapping[str, float], limits: BotLimits) -> dict[str, float]:
+    """What was learned under the present settings: a changed setting starts anew."""
+    return {
+        kind: kept[kind]
+        for kind, limit in limits.by_kind.items()
+        if kind in kept and (kept.get(f"{kind} burst"), kept.get(f"{kind} seconds")) == (limit.burst, limit.seconds)
+    }

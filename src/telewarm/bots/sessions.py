@@ -1,0 +1,257 @@
+"""The bots that this process speaks for: their rows, Bot API clients and rate limiters, kept fresh by NOTIFY."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import structlog
+
+from telewarm import background, clock
+from telewarm.bots.chat_faults import ChatFaults
+from telewarm.bots.chat_names import Names, known_slug
+from telewarm.bots.learned_limits import apply_limits, plausible_limits
+from telewarm.database import bots, chats, warmups
+from telewarm.database.chats import UnreachableChat
+from telewarm.database.connection import Pool
+from telewarm.database.lane_queue import enqueue_lane
+from telewarm.database.notifications import listening
+from telewarm.database.token_encryption import TokenCipher
+from telewarm.database.transient import is_transient
+from telewarm.errors import BotDeleted, NotFound, TelewarmError
+from telewarm.flood_control.cluster_sync import CHANNEL as RATES
+from telewarm.flood_control.cluster_sync import ClusterRateSync
+from telewarm.flood_control.limiter import BotRateLimiter, FloodPause
+from telewarm.flood_control.limits import BotLimits
+from telewarm.flood_control.waiters import WaitQueues
+from telewarm.models import Bot, BotId, ChatId, ChatState
+from telewarm.telegram.client import BotApi
+
+log = structlog.get_logger(__name__)
+
+RETRY_ATTEMPTS, RETRY_MAX_SECONDS = 30, 5.0  # to end the back-offs of a bot that was given what it lacked
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class BotSession:
+    """One bot with its client and its rate limiter, shared by everything in this process that sends for it.
+
+    `on_closed`: to be called with the pause that a 429 asks for, which tells the other processes. `on_held`: to be
+    called when a permit is held until they know of it. `on_migrated`: to be awaited with the old and the new id of a warm-up
+    group that became a supergroup. `fresh`: no change of the row was notified. A session of a deleted bot says so in
+    `bot`, and may not send any more.
+    """
+
+    bot: Bot
+    api: BotApi
+    limiter: BotRateLimiter
+    on_closed: Callable[[FloodPause], None]
+    on_held: Callable[[], None] = lambda: None
+    fresh: bool = True
+    on_migrated: Callable[[ChatId, ChatId], Awaitable[None]] | None = None
+    faults: ChatFaults = field(default_factory=ChatFaults)
+    names: Names = field(default_factory=dict)  # chats by @name
+    wait_queues: WaitQueues = field(default_factory=WaitQueues)
+
+
+class BotSessions:
+    """Rows are read once and believed until NOTIFY says that they changed."""
+
+    def __init__(
+        self, *, pool: Pool, cipher: TokenCipher, make_api: Callable[[str], BotApi], limits: BotLimits
+    ) -> None:
+        self._pool = pool
+        self._cipher = cipher
+        self._make_api = make_api
+        self._limits = limits
+        self._sessions: dict[BotId, BotSession] = {}
+        self._limiters: dict[BotId, BotRateLimiter] = {}
+        self._rate_sync = ClusterRateSync(pool, self._limiters)
+        self._ids: dict[str, BotId] = {}
+        self._reading: dict[BotId, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changes: Counter[BotId | None] = Counter()  # notified; None: times that notifications were lost
+        self._closing = asyncio.Event()
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Hear of changes that other processes make: above all flood waits, which are obeyed at once. And of what they
+        send, as they hear of what is sent here.
+        """
+        channels = {bots.CHANNEL: self.changed, RATES: self._rate_sync.on_message}
+        telling = background.start(self._rate_sync.run(), name="tell traffic")
+        try:
+            async with listening(self._pool, channels, on_lost=self._on_lost):
+                yield
+        finally:
+            self._closing.set()
+            self._rate_sync.stop()
+            await asyncio.wait([telling])
+            for task in self._reading.values():
+                task.cancel()
+            if busy := [*self._reading.values(), *self._tasks]:
+                await asyncio.wait(busy)
+
+    async def by_slug(self, slug: str) -> BotSession:
+        """Raises NotFound."""
+        known = self._ids.get(known_slug(slug, argument="bot"))
+        if known is not None:
+            with suppress(NotFound):  # another may have the slug by now
+                return await self.get(known)
+        return await self.get((await bots.by_slug(self._pool, self._cipher, slug)).id)
+
+    async def get(self, bot_id: BotId) -> BotSession:
+        """Raises NotFound."""
+        if (reading := self._reading.get(bot_id)) is not None:
+            await asyncio.wait([reading])
+        live = self._sessions.get(bot_id)
+        if live is None or not live.fresh:
+            live = await self.read(bot_id)
+        if live.bot.deleted_at is not None:
+            raise BotDeleted(live.bot.slug)
+        return live
+
+    async def read(self, bot_id: BotId) -> BotSession:
+        """Until the row is here, whoever asks has it read too: nobody goes on with the old one."""
+        seen = self._changes[None], self._changes[bot_id]
+        try:
+            live = self.keep(await bots.by_id(self._pool, self._cipher, bot_id))
+        except NotFound:
+            self.drop(bot_id)
+            raise
+        live.fresh = seen == (self._changes[None], self._changes[bot_id])
+        return live
+
+    def drop(self, bot_id: BotId) -> None:
+        """Its row is gone: whoever holds on to it finds it deleted."""
+        self._limiters.pop(bot_id, None)
+        if (live := self._sessions.pop(bot_id, None)) is not None:
+            live.bot = replace(live.bot, deleted_at=live.bot.deleted_at or clock.now())
+            self._ids.pop(live.bot.slug, None)
+
+    async def refresh(self, bot_id: BotId) -> None:
+        """Read the row again now, without waiting for a notification, if the bot is known here."""
+        if bot_id in self._sessions:
+            await self.read(bot_id)
+
+    def keep(self, bot: Bot, *, given: bool = False) -> BotSession:
+        """Take over a row that was just read or written.
+
+        `given`: a person gave it its token or chats, the same as before perhaps, since they are cured.
+        """
+        now = clock.monotonic()
+        live = self._sessions.get(bot.id)
+        changed = live is not None and (live.bot.token, live.bot.warmup_chats) != (bot.token, bot.warmup_chats)
+        if live is not None and (given or changed):
+            live.faults.clear()
+            self.retry_soon(bot)
+        if live is None or live.bot.telegram_id != bot.telegram_id:  # another Telegram bot has limits of its own
+            limiter = BotRateLimiter(self._limits, now=now, learned=plausible_limits(bot.learned_limits, self._limits))
+            live = BotSession(
+                bot=bot,
+                api=self._make_api(bot.token),
+                limiter=limiter,
+                on_closed=partial(self._on_closed, bot.id),
+                on_held=self._rate_sync.flush,
+                on_migrated=partial(self.follow_chat, bot.id),
+            )
+            self._sessions[bot.id] = live
+            self._limiters[bot.id] = limiter
+            self._ids[bot.slug] = bot.id
+        elif live.bot.token != bot.token:
+            live.api = self._make_api(bot.token)
+        live.bot = bot
+        if bot.pause_seconds > 0:  # another process met the flood
+            live.limiter.pause_bot(now + bot.pause_seconds)
+        for chat_id, seconds in bot.chat_pauses.items():
+            live.limiter.pause_chat(chat_id, now + seconds)
+        return live
+
+    async def follow_chat(self, bot_id: BotId, old: ChatId, new: ChatId) -> None:
+        """Use a supergroup in place of the warm-up group that it was. What waits for it goes on at once."""
+        reason = "group chat was upgraded to a supergroup chat"
+        lost = UnreachableChat(bot_id=bot_id, chat_id=old, state=ChatState.MIGRATED, reason=reason, migrated_to=new)
+        async with self._pool.acquire() as connection, connection.transaction():
+            if (bot := await bots.follow_chat(connection, self._cipher, bot_id, old, new)) is None:
+                return  # another process did
+            await chats.record(connection, [lost])
+        log.warning("warmup_chat_migrated", bot=bot.slug, chat_id=old, migrated_to=new)
+        self.keep(bot)
+
+    def retry_soon(self, bot: Bot) -> None:
+        """What waited for a cure of the bot goes at once."""
+        self._in_background(self._end_backoffs(bot), name="end back-offs")
+
+    def _on_closed(self, bot_id: BotId, closed: FloodPause) -> None:
+        self._in_background(self._publish_pause(bot_id, closed), name="tell flood wait")
+
+    def _in_background(self, work: Coroutine[None, None, None], *, name: str) -> None:
+        task = background.start(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _end_backoffs(self, bot: Bot) -> None:
+        """It has another token or other chats: what waited for them goes at once. Each process that runs its lane does
+        this once it knows them itself: woken earlier, the lane would only fail again."""
+        for again in range(RETRY_ATTEMPTS):
+            try:
+                async with self._pool.acquire() as connection, connection.transaction():
+                    await warmups.retry_now(connection, bot.id)
+                    await enqueue_lane(connection, bot)
+            except Exception as error:  # after the last try the back-offs end by themselves
+                if not is_transient(error):
+                    raise
+                log.warning("bot_backoffs_end_failed", bot=bot.slug, error=type(error).__name__)
+                if await clock.wait(self._closing, min(again, RETRY_MAX_SECONDS)):
+                    return
+            else:
+                return
+
+    async def _publish_pause(self, bot_id: BotId, closed: FloodPause) -> None:
+        try:
+            await bots.close(self._pool, bot_id, closed.chat_id, closed.seconds)
+        except Exception as error:  # then the others meet the flood themselves
+            if not is_transient(error):
+                raise
+            log.warning("flood_wait_notify_failed", bot_id=bot_id, error=type(error).__name__)
+
+    async def keep_learned(self, live: BotSession) -> None:
+        """Write down what this process learned of the bot's limits, if that is news."""
+        learned = apply_limits(live.limiter.learned, self._limits)
+        if learned != live.bot.learned_limits and self._sessions.get(live.bot.id) is live:
+            await bots.learn(self._pool, live.bot.id, learned)
+            live.bot = replace(live.bot, learned_limits=learned)
+
+    def changed(self, payload: str) -> None:
+        """What NOTIFY says: read the row again, once however often it changes meanwhile."""
+        bot_id = BotId(int(payload))
+        self._changes[bot_id] += 1
+        live = self._sessions.get(bot_id)
+        if live is None:
+            return
+        live.fresh = False
+        if bot_id not in self._reading:
+            task = background.start(self._read_again(bot_id), name="read bot")
+            self._reading[bot_id] = task
+            task.add_done_callback(lambda _: self._reading.pop(bot_id, None))
+
+    async def _read_again(self, bot_id: BotId) -> None:
+        try:
+            while (live := self._sessions.get(bot_id)) is not None and not live.fresh:
+                await self.read(bot_id)
+        except NotFound:  # deleted for good
+            return
+        except Exception as error:  # then the next who asks for the bot reads it
+            if not isinstance(error, TelewarmError) and not is_transient(error):
+                raise
+            log.warning("bot_read_failed", bot_id=bot_id, error=type(error).__name__)
+
+    def _on_lost(self) -> None:
+        """Changes went unheard: believe no row."""
+        self._changes[None] += 1
+        for live in self._sessions.values():
+            live.fresh = False
