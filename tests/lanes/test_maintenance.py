@@ -52,7 +52,7 @@ async def test_a_table_that_is_broken_stops_no_other_step(pool: Pool) -> None:
 async def test_a_process_without_a_worker_does_the_upkeep_too(
     telewarm_with: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "ROUND_SECONDS", LOOK_AGAIN)
+    monkeypatch.setattr(maintenance, "INTERVAL_SECONDS", LOOK_AGAIN)
     telewarm = await telewarm_with(worker=False)
     await add_photos(telewarm, await add_bot(telewarm), 1)
 
@@ -65,7 +65,7 @@ async def test_a_process_without_a_worker_does_the_upkeep_too(
 async def test_the_upkeep_goes_on_after_a_round_that_failed(
     pool: Pool, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "ROUND_SECONDS", LOOK_AGAIN)
+    monkeypatch.setattr(maintenance, "INTERVAL_SECONDS", LOOK_AGAIN)
     breaker = await asyncpg.connect(database_url)
     async with maintaining(pool):
         await breaker.execute(
