@@ -1,4 +1,4 @@
-"""What a worker does for one bot: its warm-ups and its broadcasts, in its lane, as the settings say."""
+"""The background work of one bot, for its lane: warm-ups and broadcasts, as the settings say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers of the library may give in place of our own types, as those types; a UsageError names the argument."""
+"""Values that callers of the library may give in place of our own types; a UsageError names the argument."""
 
 from __future__ import annotations
 

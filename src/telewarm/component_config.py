@@ -1,4 +1,4 @@
-"""What the settings mean to the parts: values in their own words."""
+"""Configuration of each component, made from the settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every error code: its status, what it means, the cure. docs/errors.md and the OpenAPI are made of this."""
+"""Catalogue of error codes: status, meaning, cure. docs/errors.md and the OpenAPI document are made of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers of the library may give for a file and for a message, and what they get for a file id."""
+"""Files and messages as callers of the library may give them, and the file ids that they get."""
 
 from __future__ import annotations
 

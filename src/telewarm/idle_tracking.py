@@ -1,4 +1,4 @@
-"""Who waits for a moment that others decide does no work meanwhile: whoever counts the work hears of it here."""
+"""Context variable through which a task reports that it waits and does no work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one recipient gets, as callers say it."""
+"""The message of one recipient, as callers say it."""
 
 from __future__ import annotations
 

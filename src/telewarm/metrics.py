@@ -1,4 +1,4 @@
-"""What this process counts, for Prometheus. Every label is one of few values: nothing that people write becomes one.
+"""Prometheus metrics of this process. Every label has few values.
 
 Counters and histograms are the process's own and grow while it lives. How long the queues are is asked of the database
 at each scrape, and told for the `MOST_BOTS` deepest by name and for the rest in one sum.

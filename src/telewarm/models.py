@@ -1,4 +1,4 @@
-"""The words of Telewarm as types. Values only: nothing here does I/O."""
+"""The domain as types. Values only: nothing here does I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database and the bots, opened as Settings say; and a process that settles down once all is open."""
+"""Opens the database and the bots as the settings say, and tunes the garbage collector."""
 
 from __future__ import annotations
 

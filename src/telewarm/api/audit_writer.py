@@ -1,4 +1,4 @@
-"""Who writes the audit log: noted after the answer, written in batches on the side."""
+"""Batch writer of the audit log: entries are noted after the response and written in the background."""
 
 from __future__ import annotations
 

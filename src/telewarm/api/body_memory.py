@@ -1,4 +1,4 @@
-"""How much of request bodies may be in memory at once, over all requests of this process."""
+"""Memory budget of request bodies, over all requests of this process."""
 
 from __future__ import annotations
 

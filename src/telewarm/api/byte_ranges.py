@@ -1,4 +1,4 @@
-"""Which bytes of a file a request wants (RFC 9110, sections 13 and 14): pure."""
+"""Byte ranges of a request (RFC 9110, sections 13 and 14). Pure."""
 
 from __future__ import annotations
 

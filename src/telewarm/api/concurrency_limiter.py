@@ -1,4 +1,4 @@
-"""How much may be asked of this process at once. What is beyond that is told so at once, and the rest is not late.
+"""Adaptive concurrency limit. Requests above it get 503 at once, so that accepted ones keep a low latency.
 
 A process that has too much to do answers everybody late. How late it is shows in its event loop: the time from when a
 timer is due until it runs is what each step of each request waits for. So requests of each work may be under way up to

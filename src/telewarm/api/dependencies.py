@@ -1,4 +1,4 @@
-"""What the routes work with."""
+"""Dependencies of the routes: the application's state, a bot by its slug, small bodies."""
 
 from __future__ import annotations
 

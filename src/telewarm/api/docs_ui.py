@@ -1,4 +1,4 @@
-"""The documentation as pages: Swagger UI and ReDoc, which need nothing of the network.
+"""Documentation pages: Swagger UI and ReDoc, served without the network.
 
 Their scripts come with the package fastapi-offline. The browser is told to ask nobody but this server.
 """

@@ -1,4 +1,4 @@
-"""Where requests come in: one that is too many is refused before anything is made of it."""
+"""HTTP protocol that sheds load: an excess request is rejected before a task or a route sees it."""
 
 from __future__ import annotations
 

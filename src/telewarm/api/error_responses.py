@@ -1,4 +1,4 @@
-"""Errors as answers: `{"ok": false, "error": CODE, "message": what and the cure}` with the right status."""
+"""Errors as responses: `{"ok": false, "error": CODE, "message": what and the cure}` with the right status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds of a request's head, where it is read: a protocol for uvicorn."""
+"""HTTP protocol with bounds on the size of a request's head and on the time it takes."""
 
 from __future__ import annotations
 

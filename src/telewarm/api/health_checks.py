@@ -1,4 +1,4 @@
-"""Is what this process stands on there? One look at each, with a time limit of its own, remembered for a moment."""
+"""Health checks of what this process depends on, each with a timeout, cached for a moment."""
 
 from __future__ import annotations
 

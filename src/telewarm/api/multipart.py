@@ -1,4 +1,4 @@
-"""Multipart forms taken apart while they stream in: files' bytes go out at once, fields are kept."""
+"""Streaming multipart reader: bytes of files are handed on at once, fields are kept."""
 
 from __future__ import annotations
 

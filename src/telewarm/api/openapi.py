@@ -1,4 +1,4 @@
-"""The OpenAPI made whole: what every route may answer is said in one place, with an example of every error."""
+"""The OpenAPI document: all responses of every route in one place, with an example of each error."""
 
 from __future__ import annotations
 

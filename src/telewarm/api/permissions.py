@@ -1,4 +1,4 @@
-"""What a request needs: pure, a table by method and route."""
+"""Roles by method and route. Pure: one table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caller may cost before anything is known of it: wrong tokens, headers, time, depth of JSON."""
+"""Limits of a caller who is not authenticated yet: failed tokens, headers, time, depth of JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signed URLs, as the guard reads them: what takes a token's place for a look at one media item."""
+"""Signed URLs, which stand for a token when one media item is looked at."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers that go on until the client leaves, its token is revoked or the server stops: `text/event-stream`."""
+"""Server-sent events: responses that last until the client leaves, its token is revoked or the server stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The named tokens as this process knows them: read as a whole, believed for a minute or until NOTIFY comes."""
+"""Cache of the API tokens: read as a whole, kept for a minute or until NOTIFY."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One file out of a request body, streamed: multipart, raw, or base64 in JSON; or a URL to fetch it from."""
+"""One file of a request body, streamed: multipart, raw, or base64 in JSON; or a URL to fetch it from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warm-up chats that refused the bot a moment ago: uploads go through the others meanwhile."""
+"""Warm-up chats that refused the bot a moment ago, which uploads avoid meanwhile."""
 
 from __future__ import annotations
 

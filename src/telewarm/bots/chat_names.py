@@ -1,4 +1,4 @@
-"""Chats by name: `@channel` is asked for once and then known for an hour."""
+"""Chats by name: `@channel` is resolved once and cached for an hour."""
 
 from __future__ import annotations
 

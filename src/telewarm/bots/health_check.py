@@ -1,4 +1,4 @@
-"""Is a bot well? Its token, and whether it may post to each of its warm-up chats. Nothing is posted to anybody."""
+"""Health check of a bot: its token, and whether it may post to its warm-up chats. Nothing is posted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which column of a table holds the chat ids: what its name and its first values say. Pure."""
+"""Which column of a table holds the chat ids, by its name and its first values. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all flights of one bot work with, and who of this process has which in hand."""
+"""What the broadcasts of one bot share, and which run this process has claimed."""
 
 from __future__ import annotations
 

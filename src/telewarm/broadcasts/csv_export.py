@@ -1,4 +1,4 @@
-"""Results and rejected lines as CSV, page by page, safe to open in a spreadsheet."""
+"""CSV of results and rejected rows, page by page, safe to open in a spreadsheet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values within a JSON document that may be recipients, as the parser comes to them."""
+"""Values within a JSON document that may be recipients, as the parser comes to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the answers to a recipient's messages mean, and when to try again. Pure: time and dice are arguments."""
+"""What the responses to a recipient's messages mean, and when to retry. Pure: time and dice are arguments."""
 
 from __future__ import annotations
 

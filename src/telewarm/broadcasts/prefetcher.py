@@ -1,4 +1,4 @@
-"""A flight's recipients, read in key order before they are needed."""
+"""Prefetcher of recipients: reads them in key order before they are needed."""
 
 from __future__ import annotations
 

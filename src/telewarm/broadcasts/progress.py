@@ -1,4 +1,4 @@
-"""How far a broadcast has come and when it will be done. Pure."""
+"""Progress of a broadcast, and when it will be done. Pure."""
 
 from __future__ import annotations
 

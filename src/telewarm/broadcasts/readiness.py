@@ -1,4 +1,4 @@
-"""A broadcast's gate: it goes when all of its media are warm, and asks for them until then."""
+"""Readiness of a broadcast: it waits until all of its media are warm, and asks for their warm-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipients go into the database in batches, each in a transaction of its own: memory and locks stay small."""
+"""Import of recipients in batches, each in a transaction of its own, so that memory and locks stay small."""
 
 from __future__ import annotations
 

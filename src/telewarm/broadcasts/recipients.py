@@ -1,4 +1,4 @@
-"""Recipients in: lists of chat ids as CSV, NDJSON or JSON, read as they stream in."""
+"""Reader of recipient lists as they stream in: CSV, NDJSON or JSON."""
 
 from __future__ import annotations
 

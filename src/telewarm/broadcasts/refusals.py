@@ -1,4 +1,4 @@
-"""Does Telegram refuse the message, and not one chat? Then a broadcast stops before everybody has failed. Pure."""
+"""Whether Telegram refuses the message and not one chat, so that the broadcast pauses early. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write something down however long the database is away. Whoever has no more time cancels it."""
+"""Retry of a write until the database is reachable. No deadline: cancel to stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipients of a flight that did not get it, for sure, and are tried again. Pure: the time is an argument."""
+"""Retry queue of recipients to whom nothing went, for sure. Pure: the time is an argument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one cell of a list says: a chat id, or why it holds none."""
+"""The chat id in one cell of a list, or why it holds none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one run of a broadcast holds in memory, and what of it is to be written. Pure: time and dice are arguments."""
+"""State of one run of a broadcast, and what of it is to be written. Pure: time and dice are arguments."""
 
 from __future__ import annotations
 

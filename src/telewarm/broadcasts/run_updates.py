@@ -1,4 +1,4 @@
-"""Write a round of a broadcast down, also when one of its outcomes cannot be stored."""
+"""Writes an update of a run, also when one of its outcomes cannot be stored."""
 
 from __future__ import annotations
 

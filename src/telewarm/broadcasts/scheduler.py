@@ -1,4 +1,4 @@
-"""A bot's broadcasts on their way, in the place of its lane: some at once, the rest after them."""
+"""Scheduler of a bot's broadcasts, within its lane: some at once, the rest after them."""
 
 from __future__ import annotations
 

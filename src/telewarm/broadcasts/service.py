@@ -1,4 +1,4 @@
-"""Broadcasts as people handle them: made, loaded, started, paused, read. The bots' lanes send them."""
+"""Broadcasts for callers: create, load, start, pause, read. The lanes of their bots send them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The states of a broadcast: which step leads from which to which, and what to do where it does not."""
+"""State machine of a broadcast: allowed transitions, and what to do where one is not allowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Send a message to a list in one go, as often as it takes: a repeated submission goes on with the unfinished one."""
+"""Idempotent submission of a message to a list: repeated, it continues the unfinished broadcast."""
 
 from __future__ import annotations
 

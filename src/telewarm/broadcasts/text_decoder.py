@@ -1,4 +1,4 @@
-"""The bytes of a list as text, cut into lines; files that are no text are refused by their name."""
+"""Decoder of a list's bytes, cut into lines. Files that are no text are refused by their format's name."""
 
 from __future__ import annotations
 

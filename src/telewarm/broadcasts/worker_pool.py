@@ -1,4 +1,4 @@
-"""Those who make a flight's calls: a few long-lived tasks, which cost less than one for each recipient."""
+"""Pool of long-lived tasks that deliver: cheaper than a task for each recipient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many files, folders and URLs into a library: a few at a time, each judged on its own, with a bar of the bytes."""
+"""Import of files, folders and URLs into a library: some at once, each with its result, with a progress bar."""
 
 from __future__ import annotations
 

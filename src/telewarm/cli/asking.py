@@ -1,4 +1,4 @@
-"""Ask a person before something goes out: on the terminal of standard input, or on /dev/tty when a list comes there."""
+"""Confirmation of a person: on standard input, or on /dev/tty when a list comes there."""
 
 from __future__ import annotations
 

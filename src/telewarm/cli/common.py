@@ -1,4 +1,4 @@
-"""What the commands share that open a Telewarm of their own: how it is opened, tables, questions, activity spinners."""
+"""What commands share that open a Telewarm of their own: opening, tables, questions, spinners."""
 
 from __future__ import annotations
 

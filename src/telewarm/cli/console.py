@@ -1,4 +1,4 @@
-"""Where the commands print: wide tables for pipes, and words beside the output."""
+"""Output of the commands: tables on standard output, messages on standard error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A broadcast as the options of the command line say it."""
+"""Options of a broadcast on the command line."""
 
 from __future__ import annotations
 

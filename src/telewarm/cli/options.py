@@ -1,4 +1,4 @@
-"""Commands that take chat ids, which may be negative: a hyphen and a letter begin an option all the same."""
+"""Commands with chat ids, which may be negative: a hyphen and a letter begin an option all the same."""
 
 from __future__ import annotations
 

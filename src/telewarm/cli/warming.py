@@ -1,4 +1,4 @@
-"""Media as they are warmed: a bar on a terminal, and how it ended."""
+"""Progress of a warm-up on the terminal, and how it ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Broadcasts as they are sent: a live bar each on a terminal, else a line now and then; and how they ended."""
+"""Progress of broadcasts: a live bar each on a terminal, else a line now and then; and how they ended."""
 
 from __future__ import annotations
 

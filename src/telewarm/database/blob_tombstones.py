@@ -1,4 +1,4 @@
-"""The table `orphan`: blobs that a deleted media item had, on their way out.
+"""The table `orphan`: tombstones of blobs that are to be deleted from the store.
 
 A blob's row goes first, its objects after that, so whatever is killed in between there is never a row without bytes.
 Whoever adds the same bytes meanwhile deletes the orphan's line in the statement that writes the blob, and so either

@@ -1,4 +1,4 @@
-"""The bots as a list, with what they have. No token is read."""
+"""Summaries of bots for lists. No token is read."""
 
 from __future__ import annotations
 

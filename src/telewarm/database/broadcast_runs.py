@@ -1,4 +1,4 @@
-"""The table `flight`: how far a broadcast has come. One holder writes it; whoever is that no more writes nothing."""
+"""The table `flight`: the run of a broadcast. Only the holder of its lease writes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table `chat`: the ledger of whom each bot could not reach, and of groups that became supergroups."""
+"""The table `chat`: chats that a bot could not reach, and groups that became supergroups."""
 
 from __future__ import annotations
 

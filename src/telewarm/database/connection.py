@@ -1,4 +1,4 @@
-"""What a query runs on, and where its SQL is."""
+"""Types of connections and pools, and the loader of SQL files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bots and media items that go away: first out of sight, then out of the tables."""
+"""Deletion of bots and media items: hidden first, then deleted from the tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process has in hand, beside what the database says that it has: what it forgot is found by the difference."""
+"""Rows that this process holds, to find those that it has forgotten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell the lanes that there is work, in the transaction that adds it."""
+"""Enqueues the lanes of bots, in the transaction that adds their work."""
 
 from __future__ import annotations
 

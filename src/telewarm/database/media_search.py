@@ -1,4 +1,4 @@
-"""A bot's library, page by page, newest first, and searched. What a page costs is bounded, whatever its size."""
+"""Search of a bot's library, page by page, newest first. The cost of a page is bounded."""
 
 from __future__ import annotations
 

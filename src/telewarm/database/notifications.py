@@ -1,4 +1,4 @@
-"""NOTIFY, heard on one connection of a pool, however many want to hear."""
+"""LISTEN/NOTIFY on one connection of the pool, for any number of subscribers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a media item can be copied from: columns of the table `media`."""
+"""Source of a forward: columns of the table `media`."""
 
 from __future__ import annotations
 

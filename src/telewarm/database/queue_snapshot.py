@@ -1,4 +1,4 @@
-"""The warm-up queues as people look at them. The cost grows with the number of bots, not with what is due."""
+"""Snapshot of the warm-up queues for people. Its cost grows with the number of bots, not with what is due."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables `recipient` and `rejected`: who is to get a broadcast, and the lines that hold no chat id."""
+"""The tables `recipient` and `rejected`: recipients of a broadcast, and rows without a chat id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Broadcasts that are sent as a whole, message and list at once: which one was that already?"""
+"""Submissions of a message and a list together: which broadcast one was already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one rule for "the database is away": which errors pass by themselves, and which are bugs or bad values."""
+"""The one classifier of database errors: which pass by themselves, and which are bugs or bad values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events as they are handed on: each written once, and selected once for all who want the same."""
+"""Events encoded once, and filtered once for all subscribers who want the same."""
 
 from __future__ import annotations
 

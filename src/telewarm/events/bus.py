@@ -1,4 +1,4 @@
-"""Listening: from now on, or from where somebody left off, in whatever process."""
+"""Subscriptions to events: from now on, or from where a subscriber left off, in whatever process."""
 
 from __future__ import annotations
 

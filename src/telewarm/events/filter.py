@@ -1,4 +1,4 @@
-"""Which events somebody wants. Pure."""
+"""Filter of events. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read from the database once for all who listen in this process, and kept for a moment."""
+"""Tail of the event table: read once for all subscribers of this process, buffered for a moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door to the web: files by URL, from public addresses alone (docs/decisions/0012)."""
+"""Fetches files by URL, from public addresses only (docs/decisions/0012)."""
 
 from telewarm.fetch.fetcher import Download, Fetcher
 from telewarm.fetch.urls import UrlPolicy

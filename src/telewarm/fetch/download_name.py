@@ -1,4 +1,4 @@
-"""The name of a fetched file: pure."""
+"""File name of a download. Pure."""
 
 from __future__ import annotations
 

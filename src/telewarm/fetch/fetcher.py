@@ -1,4 +1,4 @@
-"""Files by URL: asked for once, followed hop by hop, streamed, and bounded in every way."""
+"""Fetcher of files by URL: redirects followed one by one, streamed, bounded in every way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which URLs are followed at all: pure. What their names resolve to is judged when they are resolved."""
+"""Policy of URLs. Pure. The addresses of their names are checked when they are resolved."""
 
 from __future__ import annotations
 

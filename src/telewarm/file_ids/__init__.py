@@ -1,4 +1,4 @@
-"""The one way to a file id: take the cheapest way that works. And away with a dead one."""
+"""Obtains file ids by the cheapest method, and drops invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thumbnails in memory: a blob's is read from the store once, however many bots upload it."""
+"""Cache of thumbnails in memory: each is read from the store once, however many bots upload it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a 429 is about, which it does not say: the bot, a chat, its messages of the last second, or a size of upload."""
+"""Attribution of a 429: to the bot, a chat, the last second of a chat, or an upload size. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How several flights of one bot share its limits. Pure: the time is an argument."""
+"""Fair shares of a bot's limit for its broadcasts. Pure: the time is an argument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a flood wait closes, and its count."""
+"""Applies a flood wait to the limiter, and counts it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who goes first when a bot's limit is what holds messages back."""
+"""Priorities of what a bot sends, and who waits with which."""
 
 from __future__ import annotations
 

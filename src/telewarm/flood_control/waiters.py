@@ -1,4 +1,4 @@
-"""Those who wait for a bot's limits, first come first served: only the first of a line sleeps until it opens."""
+"""Wait queues of a bot's limits, first in, first out: only the head of a queue sleeps until it opens."""
 
 from __future__ import annotations
 

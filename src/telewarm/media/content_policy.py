@@ -1,4 +1,4 @@
-"""How a blob may be shown in a browser that trusts us: pure."""
+"""How a blob may be shown in a browser. Pure."""
 
 from __future__ import annotations
 

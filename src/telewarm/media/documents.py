@@ -1,4 +1,4 @@
-"""Media items that are to be sent as files: each has a second item of the same bytes, a document."""
+"""Items that are sent as files: a second media item of the same bytes, as a document."""
 
 from __future__ import annotations
 

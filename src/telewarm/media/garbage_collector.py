@@ -1,4 +1,4 @@
-"""Blobs that nobody needs any more go away: rows first, then objects, then the copy on this machine's disk."""
+"""Garbage collector of blobs: rows first, then objects, then the copy in the disk cache."""
 
 from __future__ import annotations
 

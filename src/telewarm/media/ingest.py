@@ -1,4 +1,4 @@
-"""One file in: checked, stored, and into a bot's library."""
+"""Ingest of one file: checked, stored, and added to a bot's library."""
 
 from __future__ import annotations
 

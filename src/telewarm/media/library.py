@@ -1,4 +1,4 @@
-"""A bot's library: media in, looked at, warmed anew, shared, renamed, and away."""
+"""A bot's library: add, list, re-warm, share, rename, delete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who has a signed URL may look at one media item until it expires: nothing of it is kept anywhere. Pure.
+"""Signed URLs of previews: valid for one media item until they expire, without any state. Pure.
 
 The key is derived from the encryption key for this purpose alone, so a signature holds in every process and after a
 restart, and dies with the encryption key.

@@ -1,4 +1,4 @@
-"""What of a media item is shown to people."""
+"""Previews of media items."""
 
 from __future__ import annotations
 

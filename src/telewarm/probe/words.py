@@ -1,4 +1,4 @@
-"""What is said of a file that cannot be read. Pure."""
+"""Explanations of files that cannot be read. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several media in one call. When Telegram will not have them so, what is left goes one by one."""
+"""Sends several media in one call; what Telegram refuses as an album goes one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What sends tell of chats: noted at once, written in batches. And where groups that migrated are now."""
+"""Batch writer of what sends learn about chats, and the present id of migrated groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""File ids in memory, kept right by NOTIFY: a change drops an id, a lost connection drops them all."""
+"""LRU cache of file ids, invalidated by NOTIFY."""
 
 from __future__ import annotations
 

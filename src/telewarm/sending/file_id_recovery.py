@@ -1,4 +1,4 @@
-"""A file id that Telegram takes no more: forget it, and copy the warm-up message to whoever waits."""
+"""Recovery of an invalid file id: it is dropped, and the warm-up message is copied to the recipient."""
 
 from __future__ import annotations
 

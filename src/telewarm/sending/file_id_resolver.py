@@ -1,4 +1,4 @@
-"""A media item without a file id in memory: read it, get it, or wait for whoever gets it. One upload, whoever asks."""
+"""Resolver of file ids that are not cached: read, upload or wait. Single-flight: one upload for all callers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An idempotency key makes a repeated call return the first result."""
+"""Idempotency keys: a repeated call returns the first result."""
 
 from __future__ import annotations
 

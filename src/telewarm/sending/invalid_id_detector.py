@@ -1,4 +1,4 @@
-"""Do file ids die one by one, or all together? Pure: the time is an argument, in seconds of a monotonic clock."""
+"""Detects whether file ids become invalid one by one or all together. Pure: the time is an argument."""
 
 from __future__ import annotations
 

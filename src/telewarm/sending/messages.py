@@ -1,4 +1,4 @@
-"""A message set as the calls that send it: its steps, in order. Pure."""
+"""A message set as the calls that send it, in order. Pure."""
 
 from __future__ import annotations
 

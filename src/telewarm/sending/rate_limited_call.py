@@ -1,4 +1,4 @@
-"""Make a call when the bot's limits let it go: one message waits its turn, and no longer than its sender would."""
+"""A call to Telegram once the rate limiter lets it go, within the patience of its caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One message set on its way to one chat, and what becomes of its messages."""
+"""Context of one send: its slot, what was sent already, the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A blob's bytes, or some of them, from where they are nearest: the spool when it is hot there, else the store."""
+"""Reader of blobs, whole or in part: from the disk cache when they are there, else from the store."""
 
 from __future__ import annotations
 

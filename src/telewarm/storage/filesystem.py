@@ -1,4 +1,4 @@
-"""A library in a folder. Reading goes through obstore; writing is our own, for obstore does not sync to the disk."""
+"""Object store in a folder. Reads go through obstore; writes are our own, since obstore does not fsync."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Object storage behind one interface, whichever kind of library it is."""
+"""Object store: one interface for a folder and for a bucket."""
 
 from __future__ import annotations
 

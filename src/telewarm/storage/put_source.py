@@ -1,4 +1,4 @@
-"""What is to be stored, with the proof that it is what its name says."""
+"""Source of a put, with the proof that its bytes are those that its name says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A library in a bucket behind any S3 API."""
+"""Object store in a bucket behind any S3 API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Disk work off the event loop."""
+"""Disk work in threads, off the event loop."""
 
 from __future__ import annotations
 

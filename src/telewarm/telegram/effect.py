@@ -1,4 +1,4 @@
-"""May a call have had its effect although it failed? The one rule of senders, broadcasts and placements. Pure."""
+"""Whether a failed call may have had its effect. The one rule of sends, broadcasts and warm-ups. Pure."""
 
 from __future__ import annotations
 

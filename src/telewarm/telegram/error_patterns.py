@@ -1,4 +1,4 @@
-"""What Telegram's words mean. The texts and their sources: telegram-facts, section 4.5."""
+"""Kinds of Telegram's errors by their texts. Sources: telegram-facts, section 4.5."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a call says, as a dict of Bot API parameters. Pure."""
+"""Parameters of the Bot API's methods. Pure."""
 
 from __future__ import annotations
 

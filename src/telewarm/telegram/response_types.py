@@ -1,4 +1,4 @@
-"""The parts of Telegram's answers that we read, and what we make of them."""
+"""The parts of Telegram's responses that are read, and the values made of them."""
 
 from __future__ import annotations
 

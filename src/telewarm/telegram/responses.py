@@ -1,4 +1,4 @@
-"""Status and body in, a value or a typed error out. Pure: no I/O, no clock."""
+"""Decoder of responses: status and body in, a value or a typed error out. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seam: one async (Request) -> Response. Only this file knows aiohttp."""
+"""Transport: one async (Request) -> Response. The only user of aiohttp here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bytes of an upload, in the order they go on the wire."""
+"""Bytes of an upload, in the order in which they are sent."""
 
 from __future__ import annotations
 

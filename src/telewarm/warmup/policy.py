@@ -1,4 +1,4 @@
-"""When to try again, when to give up. Pure: the dice are an argument. What goes first: `database.order`."""
+"""When to retry a warm-up, and when to give up. Pure: the dice are an argument."""
 
 from __future__ import annotations
 

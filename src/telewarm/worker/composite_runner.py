@@ -1,4 +1,4 @@
-"""Several kinds of one bot's background work in one place: each runs when it has something to do."""
+"""Runs several kinds of a bot's background work in one lane, each when it has something to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Upkeep of the tables: steps that know nothing of each other, so that one that fails stops no other."""
+"""Maintenance of the tables: isolated steps, so that one that fails stops no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the held jobs goes next, and through which chat. Pure: the time is an argument."""
+"""Which of the held jobs starts next, and through which chat. Pure: the time is an argument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker says of itself to whoever listens to events."""
+"""Reports the worker's status to subscribers of events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Start and stop the worker of this process, and see what it does."""
+"""Supervisor of the worker of this process: start, stop, restart, status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a lane asks of the work that it carries."""
+"""Protocols of the work that a lane carries, and the budget of claimed jobs."""
 
 from __future__ import annotations
 

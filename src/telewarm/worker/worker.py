@@ -1,4 +1,4 @@
-"""Runs lanes: PgQueuer hands them out, the sweep finds bots that nobody woke, NOTIFY nudges the ones that run."""
+"""The worker: PgQueuer hands out lanes, a sweep finds due bots that nobody enqueued, NOTIFY nudges running lanes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every request has an id, and a line in the log when it is over."""
+"""Request ids, and a log line for each request when it is over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Around every route: who may call, and an answer for whatever a route did not answer."""
+"""Authentication of every request, and a response for what no route responded to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outermost, around every route: a place for each request, or 503 before anything of it is looked at."""
+"""The concurrency limit around all routes: a slot for each request, or 503 before it is looked at."""
 
 from __future__ import annotations
 

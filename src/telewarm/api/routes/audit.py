@@ -1,4 +1,4 @@
-"""The audit log, page by page."""
+"""Routes: the audit log."""
 
 from __future__ import annotations
 

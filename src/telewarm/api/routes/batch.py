@@ -1,4 +1,4 @@
-"""Many files in one request: streamed one after the other, each judged on its own."""
+"""Route: many files in one request, streamed one after the other, each with its own result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bots in, and what of them can be changed."""
+"""Routes: add a bot, replace its token and its warm-up chats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Broadcasts: made, looked at, steered."""
+"""Routes: create, start, pause, resume, cancel, undo, retry and test broadcasts."""
 
 from __future__ import annotations
 

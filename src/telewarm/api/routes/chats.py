@@ -1,4 +1,4 @@
-"""A bot's chat ledger: whom it could not reach, and groups that became supergroups."""
+"""Routes: chats that a bot could not reach, and groups that became supergroups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Media renamed and deleted, and objects that belong to nothing collected."""
+"""Routes: rename and delete media, collect orphaned objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens, live or page by page."""
+"""Routes: events as a stream, or page by page."""
 
 from __future__ import annotations
 

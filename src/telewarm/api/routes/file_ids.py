@@ -1,4 +1,4 @@
-"""A media item's file id, for bots that send with a framework of their own."""
+"""Route: the file id of a media item, for bots that send with a framework of their own."""
 
 from __future__ import annotations
 

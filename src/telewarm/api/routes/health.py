@@ -1,4 +1,4 @@
-"""Does it live, is it ready, how does it do? The first two are open to all and say little; the third takes a token."""
+"""Routes: liveness and readiness, which are public and say little, and health, which needs a token."""
 
 from __future__ import annotations
 

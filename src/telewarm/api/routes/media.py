@@ -1,4 +1,4 @@
-"""Media in, and a look at them."""
+"""Routes: add, list and show media."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A look at media: with a token, or with a signed URL that expires."""
+"""Routes: previews of media, with a token or with a signed URL that expires."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of a broadcast: its recipients in; its results and rejected lines out. All stream, however long they are."""
+"""Routes: recipient lists in, results and rejected rows out. All stream, whatever their length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in the libraries already: warmed anew, or shared between bots."""
+"""Routes: re-warm media, and share them between bots."""
 
 from __future__ import annotations
 

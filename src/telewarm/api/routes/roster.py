@@ -1,4 +1,4 @@
-"""Bots looked at, checked, deleted and brought back."""
+"""Routes: list, show, check, delete and restore bots."""
 
 from __future__ import annotations
 

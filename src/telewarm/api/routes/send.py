@@ -1,4 +1,4 @@
-"""Send now."""
+"""Route: send a message now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named API tokens: made, listed, rotated, revoked. A secret is in the answer that makes it, and nowhere else."""
+"""Routes: create, list, rotate and revoke API tokens. A secret is in the response that creates it, only."""
 
 from __future__ import annotations
 

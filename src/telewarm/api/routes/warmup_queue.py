@@ -1,4 +1,4 @@
-"""The warm-up queue as the Node system showed it, and a little more."""
+"""Routes: the warm-up queue as the Node system showed it, and a little more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker of this process: start, stop, status. And the background work of one bot: pause, resume."""
+"""Routes: start, stop and status of the worker of this process; pause and resume of a bot."""
 
 from __future__ import annotations
 

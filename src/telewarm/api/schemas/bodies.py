@@ -1,4 +1,4 @@
-"""What every request body has in common: no field is passed over in silence. The same for query parameters."""
+"""Base of request bodies: unknown fields and query parameters are refused, other names are taken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A broadcast as JSON: its message in the words of a request, and how far it has come."""
+"""Schemas of broadcasts: their message and their progress."""
 
 from __future__ import annotations
 

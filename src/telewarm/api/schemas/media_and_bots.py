@@ -1,4 +1,4 @@
-"""What answers about bots and media look like, for /docs: field by field, with units and examples."""
+"""Schemas of media and bots, with units and examples."""
 
 from __future__ import annotations
 

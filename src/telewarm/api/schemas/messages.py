@@ -1,4 +1,4 @@
-"""A message set as JSON."""
+"""Schema of a message set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers in requests, as far as the database holds them, and what is true or false, which is none."""
+"""Types of parameters: ids within the range of the database, strict booleans."""
 
 from __future__ import annotations
 
