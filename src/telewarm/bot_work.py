@@ -79,7 +79,7 @@ class BotWork:
             budget=seat.budget,
             stop=seat.stop,
             has_waiting_lanes=seat.has_waiting_lanes,
-            on_closed=live.on_closed,
+            on_pause=live.on_pause,
         )
 
     def _deliveries(self, seat: LaneContext) -> BroadcastScheduler:

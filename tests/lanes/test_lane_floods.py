@@ -90,7 +90,7 @@ async def test_a_refused_probe_is_the_only_one_and_the_lane_comes_back_shortly_b
 
 async def test_what_a_429_closed_is_told_to_whoever_tells_the_others() -> None:
     told: list[FloodPause] = []
-    work, bench = Numbers(due=1, trouble={0: [flood_wait(600)]}), Bench(on_closed=told.append)
+    work, bench = Numbers(due=1, trouble={0: [flood_wait(600)]}), Bench(on_pause=told.append)
 
     await bench.lane(work).run()
 

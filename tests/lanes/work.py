@@ -104,7 +104,7 @@ class Bench:
     budget: ClaimBudget = field(default_factory=lambda: ClaimBudget(1000))
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     traffic: BotRateLimiter = field(default_factory=lambda: BotRateLimiter(BotLimits.none(), now=clock.monotonic()))
-    on_closed: Callable[[FloodPause], None] = lambda _: None
+    on_pause: Callable[[FloodPause], None] = lambda _: None
 
     def lane(
         self, work: Numbers, *, concurrency: int = 3, after: float = 10, crowded: Callable[[], bool] = lambda: False
@@ -117,7 +117,7 @@ class Bench:
             budget=self.budget,
             stop=self.stop,
             has_waiting_lanes=crowded,
-            on_closed=self.on_closed,
+            on_pause=self.on_pause,
         )
 
 

@@ -48,7 +48,7 @@ async def speaker() -> AsyncIterator[Speaker]:
                 bot=bot,
                 api=BotApi(transport, bot.token, root="http://127.0.0.1:9"),
                 limiter=BotRateLimiter(limits, now=clock.monotonic()),
-                on_closed=lambda _: None,
+                on_pause=lambda _: None,
             )
 
         yield make
@@ -111,7 +111,7 @@ async def until_waiting(live: BotSession, count: int) -> None:
 
 async def test_a_429_is_waited_out_and_told_to_whoever_tells_the_others(speaker: Speaker) -> None:
     live, told, started = speaker(BotLimits.none()), list[FloodPause](), clock.monotonic()
-    live.on_closed = told.append
+    live.on_pause = told.append
 
     assert await with_rate_limit(turn(live), flood(0.1, times=2)) == "sent"
 

@@ -40,7 +40,7 @@ RETRY_ATTEMPTS, RETRY_MAX_SECONDS = 30, 5.0  # to end the back-offs of a bot tha
 class BotSession:
     """One bot with its client and its rate limiter, shared by everything in this process that sends for it.
 
-    `on_closed`: to be called with the pause that a 429 asks for, which tells the other processes. `on_held`: to be
+    `on_pause`: to be called with the pause that a 429 asks for, which tells the other processes. `on_held`: to be
     called when a permit is held until they know of it. `on_migrated`: to be awaited with the old and the new id of a warm-up
     group that became a supergroup. `fresh`: no change of the row was notified. A session of a deleted bot says so in
     `bot`, and may not send any more.
@@ -49,7 +49,7 @@ class BotSession:
     bot: Bot
     api: BotApi
     limiter: BotRateLimiter
-    on_closed: Callable[[FloodPause], None]
+    on_pause: Callable[[FloodPause], None]
     on_held: Callable[[], None] = lambda: None
     fresh: bool = True
     on_migrated: Callable[[ChatId, ChatId], Awaitable[None]] | None = None
@@ -155,7 +155,7 @@ class BotSessions:
                 bot=bot,
                 api=self._make_api(bot.token),
                 limiter=limiter,
-                on_closed=partial(self._on_closed, bot.id),
+                on_pause=partial(self._on_pause, bot.id),
                 on_held=self._rate_sync.flush,
                 on_migrated=partial(self.follow_chat, bot.id),
             )
@@ -186,7 +186,7 @@ class BotSessions:
         """What waited for a cure of the bot goes at once."""
         self._in_background(self._end_backoffs(bot), name="end back-offs")
 
-    def _on_closed(self, bot_id: BotId, closed: FloodPause) -> None:
+    def _on_pause(self, bot_id: BotId, closed: FloodPause) -> None:
         self._in_background(self._publish_pause(bot_id, closed), name="tell flood wait")
 
     def _in_background(self, work: Coroutine[None, None, None], *, name: str) -> None:

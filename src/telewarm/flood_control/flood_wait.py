@@ -1,27 +1,44 @@
-"""Applies a flood wait to the limiter, and counts it."""
+"""The one place that applies a 429: to the limiter, to the metrics, and to the other processes."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from telewarm import metrics
 from telewarm.errors import FloodWait
 from telewarm.flood_control.limiter import BotRateLimiter, FloodPause, Permit
 from telewarm.metrics import FloodScope
+from telewarm.models import ChatId
 from telewarm.telegram.error_patterns import is_slow_mode
 
+OnPause = Callable[[FloodPause], None]
 
-def settle_flood(limiter: BotRateLimiter, permit: Permit, wait: FloodWait, *, now: float) -> FloodPause | None:
-    """Apply a flood wait. What it closed, for other processes to obey; None: a size of upload, which concerns us alone.
 
-    A slow mode is the chat owner's: it closes that chat, and the limits that were learned stay as they are.
+def apply_flood_wait(
+    limiter: BotRateLimiter, permit: Permit, wait: FloodWait, *, now: float, on_pause: OnPause
+) -> None:
+    """Settle the permit of a call that got a 429. `on_pause` tells the other processes.
+
+    A 429 about an upload size pauses uploads of that size in this process alone. A slow mode is the chat owner's: it
+    pauses that chat, and the limits that were learned stay as they are.
     """
-    if not is_slow_mode(wait.description):
-        return limiter.confirm(permit, now=now, retry_after=wait.retry_after)
-    limiter.confirm(permit, now=now, retry_after=None)
-    limiter.pause_chat(permit.chat_id, now + wait.retry_after)
-    return FloodPause(chat_id=permit.chat_id, seconds=wait.retry_after)
+    if is_slow_mode(wait.description):
+        limiter.confirm(permit, now=now, retry_after=None)
+        pause_chat(limiter, permit.chat_id, wait, now=now, on_pause=on_pause)
+        return
+    pause = limiter.confirm(permit, now=now, retry_after=wait.retry_after)
+    if pause is None:
+        metrics.flooded(FloodScope.SIZE, wait.retry_after)
+    else:
+        _tell(pause, on_pause)
 
 
-def count_flood(pause: FloodPause | None, seconds: float) -> None:
-    """Count a 429 by what it closed; None: a size of upload."""
-    scope = FloodScope.SIZE if pause is None else FloodScope.BOT if pause.chat_id is None else FloodScope.CHAT
-    metrics.flooded(scope, seconds)
+def pause_chat(limiter: BotRateLimiter, chat_id: ChatId, wait: FloodWait, *, now: float, on_pause: OnPause) -> None:
+    """Pause one chat, without blame: no limit is learned from it."""
+    limiter.pause_chat(chat_id, now + wait.retry_after)
+    _tell(FloodPause(chat_id=chat_id, seconds=wait.retry_after), on_pause)
+
+
+def _tell(pause: FloodPause, on_pause: OnPause) -> None:
+    metrics.flooded(FloodScope.BOT if pause.chat_id is None else FloodScope.CHAT, pause.seconds)
+    on_pause(pause)

@@ -23,8 +23,7 @@ from telewarm.errors import (
     TelewarmError,
 )
 from telewarm.file_ids.uploader import FileIdUploader
-from telewarm.flood_control.flood_wait import count_flood
-from telewarm.flood_control.limiter import FloodPause
+from telewarm.flood_control.flood_wait import pause_chat
 from telewarm.models import CachedFileId, ChatId, ClaimedMedia, MediaId, Part, SentMessage, UploadResult
 from telewarm.sending.file_id_cache import FileIdCache
 from telewarm.sending.file_id_recovery import FileIdRecovery
@@ -155,11 +154,9 @@ async def _group(turn: SendSlot, album: AlbumStep, ready: Sequence[tuple[Part, C
 
 
 def _apply_flood_wait(turn: SendSlot, wait: FloodWait) -> None:
-    """A 429 in the clothes of a 400 comes from the middle of an album."""
-    closed = FloodPause(chat_id=turn.chat_id, seconds=wait.retry_after)
-    turn.live.limiter.pause_chat(turn.chat_id, clock.monotonic() + wait.retry_after)
-    count_flood(closed, wait.retry_after)
-    turn.live.on_closed(closed)
+    """Telegram may report a rate limit inside an album as HTTP 400, when the call's permit was settled already."""
+    live = turn.live
+    pause_chat(live.limiter, turn.chat_id, wait, now=clock.monotonic(), on_pause=live.on_pause)
 
 
 def _tell(

@@ -12,7 +12,7 @@ import msgspec
 from telewarm import clock
 from telewarm.bots.sessions import BotSession
 from telewarm.errors import BotDeleted, FloodWait, TelegramClientError
-from telewarm.flood_control.flood_wait import count_flood, settle_flood
+from telewarm.flood_control.flood_wait import apply_flood_wait
 from telewarm.flood_control.limiter import Permit
 from telewarm.flood_control.priority import Priority
 from telewarm.flood_control.waiters import QueueTicket
@@ -94,10 +94,7 @@ async def with_rate_limit(turn: SendSlot, call: Callable[[], Awaitable[T]], *, s
             refuse_deleted(turn.live)
             answer = await call()
         except FloodWait as wait:
-            closed = settle_flood(traffic, passage, wait, now=clock.monotonic())
-            count_flood(closed, wait.retry_after)
-            if closed is not None:
-                turn.live.on_closed(closed)
+            apply_flood_wait(traffic, passage, wait, now=clock.monotonic(), on_pause=turn.live.on_pause)
         except TelegramClientError:
             traffic.confirm(passage, now=clock.monotonic(), retry_after=None)
             raise

@@ -15,7 +15,7 @@ from telewarm import clock
 from telewarm.database.transient import as_outage
 from telewarm.errors import FloodWait, TelegramClientError, TelewarmError
 from telewarm.flood_control.failure_counter import FailureCounter
-from telewarm.flood_control.flood_wait import count_flood, settle_flood
+from telewarm.flood_control.flood_wait import apply_flood_wait
 from telewarm.flood_control.limiter import BotRateLimiter, FloodPause, Permit
 from telewarm.worker.outcome_recorder import OutcomeRecorder
 from telewarm.worker.work import Done, Item, Job, Work
@@ -101,11 +101,8 @@ class JobRunner(Generic[Item, Done]):
         """The job goes back untried, to the front."""
         self._held.appendleft(job)
         self.breaker.succeeded()
-        pause = settle_flood(self._limiter, permit, wait, now=clock.monotonic())
-        count_flood(pause, wait.retry_after)
         log.info("flood_wait", chat_id=permit.chat_id, retry_after=wait.retry_after)
-        if pause is not None:
-            self._on_pause(pause)
+        apply_flood_wait(self._limiter, permit, wait, now=clock.monotonic(), on_pause=self._on_pause)
 
     def _ended(self, job: Job[Item], permit: Permit, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)

@@ -57,7 +57,7 @@ class Lane(Generic[Item, Done]):
         budget: ClaimBudget,
         stop: asyncio.Event,
         has_waiting_lanes: Callable[[], bool] = lambda: False,
-        on_closed: Callable[[FloodPause], None] = lambda _: None,
+        on_pause: Callable[[FloodPause], None] = lambda _: None,
     ) -> None:
         self._limiter = limiter
         self._limits = limits
@@ -82,7 +82,7 @@ class Lane(Generic[Item, Done]):
             held=self._held,
             recorder=self._recorder,
             breaker=FailureCounter(tolerance=limits.concurrency),
-            on_pause=on_closed,
+            on_pause=on_pause,
             on_done=self._on_job_done,
         )
 
