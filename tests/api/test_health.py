@@ -150,8 +150,8 @@ async def test_health_tells_what_an_operator_wants_to_know(api: Api) -> None:
     telewarm = api.telewarm
     live = await telewarm.bots.by_slug("shop")
     await api.add_photo()
-    await bots.close(telewarm.pool, live.bot.id, None, 30)
-    await bots.close(telewarm.pool, live.bot.id, ChatId(7), 60)
+    await bots.pause(telewarm.pool, live.bot.id, None, 30)
+    await bots.pause(telewarm.pool, live.bot.id, ChatId(7), 60)
     await bots.set_paused(telewarm.pool, live.bot.id, paused=True)
 
     answer = await api.client.get("/health")

@@ -55,15 +55,15 @@ async def test_a_pause_only_ever_grows(pool: Pool) -> None:
     bot = await make_bot(pool)
     assert await bots.pause_left(pool, bot.id) == 0
 
-    await bots.close(pool, bot.id, None, 60)
-    await bots.close(pool, bot.id, None, 1)
+    await bots.pause(pool, bot.id, None, 60)
+    await bots.pause(pool, bot.id, None, 1)
 
     assert 58 < await bots.pause_left(pool, bot.id) <= 60
 
 
 async def test_a_pause_that_is_over_is_none(pool: Pool) -> None:
     bot = await make_bot(pool)
-    await bots.close(pool, bot.id, None, -1)
+    await bots.pause(pool, bot.id, None, -1)
 
     assert await bots.pause_left(pool, bot.id) == 0
 
@@ -71,9 +71,9 @@ async def test_a_pause_that_is_over_is_none(pool: Pool) -> None:
 async def test_flood_waits_are_kept_chat_by_chat_and_forgotten_when_they_are_over(pool: Pool) -> None:
     bot = await make_bot(pool)
 
-    await bots.close(pool, bot.id, CHAT, 60)
-    await bots.close(pool, bot.id, CHAT, 1)
-    await bots.close(pool, bot.id, ChatId(-2), -1)
+    await bots.pause(pool, bot.id, CHAT, 60)
+    await bots.pause(pool, bot.id, CHAT, 1)
+    await bots.pause(pool, bot.id, ChatId(-2), -1)
 
     closed = (await bots.by_id(pool, SEAL, bot.id)).chat_pauses
     assert list(closed) == [CHAT]
@@ -92,16 +92,16 @@ async def test_every_process_is_told_of_flood_waits_and_pauses(pool: Pool) -> No
         if len(heard) == 4:
             done.set()
 
-    async with listening(pool, {bots.CHANNEL: hear}, on_lost=heard.clear):
+    async with listening(pool, {bots.CHANNEL: hear, bots.FLOOD_CHANNEL: hear}, on_lost=heard.clear):
         heard.clear()
-        await bots.close(pool, bot.id, CHAT, 1)
-        await bots.close(pool, bot.id, None, 1)
+        await bots.pause(pool, bot.id, CHAT, 1)
+        await bots.pause(pool, bot.id, None, 1)
         assert await bots.set_paused(pool, bot.id, paused=True)
         assert not await bots.set_paused(pool, bot.id, paused=True)
         assert await bots.set_paused(pool, bot.id, paused=False)
         await asyncio.wait_for(done.wait(), 5)
 
-    assert heard == [str(bot.id)] * 4
+    assert heard == [f"{bot.id}:{CHAT}:1", f"{bot.id}::1", str(bot.id), str(bot.id)]
 
 
 async def test_what_was_learned_comes_back_with_the_bot(pool: Pool) -> None:

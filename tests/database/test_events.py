@@ -81,9 +81,9 @@ async def test_each_change_of_a_bot_is_an_event_and_of_a_deleted_one_nothing_els
     await bots.replace_chats(pool, SEAL, bot.id, [ChatId(-7)])
     for paused in (True, True, False):
         await bots.set_paused(pool, bot.id, paused=paused)
-    await bots.close(pool, bot.id, None, 60)
-    await bots.close(pool, bot.id, None, 5)  # it is closed for longer already
-    await bots.close(pool, bot.id, CHAT, 60)
+    await bots.pause(pool, bot.id, None, 60)
+    await bots.pause(pool, bot.id, None, 5)  # it is closed for longer already
+    await bots.pause(pool, bot.id, CHAT, 60)
     await bots.learn(pool, bot.id, {"bot": 20.0})
     await pool.execute("UPDATE bot SET token_sealed = '\\x00'")  # as when they are sealed with another key
     first = await told(pool)

@@ -73,7 +73,7 @@ async def test_a_cancelled_worker_cuts_short_what_hangs_and_puts_it_back(
 async def test_a_paused_bot_waits_and_the_others_do_not(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with()
     paused, other = await add_bot(telewarm, 0), await add_bot(telewarm, 1)
-    await bots.close(telewarm.pool, paused.bot.id, None, 1.5)
+    await bots.pause(telewarm.pool, paused.bot.id, None, 1.5)
     started = clock.monotonic()
 
     waiting = await add_photos(telewarm, paused, 1)

@@ -180,7 +180,7 @@ async def out_of_reach(server: str, database_url: str) -> AsyncIterator[None]:
 async def test_a_pause_that_another_process_met_is_obeyed(telewarm_with: Opener, sandbox: Sandbox) -> None:
     first = await telewarm_with(worker=False)
     live = await add_bot(first)
-    await bots.close(first.pool, live.bot.id, None, 600)
+    await bots.pause(first.pool, live.bot.id, None, 600)
     second = await telewarm_with(worker=False)
 
     [result] = await second.sender.send(await second.bots.by_slug(live.bot.slug), READER, of(text="so"))

@@ -82,7 +82,11 @@ class BotSessions:
         """Hear of changes that other processes make: above all flood waits, which are obeyed at once. And of what they
         send, as they hear of what is sent here.
         """
-        channels = {bots.CHANNEL: self.changed, RATES: self._rate_sync.on_message}
+        channels = {
+            bots.CHANNEL: self.changed,
+            bots.FLOOD_CHANNEL: self._on_flood_wait,
+            RATES: self._rate_sync.on_message,
+        }
         telling = background.start(self._rate_sync.run(), name="tell traffic")
         try:
             async with listening(self._pool, channels, on_lost=self._on_lost):
@@ -186,8 +190,8 @@ class BotSessions:
         """What waited for a cure of the bot goes at once."""
         self._in_background(self._end_backoffs(bot), name="end back-offs")
 
-    def _on_pause(self, bot_id: BotId, closed: FloodPause) -> None:
-        self._in_background(self._publish_pause(bot_id, closed), name="tell flood wait")
+    def _on_pause(self, bot_id: BotId, pause: FloodPause) -> None:
+        self._in_background(self._publish_pause(bot_id, pause), name="publish flood wait")
 
     def _in_background(self, work: Coroutine[None, None, None], *, name: str) -> None:
         task = background.start(work, name=name)
@@ -211,9 +215,9 @@ class BotSessions:
             else:
                 return
 
-    async def _publish_pause(self, bot_id: BotId, closed: FloodPause) -> None:
+    async def _publish_pause(self, bot_id: BotId, pause: FloodPause) -> None:
         try:
-            await bots.close(self._pool, bot_id, closed.chat_id, closed.seconds)
+            await bots.pause(self._pool, bot_id, pause.chat_id, pause.seconds)
         except Exception as error:  # then the others meet the flood themselves
             if not is_transient(error):
                 raise
@@ -225,6 +229,18 @@ class BotSessions:
         if learned != live.bot.learned_limits and self._sessions.get(live.bot.id) is live:
             await bots.learn(self._pool, live.bot.id, learned)
             live.bot = replace(live.bot, learned_limits=learned)
+
+    def _on_flood_wait(self, payload: str) -> None:
+        """Another process met a flood, or this one: pause what it names. No row is read for it."""
+        bot_id, chat_id, seconds = payload.split(":")
+        self._changes[BotId(int(bot_id))] += 1  # a row that is being read may be older
+        if (limiter := self._limiters.get(BotId(int(bot_id)))) is None:
+            return
+        until = clock.monotonic() + float(seconds)
+        if chat_id:
+            limiter.pause_chat(ChatId(int(chat_id)), until)
+        else:
+            limiter.pause_bot(until)
 
     def changed(self, payload: str) -> None:
         """What NOTIFY says: read the row again, once however often it changes meanwhile."""

@@ -13,7 +13,8 @@ from telewarm.database.token_encryption import TokenCipher
 from telewarm.errors import BotDeleted, Conflict, NoSuchBot, NotFound, taken_by_deleted
 from telewarm.models import Bot, BotId, ChatId
 
-CHANNEL = "telewarm_bot"  # NOTIFY: the id of a bot whose row or flood waits changed
+CHANNEL = "telewarm_bot"  # NOTIFY: the id of a bot whose row changed
+FLOOD_CHANNEL = "telewarm_flood_wait"  # NOTIFY: <bot id>:<chat id, or nothing for the whole bot>:<seconds>
 COLUMNS = (
     "id, slug, telegram_id, username, token_sealed, warmup_chats, learned, deleted_at, paused_at IS NOT NULL AS paused,"
     " greatest(0, extract(epoch FROM paused_until - now()))::float8 AS pause_left,"
@@ -171,25 +172,28 @@ async def sharers(db: Executor, bot_id: BotId) -> list[BotId]:
     return [BotId(row["id"]) for row in rows]
 
 
-async def close(db: Executor, bot_id: BotId, chat_id: ChatId | None, seconds: float) -> None:
-    """A flood wait of one chat, or of the whole bot. It only ever grows, and every process is told."""
+async def pause(db: Executor, bot_id: BotId, chat_id: ChatId | None, seconds: float) -> None:
+    """A flood wait of one chat, or (None) of the whole bot. It only ever grows; every process is told how long it is."""
+    told = f"{bot_id}:{'' if chat_id is None else chat_id}:{seconds}"
     if chat_id is None:
         await db.execute(
             "WITH written AS (UPDATE bot SET paused_until = greatest(paused_until, now() + make_interval(secs => $2))"
-            " WHERE id = $1) SELECT pg_notify($3, $1::text)",
+            " WHERE id = $1) SELECT pg_notify($3, $4)",
             bot_id,
             seconds,
-            CHANNEL,
+            FLOOD_CHANNEL,
+            told,
         )
         return
     await db.execute(
         "WITH written AS (INSERT INTO flood_wait (bot_id, chat_id, until)"
         " VALUES ($1, $2, now() + make_interval(secs => $3)) ON CONFLICT (bot_id, chat_id)"
-        " DO UPDATE SET until = greatest(flood_wait.until, EXCLUDED.until)) SELECT pg_notify($4, $1::text)",
+        " DO UPDATE SET until = greatest(flood_wait.until, EXCLUDED.until)) SELECT pg_notify($4, $5)",
         bot_id,
         chat_id,
         seconds,
-        CHANNEL,
+        FLOOD_CHANNEL,
+        told,
     )
 
 
