@@ -44,7 +44,7 @@ async def test_a_token_that_was_replaced_is_looked_at_anew(telewarm_with: Opener
     await asyncio.gather(sick.heal(0), sick.heal(1))
     with pytest.raises(InvalidBotToken):
         await sick.heal(2)
-    sick.live.api = (await telewarm_with(worker=False)).bots._api(sick.live.bot.token)
+    sick.live.api = (await telewarm_with(worker=False)).bots.sessions._make_api(sick.live.bot.token)
 
     assert await sick.heal(2) is not None
     assert await sick.heal(3) is not None

@@ -173,7 +173,7 @@ async def sharers(db: Executor, bot_id: BotId) -> list[BotId]:
 
 
 async def pause(db: Executor, bot_id: BotId, chat_id: ChatId | None, seconds: float) -> None:
-    """A flood wait of one chat, or (None) of the whole bot. It only ever grows; every process is told how long it is."""
+    """A flood wait of one chat, or (None) of the whole bot. It only ever grows; every process is told its length."""
     told = f"{bot_id}:{'' if chat_id is None else chat_id}:{seconds}"
     if chat_id is None:
         await db.execute(
