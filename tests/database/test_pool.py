@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.contextvars import bound_contextvars
 
+from telewarm import clock
 from telewarm.database.pool import connect, describe_url, open_pool
 from telewarm.errors import DatabaseUnavailable
 from telewarm.logs import request_id
@@ -42,6 +43,23 @@ async def test_every_connection_speaks_utc_without_jit_under_its_name_and_time_l
     pool = await open_pool(database_url, max_size=2, application_name="a name", statement_timeout=7)
     expected = {"timezone": "UTC", "jit": "off", "application_name": "a name", "statement_timeout": "7s"}
     assert {name: await pool.fetchval(f"SHOW {name}") for name in expected} == expected
+    await pool.close()
+
+
+async def test_whoever_is_cancelled_just_when_a_connection_is_there_leaves_none(database_url: str) -> None:
+    pool = await open_pool(database_url, max_size=2, application_name="test")
+    held = await pool.acquire()
+    asking = asyncio.create_task(pool.fetchval("SELECT 1"))
+    while not (connecting := [one for one in asyncio.all_tasks() if one.get_name() == "connect"]):
+        await clock.sleep(0)
+    while not connecting[0].done():
+        await clock.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+    assert connecting[0].result().is_closed()
+    await pool.release(held)
     await pool.close()
 
 

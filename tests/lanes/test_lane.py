@@ -150,7 +150,7 @@ async def test_a_job_that_is_cut_short_before_it_began_is_put_back_too() -> None
     """A regression: nobody held it any more, and its place in the budget was lost."""
 
     class Hasty(BotRateLimiter):
-        def spend(
+        def acquire(
             self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Priority | None = None
         ) -> Permit:
             bench.stop.set()

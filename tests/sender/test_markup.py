@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from telewarm.errors import UsageError
@@ -100,6 +100,7 @@ def test_an_escaped_text_is_never_refused(text: str) -> None:
     check_text("it", f"*{escape_markdown(text)}*", "MarkdownV2", longest=4096)
 
 
+@example("\\ ", "MarkdownV2")
 @given(st.text(alphabet="ab<>/&;bi*_`.\\[]()!~|\" '", max_size=40), st.sampled_from(["HTML", "MarkdownV2"]))
 def test_nothing_is_refused_that_the_sandbox_takes(text: str, parse_mode: str) -> None:
     try:

@@ -42,8 +42,8 @@ class BotSession:
 
     `on_pause`: to be called with the pause that a 429 asks for, which tells the other processes. `on_held`: to be
     called when a permit is held until they know of it. `on_migrated`: to be awaited with the old and the new id of a
-    warm-up group that became a supergroup. `fresh`: no change of the row was notified. A session of a deleted bot says so in
-    `bot`, and may not send any more.
+    warm-up group that became a supergroup. `fresh`: no change of the row was notified. A session of a deleted bot
+    says so in `bot`, and may not send any more.
     """
 
     bot: Bot

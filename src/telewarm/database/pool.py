@@ -63,7 +63,13 @@ async def open_pool(
 async def _connect_in_clean_context(*target: Any, **options: Any) -> asyncpg.Connection[asyncpg.Record]:  # noqa: ANN401 - asyncpg's
     """What a connection hears later it hears in the context that it was made in: let that be nobody's request."""
     connecting: Coroutine[Any, Any, asyncpg.Connection[asyncpg.Record]] = asyncpg.connect(*target, **options)
-    return await asyncio.create_task(connecting, name="connect", context=Context())
+    task = asyncio.create_task(connecting, name="connect", context=Context())
+    try:
+        return await task
+    except asyncio.CancelledError:  # it may be connected by now, and nobody else would close it
+        if task.done() and not task.cancelled() and task.exception() is None:
+            task.result().terminate()
+        raise
 
 
 async def connect(

@@ -54,13 +54,18 @@ def visible(text: str, parse_mode: str | None) -> int:
         case "html":
             text = _ENTITY.sub(lambda found: unescape(found[0]), _TAG.sub("", text))
         case "markdownv2":
-            escaped = _ESCAPED.sub("x", _URL.sub("", text))
+            escaped = _ESCAPED.sub(_unescaped, _URL.sub("", text))
             text = _MARKS.sub("", escaped)
         case "markdown":
-            text = _MARKS.sub("", _URL.sub("", _ESCAPED.sub("x", text)))
+            text = _MARKS.sub("", _URL.sub("", _ESCAPED.sub(_unescaped, text)))
         case _:
             pass
     return len(text.strip())
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    """One character, which is no mark; a blank at an end does not count."""
+    return " " if found[1].isspace() else "x"
 
 
 def _check_html(what: str, text: str) -> None:
