@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from telewarm import NotFound, Telewarm
-from telewarm.errors import Face, TelewarmError
+from telewarm.errors import Interface, TelewarmError
 from tests.fixtures.app import READER, add_bot
 
 ROUTES = ("/api/admin", "POST ", "GET ")
@@ -35,7 +35,7 @@ async def test_each_face_has_its_own_cure(idle_telewarm: Telewarm) -> None:
     found = [error for error in await errors_of(idle_telewarm) if isinstance(error, NotFound)]
     assert len(found) == 6
     for error in found:
-        library, command, route = str(error), error.told(Face.CLI), error.told(Face.API)
+        library, command, route = str(error), error.message_for(Interface.CLI), error.message_for(Interface.API)
         assert "`tw." in library
         assert not any(word in library for word in (*ROUTES, *COMMANDS))
         assert "`telewarm " in command

@@ -11,7 +11,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from telewarm import errors, metrics
 from telewarm.api.concurrency_limiter import RequestClass
-from telewarm.metrics import MOST_BOTS, OTHERS, FloodScope, MetricsSnapshot, QueueSample, WarmupResult, WarmupTimings
+from telewarm.metrics import (
+    MAX_LABELLED_BOTS,
+    OTHER_BOTS_LABEL,
+    FloodScope,
+    MetricsSnapshot,
+    QueueSample,
+    WarmupResult,
+    WarmupTimings,
+)
 from telewarm.models import Kind, UploadMethod
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -24,7 +32,7 @@ queues = st.builds(
     head_age=st.none() | st.floats(min_value=0, max_value=1e6),
 )
 MANY = st.lists(queues, max_size=150, unique_by=lambda queue: queue.slug)
-NOTHING = MetricsSnapshot(in_flight=0, places=0, queues=())
+NOTHING = MetricsSnapshot(in_flight=0, slots=0, queues=())
 
 
 def read(now: MetricsSnapshot = NOTHING) -> Samples:
@@ -50,7 +58,9 @@ def error_codes(kind: type[errors.TelewarmError] = errors.TelewarmError) -> set[
 
 def test_a_warm_up_counts_once_by_way_and_kind_and_in_every_histogram() -> None:
     before = read()
-    metrics.warmed(Kind.PHOTO, UploadMethod.FORWARD, WarmupTimings(waited=0.004, download=0.0, send=0.2, total=400.0))
+    metrics.warmup_succeeded(
+        Kind.PHOTO, UploadMethod.FORWARD, WarmupTimings(waited=0.004, download=0.0, send=0.2, total=400.0)
+    )
 
     assert grown(before, "warmups_total", outcome="ok", way="forward", kind="photo") == 1
     for name, edge in (("queue_wait", "0.005"), ("download", "0.005"), ("send", "0.25"), ("warmup", "+Inf")):
@@ -62,8 +72,8 @@ def test_a_warm_up_counts_once_by_way_and_kind_and_in_every_histogram() -> None:
 
 def test_failures_are_counted_by_class_and_only_retries_as_such() -> None:
     before = read()
-    metrics.failed(Kind.VIDEO, WarmupResult.RETRY, "TELEGRAM_FAULT")
-    metrics.failed(Kind.VIDEO, WarmupResult.ERROR, "TELEGRAM_FAULT")
+    metrics.warmup_failed(Kind.VIDEO, WarmupResult.RETRY, "TELEGRAM_FAULT")
+    metrics.warmup_failed(Kind.VIDEO, WarmupResult.ERROR, "TELEGRAM_FAULT")
 
     assert grown(before, "warmup_errors_total", code="TELEGRAM_FAULT") == 2
     assert grown(before, "warmup_retries_total") == 1
@@ -72,8 +82,8 @@ def test_failures_are_counted_by_class_and_only_retries_as_such() -> None:
 
 def test_floods_are_counted_by_what_they_paused_and_for_how_long() -> None:
     before = read()
-    metrics.flooded(FloodScope.CHAT, 7)
-    metrics.flooded(FloodScope.CHAT, 5)
+    metrics.flood_waited(FloodScope.CHAT, 7)
+    metrics.flood_waited(FloodScope.CHAT, 5)
 
     assert grown(before, "flood_waits_total", scope="chat") == 2
     assert grown(before, "flood_wait_seconds_total", scope="chat") == pytest.approx(12)
@@ -83,7 +93,7 @@ def test_reads_ways_and_bytes_are_counted() -> None:
     before = read()
     metrics.spool_read(hit=True)
     metrics.spool_read(hit=False)
-    metrics.ids_read(hits=2, misses=1)
+    metrics.file_ids_read(hits=2, misses=1)
     metrics.way_taken(UploadMethod.UPLOAD, uploaded=500)
     metrics.way_failed(UploadMethod.URL)
     metrics.weak_id()
@@ -102,18 +112,18 @@ def test_reads_ways_and_bytes_are_counted() -> None:
 
 
 def test_utilisation_is_the_share_of_the_places_that_are_taken() -> None:
-    busy = read(MetricsSnapshot(in_flight=3, places=12, queues=()))
+    busy = read(MetricsSnapshot(in_flight=3, slots=12, queues=()))
     assert (value(busy, "in_flight"), value(busy, "utilisation"), value(busy, "database_up")) == (3, 0.25, 1)
-    assert value(read(MetricsSnapshot(in_flight=0, places=0, queues=None)), "database_up") == 0
+    assert value(read(MetricsSnapshot(in_flight=0, slots=0, queues=None)), "database_up") == 0
 
 
 @given(MANY)
 def test_the_deepest_queues_are_named_and_the_rest_is_summed_up(all_queues: Sequence[QueueSample]) -> None:
-    shown = read(MetricsSnapshot(in_flight=0, places=0, queues=all_queues))
+    shown = read(MetricsSnapshot(in_flight=0, slots=0, queues=all_queues))
 
     bots = {dict(labels)["bot"] for name, labels in shown if name == "telewarm_queue_due"}
-    assert len(bots) == min(len(all_queues), MOST_BOTS + 1)
-    assert (OTHERS in bots) == (len(all_queues) > MOST_BOTS)
+    assert len(bots) == min(len(all_queues), MAX_LABELLED_BOTS + 1)
+    assert (OTHER_BOTS_LABEL in bots) == (len(all_queues) > MAX_LABELLED_BOTS)
     assert sum(value(shown, "queue_due", bot=bot) for bot in bots) == sum(queue.due for queue in all_queues)
     assert sum(value(shown, "queue_waiting", bot=bot) for bot in bots) == sum(queue.waiting for queue in all_queues)
     oldest = max((queue.head_age or 0 for queue in all_queues), default=0)
@@ -134,7 +144,7 @@ def check_labels() -> None:
         "work": set(RequestClass),
     }
     queue = QueueSample(slug="shop", due=1, waiting=0, head_age=None)
-    for _, labels in read(MetricsSnapshot(in_flight=1, places=1, queues=[queue])):
+    for _, labels in read(MetricsSnapshot(in_flight=1, slots=1, queues=[queue])):
         for name, text in labels:
             assert text in allowed[name]
 
@@ -142,7 +152,7 @@ def check_labels() -> None:
 def test_every_label_is_one_of_few_values() -> None:
     for kind in Kind:
         for way in UploadMethod:
-            metrics.warmed(kind, way, WarmupTimings(waited=0, total=0))
+            metrics.warmup_succeeded(kind, way, WarmupTimings(waited=0, total=0))
     for code in error_codes():
-        metrics.failed(Kind.AUDIO, WarmupResult.RETRY, code)
+        metrics.warmup_failed(Kind.AUDIO, WarmupResult.RETRY, code)
     check_labels()

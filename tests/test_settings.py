@@ -19,10 +19,10 @@ from pydantic import ValidationError
 from typer.testing import CliRunner, Result
 
 from telewarm.cli import env
-from telewarm.component_config import proxy, secrets_of
+from telewarm.component_config import proxy, secret_values
 from telewarm.errors import SettingsError
 from telewarm.settings import EnvVar, Settings, variables
-from telewarm.settings.checks import EXAMPLE_KEYS, EXAMPLE_TOKENS, MAKE
+from telewarm.settings.checks import EXAMPLE_KEYS, EXAMPLE_TOKENS, GENERATE_COMMAND
 
 CANARY = "c4n4ry-s3cr3t"
 R2 = {
@@ -163,7 +163,7 @@ def test_a_wrong_secret_is_refused_with_the_command_that_makes_one_and_no_exampl
 ) -> None:
     told = refusal(**{name: value})
     assert told.startswith(f"{name} {problem}")
-    assert told.endswith(f": make one with `{MAKE}`")
+    assert told.endswith(f": make one with `{GENERATE_COMMAND}`")
     assert f"{name}=" not in told
     assert value not in told
 
@@ -189,7 +189,7 @@ def test_a_wrong_secret_is_refused_with_the_command_that_makes_one_and_no_exampl
     ],
 )
 def test_a_token_that_anybody_would_try_is_refused(token: str) -> None:
-    assert refusal(ADMIN_API_TOKEN=token).endswith(f": make one with `{MAKE}`")
+    assert refusal(ADMIN_API_TOKEN=token).endswith(f": make one with `{GENERATE_COMMAND}`")
 
 
 @given(st.binary(min_size=32, max_size=32).map(lambda seed: hashlib.sha256(seed).digest()))
@@ -279,7 +279,7 @@ def test_every_variable_is_explained_and_its_example_is_right(variable: EnvVar) 
     assert variable.advice.endswith(".")
     if not variable.example:  # or somebody would take it for a secret of their own
         assert variable.secret
-        assert f"Make one with `{MAKE}`" in variable.advice
+        assert f"Make one with `{GENERATE_COMMAND}`" in variable.advice
         return
     others = R2 if variable.name.startswith("R2_") else S3 if variable.name.startswith("S3_") else {}
     read(**{**others, variable.name: variable.example})
@@ -392,7 +392,7 @@ def test_a_database_url_is_taken_as_consoles_and_other_libraries_write_it(given:
     ],
 )
 def test_every_password_of_a_database_url_is_known_as_a_secret(given: str, hidden: set[str]) -> None:
-    assert set(secrets_of(read(DATABASE_URL=given))) == hidden
+    assert set(secret_values(read(DATABASE_URL=given))) == hidden
 
 
 @pytest.mark.parametrize(

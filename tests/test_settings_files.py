@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from telewarm.cli import app
 from telewarm.errors import SettingsError
-from telewarm.settings import Settings, SettingsFile, choose, refuse_redirects
+from telewarm.settings import Settings, SettingsFile, check_redirects, choose_settings_file
 
 KEY = "5eed" * 16
 EVIL = "https://evil.example.org"
@@ -39,7 +39,7 @@ def written(path: Path, **values: str) -> Path:
 
 
 def chosen(home: Path, *, named: Path | None = None, **environ: str) -> SettingsFile:
-    return choose(environ, named=named, folder=Path(), home=home)
+    return choose_settings_file(environ, named_file=named, folder=Path(), home=home)
 
 
 def run(*arguments: str, **environ: str) -> Result:
@@ -51,7 +51,7 @@ def test_one_file_is_read_the_one_that_was_named_then_the_one_here_then_the_user
     own = written(home / ".env")
     assert chosen(home) == SettingsFile(path=own)
     here = written(Path(".env"))
-    assert chosen(home) == SettingsFile(path=here.absolute(), found=True)
+    assert chosen(home) == SettingsFile(path=here.absolute(), is_implicit=True)
     by_variable, by_option = written(home / "one.env"), written(home / "other.env")
     assert chosen(home, TELEWARM_ENV_FILE=str(by_variable)) == SettingsFile(path=by_variable)
     assert chosen(home, named=by_option, TELEWARM_ENV_FILE=str(by_variable)) == SettingsFile(path=by_option)
@@ -72,7 +72,7 @@ def test_a_file_here_that_everybody_can_change_is_not_trusted_until_it_is_named(
         chosen(home)
     assert chosen(home, named=here) == SettingsFile(path=here.absolute())
     here.chmod(0o664)
-    assert chosen(home).found
+    assert chosen(home).is_implicit
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -131,7 +131,7 @@ def test_a_data_folder_beside_a_file_holds_its_own_key_and_no_link_to_anothers(
     link.parent.mkdir(parents=True)
     link.symlink_to(there / linked)
     written(Path(".env"), TELEGRAM_API_ROOT=EVIL, TELEWARM_DATA="./data")
-    assert chosen(home).found
+    assert chosen(home).is_implicit
     ended = run("bot", "list")
     assert isinstance(ended.exception, SettingsError)
     assert "sets TELEGRAM_API_ROOT, where bot tokens would be sent to" in ended.exception.message
@@ -158,8 +158,8 @@ def test_a_data_folder_beside_a_file_holds_its_own_key_and_no_link_to_anothers(
 )
 def test_a_file_in_ones_own_project_works(home: Path, values: dict[str, str], environ: dict[str, str]) -> None:
     here = written(Path(".env"), **values)
-    assert choose(environ, named=None, folder=Path(), home=home).found
-    refuse_redirects(here.absolute(), values, environ)
+    assert choose_settings_file(environ, named_file=None, folder=Path(), home=home).is_implicit
+    check_redirects(here.absolute(), values, environ)
     shown = run("env", **environ)
     assert shown.exit_code == 0, shown.output
     assert f"Settings file: {here.absolute()}" in shown.stdout

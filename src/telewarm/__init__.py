@@ -5,7 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # type checkers know better; `typing` takes longer to load than all the rest of this
 if TYPE_CHECKING:
     from telewarm.broadcasts.plans import SendPlan
-    from telewarm.broadcasts.submissions import AlreadySent, Submitted
+    from telewarm.broadcasts.submissions import AlreadySent, SubmissionResult
     from telewarm.errors import (
         BackupError,
         BadRequest,
@@ -140,7 +140,7 @@ __all__ = [
     "SettingsError",
     "StoreError",
     "StoreUnavailable",
-    "Submitted",
+    "SubmissionResult",
     "TelegramClientError",
     "TelegramError",
     "TelegramServerError",
@@ -166,7 +166,7 @@ _HOMES = {
     "telewarm.broadcasts.plans": ("SendPlan",),
     "telewarm.broadcasts.submissions": (
         "AlreadySent",
-        "Submitted",
+        "SubmissionResult",
     ),
     "telewarm.errors": (
         "BackupError",

@@ -15,7 +15,7 @@ from telewarm.file_ids.uploader import FileIdUploader
 from telewarm.models import UploadResult
 from telewarm.sending.sender import Sender
 from telewarm.settings import Settings
-from telewarm.warmup.policy import Retries
+from telewarm.warmup.policy import RetryLimits
 from telewarm.warmup.work import WarmupTask, WarmupWork
 from telewarm.worker.composite_runner import CompositeRunner
 from telewarm.worker.lane import Lane, LaneLimits
@@ -23,18 +23,20 @@ from telewarm.worker.status_reporter import WorkerStatusReporter
 from telewarm.worker.supervisor import WorkerSupervisor
 from telewarm.worker.worker import LaneContext, Worker, WorkerLimits
 
-DRAIN = 7.0  # seconds that running lanes have to end what is in flight; a supervisor often waits ten for all of us
+DRAIN_SECONDS = (
+    7.0  # seconds that running lanes have to end what is in flight; a supervisor often waits ten for all of us
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BotWork:
+class LaneFactory:
     """Makes each bot's lane: its warm-ups and its deliveries, inside its limits."""
 
     settings: Settings
     pool: Pool
-    vital: Pool
+    heartbeat_pool: Pool
     lease: ProcessLease
-    placements: FileIdUploader
+    uploader: FileIdUploader
     sender: Sender
     on_sending: Callable[[], None]
 
@@ -47,49 +49,55 @@ class BotWork:
         )
 
     @property
-    def retries(self) -> Retries:
-        return Retries(
+    def retries(self) -> RetryLimits:
+        return RetryLimits(
             limit=self.settings.telewarm_retry_limit,
-            base=self.settings.telewarm_retry_base_ms / 1000,
-            longest=self.settings.telewarm_retry_max_ms / 1000,
-            weak_id=self.settings.media_prewarm_retry_weak_id,
+            base_seconds=self.settings.telewarm_retry_base_ms / 1000,
+            max_seconds=self.settings.telewarm_retry_max_ms / 1000,
+            weak_id_attempts=self.settings.media_prewarm_retry_weak_id,
         )
 
-    def control(self, bots: BotRegistry) -> WorkerSupervisor:
+    def make_supervisor(self, bots: BotRegistry) -> WorkerSupervisor:
         limits = self.limits
         control = WorkerSupervisor(
-            lambda: Worker(pool=self.pool, vital=self.vital, live_bots=bots, make_lane=self.make, limits=limits),
+            lambda: Worker(
+                pool=self.pool,
+                heartbeat_pool=self.heartbeat_pool,
+                registry=bots,
+                make_lane=self.make_lane_runner,
+                limits=limits,
+            ),
             limits,
-            drain=DRAIN,
-            on_change=self.lease.hurry,
+            drain_seconds=DRAIN_SECONDS,
+            on_change=self.lease.renew_now,
         )
-        self.lease.worker = WorkerStatusReporter(control)
+        self.lease.describe_worker = WorkerStatusReporter(control)
         return control
 
-    def make(self, seat: LaneContext) -> CompositeRunner:
-        parts = (partial(self._warmups, seat), partial(self._deliveries, seat))
-        return CompositeRunner(parts, stop=seat.stop, has_waiting_lanes=seat.has_waiting_lanes)
+    def make_lane_runner(self, context: LaneContext) -> CompositeRunner:
+        parts = (partial(self._make_warmup_lane, context), partial(self._make_broadcast_scheduler, context))
+        return CompositeRunner(parts, stop=context.stop, has_waiting_lanes=context.has_waiting_lanes)
 
-    def _warmups(self, seat: LaneContext) -> Lane[WarmupTask, UploadResult | WarmupFailure]:
-        live = seat.live
+    def _make_warmup_lane(self, context: LaneContext) -> Lane[WarmupTask, UploadResult | WarmupFailure]:
+        live = context.session
         return Lane(
-            WarmupWork(pool=self.pool, lease=self.lease, live=live, placements=self.placements, retries=self.retries),
+            WarmupWork(pool=self.pool, lease=self.lease, session=live, uploader=self.uploader, retries=self.retries),
             live.limiter,
             limits=LaneLimits(concurrency=self.limits.concurrency),
-            budget=seat.budget,
-            stop=seat.stop,
-            has_waiting_lanes=seat.has_waiting_lanes,
+            budget=context.budget,
+            stop=context.stop,
+            has_waiting_lanes=context.has_waiting_lanes,
             on_pause=live.on_pause,
         )
 
-    def _deliveries(self, seat: LaneContext) -> BroadcastScheduler:
+    def _make_broadcast_scheduler(self, context: LaneContext) -> BroadcastScheduler:
         return BroadcastScheduler(
             pool=self.pool,
             lease=self.lease,
-            live=seat.live,
+            session=context.session,
             sender=self.sender,
-            stop=seat.stop,
-            has_waiting_lanes=seat.has_waiting_lanes,
+            stop=context.stop,
+            has_waiting_lanes=context.has_waiting_lanes,
             concurrency=self.settings.telewarm_broadcast_concurrency,
             on_sending=self.on_sending,
         )

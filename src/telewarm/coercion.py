@@ -10,29 +10,31 @@ from typing import Any
 
 from telewarm.errors import UsageError
 
-LARGEST = 2**63 - 1
-JSON = str | int | float | bool | None
-SCALARS = frozenset({str, int, bool, type(None)})
+MAX_BIGINT = 2**63 - 1
+JsonScalar = str | int | float | bool | None
+JSON_SCALAR_TYPES = frozenset({str, int, bool, type(None)})
 
 
-def whole(argument: str, given: object, *, least: int = 1) -> int:
+def integer(argument: str, given: object, *, minimum: int = 1) -> int:
     """An id. Raises UsageError; True and False are no numbers."""
-    if isinstance(given, bool) or not isinstance(given, int) or not least <= given <= LARGEST:
-        raise UsageError(f"{argument} must be a whole number{' from 1' if least == 1 else ''}, not {shown(given)}")
+    if isinstance(given, bool) or not isinstance(given, int) or not minimum <= given <= MAX_BIGINT:
+        raise UsageError(
+            f"{argument} must be a whole number{' from 1' if minimum == 1 else ''}, not {describe_value(given)}"
+        )
     return int(given)
 
 
 def media_id(argument: str, given: object) -> int:
     """Of a media item: its id, or the item itself as `add` returns it. Raises UsageError."""
     if isinstance(given, int):
-        return whole(argument, given)
+        return integer(argument, given)
     own = getattr(given, "id", None)
     if type(given).__name__ == "MediaItem" and isinstance(own, int):
-        return whole(argument, own)
-    raise UsageError(f"{argument} must be the id of a media item or the item itself, not {shown(given)}")
+        return integer(argument, own)
+    raise UsageError(f"{argument} must be the id of a media item or the item itself, not {describe_value(given)}")
 
 
-def plain(argument: str, given: object) -> Any:  # noqa: ANN401 - JSON
+def to_json(argument: str, given: object) -> Any:  # noqa: ANN401 - JSON
     """JSON of mappings, lists and the objects of frameworks: those with `model_dump` (aiogram) or `to_dict`
     (python-telegram-bot). Raises UsageError.
     """
@@ -42,18 +44,20 @@ def plain(argument: str, given: object) -> Any:  # noqa: ANN401 - JSON
         return str(given)
     if isinstance(given, float) and not isfinite(given):
         raise UsageError(f"{argument} holds {given}, which is no number to JSON")
-    if isinstance(given, JSON):
+    if isinstance(given, JsonScalar):
         return given
     if isinstance(given, Mapping):
-        return {str(name): plain(argument, value) for name, value in given.items() if not _is_unset(value)}
+        return {str(name): to_json(argument, value) for name, value in given.items() if not _is_unset(value)}
     if isinstance(given, Sequence) and not isinstance(given, bytes | bytearray | memoryview):
-        return [plain(argument, value) for value in given]
+        return [to_json(argument, value) for value in given]
     if not isinstance(given, type):
         if callable(dump := getattr(given, "model_dump", None)):
-            return plain(argument, dump(exclude_none=True))
+            return to_json(argument, dump(exclude_none=True))
         if callable(dump := getattr(given, "to_dict", None)):
-            return plain(argument, dump())
-    raise UsageError(f"{argument} must be a mapping or an object with model_dump or to_dict, not {shown(given)}")
+            return to_json(argument, dump())
+    raise UsageError(
+        f"{argument} must be a mapping or an object with model_dump or to_dict, not {describe_value(given)}"
+    )
 
 
 def _is_plain(given: object) -> bool:
@@ -63,7 +67,7 @@ def _is_plain(given: object) -> bool:
         return all(type(name) is str and _is_plain(value) for name, value in given.items())  # type: ignore[attr-defined]
     if kind is list:
         return all(_is_plain(value) for value in given)  # type: ignore[attr-defined]
-    return kind in SCALARS or (kind is float and isfinite(given))  # type: ignore[arg-type]
+    return kind in JSON_SCALAR_TYPES or (kind is float and isfinite(given))  # type: ignore[arg-type]
 
 
 def _is_unset(value: object) -> bool:
@@ -77,13 +81,13 @@ def mapping(argument: str, given: object) -> Mapping[str, object] | None:
         return None
     found = _finite(argument, given)
     if not isinstance(found, dict):
-        raise UsageError(f"{argument} must be a mapping, not {shown(given)}")
+        raise UsageError(f"{argument} must be a mapping, not {describe_value(given)}")
     return found
 
 
 def _finite(argument: str, given: object) -> Any:  # noqa: ANN401 - JSON
     try:
-        return given if _is_plain(given) else plain(argument, given)
+        return given if _is_plain(given) else to_json(argument, given)
     except RecursionError:
         raise UsageError(f"{argument} holds itself, or is nested too deep") from None
 
@@ -94,7 +98,7 @@ def mappings(argument: str, given: object) -> Sequence[Mapping[str, object]] | N
         return None
     found = _finite(argument, given)
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise UsageError(f"{argument} must be a list of mappings, not {shown(given)}")
+        raise UsageError(f"{argument} must be a list of mappings, not {describe_value(given)}")
     return found
 
 
@@ -104,7 +108,7 @@ def text(argument: str, given: object) -> str | None:
         return given
     if isinstance(given, str):
         return str(given)
-    raise UsageError(f"{argument} must be text, not {shown(given)}")
+    raise UsageError(f"{argument} must be text, not {describe_value(given)}")
 
 
 def preview(argument: str, given: object) -> Mapping[str, object] | str | bool | None:
@@ -115,21 +119,23 @@ def preview(argument: str, given: object) -> Mapping[str, object] | str | bool |
         return None
     found = _finite(argument, given)
     if not isinstance(found, dict):
-        raise UsageError(f"{argument} must be off, above, large, small, True, False, or a mapping, not {shown(given)}")
+        raise UsageError(
+            f"{argument} must be off, above, large, small, True, False, or a mapping, not {describe_value(given)}"
+        )
     return found
 
 
 def flag(argument: str, given: object) -> bool:
     """Raises UsageError for what is neither True nor False: "no" would be true."""
     if type(given) is not bool:
-        raise UsageError(f"{argument} must be True or False, not {shown(given)}")
+        raise UsageError(f"{argument} must be True or False, not {describe_value(given)}")
     return given
 
 
 def seconds(argument: str, given: object) -> float:
     """From 0 on; endless ones too. Raises UsageError."""
     if isinstance(given, bool) or not isinstance(given, int | float) or not given >= 0:
-        raise UsageError(f"{argument} must be a number of seconds from 0, not {shown(given)}")
+        raise UsageError(f"{argument} must be a number of seconds from 0, not {describe_value(given)}")
     return float(given)
 
 
@@ -142,25 +148,25 @@ def required(argument: str, given: object) -> str:
     """Text, and some of it. Raises UsageError."""
     found = text(argument, given)
     if not found:
-        raise UsageError(f"{argument} must be text, not {shown(given)}")
+        raise UsageError(f"{argument} must be text, not {describe_value(given)}")
     return found
 
 
-def several(argument: str, given: object) -> list[Any]:
+def to_list(argument: str, given: object) -> list[Any]:
     """A list, tuple, set or the like of values; no text. Raises UsageError."""
     if isinstance(given, Iterable) and not isinstance(given, str | bytes | bytearray | memoryview | Mapping):
         return list(given)
-    raise UsageError(f"{argument} must be a list, not {shown(given)}")
+    raise UsageError(f"{argument} must be a list, not {describe_value(given)}")
 
 
 def names(argument: str, given: object) -> list[str]:
     """One text, or several. Raises UsageError."""
     if isinstance(given, str):
         return [required(argument, given)]
-    return [required(argument, one) for one in several(argument, given)]
+    return [required(argument, one) for one in to_list(argument, given)]
 
 
-def shown(given: object) -> str:
+def describe_value(given: object) -> str:
     """What was given, for an error: short, and without its content where that may be anything."""
     if isinstance(given, str | int | float) or given is None:
         words = repr(given)

@@ -11,8 +11,8 @@ from enum import StrEnum
 class ErrorCategory(StrEnum):
     """The headings of docs/errors.md."""
 
-    ANY = "Any request"
-    ASKED = "What you ask for"
+    COMMON = "Any request"
+    REQUEST = "What you ask for"
     MEDIA = "Media"
     TELEGRAM = "Telegram"
     OUTAGE = "Outages"
@@ -30,17 +30,17 @@ class ErrorDoc:
     cure: str
 
 
-def _known(where: ErrorCategory, code: str, statuses: tuple[int, ...], meaning: str, cure: str) -> ErrorDoc:
+def _document(where: ErrorCategory, code: str, statuses: tuple[int, ...], meaning: str, cure: str) -> ErrorDoc:
     return ErrorDoc(code=code, where=where, statuses=statuses, meaning=meaning, cure=cure)
 
 
-def _of(where: ErrorCategory, *rows: tuple[str, tuple[int, ...], str, str]) -> tuple[ErrorDoc, ...]:
-    return tuple(_known(where, *row) for row in rows)
+def _category(where: ErrorCategory, *rows: tuple[str, tuple[int, ...], str, str]) -> tuple[ErrorDoc, ...]:
+    return tuple(_document(where, *row) for row in rows)
 
 
 ERROR_DOCS: tuple[ErrorDoc, ...] = (
-    *_of(
-        ErrorCategory.ANY,
+    *_category(
+        ErrorCategory.COMMON,
         (
             "UNAUTHORIZED",
             (401,),
@@ -114,8 +114,8 @@ ERROR_DOCS: tuple[ErrorDoc, ...] = (
             "Look for the answer's `request_id` in the log, and tell us what stands there.",
         ),
     ),
-    *_of(
-        ErrorCategory.ASKED,
+    *_category(
+        ErrorCategory.REQUEST,
         (
             "BAD_REQUEST",
             (400, 415, 422),
@@ -135,7 +135,7 @@ ERROR_DOCS: tuple[ErrorDoc, ...] = (
             "Look at the thing as it is now, and decide anew.",
         ),
     ),
-    *_of(
+    *_category(
         ErrorCategory.MEDIA,
         (
             "UNREADABLE_MEDIA",
@@ -222,7 +222,7 @@ ERROR_DOCS: tuple[ErrorDoc, ...] = (
             "Tell us what the log says in `outcome_write_failed`; re-warm the item once that is gone.",
         ),
     ),
-    *_of(
+    *_category(
         ErrorCategory.TELEGRAM,
         (
             "FLOOD_WAIT",
@@ -285,7 +285,7 @@ ERROR_DOCS: tuple[ErrorDoc, ...] = (
             "Check the network and `TELEGRAM_API_ROOT`. Send with an idempotency key, so that trying again is safe.",
         ),
     ),
-    *_of(
+    *_category(
         ErrorCategory.OUTAGE,
         (
             "DATABASE_UNAVAILABLE",
@@ -306,7 +306,7 @@ ERROR_DOCS: tuple[ErrorDoc, ...] = (
             "Mend that; `/health` has each one's cure.",
         ),
     ),
-    *_of(
+    *_category(
         ErrorCategory.COMMANDS,
         (
             "BAD_SETTING",
@@ -364,7 +364,7 @@ ERROR_DOCS: tuple[ErrorDoc, ...] = (
         ),
     ),
 )
-ABOUT = """
+INTRODUCTION = """
 `error` is one of the codes below and does not change between versions; `message` is for people: what happened, to what,
 and the cure. Answers with 429, and those with `MEDIA_NOT_READY`, `OVERLOADED`, `STOPPING` or `TOO_MANY_LISTENERS`, have
 the header `Retry-After`, in seconds. Those with 5xx have the `request_id` that their lines in the log have too, but for
@@ -387,7 +387,7 @@ def markdown() -> str:
         '{"ok": false, "error": "NOT_FOUND", "message": "no bot has the slug \'shp\'; create it with …"}',
         "```",
         "",
-        *textwrap.wrap(ABOUT.strip(), 118, break_on_hyphens=False),
+        *textwrap.wrap(INTRODUCTION.strip(), 118, break_on_hyphens=False),
     ]
     for where in ErrorCategory:
         lines += ["", f"## {where.value}", "", *_table(where)]

@@ -46,13 +46,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
-LOGGED_OUT = (
+LOGGED_OUT_MESSAGE = (
     "the bot is logged out of this Bot API server; its token is not revoked. Check TELEGRAM_API_ROOT; after a logOut a "
     "server takes the bot back 10 minutes later"
 )
 
 
-class Face(StrEnum):
+class Interface(StrEnum):
     """Where a person reads an error."""
 
     LIBRARY = "library"
@@ -76,15 +76,15 @@ class TelewarmError(Exception):
 
     def __init__(self, message: str = "", *, by_face: Cure | None = None) -> None:
         super().__init__(message if by_face is None else f"{message}; {by_face.library}")
-        self.what, self.by_face = message, by_face
+        self.summary, self.by_face = message, by_face
 
     @property
     def message(self) -> str:
         return str(self)
 
-    def told(self, face: Face) -> str:
+    def message_for(self, interface: Interface) -> str:
         """The message, with the cure as that face has it."""
-        return self.message if self.by_face is None else f"{self.what}; {getattr(self.by_face, face.value)}"
+        return self.message if self.by_face is None else f"{self.summary}; {getattr(self.by_face, interface.value)}"
 
 
 class SettingsError(TelewarmError):
@@ -132,10 +132,10 @@ class Conflict(UsageError):
     code = "CONFLICT"
 
 
-def taken_by_deleted(taken: str, slug: str) -> Conflict:
+def slug_of_deleted_bot(taken: str, slug: str) -> Conflict:
     """Whoever gives a slug or token again that a deleted bot has wants that one."""
     deleted = BotDeleted(slug)
-    return Conflict(f"{taken} is in Telewarm already: {deleted.what}", by_face=deleted.by_face)
+    return Conflict(f"{taken} is in Telewarm already: {deleted.summary}", by_face=deleted.by_face)
 
 
 class MediaError(TelewarmError):
@@ -320,7 +320,7 @@ class InvalidBotToken(TelegramClientError):
 
     @property
     def message(self) -> str:
-        return f"{self}: {LOGGED_OUT}" if self.logged_out else str(self)
+        return f"{self}: {LOGGED_OUT_MESSAGE}" if self.logged_out else str(self)
 
     @property
     def cure(self) -> str:

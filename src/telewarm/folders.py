@@ -14,11 +14,11 @@ from pathlib import Path
 
 PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
-OTHERS = 0o077  # permission bits of everybody but the owner
-OPEN = 0o067  # of a folder that is not closed; its group may be allowed to pass through, which shows no names
-FULL_BYTES = 1 << 20  # free ones below which a disk is called full
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+OTHERS_MODE_BITS = 0o077  # permission bits of everybody but the owner
+OPEN_MODE_BITS = 0o067  # of a folder that is not closed; its group may be allowed to pass through, which shows no names
+FULL_DISK_BYTES = 1 << 20  # free ones below which a disk is called full
+FULL_DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
+FORBIDDEN_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 def make_private(folder: Path) -> None:
@@ -37,7 +37,7 @@ def make_private_below(root: Path, folder: Path) -> None:
         make_private(path)
 
 
-def tighten(folder: Path, *, skip: frozenset[str] = frozenset()) -> bool:
+def restrict_permissions(folder: Path, *, skip: frozenset[str] = frozenset()) -> bool:
     """Close a folder that others may look into, and everything in it; whether there was something to do.
 
     `skip`: names in it that are left alone.
@@ -46,7 +46,7 @@ def tighten(folder: Path, *, skip: frozenset[str] = frozenset()) -> bool:
     everybody (`/tmp`); what we create inside them is private by itself. Links are not followed.
     """
     status = folder.stat()
-    if not status.st_mode & OPEN or status.st_uid != os.geteuid() or _is_shared(folder, status):
+    if not status.st_mode & OPEN_MODE_BITS or status.st_uid != os.geteuid() or _is_shared(folder, status):
         return False
     for path, folders, files in os.walk(folder):
         if Path(path) == folder:
@@ -70,25 +70,25 @@ def write_private(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def refusal(error: OSError, folder: Path, *, cure: str = "choose another folder with TELEWARM_DATA") -> str:
+def describe_os_error(error: OSError, folder: Path, *, cure: str = "choose another folder with TELEWARM_DATA") -> str:
     """What the disk refused below `folder`, and the cure: one sentence."""
-    if error.errno in FULL:
-        return full_disk(folder)
-    if error.errno in FORBIDDEN:
+    if error.errno in FULL_DISK_ERRNOS:
+        return full_disk_message(folder)
+    if error.errno in FORBIDDEN_ERRNOS:
         return f"Cannot write to {folder} ({os.strerror(error.errno or 0)}): fix its permissions, or {cure}."
     return f"Cannot use {folder} ({error.strerror or error}): {cure}."
 
 
-def full_disk(folder: Path) -> str:
+def full_disk_message(folder: Path) -> str:
     """That there is no room, with what is left."""
     how = "full"
     with suppress(OSError):
-        free = shutil.disk_usage(existing(folder)).free
-        how = f"{'full' if free < FULL_BYTES else 'too small'} ({free:,} bytes free)"
+        free = shutil.disk_usage(nearest_existing(folder)).free
+        how = f"{'full' if free < FULL_DISK_BYTES else 'too small'} ({free:,} bytes free)"
     return f"The disk of {folder} is {how}: free some space, about 100 MB, and run this again."
 
 
-def existing(folder: Path) -> Path:
+def nearest_existing(folder: Path) -> Path:
     """The folder, or the first above it that exists."""
     return next(step for step in (folder, *folder.parents) if step.exists())
 
@@ -104,5 +104,5 @@ def _is_shared(folder: Path, status: os.stat_result) -> bool:
 def _close(path: Path, *, keep: int) -> None:
     with suppress(OSError):  # gone meanwhile, or another user's
         status = path.lstat()
-        if not stat.S_ISLNK(status.st_mode) and status.st_uid == os.geteuid() and status.st_mode & OTHERS:
+        if not stat.S_ISLNK(status.st_mode) and status.st_uid == os.geteuid() and status.st_mode & OTHERS_MODE_BITS:
             path.chmod(stat.S_IMODE(status.st_mode) & (keep | stat.S_IXUSR))

@@ -16,9 +16,9 @@ from telewarm.media.library import MediaLibrary
 from telewarm.models import Bot, FileId, Kind, MediaId, MediaItem, MessageSet, Part
 from telewarm.sending.send_context import OnCold
 from telewarm.storage.incoming_file import IncomingFile
-from telewarm.telegram.parameters import METHODS
+from telewarm.telegram.parameters import SEND_METHODS
 
-CHUNK = 1 << 20  # bytes read from a stream at once
+CHUNK_BYTES = 1 << 20  # bytes read from a stream at once
 
 
 class Readable(Protocol):
@@ -28,8 +28,8 @@ class Readable(Protocol):
 
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
-File: TypeAlias = "str | PathLike[str] | Bytes | Readable | AsyncIterator[bytes]"
-Message: TypeAlias = "MessageSet | str | Part | MediaItem | Sequence[Part | MediaItem | int]"
+FileInput: TypeAlias = "str | PathLike[str] | Bytes | Readable | AsyncIterator[bytes]"
+MessageInput: TypeAlias = "MessageSet | str | Part | MediaItem | Sequence[Part | MediaItem | int]"
 
 
 class WarmFile(str):  # noqa: SLOT000 - it knows more than its text
@@ -49,10 +49,10 @@ class WarmFile(str):  # noqa: SLOT000 - it knows more than its text
 
     @property
     def method(self) -> str:
-        return METHODS[self.kind]
+        return SEND_METHODS[self.kind]
 
 
-def message_of(given: Message) -> MessageSet:
+def to_message_set(given: MessageInput) -> MessageSet:
     """A text, a media item or several stand for a message set. Raises UsageError."""
     if isinstance(given, MessageSet):
         return given
@@ -63,12 +63,14 @@ def message_of(given: Message) -> MessageSet:
     several: object = given
     if isinstance(several, list | tuple):
         return MessageSet(media=several)
-    raise UsageError(f"message must be a MessageSet, a text, or media items, not {coercion.shown(given)}")
+    raise UsageError(f"message must be a MessageSet, a text, or media items, not {coercion.describe_value(given)}")
 
 
-async def add_any(library: MediaLibrary, bot: Bot, file: File, *, kind: Kind | None, name: str | None) -> IngestResult:
+async def add_any(
+    library: MediaLibrary, bot: Bot, file: FileInput, *, kind: Kind | None, name: str | None
+) -> IngestResult:
     """Raises UsageError for what is no file, and what adding it raises."""
-    kind = kind_of(kind)
+    kind = parse_kind(kind)
     coercion.text("name", name)
     if isinstance(file, str | PathLike):
         return await library.add_file(bot, Path(file), kind=kind, name=name)
@@ -81,7 +83,9 @@ async def add_any(library: MediaLibrary, bot: Bot, file: File, *, kind: Kind | N
             async for chunk in file:
                 await library.write(incoming, _bytes(chunk))
         else:
-            raise UsageError(f"file must be a path, bytes, or a binary file or stream, not {coercion.shown(file)}")
+            raise UsageError(
+                f"file must be a path, bytes, or a binary file or stream, not {coercion.describe_value(file)}"
+            )
         if incoming.bytes == 0:
             raise UsageError("file is empty")
         return await library.add(bot, incoming, kind=kind, name=name or _name(file))
@@ -89,10 +93,10 @@ async def add_any(library: MediaLibrary, bot: Bot, file: File, *, kind: Kind | N
 
 async def _read(library: MediaLibrary, file: Readable, incoming: IncomingFile) -> None:
     if inspect.iscoroutinefunction(file.read):
-        while chunk := _bytes(await file.read(CHUNK)):
+        while chunk := _bytes(await file.read(CHUNK_BYTES)):
             await library.write(incoming, chunk)
         return
-    while chunk := _bytes(await asyncio.to_thread(file.read, CHUNK)):
+    while chunk := _bytes(await asyncio.to_thread(file.read, CHUNK_BYTES)):
         await library.write(incoming, chunk)
 
 
@@ -108,24 +112,26 @@ def _name(file: object) -> str | None:
     return Path(own).name if isinstance(own, str) and not own.startswith("<") else None
 
 
-def kind_of(given: Kind | str | None) -> Kind | None:
+def parse_kind(given: Kind | str | None) -> Kind | None:
     """Raises UsageError."""
     try:
         return None if given is None else Kind(given)
     except ValueError:
-        raise UsageError(f"kind must be one of {', '.join(Kind)}, or None, not {coercion.shown(given)}") from None
+        raise UsageError(
+            f"kind must be one of {', '.join(Kind)}, or None, not {coercion.describe_value(given)}"
+        ) from None
 
 
-def on_cold_of(given: OnCold | str) -> OnCold:
+def parse_on_cold(given: OnCold | str) -> OnCold:
     """Raises UsageError."""
     try:
         return OnCold(given)
     except ValueError:
-        raise UsageError(f"on_cold must be one of {', '.join(OnCold)}, not {coercion.shown(given)}") from None
+        raise UsageError(f"on_cold must be one of {', '.join(OnCold)}, not {coercion.describe_value(given)}") from None
 
 
-def path_of(given: object) -> Path:
+def to_path(given: object) -> Path:
     """Of a file. Raises UsageError."""
     if isinstance(given, str | PathLike) and str(given):
         return Path(given)
-    raise UsageError(f"file must be a path, not {coercion.shown(given)}")
+    raise UsageError(f"file must be a path, not {coercion.describe_value(given)}")

@@ -9,19 +9,19 @@ from typing import TypeAlias
 
 IdleContext: TypeAlias = AbstractContextManager[object]
 
-_counted: ContextVar[IdleContext] = ContextVar("_counted", default=nullcontext())  # noqa: B039 - it has no state
+_idle_context: ContextVar[IdleContext] = ContextVar("_counted", default=nullcontext())  # noqa: B039 - it has no state
 
 
 def mark_idle() -> IdleContext:
     """While something of this task waits for a flood wait's end, a warm-up or another request. May be nested."""
-    return _counted.get()
+    return _idle_context.get()
 
 
 @contextmanager
-def use_idle_tracker(waiting: IdleContext) -> Iterator[None]:
-    """Who is parked in this, and in tasks that are made in it, enters `waiting`: any number of times at once."""
-    token = _counted.set(waiting)
+def use_idle_tracker(context: IdleContext) -> Iterator[None]:
+    """Who is parked in this, and in tasks that are made in it, enters `context`: any number of times at once."""
+    token = _idle_context.set(context)
     try:
         yield
     finally:
-        _counted.reset(token)
+        _idle_context.reset(token)

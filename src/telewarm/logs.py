@@ -15,21 +15,25 @@ import structlog
 from structlog.typing import Processor
 
 # A bot token, also in a URL, where letters touch it and the colon may be escaped: its digits may be shown.
-TOKEN = re.compile(r"(?<!\d)(\d{5,20})(?::|%3A)[A-Za-z0-9_-]{20,}", re.IGNORECASE)
-PASSWORD = re.compile(r"(\w://[^\s:/@]*):[^\s/@]+@")  # of a URL
-BEARER = re.compile(r"\b(Bearer)\s+[^\s\"'`\\<>]{8,}", re.IGNORECASE)  # a quote ends it, so that JSON stays JSON
-API_TOKEN = re.compile(r"\btw_[A-Za-z0-9_-]{20,}")
-SIGNATURE = re.compile(r"(Signature(?:=|%3D))[0-9A-Z_-]{16,}", re.IGNORECASE)  # of a presigned URL, or one of ours
+BOT_TOKEN_PATTERN = re.compile(r"(?<!\d)(\d{5,20})(?::|%3A)[A-Za-z0-9_-]{20,}", re.IGNORECASE)
+URL_PASSWORD_PATTERN = re.compile(r"(\w://[^\s:/@]*):[^\s/@]+@")  # of a URL
+BEARER_PATTERN = re.compile(
+    r"\b(Bearer)\s+[^\s\"'`\\<>]{8,}", re.IGNORECASE
+)  # a quote ends it, so that JSON stays JSON
+API_TOKEN_PATTERN = re.compile(r"\btw_[A-Za-z0-9_-]{20,}")
+SIGNATURE_PATTERN = re.compile(
+    r"(Signature(?:=|%3D))[0-9A-Z_-]{16,}", re.IGNORECASE
+)  # of a presigned URL, or one of ours
 DOWNGRADED_LOGGERS = ("pgqueuer", "asyncpg.pool")
-SHORTEST = 12  # characters of a secret that is masked by itself
+MIN_SECRET_CHARACTERS = 12  # characters of a secret that is masked by itself
 WARNING_ONLY_LOGGERS = ("pgqueuer", "alembic", "uvicorn.access", "uvicorn.error", "aiohttp.access", "python_multipart")
 
-_hidden: Counter[str] = Counter()  # and how many said so
+_secrets: Counter[str] = Counter()  # and how many said so
 
 
-def configure(*, form: str = "auto", level: str = "INFO") -> None:
-    """`form`: pretty, json, or auto (pretty on a terminal). Call once, at start."""
-    pretty = form == "pretty" or (form == "auto" and sys.stderr.isatty())
+def configure(*, log_format: str = "auto", level: str = "INFO") -> None:
+    """`log_format`: pretty, json, or auto (pretty on a terminal). Call once, at start."""
+    pretty = log_format == "pretty" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -55,7 +59,7 @@ def configure(*, form: str = "auto", level: str = "INFO") -> None:
         logging.getLogger(own).propagate = True
 
 
-def keep_quiet() -> None:
+def silence_libraries() -> None:
     """For programs that use us as a library, unless they have set up structlog themselves: events go to the loggers of
     the standard library, where only warnings are shown until the program says otherwise.
     """
@@ -67,7 +71,7 @@ def keep_quiet() -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.format_exc_info,
             structlog.processors.KeyValueRenderer(key_order=["event"]),
-            _masked,
+            _mask_line,
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -77,7 +81,7 @@ def keep_quiet() -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _masked(_logger: object, _method: str, line: object) -> str:
+def _mask_line(_logger: object, _method: str, line: object) -> str:
     return redact(str(line))
 
 
@@ -101,15 +105,15 @@ class SecretMaskingFormatter(structlog.stdlib.ProcessorFormatter):
 @contextmanager
 def mask_secrets(*secrets: str) -> Iterator[None]:
     """Mask these too, whatever they look like: a process's own. What is so short that it may be a word is left."""
-    forms = Counter(form for secret in secrets if len(secret) >= SHORTEST for form in _forms(secret))
-    _hidden.update(forms)
+    forms = Counter(form for secret in secrets if len(secret) >= MIN_SECRET_CHARACTERS for form in _forms(secret))
+    _secrets.update(forms)
     try:
         yield
     finally:
-        _hidden.subtract(forms)
+        _secrets.subtract(forms)
         for form in forms:
-            if not _hidden[form]:
-                del _hidden[form]
+            if not _secrets[form]:
+                del _secrets[form]
 
 
 def _forms(secret: str) -> set[str]:
@@ -122,17 +126,17 @@ def redact(text: str) -> str:
     hidden by `hiding`.
     """
     if ":" in text or "%3" in text:
-        text = TOKEN.sub(r"\1:<token>", text)
+        text = BOT_TOKEN_PATTERN.sub(r"\1:<token>", text)
     if "://" in text:
-        text = PASSWORD.sub(r"\1:<password>@", text)
+        text = URL_PASSWORD_PATTERN.sub(r"\1:<password>@", text)
     if "tw_" in text:
-        text = API_TOKEN.sub("tw_<token>", text)
+        text = API_TOKEN_PATTERN.sub("tw_<token>", text)
     lower = text.lower()
     if "bearer" in lower:
-        text = BEARER.sub(r"\1 <token>", text)
+        text = BEARER_PATTERN.sub(r"\1 <token>", text)
     if "signature" in lower:
-        text = SIGNATURE.sub(r"\1<signature>", text)
-    for secret in sorted([form for form in _hidden if form in text], key=len, reverse=True):
+        text = SIGNATURE_PATTERN.sub(r"\1<signature>", text)
+    for secret in sorted([form for form in _secrets if form in text], key=len, reverse=True):
         text = text.replace(secret, "<secret>")
     return text
 

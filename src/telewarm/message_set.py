@@ -118,13 +118,13 @@ class MessageSet(msgspec.Struct, frozen=True, kw_only=True):
         """Raises UsageError for what is none of the types that may be given."""
         media: object = self.media
         if not isinstance(media, list | tuple):
-            raise UsageError(f"media must be a list of media items, not {coercion.shown(media)}")
+            raise UsageError(f"media must be a list of media items, not {coercion.describe_value(media)}")
         if media and any(type(part) is not Part for part in media):
             _set(self, "media", tuple([_part(place, part) for place, part in enumerate(media)]))
         _check_texts(self, ("text", "parse_mode", "effect"))
         _check_flags(self, FLAGS)
         if self.message_thread_id is not None:
-            coercion.whole("message_thread_id", self.message_thread_id)
+            coercion.integer("message_thread_id", self.message_thread_id)
         for name in ("reply_markup", "reply_parameters", "extra"):
             if (given := getattr(self, name)) is not None:
                 _set(self, name, coercion.mapping(name, given))

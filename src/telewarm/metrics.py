@@ -1,7 +1,7 @@
 """Prometheus metrics of this process. Every label has few values.
 
 Counters and histograms are the process's own and grow while it lives. How long the queues are is asked of the database
-at each scrape, and told for the `MOST_BOTS` deepest by name and for the rest in one sum.
+at each scrape, and told for the `MAX_LABELLED_BOTS` deepest by name and for the rest in one sum.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from telewarm.models import Kind, UploadMethod
 
 CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)  # seconds
-MOST_BOTS = 100
-OTHERS = "_other"  # no slug begins like this
+MAX_LABELLED_BOTS = 100
+OTHER_BOTS_LABEL = "_other"  # no slug begins like this
 
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
@@ -73,10 +73,10 @@ class ProcessSample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetricsSnapshot:
-    """How things stand at a scrape. `queues` None: the database did not answer. `places`: warm-ups that may run."""
+    """How things stand at a scrape. `queues` None: the database did not answer. `slots`: warm-ups that may run."""
 
     in_flight: int
-    places: int
+    slots: int
     queues: Sequence[QueueSample] | None
 
 
@@ -118,15 +118,15 @@ def _bound(counter: Counter, *values: str) -> Counter:
     return counter.labels(*values)
 
 
-def warmed(kind: Kind, way: UploadMethod, took: WarmupTimings) -> None:
+def warmup_succeeded(kind: Kind, way: UploadMethod, timings: WarmupTimings) -> None:
     _bound(WARMUPS, WarmupResult.OK, way, kind).inc()
-    QUEUE_WAIT.observe(took.waited)
-    DOWNLOAD.observe(took.download)
-    SEND.observe(took.send)
-    TOTAL.observe(took.total)
+    QUEUE_WAIT.observe(timings.waited)
+    DOWNLOAD.observe(timings.download)
+    SEND.observe(timings.send)
+    TOTAL.observe(timings.total)
 
 
-def failed(kind: Kind, outcome: WarmupResult, code: str) -> None:
+def warmup_failed(kind: Kind, outcome: WarmupResult, code: str) -> None:
     """`code`: a TelewarmError's, of which there are few."""
     _bound(WARMUPS, outcome, "none", kind).inc()
     _bound(ERRORS, code).inc()
@@ -148,7 +148,7 @@ def weak_id() -> None:
     WEAK_IDS.inc()
 
 
-def flooded(scope: FloodScope, seconds: float) -> None:
+def flood_waited(scope: FloodScope, seconds: float) -> None:
     _bound(FLOODS, scope).inc()
     _bound(FLOOD_SECONDS, scope).inc(seconds)
 
@@ -157,7 +157,7 @@ def spool_read(*, hit: bool) -> None:
     _bound(DISK_CACHE_READS, "hit" if hit else "miss").inc()
 
 
-def ids_read(*, hits: int, misses: int) -> None:
+def file_ids_read(*, hits: int, misses: int) -> None:
     if hits:
         _bound(ID_READS, "hit").inc(hits)
     if misses:
@@ -186,9 +186,9 @@ def process() -> ProcessSample:
     )
 
 
-def render(now: MetricsSnapshot) -> bytes:
+def render(snapshot: MetricsSnapshot) -> bytes:
     """Everything, in Prometheus's text format (`CONTENT_TYPE`)."""
-    return generate_latest(REGISTRY) + generate_latest(SnapshotCollector(now))
+    return generate_latest(REGISTRY) + generate_latest(SnapshotCollector(snapshot))
 
 
 class SnapshotCollector(Collector):
@@ -198,7 +198,7 @@ class SnapshotCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         now = self._now
         yield _gauge("in_flight", "Warm-ups in flight in this process.", now.in_flight)
-        share = now.in_flight / now.places if now.places else 0.0
+        share = now.in_flight / now.slots if now.slots else 0.0
         yield _gauge("utilisation", "Share of the places of this process's running lanes that are taken.", share)
         yield _gauge("database_up", "Whether the database answered this scrape.", now.queues is not None)
         if now.queues is not None:
@@ -209,22 +209,22 @@ def _depths(queues: Sequence[QueueSample]) -> Iterator[Metric]:
     due = GaugeMetricFamily("telewarm_queue_due", "Media to warm by bot, in hand or not.", labels=["bot"])
     waiting = GaugeMetricFamily("telewarm_queue_waiting", "Media that wait for a back-off to end.", labels=["bot"])
     age = GaugeMetricFamily("telewarm_queue_head_age_seconds", "How long the next one has waited.", labels=["bot"])
-    for queue in bounded(queues):
+    for queue in largest_queues(queues):
         due.add_metric([queue.slug], queue.due)
         waiting.add_metric([queue.slug], queue.waiting)
         age.add_metric([queue.slug], queue.head_age or 0.0)
     yield from (due, waiting, age)
 
 
-def bounded(queues: Iterable[QueueSample]) -> list[QueueSample]:
+def largest_queues(queues: Iterable[QueueSample]) -> list[QueueSample]:
     """The deepest by name, the rest summed up: their media together, the age of the oldest head."""
     deepest = sorted(queues, key=lambda queue: (-queue.due - queue.waiting, queue.slug))
-    named, rest = deepest[:MOST_BOTS], deepest[MOST_BOTS:]
+    named, rest = deepest[:MAX_LABELLED_BOTS], deepest[MAX_LABELLED_BOTS:]
     if not rest:
         return named
     ages = [queue.head_age for queue in rest if queue.head_age is not None]
     others = QueueSample(
-        slug=OTHERS,
+        slug=OTHER_BOTS_LABEL,
         due=sum(queue.due for queue in rest),
         waiting=sum(queue.waiting for queue in rest),
         head_age=max(ages, default=None),

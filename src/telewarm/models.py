@@ -186,8 +186,8 @@ class UploadResult:
     message: MessageRef
     in_warmup_chat: bool  # then other bots can forward the message
     name: str | None = None  # of the item when the file went up: recipients see it
-    download: float = 0.0  # seconds until the bytes were on local disk; 0 where they were not needed
-    send: float = 0.0  # seconds of the call that gave the file id
+    download_seconds: float = 0.0  # seconds until the bytes were on local disk; 0 where they were not needed
+    send_seconds: float = 0.0  # seconds of the call that gave the file id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -310,15 +310,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     facts: Mapping[str, Any]
 
 
-INVISIBLE = frozenset(
+INVISIBLE_CHARACTERS = frozenset(
     "\u00ad\u061c\u180e\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064"
     "\u2066\u2067\u2068\u2069\u206a\u206b\u206c\u206d\u206e\u206f\ufeff\ufff9\ufffa\ufffb"
 )  # they turn the direction of text, so that `gpj.exe` reads `exe.jpg`, or hide in it
 JOINERS = "\u200c\u200d"  # Persian and families of emoji need them within a name
-UNSHOWN = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, halves of surrogate pairs, separators of lines
+UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, halves of surrogate pairs, separators of lines
 
 
-def shown_name(text: str) -> str:
+def printable_name(text: str) -> str:
     """A name without what breaks its line, turns it around or cannot be seen."""
-    kept = "".join(char for char in text if char not in INVISIBLE and category(char) not in UNSHOWN)
+    kept = "".join(
+        char for char in text if char not in INVISIBLE_CHARACTERS and category(char) not in UNPRINTABLE_CATEGORIES
+    )
     return kept.strip().strip(JOINERS).strip()

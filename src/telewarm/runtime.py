@@ -15,39 +15,48 @@ from telewarm import coercion, logs
 from telewarm.api.audit_writer import AuditWriter
 from telewarm.api.health_checks import HealthChecks, HealthDependencies
 from telewarm.api.token_cache import ApiTokenCache
-from telewarm.backup import Backups, Saved
-from telewarm.bot_work import BotWork
-from telewarm.bots.chat_names import chat_of
+from telewarm.backup import BackupResult, BackupService
+from telewarm.bot_work import LaneFactory
+from telewarm.bots.chat_names import resolve_chat
 from telewarm.bots.registry import BotRegistry
 from telewarm.broadcasts.context import is_sending
 from telewarm.broadcasts.plans import SendPlan
 from telewarm.broadcasts.service import BroadcastService
-from telewarm.broadcasts.submissions import WHENEVER, Recipients, Submissions, Submitted
+from telewarm.broadcasts.submissions import DEFAULT_PLAN, Recipients, SubmissionResult, SubmissionService
 from telewarm.component_config import (
     ServerToken,
     encryption_key,
-    fetch_rules,
     proxy,
-    refuse_lost_key,
-    secrets_of,
+    require_known_key,
+    secret_values,
     server_token,
     store_config,
+    url_policy,
 )
 from telewarm.database import bots as bot_rows
 from telewarm.database import media
 from telewarm.database.connection import Pool
-from telewarm.database.continuity import Continuity
+from telewarm.database.continuity import RestoreDetector
 from telewarm.database.deletions import DeletionResult
 from telewarm.database.leases import ProcessLease
-from telewarm.database.notifications import listening
-from telewarm.database.pool import VITAL_CONNECTIONS, open_pool
-from telewarm.database.queue_snapshot import Untaken, untaken
+from telewarm.database.notifications import subscribe
+from telewarm.database.pool import HEARTBEAT_POOL_SIZE, open_pool
+from telewarm.database.queue_snapshot import UntakenWork, find_untaken_work
 from telewarm.errors import NotFound
 from telewarm.events.bus import EventBus
 from telewarm.events.filter import EventFilter, wanted_types
 from telewarm.fetch import Fetcher
 from telewarm.file_ids.uploader import FileIdUploader
-from telewarm.given import File, Message, WarmFile, add_any, kind_of, message_of, on_cold_of, path_of
+from telewarm.given import (
+    FileInput,
+    MessageInput,
+    WarmFile,
+    add_any,
+    parse_kind,
+    parse_on_cold,
+    to_message_set,
+    to_path,
+)
 from telewarm.media.garbage_collector import BlobGarbageCollector
 from telewarm.media.ingest import IngestResult, LibraryLimits
 from telewarm.media.library import MediaLibrary
@@ -67,7 +76,7 @@ from telewarm.storage.disk_cache import BlobCache
 from telewarm.storage.object_store import BlobStore
 from telewarm.telegram.transport import Transport
 from telewarm.wiring import open_bots, open_database
-from telewarm.worker.maintenance import maintaining
+from telewarm.worker.maintenance import run_periodically
 from telewarm.worker.supervisor import WorkerSupervisor
 
 if TYPE_CHECKING:
@@ -92,11 +101,11 @@ class Telewarm:
     sender: Sender
     idempotency: IdempotencyStore
     broadcasts: BroadcastService
-    submissions: Submissions
+    submissions: SubmissionService
     worker: WorkerSupervisor
     token_cache: ApiTokenCache
     audit: AuditWriter
-    backups: Backups
+    backups: BackupService
     checks: HealthChecks
     event_bus: EventBus
     previews: PreviewService
@@ -111,7 +120,7 @@ class Telewarm:
         `migrate`: bring the database of an older version, or an empty one, to this version's schema. Without it only
         a new embedded database is set up, and any other raises NotMigrated: `telewarm migrate` is the cure.
         """
-        logs.keep_quiet()
+        logs.silence_libraries()
         async with AsyncExitStack() as stack:
             telewarm = await _build(settings, stack, migrate=migrate)
             stack.push_async_callback(telewarm.worker.stop)
@@ -148,7 +157,7 @@ class Telewarm:
         live, _ = await self.bots.undelete(slug)
         return live.bot
 
-    async def add(self, bot: str, file: File, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
+    async def add(self, bot: str, file: FileInput, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
         """Put a file into a bot's library; it is being warmed when this returns. One that is there already is found.
 
         `file`: a path, bytes, a binary file or stream, or chunks of bytes (an async iterator). Without `kind` it is
@@ -156,7 +165,7 @@ class Telewarm:
         Raises NotFound, UnreadableMedia, MediaRuleViolation, StoreError, OSError, UsageError.
         """
         live = await self.bots.by_slug(bot)
-        return _noted(await add_any(self.library, live.bot, file, kind=kind, name=name))
+        return _with_note(await add_any(self.library, live.bot, file, kind=kind, name=name))
 
     async def get(self, item: MediaItem | int) -> MediaItem:
         """A media item as it is now. Raises NotFound."""
@@ -190,8 +199,8 @@ class Telewarm:
         Raises FetchError besides (UrlNotAllowed, UrlFetchFailed, UrlNotAFile, FileTooLarge).
         """
         live = await self.bots.by_slug(bot)
-        wanted, shown = kind_of(kind), coercion.text("name", name)
-        return _noted(await self.library.add_url(live.bot, coercion.required("url", url), kind=wanted, name=shown))
+        wanted, shown = parse_kind(kind), coercion.text("name", name)
+        return _with_note(await self.library.add_url(live.bot, coercion.required("url", url), kind=wanted, name=shown))
 
     async def rename(self, bot: str, item: MediaItem | int, name: str | None, *, rewarm: bool = False) -> MediaItem:
         """Give a media item of a bot another name. Recipients see it once the item is rewarmed, which `rewarm` asks
@@ -208,14 +217,14 @@ class Telewarm:
 
         Raises NotFound, Conflict, UsageError.
         """
-        ids = [MediaId(coercion.media_id("media_ids", one)) for one in coercion.several("media_ids", media_ids)]
+        ids = [MediaId(coercion.media_id("media_ids", one)) for one in coercion.to_list("media_ids", media_ids)]
         return await self.library.delete((await self.bots.by_slug(bot)).bot, ids)
 
     async def send(
         self,
         bot: str,
         chat_id: int | str,
-        message: Message,
+        message: MessageInput,
         *,
         on_cold: OnCold | None = None,
         patience: float | None = None,
@@ -228,36 +237,36 @@ class Telewarm:
         `error`, which `raise_on_error`, or `raise_for_error()` of the results, raises.
         """
         live = await self.bots.by_slug(bot)
-        on_cold = None if on_cold is None else on_cold_of(on_cold)
+        on_cold = None if on_cold is None else parse_on_cold(on_cold)
         patience = None if patience is None else coercion.seconds("patience", patience)
-        said = await self.library.as_files(live.bot, message_of(message))
-        chat = await chat_of(live.api, live.names, chat_id)
+        said = await self.library.as_files(live.bot, to_message_set(message))
+        chat = await resolve_chat(live.api, live.chat_names, chat_id)
         results = SendResults(await self.sender.send(live, chat, said, on_cold=on_cold, patience=patience))
         return results.raise_for_error() if raise_on_error else results
 
-    async def broadcast(self, bots: str | Sequence[str], message: Message) -> list[Broadcast]:
+    async def broadcast(self, bots: str | Sequence[str], message: MessageInput) -> list[Broadcast]:
         """A draft for each of the bots: give it recipients with `broadcasts.load`, then `broadcasts.start` it."""
         lives = [await self.bots.by_slug(slug) for slug in coercion.names("bots", bots)]
-        return await self.broadcasts.create(lives, message_of(message))
+        return await self.broadcasts.create(lives, to_message_set(message))
 
     async def submit(
         self,
         bots: str | Sequence[str],
-        message: Message,
+        message: MessageInput,
         recipients: Recipients,
-        plan: SendPlan = WHENEVER,
+        plan: SendPlan = DEFAULT_PLAN,
         *,
         again: bool = False,
         column: str | None = None,
         confirm: bool = False,
-    ) -> Submitted:
+    ) -> SubmissionResult:
         """Send a message to a list (a file, its bytes, or chat ids). Called again after a crash it goes on
         with what is unfinished. Raises AlreadySent for what was finished within a day, unless `again`; UsageError for
         a list that does not say in which `column` its chat ids are; Conflict when that was guessed, unless `confirm`.
         """
         lives = [await self.bots.by_slug(slug) for slug in coercion.names("bots", bots)]
         return await self.submissions.submit(
-            lives, message_of(message), recipients, plan, again=again, column=column, confirm=confirm
+            lives, to_message_set(message), recipients, plan, again=again, column=column, confirm=confirm
         )
 
     async def events(
@@ -269,22 +278,22 @@ class Telewarm:
         """
         slugs = [(await self.bots.by_slug(slug)).bot.slug for slug in coercion.names("bots", bots)]
         wanted = EventFilter(bots=frozenset(slugs) or None, types=wanted_types(coercion.names("types", types)))
-        after = None if after is None else coercion.whole("after", after, least=0)
+        after = None if after is None else coercion.integer("after", after, minimum=0)
         async with aclosing(self.event_bus.follow(wanted, after=after)) as chunks:
             async for chunk in chunks:
                 for event in chunk.events:
                     yield event
 
-    async def backup(self, file: str | PathLike[str], *, media: bool = False, key: bool = True) -> Saved:
+    async def backup(self, file: str | PathLike[str], *, media: bool = False, key: bool = True) -> BackupResult:
         """Write the database, the encryption key and, if wanted, the media into a new archive, while all goes on.
 
         `telewarm restore` reads it. It holds secrets: its owner alone may read it. Raises BackupError, StoreError.
         """
-        return await self.backups.save(path_of(file), media=media, key=key)
+        return await self.backups.save(to_path(file), media=media, key=key)
 
-    async def untaken(self) -> Untaken | None:
+    async def untaken(self) -> UntakenWork | None:
         """Work that has been due for some seconds and that no worker of any process takes; None: all is well."""
-        return await untaken(self.pool)
+        return await find_untaken_work(self.pool)
 
     def api(self) -> FastAPI:
         """The HTTP API of this Telewarm as an ASGI app."""
@@ -311,89 +320,96 @@ class Telewarm:
             pool=self.pool,
             bots=self.bots,
             library=self.library,
-            collector=self.collector,
+            garbage_collector=self.collector,
             sender=self.sender,
-            once=self.idempotency,
+            idempotency=self.idempotency,
             broadcasts=self.broadcasts,
             worker=self.worker,
-            checks=self.checks,
+            health_checks=self.checks,
             previews=self.previews,
-            signer=self.signer,
-            keyring=self.token_cache,
-            audit=self.audit,
-            token=self.server_token().secret,
-            largest=self.settings.max_upload_bytes,
+            preview_signer=self.signer,
+            token_cache=self.token_cache,
+            audit_writer=self.audit,
+            server_token=self.server_token().secret,
+            max_upload_bytes=self.settings.max_upload_bytes,
             events=self.event_bus,
-            listeners=self.settings.telewarm_event_listeners,
-            most_files=self.settings.telewarm_max_batch_files,
+            max_event_streams=self.settings.telewarm_event_listeners,
+            max_batch_files=self.settings.telewarm_max_batch_files,
         )
 
 
-def _noted(added: IngestResult) -> MediaItem:
+def _with_note(added: IngestResult) -> MediaItem:
     return replace(added.item, note=added.note)
 
 
 async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> Telewarm:
-    stack.enter_context(logs.mask_secrets(*secrets_of(settings)))
+    stack.enter_context(logs.mask_secrets(*secret_values(settings)))
     url, pool = await open_database(settings, stack, migrate=migrate)
-    await refuse_lost_key(settings, pool)
+    await require_known_key(settings, pool)
     store = BlobStore.open(store_config(settings))
     stack.push_async_callback(store.close)
     spool = BlobCache(settings.telewarm_data / "spool", max_bytes=int(settings.telewarm_spool_bytes), store=store)
     stack.callback(spool.close)
     probe = await stack.enter_async_context(Probe.open())
     transport = await stack.enter_async_context(Transport.open(proxy=proxy(settings)))
-    vital = await open_pool(url, max_size=VITAL_CONNECTIONS, application_name="telewarm lease")
+    vital = await open_pool(url, max_size=HEARTBEAT_POOL_SIZE, application_name="telewarm lease")
     stack.push_async_callback(vital.close)
-    lease = await stack.enter_async_context(ProcessLease.held(vital))
-    continuity = Continuity(pool, settings.telewarm_data, busy=partial(is_sending, lease))
+    lease = await stack.enter_async_context(ProcessLease.open(vital))
+    continuity = RestoreDetector(pool, settings.telewarm_data, is_sending=partial(is_sending, lease))
     await stack.enter_async_context(continuity.running())
     file_ids = FileIdCache()
-    await stack.enter_async_context(listening(pool, {MEDIA_CHANNEL: file_ids.changed}, on_lost=file_ids.lost))
+    await stack.enter_async_context(subscribe(pool, {MEDIA_CHANNEL: file_ids.on_notification}, on_lost=file_ids.clear))
     bots = await stack.enter_async_context(open_bots(settings, pool, transport))
     placements = FileIdUploader(
-        spool=spool, store=store, local_server=settings.telegram_api_local, urls=settings.telewarm_url_warmup
+        disk_cache=spool, store=store, local_server=settings.telegram_api_local, urls=settings.telewarm_url_warmup
     )
     ledger = ChatStatusWriter(pool)
     await stack.enter_async_context(ledger.running())
     keyring, audit = ApiTokenCache(pool), AuditWriter(pool)
-    await stack.enter_async_context(keyring.following())
+    await stack.enter_async_context(keyring.running())
     await stack.enter_async_context(audit.running())
     listeners = EventBus(pool)
     await stack.enter_async_context(listeners.running())
-    collector = BlobGarbageCollector(pool=pool, store=store, spool=spool)
+    collector = BlobGarbageCollector(pool=pool, store=store, disk_cache=spool)
     await stack.enter_async_context(collector.running())
-    await stack.enter_async_context(maintaining(pool))
+    await stack.enter_async_context(run_periodically(pool))
     library = MediaLibrary(
         pool=pool,
         store=store,
-        spool=spool,
+        disk_cache=spool,
         probe=probe,
-        fetcher=await stack.enter_async_context(Fetcher.open(fetch_rules(settings))),
-        limits=LibraryLimits(largest=settings.max_upload_bytes, local_server=settings.telegram_api_local),
+        fetcher=await stack.enter_async_context(Fetcher.open(url_policy(settings))),
+        limits=LibraryLimits(max_bytes=settings.max_upload_bytes, local_server=settings.telegram_api_local),
     )
     sender = Sender(
         pool=pool,
         lease=lease,
-        placements=placements,
+        uploader=placements,
         file_ids=file_ids,
-        ledger=ledger,
-        healing=FileIdRecovery(pool=pool, bots=bots, placements=placements, file_ids=file_ids),
+        chat_status=ledger,
+        recovery=FileIdRecovery(pool=pool, bots=bots, uploader=placements, file_ids=file_ids),
         limits=SendLimits(on_cold=OnCold(settings.telewarm_on_cold)),
     )
-    broadcasts = BroadcastService(pool=pool, bots=bots, sender=sender, library=library, on_change=continuity.changed)
-    lanes = BotWork(
+    broadcasts = BroadcastService(
+        pool=pool, bots=bots, sender=sender, library=library, on_change=continuity.notify_changed
+    )
+    lanes = LaneFactory(
         settings=settings,
         pool=pool,
-        vital=vital,
+        heartbeat_pool=vital,
         lease=lease,
-        placements=placements,
+        uploader=placements,
         sender=sender,
-        on_sending=continuity.changed,
+        on_sending=continuity.notify_changed,
     )
-    worker = lanes.control(bots)
+    worker = lanes.make_supervisor(bots)
     ground = HealthDependencies(
-        pool=pool, store=store, spool=spool, worker=worker, transport=transport, api_root=settings.telegram_api_root
+        pool=pool,
+        store=store,
+        disk_cache=spool,
+        worker=worker,
+        transport=transport,
+        api_root=settings.telegram_api_root,
     )
     return Telewarm(
         settings=settings,
@@ -404,13 +420,13 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
         sender=sender,
         idempotency=IdempotencyStore(pool=pool, lease=lease),
         broadcasts=broadcasts,
-        submissions=Submissions(pool=pool, lease=lease, broadcasts=broadcasts),
+        submissions=SubmissionService(pool=pool, lease=lease, broadcasts=broadcasts),
         token_cache=keyring,
         audit=audit,
-        backups=Backups(url=url, store=store, key=partial(encryption_key, settings)),
+        backups=BackupService(url=url, store=store, key=partial(encryption_key, settings)),
         worker=worker,
         checks=HealthChecks(ground),
         event_bus=listeners,
-        previews=PreviewService(pool=pool, store=store, spool=spool, probe=probe),
+        previews=PreviewService(pool=pool, store=store, disk_cache=spool, probe=probe),
         signer=PreviewUrlSigner(encryption_key(settings)),
     )

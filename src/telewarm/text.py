@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+NUL_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def storable(text: str) -> str:
     """The text with each NUL and each lone surrogate replaced."""
     if "\0" in text:
-        text = text.replace("\0", REPLACEMENT)
+        text = text.replace("\0", NUL_REPLACEMENT)
     try:
         text.encode()
     except UnicodeEncodeError:

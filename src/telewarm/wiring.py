@@ -9,20 +9,20 @@ from functools import partial
 
 from telewarm.bots.registry import BotRegistry
 from telewarm.bots.sessions import BotSessions
-from telewarm.component_config import flood_limits, seal_of
+from telewarm.component_config import flood_limits, token_cipher
 from telewarm.database.connection import Pool
 from telewarm.database.pool import open_pool
-from telewarm.database.ready import ready
+from telewarm.database.ready import open_database_url
 from telewarm.settings import Settings
 from telewarm.telegram.client import BotApi
 from telewarm.telegram.transport import Transport
 
-YOUNG = 10_000  # new objects before the collector looks at them
+GC_YOUNG_THRESHOLD = 10_000  # new objects before the collector looks at them
 
 
 @asynccontextmanager
 async def open_bots(settings: Settings, pool: Pool, transport: Transport) -> AsyncIterator[BotRegistry]:
-    cipher = seal_of(settings)
+    cipher = token_cipher(settings)
     make_api = partial(BotApi, transport, root=settings.telegram_api_root)
     sessions = BotSessions(pool=pool, cipher=cipher, make_api=make_api, limits=flood_limits(settings))
     async with sessions.following():
@@ -32,7 +32,7 @@ async def open_bots(settings: Settings, pool: Pool, transport: Transport) -> Asy
 async def open_database(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> tuple[str, Pool]:
     """Up to date."""
     given = settings.database_url.get_secret_value() if settings.database_url else None
-    url = await stack.enter_async_context(ready(given, settings.telewarm_data, upgrade=migrate))
+    url = await stack.enter_async_context(open_database_url(given, settings.telewarm_data, upgrade=migrate))
     pool = await open_pool(url, max_size=settings.telewarm_database_pool, application_name="telewarm")
     stack.push_async_callback(pool.close)
     return url, pool
@@ -44,4 +44,4 @@ def tune_garbage_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG, 20, 20)
+    gc.set_threshold(GC_YOUNG_THRESHOLD, 20, 20)

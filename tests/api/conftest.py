@@ -14,7 +14,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from telewarm.cli.run import listen, port_of, serve_api
+from telewarm.cli.run import bind_sockets, port_of, serve_api
 from telewarm.runtime import Telewarm
 from tests.fixtures.app import WARMUP_CHAT, Opener
 from tests.fixtures.media import jpeg
@@ -61,9 +61,9 @@ def client_of(app: FastAPI, **headers: str) -> httpx.AsyncClient:
 @asynccontextmanager
 async def serving(app: FastAPI) -> AsyncIterator[str]:
     """The URL of a real server."""
-    sockets, stop = listen("127.0.0.1", 0), asyncio.Event()
+    sockets, stop = bind_sockets("127.0.0.1", 0), asyncio.Event()
     url, ready = f"http://127.0.0.1:{port_of(sockets)}", asyncio.Event()
-    server = asyncio.create_task(serve_api(app, sockets=sockets, stop=stop, ready=ready.set))
+    server = asyncio.create_task(serve_api(app, sockets=sockets, stop=stop, on_ready=ready.set))
     await ready.wait()
     try:
         yield url

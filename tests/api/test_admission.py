@@ -27,7 +27,7 @@ from telewarm.api.concurrency_limiter import (
     next_limit,
 )
 from telewarm.cli import run
-from telewarm.cli.run import listen, port_of, serve_api
+from telewarm.cli.run import bind_sockets, port_of, serve_api
 from telewarm.sandbox.faults import Rule
 from tests.api.conftest import ADMIN, BEARER, BOT, MEDIA, SEND, Api, client_of, refusal
 from tests.fixtures.app import READER, Opener
@@ -54,7 +54,7 @@ FEW = 2  # places: so few never become more
 def test_there_are_fewer_places_while_the_loop_is_late_and_more_when_it_is_not(
     places: int, late: float, busiest: int, after: int
 ) -> None:
-    assert next_limit(places, late=late, busiest=busiest) == after
+    assert next_limit(places, lag=late, peak=busiest) == after
 
 
 @pytest.mark.parametrize(
@@ -82,18 +82,18 @@ async def test_a_loop_that_is_held_up_has_fewer_places_and_soon_as_many_as_befor
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(clock, "monotonic", lambda: now)
-    monkeypatch.setattr(concurrency_limiter, "ADJUST_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(concurrency_limiter, "SAMPLE_INTERVAL_SECONDS", 0.0)
     one = AdaptiveConcurrencyLimiter()
-    place = one.enter(RequestClass.SEND)
+    place = one.acquire(RequestClass.SEND)
     assert place is not None
 
-    for _ in range(concurrency_limiter.LOOKS):
+    for _ in range(concurrency_limiter.SAMPLES_PER_ADJUSTMENT):
         now += 10 * LOOP_LAG_HIGH_SECONDS
         await clock.sleep(0)
         await clock.sleep(0)
-    late = one.limits
-    await until(lambda: one.limits == MAX_LIMIT)  # time stands still, and nothing is late
-    place.leave()
+    late = one.limit
+    await until(lambda: one.limit == MAX_LIMIT)  # time stands still, and nothing is late
+    place.release()
 
     assert late == MIN_LIMIT
     assert one.in_flight[RequestClass.SEND] == 0
@@ -113,9 +113,9 @@ class Served:
 async def served(opener: Opener, *, bots: int = 1, places: int = FEW) -> AsyncIterator[Served]:
     telewarm = await opener(worker=False, ADMIN_API_TOKEN=ADMIN)
     app = telewarm.api()
-    sockets, stop, ready = listen("127.0.0.1", 0), asyncio.Event(), asyncio.Event()
+    sockets, stop, ready = bind_sockets("127.0.0.1", 0), asyncio.Event(), asyncio.Event()
     port = port_of(sockets)
-    server = asyncio.create_task(serve_api(app, sockets=sockets, stop=stop, ready=ready.set))
+    server = asyncio.create_task(serve_api(app, sockets=sockets, stop=stop, on_ready=ready.set))
     await ready.wait()
 
     async def end() -> None:
@@ -175,10 +175,10 @@ async def test_a_refused_upload_leaves_its_connection_whole_and_nothing_on_disk(
     head = f"POST {MEDIA} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {ADMIN}\r\n"
     async with served(telewarm_with) as api:
         reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
-        api.places.limits = 0
+        api.places.limit = 0
         writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         assert await answer_of(reader) == (503, "OVERLOADED")
-        api.places.limits = FEW
+        api.places.limit = FEW
         writer.write(f"{head}Content-Length: 0\r\nConnection: close\r\n\r\n".encode())
         assert await answer_of(reader) == (400, "BAD_REQUEST")
         assert await reader.read() == b""

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from telewarm import clock
 from telewarm.api import audit_writer
-from telewarm.api.audit_writer import AuditWriter, kept
+from telewarm.api.audit_writer import AuditWriter, sanitize
 from telewarm.database import audit
 from telewarm.database.audit import AuditEntry
 from telewarm.database.connection import Pool
@@ -135,7 +135,7 @@ async def test_a_path_that_the_database_could_not_hold_is_noted_all_the_same(gov
 
 
 def test_what_is_kept_is_text_that_a_database_takes() -> None:
-    assert kept("a\0b\ud800") == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}"
+    assert sanitize("a\0b\ud800") == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}"
 
 
 async def test_the_request_id_is_noted(governed: Governed) -> None:
@@ -145,7 +145,7 @@ async def test_the_request_id_is_noted(governed: Governed) -> None:
 
 
 async def test_the_pages_lead_from_the_newest_to_the_oldest(governed: Governed) -> None:
-    await audit.record(governed.telewarm.pool, [change(number) for number in range(7)])
+    await audit.insert(governed.telewarm.pool, [change(number) for number in range(7)])
     seen, before = [], None
     while True:
         params = {"limit": 3} if before is None else {"limit": 3, "before": before}
@@ -167,7 +167,7 @@ async def test_a_row_that_cannot_be_stored_is_dropped_and_told_and_the_others_ar
     await idle_telewarm.pool.execute("ALTER TABLE audit ADD CHECK (target <> '/2')")
     log = AuditWriter(idle_telewarm.pool)
     for number in range(4):
-        log.note(change(number))
+        log.add(change(number))
     with capture_logs() as logged:
         await log.flush()
     assert [one.target for one in await audit.page(idle_telewarm.pool, limit=9)] == ["/3", "/1", "/0"]
@@ -186,10 +186,10 @@ async def test_a_database_that_is_away_hinders_no_answer_and_loses_no_row(govern
 async def test_a_log_that_nobody_can_write_does_not_grow_for_ever(
     idle_telewarm: Telewarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_writer, "MAX_BUFFERED", 10)
+    monkeypatch.setattr(audit_writer, "MAX_BUFFERED_ENTRIES", 10)
     log = AuditWriter(idle_telewarm.pool)
     for number in range(100):
-        log.note(change(number))
+        log.add(change(number))
     await log.flush()
     assert [one.target for one in await audit.page(idle_telewarm.pool, limit=100)] == [
         f"/{number}" for number in reversed(range(90, 100))
@@ -199,26 +199,26 @@ async def test_a_log_that_nobody_can_write_does_not_grow_for_ever(
 async def test_rows_are_written_by_themselves_and_at_the_end(idle_telewarm: Telewarm) -> None:
     log = AuditWriter(idle_telewarm.pool)
     async with log.running():
-        log.note(change(1))
+        log.add(change(1))
         async with asyncio.timeout(5):
             while not await audit.page(idle_telewarm.pool, limit=10):
                 await clock.sleep(0)
-        log.note(change(2))
+        log.add(change(2))
     assert [one.target for one in await audit.page(idle_telewarm.pool, limit=10)] == ["/2", "/1"]
 
 
 async def test_many_changes_are_few_writes(idle_telewarm: Telewarm, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    record = audit.record
+    record = audit.insert
 
     async def counted(pool: Pool, changes: list[AuditEntry]) -> None:
         sizes.append(len(changes))
         await record(pool, changes)
 
-    monkeypatch.setattr(audit, "record", counted)
+    monkeypatch.setattr(audit, "insert", counted)
     log = AuditWriter(idle_telewarm.pool)
     for number in range(12_000):
-        log.note(change(number))
+        log.add(change(number))
     await log.flush()
     assert sizes == [5000, 5000, 2000]
     assert await idle_telewarm.pool.fetchval("SELECT count(*) FROM audit") == 12_000

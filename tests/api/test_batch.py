@@ -170,7 +170,7 @@ async def test_a_store_that_is_away_is_told_for_each_file_and_nothing_is_kept(ap
 @given(st.lists(st.binary(max_size=60).filter(lambda data: b"--x" not in data), max_size=5), st.integers(1, 50))
 def test_files_come_out_of_a_form_as_they_went_in_however_it_was_cut(files: list[bytes], size: int) -> None:
     body = field("kind", "photo") + b"".join(file(data, name=f"{n}.jpg") for n, data in enumerate(files)) + END
-    form, seen = MultiFileForm(b"x", most=5), list[bytes]()
+    form, seen = MultiFileForm(b"x", max_files=5), list[bytes]()
     for start in range(0, len(body), size):
         for event in form.feed(body[start : start + size]):
             if isinstance(event, FileStart):
@@ -183,7 +183,7 @@ def test_files_come_out_of_a_form_as_they_went_in_however_it_was_cut(files: list
 
 @given(st.lists(st.binary(max_size=80), max_size=8))
 def test_a_batch_of_any_bytes_is_parsed_or_refused(chunks: list[bytes]) -> None:
-    form = MultiFileForm(b"x", most=3)
+    form = MultiFileForm(b"x", max_files=3)
     for chunk in (b"--x\r\n", *chunks, b"\r\n--x--"):
         try:
             list(form.feed(chunk))

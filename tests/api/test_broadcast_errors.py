@@ -38,9 +38,11 @@ def test_no_cell_becomes_a_formula_wherever_a_spreadsheet_splits_the_line(text: 
 async def test_a_reason_is_kept_short(api: Api) -> None:
     number = number_of(await make(api))
     async with api.telewarm.pool.acquire() as connection:
-        await rejections.reject(connection, number, [RejectedRow(line=1, reason="x" * 10_000, excerpt="y" * 10_000)])
+        await rejections.add_rejected(
+            connection, number, [RejectedRow(line=1, reason="x" * 10_000, excerpt="y" * 10_000)]
+        )
     [kept] = [one async for one in api.telewarm.broadcasts.rejected(number)]
-    assert (len(kept.reason), len(kept.excerpt)) == (rejections.LONGEST, rejections.LONGEST)
+    assert (len(kept.reason), len(kept.excerpt)) == (rejections.MAX_TEXT_CHARACTERS, rejections.MAX_TEXT_CHARACTERS)
 
 
 async def test_creating_it_again_with_its_key_makes_nothing_new(api: Api) -> None:

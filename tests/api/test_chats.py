@@ -27,7 +27,7 @@ async def ledger(api: Api) -> Api:
         )
         for chat_id, state in STATES.items()
     ]
-    await chats.record(api.telewarm.pool, rows)
+    await chats.record_unreachable(api.telewarm.pool, rows)
     return api
 
 

@@ -21,7 +21,7 @@ import telewarm
 from telewarm import cli, errors
 from telewarm.api import create_api, error_responses, heads
 from telewarm.api.middleware import concurrency_limit
-from telewarm.api.signed_urls import PREVIEW, url_of
+from telewarm.api.signed_urls import PREVIEW_PATH, url_of
 from telewarm.error_catalog import BY_CODE, ERROR_DOCS, ErrorCategory, markdown
 from telewarm.media.preview_urls import PreviewVariant
 from telewarm.models import MediaId
@@ -78,14 +78,26 @@ def raised() -> Iterator[Pair]:
     """What the errors of the tree become."""
     for kind in tree(errors.TelewarmError):
         if kind.__module__ == errors.__name__ and BY_CODE[kind.code].where is not ErrorCategory.COMMANDS:
-            yield kind.code, next((status for base, status in error_responses.STATUS if issubclass(kind, base)), 500)
+            yield (
+                kind.code,
+                next((status for base, status in error_responses.STATUS_BY_ERROR if issubclass(kind, base)), 500),
+            )
 
 
 def test_every_code_that_the_source_has_is_known_with_its_status_and_no_other() -> None:
     assert {kind.code for kind in tree(errors.TelewarmError)} <= BY_CODE.keys()
-    tables = {(code, status) for table in (error_responses.CODES, heads.CODES) for status, code in table.items()}
+    tables = {
+        (code, status)
+        for table in (error_responses.CODE_BY_STATUS, heads.CODE_BY_STATUS)
+        for status, code in table.items()
+    }
     assert len(BY_CODE) == len(ERROR_DOCS)
-    assert {*written(), *raised(), *tables, (concurrency_limit.CODE, concurrency_limit.STATUS)} == documented()
+    assert {
+        *written(),
+        *raised(),
+        *tables,
+        (concurrency_limit.OVERLOADED_CODE, concurrency_limit.OVERLOADED_STATUS),
+    } == documented()
 
 
 def documented() -> set[Pair]:
@@ -351,10 +363,10 @@ PROVOKE: dict[Pair, Provoke] = {
     ("MEDIA_RULE_BROKEN", 422): lambda stage: stage.client.post(f"{MEDIA}?kind=photo", content=b"no photo at all"),
     ("BAD_MEDIA", 422): in_error,
     ("MEDIA_NOT_READY", 409): lambda stage: stage.media(on_cold="fail"),
-    ("BAD_SIGNATURE", 403): lambda stage: stage.client.get(f"{PREVIEW}/{stage.photo}?signature=x"),
+    ("BAD_SIGNATURE", 403): lambda stage: stage.client.get(f"{PREVIEW_PATH}/{stage.photo}?signature=x"),
     ("URL_EXPIRED", 410): expired,
     ("RANGE_NOT_SATISFIABLE", 416): lambda stage: stage.client.get(
-        f"{PREVIEW}/{stage.photo}", headers={"Range": "bytes=999999-"}
+        f"{PREVIEW_PATH}/{stage.photo}", headers={"Range": "bytes=999999-"}
     ),
     ("URL_REFUSED", 422): lambda stage: stage.client.post(MEDIA, json={"url": "http://127.0.0.1/"}),
     ("URL_UNREACHABLE", 502): lambda stage: stage.client.post(MEDIA, json={"url": "http://no-such-host.invalid/"}),

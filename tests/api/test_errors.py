@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from telewarm import errors
-from telewarm.api.error_responses import STATUS, status_of
+from telewarm.api.error_responses import STATUS_BY_ERROR, status_of
 from telewarm.errors import TelewarmError
 from tests.api.conftest import BEARER, BOT, MEDIA, SEND, Api, client_of, refusal, serving
 from tests.fixtures.app import READER
@@ -83,12 +83,12 @@ def tree(root: type[TelewarmError]) -> Iterator[type[TelewarmError]]:
 @pytest.mark.parametrize("kind", [kind for kind in tree(TelewarmError) if kind.__module__ == errors.__name__])
 def test_every_error_has_a_status_of_its_own_choosing(kind: type[TelewarmError]) -> None:
     ours = {TelewarmError, errors.SettingsError, errors.BackupError}  # never in an answer
-    first = next((base for base, _ in STATUS if issubclass(kind, base)), None)
+    first = next((base for base, _ in STATUS_BY_ERROR if issubclass(kind, base)), None)
     assert (first is None) == (kind in ours)
 
 
 def test_no_status_is_hidden_behind_a_more_general_one() -> None:
-    kinds = [kind for kind, _ in STATUS]
+    kinds = [kind for kind, _ in STATUS_BY_ERROR]
     for place, kind in enumerate(kinds):
         assert not [above for above in kinds[:place] if issubclass(kind, above)]
     assert status_of(TelewarmError("so")) == 500

@@ -138,7 +138,7 @@ async def test_a_client_goes_on_at_another_server_after_the_last_id_that_it_got(
             assert [one["id"] - last for one in await again.take(2)] == [1, 2]
         async with stream(there, f"?last_event_id={last}", last=str(last + 1)) as again:  # a browser that comes back
             assert [one["id"] - last for one in await again.take(1)] == [2]
-        await table.trim(telewarm.pool, kept=0)
+        await table.trim(telewarm.pool, max_age_seconds=0)
         async with stream(there, last="0") as late:
             assert [(one["type"], one["id"]) for one in await late.take(1)] == [("reset", last + 2)]
 
@@ -146,7 +146,7 @@ async def test_a_client_goes_on_at_another_server_after_the_last_id_that_it_got(
 async def test_bots_and_types_are_chosen_and_what_is_passed_over_moves_the_place(
     telewarm: Telewarm, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tail, "BEAT", 0.05)
+    monkeypatch.setattr(tail, "HEARTBEAT_SECONDS", 0.05)
     for number in range(2):
         await add_bot(telewarm, number)
     async with stream(url, "?bot=bot-0&types=media.added,broadcast", last="0") as listening:
@@ -183,7 +183,7 @@ async def test_what_cannot_be_is_refused(api: Api, query: str, status: int, word
 async def test_whoever_may_read_may_listen_until_the_token_is_revoked(
     telewarm: Telewarm, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tail, "BEAT", 0.05)
+    monkeypatch.setattr(tail, "HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setattr(sse, "TOKEN_RECHECK_SECONDS", 0.0)
     async with governing(telewarm) as governed:
         secret = await governed.make("page", Role.READ)
@@ -236,7 +236,7 @@ async def test_a_client_that_takes_nothing_is_cut_off_and_hinders_nobody(
     telewarm: Telewarm, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse, "STALL_SECONDS", 0.2)
-    monkeypatch.setattr(tail, "PAUSE", 0.0)
+    monkeypatch.setattr(tail, "READ_PAUSE_SECONDS", 0.0)
     at = urlsplit(url)
     with socket.socket() as idle:
         idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -293,7 +293,7 @@ async def test_pages_lead_on_from_where_one_began(api: Api) -> None:
     media = (await api.client.get(PAGES, params={"after": 0, "types": "media", "bot": "shop"})).json()
     assert [(one["id"], one["bot"]) for one in media["events"]] == [(2, "shop")]
     assert media["next"] == 7
-    await table.trim(api.telewarm.pool, kept=0)
+    await table.trim(api.telewarm.pool, max_age_seconds=0)
     lost = (await api.client.get(PAGES, params={"after": 1})).json()
     assert lost == {"ok": True, "events": [], "next": 7, "reset": True}
 

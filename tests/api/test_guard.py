@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from telewarm.api.middleware.auth import OPEN
+from telewarm.api.middleware.auth import PUBLIC_PATHS
 from telewarm.component_config import ServerToken
 from telewarm.errors import SettingsError
 from telewarm.logs import redact
@@ -49,14 +49,14 @@ async def test_without_the_token_every_route_but_health_and_documentation_is_clo
     async with client_of(protected) as client:
         for method, path in walked:
             answer = await client.request(method, path)
-            if path in OPEN:
+            if path in PUBLIC_PATHS:
                 assert answer.status_code == 200, path
             elif method != "HEAD":
                 refusal(answer, 401, "UNAUTHORIZED")
 
 
 async def test_what_is_open_is_health_and_documentation_alone() -> None:
-    assert {"/healthz", "/readyz", "/docs", "/redoc", "/openapi.json", *SCRIPTS} == OPEN
+    assert {"/healthz", "/readyz", "/docs", "/redoc", "/openapi.json", *SCRIPTS} == PUBLIC_PATHS
 
 
 @pytest.mark.parametrize("path", ["/", "/preview", "/preview/1", "/api/admin", "/healthz/", "//healthz", "/static/x"])
@@ -158,7 +158,7 @@ async def test_all_processes_of_a_data_folder_have_one_token_and_others_another(
     assert sum(token.made for token in tokens) == 1  # so one of them prints it
     again = await telewarm_with(worker=False)  # as after a restart
     assert again.server_token() == ServerToken(
-        secret=tokens[0].secret, kept_in=telewarm_with.data / "api.token", made=False
+        secret=tokens[0].secret, path=telewarm_with.data / "api.token", created=False
     )
     elsewhere = await telewarm_with(worker=False, TELEWARM_DATA=str(telewarm_with.data / "elsewhere"))
     assert elsewhere.server_token().secret != tokens[0].secret

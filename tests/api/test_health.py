@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 
 import telewarm as package
 from telewarm import clock
-from telewarm.api.health_checks import BUG, CachedCheck, HealthChecks
+from telewarm.api.health_checks import BUG_MESSAGE, CachedCheck, HealthChecks
 from telewarm.database import bots
-from telewarm.database.migrate import head
+from telewarm.database.migrate import newest_revision
 from telewarm.database.tokens import Role
 from telewarm.demo.media import DemoFile
 from telewarm.errors import StoreUnavailable
@@ -33,7 +33,7 @@ READY = {"database": True, "migrations": True, "store": True, "spool": True}
 
 def asked_anew(telewarm: Telewarm) -> httpx.AsyncClient:
     """A stranger's client of the API as it is just after its start: nothing is remembered."""
-    return client_of(replace(telewarm, checks=HealthChecks(telewarm.checks.ground)).api())
+    return client_of(replace(telewarm, checks=HealthChecks(telewarm.checks.dependencies)).api())
 
 
 async def test_anybody_may_ask_whether_it_is_ready_and_learns_names_alone(api: Api) -> None:
@@ -163,7 +163,7 @@ async def test_health_tells_what_an_operator_wants_to_know(api: Api) -> None:
     assert datetime.fromisoformat(body["timestamp"]).tzinfo is not None
     assert set(body["checks"]) == {*READY, "telegram"}
     assert all(found["latency_ms"] >= 0 for found in body["checks"].values())
-    assert body["checks"]["migrations"]["facts"] == {"revision": head()}
+    assert body["checks"]["migrations"]["facts"] == {"revision": newest_revision()}
     assert body["checks"]["spool"]["facts"]["free_bytes"] > 0
     assert body["checks"]["telegram"]["facts"] == {"root": telewarm.settings.telegram_api_root}
     assert body["queue"]["due"] == 1
@@ -191,9 +191,9 @@ async def test_however_many_ask_one_look_answers_them_until_it_is_old() -> None:
         await clock.sleep(0)
         return {"look": looks}
 
-    kept, forgotten = CachedCheck(look, kept=60), CachedCheck(look, kept=0)
-    assert {(await found).facts["look"] for found in asyncio.as_completed([kept() for _ in range(50)])} == {1}
-    assert [(await forgotten()).facts["look"] for _ in range(2)] == [2, 3]
+    kept, forgotten = CachedCheck(look, ttl_seconds=60), CachedCheck(look, ttl_seconds=0)
+    assert {(await found).details["look"] for found in asyncio.as_completed([kept() for _ in range(50)])} == {1}
+    assert [(await forgotten()).details["look"] for _ in range(2)] == [2, 3]
 
 
 async def test_a_look_that_hangs_ends_and_a_bug_in_one_is_told_to_the_log() -> None:
@@ -207,9 +207,9 @@ async def test_a_look_that_hangs_ends_and_a_bug_in_one_is_told_to_the_log() -> N
     async def quoting() -> Mapping[str, object]:
         raise StoreUnavailable("no bucket at https://me:hunter2@host")
 
-    assert (await CachedCheck(hanging, seconds=0.01)()).error == "no answer within 0.01 s"
+    assert (await CachedCheck(hanging, timeout_seconds=0.01)()).error == "no answer within 0.01 s"
     with capture_logs() as logged:
-        assert (await CachedCheck(wrong)()).error == BUG
+        assert (await CachedCheck(wrong)()).error == BUG_MESSAGE
     assert [line["event"] for line in logged] == ["health_check_failed"]
     assert (await CachedCheck(quoting)()).error == "no bucket at https://me:<password>@host"
 
@@ -234,13 +234,13 @@ async def test_work_that_is_due_and_that_no_worker_takes_is_told(telewarm_with: 
     assert "telewarm worker" in health["checks"]["work"]["message"]
     found = await idle_telewarm.untaken()
     assert found is not None
-    assert (found.bots, found.workers) == (["bot-0"], False)
+    assert (found.bots, found.is_worker_running) == (["bot-0"], False)
 
 
 async def test_a_process_with_a_worker_that_takes_no_work_is_not_ready(idle_telewarm: Telewarm) -> None:
     await overdue(idle_telewarm)
     await idle_telewarm.pool.execute("ALTER TABLE pgqueuer RENAME COLUMN slot TO no_slot")
-    async with idle_telewarm.worker.working(), asked_anew(idle_telewarm) as stranger:
+    async with idle_telewarm.worker.running(), asked_anew(idle_telewarm) as stranger:
         answer = await stranger.get("/readyz")
     assert "work" in refusal(answer, 503, "NOT_READY")
 

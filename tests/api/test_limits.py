@@ -24,18 +24,18 @@ from telewarm.api.error_responses import HttpError, register_exception_handlers
 from telewarm.api.heads import LimitedHttpProtocol
 from telewarm.api.middleware.auth import AuthMiddleware
 from telewarm.api.request_limits import (
-    DEPTH,
-    HEADER_BYTES,
-    HEADERS,
-    WINDOW,
-    WRONG,
+    FAILED_ATTEMPT_WINDOW_SECONDS,
+    MAX_FAILED_ATTEMPTS,
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    MAX_JSON_DEPTH,
     FailedAuthLimiter,
+    client_network,
     exceeds_json_depth,
-    in_time,
-    network,
-    small,
+    limit_body_time,
+    read_limited_body,
 )
-from telewarm.cli.run import Server, close, listen, port_of
+from telewarm.cli.run import UvicornServer, bind_sockets, close_sockets, port_of
 from tests.api.conftest import ADMIN, client_of, refusal
 
 Client = Callable[[str, str], Awaitable[httpx.Response]]
@@ -76,18 +76,18 @@ def shut_out(throttle: FailedAuthLimiter, address: str, now: float) -> bool:
 async def test_after_ten_wrong_tokens_an_address_is_shut_out_and_others_are_not(call: Client) -> None:
     guess = "a-guess-that-nobody-may-read"
     with capture_logs() as logged:
-        for _ in range(WRONG):
+        for _ in range(MAX_FAILED_ATTEMPTS):
             refusal(await call(guess, "203.0.113.7"), 401, "UNAUTHORIZED")
-    assert [one["event"] for one in logged] == ["failed_auth_limited"] * WRONG
+    assert [one["event"] for one in logged] == ["failed_auth_limited"] * MAX_FAILED_ATTEMPTS
     assert guess not in str(logged)
     answer = await call(guess, "203.0.113.7")
     assert "try again in" in refusal(answer, 429, "TOO_MANY_ATTEMPTS")
-    assert 1 <= int(answer.headers["retry-after"]) <= WINDOW + 1
+    assert 1 <= int(answer.headers["retry-after"]) <= FAILED_ATTEMPT_WINDOW_SECONDS + 1
     refusal(await call(guess, "203.0.113.8"), 401, "UNAUTHORIZED")
 
 
 async def test_whatever_others_of_an_address_try_the_right_token_is_never_shut_out(call: Client) -> None:
-    for _ in range(3 * WRONG):
+    for _ in range(3 * MAX_FAILED_ATTEMPTS):
         assert (await call("a-guess-that-nobody-may-read", "203.0.113.7")).status_code in {401, 429}
         assert (await call(ADMIN, "203.0.113.7")).status_code == 200
 
@@ -95,36 +95,38 @@ async def test_whatever_others_of_an_address_try_the_right_token_is_never_shut_o
 async def test_right_tokens_and_none_at_all_are_not_counted(call: Client) -> None:
     app = small_app()
     async with client_of(app) as client:
-        for _ in range(3 * WRONG):
+        for _ in range(3 * MAX_FAILED_ATTEMPTS):
             refusal(await client.get("/api/admin/x"), 401, "UNAUTHORIZED")
-    for _ in range(3 * WRONG):
+    for _ in range(3 * MAX_FAILED_ATTEMPTS):
         assert (await call(ADMIN, "203.0.113.7")).status_code == 200
 
 
 def test_the_address_may_try_again_when_the_time_is_over_and_attempts_meanwhile_do_not_lengthen_it() -> None:
     throttle = FailedAuthLimiter()
-    assert [throttle.wrong("203.0.113.7", 100.0 + n) for n in range(WRONG)] == [False] * (WRONG - 1) + [True]
+    assert [throttle.record_failure("203.0.113.7", 100.0 + n) for n in range(MAX_FAILED_ATTEMPTS)] == [False] * (
+        MAX_FAILED_ATTEMPTS - 1
+    ) + [True]
     assert shut_out(throttle, "203.0.113.7", 159.9)
     assert not shut_out(throttle, "203.0.113.7", 160.0)
-    assert not throttle.wrong("203.0.113.7", 160.0)
+    assert not throttle.record_failure("203.0.113.7", 160.0)
 
 
 def test_few_wrong_tokens_now_and_then_shut_nobody_out() -> None:
     throttle = FailedAuthLimiter()
     for minute in range(100):
-        for _ in range(WRONG - 1):
-            throttle.wrong("203.0.113.7", minute * WINDOW)
-        assert not shut_out(throttle, "203.0.113.7", minute * WINDOW)
+        for _ in range(MAX_FAILED_ATTEMPTS - 1):
+            throttle.record_failure("203.0.113.7", minute * FAILED_ATTEMPT_WINDOW_SECONDS)
+        assert not shut_out(throttle, "203.0.113.7", minute * FAILED_ATTEMPT_WINDOW_SECONDS)
 
 
 def test_the_throttle_forgets_the_oldest_when_it_has_seen_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_limits, "MAX_ADDRESSES", 100)
     throttle = FailedAuthLimiter()
     for number in range(10_000):
-        throttle.wrong(f"2001:db8:{number:x}::1", 0.0)
+        throttle.record_failure(f"2001:db8:{number:x}::1", 0.0)
     assert len(throttle._windows) == 100
-    for _ in range(WRONG):
-        throttle.wrong("203.0.113.7", 1.0)
+    for _ in range(MAX_FAILED_ATTEMPTS):
+        throttle.record_failure("203.0.113.7", 1.0)
     assert shut_out(throttle, "203.0.113.7", 1.0)
 
 
@@ -142,14 +144,14 @@ def test_the_throttle_forgets_the_oldest_when_it_has_seen_too_many(monkeypatch: 
     ],
 )
 def test_what_counts_as_one_caller(address: str, counted_as: str) -> None:
-    assert network(address) == counted_as
+    assert client_network(address) == counted_as
 
 
 @pytest.mark.parametrize(
     "headers",
     [
-        [(f"x-{number}", "1") for number in range(HEADERS + 1)],
-        [("x-long", "1" * HEADER_BYTES)],
+        [(f"x-{number}", "1") for number in range(MAX_HEADERS + 1)],
+        [("x-long", "1" * MAX_HEADER_BYTES)],
         [(f"x-{number}", "1" * 4096) for number in range(8)],
     ],
     ids=["many", "one that is long", "long together"],
@@ -164,7 +166,7 @@ async def test_usual_headers_pass_and_a_long_query_counts_too() -> None:
     async with client_of(small_app(), Authorization=f"Bearer {ADMIN}") as client:
         many = [(f"x-{number}", "1" * 200) for number in range(80)]
         assert (await client.get("/api/admin/x", headers=many)).status_code == 200
-        refusal(await client.get(f"/api/admin/x?q={'1' * HEADER_BYTES}"), 431, "HEADERS_TOO_LARGE")
+        refusal(await client.get(f"/api/admin/x?q={'1' * MAX_HEADER_BYTES}"), 431, "HEADERS_TOO_LARGE")
 
 
 JSON = st.recursive(
@@ -179,14 +181,14 @@ def depth(value: object) -> int:
     return 0 if inner is None else 1 + max((depth(one) for one in inner), default=0)
 
 
-@given(JSON, st.integers(0, DEPTH + 3), st.sampled_from(["utf-8", "utf-16", "utf-32-be"]))
+@given(JSON, st.integers(0, MAX_JSON_DEPTH + 3), st.sampled_from(["utf-8", "utf-16", "utf-32-be"]))
 def test_too_deep_is_told_exactly_whatever_strings_and_encoding(value: object, more: int, encoding: str) -> None:
     for number in range(more):
         value = [value, "]"] if number % 2 else {"[": value}
     for text in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
         body = text.encode(encoding)
         assert json.loads(body) == value
-        assert exceeds_json_depth(body) is (depth(value) > DEPTH)
+        assert exceeds_json_depth(body) is (depth(value) > MAX_JSON_DEPTH)
 
 
 @given(st.binary() | st.text(alphabet='[]{}"\\a\0').map(str.encode))
@@ -209,13 +211,13 @@ async def test_a_small_body_that_never_ends_is_refused_and_one_that_came_may_tak
     async def receive() -> Message:
         return messages.pop() if messages else await asyncio.Future()
 
-    slow = in_time(receive, seconds=0.1)
+    slow = limit_body_time(receive, seconds=0.1)
     assert (await slow())["body"] == b"["
     with pytest.raises(HttpError, match=r"did not arrive within 0\.1 s"):
         await slow()
 
     messages.append({"type": "http.request", "body": b"[]", "more_body": False})
-    whole = in_time(receive, seconds=0.1)
+    whole = limit_body_time(receive, seconds=0.1)
     await whole()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(whole(), 0.3)
@@ -228,7 +230,7 @@ class Small(APIRoute):
         handle = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
-            return await handle(await small(request, 1000, lambda _: None))
+            return await handle(await read_limited_body(request, 1000, lambda _: None))
 
         return bounded
 
@@ -244,7 +246,7 @@ async def test_a_small_body_is_bounded_in_size_and_depth_and_the_route_gets_it_a
     app.include_router(router)
     async with client_of(app, Authorization=f"Bearer {ADMIN}") as client:
         deepest: dict[str, Any] = {"a": "]"}
-        for _ in range(DEPTH - 1):
+        for _ in range(MAX_JSON_DEPTH - 1):
             deepest = {"a": deepest}
         assert (await client.post("/api/admin/media/x", json=deepest)).json() == deepest
         deep = await client.post("/api/admin/media/x", json={"a": deepest})
@@ -269,9 +271,9 @@ async def server() -> AsyncIterator[int]:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    sockets, ready = listen("127.0.0.1", 0), asyncio.Event()
+    sockets, ready = bind_sockets("127.0.0.1", 0), asyncio.Event()
     config = uvicorn.Config(app, log_config=None, http=LimitedHttpProtocol, lifespan="off", timeout_graceful_shutdown=1)
-    serving = Server(config, ready.set)
+    serving = UvicornServer(config, ready.set)
     task = asyncio.create_task(serving.serve(sockets))
     await ready.wait()
     try:
@@ -279,7 +281,7 @@ async def server() -> AsyncIterator[int]:
     finally:
         serving.should_exit = True
         await task
-        close(sockets)
+        close_sockets(sockets)
 
 
 @asynccontextmanager
@@ -298,7 +300,7 @@ async def test_a_head_without_end_is_cut_off(piece: bytes) -> None:
     async with connected() as (reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nhost: here\r\nx-first: ")
         with suppress(ConnectionError):
-            while sent < 50 * HEADER_BYTES:
+            while sent < 50 * MAX_HEADER_BYTES:
                 writer.write(piece)
                 await writer.drain()
                 sent += len(piece)
@@ -306,13 +308,13 @@ async def test_a_head_without_end_is_cut_off(piece: bytes) -> None:
         said = b""
         with suppress(ConnectionError):  # it was closed with bytes unread
             said = await asyncio.wait_for(reader.read(), 5)
-    assert sent < 50 * HEADER_BYTES
+    assert sent < 50 * MAX_HEADER_BYTES
     assert said == b"" or (said.startswith(b"HTTP/1.1 431 ") and b'"error": "HEADERS_TOO_LARGE"' in said)
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nhost: here\r\nx-a: "], ids=["nothing", "half a head"])
 async def test_a_head_that_does_not_come_is_not_waited_for(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heads, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(heads, "HEAD_TIMEOUT_SECONDS", 0.2)
     async with connected() as (reader, writer):
         writer.write(begun)
         said = await asyncio.wait_for(reader.read(), 5)
@@ -321,7 +323,7 @@ async def test_a_head_that_does_not_come_is_not_waited_for(begun: bytes, monkeyp
 
 
 async def test_usual_requests_pass_bodies_of_any_size_and_several_on_one_connection() -> None:
-    body = b"1" * (4 * HEADER_BYTES)
+    body = b"1" * (4 * MAX_HEADER_BYTES)
     async with connected() as (reader, writer):
         for number in range(3):
             head = f"POST /{number} HTTP/1.1\r\nhost: here\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -335,7 +337,7 @@ async def test_usual_requests_pass_bodies_of_any_size_and_several_on_one_connect
 
 
 async def test_a_slow_answer_is_not_cut_off_by_the_time_for_heads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heads, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(heads, "HEAD_TIMEOUT_SECONDS", 0.2)
     async with connected() as (reader, writer):
         writer.write(b"POST /slow HTTP/1.1\r\nhost: here\r\ncontent-length: 1\r\n\r\n")
         with pytest.raises(TimeoutError):

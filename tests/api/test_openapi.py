@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from telewarm.api.openapi import BOUNDS, WAITS, error_responses
-from telewarm.api.schemas.types import LARGEST
+from telewarm.api.openapi import BOUND_KEYWORDS, RETRY_AFTER_CODES, error_responses
+from telewarm.api.schemas.types import MAX_BIGINT
 from telewarm.error_catalog import BY_CODE
 from tests.api.conftest import Api
 from tests.fixtures.sandbox import token
@@ -121,7 +121,9 @@ def test_every_error_that_is_documented_exists_with_its_status_and_has_an_exampl
                 assert (example["value"]["error"], example["value"]["ok"]) == (code, False)
                 assert f"`{code}`" in response["description"]
                 seen.add(code)
-            assert ("Retry-After" in response["headers"]) == (status == "429" or bool(WAITS & examples.keys()))
+            assert ("Retry-After" in response["headers"]) == (
+                status == "429" or bool(RETRY_AFTER_CODES & examples.keys())
+            )
             properties = resolved(spec, response["content"]["application/json"]["schema"])["properties"]
             assert {"ok", "error", "message", "request_id"} <= properties.keys(), name
     ours = {code for code, known in BY_CODE.items() if known.statuses}
@@ -133,17 +135,17 @@ def bounds(node: object) -> Iterator[tuple[str, object]]:
     for one in node if isinstance(node, list) else node.values() if isinstance(node, dict) else ():
         yield from bounds(one)
     if isinstance(node, dict):
-        yield from ((key, node[key]) for key in BOUNDS & node.keys() if not isinstance(node[key], dict))
+        yield from ((key, node[key]) for key in BOUND_KEYWORDS & node.keys() if not isinstance(node[key], dict))
 
 
 def test_bounds_are_told_exactly(spec: Json) -> None:
     told = list(bounds(spec))
     assert {type(value) for _, value in told} == {int}
-    assert min(value for _, value in told if isinstance(value, int)) == -LARGEST
-    assert max(value for _, value in told if isinstance(value, int)) == LARGEST
+    assert min(value for _, value in told if isinstance(value, int)) == -MAX_BIGINT
+    assert max(value for _, value in told if isinstance(value, int)) == MAX_BIGINT
     assert '"ge"' not in json.dumps(spec)
     chat = spec["components"]["schemas"]["SendRequest"]["properties"]["chat_id"]["anyOf"][0]
-    assert (chat["minimum"], chat["maximum"]) == (-LARGEST, LARGEST)
+    assert (chat["minimum"], chat["maximum"]) == (-MAX_BIGINT, MAX_BIGINT)
 
 
 def test_what_has_a_form_is_told_with_it(spec: Json) -> None:

@@ -13,12 +13,12 @@ from PIL import Image
 from structlog.testing import capture_logs
 
 from telewarm import clock
-from telewarm.api.request_limits import WRONG
+from telewarm.api.request_limits import MAX_FAILED_ATTEMPTS
 from telewarm.api.routes import preview
 from telewarm.api.signed_urls import url_of
 from telewarm.database.tokens import Role
 from telewarm.demo.media import DemoFile
-from telewarm.media.preview_urls import LONGEST, PreviewUrlSigner, PreviewVariant
+from telewarm.media.preview_urls import MAX_TTL_SECONDS, PreviewUrlSigner, PreviewVariant
 from telewarm.models import MediaId
 from telewarm.runtime import Telewarm
 from tests.api.conftest import ADMIN, BEARER, MEDIA, Api, client_of, refusal
@@ -157,7 +157,7 @@ async def test_guesses_shut_an_address_out_of_signed_urls_alone_and_no_signature
     with capture_logs() as logged:
         async with governing(api.telewarm) as governed:
             guesser = await governed.client(None, address="203.0.113.7")
-            for _ in range(WRONG):
+            for _ in range(MAX_FAILED_ATTEMPTS):
                 refusal(await guesser.get(f"{url}x"), 403, "BAD_SIGNATURE")
             assert "signatures" in refusal(await guesser.get(f"{url}x"), 429, "TOO_MANY_ATTEMPTS")
             assert (await guesser.get(url)).status_code == 200  # the right one is never shut out
@@ -173,15 +173,16 @@ async def test_guesses_shut_an_address_out_of_signed_urls_alone_and_no_signature
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [({}, 200), ({"seconds": 1}, 200), ({"seconds": LONGEST}, 200), ({"seconds": 0}, 422), ({"seconds": 1.5}, 422),
-     ({"seconds": LONGEST + 1}, 422), ({"seconds": None}, 422), ({"seconds": True}, 422),
+    [({}, 200), ({"seconds": 1}, 200), ({"seconds": MAX_TTL_SECONDS}, 200), ({"seconds": 0}, 422),
+     ({"seconds": 1.5}, 422),
+     ({"seconds": MAX_TTL_SECONDS + 1}, 422), ({"seconds": None}, 422), ({"seconds": True}, 422),
      ({"thumbnail": "perhaps"}, 422), ({"thumbnail": 0}, 422)],
 )  # fmt: skip
 async def test_the_life_of_a_url_has_bounds(api: Api, body: dict[str, object], status: int) -> None:
     answer = await api.client.post(f"/api/admin/media/{await api.add_photo(1)}/preview-url", json=body)
     assert answer.status_code == status, answer.text
     if status == 200:
-        seconds = body.get("seconds", preview.SECONDS)
+        seconds = body.get("seconds", preview.DEFAULT_URL_SECONDS)
         assert answer.json()["expires_in"] == seconds
         assert answer.headers["cache-control"] == "no-store"
 

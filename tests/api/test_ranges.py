@@ -7,8 +7,8 @@ from aiohttp import content_disposition_filename, parse_content_disposition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.api.byte_ranges import ByteRange, RangeNotSatisfiable, is_known, wanted
-from telewarm.api.routes.preview import disposition
+from telewarm.api.byte_ranges import ByteRange, RangeNotSatisfiable, matches_etag, parse_range
+from telewarm.api.routes.preview import content_disposition
 
 TAG = '"abc"'
 WHOLE = None
@@ -38,13 +38,13 @@ WHOLE = None
     ],
 )
 def test_a_range_is_read_as_the_rfc_says(asked: str, span: ByteRange | None) -> None:
-    assert wanted({"range": asked}, size=100, tag=TAG) == span
+    assert parse_range({"range": asked}, size=100, etag=TAG) == span
 
 
 @pytest.mark.parametrize("asked", ["bytes=100-", "bytes=100-200", "bytes=-0", "bytes=" + "9" * 18 + "-"])
 def test_a_range_that_begins_after_the_end_cannot_be_satisfied(asked: str) -> None:
     with pytest.raises(RangeNotSatisfiable):
-        wanted({"range": asked}, size=100, tag=TAG)
+        parse_range({"range": asked}, size=100, etag=TAG)
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_a_range_that_begins_after_the_end_cannot_be_satisfied(asked: str) -> No
     [(TAG, ByteRange(0, 1)), ('"other"', WHOLE), (f"W/{TAG}", WHOLE), ("Wed, 04 Mar 2026", WHOLE)],
 )
 def test_a_range_of_what_has_changed_since_is_the_whole(condition: str, span: ByteRange | None) -> None:
-    assert wanted({"range": "bytes=0-0", "if-range": condition}, size=100, tag=TAG) == span
+    assert parse_range({"range": "bytes=0-0", "if-range": condition}, size=100, etag=TAG) == span
 
 
 @given(st.text(alphabet="bytes=0123456789-, \t"), st.integers(1, 10**12))
 def test_any_range_is_inside_of_the_file(asked: str, size: int) -> None:
     try:
-        span = wanted({"range": asked}, size=size, tag=TAG)
+        span = parse_range({"range": asked}, size=size, etag=TAG)
     except RangeNotSatisfiable:
         return
     assert span is None or 0 <= span.begin < span.end <= size
@@ -69,12 +69,12 @@ def test_any_range_is_inside_of_the_file(asked: str, size: int) -> None:
     [(TAG, True), (f'"x", {TAG}', True), (f"W/{TAG}", True), ("*", True), ('"x"', False), ("abc", False), ("", False)],
 )
 def test_what_the_caller_has_already_is_known_by_its_tag(known: str, *, answer: bool) -> None:
-    assert is_known({"if-none-match": known}, TAG) is answer
+    assert matches_etag({"if-none-match": known}, TAG) is answer
 
 
 @given(st.text(min_size=1, max_size=80), st.booleans())
 def test_every_name_is_one_harmless_header_and_comes_out_as_it_went_in(name: str, inline: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
-    header = disposition(name, inline=inline)
+    header = content_disposition(name, inline=inline)
     assert header.isascii()
     assert header.isprintable()
     assert header.startswith("inline; filename=" if inline else "attachment; filename=")
@@ -84,8 +84,11 @@ def test_every_name_is_one_harmless_header_and_comes_out_as_it_went_in(name: str
 
 
 def test_a_name_in_ascii_needs_no_second_form() -> None:
-    assert disposition("film 1.mp4", inline=True) == 'inline; filename="film 1.mp4"'
-    assert disposition('a"b\\.jpg', inline=False) == "attachment; filename=\"a_b_.jpg\"; filename*=UTF-8''a%22b%5C.jpg"
-    assert disposition("кот.jpg", inline=True) == (
+    assert content_disposition("film 1.mp4", inline=True) == 'inline; filename="film 1.mp4"'
+    assert (
+        content_disposition('a"b\\.jpg', inline=False)
+        == "attachment; filename=\"a_b_.jpg\"; filename*=UTF-8''a%22b%5C.jpg"
+    )
+    assert content_disposition("кот.jpg", inline=True) == (
         "inline; filename=\"___.jpg\"; filename*=UTF-8''%D0%BA%D0%BE%D1%82.jpg"
     )

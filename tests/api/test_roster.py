@@ -191,7 +191,7 @@ async def test_what_was_given_up_cannot_be_brought_back_and_is_gone_on_with(api:
     await api.client.delete(f"{BOTS}/shop")
     bot_id = await deletions.mark_bot_unrecoverable(api.telewarm.pool, "shop")  # whoever did it was killed then
     assert "for good" in refusal(await api.client.post(f"{BOTS}/shop/undelete"), 409, "CONFLICT")
-    assert await deletions.given_up(api.telewarm.pool) == [bot_id]
+    assert await deletions.unfinished_purges(api.telewarm.pool) == [bot_id]
     assert (await api.client.delete(f"{BOTS}/shop?forever=true")).json()["media"] == 1
 
 

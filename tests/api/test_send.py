@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from telewarm.api.routes.send import STATUSES, SendResponse
+from telewarm.api.routes.send import STATUS_BY_CODE, SendResponse
 from telewarm.api.schemas.messages import MessageIn, message_of
 from telewarm.errors import UsageError
 from telewarm.models import MediaId, MessageSet, Part
@@ -387,5 +387,13 @@ async def test_every_field_of_a_send_is_explained_with_an_example(api: Api) -> N
 
 
 def test_each_error_has_the_status_that_it_has_when_it_is_raised() -> None:
-    assert (STATUSES["FLOOD_WAIT"], STATUSES["TELEGRAM_FAULT"], STATUSES["OBJECT_CORRUPT"]) == (429, 502, 503)
-    assert (STATUSES["CHAT_UNREACHABLE"], STATUSES["NOT_FOUND"], STATUSES["CONFLICT"]) == (403, 404, 409)
+    assert (STATUS_BY_CODE["FLOOD_WAIT"], STATUS_BY_CODE["TELEGRAM_FAULT"], STATUS_BY_CODE["OBJECT_CORRUPT"]) == (
+        429,
+        502,
+        503,
+    )
+    assert (STATUS_BY_CODE["CHAT_UNREACHABLE"], STATUS_BY_CODE["NOT_FOUND"], STATUS_BY_CODE["CONFLICT"]) == (
+        403,
+        404,
+        409,
+    )

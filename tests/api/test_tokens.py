@@ -11,7 +11,7 @@ import pytest
 
 from telewarm import clock
 from telewarm.api import token_cache as keyrings
-from telewarm.api.permissions import OPEN, find_rule, required_role, route_path
+from telewarm.api.permissions import PUBLIC_PATHS, find_rule, required_role, route_path
 from telewarm.api.token_cache import ApiTokenCache
 from telewarm.database import tokens
 from telewarm.database.connection import Executor
@@ -95,7 +95,9 @@ def test_the_guard_sees_the_path_as_the_router_does(root: str, path: str, seen: 
 
 async def test_somebody_thought_of_every_route_there_is(governed: Governed) -> None:
     forgotten = [
-        (method, path) for method, path in routes(governed.app) if path not in OPEN and not find_rule(method, path)
+        (method, path)
+        for method, path in routes(governed.app)
+        if path not in PUBLIC_PATHS and not find_rule(method, path)
     ]
     assert not forgotten
 
@@ -234,7 +236,7 @@ async def test_each_process_knows_at_once_what_another_one_changed(governed: Gov
 @pytest.fixture
 async def keyring(idle_telewarm: Telewarm) -> AsyncIterator[ApiTokenCache]:
     keyring = ApiTokenCache(idle_telewarm.pool)
-    async with keyring.following():
+    async with keyring.running():
         yield keyring
 
 
@@ -246,13 +248,13 @@ async def make(telewarm: Telewarm, *, lifetime: timedelta | None = None) -> str:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """When the table was read from now on."""
     times: list[float] = []
-    good = tokens.good
+    good = tokens.valid_tokens
 
     async def counted(db: Executor) -> list[tokens.ValidToken]:
         times.append(clock.monotonic())
         return await good(db)
 
-    monkeypatch.setattr(tokens, "good", counted)
+    monkeypatch.setattr(tokens, "valid_tokens", counted)
     return times
 
 
@@ -261,7 +263,7 @@ async def test_a_flood_of_unknown_tokens_costs_at_most_one_query_a_second(
 ) -> None:
     seen, begin = reads(monkeypatch), clock.monotonic()
     for number in range(2000):
-        assert await keyring.caller(f"tw_{number}") is None
+        assert await keyring.find_principal(f"tw_{number}") is None
     assert len(seen) <= 1 + (clock.monotonic() - begin)
 
 
@@ -270,41 +272,41 @@ async def test_known_tokens_cost_no_query(
 ) -> None:
     secret = await make(idle_telewarm)
     keyring.invalidate()
-    assert await keyring.caller(secret) is not None
+    assert await keyring.find_principal(secret) is not None
     seen = reads(monkeypatch)
     begin = clock.monotonic()
     for _ in range(2000):
-        assert await keyring.caller(secret) is not None
+        assert await keyring.find_principal(secret) is not None
     assert len(seen) <= 2 + (clock.monotonic() - begin)
 
 
 async def test_a_token_expires_without_anybody_saying_so(keyring: ApiTokenCache, idle_telewarm: Telewarm) -> None:
     secret = await make(idle_telewarm, lifetime=timedelta(seconds=0.5))
     keyring.invalidate()
-    assert await keyring.caller(secret) is not None
+    assert await keyring.find_principal(secret) is not None
     async with asyncio.timeout(5):
-        while await keyring.caller(secret) is not None:
+        while await keyring.find_principal(secret) is not None:
             await clock.sleep(0)
 
 
 async def test_without_the_database_tokens_are_believed_for_a_while_and_then_nobody_can_say(
     keyring: ApiTokenCache, idle_telewarm: Telewarm, telewarm_with: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = keyring._heard_at
+    before = keyring._invalidated_at
     secret = await make(idle_telewarm)
-    while keyring._heard_at == before:  # news that came after the table has gone would be believed no more
+    while keyring._invalidated_at == before:  # news that came after the table has gone would be believed no more
         await clock.wait(asyncio.Event(), 0.01)
-    assert await keyring.caller(secret) is not None
+    assert await keyring.find_principal(secret) is not None
 
     monkeypatch.setattr(keyrings, "MIN_REFRESH_SECONDS", 0.0)
     async with database_away(telewarm_with.database_url):
-        assert await keyring.caller("tw_unknown") is None
-        assert await keyring.caller(secret) is not None
+        assert await keyring.find_principal("tw_unknown") is None
+        assert await keyring.find_principal(secret) is not None
         monkeypatch.setattr(keyrings, "CACHE_TTL_SECONDS", 0.0)
         with pytest.raises(DatabaseUnavailable, match="telewarm token show"):
-            await keyring.caller(secret)
+            await keyring.find_principal(secret)
 
-    assert await keyring.caller(secret) is not None
+    assert await keyring.find_principal(secret) is not None
 
 
 async def test_a_lost_database_is_asked_once_a_second_however_many_call(
@@ -314,7 +316,7 @@ async def test_a_lost_database_is_asked_once_a_second_however_many_call(
     seen, begin = reads(monkeypatch), clock.monotonic()
     keyring.invalidate()
     for _ in range(20):
-        refused = await asyncio.gather(*(keyring.caller("tw_any") for _ in range(50)), return_exceptions=True)
+        refused = await asyncio.gather(*(keyring.find_principal("tw_any") for _ in range(50)), return_exceptions=True)
         assert all(isinstance(error, DatabaseUnavailable) for error in refused)
     assert len(seen) <= 1 + (clock.monotonic() - begin)
 
@@ -331,5 +333,5 @@ async def test_what_nobody_can_say_is_answered_503_and_the_admin_token_goes_on(
 
 async def test_the_open_routes_need_nothing(governed: Governed) -> None:
     async with client_of(governed.app) as client:
-        for path in OPEN:
+        for path in PUBLIC_PATHS:
             assert (await client.get(path)).status_code == 200, path

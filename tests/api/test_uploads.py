@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 from telewarm import clock
 from telewarm.api.app import create_api
 from telewarm.api.body_memory import BodyMemoryBudget
-from telewarm.api.dependencies import SMALL
+from telewarm.api.dependencies import MAX_BODY_BYTES
 from telewarm.api.error_responses import HttpError
 from telewarm.api.multipart import MAX_FIELD_BYTES, SingleFileForm
 from telewarm.media.names import name_of
@@ -152,11 +152,11 @@ async def test_a_body_that_is_no_upload_is_small(api: Api, path: str) -> None:
     async def body() -> AsyncIterator[bytes]:
         nonlocal taken
         for _ in range(100):
-            taken += SMALL // 8
-            yield b" " * (SMALL // 8)
+            taken += MAX_BODY_BYTES // 8
+            yield b" " * (MAX_BODY_BYTES // 8)
 
     assert "at most" in refusal(await api.client.post(path, content=body(), headers=JSON), 413, "TOO_LARGE")
-    assert taken <= SMALL * 5 // 4
+    assert taken <= MAX_BODY_BYTES * 5 // 4
 
 
 @pytest.fixture
@@ -216,12 +216,12 @@ async def test_a_large_json_body_is_decoded_whole_and_leaves_nothing_behind(api:
 
 async def test_small_bodies_together_stay_within_their_budget(api: Api) -> None:
     app = api.telewarm.api()
-    bodies = app.state.bodies = BodyMemoryBudget(most=3 * SMALL)
-    begin = b'{"chat_id": 5, "text": "' + b"x" * (SMALL // 2)
+    bodies = app.state.bodies = BodyMemoryBudget(max_bytes=3 * MAX_BODY_BYTES)
+    begin = b'{"chat_id": 5, "text": "' + b"x" * (MAX_BODY_BYTES // 2)
     async with serving(app) as url:
-        writers = [await stall(url, SEND, begin, SMALL) for _ in range(6)]
+        writers = [await stall(url, SEND, begin, MAX_BODY_BYTES) for _ in range(6)]
         async with asyncio.timeout(5):
-            while bodies.held < 3 * SMALL - len(begin):
+            while bodies.used_bytes < 3 * MAX_BODY_BYTES - len(begin):
                 await clock.sleep(0.01)
         async with aiohttp.ClientSession(headers=BEARER) as session:
             async with session.post(url + SEND, data=begin, headers=JSON) as answer:
@@ -232,7 +232,7 @@ async def test_small_bodies_together_stay_within_their_budget(api: Api) -> None:
             for writer in writers:
                 writer.close()
             async with asyncio.timeout(5):
-                while bodies.held:
+                while bodies.used_bytes:
                     await clock.sleep(0.01)
             async with session.post(url + SEND, json={"chat_id": 5, "text": "x"}) as answer:
                 assert answer.status == 200
@@ -351,7 +351,7 @@ async def test_a_body_that_is_cut_off_leaves_nothing_behind(api: Api, head: byte
 
 async def test_a_body_that_stands_still_is_given_up(api: Api) -> None:
     telewarm = api.telewarm
-    services = replace(telewarm._services(), patience=0.2)
+    services = replace(telewarm._services(), body_stall_seconds=0.2)
 
     async def body() -> AsyncIterator[bytes]:
         yield b"x"

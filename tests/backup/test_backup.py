@@ -17,12 +17,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from telewarm.backup import Restored, Target, restore, save
+from telewarm.backup import RestoreResult, RestoreTarget, restore, save
 from telewarm.backup import saving as savings
 from telewarm.component_config import encryption_key, existing_key, key_file
 from telewarm.database import copies
-from telewarm.database.embedded.server import EmbeddedPostgres, served
-from telewarm.database.migrate import check_migrated, head, migrate, revisions, upgrade_script
+from telewarm.database.embedded.server import EmbeddedPostgres, database_url_for
+from telewarm.database.migrate import check_migrated, migrate, newest_revision, revisions, upgrade_script
 from telewarm.database.token_encryption import TokenCipher
 from telewarm.errors import BackupError, Conflict, DatabaseForbidden, DatabaseUnavailable, SettingsError
 from telewarm.models import BroadcastState, ChatId, DeliveryStatus, MessageSet
@@ -47,7 +47,7 @@ def nothing(_: int) -> None:
 async def contents(url: str) -> dict[str, list[str]]:
     """Every row of ours, by table, but for what tells of processes and of the server."""
     found: dict[str, list[str]] = {}
-    async with copies.patient(url, "test") as connection:
+    async with copies.connect_without_timeouts(url, "test") as connection:
         for table, columns in (await copies.columns(connection)).items():
             if table.startswith("event") or table == "installation":
                 continue
@@ -79,7 +79,7 @@ class Place:
     store: BlobStore
     key: bytes | None = None
 
-    async def take(self, archive: Path, *, force: bool = False, mark: bool = True) -> Restored:
+    async def take(self, archive: Path, *, force: bool = False, mark: bool = True) -> RestoreResult:
         with archive.open("rb") as file:
             return await self.take_from(file, force=force, mark=mark)
 
@@ -90,15 +90,15 @@ class Place:
         force: bool = False,
         mark: bool = True,
         report: Callable[[int], None] = nothing,
-    ) -> Restored:
-        target = Target(
+    ) -> RestoreResult:
+        target = RestoreTarget(
             url=self.url,
             key=self.key,
             key_file=self.data / "encryption.key",
             store=self.store,
-            data=self.data,
+            data_folder=self.data,
         )
-        return await restore(file, target, force=force, mark=mark, report=report)  # type: ignore[arg-type]
+        return await restore(file, target, force=force, mark=mark, on_bytes=report)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -168,12 +168,12 @@ async def test_from_ones_own_postgres_into_the_embedded_one_and_back(
 ) -> None:
     file, opener = archive
     before = await contents(opener.database_url)
-    async with served(None, data_folder / "data") as url:
+    async with database_url_for(None, data_folder / "data") as url:
         embedded = replace(place, url=url)
         await embedded.take(file, mark=False)
         assert await contents(url) == before
         back = data_folder / "back.tar"
-        await save(url, back, key=KEY, store=None, report=nothing)
+        await save(url, back, key=KEY, store=None, on_bytes=nothing)
     with pytest.raises(SettingsError):  # neither the archive's key nor the one that is here sealed the tokens
         await replace(place, key=OTHER_KEY).take(back)
     assert await contents(place.url) == {}
@@ -189,7 +189,7 @@ async def test_media_move_from_a_folder_to_s3_and_back(
         await replace(place, store=bucket).take(file)
         key = encryption_key_of(place)
         back = tmp_path / "back.tar"
-        saved = await save(place.url, back, key=key, store=bucket, report=nothing)
+        saved = await save(place.url, back, key=key, store=bucket, on_bytes=nothing)
         assert (saved.objects, saved.missing) == (6, [])
     with tarfile.open(file) as first, tarfile.open(back) as second:
         assert media_of(first) == media_of(second) != {}
@@ -218,7 +218,7 @@ async def test_a_backup_of_a_running_broadcast_is_of_one_moment_and_is_restored_
     await telewarm.backup(file)
     restored = await place.take(file)
     assert restored.paused == 1
-    async with copies.patient(place.url, "test") as connection:
+    async with copies.connect_without_timeouts(place.url, "test") as connection:
         row = await connection.fetchrow("SELECT * FROM broadcast JOIN flight ON broadcast_id = id")
         delivered = await connection.fetchval("SELECT count(*) FROM delivery")
     assert row is not None
@@ -292,7 +292,7 @@ async def test_a_library_is_replaced_only_when_that_is_said(archive: tuple[Path,
     here = replace(place, url=opener.database_url, key=encryption_key(settings_of(opener)))
     with pytest.raises(Conflict, match="restore with --force"):
         await here.take(file)
-    async with copies.patient(opener.database_url, "test") as connection:
+    async with copies.connect_without_timeouts(opener.database_url, "test") as connection:
         await connection.execute("DELETE FROM rejected")
     await here.take(file, force=True)
     assert (await contents(opener.database_url))["rejected"]
@@ -312,7 +312,7 @@ async def test_a_backup_of_a_newer_version_is_refused(
     archive: tuple[Path, Opener], place: Place, tmp_path: Path
 ) -> None:
     file, _ = archive
-    newer = file.read_bytes().replace(f'"revision":"{head()}"'.encode(), b'"revision":"9999"')
+    newer = file.read_bytes().replace(f'"revision":"{newest_revision()}"'.encode(), b'"revision":"9999"')
     (tmp_path / "newer.tar").write_bytes(newer)
     with pytest.raises(BackupError, match=r"made by a newer Telewarm .*: upgrade Telewarm"):
         await place.take(tmp_path / "newer.tar")
@@ -327,14 +327,14 @@ async def test_a_backup_of_an_older_version_is_brought_up_to_date(
         await connection.execute(upgrade_script(None, old))
         await connection.execute(
             "INSERT INTO bot (slug, telegram_id, token_sealed, warmup_chats) VALUES ('old', 1, $1, '{1}')",
-            TokenCipher(KEY).close("1:token", telegram_id=1),
+            TokenCipher(KEY).encrypt("1:token", telegram_id=1),
         )
         await connection.close()
-        await save(url, tmp_path / "old.tar", key=KEY, store=None, report=nothing)
+        await save(url, tmp_path / "old.tar", key=KEY, store=None, on_bytes=nothing)
     await migrate(place.url)  # something else is there, of this version
     restored = await place.take(tmp_path / "old.tar")
     assert restored.manifest.revision == old
-    async with copies.patient(place.url, "test") as connection:
+    async with copies.connect_without_timeouts(place.url, "test") as connection:
         await check_migrated(connection)
         assert await connection.fetchval("SELECT slug FROM bot") == "old"
     assert await migrate(place.url) == []
@@ -346,7 +346,7 @@ async def test_without_its_key_a_backup_is_restored_only_where_that_key_is(
     _, opener = archive
     right = encryption_key(settings_of(opener))
     bare = tmp_path / "bare.tar"
-    await save(opener.database_url, bare, key=None, store=None, report=nothing)
+    await save(opener.database_url, bare, key=None, store=None, on_bytes=nothing)
     assert right.hex().encode() not in bare.read_bytes()
     for key in (None, OTHER_KEY):
         with pytest.raises(BackupError, match="set ENCRYPTION_KEY, or put the key into"):
@@ -379,7 +379,7 @@ async def test_an_archive_is_its_owners_alone_whole_or_not_there_and_never_overw
     assert stat.S_IMODE((folder / "one.tar").stat().st_mode) == 0o600
     with pytest.raises(BackupError, match="exists already"):
         await telewarm.backup(folder / "one.tar")
-    monkeypatch.setattr(savings, "PIECE", 0)
+    monkeypatch.setattr(savings, "TABLE_MEMBER_BYTES", 0)
     with pytest.raises(BackupError, match="write it elsewhere"):
         await telewarm.backup(tmp_path / "no" / "such" / "folder.tar")
     assert [path.name for path in folder.iterdir()] == ["one.tar"]
@@ -407,7 +407,7 @@ async def test_a_database_that_is_away_is_no_fault_of_the_disk(postgres_server: 
     del postgres_server
     store = BlobStore.open(FolderConfig(root=tmp_path / "media"))
     with pytest.raises(DatabaseUnavailable):
-        await save("postgresql://nobody@127.0.0.1:1/x", tmp_path / "b.tar", key=None, store=store, report=nothing)
+        await save("postgresql://nobody@127.0.0.1:1/x", tmp_path / "b.tar", key=None, store=store, on_bytes=nothing)
     assert names_in(tmp_path) == {"media"}
 
 
@@ -417,7 +417,7 @@ async def test_a_missing_object_is_named_and_the_rest_is_saved(archive: tuple[Pa
     [gone, *_] = sorted((settings.store_folder / "media").rglob("*.jpg"))
     gone.unlink()
     async with opened(FolderConfig(root=settings.store_folder)) as store:
-        saved = await save(opener.database_url, tmp_path / "part.tar", key=KEY, store=store, report=nothing)
+        saved = await save(opener.database_url, tmp_path / "part.tar", key=KEY, store=store, on_bytes=nothing)
     assert [Path(key).name for key in saved.missing] == [gone.name]
     assert saved.objects == 5
     assert existing_key(settings) == bytes.fromhex(key_file(settings).read_text())
@@ -433,7 +433,7 @@ async def test_the_embedded_database_moves_to_another_major_version(
     file, opener = archive
     key = encryption_key(settings_of(opener))
     data = data_folder / "data"
-    async with served(None, data):
+    async with database_url_for(None, data):
         pass
     folder = data / "postgres"
     owner = (folder / "cluster").stat()
@@ -461,7 +461,7 @@ async def test_the_embedded_database_moves_to_another_major_version(
     kept = await _upgrade(settings, OLD_PROGRAMS, nothing)
     assert kept is not None
     assert (kept / "PG_VERSION").read_text().strip() == "15"
-    async with served(None, data) as url:
+    async with database_url_for(None, data) as url:
         assert await contents(url) == before
     assert await _upgrade(settings, OLD_PROGRAMS, nothing) is None
 
@@ -469,7 +469,7 @@ async def test_the_embedded_database_moves_to_another_major_version(
 async def test_a_role_without_rights_is_told_which_it_needs(archive: tuple[Path, Opener], place: Place) -> None:
     file, opener = archive
     async with role(opener.database_url) as url:
-        for work in (save(url, place.data / "b.tar", key=KEY, store=None, report=nothing), migrate(url)):
+        for work in (save(url, place.data / "b.tar", key=KEY, store=None, on_bytes=nothing), migrate(url)):
             with pytest.raises(DatabaseForbidden, match=r"The role role_\w+ may not .*GRANT .* TO \"role_"):
                 await work
         with pytest.raises(DatabaseForbidden, match="use the role that owns the tables"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from telewarm.database.migrate import head
+from telewarm.database.migrate import newest_revision
 from telewarm.errors import BackupError
 from tests.backup.test_backup import Place, contents, opened, place
 
@@ -32,7 +32,7 @@ def forged(members: dict[str, bytes], **said: Any) -> bytes:  # noqa: ANN401 - o
     """An archive whose checksums are right."""
     manifest = {
         "telewarm": "0.1.0",
-        "revision": head(),
+        "revision": newest_revision(),
         "created_at": "2031-01-01T00:00:00+00:00",
         "tables": {"blob": BLOB},
         "identities": {},

@@ -14,7 +14,7 @@ from telewarm.broadcasts.service import BroadcastService
 from telewarm.database import broadcasts
 from telewarm.database.connection import Pool
 from telewarm.database.leases import ProcessLease
-from telewarm.database.notifications import listening
+from telewarm.database.notifications import subscribe
 from telewarm.models import Broadcast, BroadcastId, BroadcastState, ChatId, Delivery, MessageSet
 from telewarm.runtime import Telewarm
 from tests.broadcast.stage import TEXT, broadcasts_of
@@ -40,7 +40,7 @@ class Airport:
         return BroadcastScheduler(
             pool=self.pool,
             lease=self.lease,
-            live=self.live,
+            session=self.live,
             sender=self.app.sender,
             stop=stop,
             has_waiting_lanes=lambda: self.crowded,
@@ -94,7 +94,7 @@ class Airport:
     async def until(self, broadcast_id: BroadcastId, condition: Callable[[Broadcast], bool]) -> Broadcast:
         """The test's own time limit bounds it."""
         changed = asyncio.Event()
-        async with listening(self.pool, {broadcasts.CHANNEL: lambda _: changed.set()}, on_lost=changed.set):
+        async with subscribe(self.pool, {broadcasts.CHANNEL: lambda _: changed.set()}, on_lost=changed.set):
             while True:
                 changed.clear()
                 found = await self.get(broadcast_id)
@@ -109,5 +109,5 @@ class Airport:
 @asynccontextmanager
 async def airport(telewarm: Telewarm, live: BotSession) -> AsyncIterator[Airport]:
     async with AsyncExitStack() as stack:
-        lease = await stack.enter_async_context(ProcessLease.held(telewarm.pool))
+        lease = await stack.enter_async_context(ProcessLease.open(telewarm.pool))
         yield Airport(app=telewarm, live=live, lease=lease, broadcasts=broadcasts_of(telewarm))

@@ -13,7 +13,7 @@ from telewarm.bots.sessions import BotSession
 from telewarm.broadcasts.service import BroadcastService
 from telewarm.database import broadcasts as table
 from telewarm.database import deletions, media
-from telewarm.database.notifications import listening
+from telewarm.database.notifications import subscribe
 from telewarm.errors import Conflict, NotFound, UsageError
 from telewarm.models import (
     Broadcast,
@@ -71,7 +71,7 @@ async def test_a_broadcast_whose_media_are_deleted_while_it_is_made_is_not_made(
 ) -> None:
     pool, [media_id] = idle_telewarm.pool, await add_photos(idle_telewarm, live, 1)
     async with pool.acquire() as deleting, deleting.transaction():
-        await deletions.remove_media(deleting, live.bot.id, [media_id])
+        await deletions.delete_media(deleting, live.bot.id, [media_id])
         making = asyncio.create_task(broadcasts.create([live], message_of(media_id)))
         while not making.done() and not await pool.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
             pass
@@ -144,7 +144,7 @@ async def test_a_step_changes_the_state_wakes_the_lane_and_tells_every_process(
 ) -> None:
     made = await draft(broadcasts, live, "5", "6")
     told: asyncio.Queue[str] = asyncio.Queue()
-    async with listening(idle_telewarm.pool, {table.CHANNEL: told.put_nowait}, on_lost=lambda: None):
+    async with subscribe(idle_telewarm.pool, {table.CHANNEL: told.put_nowait}, on_lost=lambda: None):
         for step, state in (
             (broadcasts.start, RUNNING),
             (broadcasts.pause, PAUSED),

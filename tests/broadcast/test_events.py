@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from telewarm.api.schemas.broadcasts import of_progress
+from telewarm.api.schemas.broadcasts import describe_progress
 from telewarm.database import events
 from telewarm.models import BroadcastState, Event, EventType
 from telewarm.runtime import Telewarm
@@ -24,7 +24,7 @@ async def port(idle_telewarm: Telewarm) -> AsyncIterator[Airport]:
 
 
 async def told(port: Airport) -> Sequence[Event]:
-    found = (await events.after(port.pool, 0)).events
+    found = (await events.read_after(port.pool, 0)).events
     return [one for one in found if one.type.startswith("broadcast.")]
 
 
@@ -61,7 +61,7 @@ async def test_how_it_stands_is_told_in_the_words_of_the_api(port: Airport) -> N
     [*_, done] = await told(port)
     now = await port.get(broadcast_id)
     assert done.facts["state"] == now.state == BroadcastState.DONE
-    shown = of_progress(now)
+    shown = describe_progress(now)
     assert {key: done.facts[key] for key in shown if key != "rate"} == {
         key: value for key, value in shown.items() if key != "rate"
     }

@@ -195,7 +195,7 @@ async def test_who_lost_its_flight_calls_nobody_else_and_tells_what_it_knows(por
         await port.pool.execute("UPDATE flight SET lease_id = NULL WHERE broadcast_id = $1", broadcast_id)
         taken = await broadcast_runs.claim(port.pool, broadcast_id, thief)
         assert taken is not None
-        assert taken.lost > 0
+        assert taken.unknown > 0
         found = await port.until(broadcast_id, lambda found: found.counts[DeliveryStatus.UNKNOWN] == 0)
         messages = sandbox.state.stats.total.messages
         assert messages == found.counts[DeliveryStatus.SENT]
@@ -237,9 +237,9 @@ async def test_outcomes_that_come_after_all_replace_unknown_ones_alone(port: Air
         Delivery(chat_id=chats[0], outcome=DeliveryStatus.UNKNOWN),
         Delivery(chat_id=chats[1], outcome=DeliveryStatus.FAILED),
     ]
-    written = broadcast_runs.RunUpdate(in_flight=[], later=[], cursor=chats[1], outcomes=known)
+    written = broadcast_runs.RunUpdate(in_flight=[], retry_chat_ids=[], cursor=chats[1], outcomes=known)
     for _ in range(2):  # the second time changes nothing
-        await broadcast_runs.save_progress(port.pool, broadcast_id, lease, written, tell=False)
+        await broadcast_runs.save_progress(port.pool, broadcast_id, lease, written, notify=False)
 
     sent = [Delivery(chat_id=chat_id, outcome=DeliveryStatus.SENT, message_ids=(MessageId(7),)) for chat_id in chats]
     assert await broadcast_runs.resolve_unknown(port.pool, broadcast_id, sent) == 1

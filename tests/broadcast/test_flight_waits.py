@@ -141,7 +141,7 @@ async def test_media_that_cannot_be_warmed_pause_it(port: Airport, sandbox: Sand
     [photo] = await add_photos(port.app, port.live, 1)
     item = await warmups.claim_one(port.pool, bot_id=port.live.bot.id, media_id=photo, lease_id=port.lease.id)
     assert item is not None
-    failed = WarmupFailure(media_id=photo, delay=None, code="BAD_MEDIA", message="no photo")
+    failed = WarmupFailure(media_id=photo, retry_delay=None, code="BAD_MEDIA", message="no photo")
     await warmups.record_failed(port.pool, port.lease.id, [failed])
     assert (await media.get(port.pool, photo)).state is MediaState.ERROR
     broadcast_id = await port.started(readers(5), MessageSet(media=(Part(media_id=photo),)))

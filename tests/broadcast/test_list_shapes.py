@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.broadcasts.columns import counting, score
+from telewarm.broadcasts.columns import are_row_numbers, name_score
 from telewarm.broadcasts.recipients import ListFormat, RecipientReader
 from telewarm.broadcasts.rows import MAX_CHAT_ID
 from tests.broadcast.test_recipients import ids, read
@@ -281,7 +281,7 @@ def test_of_objects_of_several_shapes_each_has_its_own_best_key() -> None:
      ("idade", False), ("chat_title", False), ("", False), ("video", False), ("order_id", False)],
 )  # fmt: skip
 def test_a_name_says_chat_id_when_all_its_words_do(name: str, known: bool) -> None:  # noqa: FBT001
-    assert (score(name) is not None) is known
+    assert (name_score(name) is not None) is known
 
 
 @pytest.mark.parametrize("text", ["7\n8\n9\n", "17\n", "7, 9, 20", "1,2,3", "[7, 9, 20]", "['7', '9']", "ref\n7\n9\n"])
@@ -292,8 +292,8 @@ def test_numbers_too_small_for_chats_are_a_guess(text: str) -> None:
 
 
 def test_counting_begins_at_nought_or_one() -> None:
-    assert [counting(values) for values in (["0", "1"], [1, 2, 3], ["1.0", "2.0"])] == [True] * 3
-    assert [counting(values) for values in (["1"], [2, 3], [1, 3], ["a", "b"], [])] == [False] * 5
+    assert [are_row_numbers(values) for values in (["0", "1"], [1, 2, 3], ["1.0", "2.0"])] == [True] * 3
+    assert [are_row_numbers(values) for values in (["1"], [2, 3], [1, 3], ["a", "b"], [])] == [False] * 5
 
 
 CHATS = st.lists(

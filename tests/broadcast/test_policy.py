@@ -127,7 +127,7 @@ def test_the_words_of_an_error_are_short_and_fit_for_the_database() -> None:
 
 @given(st.integers(1, 1000), st.floats(0, 1, exclude_max=True))
 def test_a_failure_is_tried_again_within_bounds_and_a_flood_never_too_early(tries: int, dice: float) -> None:
-    assert 0 <= policy.retry_in(fault(500), tries=tries, dice=dice) <= policy.LONGEST
+    assert 0 <= policy.retry_in(fault(500), tries=tries, dice=dice) <= policy.RETRY_MAX_SECONDS
     assert 9 <= policy.retry_in(FLOOD, tries=tries, dice=dice) < 10
 
 
@@ -173,7 +173,7 @@ def test_a_cap_is_kept_over_any_time_and_whoever_asks_when_it_opens_may_go(
         count = pace.room(now, most=1000, weight=weight)
         pace.spend(count, now=now, weight=weight)
         went += count * weight
-        allowed = (now - 100.0 + RateCap.SAVED) * per_second + 2 * weight
+        allowed = (now - 100.0 + RateCap.MAX_SAVED_SECONDS) * per_second + 2 * weight
         assert went <= allowed
         now = max(now + step, pace.opens_at() if count == 0 else 0)
     now = max(now, pace.opens_at())

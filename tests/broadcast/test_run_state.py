@@ -31,7 +31,7 @@ class Run(RuleBasedStateMachine):
             for one in self.everybody
             if one >= 0
         )
-        self.written = RunUpdate(in_flight=[], later=[], cursor=ChatId(-1), outcomes=[])
+        self.written = RunUpdate(in_flight=[], retry_chat_ids=[], cursor=ChatId(-1), outcomes=[])
         self.called: set[ChatId] = set()
         self.finished: list[ChatId] = []
         self.now = 0.0

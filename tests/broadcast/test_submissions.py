@@ -198,10 +198,10 @@ async def test_drafts_of_a_dead_process_are_deleted_and_those_of_a_living_one_ar
         )
         await idle_telewarm.broadcasts.add(made.id, [ChatId(READER)])
 
-    assert await submissions.sweep(idle_telewarm.pool) == 1
+    assert await submissions.delete_abandoned(idle_telewarm.pool) == 1
     assert await count(idle_telewarm) == 2
     assert await idle_telewarm.pool.fetchval("SELECT count(*) FROM recipient") == 2
-    assert await submissions.sweep(idle_telewarm.pool) == 0
+    assert await submissions.delete_abandoned(idle_telewarm.pool) == 0
 
 
 async def test_a_broadcast_is_made_once_with_its_key(idle_telewarm: Telewarm, live: BotSession) -> None:

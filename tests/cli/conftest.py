@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import telewarm
 from telewarm.cli import app
-from telewarm.errors import Face, TelewarmError
+from telewarm.errors import Interface, TelewarmError
 from tests.fixtures.app import Opener
 from tests.fixtures.media import jpeg
 
@@ -48,7 +48,7 @@ class Commands:
         error = result.exception
         if error is not None and not isinstance(error, TelewarmError | SystemExit):
             raise error
-        said = f"{error.code} {error.told(Face.CLI)}" if isinstance(error, TelewarmError) else ""
+        said = f"{error.code} {error.message_for(Interface.CLI)}" if isinstance(error, TelewarmError) else ""
         return Ended(code=result.exit_code, out=result.stdout, said=result.stderr + said)
 
     async def ok(self, *arguments: str, given: str = "") -> Ended:

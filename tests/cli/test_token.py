@@ -69,25 +69,25 @@ async def test_a_token_made_on_the_command_line_opens_a_server_that_runs(
     command: Commands, idle_telewarm: Telewarm
 ) -> None:
     keyring = ApiTokenCache(idle_telewarm.pool)
-    async with keyring.following():
+    async with keyring.running():
         made = await command("token", "create", "ci", "--role", "operate", "--expires-in-days", "2")
         secret = made.stdout.strip()
         assert made.exit_code == 0
         assert (secret.startswith("tw_"), len(secret)) == (True, 46)
         assert "Token 'ci' (operate, valid until 20" in made.stderr
         async with asyncio.timeout(5):
-            while (caller := await keyring.caller(secret)) is None:
+            while (caller := await keyring.find_principal(secret)) is None:
                 await clock.sleep(0)
         assert (caller.name, caller.role) == ("ci", "operate")
 
         rotated = await command("token", "rotate", "ci", "--grace-s", "0")
         async with asyncio.timeout(5):
-            while await keyring.caller(rotated.stdout.strip()) is None:
+            while await keyring.find_principal(rotated.stdout.strip()) is None:
                 await clock.sleep(0)
-        assert await keyring.caller(secret) is None
+        assert await keyring.find_principal(secret) is None
         await command("token", "revoke", "ci")
         async with asyncio.timeout(5):
-            while await keyring.caller(rotated.stdout.strip()) is not None:
+            while await keyring.find_principal(rotated.stdout.strip()) is not None:
                 await clock.sleep(0)
 
 
@@ -135,17 +135,17 @@ def key_in(path: Path) -> bytes:
 async def test_the_key_of_the_data_folder_is_replaced_and_every_token_opens_with_the_new_one(
     command: Commands, files: KeyFiles, idle_telewarm: Telewarm, telewarm_with: Opener
 ) -> None:
-    old = key_in(files.key)
+    old = key_in(files.current)
     result = await command("rotate-key", "--generate")
 
-    new = key_in(files.key)
+    new = key_in(files.current)
     assert result.exit_code == 0
     assert "2 tokens were re-encrypted with the new key" in result.stderr
     assert "Running processes on this data folder use it from now on" in result.stderr
     assert not any(key.hex() in result.output for key in (old, new))
     assert (await opens(idle_telewarm, new), await opens(idle_telewarm, old)) == (True, False)
     assert [path.name for path in files.folder.glob("encryption*")] == ["encryption.key"]
-    assert files.key.stat().st_mode & 0o777 == 0o600
+    assert files.current.stat().st_mode & 0o777 == 0o600
     assert (await (await telewarm_with(worker=False)).bots.by_slug("bot-0")).bot.username is not None
 
 
@@ -157,7 +157,7 @@ async def test_a_running_process_goes_on_through_a_rotation_of_the_key_file(
     await command("rotate-key", "--generate")
     added = (await add_bot(idle_telewarm, 7)).bot  # sealed with the key of now
 
-    idle_telewarm.bots.sessions.changed(str((await idle_telewarm.bots.by_slug("bot-0")).bot.id))
+    idle_telewarm.bots.sessions.on_notification(str((await idle_telewarm.bots.by_slug("bot-0")).bot.id))
     assert (await idle_telewarm.bots.by_slug("bot-0")).bot.token == before
     assert (await idle_telewarm.bots.by_slug("bot-1")).bot.token  # not opened here before
     other = await telewarm_with(worker=False)
@@ -173,7 +173,7 @@ async def test_with_a_key_in_the_environment_known_bots_go_on_until_the_restart(
     unknown = (await add_bot(await telewarm_with(worker=False, ENCRYPTION_KEY=old), 2)).bot
     await command("rotate-key", "--generate", ENCRYPTION_KEY=old)
 
-    running.bots.sessions.changed(str(known.id))
+    running.bots.sessions.on_notification(str(known.id))
     assert (await running.bots.get(known.id)).bot.token == known.token
     with pytest.raises(DecryptionFailed):
         await running.bots.get(unknown.id)
@@ -182,7 +182,7 @@ async def test_with_a_key_in_the_environment_known_bots_go_on_until_the_restart(
 async def test_a_process_with_the_old_key_is_told_what_to_do(
     command: Commands, files: KeyFiles, telewarm_with: Opener
 ) -> None:
-    old = files.key.read_text()
+    old = files.current.read_text()
     await command("rotate-key", "--generate")
     stale = await telewarm_with(worker=False, ENCRYPTION_KEY=old)
     with pytest.raises(
@@ -197,8 +197,8 @@ async def test_a_key_of_the_operators_own_is_taken_from_a_file(
     mine = tmp_path / "mine.key"
     mine.write_text("7f" * 32 + "\n")
     await command("rotate-key", "--new-key-file", str(mine))
-    assert key_in(files.key) == bytes.fromhex("7f" * 32)
-    assert await opens(idle_telewarm, key_in(files.key))
+    assert key_in(files.current) == bytes.fromhex("7f" * 32)
+    assert await opens(idle_telewarm, key_in(files.current))
     with pytest.raises(UsageError, match="the one in use"):
         await command("rotate-key", "--new-key-file", str(mine))
 
@@ -215,7 +215,7 @@ async def test_a_key_in_the_environment_is_the_operators_to_change(
     first = key_in(files.new)
     assert f"Set ENCRYPTION_KEY to what is in {files.new}" in result.stderr
     assert first.hex() not in result.output
-    assert (await opens(telewarm, first), files.key.exists()) == (True, False)
+    assert (await opens(telewarm, first), files.current.exists()) == (True, False)
     assert files.new.stat().st_mode & 0o777 == 0o600
 
     again = await command("rotate-key", "--generate", ENCRYPTION_KEY=old)  # as after a crash: the same key still
@@ -238,22 +238,22 @@ async def test_one_source_of_the_new_key_is_asked_for(command: Commands, argumen
 async def test_a_file_without_a_key_is_refused_and_not_repeated(
     command: Commands, files: KeyFiles, idle_telewarm: Telewarm, text: str
 ) -> None:
-    before = key_in(files.key)
+    before = key_in(files.current)
     (command.folder / "mine.key").write_text(text)
     with pytest.raises(SettingsError, match="exactly 64 hex digits") as caught:
         await command("rotate-key", "--new-key-file", "mine.key")
     assert not text or text not in str(caught.value)
-    assert (key_in(files.key), await opens(idle_telewarm, before)) == (before, True)
+    assert (key_in(files.current), await opens(idle_telewarm, before)) == (before, True)
 
 
 async def test_a_token_that_nobody_can_open_leaves_everything_as_it_was(
     command: Commands, files: KeyFiles, idle_telewarm: Telewarm
 ) -> None:
-    before = key_in(files.key)
+    before = key_in(files.current)
     await idle_telewarm.pool.execute("UPDATE bot SET token_sealed = 'nonsense' WHERE slug = 'bot-1'")
     with pytest.raises(SettingsError, match="does not open the token of bot"):
         await command("rotate-key", "--generate")
-    assert key_in(files.key) == before
+    assert key_in(files.current) == before
     assert [path.name for path in files.folder.glob("encryption*")] == ["encryption.key"]
     await bots.by_slug(idle_telewarm.pool, TokenCipher(before), "bot-0")
 
@@ -261,22 +261,22 @@ async def test_a_token_that_nobody_can_open_leaves_everything_as_it_was(
 async def test_a_database_that_refuses_leaves_everything_as_it_was(
     command: Commands, files: KeyFiles, idle_telewarm: Telewarm
 ) -> None:
-    before = key_in(files.key)
+    before = key_in(files.current)
     await idle_telewarm.pool.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;"
         "CREATE TRIGGER refuse BEFORE UPDATE ON bot FOR EACH ROW EXECUTE FUNCTION refuse()"
     )
     with pytest.raises(DatabaseError, match="the old key holds"):
         await command("rotate-key", "--generate")
-    assert (key_in(files.key), await opens(idle_telewarm, before)) == (before, True)
+    assert (key_in(files.current), await opens(idle_telewarm, before)) == (before, True)
     assert [path.name for path in files.folder.glob("encryption*")] == ["encryption.key"]
 
 
 async def interrupted(files: KeyFiles, telewarm: Telewarm, *, committed: bool) -> tuple[bytes, bytes]:
     """As a process leaves it that was killed on the way; the old and the new key."""
-    old, new = key_in(files.key), os.urandom(32)
+    old, new = key_in(files.current), os.urandom(32)
     files.old.write_text(old.hex())
-    files.key.write_text(new.hex())
+    files.current.write_text(new.hex())
     if committed:
         async with telewarm.pool.acquire() as connection, connection.transaction():
             await reencrypt(connection, TokenCipher(old), TokenCipher(new))
@@ -289,7 +289,7 @@ async def test_what_was_interrupted_is_ended_by_running_it_again(
 ) -> None:
     await interrupted(files, idle_telewarm, committed=committed)
     await command("rotate-key", "--generate")
-    assert await opens(idle_telewarm, key_in(files.key))
+    assert await opens(idle_telewarm, key_in(files.current))
     assert [path.name for path in files.folder.glob("encryption*")] == ["encryption.key"]
 
 
@@ -297,18 +297,18 @@ async def test_what_was_interrupted_is_ended_by_running_it_again(
 async def test_settling_keeps_the_key_that_holds(files: KeyFiles, idle_telewarm: Telewarm, *, committed: bool) -> None:
     old, new = await interrupted(files, idle_telewarm, committed=committed)
     async with idle_telewarm.pool.acquire() as connection:
-        await files.settle(connection)
-    assert (key_in(files.key), files.old.exists()) == (new if committed else old, False)
+        await files.finish_interrupted(connection)
+    assert (key_in(files.current), files.old.exists()) == (new if committed else old, False)
     assert await opens(idle_telewarm, encryption_key(idle_telewarm.settings))
 
 
 async def test_two_rotations_at_once_do_not_mix(command: Commands, files: KeyFiles, idle_telewarm: Telewarm) -> None:
     async with idle_telewarm.pool.acquire() as connection:
-        await connection.execute("SELECT pg_advisory_lock($1)", rotate.LOCK)
+        await connection.execute("SELECT pg_advisory_lock($1)", rotate.ADVISORY_LOCK_KEY)
         with pytest.raises(Conflict, match="another `telewarm rotate-key` is at work"):
             await command("rotate-key", "--generate")
-        await connection.execute("SELECT pg_advisory_unlock($1)", rotate.LOCK)
-    assert await opens(idle_telewarm, key_in(files.key))
+        await connection.execute("SELECT pg_advisory_unlock($1)", rotate.ADVISORY_LOCK_KEY)
+    assert await opens(idle_telewarm, key_in(files.current))
 
 
 async def test_a_database_that_is_lost_at_the_commit_is_settled_by_the_next_run(
@@ -326,8 +326,8 @@ async def test_a_database_that_is_lost_at_the_commit_is_settled_by_the_next_run(
             await command("rotate-key", "--generate")
     assert files.old.exists()
     async with idle_telewarm.pool.acquire() as connection:
-        await files.settle(connection)
-    assert (await opens(idle_telewarm, key_in(files.key)), files.old.exists()) == (True, False)
+        await files.finish_interrupted(connection)
+    assert (await opens(idle_telewarm, key_in(files.current)), files.old.exists()) == (True, False)
 
 
 @pytest.mark.parametrize("words", ["token", "token create", "token list", "token rotate", "token revoke", "rotate-key"])

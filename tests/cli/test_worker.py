@@ -76,7 +76,7 @@ async def test_it_warms_shows_its_metrics_and_drains_when_told(
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 10) == 0
 
-    counts = await media.counts(idle.pool, live.bot.id)
+    counts = await media.count_by_state_of_bot(idle.pool, live.bot.id)
     assert counts[MediaState.READY] == sandbox.state.stats.total.uploads >= 15
     assert counts[MediaState.READY] + counts[MediaState.WARMING] == 30
     assert await idle.pool.fetchval("SELECT count(*) FROM media WHERE lease_id IS NOT NULL") == 0

@@ -34,4 +34,4 @@ async def test_a_worker_that_lost_the_database_takes_on_other_bots_before_its_bu
         await telewarm_with(worker=False), *await add_photos(await telewarm_with(worker=False), other, 1, first=100)
     )
 
-    assert (await media.counts(telewarm.pool, busy.bot.id)).get(MediaState.WARMING)
+    assert (await media.count_by_state_of_bot(telewarm.pool, busy.bot.id)).get(MediaState.WARMING)

@@ -8,7 +8,7 @@ import pytest
 
 from telewarm.database import bots
 from telewarm.database.connection import Pool
-from telewarm.database.notifications import listening
+from telewarm.database.notifications import subscribe
 from telewarm.errors import Conflict, NotFound
 from telewarm.models import BotId, ChatId
 from tests.fixtures.rows import CHAT, SEAL, make_bot
@@ -48,24 +48,24 @@ async def test_sharers_are_the_other_bots_with_a_chat_in_common(pool: Pool) -> N
     one, two = await make_bot(pool, 1, chats=(CHAT,)), await make_bot(pool, 2, chats=(ChatId(-3), ChatId(-2)))
     await make_bot(pool, 3, chats=(ChatId(-3),))
 
-    assert sorted(await bots.sharers(pool, ours.id)) == [one.id, two.id]
+    assert sorted(await bots.bots_sharing_warmup_chats(pool, ours.id)) == [one.id, two.id]
 
 
 async def test_a_pause_only_ever_grows(pool: Pool) -> None:
     bot = await make_bot(pool)
-    assert await bots.pause_left(pool, bot.id) == 0
+    assert await bots.pause_seconds(pool, bot.id) == 0
 
     await bots.pause(pool, bot.id, None, 60)
     await bots.pause(pool, bot.id, None, 1)
 
-    assert 58 < await bots.pause_left(pool, bot.id) <= 60
+    assert 58 < await bots.pause_seconds(pool, bot.id) <= 60
 
 
 async def test_a_pause_that_is_over_is_none(pool: Pool) -> None:
     bot = await make_bot(pool)
     await bots.pause(pool, bot.id, None, -1)
 
-    assert await bots.pause_left(pool, bot.id) == 0
+    assert await bots.pause_seconds(pool, bot.id) == 0
 
 
 async def test_flood_waits_are_kept_chat_by_chat_and_forgotten_when_they_are_over(pool: Pool) -> None:
@@ -78,7 +78,7 @@ async def test_flood_waits_are_kept_chat_by_chat_and_forgotten_when_they_are_ove
     closed = (await bots.by_id(pool, SEAL, bot.id)).chat_pauses
     assert list(closed) == [CHAT]
     assert 58 < closed[CHAT] <= 60
-    await bots.forget_past_waits(pool)
+    await bots.delete_expired_flood_waits(pool)
     assert await pool.fetchval("SELECT count(*) FROM flood_wait") == 1
 
 
@@ -92,7 +92,7 @@ async def test_every_process_is_told_of_flood_waits_and_pauses(pool: Pool) -> No
         if len(heard) == 4:
             done.set()
 
-    async with listening(pool, {bots.CHANNEL: hear, bots.FLOOD_CHANNEL: hear}, on_lost=heard.clear):
+    async with subscribe(pool, {bots.CHANNEL: hear, bots.FLOOD_CHANNEL: hear}, on_lost=heard.clear):
         heard.clear()
         await bots.pause(pool, bot.id, CHAT, 1)
         await bots.pause(pool, bot.id, None, 1)
@@ -108,6 +108,6 @@ async def test_what_was_learned_comes_back_with_the_bot(pool: Pool) -> None:
     bot = await make_bot(pool)
     assert bot.learned_limits == {}
 
-    await bots.learn(pool, bot.id, {"group": 12.5})
+    await bots.save_learned_limits(pool, bot.id, {"group": 12.5})
 
     assert (await bots.by_id(pool, SEAL, bot.id)).learned_limits == {"group": 12.5}

@@ -83,7 +83,7 @@ async def test_pages_are_newest_first(pool: Pool) -> None:
     assert await broadcasts.page(pool, limit=2, before=second.id) == [first]
     assert await broadcasts.page(pool, bot_id=ours.id, limit=5) == [third, first]
     assert await broadcasts.page(pool, bot_id=ours.id, limit=5, before=third.id) == [first]
-    assert await broadcasts.progress(pool, [third.id, BroadcastId(99), first.id]) == [first, third]
+    assert await broadcasts.get_many(pool, [third.id, BroadcastId(99), first.id]) == [first, third]
 
 
 async def test_a_state_is_only_left_as_the_caller_expects(pool: Pool) -> None:
@@ -135,7 +135,7 @@ async def test_every_chat_is_a_recipient_once_and_the_rest_are_counted(pool: Poo
 
     after = await broadcasts.get(pool, made.id)
     assert (after.recipients, after.duplicates) == (4, 2)
-    ahead = await pool.fetch(recipients.AHEAD, made.id, -3, 2)
+    ahead = await pool.fetch(recipients.SELECT_NEXT, made.id, -3, 2)
     assert [row["chat_id"] for row in ahead] == [5, 9]
 
 
@@ -143,7 +143,7 @@ async def test_rejected_lines_are_kept_in_the_order_in_which_they_came(pool: Poo
     made = await make_broadcast(pool, await make_bot(pool))
     lines = [RejectedRow(line=number, reason="why", excerpt=f"x\t\\{number}") for number in (7, 3, 12)]
     async with pool.acquire() as connection:
-        await recipients.reject(connection, made.id, lines)
+        await recipients.add_rejected(connection, made.id, lines)
 
     first, after = await recipients.rejected_page(pool, made.id, after=0, limit=2)
     rest, end = await recipients.rejected_page(pool, made.id, after=after, limit=2)
@@ -167,14 +167,14 @@ async def test_results_are_read_page_by_page(pool: Pool) -> None:
 
 async def test_pending_are_those_in_flight_for_later_and_not_yet_reached(pool: Pool) -> None:
     made = await make_broadcast(pool, await make_bot(pool), *range(1, 9))
-    everybody = await deliveries.pending(pool, made.id, after=BEFORE_ALL)
+    everybody = await deliveries.pending_recipients(pool, made.id, after=BEFORE_ALL)
     await deliver(pool, made.id, DeliveryStatus.SENT, 1, 3, 5)
     await pool.execute("UPDATE flight SET in_flight = '{4}', later = '{2}'")
 
     assert everybody == list(range(1, 9))
-    assert await deliveries.pending(pool, made.id, after=BEFORE_ALL) == [2, 4, 6, 7, 8]
-    assert await deliveries.pending(pool, made.id, after=ChatId(2), limit=2) == [4, 6]
-    assert await deliveries.pending(pool, made.id, after=ChatId(7)) == [8]
+    assert await deliveries.pending_recipients(pool, made.id, after=BEFORE_ALL) == [2, 4, 6, 7, 8]
+    assert await deliveries.pending_recipients(pool, made.id, after=ChatId(2), limit=2) == [4, 6]
+    assert await deliveries.pending_recipients(pool, made.id, after=ChatId(7)) == [8]
 
 
 async def test_what_is_unknown_is_sent_again_when_nobody_holds_the_flight(pool: Pool) -> None:
@@ -189,7 +189,7 @@ async def test_what_is_unknown_is_sent_again_when_nobody_holds_the_flight(pool: 
 
     after = await broadcasts.get(pool, made.id)
     assert (after.counts[DeliveryStatus.UNKNOWN], after.in_flight, after.done) == (0, 0, 0)
-    assert await deliveries.pending(pool, made.id, after=BEFORE_ALL) == [1, 2, 3, 4, 5]
+    assert await deliveries.pending_recipients(pool, made.id, after=BEFORE_ALL) == [1, 2, 3, 4, 5]
     assert await deliveries.retry(pool, made.id, [DeliveryStatus.UNKNOWN]) == 0
 
 
@@ -244,10 +244,14 @@ async def full(pool: Pool, request: pytest.FixtureRequest) -> AsyncIterator[Conn
 
 
 KEYSET = {
-    "recipients ahead": (recipients.AHEAD, "bigint, bigint, bigint", "2, 100, 50"),
-    "results": (deliveries.RESULTS, "bigint, bigint, bigint", "2, 100, 50"),
-    "results with an outcome": (deliveries.RESULTS_WITH, "bigint, bigint, bigint, text", "2, 100, 50, 'sent'"),
-    "rejected lines": (recipients.REJECTED, "bigint, bigint, bigint", "2, 100, 50"),
+    "recipients ahead": (recipients.SELECT_NEXT, "bigint, bigint, bigint", "2, 100, 50"),
+    "results": (deliveries.SELECT_RESULTS, "bigint, bigint, bigint", "2, 100, 50"),
+    "results with an outcome": (
+        deliveries.SELECT_RESULTS_BY_OUTCOME,
+        "bigint, bigint, bigint, text",
+        "2, 100, 50, 'sent'",
+    ),
+    "rejected lines": (recipients.SELECT_REJECTED, "bigint, bigint, bigint", "2, 100, 50"),
 }
 
 
@@ -286,10 +290,10 @@ async def test_what_is_done_to_one_broadcast_reads_its_own_rows(full: Connection
 @pytest.mark.parametrize(
     ("sql", "types", "values"),
     [
-        (broadcasts.GET, "bigint", "2"),
-        (broadcasts.SOME, "bigint[]", "'{2,3}'"),
-        (broadcasts.PAGE, "bigint, bigint", "NULL, 50"),
-        (broadcasts.PAGE_OF_BOT, "bigint, bigint, bigint", "900, 50, 2"),
+        (broadcasts.SELECT_ONE, "bigint", "2"),
+        (broadcasts.SELECT_MANY, "bigint[]", "'{2,3}'"),
+        (broadcasts.SELECT_PAGE, "bigint, bigint", "NULL, 50"),
+        (broadcasts.SELECT_PAGE_OF_BOT, "bigint, bigint, bigint", "900, 50, 2"),
     ],
 )
 async def test_broadcasts_are_found_by_their_index(full: Connection, sql: str, types: str, values: str) -> None:

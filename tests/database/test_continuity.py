@@ -15,7 +15,7 @@ import pytest
 
 from telewarm import clock
 from telewarm.database.connection import Pool
-from telewarm.database.continuity import Continuity
+from telewarm.database.continuity import RestoreDetector
 from telewarm.database.pool import open_pool
 from telewarm.models import BroadcastId, BroadcastState, DeliveryStatus
 from telewarm.sandbox import Sandbox
@@ -41,7 +41,7 @@ async def tool(name: str, *arguments: str) -> None:
 async def opened(url: str, folder: Path) -> AsyncIterator[Pool]:
     """As a process of the installation with this data folder opens it."""
     pool = await open_pool(url, max_size=3, application_name="continuity")
-    async with Continuity(pool, folder, busy=lambda: True).running():
+    async with RestoreDetector(pool, folder, is_sending=lambda: True).running():
         yield pool
     await pool.close()
 

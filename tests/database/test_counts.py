@@ -28,9 +28,9 @@ async def test_counts_follow_an_item_through_its_states_and_out_of_the_library(p
     ]
     for step, expected in zip(steps, [MediaState.READY, MediaState.WARMING, MediaState.ERROR, None], strict=True):
         await step
-        assert await media.counts(pool, bot.id) == ({expected: 1} if expected else {})
-        await warmups.sweep_counts(pool)
-        assert await media.counts(pool, bot.id) == ({expected: 1} if expected else {})
+        assert await media.count_by_state_of_bot(pool, bot.id) == ({expected: 1} if expected else {})
+        await warmups.merge_count_deltas(pool)
+        assert await media.count_by_state_of_bot(pool, bot.id) == ({expected: 1} if expected else {})
 
 
 async def test_folding_leaves_no_changes_and_the_same_counts(pool: Pool) -> None:
@@ -38,11 +38,11 @@ async def test_folding_leaves_no_changes_and_the_same_counts(pool: Pool) -> None
     for bot in bots:
         for seed in range(5):
             await make_item(pool, bot, seed, kind=Kind.PHOTO if seed % 2 else Kind.VIDEO)
-    before = [await media.counts(pool, bot.id) for bot in bots]
+    before = [await media.count_by_state_of_bot(pool, bot.id) for bot in bots]
 
-    await warmups.sweep_counts(pool)
+    await warmups.merge_count_deltas(pool)
 
-    assert [await media.counts(pool, bot.id) for bot in bots] == before == [{MediaState.WARMING: 5}] * 2
+    assert [await media.count_by_state_of_bot(pool, bot.id) for bot in bots] == before == [{MediaState.WARMING: 5}] * 2
     assert await pool.fetchval("SELECT count(*) FROM media_change") == 0
     _, count = await media.page(pool, bot_id=bots[0].id, kind=Kind.PHOTO, state=MediaState.WARMING, limit=1, offset=0)
     assert count == 2
@@ -52,13 +52,13 @@ async def test_only_one_process_folds_at_a_time_and_nothing_is_lost(pool: Pool) 
     bot = await make_bot(pool)
     await make_item(pool, bot)
     async with pool.acquire() as other, other.transaction():
-        await warmups.sweep_counts(other)
+        await warmups.merge_count_deltas(other)
         await make_item(pool, bot, 1)
 
-        await warmups.sweep_counts(pool)
+        await warmups.merge_count_deltas(pool)
 
-        assert await media.counts(pool, bot.id) == {MediaState.WARMING: 2}
-    assert await media.counts(pool, bot.id) == {MediaState.WARMING: 2}
+        assert await media.count_by_state_of_bot(pool, bot.id) == {MediaState.WARMING: 2}
+    assert await media.count_by_state_of_bot(pool, bot.id) == {MediaState.WARMING: 2}
 
 
 async def come(pool: Pool, bot: Bot, seeds: range) -> None:
@@ -83,7 +83,7 @@ async def go(pool: Pool, rounds: int) -> None:
 
 async def fold(pool: Pool, stop: asyncio.Event) -> None:
     while not stop.is_set():
-        await warmups.sweep_counts(pool)
+        await warmups.merge_count_deltas(pool)
 
 
 async def look(pool: Pool, bot: Bot, stop: asyncio.Event) -> int:
@@ -91,7 +91,7 @@ async def look(pool: Pool, bot: Bot, stop: asyncio.Event) -> int:
     looks = 0
     while not stop.is_set():
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
-            assert await media.counts(connection, bot.id) == await truth(connection, bot)
+            assert await media.count_by_state_of_bot(connection, bot.id) == await truth(connection, bot)
         looks += 1
     return looks
 
@@ -110,7 +110,7 @@ async def test_counts_are_exact_at_every_moment_while_items_come_go_and_change_a
     await asyncio.gather(*folding)
 
     assert await looking
-    assert await media.counts(pool, bot.id) == await truth(pool, bot)
+    assert await media.count_by_state_of_bot(pool, bot.id) == await truth(pool, bot)
 
 
 async def test_the_depth_of_a_queue_is_what_is_warming_what_waits_and_the_age_of_what_goes_next(pool: Pool) -> None:
@@ -122,7 +122,7 @@ async def test_the_depth_of_a_queue_is_what_is_warming_what_waits_and_the_age_of
     await pool.execute("UPDATE media SET next_attempt_at = now() + interval '1 hour' WHERE bot_id = $1", waiting.id)
     await pool.execute("UPDATE media SET queued_at = now() - interval '90 seconds' WHERE id = $1", ids[1])
 
-    first, second = await warmups.depths(pool)
+    first, second = await warmups.queue_depths(pool)
 
     assert first.head_age is not None
     assert (first.slug, first.due, first.waiting, 90 <= first.head_age < 100) == ("bot-0", 3, 0, True)
@@ -135,11 +135,11 @@ async def test_many_that_wait_are_counted_to_a_hundred(pool: Pool) -> None:
         await make_item(pool, bot, seed)
     await pool.execute("UPDATE media SET next_attempt_at = now() + interval '1 hour'")
 
-    assert await warmups.depths(pool) == [QueueDepth(slug="bot-0", due=105, waiting=100, head_age=None)]
+    assert await warmups.queue_depths(pool) == [QueueDepth(slug="bot-0", due=105, waiting=100, head_age=None)]
 
 
 async def test_an_item_that_is_not_there_changes_no_count(pool: Pool) -> None:
     bot = await make_bot(pool)
 
     assert not await media.drop_file_id(pool, media_id=MediaId(1), file_id=FileId("A"))
-    assert await media.counts(pool, bot.id) == {}
+    assert await media.count_by_state_of_bot(pool, bot.id) == {}

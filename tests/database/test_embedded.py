@@ -21,7 +21,7 @@ import pytest
 
 from telewarm.database.embedded.host import ServerHost
 from telewarm.database.embedded.locks import FileLock
-from telewarm.database.embedded.server import EmbeddedPostgres, served
+from telewarm.database.embedded.server import EmbeddedPostgres, database_url_for
 from telewarm.errors import EmbeddedPostgresFailed
 
 USER = """
@@ -295,13 +295,13 @@ async def test_a_path_too_long_for_a_socket_gets_one_in_a_private_folder(data_fo
 
 
 async def test_a_given_database_url_starts_nothing(data_folder: Path) -> None:
-    async with served("postgresql://elsewhere/telewarm", data_folder) as url:
+    async with database_url_for("postgresql://elsewhere/telewarm", data_folder) as url:
         assert url == "postgresql://elsewhere/telewarm"
     assert not (data_folder / "postgres").exists()
 
 
 async def test_without_a_database_url_the_server_runs_while_it_is_needed(data_folder: Path) -> None:
-    async with served(None, data_folder) as url:
+    async with database_url_for(None, data_folder) as url:
         assert await ask(url, "SELECT 1") == 1
     assert stopped(data_folder / "postgres")
 
@@ -357,7 +357,7 @@ async def test_programs_in_a_closed_folder_are_copied_and_the_folder_stays_close
 
 def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
     held, wanted = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
-    assert held.take()
+    assert held.acquire()
     to_child, to_parent = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
@@ -365,9 +365,9 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
         os.read(to_child[0], 1)
         os._exit(0)
     assert os.read(to_parent[0], 2) == b"up"
-    assert not wanted.take()
+    assert not wanted.acquire()
     held.close()
-    assert wanted.take()
+    assert wanted.acquire()
     os.write(to_child[1], b".")
     assert os.waitpid(child, 0)[1] == 0
     for end in (*to_child, *to_parent):
@@ -377,13 +377,13 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
 
 def test_readers_share_a_lock_and_a_writer_waits_for_all_of_them(tmp_path: Path) -> None:
     first, second, writer = (FileLock(tmp_path / "lock") for _ in range(3))
-    assert first.take(shared=True)
-    assert second.take(shared=True)
-    assert not writer.take()
+    assert first.acquire(shared=True)
+    assert second.acquire(shared=True)
+    assert not writer.acquire()
     first.close()
-    assert not writer.take()
+    assert not writer.acquire()
     second.close()
-    assert writer.take()
+    assert writer.acquire()
     writer.close()
 
 

@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 
 from telewarm.database.embedded import owner, place
 from telewarm.database.embedded.locks import FileLock
-from telewarm.database.embedded.server import EmbeddedPostgres, served
+from telewarm.database.embedded.server import EmbeddedPostgres, database_url_for
 from telewarm.errors import EmbeddedPostgresFailed
 from tests.database.test_embedded import as_root, ask, postmaster, running, server_processes, stopped
 
@@ -84,7 +84,7 @@ def kill_the_server(data: Path) -> int:
 
 
 async def test_a_server_that_dies_is_back_within_seconds_with_all_that_was_committed(data_folder: Path) -> None:
-    async with served(None, data_folder) as url:
+    async with database_url_for(None, data_folder) as url:
         await ask(url, "CREATE TABLE kept AS SELECT 7 AS number")
         with capture_logs() as logs:
             for _ in range(2):
@@ -117,7 +117,7 @@ async def test_a_killed_starter_that_takes_the_server_along_leaves_it_to_the_oth
 async def test_whoever_comes_while_the_server_is_dead_joins_the_one_that_is_started(data_folder: Path) -> None:
     async with sharing(data_folder) as (_, url):
         kill_the_server(data_folder)
-        async with served(None, data_folder) as joined:
+        async with database_url_for(None, data_folder) as joined:
             assert joined == url
             assert await ask(joined, "SELECT 1") == 1
             assert len(masters(data_folder)) == 1
@@ -125,7 +125,7 @@ async def test_whoever_comes_while_the_server_is_dead_joins_the_one_that_is_star
 
 async def test_a_socket_folder_that_somebody_cleaned_away_is_made_again(data_folder: Path) -> None:
     data = data_folder / ("long-" * 20)
-    async with served(None, data) as url:
+    async with database_url_for(None, data) as url:
         socket = Path(str(await ask(url, "SHOW unix_socket_directories")))
         assert str(socket).startswith("/tmp/")  # noqa: S108 (that is what is tested)
         await asyncio.to_thread(shutil.rmtree, socket)
@@ -139,8 +139,8 @@ async def test_a_socket_folder_that_somebody_cleaned_away_is_made_again(data_fol
 async def test_a_stop_that_none_of_its_users_asked_for_is_undone(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("telewarm.database.embedded.watch.STOPPING_SECONDS", 0.1)
-    async with served(None, data_folder) as url:
+    monkeypatch.setattr("telewarm.database.embedded.watch.STOP_GRACE_SECONDS", 0.1)
+    async with database_url_for(None, data_folder) as url:
         connection = await asyncpg.connect(url)  # the stop waits for it
         os.kill(postmaster(data_folder / "postgres"), signal.SIGTERM)  # as a service manager does to a whole group
         try:
@@ -151,7 +151,7 @@ async def test_a_stop_that_none_of_its_users_asked_for_is_undone(
 
 
 async def test_a_server_that_cannot_come_back_is_tried_again_and_says_why(data_folder: Path) -> None:
-    async with served(None, data_folder) as url:
+    async with database_url_for(None, data_folder) as url:
         config = data_folder / "postgres" / "cluster" / "postgresql.conf"
         right = config.read_text()
         config.write_text(right + "\nno_such_setting = 1\n")
@@ -190,7 +190,7 @@ async def test_a_server_that_lives_where_nobody_here_can_see_it_is_not_joined_by
     async with running(data_folder / "postgres"):
         pass
     elsewhere = FileLock(data_folder / "postgres" / "server.lock")
-    assert elsewhere.take()
+    assert elsewhere.acquire()
     try:
         with pytest.raises(EmbeddedPostgresFailed, match="one data folder is for one host"):
             await EmbeddedPostgres.start(data_folder / "postgres")
@@ -204,7 +204,7 @@ async def test_a_server_that_lives_where_nobody_here_can_see_it_is_not_joined_by
 async def test_where_locks_do_not_reach_another_host_its_signs_of_life_do(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(place, "WATCH_SECONDS", 1.0)
+    monkeypatch.setattr(place, "OTHER_HOST_TIMEOUT_SECONDS", 1.0)
     async with running(data_folder / "postgres"):
         pass
     note = data_folder / "postgres" / "server.host"
@@ -226,12 +226,12 @@ async def test_where_locks_do_not_reach_another_host_its_signs_of_life_do(
 
 
 async def test_a_copy_of_a_running_folder_is_a_database_of_its_own(data_folder: Path) -> None:
-    async with served(None, data_folder / "first") as url:
+    async with database_url_for(None, data_folder / "first") as url:
         await ask(url, "CREATE TABLE kept AS SELECT 7 AS number")
         await ask(url, "CHECKPOINT")
         copying = await asyncio.create_subprocess_exec("cp", "-a", data_folder / "first", data_folder / "copy")
         assert await copying.wait() == 0
-        async with served(None, data_folder / "copy") as copy:
+        async with database_url_for(None, data_folder / "copy") as copy:
             assert await ask(copy, "SELECT number FROM kept") == 7
             await ask(copy, "DROP TABLE kept")
         assert await ask(url, "SELECT number FROM kept") == 7
@@ -241,15 +241,15 @@ async def test_a_copy_of_a_running_folder_is_a_database_of_its_own(data_folder: 
 async def test_no_account_is_made_and_the_servers_user_is_nobody_elses(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owner, "ACCOUNT", "no-such-account")
+    monkeypatch.setattr(owner, "SYSTEM_ACCOUNT", "no-such-account")
     before = pwd.getpwall()
     for _ in range(2):
         async with running(data_folder / "postgres") as server:
             assert await ask(server.url, "SELECT 1") == 1
             users = {process.uids().effective for process in server_processes(data_folder / "postgres")}
-    assert users == {owner.FREE_IDS.start}
+    assert users == {owner.CANDIDATE_USER_IDS.start}
     with pytest.raises(KeyError):
-        pwd.getpwuid(owner.FREE_IDS.start)
+        pwd.getpwuid(owner.CANDIDATE_USER_IDS.start)
     assert pwd.getpwall() == before
 
 
@@ -257,7 +257,7 @@ async def test_no_account_is_made_and_the_servers_user_is_nobody_elses(
 async def test_data_that_belong_to_an_account_stay_its_own(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(data_folder / "postgres"):
         first = (data_folder / "postgres" / "cluster").stat().st_uid
-    monkeypatch.setattr(owner, "ACCOUNT", "no-such-account")
+    monkeypatch.setattr(owner, "SYSTEM_ACCOUNT", "no-such-account")
     async with running(data_folder / "postgres") as server:
         assert await ask(server.url, "SELECT 1") == 1
         assert (data_folder / "postgres" / "cluster").stat().st_uid == first
@@ -293,7 +293,7 @@ async def test_a_full_disk_is_one_sentence_with_the_cure_and_leaves_nothing_runn
 @as_root
 async def test_a_disk_that_fills_up_while_it_runs_brings_the_server_back_once_there_is_room(data_folder: Path) -> None:
     with small_disk(data_folder, "150m") as disk:
-        async with served(None, disk / "data") as url:
+        async with database_url_for(None, disk / "data") as url:
             await ask(url, "CREATE TABLE kept AS SELECT 7 AS number")
             filler = disk / "filler"
             with pytest.raises(OSError, match="No space"):

@@ -29,10 +29,10 @@ async def say(db: Executor, said: int, *, times: int = 1) -> None:
 async def told(db: Executor, seen: int = 0) -> list[Event]:
     """All after an event, page by page."""
     found: list[Event] = []
-    while (page := await events.after(db, seen)).upto != seen:
-        assert not page.lost
+    while (page := await events.read_after(db, seen)).last_id != seen:
+        assert not page.is_gap
         found += page.events
-        seen = page.upto
+        seen = page.last_id
     return found
 
 
@@ -49,7 +49,7 @@ async def test_each_change_of_a_media_item_is_an_event_and_a_claim_is_none(pool:
     for delay in (0.0, None):
         await claim(pool, bot, lease)
         failure = WarmupFailure(
-            media_id=media_id, delay=delay, code="TELEGRAM_FAULT", message="words of 1:A-SECRET-TOKEN"
+            media_id=media_id, retry_delay=delay, code="TELEGRAM_FAULT", message="words of 1:A-SECRET-TOKEN"
         )
         await warmups.record_failed(pool, lease, [failure])
     await pool.execute("UPDATE media SET name = 'other.jpg'")
@@ -77,14 +77,14 @@ async def test_each_change_of_a_bot_is_an_event_and_of_a_deleted_one_nothing_els
             await bots.replace_token(
                 connection, SEAL, bot.id, token=token(9), telegram_id=telegram_id, username=bot.username
             )
-    await bots.replace_chats(pool, SEAL, bot.id, [ChatId(-7)])
-    await bots.replace_chats(pool, SEAL, bot.id, [ChatId(-7)])
+    await bots.replace_warmup_chats(pool, SEAL, bot.id, [ChatId(-7)])
+    await bots.replace_warmup_chats(pool, SEAL, bot.id, [ChatId(-7)])
     for paused in (True, True, False):
         await bots.set_paused(pool, bot.id, paused=paused)
     await bots.pause(pool, bot.id, None, 60)
     await bots.pause(pool, bot.id, None, 5)  # it is closed for longer already
     await bots.pause(pool, bot.id, CHAT, 60)
-    await bots.learn(pool, bot.id, {"bot": 20.0})
+    await bots.save_learned_limits(pool, bot.id, {"bot": 20.0})
     await pool.execute("UPDATE bot SET token_sealed = '\\x00'")  # as when they are sealed with another key
     first = await told(pool)
     await make_item(pool, bot)
@@ -113,9 +113,9 @@ async def test_changes_of_the_chat_ledger_are_events_and_news_of_the_same_are_no
             bot_id=bot.id, chat_id=ChatId(-2), state=ChatState.MIGRATED, reason="upgraded", migrated_to=ChatId(-3)
         ),
     ]
-    await chats.record(pool, lost)
-    await chats.record(pool, lost)
-    await chats.revive(pool, [ReachableChat(bot.id, ChatId(1)), ReachableChat(bot.id, ChatId(5))])
+    await chats.record_unreachable(pool, lost)
+    await chats.record_unreachable(pool, lost)
+    await chats.record_reachable(pool, [ReachableChat(bot.id, ChatId(1)), ReachableChat(bot.id, ChatId(5))])
     await chats.clear(pool, bot.id, None)
 
     found = (await told(pool))[1:]
@@ -136,7 +136,7 @@ async def test_a_worker_whose_lease_ran_out_is_gone_and_one_that_ended_has_stopp
             ttl,
         )
     await make_lease(pool, seconds=-1)  # of a process without a worker
-    seen = await events.number(pool)
+    seen = await events.assign_sequence(pool)
     await leases.sweep(pool)
     await pool.execute("DELETE FROM lease")
     assert short(await told(pool, seen), "process", "state", "in_flight") == [
@@ -162,7 +162,7 @@ async def test_what_was_taken_back_never_happened_and_leaves_no_gap(pool: Pool) 
         transaction = connection.transaction()
         await transaction.start()
         await say(connection, 2)
-        await events.number(connection)
+        await events.assign_sequence(connection)
         await transaction.rollback()
     await say(pool, 3)
     assert [(one.id, one.facts["said"]) for one in await told(pool)] == [(1, 1), (2, 3)]
@@ -193,7 +193,7 @@ async def read(pool: Pool, ended: asyncio.Event) -> list[Event]:
 async def test_writers_and_readers_at_once_lose_nothing_and_see_the_same_order(pool: Pool) -> None:
     writers, rounds = 5, 40
     bot = await make_bot(pool)
-    await chats.record(
+    await chats.record_unreachable(
         pool, [UnreachableChat(bot_id=bot.id, chat_id=CHAT, state=ChatState.MIGRATED, reason="", migrated_to=ChatId(0))]
     )
     ended = asyncio.Event()
@@ -230,7 +230,7 @@ async def test_one_statement_of_many_items_is_as_many_events(pool: Pool) -> None
     assert len({one.facts["media_id"] for one in found[4:]}) == 2500
     assert await pool.fetchval("SELECT max(size) FROM event") == 400
     for seen in (100, 399, 400, 2503):
-        assert [one.id for one in (await events.after(pool, seen, most=400)).events][:1] == [seen + 1]
+        assert [one.id for one in (await events.read_after(pool, seen, limit=400)).events][:1] == [seen + 1]
 
 
 @pytest.mark.parametrize(("kept", "most", "left"), [(3600.0, 10**6, 30), (0.0, 10**6, 1), (3600.0, 12, 13)])
@@ -239,31 +239,31 @@ async def test_what_is_old_or_too_much_is_trimmed_and_the_newest_stays(
 ) -> None:
     for number in range(30):
         await say(pool, number)
-        await events.number(pool)
-    await events.trim(pool, kept=kept, most=most)
+        await events.assign_sequence(pool)
+    await events.trim(pool, max_age_seconds=kept, max_events=most)
     assert await pool.fetchval("SELECT count(*) FROM event") == left
-    assert await events.trim(pool, kept=kept, most=most) == 0
+    assert await events.trim(pool, max_age_seconds=kept, max_events=most) == 0
     await say(pool, 30)
 
-    assert await events.number(pool) == 31
-    assert left == 30 or (await events.after(pool, 30 - left - 1)).lost
-    assert [one.id for one in (await events.after(pool, 30 - left)).events] == list(range(31 - left, 32))
+    assert await events.assign_sequence(pool) == 31
+    assert left == 30 or (await events.read_after(pool, 30 - left - 1)).is_gap
+    assert [one.id for one in (await events.read_after(pool, 30 - left)).events] == list(range(31 - left, 32))
 
 
 async def test_a_number_that_never_was_is_told_as_lost(pool: Pool) -> None:
-    assert not (await events.after(pool, 0)).lost
-    assert (await events.after(pool, 1)).lost
+    assert not (await events.read_after(pool, 0)).is_gap
+    assert (await events.read_after(pool, 1)).is_gap
     await say(pool, 1)
-    page = await events.after(pool, 2)
-    assert (page.lost, page.upto, len(page.events)) == (True, 1, 0)
+    page = await events.read_after(pool, 2)
+    assert (page.is_gap, page.last_id, len(page.events)) == (True, 1, 0)
 
 
 async def test_a_type_that_only_a_newer_version_knows_is_passed_over(pool: Pool) -> None:
     await say(pool, 1)
     await pool.execute("INSERT INTO event_news (type, size, facts) VALUES ('tea.ready', 2, '[{}, {}]')")
     await say(pool, 2)
-    page = await events.after(pool, 0)
-    assert ([one.id for one in page.events], page.upto) == ([1, 4], 4)
+    page = await events.read_after(pool, 0)
+    assert ([one.id for one in page.events], page.last_id) == ([1, 4], 4)
 
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
@@ -271,8 +271,8 @@ async def test_reading_and_trimming_look_rows_up_by_their_number(pool: Pool, mod
     async with pool.acquire() as connection:
         await _fill(connection)
         await connection.execute(f"SET plan_cache_mode = {mode}")
-        reading = await plan(connection, events.READ, "bigint, bigint", "19000, 400")
-        trimming = await plan(connection, events.TRIM, "float8, bigint, bigint", "3600, 200000, 1000")
+        reading = await plan(connection, events.SELECT_EVENTS, "bigint, bigint", "19000, 400")
+        trimming = await plan(connection, events.TRIM_SQL, "float8, bigint, bigint", "3600, 200000, 1000")
     assert "Index Scan using event_pkey" in reading, reading
     assert "Sort" not in reading, reading
     assert "Seq Scan" not in reading + trimming, reading + trimming

@@ -20,7 +20,7 @@ async def bot(pool: Pool) -> Bot:
 
 
 async def add(pool: Pool, bot: Bot, seed: int = 0, *, kind: Kind = Kind.PHOTO) -> InsertResult | None:
-    return await media.insert(pool, bot_id=bot.id, blob=blob(seed), kind=kind, name="n", handicap=0)
+    return await media.insert(pool, bot_id=bot.id, blob=blob(seed), kind=kind, name="n", priority_offset=0)
 
 
 async def test_a_new_item_is_warming_and_the_same_again_is_the_one_that_is_there(pool: Pool, bot: Bot) -> None:
@@ -112,7 +112,7 @@ async def test_only_ready_items_of_the_bot_itself_are_warm(pool: Pool, bot: Bot)
     ready, cold, theirs = await make_item(pool, bot, 0), await make_item(pool, bot, 1), await make_item(pool, other, 0)
     await warmups.record_ready(pool, [placed(ready, "A"), placed(theirs, "B")])
 
-    warm = await media.warm(pool, bot_id=bot.id, media_ids=[ready, cold, theirs])
+    warm = await media.file_ids(pool, bot_id=bot.id, media_ids=[ready, cold, theirs])
 
     assert [(one.media_id, one.bot_id, one.file_id, one.kind) for one in warm] == [(ready, bot.id, "A", Kind.PHOTO)]
 
@@ -132,7 +132,7 @@ async def test_counts_are_by_state(pool: Pool, bot: Bot) -> None:
     items = [await make_item(pool, bot, seed) for seed in range(3)]
     await warmups.record_ready(pool, [placed(items[0], "A")])
 
-    assert await media.counts(pool, bot.id) == {MediaState.READY: 1, MediaState.WARMING: 2}
+    assert await media.count_by_state_of_bot(pool, bot.id) == {MediaState.READY: 1, MediaState.WARMING: 2}
 
 
 async def test_an_item_that_is_not_there_is_not_found(pool: Pool) -> None:

@@ -19,7 +19,14 @@ from pgqueuer.queries import Queries
 
 from telewarm.database import pgqueuer_maintenance
 from telewarm.database.connection import Pool
-from telewarm.database.migrate import MIGRATIONS, check_migrated, head, migrate, revisions, upgrade_script
+from telewarm.database.migrate import (
+    MIGRATIONS_FOLDER,
+    check_migrated,
+    migrate,
+    newest_revision,
+    revisions,
+    upgrade_script,
+)
 from telewarm.database.pool import open_pool
 from telewarm.errors import DatabaseError, NotMigrated
 from tests.fixtures.postgres import dumped, fresh_database
@@ -48,7 +55,7 @@ async def test_migrating_from_nothing_arrives_at_the_declared_schema(
         for part in ("schema.sql", "schema_events.sql"):
             await connection.execute(files("telewarm.database").joinpath(part).read_text())
         await Queries.from_asyncpg_connection(connection).install()
-        await pgqueuer_maintenance.tune(connection)
+        await pgqueuer_maintenance.set_storage_parameters(connection)
         await connection.close()
         schema = await schema_of(declared)
         assert await schema_of(empty_database_url) == schema
@@ -106,7 +113,9 @@ async def test_a_process_killed_while_it_migrates_blocks_nobody(empty_database_u
 async def test_a_migration_that_fails_leaves_nothing_behind_and_names_the_reason(empty_database_url: str) -> None:
     connection = await asyncpg.connect(empty_database_url)
     await connection.execute("CREATE TABLE lease (foreign_one integer)")
-    with pytest.raises(DatabaseError, match=f'from revision none to {head()} failed: relation "lease" already exists'):
+    with pytest.raises(
+        DatabaseError, match=f'from revision none to {newest_revision()} failed: relation "lease" already exists'
+    ):
         await migrate(empty_database_url)
     tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     assert [table["tablename"] for table in tables] == ["lease"]
@@ -154,16 +163,16 @@ async def test_a_newer_telewarms_database_is_refused_and_left_alone(database_url
 
 def test_the_file_names_tell_the_same_revisions_as_alembic() -> None:
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(MIGRATIONS_FOLDER))
     scripts = ScriptDirectory.from_config(config)
     told = [script.revision for script in scripts.walk_revisions()]
     assert revisions() == sorted(told)
-    assert head() == scripts.get_current_head()
+    assert newest_revision() == scripts.get_current_head()
 
 
 def test_every_revision_runs_its_own_sql_file_as_it_stands() -> None:
     script = upgrade_script(None)
-    for path in sorted((MIGRATIONS / "versions").glob("r[0-9]*.py")):
+    for path in sorted((MIGRATIONS_FOLDER / "versions").glob("r[0-9]*.py")):
         assert path.with_suffix(".sql").read_text() in script
 
 

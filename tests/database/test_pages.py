@@ -10,7 +10,15 @@ import pytest
 
 from telewarm.database import media_search
 from telewarm.database.connection import Connection, Pool, query
-from telewarm.database.media_search import FAILED, LAST_LOOKED_AT, OF_BLOB, OWN, SOURCES, MediaFilters, MediaPage
+from telewarm.database.media_search import (
+    LAST_SCANNED_QUERIES,
+    PAGE_QUERIES,
+    SELECT_FAILED,
+    SELECT_OF_BLOB,
+    SELECT_OF_BOT,
+    MediaFilters,
+    MediaPage,
+)
 from telewarm.models import Bot, BotId, Kind, MediaId, MediaState, Sha256
 from tests.database.test_plans import plan
 from tests.fixtures.rows import blob, make_bot, make_item
@@ -90,7 +98,7 @@ async def test_how_many_fit_is_told_where_it_is_known(pool: Pool, bot: Bot) -> N
 async def test_a_search_looks_at_so_many_items_a_page_and_goes_on_from_there(
     pool: Pool, bot: Bot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media_search, "LOOKS", 2)
+    monkeypatch.setattr(media_search, "MAX_SCANNED_ITEMS", 2)
 
     async def page(before: MediaId | None) -> MediaPage:
         return await media_search.page(pool, bot.id, MediaFilters(text="évora"), before=before, limit=10)
@@ -132,24 +140,30 @@ TYPES = "bigint, bigint, bigint, bigint, text, text, text, text, timestamptz, ti
 @pytest.mark.parametrize(
     ("source", "index", "values"),
     [
-        (OWN, "media_library", "1, 40000, 0, 1000, NULL, NULL, NULL, NULL, NULL, NULL, 'x', 101"),
-        (OWN, "media_library", "1, 40000, 0, NULL, 'photo', NULL, NULL, NULL, NULL, NULL, NULL, 101"),
-        (FAILED, "media_failed", "1, 40000, 0, NULL, NULL, 'error', NULL, NULL, NULL, NULL, NULL, 101"),
-        (OF_BLOB, "media_sha256_kind_bot_id_key", "1, 40000, 0, NULL, NULL, NULL, NULL, '0', NULL, NULL, NULL, 101"),
+        (SELECT_OF_BOT, "media_library", "1, 40000, 0, 1000, NULL, NULL, NULL, NULL, NULL, NULL, 'x', 101"),
+        (SELECT_OF_BOT, "media_library", "1, 40000, 0, NULL, 'photo', NULL, NULL, NULL, NULL, NULL, NULL, 101"),
+        (SELECT_FAILED, "media_failed", "1, 40000, 0, NULL, NULL, 'error', NULL, NULL, NULL, NULL, NULL, 101"),
+        (
+            SELECT_OF_BLOB,
+            "media_sha256_kind_bot_id_key",
+            "1, 40000, 0, NULL, NULL, NULL, NULL, '0', NULL, NULL, NULL, 101",
+        ),
     ],
 )
 async def test_a_page_follows_its_index_and_sorts_nothing_large(
     large: Connection, source: str, index: str, values: str
 ) -> None:
-    shown = await plan(large, SOURCES[source], TYPES, values)
+    shown = await plan(large, PAGE_QUERIES[source], TYPES, values)
     assert index in shown, shown
     assert "Seq Scan" not in shown, shown
-    if source is OWN:
+    if source is SELECT_OF_BOT:
         assert re.search(rf"Index Scan Backward using {index}", shown), shown
         assert "Sort" not in shown, shown
         assert "Hash" not in shown, shown
-    for name in (OWN, FAILED):
-        assert "Seq Scan" not in await plan(large, LAST_LOOKED_AT[name], "bigint, bigint, bigint, bigint", "1, 9, 0, 5")
+    for name in (SELECT_OF_BOT, SELECT_FAILED):
+        assert "Seq Scan" not in await plan(
+            large, LAST_SCANNED_QUERIES[name], "bigint, bigint, bigint, bigint", "1, 9, 0, 5"
+        )
 
 
 async def test_times_are_found_among_ids_by_halving(large: Connection) -> None:

@@ -52,7 +52,7 @@ async def plan(connection: Connection, sql: str, types: str, values: str) -> str
 
 
 async def test_the_lookup_of_file_ids_finds_the_items_by_their_ids(full: Connection) -> None:
-    shown = await plan(full, media.WARM, "bigint, bigint[]", "1, '{10,20,30}'")
+    shown = await plan(full, media.SELECT_FILE_IDS, "bigint, bigint[]", "1, '{10,20,30}'")
 
     assert re.search(r"Scan (using|on) media_(pkey|library)", shown), shown
     assert "Seq Scan" not in shown, shown
@@ -149,7 +149,7 @@ async def test_counting_reads_what_was_counted_and_not_the_items(
 async def test_warming_a_library_anew_goes_through_it_in_order(
     full: Connection, which: RewarmScope, index: str
 ) -> None:
-    shown = await plan(full, media.TO_REWARM[which], "bigint, bigint, bigint", "1, 100, 50")
+    shown = await plan(full, media.SELECT_TO_REWARM[which], "bigint, bigint, bigint", "1, 100, 50")
 
     assert re.search(rf"Scan (using|on) ({index}|media_pkey)", shown), shown
     assert "Seq Scan on media" not in shown, shown

@@ -15,9 +15,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from telewarm.database import migrate as migrations
-from telewarm.database.embedded.server import served
-from telewarm.database.migrate import head, migrate, revision
-from telewarm.database.ready import ready
+from telewarm.database.embedded.server import database_url_for
+from telewarm.database.migrate import migrate, newest_revision, revision
+from telewarm.database.ready import open_database_url
 from telewarm.errors import DatabaseError, DatabaseForbidden, DatabaseUnavailable, NotMigrated, StoreUnavailable
 from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
@@ -43,7 +43,7 @@ async def run(url: str, *statements: str) -> None:
 
 
 async def opening(url: str | None, data: Path, *, upgrade: bool = False) -> None:
-    async with ready(url, data, upgrade=upgrade):
+    async with open_database_url(url, data, upgrade=upgrade):
         pass
 
 
@@ -80,11 +80,12 @@ async def test_an_older_schema_is_refused_and_left_alone_the_embedded_one_too(
     older = f"UPDATE alembic_version SET version_num = '{migrations.revisions()[-2]}'"  # noqa: S608
     await run(database_url, older)
     with pytest.raises(
-        NotMigrated, match=rf"and this Telewarm needs {head()}; open it with migrate=True, or run `telewarm migrate`"
+        NotMigrated,
+        match=rf"and this Telewarm needs {newest_revision()}; open it with migrate=True, or run `telewarm migrate`",
     ):
         await opening(database_url, data_folder)
     await opening(None, data_folder)
-    async with served(None, data_folder) as url:
+    async with database_url_for(None, data_folder) as url:
         await run(url, older)
     with pytest.raises(NotMigrated, match="run `telewarm migrate`"):
         await opening(None, data_folder)
@@ -103,7 +104,7 @@ async def test_the_library_migrates_when_it_is_told_to(telewarm_with: Opener, em
 async def test_a_migration_gives_way_to_whoever_holds_a_table_and_ends_once_it_is_free(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrations, "LOCK_SECONDS", 1.0)
+    monkeypatch.setattr(migrations, "TABLE_LOCK_SECONDS", 1.0)
     await run(
         database_url,
         "DROP TABLE installation",
@@ -126,8 +127,8 @@ async def test_a_migration_gives_way_to_whoever_holds_a_table_and_ends_once_it_i
 async def test_a_migration_that_never_gets_its_lock_changes_nothing_and_says_so(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrations, "LOCK_SECONDS", 1.0)
-    monkeypatch.setattr(migrations, "LOCK_ATTEMPTS", 2)
+    monkeypatch.setattr(migrations, "TABLE_LOCK_SECONDS", 1.0)
+    monkeypatch.setattr(migrations, "MAX_LOCK_ATTEMPTS", 2)
     blocker = await asyncpg.connect(empty_database_url)
     transaction = blocker.transaction()
     await transaction.start()

@@ -10,7 +10,7 @@ import pytest
 from telewarm.database import blob_tombstones, broadcasts, deletions, media, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.deletions import DeletionResult
-from telewarm.database.notifications import listening
+from telewarm.database.notifications import subscribe
 from telewarm.errors import Conflict, NotFound
 from telewarm.models import Bot, BroadcastState, MediaId, MessageSet, Part
 from tests.fixtures.rows import claim, make_bot, make_item, make_lease, placed
@@ -23,7 +23,7 @@ async def bot(pool: Pool) -> Bot:
 
 async def remove(pool: Pool, bot: Bot, *media_ids: MediaId) -> DeletionResult:
     async with pool.acquire() as connection, connection.transaction():
-        return await deletions.remove_media(connection, bot.id, media_ids)
+        return await deletions.delete_media(connection, bot.id, media_ids)
 
 
 async def test_items_go_and_caches_hear_of_each(pool: Pool, bot: Bot) -> None:
@@ -31,7 +31,7 @@ async def test_items_go_and_caches_hear_of_each(pool: Pool, bot: Bot) -> None:
     first, second, third = [await make_item(pool, bot, seed) for seed in range(3)]
     theirs = await make_item(pool, other, 0)
     heard: list[str] = []
-    async with listening(pool, {"telewarm_media": heard.append}, on_lost=lambda: None):
+    async with subscribe(pool, {"telewarm_media": heard.append}, on_lost=lambda: None):
         removed = await remove(pool, bot, first, second, theirs, MediaId(4711))
         while not heard:
             await pool.fetchval("SELECT 1")
@@ -39,7 +39,7 @@ async def test_items_go_and_caches_hear_of_each(pool: Pool, bot: Bot) -> None:
     assert (removed.media_ids, removed.blobs, removed.bytes) == ([first, second], 1, 1000)
     assert sorted(heard[0].split(",")) == [f"{first}:!", f"{second}:!"]
     assert [row["id"] for row in await pool.fetch("SELECT id FROM media ORDER BY id")] == [third, theirs]
-    assert await media.counts(pool, bot.id) == {"warming": 1}
+    assert await media.count_by_state_of_bot(pool, bot.id) == {"warming": 1}
 
 
 async def test_an_item_that_is_being_warmed_does_not_come_back(pool: Pool, bot: Bot) -> None:
@@ -79,7 +79,7 @@ async def test_a_broadcast_that_is_made_at_the_same_time_and_a_deletion_exclude_
 ) -> None:
     media_id = await make_item(pool, bot)
     async with pool.acquire() as making, making.transaction():
-        await deletions.hold_media(making, bot.id, [media_id])
+        await deletions.lock_media(making, bot.id, [media_id])
         deleting = asyncio.create_task(remove(pool, bot, media_id))
         while not await pool.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
             pass
@@ -91,7 +91,7 @@ async def test_a_broadcast_that_is_made_at_the_same_time_and_a_deletion_exclude_
     await remove(pool, bot, media_id)
     async with pool.acquire() as making, making.transaction():
         with pytest.raises(NotFound, match="deleted just now"):
-            await deletions.hold_media(making, bot.id, [media_id])
+            await deletions.lock_media(making, bot.id, [media_id])
 
 
 async def test_ten_thousand_items_go_in_a_handful_of_statements(pool: Pool, bot: Bot) -> None:
@@ -110,7 +110,7 @@ async def test_ten_thousand_items_go_in_a_handful_of_statements(pool: Pool, bot:
 
     async with pool.acquire() as connection:
         connection.add_query_logger(count)
-        removed = await deletions.remove_media(connection, bot.id, ids)
+        removed = await deletions.delete_media(connection, bot.id, ids)
         connection.remove_query_logger(count)
 
     assert (len(removed.media_ids), removed.blobs) == (10_000, 10_000)
@@ -125,9 +125,9 @@ async def test_a_blob_that_somebody_has_is_no_orphan_in_the_end(pool: Pool, bot:
     await remove(pool, bot, shared, own)
 
     async with pool.acquire() as connection, connection.transaction():
-        assert await blob_tombstones.drop_blobs(connection, grace=900, limit=10) == 0  # too young
-        assert await blob_tombstones.drop_blobs(connection, grace=0, limit=10) == 2
-        assert len(await blob_tombstones.lock_bare(connection, grace=0, limit=10)) == 1
+        assert await blob_tombstones.delete_unused_blobs(connection, min_age_seconds=900, limit=10) == 0  # too young
+        assert await blob_tombstones.delete_unused_blobs(connection, min_age_seconds=0, limit=10) == 2
+        assert len(await blob_tombstones.lock_collectable(connection, min_age_seconds=0, limit=10)) == 1
 
     assert await pool.fetchval("SELECT count(*) FROM blob") == 1
     assert await pool.fetchval("SELECT count(*) FROM orphan") == 1
@@ -140,7 +140,7 @@ async def test_a_blob_whose_item_is_being_written_is_waited_for_and_stays(pool: 
 
     async def drop() -> int:
         async with pool.acquire() as connection, connection.transaction():
-            return await blob_tombstones.drop_blobs(connection, grace=0, limit=10)
+            return await blob_tombstones.delete_unused_blobs(connection, min_age_seconds=0, limit=10)
 
     async with pool.acquire() as adding, adding.transaction():
         # As `share` does: nothing of the orphan's line is touched.

@@ -12,7 +12,7 @@ from telewarm import clock
 from telewarm.database import bots, media, queue_priority, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.media import RewarmScope
-from telewarm.database.notifications import listening
+from telewarm.database.notifications import subscribe
 from telewarm.database.warmups import WarmupFailure
 from telewarm.models import Bot, ChatId, FileId, Kind, MediaId, MediaState, MessageId, MessageRef
 from tests.fixtures.rows import CHAT, SEAL, claim, lease_of, make_bot, make_item, make_lease, placed
@@ -36,11 +36,11 @@ async def make_ready(pool: Pool, bot: Bot, seed: int = 0, *, file_id: str = "OLD
 
 
 async def ids_of(pool: Pool, bot: Bot, *media_ids: MediaId) -> list[str]:
-    return [one.file_id for one in await media.warm(pool, bot_id=bot.id, media_ids=media_ids)]
+    return [one.file_id for one in await media.file_ids(pool, bot_id=bot.id, media_ids=media_ids)]
 
 
 def failure(media_id: MediaId, *, delay: float | None) -> WarmupFailure:
-    return WarmupFailure(media_id=media_id, delay=delay, code="TELEGRAM_BAD_REQUEST", message="It broke.")
+    return WarmupFailure(media_id=media_id, retry_delay=delay, code="TELEGRAM_BAD_REQUEST", message="It broke.")
 
 
 async def test_a_ready_item_that_is_warmed_anew_is_sent_by_its_old_id_until_it_has_a_new_one(
@@ -49,7 +49,7 @@ async def test_a_ready_item_that_is_warmed_anew_is_sent_by_its_old_id_until_it_h
     """The Node system made a ready media item cold by uploading it again: no moment here is without an id."""
     media_id = await make_ready(pool, bot)
 
-    assert await media.rewarm(pool, {media_id: queue_priority.EXPLICIT}) == 1
+    assert await media.rewarm(pool, {media_id: queue_priority.EXPLICIT_OFFSET_MS}) == 1
     assert (await media.get(pool, media_id)).state is MediaState.WARMING
     assert await ids_of(pool, bot, media_id) == ["OLD"]
 
@@ -64,7 +64,7 @@ async def test_a_ready_item_that_is_warmed_anew_is_sent_by_its_old_id_until_it_h
 
 async def test_adding_an_item_that_is_warmed_anew_changes_nothing(pool: Pool, bot: Bot) -> None:
     media_id = await make_ready(pool, bot, 3)
-    await media.rewarm(pool, {media_id: queue_priority.EXPLICIT})
+    await media.rewarm(pool, {media_id: queue_priority.EXPLICIT_OFFSET_MS})
 
     with pytest.raises(AssertionError):
         await make_item(pool, bot, 3)  # it is here, and being warmed
@@ -122,7 +122,7 @@ async def test_an_item_in_hand_is_left_in_hand(pool: Pool, bot: Bot, lease: UUID
     media_id = await make_item(pool, bot)
     await claim(pool, bot, lease)
 
-    assert await media.rewarm(pool, {media_id: queue_priority.EXPLICIT}) == 0
+    assert await media.rewarm(pool, {media_id: queue_priority.EXPLICIT_OFFSET_MS}) == 0
     assert await lease_of(pool, media_id) == lease
 
 
@@ -142,8 +142,8 @@ async def test_an_item_in_error_or_back_off_is_due_at_once_with_all_its_attempts
 async def test_one_asked_for_by_name_goes_before_what_waits_already(pool: Pool, bot: Bot, lease: UUID) -> None:
     first, second = [await make_item(pool, bot, seed) for seed in range(2)]
 
-    assert await media.rewarm(pool, {second: queue_priority.EXPLICIT}) == 1
-    assert await media.rewarm(pool, {second: queue_priority.EXPLICIT}) == 0
+    assert await media.rewarm(pool, {second: queue_priority.EXPLICIT_OFFSET_MS}) == 1
+    assert await media.rewarm(pool, {second: queue_priority.EXPLICIT_OFFSET_MS}) == 0
 
     assert [item.media_id for item in await claim(pool, bot, lease)] == [second, first]
 
@@ -151,7 +151,7 @@ async def test_one_asked_for_by_name_goes_before_what_waits_already(pool: Pool, 
 async def rewarm_all(pool: Pool, bot: Bot, which: RewarmScope, *, limit: int = 2) -> int:
     total, after = 0, MediaId(0)
     while True:
-        changed, last = await media.rewarm_some(pool, bot_id=bot.id, which=which, after=after, limit=limit)
+        changed, last = await media.rewarm_next(pool, bot_id=bot.id, scope=which, after=after, limit=limit)
         total += changed
         if last is None:
             return total
@@ -200,7 +200,7 @@ async def test_an_own_message_in_a_chat_that_is_no_warm_up_chat_any_more_is_no_o
 ) -> None:
     media_id = await make_ready(pool, bot)
     await media.drop_file_id(pool, media_id=media_id, file_id=FileId("OLD"))
-    moved = await bots.replace_chats(pool, SEAL, bot.id, [ChatId(-4)])
+    moved = await bots.replace_warmup_chats(pool, SEAL, bot.id, [ChatId(-4)])
 
     assert moved.warmup_chats == (ChatId(-4),)
     assert [item.origin for item in await claim(pool, moved, lease)] == [None]
@@ -251,7 +251,7 @@ async def test_another_telegram_bot_voids_every_id_and_frees_what_is_in_hand(poo
     await pool.execute("UPDATE media SET next_attempt_at = now() + interval '1 hour' WHERE id = $1", waiting)
     await pool.execute("UPDATE media SET state = 'error' WHERE id = $1", failed)
     heard: list[str] = []
-    async with listening(pool, {"telewarm_media": heard.append}, on_lost=lambda: None):
+    async with subscribe(pool, {"telewarm_media": heard.append}, on_lost=lambda: None):
         async with pool.acquire() as connection, connection.transaction():
             now, another = await bots.replace_token(
                 connection, SEAL, bot.id, token=token(5), telegram_id=FIRST_BOT + 5, username="five"
@@ -292,7 +292,7 @@ async def test_a_new_token_of_the_same_bot_keeps_its_ids_and_ends_the_back_offs(
     fresh = f"{token(0)[:-2]}99"
 
     kept, another = await bots.replace_token(pool, SEAL, bot.id, token=fresh, telegram_id=bot.telegram_id, username="b")
-    await warmups.retry_now(pool, bot.id)
+    await warmups.end_backoffs(pool, bot.id)
 
     assert (another, kept.token) == (False, fresh)
     assert await ids_of(pool, bot, ready) == ["OLD"]
@@ -308,7 +308,7 @@ async def test_ending_back_offs_waits_for_an_item_that_is_being_written_and_pass
 
     async with pool.acquire() as connection, connection.transaction():
         assert await warmups.raise_priority(connection, waiting)
-        ending = asyncio.create_task(warmups.retry_now(pool, bot.id))
+        ending = asyncio.create_task(warmups.end_backoffs(pool, bot.id))
         blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         while not ending.done() and not await connection.fetchval(blocked):
             await clock.sleep(0.01)
@@ -322,16 +322,16 @@ async def test_a_library_is_shared_without_its_bytes_and_what_is_there_stays(poo
     items = [await make_ready(pool, bot, seed, file_id=f"F{seed}") for seed in range(4)]
     theirs = await make_ready(pool, other, 0)
 
-    first, after = await media.share_some(pool, source=bot.id, target=other.id, after=MediaId(0), limit=3)
+    first, after = await media.share_next(pool, source=bot.id, target=other.id, after=MediaId(0), limit=3)
     assert after is not None
-    rest, end = await media.share_some(pool, source=bot.id, target=other.id, after=after, limit=3)
+    rest, end = await media.share_next(pool, source=bot.id, target=other.id, after=after, limit=3)
 
     assert (first, rest, end) == (2, 1, None)
     assert (await media.get(pool, theirs)).state is MediaState.READY
-    assert await media.counts(pool, other.id) == {MediaState.READY: 1, MediaState.WARMING: 3}
+    assert await media.count_by_state_of_bot(pool, other.id) == {MediaState.READY: 1, MediaState.WARMING: 3}
     assert await pool.fetchval("SELECT count(*) FROM blob") == 4
     third = await make_bot(pool, 2)
-    named = await media.share_some(pool, source=bot.id, target=third.id, after=MediaId(0), media_ids=items[1:3])
+    named = await media.share_next(pool, source=bot.id, target=third.id, after=MediaId(0), media_ids=items[1:3])
     assert named == (2, None)
     copies, _ = await media.page(pool, bot_id=third.id, kind=Kind.PHOTO, state=None, limit=9, offset=0)
     assert [copy.name for copy in copies] == ["2.jpg", "1.jpg"]
@@ -353,9 +353,9 @@ async def test_ten_thousand_media_are_asked_for_in_a_handful_of_statements(pool:
 
     async with pool.acquire() as connection:
         connection.add_query_logger(count)
-        shared = await media.share_some(connection, source=bot.id, target=other.id, after=MediaId(0), limit=10_001)
-        again = await media.rewarm_some(
-            connection, bot_id=bot.id, which=RewarmScope.FAILED, after=MediaId(0), limit=10_001
+        shared = await media.share_next(connection, source=bot.id, target=other.id, after=MediaId(0), limit=10_001)
+        again = await media.rewarm_next(
+            connection, bot_id=bot.id, scope=RewarmScope.FAILED, after=MediaId(0), limit=10_001
         )
         await bots.replace_token(connection, SEAL, bot.id, token=token(5), telegram_id=FIRST_BOT + 5, username="five")
         await media.invalidate_file_ids(connection, bot_id=bot.id)

@@ -11,7 +11,7 @@ import pytest
 from telewarm.database import audit, tokens
 from telewarm.database.audit import AuditEntry
 from telewarm.database.connection import Connection, Pool
-from telewarm.database.notifications import listening
+from telewarm.database.notifications import subscribe
 from telewarm.database.tokens import Role
 from telewarm.errors import Conflict, NotFound, UsageError
 
@@ -25,7 +25,7 @@ async def connection(pool: Pool) -> AsyncIterator[Connection]:
 
 
 async def opens(pool: Pool, secret: str) -> bool:
-    return tokens.hash_of(secret) in {one.hash for one in await tokens.good(pool)}
+    return tokens.hash_of(secret) in {one.hash for one in await tokens.valid_tokens(pool)}
 
 
 async def whole_table(pool: Pool) -> str:
@@ -55,7 +55,7 @@ async def test_a_token_is_kept_as_its_hash_alone(pool: Pool, connection: Connect
 
     assert await opens(pool, secret)
     assert (made.name, made.role, made.expires_at, made.last_used_at) == ("grafana", Role.READ, None, None)
-    shown = await whole_table(pool) + repr(made) + repr(await tokens.good(pool))
+    shown = await whole_table(pool) + repr(made) + repr(await tokens.valid_tokens(pool))
     assert secret not in shown
     assert secret.removeprefix("tw_") not in shown
 
@@ -80,12 +80,12 @@ async def test_a_name_is_taken_until_its_token_is_revoked(pool: Pool, connection
     assert revoked.revoked_at is not None
     assert not await opens(pool, first)
     assert await opens(pool, second)
-    assert [one.role for one in await tokens.listed(pool)] == [Role.READ]
+    assert [one.role for one in await tokens.list_tokens(pool)] == [Role.READ]
 
 
 async def test_an_expired_token_opens_nothing_and_cannot_be_rotated(pool: Pool, connection: Connection) -> None:
     _, secret = await tokens.create(connection, name="short", role=Role.READ, lifetime=HOUR)
-    assert [one.left for one in await tokens.good(pool)] == [pytest.approx(3600, abs=20)]
+    assert [one.seconds_left for one in await tokens.valid_tokens(pool)] == [pytest.approx(3600, abs=20)]
 
     await pool.execute("UPDATE api_token SET expires_at = now()")
 
@@ -110,7 +110,7 @@ async def test_the_grace_does_not_outlive_the_token(pool: Pool, connection: Conn
     _, first = await tokens.create(connection, name="ci", role=Role.READ, lifetime=HOUR)
     await tokens.rotate(connection, "ci", grace=24 * HOUR)
 
-    assert all(one.left is not None and one.left <= 3600 for one in await tokens.good(pool))
+    assert all(one.seconds_left is not None and one.seconds_left <= 3600 for one in await tokens.valid_tokens(pool))
     await tokens.revoke(connection, "ci")
     assert not await opens(pool, first)
 
@@ -129,7 +129,7 @@ async def test_what_is_not_there_is_neither_rotated_nor_revoked(connection: Conn
 async def test_there_is_a_most_and_processes_that_make_tokens_at_once_keep_to_it(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "MOST", 3)
+    monkeypatch.setattr(tokens, "MAX_TOKENS", 3)
 
     async def make(number: int) -> None:
         async with pool.acquire() as connection:
@@ -143,7 +143,7 @@ async def test_there_is_a_most_and_processes_that_make_tokens_at_once_keep_to_it
 
 async def test_every_change_is_told_once_it_holds(pool: Pool, connection: Connection) -> None:
     heard: asyncio.Queue[str] = asyncio.Queue()
-    async with listening(pool, {tokens.CHANNEL: heard.put_nowait}, on_lost=lambda: None):
+    async with subscribe(pool, {tokens.CHANNEL: heard.put_nowait}, on_lost=lambda: None):
         await tokens.create(connection, name="ci", role=Role.READ)
         await heard.get()
         await tokens.rotate(connection, "ci", grace=HOUR)
@@ -154,15 +154,15 @@ async def test_every_change_is_told_once_it_holds(pool: Pool, connection: Connec
 
 async def test_use_is_noted_at_most_once_a_minute(pool: Pool, connection: Connection) -> None:
     made, _ = await tokens.create(connection, name="ci", role=Role.READ)
-    await tokens.used(pool, made.id)
-    [first] = await tokens.listed(pool)
-    await tokens.used(pool, made.id)
-    assert [first] == await tokens.listed(pool)
+    await tokens.update_last_used(pool, made.id)
+    [first] = await tokens.list_tokens(pool)
+    await tokens.update_last_used(pool, made.id)
+    assert [first] == await tokens.list_tokens(pool)
     assert first.last_used_at is not None
 
     await pool.execute("UPDATE api_token SET last_used_at = last_used_at - interval '61 seconds'")
-    await tokens.used(pool, made.id)
-    [later] = await tokens.listed(pool)
+    await tokens.update_last_used(pool, made.id)
+    [later] = await tokens.list_tokens(pool)
     assert later.last_used_at is not None
     assert later.last_used_at > first.last_used_at
 
@@ -183,13 +183,13 @@ async def changes(pool: Pool, *ages: int) -> None:
         )
         for age in sorted(ages, reverse=True)
     ]
-    await audit.record(pool, rows)
+    await audit.insert(pool, rows)
 
 
 async def test_old_changes_are_trimmed_in_chunks_and_the_others_stay(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit, "CHUNK", 2)
+    monkeypatch.setattr(audit, "ROWS_PER_DELETE", 2)
     await changes(pool, 400, 300, 200, 100, 91, 89, 1, 0)
 
     assert await audit.trim(pool) == 5
@@ -199,8 +199,8 @@ async def test_old_changes_are_trimmed_in_chunks_and_the_others_stay(
 
 async def test_trimming_looks_at_one_row_when_nothing_is_old(pool: Pool) -> None:
     await changes(pool, *range(50))
-    explain = "EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF) " + audit.TRIM
-    plan = await pool.fetch(explain, audit.KEPT_DAYS, audit.CHUNK)
+    explain = "EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF) " + audit.TRIM_SQL
+    plan = await pool.fetch(explain, audit.RETENTION_DAYS, audit.ROWS_PER_DELETE)
     said = "\n".join(row[0] for row in plan)
     assert "One-Time Filter" in said, said
     assert "never executed" in said, said

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from telewarm.database.connection import Pool
-from telewarm.database.transient import as_outage, is_transient
+from telewarm.database.transient import as_unavailable_error, is_transient
 
 OUTAGES: list[tuple[Callable[[], Exception], str | None]] = [
     (lambda: ConnectionRefusedError(111, "refused"), "DATABASE_UNAVAILABLE"),
@@ -43,7 +43,7 @@ OUTAGES: list[tuple[Callable[[], Exception], str | None]] = [
 
 @pytest.mark.parametrize(("make", "code"), OUTAGES)
 def test_an_outage_is_told_from_a_bug(make: Callable[[], Exception], code: str | None) -> None:
-    found = as_outage(make())
+    found = as_unavailable_error(make())
     assert (found and found.code) == code
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from telewarm.database.embedded.server import served
+from telewarm.database.embedded.server import database_url_for
 from telewarm.database.embedded.upgrading import set_aside
 from telewarm.errors import Conflict
 from tests.database.test_embedded import ask
@@ -29,7 +29,7 @@ asyncio.run(main())
 
 
 async def kept(data: Path) -> None:
-    async with served(None, data) as url:
+    async with database_url_for(None, data) as url:
         await ask(url, "CREATE TABLE kept AS SELECT 7 AS number")
 
 
@@ -46,7 +46,7 @@ async def test_a_killed_upgrade_is_undone_at_the_next_start(data_folder: Path) -
     await upgrade.wait()
 
     for _ in range(2):
-        async with served(None, data) as url:
+        async with database_url_for(None, data) as url:
             assert await ask(url, "SELECT number FROM kept") == 7
     assert [one.name for one in (data / "postgres").glob("cluster*")] == ["cluster"]
 
@@ -59,7 +59,7 @@ async def test_one_that_is_killed_before_a_new_server_is_there_is_undone_too(dat
     (folder / "upgrade-under-way").write_text("cluster-17")
     if moved:
         (folder / "cluster").rename(folder / "cluster-17")
-    async with served(None, data) as url:
+    async with database_url_for(None, data) as url:
         assert await ask(url, "SELECT number FROM kept") == 7
 
 
@@ -67,13 +67,13 @@ async def test_one_that_fails_is_undone_at_once_and_one_that_ends_keeps_both(dat
     data = data_folder / "data"
     await kept(data)
     with pytest.raises(RuntimeError):
-        async with set_aside(data), served(None, data):
+        async with set_aside(data), database_url_for(None, data):
             raise RuntimeError
-    async with served(None, data) as url:
+    async with database_url_for(None, data) as url:
         assert await ask(url, "SELECT number FROM kept") == 7
 
-    async with set_aside(data) as old, served(None, data) as url:
+    async with set_aside(data) as old, database_url_for(None, data) as url:
         await ask(url, "CREATE TABLE fresh AS SELECT 8 AS number")
     assert (old / "PG_VERSION").exists()
-    async with served(None, data) as url:
+    async with database_url_for(None, data) as url:
         assert await ask(url, "SELECT number FROM fresh") == 8

@@ -9,7 +9,7 @@ import pytest
 
 from telewarm.database import media, queue_priority, warmups
 from telewarm.database.connection import Executor, Pool
-from telewarm.database.notifications import listening
+from telewarm.database.notifications import subscribe
 from telewarm.database.warmups import WarmupFailure
 from telewarm.models import Bot, ChatId, FileId, Kind, MediaId, MediaState, MessageRef
 from tests.fixtures.rows import CHAT, claim, lease_of, make_bot, make_item, make_lease, placed
@@ -26,7 +26,9 @@ async def lease(pool: Pool) -> UUID:
 
 
 def failure(media_id: MediaId, *, delay: float | None, counted: bool = True) -> WarmupFailure:
-    return WarmupFailure(media_id=media_id, delay=delay, counted=counted, code="TELEGRAM_FAULT", message="It broke.")
+    return WarmupFailure(
+        media_id=media_id, retry_delay=delay, counts_as_attempt=counted, code="TELEGRAM_FAULT", message="It broke."
+    )
 
 
 async def waiting(db: Executor, media_id: MediaId, seconds: float) -> None:
@@ -40,10 +42,14 @@ async def test_items_are_claimed_by_handicap_and_then_in_the_order_they_came(poo
     late, small, first = [
         await make_item(pool, bot, seed, handicap=handicap)
         for seed, handicap in enumerate(
-            (queue_priority.priority_offset(10**8), queue_priority.priority_offset(1), queue_priority.EXPLICIT)
+            (
+                queue_priority.priority_offset(10**8),
+                queue_priority.priority_offset(1),
+                queue_priority.EXPLICIT_OFFSET_MS,
+            )
         )
     ]
-    second = await make_item(pool, bot, 9, handicap=queue_priority.EXPLICIT)
+    second = await make_item(pool, bot, 9, handicap=queue_priority.EXPLICIT_OFFSET_MS)
 
     claimed = await claim(pool, bot, lease, limit=3)
 
@@ -366,7 +372,7 @@ async def test_who_listens_hears_of_ready_failed_and_forgotten_items_but_not_of_
     first, second, retried, broken = [await make_item(pool, bot, seed) for seed in range(4)]
     await claim(pool, bot, lease)
     heard: asyncio.Queue[str] = asyncio.Queue()
-    async with listening(pool, {"telewarm_media": heard.put_nowait}, on_lost=lambda: None):
+    async with subscribe(pool, {"telewarm_media": heard.put_nowait}, on_lost=lambda: None):
         await warmups.record_ready(pool, [placed(second, "B"), placed(first, "A")])
         await warmups.record_ready(pool, [placed(first, "LATE")])
         await warmups.record_failed(pool, lease, [failure(retried, delay=1), failure(broken, delay=None)])

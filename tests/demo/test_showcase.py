@@ -16,7 +16,7 @@ import aiohttp
 import psutil
 import pytest
 
-from telewarm.database.embedded.server import served
+from telewarm.database.embedded.server import database_url_for
 
 pytestmark = pytest.mark.timeout(60)  # whole programs start; mostly it takes a few seconds
 FILES = ("sunset.jpg", "waves.png", "film.mp4", "dance.gif", "song.mp3", "note.ogg", "leaflet.pdf")
@@ -67,7 +67,7 @@ async def test_a_killed_demo_leaves_no_sandbox_behind(data_folder: Path) -> None
         assert len(sandboxes) == 1
         demo.kill()
         assert psutil.wait_procs(sandboxes, timeout=5)[1] == []
-    async with served(None, data_folder / "demo"):
+    async with database_url_for(None, data_folder / "demo"):
         pass  # the database outlives the kill on purpose; whoever comes next and leaves stops it
 
 

@@ -14,7 +14,7 @@ from telewarm.database.pool import open_pool
 from telewarm.errors import DatabaseUnavailable, NotFound, UsageError
 from telewarm.events import tail
 from telewarm.events.batches import EventSlice
-from telewarm.events.bus import EVERYTHING, EventBus
+from telewarm.events.bus import ALL_EVENTS, EventBus
 from telewarm.events.filter import EventFilter, wanted_types
 from telewarm.models import Event, EventType
 from telewarm.runtime import Telewarm
@@ -66,7 +66,7 @@ class Listener:
 
 @asynccontextmanager
 async def listener(
-    events: EventBus, wanted: EventFilter = EVERYTHING, *, after: int | None = None
+    events: EventBus, wanted: EventFilter = ALL_EVENTS, *, after: int | None = None
 ) -> AsyncIterator[Listener]:
     """It listens when this is entered."""
     async with aclosing(events.follow(wanted, after=after)) as chunks:
@@ -107,7 +107,7 @@ async def test_one_that_is_ahead_of_this_process_waits_for_what_comes_next(pool:
     async with listener(events) as here:
         pause = asyncio.create_task(here.take(2))
         await say(pool, 0)
-        seen = await table.number(pool)
+        seen = await table.assign_sequence(pool)
         async with listener(events, after=seen) as quick:
             await say(pool, 1)
             await quick.take(1)
@@ -116,7 +116,7 @@ async def test_one_that_is_ahead_of_this_process_waits_for_what_comes_next(pool:
 
 
 async def test_a_lost_connection_loses_no_event(pool: Pool, events: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tail, "LOOK", 3600.0)
+    monkeypatch.setattr(tail, "POLL_SECONDS", 3600.0)
     async with listener(events) as here:
         for number in range(3):
             await pool.execute(LISTENERS)
@@ -129,8 +129,8 @@ async def test_a_lost_connection_loses_no_event(pool: Pool, events: EventBus, mo
 async def test_whoever_is_too_far_behind_is_told_to_begin_anew(pool: Pool, events: EventBus, after: int) -> None:
     for number in range(10):
         await say(pool, number)
-        await table.number(pool)
-    await table.trim(pool, most=2)
+        await table.assign_sequence(pool)
+    await table.trim(pool, max_events=2)
     async with listener(events, after=after) as late, listener(events, after=7) as early:
         assert [(one.type, one.id) for one in await late.take(1)] == [(EventType.RESET, 10)]
         await say(pool, 10)
@@ -142,14 +142,14 @@ async def test_whoever_is_too_far_behind_is_told_to_begin_anew(pool: Pool, event
 async def test_one_that_is_slow_misses_nothing_and_holds_up_nobody(
     pool: Pool, events: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tail, "HELD", 1000)
+    monkeypatch.setattr(tail, "MAX_BUFFERED_EVENTS", 1000)
     async with listener(events) as slow, listener(events) as quick:
         for number in range(5):
             await say(pool, number, times=400)
             await quick.take(400 * (number + 1))
-        running = events._feed
+        running = events._tail
         assert running is not None
-        assert running._held <= 1000
+        assert running._buffered <= 1000
         await slow.take(2000)
     assert [one.id for one in slow.heard] == [one.id for one in quick.heard] == list(range(1, 2001))
 
@@ -157,13 +157,13 @@ async def test_one_that_is_slow_misses_nothing_and_holds_up_nobody(
 async def test_one_that_slept_for_too_long_is_told_so(
     pool: Pool, events: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tail, "HELD", 10)
-    monkeypatch.setattr(tail, "PAUSE", 0.0)
+    monkeypatch.setattr(tail, "MAX_BUFFERED_EVENTS", 10)
+    monkeypatch.setattr(tail, "READ_PAUSE_SECONDS", 0.0)
     async with listener(events) as slow, listener(events) as quick:
         for number in range(30):
             await say(pool, number)
             await quick.take(number + 1)
-        await table.trim(pool, most=5)
+        await table.trim(pool, max_events=5)
         assert [one.type for one in await slow.take(1)] == [EventType.RESET]
         await say(pool, 30)
         await slow.take(2)
@@ -174,14 +174,14 @@ async def test_many_who_listen_cost_one_connection_one_read_and_one_writing(
     pool: Pool, events: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = 0
-    after = table.after
+    after = table.read_after
 
-    async def counted(*given: object, **more: object) -> table.Page:
+    async def counted(*given: object, **more: object) -> table.EventsAfter:
         nonlocal reads
         reads += 1
         return await after(*given, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(table, "after", counted)
+    monkeypatch.setattr(table, "read_after", counted)
     async with AsyncExitStack() as stack:
         many = [await stack.enter_async_context(listener(events)) for _ in range(60)]
         assert await pool.fetchval("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'") == 1
@@ -216,7 +216,7 @@ async def test_one_hears_only_what_it_asked_for(pool: Pool, events: EventBus) ->
 async def test_a_sign_of_life_moves_on_past_what_was_not_asked_for(
     pool: Pool, events: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tail, "BEAT", 0.05)
+    monkeypatch.setattr(tail, "HEARTBEAT_SECONDS", 0.05)
     async with listener(events, EventFilter(types=wanted_types(["media"]))) as here:
         await say(pool, 1, times=7)
         async with asyncio.timeout(5):
@@ -236,7 +236,7 @@ async def test_a_page_goes_on_where_the_last_one_ended(pool: Pool, events: Event
         seen += [one.id for one in page.events]
         assert page.upto == seen[-1]
     assert seen == list(range(1, 901))
-    await table.trim(pool, most=2)
+    await table.trim(pool, max_events=2)
     assert [one.type for one in (await events.page(after=5, limit=10)).events] == [EventType.RESET]
 
 
@@ -264,7 +264,9 @@ async def test_a_program_hears_what_another_process_does(telewarm_with: Opener) 
     heard: list[Event] = []
 
     async def listen(began: asyncio.Event) -> None:
-        async with aclosing(telewarm.events("bot-0", types=["media"], after=await table.number(other.pool))) as stream:
+        async with aclosing(
+            telewarm.events("bot-0", types=["media"], after=await table.assign_sequence(other.pool))
+        ) as stream:
             began.set()
             async for event in stream:
                 heard.append(event)

@@ -36,19 +36,19 @@ INTRANET = [
 @pytest.mark.parametrize("text", PUBLIC)
 def test_a_public_address_is_allowed(text: str) -> None:
     assert is_public(ip_address(text))
-    assert is_allowed(ip_address(text), private=False)
+    assert is_allowed(ip_address(text), allow_private=False)
 
 
 @pytest.mark.parametrize("text", NEVER)
 def test_what_is_no_machine_or_a_clouds_own_is_allowed_never(text: str) -> None:
-    assert not is_allowed(ip_address(text), private=False)
-    assert not is_allowed(ip_address(text), private=True)
+    assert not is_allowed(ip_address(text), allow_private=False)
+    assert not is_allowed(ip_address(text), allow_private=True)
 
 
 @pytest.mark.parametrize("text", INTRANET)
 def test_an_intranet_is_allowed_where_the_setting_says_so(text: str) -> None:
-    assert not is_allowed(ip_address(text), private=False)
-    assert is_allowed(ip_address(text), private=True)
+    assert not is_allowed(ip_address(text), allow_private=False)
+    assert is_allowed(ip_address(text), allow_private=True)
 
 
 v4 = st.ip_addresses(v=4)
@@ -74,14 +74,14 @@ def test_an_ipv4_address_in_ipv6_clothes_is_judged_by_itself_or_refused(address:
     packed = int(address)
     for mapped in (IPv6Address(0xFFFF << 32 | packed), IPv6Address(0x64FF9B << 96 | packed)):
         assert is_public(mapped) == is_public(address)
-        assert is_allowed(mapped, private=True) == is_allowed(address, private=True)
+        assert is_allowed(mapped, allow_private=True) == is_allowed(address, allow_private=True)
     for tunnel in (0x2002 << 112 | packed << 80, 0x20010000 << 96 | packed, packed, 0xFFFF << 48 | packed):
-        assert not is_allowed(IPv6Address(tunnel), private=True) or IPv6Address(tunnel) == IPv6Address("::1")
+        assert not is_allowed(IPv6Address(tunnel), allow_private=True) or IPv6Address(tunnel) == IPv6Address("::1")
 
 
 @given(st.one_of(v4, v6))
 def test_the_setting_adds_intranets_alone(address: Address) -> None:
-    if is_allowed(address, private=True) and not is_allowed(address, private=False):
+    if is_allowed(address, allow_private=True) and not is_allowed(address, allow_private=False):
         plain = getattr(address, "ipv4_mapped", None) or address
         if plain in IPv6Network("64:ff9b::/96"):
             plain = IPv4Address(int(plain) & 0xFFFFFFFF)

@@ -23,8 +23,8 @@ from structlog.testing import capture_logs
 from telewarm import clock
 from telewarm.errors import FetchError, FileTooLarge, UrlFetchFailed, UrlNotAFile, UrlNotAllowed
 from telewarm.fetch.addresses import Address
-from telewarm.fetch.fetcher import HAS_BOUND, MAX_REDIRECTS, FetchTimeouts
-from telewarm.fetch.resolving import AT_ONCE, SystemResolver, gate
+from telewarm.fetch.fetcher import HAS_MAX_HEADERS, MAX_REDIRECTS, FetchTimeouts
+from telewarm.fetch.resolving import MAX_CONCURRENT_LOOKUPS, SystemResolver, validating_socket_factory
 from tests.fetch.web import PRIVATE, PUBLIC, SLOW, Handler, Web, answer, web
 
 FILE = bytes(range(256)) * 1000
@@ -42,10 +42,10 @@ def moved(to: str, status: str = "302 Found") -> bytes:
     return answer(b"elsewhere", f"Location: {to}", "Set-Cookie: session=1; Path=/", status=status)
 
 
-async def refused(net: Web, url: str, error: type[FetchError], *, largest: int = 1 << 20) -> str:
+async def refused(net: Web, url: str, error: type[FetchError], *, max_bytes: int = 1 << 20) -> str:
     """The message of the error. Nothing private was reached; nothing of the URL or the answer is in it or the log."""
     with capture_logs() as logged, pytest.raises(error) as caught:
-        await net.fetch(url, largest=largest)
+        await net.fetch(url, max_bytes=max_bytes)
     told = "".join(traceback.format_exception(caught.value)) + str(logged)
     assert SECRET not in told
     assert net.intrusions == 0
@@ -146,7 +146,7 @@ async def test_a_name_with_one_private_address_is_refused_whatever_the_others_ar
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "127.1", "files.example", "::1", "fe80::1%eth0"])
 def test_whatever_got_so_far_gets_no_socket_to_a_private_address(host: str) -> None:
-    make = gate(lambda address: address == PUBLIC)
+    make = validating_socket_factory(lambda address: address == PUBLIC)
     with pytest.raises(UrlNotAllowed):
         make((socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 80)))
     make((socket.AF_INET, socket.SOCK_STREAM, 6, "", (str(PUBLIC), 80))).close()
@@ -175,11 +175,11 @@ async def test_a_bomb_is_refused_packed(net: Web) -> None:
 
 async def test_a_file_that_says_it_is_too_large_is_refused_before_its_body(net: Web) -> None:
     net.answers["/x"] = b"HTTP/1.1 200 OK\r\nContent-Length: 1000001\r\n\r\n"
-    message = await refused(net, net.url("/x"), FileTooLarge, largest=1_000_000)
+    message = await refused(net, net.url("/x"), FileTooLarge, max_bytes=1_000_000)
     assert message == "the file is larger than the 1,000,000 bytes that are taken here"
     net.answers["/x"] = answer(FILE)
-    assert (await net.fetch(net.url("/x"), largest=len(FILE)))[0] == FILE
-    await refused(net, net.url("/x"), FileTooLarge, largest=len(FILE) - 1)
+    assert (await net.fetch(net.url("/x"), max_bytes=len(FILE)))[0] == FILE
+    await refused(net, net.url("/x"), FileTooLarge, max_bytes=len(FILE) - 1)
 
 
 @pytest.mark.parametrize("head", [b"", b"Transfer-Encoding: chunked\r\n"], ids=["to the end", "chunked"])
@@ -196,7 +196,7 @@ async def test_a_file_without_end_is_left_at_the_limit(net: Web, head: bytes) ->
             sent += len(piece)
 
     net.answers["/x"] = endless
-    await refused(net, net.url("/x"), FileTooLarge, largest=300_000)
+    await refused(net, net.url("/x"), FileTooLarge, max_bytes=300_000)
     await net.closed.wait()
     assert sent < 20 << 20  # what fits into the buffers of two sockets
 
@@ -234,7 +234,7 @@ WRONG_HEADS = {
     "a strange length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nshort",
     "length and chunks": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nshort",
 }
-if not HAS_BOUND:  # an aiohttp that counts no headers
+if not HAS_MAX_HEADERS:  # an aiohttp that counts no headers
     del CUT["trailers"], WRONG_HEADS["many headers"]
 
 
@@ -326,11 +326,11 @@ async def test_lookups_that_hang_keep_their_places_and_no_more_are_begun(monkeyp
 
     monkeypatch.setattr(loop, "getaddrinfo", hanging)
     names = SystemResolver()
-    for _ in range(3 * AT_ONCE):
+    for _ in range(3 * MAX_CONCURRENT_LOOKUPS):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await names("files.example", 80)
-    assert begun == AT_ONCE
+    assert begun == MAX_CONCURRENT_LOOKUPS
     go_on.set()
     assert await names("files.example", 80) == [PUBLIC]
 
@@ -392,9 +392,9 @@ async def test_a_certificate_must_be_trusted_and_of_the_name(tmp_path: Path) -> 
         assert "certificate" in await refused(net, url, UrlFetchFailed)
         net.names["other.example"] = [[PUBLIC]]
         async with net.fetcher(trust=trust) as fetcher:
-            async with fetcher.get(url, largest=len(FILE)) as download:
+            async with fetcher.get(url, max_bytes=len(FILE)) as download:
                 assert b"".join([chunk async for chunk in download.chunks]) == FILE
             with pytest.raises(UrlFetchFailed, match="certificate"):
-                async with fetcher.get(url.replace("files.", "other."), largest=len(FILE)):
+                async with fetcher.get(url.replace("files.", "other."), max_bytes=len(FILE)):
                     pass
         assert len(net.requests) == 1

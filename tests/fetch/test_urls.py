@@ -11,8 +11,8 @@ from yarl import URL
 
 from telewarm.errors import UrlNotAllowed
 from telewarm.fetch.addresses import is_public
-from telewarm.fetch.download_name import LONGEST, name_of
-from telewarm.fetch.urls import checked, resolve_redirect
+from telewarm.fetch.download_name import MAX_NAME_CHARACTERS, name_of
+from telewarm.fetch.urls import check_url, resolve_redirect
 
 NO_PORTS: frozenset[int] = frozenset()
 SECRET = "c4n4ry"
@@ -34,7 +34,7 @@ SECRET = "c4n4ry"
     ],
 )
 def test_a_url_of_the_web_is_followed_as_it_is_written(url: str) -> None:
-    found = checked(url, NO_PORTS, is_public)
+    found = check_url(url, NO_PORTS, is_public)
     assert found.scheme in {"http", "https"}
     assert not found.fragment
     if url.isascii():
@@ -110,7 +110,7 @@ REFUSED = {
 @pytest.mark.parametrize(("url", "why"), REFUSED.items())
 def test_any_other_is_refused_with_the_reason_and_without_the_url(url: str, why: str) -> None:
     with pytest.raises(UrlNotAllowed, match=why) as caught:
-        checked(url, NO_PORTS, is_public)
+        check_url(url, NO_PORTS, is_public)
     assert SECRET not in caught.value.message
     if "://" in url and ":///e" not in url:  # without a host it is relative to the one before
         with pytest.raises(UrlNotAllowed):
@@ -118,13 +118,13 @@ def test_any_other_is_refused_with_the_reason_and_without_the_url(url: str, why:
 
 
 def test_a_port_that_is_named_is_allowed() -> None:
-    assert checked("http://example.org:8080/", frozenset({8080}), is_public).port == 8080
+    assert check_url("http://example.org:8080/", frozenset({8080}), is_public).port == 8080
 
 
 @given(st.text(alphabet="http:/@[]\\.%?#0123456789abx①。 -", max_size=40))
 def test_whatever_is_followed_has_a_name_or_a_public_address(text: str) -> None:
     try:
-        url = checked(f"http://{text}", NO_PORTS, is_public)
+        url = check_url(f"http://{text}", NO_PORTS, is_public)
     except UrlNotAllowed:
         return
     host = url.raw_host
@@ -170,7 +170,7 @@ def test_a_redirect_never_gives_up_encryption() -> None:
         ("; ; =", "/x.jpg", "x.jpg"),
         ("attachment", "/x.jpg", "x.jpg"),
         (None, "/..%2f..%2fa.jpg", "a.jpg"),
-        (None, f"/{'x' * 400}", "x" * LONGEST),
+        (None, f"/{'x' * 400}", "x" * MAX_NAME_CHARACTERS),
     ],
 )
 def test_a_file_is_called_as_the_server_says_else_as_its_path_ends(
@@ -182,4 +182,6 @@ def test_a_file_is_called_as_the_server_says_else_as_its_path_ends(
 @given(st.text(max_size=80))
 def test_any_header_gives_a_name_that_can_be_kept_or_none(text: str) -> None:
     name = name_of(f"attachment; filename={text}", URL("https://example.org/x"))
-    assert name is None or ("\x00" not in name and "/" not in name and 0 < len(name) <= LONGEST and name.encode())
+    assert name is None or (
+        "\x00" not in name and "/" not in name and 0 < len(name) <= MAX_NAME_CHARACTERS and name.encode()
+    )

@@ -19,7 +19,7 @@ from tests.fixtures.objects import free_ports
 PUBLIC, PRIVATE = ip_address("127.0.0.2"), ip_address("127.0.0.1")
 SLOW = "slow.example"  # it is looked up for ever
 Handler = Callable[[asyncio.StreamWriter], Awaitable[None]]
-QUICK = FetchTimeouts(connect=1, answer=0.4, stall=0.4, grace=0.8)
+QUICK = FetchTimeouts(connect=1, response=0.4, stall=0.4, grace=0.8)
 
 
 def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
@@ -61,15 +61,15 @@ class Web:
         """That holds 127.0.0.2 to be public, and nothing else."""
         rules = UrlPolicy(ports=frozenset({self.port}))
         async with Fetcher.open(
-            rules, lookup=self.lookup, allowed=lambda address: address == PUBLIC, trust=trust, patience=patience
+            rules, lookup=self.lookup, is_allowed=lambda address: address == PUBLIC, trust=trust, timeouts=patience
         ) as fetcher:
             yield fetcher
 
     async def fetch(
-        self, url: str, *, largest: int = 1 << 20, patience: FetchTimeouts = QUICK
+        self, url: str, *, max_bytes: int = 1 << 20, patience: FetchTimeouts = QUICK
     ) -> tuple[bytes, str | None]:
         """The bytes and the name."""
-        async with self.fetcher(patience=patience) as fetcher, fetcher.get(url, largest=largest) as download:
+        async with self.fetcher(patience=patience) as fetcher, fetcher.get(url, max_bytes=max_bytes) as download:
             return b"".join([chunk async for chunk in download.chunks]), download.name
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

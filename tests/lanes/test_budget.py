@@ -13,7 +13,7 @@ def test_a_lane_alone_may_have_all_of_it() -> None:
     share = budget.share(least=5)
     with share.joined():
         assert share.take(1000) == 500
-        share.give(500)
+        share.give_back(500)
 
 
 def test_each_of_many_lanes_has_an_equal_part() -> None:
@@ -25,7 +25,7 @@ def test_each_of_many_lanes_has_an_equal_part() -> None:
     assert shares[0].take(1) == 0
 
     budget.leave(shares[9])
-    shares[9].give(50)
+    shares[9].give_back(50)
     assert shares[0].take(1000) == 5
 
 
@@ -43,16 +43,16 @@ def test_what_comes_back_is_for_the_lane_with_empty_hands() -> None:
     with rich.joined(), other.joined(), poor.joined():
         assert (rich.take(2), other.take(2), poor.take(2)) == (2, 1, 0)
         told: list[str] = []
-        poor.notify(lambda: told.append("poor"))
+        poor.call_when_freed(lambda: told.append("poor"))
 
-        rich.give(1)
+        rich.give_back(1)
 
         assert told == ["poor"]
         assert rich.take(1) == other.take(1) == 0
         assert poor.take(2) == 1
         assert rich.take(1) == 0
         for share in (rich, other, poor):
-            share.give(1)
+            share.give_back(1)
 
 
 def test_when_a_lane_leaves_the_others_hear_that_there_is_more() -> None:
@@ -62,10 +62,10 @@ def test_when_a_lane_leaves_the_others_hear_that_there_is_more() -> None:
     with one.joined():
         with other.joined():
             assert one.take(10) == 5
-            one.notify(lambda: told.append("more"))
+            one.call_when_freed(lambda: told.append("more"))
         assert told == ["more"]
         assert one.take(10) == 5
-        one.give(10)
+        one.give_back(10)
 
 
 @given(st.integers(1, 30), st.lists(st.tuples(st.integers(0, 4), st.integers(-20, 20)), max_size=60))
@@ -79,9 +79,9 @@ def test_no_more_is_held_than_there_is_and_it_all_comes_back(most: int, steps: l
             before = shares[lane].held
             assert shares[lane].take(count) <= max(2, most // 5) or before < 0
         else:
-            shares[lane].give(min(-count, shares[lane].held))
+            shares[lane].give_back(min(-count, shares[lane].held))
         assert 0 <= sum(share.held for share in shares) <= most
     for share in shares:
-        share.give(share.held)
+        share.give_back(share.held)
         budget.leave(share)
     assert budget.take(10**9) == most

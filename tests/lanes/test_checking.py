@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from telewarm.bots.health_check import _of_chat, assess
+from telewarm.bots.health_check import _status_from_chat_error, assess
 from telewarm.errors import ChatUnreachable, FloodWait, TelegramError, TelegramUnreachable
 from telewarm.models import ChatId, Kind
 from telewarm.telegram.values import Chat, ChatMember, ChatPermissions
 
 ALL = ChatPermissions()
-NOTHING = ChatPermissions(messages=False, refused=tuple(Kind))
+NOTHING = ChatPermissions(may_send=False, refused=tuple(Kind))
 
 
 def chat(kind: str, *, rights: ChatPermissions = ALL, protected: bool = False) -> Chat:
-    return Chat(chat_id=ChatId(-1), type=kind, name="Warm-up", protected=protected, rights=rights)
+    return Chat(chat_id=ChatId(-1), type=kind, name="Warm-up", protected=protected, permissions=rights)
 
 
 def member(status: str, *, may_post: bool | None = None, rights: ChatPermissions = ALL) -> ChatMember:
-    return ChatMember(status=status, may_post=may_post, rights=rights)
+    return ChatMember(status=status, may_post=may_post, permissions=rights)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,6 @@ def test_a_chat_is_judged_by_what_the_bot_may_do_there(
     ],
 )
 def test_what_passes_is_no_fault_of_the_chat(*, error: TelegramError, ok: bool | None, words: str) -> None:
-    judged = _of_chat(error)
+    judged = _status_from_chat_error(error)
     assert (judged.ok, judged.code) == (ok, error.code)
     assert words in (judged.message or "")

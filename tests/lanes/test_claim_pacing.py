@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.worker.claim_pacing import CLAIM_AGAIN_SECONDS, MAX_CLAIMED_AHEAD, ClaimPacing
+from telewarm.worker.claim_pacing import MAX_CLAIMED_AHEAD, MIN_CLAIM_INTERVAL_SECONDS, ClaimPacing
 
 
 def claimed(pacing: ClaimPacing, *, held: int, now: float, due: int) -> int:
@@ -44,7 +44,7 @@ def test_work_that_comes_while_a_claim_is_made_is_claimed_next() -> None:
 
 
 def test_a_postponed_claim_waits_for_its_time_for_news_or_for_an_answer() -> None:
-    for act, at in ((ClaimPacing.nudge, 10 + CLAIM_AGAIN_SECONDS), (ClaimPacing.resume, 10.0), (str, 100.0)):
+    for act, at in ((ClaimPacing.nudge, 10 + MIN_CLAIM_INTERVAL_SECONDS), (ClaimPacing.resume, 10.0), (str, 100.0)):
         pacing = ClaimPacing(concurrency=5, now=0.0)
         pacing.postpone(100.0, now=10.0)
         act(pacing)

@@ -47,7 +47,7 @@ async def test_a_stop_lets_uploads_in_flight_end_and_a_start_goes_on(telewarm_wi
     status = telewarm.worker.status()
     assert [(lane.bot_id, lane.in_flight) for lane in status.lanes] == [(live.bot.id, 5)]
     await telewarm.worker.stop()
-    counts = await media.counts(telewarm.pool, live.bot.id)
+    counts = await media.count_by_state_of_bot(telewarm.pool, live.bot.id)
     assert counts[MediaState.READY] >= 5
     assert counts[MediaState.READY] + counts[MediaState.WARMING] == 20
     assert await telewarm.pool.fetchval("SELECT count(*) FROM media WHERE lease_id IS NOT NULL") == 0
@@ -91,13 +91,13 @@ async def test_a_paused_bot_does_no_background_work_anywhere_until_it_is_resumed
 async def test_a_worker_that_dies_of_a_bug_is_told_and_replaced(telewarm_with: Opener) -> None:
     telewarm = await telewarm_with(worker=False)
     live = await add_bot(telewarm)
-    made = telewarm.worker.make
+    made = telewarm.worker.make_worker
 
     def broken_once() -> object:
-        telewarm.worker.make = made
+        telewarm.worker.make_worker = made
         raise RuntimeError("a bug")
 
-    telewarm.worker.make = broken_once  # type: ignore[assignment]
+    telewarm.worker.make_worker = broken_once  # type: ignore[assignment]
     with capture_logs() as logged:
         await telewarm.worker.start()
         await until_ready(telewarm, *await add_photos(telewarm, live, 1))

@@ -151,11 +151,11 @@ async def test_a_job_that_is_cut_short_before_it_began_is_put_back_too() -> None
 
     class Hasty(BotRateLimiter):
         def acquire(
-            self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Priority | None = None
+            self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, priority: Priority | None = None
         ) -> Permit:
             bench.stop.set()
             asyncio.get_running_loop().call_soon(lane.abort)
-            return super().acquire(chat_id, size=size, count=count, now=now, rank=rank)
+            return super().acquire(chat_id, size=size, count=count, now=now, priority=priority)
 
     bench = Bench(traffic=Hasty(BotLimits(), now=clock.monotonic()))
     work = Numbers(due=3)
@@ -177,7 +177,7 @@ async def test_a_lane_waits_while_others_hold_the_whole_budget() -> None:
     assert not ended
     assert not work.tried
 
-    bench.budget.give(held)
+    bench.budget.give_back(held)
 
     assert await lane is None
     assert sorted(work.recorded) == list(range(4))

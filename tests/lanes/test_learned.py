@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telewarm.bots.learned_limits import apply_limits, plausible_limits
+from telewarm.bots.learned_limits import plausible_limits, with_settings
 from telewarm.flood_control.limits import BotLimits
 from telewarm.flood_control.limits import RateLimit as OurLimit
 from telewarm.sandbox import Sandbox
@@ -14,7 +14,7 @@ TEN = BotLimits(group=OurLimit(rate=10 / 60, burst=10))
 
 
 def test_what_was_learned_is_believed_under_the_same_settings_only() -> None:
-    kept = apply_limits({"group": 40.0}, TWENTY)
+    kept = with_settings({"group": 40.0}, TWENTY)
 
     assert plausible_limits(kept, TWENTY) == {"group": 40.0}
     assert plausible_limits(kept, TEN) == {}

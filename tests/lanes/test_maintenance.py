@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from telewarm import clock
 from telewarm.database.connection import Pool
 from telewarm.worker import maintenance
-from telewarm.worker.maintenance import STEPS, maintain, maintaining
+from telewarm.worker.maintenance import STEPS, maintain, run_periodically
 from tests.fixtures.app import LOOK_AGAIN, Opener, add_bot, add_photos, until
 
 
@@ -52,7 +52,7 @@ async def test_a_table_that_is_broken_stops_no_other_step(pool: Pool) -> None:
 async def test_a_process_without_a_worker_does_the_upkeep_too(
     telewarm_with: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "INTERVAL_SECONDS", LOOK_AGAIN)
+    monkeypatch.setattr(maintenance, "MAINTENANCE_INTERVAL_SECONDS", LOOK_AGAIN)
     telewarm = await telewarm_with(worker=False)
     await add_photos(telewarm, await add_bot(telewarm), 1)
 
@@ -65,9 +65,9 @@ async def test_a_process_without_a_worker_does_the_upkeep_too(
 async def test_the_upkeep_goes_on_after_a_round_that_failed(
     pool: Pool, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "INTERVAL_SECONDS", LOOK_AGAIN)
+    monkeypatch.setattr(maintenance, "MAINTENANCE_INTERVAL_SECONDS", LOOK_AGAIN)
     breaker = await asyncpg.connect(database_url)
-    async with maintaining(pool):
+    async with run_periodically(pool):
         await breaker.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"

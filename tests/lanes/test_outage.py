@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from telewarm import clock
 from telewarm.errors import BadRequest, StoreUnavailable, TelegramUnreachable
-from telewarm.flood_control.failure_counter import LONGEST, FailureCounter
+from telewarm.flood_control.failure_counter import PROBE_MAX_SECONDS, FailureCounter
 from tests.lanes.work import Bench, Numbers, Outcome
 
 GONE = StoreUnavailable("no connection")
@@ -57,7 +57,7 @@ def test_probes_come_ever_more_rarely_but_never_seldom(chances: list[float]) -> 
     for number, chance in enumerate(chances):
         outage.failed(GONE, now=now, dice=chance)
         wait = outage.retry_at - now
-        bound = min(LONGEST, 0.25 * 2**number)
+        bound = min(PROBE_MAX_SECONDS, 0.25 * 2**number)
         assert bound / 2 - 1e-6 <= wait <= bound + 1e-6
         now = outage.retry_at
 

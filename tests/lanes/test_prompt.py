@@ -201,7 +201,7 @@ async def test_what_became_due_while_no_worker_ran_is_done_by_the_next_one(place
 
 
 async def pause_of_the_bot(place: Place) -> float:
-    return await bots.pause_left(place.idle.pool, place.live.bot.id)
+    return await bots.pause_seconds(place.idle.pool, place.live.bot.id)
 
 
 @pytest.mark.timeout(60)

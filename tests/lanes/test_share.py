@@ -11,7 +11,7 @@ import pytest
 from telewarm import clock
 from telewarm.bots.sessions import BotSession
 from telewarm.database.connection import Pool
-from telewarm.database.notifications import listening
+from telewarm.database.notifications import subscribe
 from telewarm.flood_control.cluster_sync import CHANNEL, MAX_COUNTS_PER_MESSAGE, ClusterRateSync
 from telewarm.flood_control.limiter import BotRateLimiter
 from telewarm.flood_control.limits import BotLimits, RateLimit
@@ -48,7 +48,7 @@ def traffic() -> BotRateLimiter:
 
 
 def send(one: BotRateLimiter, count: int = 1) -> None:
-    one.acquire(ChatId(1), count=count, now=clock.monotonic(), rank=Priority.DELIVERY)
+    one.acquire(ChatId(1), count=count, now=clock.monotonic(), priority=Priority.DELIVERY)
 
 
 async def test_what_one_process_sends_counts_in_the_other(pool: Pool) -> None:
@@ -61,7 +61,7 @@ async def test_what_one_process_sends_counts_in_the_other(pool: Pool) -> None:
         for heard in (ours.on_message, theirs.on_message, ear):
             heard(payload)
 
-    async with listening(pool, {CHANNEL: hear}, on_lost=lambda: None):
+    async with subscribe(pool, {CHANNEL: hear}, on_lost=lambda: None):
         telling = asyncio.create_task(ours.run())
         send(here, 10)
         await ear.news.wait()
@@ -77,7 +77,7 @@ async def test_nothing_is_told_when_nobody_else_is_there(pool: Pool) -> None:
     await make_lease(pool)
     await make_lease(pool, seconds=-1)  # of one that died
     neighbours = ClusterRateSync(pool, {BOT: one})
-    async with listening(pool, {CHANNEL: ear}, on_lost=lambda: None):
+    async with subscribe(pool, {CHANNEL: ear}, on_lost=lambda: None):
         telling = asyncio.create_task(neighbours.run())
         send(one)
         neighbours.flush()
@@ -97,7 +97,7 @@ async def test_many_bots_fit_into_the_notifications(pool: Pool) -> None:
     neighbours = ClusterRateSync(pool, bots)
     for one in bots.values():
         send(one)
-    async with listening(pool, {CHANNEL: ear}, on_lost=lambda: None):
+    async with subscribe(pool, {CHANNEL: ear}, on_lost=lambda: None):
         neighbours.flush()
         telling = asyncio.create_task(neighbours.run())
         while len(ear.heard) < 2:
@@ -128,7 +128,7 @@ async def test_while_the_database_is_away_nothing_is_told_and_nothing_breaks(poo
 async def speak(live: BotSession, chat_id: ChatId, rank: Priority) -> float:
     """Seconds until it was sent."""
     started = clock.monotonic()
-    turn = SendSlot(live=live, chat_id=chat_id, until=started + 60, rank=rank)
+    turn = SendSlot(session=live, chat_id=chat_id, deadline=started + 60, priority=rank)
     await with_rate_limit(turn, lambda: live.api.send_message(chat_id, "hello"))
     return clock.monotonic() - started
 

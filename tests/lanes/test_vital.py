@@ -36,7 +36,7 @@ async def test_a_locked_table_and_a_burst_of_reads_cost_no_lease(telewarm_with: 
 
 
 async def test_nobody_waits_for_ever_for_a_connection(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("telewarm.database.pool.ACQUIRE_SECONDS", 0.2)
+    monkeypatch.setattr("telewarm.database.pool.ACQUIRE_TIMEOUT_SECONDS", 0.2)
     pool = await open_pool(database_url, max_size=2, application_name="test")
     try:
         async with pool.acquire(), pool.acquire():

@@ -51,7 +51,7 @@ async def test_a_cancelled_worker_cuts_short_what_hangs_and_puts_it_back(
     live = await add_bot(telewarm)
     hang = sandbox.state.faults.add(Rule(action="hang", seconds=0, count=None))
     ids = await add_photos(telewarm, live, 3)
-    worker = telewarm.worker.make()
+    worker = telewarm.worker.make_worker()
     running = asyncio.create_task(worker.run())
 
     async def struck() -> bool:
@@ -113,11 +113,11 @@ async def test_a_second_worker_takes_over_when_the_first_stops(telewarm_with: Op
     async def begun() -> bool:
         return sandbox.state.stats.total.uploads >= 5
 
-    async with idle.worker.working():
+    async with idle.worker.running():
         await until(idle, begun)
-    assert (await media.counts(idle.pool, live.bot.id)).get(MediaState.WARMING)
+    assert (await media.count_by_state_of_bot(idle.pool, live.bot.id)).get(MediaState.WARMING)
 
-    async with idle.worker.working():
+    async with idle.worker.running():
         await until_ready(idle, *ids)
     assert sandbox.state.stats.total.uploads == 60
 
@@ -129,9 +129,9 @@ async def test_a_flood_wait_of_the_whole_bot_is_told_to_every_process(telewarm_w
     ids = await add_photos(telewarm, live, 3)
 
     async def paused() -> bool:
-        return await bots.pause_left(telewarm.pool, live.bot.id) > 500
+        return await bots.pause_seconds(telewarm.pool, live.bot.id) > 500
 
-    async with telewarm.worker.working():
+    async with telewarm.worker.running():
         await until(telewarm, paused)
 
     items = [await media.get(telewarm.pool, media_id) for media_id in ids]
@@ -164,7 +164,7 @@ async def test_a_lane_that_is_busy_is_told_of_what_becomes_due_meanwhile(idle_te
     live, busy = await add_bot(idle_telewarm), Busy(stop=asyncio.Event())
     [media_id] = await add_photos(idle_telewarm, live, 1)
     limits = WorkerLimits(interval=0.1, held=10, concurrency=1)
-    worker = Worker(pool=idle_telewarm.pool, live_bots=idle_telewarm.bots, make_lane=lambda _: busy, limits=limits)
+    worker = Worker(pool=idle_telewarm.pool, registry=idle_telewarm.bots, make_lane=lambda _: busy, limits=limits)
     running = asyncio.create_task(worker.run())
     await busy.started.wait()
     await idle_telewarm.pool.execute("UPDATE media SET next_attempt_at = now() + interval '1 hour'")

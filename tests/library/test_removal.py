@@ -40,7 +40,7 @@ def kept(telewarm: Telewarm) -> list[Path]:
 def hasty(telewarm: Telewarm, *, store: BlobStore | None = None) -> BlobGarbageCollector:
     """A collector that waits for nobody."""
     own = telewarm.collector
-    return BlobGarbageCollector(pool=telewarm.pool, store=store or own._store, spool=own._spool, grace=0)
+    return BlobGarbageCollector(pool=telewarm.pool, store=store or own._store, disk_cache=own._disk_cache, grace=0)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ class Meddler(BlobStore):
     """A real store; something happens once something was put into it."""
 
     def __init__(self, store: BlobStore) -> None:
-        super().__init__(store._backend, answer=5)
+        super().__init__(store._backend, timeout_seconds=5)
         self.then: Callable[[], Awaitable[object]] | None = None
 
     async def _put(self, key: str, content: PutSource) -> bool:
@@ -119,9 +119,9 @@ class Beside:
 
 async def beside(telewarm: Telewarm, spool: BlobCache, probe: Probe) -> Beside:
     store = Meddler(telewarm.collector._store)
-    limits = LibraryLimits(largest=1 << 30, local_server=False)
+    limits = LibraryLimits(max_bytes=1 << 30, local_server=False)
     library = MediaLibrary(
-        pool=telewarm.pool, store=store, spool=spool, probe=probe, fetcher=telewarm.library._fetcher, limits=limits
+        pool=telewarm.pool, store=store, disk_cache=spool, probe=probe, fetcher=telewarm.library._fetcher, limits=limits
     )
     return Beside(library=library, store=store, probe=probe)
 
@@ -135,7 +135,7 @@ async def test_a_file_whose_object_is_collected_while_it_is_added_is_stored_agai
     [first] = await add_photos(telewarm, live, 1)
     await telewarm.library.delete(live.bot, [first])
     async with telewarm.pool.acquire() as connection, connection.transaction():
-        await blob_tombstones.drop_blobs(connection, grace=0, limit=10)
+        await blob_tombstones.delete_unused_blobs(connection, min_age_seconds=0, limit=10)
 
     async def meddle() -> None:
         if crashed:
@@ -185,7 +185,7 @@ class Away(BlobStore):
 async def test_a_store_that_does_not_answer_keeps_the_rest_for_later(idle_telewarm: Telewarm, live: BotSession) -> None:
     media_ids = await add_photos(idle_telewarm, live, 3)
     await idle_telewarm.library.delete(live.bot, media_ids)
-    away = Away(idle_telewarm.collector._store._backend, answer=5)
+    away = Away(idle_telewarm.collector._store._backend, timeout_seconds=5)
 
     assert await hasty(idle_telewarm, store=away).collect() == 0
     assert await idle_telewarm.pool.fetchval("SELECT count(*) FROM orphan WHERE collected_at IS NULL") == 3
@@ -211,8 +211,8 @@ async def test_objects_of_a_process_that_was_killed_while_it_added_them_are_foun
         if path != young:
             os.utime(path, (old, old))
 
-    assert await idle_telewarm.collector.look_for_strays() == 2
-    assert await idle_telewarm.collector.look_for_strays() == 0
+    assert await idle_telewarm.collector.find_orphaned_objects() == 2
+    assert await idle_telewarm.collector.find_orphaned_objects() == 0
     assert await hasty(idle_telewarm).collect() == 2
 
     assert [path for path in (*strays, young, foreign) if path.exists()] == [young, foreign]

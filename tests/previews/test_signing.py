@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from telewarm import clock
 from telewarm.errors import UsageError
-from telewarm.media.preview_urls import LONGEST, PreviewUrlSigner, PreviewVariant, SignedPreview
+from telewarm.media.preview_urls import MAX_TTL_SECONDS, PreviewUrlSigner, PreviewVariant, SignedPreview
 from telewarm.models import MediaId
 
 KEY = bytes(range(32))
@@ -24,21 +24,21 @@ def test_what_was_signed_is_known_by_every_signer_with_the_key(
     media_id: MediaId, expires: int, what: PreviewVariant
 ) -> None:
     ticket = PreviewUrlSigner(KEY).until(media_id, what, expires)
-    assert PreviewUrlSigner(KEY).knows(media_id, expires, ticket.signature) == ticket
-    assert PreviewUrlSigner(bytes(32)).knows(media_id, expires, ticket.signature) is None
+    assert PreviewUrlSigner(KEY).verify(media_id, expires, ticket.signature) == ticket
+    assert PreviewUrlSigner(bytes(32)).verify(media_id, expires, ticket.signature) is None
 
 
 @given(ids, ids, ends, ends)
 def test_a_signature_is_for_one_item_and_one_end(one: MediaId, other: MediaId, end: int, later: int) -> None:
     signer = PreviewUrlSigner(KEY)
     signature = signer.until(one, PreviewVariant.FILE, end).signature
-    assert (signer.knows(other, end, signature) is not None) is (one == other)
-    assert (signer.knows(one, later, signature) is not None) is (end == later)
+    assert (signer.verify(other, end, signature) is not None) is (one == other)
+    assert (signer.verify(one, later, signature) is not None) is (end == later)
 
 
 @given(st.text(max_size=60))
 def test_no_other_text_is_a_signature(text: str) -> None:
-    assert PreviewUrlSigner(KEY).knows(MediaId(7), 1, text.encode("utf-8", "replace").decode()) is None
+    assert PreviewUrlSigner(KEY).verify(MediaId(7), 1, text.encode("utf-8", "replace").decode()) is None
 
 
 def test_the_variants_are_told_apart() -> None:
@@ -52,9 +52,9 @@ def test_a_digit_cannot_be_moved_from_the_id_to_the_end() -> None:
     )
 
 
-@pytest.mark.parametrize("seconds", [0, -1, LONGEST + 1])
+@pytest.mark.parametrize("seconds", [0, -1, MAX_TTL_SECONDS + 1])
 def test_a_life_has_bounds(seconds: int) -> None:
-    with pytest.raises(UsageError, match=f"1 to {LONGEST} seconds"):
+    with pytest.raises(UsageError, match=f"1 to {MAX_TTL_SECONDS} seconds"):
         PreviewUrlSigner(KEY).sign(MediaId(7), PreviewVariant.FILE, seconds=seconds, now=NOW)
     ticket = PreviewUrlSigner(KEY).sign(MediaId(7), PreviewVariant.FILE, seconds=60, now=NOW)
     assert ticket.expires == (NOW + timedelta(seconds=60)).timestamp()

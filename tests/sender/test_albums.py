@@ -202,7 +202,7 @@ async def test_a_warm_up_chat_that_is_gone_is_not_the_recipients_fault(
 
     assert [result.error for result in results] == [None, None, None]
     assert sandbox.state.stats.chats == {READER: 3}
-    assert idle_telewarm.sender._chat_status._lost == {}
+    assert idle_telewarm.sender._chat_status._unreachable == {}
 
 
 async def test_a_flood_in_the_middle_of_an_album_is_never_repeated(idle_telewarm: Telewarm, sandbox: Sandbox) -> None:

@@ -98,7 +98,7 @@ async def test_the_id_that_a_process_got_itself_stays_in_its_memory(
     opener, media_id = idle_telewarm_with_photo
     telewarm = await opener(worker=False)
     live = await telewarm.bots.by_slug("bot-0")
-    told = telewarm.sender._file_ids.change_of(media_id)
+    told = telewarm.sender._file_ids.change_event(media_id)
     await telewarm.sender.send(live, READER, of(media_id))
     await told.wait()
 

@@ -52,16 +52,16 @@ async def states(pool: Pool, bot: Bot) -> dict[int, str]:
 @asynccontextmanager
 async def sending(telewarm: Telewarm) -> AsyncIterator[Sender]:
     """A sender with a ledger of its own, which has been written when this ends."""
-    pool, placements, file_ids = telewarm.pool, telewarm.sender._placements, FileIdCache()
-    healing = FileIdRecovery(pool=pool, bots=telewarm.bots, placements=placements, file_ids=file_ids)
-    async with ProcessLease.held(pool) as lease, (ledger := ChatStatusWriter(pool)).running():
+    pool, placements, file_ids = telewarm.pool, telewarm.sender._uploader, FileIdCache()
+    healing = FileIdRecovery(pool=pool, bots=telewarm.bots, uploader=placements, file_ids=file_ids)
+    async with ProcessLease.open(pool) as lease, (ledger := ChatStatusWriter(pool)).running():
         yield Sender(
             pool=pool,
             lease=lease,
-            placements=placements,
+            uploader=placements,
             file_ids=file_ids,
-            ledger=ledger,
-            healing=healing,
+            chat_status=ledger,
+            recovery=healing,
             limits=SendLimits(),
         )
 
@@ -175,9 +175,9 @@ async def test_while_the_database_is_away_news_is_kept_and_written_later(
     async with (ledger := ChatStatusWriter(pool)).running(), writes_fail(pool, "chat"):
         ledger.note_failure(bot.id, CHAT, unreachable())
         ledger.note_failure(bot.id, ChatId(CHAT + 1), unreachable())
-        await soon(lambda: not ledger._lost)  # it tries
+        await soon(lambda: not ledger._unreachable)  # it tries
         ledger.note_reached(bot.id, ChatId(CHAT + 1))
-        await soon(lambda: len(ledger._lost) == 1)  # it failed, and what came meanwhile is newer
+        await soon(lambda: len(ledger._unreachable) == 1)  # it failed, and what came meanwhile is newer
     assert await states(pool, bot) == {CHAT: "blocked"}
 
 
@@ -197,7 +197,7 @@ async def test_a_row_that_cannot_be_stored_is_dropped_and_told_and_the_others_ar
         async with (ledger := ChatStatusWriter(pool)).running():
             ledger.note_failure(bot.id, CHAT, unreachable())
             ledger.note_failure(bot.id, ChatId(CHAT + 1), unreachable())
-            await soon(lambda: not ledger._lost)
+            await soon(lambda: not ledger._unreachable)
     assert await states(pool, bot) == {CHAT + 1: "blocked"}
     assert [line["bot_and_chat"] for line in logged if line["event"] == "chat_ledger_row_refused"] == [(bot.id, CHAT)]
 
@@ -210,8 +210,8 @@ async def test_a_million_successes_that_nobody_writes_down_do_not_grow_without_b
     assert (BotId(1), ChatId(1_000_000)) in ledger._reached
     for number in range(2 * MAX_ROWS):
         ledger.note_failure(BotId(1), ChatId(number + 1), unreachable())
-    assert len(ledger._lost) <= MAX_ROWS
-    assert (BotId(1), ChatId(2 * MAX_ROWS)) in ledger._lost
+    assert len(ledger._unreachable) <= MAX_ROWS
+    assert (BotId(1), ChatId(2 * MAX_ROWS)) in ledger._unreachable
 
 
 async def test_words_and_ids_that_the_database_cannot_hold_do_not_keep_the_rest_from_being_written(pool: Pool) -> None:
@@ -281,11 +281,11 @@ async def test_a_migration_that_is_told_while_all_are_read_is_not_overwritten(
     async with (ledger := ChatStatusWriter(pool)).running():
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute("LOCK TABLE chat")
-            ledger._forget_moves()
-            await soon(lambda: ledger._notified is not None)
+            ledger._mark_migrations_stale()
+            await soon(lambda: ledger._notified_during_read is not None)
             await pool.execute("SELECT pg_notify($1, $2)", chats.CHANNEL, f"1 {GROUP} {SUPERGROUP}")
             await soon(lambda: ledger.moved_to(BotId(1), GROUP) == SUPERGROUP)
-        await soon(lambda: ledger._notified is None)
+        await soon(lambda: ledger._notified_during_read is None)
         assert ledger.moved_to(BotId(1), GROUP) == SUPERGROUP
 
 

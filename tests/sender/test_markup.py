@@ -13,7 +13,7 @@ from telewarm.models import MediaId, MessageSet, Part
 from telewarm.sandbox.entities import parse
 from telewarm.sandbox.errors import ApiError
 from telewarm.sending.escape import escape_html, escape_markdown
-from telewarm.sending.markup import check_text, visible
+from telewarm.sending.markup import check_text, visible_text
 from telewarm.sending.messages import check
 
 PHOTO = MediaId(1)
@@ -37,7 +37,7 @@ def captioned(caption: str, parse_mode: str | None = None) -> MessageSet:
     ],
 )
 def test_what_people_see_is_counted_and_no_marks(text: str, parse_mode: str | None, length: int) -> None:
-    assert visible(text, parse_mode) == length
+    assert visible_text(text, parse_mode) == length
     check(captioned(text, parse_mode)) if length <= 1024 else None
 
 
@@ -91,13 +91,13 @@ def test_broken_markup_is_refused_with_its_cure_as_telegram_would(text: str, par
     ],
 )
 def test_what_may_be_right_is_left_to_telegram(text: str, parse_mode: str) -> None:
-    check_text("it", text, parse_mode, longest=4096)
+    check_text("it", text, parse_mode, max_characters=4096)
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=60))
 def test_an_escaped_text_is_never_refused(text: str) -> None:
-    check_text("it", f"<b>{escape_html(text)}</b>", "HTML", longest=4096)
-    check_text("it", f"*{escape_markdown(text)}*", "MarkdownV2", longest=4096)
+    check_text("it", f"<b>{escape_html(text)}</b>", "HTML", max_characters=4096)
+    check_text("it", f"*{escape_markdown(text)}*", "MarkdownV2", max_characters=4096)
 
 
 @example("\\ ", "MarkdownV2")
@@ -107,7 +107,7 @@ def test_nothing_is_refused_that_the_sandbox_takes(text: str, parse_mode: str) -
         parsed = parse(text, parse_mode)
     except ApiError:
         return
-    check_text("it", text, parse_mode, longest=len(parsed.text))
+    check_text("it", text, parse_mode, max_characters=len(parsed.text))
 
 
 @pytest.mark.parametrize(

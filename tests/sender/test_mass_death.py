@@ -11,7 +11,7 @@ from telewarm.errors import InvalidBotToken, TelegramUnreachable
 from telewarm.models import MediaState
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.sending.invalid_id_detector import INVALID_TOGETHER
+from telewarm.sending.invalid_id_detector import MASS_INVALID_ITEMS
 from tests.fixtures.app import READER, Opener
 from tests.fixtures.sandbox import FIRST_BOT
 from tests.sender.ward import photos, ward
@@ -24,15 +24,15 @@ async def test_ids_that_die_together_under_a_refused_token_are_kept_and_nothing_
     refused = sandbox.state.faults.add(
         Rule(action="error", code=401, description="Unauthorized", method="getMe", count=None)
     )
-    for number in range(INVALID_TOGETHER - 1):
+    for number in range(MASS_INVALID_ITEMS - 1):
         await sick.heal(number)
 
-    for number in range(INVALID_TOGETHER - 1, 10):
+    for number in range(MASS_INVALID_ITEMS - 1, 10):
         with pytest.raises(InvalidBotToken, match="Unauthorized"):
             await sick.heal(number)
 
-    assert await sick.states() == [MediaState.WARMING] * (INVALID_TOGETHER - 1) + [MediaState.READY] * (
-        11 - INVALID_TOGETHER
+    assert await sick.states() == [MediaState.WARMING] * (MASS_INVALID_ITEMS - 1) + [MediaState.READY] * (
+        11 - MASS_INVALID_ITEMS
     )
     assert refused.hit == 1
     assert sandbox.state.stats.total.uploads == 10
@@ -65,22 +65,22 @@ async def test_ids_that_die_together_though_the_bot_is_the_same_are_healed_after
 
 
 async def test_a_send_by_id_that_works_is_a_sign_that_the_bot_is_well(telewarm_with: Opener, sandbox: Sandbox) -> None:
-    sick = await ward(telewarm_with, sandbox, 2 * INVALID_TOGETHER)
+    sick = await ward(telewarm_with, sandbox, 2 * MASS_INVALID_ITEMS)
 
-    for number in range(2 * INVALID_TOGETHER):
+    for number in range(2 * MASS_INVALID_ITEMS):
         await sick.heal(number)
-        sick.healing.worked(sick.live)
+        sick.healing.send_succeeded(sick.live)
 
     assert sick.calls("getMe") == 1
 
 
 async def test_when_the_bot_has_become_another_all_its_ids_are_void(telewarm_with: Opener, sandbox: Sandbox) -> None:
-    sick = await ward(telewarm_with, sandbox, INVALID_TOGETHER + 2)
+    sick = await ward(telewarm_with, sandbox, MASS_INVALID_ITEMS + 2)
     sandbox.state.bots.open(FIRST_BOT).id = FIRST_BOT + 70
 
-    await asyncio.gather(*(sick.heal(number) for number in range(INVALID_TOGETHER)))
+    await asyncio.gather(*(sick.heal(number) for number in range(MASS_INVALID_ITEMS)))
 
-    assert await sick.states() == [MediaState.WARMING] * (INVALID_TOGETHER + 2)
+    assert await sick.states() == [MediaState.WARMING] * (MASS_INVALID_ITEMS + 2)
     assert (await sick.telewarm.bots.get(sick.live.bot.id)).bot.telegram_id == FIRST_BOT + 70
 
 
@@ -88,16 +88,16 @@ async def test_when_the_bot_has_become_another_all_its_ids_are_void(telewarm_wit
 async def test_a_look_that_finds_nobody_leaves_all_as_it_is_and_is_no_send(
     telewarm_with: Opener, sandbox: Sandbox, when: str
 ) -> None:
-    sick = await ward(telewarm_with, sandbox, INVALID_TOGETHER)
-    await asyncio.gather(*(sick.heal(number) for number in range(INVALID_TOGETHER - 1)))
+    sick = await ward(telewarm_with, sandbox, MASS_INVALID_ITEMS)
+    await asyncio.gather(*(sick.heal(number) for number in range(MASS_INVALID_ITEMS - 1)))
     sandbox.state.faults.add(Rule(action="reset", when="after" if when == "after" else "before", method="getMe"))
 
     with pytest.raises(TelegramUnreachable) as caught:
-        await sick.heal(INVALID_TOGETHER - 1)
+        await sick.heal(MASS_INVALID_ITEMS - 1)
 
     assert caught.value.effect_possible is False
     assert (await sick.states())[-1] is MediaState.READY
-    assert await sick.heal(INVALID_TOGETHER - 1) is not None
+    assert await sick.heal(MASS_INVALID_ITEMS - 1) is not None
 
 
 async def test_under_a_revoked_token_no_id_is_forgotten_and_nothing_is_uploaded(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from telewarm.bots.sessions import BotSession
-from telewarm.cli.send import line
+from telewarm.cli.send import result_line
 from telewarm.database.connection import Pool
 from telewarm.errors import TelegramServerError
 from telewarm.models import MediaId, MessageSet, Part
@@ -71,7 +71,7 @@ async def test_the_bytes_of_a_cold_item_are_not_sent_another_way_after_a_5xx(
 
     assert isinstance(result.error, TelegramServerError)
     assert result.maybe_sent
-    assert "maybe sent" in line(result)
+    assert "maybe sent" in result_line(result)
     assert sandbox.state.stats.chats[READER] == 1
 
 
@@ -98,4 +98,4 @@ def test_a_message_that_surely_did_not_go_is_not_told_as_maybe_sent() -> None:
     refused = TelegramServerError(method="getMe", status=500, description="Internal Server Error")
     result = SendResult(media_id=MediaId(1), kind=None, message_id=None, cache_hit=False, lat_ms=0.1, error=refused)
     assert not result.maybe_sent
-    assert "maybe" not in line(result)
+    assert "maybe" not in result_line(result)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from telewarm.errors import UsageError
 from telewarm.models import Kind, MediaId, MessageSet, Part
-from telewarm.sending.messages import AlbumStep, SingleStep, Step, TextStep, check, one_by_one, plan, together
-from telewarm.telegram.values import PLAIN
+from telewarm.sending.messages import AlbumStep, SingleStep, Step, TextStep, can_be_one_album, check, one_by_one, plan
+from telewarm.telegram.values import DEFAULT_OPTIONS
 
 BUTTONS = {"inline_keyboard": [[{"text": "go", "url": "https://example.org"}]]}
 REPLY = {"message_id": 7}
@@ -96,7 +96,7 @@ def test_an_album_has_two_to_ten_that_mix_and_no_buttons(message: MessageSet, ki
     for album in (step for step in steps if isinstance(step, AlbumStep)):
         assert message.album
         assert 2 <= len(album.items) <= 10
-        assert together([kinds[part.media_id] for part in album.items])
+        assert can_be_one_album([kinds[part.media_id] for part in album.items])
         assert album.options.reply_markup is None
 
 
@@ -152,7 +152,7 @@ def test_every_item_of_an_album_keeps_its_own_caption() -> None:
 
 def test_a_plain_message_costs_no_options() -> None:
     message, known = of(Kind.PHOTO, text="and")
-    assert all(step.options is PLAIN for step in plan(message, known))
+    assert all(step.options is DEFAULT_OPTIONS for step in plan(message, known))
 
 
 def test_format_and_spoiler_stay_with_their_part() -> None:

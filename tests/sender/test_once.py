@@ -77,7 +77,7 @@ async def processes(database_url: str) -> AsyncIterator[list[IdempotencyStore]]:
         for number in range(2):
             pool = await open_pool(database_url, max_size=4, application_name=f"process-{number}")
             stack.push_async_callback(pool.close)
-            made.append(IdempotencyStore(pool=pool, lease=await stack.enter_async_context(ProcessLease.held(pool))))
+            made.append(IdempotencyStore(pool=pool, lease=await stack.enter_async_context(ProcessLease.open(pool))))
         yield made
 
 

@@ -57,7 +57,7 @@ async def speaker() -> AsyncIterator[Speaker]:
 def turn(
     live: BotSession, chat_id: ChatId = ANNA, *, patience: float = 10.0, rank: Priority = Priority.INTERACTIVE
 ) -> SendSlot:
-    return SendSlot(live=live, chat_id=chat_id, until=clock.monotonic() + patience, rank=rank)
+    return SendSlot(session=live, chat_id=chat_id, deadline=clock.monotonic() + patience, priority=rank)
 
 
 def saying(said: list[str], word: str) -> Callable[[], Awaitable[str]]:
@@ -192,7 +192,7 @@ class Watched(BotRateLimiter):
 
     def goes_at(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Priority) -> float:
         self.looks += 1
-        return super().next_send_at(chat_id, size=size, count=count, now=now, rank=rank)
+        return super().next_send_at(chat_id, size=size, count=count, now=now, priority=rank)
 
 
 async def test_each_that_waits_costs_the_same_however_many_wait(speaker: Speaker) -> None:
@@ -307,7 +307,7 @@ async def test_a_wait_that_turns_out_longer_ends_for_all_that_it_is_too_long_for
 async def test_without_end_means_as_long_as_it_takes(speaker: Speaker) -> None:
     live, said = speaker(SLOW), list[str]()
     await used_up(live)
-    asked = [SendSlot(live=live, chat_id=ChatId(20 + number), until=math.inf) for number in range(3)]
+    asked = [SendSlot(session=live, chat_id=ChatId(20 + number), deadline=math.inf) for number in range(3)]
 
     await asyncio.gather(*(with_rate_limit(one, saying(said, "sent")) for one in asked))
 

@@ -20,7 +20,7 @@ from telewarm.sending.file_id_cache import FileIdCache
 from telewarm.sending.file_id_recovery import FileIdRecovery
 from telewarm.sending.send_context import SendLimits
 from telewarm.sending.sender import Sender
-from telewarm.telegram.values import PLAIN, SendOptions
+from telewarm.telegram.values import DEFAULT_OPTIONS, SendOptions
 from tests.fixtures.app import READER, Opener, add_bot, add_photos, until_ready
 
 
@@ -40,7 +40,7 @@ class Ward:
         *,
         chat_id: ChatId = READER,
         caption: str | None = None,
-        options: SendOptions = PLAIN,
+        options: SendOptions = DEFAULT_OPTIONS,
         patience: float = 10.0,
     ) -> MessageId | None:
         return await self.healing.recover(
@@ -49,20 +49,20 @@ class Ward:
             warm(self.items[number]),
             caption=caption,
             options=options,
-            patience_until=clock.monotonic() + patience,
-            rank=Priority.INTERACTIVE,
+            deadline=clock.monotonic() + patience,
+            priority=Priority.INTERACTIVE,
         )
 
     @asynccontextmanager
     async def sender(self) -> AsyncIterator[Sender]:
-        async with ProcessLease.held(self.telewarm.pool) as lease:
+        async with ProcessLease.open(self.telewarm.pool) as lease:
             yield Sender(
                 pool=self.telewarm.pool,
                 lease=lease,
-                placements=self.telewarm.sender._placements,
+                uploader=self.telewarm.sender._uploader,
                 file_ids=FileIdCache(),
-                ledger=ChatStatusWriter(self.telewarm.pool),
-                healing=self.healing,
+                chat_status=ChatStatusWriter(self.telewarm.pool),
+                recovery=self.healing,
                 limits=SendLimits(),
             )
 
@@ -103,7 +103,7 @@ async def ward(opener: Opener, sandbox: Sandbox, items: int = 1) -> Ward:
     healing = FileIdRecovery(
         pool=telewarm.pool,
         bots=telewarm.bots,
-        placements=telewarm.sender._placements,
+        uploader=telewarm.sender._uploader,
         file_ids=telewarm.sender._file_ids,
     )
     return Ward(telewarm=telewarm, sandbox=sandbox, live=live, healing=healing, items=found)

@@ -53,9 +53,9 @@ async def received(spool: BlobCache, store: BlobStore, *, then: Callable[[Incomi
     data = os.urandom(1000)
     async with spool.receive() as incoming:
         await incoming.write(data)
-        sha256, seal = incoming.sha256, incoming.seal
+        sha256, seal = incoming.sha256, incoming.fingerprint
         then(incoming)
-        return await store.put_file(blob_key(sha256, "jpg"), incoming.path, sha256=sha256, bytes=1000, seal=seal)
+        return await store.put_file(blob_key(sha256, "jpg"), incoming.path, sha256=sha256, bytes=1000, fingerprint=seal)
 
 
 def later(path: Path) -> None:

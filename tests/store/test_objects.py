@@ -180,12 +180,12 @@ async def test_large_files_stream_through_flat_memory(store: BlobStore, tmp_path
 
 
 async def test_the_check_passes_as_often_as_it_is_asked(store: BlobStore) -> None:
-    await store.check()
-    await store.check()
+    await store.check_writable()
+    await store.check_writable()
 
 
 async def test_the_check_leaves_nothing(folder_store: BlobStore, tmp_path: Path) -> None:
-    await folder_store.check()
+    await folder_store.check_writable()
     assert [path for path in (tmp_path / "library").rglob("*") if path.is_file()] == []
 
 
@@ -204,15 +204,17 @@ async def test_a_part_of_an_object_is_read_as_a_range_wherever_it_is(
 ) -> None:
     film = File(tmp_path / "in", 900_000)
     await film.put(store)
-    assert b"".join([chunk async for chunk in store.part(film.key, begin=begin, end=end)]) == film.data[begin:end]
+    assert (
+        b"".join([chunk async for chunk in store.stream_range(film.key, begin=begin, end=end)]) == film.data[begin:end]
+    )
     spool = BlobCache(tmp_path / "spool", store=store)
     try:
-        reader = BlobReader(store=store, spool=spool)
+        reader = BlobReader(store=store, disk_cache=spool)
         for hot in (False, True):
             if hot:
                 async with spool.open(film.sha256, film.key):
                     pass
-            with spool.contains(film.sha256) as file:
+            with spool.pin_if_cached(film.sha256) as file:
                 assert (file is not None) is hot
             pieces = [chunk async for chunk in reader.read(source_of(film), begin, end)]
             assert b"".join(pieces) == film.data[begin:end]
@@ -226,7 +228,7 @@ async def test_an_object_that_is_shorter_than_it_should_be_is_never_taken_for_th
     await store.put_bytes(photo.key, photo.data[:-5])
     spool = BlobCache(tmp_path / "spool", store=store)
     try:
-        read = BlobReader(store=store, spool=spool).read(source_of(photo), 0, len(photo.data))
+        read = BlobReader(store=store, disk_cache=spool).read(source_of(photo), 0, len(photo.data))
         with pytest.raises(ObjectCorrupt, match="5 bytes too short"):
             _ = [chunk async for chunk in read]
     finally:

@@ -22,7 +22,7 @@ from telewarm.errors import StoreUnavailable, UsageError
 from telewarm.models import Sha256
 from telewarm.storage.config import FolderConfig, S3Config
 from telewarm.storage.object_store import BlobStore
-from telewarm.storage.sigv4 import KEY_LIFETIME, LONGEST, S3UrlSigner
+from telewarm.storage.sigv4 import MAX_EXPIRES_SECONDS, SIGNING_KEY_TTL, S3UrlSigner
 
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -50,7 +50,7 @@ def signed_by_botocore(
 
 @given(
     key=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(lambda key: key[0] != "/"),
-    expires=st.integers(1, LONGEST),
+    expires=st.integers(1, MAX_EXPIRES_SECONDS),
     now=moments,
     region=st.sampled_from(["auto", "us-east-1", "eu-central-1"]),
 )
@@ -105,14 +105,14 @@ def test_a_signing_key_is_made_once_a_day_and_again_after_23_hours() -> None:
     for hours in (0, 22, 23, 24):
         one.presigned_get("a", expires=60, now=midnight + timedelta(hours=hours))
         keys.append(one._keys[max(one._keys)])
-    assert timedelta(hours=23) == KEY_LIFETIME
+    assert timedelta(hours=23) == SIGNING_KEY_TTL
     assert keys[0] is keys[1]
     assert keys[1] is not keys[2]
     assert keys[1].key == keys[2].key
     assert keys[2].key != keys[3].key
 
 
-@pytest.mark.parametrize("expires", [-1, 0, LONGEST + 1])
+@pytest.mark.parametrize("expires", [-1, 0, MAX_EXPIRES_SECONDS + 1])
 def test_a_life_that_s3_would_refuse_is_refused_here(expires: int) -> None:
     with pytest.raises(UsageError, match="1 to 604800 seconds"):
         signer().presigned_get("a", expires=expires, now=NOON)
@@ -219,7 +219,7 @@ async def test_a_server_below_a_path_is_written_to_and_read_from_with_and_withou
     path = tmp_path / "large"
     path.write_bytes(data)
 
-    await store.check()
+    await store.check_writable()
     await store.put_file("a b.bin", path, sha256=Sha256(sha256(data).hexdigest()), bytes=len(data))
 
     assert await root.size("storage/v1/s3/media/a b.bin") == len(data)
@@ -268,4 +268,4 @@ async def test_settings_on_which_the_storage_client_panics_are_a_plain_error(wro
     )
 
     with pytest.raises(StoreUnavailable, match="look for characters in S3_"):
-        await BlobStore.open(config, answer=5).check()
+        await BlobStore.open(config, timeout_seconds=5).check_writable()

@@ -34,7 +34,7 @@ class CountingStore(BlobStore):
     streams = 0
 
     def __init__(self, store: BlobStore) -> None:
-        super().__init__(store._backend, answer=5)
+        super().__init__(store._backend, timeout_seconds=5)
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.reached = asyncio.Event()

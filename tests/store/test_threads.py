@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from telewarm import clock
-from telewarm.storage.thread_batcher import BATCH, ThreadBatcher
+from telewarm.storage.thread_batcher import MAX_BATCH_ITEMS, ThreadBatcher
 
 
 async def test_those_who_come_while_a_thread_is_at_it_go_together_next() -> None:
@@ -24,14 +24,14 @@ async def test_those_who_come_while_a_thread_is_at_it_go_together_next() -> None
     together = ThreadBatcher(work, name="test")
     first = asyncio.create_task(together(0))
     await clock.sleep(0.01)
-    others = [asyncio.create_task(together(number)) for number in range(1, BATCH + 2)]
+    others = [asyncio.create_task(together(number)) for number in range(1, MAX_BATCH_ITEMS + 2)]
     await clock.sleep(0)
     gate.set()
     outcomes = await asyncio.gather(first, *others, return_exceptions=True)
 
-    assert batches == [[0], list(range(1, BATCH + 1)), [BATCH + 1]]
+    assert batches == [[0], list(range(1, MAX_BATCH_ITEMS + 1)), [MAX_BATCH_ITEMS + 1]]
     assert isinstance(outcomes[3], ValueError)
-    assert [one for one in outcomes if one is not outcomes[3]] == [10 * n for n in range(BATCH + 2) if n != 3]
+    assert [one for one in outcomes if one is not outcomes[3]] == [10 * n for n in range(MAX_BATCH_ITEMS + 2) if n != 3]
 
 
 async def test_a_cancelled_caller_leaves_when_its_work_is_done_and_takes_nobody_along() -> None:

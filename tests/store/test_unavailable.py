@@ -32,7 +32,7 @@ CALLS: list[Call] = [
     drain,
     lambda store: store.size("key"),
     lambda store: store.delete("key"),
-    lambda store: store.check(),
+    lambda store: store.check_writable(),
 ]
 calls = pytest.mark.parametrize("call", CALLS, ids=["put", "stream", "size", "delete", "check"])
 
@@ -41,7 +41,7 @@ async def refusal(config: S3Config | FolderConfig, call: Call, *, answer: float 
     """The message of the StoreUnavailable that the call ends in, after checking what all of them share."""
     began = clock.monotonic()
     with pytest.raises(StoreUnavailable) as caught:
-        await call(BlobStore.open(config, answer=answer))
+        await call(BlobStore.open(config, timeout_seconds=answer))
     assert clock.monotonic() - began < 8
     if isinstance(config, S3Config):
         assert repr(config.bucket) in str(caught.value)
@@ -196,4 +196,4 @@ async def test_what_the_environment_says_of_aws_is_not_heard(bucket: S3Config, m
         "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
     }.items():
         monkeypatch.setenv(name, value)
-    await BlobStore.open(bucket).check()
+    await BlobStore.open(bucket).check_writable()

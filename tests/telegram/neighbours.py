@@ -85,11 +85,11 @@ class Neighbours:
         for process, other in self._pairs:
             while (asked := process.next_asked(now)) <= now:
                 chat_id = ChatId(next(self._chats))
-                if process.traffic.next_send_at(chat_id, now=now, rank=process.rank) > now:
+                if process.traffic.next_send_at(chat_id, now=now, priority=process.rank) > now:
                     break
                 if process.asked is not None:
                     process.asked.pop(0)
-                passage = process.traffic.acquire(chat_id, now=now, rank=process.rank)
+                passage = process.traffic.acquire(chat_id, now=now, priority=process.rank)
                 if passage.hold:
                     self._tell(now)
                 effect = now + passage.hold + self.latency + self._dice.random() * self.jitter

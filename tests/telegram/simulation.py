@@ -99,7 +99,7 @@ class Simulation:
                 opens = turn.opens_at
                 if opens > now:
                     break
-                passage = traffic.acquire(turn.chat_id, size=jobs[turn.place].size, now=now)
+                passage = traffic.acquire(turn.chat_id, size=jobs[turn.index].size, now=now)
                 effect = now + self.latency + dice.random() * self.jitter
                 heapq.heappush(effects, (effect, next(order), passage))
                 running += 1

@@ -108,9 +108,9 @@ def test_sends_warm_ups_and_deliveries_obey_the_same_rule(rank: Priority) -> Non
     traffic = BotRateLimiter(BotLimits(), now=0)
     for _ in range(3):
         pass_(traffic, NEWS, now=0)
-    assert traffic.next_send_at(NEWS, now=0, rank=rank) == pytest.approx(3, abs=LATE)
+    assert traffic.next_send_at(NEWS, now=0, priority=rank) == pytest.approx(3, abs=LATE)
     assert traffic.chat_opens_at(NEWS, now=0, behind=3) == pytest.approx(6, abs=LATE)
-    assert not traffic.is_free(NEWS, size=0, now=0, rank=rank)
+    assert not traffic.is_free(NEWS, size=0, now=0, priority=rank)
 
 
 def test_an_album_waits_for_an_empty_burst_and_fills_it() -> None:

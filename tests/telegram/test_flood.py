@@ -281,7 +281,7 @@ def test_a_probe_that_was_abandoned_makes_room_for_another() -> None:
     full(traffic, NEWS)
     probe = traffic.acquire(NEWS, now=0)
     assert traffic.probes_at(NEWS, now=1) > 1
-    traffic.refund(probe, now=1)
+    traffic.abandon_permit(probe, now=1)
     assert traffic.learned == {}
     assert traffic.fill(NEWS, now=1) == 1
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from telewarm.errors import ObjectCorrupt, ObjectMissing, StoreUnavailable
 from telewarm.telegram import multipart, upload_stream
 from telewarm.telegram.files import FileUpload
-from telewarm.telegram.upload_stream import SMALL
+from telewarm.telegram.upload_stream import MAX_INLINE_READ_BYTES
 
 
 async def body(form: multipart.Multipart) -> bytes:
@@ -84,21 +84,23 @@ def test_no_mime_type_breaks_out_of_its_header(mime: str) -> None:
 
 
 def test_a_file_name_keeps_its_language() -> None:
-    assert multipart.safe("отчёт 日本.pdf") == "отчёт 日本.pdf"
+    assert multipart.header_parameter("отчёт 日本.pdf") == "отчёт 日本.pdf"
 
 
 def test_every_form_has_its_own_boundary() -> None:
     assert multipart.encode({}, {}).content_type != multipart.encode({}, {}).content_type
 
 
-@pytest.mark.parametrize("size", [0, 1, SMALL, SMALL + 1, 3 * SMALL + 7])
+@pytest.mark.parametrize(
+    "size", [0, 1, MAX_INLINE_READ_BYTES, MAX_INLINE_READ_BYTES + 1, 3 * MAX_INLINE_READ_BYTES + 7]
+)
 async def test_a_file_is_read_whole(tmp_path: Path, size: int) -> None:
     content = (b"0123456789abcdef" * (size // 16 + 1))[:size]
     (tmp_path / "file").write_bytes(content)
     assert b"".join([chunk async for chunk in upload_stream.iter_body(of(tmp_path / "file", size))]) == content
 
 
-@pytest.mark.parametrize("size", [10, SMALL, 2 * SMALL])
+@pytest.mark.parametrize("size", [10, MAX_INLINE_READ_BYTES, 2 * MAX_INLINE_READ_BYTES])
 @pytest.mark.parametrize("change", [-1, 1])
 async def test_a_file_that_has_changed_its_length_is_refused(tmp_path: Path, size: int, change: int) -> None:
     (tmp_path / "file").write_bytes(b"x" * (size + change))

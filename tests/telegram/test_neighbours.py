@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from telewarm.flood_control.limiter import BotRateLimiter
 from telewarm.flood_control.limits import BotLimits, RateLimit
 from telewarm.flood_control.priority import Priority
-from telewarm.flood_control.sliding_window import NO_LIMIT, SHARE
+from telewarm.flood_control.sliding_window import PROCESS_QUOTA_SHARE, UNLIMITED_MESSAGES
 from telewarm.models import ChatId
 from tests.telegram.neighbours import Neighbours
 
@@ -21,7 +21,7 @@ LEAVES = 1.2  # seconds after which what is in the bot's window, ours or theirs,
 def send(traffic: BotRateLimiter, count: int = 1, *, now: float, rank: Priority = Priority.INTERACTIVE) -> None:
     """Messages that pass at once."""
     for _ in range(count):
-        traffic.confirm(traffic.acquire(ANNA, now=now, rank=rank), now=now, retry_after=None)
+        traffic.confirm(traffic.acquire(ANNA, now=now, priority=rank), now=now, retry_after=None)
 
 
 def test_there_is_room_for_what_the_window_takes() -> None:
@@ -36,10 +36,10 @@ def test_there_is_room_for_what_the_window_takes() -> None:
 
 def test_there_is_no_room_in_a_bot_that_is_closed_and_no_end_of_it_without_a_limit() -> None:
     traffic = BotRateLimiter(BotLimits.none(), now=0)
-    assert traffic.available(0, Priority.DELIVERY) == NO_LIMIT
+    assert traffic.available(0, Priority.DELIVERY) == UNLIMITED_MESSAGES
     traffic.pause_bot(10)
     assert traffic.available(9, Priority.INTERACTIVE) == 0
-    assert traffic.available(10, Priority.INTERACTIVE) == NO_LIMIT
+    assert traffic.available(10, Priority.INTERACTIVE) == UNLIMITED_MESSAGES
 
 
 @pytest.mark.parametrize("first", [Priority.INTERACTIVE, Priority.WARMUP])
@@ -47,10 +47,12 @@ def test_there_is_none_for_those_that_go_later_while_somebody_waits(first: Prior
     traffic = BotRateLimiter(BOT, now=0)
     with traffic.waiting(first):
         assert [traffic.available(0, rank) > 0 for rank in Priority] == [rank <= first for rank in Priority]
-        assert [traffic.next_send_at(ANNA, now=0, rank=rank) <= 0 for rank in Priority] == [
+        assert [traffic.next_send_at(ANNA, now=0, priority=rank) <= 0 for rank in Priority] == [
             rank <= first for rank in Priority
         ]
-        assert [traffic.bot_opens_at(0, rank=rank) <= 0 for rank in Priority] == [rank <= first for rank in Priority]
+        assert [traffic.bot_opens_at(0, priority=rank) <= 0 for rank in Priority] == [
+            rank <= first for rank in Priority
+        ]
     assert traffic.available(0, Priority.DELIVERY) == 30
 
 
@@ -73,39 +75,39 @@ def test_background_work_waits_until_what_others_sent_has_left_the_window() -> N
     traffic = BotRateLimiter(BOT, now=0)
     traffic.add_remote(30, now=0)
     assert traffic.available(0.5, Priority.WARMUP) == 0
-    assert 1 < traffic.next_send_at(ANNA, now=0.5, rank=Priority.WARMUP) < LEAVES
+    assert 1 < traffic.next_send_at(ANNA, now=0.5, priority=Priority.WARMUP) < LEAVES
 
 
 def test_beside_others_background_work_spreads_what_it_sends() -> None:
     traffic = BotRateLimiter(BOT, now=0)
     traffic.add_remote(1, now=0)
     send(traffic, now=0, rank=Priority.DELIVERY)
-    assert traffic.next_send_at(ANNA, now=0, rank=Priority.DELIVERY) == pytest.approx(0.8 / 30, rel=0.05)
-    assert traffic.next_send_at(ANNA, now=0, rank=Priority.INTERACTIVE) == 0
+    assert traffic.next_send_at(ANNA, now=0, priority=Priority.DELIVERY) == pytest.approx(0.8 / 30, rel=0.05)
+    assert traffic.next_send_at(ANNA, now=0, priority=Priority.INTERACTIVE) == 0
     send(traffic, now=20, rank=Priority.DELIVERY)
-    assert traffic.next_send_at(ANNA, now=20, rank=Priority.DELIVERY) == 20
+    assert traffic.next_send_at(ANNA, now=20, priority=Priority.DELIVERY) == 20
 
 
 def test_people_have_a_share_whatever_others_send() -> None:
     traffic = BotRateLimiter(BOT, now=0)
     traffic.add_remote(1000, now=0)
     send(traffic, 6, now=0)
-    assert 1 < traffic.next_send_at(ANNA, now=0, rank=Priority.INTERACTIVE) < LEAVES
+    assert 1 < traffic.next_send_at(ANNA, now=0, priority=Priority.INTERACTIVE) < LEAVES
 
 
 def test_a_closed_bot_is_closed_to_the_share_too() -> None:
     traffic = BotRateLimiter(BOT, now=0)
     traffic.add_remote(30, now=0)
     traffic.pause_bot(5)
-    assert traffic.next_send_at(ANNA, now=0, rank=Priority.INTERACTIVE) == 5
+    assert traffic.next_send_at(ANNA, now=0, priority=Priority.INTERACTIVE) == 5
 
 
 def test_who_uses_the_share_holds_the_message_until_the_others_know() -> None:
     traffic = BotRateLimiter(BOT, now=0)
-    assert traffic.acquire(ANNA, now=0, rank=Priority.INTERACTIVE).hold == 0
+    assert traffic.acquire(ANNA, now=0, priority=Priority.INTERACTIVE).hold == 0
     traffic.add_remote(30, now=0)
-    assert traffic.acquire(ANNA, now=0, rank=Priority.INTERACTIVE).hold > 0
-    assert traffic.acquire(ANNA, now=0, rank=Priority.DELIVERY).hold == 0
+    assert traffic.acquire(ANNA, now=0, priority=Priority.INTERACTIVE).hold > 0
+    assert traffic.acquire(ANNA, now=0, priority=Priority.DELIVERY).hold == 0
 
 
 def test_what_passes_beside_others_proves_no_more_than_the_setting() -> None:
@@ -122,7 +124,7 @@ def test_a_capacity_that_fell_rises_to_the_setting_beside_others() -> None:
     while traffic.learned.get("bot", 30) != 30 and count < 3000:
         if count % 20 == 0:
             traffic.add_remote(6, now=now)
-        now = traffic.next_send_at(ANNA, now=now, rank=Priority.DELIVERY)
+        now = traffic.next_send_at(ANNA, now=now, priority=Priority.DELIVERY)
         send(traffic, now=now, rank=Priority.DELIVERY)
         count += 1
     assert count < 3000
@@ -132,7 +134,7 @@ def test_each_message_counts_as_sent_once_and_a_refused_one_not_at_all() -> None
     traffic = BotRateLimiter(BOT, now=0)
     send(traffic, 3, now=0)
     traffic.confirm(traffic.acquire(ANNA, count=4, now=0), now=0, retry_after=1)
-    traffic.refund(traffic.acquire(ANNA, count=2, now=0), now=0)
+    traffic.abandon_permit(traffic.acquire(ANNA, count=2, now=0), now=0)
     assert traffic.sent == 5
 
 
@@ -157,9 +159,9 @@ def test_a_message_goes_in_the_room_that_is_left_or_in_the_share(
         if elsewhere:
             traffic.add_remote(elsewhere, now=now)
             theirs += [now] * elsewhere
-        while traffic.opens_at(ANNA, now=now, rank=rank) <= now:
+        while traffic.opens_at(ANNA, now=now, priority=rank) <= now:
             inside, heard = (sum(at > now - limit.seconds for at in times) for times in (ours, theirs))
-            shared = rank is Priority.INTERACTIVE and inside < max(1, int(SHARE * burst))
+            shared = rank is Priority.INTERACTIVE and inside < max(1, int(PROCESS_QUOTA_SHARE * burst))
             assert inside + heard < burst or shared
             send(traffic, now=now, rank=rank)
             ours.append(now)

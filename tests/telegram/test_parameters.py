@@ -32,50 +32,50 @@ ID = FileIdRef(file_id=FileId("abc"))
     ],
 )
 def test_an_upload_tells_what_its_kind_keeps(kind: Kind, told: dict[str, object]) -> None:
-    assert parameters.of_media(kind, CHAT, UPLOAD, facts=FACTS) == {"chat_id": 7} | told
+    assert parameters.media_parameters(kind, CHAT, UPLOAD, facts=FACTS) == {"chat_id": 7} | told
 
 
 @pytest.mark.parametrize("file", [LocalPathRef(path=Path("/a.gif")), UrlRef(url="https://example.org/a.gif"), UPLOAD])
 def test_a_document_stays_a_document_by_every_way_but_by_its_id(file: MediaFile) -> None:
     flag = "disable_content_type_detection"
-    said, _ = parameters.of_group(CHAT, [GroupItem(kind=Kind.DOCUMENT, file=file)], SendOptions())
+    said, _ = parameters.group_parameters(CHAT, [GroupItem(kind=Kind.DOCUMENT, file=file)], SendOptions())
     assert f"'{flag}': True" in repr(said["media"])
-    assert parameters.of_media(Kind.DOCUMENT, CHAT, file)[flag] is True
-    assert flag not in parameters.of_media(Kind.DOCUMENT, CHAT, ID)
-    assert flag not in parameters.of_media(Kind.VIDEO, CHAT, file)
+    assert parameters.media_parameters(Kind.DOCUMENT, CHAT, file)[flag] is True
+    assert flag not in parameters.media_parameters(Kind.DOCUMENT, CHAT, ID)
+    assert flag not in parameters.media_parameters(Kind.VIDEO, CHAT, file)
 
 
 @pytest.mark.parametrize(("streamable", "said"), [(True, True), (None, True), (False, None)])
 def test_only_a_video_whose_index_comes_first_is_told_to_stream(streamable: bool | None, said: bool | None) -> None:  # noqa: FBT001
     facts = MediaMetadata(bytes=1, mime="video/mp4", ext="mp4", streamable=streamable)
-    assert parameters.of_facts(Kind.VIDEO, facts).get("supports_streaming") is said
+    assert parameters.metadata_parameters(Kind.VIDEO, facts).get("supports_streaming") is said
 
 
 def test_a_file_id_is_told_nothing_since_it_has_been_frozen_long_ago() -> None:
-    assert parameters.of_media(Kind.VIDEO, CHAT, ID, facts=FACTS) == {"chat_id": 7, "video": "abc"}
+    assert parameters.media_parameters(Kind.VIDEO, CHAT, ID, facts=FACTS) == {"chat_id": 7, "video": "abc"}
 
 
 def test_unknown_facts_are_left_out() -> None:
     bare = MediaMetadata(bytes=9, mime="audio/mpeg", ext="mp3")
-    assert parameters.of_media(Kind.AUDIO, CHAT, UPLOAD, facts=bare) == {"chat_id": 7}
-    assert parameters.of_facts(Kind.VIDEO_NOTE, bare) == {}
+    assert parameters.media_parameters(Kind.AUDIO, CHAT, UPLOAD, facts=bare) == {"chat_id": 7}
+    assert parameters.metadata_parameters(Kind.VIDEO_NOTE, bare) == {}
 
 
 def test_what_lasts_a_moment_lasts_a_second() -> None:
-    assert [parameters.seconds(duration) for duration in (0.04, 1.4, 59.6, None)] == [1, 1, 60, None]
+    assert [parameters.whole_seconds(duration) for duration in (0.04, 1.4, 59.6, None)] == [1, 1, 60, None]
 
 
 def test_a_path_is_sent_as_a_file_url() -> None:
     there = LocalPathRef(path=Path("/data/a file.mp4"))
-    assert parameters.of_media(Kind.VIDEO, CHAT, there)["video"] == "file:///data/a%20file.mp4"
+    assert parameters.media_parameters(Kind.VIDEO, CHAT, there)["video"] == "file:///data/a%20file.mp4"
 
 
 def test_a_thumbnail_is_attached() -> None:
-    assert parameters.of_media(Kind.VIDEO, CHAT, PICTURED)["thumbnail"] == "attach://video_thumbnail"
+    assert parameters.media_parameters(Kind.VIDEO, CHAT, PICTURED)["thumbnail"] == "attach://video_thumbnail"
 
 
 def test_options_that_are_off_are_not_sent() -> None:
-    assert parameters.of_media(Kind.PHOTO, CHAT, ID, options=SendOptions()) == {"chat_id": 7, "photo": "abc"}
+    assert parameters.media_parameters(Kind.PHOTO, CHAT, ID, options=SendOptions()) == {"chat_id": 7, "photo": "abc"}
 
 
 def test_every_option_reaches_the_message() -> None:
@@ -101,13 +101,15 @@ def test_every_option_reaches_the_message() -> None:
         "protect_content": True,
     }
     media = {"caption_entities": entities, "show_caption_above_media": True, "has_spoiler": True, "caption": "hi"}
-    assert parameters.of_text(CHAT, "hi", options) == common | {"text": "hi", "entities": entities}
-    assert parameters.of_media(Kind.PHOTO, CHAT, ID, caption="hi", options=options) == common | media | {"photo": "abc"}
+    assert parameters.text_parameters(CHAT, "hi", options) == common | {"text": "hi", "entities": entities}
+    assert parameters.media_parameters(Kind.PHOTO, CHAT, ID, caption="hi", options=options) == common | media | {
+        "photo": "abc"
+    }
 
 
 def test_an_empty_caption_takes_the_original_s_away_and_none_keeps_it() -> None:
-    assert parameters.of_copy("", SendOptions()) == {"caption": ""}
-    assert parameters.of_copy(None, SendOptions()) == {}
+    assert parameters.copy_parameters("", SendOptions()) == {"caption": ""}
+    assert parameters.copy_parameters(None, SendOptions()) == {}
 
 
 def test_a_group_attaches_each_upload_under_its_own_name() -> None:
@@ -117,7 +119,7 @@ def test_a_group_attaches_each_upload_under_its_own_name() -> None:
         GroupItem(kind=Kind.PHOTO, file=UrlRef(url="https://x/y.jpg")),
     ]
     options = SendOptions(protect_content=True, show_caption_above_media=True)
-    said, uploads = parameters.of_group(CHAT, items, options)
+    said, uploads = parameters.group_parameters(CHAT, items, options)
     assert uploads == {"file0": PICTURED}
     assert said == {
         "chat_id": 7,

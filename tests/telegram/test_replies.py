@@ -29,8 +29,13 @@ def refusal(status: int, description: str, **parameters: object) -> bytes:
 
 def read(status: int, body: bytes, *, retry_after: str | None = None) -> TelegramError:
     with pytest.raises(TelegramError) as caught:
-        responses.read(
-            response_types.MESSAGE, status=status, body=body, retry_after=retry_after, method="sendPhoto", chat_id=-1005
+        responses.decode_response(
+            response_types.MESSAGE_DECODER,
+            status=status,
+            body=body,
+            retry_after=retry_after,
+            method="sendPhoto",
+            chat_id=-1005,
         )
     return caught.value
 
@@ -258,7 +263,9 @@ def file(name: str) -> dict[str, object]:
 def sent_as(content: dict[str, object]) -> tuple[str | None, str | None, str | None]:
     message = {"message_id": 5, "date": 1, "chat": {"id": -1005, "type": "channel", "title": "x"}} | content
     body = json.dumps({"ok": True, "result": message}).encode()
-    answer = responses.read(response_types.MESSAGE, status=200, body=body, retry_after=None, method="sendX", chat_id=1)
+    answer = responses.decode_response(
+        response_types.MESSAGE_DECODER, status=200, body=body, retry_after=None, method="sendX", chat_id=1
+    )
     sent = response_types.sent(answer)
     assert (sent.chat_id, sent.message_id) == (-1005, 5)
     return sent.kind, sent.file_id, sent.file_unique_id

@@ -46,7 +46,7 @@ def refuse(scope: SlidingWindow, now: float, wait: float, *, told: bool = False)
     scope.refund(now, count=1)
     if probing and scope.capacity is not None:
         scope.capacity.probe_over()
-    scope.refused(now, wait, sent_at=now, told=told)
+    scope.refused(now, wait, sent_at=now, reported=told)
 
 
 def deliver(scope: SlidingWindow, count: int, *, now: float = 0.0) -> list[float]:
@@ -111,7 +111,7 @@ def test_a_message_leaves_its_window_by_the_time_at_which_it_counted_and_not_at_
 def test_a_scope_without_a_capacity_is_open_until_a_429() -> None:
     scope = SlidingWindow(None, now=0)
     assert deliver(scope, 1000)[-1] == 0
-    scope.refused(0, 35, sent_at=0, told=False)
+    scope.refused(0, 35, sent_at=0, reported=False)
     assert scope.opens_at(1) == 35
 
 
@@ -223,7 +223,7 @@ def test_several_429s_for_calls_in_flight_are_one_piece_of_news_that_is_made_pre
     sizes = []
     for answered in (0.1, 0.2, 0.3, 0.4):
         scope.refund(0, count=1)
-        scope.refused(answered, 60, sent_at=0, told=False)
+        scope.refused(answered, 60, sent_at=0, reported=False)
         sizes.append(size(scope))
     assert sizes == [15, 14, 13, 12]
 

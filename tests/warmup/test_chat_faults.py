@@ -13,7 +13,7 @@ from telewarm.models import ChatId, ChatState, MediaId, MediaState
 from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from telewarm.warmup.policy import Retries
+from telewarm.warmup.policy import RetryLimits
 from telewarm.warmup.work import WarmupWork
 from tests.fixtures.app import NO_SWEEP, OTHER_CHAT, WARMUP_CHAT, Opener, add_bot, add_photos, until, until_ready
 from tests.fixtures.sandbox import token
@@ -189,17 +189,17 @@ async def test_an_item_whose_failure_is_written_after_its_bot_got_another_chat_g
     telewarm = idle_telewarm
     live = await add_bot(telewarm)
     [media_id] = await add_photos(telewarm, live, 1)
-    retries = Retries(limit=3, base=1.0, longest=300.0)
-    async with ProcessLease.held(telewarm.pool) as lease:
+    retries = RetryLimits(limit=3, base_seconds=1.0, max_seconds=300.0)
+    async with ProcessLease.open(telewarm.pool) as lease:
         work = WarmupWork(
-            pool=telewarm.pool, lease=lease, live=live, placements=telewarm.sender._placements, retries=retries
+            pool=telewarm.pool, lease=lease, session=live, uploader=telewarm.sender._uploader, retries=retries
         )
         [job] = await work.claim(1)
         refused = ChatUnreachable(
             method="sendPhoto", chat_id=WARMUP_CHAT, status=403, description="Forbidden: kicked", reason="kicked"
         )
         failed = work.failed(job.item, refused)
-        assert failed.delay == retries.longest
+        assert failed.retry_delay == retries.max_seconds
 
         await telewarm.bots.replace_chats("bot-0", [OTHER_CHAT])
         await work.record([failed])

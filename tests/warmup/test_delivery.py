@@ -10,7 +10,7 @@ from telewarm.bots.sessions import BotSession
 from telewarm.database.leases import ProcessLease
 from telewarm.database.warmups import claim_one
 from telewarm.errors import BadRequest, TelegramClientError, TelegramUnreachable
-from telewarm.file_ids.method_selector import cannot_copy, shuts_origin
+from telewarm.file_ids.method_selector import cannot_copy, is_origin_error
 from telewarm.models import ChatId, ClaimedMedia, Kind, UploadMethod, UploadResult
 from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
@@ -41,7 +41,7 @@ async def take(telewarm: Telewarm, lease: ProcessLease, live: BotSession, seed: 
 
 
 async def deliver(telewarm: Telewarm, live: BotSession, item: ClaimedMedia) -> UploadResult:
-    return await telewarm.sender._placements.deliver(item, live.api, READER, caption="hello", options=SendOptions())
+    return await telewarm.sender._uploader.deliver(item, live.api, READER, caption="hello", options=SendOptions())
 
 
 async def test_a_recipient_gets_by_url_what_the_bucket_serves(
@@ -49,13 +49,13 @@ async def test_a_recipient_gets_by_url_what_the_bucket_serves(
 ) -> None:
     telewarm = await telewarm_with(bucket_environ(bucket), worker=False)
     live = await add_bot(telewarm)
-    async with ProcessLease.held(telewarm.pool) as lease:
+    async with ProcessLease.open(telewarm.pool) as lease:
         placed = await deliver(telewarm, live, item := await take(telewarm, lease, live, 30))
 
     stats = sandbox.state.stats
     assert (placed.way, placed.in_warmup_chat, placed.kind) == (UploadMethod.URL, False, Kind.PHOTO)
     assert (stats.total.fetches, stats.total.uploads, stats.chats[READER]) == (1, 0, 1)
-    assert telewarm.sender._placements.delivery_bytes(item, live.bot.telegram_id) == 0
+    assert telewarm.sender._uploader.delivery_bytes(item, live.bot.telegram_id) == 0
 
 
 async def test_a_recipient_gets_the_bytes_when_telegram_cannot_fetch_them(
@@ -64,12 +64,12 @@ async def test_a_recipient_gets_the_bytes_when_telegram_cannot_fetch_them(
     telewarm = await telewarm_with(bucket_environ(rclone), worker=False)
     live = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="error", code=400, description=UNREADABLE, method="sendPhoto"))
-    async with ProcessLease.held(telewarm.pool) as lease:
+    async with ProcessLease.open(telewarm.pool) as lease:
         placed = await deliver(telewarm, live, item := await take(telewarm, lease, live, 31))
 
     assert placed.way is UploadMethod.UPLOAD
     assert sandbox.state.stats.chats[READER] == 1
-    size = telewarm.sender._placements.delivery_bytes(item, live.bot.telegram_id)
+    size = telewarm.sender._uploader.delivery_bytes(item, live.bot.telegram_id)
     assert size == item.blob.facts.bytes  # the next goes up at once
 
 
@@ -80,7 +80,7 @@ async def test_a_recipient_never_gets_a_file_twice_by_two_ways(
     telewarm = await telewarm_with(bucket_environ(rclone), worker=False)
     live = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="reset", when="after", method="sendPhoto"))
-    async with ProcessLease.held(telewarm.pool) as lease:
+    async with ProcessLease.open(telewarm.pool) as lease:
         item = replace(await take(telewarm, lease, live, 32), attempts=5)
         with pytest.raises(TelegramUnreachable):
             await deliver(telewarm, live, item)
@@ -110,4 +110,4 @@ async def test_a_recipient_never_gets_a_file_twice_by_two_ways(
 def test_an_error_says_whether_bytes_may_go_where_a_copy_did_not_and_whether_the_next_copy_may(
     error: TelegramClientError, chat_id: ChatId, expected: tuple[bool, bool]
 ) -> None:
-    assert (cannot_copy(error), shuts_origin(error, to=chat_id)) == expected
+    assert (cannot_copy(error), is_origin_error(error, to=chat_id)) == expected

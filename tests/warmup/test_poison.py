@@ -38,7 +38,7 @@ async def test_an_outcome_that_the_database_refuses_ends_its_item_in_error_and_n
     await telewarm.pool.execute(f"ALTER TABLE media ADD CHECK (id <> {ids[2]} OR file_id IS NULL)")
 
     with capture_logs() as logged:
-        async with telewarm.worker.working():
+        async with telewarm.worker.running():
             [item] = await until_state(telewarm, MediaState.ERROR, ids[2])
             await until_ready(telewarm, *ids[:2], *ids[3:])
 

@@ -32,9 +32,9 @@ from telewarm.errors import (
     UnreadableMedia,
 )
 from telewarm.warmup import policy
-from telewarm.warmup.policy import Retries
+from telewarm.warmup.policy import RetryLimits
 
-RETRIES = Retries(limit=8, base=0.5, longest=300)
+RETRIES = RetryLimits(limit=8, base_seconds=0.5, max_seconds=300)
 FAULT = TelegramServerError(method="sendPhoto", status=500, description="Internal Server Error")
 UNREACHABLE = TelegramUnreachable("no answer", method="sendPhoto", effect_possible=True)
 CUT_OFF = TelegramUnreachable("no connection", method="sendPhoto", effect_possible=False)
@@ -55,7 +55,7 @@ def test_a_fault_is_tried_again_within_a_back_off_that_doubles(attempts: int, th
 
 @given(st.integers(0, 10**9), dice)
 def test_no_back_off_is_longer_than_the_longest(attempts: int, throw: float) -> None:
-    delay = policy.retry_in(UNREACHABLE, attempts, Retries(limit=10**10, base=0.5, longest=3), throw)
+    delay = policy.retry_in(UNREACHABLE, attempts, RetryLimits(limit=10**10, base_seconds=0.5, max_seconds=3), throw)
 
     assert delay is not None
     assert delay < 3
@@ -85,12 +85,12 @@ def test_what_cannot_get_better_is_given_up_at_once(error: TelewarmError) -> Non
 @given(attempts=st.integers(0, 10**6))
 def test_a_fault_of_the_bot_burns_no_item_however_long_it_lasts(error: TelewarmError, attempts: int) -> None:
     assert policy.retry_in(error, attempts, RETRIES, 0.5) == 300
-    assert not policy.counts(error)
+    assert not policy.counts_as_attempt(error)
 
 
 def test_other_failures_are_attempts() -> None:
-    assert policy.counts(FAULT)
-    assert policy.counts(BAD)
+    assert policy.counts_as_attempt(FAULT)
+    assert policy.counts_as_attempt(BAD)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_each_error_is_classed_and_has_its_cure_in_one_sentence(error: TelewarmE
     delay = policy.retry_in(error, 0, RETRIES, 0.5)
 
     assert {AGAIN: delay == 0.25, NEVER: delay is None, OF_THE_BOT: delay == 300}[what]
-    assert policy.counts(error) is (what != OF_THE_BOT)
+    assert policy.counts_as_attempt(error) is (what != OF_THE_BOT)
     for again in (False, True):
         cure = policy.cure(error, again=again)
         assert cure.endswith(".")

@@ -140,7 +140,7 @@ async def test_a_send_that_waits_raises_its_item_above_all_that_was_queued_befor
         return bool(first == ids[3])
 
     await until(telewarm, raised)
-    async with telewarm.worker.working():
+    async with telewarm.worker.running():
         [result] = await sending
 
     assert result.error is None
@@ -155,7 +155,8 @@ async def test_a_send_whose_item_another_holds_raises_it_too(telewarm_with: Open
 
     async def raised() -> bool:
         return bool(
-            await telewarm.pool.fetchval("SELECT priority FROM media WHERE id = $1", held) < now_ms - queue_priority.DAY
+            await telewarm.pool.fetchval("SELECT priority FROM media WHERE id = $1", held)
+            < now_ms - queue_priority.DAY_MS
         )
 
     now_ms = await telewarm.pool.fetchval("SELECT priority FROM media WHERE id = $1", first)

@@ -30,7 +30,15 @@ from telewarm.errors import (
     TelegramServerError,
     TelegramUnreachable,
 )
-from telewarm.file_ids.method_selector import FIRST, LONGEST, MethodSelector, Route, falls_back, fits_url, is_item_error
+from telewarm.file_ids.method_selector import (
+    CIRCUIT_OPEN_MAX_SECONDS,
+    CIRCUIT_OPEN_MIN_SECONDS,
+    MethodSelector,
+    Route,
+    fits_url,
+    is_item_error,
+    should_fall_back,
+)
 from telewarm.file_ids.thumbnail_cache import ThumbnailCache
 from telewarm.models import ClaimedMedia, Kind, MediaItem, MediaMetadata, UploadMethod
 from telewarm.runtime import Telewarm
@@ -40,7 +48,7 @@ from telewarm.storage.config import S3Config
 from telewarm.storage.object_store import BlobStore
 from telewarm.telegram.client import BotApi
 from telewarm.telegram.transport import Request, Response
-from telewarm.warmup.policy import Retries
+from telewarm.warmup.policy import RetryLimits
 from telewarm.warmup.work import WarmupWork
 from tests.fixtures.app import NO_SWEEP, WARMUP_CHAT, Opener, add_bot, add_photos, until_ready
 from tests.fixtures.proxies import Proxy, proxied
@@ -76,54 +84,54 @@ TOKEN = InvalidBotToken(method="x", status=401, description="Unauthorized")
 @given(moments)
 def test_a_way_that_failed_is_closed_and_then_one_item_tries_it(now: float) -> None:
     ways = MethodSelector()
-    assert ways.enter(URL, now)
-    ways.failed(URL, began=now, now=now + 1)
-    over = now + 1 + FIRST
-    assert not ways.enter(URL, over - 0.01)
-    assert ways.is_open(URL, over + 0.01)
-    assert [ways.enter(URL, over + 0.01) for _ in range(3)] == [True, False, False]
-    assert not ways.is_open(URL, over + 0.02)
+    assert ways.try_acquire(URL, now)
+    ways.failed(URL, started_at=now, now=now + 1)
+    over = now + 1 + CIRCUIT_OPEN_MIN_SECONDS
+    assert not ways.try_acquire(URL, over - 0.01)
+    assert ways.is_available(URL, over + 0.01)
+    assert [ways.try_acquire(URL, over + 0.01) for _ in range(3)] == [True, False, False]
+    assert not ways.is_available(URL, over + 0.02)
 
 
 @given(moments, st.integers(min_value=1, max_value=12))
 def test_each_failed_try_doubles_the_pause_up_to_an_hour(now: float, tries: int) -> None:
     ways = MethodSelector()
     for number in range(tries):
-        assert ways.enter(URL, now)
-        ways.failed(URL, began=now, now=now + 0.5)
-        pause = min(LONGEST, FIRST * 2**number)
-        assert not ways.is_open(URL, now + 0.5 + 0.99 * pause)
+        assert ways.try_acquire(URL, now)
+        ways.failed(URL, started_at=now, now=now + 0.5)
+        pause = min(CIRCUIT_OPEN_MAX_SECONDS, CIRCUIT_OPEN_MIN_SECONDS * 2**number)
+        assert not ways.is_available(URL, now + 0.5 + 0.99 * pause)
         now += 1 + pause
-    assert ways.is_open(URL, now)
+    assert ways.is_available(URL, now)
 
 
 @given(moments, st.integers(min_value=1, max_value=50))
 def test_failures_that_were_under_way_together_are_one_piece_of_news(now: float, count: int) -> None:
     ways = MethodSelector()
     for number in range(count):
-        ways.failed(URL, began=now, now=now + 1 + number / 100)
-    assert ways.is_open(URL, now + 1 + FIRST)
+        ways.failed(URL, started_at=now, now=now + 1 + number / 100)
+    assert ways.is_available(URL, now + 1 + CIRCUIT_OPEN_MIN_SECONDS)
 
 
 def test_a_success_opens_a_way_to_all_and_forgets_what_was_learned() -> None:
     ways = MethodSelector()
-    ways.failed(URL, began=0, now=1)
-    assert ways.enter(URL, 1 + FIRST)
-    ways.worked(URL)
-    assert all(ways.enter(URL, 2 + FIRST) for _ in range(3))
+    ways.failed(URL, started_at=0, now=1)
+    assert ways.try_acquire(URL, 1 + CIRCUIT_OPEN_MIN_SECONDS)
+    ways.succeeded(URL)
+    assert all(ways.try_acquire(URL, 2 + CIRCUIT_OPEN_MIN_SECONDS) for _ in range(3))
     assert len(ways) == 0
 
 
 def test_what_fails_for_one_bot_or_from_one_chat_stays_open_for_others() -> None:
     ways = MethodSelector()
-    ways.failed(Route(1, UploadMethod.FORWARD, WARMUP_CHAT), began=0, now=1)
+    ways.failed(Route(1, UploadMethod.FORWARD, WARMUP_CHAT), started_at=0, now=1)
     others = [
         Route(2, UploadMethod.FORWARD, WARMUP_CHAT),
         Route(1, UploadMethod.FORWARD, None),
         Route(1, UploadMethod.PATH),
         URL,
     ]
-    assert all(ways.is_open(route, 2) for route in others)
+    assert all(ways.is_available(route, 2) for route in others)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +159,7 @@ def test_what_fails_for_one_bot_or_from_one_chat_stays_open_for_others() -> None
 def test_an_error_says_whether_the_next_way_is_tried_and_whether_it_was_the_items_fault(
     way: UploadMethod, error: TelegramError, attempts: int, expected: tuple[bool, bool]
 ) -> None:
-    assert (falls_back(way, error, attempts=attempts), is_item_error(way, error)) == expected
+    assert (should_fall_back(way, error, attempts=attempts), is_item_error(way, error)) == expected
 
 
 @pytest.mark.parametrize(
@@ -273,10 +281,10 @@ async def test_no_two_attempts_give_the_same_url_and_each_url_works(telewarm_wit
     live = await add_bot(telewarm)
     await add_photos(telewarm, live, 1, first=20)
     wire = Photos()
-    async with ProcessLease.held(telewarm.pool) as lease:
+    async with ProcessLease.open(telewarm.pool) as lease:
         [job] = await warm_ups(telewarm, lease, replace(live, api=BotApi(wire, token(0)))).claim(5)
         for _ in range(20):
-            await telewarm.sender._placements.warm(job.item.item, BotApi(wire, token(0)), WARMUP_CHAT)
+            await telewarm.sender._uploader.warm(job.item.item, BotApi(wire, token(0)), WARMUP_CHAT)
 
     assert len(set(wire.urls)) == 20
     assert job.size == 0
@@ -290,9 +298,9 @@ def warm_ups(telewarm: Telewarm, lease: ProcessLease, live: BotSession) -> Warmu
     return WarmupWork(
         pool=telewarm.pool,
         lease=lease,
-        live=live,
-        placements=telewarm.sender._placements,
-        retries=Retries(limit=8, base=1, longest=1),
+        session=live,
+        uploader=telewarm.sender._uploader,
+        retries=RetryLimits(limit=8, base_seconds=1, max_seconds=1),
     )
 
 
@@ -361,7 +369,7 @@ async def test_the_size_of_a_job_is_all_that_goes_up_with_it(
 ) -> None:
     live = await add_bot(idle_telewarm)
     await idle_telewarm.library.add_file(live.bot, demo_files["film.mp4"].path, kind=Kind.VIDEO)
-    async with ProcessLease.held(idle_telewarm.pool) as lease:
+    async with ProcessLease.open(idle_telewarm.pool) as lease:
         [job] = await warm_ups(idle_telewarm, lease, live).claim(5)
 
     thumbnail: int = await idle_telewarm.pool.fetchval("SELECT thumbnail_bytes FROM blob")
@@ -374,16 +382,16 @@ async def test_a_thumbnail_is_read_from_the_store_once_and_missed_by_nobody_when
 ) -> None:
     await folder_store.put_bytes("thumbnails/one", b"one")
     await folder_store.put_bytes("thumbnails/two", b"two")
-    thumbnails = ThumbnailCache(folder_store, most=5)
+    thumbnails = ThumbnailCache(folder_store, max_bytes=5)
     one, two, none = (replace(blob(1), thumbnail_key=f"thumbnails/{name}") for name in ("one", "two", "none"))
 
-    assert await thumbnails.of(one) == b"one"
+    assert await thumbnails.get(one) == b"one"
     await folder_store.delete("thumbnails/one")
-    assert await asyncio.gather(*[thumbnails.of(one) for _ in range(5)]) == [b"one"] * 5
-    assert await thumbnails.of(two) == b"two"
-    assert await thumbnails.of(one) is None  # there was room for one of them
-    assert await thumbnails.of(none) is None
-    assert await thumbnails.of(blob(1)) is None
+    assert await asyncio.gather(*[thumbnails.get(one) for _ in range(5)]) == [b"one"] * 5
+    assert await thumbnails.get(two) == b"two"
+    assert await thumbnails.get(one) is None  # there was room for one of them
+    assert await thumbnails.get(none) is None
+    assert await thumbnails.get(blob(1)) is None
 
 
 async def test_a_bot_waits_for_anothers_upload_but_not_for_its_forward(pool: Pool) -> None:

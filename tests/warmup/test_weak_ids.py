@@ -14,7 +14,7 @@ from telewarm.models import UploadResult
 from telewarm.runtime import Telewarm
 from telewarm.telegram.client import BotApi
 from telewarm.telegram.transport import Request, Response
-from telewarm.warmup.policy import Retries
+from telewarm.warmup.policy import RetryLimits
 from telewarm.warmup.work import WarmupWork
 from tests.fixtures.app import WARMUP_CHAT, add_bot, add_photos
 
@@ -51,13 +51,13 @@ async def test_a_weak_id_is_uploaded_again_as_often_as_asked_for_and_the_last_on
     live: BotSession = await add_bot(idle_telewarm)
     await add_photos(idle_telewarm, live, 1)
     wire = Answers(unique_ids)
-    async with ProcessLease.held(idle_telewarm.pool) as lease:
+    async with ProcessLease.open(idle_telewarm.pool) as lease:
         work = WarmupWork(
             pool=idle_telewarm.pool,
             lease=lease,
-            live=replace(live, api=BotApi(wire, live.bot.token)),
-            placements=idle_telewarm.sender._placements,
-            retries=Retries(limit=8, base=1, longest=1, weak_id=again),
+            session=replace(live, api=BotApi(wire, live.bot.token)),
+            uploader=idle_telewarm.sender._uploader,
+            retries=RetryLimits(limit=8, base_seconds=1, max_seconds=1, weak_id_attempts=again),
         )
         [job] = await work.claim(5)
         placed = await work.do(job.item, WARMUP_CHAT)

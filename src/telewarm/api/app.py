@@ -34,19 +34,19 @@ from telewarm.api.routes import (
     warmup_queue,
     worker,
 )
-from telewarm.api.schemas.bodies import known_query
+from telewarm.api.schemas.bodies import check_query_parameters
 from telewarm.api.sse import SseRegistry
 
 DESCRIPTION = "Keeps a Telegram bot's media warm: upload once, send by file_id forever."
-BEARER = HTTPBearer(
+BEARER_SCHEME = HTTPBearer(
     auto_error=False, description="The server's own token (`telewarm token show`) or a named one"
 )  # for /docs; the guard does it
-OF_ALL = [Depends(BEARER), Depends(known_query)]
+COMMON_DEPENDENCIES = [Depends(BEARER_SCHEME), Depends(check_query_parameters)]
 
 
-def create_api(serving: AppState) -> FastAPI:
+def create_api(app_state: AppState) -> FastAPI:
     """All of it."""
-    app = create_monitoring_app(serving)
+    app = create_monitoring_app(app_state)
     for module in (  # what is asked for most is looked at first
         send,
         media,
@@ -64,13 +64,13 @@ def create_api(serving: AppState) -> FastAPI:
         tokens,
         audit,
     ):
-        app.include_router(module.router, prefix="/api/admin", dependencies=OF_ALL)
-    app.include_router(preview.signing, prefix="/api/admin", dependencies=OF_ALL)
-    app.include_router(preview.router, prefix="/api", dependencies=OF_ALL)
+        app.include_router(module.router, prefix="/api/admin", dependencies=COMMON_DEPENDENCIES)
+    app.include_router(preview.signing_router, prefix="/api/admin", dependencies=COMMON_DEPENDENCIES)
+    app.include_router(preview.router, prefix="/api", dependencies=COMMON_DEPENDENCIES)
     return app
 
 
-def create_monitoring_app(serving: AppState) -> FastAPI:
+def create_monitoring_app(app_state: AppState) -> FastAPI:
     """Health and metrics alone, for a worker without the API."""
     app = FastAPI(
         title="Telewarm",
@@ -80,12 +80,16 @@ def create_monitoring_app(serving: AppState) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.services = serving
+    app.state.services = app_state
     app.state.query_parameters = {}
-    app.state.keyring, app.state.audit = serving.keyring, serving.audit
-    app.state.streams = SseRegistry(serving.listeners)
+    app.state.keyring, app.state.audit = app_state.token_cache, app_state.audit_writer
+    app.state.streams = SseRegistry(app_state.max_event_streams)
     app.add_middleware(
-        AuthMiddleware, token=serving.token, keyring=serving.keyring, audit=serving.audit, signer=serving.signer
+        AuthMiddleware,
+        token=app_state.server_token,
+        keyring=app_state.token_cache,
+        audit=app_state.audit_writer,
+        signer=app_state.preview_signer,
     )
     app.add_middleware(RequestIdMiddleware)
     app.state.admission = AdaptiveConcurrencyLimiter()
@@ -94,7 +98,7 @@ def create_monitoring_app(serving: AppState) -> FastAPI:
     error_responses.register_exception_handlers(app)
     install_openapi(app)
     app.include_router(docs_ui.router)
-    app.include_router(health.probes)
-    app.include_router(health.router, dependencies=[Depends(BEARER)])
-    app.include_router(metrics.router, dependencies=[Depends(BEARER)])
+    app.include_router(health.probe_router)
+    app.include_router(health.router, dependencies=[Depends(BEARER_SCHEME)])
+    app.include_router(metrics.router, dependencies=[Depends(BEARER_SCHEME)])
     return app

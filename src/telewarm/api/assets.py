@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-ASSETS = "docs/assets"
-TYPES = {
+ASSETS_PATH = "docs/assets"
+MEDIA_TYPES = {
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",
     "redoc.standalone.js": "text/javascript",
 }
-PATHS = frozenset(f"/{ASSETS}/{name}" for name in TYPES)
+ASSET_PATHS = frozenset(f"/{ASSETS_PATH}/{name}" for name in MEDIA_TYPES)

@@ -10,11 +10,11 @@ from typing import cast
 
 from starlette.requests import Request
 
-from telewarm.api.concurrency_limiter import retry_after
+from telewarm.api.concurrency_limiter import retry_after_seconds
 from telewarm.api.error_responses import HttpError
 
-BYTES = 128 << 20  # a usual body has less than a kilobyte
-DECODING = 2  # large JSON bodies that are decoded at once; the others wait on disk
+MAX_BODY_MEMORY_BYTES = 128 << 20  # a usual body has less than a kilobyte
+MAX_CONCURRENT_DECODES = 2  # large JSON bodies that are decoded at once; the others wait on disk
 
 
 @dataclass(slots=True)
@@ -24,10 +24,10 @@ class BodyMemory:
     budget: BodyMemoryBudget
     bytes: int = 0
 
-    def take(self, more: int) -> None:
+    def reserve(self, count: int) -> None:
         """Raises HttpError 503 when all bodies together would have too much."""
-        if self.budget.held + more > self.budget.most:
-            again = retry_after()
+        if self.budget.used_bytes + count > self.budget.max_bytes:
+            again = retry_after_seconds()
             raise HttpError(
                 503,
                 "OVERLOADED",
@@ -35,11 +35,11 @@ class BodyMemory:
                 f"ask again in {again} s, or send the file as multipart or raw",
                 headers={"Retry-After": str(again)},
             )
-        self.budget.held += more
-        self.bytes += more
+        self.budget.used_bytes += count
+        self.bytes += count
 
     def release(self) -> None:
-        self.budget.held -= self.bytes
+        self.budget.used_bytes -= self.bytes
         self.bytes = 0
 
 
@@ -47,12 +47,12 @@ class BodyMemory:
 class BodyMemoryBudget:
     """The budget of one process, and the turn to decode what came in on disk."""
 
-    most: int = BYTES
-    held: int = 0
-    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(DECODING))
+    max_bytes: int = MAX_BODY_MEMORY_BYTES
+    used_bytes: int = 0
+    decode_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_DECODES))
 
     @contextmanager
-    def share(self) -> Iterator[BodyMemory]:
+    def for_request(self) -> Iterator[BodyMemory]:
         """For one request, until its body is worked off."""
         held = BodyMemory(self)
         try:
@@ -61,5 +61,5 @@ class BodyMemoryBudget:
             held.release()
 
 
-def bodies_of(request: Request) -> BodyMemoryBudget:
+def body_memory_of(request: Request) -> BodyMemoryBudget:
     return cast(BodyMemoryBudget, request.app.state.bodies)

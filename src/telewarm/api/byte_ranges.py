@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-ONE = re.compile(r"bytes=[ \t]*(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))[ \t]*", re.IGNORECASE)
+SINGLE_RANGE_PATTERN = re.compile(r"bytes=[ \t]*(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))[ \t]*", re.IGNORECASE)
 
 
 class RangeNotSatisfiable(Exception):
@@ -21,12 +21,12 @@ class ByteRange:
     end: int
 
 
-def wanted(headers: Mapping[str, str], *, size: int, tag: str) -> ByteRange | None:
+def parse_range(headers: Mapping[str, str], *, size: int, etag: str) -> ByteRange | None:
     """None: the whole file. A range of a file that has changed since (If-Range) is of no use; several at once, and
-    what cannot be read, are answered with the whole, as they may be. Raises Unsatisfiable. `tag`: with its quotes.
+    what cannot be read, are answered with the whole, as they may be. Raises Unsatisfiable. `etag`: with its quotes.
     """
-    asked = ONE.fullmatch(headers.get("range", ""))
-    if asked is None or headers.get("if-range", tag) != tag:
+    asked = SINGLE_RANGE_PATTERN.fullmatch(headers.get("range", ""))
+    if asked is None or headers.get("if-range", etag) != etag:
         return None
     first, last, suffix = asked.groups()
     begin = max(0, size - int(suffix)) if suffix else int(first)
@@ -38,7 +38,7 @@ def wanted(headers: Mapping[str, str], *, size: int, tag: str) -> ByteRange | No
     return ByteRange(begin, end)
 
 
-def is_known(headers: Mapping[str, str], tag: str) -> bool:
+def matches_etag(headers: Mapping[str, str], etag: str) -> bool:
     """Whether the caller has these bytes already (If-None-Match)."""
     known = [one.strip().removeprefix("W/") for one in headers.get("if-none-match", "").split(",")]
-    return tag in known or known == ["*"]
+    return etag in known or known == ["*"]

@@ -39,196 +39,206 @@ LOOP_LAG_HIGH_SECONDS, LOOP_LAG_LOW_SECONDS = (
     0.004,
 )  # seconds that the loop is late on average: fewer places then, or more
 DECREASE_FACTOR, INCREASE_FACTOR = 0.5, 1.25  # at most, from one change to the next
-ADJUST_INTERVAL_SECONDS = 0.01  # seconds between looks while requests are under way
-LOOKS = 10  # between two changes, or as many as tell that the loop is late
+SAMPLE_INTERVAL_SECONDS = 0.01  # seconds between looks while requests are under way
+SAMPLES_PER_ADJUSTMENT = 10  # between two changes, or as many as tell that the loop is late
 MAX_SAMPLE_SECONDS = (
-    LOOP_LAG_HIGH_SECONDS * LOOKS / 2
+    LOOP_LAG_HIGH_SECONDS * SAMPLES_PER_ADJUSTMENT / 2
 )  # seconds that one look may tell at most: anything may be late once
 BODY_STALL_SECONDS = 0.5  # seconds after which a request whose body does not come has no place
-RETRY_AFTER_SECONDS = (1, 3)  # seconds after which a client that was refused may ask again: not all of them at once
+RETRY_AFTER_RANGE_SECONDS = (
+    1,
+    3,
+)  # seconds after which a client that was refused may ask again: not all of them at once
 
-SENDING = "/send"  # as paths end
-UPLOADING = ("/media", "/media/batch", "/recipients")
-NEVER_REFUSED = frozenset({"/healthz", "/readyz", "/health", "/metrics", "/docs", "/redoc", "/openapi.json"})
+SEND_PATH_SUFFIX = "/send"  # as paths end
+UPLOAD_PATH_SUFFIXES = ("/media", "/media/batch", "/recipients")
+UNLIMITED_PATHS = frozenset({"/healthz", "/readyz", "/health", "/metrics", "/docs", "/redoc", "/openapi.json"})
 
 
 def class_of(method: str, path: str) -> RequestClass | None:
     """None: it is never refused, so that an operator can always look."""
     if method == "POST":
-        if path.endswith(SENDING):
+        if path.endswith(SEND_PATH_SUFFIX):
             return RequestClass.SEND
-        if path.endswith(UPLOADING):
+        if path.endswith(UPLOAD_PATH_SUFFIXES):
             return RequestClass.UPLOAD
-    return None if path in NEVER_REFUSED else RequestClass.OTHER
+    return None if path in UNLIMITED_PATHS else RequestClass.OTHER
 
 
-def next_limit(places: int, *, late: float, busiest: int) -> int:
-    """How many after `LOOKS` looks. `late`: seconds, their mean; `busiest`: the most under way of any work."""
-    if late > LOOP_LAG_HIGH_SECONDS:
-        return max(MIN_LIMIT, int(min(places, busiest) * max(DECREASE_FACTOR, LOOP_LAG_HIGH_SECONDS / late)))
-    return min(MAX_LIMIT, int(places * INCREASE_FACTOR)) if late < LOOP_LAG_LOW_SECONDS else places
+def next_limit(limit: int, *, lag: float, peak: int) -> int:
+    """How many after `SAMPLES_PER_ADJUSTMENT` looks. `lag`: seconds, their mean; `peak`: the most under way of any
+    work.
+    """
+    if lag > LOOP_LAG_HIGH_SECONDS:
+        return max(MIN_LIMIT, int(min(limit, peak) * max(DECREASE_FACTOR, LOOP_LAG_HIGH_SECONDS / lag)))
+    return min(MAX_LIMIT, int(limit * INCREASE_FACTOR)) if lag < LOOP_LAG_LOW_SECONDS else limit
 
 
 class RequestSlot:
     """One request's. Entered while it is parked; it is under way else."""
 
     __slots__ = (
-        "_admission",
-        "_stands_still",
-        "_taken_in",
-        "_waits",
-        "answered",
-        "ended",
-        "receives_since",
+        "_body_received",
+        "_body_stalled",
+        "_idle_depth",
+        "_limiter",
+        "cancelled_by_shutdown",
+        "receiving_since",
+        "request_class",
+        "response_started",
         "task",
-        "work",
     )
 
-    def __init__(self, admission: AdaptiveConcurrencyLimiter, work: RequestClass) -> None:
-        self._admission = admission
-        self._waits = 0
-        self._stands_still = self._taken_in = False
-        self.work = work
+    def __init__(self, limiter: AdaptiveConcurrencyLimiter, request_class: RequestClass) -> None:
+        self._limiter = limiter
+        self._idle_depth = 0
+        self._body_stalled = self._body_received = False
+        self.request_class = request_class
         self.task: asyncio.Task[Any] | None = None
-        self.receives_since: float | None = None  # monotonic: when it began to wait for its client
-        self.answered = False
-        self.ended = False  # from outside: the process stops
+        self.receiving_since: float | None = None  # monotonic: when it began to wait for its client
+        self.response_started = False
+        self.cancelled_by_shutdown = False  # from outside: the process stops
 
     def __enter__(self) -> Self:
-        self._wait(1)
+        self._change_idle_depth(1)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._wait(-1)
+        self._change_idle_depth(-1)
 
-    def _wait(self, more: int) -> None:
+    def _change_idle_depth(self, delta: int) -> None:
         """For so many things more than before."""
-        waited, self._waits = self._waits > 0, self._waits + more
-        if not self.answered:
-            self._admission.mark_idle(self.work, (self._waits > 0) - waited)
+        waited, self._idle_depth = self._idle_depth > 0, self._idle_depth + delta
+        if not self.response_started:
+            self._limiter.move_to_idle(self.request_class, (self._idle_depth > 0) - waited)
 
-    def look(self, now: float) -> None:
+    def check_stall(self, now: float) -> None:
         """Park it when nothing came of its body for long."""
         if (
-            self.receives_since is not None
-            and not self._stands_still
-            and now - self.receives_since > BODY_STALL_SECONDS
+            self.receiving_since is not None
+            and not self._body_stalled
+            and now - self.receiving_since > BODY_STALL_SECONDS
         ):
-            self._stands_still = True
-            self._wait(1)
+            self._body_stalled = True
+            self._change_idle_depth(1)
 
-    def received(self, *, all_of_it: bool) -> None:
+    def on_received(self, *, complete: bool) -> None:
         """Something came of its body."""
-        self.receives_since = None
-        if all_of_it and self.work is RequestClass.UPLOAD and not self._taken_in and not self.answered:
-            self._taken_in = True
-            self._admission.received += 1
-        if self._stands_still:
-            self._stands_still = False
-            self._wait(-1)
+        self.receiving_since = None
+        if (
+            complete
+            and self.request_class is RequestClass.UPLOAD
+            and not self._body_received
+            and not self.response_started
+        ):
+            self._body_received = True
+            self._limiter.received += 1
+        if self._body_stalled:
+            self._body_stalled = False
+            self._change_idle_depth(-1)
 
-    def gone(self) -> None:
+    def finish(self) -> None:
         """All of its answer is out, or nothing more comes."""
-        self.leave()
-        self._admission.gone(self)
+        self.release()
+        self._limiter.forget_slot(self)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Its answer has begun, or will not come. Nothing happens the second time."""
-        if not self.answered:
-            self.answered = True
-            self._admission.left(self, parked=self._waits > 0)
-            self._admission.received -= self._taken_in
+        if not self.response_started:
+            self.response_started = True
+            self._limiter.release_slot(self, was_idle=self._idle_depth > 0)
+            self._limiter.received -= self._body_received
 
 
 class AdaptiveConcurrencyLimiter:
     """The places of one process."""
 
     def __init__(self) -> None:
-        self.limits = MAX_LIMIT
+        self.limit = MAX_LIMIT
         self.in_flight = dict.fromkeys(RequestClass, 0)
         self.received = 0
         self.idle = 0
-        self._taken: set[RequestSlot] = set()
-        self._running: set[RequestSlot] = set()  # those whose answer is on its way too
-        self._late = 0.0
-        self._looks = 0
-        self._due = 0.0
+        self._counted_slots: set[RequestSlot] = set()
+        self._open_slots: set[RequestSlot] = set()  # those whose answer is on its way too
+        self._lag_sum = 0.0
+        self._samples = 0
+        self._sample_due_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._told_at = 0.0
-        self._refused = 0  # since it was told
-        metrics.admitting(places=self.limits, late=0.0)
+        self._logged_at = 0.0
+        self._rejected = 0  # since it was told
+        metrics.admitting(places=self.limit, late=0.0)
 
-    def enter(self, work: RequestClass) -> RequestSlot | None:
+    def acquire(self, request_class: RequestClass) -> RequestSlot | None:
         """None: it is refused."""
-        full = self.in_flight[work] >= self.limits or self.idle >= MAX_IDLE
-        if full or (work is RequestClass.UPLOAD and self.received >= MAX_RECEIVED):
-            self._refuse(work)
+        full = self.in_flight[request_class] >= self.limit or self.idle >= MAX_IDLE
+        if full or (request_class is RequestClass.UPLOAD and self.received >= MAX_RECEIVED):
+            self._reject(request_class)
             return None
-        self.in_flight[work] += 1
-        place = RequestSlot(self, work)
-        self._taken.add(place)
-        self._running.add(place)
+        self.in_flight[request_class] += 1
+        place = RequestSlot(self, request_class)
+        self._counted_slots.add(place)
+        self._open_slots.add(place)
         if self._timer is None:
-            self._look_soon()
+            self._schedule_sample()
         return place
 
-    def mark_idle(self, work: RequestClass, count: int) -> None:
+    def move_to_idle(self, request_class: RequestClass, count: int) -> None:
         """So many more requests are parked and not under way."""
-        self.in_flight[work] -= count
+        self.in_flight[request_class] -= count
         self.idle += count
 
-    def left(self, place: RequestSlot, *, parked: bool) -> None:
-        self._taken.discard(place)
-        if parked:
+    def release_slot(self, slot: RequestSlot, *, was_idle: bool) -> None:
+        self._counted_slots.discard(slot)
+        if was_idle:
             self.idle -= 1
         else:
-            self.in_flight[place.work] -= 1
+            self.in_flight[slot.request_class] -= 1
 
-    def gone(self, place: RequestSlot) -> None:
-        self._running.discard(place)
+    def forget_slot(self, slot: RequestSlot) -> None:
+        self._open_slots.discard(slot)
 
-    def end(self) -> None:
+    def cancel_all(self) -> None:
         """Whoever is still there is cancelled; see `Place.ended`."""
-        for place in self._running:
-            place.ended = True
+        for place in self._open_slots:
+            place.cancelled_by_shutdown = True
             if place.task is not None:
                 place.task.cancel()
 
-    def _look_soon(self) -> None:
-        self._due = clock.monotonic() + ADJUST_INTERVAL_SECONDS
-        self._timer = asyncio.get_running_loop().call_later(ADJUST_INTERVAL_SECONDS, self._look)
+    def _schedule_sample(self) -> None:
+        self._sample_due_at = clock.monotonic() + SAMPLE_INTERVAL_SECONDS
+        self._timer = asyncio.get_running_loop().call_later(SAMPLE_INTERVAL_SECONDS, self._sample)
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         now = clock.monotonic()
-        self._late += min(max(0.0, now - self._due), MAX_SAMPLE_SECONDS)
-        self._looks += 1
-        if self._looks == LOOKS or self._late > LOOKS * LOOP_LAG_HIGH_SECONDS:
+        self._lag_sum += min(max(0.0, now - self._sample_due_at), MAX_SAMPLE_SECONDS)
+        self._samples += 1
+        if self._samples == SAMPLES_PER_ADJUSTMENT or self._lag_sum > SAMPLES_PER_ADJUSTMENT * LOOP_LAG_HIGH_SECONDS:
             self._adjust_limit(now)
         self._timer = None
-        if self._taken:
-            self._look_soon()
+        if self._counted_slots:
+            self._schedule_sample()
 
     def _adjust_limit(self, now: float) -> None:
-        late = self._late / LOOKS
-        self.limits = next_limit(self.limits, late=late, busiest=max(self.in_flight.values()))
-        self._late, self._looks = 0.0, 0
-        metrics.admitting(places=self.limits, late=late)
-        for place in self._taken:
-            place.look(now)
+        late = self._lag_sum / SAMPLES_PER_ADJUSTMENT
+        self.limit = next_limit(self.limit, lag=late, peak=max(self.in_flight.values()))
+        self._lag_sum, self._samples = 0.0, 0
+        metrics.admitting(places=self.limit, late=late)
+        for place in self._counted_slots:
+            place.check_stall(now)
 
-    def _refuse(self, work: RequestClass) -> None:
-        metrics.refused(work)
-        self._refused += 1
+    def _reject(self, request_class: RequestClass) -> None:
+        metrics.refused(request_class)
+        self._rejected += 1
         now = clock.monotonic()
-        if now - self._told_at >= 1.0:
-            self._told_at = now
+        if now - self._logged_at >= 1.0:
+            self._logged_at = now
             counts = {f"{one}s": count for one, count in self.in_flight.items()}
-            log.warning("requests_rejected", refused=self._refused, places=self.limits, parked=self.idle, **counts)
-            self._refused = 0
+            log.warning("requests_rejected", refused=self._rejected, places=self.limit, parked=self.idle, **counts)
+            self._rejected = 0
 
 
-def retry_after() -> int:
+def retry_after_seconds() -> int:
     """Seconds."""
-    return random.randint(*RETRY_AFTER_SECONDS)  # noqa: S311 - no secret
+    return random.randint(*RETRY_AFTER_RANGE_SECONDS)  # noqa: S311 - no secret

@@ -10,11 +10,11 @@ from fastapi import Depends, Path, Request, Response
 from fastapi.routing import APIRoute
 
 from telewarm.api.audit_writer import AuditWriter
-from telewarm.api.body_memory import bodies_of
+from telewarm.api.body_memory import body_memory_of
 from telewarm.api.health_checks import HealthChecks
-from telewarm.api.request_limits import small
+from telewarm.api.request_limits import read_limited_body
 from telewarm.api.token_cache import ApiTokenCache
-from telewarm.bots.chat_names import SLUG
+from telewarm.bots.chat_names import SLUG_PATTERN
 from telewarm.bots.registry import BotRegistry
 from telewarm.bots.sessions import BotSession
 from telewarm.broadcasts.service import BroadcastService
@@ -29,8 +29,8 @@ from telewarm.sending.idempotency import IdempotencyStore
 from telewarm.sending.sender import Sender
 from telewarm.worker.supervisor import WorkerSupervisor
 
-AS_SLUG = {"pattern": f"^{SLUG.pattern}$"}  # of a JSON Schema
-SMALL = 1 << 20  # bytes of a body that is no upload
+SLUG_SCHEMA = {"pattern": f"^{SLUG_PATTERN.pattern}$"}  # of a JSON Schema
+MAX_BODY_BYTES = 1 << 20  # bytes of a body that is no upload
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,48 +38,48 @@ class AppState:
     pool: Pool
     bots: BotRegistry
     library: MediaLibrary
-    collector: BlobGarbageCollector
+    garbage_collector: BlobGarbageCollector
     sender: Sender
-    once: IdempotencyStore
+    idempotency: IdempotencyStore
     broadcasts: BroadcastService
     worker: WorkerSupervisor
-    checks: HealthChecks
+    health_checks: HealthChecks
     previews: PreviewService
-    signer: PreviewUrlSigner
-    token: str = field(repr=False)  # the server's own
-    largest: int  # bytes of one upload
+    preview_signer: PreviewUrlSigner
+    server_token: str = field(repr=False)  # the server's own
+    max_upload_bytes: int  # bytes of one upload
     events: EventBus
-    most_files: int = 100  # of one batch
-    keyring: ApiTokenCache | None = None
-    audit: AuditWriter | None = None
-    patience: float = 60.0  # seconds for which an upload may stand still
-    listeners: int = 1000  # event streams at once
+    max_batch_files: int = 100  # of one batch
+    token_cache: ApiTokenCache | None = None
+    audit_writer: AuditWriter | None = None
+    body_stall_seconds: float = 60.0  # seconds for which an upload may stand still
+    max_event_streams: int = 1000  # event streams at once
 
 
-async def services(request: Request) -> AppState:
+async def get_app_state(request: Request) -> AppState:
     """A coroutine, or FastAPI would call it in a thread."""
     return cast(AppState, request.app.state.services)
 
 
-StateDep = Annotated[AppState, Depends(services)]
+StateDep = Annotated[AppState, Depends(get_app_state)]
 
 
-OfPath = Annotated[str, Path(description="Your name for the bot", examples=["shop"])]
+SlugParam = Annotated[str, Path(description="Your name for the bot", examples=["shop"])]
 
 
-def slug_of_path(slug: str) -> str:
+def check_slug(slug: str) -> str:
     """Raises NotFound."""
-    if SLUG.fullmatch(slug) is None:  # the database is not even asked: it takes no NUL in a text
+    if SLUG_PATTERN.fullmatch(slug) is None:  # the database is not even asked: it takes no NUL in a text
         raise NoSuchBot(slug)
     return slug
 
 
-async def bot_of_path(slug: OfPath, serving: StateDep) -> BotSession:
+async def resolve_bot(slug: SlugParam, app_state: StateDep) -> BotSession:
     """Raises NotFound."""
-    return await serving.bots.by_slug(slug_of_path(slug))
+    return await app_state.bots.by_slug(check_slug(slug))
 
 
-BotDep = Annotated[BotSession, Depends(bot_of_path)]
+BotDep = Annotated[BotSession, Depends(resolve_bot)]
 
 
 class LimitedBodyRoute(APIRoute):
@@ -89,7 +89,7 @@ class LimitedBodyRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
-            with bodies_of(request).share() as held:
-                return await handle(await small(request, SMALL, held.take))
+            with body_memory_of(request).for_request() as held:
+                return await handle(await read_limited_body(request, MAX_BODY_BYTES, held.reserve))
 
         return bounded

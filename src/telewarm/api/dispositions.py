@@ -11,28 +11,28 @@ from typing import Final
 
 from aiohttp import content_disposition_filename, parse_content_disposition
 
-EXTENDED: Final = re.compile(rb";\s*filename\*(?:\d+\*?)?\s*=", re.IGNORECASE)
-ENCODED_WORD: Final = re.compile(r"=\?[\w.*-]+\?[bq]\?[^?]*\?=", re.IGNORECASE)
+EXTENDED_FILENAME_PATTERN: Final = re.compile(rb";\s*filename\*(?:\d+\*?)?\s*=", re.IGNORECASE)
+ENCODED_WORD_PATTERN: Final = re.compile(r"=\?[\w.*-]+\?[bq]\?[^?]*\?=", re.IGNORECASE)
 
 
-def names_file(disposition: bytes, options: Mapping[bytes, bytes]) -> bool:
+def has_file_name(disposition: bytes, options: Mapping[bytes, bytes]) -> bool:
     """`options`: as the form's parser read them, which leaves out what RFC 5987 says."""
-    return b"filename" in options or EXTENDED.search(disposition) is not None
+    return b"filename" in options or EXTENDED_FILENAME_PATTERN.search(disposition) is not None
 
 
 def file_name(disposition: bytes, options: Mapping[bytes, bytes]) -> str | None:
     """What the client calls the file, decoded; as it stands where that fails."""
     said = options.get(b"filename", b"").decode(errors="replace")
-    if EXTENDED.search(disposition) is not None:
+    if EXTENDED_FILENAME_PATTERN.search(disposition) is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of headers that are damaged: then the plain name must do
             _, fields = parse_content_disposition(disposition.decode(errors="replace"))
             said = content_disposition_filename(fields) or said
-    return _words(said) or None
+    return _decode_words(said) or None
 
 
-def _words(text: str) -> str:
-    if ENCODED_WORD.search(text) is None:
+def _decode_words(text: str) -> str:
+    if ENCODED_WORD_PATTERN.search(text) is None:
         return text
     try:
         return str(make_header(decode_header(text)))

@@ -16,16 +16,16 @@ from fastapi import APIRouter
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse
 
-from telewarm.api.assets import ASSETS, TYPES
+from telewarm.api.assets import ASSETS_PATH, MEDIA_TYPES
 from telewarm.errors import NotFound
 
 router = APIRouter(include_in_schema=False)
 
-TITLE = "Telewarm"
-OPENAPI = "openapi.json"  # beside the pages, wherever a proxy puts them
-NO_ICON = "data:,"
-SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
-LOOKS = {
+PAGE_TITLE = "Telewarm"
+OPENAPI_URL = "openapi.json"  # beside the pages, wherever a proxy puts them
+EMPTY_FAVICON_URL = "data:,"
+INLINE_SCRIPT_PATTERN = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+SWAGGER_UI_PARAMETERS = {
     "docExpansion": "list",
     "filter": True,
     "displayRequestDuration": True,
@@ -38,49 +38,51 @@ LOOKS = {
 @router.get("/docs")
 async def swagger() -> HTMLResponse:
     page = get_swagger_ui_html(
-        openapi_url=OPENAPI,
-        title=TITLE,
-        swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
-        swagger_css_url=f"{ASSETS}/swagger-ui.css",
-        swagger_favicon_url=NO_ICON,
-        swagger_ui_parameters=LOOKS,
+        openapi_url=OPENAPI_URL,
+        title=PAGE_TITLE,
+        swagger_js_url=f"{ASSETS_PATH}/swagger-ui-bundle.js",
+        swagger_css_url=f"{ASSETS_PATH}/swagger-ui.css",
+        swagger_favicon_url=EMPTY_FAVICON_URL,
+        swagger_ui_parameters=SWAGGER_UI_PARAMETERS,
     )
-    return _closed(page)
+    return _with_content_security_policy(page)
 
 
 @router.head("/redoc")
 @router.get("/redoc")
 async def redoc() -> HTMLResponse:
     page = get_redoc_html(
-        openapi_url=OPENAPI,
-        title=TITLE,
-        redoc_js_url=f"{ASSETS}/redoc.standalone.js",
-        redoc_favicon_url=NO_ICON,
+        openapi_url=OPENAPI_URL,
+        title=PAGE_TITLE,
+        redoc_js_url=f"{ASSETS_PATH}/redoc.standalone.js",
+        redoc_favicon_url=EMPTY_FAVICON_URL,
         with_google_fonts=False,
     )
-    return _closed(page)
+    return _with_content_security_policy(page)
 
 
 @router.head("/docs/assets/{name}")
 @router.get("/docs/assets/{name}")
-async def asset(name: str) -> FileResponse:
+async def get_asset(name: str) -> FileResponse:
     """Raises NotFound."""
-    if name not in TYPES:
+    if name not in MEDIA_TYPES:
         raise NotFound("the documentation has no such file")
     kept = {"Cache-Control": "max-age=86400", "X-Content-Type-Options": "nosniff"}
-    return FileResponse(_folder() / name, media_type=TYPES[name], headers=kept)
+    return FileResponse(_assets_folder() / name, media_type=MEDIA_TYPES[name], headers=kept)
 
 
 @cache
-def _folder() -> Path:
+def _assets_folder() -> Path:
     """A wheel is always unpacked, so its files have paths."""
     return Path(str(files("fastapi_offline"))) / "static"
 
 
-def _closed(page: HTMLResponse) -> HTMLResponse:
+def _with_content_security_policy(page: HTMLResponse) -> HTMLResponse:
     """Only the scripts that are in the page, and those of this server, may run; nothing may be asked of another one."""
     body = bytes(page.body).decode()
-    hashes = [b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in SCRIPT.findall(body)]
+    hashes = [
+        b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in INLINE_SCRIPT_PATTERN.findall(body)
+    ]
     page.headers["Content-Security-Policy"] = "; ".join(
         (
             "default-src 'none'",

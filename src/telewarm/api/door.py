@@ -8,11 +8,11 @@ from typing import cast
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from telewarm.api.concurrency_limiter import AdaptiveConcurrencyLimiter, RequestClass, class_of, retry_after
+from telewarm.api.concurrency_limiter import AdaptiveConcurrencyLimiter, RequestClass, class_of, retry_after_seconds
 from telewarm.api.heads import LimitedHttpProtocol
-from telewarm.api.middleware.concurrency_limit import PLACE, overloaded
+from telewarm.api.middleware.concurrency_limit import SLOT_EXTENSION, overloaded_response
 
-STALL = 10.0  # seconds for which the body of a refused request may stand still
+DISCARD_STALL_SECONDS = 10.0  # seconds for which the body of a refused request may stand still
 
 
 class LoadSheddingProtocol(LimitedHttpProtocol):
@@ -23,16 +23,16 @@ class LoadSheddingProtocol(LimitedHttpProtocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._discarding_body:
-            self._schedule_keepalive_timeout(STALL)
+            self._schedule_keepalive_timeout(DISCARD_STALL_SECONDS)
 
     def on_headers_complete(self) -> None:
-        work = None if self._is_answering() else self._work()
+        work = None if self._is_responding() else self._request_class()
         if work is None:
             super().on_headers_complete()
             return
-        place = self._admission.enter(work)
+        place = self._limiter.acquire(work)
         if place is None:
-            self._end_head()
+            self._stop_head_timer()
             self._reject_keepalive(work)
             return
         before = self.cycle
@@ -40,8 +40,8 @@ class LoadSheddingProtocol(LimitedHttpProtocol):
             super().on_headers_complete()
         finally:
             if self.cycle is before:  # it is no request after all: nobody would leave the place
-                place.gone()
-        self.scope["extensions"][PLACE] = {"place": place}
+                place.finish()
+        self.scope["extensions"][SLOT_EXTENSION] = {"place": place}
 
     def on_body(self, body: bytes) -> None:
         if not self._discarding_body:
@@ -58,16 +58,16 @@ class LoadSheddingProtocol(LimitedHttpProtocol):
             self.transport.close()
 
     @property
-    def _admission(self) -> AdaptiveConcurrencyLimiter:
+    def _limiter(self) -> AdaptiveConcurrencyLimiter:
         return cast(AdaptiveConcurrencyLimiter, cast(FastAPI, self.config.app).state.admission)
 
-    def _work(self) -> RequestClass | None:
+    def _request_class(self) -> RequestClass | None:
         return class_of(self.parser.get_method().decode(), self.url.partition(b"?")[0].decode("latin-1"))
 
-    def _reject_keepalive(self, work: RequestClass) -> None:
+    def _reject_keepalive(self, request_class: RequestClass) -> None:
         """The connection goes on, once the rest of the request has come: unread bytes would destroy the answer."""
         lasts = self.parser.should_keep_alive() and not self.expect_100_continue
-        self.transport.write(_refusal(work, retry_after(), lasts))
+        self.transport.write(_rejection(request_class, retry_after_seconds(), lasts))
         if self.expect_100_continue:  # then nobody knows whether the body comes
             self.transport.close()
         else:
@@ -80,8 +80,8 @@ class LoadSheddingProtocol(LimitedHttpProtocol):
 
 
 @cache
-def _refusal(work: RequestClass, again: int, lasts: bool) -> bytes:  # noqa: FBT001 - a key of the cache
-    answer = overloaded(work, again)
+def _rejection(request_class: RequestClass, retry_seconds: int, keep_alive: bool) -> bytes:  # noqa: FBT001 - a key of the cache
+    answer = overloaded_response(request_class, retry_seconds)
     head = [b"%b: %b\r\n" % header for header in answer.raw_headers]
-    last = b"\r\n" if lasts else b"connection: close\r\n\r\n"
+    last = b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
     return b"".join([STATUS_LINE[answer.status_code], *head, last, answer.body])

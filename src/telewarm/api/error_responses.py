@@ -14,13 +14,13 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match
 
 from telewarm import errors
-from telewarm.errors import Face, TelewarmError
+from telewarm.errors import Interface, TelewarmError
 from telewarm.logs import redact, request_id
 
 log = structlog.get_logger(__name__)
 
 # Most specific first.
-STATUS: tuple[tuple[type[TelewarmError], int], ...] = (
+STATUS_BY_ERROR: tuple[tuple[type[TelewarmError], int], ...] = (
     (errors.NotFound, 404),
     (errors.Conflict, 409),
     (errors.UsageError, 400),
@@ -44,9 +44,9 @@ STATUS: tuple[tuple[type[TelewarmError], int], ...] = (
     (errors.MessageNotFound, 404),
     (errors.TelegramError, 502),
 )
-CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "TOO_LARGE"}
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-AS_JSON = "send a JSON object, with the header `Content-Type: application/json`"
+CODE_BY_STATUS = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "TOO_LARGE"}
+HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+JSON_BODY_CURE = "send a JSON object, with the header `Content-Type: application/json`"
 
 
 class HttpError(HTTPException):
@@ -61,21 +61,21 @@ def error_response(
     status: int, code: str, message: str, /, *, headers: Mapping[str, str] | None = None, **extra: object
 ) -> JSONResponse:
     """An error's answer. Paths and slugs are quoted in messages: a token put there by mistake is masked."""
-    body = {"ok": False, "error": code, "message": redact(message), **extra, **of_request(status)}
+    body = {"ok": False, "error": code, "message": redact(message), **extra, **request_id_field(status)}
     return JSONResponse(body, status, headers)
 
 
-def of_request(status: int) -> dict[str, object]:
+def request_id_field(status: int) -> dict[str, object]:
     """What an answer with this status says of the request besides: where to look in the log when it is our fault."""
     return {"request_id": request_id()} if status >= 500 else {}
 
 
 def status_of(error: TelewarmError) -> int:
-    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+    return next((status for kind, status in STATUS_BY_ERROR if isinstance(error, kind)), 500)
 
 
-def error_body(error: TelewarmError, face: Face = Face.API) -> dict[str, object]:
-    return {"error": error.code, "message": redact(error.told(face))}
+def error_body(error: TelewarmError, interface: Interface = Interface.API) -> dict[str, object]:
+    return {"error": error.code, "message": redact(error.message_for(interface))}
 
 
 def error_response_for(error: TelewarmError, **extra: object) -> JSONResponse:
@@ -85,10 +85,10 @@ def error_response_for(error: TelewarmError, **extra: object) -> JSONResponse:
     status = status_of(error)
     if status >= 500:
         log.warning("request_failed", code=error.code, error=error.message)
-    return error_response(status, error.code, error.told(Face.API), headers=headers, **extra)
+    return error_response(status, error.code, error.message_for(Interface.API), headers=headers, **extra)
 
 
-def api_failure(error: HttpError) -> JSONResponse:
+def http_error_response(error: HttpError) -> JSONResponse:
     return error_response(error.status_code, error.code, error.detail, headers=error.headers)
 
 
@@ -103,44 +103,44 @@ def register_exception_handlers(app: FastAPI) -> None:
     @app.exception_handler(HttpError)
     async def _api(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HttpError)  # noqa: S101 - registered for nothing else
-        return api_failure(error)
+        return http_error_response(error)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
-        return _invalid_request(error.errors())
+        return _validation_error_response(error.errors())
 
     @app.exception_handler(StarletteHTTPException)
     async def _http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, StarletteHTTPException)  # noqa: S101 - registered for nothing else
-        code = CODES.get(error.status_code, "BAD_REQUEST")
-        cure = AS_JSON if error.status_code == 400 else "the routes are at /docs"
+        code = CODE_BY_STATUS.get(error.status_code, "BAD_REQUEST")
+        cure = JSON_BODY_CURE if error.status_code == 400 else "the routes are at /docs"
         message = f"{request.method} {request.scope['path']}: {error.detail}; {cure}"
-        headers = {"Allow": _methods(request)} if error.status_code == 405 else error.headers
+        headers = {"Allow": _allowed_methods(request)} if error.status_code == 405 else error.headers
         return error_response(error.status_code, code, message, headers=headers)
 
 
-def _methods(request: Request) -> str:
+def _allowed_methods(request: Request) -> str:
     """That the path takes. A path has a route for each, and the router names those of the first one alone."""
-    scopes = [{**request.scope, "method": method} for method in METHODS]
+    scopes = [{**request.scope, "method": method} for method in HTTP_METHODS]
     routes = request.app.routes
     return ", ".join(one["method"] for one in scopes if any(route.matches(one)[0] is Match.FULL for route in routes))
 
 
-def _invalid_request(mistakes: Sequence[Mapping[str, Any]]) -> JSONResponse:
+def _validation_error_response(details: Sequence[Mapping[str, Any]]) -> JSONResponse:
     """400 for what is no JSON, 422 for JSON or parameters that do not fit. No value is repeated: it may be a secret."""
-    if any(one["type"] == "json_invalid" for one in mistakes):
-        reason = "; ".join(f"{one['ctx']['error']} at character {one['loc'][-1]}" for one in mistakes)
-        return error_response(400, "BAD_REQUEST", f"the body is not JSON ({reason}); {AS_JSON}")
-    return error_response(422, "BAD_REQUEST", "; ".join(_words(one) for one in mistakes))
+    if any(one["type"] == "json_invalid" for one in details):
+        reason = "; ".join(f"{one['ctx']['error']} at character {one['loc'][-1]}" for one in details)
+        return error_response(400, "BAD_REQUEST", f"the body is not JSON ({reason}); {JSON_BODY_CURE}")
+    return error_response(422, "BAD_REQUEST", "; ".join(_describe_validation_error(one) for one in details))
 
 
-def _words(mistake: Mapping[str, Any]) -> str:
+def _describe_validation_error(detail: Mapping[str, Any]) -> str:
     """The field and what it must be."""
-    field = ".".join(str(part) for part in mistake["loc"][1:])
-    if not field and mistake["type"] != "value_error":
-        return f"the body does not fit: {AS_JSON}"
-    if mistake["type"] == "missing":
+    field = ".".join(str(part) for part in detail["loc"][1:])
+    if not field and detail["type"] != "value_error":
+        return f"the body does not fit: {JSON_BODY_CURE}"
+    if detail["type"] == "missing":
         return f"{field} is missing: give it"
-    words = str(mistake["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    words = str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
     return f"{field}: {words}" if field else words

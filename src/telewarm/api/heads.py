@@ -8,11 +8,11 @@ from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from telewarm.api.request_limits import HEADER_BYTES
-from telewarm.api.sse import ABORT
+from telewarm.api.request_limits import MAX_HEADER_BYTES
+from telewarm.api.sse import ABORT_EXTENSION
 
-CODES = {400: "BAD_REQUEST", 408: "TOO_SLOW", 431: "HEADERS_TOO_LARGE"}
-HEAD_SECONDS = 10.0  # for a request's head to arrive
+CODE_BY_STATUS = {400: "BAD_REQUEST", 408: "TOO_SLOW", 431: "HEADERS_TOO_LARGE"}
+HEAD_TIMEOUT_SECONDS = 10.0  # for a request's head to arrive
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
@@ -26,10 +26,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._begin_head()
+        self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end_head()
+        self._stop_head_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -37,47 +37,47 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().data_received(data)
         if in_head and self.head_timer is not None and not self.transport.is_closing():
             self.head_bytes += len(data)
-            if self.head_bytes > HEADER_BYTES:
-                self._refuse(431, f"a request has at most {HEADER_BYTES} bytes of headers")
+            if self.head_bytes > MAX_HEADER_BYTES:
+                self._reject(431, f"a request has at most {MAX_HEADER_BYTES} bytes of headers")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         if self.head_timer is None:
-            self._begin_head()
+            self._start_head_timer()
 
     def on_headers_complete(self) -> None:
-        self._end_head()
+        self._stop_head_timer()
         super().on_headers_complete()
-        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
+        self.scope["extensions"] = {ABORT_EXTENSION: {"abort": self.transport.abort}}
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn has logged it, and answers in plain text
-        self._refuse(400, "what came is not HTTP/1.1: call with a client that speaks it")
+        self._reject(400, "what came is not HTTP/1.1: call with a client that speaks it")
 
-    def _begin_head(self) -> None:
+    def _start_head_timer(self) -> None:
         self.head_bytes = 0
-        self.head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+        self.head_timer = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self._on_head_timeout)
 
-    def _end_head(self) -> None:
+    def _stop_head_timer(self) -> None:
         if self.head_timer is not None:
             self.head_timer.cancel()
             self.head_timer = None
 
-    def _too_slow(self) -> None:
-        if self._is_answering():  # look again later
-            self.head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+    def _on_head_timeout(self) -> None:
+        if self._is_responding():  # look again later
+            self.head_timer = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self._on_head_timeout)
         elif not self.transport.is_closing():
-            self._refuse(408, f"the head of a request has {HEAD_SECONDS:g} s to arrive")
+            self._reject(408, f"the head of a request has {HEAD_TIMEOUT_SECONDS:g} s to arrive")
 
-    def _is_answering(self) -> bool:
+    def _is_responding(self) -> bool:
         """An earlier request of this connection."""
         cycle = cast("RequestResponseCycle | None", self.cycle)
         return cycle is not None and not cycle.response_complete
 
-    def _refuse(self, status: int, why: str) -> None:
+    def _reject(self, status: int, reason: str) -> None:
         """The connection ends with it: what would follow belongs to the same request."""
-        self._end_head()
-        body = json.dumps({"ok": False, "error": CODES[status], "message": why}).encode()
+        self._stop_head_timer()
+        body = json.dumps({"ok": False, "error": CODE_BY_STATUS[status], "message": reason}).encode()
         head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
-        if not self._is_answering():
+        if not self._is_responding():
             self.transport.write(STATUS_LINE[status] + head + body)
         self.transport.close()

@@ -13,8 +13,8 @@ import structlog
 from telewarm import clock
 from telewarm.database import queue_snapshot
 from telewarm.database.connection import Pool
-from telewarm.database.migrate import check_migrated, head
-from telewarm.database.transient import as_outage
+from telewarm.database.migrate import check_migrated, newest_revision
+from telewarm.database.transient import as_unavailable_error
 from telewarm.errors import StoreUnavailable, TelewarmError
 from telewarm.logs import redact
 from telewarm.storage.disk_cache import BlobCache
@@ -24,23 +24,23 @@ from telewarm.worker.supervisor import WorkerSupervisor
 
 log = structlog.get_logger(__name__)
 
-SECONDS = 3.0  # that a look may take: probes mostly wait for some
-KEPT = 1.0  # seconds that a finding answers: whoever asks more often costs nothing
-KEPT_MIGRATED = 30.0  # the schema seldom changes, and the look is the dearest
-LEAST_FREE = 64 << 20  # bytes of disk without which uploads would fail soon
+CHECK_TIMEOUT_SECONDS = 3.0  # that a look may take: probes mostly wait for some
+RESULT_TTL_SECONDS = 1.0  # seconds that a finding answers: whoever asks more often costs nothing
+MIGRATION_RESULT_TTL_SECONDS = 30.0  # the schema seldom changes, and the look is the dearest
+MIN_FREE_BYTES = 64 << 20  # bytes of disk without which uploads would fail soon
 
-BUG = "an error of ours: the log has it"
+BUG_MESSAGE = "an error of ours: the log has it"
 
-Facts: TypeAlias = Mapping[str, object]
+CheckDetails: TypeAlias = Mapping[str, object]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckResult:
-    """`error`: what is wrong and the cure, for people with a token; None: nothing. `facts`: more, by word."""
+    """`error`: what is wrong and the cure, for people with a token; None: nothing. `details`: more, by word."""
 
     error: str | None
-    took: float  # seconds
-    facts: Facts = field(default_factory=dict)
+    seconds: float  # seconds
+    details: CheckDetails = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -50,36 +50,50 @@ class CheckResult:
 class CachedCheck:
     """However many ask at once, one look answers them all."""
 
-    def __init__(self, look: Callable[[], Awaitable[Facts]], *, seconds: float = SECONDS, kept: float = KEPT) -> None:
-        self._look = look
-        self._seconds = seconds
-        self._kept = kept
-        self._found: CheckResult | None = None
-        self._until = -inf  # monotonic
-        self._turn = asyncio.Lock()
+    def __init__(
+        self,
+        check: Callable[[], Awaitable[CheckDetails]],
+        *,
+        timeout_seconds: float = CHECK_TIMEOUT_SECONDS,
+        ttl_seconds: float = RESULT_TTL_SECONDS,
+    ) -> None:
+        self._check = check
+        self._timeout_seconds = timeout_seconds
+        self._ttl_seconds = ttl_seconds
+        self._result: CheckResult | None = None
+        self._expires_at = -inf  # monotonic
+        self._lock = asyncio.Lock()
 
     async def __call__(self) -> CheckResult:
-        async with self._turn:
-            if self._found is None or clock.monotonic() >= self._until:
-                self._found = await self._look_now()
-                self._until = clock.monotonic() + (self._kept if self._found.ok else min(KEPT, self._kept))
-            return self._found
+        async with self._lock:
+            if self._result is None or clock.monotonic() >= self._expires_at:
+                self._result = await self._run_check()
+                self._expires_at = clock.monotonic() + (
+                    self._ttl_seconds if self._result.ok else min(RESULT_TTL_SECONDS, self._ttl_seconds)
+                )
+            return self._result
 
-    async def _look_now(self) -> CheckResult:
+    async def _run_check(self) -> CheckResult:
         began = clock.monotonic()
         error: str | None = None
-        facts: Facts = {}
+        facts: CheckDetails = {}
         try:
-            async with asyncio.timeout(self._seconds) as limit:
-                facts = await self._look()
+            async with asyncio.timeout(self._timeout_seconds) as limit:
+                facts = await self._check()
         except TelewarmError as known:
             error = known.message
         except Exception as unknown:
-            ours = as_outage(unknown)
+            ours = as_unavailable_error(unknown)
             if ours is None:
                 log.exception("health_check_failed", error=type(unknown).__name__)
-            error = f"no answer within {self._seconds:g} s" if limit.expired() else ours.message if ours else BUG
-        return CheckResult(error=error and redact(error), took=clock.monotonic() - began, facts=facts)
+            error = (
+                f"no answer within {self._timeout_seconds:g} s"
+                if limit.expired()
+                else ours.message
+                if ours
+                else BUG_MESSAGE
+            )
+        return CheckResult(error=error and redact(error), seconds=clock.monotonic() - began, details=facts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,60 +102,64 @@ class HealthDependencies:
 
     pool: Pool
     store: BlobStore
-    spool: BlobCache
+    disk_cache: BlobCache
     worker: WorkerSupervisor
     transport: Transport
     api_root: str
 
 
 class HealthChecks:
-    """`needed`: what this process cannot work without. `telegram` is told, and no reason not to be ready."""
+    """`run_required`: what this process cannot work without. `telegram` is told, and no reason not to be ready."""
 
-    def __init__(self, ground: HealthDependencies) -> None:
-        self.ground = ground
-        self._needed = {
-            "database": CachedCheck(lambda: _database(ground.pool)),
-            "migrations": CachedCheck(lambda: _migrations(ground.pool), kept=KEPT_MIGRATED),
-            "store": CachedCheck(lambda: _store(ground.store)),
-            "spool": CachedCheck(lambda: _spool(ground.spool)),
+    def __init__(self, dependencies: HealthDependencies) -> None:
+        self.dependencies = dependencies
+        self._required_checks = {
+            "database": CachedCheck(lambda: _check_database(dependencies.pool)),
+            "migrations": CachedCheck(
+                lambda: _check_migrations(dependencies.pool), ttl_seconds=MIGRATION_RESULT_TTL_SECONDS
+            ),
+            "store": CachedCheck(lambda: _check_store(dependencies.store)),
+            "spool": CachedCheck(lambda: _check_disk_cache(dependencies.disk_cache)),
         }
-        self._working = CachedCheck(lambda: _working(ground.worker), kept=0)
-        self._work = CachedCheck(lambda: _work(ground.pool))
-        self._telegram = CachedCheck(lambda: _telegram(ground.transport, ground.api_root))
-        self.started = clock.monotonic()
+        self._worker_check = CachedCheck(lambda: _check_worker(dependencies.worker), ttl_seconds=0)
+        self._untaken_work_check = CachedCheck(lambda: _check_untaken_work(dependencies.pool))
+        self._telegram_check = CachedCheck(lambda: _check_telegram(dependencies.transport, dependencies.api_root))
+        self.started_at = clock.monotonic()
 
-    async def needed(self) -> dict[str, CheckResult]:
+    async def run_required(self) -> dict[str, CheckResult]:
         """By name. The worker is one of them while this process runs one."""
-        if not self.ground.worker.status().running:
-            return await _all(self._needed)
-        needed, untaken = await asyncio.gather(_all(self._needed | {"worker": self._working}), self.untaken())
+        if not self.dependencies.worker.status().running:
+            return await _run_checks(self._required_checks)
+        needed, untaken = await asyncio.gather(
+            _run_checks(self._required_checks | {"worker": self._worker_check}), self.check_untaken_work()
+        )
         return needed | untaken  # due work is the task of this process's worker
 
-    async def untaken(self) -> dict[str, CheckResult]:
+    async def check_untaken_work(self) -> dict[str, CheckResult]:
         """`work`, when some is due that nobody takes, in whatever process. Empty when all is well, or unknown."""
-        found = await self._work()
-        message = found.facts.get("untaken")
-        return {} if message is None else {"work": CheckResult(error=str(message), took=found.took)}
+        found = await self._untaken_work_check()
+        message = found.details.get("untaken")
+        return {} if message is None else {"work": CheckResult(error=str(message), seconds=found.seconds)}
 
-    async def everything(self) -> tuple[dict[str, CheckResult], CheckResult]:
+    async def run_all(self) -> tuple[dict[str, CheckResult], CheckResult]:
         """What is needed, and Telegram."""
-        needed, telegram = await asyncio.gather(self.needed(), self._telegram())
+        needed, telegram = await asyncio.gather(self.run_required(), self._telegram_check())
         return needed, telegram
 
     async def log_problems(self) -> None:
         """Warn of what is missing: for whoever looks at the log after a start, and before the first request fails."""
-        needed, telegram = await self.everything()
-        for name, found in {**needed, "telegram": telegram, **await self.untaken()}.items():
+        needed, telegram = await self.run_all()
+        for name, found in {**needed, "telegram": telegram, **await self.check_untaken_work()}.items():
             if not found.ok:
                 log.warning("dependency_unavailable", dependency=name, error=found.error)
 
 
-async def _all(checks: Mapping[str, CachedCheck]) -> dict[str, CheckResult]:
+async def _run_checks(checks: Mapping[str, CachedCheck]) -> dict[str, CheckResult]:
     found = await asyncio.gather(*(check() for check in checks.values()))
     return dict(zip(checks, found, strict=True))
 
 
-async def _database(pool: Pool) -> Facts:
+async def _check_database(pool: Pool) -> CheckDetails:
     async with pool.acquire() as connection:
         await connection.fetchval("SELECT 1")
         version = connection.get_settings().server_version.split()[0]  # the driver's own numbers call 15.18 15.0
@@ -153,32 +171,32 @@ async def _database(pool: Pool) -> Facts:
     }
 
 
-async def _migrations(pool: Pool) -> Facts:
+async def _check_migrations(pool: Pool) -> CheckDetails:
     await check_migrated(pool)
-    return {"revision": head()}
+    return {"revision": newest_revision()}
 
 
-async def _store(store: BlobStore) -> Facts:
-    await store.look()
+async def _check_store(store: BlobStore) -> CheckDetails:
+    await store.check_readable()
     return {}
 
 
-async def _spool(spool: BlobCache) -> Facts:
+async def _check_disk_cache(disk_cache: BlobCache) -> CheckDetails:
     try:
-        disk = await spool.look()
+        disk = await disk_cache.check()
     except TimeoutError:
         raise StoreUnavailable("the disk of TELEWARM_DATA does not answer: check it") from None
-    if disk.free < LEAST_FREE:
+    if disk.free < MIN_FREE_BYTES:
         raise StoreUnavailable(f"the disk of TELEWARM_DATA has {disk.free} bytes left: make room on it")
     return {
         "free_bytes": disk.free,
         "total_bytes": disk.total,
-        "spooled_bytes": disk.spooled,
-        "most_bytes": disk.most,
+        "spooled_bytes": disk.cached,
+        "most_bytes": disk.max_bytes,
     }
 
 
-async def _working(worker: WorkerSupervisor) -> Facts:
+async def _check_worker(worker: WorkerSupervisor) -> CheckDetails:
     status = worker.status()
     if status.draining:
         raise TelewarmError("the worker was told to stop, and ends what is in flight")
@@ -187,11 +205,11 @@ async def _working(worker: WorkerSupervisor) -> Facts:
     return {"lanes": len(status.lanes), "in_flight": status.in_flight, "held": status.held}
 
 
-async def _work(pool: Pool) -> Facts:
-    untaken = await queue_snapshot.untaken(pool)
+async def _check_untaken_work(pool: Pool) -> CheckDetails:
+    untaken = await queue_snapshot.find_untaken_work(pool)
     return {} if untaken is None else {"untaken": untaken.message}
 
 
-async def _telegram(transport: Transport, root: str) -> Facts:
-    await transport.reach(root, timeout=SECONDS)
+async def _check_telegram(transport: Transport, root: str) -> CheckDetails:
+    await transport.reach(root, timeout=CHECK_TIMEOUT_SECONDS)
     return {"root": root}

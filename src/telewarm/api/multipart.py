@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from telewarm.api.dispositions import file_name, names_file
+from telewarm.api.dispositions import file_name, has_file_name
 from telewarm.api.error_responses import HttpError
-from telewarm.api.schemas.bodies import SHOWN, unknown
+from telewarm.api.schemas.bodies import MAX_NAME_CHARACTERS, unknown_name_message
 
 MAX_FIELD_BYTES = 4096  # bytes of a form field that is not the file
 MAX_PARTS = 32
@@ -19,39 +19,44 @@ MAX_HEADER_BYTES = 16384  # bytes of a part's headers
 
 
 class MultipartReader(ABC):
-    """Feed it chunks; it tells of a form's parts as they come. `fields` are the values of those that are no files."""
+    """Feed it chunks; it tells of a form's parts as they come.
 
-    def __init__(self, boundary: bytes, *, most: int, allowed: str, fields: frozenset[str]) -> None:
-        """`most`: parts. `allowed`: what a form has, in words. `fields`: the names of those that are no files."""
-        self._known = fields
-        self._once = True  # each field
+    `field_names` are the values of those that are no files.
+    """
+
+    def __init__(self, boundary: bytes, *, max_parts: int, allowed_text: str, field_names: frozenset[str]) -> None:
+        """`max_parts`: parts. `allowed_text`: what a form has, in words. `field_names`: the names of those that are no
+        files.
+        """
+        self._field_names = field_names
+        self._fields_are_unique = True  # each field
         self.fields: dict[str, str] = {}
         self.ended = False
-        self._most = most
-        self._allowed = allowed
-        self._parts = 0
+        self._max_parts = max_parts
+        self._allowed_text = allowed_text
+        self._part_count = 0
         self._name = ""
         self._is_file = False
         self._header = (bytearray(), bytearray())
         self._headers: dict[bytes, bytes] = {}
-        self._headers_bytes = 0
+        self._header_bytes = 0
         self._value = bytearray()
-        self._parser = _parser(boundary, self)
+        self._parser = _create_parser(boundary, self)
 
     @abstractmethod
-    def file_begins(self, field: str, name: str | None) -> None:
+    def on_file_start(self, field: str, name: str | None) -> None:
         """A part is a file."""
 
     @abstractmethod
-    def file_goes_on(self, piece: bytes) -> None:
+    def on_file_data(self, piece: bytes) -> None:
         """Some of its bytes."""
 
-    def file_ends(self) -> None:  # noqa: B027 - who takes one file alone need not know
+    def on_file_end(self) -> None:  # noqa: B027 - who takes one file alone need not know
         """All of them came."""
 
-    def is_file(self, field: str, *, named: bool) -> bool:
-        """`named`: the part has a file name."""
-        return named or field == "file"
+    def is_file(self, field: str, *, has_file_name: bool) -> bool:
+        """`has_file_name`: the part has a file name."""
+        return has_file_name or field == "file"
 
     def write(self, chunk: bytes) -> None:
         """Raises HttpError: 400, 413."""
@@ -63,17 +68,17 @@ class MultipartReader(ABC):
             ) from None
 
     def on_part_begin(self) -> None:
-        self._parts += 1
-        if self._parts > self._most:
-            raise HttpError(413, "TOO_LARGE", f"a form has at most {self._most} parts here: {self._allowed}")
-        self._headers, self._headers_bytes = {}, 0
+        self._part_count += 1
+        if self._part_count > self._max_parts:
+            raise HttpError(413, "TOO_LARGE", f"a form has at most {self._max_parts} parts here: {self._allowed_text}")
+        self._headers, self._header_bytes = {}, 0
         self._value = bytearray()
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._take(self._header[0], data[start:end])
+        self._append_to_header(self._header[0], data[start:end])
 
     def on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._take(self._header[1], data[start:end])
+        self._append_to_header(self._header[1], data[start:end])
 
     def on_header_end(self) -> None:
         field, value = self._header
@@ -84,13 +89,13 @@ class MultipartReader(ABC):
         disposition = self._headers.get(b"content-disposition", b"")
         _, options = parse_options_header(disposition)
         self._name = options.get(b"name", b"").decode(errors="replace")
-        self._is_file = self.is_file(self._name, named=names_file(disposition, options))
+        self._is_file = self.is_file(self._name, has_file_name=has_file_name(disposition, options))
         if self._is_file:
-            self.file_begins(self._name, file_name(disposition, options))
+            self.on_file_start(self._name, file_name(disposition, options))
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._is_file:
-            self.file_goes_on(data[start:end])
+            self.on_file_data(data[start:end])
             return
         self._value += data[start:end]
         if len(self._value) > MAX_FIELD_BYTES:
@@ -98,10 +103,14 @@ class MultipartReader(ABC):
 
     def on_part_end(self) -> None:
         if self._is_file:
-            self.file_ends()
-        elif self._name not in self._known:
-            raise HttpError(422, "BAD_REQUEST", f"{self._name[:SHOWN]}: {unknown('field', self._name, self._known)}")
-        elif self._once and self._name in self.fields:
+            self.on_file_end()
+        elif self._name not in self._field_names:
+            raise HttpError(
+                422,
+                "BAD_REQUEST",
+                f"{self._name[:MAX_NAME_CHARACTERS]}: {unknown_name_message('field', self._name, self._field_names)}",
+            )
+        elif self._fields_are_unique and self._name in self.fields:
             raise HttpError(422, "BAD_REQUEST", f"{self._name}: the form has it twice: give it once")
         else:
             self.fields[self._name] = self._value.decode(errors="replace")
@@ -109,9 +118,9 @@ class MultipartReader(ABC):
     def on_end(self) -> None:
         self.ended = True
 
-    def _take(self, into: bytearray, piece: bytes) -> None:
-        self._headers_bytes += len(piece)
-        if self._headers_bytes > MAX_HEADER_BYTES:
+    def _append_to_header(self, into: bytearray, piece: bytes) -> None:
+        self._header_bytes += len(piece)
+        if self._header_bytes > MAX_HEADER_BYTES:
             raise HttpError(413, "TOO_LARGE", f"the headers of a form's part have at most {MAX_HEADER_BYTES} bytes")
         into += piece
 
@@ -122,26 +131,29 @@ class SingleFileForm(MultipartReader):
     def __init__(self, boundary: bytes) -> None:
         self.file_name: str | None = None
         self.had_file = False
-        self._pieces: list[bytes] = []
+        self._file_chunks: list[bytes] = []
         super().__init__(
-            boundary, most=MAX_PARTS, allowed="`file`, `kind` and `name`", fields=frozenset({"kind", "name"})
+            boundary,
+            max_parts=MAX_PARTS,
+            allowed_text="`file`, `kind` and `name`",
+            field_names=frozenset({"kind", "name"}),
         )
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The pieces of the file in this chunk. Raises HttpError: 400, 413."""
         self.write(chunk)
-        pieces, self._pieces = self._pieces, []
+        pieces, self._file_chunks = self._file_chunks, []
         return pieces
 
-    def file_begins(self, field: str, name: str | None) -> None:  # noqa: ARG002 - whatever its field is called
+    def on_file_start(self, field: str, name: str | None) -> None:  # noqa: ARG002 - whatever its field is called
         if self.had_file:
             raise HttpError(
                 400, "BAD_REQUEST", "the form has more than one file; send one a request, or several to …/media/batch"
             )
         self.had_file, self.file_name = True, name
 
-    def file_goes_on(self, piece: bytes) -> None:
-        self._pieces.append(piece)
+    def on_file_data(self, piece: bytes) -> None:
+        self._file_chunks.append(piece)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +172,13 @@ class FileEnd:
 class MultiFileForm(MultipartReader):
     """A form with many files."""
 
-    def __init__(self, boundary: bytes, *, most: int) -> None:
+    def __init__(self, boundary: bytes, *, max_files: int) -> None:
         self._events: list[FileStart | FileEnd | bytes] = []
         super().__init__(
-            boundary, most=most + MAX_PARTS, allowed=f"{most} files, and `kind`", fields=frozenset({"kind"})
+            boundary,
+            max_parts=max_files + MAX_PARTS,
+            allowed_text=f"{max_files} files, and `kind`",
+            field_names=frozenset({"kind"}),
         )
         self._once = False  # a kind is that of the files behind it
 
@@ -179,20 +194,20 @@ class MultiFileForm(MultipartReader):
         if mistake is not None:
             raise mistake
 
-    def is_file(self, field: str, *, named: bool) -> bool:  # noqa: ARG002 - whatever it is called
-        return named
+    def is_file(self, field: str, *, has_file_name: bool) -> bool:  # noqa: ARG002 - whatever it is called
+        return has_file_name
 
-    def file_begins(self, field: str, name: str | None) -> None:  # noqa: ARG002 - whatever its field is called
+    def on_file_start(self, field: str, name: str | None) -> None:  # noqa: ARG002 - whatever its field is called
         self._events.append(FileStart(name, self.fields.get("kind")))
 
-    def file_goes_on(self, piece: bytes) -> None:
+    def on_file_data(self, piece: bytes) -> None:
         self._events.append(piece)
 
-    def file_ends(self) -> None:
+    def on_file_end(self) -> None:
         self._events.append(FileEnd())
 
 
-def _parser(boundary: bytes, form: MultipartReader) -> MultipartParser:
+def _create_parser(boundary: bytes, form: MultipartReader) -> MultipartParser:
     try:
         return MultipartParser(
             boundary,

@@ -8,30 +8,30 @@ from typing import Annotated, Any, TypeAlias
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-from telewarm.api.concurrency_limiter import NEVER_REFUSED
-from telewarm.api.permissions import OPEN
-from telewarm.api.schemas.types import LARGEST
+from telewarm.api.concurrency_limiter import UNLIMITED_PATHS
+from telewarm.api.permissions import PUBLIC_PATHS
+from telewarm.api.schemas.types import MAX_BIGINT
 from telewarm.error_catalog import BY_CODE
 
 Responses: TypeAlias = "dict[int | str, dict[str, Any]]"
-Json: TypeAlias = dict[str, Any]
-Pair: TypeAlias = tuple[int, str]
+JsonObject: TypeAlias = dict[str, Any]
+StatusAndCode: TypeAlias = tuple[int, str]
 
-CODES = "x-codes"  # of a response, until it is whole
-OWN = "application/json"
-BOUNDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
-PROBLEM = {"$ref": "#/components/schemas/Problem"}
-ANYBODY: tuple[Pair, ...] = ((431, "HEADERS_TOO_LARGE"), (500, "INTERNAL"))
-PLACED: tuple[Pair, ...] = ((503, "OVERLOADED"), (503, "STOPPING"))
-CALLERS: tuple[Pair, ...] = (
+CODES_KEY = "x-codes"  # of a response, until it is whole
+JSON_MEDIA_TYPE = "application/json"
+BOUND_KEYWORDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
+ERROR_BODY_REF = {"$ref": "#/components/schemas/Problem"}
+COMMON_ERRORS: tuple[StatusAndCode, ...] = ((431, "HEADERS_TOO_LARGE"), (500, "INTERNAL"))
+CONCURRENCY_LIMIT_ERRORS: tuple[StatusAndCode, ...] = ((503, "OVERLOADED"), (503, "STOPPING"))
+AUTH_ERRORS: tuple[StatusAndCode, ...] = (
     (401, "UNAUTHORIZED"),
     (403, "FORBIDDEN"),
     (429, "TOO_MANY_ATTEMPTS"),
     (503, "DATABASE_UNAVAILABLE"),  # without it nobody knows what a named token may do
 )
-WITH_PARAMETERS: tuple[Pair, ...] = ((422, "BAD_REQUEST"),)
-WITH_BODY: tuple[Pair, ...] = ((400, "BAD_REQUEST"), (400, "CUT_OFF"), (408, "TOO_SLOW"), (413, "TOO_LARGE"))
-WAITS = frozenset(
+PARAMETER_ERRORS: tuple[StatusAndCode, ...] = ((422, "BAD_REQUEST"),)
+BODY_ERRORS: tuple[StatusAndCode, ...] = ((400, "BAD_REQUEST"), (400, "CUT_OFF"), (408, "TOO_SLOW"), (413, "TOO_LARGE"))
+RETRY_AFTER_CODES = frozenset(
     {"MEDIA_NOT_READY", "OVERLOADED", "STOPPING", "TOO_MANY_LISTENERS"}
 )  # answered with Retry-After, beside every 429
 TAGS = [
@@ -48,10 +48,10 @@ TAGS = [
     {"name": "health", "description": "Does it live, is it ready, how does it do."},
     {"name": "metrics", "description": "For Prometheus."},
 ]
-AT = "2031-05-01T09:00:00+00:00"
+EXAMPLE_TIME = "2031-05-01T09:00:00+00:00"
 Ok: TypeAlias = Annotated[bool, Field(description="It went well", examples=[True])]
-Time: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-HEADERS: Json = {
+TimeText: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+RESPONSE_HEADERS: JsonObject = {
     "X-Request-Id": {
         "description": "The id of this request, as in the log: the caller's own, if it sent one, or made here",
         "schema": {"type": "string", "maxLength": 128},
@@ -77,10 +77,16 @@ class ErrorBody(BaseModel):
 
 
 def responses_of(
-    model: type[BaseModel], *errors: str | Pair, status: int = 200, words: str, also: Responses | None = None
-) -> Json:
-    """For a route's decorator: what it answers when it went well, in `words`, and the errors of its own by code, with a
-    status where a code has several. `also`: other answers. What any route may answer is added to all of them.
+    model: type[BaseModel],
+    *errors: str | StatusAndCode,
+    status: int = 200,
+    description: str,
+    other_responses: Responses | None = None,
+) -> JsonObject:
+    """For a route's decorator: what it answers when it went well, in `description`, and the errors of its own by code,
+    with a
+    status where a code has several. `other_responses`: other answers. What any route may answer is added to all of
+    them.
 
     The answer is held to the model, so that the OpenAPI is true, and goes out faster than without one (measured).
     """
@@ -88,21 +94,21 @@ def responses_of(
         "status_code": status,
         "response_model": model,
         "response_model_exclude_unset": True,
-        "response_description": words,
-        "responses": {**(also or {}), **error_responses(*errors)},
+        "response_description": description,
+        "responses": {**(other_responses or {}), **error_responses(*errors)},
     }
 
 
-def error_responses(*errors: str | Pair, model: type[BaseModel] = ErrorBody) -> Responses:
+def error_responses(*errors: str | StatusAndCode, model: type[BaseModel] = ErrorBody) -> Responses:
     """The errors alone."""
     responses: Responses = {}
-    for status, code in _pairs(errors):
-        response = responses.setdefault(status, {"model": model, "description": "", CODES: []})
-        response[CODES].append(code)
+    for status, code in _with_statuses(errors):
+        response = responses.setdefault(status, {"model": model, "description": "", CODES_KEY: []})
+        response[CODES_KEY].append(code)
     return responses
 
 
-def _pairs(errors: Iterable[str | Pair]) -> Iterator[Pair]:
+def _with_statuses(errors: Iterable[str | StatusAndCode]) -> Iterator[StatusAndCode]:
     """Raises LookupError for what the catalogue does not know: at import, so nobody can overlook it."""
     for error in errors:
         status, code = error if isinstance(error, tuple) else (0, error)
@@ -116,49 +122,49 @@ def install_openapi(app: FastAPI) -> None:
     """From now on its OpenAPI is whole."""
     plain = app.openapi
 
-    def openapi() -> Json:
+    def openapi() -> JsonObject:
         return app.openapi_schema or complete_schema(plain())
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
 
 
-def complete_schema(spec: Json) -> Json:
+def complete_schema(spec: JsonObject) -> JsonObject:
     """Changed in place."""
     schemas = spec.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = ErrorBody.model_json_schema()
-    spec["components"]["headers"] = HEADERS
+    spec["components"]["headers"] = RESPONSE_HEADERS
     for path, operations in spec["paths"].items():
         for operation in operations.values():
-            _complete(operation, path)
+            _complete_operation(operation, path)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    _forbid_extra_fields(spec)
+    _restore_integer_bounds(spec)
     used = {tag for operations in spec["paths"].values() for one in operations.values() for tag in one.get("tags", ())}
     spec["tags"] = [tag for tag in TAGS if tag["name"] in used]
     return spec
 
 
-def _forbid_extra_fields(node: object) -> None:
+def _restore_integer_bounds(node: object) -> None:
     """FastAPI makes floats of bounds: 2**63 - 1 becomes the number after it, which is refused."""
     if isinstance(node, list):
         for one in node:
-            _forbid_extra_fields(one)
+            _restore_integer_bounds(one)
     if not isinstance(node, dict):
         return
     for key, value in node.items():
-        if key in BOUNDS and isinstance(value, float) and value.is_integer():
-            node[key] = max(-LARGEST, min(LARGEST, int(value)))
+        if key in BOUND_KEYWORDS and isinstance(value, float) and value.is_integer():
+            node[key] = max(-MAX_BIGINT, min(MAX_BIGINT, int(value)))
         else:
-            _forbid_extra_fields(value)
+            _restore_integer_bounds(value)
 
 
-def _complete(operation: Json, path: str) -> None:
+def _complete_operation(operation: JsonObject, path: str) -> None:
     operation["summary"] = _first_sentence(operation.get("description", ""))
-    responses: Json = operation["responses"]
-    responses.pop("422", None) if CODES not in responses.get("422", {}) else None
-    pairs = [(int(status), code) for status, one in responses.items() for code in one.pop(CODES, ())]
-    for status, code in sorted({*pairs, *_of_all(operation, path)}):
-        _add(responses, status, code)
+    responses: JsonObject = operation["responses"]
+    responses.pop("422", None) if CODES_KEY not in responses.get("422", {}) else None
+    pairs = [(int(status), code) for status, one in responses.items() for code in one.pop(CODES_KEY, ())]
+    for status, code in sorted({*pairs, *_common_errors(operation, path)}):
+        _add_error(responses, status, code)
     for response in responses.values():
         response.setdefault("headers", {})["X-Request-Id"] = {"$ref": "#/components/headers/X-Request-Id"}
     operation["responses"] = dict(sorted(responses.items()))
@@ -169,28 +175,28 @@ def _first_sentence(description: str) -> str:
     return description.partition("\n\n")[0].replace("\n", " ").partition(". ")[0].partition(": ")[0].rstrip(".")
 
 
-def _of_all(operation: Json, path: str) -> Iterator[Pair]:
-    yield from ANYBODY
-    if path not in NEVER_REFUSED:
-        yield from PLACED
-    if path not in OPEN:
-        yield from CALLERS
+def _common_errors(operation: JsonObject, path: str) -> Iterator[StatusAndCode]:
+    yield from COMMON_ERRORS
+    if path not in UNLIMITED_PATHS:
+        yield from CONCURRENCY_LIMIT_ERRORS
+    if path not in PUBLIC_PATHS:
+        yield from AUTH_ERRORS
     if path.startswith("/api/") or operation.get("parameters") or "requestBody" in operation:
-        yield from WITH_PARAMETERS
+        yield from PARAMETER_ERRORS
     if "requestBody" in operation:
-        yield from WITH_BODY
+        yield from BODY_ERRORS
 
 
-def _add(responses: Json, status: int, code: str) -> None:
+def _add_error(responses: JsonObject, status: int, code: str) -> None:
     """One error more under its status."""
     known = BY_CODE[code]
     response = responses.setdefault(str(status), {"description": ""})
     response["description"] = f"{response['description']}\n- `{code}`: {known.meaning} {known.cure}".lstrip("\n")
-    content = response.setdefault("content", {}).setdefault(OWN, {})
-    content.setdefault("schema", PROBLEM)
-    example: Json = {"ok": False, "error": code, "message": known.meaning}
+    content = response.setdefault("content", {}).setdefault(JSON_MEDIA_TYPE, {})
+    content.setdefault("schema", ERROR_BODY_REF)
+    example: JsonObject = {"ok": False, "error": code, "message": known.meaning}
     if status >= 500 and code != "OVERLOADED":  # of that the log tells but the number
-        example["request_id"] = HEADERS["X-Request-Id"]["example"]
+        example["request_id"] = RESPONSE_HEADERS["X-Request-Id"]["example"]
     content.setdefault("examples", {})[code] = {"summary": code, "value": example}
-    if status == 429 or code in WAITS:
+    if status == 429 or code in RETRY_AFTER_CODES:
         response.setdefault("headers", {})["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}

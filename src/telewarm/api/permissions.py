@@ -7,32 +7,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from telewarm.api.assets import PATHS
+from telewarm.api.assets import ASSET_PATHS
 from telewarm.database.tokens import Role
 
-READING = frozenset({"GET", "HEAD"})
-OPEN = frozenset({"/healthz", "/readyz", "/docs", "/redoc", "/openapi.json", *PATHS})  # all else is closed
-ADMIN = "/api/admin"
-BOT = rf"{ADMIN}/bots/[^/]+"
-REST = r"(/.*)?"
+READ_METHODS = frozenset({"GET", "HEAD"})
+PUBLIC_PATHS = frozenset(
+    {"/healthz", "/readyz", "/docs", "/redoc", "/openapi.json", *ASSET_PATHS}
+)  # all else is closed
+ADMIN_PREFIX = "/api/admin"
+BOT_PATH_REGEX = rf"{ADMIN_PREFIX}/bots/[^/]+"
+SUBPATH_REGEX = r"(/.*)?"
 
 # (methods, or None for all; the whole path; the role). The first that fits holds.
-RULES = tuple(
+ROLE_RULES = tuple(
     (methods and frozenset(methods.split()), re.compile(path, re.DOTALL), role)
     for methods, path, role in (
-        (None, rf"{ADMIN}/(tokens|audit){REST}", Role.ADMIN),
-        ("POST", rf"{ADMIN}/media/[^/]+/preview-url", Role.READ),  # to look is to read, whoever holds the URL
+        (None, rf"{ADMIN_PREFIX}/(tokens|audit){SUBPATH_REGEX}", Role.ADMIN),
+        ("POST", rf"{ADMIN_PREFIX}/media/[^/]+/preview-url", Role.READ),  # to look is to read, whoever holds the URL
         ("GET HEAD", r".*", Role.READ),
-        ("POST", rf"{ADMIN}/bots", Role.ADMIN),  # it brings a bot's token
-        (None, rf"{BOT}/(token|undelete)", Role.ADMIN),
-        ("POST", rf"{ADMIN}/media/collect", Role.ADMIN),  # it reads the whole store, and what it finds goes
-        ("DELETE", BOT, Role.ADMIN),
+        ("POST", rf"{ADMIN_PREFIX}/bots", Role.ADMIN),  # it brings a bot's token
+        (None, rf"{BOT_PATH_REGEX}/(token|undelete)", Role.ADMIN),
+        ("POST", rf"{ADMIN_PREFIX}/media/collect", Role.ADMIN),  # it reads the whole store, and what it finds goes
+        ("DELETE", BOT_PATH_REGEX, Role.ADMIN),
         (
             None,
-            rf"{BOT}/(media|rewarm|send|sends|broadcasts|chats|warmup-chats?|check|pause|resume){REST}",
+            rf"{BOT_PATH_REGEX}/(media|rewarm|send|sends|broadcasts|chats|warmup-chats?|check|pause|resume){SUBPATH_REGEX}",
             Role.OPERATE,
         ),
-        (None, rf"{ADMIN}/(media|rewarm|sends|broadcasts|worker){REST}", Role.OPERATE),
+        (None, rf"{ADMIN_PREFIX}/(media|rewarm|sends|broadcasts|worker){SUBPATH_REGEX}", Role.OPERATE),
     )
 )
 
@@ -47,7 +49,7 @@ class Principal:
 
 def find_rule(method: str, path: str) -> Role | None:
     """What the table says; None: it knows no such thing."""
-    for methods, pattern, role in RULES:
+    for methods, pattern, role in ROLE_RULES:
         if (methods is None or method in methods) and pattern.fullmatch(path):
             return role
     return None

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from telewarm import clock
 from telewarm.api.error_responses import HttpError
-from telewarm.database.transient import as_outage
+from telewarm.database.transient import as_unavailable_error
 from telewarm.errors import DatabaseUnavailable
 from telewarm.events.batches import EventSlice
 
@@ -21,112 +21,122 @@ log = structlog.get_logger(__name__)
 STALL_SECONDS = 30.0  # seconds that a client may take nothing before it is cut off
 FAREWELL_SECONDS = 1.0  # seconds to say the last word
 TOKEN_RECHECK_SECONDS = 20.0  # seconds that a token which was good is believed in
-RETRY_MS = 2000  # milliseconds until a client that was cut off comes back
-ABORT = "telewarm.abort"  # an extension of the scope: ends the connection at once, whatever waits to be sent
-HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # a proxy hands on what comes when it comes
-BEGINNING = b'retry: %d\nid: %d\nevent: position\ndata: {"id":%d,"type":"position"}\n\n'
-POSITION = b'id: %d\nevent: position\ndata: {"id":%d,"type":"position"}\n\n'
-ALIVE = b":\n\n"
+RECONNECT_MS = 2000  # milliseconds until a client that was cut off comes back
+ABORT_EXTENSION = "telewarm.abort"  # an extension of the scope: ends the connection at once, whatever waits to be sent
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # a proxy hands on what comes when it comes
+FIRST_MESSAGE = b'retry: %d\nid: %d\nevent: position\ndata: {"id":%d,"type":"position"}\n\n'
+POSITION_MESSAGE = b'id: %d\nevent: position\ndata: {"id":%d,"type":"position"}\n\n'
+KEEPALIVE_COMMENT = b":\n\n"
 
 
 class SseRegistry:
     """The streams of one server: at most so many at once, and all of them end when it stops."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._taken = 0
-        self._writing: set[asyncio.Task[None]] = set()
-        self._ended = False
+    def __init__(self, max_streams: int) -> None:
+        self._max_streams = max_streams
+        self._open_streams = 0
+        self._write_tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """End them all, and let nobody begin another."""
-        self._ended = True
-        for task in self._writing:
+        self._stopped = True
+        for task in self._write_tasks:
             task.cancel()
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def slot(self) -> Iterator[None]:
         """Raises 503 when there is none."""
-        if self._ended:
+        if self._stopped:
             raise HttpError(503, "STOPPING", "this server stops: connect again", headers={"Retry-After": "1"})
-        if self._taken >= self._most:
+        if self._open_streams >= self._max_streams:
             raise HttpError(
                 503,
                 "TOO_MANY_LISTENERS",
-                f"{self._most} listen here already: close one, ask another process, or raise TELEWARM_EVENT_LISTENERS",
+                f"{self._max_streams} listen here already: close one, ask another process, or raise "
+                f"TELEWARM_EVENT_LISTENERS",
                 headers={"Retry-After": "10"},
             )
-        self._taken += 1
+        self._open_streams += 1
         try:
             yield
         finally:
-            self._taken -= 1
+            self._open_streams -= 1
 
     @contextmanager
-    def ending(self, task: asyncio.Task[None]) -> Iterator[None]:
+    def cancel_on_stop(self, task: asyncio.Task[None]) -> Iterator[None]:
         """It is cancelled when the server stops."""
-        self._writing.add(task)
-        if self._ended:
+        self._write_tasks.add(task)
+        if self._stopped:
             task.cancel()
         try:
             yield
         finally:
-            self._writing.discard(task)
+            self._write_tasks.discard(task)
 
 
 class EventSourceResponse(Response):
-    """`admitted`: whether the token that opened it is still good."""
+    """`is_token_valid`: whether the token that opened it is still good."""
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, chunks: AsyncGenerator[EventSlice, None], *, streams: SseRegistry, admitted: Callable[[], Awaitable[bool]]
+        self,
+        chunks: AsyncGenerator[EventSlice, None],
+        *,
+        registry: SseRegistry,
+        is_token_valid: Callable[[], Awaitable[bool]],
     ) -> None:
         self.status_code = 200
         self.background = None
-        self.init_headers(HEADERS)
+        self.init_headers(STREAM_HEADERS)
         self._chunks = chunks
-        self._streams = streams
-        self._admitted = admitted
+        self._registry = registry
+        self._is_token_valid = is_token_valid
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._streams.place():
+        with self._registry.slot():
             async with aclosing(self._chunks) as chunks:
                 first = await anext(chunks)  # what it may raise becomes an answer
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 writing = asyncio.create_task(self._write(first.upto, chunks, send), name="event stream")
-                leaving = asyncio.create_task(_until_gone(receive), name="client of an event stream")
+                leaving = asyncio.create_task(_wait_for_disconnect(receive), name="client of an event stream")
                 try:
-                    with self._streams.ending(writing):
+                    with self._registry.cancel_on_stop(writing):
                         await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
                     if not leaving.done():
-                        await self._end(writing, leaving, scope, send)
+                        await self._finish(writing, leaving, scope, send)
                 finally:
                     writing.cancel()
                     leaving.cancel()
                     await asyncio.wait({writing, leaving})
 
-    async def _write(self, seen: int, chunks: AsyncGenerator[EventSlice, None], send: Send) -> None:
+    async def _write(self, last_event_id: int, chunks: AsyncGenerator[EventSlice, None], send: Send) -> None:
         """Until the token is good no more. Raises TimeoutError when the client takes nothing."""
-        await _put(send, BEGINNING % (RETRY_MS, seen, seen))
+        await _send_chunk(send, FIRST_MESSAGE % (RECONNECT_MS, last_event_id, last_event_id))
         believed = clock.monotonic() + TOKEN_RECHECK_SECONDS
         async for chunk in chunks:
             if clock.monotonic() >= believed:
-                if not await self._admitted():
+                if not await self._is_token_valid():
                     log.info("sse_token_ended")
                     return
                 believed = clock.monotonic() + TOKEN_RECHECK_SECONDS
-            if chunk.told:
-                await _put(send, chunk.sse)
+            if chunk.encoded:
+                await _send_chunk(send, chunk.sse)
             else:
-                await _put(send, POSITION % (chunk.upto, chunk.upto) if chunk.upto != seen else ALIVE)
-            seen = chunk.upto
+                await _send_chunk(
+                    send,
+                    POSITION_MESSAGE % (chunk.upto, chunk.upto) if chunk.upto != last_event_id else KEEPALIVE_COMMENT,
+                )
+            last_event_id = chunk.upto
 
-    async def _end(self, writing: asyncio.Task[None], leaving: asyncio.Task[None], scope: Scope, send: Send) -> None:
-        error = None if writing.cancelled() else writing.exception()
+    async def _finish(
+        self, write_task: asyncio.Task[None], disconnect_task: asyncio.Task[None], scope: Scope, send: Send
+    ) -> None:
+        error = None if write_task.cancelled() else write_task.exception()
         stalled = isinstance(error, ClientStalled)
         if isinstance(error, Exception) and not stalled:
-            if not isinstance(error, DatabaseUnavailable) and as_outage(error) is None:
+            if not isinstance(error, DatabaseUnavailable) and as_unavailable_error(error) is None:
                 raise error
             log.warning("events_read_failed", error=type(error).__name__)
         if not stalled:
@@ -137,15 +147,15 @@ class EventSourceResponse(Response):
                 stalled = True
         if stalled:
             log.info("sse_client_stalled", seconds=STALL_SECONDS)
-            scope.get("extensions", {}).get(ABORT, {}).get("abort", lambda: None)()
-            await asyncio.wait({leaving}, timeout=FAREWELL_SECONDS)
+            scope.get("extensions", {}).get(ABORT_EXTENSION, {}).get("abort", lambda: None)()
+            await asyncio.wait({disconnect_task}, timeout=FAREWELL_SECONDS)
 
 
 class ClientStalled(Exception):
     """The client takes nothing."""
 
 
-async def _put(send: Send, body: bytes) -> None:
+async def _send_chunk(send: Send, body: bytes) -> None:
     try:
         async with asyncio.timeout(STALL_SECONDS):
             await send({"type": "http.response.body", "body": body, "more_body": True})
@@ -153,6 +163,6 @@ async def _put(send: Send, body: bytes) -> None:
         raise ClientStalled from None
 
 
-async def _until_gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -15,20 +15,20 @@ import msgspec
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
 
-from telewarm.api.body_memory import BodyMemoryBudget, bodies_of
+from telewarm.api.body_memory import BodyMemoryBudget, body_memory_of
 from telewarm.api.error_responses import HttpError
 from telewarm.api.multipart import SingleFileForm
-from telewarm.api.schemas.bodies import SHOWN, unknown
+from telewarm.api.schemas.bodies import MAX_NAME_CHARACTERS, unknown_name_message
 from telewarm.models import Kind
 from telewarm.probe import size_rule
 from telewarm.storage.incoming_file import IncomingFile
 
 MAX_JSON_BYTES = 96 << 20  # bytes of a JSON body, which is decoded in memory: 70 MB of file in base64
-IN_MEMORY = 64 << 10  # bytes of a JSON body that come before it is kept on disk
-AROUND = 1 << 20  # bytes of a body around the file
-UNKNOWN = re.compile(r"contains unknown field `(.+)`", re.DOTALL)
+MAX_JSON_IN_MEMORY_BYTES = 64 << 10  # bytes of a JSON body that come before it is kept on disk
+MAX_FORM_OVERHEAD_BYTES = 1 << 20  # bytes of a body around the file
+UNKNOWN_FIELD_PATTERN = re.compile(r"contains unknown field `(.+)`", re.DOTALL)
 
-Receive: TypeAlias = Callable[[], AbstractAsyncContextManager[IncomingFile]]
+ReceiveFile: TypeAlias = Callable[[], AbstractAsyncContextManager[IncomingFile]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,47 +53,49 @@ class JsonUpload(msgspec.Struct, forbid_unknown_fields=True):
     duration: object = None
 
 
-async def read(
-    request: Request, incoming: IncomingFile, *, largest: int, patience: float, receive: Receive
+async def read_upload(
+    request: Request, incoming: IncomingFile, *, max_bytes: int, stall_seconds: float, receive_file: ReceiveFile
 ) -> UploadMetadata:
     """Write the file of this request into `incoming`. Raises HttpError: 400, 408, 413, 503.
 
-    `largest`: bytes of the file. `patience`: seconds for which the body may stand still. `receive`: a place for what
-    must wait on disk.
+    `max_bytes`: bytes of the file. `stall_seconds`: seconds for which the body may stand still. `receive_file`: a place
+    for what must wait on disk.
     """
-    _check_length(request, largest)
-    body = chunks(request, patience)
+    _check_length(request, max_bytes)
+    body = body_chunks(request, stall_seconds)
     content_type, options = parse_options_header(request.headers.get("content-type", ""))
     if content_type == b"multipart/form-data":
-        return await _read_multipart(body, incoming, boundary_of(options), largest)
+        return await _read_multipart(body, incoming, boundary_of(options), max_bytes)
     if content_type == b"application/json":
-        return await _read_json(body, incoming, largest, bodies_of(request), receive)
+        return await _read_json(body, incoming, max_bytes, body_memory_of(request), receive_file)
     async for chunk in body:
-        await write(incoming, chunk, largest)
+        await write_chunk(incoming, chunk, max_bytes)
     check_not_empty(incoming)
     return UploadMetadata()
 
 
-async def chunks(request: Request, patience: float) -> AsyncIterator[bytes]:
+async def body_chunks(request: Request, stall_seconds: float) -> AsyncIterator[bytes]:
     stream = request.stream()
     while True:
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(stall_seconds):
                 chunk = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise HttpError(408, "TOO_SLOW", f"nothing of the body came for {patience:g} s; send it again") from None
+            raise HttpError(
+                408, "TOO_SLOW", f"nothing of the body came for {stall_seconds:g} s; send it again"
+            ) from None
         yield chunk
 
 
 async def _read_multipart(
-    chunks: AsyncIterator[bytes], incoming: IncomingFile, boundary: bytes, largest: int
+    chunks: AsyncIterator[bytes], incoming: IncomingFile, boundary: bytes, max_bytes: int
 ) -> UploadMetadata:
     form = SingleFileForm(boundary)
     async for chunk in chunks:
         for piece in form.feed(chunk):
-            await write(incoming, piece, largest)
+            await write_chunk(incoming, piece, max_bytes)
     if not form.ended:
         raise HttpError(400, "BAD_REQUEST", "the multipart body ends before its last boundary; send it again")
     if not form.had_file:
@@ -111,41 +113,45 @@ def boundary_of(options: Mapping[bytes, bytes]) -> bytes:
 
 
 async def _read_json(
-    chunks: AsyncIterator[bytes], incoming: IncomingFile, largest: int, bodies: BodyMemoryBudget, receive: Receive
+    chunks: AsyncIterator[bytes],
+    incoming: IncomingFile,
+    max_bytes: int,
+    budget: BodyMemoryBudget,
+    receive_file: ReceiveFile,
 ) -> UploadMetadata:
     """What is small is held in memory, inside the budget of all bodies; the rest waits on disk for its turn."""
-    most = min(MAX_JSON_BYTES, largest * 4 // 3 + AROUND)
+    most = min(MAX_JSON_BYTES, max_bytes * 4 // 3 + MAX_FORM_OVERHEAD_BYTES)
     async with AsyncExitStack() as stack:
-        held, begin, rest = stack.enter_context(bodies.share()), bytearray(), None
+        held, begin, rest = stack.enter_context(budget.for_request()), bytearray(), None
         async for chunk in chunks:
             if (rest.bytes if rest else len(begin)) + len(chunk) > most:
                 raise HttpError(
                     413, "TOO_LARGE", f"a JSON body has at most {most} bytes; send the file as multipart or raw"
                 )
-            if rest is None and len(begin) + len(chunk) <= IN_MEMORY:
-                held.take(len(chunk))
+            if rest is None and len(begin) + len(chunk) <= MAX_JSON_IN_MEMORY_BYTES:
+                held.reserve(len(chunk))
                 begin += chunk
                 continue
             if rest is None:
-                rest = await stack.enter_async_context(receive())
+                rest = await stack.enter_async_context(receive_file())
                 await rest.write(bytes(begin))
             await rest.write(chunk)
         if rest is None:
-            return await _take(_decode(begin), incoming, largest)
+            return await _write_decoded(_decode(begin), incoming, max_bytes)
         held.release()
         begin.clear()
-        await stack.enter_async_context(bodies.decoding)
-        return await _take(await asyncio.to_thread(_decode_file, rest.path), incoming, largest)
+        await stack.enter_async_context(budget.decode_slots)
+        return await _write_decoded(await asyncio.to_thread(_decode_file, rest.path), incoming, max_bytes)
 
 
-async def _take(upload: JsonUpload, incoming: IncomingFile, largest: int) -> UploadMetadata:
+async def _write_decoded(upload: JsonUpload, incoming: IncomingFile, max_bytes: int) -> UploadMetadata:
     if (upload.data_base64 is None) is (upload.url is None):
         raise HttpError(
             400, "BAD_REQUEST", "the JSON body needs the file in `data_base64`, or its `url`; one of the two"
         )
     if upload.data_base64 is None:
         return UploadMetadata(kind=parse_kind(upload.kind), name=upload.name, url=upload.url)
-    await write(incoming, upload.data_base64, largest)
+    await write_chunk(incoming, upload.data_base64, max_bytes)
     check_not_empty(incoming)
     return UploadMetadata(kind=parse_kind(upload.kind), name=upload.name)
 
@@ -159,9 +165,9 @@ def _decode(body: bytearray | mmap.mmap) -> JsonUpload:
     try:
         return msgspec.json.decode(body, type=JsonUpload)
     except msgspec.ValidationError as error:
-        if found := UNKNOWN.search(str(error)):
-            words = unknown("field", found[1], JsonUpload.__struct_fields__)
-            raise HttpError(422, "BAD_REQUEST", f"{found[1][:SHOWN]}: {words}") from None
+        if found := UNKNOWN_FIELD_PATTERN.search(str(error)):
+            words = unknown_name_message("field", found[1], JsonUpload.__struct_fields__)
+            raise HttpError(422, "BAD_REQUEST", f"{found[1][:MAX_NAME_CHARACTERS]}: {words}") from None
         raise HttpError(
             400, "BAD_REQUEST", f"the JSON body: {error}; it needs the file in `data_base64`, or its `url`"
         ) from None
@@ -171,10 +177,10 @@ def _decode(body: bytearray | mmap.mmap) -> JsonUpload:
         ) from None
 
 
-async def write(incoming: IncomingFile, chunk: bytes, largest: int) -> None:
-    """Raises HttpError when it would have more than `largest` bytes then."""
-    if incoming.bytes + len(chunk) > largest:
-        raise _too_large(largest)
+async def write_chunk(incoming: IncomingFile, chunk: bytes, max_bytes: int) -> None:
+    """Raises HttpError when it would have more than `max_bytes` bytes then."""
+    if incoming.bytes + len(chunk) > max_bytes:
+        raise _too_large(max_bytes)
     if chunk:
         await incoming.write(chunk)
 
@@ -186,11 +192,11 @@ def parse_kind(text: str | None) -> Kind | None:
         raise HttpError(422, "BAD_REQUEST", f"kind: must be one of {', '.join(Kind)}, or left out") from None
 
 
-def _check_length(request: Request, largest: int) -> None:
+def _check_length(request: Request, max_bytes: int) -> None:
     """Refuse what says itself that it is too large before reading it; base64 and form fields take some more."""
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > largest * 4 // 3 + AROUND:
-        raise _too_large(largest)
+    if declared.isdecimal() and int(declared[:20]) > max_bytes * 4 // 3 + MAX_FORM_OVERHEAD_BYTES:
+        raise _too_large(max_bytes)
 
 
 def check_not_empty(incoming: IncomingFile) -> None:
@@ -198,6 +204,6 @@ def check_not_empty(incoming: IncomingFile) -> None:
         raise HttpError(400, "BAD_REQUEST", "the file is empty: send its bytes")
 
 
-def _too_large(largest: int) -> HttpError:
-    rule, cure = size_rule(largest)
+def _too_large(max_bytes: int) -> HttpError:
+    rule, cure = size_rule(max_bytes)
     return HttpError(413, "TOO_LARGE", f"{rule}. {cure}")

@@ -1,7 +1,7 @@
 """Backups: the database, the encryption key and, if wanted, the media, in one archive that any PostgreSQL restores."""
 
-from telewarm.backup.restoring import Restored, Target, restore
-from telewarm.backup.saving import Backups, Saved, save
-from telewarm.backup.scratch import scratch
+from telewarm.backup.restoring import RestoreResult, RestoreTarget, restore
+from telewarm.backup.saving import BackupResult, BackupService, save
+from telewarm.backup.scratch import temporary_folder
 
-__all__ = ["Backups", "Restored", "Saved", "Target", "restore", "save", "scratch"]
+__all__ = ["BackupResult", "BackupService", "RestoreResult", "RestoreTarget", "restore", "save", "temporary_folder"]

@@ -24,16 +24,16 @@ from telewarm.storage.thread_batcher import in_thread
 
 FORMAT = "telewarm-backup"
 VERSION = 1
-PIECE = 4 << 20  # bytes of a table in one member
-CHUNK = 1 << 20  # bytes read at once
-MANIFEST, KEY, CHECKSUMS = "manifest.json", "encryption.key", "checksums.json"
-LARGEST_FACT = 64 << 20  # bytes of a member that is read as a whole
-LARGEST_SUMS = 4 << 30  # of the checksums, which have some 150 bytes for each member
-SHOWN = 100  # characters of a name
+TABLE_MEMBER_BYTES = 4 << 20  # bytes of a table in one member
+READ_BYTES = 1 << 20  # bytes read at once
+MANIFEST_NAME, KEY_NAME, CHECKSUMS_NAME = "manifest.json", "encryption.key", "checksums.json"
+MAX_METADATA_BYTES = 64 << 20  # bytes of a member that is read as a whole
+MAX_CHECKSUMS_BYTES = 4 << 30  # of the checksums, which have some 150 bytes for each member
+MAX_NAME_CHARACTERS = 100  # characters of a name
 PADDING = bytes(tarfile.BLOCKSIZE)
-DAMAGED = "the archive is damaged or was cut off"
+DAMAGED_MESSAGE = "the archive is damaged or was cut off"
 
-Report = Callable[[int], None]  # bytes that were read or written just now
+OnBytes = Callable[[int], None]  # bytes that were read or written just now
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,15 +57,15 @@ class Checksums(msgspec.Struct, frozen=True, kw_only=True):
     missing: list[str] = []
 
 
-class Writer:
+class ArchiveWriter:
     """Appends members to an open file."""
 
-    def __init__(self, file: IO[bytes], report: Report) -> None:
+    def __init__(self, file: IO[bytes], on_bytes: OnBytes) -> None:
         self._file = file
-        self._report = report
-        self._sums: dict[str, str] = {}
+        self._on_bytes = on_bytes
+        self._checksums: dict[str, str] = {}
         self._hash = hashlib.sha256()
-        self._left = 0
+        self._bytes_left = 0
         self._name = ""
         self._size = 0
 
@@ -79,23 +79,23 @@ class Writer:
         header = tarfile.TarInfo(name)
         header.size, header.mode, header.mtime = size, PRIVATE_FILE, int(clock.now().timestamp())
         self._file.write(header.tobuf(tarfile.GNU_FORMAT))
-        self._name, self._size, self._left, self._hash = name, size, size, hashlib.sha256()
+        self._name, self._size, self._bytes_left, self._hash = name, size, size, hashlib.sha256()
 
     async def write(self, data: bytes) -> None:
-        if len(data) > self._left:
+        if len(data) > self._bytes_left:
             raise BackupError(f"{self._name} grew while it was read: run the backup again")
-        self._left -= len(data)
+        self._bytes_left -= len(data)
         await in_thread(lambda: self._write(data))
-        self._report(len(data))
+        self._on_bytes(len(data))
 
     def end(self) -> None:
-        if self._left:
+        if self._bytes_left:
             raise BackupError(f"{self._name} was shorter than it was said to be: its object is damaged")
         self._file.write(bytes(-self._size % tarfile.BLOCKSIZE))
-        self._sums[self._name] = self._hash.hexdigest()
+        self._checksums[self._name] = self._hash.hexdigest()
 
     async def finish(self, missing: list[str]) -> None:
-        await self.add(CHECKSUMS, msgspec.json.encode(Checksums(sha256=dict(self._sums), missing=missing)))
+        await self.add(CHECKSUMS_NAME, msgspec.json.encode(Checksums(sha256=dict(self._checksums), missing=missing)))
         self._file.write(bytes(2 * tarfile.BLOCKSIZE))
 
     def _write(self, data: bytes) -> None:
@@ -103,22 +103,22 @@ class Writer:
         self._file.write(data)
 
 
-class Reader:
+class ArchiveReader:
     """Goes through the members of an open file; `name` is the present one's, None behind the last.
 
-    It reads what `Writer` writes and no other sort of tar: no links, no sparse files, no headers of any length.
+    It reads what `ArchiveWriter` writes and no other sort of tar: no links, no sparse files, no headers of any length.
     """
 
-    def __init__(self, file: IO[bytes], report: Report) -> None:
+    def __init__(self, file: IO[bytes], on_bytes: OnBytes) -> None:
         self._file = file
-        self._report = report
-        self._sums: dict[str, str] = {}
+        self._on_bytes = on_bytes
+        self._checksums: dict[str, str] = {}
         self.name: str | None = None
         self.size = 0
 
     async def next(self) -> str | None:
         """On to the next member, whatever was read of this one; its name."""
-        if self.name is not None and self.name not in self._sums:
+        if self.name is not None and self.name not in self._checksums:
             async for _ in self.read():
                 pass
         found = await in_thread(self._next)
@@ -129,47 +129,47 @@ class Reader:
     async def read(self) -> AsyncGenerator[bytes, None]:
         """The bytes of the present member, once."""
         name, digest = self.name, hashlib.sha256()
-        if name is None or name in self._sums:
-            raise BackupError(DAMAGED)
+        if name is None or name in self._checksums:
+            raise BackupError(DAMAGED_MESSAGE)
         left = self.size
         while left:
-            chunk = await in_thread(partial(self._file.read, min(left, CHUNK)))
+            chunk = await in_thread(partial(self._file.read, min(left, READ_BYTES)))
             if not chunk:
-                raise BackupError(f"{DAMAGED}: {name} ends too early")
+                raise BackupError(f"{DAMAGED_MESSAGE}: {name} ends too early")
             digest.update(chunk)
             left -= len(chunk)
-            self._report(len(chunk))
+            self._on_bytes(len(chunk))
             yield chunk
         await in_thread(partial(self._file.read, -self.size % tarfile.BLOCKSIZE))
-        self._sums[name] = digest.hexdigest()
+        self._checksums[name] = digest.hexdigest()
 
-    async def whole(self, *, most: int = LARGEST_FACT) -> bytes:
+    async def read_all(self, *, max_bytes: int = MAX_METADATA_BYTES) -> bytes:
         """All bytes of the present member, which is a small one."""
-        if self.size > most:
-            raise BackupError(f"{DAMAGED}: {self.name} is far too large")
+        if self.size > max_bytes:
+            raise BackupError(f"{DAMAGED_MESSAGE}: {self.name} is far too large")
         return b"".join([chunk async for chunk in self.read()])
 
-    async def fact(self, kind: type[Any], *, named: str) -> Any:  # noqa: ANN401 - of that kind
+    async def read_metadata(self, kind: type[Any], *, name: str) -> Any:  # noqa: ANN401 - of that kind
         """The next member, as what it is."""
-        if await self.next() != named:
-            raise BackupError(f"{DAMAGED}: {named} is not where it must be")
+        if await self.next() != name:
+            raise BackupError(f"{DAMAGED_MESSAGE}: {name} is not where it must be")
         try:
-            return msgspec.json.decode(await self.whole(), type=kind)
+            return msgspec.json.decode(await self.read_all(), type=kind)
         except msgspec.DecodeError as error:
-            raise BackupError(f"{DAMAGED}: {named} cannot be read") from error
+            raise BackupError(f"{DAMAGED_MESSAGE}: {name} cannot be read") from error
 
     async def finish(self) -> Checksums:
         """The present member is the last one: compare everything that was read with it."""
-        if self.name != CHECKSUMS:
-            raise BackupError(f"{DAMAGED}: {CHECKSUMS} is missing at its end")
-        read = dict(self._sums)
+        if self.name != CHECKSUMS_NAME:
+            raise BackupError(f"{DAMAGED_MESSAGE}: {CHECKSUMS_NAME} is missing at its end")
+        read = dict(self._checksums)
         try:
-            promised = msgspec.json.decode(await self.whole(most=LARGEST_SUMS), type=Checksums)
+            promised = msgspec.json.decode(await self.read_all(max_bytes=MAX_CHECKSUMS_BYTES), type=Checksums)
         except msgspec.DecodeError as error:
-            raise BackupError(f"{DAMAGED}: {CHECKSUMS} cannot be read") from error
+            raise BackupError(f"{DAMAGED_MESSAGE}: {CHECKSUMS_NAME} cannot be read") from error
         if read != promised.sha256:
             wrong = min({*read.items()} ^ {*promised.sha256.items()})[0]
-            raise BackupError(f"{DAMAGED}: {wrong} is not what was saved")
+            raise BackupError(f"{DAMAGED_MESSAGE}: {wrong} is not what was saved")
         return promised
 
     def _next(self) -> tarfile.TarInfo | None:
@@ -179,9 +179,11 @@ class Reader:
         try:
             found = tarfile.TarInfo.frombuf(header, tarfile.ENCODING, "surrogateescape")
         except tarfile.TarError as error:
-            if not self._sums:
-                raise BackupError(f"this is no backup of Telewarm's, or {DAMAGED} ({error})") from error
-            raise BackupError(f"{DAMAGED} ({error})") from error
-        if found.type != tarfile.REGTYPE or found.name in self._sums or found.size < 0:
-            raise BackupError(f"{DAMAGED}: Telewarm writes no such member as {found.name[:SHOWN]!r}")
+            if not self._checksums:
+                raise BackupError(f"this is no backup of Telewarm's, or {DAMAGED_MESSAGE} ({error})") from error
+            raise BackupError(f"{DAMAGED_MESSAGE} ({error})") from error
+        if found.type != tarfile.REGTYPE or found.name in self._checksums or found.size < 0:
+            raise BackupError(
+                f"{DAMAGED_MESSAGE}: Telewarm writes no such member as {found.name[:MAX_NAME_CHARACTERS]!r}"
+            )
         return found

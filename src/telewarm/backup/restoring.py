@@ -16,21 +16,30 @@ from typing import IO
 import asyncpg
 
 from telewarm import folders
-from telewarm.backup.archive import CHECKSUMS, FORMAT, KEY, MANIFEST, VERSION, Manifest, Reader, Report
-from telewarm.backup.scratch import scratch
+from telewarm.backup.archive import (
+    CHECKSUMS_NAME,
+    FORMAT,
+    KEY_NAME,
+    MANIFEST_NAME,
+    VERSION,
+    ArchiveReader,
+    Manifest,
+    OnBytes,
+)
+from telewarm.backup.scratch import temporary_folder
 from telewarm.database import copies
 from telewarm.database.migrate import migrate, revisions
 from telewarm.database.restored import mark_restored
-from telewarm.database.token_encryption import TokenCipher, reencrypt, sealed_with
+from telewarm.database.token_encryption import TokenCipher, find_cipher, reencrypt
 from telewarm.errors import BackupError, Conflict, DatabaseError
 from telewarm.models import Sha256
 from telewarm.storage.object_store import BlobStore
 
-SMALL = 1 << 20  # bytes of an object that is put from memory
+MAX_IN_MEMORY_BYTES = 1 << 20  # bytes of an object that is put from memory
 
 
 @dataclass(kw_only=True, slots=True)
-class Restored:
+class RestoreResult:
     """`paused`: broadcasts that were under way, and wait for somebody to look at them."""
 
     manifest: Manifest
@@ -41,19 +50,21 @@ class Restored:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
+class RestoreTarget:
     """What is restored into. `key`: the one that is in use here, if there is one; else the archive's is written to
-    `key_file`. `store`: takes the media. `data`: the data folder, for objects on their way there.
+    `key_file`. `store`: takes the media. `data_folder`: the data folder, for objects on their way there.
     """
 
     url: str
     key: bytes | None
     key_file: Path
     store: BlobStore
-    data: Path
+    data_folder: Path
 
 
-async def restore(file: IO[bytes], target: Target, *, force: bool, report: Report, mark: bool = True) -> Restored:
+async def restore(
+    file: IO[bytes], target: RestoreTarget, *, force: bool, on_bytes: OnBytes, mark: bool = True
+) -> RestoreResult:
     """Replace what is in the database with the archive, in one transaction that ends once the whole archive was read
     and found whole. Media are put into the store before that; what is there stays.
 
@@ -61,30 +72,30 @@ async def restore(file: IO[bytes], target: Target, *, force: bool, report: Repor
     the backup is not known; without it, it goes on as if the database had moved. Raises BackupError, Conflict,
     DatabaseError, SettingsError, StoreError.
     """
-    reader = Reader(file, report)
-    manifest = await _manifest(reader)
+    reader = ArchiveReader(file, on_bytes)
+    manifest = await _read_manifest(reader)
     written: list[Path] = []
     try:
-        async with copies.patient(target.url, "telewarm restore") as connection:
-            await _refuse_use(connection, force=force)
+        async with copies.connect_without_timeouts(target.url, "telewarm restore") as connection:
+            await _check_not_in_use(connection, force=force)
             async with connection.transaction():
                 restored = await _restore(connection, reader, manifest, target, written)
                 if mark:
                     restored.paused = await mark_restored(connection)
                 else:
-                    await copies.move_in(connection)
+                    await copies.clear_server_identity(connection)
     except asyncpg.PostgresError as error:
-        _take_back(written)
+        _remove_written(written)
         raise DatabaseError(f"The database refused the backup, and is as it was: {error}") from error
     except BaseException:
-        _take_back(written)
+        _remove_written(written)
         raise
     await migrate(target.url)
     return restored
 
 
-async def _manifest(reader: Reader) -> Manifest:
-    manifest: Manifest = await reader.fact(Manifest, named=MANIFEST)
+async def _read_manifest(reader: ArchiveReader) -> Manifest:
+    manifest: Manifest = await reader.read_metadata(Manifest, name=MANIFEST_NAME)
     if manifest.format != FORMAT:
         raise BackupError("this is no backup of Telewarm's")
     if manifest.version > VERSION or manifest.revision not in revisions():
@@ -92,17 +103,17 @@ async def _manifest(reader: Reader) -> Manifest:
             f"this backup was made by a newer Telewarm ({manifest.telewarm}, schema {manifest.revision}): "
             "upgrade Telewarm, then restore it"
         )
-    copies.refuse_foreign(manifest.tables, manifest.identities)
+    copies.check_table_names(manifest.tables, manifest.identities)
     return manifest
 
 
-async def _refuse_use(connection: copies.Connection, *, force: bool) -> None:
-    if users := await copies.users(connection):
+async def _check_not_in_use(connection: copies.Connection, *, force: bool) -> None:
+    if users := await copies.active_processes(connection):
         raise Conflict(
             f"Telewarm runs on this database ({', '.join(users)}): stop it, then restore. One that was killed is "
             "forgotten within a minute"
         )
-    if not force and await copies.is_filled(connection):
+    if not force and await copies.has_data(connection):
         raise Conflict(
             "There is a library in this database already, which the backup would replace. Back it up first "
             "(telewarm backup FILE), and restore with --force, or set DATABASE_URL or TELEWARM_DATA to an empty one"
@@ -110,32 +121,32 @@ async def _refuse_use(connection: copies.Connection, *, force: bool) -> None:
 
 
 async def _restore(
-    connection: copies.Connection, reader: Reader, manifest: Manifest, target: Target, written: list[Path]
-) -> Restored:
-    restored, name = Restored(manifest=manifest), await reader.next()
+    connection: copies.Connection, reader: ArchiveReader, manifest: Manifest, target: RestoreTarget, written: list[Path]
+) -> RestoreResult:
+    restored, name = RestoreResult(manifest=manifest), await reader.next()
     archived = None
-    if name == KEY:
-        archived = _key(await reader.whole())
+    if name == KEY_NAME:
+        archived = _parse_key(await reader.read_all())
         await reader.next()
-    await copies.empty(connection, manifest.revision)
-    await copies.switch_triggers(connection, on=False)
+    await copies.reset_tables(connection, manifest.revision)
+    await copies.set_triggers_enabled(connection, enabled=False)
     for table, columns in manifest.tables.items():
-        async with aclosing(_rows(reader, table)) as rows:
+        async with aclosing(_table_chunks(reader, table)) as rows:
             await copies.copy_in(connection, table, columns, rows)
-    await copies.number_on(connection, manifest.identities)
-    await copies.switch_triggers(connection, on=True)
+    await copies.restart_identities(connection, manifest.identities)
+    await copies.set_triggers_enabled(connection, enabled=True)
     await copies.upgrade(connection, manifest.revision)
-    if (key := await copies.strange_key(connection)) is not None:
+    if (key := await copies.find_foreign_key(connection)) is not None:
         raise BackupError(f"the archive keeps an object under {key[:100]!r}, which Telewarm never does")
-    with scratch(target.data) as folder:
+    with temporary_folder(target.data_folder) as folder:
         await _restore_objects(connection, reader, target.store, folder, restored)
     restored.missing = len((await reader.finish()).missing)
-    await _settle_key(connection, archived, target, written)
+    await _restore_key(connection, archived, target, written)
     restored.key_written = bool(written)
     return restored
 
 
-async def _rows(reader: Reader, table: str) -> AsyncGenerator[bytes, None]:
+async def _table_chunks(reader: ArchiveReader, table: str) -> AsyncGenerator[bytes, None]:
     """The pieces of one table, which follow each other."""
     while reader.name is not None and reader.name.startswith(f"tables/{table}/"):
         async for chunk in reader.read():
@@ -144,26 +155,26 @@ async def _rows(reader: Reader, table: str) -> AsyncGenerator[bytes, None]:
 
 
 async def _restore_objects(
-    connection: copies.Connection, reader: Reader, store: BlobStore, folder: Path, restored: Restored
+    connection: copies.Connection, reader: ArchiveReader, store: BlobStore, folder: Path, restored: RestoreResult
 ) -> None:
     rows = await connection.fetch("SELECT sha256, storage_key, thumbnail_key FROM blob")
     known = {row["storage_key"]: Sha256(row["sha256"]) for row in rows}
     thumbnails = {row["thumbnail_key"] for row in rows}
-    while reader.name is not None and reader.name != CHECKSUMS:
+    while reader.name is not None and reader.name != CHECKSUMS_NAME:
         key = reader.name.removeprefix("media/")
         if key in known:
             await _put_blob(reader, store, folder, key, known[key])
         elif key in thumbnails:
-            await store.put_bytes(key, await reader.whole())
+            await store.put_bytes(key, await reader.read_all())
         else:
             raise BackupError(f"the archive holds {reader.name}, which its database does not know: it is damaged")
         restored.objects += 1
         await reader.next()
 
 
-async def _put_blob(reader: Reader, store: BlobStore, folder: Path, key: str, sha256: Sha256) -> None:
-    if reader.size <= SMALL:
-        data = await reader.whole()
+async def _put_blob(reader: ArchiveReader, store: BlobStore, folder: Path, key: str, sha256: Sha256) -> None:
+    if reader.size <= MAX_IN_MEMORY_BYTES:
+        data = await reader.read_all()
         if hashlib.sha256(data).hexdigest() != sha256:
             raise BackupError(f"{key} in the archive is not what it is named by: it is damaged")
         await store.put_bytes(key, data)
@@ -176,17 +187,17 @@ async def _put_blob(reader: Reader, store: BlobStore, folder: Path, key: str, sh
                 await asyncio.to_thread(file.write, chunk)
         await store.put_file(key, path, sha256=sha256, bytes=size)
     except OSError as error:
-        raise BackupError(folders.refusal(error, folder)) from error
+        raise BackupError(folders.describe_os_error(error, folder)) from error
     finally:
         path.unlink(missing_ok=True)
 
 
-async def _settle_key(
-    connection: copies.Connection, archived: bytes | None, target: Target, written: list[Path]
+async def _restore_key(
+    connection: copies.Connection, archived: bytes | None, target: RestoreTarget, written: list[Path]
 ) -> None:
     """The key that is here stays, and what the archive's sealed is sealed with it; else the archive's is put here."""
     if archived is None:
-        opens = target.key is not None and await sealed_with(connection, TokenCipher(target.key)) is not None
+        opens = target.key is not None and await find_cipher(connection, TokenCipher(target.key)) is not None
         if not opens and await connection.fetchval("SELECT EXISTS (SELECT FROM bot)"):
             raise BackupError(
                 "The archive holds no key, and the one that is here does not open its bots' tokens: set "
@@ -205,16 +216,16 @@ async def _settle_key(
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise BackupError(folders.refusal(error, target.key_file.parent)) from error
+        raise BackupError(folders.describe_os_error(error, target.key_file.parent)) from error
 
 
-def _key(text: bytes) -> bytes:
+def _parse_key(text: bytes) -> bytes:
     if not re.fullmatch(rb"[0-9a-f]{64}", text):
         raise BackupError("the archive's key is damaged")
     return bytes.fromhex(text.decode())
 
 
-def _take_back(written: list[Path]) -> None:
+def _remove_written(written: list[Path]) -> None:
     for path in written:
         with suppress(OSError):
             path.unlink()

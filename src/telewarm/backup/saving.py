@@ -16,16 +16,16 @@ import msgspec
 
 import telewarm
 from telewarm import clock, folders
-from telewarm.backup.archive import KEY, MANIFEST, PIECE, Manifest, Report, Writer
-from telewarm.backup.scratch import beside
+from telewarm.backup.archive import KEY_NAME, MANIFEST_NAME, TABLE_MEMBER_BYTES, ArchiveWriter, Manifest, OnBytes
+from telewarm.backup.scratch import temporary_file_beside
 from telewarm.database import copies
-from telewarm.database.transient import OF_THE_DISK, is_of_the_disk
+from telewarm.database.transient import DISK_ERRNOS, is_disk_error
 from telewarm.errors import BackupError
 from telewarm.storage.object_store import BlobStore
 
 
 @dataclass(kw_only=True, slots=True)
-class Saved:
+class BackupResult:
     """`missing`: keys of objects that the store does not have."""
 
     tables: int = 0
@@ -34,7 +34,7 @@ class Saved:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Backups:
+class BackupService:
     """Saves the database at `url`. `key`: what gives the key that seals tokens."""
 
     url: str = field(repr=False)  # with the password
@@ -48,34 +48,36 @@ class Backups:
         media: bool = False,
         key: bool = True,
         force: bool = False,
-        report: Report = lambda _: None,
-    ) -> Saved:
+        on_bytes: OnBytes = lambda _: None,
+    ) -> BackupResult:
         """Into a new file, or to standard output. `force`: replace the file that is there. Raises BackupError."""
         if file is not None and not force and await asyncio.to_thread(file.exists):
             raise BackupError(f"{file} exists already: choose another name, or replace it with --force")
         sealing = self.key() if key else None
-        return await save(self.url, file, key=sealing, store=self.store if media else None, report=report)
+        return await save(self.url, file, key=sealing, store=self.store if media else None, on_bytes=on_bytes)
 
 
-async def save(url: str, target: Path | None, *, key: bytes | None, store: BlobStore | None, report: Report) -> Saved:
+async def save(
+    url: str, target: Path | None, *, key: bytes | None, store: BlobStore | None, on_bytes: OnBytes
+) -> BackupResult:
     """Write an archive for its owner alone. `target` None: to standard output. `store`: where the media are, which are
     left out without it. The file is there whole, or not at all. Raises BackupError, DatabaseError, StoreError.
     """
-    with _file(target) as file:
+    with _open_target(target) as file:
         async with copies.snapshot(url) as connection:
-            writer, saved = Writer(file, report), Saved()
+            writer, saved = ArchiveWriter(file, on_bytes), BackupResult()
             manifest = Manifest(
                 telewarm=telewarm.__version__,
                 revision=await copies.revision_to_save(connection),
                 created_at=clock.now().isoformat(timespec="seconds"),
                 tables=await copies.columns(connection),
-                identities=await copies.identities(connection),
+                identities=await copies.last_identities(connection),
                 key=key is not None,
                 media=store is not None,
             )
-            await writer.add(MANIFEST, msgspec.json.encode(manifest))
+            await writer.add(MANIFEST_NAME, msgspec.json.encode(manifest))
             if key is not None:
-                await writer.add(KEY, key.hex().encode())
+                await writer.add(KEY_NAME, key.hex().encode())
             for table, columns in manifest.tables.items():
                 await _save_table(connection, writer, table, columns)
                 saved.tables += 1
@@ -85,13 +87,13 @@ async def save(url: str, target: Path | None, *, key: bytes | None, store: BlobS
     return saved
 
 
-async def _save_table(connection: copies.Connection, writer: Writer, table: str, columns: list[str]) -> None:
+async def _save_table(connection: copies.Connection, writer: ArchiveWriter, table: str, columns: list[str]) -> None:
     waiting, number = bytearray(), 0
 
     async def take(chunk: bytes) -> None:
         nonlocal number
         waiting.extend(chunk)
-        if len(waiting) >= PIECE:
+        if len(waiting) >= TABLE_MEMBER_BYTES:
             number += 1
             await writer.add(f"tables/{table}/{number:06}", bytes(waiting))
             waiting.clear()
@@ -101,44 +103,46 @@ async def _save_table(connection: copies.Connection, writer: Writer, table: str,
         await writer.add(f"tables/{table}/{number + 1:06}", bytes(waiting))
 
 
-async def _save_objects(connection: copies.Connection, writer: Writer, store: BlobStore, saved: Saved) -> None:
+async def _save_objects(
+    connection: copies.Connection, writer: ArchiveWriter, store: BlobStore, result: BackupResult
+) -> None:
     """Those that the snapshot knows; one that was deleted since then is missed, and named."""
     async for row in connection.cursor("SELECT storage_key, thumbnail_key FROM blob ORDER BY sha256"):
         for key in filter(None, row):
             size = await store.size(key)
             if size is None:
-                saved.missing.append(key)
+                result.missing.append(key)
                 continue
             writer.begin(f"media/{key}", size)
             async with aclosing(store.stream(key)) as chunks:
                 async for chunk in chunks:
                     await writer.write(chunk)
             writer.end()
-            saved.objects += 1
+            result.objects += 1
 
 
 @contextmanager
-def _file(target: Path | None) -> Iterator[IO[bytes]]:
+def _open_target(target: Path | None) -> Iterator[IO[bytes]]:
     try:
         if target is None:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
             return
-        with beside(target) as (file, fresh):
+        with temporary_file_beside(target) as (file, fresh):
             yield file
             file.flush()
             os.fsync(file.fileno())
             fresh.replace(target)
     except OSError as error:
-        if target is None and error.errno in {errno.EPIPE, *OF_THE_DISK}:
-            _drop_output()
+        if target is None and error.errno in {errno.EPIPE, *DISK_ERRNOS}:
+            _discard_stdout_buffer()
             raise BackupError(f"Standard output took only a part of the backup ({error.strerror})") from error
-        if target is None or not is_of_the_disk(error):
+        if target is None or not is_disk_error(error):
             raise  # a connection's, or a store's
-        raise BackupError(folders.refusal(error, target.parent, cure="write it elsewhere")) from error
+        raise BackupError(folders.describe_os_error(error, target.parent, cure="write it elsewhere")) from error
 
 
-def _drop_output() -> None:
+def _discard_stdout_buffer() -> None:
     """What is buffered still can be written nowhere: the interpreter would complain of it at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())

@@ -15,16 +15,16 @@ from telewarm import folders
 from telewarm.errors import BackupError
 from telewarm.storage import cache_files
 
-NUMBER = 4  # bytes of the random end of a name
+RANDOM_SUFFIX_BYTES = 4  # bytes of the random end of a name
 
 
 @contextmanager
-def scratch(data_folder: Path) -> Iterator[Path]:
+def temporary_folder(data_folder: Path) -> Iterator[Path]:
     """A folder of this process's alone. Raises BackupError."""
     try:
-        own, lock = cache_files.open_own(data_folder / "restoring")
+        own, lock = cache_files.open_private_folder(data_folder / "restoring")
     except OSError as error:
-        raise BackupError(folders.refusal(error, data_folder)) from error
+        raise BackupError(folders.describe_os_error(error, data_folder)) from error
     try:
         yield own
     finally:
@@ -33,12 +33,12 @@ def scratch(data_folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def beside(target: Path) -> Iterator[tuple[IO[bytes], Path]]:
+def temporary_file_beside(target: Path) -> Iterator[tuple[IO[bytes], Path]]:
     """A new file in the folder of `target`, for its owner alone, which is deleted at the end unless it was renamed.
     Raises OSError.
     """
-    _forget_dead(target)
-    path = target.with_name(f".{target.name}.{token_hex(NUMBER)}")
+    _remove_stale(target)
+    path = target.with_name(f".{target.name}.{token_hex(RANDOM_SUFFIX_BYTES)}")
     try:
         with os.fdopen(folders.create_private(path), "wb") as file:
             with suppress(OSError):  # a filesystem without locks
@@ -48,14 +48,14 @@ def beside(target: Path) -> Iterator[tuple[IO[bytes], Path]]:
         path.unlink(missing_ok=True)
 
 
-def _forget_dead(target: Path) -> None:
+def _remove_stale(target: Path) -> None:
     """Those that a killed process was writing; one that is being written is locked."""
-    for name in (one.name for one in os.scandir(target.parent) if _is_of(one.name, target.name)):
+    for name in (one.name for one in os.scandir(target.parent) if _is_temporary_of(one.name, target.name)):
         with suppress(OSError), target.with_name(name).open("rb") as file:
             flock(file, LOCK_EX | LOCK_NB)
             target.with_name(name).unlink()
 
 
-def _is_of(name: str, target: str) -> bool:
-    begin, end = name[: -2 * NUMBER], name[-2 * NUMBER :]
+def _is_temporary_of(name: str, target: str) -> bool:
+    begin, end = name[: -2 * RANDOM_SUFFIX_BYTES], name[-2 * RANDOM_SUFFIX_BYTES :]
     return begin == f".{target}." and all(digit in "0123456789abcdef" for digit in end)

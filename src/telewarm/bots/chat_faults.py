@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from telewarm.models import ChatId, Kind
 
 FAULT_SECONDS = 60.0  # for which a chat that refused is passed over, while another one can be used
-EVERY_KIND = None
+ANY_KIND = None
 
 
 class ChatFaults:
     """One bot's. A chat may refuse one kind of media only, such as photos."""
 
     def __init__(self) -> None:
-        self._until: dict[tuple[ChatId, Kind | None], float] = {}
+        self._faulty_until: dict[tuple[ChatId, Kind | None], float] = {}
 
     def note(self, chat_id: ChatId, kind: Kind | None, *, now: float) -> None:
         """`kind` None: the chat refuses everything."""
-        self._until[chat_id, kind] = now + FAULT_SECONDS
+        self._faulty_until[chat_id, kind] = now + FAULT_SECONDS
 
     def usable(self, chats: Sequence[ChatId], kind: Kind, *, now: float) -> tuple[ChatId, ...]:
         """The chats without a fault, in their order; all of them when each has one, since one may be cured by now."""
-        if not self._until:
+        if not self._faulty_until:
             return tuple(chats)
         good = tuple(chat_id for chat_id in chats if not self._faulty(chat_id, kind, now))
         return good or tuple(chats)
@@ -33,7 +33,7 @@ class ChatFaults:
 
     def clear(self) -> None:
         """The bot has other chats, another token, or was checked again."""
-        self._until.clear()
+        self._faulty_until.clear()
 
     def _faulty(self, chat_id: ChatId, kind: Kind, now: float) -> bool:
-        return any(self._until.get((chat_id, one), 0.0) > now for one in (kind, EVERY_KIND))
+        return any(self._faulty_until.get((chat_id, one), 0.0) > now for one in (kind, ANY_KIND))

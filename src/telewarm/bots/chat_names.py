@@ -10,21 +10,21 @@ from telewarm.errors import ChatUnreachable, NoSuchBot, UsageError
 from telewarm.models import ChatId
 from telewarm.telegram.client import BotApi
 
-Names: TypeAlias = dict[str, tuple[ChatId, float]]  # and until when each is believed
+ChatNameCache: TypeAlias = dict[str, tuple[ChatId, float]]  # and until when each is believed
 
-SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-NAME = re.compile(r"@[A-Za-z][A-Za-z0-9_]{3,31}")
-NUMBER = re.compile(r"-?[0-9]{1,19}")
-REMEMBERED_SECONDS = 3600.0  # seconds
-MAX_REMEMBERED = 10_000  # names kept of one bot
+SLUG_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+NAME_PATTERN = re.compile(r"@[A-Za-z][A-Za-z0-9_]{3,31}")
+CHAT_ID_PATTERN = re.compile(r"-?[0-9]{1,19}")
+NAME_TTL_SECONDS = 3600.0  # seconds
+MAX_NAMES = 10_000  # names kept of one bot
 
 
 def check_slug(given: object) -> str:
     """Of a bot that is to be made. Raises UsageError."""
     slug = coercion.required("slug", given)
-    if SLUG.fullmatch(slug) is None:
+    if SLUG_PATTERN.fullmatch(slug) is None:
         raise UsageError(
-            f"slug must be 1 to 63 letters, digits, dots, hyphens and underscores, not {coercion.shown(slug)}"
+            f"slug must be 1 to 63 letters, digits, dots, hyphens and underscores, not {coercion.describe_value(slug)}"
         )
     return slug
 
@@ -32,37 +32,37 @@ def check_slug(given: object) -> str:
 def known_slug(given: object, *, argument: str = "slug") -> str:
     """Of a bot that may be there. Raises UsageError, and NotFound for what can be no bot's."""
     slug = coercion.required(argument, given)
-    if SLUG.fullmatch(slug) is None:
+    if SLUG_PATTERN.fullmatch(slug) is None:
         raise NoSuchBot(slug)
     return slug
 
 
-async def chat_of(api: BotApi, names: Names, given: int | str, *, argument: str = "chat_id") -> ChatId:
+async def resolve_chat(api: BotApi, names: ChatNameCache, given: int | str, *, argument: str = "chat_id") -> ChatId:
     """The id of a chat that is given as its id or as `@name`; `names`: those that are known. Raises UsageError,
     TelegramError.
 
     Telegram resolves the names of public channels and groups for bots, and those of no people.
     """
     if not isinstance(given, str):
-        chat_id = coercion.whole(argument, given, least=-coercion.LARGEST)
+        chat_id = coercion.integer(argument, given, minimum=-coercion.MAX_BIGINT)
         if chat_id == 0:
             raise UsageError(f"{argument} is 0, which is no chat")
         return ChatId(chat_id)
-    if NUMBER.fullmatch(given.strip()):
-        return await chat_of(api, names, int(given), argument=argument)
-    if NAME.fullmatch(given) is None:
+    if CHAT_ID_PATTERN.fullmatch(given.strip()):
+        return await resolve_chat(api, names, int(given), argument=argument)
+    if NAME_PATTERN.fullmatch(given) is None:
         raise UsageError(f"{argument} must be a chat id, or @name of a public channel or group, not {given[:40]!r}")
     name = given.lower()
     known = names.get(name)
     if known is None or clock.monotonic() >= known[1]:
-        known = (await _ask(api, name), clock.monotonic() + REMEMBERED_SECONDS)
-        if len(names) >= MAX_REMEMBERED:
+        known = (await _look_up_chat(api, name), clock.monotonic() + NAME_TTL_SECONDS)
+        if len(names) >= MAX_NAMES:
             names.clear()
         names[name] = known
     return known[0]
 
 
-async def _ask(api: BotApi, name: str) -> ChatId:
+async def _look_up_chat(api: BotApi, name: str) -> ChatId:
     try:
         return (await api.get_chat(name)).chat_id
     except ChatUnreachable as error:

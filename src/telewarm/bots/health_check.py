@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from telewarm.errors import (
-    LOGGED_OUT,
+    LOGGED_OUT_MESSAGE,
     ChatMigrated,
     ChatUnreachable,
     FloodWait,
@@ -73,7 +73,9 @@ async def check_bot(api: BotApi, chats: Sequence[ChatId]) -> BotCheck:
     try:
         profile = await api.get_me()
     except TelegramError as error:
-        return BotCheck(token=_of_token(error), profile=None, chats=[_unknown_chat(chat_id) for chat_id in chats])
+        return BotCheck(
+            token=_status_from_token_error(error), profile=None, chats=[_unknown_chat(chat_id) for chat_id in chats]
+        )
     places = asyncio.Semaphore(MAX_CONCURRENT_CHECKS)
 
     async def one(chat_id: ChatId) -> ChatCheck:
@@ -92,7 +94,7 @@ async def _check_chat(api: BotApi, chat_id: ChatId) -> ChatCheck:
     except ChatMigrated as error:
         return await _check_supergroup(api, chat_id, ChatId(error.migrate_to_chat_id))
     except TelegramError as error:
-        return ChatCheck(chat_id=chat_id, result=_of_chat(error))
+        return ChatCheck(chat_id=chat_id, result=_status_from_chat_error(error))
     return assess(chat, member)
 
 
@@ -109,7 +111,7 @@ def assess(chat: Chat, member: ChatMember | None) -> ChatCheck:
     rights = ChatPermissions() if member is None else _rights(chat, member)
     return ChatCheck(
         chat_id=chat.chat_id,
-        result=_of_rights(chat, member, rights),
+        result=_status_from_rights(chat, member, rights),
         type=chat.type,
         title=chat.name,
         status=None if member is None else member.status,
@@ -122,21 +124,21 @@ def _rights(chat: Chat, member: ChatMember) -> ChatPermissions:
     """What the bot may send there."""
     match member.status:
         case "creator" | "administrator":
-            return ChatPermissions(messages=chat.type != "channel" or member.may_post is not False)
+            return ChatPermissions(may_send=chat.type != "channel" or member.may_post is not False)
         case "member" if chat.type != "channel":
-            return chat.rights
+            return chat.permissions
         case "restricted":
-            return member.rights
+            return member.permissions
         case _:
-            return ChatPermissions(messages=False)
+            return ChatPermissions(may_send=False)
 
 
-def _of_rights(chat: Chat, member: ChatMember | None, rights: ChatPermissions) -> CheckStatus:
+def _status_from_rights(chat: Chat, member: ChatMember | None, rights: ChatPermissions) -> CheckStatus:
     if member is None:
         return CheckStatus(
             ok=True, message="a private chat: whether its user has blocked the bot shows when something is sent"
         )
-    if not rights.messages:
+    if not rights.may_send:
         cure = (
             "make it an administrator with the right to post messages"
             if chat.type == "channel"
@@ -158,9 +160,9 @@ def _of_rights(chat: Chat, member: ChatMember | None, rights: ChatPermissions) -
     return CheckStatus(ok=True)
 
 
-def _of_token(error: TelegramError) -> CheckStatus:
+def _status_from_token_error(error: TelegramError) -> CheckStatus:
     if isinstance(error, InvalidBotToken) and error.logged_out:
-        return CheckStatus(ok=False, code=error.code, message=LOGGED_OUT)
+        return CheckStatus(ok=False, code=error.code, message=LOGGED_OUT_MESSAGE)
     if isinstance(error, InvalidBotToken):
         return CheckStatus(
             ok=False,
@@ -171,7 +173,7 @@ def _of_token(error: TelegramError) -> CheckStatus:
     return CheckStatus(ok=None, code=error.code, message=f"{error.message}; check again later")
 
 
-def _of_chat(error: TelegramError) -> CheckStatus:
+def _status_from_chat_error(error: TelegramError) -> CheckStatus:
     match error:
         case ChatUnreachable():
             message = (

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from telewarm.flood_control.limits import BotLimits
 
 
-def apply_limits(learned: Mapping[str, float], limits: BotLimits) -> dict[str, float]:
+def with_settings(learned: Mapping[str, float], limits: BotLimits) -> dict[str, float]:
     """What was learned, with the settings that it was learned under."""
     settings = {
         f"{kind} {word}": value
@@ -18,10 +18,11 @@ def apply_limits(learned: Mapping[str, float], limits: BotLimits) -> dict[str, f
     return {**learned, **settings}
 
 
-def plausible_limits(kept: Mapping[str, float], limits: BotLimits) -> dict[str, float]:
+def plausible_limits(learned: Mapping[str, float], limits: BotLimits) -> dict[str, float]:
     """What was learned under the present settings: a changed setting starts anew."""
     return {
-        kind: kept[kind]
+        kind: learned[kind]
         for kind, limit in limits.by_kind.items()
-        if kind in kept and (kept.get(f"{kind} burst"), kept.get(f"{kind} seconds")) == (limit.burst, limit.seconds)
+        if kind in learned
+        and (learned.get(f"{kind} burst"), learned.get(f"{kind} seconds")) == (limit.burst, limit.seconds)
     }

@@ -8,7 +8,7 @@ from dataclasses import replace
 import structlog
 
 from telewarm import coercion
-from telewarm.bots.chat_names import Names, chat_of, check_slug, known_slug
+from telewarm.bots.chat_names import ChatNameCache, check_slug, known_slug, resolve_chat
 from telewarm.bots.health_check import BotCheck, check_bot
 from telewarm.bots.sessions import BotSession, BotSessions
 from telewarm.database import bot_summaries, bots, deletions, media
@@ -24,7 +24,9 @@ from telewarm.telegram.values import BotProfile
 
 log = structlog.get_logger(__name__)
 
-NO_CHAT = "warmup_chats is empty: a bot needs a warm-up chat: a private channel or group that the bot may post to"
+NO_WARMUP_CHAT_MESSAGE = (
+    "warmup_chats is empty: a bot needs a warm-up chat: a private channel or group that the bot may post to"
+)
 
 
 class BotRegistry:
@@ -52,9 +54,9 @@ class BotRegistry:
         Raises InvalidBotToken, Conflict, UsageError.
         """
         slug, token = check_slug(slug), coercion.text("token", token) or ""
-        warmup_chats = _several(warmup_chats)
-        profile = await self._profile(token)
-        found = await _resolved(self._make_api(token), warmup_chats)
+        warmup_chats = _check_warmup_chats(warmup_chats)
+        profile = await self._get_profile(token)
+        found = await _resolve_chats(self._make_api(token), warmup_chats)
         return await bots.insert(
             self._pool,
             self._cipher,
@@ -70,7 +72,7 @@ class BotRegistry:
         was warm is due again. Raises NotFound, InvalidBotToken, Conflict, UsageError.
         """
         live = await self.by_slug(slug)
-        profile = await self._profile(coercion.text("token", token) or "")
+        profile = await self._get_profile(coercion.text("token", token) or "")
         async with self._pool.acquire() as connection, connection.transaction():
             bot, another = await bots.replace_token(
                 connection,
@@ -83,15 +85,15 @@ class BotRegistry:
             if another:
                 await media.invalidate_file_ids(connection, bot_id=bot.id)
         log.info("bot_token_replaced", bot=slug, another=another)
-        return self.sessions.keep(bot, given=True).bot
+        return self.sessions.cache(bot, by_person=True).bot
 
     async def replace_chats(self, slug: str, warmup_chats: Sequence[int | str]) -> Bot:
         """Upload to other warm-up chats from now on: ids, or `@names` of public ones. Raises NotFound, UsageError."""
-        warmup_chats = _several(warmup_chats)
+        warmup_chats = _check_warmup_chats(warmup_chats)
         live = await self.by_slug(slug)
-        found = await _resolved(live.api, warmup_chats)
-        return self.sessions.keep(
-            await bots.replace_chats(self._pool, self._cipher, live.bot.id, found), given=True
+        found = await _resolve_chats(live.api, warmup_chats)
+        return self.sessions.cache(
+            await bots.replace_warmup_chats(self._pool, self._cipher, live.bot.id, found), by_person=True
         ).bot
 
     async def pause(self, slug: str) -> bool:
@@ -114,7 +116,7 @@ class BotRegistry:
         """Those that are there, or those that were deleted, by slug after one. None of them has its token."""
         return await bot_summaries.page(self._pool, deleted=deleted, after=after, limit=limit)
 
-    async def look(self, bot_id: BotId) -> tuple[Bot, BotSummary]:
+    async def read_current(self, bot_id: BotId) -> tuple[Bot, BotSummary]:
         """One of them as it is in the database now. Raises NotFound."""
         bot = await bots.by_id(self._pool, self._cipher, bot_id)
         return bot, await bot_summaries.get(self._pool, bot_id)
@@ -129,7 +131,7 @@ class BotRegistry:
             if chat.migrated_to is not None:
                 await self.sessions.follow_chat(live.bot.id, chat.chat_id, chat.migrated_to)
         if found.profile is not None and found.profile.username != live.bot.username:
-            await bots.keep_username(self._pool, live.bot.id, found.profile.username)
+            await bots.update_username(self._pool, live.bot.id, found.profile.username)
             live.bot = replace(live.bot, username=found.profile.username)
         if found.ok:
             self.sessions.retry_soon(live.bot)
@@ -159,7 +161,7 @@ class BotRegistry:
         log.info("bot_purged", bot=slug, media=purged.media, broadcasts=purged.broadcasts, blobs=purged.blobs)
         return purged
 
-    async def _profile(self, token: str) -> BotProfile:
+    async def _get_profile(self, token: str) -> BotProfile:
         """Raises InvalidBotToken with the fix: whoever gives a token can copy it again."""
         try:
             return await self._make_api(token).get_me()
@@ -172,16 +174,18 @@ class BotRegistry:
             ) from None
 
 
-def _several(warmup_chats: object) -> Sequence[int | str]:
+def _check_warmup_chats(warmup_chats: object) -> Sequence[int | str]:
     """Raises UsageError."""
-    several = coercion.several("warmup_chats", warmup_chats)
+    several = coercion.to_list("warmup_chats", warmup_chats)
     if not several:
-        raise UsageError(NO_CHAT)
+        raise UsageError(NO_WARMUP_CHAT_MESSAGE)
     return several
 
 
-async def _resolved(api: BotApi, given: Sequence[int | str]) -> list[ChatId]:
+async def _resolve_chats(api: BotApi, given: Sequence[int | str]) -> list[ChatId]:
     """Each chat once. Raises UsageError, TelegramError."""
-    names: Names = {}
-    found = [await chat_of(api, names, chat, argument=f"warmup_chats[{place}]") for place, chat in enumerate(given)]
+    names: ChatNameCache = {}
+    found = [
+        await resolve_chat(api, names, chat, argument=f"warmup_chats[{place}]") for place, chat in enumerate(given)
+    ]
     return list(dict.fromkeys(found))

@@ -13,13 +13,13 @@ import structlog
 
 from telewarm import background, clock
 from telewarm.bots.chat_faults import ChatFaults
-from telewarm.bots.chat_names import Names, known_slug
-from telewarm.bots.learned_limits import apply_limits, plausible_limits
+from telewarm.bots.chat_names import ChatNameCache, known_slug
+from telewarm.bots.learned_limits import plausible_limits, with_settings
 from telewarm.database import bots, chats, warmups
 from telewarm.database.chats import UnreachableChat
 from telewarm.database.connection import Pool
 from telewarm.database.lane_queue import enqueue_lane
-from telewarm.database.notifications import listening
+from telewarm.database.notifications import subscribe
 from telewarm.database.token_encryption import TokenCipher
 from telewarm.database.transient import is_transient
 from telewarm.errors import BotDeleted, NotFound, TelewarmError
@@ -33,7 +33,10 @@ from telewarm.telegram.client import BotApi
 
 log = structlog.get_logger(__name__)
 
-RETRY_ATTEMPTS, RETRY_MAX_SECONDS = 30, 5.0  # to end the back-offs of a bot that was given what it lacked
+END_BACKOFF_ATTEMPTS, END_BACKOFF_MAX_WAIT_SECONDS = (
+    30,
+    5.0,
+)  # to end the back-offs of a bot that was given what it lacked
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -42,7 +45,7 @@ class BotSession:
 
     `on_pause`: to be called with the pause that a 429 asks for, which tells the other processes. `on_held`: to be
     called when a permit is held until they know of it. `on_migrated`: to be awaited with the old and the new id of a
-    warm-up group that became a supergroup. `fresh`: no change of the row was notified. A session of a deleted bot
+    warm-up group that became a supergroup. `is_current`: no change of the row was notified. A session of a deleted bot
     says so in `bot`, and may not send any more.
     """
 
@@ -51,10 +54,10 @@ class BotSession:
     limiter: BotRateLimiter
     on_pause: Callable[[FloodPause], None]
     on_held: Callable[[], None] = lambda: None
-    fresh: bool = True
+    is_current: bool = True
     on_migrated: Callable[[ChatId, ChatId], Awaitable[None]] | None = None
     faults: ChatFaults = field(default_factory=ChatFaults)
-    names: Names = field(default_factory=dict)  # chats by @name
+    chat_names: ChatNameCache = field(default_factory=dict)  # chats by @name
     wait_queues: WaitQueues = field(default_factory=WaitQueues)
 
 
@@ -72,7 +75,7 @@ class BotSessions:
         self._limiters: dict[BotId, BotRateLimiter] = {}
         self._rate_sync = ClusterRateSync(pool, self._limiters)
         self._ids: dict[str, BotId] = {}
-        self._reading: dict[BotId, asyncio.Task[None]] = {}
+        self._reads: dict[BotId, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._changes: Counter[BotId | None] = Counter()  # notified; None: times that notifications were lost
         self._closing = asyncio.Event()
@@ -83,21 +86,21 @@ class BotSessions:
         send, as they hear of what is sent here.
         """
         channels = {
-            bots.CHANNEL: self.changed,
+            bots.CHANNEL: self.on_notification,
             bots.FLOOD_CHANNEL: self._on_flood_wait,
             RATES: self._rate_sync.on_message,
         }
         telling = background.start(self._rate_sync.run(), name="tell traffic")
         try:
-            async with listening(self._pool, channels, on_lost=self._on_lost):
+            async with subscribe(self._pool, channels, on_lost=self._invalidate_all):
                 yield
         finally:
             self._closing.set()
             self._rate_sync.stop()
             await asyncio.wait([telling])
-            for task in self._reading.values():
+            for task in self._reads.values():
                 task.cancel()
-            if busy := [*self._reading.values(), *self._tasks]:
+            if busy := [*self._reads.values(), *self._tasks]:
                 await asyncio.wait(busy)
 
     async def by_slug(self, slug: str) -> BotSession:
@@ -110,10 +113,10 @@ class BotSessions:
 
     async def get(self, bot_id: BotId) -> BotSession:
         """Raises NotFound."""
-        if (reading := self._reading.get(bot_id)) is not None:
+        if (reading := self._reads.get(bot_id)) is not None:
             await asyncio.wait([reading])
         live = self._sessions.get(bot_id)
-        if live is None or not live.fresh:
+        if live is None or not live.is_current:
             live = await self.read(bot_id)
         if live.bot.deleted_at is not None:
             raise BotDeleted(live.bot.slug)
@@ -123,11 +126,11 @@ class BotSessions:
         """Until the row is here, whoever asks has it read too: nobody goes on with the old one."""
         seen = self._changes[None], self._changes[bot_id]
         try:
-            live = self.keep(await bots.by_id(self._pool, self._cipher, bot_id))
+            live = self.cache(await bots.by_id(self._pool, self._cipher, bot_id))
         except NotFound:
             self.drop(bot_id)
             raise
-        live.fresh = seen == (self._changes[None], self._changes[bot_id])
+        live.is_current = seen == (self._changes[None], self._changes[bot_id])
         return live
 
     def drop(self, bot_id: BotId) -> None:
@@ -142,15 +145,15 @@ class BotSessions:
         if bot_id in self._sessions:
             await self.read(bot_id)
 
-    def keep(self, bot: Bot, *, given: bool = False) -> BotSession:
+    def cache(self, bot: Bot, *, by_person: bool = False) -> BotSession:
         """Take over a row that was just read or written.
 
-        `given`: a person gave it its token or chats, the same as before perhaps, since they are cured.
+        `by_person`: a person gave it its token or chats, the same as before perhaps, since they are cured.
         """
         now = clock.monotonic()
         live = self._sessions.get(bot.id)
         changed = live is not None and (live.bot.token, live.bot.warmup_chats) != (bot.token, bot.warmup_chats)
-        if live is not None and (given or changed):
+        if live is not None and (by_person or changed):
             live.faults.clear()
             self.retry_soon(bot)
         if live is None or live.bot.telegram_id != bot.telegram_id:  # another Telegram bot has limits of its own
@@ -180,15 +183,15 @@ class BotSessions:
         reason = "group chat was upgraded to a supergroup chat"
         lost = UnreachableChat(bot_id=bot_id, chat_id=old, state=ChatState.MIGRATED, reason=reason, migrated_to=new)
         async with self._pool.acquire() as connection, connection.transaction():
-            if (bot := await bots.follow_chat(connection, self._cipher, bot_id, old, new)) is None:
+            if (bot := await bots.migrate_warmup_chat(connection, self._cipher, bot_id, old, new)) is None:
                 return  # another process did
-            await chats.record(connection, [lost])
+            await chats.record_unreachable(connection, [lost])
         log.warning("warmup_chat_migrated", bot=bot.slug, chat_id=old, migrated_to=new)
-        self.keep(bot)
+        self.cache(bot)
 
     def retry_soon(self, bot: Bot) -> None:
         """What waited for a cure of the bot goes at once."""
-        self._in_background(self._end_backoffs(bot), name="end back-offs")
+        self._in_background(self._retry_waiting_warmups(bot), name="end back-offs")
 
     def _on_pause(self, bot_id: BotId, pause: FloodPause) -> None:
         self._in_background(self._publish_pause(bot_id, pause), name="publish flood wait")
@@ -198,19 +201,19 @@ class BotSessions:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _end_backoffs(self, bot: Bot) -> None:
+    async def _retry_waiting_warmups(self, bot: Bot) -> None:
         """It has another token or other chats: what waited for them goes at once. Each process that runs its lane does
         this once it knows them itself: woken earlier, the lane would only fail again."""
-        for again in range(RETRY_ATTEMPTS):
+        for again in range(END_BACKOFF_ATTEMPTS):
             try:
                 async with self._pool.acquire() as connection, connection.transaction():
-                    await warmups.retry_now(connection, bot.id)
+                    await warmups.end_backoffs(connection, bot.id)
                     await enqueue_lane(connection, bot)
             except Exception as error:  # after the last try the back-offs end by themselves
                 if not is_transient(error):
                     raise
                 log.warning("bot_backoffs_end_failed", bot=bot.slug, error=type(error).__name__)
-                if await clock.wait(self._closing, min(again, RETRY_MAX_SECONDS)):
+                if await clock.wait(self._closing, min(again, END_BACKOFF_MAX_WAIT_SECONDS)):
                     return
             else:
                 return
@@ -223,12 +226,12 @@ class BotSessions:
                 raise
             log.warning("flood_wait_notify_failed", bot_id=bot_id, error=type(error).__name__)
 
-    async def keep_learned(self, live: BotSession) -> None:
+    async def save_learned(self, session: BotSession) -> None:
         """Write down what this process learned of the bot's limits, if that is news."""
-        learned = apply_limits(live.limiter.learned, self._limits)
-        if learned != live.bot.learned_limits and self._sessions.get(live.bot.id) is live:
-            await bots.learn(self._pool, live.bot.id, learned)
-            live.bot = replace(live.bot, learned_limits=learned)
+        learned = with_settings(session.limiter.learned, self._limits)
+        if learned != session.bot.learned_limits and self._sessions.get(session.bot.id) is session:
+            await bots.save_learned_limits(self._pool, session.bot.id, learned)
+            session.bot = replace(session.bot, learned_limits=learned)
 
     def _on_flood_wait(self, payload: str) -> None:
         """Another process met a flood, or this one: pause what it names. No row is read for it."""
@@ -242,22 +245,22 @@ class BotSessions:
         else:
             limiter.pause_bot(until)
 
-    def changed(self, payload: str) -> None:
+    def on_notification(self, payload: str) -> None:
         """What NOTIFY says: read the row again, once however often it changes meanwhile."""
         bot_id = BotId(int(payload))
         self._changes[bot_id] += 1
         live = self._sessions.get(bot_id)
         if live is None:
             return
-        live.fresh = False
-        if bot_id not in self._reading:
+        live.is_current = False
+        if bot_id not in self._reads:
             task = background.start(self._read_again(bot_id), name="read bot")
-            self._reading[bot_id] = task
-            task.add_done_callback(lambda _: self._reading.pop(bot_id, None))
+            self._reads[bot_id] = task
+            task.add_done_callback(lambda _: self._reads.pop(bot_id, None))
 
     async def _read_again(self, bot_id: BotId) -> None:
         try:
-            while (live := self._sessions.get(bot_id)) is not None and not live.fresh:
+            while (live := self._sessions.get(bot_id)) is not None and not live.is_current:
                 await self.read(bot_id)
         except NotFound:  # deleted for good
             return
@@ -266,8 +269,8 @@ class BotSessions:
                 raise
             log.warning("bot_read_failed", bot_id=bot_id, error=type(error).__name__)
 
-    def _on_lost(self) -> None:
+    def _invalidate_all(self) -> None:
         """Changes went unheard: believe no row."""
         self._changes[None] += 1
         for live in self._sessions.values():
-            live.fresh = False
+            live.is_current = False

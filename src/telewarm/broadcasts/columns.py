@@ -10,33 +10,33 @@ from dataclasses import dataclass
 from telewarm.broadcasts.rows import clean, holds_id, printable, read_chat_id
 from telewarm.errors import UsageError
 
-SAMPLE = 200  # rows that are looked at before any is taken
-SMALL = 10_000  # numbers below are more often row numbers and keys than chats
-LONG = 10**10  # positive numbers above are more often phone numbers than chats, as of 2026
-EVERY = "*"  # instead of a column: every cell holds a chat id
+SAMPLE_ROWS = 200  # rows that are looked at before any is taken
+MIN_LIKELY_CHAT_ID = 10_000  # numbers below are more often row numbers and keys than chats
+MAX_LIKELY_CHAT_ID = 10**10  # positive numbers above are more often phone numbers than chats, as of 2026
+EVERY_COLUMN = "*"  # instead of a column: every cell holds a chat id
 
 # Words of column names; a name counts when it has no other words.
-APP = ("telegrams", "telegramm", "telegram", "телеграмм", "телеграм", "tg", "тг")
-CHAT = ("conversas", "conversa", "chats", "chat", "peers", "peer", "чата", "чат")
-WHO = (
+APP_WORDS = ("telegrams", "telegramm", "telegram", "телеграмм", "телеграм", "tg", "тг")
+CHAT_WORDS = ("conversas", "conversa", "chats", "chat", "peers", "peer", "чата", "чат")
+RECIPIENT_WORDS = (
     "destinatarios", "destinatario", "subscribers", "subscriber", "recipients", "recipient", "utilisateur",
     "assinantes", "assinante", "customers", "customer", "usuarios", "usuario", "benutzer", "contatos", "contato",
     "contacts", "contact", "clientes", "cliente", "clients", "client", "membros", "membro", "members", "member",
     "channels", "channel", "canales", "canais", "canal", "groups", "group", "grupos", "grupo", "users", "user",
     "sender", "actor", "from", "пользователя", "пользователи", "пользователь",
 )  # fmt: skip
-ID = ("identificador", "identifier", "ids", "id", "айди", "ид")
-FILLER = ("numeric", "number", "account", "conta", "the", "del", "do", "da", "de", "of", "no")
-WORDS = re.compile("|".join((*APP, *CHAT, *WHO, *ID, *FILLER)))
-WHOLE = re.compile(f"(?:{WORDS.pattern})+")
-PHONE = re.compile(r"phone|fone|telef|celular|mobile|movil|handy|whatsapp|zap|телефон|номер")
-INTEGRAL = re.compile(r"\d{1,16}")
+ID_WORDS = ("identificador", "identifier", "ids", "id", "айди", "ид")
+FILLER_WORDS = ("numeric", "number", "account", "conta", "the", "del", "do", "da", "de", "of", "no")
+WORD_PATTERN = re.compile("|".join((*APP_WORDS, *CHAT_WORDS, *RECIPIENT_WORDS, *ID_WORDS, *FILLER_WORDS)))
+NAME_PATTERN = re.compile(f"(?:{WORD_PATTERN.pattern})+")
+PHONE_PATTERN = re.compile(r"phone|fone|telef|celular|mobile|movil|handy|whatsapp|zap|телефон|номер")
+INTEGER_PATTERN = re.compile(r"\d{1,16}")
 TOO_SMALL = "its numbers are too small for chat ids"
-SURE = 3  # scores below: nothing else than a chat id is called so
+MAX_SURE_SCORE = 3  # scores below: nothing else than a chat id is called so
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
+class ColumnChoice:
     """`column`: its place; None for every cell. `name`: as the header has it, or its number from 1, or None when there
     is but one. `guess`: why a person should look at it before anything is sent; None when there is no doubt.
     """
@@ -46,15 +46,15 @@ class Choice:
     guess: str | None = None
 
 
-class Unclear(UsageError):
+class ColumnUnclear(UsageError):
     """The list does not say which of its columns holds the chat ids."""
 
 
-def score(name: str) -> int | None:
+def name_score(name: str) -> int | None:
     """How surely a column of that name holds chat ids, 0 the surest; None: it says nothing of it. A dotted name is the
     path to a value within an object.
     """
-    parts = [plain for part in name.split(".") if (plain := _plain(part))]
+    parts = [plain for part in name.split(".") if (plain := _normalized_name(part))]
     if not parts:
         return None
     found = [rank for text in (parts[-1], "".join(parts[-2:])) if (rank := _score(text)) is not None]
@@ -64,10 +64,10 @@ def score(name: str) -> int | None:
 def _score(plain: str) -> int | None:
     if plain == "uid":
         return 4
-    if WHOLE.fullmatch(plain) is None:
+    if NAME_PATTERN.fullmatch(plain) is None:
         return None
-    words = set(WORDS.findall(plain))
-    app, chat, who, number = (bool(words & set(group)) for group in (APP, CHAT, WHO, ID))
+    words = set(WORD_PATTERN.findall(plain))
+    app, chat, who, number = (bool(words & set(group)) for group in (APP_WORDS, CHAT_WORDS, RECIPIENT_WORDS, ID_WORDS))
     ranks = (
         (chat and number, 0),
         (app and number, 1),
@@ -79,23 +79,23 @@ def _score(plain: str) -> int | None:
     return next((rank for true, rank in ranks if true), None)
 
 
-def _plain(name: str) -> str:
+def _normalized_name(name: str) -> str:
     """Letters and digits alone, without case and accents."""
     split = unicodedata.normalize("NFKD", name.casefold()).replace("и\u0306", "й")
     return "".join(letter for letter in split if letter.isalnum())
 
 
 def same_name(one: str, other: str) -> bool:
-    return one.strip() == other.strip() or (_plain(one) == _plain(other) != "")
+    return one.strip() == other.strip() or (_normalized_name(one) == _normalized_name(other) != "")
 
 
 def best_name(names: Sequence[str]) -> int | None:
     """The place of the name that says chat id most surely; of equal ones the first, of paths the shortest."""
-    ranked = [(rank, name.count("."), at) for at, name in enumerate(names) if (rank := score(name)) is not None]
+    ranked = [(rank, name.count("."), at) for at, name in enumerate(names) if (rank := name_score(name)) is not None]
     return min(ranked)[2] if ranked else None
 
 
-def choose(names: Sequence[str] | None, rows: Sequence[Sequence[object]]) -> Choice:
+def choose_column(names: Sequence[str] | None, rows: Sequence[Sequence[object]]) -> ColumnChoice:
     """By the names of a header, if there is one, and the first rows. Raises Unclear."""
     columns = _columns(rows, least=len(names or ()))
     if names is not None and (found := _by_name(names, columns)) is not None:
@@ -106,10 +106,10 @@ def choose(names: Sequence[str] | None, rows: Sequence[Sequence[object]]) -> Cho
     return _by_values(names, columns, filled)
 
 
-def counting(values: Sequence[object]) -> bool:
+def are_row_numbers(values: Sequence[object]) -> bool:
     """Whether they are 0, 1, 2, … or 1, 2, 3, …: row numbers."""
     texts = [clean(str(value)).removesuffix(".0") for value in values]
-    if len(texts) < 2 or not all(map(INTEGRAL.fullmatch, texts)):
+    if len(texts) < 2 or not all(map(INTEGER_PATTERN.fullmatch, texts)):
         return False
     first = int(texts[0])
     return first in {0, 1} and all(int(text) == number for number, text in enumerate(texts, first))
@@ -132,47 +132,49 @@ def _readable(values: Sequence[object]) -> bool:
 def _doubt(values: Sequence[object]) -> str | None:
     """What speaks against these being chat ids."""
     numbers = [read_chat_id(value) for value in values if holds_id(value)]
-    if counting(values):
+    if are_row_numbers(values):
         return "its values count up from 0 or 1, as row numbers do"
-    if numbers and max(map(abs, numbers)) < SMALL:
+    if numbers and max(map(abs, numbers)) < MIN_LIKELY_CHAT_ID:
         return TOO_SMALL
-    if numbers and min(numbers) >= LONG:
+    if numbers and min(numbers) >= MAX_LIKELY_CHAT_ID:
         return "its numbers are longer than chat ids; they may be phone numbers"
     return None
 
 
-def _by_name(names: Sequence[str], columns: Sequence[Sequence[object]]) -> Choice | None:
-    named = {at: rank for at, name in enumerate(names) if (rank := score(name)) is not None}
+def _by_name(names: Sequence[str], columns: Sequence[Sequence[object]]) -> ColumnChoice | None:
+    named = {at: rank for at, name in enumerate(names) if (rank := name_score(name)) is not None}
     if not named:
         return None
     order = sorted(named, key=lambda at: (named[at], names[at].count("."), at))
     readable = [at for at in order if _readable(columns[at])]
-    at = next((at for at in readable if named[at] < SURE or _doubt(columns[at]) is None), (readable or order)[0])
+    at = next(
+        (at for at in readable if named[at] < MAX_SURE_SCORE or _doubt(columns[at]) is None), (readable or order)[0]
+    )
     values, name = columns[at], _label(names, at)
     doubt = _doubt(values)
-    if named[at] < SURE and doubt == TOO_SMALL:
+    if named[at] < MAX_SURE_SCORE and doubt == TOO_SMALL:
         doubt = None
     others = [other for other in _likely(columns) if other != at and other not in named]
-    if doubt is None and named[at] >= SURE and others:
+    if doubt is None and named[at] >= MAX_SURE_SCORE and others:
         doubt = f"column {_label(names, others[0])!r} holds such numbers, too"
-    if doubt is not None and named[at] >= SURE:
+    if doubt is not None and named[at] >= MAX_SURE_SCORE:
         if len(others) == 1 and not _likely([values]):
-            return Choice(column=others[0], name=_label(names, others[0]), guess=_unnamed(names, others[0]))
-        if counting(values):
-            raise Unclear(_row_numbers(name))
-    return Choice(column=at, name=name, guess=doubt and f"column {name!r}: {doubt}")
+            return ColumnChoice(column=others[0], name=_label(names, others[0]), guess=_unnamed(names, others[0]))
+        if are_row_numbers(values):
+            raise ColumnUnclear(_row_numbers(name))
+    return ColumnChoice(column=at, name=name, guess=doubt and f"column {name!r}: {doubt}")
 
 
-def _only_one(names: Sequence[str] | None, columns: Sequence[Sequence[object]], at: int) -> Choice:
+def _only_one(names: Sequence[str] | None, columns: Sequence[Sequence[object]], at: int) -> ColumnChoice:
     """No other column has any value."""
     values = columns[at] if columns else []
     name = None if names is None else _label(names, at)
-    if counting(values):
-        raise Unclear(_row_numbers(name))
-    rank = None if name is None else score(name)
+    if are_row_numbers(values):
+        raise ColumnUnclear(_row_numbers(name))
+    rank = None if name is None else name_score(name)
     doubt = _doubt(values)
-    return Choice(
-        column=at, name=name, guess=None if rank is not None and rank < SURE and doubt == TOO_SMALL else doubt
+    return ColumnChoice(
+        column=at, name=name, guess=None if rank is not None and rank < MAX_SURE_SCORE and doubt == TOO_SMALL else doubt
     )
 
 
@@ -181,20 +183,22 @@ def doubt_of_ids(values: Sequence[str]) -> str | None:
     return _doubt(values)
 
 
-def _by_values(names: Sequence[str] | None, columns: Sequence[Sequence[object]], filled: Sequence[int]) -> Choice:
+def _by_values(names: Sequence[str] | None, columns: Sequence[Sequence[object]], filled: Sequence[int]) -> ColumnChoice:
     readable = [at for at in filled if _readable(columns[at]) and not _is_phone(names, at)]
     likely = [at for at in _likely(columns) if at in readable]
     likely = likely or [at for at in readable if _doubt(columns[at]) == TOO_SMALL]
     if len(likely) == 1:
         [at] = likely
-        return Choice(column=at, name=_label(names, at), guess=_unnamed(names, at))
+        return ColumnChoice(column=at, name=_label(names, at), guess=_unnamed(names, at))
     if likely:
         listed = ", ".join(repr(_label(names, at)) for at in likely)
-        raise Unclear(f"columns {listed} hold numbers that may be chat ids; {_say_column(_label(names, likely[0]))}")
-    if readable and counting(columns[readable[0]]):
-        raise Unclear(_row_numbers(_label(names, readable[0])))
+        raise ColumnUnclear(
+            f"columns {listed} hold numbers that may be chat ids; {_say_column(_label(names, likely[0]))}"
+        )
+    if readable and are_row_numbers(columns[readable[0]]):
+        raise ColumnUnclear(_row_numbers(_label(names, readable[0])))
     listed = ", ".join(repr(_label(names, at)) for at in filled[:10])
-    raise Unclear(f"none of the columns {listed} holds chat ids in the first rows; {_say_column('NAME')}")
+    raise ColumnUnclear(f"none of the columns {listed} holds chat ids in the first rows; {_say_column('NAME')}")
 
 
 def _likely(columns: Sequence[Sequence[object]]) -> list[int]:
@@ -202,7 +206,7 @@ def _likely(columns: Sequence[Sequence[object]]) -> list[int]:
 
 
 def _is_phone(names: Sequence[str] | None, at: int) -> bool:
-    return names is not None and at < len(names) and PHONE.search(_plain(names[at])) is not None
+    return names is not None and at < len(names) and PHONE_PATTERN.search(_normalized_name(names[at])) is not None
 
 
 def _label(names: Sequence[str] | None, at: int) -> str:

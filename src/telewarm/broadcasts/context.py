@@ -20,7 +20,7 @@ class BroadcastContext:
 
     pool: Pool
     lease: ProcessLease
-    live: BotSession
+    session: BotSession
     sender: Sender
     shares: FairShareAllocator
     concurrency: int
@@ -28,13 +28,13 @@ class BroadcastContext:
 
 def is_sending(lease: ProcessLease) -> bool:
     """Whether this process sends, or takes back, any broadcast."""
-    return bool(lease.flights.ids)
+    return bool(lease.broadcast_runs.ids)
 
 
 @contextmanager
 def claim_locally(lease: ProcessLease, broadcast_id: BroadcastId) -> Iterator[bool]:
     """Whether nobody else of this process has it: the database knows processes, and would let two of one take it."""
-    held = lease.flights
+    held = lease.broadcast_runs
     if broadcast_id in held.ids:
         yield False
         return

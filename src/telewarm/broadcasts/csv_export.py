@@ -10,26 +10,26 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from telewarm.database.recipients import RejectedRow
 from telewarm.models import Delivery
 
-RESULTS = ("chat_id", "outcome", "message_ids", "error", "moved_to")
-REJECTED = ("line", "reason", "excerpt")
+RESULT_COLUMNS = ("chat_id", "outcome", "message_ids", "error", "moved_to")
+REJECTED_COLUMNS = ("line", "reason", "excerpt")
 PENDING = "pending"  # in the place of an outcome that is still to come
 # What a spreadsheet would run when a cell begins with it: also one that begins in the middle of ours, since a
 # spreadsheet may split lines at semicolons, tabs or line ends, as Excel does in many countries.
-FORMULA = re.compile(r"(^|[;\t\r\n\v\f\x85\u2028\u2029|])([\s\ufeff\"']*)([=+\-@＝＋－＠\t\r])")
-NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+FORMULA_PATTERN = re.compile(r"(^|[;\t\r\n\v\f\x85\u2028\u2029|])([\s\ufeff\"']*)([=+\-@＝＋－＠\t\r])")
+NUMBER_PATTERN = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 ROWS_PER_PIECE = 1_000  # rejected lines in one piece
 
 
-async def results(pages: AsyncIterator[Sequence[Delivery]]) -> AsyncIterator[str]:
+async def results_csv(pages: AsyncIterator[Sequence[Delivery]]) -> AsyncIterator[str]:
     """The header, then a piece for each page."""
-    yield _lines([RESULTS])
+    yield _lines([RESULT_COLUMNS])
     async for page in pages:
         yield _lines(_delivery(one) for one in page)
 
 
-async def rejected(found: AsyncIterator[RejectedRow]) -> AsyncIterator[str]:
+async def rejected_csv(found: AsyncIterator[RejectedRow]) -> AsyncIterator[str]:
     """The header, then pieces of many lines each."""
-    yield _lines([REJECTED])
+    yield _lines([REJECTED_COLUMNS])
     held: list[tuple[object, ...]] = []
     async for one in found:
         held.append((one.line, one.reason, one.excerpt))
@@ -53,7 +53,7 @@ def _lines(rows: Iterable[Sequence[object]]) -> str:
 
 def _cell(value: object) -> object:
     """A text that a spreadsheet would run as a formula is shown as a text; numbers stay numbers."""
-    if isinstance(value, str) and NUMBER.fullmatch(value) is None:
+    if isinstance(value, str) and NUMBER_PATTERN.fullmatch(value) is None:
         lines = value.replace("\r\n", "\n").replace("\r", "\n")  # a bare CR would end the row for some readers
-        return FORMULA.sub(r"\1\2'\3", lines)
+        return FORMULA_PATTERN.sub(r"\1\2'\3", lines)
     return value

@@ -9,9 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from telewarm.broadcasts.columns import EVERY, SAMPLE, Choice, Unclear, choose, doubt_of_ids, same_name, score
+from telewarm.broadcasts.columns import (
+    EVERY_COLUMN,
+    SAMPLE_ROWS,
+    ColumnChoice,
+    ColumnUnclear,
+    choose_column,
+    doubt_of_ids,
+    name_score,
+    same_name,
+)
 from telewarm.broadcasts.rows import (
-    BOT,
+    BOT_COLUMN,
     GROUPED,
     MAX_CELL_CHARACTERS,
     NO_FRACTION,
@@ -25,12 +34,14 @@ from telewarm.broadcasts.text_decoder import LineSplitter
 from telewarm.errors import UsageError
 
 DELIMITERS = (",", ";", "\t", "|")
-BETWEEN = re.compile(r"[\s,;|]+")  # what stands between ids on one line
-SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # how Excel names the delimiter in a line before the header
-SHORT = 30  # characters of a line that may be one number
-TITLES = 20  # rows above the header at most
+ID_SEPARATOR_PATTERN = re.compile(r"[\s,;|]+")  # what stands between ids on one line
+SEP_LINE_PATTERN = re.compile(
+    r'"?sep=(.)"?\s*', re.IGNORECASE
+)  # how Excel names the delimiter in a line before the header
+MAX_NUMBER_CHARACTERS = 30  # characters of a line that may be one number
+MAX_TITLE_ROWS = 20  # rows above the header at most
 TOO_LONG = f"longer than {MAX_CELL_CHARACTERS >> 10} KiB"
-BROKEN = "a quote is opened and not closed as CSV wants it"
+UNCLOSED_QUOTE = "a quote is opened and not closed as CSV wants it"
 
 
 class Row(NamedTuple):
@@ -48,7 +59,7 @@ class Layout:
 
     delimiter: str
     first: int
-    choice: Choice
+    choice: ColumnChoice
     bot: int | None = None
     width: int | None = None  # of the header
 
@@ -107,7 +118,7 @@ class RowReader:
             except (csv.Error, TooLong):
                 long = len(self._taken[0]) > MAX_CELL_CHARACTERS
                 self._put_back(1)
-                yield Row(number, None, self._taken[0], TOO_LONG if long else BROKEN)
+                yield Row(number, None, self._taken[0], TOO_LONG if long else UNCLOSED_QUOTE)
             else:
                 self._next += len(self._taken)
                 if cells and any(cells):
@@ -128,7 +139,7 @@ class CsvList:
         self._held: list[str] = []
         self._held_chars = 0
         self._reading: Table | Tokens | None = None
-        self.choice: Choice | None = None
+        self.choice: ColumnChoice | None = None
 
     def feed(self, text: str) -> None:
         """Raises UsageError for a list that does not say where its chat ids are."""
@@ -141,7 +152,7 @@ class CsvList:
             return
         self._held += lines
         self._held_chars += len(text)
-        if len(self._held) >= SAMPLE or self._held_chars > MAX_CELL_CHARACTERS // 2:
+        if len(self._held) >= SAMPLE_ROWS or self._held_chars > MAX_CELL_CHARACTERS // 2:
             self._decide(self._lines.rest, ended=False)
 
     def cut_off(self) -> None:
@@ -162,12 +173,14 @@ class CsvList:
     def _decide(self, rest: str, *, ended: bool) -> None:
         """`rest`: a line that has not ended."""
         held, self._held = self._held, []
-        sample = held[:SAMPLE]
+        sample = held[:SAMPLE_ROWS]
         ended = ended and len(sample) == len(held)
         begin = sample if len(sample) < len(held) else [*held, rest]
-        if self._wanted in {None, EVERY} and are_ids_in_lines(begin, ended=ended):
+        if self._wanted in {None, EVERY_COLUMN} and are_ids_in_lines(begin, ended=ended):
             self._reading = Tokens(self._rows)
-            self.choice = Choice(column=None, name=None, guess=doubt_of_ids(BETWEEN.split("\n".join(begin))))
+            self.choice = ColumnChoice(
+                column=None, name=None, guess=doubt_of_ids(ID_SEPARATOR_PATTERN.split("\n".join(begin)))
+            )
             self._reading.feed("".join(held) + rest)
             return
         layout = layout_of(sample, self._wanted, ended=ended)
@@ -210,7 +223,7 @@ class Table:
         else:
             at = self._layout.bot
             bot = cells[at].strip() if at is not None and at < len(cells) else None
-            self._rows.take(row.number, cells[choice.column], excerpt=text, bot=bot)
+            self._rows.add(row.number, cells[choice.column], excerpt=text, bot=bot)
 
     def _is_split(self, cells: Sequence[str]) -> bool:
         """Whether the commas of a number have made cells of its own of it: 500,000,001 under a header of one name."""
@@ -222,7 +235,7 @@ class Table:
 
     def _take_every(self, number: int, cells: Sequence[str], text: str) -> None:
         for cell in [cell for cell in cells if clean(cell)] or [""]:
-            self._rows.take(number, cell, excerpt=text)
+            self._rows.add(number, cell, excerpt=text)
 
 
 class Tokens:
@@ -236,8 +249,8 @@ class Tokens:
     def feed(self, text: str) -> None:
         text = self._rest + text
         near_end = max(0, len(text) - 200)
-        cut = max((found.end() for found in BETWEEN.finditer(text, near_end)), default=0)
-        cut = cut or max((found.end() for found in BETWEEN.finditer(text)), default=0)
+        cut = max((found.end() for found in ID_SEPARATOR_PATTERN.finditer(text, near_end)), default=0)
+        cut = cut or max((found.end() for found in ID_SEPARATOR_PATTERN.finditer(text)), default=0)
         if cut == 0 and len(text) > MAX_CELL_CHARACTERS:
             self._rows.reject(self._number, TOO_LONG, text)
             cut = len(text)
@@ -250,18 +263,18 @@ class Tokens:
 
     def _take(self, text: str) -> None:
         for number, line in enumerate(text.split("\n"), self._number):
-            if len(line) < SHORT and THOUSANDS.fullmatch(clean(line)):
+            if len(line) < MAX_NUMBER_CHARACTERS and THOUSANDS.fullmatch(clean(line)):
                 self._rows.reject(number, GROUPED, line)
                 continue
-            for token in BETWEEN.split(line):
+            for token in ID_SEPARATOR_PATTERN.split(line):
                 if token and (holds_id(token) or clean(token).strip("[](){}")):
-                    self._rows.take(number, token, excerpt=token)
+                    self._rows.add(number, token, excerpt=token)
         self._number += text.count("\n")
 
 
 def are_ids_in_lines(lines: Sequence[str], *, ended: bool) -> bool:
     """Whether they hold nothing but chat ids, more than one on some line, and in no columns."""
-    found = [[token for token in BETWEEN.split(line) if clean(token).strip("[](){}")] for line in lines]
+    found = [[token for token in ID_SEPARATOR_PATTERN.split(line) if clean(token).strip("[](){}")] for line in lines]
     found = [tokens for tokens in found if tokens]
     if not ended and lines and lines[-1] and found:
         found[-1].pop()  # it may be cut off
@@ -276,7 +289,7 @@ def are_ids_in_lines(lines: Sequence[str], *, ended: bool) -> bool:
 def layout_of(lines: Sequence[str], wanted: str | None, *, ended: bool) -> Layout:
     """The dialect in which the column with the chat ids is found most surely. Raises UsageError."""
     first = next((at for at, line in enumerate(lines) if line.strip()), 0)
-    said = SEP.fullmatch(lines[first]) if lines else None
+    said = SEP_LINE_PATTERN.fullmatch(lines[first]) if lines else None
     if said is not None:
         return _rated(lines, said[1], wanted, skip=first + 1, ended=ended)[1]()
     numbers = bool(lines) and all(_is_thousands(line) for line in lines if line.strip())
@@ -288,7 +301,7 @@ def layout_of(lines: Sequence[str], wanted: str | None, *, ended: bool) -> Layou
 
 def _is_thousands(line: str) -> bool:
     """Whether the whole line is one number with commas in it."""
-    text = clean(line) if len(line) < SHORT else ""
+    text = clean(line) if len(line) < MAX_NUMBER_CHARACTERS else ""
     return THOUSANDS.fullmatch(text) is not None or NO_FRACTION.fullmatch(text) is not None
 
 
@@ -314,24 +327,24 @@ def _rated(
     names = None if header is None else rows[header].cells
     data = [row.cells or [] for row in rows[0 if header is None else header + 1 :]]
     try:
-        choice = choose(names, data) if wanted is None else said_column(names, wanted, width)
+        choice = choose_column(names, data) if wanted is None else said_column(names, wanted, width)
     except UsageError as error:
-        return (3 if isinstance(error, Unclear) else 5, -width), _Found(error)
+        return (3 if isinstance(error, ColumnUnclear) else 5, -width), _Found(error)
     choice = _widened(names, data, choice)
     first = skip + 1 if header is None else rows[header].number + 1
-    bot = next((at for at, name in enumerate(names or ()) if name.strip().lower() == BOT), None)
+    bot = next((at for at, name in enumerate(names or ()) if name.strip().lower() == BOT_COLUMN), None)
     rank = _rank(names, choice, data)
     return (rank, -width), _Found(
         Layout(delimiter=delimiter, first=first, choice=choice, bot=bot, width=len(names) if names else None)
     )
 
 
-def _rank(names: Sequence[str] | None, choice: Choice, data: Sequence[Sequence[str]]) -> int:
+def _rank(names: Sequence[str] | None, choice: ColumnChoice, data: Sequence[Sequence[str]]) -> int:
     at = choice.column or 0
     values = [row[at] for row in data if at < len(row) and clean(row[at])]
     if 2 * sum(map(holds_id, values)) < len(values):
         return 4
-    named = names is not None and at < len(names) and score(names[at]) is not None
+    named = names is not None and at < len(names) and name_score(names[at]) is not None
     return (0 if choice.guess is None else 1) if named else 2
 
 
@@ -347,41 +360,46 @@ def _header(rows: Sequence[Row], wanted: str | None) -> int | None:
     """The place of the row with the columns' names: below titles, above the first id."""
     first_id = next((at for at, row in enumerate(rows) if any(map(holds_id, row.cells or ()))), len(rows))
     named: list[tuple[int, int]] = []
-    for at, row in enumerate(rows[: min(first_id, TITLES)]):
+    for at, row in enumerate(rows[: min(first_id, MAX_TITLE_ROWS)]):
         if wanted and any(same_name(cell, wanted) for cell in row.cells or ()):
             return at
-        scores = [rank for cell in row.cells or () if (rank := score(cell)) is not None]
+        scores = [rank for cell in row.cells or () if (rank := name_score(cell)) is not None]
         if scores:
             named.append((min(scores), -at))
     if named:
         return -min(named)[1]
     above = first_id - 1
-    if 0 <= above < TITLES and first_id < len(rows) and _many(rows[above]) and _many(rows[first_id]):
+    if (
+        0 <= above < MAX_TITLE_ROWS
+        and first_id < len(rows)
+        and _holds_several_ids(rows[above])
+        and _holds_several_ids(rows[first_id])
+    ):
         return above
     return None
 
 
-def _many(row: Row) -> bool:
+def _holds_several_ids(row: Row) -> bool:
     return sum(1 for cell in row.cells or () if clean(cell)) > 1
 
 
-def said_column(names: Sequence[str] | None, wanted: str, width: int) -> Choice:
+def said_column(names: Sequence[str] | None, wanted: str, width: int) -> ColumnChoice:
     """The column that the caller names, by its name in the header or its number. Raises UsageError."""
-    if wanted == EVERY:
-        return Choice(column=None, name=EVERY)
+    if wanted == EVERY_COLUMN:
+        return ColumnChoice(column=None, name=EVERY_COLUMN)
     for at, name in enumerate(names or ()):
         if same_name(name, wanted):
-            return Choice(column=at, name=printable(clean(name)))
+            return ColumnChoice(column=at, name=printable(clean(name)))
     if wanted.isdecimal() and 1 <= int(wanted) <= max(width, 1):
-        return Choice(column=int(wanted) - 1, name=wanted)
+        return ColumnChoice(column=int(wanted) - 1, name=wanted)
     there = ", ".join(repr(printable(clean(name))) for name in list(names or ())[:20]) or f"1 to {max(width, 1)}"
     raise UsageError(f"the list has no column {wanted!r}; there are {there}")
 
 
-def _widened(names: Sequence[str] | None, data: Sequence[Sequence[str]], choice: Choice) -> Choice:
+def _widened(names: Sequence[str] | None, data: Sequence[Sequence[str]], choice: ColumnChoice) -> ColumnChoice:
     """A header of one name over lines of several ids means all of them."""
     if names is None or sum(1 for name in names if clean(name)) > 1:
         return choice
     cells = [[cell for cell in row if clean(cell)] for row in data]
     wide = any(len(row) > 1 for row in cells) and all(holds_id(cell) for row in cells for cell in row)
-    return Choice(column=None, name=choice.name, guess=choice.guess) if wide else choice
+    return ColumnChoice(column=None, name=choice.name, guess=choice.guess) if wide else choice

@@ -12,25 +12,41 @@ import ijson
 import msgspec
 
 from telewarm.broadcasts import json_tables
-from telewarm.broadcasts.columns import SAMPLE, Choice, Unclear, best_name, choose, counting, same_name, score
+from telewarm.broadcasts.columns import (
+    SAMPLE_ROWS,
+    ColumnChoice,
+    ColumnUnclear,
+    are_row_numbers,
+    best_name,
+    choose_column,
+    name_score,
+    same_name,
+)
 from telewarm.broadcasts.json_tables import flatten, is_values, shown_path
-from telewarm.broadcasts.json_walk import AGAIN, ID_KEY, KEYS, LIST_DEPTH, Element, Walk
-from telewarm.broadcasts.rows import BOT, LOOKED_AT, MAX_CELL_CHARACTERS, RowBuffer, holds_id, printable
+from telewarm.broadcasts.json_walk import ID_KEY, KEYS_PATH, MAX_LIST_DEPTH, RELOAD_CURE, Element, Walk
+from telewarm.broadcasts.rows import (
+    BOT_COLUMN,
+    MAX_CELL_CHARACTERS,
+    MAX_REDACTED_CHARACTERS,
+    RowBuffer,
+    holds_id,
+    printable,
+)
 from telewarm.broadcasts.text_decoder import LineSplitter
 from telewarm.errors import UsageError
 
 KEY_DEPTH = 4  # levels of objects within an element in which its chat id is looked for
-HELD = 1 << 20  # characters of one element
+MAX_ELEMENT_CHARACTERS = 1 << 20  # characters of one element
 TOO_LONG = f"longer than {MAX_CELL_CHARACTERS >> 10} KiB"
 
 
 @dataclass(slots=True)
-class Lists:
+class RecipientLocator:
     """Elements on their way to chat ids: the first ones are held until it is clear where the ids are."""
 
     rows: RowBuffer
     wanted: str | None
-    choice: Choice | None = None
+    choice: ColumnChoice | None = None
     _held: list[Element] = field(default_factory=list)
     _seen: Counter[str | None] = field(default_factory=Counter)  # elements by path
     _cells: int = 0  # of them
@@ -47,13 +63,13 @@ class Lists:
         self._seen[element.path] += 1
         if not json_tables.is_cell(element):
             self._held.append(element)
-            if self._seen.total() - self._cells >= SAMPLE:
+            if self._seen.total() - self._cells >= SAMPLE_ROWS:
                 self.decide()
             return
         self._cells += 1
-        if self._seen[element.path] <= SAMPLE:
+        if self._seen[element.path] <= SAMPLE_ROWS:
             self._held.append(element)
-        if self._seen[element.path] == SAMPLE and json_tables.is_wanted(self._held, element, self.wanted):
+        if self._seen[element.path] == SAMPLE_ROWS and json_tables.is_wanted(self._held, element, self.wanted):
             self.decide()
 
     def decide(self) -> None:
@@ -70,12 +86,12 @@ class Lists:
             self._usual = self._key or (self.choice.name or "").removeprefix(prefix)
             self._take_held()
 
-    def _decide_column(self, path: str, choice: Choice) -> None:
+    def _decide_column(self, path: str, choice: ColumnChoice) -> None:
         """Objects of cells by row, an object for each column. Raises Unclear."""
-        if self._seen[path] > SAMPLE:
+        if self._seen[path] > SAMPLE_ROWS:
             self._held.clear()
             name = shown_path(path)
-            raise Unclear(
+            raise ColumnUnclear(
                 f"column {name!r} may hold the chat ids, but it came before the others had been seen;"
                 f" say it: --column {name or '*'}, column={name or '*'}"
             )
@@ -93,7 +109,7 @@ class Lists:
         value = element.value
         if isinstance(value, dict):
             if (found := value.get(self._usual, NOTHING)) is not NOTHING and not isinstance(found, (dict, list)):
-                self.rows.take(element.number, found, excerpt=value, bot=value.get(BOT))
+                self.rows.add(element.number, found, excerpt=value, bot=value.get(BOT_COLUMN))
                 return
             flat = flatten(value)
             key = self._key if self._key is not None else self._best_of(flat)
@@ -101,12 +117,12 @@ class Lists:
                 wanted = self._key or "chat_id, telegram_id, user_id or id"
                 self.rows.reject(element.number, f"the object has no {wanted}", value)
             else:
-                self.rows.take(element.number, flat[key], excerpt=value, bot=value.get(BOT))
+                self.rows.add(element.number, flat[key], excerpt=value, bot=value.get(BOT_COLUMN))
         elif isinstance(value, list) and self._key is not None:
             at = int(self._key)
-            self.rows.take(element.number, value[at] if at < len(value) else None, excerpt=value)
+            self.rows.add(element.number, value[at] if at < len(value) else None, excerpt=value)
         else:
-            self.rows.take(element.number, value, excerpt=str(value) if isinstance(value, Decimal) else value)
+            self.rows.add(element.number, value, excerpt=str(value) if isinstance(value, Decimal) else value)
 
     def _best_of(self, flat: Mapping[str, object]) -> str | None:
         """Objects of one list are much alike: found once, remembered."""
@@ -123,13 +139,13 @@ class JsonList:
     """JSON that comes in pieces; it is never held whole. Raises UsageError where nothing that follows can be read."""
 
     def __init__(self, rows: RowBuffer, column: str | None) -> None:
-        self.lists = Lists(rows, column)
+        self.lists = RecipientLocator(rows, column)
         self._walk = Walk()
         self._events = ijson.sendable_list()
         self._parser = ijson.basic_parse_coro(self._events, multiple_values=True)
 
     @property
-    def choice(self) -> Choice | None:
+    def choice(self) -> ColumnChoice | None:
         return self.lists.choice
 
     def feed(self, text: str) -> None:
@@ -158,27 +174,29 @@ class JsonList:
             self.lists.add(element)
         self._events.clear()
         self._walk.size = 0 if self._walk.taken > before else self._walk.size + size
-        if self._walk.size > HELD:
-            raise UsageError(f"element {self._walk.number + 1} is longer than {HELD >> 20} MiB; {AGAIN}")
+        if self._walk.size > MAX_ELEMENT_CHARACTERS:
+            raise UsageError(
+                f"element {self._walk.number + 1} is longer than {MAX_ELEMENT_CHARACTERS >> 20} MiB; {RELOAD_CURE}"
+            )
 
     def _broken(self) -> NoReturn:
         number = self._walk.number
         self.lists.decide()
-        raise UsageError(f"the JSON is cut off or broken: it cannot be read beyond element {number}; {AGAIN}")
+        raise UsageError(f"the JSON is cut off or broken: it cannot be read beyond element {number}; {RELOAD_CURE}")
 
 
 class NdjsonList:
     """A value on each line; a line that is broken costs itself alone."""
 
     def __init__(self, rows: RowBuffer, column: str | None) -> None:
-        self.lists = Lists(rows, column)
+        self.lists = RecipientLocator(rows, column)
         self._rows = rows
         self._lines = LineSplitter()
         self._number = 0
         self._decoder = msgspec.json.Decoder(float_hook=str)
 
     @property
-    def choice(self) -> Choice | None:
+    def choice(self) -> ColumnChoice | None:
         return self.lists.choice
 
     def feed(self, text: str) -> None:
@@ -198,7 +216,7 @@ class NdjsonList:
         self._number += 1
         text = line.strip().removesuffix(",")
         if len(line) > MAX_CELL_CHARACTERS + 1:
-            self._rows.reject(self._number, TOO_LONG, line[:LOOKED_AT])
+            self._rows.reject(self._number, TOO_LONG, line[:MAX_REDACTED_CHARACTERS])
         elif text:
             for path, value in _elements(self._value(text)):
                 self.lists.add(Element(self._number, path, value))
@@ -208,7 +226,7 @@ class NdjsonList:
             return self._decoder.decode(text)
         except (msgspec.DecodeError, RecursionError):
             if text[:1] in '{["':
-                self._rows.reject(self._number, "not JSON", text[:LOOKED_AT])
+                self._rows.reject(self._number, "not JSON", text[:MAX_REDACTED_CHARACTERS])
                 return NOTHING
             return text  # a bare word, or 007: what a chat id's own rules say of it
 
@@ -220,14 +238,14 @@ def _elements(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[s
     """Those of one line."""
     if value is NOTHING:
         return
-    if isinstance(value, dict) and depth < LIST_DEPTH:
+    if isinstance(value, dict) and depth < MAX_LIST_DEPTH:
         for key, inner in value.items():
             if isinstance(inner, list):
                 yield from ((f"{path}{key}", element) for element in inner)
             elif isinstance(inner, dict):
                 yield from _elements(inner, f"{path}{key}.", depth + 1)
             if ID_KEY.fullmatch(key):
-                yield KEYS, key
+                yield KEYS_PATH, key
     if depth == 0:
         yield None, value
 
@@ -239,7 +257,7 @@ def _readable(values: Sequence[object]) -> bool:
 
 def _has_id(value: object) -> bool:
     if isinstance(value, dict):
-        return any(holds_id(inner) for name, inner in flatten(value).items() if score(name) is not None)
+        return any(holds_id(inner) for name, inner in flatten(value).items() if name_score(name) is not None)
     if isinstance(value, list):
         return any(map(holds_id, value))
     return holds_id(value)
@@ -256,7 +274,7 @@ def _chosen_path(held: Sequence[Element], wanted: str | None) -> str | None:
         for path in by_path:
             if path and (same_name(shown_path(path), wanted) or wanted.startswith(f"{shown_path(path)}.")):
                 return path
-    if len(records) == 1 and KEYS not in by_path:
+    if len(records) == 1 and KEYS_PATH not in by_path:
         return next(iter(records))
     alone = by_path.get(None, [])
     if not records and any(isinstance(value, dict) and _surely_named(value) for value in alone):
@@ -269,12 +287,14 @@ def _list_among(by_path: Mapping[str | None, Sequence[object]]) -> str | None:
     if set(by_path) <= {""}:
         return ""
     lists = [path for path, values in by_path.items() if path is not None and _readable(values)]
-    lists = [path for path in lists if not counting(by_path[path])] or lists
-    surest = [path for path in lists if path == KEYS or score(path) is not None]
+    lists = [path for path in lists if not are_row_numbers(by_path[path])] or lists
+    surest = [path for path in lists if path == KEYS_PATH or name_score(path) is not None]
     if len(lists) > 1 and len(surest) != 1:
         names = [printable(shown_path(path)) for path in lists[:10]]
         listed = ", ".join(map(repr, names))
-        raise Unclear(f"the JSON holds several lists: {listed}; say which one: --column {names[0]}, column={names[0]}")
+        raise ColumnUnclear(
+            f"the JSON holds several lists: {listed}; say which one: --column {names[0]}, column={names[0]}"
+        )
     if lists:
         return surest[0] if len(surest) == 1 else lists[0]
     if "" in by_path or None not in by_path:
@@ -285,17 +305,17 @@ def _list_among(by_path: Mapping[str | None, Sequence[object]]) -> str | None:
 def _surely_named(value: Mapping[str, object]) -> bool:
     """Whether an object is a recipient itself, whatever lists it has."""
     names = [name for name, inner in flatten(value).items() if holds_id(inner)]
-    return any((rank := score(name)) is not None and rank < 6 for name in names)
+    return any((rank := name_score(name)) is not None and rank < 6 for name in names)
 
 
 def _chosen_key(
     values: Sequence[object], path: str | None, wanted: str | None, keys: Sequence[str]
-) -> tuple[Choice, str | None]:
+) -> tuple[ColumnChoice, str | None]:
     """And the key in which each element has its chat id, if it is one for all. Raises UsageError."""
     within = shown_path(path)
     prefix = f"{within}." if within else ""
     if wanted is not None and not (within and same_name(within, wanted)):
-        return Choice(column=None, name=wanted), _said_key(values, wanted.removeprefix(prefix))
+        return ColumnChoice(column=None, name=wanted), _said_key(values, wanted.removeprefix(prefix))
     objects = [flatten(value) for value in values if isinstance(value, dict)]
     if objects and 2 * len(objects) >= len(values):
         choice, key = _of_objects(objects, prefix)
@@ -304,27 +324,27 @@ def _chosen_key(
         return choice, key
     arrays = [value for value in values if isinstance(value, list)]
     if arrays and 2 * len(arrays) >= len(values):
-        found = choose(None, arrays)
+        found = choose_column(None, arrays)
         place = "0" if found.column is None else str(found.column)
-        return Choice(column=found.column, name=str(int(place) + 1), guess=found.guess), place
-    found = choose(None, [[value] for value in values if not isinstance(value, (dict, list))])
+        return ColumnChoice(column=found.column, name=str(int(place) + 1), guess=found.guess), place
+    found = choose_column(None, [[value] for value in values if not isinstance(value, (dict, list))])
     named = within or None
-    if wanted is None and path not in {None, "", KEYS} and score(path or "") is None:
-        return Choice(column=0, name=named, guess=f"the list {path!r} inside the JSON was taken"), None
-    if path == KEYS and wanted is None:
-        return Choice(column=0, name="keys", guess="the keys of the JSON object were taken for chat ids"), None
-    return Choice(column=0, name=named, guess=found.guess), None
+    if wanted is None and path not in {None, "", KEYS_PATH} and name_score(path or "") is None:
+        return ColumnChoice(column=0, name=named, guess=f"the list {path!r} inside the JSON was taken"), None
+    if path == KEYS_PATH and wanted is None:
+        return ColumnChoice(column=0, name="keys", guess="the keys of the JSON object were taken for chat ids"), None
+    return ColumnChoice(column=0, name=named, guess=found.guess), None
 
 
-def _of_objects(objects: Sequence[Mapping[str, object]], prefix: str) -> tuple[Choice, str | None]:
+def _of_objects(objects: Sequence[Mapping[str, object]], prefix: str) -> tuple[ColumnChoice, str | None]:
     names = list(dict.fromkeys(name for one in objects for name in one))
     rows = [[one.get(name) for name in names] for one in objects]
     if best_name(names) is None and not any(holds_id(value) for row in rows for value in row):
-        return Choice(column=0, name=None), None  # each is rejected by itself
-    found = choose(names, rows)
+        return ColumnChoice(column=0, name=None), None  # each is rejected by itself
+    found = choose_column(names, rows)
     key = names[found.column or 0]
-    fixed = None if score(key) is not None and key == names[best_name(names) or 0] else key
-    return Choice(column=found.column, name=f"{prefix}{key}", guess=found.guess), fixed
+    fixed = None if name_score(key) is not None and key == names[best_name(names) or 0] else key
+    return ColumnChoice(column=found.column, name=f"{prefix}{key}", guess=found.guess), fixed
 
 
 def _said_key(values: Sequence[object], wanted: str) -> str | None:

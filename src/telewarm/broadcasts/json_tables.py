@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
-from telewarm.broadcasts.columns import SURE, Choice, choose, same_name, score
-from telewarm.broadcasts.json_walk import KEYS, ROW_KEY, VALUES, Element
+from telewarm.broadcasts.columns import MAX_SURE_SCORE, ColumnChoice, choose_column, name_score, same_name
+from telewarm.broadcasts.json_walk import KEYS_PATH, ROW_KEY, VALUES_PATH, Element
 from telewarm.broadcasts.rows import holds_id
 
 KEY_DEPTH = 4  # levels of objects within an element in which its chat id is looked for
-TYPES = frozenset({"N", "S"})  # of DynamoDB's values
+DYNAMODB_TYPES = frozenset({"N", "S"})  # of DynamoDB's values
 
 
 def is_values(path: str | None) -> bool:
     """Whether it is the path of an object's values."""
-    return path is not None and (path == VALUES or path.endswith(f".{VALUES}"))
+    return path is not None and (path == VALUES_PATH or path.endswith(f".{VALUES_PATH}"))
 
 
 def shown_path(path: str | None) -> str:
     """As a person calls it."""
-    return (path or "").removesuffix(VALUES).removesuffix(".") if is_values(path) else path or ""
+    return (path or "").removesuffix(VALUES_PATH).removesuffix(".") if is_values(path) else path or ""
 
 
 def is_cell(element: Element) -> bool:
@@ -32,11 +32,11 @@ def is_wanted(held: Sequence[Element], cell: Element, wanted: str | None) -> boo
     name = shown_path(cell.path)
     if wanted is not None:
         return same_name(name, wanted)
-    alone = cell.path == VALUES  # beside row numbers at the top there are no other columns
+    alone = cell.path == VALUES_PATH  # beside row numbers at the top there are no other columns
     return (alone or _sure(name)) and _readable([one.value for one in held if one.path == cell.path])
 
 
-def column_of(held: Sequence[Element], wanted: str | None) -> tuple[str, Choice] | None:
+def column_of(held: Sequence[Element], wanted: str | None) -> tuple[str, ColumnChoice] | None:
     """The column with the chat ids and its path; None when this is no table by columns. Raises Unclear."""
     columns: dict[str, list[object]] = {}
     for one in held:
@@ -45,20 +45,20 @@ def column_of(held: Sequence[Element], wanted: str | None) -> tuple[str, Choice]
     paths, names = list(columns), [shown_path(path) for path in columns]
     for path, name in zip(paths, names, strict=True):
         if wanted is not None and same_name(name, wanted):
-            return path, Choice(column=0, name=name)
+            return path, ColumnChoice(column=0, name=name)
     if wanted is not None or not any(map(_readable, columns.values())) or _others(held):
         return None
     rows = list(zip_longest(*columns.values()))
     if names == [""]:
-        return paths[0], choose(None, rows)
-    if any(one.path == KEYS for one in held) and not any(_sure(name) for name in names):
+        return paths[0], choose_column(None, rows)
+    if any(one.path == KEYS_PATH for one in held) and not any(_sure(name) for name in names):
         return None
-    choice = choose(names, rows)
+    choice = choose_column(names, rows)
     return paths[choice.column or 0], choice
 
 
 def _sure(name: str) -> bool:
-    return (rank := score(name)) is not None and rank < SURE
+    return (rank := name_score(name)) is not None and rank < MAX_SURE_SCORE
 
 
 def _others(held: Sequence[Element]) -> bool:
@@ -67,7 +67,7 @@ def _others(held: Sequence[Element]) -> bool:
         if one.path is None and isinstance(one.value, dict):
             if any(_sure(name) and holds_id(inner) for name, inner in one.value.items()):
                 return True
-        elif one.path not in {None, KEYS} and not is_values(one.path):
+        elif one.path not in {None, KEYS_PATH} and not is_values(one.path):
             return True
     return False
 
@@ -89,19 +89,21 @@ def _is_recipient(alone: Sequence[object], path: str) -> bool:
     around = alone[0] if alone else None
     for key in path.split(".")[:-1]:
         around = around.get(key) if isinstance(around, dict) else None
-    return isinstance(around, dict) and any(score(key) is not None and holds_id(value) for key, value in around.items())
+    return isinstance(around, dict) and any(
+        name_score(key) is not None and holds_id(value) for key, value in around.items()
+    )
 
 
 def _are_records(elements: Sequence[Element]) -> bool:
     values = [one.value for one in elements if isinstance(one.value, dict)]
-    if len(values) < 2 or len(values) < len(elements) or any(score(one.key) is not None for one in elements):
+    if len(values) < 2 or len(values) < len(elements) or any(name_score(one.key) is not None for one in elements):
         return False
     return 2 * sum(map(_has_id, values)) >= len(values)
 
 
 def _has_id(value: Mapping[str, object]) -> bool:
     return any(
-        holds_id(inner) and any(score(part) is not None for part in (name, name.split(".")[0]))
+        holds_id(inner) and any(name_score(part) is not None for part in (name, name.split(".")[0]))
         for name, inner in flatten(value).items()
     )
 
@@ -126,7 +128,7 @@ def flatten(value: Mapping[str, object], path: str = "", depth: int = 1) -> dict
         if not isinstance(inner, dict):
             if not isinstance(inner, list):
                 flat[name] = inner
-        elif len(inner) == 1 and (next(iter(inner)).startswith("$number") or inner.keys() <= TYPES):
+        elif len(inner) == 1 and (next(iter(inner)).startswith("$number") or inner.keys() <= DYNAMODB_TYPES):
             flat[name] = next(iter(inner.values()))
         elif depth < KEY_DEPTH:
             flat |= flatten(inner, f"{name}.", depth + 1)

@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 from telewarm.errors import UsageError
 
-DEEPEST = 64  # levels of nesting
-LIST_DEPTH = 4  # levels at which an array or an object counts as a list
-MOST_KEYS = 1_000  # of an object that is held
-OPENS = frozenset({"start_map", "start_array"})
-CLOSES = frozenset({"end_map", "end_array"})
-KEYS = "*keys*"  # the list that is the keys of an object
-VALUES = "*"  # the last part of the path of a list that is the values of an object
-SHORTEST = 5  # digits of a key that is a chat id
-ID_KEY = re.compile(rf"-?\d{{{SHORTEST},16}}")
+MAX_NESTING = 64  # levels of nesting
+MAX_LIST_DEPTH = 4  # levels at which an array or an object counts as a list
+MAX_HELD_KEYS = 1_000  # of an object that is held
+START_EVENTS = frozenset({"start_map", "start_array"})
+END_EVENTS = frozenset({"end_map", "end_array"})
+KEYS_PATH = "*keys*"  # the list that is the keys of an object
+VALUES_PATH = "*"  # the last part of the path of a list that is the values of an object
+MIN_ID_KEY_DIGITS = 5  # digits of a key that is a chat id
+ID_KEY = re.compile(rf"-?\d{{{MIN_ID_KEY_DIGITS},16}}")
 ROW_KEY = re.compile(r"\d{1,16}")
-AGAIN = "what came before is loaded; fix the list and load it again, which adds nothing twice"
+RELOAD_CURE = "what came before is loaded; fix the list and load it again, which adds nothing twice"
 
 
 class Element(NamedTuple):
@@ -39,7 +39,7 @@ class Frame:
     `values`: how many values of an object were handed on.
     """
 
-    holds: dict[str, object] | list[object]
+    value: dict[str, object] | list[object]
     path: str | None = None
     key: str = ""
     count: int = 0
@@ -66,14 +66,14 @@ class Walk:
             if event == "map_key":
                 frames[-1].key = str(value)
                 continue
-            if event in OPENS:
+            if event in START_EVENTS:
                 self._open(event)
                 continue
-            if event in CLOSES:
+            if event in END_EVENTS:
                 frame = frames.pop()
                 if frame.path is not None:
                     continue
-                value = frame.holds
+                value = frame.value
             if not frames:
                 yield self._at_the_top(value)
             elif frames[-1].path is not None:
@@ -82,30 +82,30 @@ class Walk:
                 yield from self._put(frames[-1], value)
 
     def _open(self, event: str) -> None:
-        if len(self._frames) >= DEEPEST:
-            raise UsageError(f"element {self.number + 1} is nested deeper than {DEEPEST} levels; {AGAIN}")
+        if len(self._frames) >= MAX_NESTING:
+            raise UsageError(f"element {self.number + 1} is nested deeper than {MAX_NESTING} levels; {RELOAD_CURE}")
         if event == "start_map":
-            self._frames.append(Frame(holds={}))
+            self._frames.append(Frame(value={}))
             return
-        listed = len(self._keys()) == len(self._frames) < LIST_DEPTH
-        self._frames.append(Frame(holds=[], path=".".join(self._keys()) if listed else None))
+        listed = len(self._keys()) == len(self._frames) < MAX_LIST_DEPTH
+        self._frames.append(Frame(value=[], path=".".join(self._keys()) if listed else None))
 
     def _keys(self) -> list[str]:
-        return [frame.key for frame in self._frames if isinstance(frame.holds, dict)]
+        return [frame.key for frame in self._frames if isinstance(frame.value, dict)]
 
     def _put(self, frame: Frame, value: object) -> Sequence[Element]:
         """Into the container around it, and out when it, or its key, may be a recipient."""
-        holds = frame.holds
+        holds = frame.value
         if isinstance(holds, list):
             holds.append(value)
             return ()
-        found = self._of_object(frame, value) if len(self._keys()) == len(self._frames) <= LIST_DEPTH else []
+        found = self._of_object(frame, value) if len(self._keys()) == len(self._frames) <= MAX_LIST_DEPTH else []
         if found and ID_KEY.fullmatch(frame.key):
             return found
-        if len(holds) < MOST_KEYS:
+        if len(holds) < MAX_HELD_KEYS:
             holds[frame.key] = value
         elif frame.values < len(holds):
-            raise UsageError(f"an object has more than {MOST_KEYS:,} keys: this is no list of chats")
+            raise UsageError(f"an object has more than {MAX_HELD_KEYS:,} keys: this is no list of chats")
         return found
 
     def _of_object(self, frame: Frame, value: object) -> list[Element]:
@@ -113,12 +113,12 @@ class Walk:
         that stands beside a row number or is an object itself.
         """
         found = []
-        frame.rows = frame.rows or (not frame.count and len(frame.key) < SHORTEST and frame.key.isdecimal())
+        frame.rows = frame.rows or (not frame.count and len(frame.key) < MIN_ID_KEY_DIGITS and frame.key.isdecimal())
         if not frame.rows and ID_KEY.fullmatch(frame.key):
-            found.append(self._element(frame, KEYS, frame.key))
+            found.append(self._element(frame, KEYS_PATH, frame.key))
         if isinstance(value, dict) or (not isinstance(value, list) and ROW_KEY.fullmatch(frame.key)):
             frame.values += 1
-            path = ".".join([*self._keys()[:-1], VALUES])
+            path = ".".join([*self._keys()[:-1], VALUES_PATH])
             found.append(self._element(frame, path, value, key=frame.key, number=frame.values))
         return found
 

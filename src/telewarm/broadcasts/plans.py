@@ -11,11 +11,11 @@ import msgspec
 
 from telewarm import clock, coercion
 from telewarm.bots.sessions import BotSession
-from telewarm.database.broadcasts import Key
+from telewarm.database.broadcasts import IdempotencyKey
 from telewarm.errors import UsageError
 from telewarm.models import MessageSet
 
-MAX_PAST_SECONDS = timedelta(minutes=1)  # a start time that has passed by less was meant as now
+MAX_PAST = timedelta(minutes=1)  # a start time that has passed by less was meant as now
 MAX_KEY_CHARACTERS = 200  # characters
 
 
@@ -32,7 +32,7 @@ class SendPlan:
 def check_plan(bots: Sequence[BotSession], plan: SendPlan) -> None:
     """All but whether its time has passed. Raises UsageError."""
     if not isinstance(plan, SendPlan):
-        raise UsageError(f"plan must be a Plan, not {coercion.shown(plan)}")
+        raise UsageError(f"plan must be a Plan, not {coercion.describe_value(plan)}")
     if not bots:
         raise UsageError("bots is empty: a broadcast needs a bot; name at least one")
     if len({live.bot.id for live in bots}) < len(bots):
@@ -41,7 +41,7 @@ def check_plan(bots: Sequence[BotSession], plan: SendPlan) -> None:
         raise UsageError("name has the character U+0000 in it; leave it out")
     coercion.flag("gate", plan.gate)
     if plan.per_second is not None and not coercion.is_rate(plan.per_second):
-        shown = coercion.shown(plan.per_second)
+        shown = coercion.describe_value(plan.per_second)
         raise UsageError(f"per_second is {shown}; give a number above 0, or none to use the bot's own limits")
     check_zone(plan.starts_at)
 
@@ -49,7 +49,7 @@ def check_plan(bots: Sequence[BotSession], plan: SendPlan) -> None:
 def check_zone(starts_at: datetime | None) -> None:
     """Raises UsageError."""
     if starts_at is not None and not isinstance(starts_at, datetime):
-        raise UsageError(f"starts_at must be a datetime with a time zone, not {coercion.shown(starts_at)}")
+        raise UsageError(f"starts_at must be a datetime with a time zone, not {coercion.describe_value(starts_at)}")
     if starts_at is not None and starts_at.tzinfo is None:
         raise UsageError(
             f"starts_at is {starts_at.isoformat()}, in no time zone; add one, as in {starts_at.isoformat()}Z"
@@ -59,15 +59,17 @@ def check_zone(starts_at: datetime | None) -> None:
 def check_time(starts_at: datetime | None) -> None:
     """Raises UsageError for a time in no zone, or one that has passed."""
     check_zone(starts_at)
-    if starts_at is not None and starts_at < clock.now() - MAX_PAST_SECONDS:
+    if starts_at is not None and starts_at < clock.now() - MAX_PAST:
         raise UsageError(
             f"{starts_at.isoformat(timespec='minutes')} has passed; give a time in the future, or none to start now"
         )
 
 
-def key_of(key: str, bots: Sequence[BotSession], message: MessageSet, plan: SendPlan) -> Key:
+def key_of(key: str, bots: Sequence[BotSession], message: MessageSet, plan: SendPlan) -> IdempotencyKey:
     """Raises UsageError for what is no key."""
     if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
         raise UsageError(f"an idempotency key has 1 to {MAX_KEY_CHARACTERS} printable characters, such as a UUID")
     asked = [[live.bot.id for live in bots], message, plan.name, plan.gate, plan.per_second, plan.starts_at]
-    return Key(text=key, asked=sha256(msgspec.json.encode(asked, enc_hook=str, order="sorted")).digest())
+    return IdempotencyKey(
+        text=key, request_hash=sha256(msgspec.json.encode(asked, enc_hook=str, order="sorted")).digest()
+    )

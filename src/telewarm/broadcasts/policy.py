@@ -30,8 +30,8 @@ from telewarm.text import storable
 
 MAX_ATTEMPTS = 8  # failed ones, not counting flood waits and outages
 GIVE_UP_SECONDS = 3600.0  # seconds since the first that did not go
-FIRST, LONGEST = 1.0, 60.0  # seconds of the back-off, doubling, with full jitter
-FLOOD_JITTER = 0.05  # share of a flood wait: those who wait for the same do not all come back at once
+RETRY_MIN_SECONDS, RETRY_MAX_SECONDS = 1.0, 60.0  # seconds of the back-off, doubling, with full jitter
+FLOOD_WAIT_JITTER_SHARE = 0.05  # share of a flood wait: those who wait for the same do not all come back at once
 MAX_ERROR_CHARACTERS = 500  # characters of an error that are kept
 
 MESSAGE_ERRORS = (MediaError, NotFound, UsageError, InvalidBotToken)  # the same for every recipient
@@ -73,10 +73,10 @@ def decide(chat_id: ChatId, results: Sequence[SendResult]) -> SendDecision:
         return Delivery(
             chat_id=chat_id, outcome=DeliveryStatus.PARTIAL, message_ids=message_ids, error=error, moved_to=moved_to
         )
-    return _nothing_went(chat_id, errors, moved_to)
+    return _decide_nothing_sent(chat_id, errors, moved_to)
 
 
-def _nothing_went(chat_id: ChatId, errors: Sequence[TelewarmError], moved_to: ChatId | None) -> SendDecision:
+def _decide_nothing_sent(chat_id: ChatId, errors: Sequence[TelewarmError], moved_to: ChatId | None) -> SendDecision:
     """The worst of the errors decides: what may have gone all the same is never sent again."""
     for error in errors:
         if maybe_delivered(error):
@@ -118,8 +118,8 @@ def should_give_up(error: TelewarmError, *, tries: int, age: float) -> bool:
 def retry_in(error: TelewarmError, *, tries: int, dice: float) -> float:
     """Seconds until the next try. `dice` is in [0, 1)."""
     if isinstance(error, FloodWait | MediaNotReady):
-        return error.retry_after * (1 + FLOOD_JITTER * dice)
-    return float(min(LONGEST, FIRST * 2 ** min(tries, 16)) * dice)
+        return error.retry_after * (1 + FLOOD_WAIT_JITTER_SHARE * dice)
+    return float(min(RETRY_MAX_SECONDS, RETRY_MIN_SECONDS * 2 ** min(tries, 16)) * dice)
 
 
 def pause_reason(error: TelewarmError, broadcast_id: BroadcastId) -> str:
@@ -147,24 +147,26 @@ def pause_reason(error: TelewarmError, broadcast_id: BroadcastId) -> str:
 class RateCap:
     """A broadcast's own cap, as evenly as it can be kept. Nothing is saved up."""
 
-    SAVED = 0.1  # seconds of the cap that may go at once after a delay
+    MAX_SAVED_SECONDS = 0.1  # seconds of the cap that may go at once after a delay
 
     def __init__(self, per_second: float | None) -> None:
-        self._each = 0.0 if per_second is None else 1 / per_second
+        self._seconds_per_message = 0.0 if per_second is None else 1 / per_second
         self._next_at = 0.0
 
     def room(self, now: float, *, most: int, weight: int) -> int:
         """How many recipients of `weight` messages each may go now, at most `most`."""
-        if not self._each:
+        if not self._seconds_per_message:
             return most
         if now < self._next_at:
             return 0
-        cost = self._each * weight
-        return min(most, 1 + int(min(now - self._next_at, self.SAVED) / cost))
+        cost = self._seconds_per_message * weight
+        return min(most, 1 + int(min(now - self._next_at, self.MAX_SAVED_SECONDS) / cost))
 
     def opens_at(self) -> float:
         return self._next_at
 
     def spend(self, count: int, *, now: float, weight: int) -> None:
-        if self._each:
-            self._next_at = max(self._next_at, now - self.SAVED) + count * weight * self._each
+        if self._seconds_per_message:
+            self._next_at = (
+                max(self._next_at, now - self.MAX_SAVED_SECONDS) + count * weight * self._seconds_per_message
+            )

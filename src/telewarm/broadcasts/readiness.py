@@ -17,9 +17,9 @@ log = structlog.get_logger(__name__)
 class MediaReadiness:
     """Of one bot. Remembers for which broadcasts it has asked. Why one waits is its `reason` until it opens."""
 
-    def __init__(self, pool: Pool, live: BotSession) -> None:
+    def __init__(self, pool: Pool, session: BotSession) -> None:
         self._pool = pool
-        self._live = live
+        self._session = session
         self._requested: set[BroadcastId] = set()
 
     async def is_ready(self, broadcast: Broadcast) -> bool:
@@ -27,7 +27,7 @@ class MediaReadiness:
         wanted = {part.media_id for part in broadcast.message.media}
         if not broadcast.gate or not wanted:
             return True
-        warm = await media.warm(self._pool, bot_id=broadcast.bot_id, media_ids=sorted(wanted))
+        warm = await media.file_ids(self._pool, bot_id=broadcast.bot_id, media_ids=sorted(wanted))
         missing = wanted - {one.media_id for one in warm}
         if not missing:
             self._requested.discard(broadcast.id)
@@ -46,14 +46,17 @@ class MediaReadiness:
             if item.last_error is not None and item.state is MediaState.WARMING:
                 reason = f"waits for media item {media_id}, which is tried again: {item.last_error}"
         if reason is not None and reason != broadcast.reason:
-            log.warning("broadcast_waits", bot=self._live.bot.slug, broadcast_id=broadcast.id, reason=reason)
+            log.warning("broadcast_waits", bot=self._session.bot.slug, broadcast_id=broadcast.id, reason=reason)
             await broadcasts.set_reason(self._pool, broadcast.id, reason)
         if broadcast.id not in self._requested:
             self._requested.add(broadcast.id)
             log.info(
-                "broadcast_waits_for_media", bot=self._live.bot.slug, broadcast_id=broadcast.id, media=sorted(missing)
+                "broadcast_waits_for_media",
+                bot=self._session.bot.slug,
+                broadcast_id=broadcast.id,
+                media=sorted(missing),
             )
         async with self._pool.acquire() as connection, connection.transaction():
             hastened = [await warmups.raise_priority(connection, media_id) for media_id in sorted(missing)]
             if any(hastened):
-                await enqueue_lane(connection, self._live.bot)
+                await enqueue_lane(connection, self._session.bot)

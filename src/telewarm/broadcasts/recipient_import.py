@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 BATCH_ROWS = 50_000  # rows of a transaction
 MAX_SHOWN_REJECTED = 20  # rejected rows that the answer itself shows
 MAX_SAMPLES = 3  # chat ids that it shows
-LARGE = 10_000  # rows from which on the planner should be told
+ANALYZE_MIN_ROWS = 10_000  # rows from which on the planner should be told
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +86,7 @@ class RecipientImport:
     async def _note_guess(self, guess: str) -> None:
         """Before any of the rows is stored: nobody starts it unseen, whatever ends this."""
         if not self._noted:
-            await broadcasts.note_guess(self._pool, sorted({self._broadcast_id, *self._by_bot.values()}), guess)
+            await broadcasts.save_guess(self._pool, sorted({self._broadcast_id, *self._by_bot.values()}), guess)
             self._noted = True
 
     async def _follow(self, steps: Iterator[None], rows: RowBuffer, reader: RecipientReader | None = None) -> None:
@@ -118,7 +118,7 @@ class RecipientImport:
                 )
             added = await recipients.add(connection, broadcast_id, chat_ids) if chat_ids else 0
             if rejected:
-                await recipients.reject(connection, broadcast_id, rejected)
+                await recipients.add_rejected(connection, broadcast_id, rejected)
         self._given += len(chat_ids)
         self._samples = list(dict.fromkeys([*self._samples, *chat_ids[: 10 * MAX_SAMPLES]]))[:MAX_SAMPLES]
         self._added += added
@@ -126,7 +126,7 @@ class RecipientImport:
         self._first_rejected += rejected[: MAX_SHOWN_REJECTED - len(self._first_rejected)]
 
     async def _loaded(self, facts: ListFacts | None) -> ImportResult:
-        if self._added >= LARGE:
+        if self._added >= ANALYZE_MIN_ROWS:
             await recipients.analyze(self._pool)
         loaded = ImportResult(
             added=self._added,

@@ -11,7 +11,7 @@ from telewarm.broadcasts.context import BroadcastContext
 from telewarm.broadcasts.policy import Abort, Retry, SendDecision
 from telewarm.broadcasts.refusals import RefusalCounter, refusal_of
 from telewarm.broadcasts.run_store import RunStore
-from telewarm.database.transient import as_outage
+from telewarm.database.transient import as_unavailable_error
 from telewarm.errors import ChatMigrated, InvalidBotToken, TelewarmError
 from telewarm.flood_control.circuit_breaker import CircuitBreaker
 from telewarm.flood_control.priority import Priority
@@ -48,17 +48,17 @@ class RecipientSender:
 
     async def prepare(self) -> None:
         """Before the first delivery. Raises TelewarmError for a message that cannot be sent."""
-        self._plan = await self._context.sender.planned(self._context.live, self._message)
+        self._plan = await self._context.sender.planned(self._context.session, self._message)
         self.weight = sum(len(step.items) if isinstance(step, AlbumStep) else 1 for step in self._plan) or 1
 
     async def deliver(self, chat_id: ChatId) -> SendDecision:
-        api = self._context.live.api
+        api = self._context.session.api
         results = await self._send(chat_id, follow=False)
         if isinstance(migrated := results[0].error, ChatMigrated):
             return await self._deliver_to_migrated(chat_id, ChatId(migrated.migrate_to_chat_id))
         self._report_to_breaker(chat_id, results[-1])
         decision = self._decide(chat_id, results)
-        replaced = self._context.live.api is not api
+        replaced = self._context.session.api is not api
         if isinstance(decision, Abort) and isinstance(decision.error, InvalidBotToken) and replaced:
             return Retry(error=decision.error)  # the bot has another token by now
         return decision
@@ -68,7 +68,7 @@ class RecipientSender:
         try:
             is_recipient = await self._store.is_recipient(moved_to)
         except Exception as error:
-            if (outage := as_outage(error)) is None:
+            if (outage := as_unavailable_error(error)) is None:
                 raise
             return Retry(error=outage)
         if is_recipient:
@@ -92,12 +92,12 @@ class RecipientSender:
 
     def _send(self, chat_id: ChatId, *, follow: bool) -> Awaitable[list[SendResult]]:
         return self._context.sender.send_plan(
-            self._context.live,
+            self._context.session,
             chat_id,
             self._plan,
             on_cold=OnCold.UPLOAD,
             patience=MAX_CHAT_WAIT_SECONDS if self.weight == 1 else MAX_SET_WAIT_SECONDS,
-            rank=Priority.DELIVERY,
+            priority=Priority.DELIVERY,
             follow=follow,
         )
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from telewarm.broadcasts.columns import Choice
+from telewarm.broadcasts.columns import ColumnChoice
 from telewarm.broadcasts.csv_list import CsvList
 from telewarm.broadcasts.json_list import JsonList, NdjsonList
 from telewarm.broadcasts.rows import RowBuffer
@@ -18,7 +18,7 @@ from telewarm.broadcasts.text_decoder import HEAD_BYTES, TextDecoder
 from telewarm.models import ChatId
 
 PIECE_BYTES = 32 << 10  # bytes read in one go: the event loop waits for no more
-ARRAY = re.compile(r'\[\s*(?:[\[{"\d\]-]|true|false|null|$)')  # and not ['5'], which is Python
+JSON_ARRAY_PATTERN = re.compile(r'\[\s*(?:[\[{"\d\]-]|true|false|null|$)')  # and not ['5'], which is Python
 
 
 class ListFormat(StrEnum):
@@ -44,7 +44,7 @@ class RecipientParser(Protocol):
     """One format. Raises UsageError for a list that is none of it."""
 
     @property
-    def choice(self) -> Choice | None: ...
+    def choice(self) -> ColumnChoice | None: ...
 
     def feed(self, text: str) -> None: ...
 
@@ -155,7 +155,7 @@ def _is_enough_to_sniff(begin: str) -> bool:
 def sniff(begin: str) -> ListFormat:
     """The format of a list by how it begins, which is a line or more."""
     if begin.startswith("["):
-        return ListFormat.JSON if ARRAY.match(begin) else ListFormat.CSV
+        return ListFormat.JSON if JSON_ARRAY_PATTERN.match(begin) else ListFormat.CSV
     if not begin.startswith("{"):
         return ListFormat.CSV
     if not re.match(r'\{\s*(?:"|\}|$)', begin):
@@ -175,6 +175,6 @@ def sniff(begin: str) -> ListFormat:
 def rows_of(chat_ids: Iterable[ChatId], rows: RowBuffer, *, at_once: int) -> Iterator[None]:
     """Put chat ids that the program has into `rows`, so many at each step; the number is their place, from 1."""
     for number, value in enumerate(chat_ids, 1):
-        rows.take(number, value, excerpt=repr(value))
+        rows.add(number, value, excerpt=repr(value))
         if number % at_once == 0:
             yield

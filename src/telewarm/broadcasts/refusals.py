@@ -10,9 +10,9 @@ from telewarm.sending.send_context import SendResult
 
 MAX_IN_A_ROW = 10  # equal refusals of recipients one after the other, while nobody has got the message
 MAX_IN_A_ROW_AFTER_SUCCESS = 50  # the same once somebody has got it: then it may be the chats
-NUMBER = re.compile(r"\d+")
+NUMBER_PATTERN = re.compile(r"\d+")
 # What Telegram says of a text, its markup, its buttons or its file: the same for every recipient.
-OF_THE_MESSAGE = re.compile(
+MESSAGE_REFUSED_PATTERN = re.compile(
     r"can't parse|unsupported parse_mode|entit(y|ies)|(caption|text|message|media_caption)[ _](is[ _])?too[ _]long"
     r"|(text|message)[ _](is|must be)[ _](non-)?empty|message_empty|button|keyboard|reply[ _]markup"
     r"|too big|non-empty|invalid_dimensions|image_process_failed|unsupported extension"
@@ -32,7 +32,7 @@ def refusal_of(results: Sequence[SendResult]) -> TelegramClientError | None:
 
 def cause_of(description: str) -> str:
     """Telegram's words without what differs from chat to chat: two refusals of one cause are equal."""
-    return NUMBER.sub("#", description)[:200]
+    return NUMBER_PATTERN.sub("#", description)[:200]
 
 
 class RefusalCounter:
@@ -61,4 +61,6 @@ class RefusalCounter:
     def _enough(self, error: TelegramClientError) -> int:
         if self._reached:
             return MAX_IN_A_ROW_AFTER_SUCCESS
-        return 1 if isinstance(error, InvalidFileId) or OF_THE_MESSAGE.search(error.description) else MAX_IN_A_ROW
+        return (
+            1 if isinstance(error, InvalidFileId) or MESSAGE_REFUSED_PATTERN.search(error.description) else MAX_IN_A_ROW
+        )

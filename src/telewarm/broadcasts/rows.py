@@ -17,13 +17,13 @@ from telewarm.models import ChatId
 MAX_CHAT_ID = 2**52  # Telegram's ids have at most 52 significant bits; groups and channels are below zero
 MAX_CELL_CHARACTERS = 64 << 10  # characters of one row
 EXCERPT_CHARACTERS = 80  # characters
-LOOKED_AT = 400  # characters
-BOT = "bot"  # the column or key with a bot's slug
+MAX_REDACTED_CHARACTERS = 400  # characters
+BOT_COLUMN = "bot"  # the column or key with a bot's slug
 
-PLAIN = re.compile(r"-?[0-9]{1,16}")
+PLAIN_ID_PATTERN = re.compile(r"-?[0-9]{1,16}")
 # Blanks that str.strip leaves: zero-width and directional characters, which come along with copied text.
 BLANKS = " \x1a\t\r\n\v\f\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u2066-\u206f\u3000\ufeff"
-AROUND = re.compile(rf"^[{BLANKS}]+|[{BLANKS}]+$")
+SURROUNDING_BLANKS = re.compile(rf"^[{BLANKS}]+|[{BLANKS}]+$")
 EXCEL_TEXT = re.compile(r"""=?"(?P<formula>[^"]*)"|'(?P<text>[^']*)'?""")  # ="500000001", '500000001
 BRACKETS = re.compile(r"^[\[({]+|[\])}]+$")
 MINUS = re.compile(r"^[\u2010-\u2015\u2212\ufe63\uff0d]")  # what word processors make of a hyphen
@@ -39,7 +39,7 @@ LOST_DIGITS = (
     "scientific notation: its last digits are lost; format the column as a whole number or as text,"
     " and save the list again"
 )
-A_NAME = (
+NOT_NUMERIC = (
     "a username or link; only numeric chat ids are taken: a bot cannot write to people by name,"
     " and the id of a channel or group begins with -100"
 )
@@ -51,7 +51,7 @@ REASONS = (
     (THOUSANDS, GROUPED),
     (re.compile(r"-?\d{5,}(?:[,;|\s]+-?\d{5,})+"), "several chat ids in one value; give each a value of its own"),
     (re.compile(r"-?\d*[.,]\d+"), "a decimal number; write the chat id as a whole number"),
-    (re.compile(r".*(@|t\.me/|telegram\.(me|dog)/|tg://).*", re.DOTALL), A_NAME),
+    (re.compile(r".*(@|t\.me/|telegram\.(me|dog)/|tg://).*", re.DOTALL), NOT_NUMERIC),
     (re.compile(r"\+?\(?\d[\d ()/.-]*"), "a phone number; only Telegram's own chat ids are taken"),
 )
 
@@ -61,26 +61,26 @@ class RowBuffer:
 
     def __init__(self, bots: Collection[str] = ()) -> None:
         self.chat_ids: list[ChatId] = []
-        self.of_bots: dict[str, list[ChatId]] = {}
+        self.chat_ids_by_bot: dict[str, list[ChatId]] = {}
         self.rejected: list[RejectedRow] = []
         self.read = 0  # in all, good and bad
         self._bots = bots
 
     def drain(self) -> tuple[list[ChatId], dict[str, list[ChatId]], list[RejectedRow]]:
         """Everything that is held, once."""
-        held = self.chat_ids, self.of_bots, self.rejected
-        self.chat_ids, self.of_bots, self.rejected = [], {}, []
+        held = self.chat_ids, self.chat_ids_by_bot, self.rejected
+        self.chat_ids, self.chat_ids_by_bot, self.rejected = [], {}, []
         return held
 
     @property
     def held(self) -> int:
-        return len(self.chat_ids) + len(self.rejected) + sum(map(len, self.of_bots.values()))
+        return len(self.chat_ids) + len(self.rejected) + sum(map(len, self.chat_ids_by_bot.values()))
 
-    def take(self, number: int, value: object, *, excerpt: object, bot: object = None) -> None:
+    def add(self, number: int, value: object, *, excerpt: object, bot: object = None) -> None:
         """`number`: of the line or the element, from 1. `excerpt`: what to show of it when it is rejected."""
         try:
             chat_id = read_chat_id(value)
-            mine = self.chat_ids if bot is None or bot == "" else self._of(bot)
+            mine = self.chat_ids if bot is None or bot == "" else self._ids_of_bot(bot)
         except UsageError as error:
             self.reject(number, error.message, excerpt)
         else:
@@ -93,17 +93,17 @@ class RowBuffer:
         text = excerpt if isinstance(excerpt, str) else json.dumps(excerpt, ensure_ascii=False, default=str)
         self.rejected.append(RejectedRow(line=number, reason=reason, excerpt=printable(text)))
 
-    def _of(self, bot: object) -> list[ChatId]:
+    def _ids_of_bot(self, bot: object) -> list[ChatId]:
         if not isinstance(bot, str) or bot not in self._bots:
             named = ", ".join(self._bots) or "none"
             raise UsageError(f"{printable(str(bot))!r} is no bot of this broadcast, which has {named}")
-        return self.of_bots.setdefault(bot, [])
+        return self.chat_ids_by_bot.setdefault(bot, [])
 
 
 def read_chat_id(value: object) -> ChatId:
     """Raises UsageError with the reason."""
     if isinstance(value, str):
-        number = int(value) if PLAIN.fullmatch(value) else _number_of(value)
+        number = int(value) if PLAIN_ID_PATTERN.fullmatch(value) else _number_of(value)
     elif isinstance(value, bool) or value is None:
         raise UsageError(NO_ID)
     elif isinstance(value, (float, Decimal)):
@@ -128,9 +128,9 @@ def holds_id(value: object) -> bool:
 
 def clean(text: str) -> str:
     """Without what spreadsheets, programs and copying put around a number."""
-    text = AROUND.sub("", text)
+    text = SURROUNDING_BLANKS.sub("", text)
     if quoted := EXCEL_TEXT.fullmatch(text):
-        text = AROUND.sub("", quoted["formula"] or quoted["text"] or "")
+        text = SURROUNDING_BLANKS.sub("", quoted["formula"] or quoted["text"] or "")
     return MINUS.sub("-", text)
 
 
@@ -166,5 +166,5 @@ def _refuse(text: str) -> NoReturn:
 
 def printable(text: str) -> str:
     """What to show of a list. Perhaps it is a wrong file with secrets in it, which may be longer than what is shown."""
-    shown = redact(text[:LOOKED_AT])[:EXCERPT_CHARACTERS]
+    shown = redact(text[:MAX_REDACTED_CHARACTERS])[:EXCERPT_CHARACTERS]
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in shown)

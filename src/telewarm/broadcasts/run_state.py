@@ -63,7 +63,7 @@ class RunState:
         outcomes, self.outcomes, self._retries_dirty = self.outcomes, [], False
         return RunUpdate(
             in_flight=[*self.in_flight, *self.pending],
-            later=self.retries.chat_ids(),
+            retry_chat_ids=self.retries.chat_ids(),
             cursor=self.cursor,
             outcomes=outcomes,
         )

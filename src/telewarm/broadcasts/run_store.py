@@ -7,7 +7,7 @@ from functools import partial
 from uuid import UUID
 
 from telewarm.broadcasts.retry import retry_until_available
-from telewarm.broadcasts.run_updates import advance
+from telewarm.broadcasts.run_updates import save_update
 from telewarm.database import broadcast_runs, broadcasts
 from telewarm.database.broadcast_runs import RunUpdate
 from telewarm.database.connection import Pool
@@ -24,7 +24,7 @@ class RunStore:
 
     async def save(self, update: RunUpdate, *, notify: bool) -> BroadcastState | None:
         """The broadcast's state; None: the lease is lost. Raises what a lost database raises: nothing went."""
-        return await advance(self._pool, self.broadcast_id, self.lease_id, update, tell=notify)
+        return await save_update(self._pool, self.broadcast_id, self.lease_id, update, notify=notify)
 
     async def state(self) -> BroadcastState | None:
         """As `save` answers. Raises what a lost database raises."""

@@ -18,21 +18,21 @@ from telewarm.models import BroadcastId, BroadcastState, Delivery
 log = structlog.get_logger(__name__)
 
 
-async def advance(
-    pool: Pool, broadcast_id: BroadcastId, lease_id: UUID, written: RunUpdate, *, tell: bool
+async def save_update(
+    pool: Pool, broadcast_id: BroadcastId, lease_id: UUID, written: RunUpdate, *, notify: bool
 ) -> BroadcastState | None:
     """`flights.advance`. When the database refuses the round, its outcomes are written one by one, and one that is
     refused alone is kept without its words. Raises what a lost database raises; nothing is forgotten then.
     """
     try:
-        return await broadcast_runs.save_progress(pool, broadcast_id, lease_id, written, tell=tell)
+        return await broadcast_runs.save_progress(pool, broadcast_id, lease_id, written, notify=notify)
     except Exception as error:
         if is_transient(error) or not written.outcomes:
             raise
         log.exception("broadcast_outcomes_refused", broadcast_id=broadcast_id, outcomes=len(written.outcomes))
     state: BroadcastState | None = None
     for step in _one_by_one(written):
-        state = await _advance_one(pool, broadcast_id, lease_id, step, tell=tell)
+        state = await _save_one(pool, broadcast_id, lease_id, step, notify=notify)
         if state is None:
             break
     return state
@@ -47,19 +47,19 @@ def _one_by_one(written: RunUpdate) -> Sequence[RunUpdate]:
     ]
 
 
-async def _advance_one(
-    pool: Pool, broadcast_id: BroadcastId, lease_id: UUID, written: RunUpdate, *, tell: bool
+async def _save_one(
+    pool: Pool, broadcast_id: BroadcastId, lease_id: UUID, written: RunUpdate, *, notify: bool
 ) -> BroadcastState | None:
     try:
-        return await broadcast_runs.save_progress(pool, broadcast_id, lease_id, written, tell=tell)
+        return await broadcast_runs.save_progress(pool, broadcast_id, lease_id, written, notify=notify)
     except Exception as error:
         if is_transient(error):
             raise
         (outcome,) = written.outcomes
         log.exception("broadcast_outcome_refused", broadcast_id=broadcast_id, chat_id=outcome.chat_id)
-        wordless = replace(written, outcomes=[_without_words(outcome, error)])
-    return await broadcast_runs.save_progress(pool, broadcast_id, lease_id, wordless, tell=tell)
+        wordless = replace(written, outcomes=[_without_error_text(outcome, error)])
+    return await broadcast_runs.save_progress(pool, broadcast_id, lease_id, wordless, notify=notify)
 
 
-def _without_words(outcome: Delivery, error: Exception) -> Delivery:
+def _without_error_text(outcome: Delivery, error: Exception) -> Delivery:
     return structs.replace(outcome, error=f"INTERNAL: the reason cannot be stored ({type(error).__name__})")

@@ -60,14 +60,14 @@ class BroadcastRunner:
         self._changed = asyncio.Event()
         self._ending = _Ending()
         self._times = _Times()
-        self._log = log.bind(bot=context.live.bot.slug, broadcast_id=broadcast.id)
-        self._state = RunState(cursor=claimed.cursor, retry_chat_ids=claimed.later)
+        self._log = log.bind(bot=context.session.bot.slug, broadcast_id=broadcast.id)
+        self._state = RunState(cursor=claimed.cursor, retry_chat_ids=claimed.retry_chat_ids)
         self._store = RunStore(context.pool, broadcast.id, context.lease.id)
         self._rate_cap = RateCap(broadcast.per_second)
         self._prefetcher = RecipientPrefetcher(
             context.pool, broadcast, after=claimed.cursor, on_change=self._changed.set
         )
-        self._breaker = CircuitBreaker(self._probe, slug=context.live.bot.slug, on_change=self._changed.set)
+        self._breaker = CircuitBreaker(self._probe, slug=context.session.bot.slug, on_change=self._changed.set)
         self._sender = RecipientSender(
             context, broadcast, store=self._store, breaker=self._breaker, on_abort=self._abort_with
         )
@@ -237,7 +237,7 @@ class BroadcastRunner:
             await clock.sleep(RETRY_SECONDS)
 
     async def _probe(self) -> None:
-        await self._context.live.api.get_me()
+        await self._context.session.api.get_me()
 
     def _on_result(self, chat_id: ChatId, decision: SendDecision) -> None:
         now = self._times.busy_at = clock.monotonic()

@@ -44,7 +44,7 @@ class BroadcastScheduler:
         *,
         pool: Pool,
         lease: ProcessLease,
-        live: BotSession,
+        session: BotSession,
         sender: Sender,
         stop: asyncio.Event,
         has_waiting_lanes: Callable[[], bool],
@@ -55,20 +55,20 @@ class BroadcastScheduler:
         self._context = BroadcastContext(
             pool=pool,
             lease=lease,
-            live=live,
+            session=session,
             sender=sender,
-            shares=FairShareAllocator(live.limiter),
+            shares=FairShareAllocator(session.limiter),
             concurrency=concurrency,
         )
         self._stop = stop
         self._has_waiting_lanes = has_waiting_lanes
-        self._readiness = MediaReadiness(pool, live)
+        self._readiness = MediaReadiness(pool, session)
         self._changed = asyncio.Event()
         self._may_have_work = True  # something may be there to do that we have not seen
         self._runners: dict[BroadcastId, BroadcastRunner | UndoRunner] = {}
         self._tasks: dict[BroadcastId, asyncio.Task[None]] = {}
         self._kill_timers: set[asyncio.TimerHandle] = set()
-        self._started = clock.monotonic()
+        self._started_at = clock.monotonic()
         self._next_poll_at = math.inf
 
     @property
@@ -114,7 +114,7 @@ class BroadcastScheduler:
         while True:
             self._changed.clear()
             now = clock.monotonic()
-            if self._stop.is_set() or (now - self._started > SLICE_SECONDS and self._has_waiting_lanes()):
+            if self._stop.is_set() or (now - self._started_at > SLICE_SECONDS and self._has_waiting_lanes()):
                 return 0.0
             if self._may_have_work or now >= self._next_poll_at:
                 await self._start_due()
@@ -137,7 +137,7 @@ class BroadcastScheduler:
         """Start what may start; `_again_at` is when to look again."""
         self._may_have_work, self._next_poll_at = False, math.inf
         try:
-            actives = await broadcast_runs.active(self._context.pool, self._context.live.bot.id)
+            actives = await broadcast_runs.active_runs(self._context.pool, self._context.session.bot.id)
         except Exception as error:  # noqa: BLE001 - logged there
             self._log_poll_failure(error)
             return
@@ -149,7 +149,7 @@ class BroadcastScheduler:
                     self._log_poll_failure(error, broadcast_id=active.id)
 
     def _log_poll_failure(self, error: Exception, **facts: object) -> None:
-        slug, bug = self._context.live.bot.slug, not is_transient(error)
+        slug, bug = self._context.session.bot.slug, not is_transient(error)
         log.warning("broadcast_poll_failed", bot=slug, error=type(error).__name__, exc_info=bug, **facts)
         self._poll_in(POLL_SECONDS)
 
@@ -179,7 +179,7 @@ class BroadcastScheduler:
         """Its time has come."""
         scheduled = [BroadcastState.SCHEDULED]
         if await broadcasts.set_state(self._context.pool, broadcast.id, BroadcastState.RUNNING, only_from=scheduled):
-            log.info("broadcast_begins", bot=self._context.live.bot.slug, broadcast_id=broadcast.id)
+            log.info("broadcast_begins", bot=self._context.session.bot.slug, broadcast_id=broadcast.id)
         self._may_have_work = True
 
     def _has_room(self) -> bool:
@@ -202,7 +202,7 @@ class BroadcastScheduler:
                 only_from=[BroadcastState.RUNNING],
                 reason=reason,
             ):
-                slug = self._context.live.bot.slug
+                slug = self._context.session.bot.slug
                 log.warning("broadcast_paused", bot=slug, broadcast_id=broadcast.id, reason=reason)
             return False
         self._poll_in(POLL_SECONDS)
@@ -244,12 +244,12 @@ class BroadcastScheduler:
             self._runners[broadcast.id].stop()
         log.info(
             "broadcast_started",
-            bot=self._context.live.bot.slug,
+            bot=self._context.session.bot.slug,
             broadcast_id=broadcast.id,
             state=broadcast.state,
             recipients=broadcast.recipients,
-            done=broadcast.done + taken.lost,
-            unknown=taken.lost,
+            done=broadcast.done + taken.unknown,
+            unknown=taken.unknown,
         )
         return True
 

@@ -18,9 +18,9 @@ from telewarm.broadcasts.plans import SendPlan, check_plan, check_time, key_of
 from telewarm.broadcasts.recipient_import import BATCH_ROWS, ImportResult, RecipientImport
 from telewarm.broadcasts.recipients import ListFormat, RecipientReader, rows_of
 from telewarm.broadcasts.rows import RowBuffer
-from telewarm.broadcasts.state_machine import DELETABLE, UNDO_WITHIN, Action, transition_from
+from telewarm.broadcasts.state_machine import DELETABLE, UNDO_WITHIN_SECONDS, Action, transition_from
 from telewarm.database import broadcasts, deletions, deliveries, recipients, submissions
-from telewarm.database.broadcasts import Key
+from telewarm.database.broadcasts import IdempotencyKey
 from telewarm.database.connection import Connection, Pool
 from telewarm.database.lane_queue import enqueue_lane
 from telewarm.database.recipients import RejectedRow
@@ -44,10 +44,10 @@ from telewarm.sending.sender import Sender
 
 log = structlog.get_logger(__name__)
 
-Which: TypeAlias = "DeliveryStatus | Literal['pending'] | None"
+OutcomeFilter: TypeAlias = "DeliveryStatus | Literal['pending'] | None"
 BEFORE_FIRST_CHAT = ChatId(-(2**62))  # below every chat id
 NOT_SENT = frozenset({BroadcastState.DRAFT, BroadcastState.CANCELLED})
-RETRIED = frozenset({DeliveryStatus.UNKNOWN, DeliveryStatus.FAILED})
+RETRYABLE_OUTCOMES = frozenset({DeliveryStatus.UNKNOWN, DeliveryStatus.FAILED})
 
 
 class BroadcastService:
@@ -89,7 +89,7 @@ class BroadcastService:
         check_plan(bots, plan)
         check_plain(message)
         asked = None if key is None else key_of(key, bots, message, plan)
-        if asked is not None and (made := await broadcasts.keyed(self._pool, bots[0].bot.id, asked)):
+        if asked is not None and (made := await broadcasts.by_idempotency_key(self._pool, bots[0].bot.id, asked)):
             return made
         check_time(starts_at)
         return await self.draft(bots, message, plan, key=asked)
@@ -100,7 +100,7 @@ class BroadcastService:
         message: MessageSet,
         plan: SendPlan,
         *,
-        key: Key | None = None,
+        key: IdempotencyKey | None = None,
         loader: UUID | None = None,
     ) -> list[Broadcast]:
         """`create` of what was checked. `loader`: the lease of the process that sends it as a whole."""
@@ -109,10 +109,10 @@ class BroadcastService:
         async with self._pool.acquire() as connection, connection.transaction():
             if key is not None:
                 await submissions.lock(connection, sha256(f"{bots[0].bot.id} {key.text}".encode()).digest())
-                if found := await broadcasts.keyed(connection, bots[0].bot.id, key):
+                if found := await broadcasts.by_idempotency_key(connection, bots[0].bot.id, key):
                     return found
             for live, own in zip(bots, messages, strict=True):
-                await deletions.hold_media(connection, live.bot.id, [part.media_id for part in own.media])
+                await deletions.lock_media(connection, live.bot.id, [part.media_id for part in own.media])
             made = [
                 await broadcasts.insert(
                     connection,
@@ -128,7 +128,7 @@ class BroadcastService:
                 for live, own in zip(bots, messages, strict=True)
             ]
             if len(made) > 1:
-                made = await broadcasts.form_group(connection, [broadcast.id for broadcast in made])
+                made = await broadcasts.create_group(connection, [broadcast.id for broadcast in made])
         for live, broadcast in zip(bots, made, strict=True):
             log.info("broadcast_created", bot=live.bot.slug, broadcast_id=broadcast.id, group_id=broadcast.group_id)
         return made
@@ -161,7 +161,7 @@ class BroadcastService:
 
     async def get(self, broadcast_id: BroadcastId) -> Broadcast:
         """Raises NotFound, UsageError."""
-        return await broadcasts.get(self._pool, BroadcastId(coercion.whole("broadcast_id", broadcast_id)))
+        return await broadcasts.get(self._pool, BroadcastId(coercion.integer("broadcast_id", broadcast_id)))
 
     async def page(
         self, *, bot_id: BotId | None = None, limit: int = 50, before: BroadcastId | None = None
@@ -186,7 +186,7 @@ class BroadcastService:
         `confirm`: a person has looked at the chat ids of a list whose column was guessed. Raises NotFound, Conflict.
         """
         check_time(starts_at)
-        coercion.whole("broadcast_id", broadcast_id)
+        coercion.integer("broadcast_id", broadcast_id)
         if confirm:
             await broadcasts.confirm_guess(self._pool, broadcast_id)
         return await self._act(Action.START, broadcast_id, starts_at=starts_at)
@@ -216,13 +216,15 @@ class BroadcastService:
 
         Raises NotFound, Conflict, UsageError for an outcome that is no reason to send again.
         """
-        if not outcomes or not RETRIED.issuperset(outcomes):
-            raise UsageError(f"only {' and '.join(sorted(RETRIED))} recipients can be retried; name one or both")
+        if not outcomes or not RETRYABLE_OUTCOMES.issuperset(outcomes):
+            raise UsageError(
+                f"only {' and '.join(sorted(RETRYABLE_OUTCOMES))} recipients can be retried; name one or both"
+            )
         return await self._act(Action.RETRY, broadcast_id, outcomes=outcomes)
 
     async def causes(self, ids: Sequence[BroadcastId], *, most: int = 5) -> dict[BroadcastId, list[Cause]]:
         """Why recipients of each of these broadcasts did not get it: by cause, the most frequent first."""
-        return await deliveries.causes(self._pool, ids, most=most)
+        return await deliveries.failure_causes(self._pool, ids, limit=most)
 
     async def test(self, broadcast_id: BroadcastId, chat_id: ChatId) -> list[SendResult]:
         """Send it to one chat now; this counts nowhere. Raises NotFound."""
@@ -230,7 +232,9 @@ class BroadcastService:
         live = await self._bots.get(broadcast.bot_id)
         return await self._sender.send(live, chat_id, broadcast.message)
 
-    async def results(self, broadcast_id: BroadcastId, *, outcome: Which = None) -> AsyncIterator[Sequence[Delivery]]:
+    async def results(
+        self, broadcast_id: BroadcastId, *, outcome: OutcomeFilter = None
+    ) -> AsyncIterator[Sequence[Delivery]]:
         """What became of the recipients, page by page in the order of their chats. `pending`: those that have no
         outcome yet. A broadcast that is sent meanwhile shows each page as it is when it is read. Raises NotFound.
         """
@@ -240,15 +244,15 @@ class BroadcastService:
             yield page
             page = await self._results(broadcast_id, page[-1].chat_id, outcome)
 
-    async def _results(self, broadcast_id: BroadcastId, after: ChatId, outcome: Which) -> list[Delivery]:
+    async def _results(self, broadcast_id: BroadcastId, after: ChatId, outcome: OutcomeFilter) -> list[Delivery]:
         if outcome != "pending":
             return await deliveries.page(self._pool, broadcast_id, after=after, outcome=outcome)
-        chats = await deliveries.pending(self._pool, broadcast_id, after=after)
+        chats = await deliveries.pending_recipients(self._pool, broadcast_id, after=after)
         return [Delivery(chat_id=chat_id, outcome=None) for chat_id in chats]
 
     async def delete(self, broadcast_id: BroadcastId, *, only_drafts: bool = False) -> None:
         """Forget it, with its recipients and results; chats keep what they got. Raises NotFound, Conflict."""
-        coercion.whole("broadcast_id", broadcast_id)
+        coercion.integer("broadcast_id", broadcast_id)
         deletable = NOT_SENT if only_drafts else DELETABLE
         async with self._pool.acquire() as connection, connection.transaction():
             broadcast = await broadcasts.lock(connection, broadcast_id)
@@ -273,7 +277,7 @@ class BroadcastService:
         self, broadcast_id: BroadcastId, on_rows: Callable[[int], None] | None
     ) -> tuple[RecipientImport, Collection[str]]:
         """And the bots that rows may name: those of the broadcasts that were made together."""
-        by_bot = await broadcasts.group(self._pool, await self.get(broadcast_id))
+        by_bot = await broadcasts.group_members(self._pool, await self.get(broadcast_id))
         return RecipientImport(pool=self._pool, broadcast_id=broadcast_id, by_bot=by_bot, on_rows=on_rows), by_bot
 
     async def _act(
@@ -294,7 +298,7 @@ class BroadcastService:
             if step is not None and await _check_action(connection, action, before, outcomes):
                 await broadcasts.set_state(connection, broadcast_id, step.state, only_from=step.leaves)
                 if action is Action.START:
-                    await submissions.note(connection, before)
+                    await submissions.save_fingerprint(connection, before)
             after = await broadcasts.get(connection, broadcast_id)
             changed = (after.state, after.starts_at) != (before.state, before.starts_at)
             if changed:
@@ -309,7 +313,7 @@ class BroadcastService:
         source = bots[0].bot
         message = await self._library.as_files(source, message)
         media_ids = [part.media_id for part in message.media]
-        kinds = await broadcasts.kinds(self._pool, bot_id=source.id, media_ids=media_ids)
+        kinds = await broadcasts.send_kinds(self._pool, bot_id=source.id, media_ids=media_ids)
         if missing := sorted(set(media_ids) - kinds.keys()):
             listed = ", ".join(map(str, missing))
             raise NotFound(f"bot {source.slug!r} has no media item {listed} in its library; add it there first")
@@ -318,7 +322,7 @@ class BroadcastService:
         for live in bots[1:]:
             if media_ids:
                 await self._library.share(source, live.bot, media_ids)
-            twins = await broadcasts.twins(self._pool, bot_id=live.bot.id, media_ids=media_ids)
+            twins = await broadcasts.equivalent_media(self._pool, bot_id=live.bot.id, media_ids=media_ids)
             messages.append(_with_media(message, twins))
         return messages
 
@@ -333,7 +337,9 @@ async def _check_action(
     connection: Connection, action: Action, broadcast: Broadcast, outcomes: Collection[DeliveryStatus]
 ) -> bool:
     """Whether there is anything to do. Raises Conflict."""
-    if action is Action.UNDO and not await deliveries.undoable(connection, broadcast.id, within=UNDO_WITHIN):
+    if action is Action.UNDO and not await deliveries.has_undoable(
+        connection, broadcast.id, max_age_seconds=UNDO_WITHIN_SECONDS
+    ):
         raise Conflict(
             f"broadcast {broadcast.id} has no message that Telegram lets us delete: it sent none,"
             " or all are older than 48 hours"

@@ -14,7 +14,7 @@ RUNNING, PAUSED = BroadcastState.RUNNING, BroadcastState.PAUSED
 DONE, CANCELLED = BroadcastState.DONE, BroadcastState.CANCELLED
 UNDOING, UNDONE = BroadcastState.UNDOING, BroadcastState.UNDONE
 DELETABLE = frozenset({DRAFT, DONE, CANCELLED, UNDONE})
-UNDO_WITHIN = 48 * 3600.0  # seconds in which Telegram lets a bot delete its message
+UNDO_WITHIN_SECONDS = 48 * 3600.0  # seconds in which Telegram lets a bot delete its message
 
 
 class Action(StrEnum):

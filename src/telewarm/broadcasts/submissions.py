@@ -30,14 +30,14 @@ from telewarm.models import Broadcast, BroadcastId, BroadcastState, ChatId, Deli
 
 log = structlog.get_logger(__name__)
 
-REMEMBERED = timedelta(days=1)  # after its end, in which the same again is taken for a mistake until it is confirmed
+REPEAT_WINDOW = timedelta(days=1)  # after its end, in which the same again is taken for a mistake until it is confirmed
 CHUNK_BYTES = 1 << 20  # bytes of a file read at once
-WHENEVER = SendPlan()
+DEFAULT_PLAN = SendPlan()
 Recipients: TypeAlias = str | PathLike[str] | bytes | AsyncIterator[bytes] | Iterable[int]
-Fill: TypeAlias = Callable[[BroadcastId], Awaitable[ImportResult]]  # load the list into the draft
-UNFINISHED = frozenset({BroadcastState.SCHEDULED, BroadcastState.RUNNING, BroadcastState.PAUSED})
-ENDED = frozenset({BroadcastState.DONE, BroadcastState.CANCELLED})
-REACHED = (DeliveryStatus.SENT, DeliveryStatus.PARTIAL, DeliveryStatus.UNKNOWN)
+LoadRecipients: TypeAlias = Callable[[BroadcastId], Awaitable[ImportResult]]  # load the list into the draft
+UNFINISHED_STATES = frozenset({BroadcastState.SCHEDULED, BroadcastState.RUNNING, BroadcastState.PAUSED})
+ENDED_STATES = frozenset({BroadcastState.DONE, BroadcastState.CANCELLED})
+REACHED_OUTCOMES = (DeliveryStatus.SENT, DeliveryStatus.PARTIAL, DeliveryStatus.UNKNOWN)
 
 
 class SubmissionState(StrEnum):
@@ -52,13 +52,13 @@ class SubmissionState(StrEnum):
 class EarlierSubmission:
     """The broadcasts of an earlier submission of the same message to the same list by the same bots."""
 
-    standing: SubmissionState
+    state: SubmissionState
     broadcasts: Sequence[Broadcast]
 
     @property
     def reached(self) -> int:
         """Recipients that have it, or may have it."""
-        return sum(one.counts[outcome] for one in self.broadcasts for outcome in REACHED)
+        return sum(one.counts[outcome] for one in self.broadcasts for outcome in REACHED_OUTCOMES)
 
     @property
     def recipients(self) -> int:
@@ -69,7 +69,7 @@ class EarlierSubmission:
         which = f"Broadcast{'s' if len(self.broadcasts) > 1 else ''} {ids} to the same list with the same message"
         said = f"{self.reached:,} of {self.recipients:,} sent"
         many = len(self.broadcasts) > 1
-        match self.standing:
+        match self.state:
             case SubmissionState.UNFINISHED:
                 return f"{which} {'are' if many else 'is'} unfinished ({said})"
             case SubmissionState.OTHER_TIME:
@@ -109,7 +109,7 @@ class PreparedSubmission:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Submitted:
+class SubmissionResult:
     """`resumed`: an earlier submission of the same is gone on with, and nothing new was made."""
 
     broadcasts: Sequence[Broadcast]
@@ -117,20 +117,20 @@ class Submitted:
     resumed: bool
 
 
-def find(groups: Sequence[Sequence[Broadcast]], *, starts_at: datetime | None) -> EarlierSubmission | None:
+def find_earlier(groups: Sequence[Sequence[Broadcast]], *, starts_at: datetime | None) -> EarlierSubmission | None:
     """Which of the submissions with the same fingerprint, newest first, the one that is to start then repeats. Pure.
 
     A start time is a part of what is asked for: the same message may be scheduled for several days.
     """
-    unfinished = [group for group in groups if any(one.state in UNFINISHED for one in group)]
+    unfinished = [group for group in groups if any(one.state in UNFINISHED_STATES for one in group)]
     for group in unfinished:
-        if group[0].starts_at == starts_at or (starts_at is None and _begun(group)):
-            return EarlierSubmission(standing=SubmissionState.UNFINISHED, broadcasts=group)
+        if group[0].starts_at == starts_at or (starts_at is None and _has_started(group)):
+            return EarlierSubmission(state=SubmissionState.UNFINISHED, broadcasts=group)
     if unfinished:
-        return EarlierSubmission(standing=SubmissionState.OTHER_TIME, broadcasts=unfinished[0])
+        return EarlierSubmission(state=SubmissionState.OTHER_TIME, broadcasts=unfinished[0])
     for group in groups:
-        found = EarlierSubmission(standing=SubmissionState.FINISHED, broadcasts=group)
-        if found.reached and all(one.state in ENDED for one in group):
+        found = EarlierSubmission(state=SubmissionState.FINISHED, broadcasts=group)
+        if found.reached and all(one.state in ENDED_STATES for one in group):
             return found
     return None
 
@@ -138,10 +138,12 @@ def find(groups: Sequence[Sequence[Broadcast]], *, starts_at: datetime | None) -
 def _check_recipients(given: object) -> None:
     """Raises UsageError."""
     if not isinstance(given, str | PathLike | AsyncIterator | Iterable) or isinstance(given, Mapping):
-        raise UsageError(f"recipients must be the path of a list, its bytes, or chat ids, not {coercion.shown(given)}")
+        raise UsageError(
+            f"recipients must be the path of a list, its bytes, or chat ids, not {coercion.describe_value(given)}"
+        )
 
 
-def _begun(group: Sequence[Broadcast]) -> bool:
+def _has_started(group: Sequence[Broadcast]) -> bool:
     return any(one.started_at is not None for one in group)
 
 
@@ -156,7 +158,7 @@ async def _chunks(path: Path) -> AsyncIterator[bytes]:
             yield chunk
 
 
-class Submissions:
+class SubmissionService:
     """`prepare` loads, `commit` sends, in one step each; a process that dies in between leaves drafts to sweep up."""
 
     def __init__(self, *, pool: Pool, lease: ProcessLease, broadcasts: BroadcastService) -> None:
@@ -169,12 +171,12 @@ class Submissions:
         bots: Sequence[BotSession],
         message: MessageSet,
         recipients: Recipients,
-        plan: SendPlan = WHENEVER,
+        plan: SendPlan = DEFAULT_PLAN,
         *,
         again: bool = False,
         confirm: bool = False,
         column: str | None = None,
-    ) -> Submitted:
+    ) -> SubmissionResult:
         """Send the message to a list: a file, its bytes as they stream in, or chat ids. `column`: where a list has
         them, as in `Broadcasts.load`.
 
@@ -195,19 +197,19 @@ class Submissions:
         self,
         bots: Sequence[BotSession],
         message: MessageSet,
-        fill: Fill,
-        plan: SendPlan = WHENEVER,
+        fill: LoadRecipients,
+        plan: SendPlan = DEFAULT_PLAN,
     ) -> PreparedSubmission:
         """Make drafts and let `fill` load the list. Raises UsageError for one without a chat id; no draft is left
         then.
         """
         check_plan(bots, plan)
-        await submissions.sweep(self._pool)
+        await submissions.delete_abandoned(self._pool)
         made = await self._broadcasts.draft(bots, message, plan, loader=self._lease.id)
         ids = [one.id for one in made]
         try:
             loaded = await fill(ids[0])
-            filled = [one for one in await broadcasts.progress(self._pool, ids) if one.recipients]
+            filled = [one for one in await broadcasts.get_many(self._pool, ids) if one.recipients]
             if not filled:
                 raise UsageError("the list holds no chat id: nothing was sent")
             fingerprint = await submissions.fingerprint(self._pool, filled)
@@ -223,14 +225,16 @@ class Submissions:
             await self.discard(ids)
             raise
 
-    async def commit(self, prepared: PreparedSubmission, *, again: bool = False, confirm: bool = False) -> Submitted:
+    async def commit(
+        self, prepared: PreparedSubmission, *, again: bool = False, confirm: bool = False
+    ) -> SubmissionResult:
         """Start it, or go on with the earlier one that is not finished. Raises AlreadySent unless `again`, UsageError
         for a start time that has passed, Conflict when another process took the drafts for those of a dead one.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             await submissions.lock(connection, prepared.fingerprint)
             earlier = await self._earlier(connection, prepared.fingerprint, prepared.starts_at)
-            resumed = earlier is not None and earlier.standing is SubmissionState.UNFINISHED
+            resumed = earlier is not None and earlier.state is SubmissionState.UNFINISHED
             if earlier is not None and not resumed and not again:
                 raise AlreadySent(earlier)
             if not resumed:
@@ -243,8 +247,8 @@ class Submissions:
         await self.discard([one for one in prepared.ids if one not in kept])
         going = earlier.broadcasts if earlier is not None and resumed else prepared.broadcasts
         log.info("broadcast_submitted", broadcast_ids=[one.id for one in going], resumed=resumed)
-        now = await broadcasts.progress(self._pool, [one.id for one in going])
-        return Submitted(broadcasts=now, loaded=prepared.loaded, resumed=resumed)
+        now = await broadcasts.get_many(self._pool, [one.id for one in going])
+        return SubmissionResult(broadcasts=now, loaded=prepared.loaded, resumed=resumed)
 
     async def discard(self, ids: Sequence[BroadcastId]) -> None:
         """Drafts that are not to be sent are gone. While the database is away they wait for a later `sweep`."""
@@ -258,7 +262,7 @@ class Submissions:
 
     async def keep(self, prepared: PreparedSubmission) -> None:
         """They stay drafts, for a person to start or delete."""
-        await submissions.keep(self._pool, [one.id for one in prepared.broadcasts])
+        await submissions.keep_as_drafts(self._pool, [one.id for one in prepared.broadcasts])
         kept = {one.id for one in prepared.broadcasts}
         await self.discard([one for one in prepared.ids if one not in kept])
 
@@ -283,5 +287,5 @@ class Submissions:
         await self._broadcasts.wake(connection, prepared.broadcasts)
 
     async def _earlier(self, db: Executor, fingerprint: bytes, starts_at: datetime | None) -> EarlierSubmission | None:
-        groups = await submissions.earlier(db, fingerprint, within=REMEMBERED.total_seconds())
-        return find(groups, starts_at=starts_at)
+        groups = await submissions.find_earlier(db, fingerprint, ended_within_seconds=REPEAT_WINDOW.total_seconds())
+        return find_earlier(groups, starts_at=starts_at)

@@ -31,9 +31,9 @@ SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"{\\rtf", "a rich text document (.rtf)", "save it as plain text"),
 )
 ZIP = b"PK\x03\x04"
-MARKUP = re.compile(rb"<(?:!doctype|html|table|\?xml|head|body)", re.IGNORECASE)
+MARKUP_PATTERN = re.compile(rb"<(?:!doctype|html|table|\?xml|head|body)", re.IGNORECASE)
 # Longest first: the mark of UTF-32 begins with the one of UTF-16.
-MARKS = (
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -64,9 +64,9 @@ def encoding_of(head: bytes) -> str:
             raise UsageError(f"this is {name}, not a list of chat ids: {cure}")
     if head.startswith(ZIP):
         raise UsageError(_zipped(head))
-    if MARKUP.match(head.lstrip().removeprefix(codecs.BOM_UTF8)):
+    if MARKUP_PATTERN.match(head.lstrip().removeprefix(codecs.BOM_UTF8)):
         raise UsageError(f"this is a page of HTML or XML, not a list of chat ids: {SAVE_AS_CSV}")
-    for mark, encoding in MARKS:
+    for mark, encoding in BYTE_ORDER_MARKS:
         if head.startswith(mark):
             return encoding
     if b"\x00" not in head:

@@ -15,9 +15,9 @@ from telewarm.broadcasts.context import BroadcastContext
 from telewarm.broadcasts.policy import retry_in
 from telewarm.broadcasts.retry import retry_until_available
 from telewarm.broadcasts.run_store import RunStore
-from telewarm.broadcasts.state_machine import UNDO_WITHIN
+from telewarm.broadcasts.state_machine import UNDO_WITHIN_SECONDS
 from telewarm.database import broadcast_runs
-from telewarm.database.broadcast_runs import ClaimedRun, Undoable
+from telewarm.database.broadcast_runs import ClaimedRun, UndoableDelivery
 from telewarm.errors import (
     BotDeleted,
     FloodWait,
@@ -57,7 +57,7 @@ class UndoRunner:
         self._stopping = False
         self._calls: set[asyncio.Task[UndoResult | None]] = set()
         self._notified_at = 0.0
-        self._log = log.bind(bot=context.live.bot.slug, broadcast_id=broadcast.id)
+        self._log = log.bind(bot=context.session.bot.slug, broadcast_id=broadcast.id)
         self.retry_in: float | None = None
 
     @property
@@ -100,16 +100,16 @@ class UndoRunner:
             broadcast = await self._store.broadcast()
             self._log.info("broadcast_undone", counts=dict(broadcast.counts), not_undone=broadcast.not_undone)
 
-    def _page(self) -> Awaitable[list[Undoable]]:
-        return broadcast_runs.undoable(
+    def _page(self) -> Awaitable[list[UndoableDelivery]]:
+        return broadcast_runs.next_undoable(
             self._context.pool,
             self._store.broadcast_id,
             after=self._cursor,
-            within=UNDO_WITHIN,
+            max_age_seconds=UNDO_WITHIN_SECONDS,
             limit=self._context.concurrency,
         )
 
-    async def _undo(self, page: Sequence[Undoable]) -> bool:
+    async def _undo(self, page: Sequence[UndoableDelivery]) -> bool:
         """Delete a page and write it down; when stopped meanwhile, its first part. False: the lease is lost."""
         self._calls = {asyncio.create_task(self._delete(one), name="broadcast undo") for one in page if one.deletable}
         try:
@@ -124,7 +124,7 @@ class UndoRunner:
             self._calls = set()
         return await self._write(page, done)
 
-    async def _write(self, page: Sequence[Undoable], done: dict[ChatId, UndoResult]) -> bool:
+    async def _write(self, page: Sequence[UndoableDelivery], done: dict[ChatId, UndoResult]) -> bool:
         undone, kept, cursor = [], 0, self._cursor
         for one in page:
             if one.deletable and one.chat_id not in done:
@@ -141,18 +141,18 @@ class UndoRunner:
         return await retry_until_available(
             self._store.broadcast_id,
             partial(
-                broadcast_runs.undo,
+                broadcast_runs.save_undo_progress,
                 self._context.pool,
                 self._store.broadcast_id,
                 self._store.lease_id,
                 undone,
-                kept=kept,
+                not_undone=kept,
                 cursor=cursor,
-                tell=tell,
+                notify=tell,
             ),
         )
 
-    async def _delete(self, one: Undoable) -> UndoResult | None:
+    async def _delete(self, one: UndoableDelivery) -> UndoResult | None:
         """None when the bot may not send now."""
         failures = 0
         while True:
@@ -172,10 +172,10 @@ class UndoRunner:
             else:
                 return UndoResult(chat_id=one.chat_id, kept=0)
 
-    async def _call(self, one: Undoable, start: int) -> None:
-        live = self._context.live
+    async def _call(self, one: UndoableDelivery, start: int) -> None:
+        live = self._context.session
         turn = SendSlot(
-            live=live, chat_id=one.sent_to, until=clock.monotonic() + MAX_WAIT_SECONDS, rank=Priority.DELIVERY
+            session=live, chat_id=one.sent_to, deadline=clock.monotonic() + MAX_WAIT_SECONDS, priority=Priority.DELIVERY
         )
         await with_rate_limit(
             turn, partial(live.api.delete_messages, one.sent_to, one.message_ids[start : start + MAX_MESSAGES_PER_CALL])

@@ -17,13 +17,13 @@ log = structlog.get_logger(__name__)
 
 
 class WorkerPool:
-    """`call` sends to one chat. `landed` hears what became of it, whatever happens, once it was begun."""
+    """`call` sends to one chat. `on_done` hears what became of it, whatever happens, once it was begun."""
 
     def __init__(
-        self, call: Callable[[ChatId], Awaitable[SendDecision]], landed: Callable[[ChatId, SendDecision], None]
+        self, call: Callable[[ChatId], Awaitable[SendDecision]], on_done: Callable[[ChatId, SendDecision], None]
     ) -> None:
         self._call = call
-        self._on_done = landed
+        self._on_done = on_done
         self._queue: deque[ChatId] = deque()
         self._idle: list[asyncio.Future[None]] = []
         self._tasks: list[asyncio.Task[None]] = []

@@ -31,8 +31,8 @@ from telewarm.cli import (
     worker,
 )
 from telewarm.cli.console import echo_err
-from telewarm.database.transient import as_outage
-from telewarm.errors import Face, TelewarmError
+from telewarm.database.transient import as_unavailable_error
+from telewarm.errors import Interface, TelewarmError
 
 app = typer.Typer(
     help="Keeps a Telegram bot's media warm: upload once, send by file_id forever.",
@@ -56,13 +56,13 @@ def choose_settings_file(
     ] = None,
 ) -> None:
     logs.configure(level="WARNING")  # until the settings are read: what is printed is for programs
-    ctx.call_on_close(partial(env.NAMED.reset, env.NAMED.set(env_file)))
+    ctx.call_on_close(partial(env.NAMED_SETTINGS_FILE.reset, env.NAMED_SETTINGS_FILE.set(env_file)))
 
 
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("worker")(worker.worker)
-app.command("send", cls=options.ChatIdCommand, context_settings=send.CONTEXT)(send.send)
+app.command("send", cls=options.ChatIdCommand, context_settings=send.CONTEXT_SETTINGS)(send.send)
 app.add_typer(bot.app, name="bot")
 media.app.command("file-id")(file_ids.file_id)
 app.add_typer(media.app, name="media")
@@ -86,11 +86,11 @@ def main() -> None:
     except TelewarmError as error:
         _fail(error)
     except Exception as error:
-        if (ours := as_outage(error)) is None:
+        if (ours := as_unavailable_error(error)) is None:
             raise
         _fail(ours)
 
 
 def _fail(error: TelewarmError) -> NoReturn:
-    echo_err(Text(error.code, style="bold red"), Text(logs.redact(error.told(Face.CLI))))
+    echo_err(Text(error.code, style="bold red"), Text(logs.redact(error.message_for(Interface.CLI))))
     sys.exit(1)

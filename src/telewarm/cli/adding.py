@@ -21,7 +21,7 @@ from telewarm.api.error_responses import error_body
 from telewarm.api.routes.media import describe_added
 from telewarm.bots.sessions import BotSession
 from telewarm.cli.console import echo_err
-from telewarm.errors import DecoderFailed, Face, FetchError, MediaError, TelewarmError, UsageError
+from telewarm.errors import DecoderFailed, FetchError, Interface, MediaError, TelewarmError, UsageError
 from telewarm.logs import redact
 from telewarm.media.ingest import IngestResult
 from telewarm.media.names import name_of
@@ -31,83 +31,83 @@ from telewarm.runtime import Telewarm
 MAX_CONCURRENT_IMPORTS = (
     4  # files on their way in: while one is read, another is decoded, and a third waits for the store
 )
-WEB = ("http://", "https://")
+URL_SCHEMES = ("http://", "https://")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportSource:
     """A file on disk, or a URL. `bytes`: of a file."""
 
-    given: str
+    argument: str
     path: Path | None
     bytes: int
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         """A URL may bear a password or a signature: never all of it."""
         if self.path is None:
-            return name_of(Path(urlsplit(self.given).path).name) or "(URL)"
-        return self.given.encode(errors="replace").decode()  # a path may hold bytes that are no UTF-8
+            return name_of(Path(urlsplit(self.argument).path).name) or "(URL)"
+        return self.argument.encode(errors="replace").decode()  # a path may hold bytes that are no UTF-8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportOutcome:
-    """What became of a source: `added`, or the `error` for which it is not taken."""
+    """What became of a source: `result`, or the `error` for which it is not taken."""
 
     source: ImportSource
-    added: IngestResult | None = None
+    result: IngestResult | None = None
     error: TelewarmError | None = None
 
 
-def sources_of(given: Sequence[str]) -> list[ImportSource]:
+def import_sources(arguments: Sequence[str]) -> list[ImportSource]:
     """Folders are looked through, without what is hidden. Raises typer.BadParameter, before anything is added."""
-    found = [source for one in given for source in _of(one)]
+    found = [source for one in arguments for source in _sources_of_argument(one)]
     if not found:
         raise typer.BadParameter("No files found", param_hint="FILE")
     return found
 
 
-def _of(given: str) -> Iterator[ImportSource]:
-    if given.lower().startswith(WEB):
-        yield ImportSource(given=given, path=None, bytes=0)
+def _sources_of_argument(argument: str) -> Iterator[ImportSource]:
+    if argument.lower().startswith(URL_SCHEMES):
+        yield ImportSource(argument=argument, path=None, bytes=0)
         return
-    path = Path(given)
+    path = Path(argument)
     try:
         is_folder, exists = path.is_dir(), path.exists()
     except PermissionError as error:
-        raise _unreadable(error) from None
+        raise _unreadable_error(error) from None
     if is_folder:
-        yield from _below(path)
+        yield from _files_below(path)
     elif exists:
-        yield _file(path)
+        yield _file_source(path)
     else:
-        raise typer.BadParameter(f"{given}: no such file, and not a URL", param_hint="FILE")
+        raise typer.BadParameter(f"{argument}: no such file, and not a URL", param_hint="FILE")
 
 
-def _below(folder: Path) -> Iterator[ImportSource]:
+def _files_below(folder: Path) -> Iterator[ImportSource]:
     """Raises typer.BadParameter for a folder that cannot be looked into: what is in it would be missed."""
 
     def refuse(error: OSError) -> NoReturn:
-        raise _unreadable(error)
+        raise _unreadable_error(error)
 
     found: list[Path] = []
     for root, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(root, name) for name in names if not name.startswith(".")]
-    yield from (_file(below) for below in sorted(found) if below.is_file())
+    yield from (_file_source(below) for below in sorted(found) if below.is_file())
 
 
-def _unreadable(error: OSError) -> typer.BadParameter:
+def _unreadable_error(error: OSError) -> typer.BadParameter:
     return typer.BadParameter(f"Cannot read {error.filename}: {error.strerror}", param_hint="FILE")
 
 
-def _file(path: Path) -> ImportSource:
-    return ImportSource(given=str(path), path=path, bytes=path.stat().st_size)
+def _file_source(path: Path) -> ImportSource:
+    return ImportSource(argument=str(path), path=path, bytes=path.stat().st_size)
 
 
-async def add_all(
+async def import_all(
     telewarm: Telewarm,
-    live: BotSession,
+    session: BotSession,
     sources: Sequence[ImportSource],
     kind: Kind | None,
     on_read: Callable[[int], None],
@@ -118,7 +118,9 @@ async def add_all(
         for source in sources:
             if len(under_way) == MAX_CONCURRENT_IMPORTS:
                 yield await under_way.popleft()
-            under_way.append(asyncio.create_task(_add(telewarm, live, source, kind, on_read), name="add a file"))
+            under_way.append(
+                asyncio.create_task(_import_one(telewarm, session, source, kind, on_read), name="add a file")
+            )
         while under_way:
             yield await under_way.popleft()
     finally:
@@ -127,13 +129,13 @@ async def add_all(
         await asyncio.gather(*under_way, return_exceptions=True)
 
 
-async def _add(
-    telewarm: Telewarm, live: BotSession, source: ImportSource, kind: Kind | None, on_read: Callable[[int], None]
+async def _import_one(
+    telewarm: Telewarm, session: BotSession, source: ImportSource, kind: Kind | None, on_read: Callable[[int], None]
 ) -> ImportOutcome:
-    library, bot, path = telewarm.library, live.bot, source.path
+    library, bot, path = telewarm.library, session.bot, source.path
     try:
         if path is None:
-            added = await library.add_url(bot, source.given, kind=kind)
+            added = await library.add_url(bot, source.argument, kind=kind)
         else:
             added = await library.add_file(bot, path, kind=kind, name=name_of(path.name), on_read=on_read)
     except (MediaError, DecoderFailed, FetchError) as error:
@@ -142,7 +144,7 @@ async def _add(
         if path is None or error.filename != str(path):
             raise
         return ImportOutcome(source=source, error=UsageError(f"the file cannot be read: {error.strerror}"))
-    return ImportOutcome(source=source, added=added)
+    return ImportOutcome(source=source, result=added)
 
 
 class ImportProgress:
@@ -152,20 +154,20 @@ class ImportProgress:
         self._progress = progress
         self._count = len(sources)
         self._done = 0
-        self._task = progress.add_task("", total=sum(one.bytes for one in sources) or None, files=self._files)
+        self._task = progress.add_task("", total=sum(one.bytes for one in sources) or None, files=self._file_count_text)
 
     @property
-    def _files(self) -> str:
+    def _file_count_text(self) -> str:
         return f"{self._done:,} of {self._count:,}"
 
-    def read(self, count: int) -> None:
+    def advance(self, count: int) -> None:
         self._progress.advance(self._task, count)
 
-    def one_more(self) -> None:
+    def finish_file(self) -> None:
         self._done += 1
-        self._progress.update(self._task, files=self._files)
+        self._progress.update(self._task, files=self._file_count_text)
 
-    def line(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """On a terminal above the bar; into a pipe or a file as it is."""
         if sys.stdout.isatty():
             self._progress.console.print(text, markup=False, soft_wrap=True)
@@ -174,7 +176,7 @@ class ImportProgress:
 
 
 @contextmanager
-def bar_of(sources: Sequence[ImportSource]) -> Iterator[ImportProgress]:
+def import_progress(sources: Sequence[ImportSource]) -> Iterator[ImportProgress]:
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.fields[files]}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(
@@ -187,35 +189,37 @@ def bar_of(sources: Sequence[ImportSource]) -> Iterator[ImportProgress]:
         yield ImportProgress(progress, sources)
 
 
-def tell(outcome: ImportOutcome, line: Callable[[str], None] | None) -> None:
-    """`line`: where a line goes for one that was added; a refusal is said."""
+def print_outcome(outcome: ImportOutcome, print_line: Callable[[str], None] | None) -> None:
+    """`print_line`: where a line goes for one that was added; a refusal is said."""
     if outcome.error is not None:
-        echo_err(f"{outcome.source.shown}: {outcome.error.code} {redact(outcome.error.told(Face.CLI))}")
-    elif outcome.added is not None and line is not None:
-        item = outcome.added.item
-        note = outcome.added.note or ""
-        known = [] if outcome.added.created or "already there" in note else ["already there"]
+        echo_err(
+            f"{outcome.source.display_name}: {outcome.error.code} {redact(outcome.error.message_for(Interface.CLI))}"
+        )
+    elif outcome.result is not None and print_line is not None:
+        item = outcome.result.item
+        note = outcome.result.note or ""
+        known = [] if outcome.result.created or "already there" in note else ["already there"]
         notes = "; ".join([*known, *([note] if note else [])])
-        line("\t".join([str(item.id), item.kind, outcome.source.shown, *([notes] if notes else [])]))
+        print_line("\t".join([str(item.id), item.kind, outcome.source.display_name, *([notes] if notes else [])]))
 
 
 def describe(outcome: ImportOutcome) -> dict[str, object]:
     """For programs."""
-    told: dict[str, object] = {"file": outcome.source.shown, "ok": outcome.added is not None}
-    if outcome.added is not None:
-        return {**told, "created": outcome.added.created, **describe_added(outcome.added)}
+    told: dict[str, object] = {"file": outcome.source.display_name, "ok": outcome.result is not None}
+    if outcome.result is not None:
+        return {**told, "created": outcome.result.created, **describe_added(outcome.result)}
     assert outcome.error is not None  # noqa: S101 - one of the two
-    return {**told, **error_body(outcome.error, Face.CLI)}
+    return {**told, **error_body(outcome.error, Interface.CLI)}
 
 
-def sum_up(outcomes: Sequence[ImportOutcome], refused: int, *, work: bool) -> None:
-    new = sum(one.added is not None and one.added.created for one in outcomes)
-    there = len(outcomes) - new - refused
-    failed = f" {refused:,} refused." if refused else ""
+def print_summary(outcomes: Sequence[ImportOutcome], failed: int, *, work: bool) -> None:
+    new = sum(one.result is not None and one.result.created for one in outcomes)
+    there = len(outcomes) - new - failed
+    refused = f" {failed:,} refused." if failed else ""
     if not new and there:
         known = "it was already there" if there == 1 else f"all {there:,} were already there"
-        echo_err(f"Nothing new: {known}.{failed}")
+        echo_err(f"Nothing new: {known}.{refused}")
         return
     known = f", {there:,} already there" if there else ""
     hint = "" if work or not new else " To upload them now, run telewarm serve or use --work."
-    echo_err(f"{new:,} added and queued{known}.{failed}{hint}")
+    echo_err(f"{new:,} added and queued{known}.{refused}{hint}")

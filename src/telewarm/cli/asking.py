@@ -17,7 +17,7 @@ class Terminal:
         self._read = read
         self._write = write
 
-    async def agrees(self, question: str, stop: asyncio.Event, *, default: bool) -> bool:
+    async def confirm(self, question: str, stop: asyncio.Event, *, default: bool) -> bool:
         """Whether the answer is yes; an empty one is the default, and `stop`, the signal that ends the command, a no.
         Not in a thread: Ctrl-C must not wait for a line.
         """
@@ -42,7 +42,7 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*, stdin_is_list: bool) -> Iterator[Terminal | None]:
+def open_terminal(*, stdin_is_list: bool) -> Iterator[Terminal | None]:
     """None without a controlling terminal, as under cron or in a pipeline of a server: nobody is there to be asked."""
     if not stdin_is_list and sys.stdin.isatty():
         yield Terminal(sys.stdin, sys.stderr)

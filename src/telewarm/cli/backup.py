@@ -13,20 +13,20 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from telewarm.backup import Backups, Restored, Saved, Target, restore, save, scratch
+from telewarm.backup import BackupResult, BackupService, RestoreResult, RestoreTarget, restore, save, temporary_folder
 from telewarm.cli.common import pluralize
 from telewarm.cli.console import echo_err
 from telewarm.cli.env import read_settings
 from telewarm.cli.run import run
 from telewarm.component_config import encryption_key, existing_key, key_file, store_config
-from telewarm.database.embedded.server import EmbeddedPostgres, served
-from telewarm.database.embedded.upgrading import ours, set_aside, written_by
+from telewarm.database.embedded.server import EmbeddedPostgres, database_url_for
+from telewarm.database.embedded.upgrading import bundled_version, cluster_version, set_aside
 from telewarm.database.ready import prepare_data_folder
 from telewarm.errors import UsageError
 from telewarm.settings import Settings
 from telewarm.storage.object_store import BlobStore
 
-PIPE = Path("-")
+STDIO = Path("-")
 
 
 def backup(
@@ -41,8 +41,8 @@ def backup(
     The archive holds secrets: only its owner may read it. It restores into any PostgreSQL from 14 on, embedded or not.
     """
     settings = read_settings()
-    target = None if file == PIPE else file
-    with _progress("Saving", None) as report:
+    target = None if file == STDIO else file
+    with _bytes_progress("Saving", None) as report:
         saved = run(_backup(settings, target, media=media, key=not no_key, force=force, report=report))
     held = "without the encryption key" if no_key else "with the encryption key: keep it secret"
     objects = f", {pluralize(saved.objects, 'file', 'files')} of media" if media else ""
@@ -64,11 +64,11 @@ def restore_backup(
     the backup is not known. An archive of an older version is brought up to date.
     """
     settings = read_settings()
-    with _opened(file) as source:
-        size = None if file == PIPE else file.stat().st_size
-        with _progress("Restoring", size) as report:
+    with _open_archive(file) as source:
+        size = None if file == STDIO else file.stat().st_size
+        with _bytes_progress("Restoring", size) as report:
             restored = run(_restore(settings, source, force=force, report=report))
-    _tell(settings, restored)
+    _print_restored(settings, restored)
 
 
 def upgrade_database(
@@ -82,7 +82,7 @@ def upgrade_database(
     It is read with the programs of the old version, and its files stay beside the new ones until you delete them.
     """
     settings = read_settings()
-    with _progress("Upgrading", None) as report:
+    with _bytes_progress("Upgrading", None) as report:
         kept = run(_upgrade(settings, programs.absolute(), report))
     if kept is None:
         echo_err("The embedded database is of this version already: nothing to do")
@@ -92,15 +92,17 @@ def upgrade_database(
 
 async def _backup(
     settings: Settings, target: Path | None, *, media: bool, key: bool, force: bool, report: Callable[[int], None]
-) -> Saved:
-    async with _ground(settings) as (url, store):
-        backups = Backups(url=url, store=store, key=lambda: encryption_key(settings))
-        return await backups.save(target, media=media, key=key, force=force, report=report)
+) -> BackupResult:
+    async with _database_url(settings) as (url, store):
+        backups = BackupService(url=url, store=store, key=lambda: encryption_key(settings))
+        return await backups.save(target, media=media, key=key, force=force, on_bytes=report)
 
 
-async def _restore(settings: Settings, source: IO[bytes], *, force: bool, report: Callable[[int], None]) -> Restored:
-    async with _ground(settings) as (url, store):
-        return await restore(source, _target(settings, url, store), force=force, report=report)
+async def _restore(
+    settings: Settings, source: IO[bytes], *, force: bool, report: Callable[[int], None]
+) -> RestoreResult:
+    async with _database_url(settings) as (url, store):
+        return await restore(source, _restore_target(settings, url, store), force=force, on_bytes=report)
 
 
 async def _upgrade(settings: Settings, programs: Path, report: Callable[[int], None]) -> Path | None:
@@ -108,30 +110,32 @@ async def _upgrade(settings: Settings, programs: Path, report: Callable[[int], N
     data = settings.telewarm_data
     if settings.database_url is not None:
         raise UsageError("DATABASE_URL is set: a PostgreSQL of your own is upgraded by its own means")
-    if written_by(data) in {None, ours()}:
+    if cluster_version(data) in {None, bundled_version()}:
         return None
     store = BlobStore.open(store_config(settings))
     try:
-        with scratch(data) as folder:
+        with temporary_folder(data) as folder:
             archive = folder / "upgrade.tar"
             old = await EmbeddedPostgres.start(data / "postgres", programs=programs)
             try:
-                await save(old.url, archive, key=None, store=None, report=report)
+                await save(old.url, archive, key=None, store=None, on_bytes=report)
             finally:
                 await old.stop()
-            async with set_aside(data) as kept, served(None, data) as url:
+            async with set_aside(data) as kept, database_url_for(None, data) as url:
                 with archive.open("rb") as source:
-                    await restore(source, _target(settings, url, store), force=False, report=report, mark=False)
+                    await restore(
+                        source, _restore_target(settings, url, store), force=False, on_bytes=report, mark=False
+                    )
             return kept
     finally:
         await store.close()
 
 
 @asynccontextmanager
-async def _ground(settings: Settings) -> AsyncIterator[tuple[str, BlobStore]]:
+async def _database_url(settings: Settings) -> AsyncIterator[tuple[str, BlobStore]]:
     given = settings.database_url.get_secret_value() if settings.database_url else None
     await asyncio.to_thread(prepare_data_folder, settings.telewarm_data)
-    async with served(given, settings.telewarm_data) as url:
+    async with database_url_for(given, settings.telewarm_data) as url:
         store = BlobStore.open(store_config(settings))
         try:
             yield url, store
@@ -139,13 +143,17 @@ async def _ground(settings: Settings) -> AsyncIterator[tuple[str, BlobStore]]:
             await store.close()
 
 
-def _target(settings: Settings, url: str, store: BlobStore) -> Target:
-    return Target(
-        url=url, key=existing_key(settings), key_file=key_file(settings), store=store, data=settings.telewarm_data
+def _restore_target(settings: Settings, url: str, store: BlobStore) -> RestoreTarget:
+    return RestoreTarget(
+        url=url,
+        key=existing_key(settings),
+        key_file=key_file(settings),
+        store=store,
+        data_folder=settings.telewarm_data,
     )
 
 
-def _tell(settings: Settings, restored: Restored) -> None:
+def _print_restored(settings: Settings, restored: RestoreResult) -> None:
     made = restored.manifest.created_at
     objects = f", {pluralize(restored.objects, 'file', 'files')} of media" if restored.manifest.media else ""
     echo_err(f"Restored the backup of {made}{objects}")
@@ -163,8 +171,8 @@ def _tell(settings: Settings, restored: Restored) -> None:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[IO[bytes]]:
-    if file == PIPE:
+def _open_archive(file: Path) -> Iterator[IO[bytes]]:
+    if file == STDIO:
         yield sys.stdin.buffer
         return
     try:
@@ -176,7 +184,7 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def _bytes_progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

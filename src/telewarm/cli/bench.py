@@ -22,8 +22,8 @@ HELP = (
     "since machines differ, and run alone on a quiet machine. The exit code is 1 when a target is missed at full size."
 )
 
-Small: TypeAlias = Annotated[bool, typer.Option("--small", help="A quick look: seconds, and proof of nothing.")]
-Save: TypeAlias = Annotated[Path | None, typer.Option(dir_okay=False, help="Keep the figures as JSON.")]
+SmallOption: TypeAlias = Annotated[bool, typer.Option("--small", help="A quick look: seconds, and proof of nothing.")]
+SaveOption: TypeAlias = Annotated[Path | None, typer.Option(dir_okay=False, help="Keep the figures as JSON.")]
 
 app = typer.Typer(help=HELP, no_args_is_help=True)
 
@@ -42,15 +42,15 @@ def warmup(
     concurrency: Annotated[
         list[int] | None, typer.Option(min=1, help="Warm-ups in flight; repeatable. [5, 20]")
     ] = None,
-    small: Small = False,
-    save: Save = None,
+    small: SmallOption = False,
+    save: SaveOption = None,
 ) -> None:
-    measure("warmup", small=small, save=save, photos=photos, rounds=rounds, levels=concurrency or None)
+    run_benchmark("warmup", small=small, save=save, photos=photos, rounds=rounds, levels=concurrency or None)
 
 
 @command("latency")
-def latency(*, small: Small = False, save: Save = None) -> None:
-    measure("latency", small=small, save=save)
+def latency(*, small: SmallOption = False, save: SaveOption = None) -> None:
+    run_benchmark("latency", small=small, save=save)
 
 
 @command("flood")
@@ -59,10 +59,10 @@ def flood(
     minutes: Annotated[
         float | None, typer.Option(min=2, help="How long the bots send; the first to learn. [6]")
     ] = None,
-    small: Small = False,
-    save: Save = None,
+    small: SmallOption = False,
+    save: SaveOption = None,
 ) -> None:
-    measure("flood", small=small, save=save, minutes=minutes)
+    run_benchmark("flood", small=small, save=save, minutes=minutes)
 
 
 @command("fairness")
@@ -70,20 +70,20 @@ def fairness(
     *,
     bots: Annotated[int | None, typer.Option(min=2, help="Bots beside the one with the backlog. [199]")] = None,
     backlog: Annotated[int | None, typer.Option(min=1, help="Media that this one waits with. [10000]")] = None,
-    small: Small = False,
-    save: Save = None,
+    small: SmallOption = False,
+    save: SaveOption = None,
 ) -> None:
-    measure("fairness", small=small, save=save, bots=bots, backlog=backlog)
+    run_benchmark("fairness", small=small, save=save, bots=bots, backlog=backlog)
 
 
 @command("fanout")
-def fanout(*, small: Small = False, save: Save = None) -> None:
-    measure("fanout", small=small, save=save)
+def fanout(*, small: SmallOption = False, save: SaveOption = None) -> None:
+    run_benchmark("fanout", small=small, save=save)
 
 
 @command("send")
-def send(*, small: Small = False, save: Save = None) -> None:
-    measure("send", small=small, save=save)
+def send(*, small: SmallOption = False, save: SaveOption = None) -> None:
+    run_benchmark("send", small=small, save=save)
 
 
 @command("broadcast")
@@ -91,55 +91,55 @@ def broadcast(
     *,
     recipients: Annotated[int | None, typer.Option(min=1, help="Of a broadcast at full speed. [100000]")] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Recipients in hand at once. [200]")] = None,
-    small: Small = False,
-    save: Save = None,
+    small: SmallOption = False,
+    save: SaveOption = None,
 ) -> None:
-    measure("broadcast", small=small, save=save, recipients=recipients, concurrency=concurrency)
+    run_benchmark("broadcast", small=small, save=save, recipients=recipients, concurrency=concurrency)
 
 
 @command("events")
 def events(
     *,
     listeners: Annotated[int | None, typer.Option(min=1, help="Streams that are open at once. [500]")] = None,
-    small: Small = False,
-    save: Save = None,
+    small: SmallOption = False,
+    save: SaveOption = None,
 ) -> None:
-    measure("events", small=small, save=save, listeners=listeners)
+    run_benchmark("events", small=small, save=save, listeners=listeners)
 
 
 @command("api")
-def api(*, small: Small = False, save: Save = None) -> None:
-    measure("api", small=small, save=save)
+def api(*, small: SmallOption = False, save: SaveOption = None) -> None:
+    run_benchmark("api", small=small, save=save)
 
 
 @command("claims")
-def claims(*, small: Small = False, save: Save = None) -> None:
-    measure("claims", small=small, save=save)
+def claims(*, small: SmallOption = False, save: SaveOption = None) -> None:
+    run_benchmark("claims", small=small, save=save)
 
 
 @command("churn")
 def churn(
     *,
     warmups: Annotated[int | None, typer.Option(min=1, help="Warm-ups of the simulated day. [1000000]")] = None,
-    small: Small = False,
-    save: Save = None,
+    small: SmallOption = False,
+    save: SaveOption = None,
 ) -> None:
-    measure("churn", small=small, save=save, warmups=warmups)
+    run_benchmark("churn", small=small, save=save, warmups=warmups)
 
 
 @command("memory")
-def memory(*, small: Small = False, save: Save = None) -> None:
-    measure("memory", small=small, save=save)
+def memory(*, small: SmallOption = False, save: SaveOption = None) -> None:
+    run_benchmark("memory", small=small, save=save)
 
 
 @command("scaleout")
-def scaleout(*, small: Small = False, save: Save = None) -> None:
-    measure("scaleout", small=small, save=save)
+def scaleout(*, small: SmallOption = False, save: SaveOption = None) -> None:
+    run_benchmark("scaleout", small=small, save=save)
 
 
 @command("crash")
-def crash(*, small: Small = False, save: Save = None) -> None:
-    measure("crash", small=small, save=save)
+def crash(*, small: SmallOption = False, save: SaveOption = None) -> None:
+    run_benchmark("crash", small=small, save=save)
 
 
 @app.command("all")
@@ -147,7 +147,7 @@ def all_(
     *,
     save_to: Annotated[Path, typer.Option(file_okay=False, help="Where the results go.")] = Path("benchmarks/results"),
     only: Annotated[list[str] | None, typer.Option(help="Just this one; repeatable.")] = None,
-    small: Small = False,
+    small: SmallOption = False,
 ) -> None:
     """Every benchmark in turn, each in a process of its own: one JSON file each, and one table in summary.md.
 
@@ -162,13 +162,13 @@ def all_(
     raise typer.Exit(any(result.failed or (result.missed and not small) for result in results))
 
 
-def measure(name: str, *, small: bool, save: Path | None, **given: object) -> None:
+def run_benchmark(name: str, *, small: bool, save: Path | None, **given: object) -> None:
     """Run one, print its table, keep its figures. Ends the command."""
     bench = everything.BY_NAME[name]
     options = (dict(bench.small) if small else {}) | {key: value for key, value in given.items() if value is not None}
     logs.configure(level="ERROR")
     bench.load()
-    with reporting(name) as report:
+    with print_progress(name) as report:
         found = run(bench.run(options, report=report))
     Console().print(figures.table(f"{name}: {bench.what}", found))
     if save is not None:
@@ -178,7 +178,7 @@ def measure(name: str, *, small: bool, save: Path | None, **given: object) -> No
 
 
 @contextmanager
-def reporting(name: str) -> Iterator[Callable[[str], None]]:
+def print_progress(name: str) -> Iterator[Callable[[str], None]]:
     """What is going on, on stderr: one line that changes on a terminal, else a line each."""
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -12,17 +12,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from telewarm.bots.chat_names import chat_of
+from telewarm.bots.chat_names import resolve_chat
 from telewarm.broadcasts import csv_export
 from telewarm.broadcasts.recipient_import import ImportResult
 from telewarm.broadcasts.recipients import ListFormat
 from telewarm.cli import broadcast_tables, drafting, lists, message_options, submitting, watching
-from telewarm.cli.chat import recipient
+from telewarm.cli.chat import parse_recipient
 from telewarm.cli.common import check_id, run_with_app
 from telewarm.cli.console import echo_err, wide_console
 from telewarm.cli.options import ChatIdCommand
-from telewarm.cli.run import stop_event
-from telewarm.cli.send import CONTEXT, line
+from telewarm.cli.run import install_stop_event
+from telewarm.cli.send import CONTEXT_SETTINGS, result_line
 from telewarm.errors import UsageError
 from telewarm.models import Broadcast, BroadcastId, BroadcastState, DeliveryStatus
 from telewarm.runtime import Telewarm
@@ -42,7 +42,9 @@ HELP = (
     "telewarm broadcast watch 1"
 )
 
-Id: TypeAlias = Annotated[int, typer.Argument(metavar="ID", min=1, callback=check_id, help="The broadcast's id.")]
+BroadcastIdArgument: TypeAlias = Annotated[
+    int, typer.Argument(metavar="ID", min=1, callback=check_id, help="The broadcast's id.")
+]
 BotArgument: TypeAlias = Annotated[str, typer.Argument(help="The bot's slug.")]
 ListArgument: TypeAlias = Annotated[
     Path, typer.Argument(metavar="LIST", help="Chat ids: CSV, NDJSON or JSON; - reads standard input.")
@@ -59,7 +61,7 @@ ColumnOption: TypeAlias = Annotated[
     ),
 ]
 YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before it is sent.")]
-Output: TypeAlias = Annotated[
+OutputOption: TypeAlias = Annotated[
     Path | None, typer.Option("--output", "-o", dir_okay=False, help="Write it there, not to standard output.")
 ]
 
@@ -115,8 +117,8 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
 
     psql -Atc "SELECT chat_id FROM customer" | telewarm broadcast send shop - --text "Hello" --rate 20 --yes
     """
-    said = message_options.Options(buttons=buttons, link_preview=link_preview, effect=effect, as_file=as_file,
-        spoiler=spoiler, above=caption_above, as_given=as_given, extra=extra or ())  # fmt: skip
+    said = message_options.MessageOptions(buttons=buttons, link_preview=link_preview, effect=effect, as_file=as_file,
+        spoiler=spoiler, caption_above=caption_above, as_given=as_given, extra=extra or ())  # fmt: skip
     draft = drafting.BroadcastOptions(
         bots=[bot, *(also or ())],
         text=text, caption=caption, media=media or (), html=html, markdown=markdown, album=album, silent=silent,
@@ -156,29 +158,31 @@ def create(  # noqa: PLR0913 - each is an argument or an option of the command l
     at: drafting.AtOption = None,
 ) -> None:
     """Make a draft, one for each bot, and print the ids. Then load, test and start it."""
-    said = message_options.Options(buttons=buttons, link_preview=link_preview, effect=effect, as_file=as_file,
-        spoiler=spoiler, above=caption_above, as_given=as_given, extra=extra or ())  # fmt: skip
+    said = message_options.MessageOptions(buttons=buttons, link_preview=link_preview, effect=effect, as_file=as_file,
+        spoiler=spoiler, caption_above=caption_above, as_given=as_given, extra=extra or ())  # fmt: skip
     draft = drafting.BroadcastOptions(
         bots=bots,
         text=text, caption=caption, media=media or (), html=html, markdown=markdown, album=album, silent=silent,
         protect=protect, options=said, name=name, rate=rate, gate=gate, at=at,
     )  # fmt: skip
-    for one in run_with_app(lambda telewarm: drafting.create(telewarm, draft)):
+    for one in run_with_app(lambda telewarm: drafting.create_drafts(telewarm, draft)):
         typer.echo(one.id)
 
 
 @app.command("load")
-def load(broadcast: Id, recipients: ListArgument, *, form: FormatOption = None, column: ColumnOption = None) -> None:
+def load(
+    broadcast: BroadcastIdArgument, recipients: ListArgument, *, form: FormatOption = None, column: ColumnOption = None
+) -> None:
     """Add chat ids to a draft; a chat that is already in it is only counted."""
-    run_with_app(lambda telewarm: lists.load(telewarm, BroadcastId(broadcast), recipients, form, column))
+    run_with_app(lambda telewarm: lists.load_file(telewarm, BroadcastId(broadcast), recipients, form, column))
 
 
-@app.command("test", cls=ChatIdCommand, context_settings=CONTEXT)
+@app.command("test", cls=ChatIdCommand, context_settings=CONTEXT_SETTINGS)
 def test(
-    broadcast: Id,
+    broadcast: BroadcastIdArgument,
     chat: Annotated[
         str,
-        typer.Argument(metavar="CHAT", callback=recipient, help="Who gets it: an id, or @name of a public chat."),
+        typer.Argument(metavar="CHAT", callback=parse_recipient, help="Who gets it: an id, or @name of a public chat."),
     ],
 ) -> None:
     """Send the message to one chat now; this counts nowhere. The exit code is 1 when something did not go."""
@@ -186,18 +190,18 @@ def test(
     async def testing(telewarm: Telewarm) -> list[SendResult]:
         one = await telewarm.broadcasts.get(BroadcastId(broadcast))
         live = await telewarm.bots.get(one.bot_id)
-        return await telewarm.broadcasts.test(one.id, await chat_of(live.api, live.names, chat))
+        return await telewarm.broadcasts.test(one.id, await resolve_chat(live.api, live.chat_names, chat))
 
     results = run_with_app(testing)
     for result in results:
-        typer.echo(line(result))
+        typer.echo(result_line(result))
     raise typer.Exit(any(result.error is not None for result in results))
 
 
 @app.command("start")
-def start(broadcast: Id, *, at: drafting.AtOption = None, yes: YesOption = False) -> None:
+def start(broadcast: BroadcastIdArgument, *, at: drafting.AtOption = None, yes: YesOption = False) -> None:
     """Send it, now or at a time. When the column of its list was guessed, it asks first, or needs --yes."""
-    starts_at = drafting.time_of(at)
+    starts_at = drafting.parse_time(at)
 
     async def starting(telewarm: Telewarm) -> Broadcast:
         one = await telewarm.broadcasts.get(BroadcastId(broadcast))
@@ -208,44 +212,44 @@ def start(broadcast: Id, *, at: drafting.AtOption = None, yes: YesOption = False
         return await telewarm.broadcasts.start(one.id, starts_at=starts_at, confirm=yes or asked)
 
     found = run_with_app(starting)
-    begins = f"is scheduled: {watching.starts(found)}" if found.state is BroadcastState.SCHEDULED else "starts now"
+    begins = f"is scheduled: {watching.start_text(found)}" if found.state is BroadcastState.SCHEDULED else "starts now"
     echo_err(f"Broadcast {broadcast} {begins}. A worker sends it: telewarm worker, telewarm serve,")
     echo_err(f"or telewarm broadcast watch {broadcast} --work")
 
 
 @app.command("pause")
-def pause(broadcast: Id) -> None:
+def pause(broadcast: BroadcastIdArgument) -> None:
     """Pause: finish messages in progress, start no more."""
-    _tell(run_with_app(lambda telewarm: telewarm.broadcasts.pause(BroadcastId(broadcast))))
+    _print_broadcast(run_with_app(lambda telewarm: telewarm.broadcasts.pause(BroadcastId(broadcast))))
 
 
 @app.command("resume")
-def resume(broadcast: Id) -> None:
+def resume(broadcast: BroadcastIdArgument) -> None:
     """Go on with a paused one."""
-    _tell(run_with_app(lambda telewarm: telewarm.broadcasts.resume(BroadcastId(broadcast))))
+    _print_broadcast(run_with_app(lambda telewarm: telewarm.broadcasts.resume(BroadcastId(broadcast))))
 
 
 @app.command("cancel")
-def cancel(broadcast: Id) -> None:
+def cancel(broadcast: BroadcastIdArgument) -> None:
     """Cancel for good."""
-    _tell(run_with_app(lambda telewarm: telewarm.broadcasts.cancel(BroadcastId(broadcast))))
+    _print_broadcast(run_with_app(lambda telewarm: telewarm.broadcasts.cancel(BroadcastId(broadcast))))
 
 
 @app.command("undo")
-def undo(broadcast: Id) -> None:
+def undo(broadcast: BroadcastIdArgument) -> None:
     """Delete what was sent, as far as Telegram lets a bot: within 48 hours."""
-    _tell(run_with_app(lambda telewarm: telewarm.broadcasts.undo(BroadcastId(broadcast))))
+    _print_broadcast(run_with_app(lambda telewarm: telewarm.broadcasts.undo(BroadcastId(broadcast))))
 
 
 @app.command("retry-unknown")
-def retry_unknown(broadcast: Id) -> None:
+def retry_unknown(broadcast: BroadcastIdArgument) -> None:
     """Send again to those of whom nobody knows whether they got it: some may get it twice."""
-    _tell(run_with_app(lambda telewarm: telewarm.broadcasts.retry_unknown(BroadcastId(broadcast))))
+    _print_broadcast(run_with_app(lambda telewarm: telewarm.broadcasts.retry_unknown(BroadcastId(broadcast))))
 
 
 @app.command("retry")
 def retry(
-    broadcast: Id,
+    broadcast: BroadcastIdArgument,
     *,
     failed: Annotated[bool, typer.Option("--failed", help="Those that failed: they surely have not got it.")] = False,
     unknown: Annotated[bool, typer.Option("--unknown", help="The unknown ones: some may get it twice.")] = False,
@@ -254,25 +258,25 @@ def retry(
     if not failed and not unknown:
         raise UsageError("choose whom to send to again: --failed, --unknown, or both")
     outcomes = [DeliveryStatus.FAILED] * failed + [DeliveryStatus.UNKNOWN] * unknown
-    _tell(run_with_app(lambda telewarm: telewarm.broadcasts.retry(BroadcastId(broadcast), outcomes)))
+    _print_broadcast(run_with_app(lambda telewarm: telewarm.broadcasts.retry(BroadcastId(broadcast), outcomes)))
 
 
 @app.command("delete")
-def delete(broadcast: Id) -> None:
+def delete(broadcast: BroadcastIdArgument) -> None:
     """Delete the broadcast and its results. Sent messages stay."""
     run_with_app(lambda telewarm: telewarm.broadcasts.delete(BroadcastId(broadcast)))
 
 
 @app.command("watch")
 def watch(
-    broadcast: Id,
+    broadcast: BroadcastIdArgument,
     *,
     work: Annotated[bool, typer.Option("--work", help="Send it from this process too.")] = False,
 ) -> None:
     """Show a bar until it has ended. Ctrl-C ends the bar, not the broadcast."""
 
     async def watching_it(telewarm: Telewarm) -> int:
-        return await _watch(telewarm, [BroadcastId(broadcast)], stop_event(), work=work)
+        return await _watch(telewarm, [BroadcastId(broadcast)], install_stop_event(), work=work)
 
     raise typer.Exit(run_with_app(watching_it))
 
@@ -287,48 +291,50 @@ def list_(
 
     async def listing(telewarm: Telewarm) -> Table:
         bot_id = None if bot is None else (await telewarm.bots.by_slug(bot)).bot.id
-        return await broadcast_tables.page(telewarm, await telewarm.broadcasts.page(bot_id=bot_id, limit=limit))
+        return await broadcast_tables.broadcasts_table(
+            telewarm, await telewarm.broadcasts.page(bot_id=bot_id, limit=limit)
+        )
 
     wide_console().print(run_with_app(listing))
 
 
 @app.command("show")
-def show(broadcast: Id) -> None:
+def show(broadcast: BroadcastIdArgument) -> None:
     """One broadcast: its state, how far it is, why it waits, and why some did not get it."""
 
     async def showing(telewarm: Telewarm) -> Table:
-        return await broadcast_tables.one(telewarm, await telewarm.broadcasts.get(BroadcastId(broadcast)))
+        return await broadcast_tables.broadcast_table(telewarm, await telewarm.broadcasts.get(BroadcastId(broadcast)))
 
     wide_console().print(run_with_app(showing))
 
 
 @app.command("results")
 def results(
-    broadcast: Id,
+    broadcast: BroadcastIdArgument,
     *,
     outcome: Annotated[
         str | None,
         typer.Option(help=f"Only these: {', '.join(DeliveryStatus)}, or pending for those that have none yet."),
     ] = None,
-    output: Output = None,
+    output: OutputOption = None,
 ) -> None:
     """What became of each recipient, as CSV: chat_id,outcome,message_ids,error,moved_to."""
-    which = _outcome(outcome)
+    which = _parse_outcome(outcome)
 
     async def writing(telewarm: Telewarm) -> None:
         pages = telewarm.broadcasts.results(BroadcastId(broadcast), outcome=which)
-        await lists.write(csv_export.results(pages), output)
+        await lists.write_csv(csv_export.results_csv(pages), output)
 
     run_with_app(writing)
 
 
 @app.command("rejected")
-def rejected(broadcast: Id, *, output: Output = None) -> None:
+def rejected(broadcast: BroadcastIdArgument, *, output: OutputOption = None) -> None:
     """The lines of its lists that held no chat id, as CSV: line,reason,excerpt."""
 
     async def writing(telewarm: Telewarm) -> None:
         found = telewarm.broadcasts.rejected(BroadcastId(broadcast))
-        await lists.write(csv_export.rejected(found), output)
+        await lists.write_csv(csv_export.rejected_csv(found), output)
 
     run_with_app(writing)
 
@@ -346,7 +352,7 @@ async def _send(
     """The exit code."""
 
     def fill(broadcast_id: BroadcastId) -> Awaitable[ImportResult]:
-        return lists.load(telewarm, broadcast_id, recipients, form, column)
+        return lists.load_file(telewarm, broadcast_id, recipients, form, column)
 
     submitted, stop = await submitting.submit(telewarm, draft, recipients, fill, yes=yes, again=again)
     if submitted is None:
@@ -358,17 +364,17 @@ async def _watch(telewarm: Telewarm, ids: Sequence[BroadcastId], stop: asyncio.E
     """The exit code."""
     if work:
         await telewarm.worker.start()
-    found = await watching.watch(telewarm, ids, stop)
+    found = await watching.watch_broadcasts(telewarm, ids, stop)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     causes = await telewarm.broadcasts.causes(ids)
-    return watching.explain(console, found, causes, stopped=stop.is_set())
+    return watching.print_results(console, found, causes, stopped=stop.is_set())
 
 
-def _tell(one: Broadcast) -> None:
-    echo_err(f"Broadcast {one.id} is {one.state}: {watching.counts_of(one)}")
+def _print_broadcast(one: Broadcast) -> None:
+    echo_err(f"Broadcast {one.id} is {one.state}: {watching.describe_counts(one)}")
 
 
-def _outcome(text: str | None) -> DeliveryStatus | Literal["pending"] | None:
+def _parse_outcome(text: str | None) -> DeliveryStatus | Literal["pending"] | None:
     if text is None or text == "pending":
         return cast(Literal["pending"] | None, text)
     try:

@@ -14,25 +14,27 @@ from telewarm.cli import watching
 from telewarm.models import Broadcast, BroadcastState, Cause
 from telewarm.runtime import Telewarm
 
-OF_CHAT = re.compile(r"Telegram refused \w+ to chat -?\d+: ")
-LONGEST = 80  # characters of an error in a page of broadcasts
+CHAT_PREFIX_PATTERN = re.compile(r"Telegram refused \w+ to chat -?\d+: ")
+MAX_ERROR_CHARACTERS = 80  # characters of an error in a page of broadcasts
 
 
-async def page(telewarm: Telewarm, found: Sequence[Broadcast]) -> Table:
+async def broadcasts_table(telewarm: Telewarm, broadcasts: Sequence[Broadcast]) -> Table:
     """A line each, with the most frequent error."""
-    causes = await telewarm.broadcasts.causes([one.id for one in found], most=1)
+    causes = await telewarm.broadcasts.causes([one.id for one in broadcasts], most=1)
     table = Table("id", "bot", "name", "state", "recipients", "done", "outcomes", "most frequent error", box=None)
-    for one in found:
+    for one in broadcasts:
         slug = (await telewarm.bots.get(one.bot_id)).bot.slug
         percent = f"{progress(one, clock.now()).percent:g} %"
         scheduled = one.state is BroadcastState.SCHEDULED
-        outcomes = watching.starts(one) if scheduled else watching.counts_of(one)
-        error = "".join(f"{cause.count:,} x {OF_CHAT.sub('', cause.error)}" for cause in causes[one.id])[:LONGEST]
+        outcomes = watching.start_text(one) if scheduled else watching.describe_counts(one)
+        error = "".join(f"{cause.count:,} x {CHAT_PREFIX_PATTERN.sub('', cause.error)}" for cause in causes[one.id])[
+            :MAX_ERROR_CHARACTERS
+        ]
         table.add_row(str(one.id), slug, one.name, one.state, f"{one.recipients:,}", percent, outcomes, Text(error))
     return table
 
 
-async def one(telewarm: Telewarm, broadcast: Broadcast) -> Table:
+async def broadcast_table(telewarm: Telewarm, broadcast: Broadcast) -> Table:
     """All of one, a fact a line."""
     slug = (await telewarm.bots.get(broadcast.bot_id)).bot.slug
     causes = (await telewarm.broadcasts.causes([broadcast.id]))[broadcast.id]
@@ -52,8 +54,8 @@ def _facts(one: Broadcast, slug: str, causes: Sequence[Cause]) -> Table:
         "recipients": f"{one.recipients:,} ({one.duplicates:,} twice, {one.rejected:,} lines rejected)",
         "guess": one.guess,
         "done": f"{now.done:,} ({now.percent:g} %), {now.left:,} left, {one.in_flight:,} in flight",
-        "outcomes": watching.counts_of(one),
-        "errors": "\n".join(map(watching.cause_of, causes)) or None,
+        "outcomes": watching.describe_counts(one),
+        "errors": "\n".join(map(watching.describe_cause, causes)) or None,
         "rate": None if now.per_second is None else f"{now.per_second:,.1f} recipients a second",
         "ends in": None if now.eta_seconds is None else f"{now.eta_seconds:,.0f} s",
         "not undone": f"{one.not_undone:,} messages" if one.not_undone else None,

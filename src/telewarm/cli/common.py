@@ -13,11 +13,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from telewarm import logs
-from telewarm.api.schemas.types import LARGEST
+from telewarm.api.schemas.types import MAX_BIGINT
 from telewarm.cli.console import wide_console
 from telewarm.cli.env import read_settings
 from telewarm.cli.run import run
-from telewarm.database.transient import as_outage
+from telewarm.database.transient import as_unavailable_error
 from telewarm.errors import UsageError
 from telewarm.models import MediaId
 from telewarm.runtime import Telewarm
@@ -25,17 +25,18 @@ from telewarm.runtime import Telewarm
 T = TypeVar("T")
 
 BotArgument: TypeAlias = Annotated[str, typer.Argument(metavar="BOT", help="Your name for the bot (its slug).")]
-Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")]
 
 
-def run_with_app(work: Callable[[Telewarm], Awaitable[T]], *, least: str = "warning") -> T:
-    """Do it with a Telewarm that has no worker yet. The log keeps to warnings, or to what is `least` worth a line: bars
-    and tables are what is told.
+def run_with_app(work: Callable[[Telewarm], Awaitable[T]], *, min_log_level: str = "warning") -> T:
+    """Do it with a Telewarm that has no worker yet.
+
+    The log keeps to warnings, or to what is `min_log_level` worth a line: bars and tables are what is told.
     """
     settings = read_settings()
     level = settings.telewarm_log_level
-    logs.configure(form=settings.telewarm_log_format, level=least if level == "info" else level)
+    logs.configure(log_format=settings.telewarm_log_format, level=min_log_level if level == "info" else level)
 
     async def main() -> T:
         async with Telewarm.open(settings, worker=False) as telewarm:
@@ -46,12 +47,12 @@ def run_with_app(work: Callable[[Telewarm], Awaitable[T]], *, least: str = "warn
     except BrokenPipeError:  # whoever read what we print went away
         raise
     except Exception as error:
-        if (ours := as_outage(error)) is None:
+        if (ours := as_unavailable_error(error)) is None:
             raise
         raise ours from error
 
 
-def show(facts: Iterable[tuple[str, object]]) -> None:
+def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     """One thing: a fact a line; what there is none of is left out."""
     table = Table("", Column(overflow="fold"), box=None, show_header=False, pad_edge=False)
     for name, value in facts:
@@ -70,35 +71,35 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 @contextmanager
-def spinner(doing: str) -> Iterator[None]:
+def spinner(text: str) -> Iterator[None]:
     """A spinner on a terminal, for what may take long."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         yield
         return
-    with console.status(Text(doing)):
+    with console.status(Text(text)):
         yield
 
 
-def media_ids(given: Sequence[int]) -> list[MediaId]:
+def parse_media_ids(ids: Sequence[int]) -> list[MediaId]:
     """Raises UsageError for what no media item can have."""
-    for one in given:
-        if one < 1 or not fits(one):
+    for one in ids:
+        if one < 1 or not is_bigint(one):
             raise UsageError(f"{one} is not the id of a media item. List them: telewarm media list BOT")
-    return [MediaId(one) for one in dict.fromkeys(given)]
+    return [MediaId(one) for one in dict.fromkeys(ids)]
 
 
-def fits(number: int) -> bool:
+def is_bigint(number: int) -> bool:
     """Whether it can be an id: of a chat it may be below zero."""
-    return abs(number) <= LARGEST
+    return abs(number) <= MAX_BIGINT
 
 
 def check_id(given: int) -> int:
     """For a callback: raises BadParameter for what no id can be."""
-    if not fits(given):
+    if not is_bigint(given):
         raise typer.BadParameter(f"{given} is too large for an id")
     return given
 
 
-def pluralize(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"
+def pluralize(count: int, singular: str, plural: str) -> str:
+    return f"{count:,} {singular if count == 1 else plural}"

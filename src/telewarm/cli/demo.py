@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from telewarm.cli.env import read_settings
-from telewarm.cli.run import listen, run, serve_api, stop_event
+from telewarm.cli.run import bind_sockets, install_stop_event, run, serve_api
 from telewarm.demo import showcase
 
 
@@ -24,10 +24,10 @@ def demo(
 
 
 async def _demo(*, once: bool, port: int, svg: typer.FileTextWrite | None) -> None:
-    stop = stop_event()
-    sockets = [] if once else listen("127.0.0.1", port)
+    stop = install_stop_event()
+    sockets = [] if once else bind_sockets("127.0.0.1", port)
     async with showcase.running(read_settings().telewarm_data / "demo", stop) as show:
         if svg is not None:
             svg.write(show.picture())
         if not once and not stop.is_set():
-            await serve_api(show.telewarm.api(), sockets=sockets, stop=stop, ready=lambda: show.explain(port))
+            await serve_api(show.telewarm.api(), sockets=sockets, stop=stop, on_ready=lambda: show.explain(port))

@@ -13,9 +13,8 @@ import typer
 from telewarm import clock
 from telewarm.bots.sessions import BotSession
 from telewarm.broadcasts.plans import SendPlan
-from telewarm.cli.message_options import Options
-from telewarm.cli.send import add as add_files
-from telewarm.cli.send import captioned, mode_of
+from telewarm.cli.message_options import MessageOptions
+from telewarm.cli.send import add_files, parse_mode_of, with_caption
 from telewarm.errors import UsageError
 from telewarm.models import Broadcast, MediaId, MessageSet, Part
 from telewarm.runtime import Telewarm
@@ -60,7 +59,7 @@ class BroadcastOptions:
     album: bool
     silent: bool
     protect: bool
-    options: Options
+    options: MessageOptions
     name: str | None
     rate: float | None
     gate: bool
@@ -74,9 +73,9 @@ class BroadcastRequest:
     plan: SendPlan
 
 
-async def create(telewarm: Telewarm, draft: BroadcastOptions) -> list[Broadcast]:
+async def create_drafts(telewarm: Telewarm, options: BroadcastOptions) -> list[Broadcast]:
     """Raises UsageError, NotFound, before anything is made."""
-    wanted = await wanted_of(telewarm, draft)
+    wanted = await build_request(telewarm, options)
     plan = wanted.plan
     return await telewarm.broadcasts.create(
         wanted.bots,
@@ -88,26 +87,26 @@ async def create(telewarm: Telewarm, draft: BroadcastOptions) -> list[Broadcast]
     )
 
 
-async def wanted_of(telewarm: Telewarm, draft: BroadcastOptions) -> BroadcastRequest:
+async def build_request(telewarm: Telewarm, options: BroadcastOptions) -> BroadcastRequest:
     """Files go into the first bot's library. Raises UsageError, NotFound, before anything is made."""
-    starts_at = None if draft.at == "now" else time_of(draft.at)
-    mode = mode_of(html=draft.html, markdown=draft.markdown)
-    _check(draft)
-    bots = [await telewarm.bots.by_slug(slug) for slug in draft.bots]
+    starts_at = None if options.at == "now" else parse_time(options.at)
+    mode = parse_mode_of(html=options.html, markdown=options.markdown)
+    _check_options(options)
+    bots = [await telewarm.bots.by_slug(slug) for slug in options.bots]
     message = MessageSet(
-        media=await _parts(telewarm, bots[0], draft.media),
-        text=draft.text,
-        parse_mode=mode if draft.text else None,
-        album=draft.album,
-        disable_notification=draft.silent,
-        protect_content=draft.protect,
+        media=await _message_parts(telewarm, bots[0], options.media),
+        text=options.text,
+        parse_mode=mode if options.text else None,
+        album=options.album,
+        disable_notification=options.silent,
+        protect_content=options.protect,
     )
-    plan = SendPlan(name=draft.name, gate=draft.gate, per_second=draft.rate, starts_at=starts_at)
-    said = draft.options.of(captioned(message, draft.caption, mode))
+    plan = SendPlan(name=options.name, gate=options.gate, per_second=options.rate, starts_at=starts_at)
+    said = options.options.apply(with_caption(message, options.caption, mode))
     return BroadcastRequest(bots=bots, message=said, plan=plan)
 
 
-def time_of(text: str | None, *, option: str = "--at") -> datetime | None:
+def parse_time(text: str | None, *, option: str = "--at") -> datetime | None:
     """In the machine's time zone, unless it says another. Raises UsageError."""
     if text is None:
         return None
@@ -121,17 +120,17 @@ def time_of(text: str | None, *, option: str = "--at") -> datetime | None:
         ) from None
 
 
-def _check(draft: BroadcastOptions) -> None:
-    if not draft.media and not draft.text:
+def _check_options(options: BroadcastOptions) -> None:
+    if not options.media and not options.text:
         raise UsageError("there is nothing to send: give --text, --media, or both")
-    if draft.caption and not draft.media:
+    if options.caption and not options.media:
         raise UsageError("there are no media to go with --caption: give --media, or use --text")
-    for given in draft.media:
+    for given in options.media:
         if not given.isdecimal() and not Path(given).is_file():
             raise UsageError(f"--media {given}: there is no such file, and it is no id of a media item")
 
 
-async def _parts(telewarm: Telewarm, live: BotSession, media: Sequence[str]) -> tuple[Part, ...]:
+async def _message_parts(telewarm: Telewarm, session: BotSession, media: Sequence[str]) -> tuple[Part, ...]:
     files = [Path(given) for given in media if not given.isdecimal()]
-    added = iter(await add_files(telewarm, live, files))
+    added = iter(await add_files(telewarm, session, files))
     return tuple([Part(media_id=MediaId(int(given)) if given.isdecimal() else next(added)) for given in media])

@@ -20,45 +20,46 @@ from rich.text import Text
 from telewarm.cli.console import echo_err, wide_console
 from telewarm.errors import SettingsError
 from telewarm.settings import (
-    NAMED_BY,
+    ENV_FILE_VARIABLE,
     EnvVar,
     Group,
     Settings,
     SettingsFile,
-    choose,
-    given_variables,
-    refuse_redirects,
+    check_redirects,
+    choose_settings_file,
+    read_env_file,
+    set_variables,
     variables,
-    written_in,
 )
 
-NAMED: ContextVar[Path | None] = ContextVar("the settings file that was named", default=None)
+NAMED_SETTINGS_FILE: ContextVar[Path | None] = ContextVar("the settings file that was named", default=None)
 
 
-def settings_file() -> SettingsFile:
+def find_settings_file() -> SettingsFile:
     """Raises SettingsError for one that is not there or not to be trusted."""
     environ = os.environ  # noqa: TID251 (the command line reads the environment)
     home = platformdirs.user_config_path("telewarm")
-    chosen = choose(environ, named=NAMED.get(), folder=Path(), home=home)
-    if chosen.found and chosen.path is not None:
-        refuse_redirects(chosen.path, written_in(chosen.path), environ)
+    chosen = choose_settings_file(environ, named_file=NAMED_SETTINGS_FILE.get(), folder=Path(), home=home)
+    if chosen.is_implicit and chosen.path is not None:
+        check_redirects(chosen.path, read_env_file(chosen.path), environ)
     return chosen
 
 
-def read_settings(*, tell: bool = True) -> Settings:
-    """From the process's environment and the settings file. With `tell`, one line on standard error says so when it is
-    the one of the current folder. Raises SettingsError.
+def read_settings(*, announce: bool = True) -> Settings:
+    """Settings from the process's environment and the settings file. Raises SettingsError.
+
+    With `announce`, one line on standard error says so when the file is the one of the current folder.
     """
-    chosen = settings_file()
+    chosen = find_settings_file()
     settings = Settings.from_environ(os.environ, chosen.path)  # noqa: TID251 (the command line reads the environment)
-    if tell and chosen.found:
-        tell_settings(settings)
+    if announce and chosen.is_implicit:
+        announce_settings(settings)
     return settings
 
 
-def tell_settings(settings: Settings) -> None:
+def announce_settings(settings: Settings) -> None:
     """Which file they are from, and where the data are: one line on standard error."""
-    path = settings_file().path
+    path = find_settings_file().path
     line = f"settings: {path or 'the environment alone'}, data: {settings.telewarm_data}"
     if settings.telewarm_log_format == "json":
         facts = {"file": path and str(path), "data": str(settings.telewarm_data)}
@@ -77,38 +78,37 @@ def env(
     elif markdown:
         typer.echo(markdown_page(), nl=False)
     else:
-        _show()
+        _print_settings()
 
 
-def _show() -> None:
+def _print_settings() -> None:
     console = wide_console()
     environ = os.environ  # noqa: TID251 (the command line reads the environment)
     given: dict[str, str] = {}
     try:
-        chosen = settings_file()
-        console.print(Text(_about(chosen)), soft_wrap=True)
-        given = given_variables(environ, chosen.path)
+        chosen = find_settings_file()
+        console.print(Text(_describe_file(chosen)), soft_wrap=True)
+        given = set_variables(environ, chosen.path)
         settings = Settings.from_environ(environ, chosen.path)
     except SettingsError as error:
         for table in tables(set(given), shown={}):
             console.print(table)
         console.print(Text(error.message, style="red"))
         raise typer.Exit(1) from None
-    shown = {name: _told(name, value, environ, chosen) for name, value in given.items()}
+    shown = {name: _value_with_origin(name, value, environ, chosen) for name, value in given.items()}
     held = {"TELEWARM_DATA": settings.telewarm_data, "TELEWARM_STORE_FOLDER": settings.store_folder}
     for table in tables(set(given), shown={**{name: f"{path} (default)" for name, path in held.items()}, **shown}):
         console.print(table)
 
 
-def _about(chosen: SettingsFile) -> str:
+def _describe_file(chosen: SettingsFile) -> str:
     if chosen.path is not None:
         return f"Settings file: {chosen.path}"
-    return (
-        f"Settings file: none (.env here, {platformdirs.user_config_path('telewarm') / '.env'}, --env-file, {NAMED_BY})"
-    )
+    places = f".env here, {platformdirs.user_config_path('telewarm') / '.env'}, --env-file, {ENV_FILE_VARIABLE}"
+    return f"Settings file: none ({places})"
 
 
-def _told(name: str, value: str, environ: Mapping[str, str], chosen: SettingsFile) -> str:
+def _value_with_origin(name: str, value: str, environ: Mapping[str, str], chosen: SettingsFile) -> str:
     """And where it is from."""
     return f"{value} ({'environment' if environ.get(name) else (chosen.path or Path()).name})"
 
@@ -123,12 +123,12 @@ def tables(names_set: set[str], *, shown: dict[str, str]) -> Iterator[Table]:
         table.add_column("now", overflow="fold", ratio=2)
         table.add_column("advice", ratio=5)
         for variable in members:
-            now = _now(variable, names_set, shown)
+            now = _current_value(variable, names_set, shown)
             table.add_row(*map(Text, (variable.name, variable.default, variable.unit, now, variable.advice)))
         yield table
 
 
-def _now(variable: EnvVar, names_set: set[str], shown: dict[str, str]) -> str:
+def _current_value(variable: EnvVar, names_set: set[str], shown: dict[str, str]) -> str:
     if variable.name not in names_set:
         return shown.get(variable.name, "not set")
     return "set" if variable.secret else shown.get(variable.name, "set")

@@ -24,11 +24,11 @@ def errors(
         typer.echo(markdown(), nl=False)
         return
     console = wide_console()
-    for table in _tables(ERROR_DOCS if code is None else (_named(code),)):
+    for table in _tables(ERROR_DOCS if code is None else (_find_codes(code),)):
         console.print(table)
 
 
-def _named(code: str) -> ErrorDoc:
+def _find_codes(code: str) -> ErrorDoc:
     known = BY_CODE.get(code.upper())
     if known is None:
         raise UsageError(f"there is no error code {code!r}: `telewarm errors` shows all of them")

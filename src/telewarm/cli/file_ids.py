@@ -7,25 +7,25 @@ from typing import Annotated
 
 import typer
 
-from telewarm.cli.common import BotArgument, Json, media_ids, run_with_app
-from telewarm.cli.media import IdArgument
+from telewarm.cli.common import BotArgument, JsonOption, parse_media_ids, run_with_app
+from telewarm.cli.media import MediaIdArgument
 from telewarm.given import WarmFile
 from telewarm.runtime import Telewarm
 
 
 def file_id(
     bot: BotArgument,
-    media: IdArgument,
+    media: MediaIdArgument,
     *,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for its warm-up, which needs a worker.")] = 0.0,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Print a media item's file id, to send it with a program of your own.
 
     It belongs to this bot. With --json also its kind and the Bot API's method
     that sends it. The exit code is 1 while there is none.
     """
-    [wanted] = media_ids([media])
+    [wanted] = parse_media_ids([media])
 
     async def looking(telewarm: Telewarm) -> WarmFile:
         return await telewarm.file_id(bot, wanted, wait=wait)

@@ -21,46 +21,50 @@ from telewarm.models import BroadcastId
 from telewarm.runtime import Telewarm
 
 STDIN = Path("-")
-CHUNK = 1 << 20  # bytes read at once
-SHOWN = 5  # rejected lines that are told at once
+CHUNK_BYTES = 1 << 20  # bytes read at once
+MAX_SHOWN_REJECTED = 5  # rejected lines that are told at once
 
 
-async def load(
-    telewarm: Telewarm, broadcast_id: BroadcastId, source: Path, form: ListFormat | None, column: str | None = None
+async def load_file(
+    telewarm: Telewarm,
+    broadcast_id: BroadcastId,
+    source: Path,
+    list_format: ListFormat | None,
+    column: str | None = None,
 ) -> ImportResult:
     """Add the chat ids of a file, or of standard input for `-`, and tell what came of it."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    with _opened(source) as file, _bar(console, _size(file)) as bar:
+    with _open_list(source) as file, _list_progress(console, _size(file)) as bar:
         loaded = await telewarm.broadcasts.load(
-            broadcast_id, _chunks(file, bar), format=form, column=column, on_rows=bar.rows
+            broadcast_id, _file_chunks(file, bar), format=list_format, column=column, on_rows=bar.set_rows
         )
     console.print(summary(loaded), markup=False)
     if loaded.guess is not None:
         console.print(f"This is a guess: {loaded.guess}", markup=False)
-    _tell_rejected(console, broadcast_id, loaded)
+    _print_rejected(console, broadcast_id, loaded)
     return loaded
 
 
-def summary(loaded: ImportResult) -> str:
+def summary(result: ImportResult) -> str:
     """How much was loaded, from where, and how it begins."""
-    duplicates = pluralize(loaded.duplicates, "duplicate", "duplicates")
-    invalid = pluralize(loaded.rejected, "invalid line", "invalid lines")
-    text = f"Loaded {pluralize(loaded.added, 'chat', 'chats')} ({duplicates}, {invalid})"
-    if loaded.column is not None:
-        text += f" from column '{loaded.column}'"
-    if loaded.samples:
-        more = ", …" if loaded.added > len(loaded.samples) else ""
-        text += f"; first: {', '.join(map(str, loaded.samples))}{more}"
+    duplicates = pluralize(result.duplicates, "duplicate", "duplicates")
+    invalid = pluralize(result.rejected, "invalid line", "invalid lines")
+    text = f"Loaded {pluralize(result.added, 'chat', 'chats')} ({duplicates}, {invalid})"
+    if result.column is not None:
+        text += f" from column '{result.column}'"
+    if result.samples:
+        more = ", …" if result.added > len(result.samples) else ""
+        text += f"; first: {', '.join(map(str, result.samples))}{more}"
     return text
 
 
-def check(source: Path) -> None:
+def check_readable(source: Path) -> None:
     """Raises UsageError for a list that cannot be read, before anything is made for it."""
-    with _opened(source):
+    with _open_list(source):
         pass
 
 
-async def write(pieces: AsyncIterator[str], output: Path | None) -> None:
+async def write_csv(pieces: AsyncIterator[str], output: Path | None) -> None:
     """To a file, or to standard output."""
     if output is None:
         async for piece in pieces:
@@ -78,17 +82,17 @@ class ListProgress:
         self._progress = progress
         self._task = None if progress is None else progress.add_task("", total=total, rows="")
 
-    def more(self, count: int) -> None:
+    def advance(self, count: int) -> None:
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task, count)
 
-    def rows(self, count: int) -> None:
+    def set_rows(self, count: int) -> None:
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, rows=f"{count:,} rows")
 
 
 @contextmanager
-def _bar(console: Console, total: int | None) -> Iterator[ListProgress]:
+def _list_progress(console: Console, total: int | None) -> Iterator[ListProgress]:
     if not console.is_terminal:
         yield ListProgress(None, None)
         return
@@ -104,7 +108,7 @@ def _bar(console: Console, total: int | None) -> Iterator[ListProgress]:
 
 
 @contextmanager
-def _opened(source: Path) -> Iterator[BinaryIO]:
+def _open_list(source: Path) -> Iterator[BinaryIO]:
     """Raises UsageError."""
     if source == STDIN:
         yield sys.stdin.buffer
@@ -126,20 +130,20 @@ def _size(file: BinaryIO) -> int | None:
     return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
-async def _chunks(file: BinaryIO, bar: ListProgress) -> AsyncIterator[bytes]:
-    while chunk := await asyncio.to_thread(_read, file):
-        bar.more(len(chunk))
+async def _file_chunks(file: BinaryIO, bar: ListProgress) -> AsyncIterator[bytes]:
+    while chunk := await asyncio.to_thread(_read_available, file):
+        bar.advance(len(chunk))
         yield chunk
 
 
-def _read(file: BinaryIO) -> bytes:
+def _read_available(file: BinaryIO) -> bytes:
     """What there is; a pipe is not waited for until a whole chunk came."""
     read_some: Callable[[int], bytes] = getattr(file, "read1", file.read)
-    return read_some(CHUNK)
+    return read_some(CHUNK_BYTES)
 
 
-def _tell_rejected(console: Console, broadcast_id: BroadcastId, loaded: ImportResult) -> None:
-    for one in loaded.first_rejected[:SHOWN]:
+def _print_rejected(console: Console, broadcast_id: BroadcastId, result: ImportResult) -> None:
+    for one in result.first_rejected[:MAX_SHOWN_REJECTED]:
         console.print(f"  line {one.line}: {one.reason}: {one.excerpt}", markup=False)
-    if loaded.rejected > SHOWN:
+    if result.rejected > MAX_SHOWN_REJECTED:
         console.print(f"  all of them: telewarm broadcast rejected {broadcast_id}")

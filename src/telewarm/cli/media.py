@@ -13,11 +13,21 @@ from rich.table import Table
 from rich.text import Text
 
 from telewarm.api.routes.media import metadata_out
-from telewarm.cli.adding import add_all, bar_of, describe, sources_of, sum_up, tell
-from telewarm.cli.common import BotArgument, Json, Yes, confirm, media_ids, pluralize, run_with_app, show, spinner
+from telewarm.cli.adding import describe, import_all, import_progress, import_sources, print_outcome, print_summary
+from telewarm.cli.common import (
+    BotArgument,
+    JsonOption,
+    YesOption,
+    confirm,
+    parse_media_ids,
+    pluralize,
+    print_facts,
+    run_with_app,
+    spinner,
+)
 from telewarm.cli.console import echo_err, wide_console
-from telewarm.cli.drafting import time_of
-from telewarm.cli.warming import WorkOption, warm
+from telewarm.cli.drafting import parse_time
+from telewarm.cli.warming import WorkOption, work_until_warm
 from telewarm.database import media as rows
 from telewarm.database.media import RewarmScope
 from telewarm.database.media_search import MediaFilters
@@ -36,11 +46,15 @@ HELP = (
     "telewarm media share shop 17 18 --to news\n\n"
     "telewarm media delete shop 17 18"
 )
-PAGE = 1000
-NAMED = 3  # of what is to be deleted
+PAGE_SIZE = 1000
+MAX_NAMED_ITEMS = 3  # of what is to be deleted
 
-IdArgument: TypeAlias = Annotated[int, typer.Argument(metavar="ID", help="The media item's id.", show_default=False)]
-Ids: TypeAlias = Annotated[list[int], typer.Argument(metavar="ID", help="Ids of media items.", show_default=False)]
+MediaIdArgument: TypeAlias = Annotated[
+    int, typer.Argument(metavar="ID", help="The media item's id.", show_default=False)
+]
+MediaIdsArgument: TypeAlias = Annotated[
+    list[int], typer.Argument(metavar="ID", help="Ids of media items.", show_default=False)
+]
 
 app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich")
 
@@ -62,27 +76,27 @@ def list_(
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Only those added before then.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many, newest first.")] = 50,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the newest media of a bot, or search them, and what is wrong with those that failed."""
     filters = MediaFilters(
         kind=kind,
         state=state,
         error_code=error,
-        since=time_of(since, option="--since"),
-        until=time_of(until, option="--until"),
+        since=parse_time(since, option="--since"),
+        until=parse_time(until, option="--until"),
         text=search,
     )
 
     async def listing(telewarm: Telewarm) -> tuple[list[MediaItem], bool, set[MediaId]]:
-        items, more = await _newest(telewarm, bot, filters, limit=limit)
-        return items, more, await rows.in_hand(telewarm.pool, [item.id for item in items])
+        items, more = await _newest_items(telewarm, bot, filters, limit=limit)
+        return items, more, await rows.claimed(telewarm.pool, [item.id for item in items])
 
     items, more, in_hand = run_with_app(listing)
     if as_json:
         typer.echo(json.dumps([metadata_out(item) for item in items], indent=2))
     elif items:
-        wide_console().print(_table(items, in_hand))
+        wide_console().print(_items_table(items, in_hand))
     elif filters == MediaFilters():
         echo_err(f"{bot} has no media yet. Add some: telewarm media add {bot} FILE")
     else:
@@ -92,18 +106,18 @@ def list_(
 
 
 @app.command("show")
-def show_(bot: BotArgument, media: IdArgument, *, as_json: Json = False) -> None:
+def show_(bot: BotArgument, media: MediaIdArgument, *, as_json: JsonOption = False) -> None:
     """Show one media item: the file, its file id, and what went wrong last."""
 
     async def looking(telewarm: Telewarm) -> tuple[MediaItem, set[MediaId]]:
-        item = await _item(telewarm, bot, media)
-        return item, await rows.in_hand(telewarm.pool, [item.id])
+        item = await _find_item(telewarm, bot, media)
+        return item, await rows.claimed(telewarm.pool, [item.id])
 
     item, in_hand = run_with_app(looking)
     if as_json:
         typer.echo(json.dumps(metadata_out(item), indent=2))
     else:
-        show(_facts(item, _state(item, in_hand)))
+        print_facts(_facts(item, _state_text(item, in_hand)))
 
 
 @app.command("add")
@@ -116,7 +130,7 @@ def add(
     *,
     kind: Annotated[Kind | None, typer.Option(help="What they are sent as; else what their bytes are.")] = None,
     work: WorkOption = False,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Add files to a bot's library. A running worker uploads them: telewarm serve, telewarm worker, or --work.
 
@@ -133,31 +147,33 @@ def add(
 
     telewarm media add shop https://example.org/film.mp4
     """
-    sources = sources_of(files)
+    sources = import_sources(files)
 
     async def adding(telewarm: Telewarm) -> int:
         live, outcomes = await telewarm.bots.by_slug(bot), []
-        with bar_of(sources) as bar:
-            async with aclosing(add_all(telewarm, live, sources, kind, bar.read)) as done:
+        with import_progress(sources) as bar:
+            async with aclosing(import_all(telewarm, live, sources, kind, bar.advance)) as done:
                 async for outcome in done:
-                    bar.one_more()
+                    bar.finish_file()
                     outcomes.append(outcome)
-                    tell(outcome, None if as_json else bar.line)
+                    print_outcome(outcome, None if as_json else bar.print_line)
         if as_json:
             typer.echo(json.dumps([describe(one) for one in outcomes], indent=2))
-        ids = [one.added.item.id for one in outcomes if one.added is not None]
+        ids = [one.result.item.id for one in outcomes if one.result is not None]
         refused = len(outcomes) - len(ids)
-        sum_up(outcomes, refused, work=work)
-        code = await warm(telewarm, bot, lambda: rows.states(telewarm.pool, ids)) if work and ids else 0
+        print_summary(outcomes, refused, work=work)
+        code = (
+            await work_until_warm(telewarm, bot, lambda: rows.count_by_state(telewarm.pool, ids)) if work and ids else 0
+        )
         return code or int(refused > 0)
 
-    raise typer.Exit(run_with_app(adding, least="error"))
+    raise typer.Exit(run_with_app(adding, min_log_level="error"))
 
 
 @app.command("rename")
 def rename(
     bot: BotArgument,
-    media: IdArgument,
+    media: MediaIdArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", help='One line; "" for none.', show_default=False)],
     *,
     rewarm: Annotated[
@@ -171,7 +187,7 @@ def rename(
 
     async def renaming(telewarm: Telewarm) -> MediaItem:
         live = await telewarm.bots.by_slug(bot)
-        item = await _item(telewarm, bot, media)
+        item = await _find_item(telewarm, bot, media)
         return await telewarm.library.rename(item.id, shown, rewarm=live.bot if rewarm else None)
 
     renamed = run_with_app(renaming)
@@ -195,23 +211,27 @@ def rewarm(
     """Upload media again: some, all that failed, or all. Media with a file id can be sent by it meanwhile."""
     if bool(media) + failed + everything != 1:
         raise UsageError("Choose one: item ids, --failed or --all")
-    ids = media_ids(media or ())
+    ids = parse_media_ids(media or ())
 
     async def warming(telewarm: Telewarm) -> int:
         live = await telewarm.bots.by_slug(bot)
         with spinner("Queueing"):
-            count, missing = await _make_due(telewarm, live.bot, ids, RewarmScope.FAILED if failed else RewarmScope.ALL)
-        _tell_missing(bot, missing)
+            count, missing = await _rewarm(telewarm, live.bot, ids, RewarmScope.FAILED if failed else RewarmScope.ALL)
+        _print_missing(bot, missing)
         echo_err(f"{pluralize(count, 'media item', 'media items')} queued.")
 
         async def look() -> Mapping[MediaState, int]:
-            known = rows.states(telewarm.pool, ids) if ids else rows.counts(telewarm.pool, live.bot.id)
+            known = (
+                rows.count_by_state(telewarm.pool, ids)
+                if ids
+                else rows.count_by_state_of_bot(telewarm.pool, live.bot.id)
+            )
             return await known
 
-        code = await warm(telewarm, bot, look) if work and count else 0
+        code = await work_until_warm(telewarm, bot, look) if work and count else 0
         return code or int(bool(missing))
 
-    raise typer.Exit(run_with_app(warming, least="error"))
+    raise typer.Exit(run_with_app(warming, min_log_level="error"))
 
 
 @app.command("share")
@@ -237,14 +257,14 @@ def share(
 
     telewarm media share shop 17 18 --to news
     """
-    ids = media_ids(media or ())
+    ids = parse_media_ids(media or ())
     if bot in to:
         raise UsageError(f"{bot} already has them. Name another bot with --to")
 
     async def sharing(telewarm: Telewarm) -> Sequence[MediaId]:
         source = (await telewarm.bots.by_slug(bot)).bot
         targets = [(await telewarm.bots.by_slug(slug)).bot for slug in dict.fromkeys(to)]
-        missing = await _missing(telewarm, source, ids)
+        missing = await _missing_ids(telewarm, source, ids)
         for target in targets:
             with spinner(f"Sharing with {target.slug}"):
                 new = await telewarm.library.share(source, target, ids or None)
@@ -252,24 +272,24 @@ def share(
         return missing
 
     missing = run_with_app(sharing)
-    _tell_missing(bot, missing)
+    _print_missing(bot, missing)
     raise typer.Exit(int(bool(missing)))
 
 
 @app.command("delete")
-def delete(bot: BotArgument, media: Ids, *, yes: Yes = False) -> None:
+def delete(bot: BotArgument, media: MediaIdsArgument, *, yes: YesOption = False) -> None:
     """Delete media of a bot: all of these, or none while an unfinished broadcast needs one.
 
     Files that no other bot uses are removed within the hour. Sent messages
     stay. This cannot be undone except by adding the files again, so it asks
     first; scripts use --yes.
     """
-    ids = media_ids(media)
+    ids = parse_media_ids(media)
     if not yes:
-        named = run_with_app(lambda telewarm: _named(telewarm, bot, ids))
+        named = run_with_app(lambda telewarm: _describe_items(telewarm, bot, ids))
         confirm(f"Delete {named} of {bot} for good?", yes=False)
     removed = run_with_app(lambda telewarm: telewarm.delete(bot, ids))
-    _tell_missing(bot, missing := sorted(set(ids) - set(removed.media_ids)))
+    _print_missing(bot, missing := sorted(set(ids) - set(removed.media_ids)))
     freed = f" {decimal(removed.bytes)} will be freed within the hour." if removed.blobs else ""
     echo_err(f"Deleted {pluralize(len(removed.media_ids), 'media item', 'media items')}.{freed}")
     raise typer.Exit(int(bool(missing)))
@@ -287,7 +307,7 @@ def collect() -> None:
 
     async def collecting(telewarm: Telewarm) -> tuple[int, int]:
         with spinner("Looking through the store"):
-            return await telewarm.collector.look_for_strays(), await telewarm.collector.collect()
+            return await telewarm.collector.find_orphaned_objects(), await telewarm.collector.collect()
 
     strays, blobs = run_with_app(collecting)
     found = pluralize(strays, "unused object", "unused objects")
@@ -296,13 +316,15 @@ def collect() -> None:
     )
 
 
-async def _newest(telewarm: Telewarm, bot: str, filters: MediaFilters, *, limit: int) -> tuple[list[MediaItem], bool]:
+async def _newest_items(
+    telewarm: Telewarm, bot: str, filters: MediaFilters, *, limit: int
+) -> tuple[list[MediaItem], bool]:
     """And whether there may be more."""
     live = await telewarm.bots.by_slug(bot)
     items: list[MediaItem] = []
     before: MediaId | None = None
     while len(items) < limit:
-        page = await telewarm.library.page(live.bot, filters, before=before, limit=min(PAGE, limit - len(items)))
+        page = await telewarm.library.page(live.bot, filters, before=before, limit=min(PAGE_SIZE, limit - len(items)))
         items += page.items
         if page.next is None:
             return items, False
@@ -310,55 +332,57 @@ async def _newest(telewarm: Telewarm, bot: str, filters: MediaFilters, *, limit:
     return items, True
 
 
-async def _item(telewarm: Telewarm, bot: str, given: int) -> MediaItem:
+async def _find_item(telewarm: Telewarm, bot: str, given: int) -> MediaItem:
     """Raises NotFound for one that is not the bot's."""
-    live, [media_id] = await telewarm.bots.by_slug(bot), media_ids([given])
-    if await _missing(telewarm, live.bot, [media_id]):
+    live, [media_id] = await telewarm.bots.by_slug(bot), parse_media_ids([given])
+    if await _missing_ids(telewarm, live.bot, [media_id]):
         raise NotFound(f"{bot} has no media item {media_id}. List them: telewarm media list {bot}")
     return await rows.get(telewarm.pool, media_id)
 
 
-async def _missing(telewarm: Telewarm, bot: Bot, ids: Sequence[MediaId]) -> list[MediaId]:
+async def _missing_ids(telewarm: Telewarm, bot: Bot, ids: Sequence[MediaId]) -> list[MediaId]:
     return sorted(set(ids) - set(await rows.owned(telewarm.pool, bot.id, ids)))
 
 
-async def _make_due(
-    telewarm: Telewarm, bot: Bot, ids: Sequence[MediaId], which: RewarmScope
+async def _rewarm(
+    telewarm: Telewarm, bot: Bot, ids: Sequence[MediaId], scope: RewarmScope
 ) -> tuple[int, Sequence[MediaId]]:
     """How many are due by it, and which of the ids the bot does not have."""
     if not ids:
-        return await telewarm.library.rewarm_all([bot], which), []
+        return await telewarm.library.rewarm_all([bot], scope), []
     count, found = await telewarm.library.rewarm_selected(bot, ids)
     return count, sorted(set(ids) - set(found))
 
 
-async def _named(telewarm: Telewarm, bot: str, ids: Sequence[MediaId]) -> str:
+async def _describe_items(telewarm: Telewarm, bot: str, ids: Sequence[MediaId]) -> str:
     """What is to be deleted, in words. Raises NotFound when it is nothing."""
     live = await telewarm.bots.by_slug(bot)
     found = await rows.owned(telewarm.pool, live.bot.id, ids)
     if not found:
         raise NotFound(f"{bot} has none of these media. List them: telewarm media list {bot}")
-    items = [await rows.get(telewarm.pool, media_id) for media_id in found[:NAMED]]
+    items = [await rows.get(telewarm.pool, media_id) for media_id in found[:MAX_NAMED_ITEMS]]
     names = ", ".join(f"{item.id} {item.name}" if item.name else str(item.id) for item in items)
-    return f"{pluralize(len(found), 'media item', 'media items')} ({names}{', …' if len(found) > NAMED else ''})"
+    return (
+        f"{pluralize(len(found), 'media item', 'media items')} ({names}{', …' if len(found) > MAX_NAMED_ITEMS else ''})"
+    )
 
 
-def _tell_missing(bot: str, missing: Sequence[MediaId]) -> None:
+def _print_missing(bot: str, missing: Sequence[MediaId]) -> None:
     if missing:
         echo_err(f"{bot} has no media item {', '.join(map(str, missing))}.")
 
 
-def _state(item: MediaItem, in_hand: Container[MediaId]) -> str:
-    return "queued" if item.state is MediaState.WARMING and item.id not in in_hand else item.state.value
+def _state_text(item: MediaItem, claimed: Container[MediaId]) -> str:
+    return "queued" if item.state is MediaState.WARMING and item.id not in claimed else item.state.value
 
 
-def _table(items: Sequence[MediaItem], in_hand: Container[MediaId]) -> Table:
+def _items_table(items: Sequence[MediaItem], claimed: Container[MediaId]) -> Table:
     failed = any(item.last_error for item in items)
     table = Table("id", "kind", "state", "size", "name", *(["last error"] if failed else []), box=None, pad_edge=False)
     table.columns[3].justify = "right"
     table.columns[4].overflow = "fold"
     for item in items:
-        cells = [str(item.id), item.kind, _state(item, in_hand), decimal(item.facts.bytes)]
+        cells = [str(item.id), item.kind, _state_text(item, claimed), decimal(item.facts.bytes)]
         table.add_row(*cells, Text(item.name or ""), *([Text(item.last_error or "")] if failed else []))
     return table
 

@@ -36,7 +36,7 @@ ExtraOption: TypeAlias = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class MessageOptions:
     """As they were given."""
 
     buttons: str | None = None
@@ -44,26 +44,26 @@ class Options:
     effect: str | None = None
     as_file: bool = False
     spoiler: bool = False
-    above: bool = False
+    caption_above: bool = False
     as_given: bool = False
     extra: Sequence[str] = ()
 
-    def of(self, message: MessageSet) -> MessageSet:
+    def apply(self, message: MessageSet) -> MessageSet:
         """The message with them. Raises UsageError."""
         return structs.replace(
             message,
-            reply_markup=buttons_of(self.buttons),
+            reply_markup=parse_buttons(self.buttons),
             link_preview=self.link_preview,
             effect=self.effect,
             as_file=self.as_file,
             has_spoiler=self.spoiler,
-            show_caption_above_media=self.above,
+            show_caption_above_media=self.caption_above,
             as_given=self.as_given,
-            extra=dict([extra_of(one) for one in self.extra]) or None,
+            extra=dict([parse_extra(one) for one in self.extra]) or None,
         )
 
 
-def buttons_of(text: str | None) -> dict[str, Any] | None:
+def parse_buttons(text: str | None) -> dict[str, Any] | None:
     """Raises UsageError."""
     if text is None:
         return None
@@ -73,7 +73,7 @@ def buttons_of(text: str | None) -> dict[str, Any] | None:
         raise UsageError('--buttons is not JSON as {"inline_keyboard": [[{"text": "…", "url": "…"}]]}') from None
 
 
-def extra_of(given: str) -> tuple[str, object]:
+def parse_extra(given: str) -> tuple[str, object]:
     """A value that is JSON is taken as JSON, any other as text. Raises UsageError."""
     name, is_pair, value = given.partition("=")
     if not is_pair or not name.strip():

@@ -8,7 +8,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-OPTION = re.compile(r"--?[a-zA-Z].*", re.DOTALL)
+OPTION_PATTERN = re.compile(r"--?[a-zA-Z].*", re.DOTALL)
 
 
 class ChatIdCommand(TyperCommand):
@@ -22,7 +22,7 @@ class ChatIdCommand(TyperCommand):
             if given == "--" and not is_value:
                 break
             name = given.partition("=")[0]
-            if not is_value and OPTION.fullmatch(given) and name not in known:
+            if not is_value and OPTION_PATTERN.fullmatch(given) and name not in known:
                 near = difflib.get_close_matches(name, sorted(known), n=1)
                 ctx.fail(f"No such option {name}." + (f" Did you mean {near[0]}?" if near else ""))
             is_value = not is_value and takes_value.get(given, False)

@@ -15,19 +15,19 @@ import typer
 from telewarm.cli.console import echo_err
 from telewarm.cli.env import read_settings
 from telewarm.cli.run import run
-from telewarm.component_config import encryption_key, refuse_lost_key
+from telewarm.component_config import encryption_key, require_known_key
 from telewarm.database.connection import Connection
-from telewarm.database.pool import ROUND_TRIP, connect
-from telewarm.database.ready import ready
-from telewarm.database.token_encryption import TokenCipher, reencrypt, sealed_with
+from telewarm.database.pool import ROUND_TRIP_SECONDS, connect
+from telewarm.database.ready import open_database_url
+from telewarm.database.token_encryption import TokenCipher, find_cipher, reencrypt
 from telewarm.database.transient import is_transient
 from telewarm.errors import Conflict, DatabaseError, SettingsError, TelewarmError, UsageError
 from telewarm.folders import make_private
 from telewarm.settings import Settings, checks
 
-LOCK = 7_316_582_394_107_543  # any number, as long as nothing else in the database locks it
-FOLLOWED = "Running processes on this data folder use it from now on"
-RESTART = (
+ADVISORY_LOCK_KEY = 7_316_582_394_107_543  # any number, as long as nothing else in the database locks it
+KEY_RELOADED_MESSAGE = "Running processes on this data folder use it from now on"
+RESTART_MESSAGE = (
     "Then restart every Telewarm process: until then those that run go on with the tokens they know, and cannot use "
     "bots that are new to them"
 )
@@ -52,56 +52,56 @@ def rotate_key(
     echo_err(run(_rotate(settings, given)))
 
 
-async def _rotate(settings: Settings, given: bytes | None) -> str:
-    """What was done, for people. `given` None: make the key."""
+async def _rotate(settings: Settings, new_key: bytes | None) -> str:
+    """What was done, for people. `new_key` None: make the key."""
     database = settings.database_url.get_secret_value() if settings.database_url else None
-    async with ready(database, settings.telewarm_data, upgrade=False) as url:
+    async with open_database_url(database, settings.telewarm_data, upgrade=False) as url:
         connection = await connect(url, application_name="telewarm rotate-key")
         try:
-            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
+            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", ADVISORY_LOCK_KEY):
                 raise Conflict("another `telewarm rotate-key` is at work on this database: let it end")
             files = KeyFiles(settings.telewarm_data)
             if settings.encryption_key is None:
-                await files.settle(connection)
-                await refuse_lost_key(settings, connection)
-                return await _replace_file(connection, files, encryption_key(settings), given)
-            return await _replace_variable(connection, files, encryption_key(settings), given)
+                await files.finish_interrupted(connection)
+                await require_known_key(settings, connection)
+                return await _replace_file(connection, files, encryption_key(settings), new_key)
+            return await _replace_variable(connection, files, encryption_key(settings), new_key)
         finally:
             if not connection.is_closed():
-                await connection.close(timeout=ROUND_TRIP)
+                await connection.close(timeout=ROUND_TRIP_SECONDS)
 
 
-def _reencrypted(count: int) -> str:
+def _count_text(count: int) -> str:
     return "1 token was re-encrypted" if count == 1 else f"{count} tokens were re-encrypted"
 
 
-async def _replace_file(connection: Connection, files: KeyFiles, old: bytes, given: bytes | None) -> str:
-    new = secrets.token_bytes(32) if given is None else given
-    _refuse_same(old, new)
+async def _replace_file(connection: Connection, files: KeyFiles, old: bytes, new_key: bytes | None) -> str:
+    new = secrets.token_bytes(32) if new_key is None else new_key
+    _check_different(old, new)
     try:
-        with files.replaced(new):
+        with files.replacing(new):
             async with connection.transaction():
                 count = await reencrypt(connection, TokenCipher(old), TokenCipher(new))
     except TelewarmError:
         raise
     except Exception as error:
         if not connection.is_closed():
-            await files.settle(connection)
+            await files.finish_interrupted(connection)
             raise DatabaseError(f"the database refused, and the old key holds: {error}") from error
         raise DatabaseError(
             f"the database was lost on the way ({type(error).__name__}): run `telewarm rotate-key` again, which finds "
-            f"out what holds; until then keep {files.key} and {files.old}"
+            f"out what holds; until then keep {files.current} and {files.old}"
         ) from error
-    return f"{_reencrypted(count)} with the new key, which is in {files.key}. {FOLLOWED}"
+    return f"{_count_text(count)} with the new key, which is in {files.current}. {KEY_RELOADED_MESSAGE}"
 
 
-async def _replace_variable(connection: Connection, files: KeyFiles, old: bytes, given: bytes | None) -> str:
-    new = files.waiting(old) if given is None else given
-    _refuse_same(old, new)
+async def _replace_variable(connection: Connection, files: KeyFiles, old: bytes, new_key: bytes | None) -> str:
+    new = files.prepare_new_key(old) if new_key is None else new_key
+    _check_different(old, new)
     async with connection.transaction():
         count = await reencrypt(connection, TokenCipher(old), TokenCipher(new))
-    where = f"what is in {files.new}, and delete that file" if given is None else "the new key"
-    return f"{_reencrypted(count)} with the new key. Set ENCRYPTION_KEY to {where}. {RESTART}"
+    where = f"what is in {files.new}, and delete that file" if new_key is None else "the new key"
+    return f"{_count_text(count)} with the new key. Set ENCRYPTION_KEY to {where}. {RESTART_MESSAGE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class KeyFiles:
     folder: Path
 
     @property
-    def key(self) -> Path:
+    def current(self) -> Path:
         return self.folder / "encryption.key"
 
     @property
@@ -123,47 +123,48 @@ class KeyFiles:
         return self.folder / "encryption.key.new"
 
     @contextmanager
-    def replaced(self, new: bytes) -> Iterator[None]:
+    def replacing(self, new: bytes) -> Iterator[None]:
         """The new key is in its place before the database follows; the old one stays until it has.
 
-        When the database is lost on the way, nobody knows whether it has: then both stay, for `settle`.
+        When the database is lost on the way, nobody knows whether it has: then both stay, for `finish_interrupted`.
         """
-        _write(self.old, self.key.read_text(encoding="ascii").strip())
-        _write(self.key, new.hex())
+        _write_atomically(self.old, self.current.read_text(encoding="ascii").strip())
+        _write_atomically(self.current, new.hex())
         try:
             yield
         except BaseException as error:
             if not is_transient(error):
-                self._put_back()
+                self._restore_old_key()
             raise
         self.old.unlink()
 
-    async def settle(self, connection: Connection) -> None:
+    async def finish_interrupted(self, connection: Connection) -> None:
         """Ends a rotation that was interrupted, whichever way the database went."""
         if not self.old.exists():
             return
-        new, old = TokenCipher(_read_key(self.key)), TokenCipher(_read_key(self.old))
-        found = await sealed_with(connection, new, old)
+        new, old = TokenCipher(_read_key(self.current)), TokenCipher(_read_key(self.old))
+        found = await find_cipher(connection, new, old)
         if found is new:
             self.old.unlink()
         elif found is old:
-            self._put_back()
+            self._restore_old_key()
         else:
             raise SettingsError(
-                f"neither {self.key} nor {self.old} opens every bot's token: put the key that does into {self.key}, "
+                f"neither {self.current} nor {self.old} opens every bot's token: put the key that does into "
+                f"{self.current}, "
                 f"and remove {self.old}"
             )
 
-    def waiting(self, old: bytes) -> bytes:
+    def prepare_new_key(self, old: bytes) -> bytes:
         """A key that waits to be taken over, written down before anything is sealed with it."""
         if not self.new.exists() or _read_key(self.new) == old:
             make_private(self.folder)
-            _write(self.new, secrets.token_hex(32))
+            _write_atomically(self.new, secrets.token_hex(32))
         return _read_key(self.new)
 
-    def _put_back(self) -> None:
-        self.old.replace(self.key)
-        _sync(self.folder)
+    def _restore_old_key(self) -> None:
+        self.old.replace(self.current)
+        _fsync_folder(self.folder)
 
 
 def _read_key(path: Path) -> bytes:
@@ -177,7 +178,7 @@ def _read_key(path: Path) -> bytes:
         ) from None
 
 
-def _write(path: Path, text: str) -> None:
+def _write_atomically(path: Path, text: str) -> None:
     """Whole or not at all, for our eyes only."""
     fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -186,10 +187,10 @@ def _write(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
-    _sync(path.parent)
+    _fsync_folder(path.parent)
 
 
-def _sync(folder: Path) -> None:
+def _fsync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -197,6 +198,6 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _refuse_same(old: bytes, new: bytes) -> None:
+def _check_different(old: bytes, new: bytes) -> None:
     if secrets.compare_digest(old, new):
         raise UsageError("the new key is the one in use: nothing is to be done; make another with --generate")

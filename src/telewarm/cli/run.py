@@ -34,17 +34,17 @@ GRACE_SECONDS = 4.0  # seconds that accepted requests have to finish
 FORCE_AFTER_INTERRUPTS = 3  # times that Ctrl-C is pressed before a command ends without closing anything
 FORCED_CLOSE_SECONDS = 1  # seconds in which those that have not are told so
 LISTENERS_PER_SOCKET = 16  # connections that come in at each turn of the loop: libuv takes one from each socket
-CURES = {
+LISTEN_CURES = {
     errno.EADDRINUSE: "Port {port} is already in use. Stop that program or choose another --port",
     errno.EACCES: "Port {port} needs root, as all ports below 1024. Choose another --port",
     errno.EADDRNOTAVAIL: "This machine does not have the address {host}. Choose another --host",
 }
 
 
-def load_settings(*, tell: bool = True) -> Settings:
+def load_settings(*, announce: bool = True) -> Settings:
     """As `read_settings`; configures the logs too."""
-    settings = read_settings(tell=tell)
-    logs.configure(form=settings.telewarm_log_format, level=settings.telewarm_log_level)
+    settings = read_settings(announce=announce)
+    logs.configure(log_format=settings.telewarm_log_format, level=settings.telewarm_log_level)
     return settings
 
 
@@ -56,7 +56,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     Raises typer.Exit then, with 128 and the signal's number. The third Ctrl-C leaves at once.
     """
     told: list[int] = []
-    guarded = _cancelled_by_signals(main, told)
+    guarded = _cancel_on_signal(main, told)
     try:
         close_memory()
         gc.collect()
@@ -69,7 +69,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         main.close()
 
 
-async def _cancelled_by_signals(main: Coroutine[Any, Any, T], told: list[int]) -> T:
+async def _cancel_on_signal(main: Coroutine[Any, Any, T], told: list[int]) -> T:
     task = asyncio.ensure_future(main)
 
     def end(number: int) -> None:
@@ -92,12 +92,12 @@ def _stop_signals() -> list[signal.Signals]:
     return [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-class Server(uvicorn.Server):
+class UvicornServer(uvicorn.Server):
     """Leaves signals to us: uvicorn would raise them again before the rest is closed."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._on_ready = on_ready
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -107,11 +107,11 @@ class Server(uvicorn.Server):
         try:
             await super().startup(sockets)
         except OSError as error:  # another process bound the same address, and was quicker to listen
-            raise _cannot_listen(error, "this address", port=port_of(sockets) if sockets else 0) from error
-        self._ready()
+            raise _listen_error(error, "this address", port=port_of(sockets) if sockets else 0) from error
+        self._on_ready()
 
 
-def listen(host: str, port: int) -> list[socket.socket]:
+def bind_sockets(host: str, port: int) -> list[socket.socket]:
     """Bind the addresses of a host, before anything else is started. Port 0: a free one. Raises UsageError."""
     taken: list[socket.socket] = []
     try:
@@ -124,24 +124,24 @@ def listen(host: str, port: int) -> list[socket.socket]:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             one.bind((address[0], port or port_of(taken), *address[2:]))
     except OSError as error:
-        close(taken)
-        raise _cannot_listen(error, host, port=port) from error
+        close_sockets(taken)
+        raise _listen_error(error, host, port=port) from error
     return taken
 
 
 @contextmanager
-def explained(host: str, port: int) -> Iterator[None]:
+def explain_listen_error(host: str, port: int) -> Iterator[None]:
     """Turn the error of an address that cannot be listened on into UsageError."""
     try:
         yield
     except OSError as error:
-        if error.errno not in CURES:
+        if error.errno not in LISTEN_CURES:
             raise
-        raise _cannot_listen(error, host, port=port) from error
+        raise _listen_error(error, host, port=port) from error
 
 
-def _cannot_listen(error: OSError, host: str, *, port: int) -> UsageError:
-    cure = CURES.get(error.errno or 0, "Cannot listen on {host}, port {port}: {reason}. Check --host and --port")
+def _listen_error(error: OSError, host: str, *, port: int) -> UsageError:
+    cure = LISTEN_CURES.get(error.errno or 0, "Cannot listen on {host}, port {port}: {reason}. Check --host and --port")
     return UsageError(cure.format(host=host, port=port, reason=error.strerror or error))
 
 
@@ -150,15 +150,15 @@ def port_of(sockets: Sequence[socket.socket]) -> int:
     return int(sockets[0].getsockname()[1])
 
 
-def close(sockets: Sequence[socket.socket]) -> None:
+def close_sockets(sockets: Sequence[socket.socket]) -> None:
     for one in sockets:
         one.close()
 
 
 async def serve_api(
-    app: FastAPI, *, sockets: list[socket.socket], stop: asyncio.Event, ready: Callable[[], None] = lambda: None
+    app: FastAPI, *, sockets: list[socket.socket], stop: asyncio.Event, on_ready: Callable[[], None] = lambda: None
 ) -> None:
-    """Serve until `stop` is set, then finish what was accepted. Closes the sockets. `ready`: when answers come."""
+    """Serve until `stop` is set, then finish what was accepted. Closes the sockets. `on_ready`: when answers come."""
     proxies = os.environ.get("FORWARDED_ALLOW_IPS", "")  # noqa: TID251 (the command line reads the environment)
     config = uvicorn.Config(
         app,
@@ -170,7 +170,7 @@ async def serve_api(
         lifespan="off",
         timeout_graceful_shutdown=math.ceil(GRACE_SECONDS) + FORCED_CLOSE_SECONDS,
     )
-    server = Server(config, ready)
+    server = UvicornServer(config, on_ready)
     doors = [one.dup() for one in sockets for _ in range(LISTENERS_PER_SOCKET)]
     serving = asyncio.create_task(server.serve(doors), name="http server")
     stopping = asyncio.create_task(stop.wait(), name="wait for the stop signal")
@@ -183,19 +183,19 @@ async def serve_api(
         ending = asyncio.get_running_loop().call_later(GRACE_SECONDS, app.state.admission.end)
         await serving
         ending.cancel()
-        close([*doors, *sockets])
+        close_sockets([*doors, *sockets])
 
 
-def tell_token(telewarm: Telewarm) -> None:
+def print_token(telewarm: Telewarm) -> None:
     """What a client needs, on standard error: the server's own token when it was made just now, else where it is."""
     own = telewarm.server_token()
-    if own.kept_in is None:
+    if own.path is None:
         return
-    text = f"{own.secret} (kept in {own.kept_in})" if own.made else f"kept in {own.kept_in} (telewarm token show)"
+    text = f"{own.secret} (kept in {own.path})" if own.created else f"kept in {own.path} (telewarm token show)"
     echo_err(f"API token: {text}")
 
 
-def stop_event() -> asyncio.Event:
+def install_stop_event() -> asyncio.Event:
     """Set by SIGINT, SIGTERM, and SIGHUP, which comes when the terminal is closed."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from telewarm.cli.console import echo_err
-from telewarm.cli.run import explained
+from telewarm.cli.run import explain_listen_error
 from telewarm.sandbox import Config, Floods, Network
 from telewarm.sandbox.serve import serve
 
-HINTS = """
+HINTS_TEXT = """
 The sandbox stands in for Telegram. In another terminal:
 
   export TELEGRAM_API_ROOT={url}
@@ -31,7 +31,7 @@ class FloodChoice(StrEnum):
     TELEGRAM = "telegram"
 
 
-FLOODS = {FloodChoice.OFF: Floods.off, FloodChoice.TELEGRAM: Floods.telegram}
+FLOOD_CONFIGS = {FloodChoice.OFF: Floods.off, FloodChoice.TELEGRAM: Floods.telegram}
 
 
 def sandbox(
@@ -53,16 +53,16 @@ def sandbox(
     to change chats, cause errors and read statistics.
     """
     config = Config(
-        floods=FLOODS[floods](),
+        floods=FLOOD_CONFIGS[floods](),
         network=Network(latency=latency_ms / 1000, bandwidth=bandwidth or None),
         local=local,
     )
-    with explained(host, port):
-        serve(config, host=host, port=port, ready=_tell, until_eof=until_eof)
+    with explain_listen_error(host, port):
+        serve(config, host=host, port=port, ready=_print_hints, until_eof=until_eof)
 
 
-def _tell(url: str) -> None:
+def _print_hints(url: str) -> None:
     """The URL alone goes to standard output, for scripts; on a terminal, what helps a person goes beside it."""
     typer.echo(url)
     if sys.stderr.isatty():
-        echo_err(HINTS.format(url=url))
+        echo_err(HINTS_TEXT.format(url=url))

@@ -16,17 +16,17 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from telewarm import logs
 from telewarm.bots.sessions import BotSession
 from telewarm.cli import message_options
-from telewarm.cli.chat import recipient
-from telewarm.cli.common import Json
+from telewarm.cli.chat import parse_recipient
+from telewarm.cli.common import JsonOption
 from telewarm.cli.console import echo_err
 from telewarm.cli.run import load_settings, run
-from telewarm.errors import DecoderFailed, Face, MediaError, UsageError
+from telewarm.errors import DecoderFailed, Interface, MediaError, UsageError
 from telewarm.models import MediaId, MessageSet, Part
 from telewarm.runtime import Telewarm
 from telewarm.sending.idempotency import describe
 from telewarm.sending.send_context import SendResult
 
-CONTEXT: dict[str, Any] = {"ignore_unknown_options": True}  # of the command: a chat id below zero is no option
+CONTEXT_SETTINGS: dict[str, Any] = {"ignore_unknown_options": True}  # of the command: a chat id below zero is no option
 
 
 def send(  # noqa: PLR0913 - each is an argument or an option of the command line
@@ -35,7 +35,7 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
         str,
         typer.Argument(
             metavar="CHAT",
-            callback=recipient,
+            callback=parse_recipient,
             help="The recipient's chat id, negative for groups and channels; or @name of a public one.",
         ),
     ],
@@ -65,7 +65,7 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
     ] = False,
     topic: Annotated[int | None, typer.Option(min=1, help="Topic (thread id) of a forum.")] = None,
     patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for Telegram's limits, at most.")] = 60.0,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Send files, media of the library, and text to one chat. Prints one line a message; with --json, one object.
 
@@ -82,10 +82,10 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
 
     telewarm send shop 500000001 cat.jpg --json | jq .results[0].message_id
     """
-    mode = mode_of(html=html, markdown=markdown)
-    said = message_options.Options(
+    mode = parse_mode_of(html=html, markdown=markdown)
+    said = message_options.MessageOptions(
         buttons=buttons, link_preview=link_preview, effect=effect, as_file=as_file, spoiler=spoiler,
-        above=caption_above, as_given=as_given, extra=extra or (),
+        caption_above=caption_above, as_given=as_given, extra=extra or (),
     )  # fmt: skip
     message = MessageSet(
         text=text,
@@ -97,38 +97,38 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
         protect_content=protect,
         allow_sending_without_reply=allow_sending_without_reply,
     )
-    message = said.of(message)
-    _refuse_nothing(media=bool(media or files), text=bool(text), caption=bool(caption))
+    message = said.apply(message)
+    _check_not_empty(media=bool(media or files), text=bool(text), caption=bool(caption))
 
     async def sending(telewarm: Telewarm, live: BotSession) -> Sequence[SendResult]:
-        ids = [*map(MediaId, media or ()), *await add(telewarm, live, files or ())]
-        whole = captioned(structs.replace(message, media=tuple(Part(media_id=one) for one in ids)), caption, mode)
+        ids = [*map(MediaId, media or ()), *await add_files(telewarm, live, files or ())]
+        whole = with_caption(structs.replace(message, media=tuple(Part(media_id=one) for one in ids)), caption, mode)
         return await telewarm.send(bot, chat, whole, patience=patience)
 
-    raise typer.Exit(0 if run(_open(bot, sending, lines_of_json if as_json else lines)) else 1)
+    raise typer.Exit(0 if run(_send_with_app(bot, sending, json_lines if as_json else result_lines)) else 1)
 
 
-def mode_of(*, html: bool, markdown: bool) -> str | None:
+def parse_mode_of(*, html: bool, markdown: bool) -> str | None:
     if html and markdown:
         raise UsageError("Use either --html or --markdown, not both")
     return "HTML" if html else "MarkdownV2" if markdown else None
 
 
-def _refuse_nothing(*, media: bool, text: bool, caption: bool) -> None:
+def _check_not_empty(*, media: bool, text: bool, caption: bool) -> None:
     if caption and not media:
         raise UsageError("there are no media to go with --caption: give files or --media, or use --text")
     if not media and not text:
         raise UsageError("there is nothing to send: give files, --media, --text, or several of them")
 
 
-def captioned(message: MessageSet, caption: str | None, mode: str | None) -> MessageSet:
+def with_caption(message: MessageSet, caption: str | None, mode: str | None) -> MessageSet:
     if not caption:
         return message
     first = structs.replace(message.media[0], caption=caption, parse_mode=mode)
     return structs.replace(message, media=(first, *message.media[1:]))
 
 
-async def _open(
+async def _send_with_app(
     slug: str,
     sending: Callable[[Telewarm, BotSession], Awaitable[Sequence[SendResult]]],
     printed: Callable[[Sequence[SendResult]], Sequence[str]],
@@ -136,7 +136,7 @@ async def _open(
     """Whether all went."""
     settings = load_settings()
     if settings.telewarm_log_level == "info":  # the lines that the command prints itself say enough
-        logs.configure(form=settings.telewarm_log_format, level="warning")
+        logs.configure(log_format=settings.telewarm_log_format, level="warning")
     async with Telewarm.open(settings, worker=False) as telewarm:
         results = await sending(telewarm, await telewarm.bots.by_slug(slug))
     for text in printed(results):
@@ -148,50 +148,50 @@ def _all_went(results: Sequence[SendResult]) -> bool:
     return all(result.error is None for result in results)
 
 
-def lines(results: Sequence[SendResult]) -> list[str]:
-    return [line(result) for result in results]
+def result_lines(results: Sequence[SendResult]) -> list[str]:
+    return [result_line(result) for result in results]
 
 
-def lines_of_json(results: Sequence[SendResult]) -> list[str]:
+def json_lines(results: Sequence[SendResult]) -> list[str]:
     """As the HTTP API answers, in one line."""
-    shown = {"ok": _all_went(results), "results": [describe(result, Face.CLI) for result in results]}
+    shown = {"ok": _all_went(results), "results": [describe(result, Interface.CLI) for result in results]}
     return [msgspec.json.encode(shown).decode()]
 
 
-def line(result: SendResult) -> str:
+def result_line(result: SendResult) -> str:
     what = "text" if result.media_id is None else f"{result.kind or 'media'} {result.media_id}"
     if result.error is not None:
         maybe = " (maybe sent: look at the chat before you send it again)" if result.maybe_sent else ""
-        return f"{what}: {result.error.code} {result.error.told(Face.CLI)}{maybe}"
+        return f"{what}: {result.error.code} {result.error.message_for(Interface.CLI)}{maybe}"
     how = "" if result.media_id is None else ", by file id" if result.cache_hit else ", uploaded"
     moved = "" if result.moved_to is None else f", to chat {result.moved_to}, which the group is now"
     return f"{what}: message {result.message_id}{how}, {result.lat_ms} ms{moved}"
 
 
-async def add(telewarm: Telewarm, live: BotSession, files: Sequence[Path]) -> list[MediaId]:
+async def add_files(telewarm: Telewarm, session: BotSession, files: Sequence[Path]) -> list[MediaId]:
     """Their ids in the bot's library; those that it had are not kept twice."""
-    with _progress(sum(path.stat().st_size for path in files)) as advance:
-        return [await _add_file(telewarm, live, path, advance) for path in files]
+    with _bytes_progress(sum(path.stat().st_size for path in files)) as advance:
+        return [await _add_file(telewarm, session, path, advance) for path in files]
 
 
-async def _add_file(telewarm: Telewarm, live: BotSession, path: Path, advance: Callable[[int], None]) -> MediaId:
+async def _add_file(telewarm: Telewarm, session: BotSession, path: Path, advance: Callable[[int], None]) -> MediaId:
     try:
-        added = await telewarm.library.add_file(live.bot, path, on_read=advance)
+        added = await telewarm.library.add_file(session.bot, path, on_read=advance)
     except (MediaError, DecoderFailed):
-        echo_err(f"{_shown(path)} cannot be sent, and nothing was:")
+        echo_err(f"{_printable_path(path)} cannot be sent, and nothing was:")
         raise
     if added.note:
-        echo_err(f"{_shown(path)}: {added.note}")
+        echo_err(f"{_printable_path(path)}: {added.note}")
     return added.item.id
 
 
-def _shown(path: Path) -> str:
+def _printable_path(path: Path) -> str:
     """A path may hold bytes that are no UTF-8."""
     return str(path).encode(errors="replace").decode()
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
+def _bytes_progress(total: int) -> Iterator[Callable[[int], None]]:
     """A bar of the bytes read, on a terminal; call it with how many there are more."""
     console = Console(stderr=True)
     if not total or not console.is_terminal:

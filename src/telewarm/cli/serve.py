@@ -10,8 +10,17 @@ import typer
 
 from telewarm import background
 from telewarm.cli.console import echo_err
-from telewarm.cli.env import tell_settings
-from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event, tell_token
+from telewarm.cli.env import announce_settings
+from telewarm.cli.run import (
+    bind_sockets,
+    close_sockets,
+    install_stop_event,
+    load_settings,
+    port_of,
+    print_token,
+    run,
+    serve_api,
+)
 from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
 from telewarm.wiring import tune_garbage_collector
@@ -27,9 +36,9 @@ def serve(
     Clients send an API token: ADMIN_API_TOKEN, or the one that the first start makes, prints, and keeps in the data
     folder (`telewarm token show`). Settings come from the environment and from .env: see `telewarm env`.
     """
-    settings = load_settings(tell=False)
-    sockets = listen(host, port)
-    tell_settings(settings)
+    settings = load_settings(announce=False)
+    sockets = bind_sockets(host, port)
+    announce_settings(settings)
     run(_serve(settings, host, sockets, worker=worker))
 
 
@@ -42,15 +51,15 @@ async def _serve(settings: Settings, host: str, sockets: list[socket.socket], *,
 
     try:
         async with Telewarm.open(settings, worker=worker, migrate=True) as telewarm:
-            stop = stop_event()  # while it opens, they cancel that
-            tell_token(telewarm)
+            stop = install_stop_event()  # while it opens, they cancel that
+            print_token(telewarm)
             tune_garbage_collector()
             background.start(telewarm.checks.log_problems(), name="check dependencies")
             draining = asyncio.create_task(telewarm.worker.stop_when(stop), name="drain when told")
             try:
-                await serve_api(telewarm.api(), sockets=sockets, stop=stop, ready=ready)
+                await serve_api(telewarm.api(), sockets=sockets, stop=stop, on_ready=ready)
             finally:
                 stop.set()
                 await draining
     finally:
-        close(sockets)
+        close_sockets(sockets)

@@ -18,26 +18,26 @@ from telewarm.database.transient import is_transient
 from telewarm.models import Broadcast, BroadcastId, BroadcastState, Cause, DeliveryStatus
 from telewarm.runtime import Telewarm
 
-ACTIVE = frozenset({BroadcastState.SCHEDULED, BroadcastState.RUNNING, BroadcastState.UNDOING})
-WELL = frozenset({BroadcastState.DONE, BroadcastState.UNDONE})
-LOOK = 0.5  # seconds between looks
-LINE = 10.0  # seconds between lines where there is no terminal
-LEASED = 1.0  # seconds that a worker of this process has to be known
-NO_WORKER = "No worker is running, so nothing moves: start telewarm serve, or add --work"
-SPEED_OVER = 30.0  # seconds over which the bar's speed is taken
+ACTIVE_STATES = frozenset({BroadcastState.SCHEDULED, BroadcastState.RUNNING, BroadcastState.UNDOING})
+SUCCESSFUL_STATES = frozenset({BroadcastState.DONE, BroadcastState.UNDONE})
+POLL_SECONDS = 0.5  # seconds between looks
+LINE_INTERVAL_SECONDS = 10.0  # seconds between lines where there is no terminal
+LEASE_WAIT_SECONDS = 1.0  # seconds that a worker of this process has to be known
+NO_WORKER_MESSAGE = "No worker is running, so nothing moves: start telewarm serve, or add --work"
+RATE_WINDOW_SECONDS = 30.0  # seconds over which the bar's speed is taken
 
 
-async def watch(telewarm: Telewarm, ids: Sequence[BroadcastId], stop: asyncio.Event) -> list[Broadcast]:
+async def watch_broadcasts(telewarm: Telewarm, ids: Sequence[BroadcastId], stop: asyncio.Event) -> list[Broadcast]:
     """Show them until all have ended, or `stop` is set; as they are then."""
     found = [await telewarm.broadcasts.get(broadcast_id) for broadcast_id in ids]
     slugs = {one.id: (await telewarm.bots.get(one.bot_id)).bot.slug for one in found}
-    idle = Idle()
-    with _shown(slugs) as show:
+    idle = NoWorkerNotice()
+    with _progress_view(slugs) as show:
         while True:
             show(found)
-            if (said := await idle.look(telewarm, found)) is not None:
-                show.tell(said)
-            if all(one.state not in ACTIVE for one in found) or await clock.wait(stop, LOOK):
+            if (said := await idle.check(telewarm, found)) is not None:
+                show.print_line(said)
+            if all(one.state not in ACTIVE_STATES for one in found) or await clock.wait(stop, POLL_SECONDS):
                 return found
             try:
                 found = [await telewarm.broadcasts.get(broadcast_id) for broadcast_id in ids]
@@ -47,43 +47,43 @@ async def watch(telewarm: Telewarm, ids: Sequence[BroadcastId], stop: asyncio.Ev
                 continue
 
 
-def explain(
-    console: Console, found: Sequence[Broadcast], causes: Mapping[BroadcastId, Sequence[Cause]], *, stopped: bool
+def print_results(
+    console: Console, broadcasts: Sequence[Broadcast], causes: Mapping[BroadcastId, Sequence[Cause]], *, stopped: bool
 ) -> int:
     """How they ended and why some did not get it, or how to come back to them; the exit code."""
-    for one in found:
-        console.print(f"broadcast {one.id} is {one.state}: {counts_of(one)}", markup=False)
+    for one in broadcasts:
+        console.print(f"broadcast {one.id} is {one.state}: {describe_counts(one)}", markup=False)
         for cause in causes.get(one.id, ()):
-            console.print(f"  {cause_of(cause)}", markup=False)
+            console.print(f"  {describe_cause(cause)}", markup=False)
         for hint in _hints(one):
             console.print(f"  {hint}", markup=False)
-    if stopped and any(one.state in ACTIVE for one in found):
+    if stopped and any(one.state in ACTIVE_STATES for one in broadcasts):
         return 130
-    return 0 if all(_went_well(one) for one in found) else 1
+    return 0 if all(_succeeded(one) for one in broadcasts) else 1
 
 
-def cause_of(cause: Cause) -> str:
+def describe_cause(cause: Cause) -> str:
     """How many, why, and one of them."""
     return f"{cause.count:,} {cause.outcome}, such as chat {cause.chat_id}: {cause.error}"
 
 
-def counts_of(broadcast: Broadcast) -> str:
+def describe_counts(broadcast: Broadcast) -> str:
     said = [f"{broadcast.counts[outcome]:,} {outcome}" for outcome in DeliveryStatus if broadcast.counts.get(outcome)]
     left = broadcast.recipients - broadcast.done
     return ", ".join(said + ([f"{left:,} left"] if left else [])) or "no recipients"
 
 
-def _went_well(broadcast: Broadcast) -> bool:
+def _succeeded(broadcast: Broadcast) -> bool:
     went = sum(
         broadcast.counts.get(outcome, 0)
         for outcome in (DeliveryStatus.SENT, DeliveryStatus.PARTIAL, DeliveryStatus.UNDONE)
     )
-    return broadcast.state in WELL and went > 0
+    return broadcast.state in SUCCESSFUL_STATES and went > 0
 
 
 def _hints(one: Broadcast) -> Iterator[str]:
     command = "telewarm broadcast"
-    if one.state in ACTIVE:
+    if one.state in ACTIVE_STATES:
         yield f"Any running worker will continue it: telewarm serve, telewarm worker or {command} watch {one.id} --work"
         yield f"Watch: {command} watch {one.id}. Pause: {command} pause {one.id}"
     elif one.state is BroadcastState.PAUSED:
@@ -101,39 +101,39 @@ def _hints(one: Broadcast) -> Iterator[str]:
         yield f"{one.not_undone:,} messages could not be deleted"
 
 
-class Idle:
+class NoWorkerNotice:
     """Does anybody send at all?"""
 
     def __init__(self) -> None:
-        self._again_at = clock.monotonic() + LEASED
-        self._told = False
+        self._next_check_at = clock.monotonic() + LEASE_WAIT_SECONDS
+        self._shown = False
 
-    async def look(self, telewarm: Telewarm, found: Sequence[Broadcast]) -> str | None:
+    async def check(self, telewarm: Telewarm, broadcasts: Sequence[Broadcast]) -> str | None:
         """What to tell when no worker runs, once until one does. A database that is away says nothing."""
         now = clock.monotonic()
-        if now < self._again_at or all(one.state not in ACTIVE for one in found):
+        if now < self._next_check_at or all(one.state not in ACTIVE_STATES for one in broadcasts):
             return None
-        self._again_at = now + LINE
+        self._next_check_at = now + LINE_INTERVAL_SECONDS
         try:
-            works = await leases.working(telewarm.pool)
+            works = await leases.is_any_worker_running(telewarm.pool)
         except Exception as error:
             if not is_transient(error):
                 raise
             return None
-        told, self._told = self._told, not works
-        return None if works or told else NO_WORKER
+        told, self._shown = self._shown, not works
+        return None if works or told else NO_WORKER_MESSAGE
 
 
 class ProgressView(Protocol):
     def __call__(self, found: Sequence[Broadcast], /) -> None: ...
 
-    def tell(self, text: str, /) -> None:
+    def print_line(self, text: str, /) -> None:
         """A line beside the figures."""
         ...
 
 
 @contextmanager
-def _shown(slugs: dict[BroadcastId, str]) -> Iterator[ProgressView]:
+def _progress_view(slugs: dict[BroadcastId, str]) -> Iterator[ProgressView]:
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         yield PlainProgress(console, slugs)
@@ -142,15 +142,15 @@ def _shown(slugs: dict[BroadcastId, str]) -> Iterator[ProgressView]:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[way]}"),
-        RateEstimate(),
+        RateColumn(),
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=console, speed_estimate_period=SPEED_OVER) as bars:
+    with Progress(*columns, console=console, speed_estimate_period=RATE_WINDOW_SECONDS) as bars:
         yield LiveProgress(bars, slugs)
 
 
-class RateEstimate(ProgressColumn):
+class RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.1f}/s")
@@ -158,7 +158,7 @@ class RateEstimate(ProgressColumn):
 
 class LiveProgress:
     def __init__(self, bars: Progress, slugs: dict[BroadcastId, str]) -> None:
-        self._bars = bars
+        self._progress = bars
         self._tasks: dict[BroadcastId, TaskID] = {
             broadcast_id: bars.add_task(f"{broadcast_id} {slug}", total=None, way="", note="")
             for broadcast_id, slug in slugs.items()
@@ -166,12 +166,12 @@ class LiveProgress:
 
     def __call__(self, found: Sequence[Broadcast]) -> None:
         for one in found:
-            done, total = _way(one)
+            done, total = _done_and_total(one)
             way = f"{done:,} of {total:,}"
-            self._bars.update(self._tasks[one.id], completed=done, total=total, way=way, note=_note(one))
+            self._progress.update(self._tasks[one.id], completed=done, total=total, way=way, note=_note(one))
 
-    def tell(self, text: str) -> None:
-        self._bars.console.print(text, markup=False)
+    def print_line(self, text: str) -> None:
+        self._progress.console.print(text, markup=False)
 
 
 class PlainProgress:
@@ -180,25 +180,25 @@ class PlainProgress:
     def __init__(self, console: Console, slugs: dict[BroadcastId, str]) -> None:
         self._console = console
         self._slugs = slugs
-        self._again_at = 0.0
+        self._next_line_at = 0.0
 
     def __call__(self, found: Sequence[Broadcast]) -> None:
-        if clock.monotonic() < self._again_at:
+        if clock.monotonic() < self._next_line_at:
             return
-        self._again_at = clock.monotonic() + LINE
+        self._next_line_at = clock.monotonic() + LINE_INTERVAL_SECONDS
         for one in found:
             now = progress(one, clock.now())
             speed = "" if now.per_second is None else f", {now.per_second:,.1f}/s"
             eta = "" if now.eta_seconds is None else f", {now.eta_seconds:,.0f} s left"
-            done, total = _way(one)
+            done, total = _done_and_total(one)
             said = f"broadcast {one.id} of {self._slugs[one.id]}: {done:,} of {total:,}{speed}{eta}; {_note(one)}"
             self._console.print(said, markup=False)
 
-    def tell(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         self._console.print(text, markup=False)
 
 
-def _way(one: Broadcast) -> tuple[int, int]:
+def _done_and_total(one: Broadcast) -> tuple[int, int]:
     """How far it is, of how much."""
     if one.state not in {BroadcastState.UNDOING, BroadcastState.UNDONE}:
         return one.done, one.recipients
@@ -208,7 +208,7 @@ def _way(one: Broadcast) -> tuple[int, int]:
 
 def _note(one: Broadcast) -> str:
     if one.state is BroadcastState.SCHEDULED:
-        return starts(one)
+        return start_text(one)
     if one.state is BroadcastState.RUNNING and not one.done and not one.in_flight:
         if one.reason is not None:
             return one.reason
@@ -216,6 +216,6 @@ def _note(one: Broadcast) -> str:
     return " · ".join(f"{count:,} {outcome}" for outcome, count in one.counts.items() if count) or one.state
 
 
-def starts(one: Broadcast) -> str:
+def start_text(one: Broadcast) -> str:
     """When a scheduled one does."""
     return f"starts {one.starts_at.astimezone():%Y-%m-%d %H:%M:%S %Z}" if one.starts_at is not None else "starts now"

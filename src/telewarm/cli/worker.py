@@ -10,8 +10,17 @@ import typer
 
 from telewarm import background
 from telewarm.cli.console import echo_err
-from telewarm.cli.env import tell_settings
-from telewarm.cli.run import close, listen, load_settings, port_of, run, serve_api, stop_event, tell_token
+from telewarm.cli.env import announce_settings
+from telewarm.cli.run import (
+    bind_sockets,
+    close_sockets,
+    install_stop_event,
+    load_settings,
+    port_of,
+    print_token,
+    run,
+    serve_api,
+)
 from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
 from telewarm.wiring import tune_garbage_collector
@@ -33,23 +42,23 @@ def worker(
     They share the bots among them; when one dies, the others go on with its bots within seconds. Told to stop, it lets
     uploads in flight end for a few seconds and puts the rest back. Settings come from the environment and from .env.
     """
-    settings = load_settings(tell=False)
+    settings = load_settings(announce=False)
     sockets = []
     if port is not None:
-        sockets = listen(host, port)
-    tell_settings(settings)
+        sockets = bind_sockets(host, port)
+    announce_settings(settings)
     run(_work(settings, sockets))
 
 
 async def _work(settings: Settings, sockets: list[socket.socket]) -> None:
     try:
         async with Telewarm.open(settings, migrate=True) as telewarm:
-            stop = stop_event()  # while it opens, they cancel that
+            stop = install_stop_event()  # while it opens, they cancel that
             if sockets:
-                tell_token(telewarm)
+                print_token(telewarm)
             tune_garbage_collector()
             background.start(telewarm.checks.log_problems(), name="check dependencies")
-            _say(telewarm, sockets)
+            _print_started(telewarm, sockets)
             draining = asyncio.create_task(telewarm.worker.stop_when(stop), name="drain when told")
             try:
                 if sockets:
@@ -59,10 +68,10 @@ async def _work(settings: Settings, sockets: list[socket.socket]) -> None:
                 stop.set()
                 await draining
     finally:
-        close(sockets)
+        close_sockets(sockets)
 
 
-def _say(telewarm: Telewarm, sockets: list[socket.socket]) -> None:
+def _print_started(telewarm: Telewarm, sockets: list[socket.socket]) -> None:
     metrics = f" Metrics: port {port_of(sockets)}, /metrics." if sockets else ""
     text = f"Worker running (up to {telewarm.worker.limits.held} items queued).{metrics} Press Ctrl-C to stop."
     echo_err(text)

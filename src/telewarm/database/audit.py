@@ -8,10 +8,10 @@ from datetime import datetime
 
 from telewarm.database.connection import Executor, Pool
 
-KEPT_DAYS = 90
-CHUNK = 10_000  # rows of one statement that trims
+RETENTION_DAYS = 90
+ROWS_PER_DELETE = 10_000  # rows of one statement that trims
 COLUMNS = ("at", "actor", "role", "action", "target", "status", "request_id", "address")
-TRIM = (
+TRIM_SQL = (
     "DELETE FROM audit WHERE id IN (SELECT id FROM audit ORDER BY id LIMIT $2)"
     " AND at < now() - make_interval(days => $1) AND (SELECT at FROM audit ORDER BY id LIMIT 1)"
     " < now() - make_interval(days => $1)"
@@ -33,9 +33,9 @@ class AuditEntry:
     id: int = 0  # 0 before it is written
 
 
-async def record(pool: Pool, changes: Sequence[AuditEntry]) -> None:
+async def insert(pool: Pool, entries: Sequence[AuditEntry]) -> None:
     """No text may hold a NUL."""
-    rows = [tuple(getattr(change, column) for column in COLUMNS) for change in changes]
+    rows = [tuple(getattr(change, column) for column in COLUMNS) for change in entries]
     async with pool.acquire() as connection:
         await connection.copy_records_to_table("audit", records=rows, columns=COLUMNS)
 
@@ -50,12 +50,12 @@ async def page(db: Executor, *, before: int | None = None, limit: int) -> list[A
     return [AuditEntry(**row) for row in rows]
 
 
-async def trim(pool: Pool, *, days: int = KEPT_DAYS) -> int:
+async def trim(pool: Pool, *, days: int = RETENTION_DAYS) -> int:
     """Delete the rows that are older. How many; one look at the oldest row when there are none."""
     deleted = 0
     while True:
-        status = await pool.execute(TRIM, days, CHUNK)
+        status = await pool.execute(TRIM_SQL, days, ROWS_PER_DELETE)
         count = int(status.rpartition(" ")[2])
         deleted += count
-        if count < CHUNK:
+        if count < ROWS_PER_DELETE:
             return deleted

@@ -16,16 +16,16 @@ import asyncpg
 from telewarm.database.connection import Connection, Executor
 from telewarm.models import Sha256
 
-TRACES_DAYS = 7  # for which it is known that an object was deleted
-TRIM = 10_000  # lines of one statement
+COLLECTED_RETENTION_DAYS = 7  # for which it is known that an object was deleted
+ROWS_PER_DELETE = 10_000  # lines of one statement
 
-WAITING = (
+SELECT_WAITING = (
     "SELECT sha256, storage_key, thumbnail_key FROM orphan"
     " WHERE collected_at IS NULL AND since <= now() - make_interval(secs => $1)"
 )
-LOCK = f"{WAITING} ORDER BY since LIMIT $2 FOR UPDATE SKIP LOCKED"
-LOCK_BARE = (
-    f"{WAITING} AND NOT EXISTS (SELECT FROM blob WHERE blob.sha256 = orphan.sha256)"
+LOCK_WAITING = f"{SELECT_WAITING} ORDER BY since LIMIT $2 FOR UPDATE SKIP LOCKED"
+LOCK_WITHOUT_BLOB = (
+    f"{SELECT_WAITING} AND NOT EXISTS (SELECT FROM blob WHERE blob.sha256 = orphan.sha256)"
     " ORDER BY since LIMIT $2 FOR UPDATE SKIP LOCKED"
 )
 LOCK_BLOBS = "SELECT FROM blob WHERE sha256 = ANY ($1::text[]) ORDER BY sha256 FOR UPDATE"
@@ -33,10 +33,10 @@ DROP_BLOBS = (
     "DELETE FROM blob WHERE sha256 = ANY ($1::text[])"
     " AND NOT EXISTS (SELECT FROM media WHERE media.sha256 = blob.sha256)"
 )
-FORGET_NEEDED = (
+DELETE_NEEDED_TOMBSTONES = (
     "DELETE FROM orphan WHERE sha256 = ANY ($1::text[]) AND EXISTS (SELECT FROM blob WHERE blob.sha256 = orphan.sha256)"
 )
-STRAYS = (
+INSERT_ORPHANED_OBJECTS = (
     "INSERT INTO orphan (sha256, storage_key, thumbnail_key)"
     " SELECT DISTINCT ON (found.sha256) * FROM unnest($1::text[], $2::text[], $3::text[])"
     " AS found (sha256, storage_key, thumbnail_key)"
@@ -56,40 +56,40 @@ class BlobTombstone:
     thumbnail_key: str | None
 
 
-async def drop_blobs(connection: Connection, *, grace: float, limit: int) -> int:
+async def delete_unused_blobs(connection: Connection, *, min_age_seconds: float, limit: int) -> int:
     """Delete the rows of blobs that nobody has any more, and forget that others were orphans. How many lines were
-    looked at. `grace`: seconds that a line has waited at least. For a transaction of the caller's."""
-    hashes = [row["sha256"] for row in await connection.fetch(LOCK, grace, limit)]
+    looked at. `min_age_seconds`: seconds that a line has waited at least. For a transaction of the caller's."""
+    hashes = [row["sha256"] for row in await connection.fetch(LOCK_WAITING, min_age_seconds, limit)]
     if hashes:
         # One after the other, each with a fresh look: who put a media item in while we waited for its blob is seen.
         await connection.execute(LOCK_BLOBS, hashes)
         await connection.execute(DROP_BLOBS, hashes)
-        await connection.execute(FORGET_NEEDED, hashes)
+        await connection.execute(DELETE_NEEDED_TOMBSTONES, hashes)
     return len(hashes)
 
 
-async def lock_bare(connection: Connection, *, grace: float, limit: int) -> list[BlobTombstone]:
+async def lock_collectable(connection: Connection, *, min_age_seconds: float, limit: int) -> list[BlobTombstone]:
     """Orphans whose blob has no row any more. Until the caller's transaction ends nobody gives them one."""
-    return [_orphan(row) for row in await connection.fetch(LOCK_BARE, grace, limit)]
+    return [_tombstone(row) for row in await connection.fetch(LOCK_WITHOUT_BLOB, min_age_seconds, limit)]
 
 
-async def collected(connection: Connection, hashes: Sequence[Sha256]) -> None:
+async def mark_collected(connection: Connection, hashes: Sequence[Sha256]) -> None:
     """Their objects are gone. The lines stay for some days."""
     await connection.execute("UPDATE orphan SET collected_at = now() WHERE sha256 = ANY ($1::text[])", hashes)
 
 
-async def put_off(connection: Connection, hashes: Sequence[Sha256]) -> None:
+async def postpone(connection: Connection, hashes: Sequence[Sha256]) -> None:
     """The store did not take them: they wait again."""
     await connection.execute("UPDATE orphan SET since = now() WHERE sha256 = ANY ($1::text[])", hashes)
 
 
-async def strays(db: Executor, found: Sequence[BlobTombstone]) -> int:
+async def add_orphaned_objects(db: Executor, tombstones: Sequence[BlobTombstone]) -> int:
     """Objects that were found in the store: those without a blob's row are orphans from now on. How many."""
     status = await db.execute(
-        STRAYS,
-        [one.sha256 for one in found],
-        [one.storage_key for one in found],
-        [one.thumbnail_key for one in found],
+        INSERT_ORPHANED_OBJECTS,
+        [one.sha256 for one in tombstones],
+        [one.storage_key for one in tombstones],
+        [one.thumbnail_key for one in tombstones],
     )
     return int(status.rpartition(" ")[2])
 
@@ -99,12 +99,12 @@ async def trim(db: Executor) -> None:
     await db.execute(
         "DELETE FROM orphan WHERE sha256 IN (SELECT sha256 FROM orphan"
         " WHERE collected_at < now() - make_interval(days => $1) ORDER BY collected_at LIMIT $2)",
-        TRACES_DAYS,
-        TRIM,
+        COLLECTED_RETENTION_DAYS,
+        ROWS_PER_DELETE,
     )
 
 
-def _orphan(row: asyncpg.Record) -> BlobTombstone:
+def _tombstone(row: asyncpg.Record) -> BlobTombstone:
     return BlobTombstone(
         sha256=Sha256(row["sha256"]), storage_key=row["storage_key"], thumbnail_key=row["thumbnail_key"]
     )

@@ -19,7 +19,7 @@ async def get(db: Executor, sha256: Sha256) -> Blob | None:
     return None if row is None else blob_of(row)
 
 
-def facts_of(row: asyncpg.Record) -> MediaMetadata:
+def metadata_of(row: asyncpg.Record) -> MediaMetadata:
     return MediaMetadata(
         bytes=row["bytes"],
         mime=row["mime"],
@@ -41,5 +41,5 @@ def blob_of(row: asyncpg.Record) -> Blob:
         storage_key=row["storage_key"],
         thumbnail_key=row["thumbnail_key"],
         thumbnail_bytes=row["thumbnail_bytes"],
-        facts=facts_of(row),
+        facts=metadata_of(row),
     )

@@ -12,12 +12,12 @@ from telewarm.database.connection import Executor
 from telewarm.errors import NotFound
 from telewarm.models import BotId, ChatId, MediaState
 
-SELECT = (
+SELECT_BOTS = (
     "SELECT id, slug, telegram_id, username, warmup_chats, paused_at, created_at, deleted_at,"
     " greatest(0, extract(epoch FROM paused_until - now()))::float8 AS flood_wait FROM bot"
 )
-PAGE = f"{SELECT} WHERE slug > $1 AND (deleted_at IS NOT NULL) = $2 ORDER BY slug LIMIT $3"
-COUNTS = (
+SELECT_PAGE = f"{SELECT_BOTS} WHERE slug > $1 AND (deleted_at IS NOT NULL) = $2 ORDER BY slug LIMIT $3"
+SELECT_MEDIA_COUNTS = (
     "SELECT bot_id, state, sum(items)::bigint AS items FROM ("
     " SELECT bot_id, state, items FROM media_count WHERE bot_id = ANY ($1::bigint[])"
     " UNION ALL SELECT bot_id, state, items FROM media_change WHERE bot_id = ANY ($1::bigint[])"
@@ -27,7 +27,7 @@ COUNTS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BotSummary:
-    """`flood_wait`: seconds that Telegram bids the whole bot wait. `media`: how many, by state."""
+    """`flood_wait_seconds`: seconds that Telegram bids the whole bot wait. `media_counts`: how many, by state."""
 
     id: BotId
     slug: str
@@ -35,28 +35,28 @@ class BotSummary:
     username: str | None
     warmup_chats: Sequence[ChatId]
     paused_at: datetime | None
-    flood_wait: float
+    flood_wait_seconds: float
     created_at: datetime
     deleted_at: datetime | None
-    media: Mapping[MediaState, int]
+    media_counts: Mapping[MediaState, int]
 
 
 async def page(db: Executor, *, deleted: bool = False, after: str = "", limit: int) -> list[BotSummary]:
     """By slug, after one. The cost does not grow with their media."""
-    return await _listed(db, await db.fetch(PAGE, after, deleted, limit))
+    return await _summaries(db, await db.fetch(SELECT_PAGE, after, deleted, limit))
 
 
 async def get(db: Executor, bot_id: BotId) -> BotSummary:
     """A deleted one too. Raises NotFound."""
-    found = await _listed(db, await db.fetch(f"{SELECT} WHERE id = $1", bot_id))
+    found = await _summaries(db, await db.fetch(f"{SELECT_BOTS} WHERE id = $1", bot_id))
     if not found:
         raise NotFound(f"bot {bot_id} is gone")
     return found[0]
 
 
-async def _listed(db: Executor, rows: Sequence[asyncpg.Record]) -> list[BotSummary]:
+async def _summaries(db: Executor, rows: Sequence[asyncpg.Record]) -> list[BotSummary]:
     counts: dict[BotId, dict[MediaState, int]] = {row["id"]: dict.fromkeys(MediaState, 0) for row in rows}
-    for counted in await db.fetch(COUNTS, list(counts)):
+    for counted in await db.fetch(SELECT_MEDIA_COUNTS, list(counts)):
         counts[counted["bot_id"]][MediaState(counted["state"])] = counted["items"]
     return [
         BotSummary(**dict(row) | {"flood_wait": row["flood_wait"] or 0.0, "media": counts[row["id"]]}) for row in rows

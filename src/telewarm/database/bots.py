@@ -10,7 +10,7 @@ import msgspec
 
 from telewarm.database.connection import Executor, query
 from telewarm.database.token_encryption import TokenCipher
-from telewarm.errors import BotDeleted, Conflict, NoSuchBot, NotFound, taken_by_deleted
+from telewarm.errors import BotDeleted, Conflict, NoSuchBot, NotFound, slug_of_deleted_bot
 from telewarm.models import Bot, BotId, ChatId
 
 CHANNEL = "telewarm_bot"  # NOTIFY: the id of a bot whose row changed
@@ -37,7 +37,7 @@ class PausedBot:
 
 async def insert(
     db: Executor,
-    seal: TokenCipher,
+    cipher: TokenCipher,
     *,
     slug: str,
     token: str,
@@ -54,18 +54,18 @@ async def insert(
             slug,
             telegram_id,
             username,
-            seal.close(token, telegram_id=telegram_id),
+            cipher.encrypt(token, telegram_id=telegram_id),
             list(chats),
         )
     except asyncpg.UniqueViolationError as error:
         taken = f"slug {slug!r}" if "slug" in (error.constraint_name or "") else f"Telegram bot {telegram_id}"
         raise Conflict(f"{taken} is in Telewarm already; choose another, or update that bot") from None
     assert row is not None  # noqa: S101 - INSERT … RETURNING gives its row
-    return _bot(row, seal)
+    return _bot(row, cipher)
 
 
 async def replace_token(
-    db: Executor, seal: TokenCipher, bot_id: BotId, *, token: str, telegram_id: int, username: str | None
+    db: Executor, cipher: TokenCipher, bot_id: BotId, *, token: str, telegram_id: int, username: str | None
 ) -> tuple[Bot, bool]:
     """The bot, and whether it is another Telegram bot now: then nothing that was learned of the old one is kept, and
     its file ids are to be voided. Every process is told. Raises Conflict. For a transaction of the caller's.
@@ -81,7 +81,7 @@ async def replace_token(
             " paused_until = CASE WHEN $5 THEN NULL ELSE paused_until END,"
             f" learned = CASE WHEN $5 THEN '{{}}' ELSE learned END WHERE id = $1 RETURNING {COLUMNS}",
             bot_id,
-            seal.close(token, telegram_id=telegram_id),
+            cipher.encrypt(token, telegram_id=telegram_id),
             telegram_id,
             username,
             another,
@@ -91,10 +91,10 @@ async def replace_token(
     if row is None:
         raise NotFound(f"bot {bot_id} is gone")
     await db.execute("SELECT pg_notify($1, $2)", CHANNEL, str(bot_id))
-    return _bot(row, seal), another
+    return _bot(row, cipher), another
 
 
-async def replace_chats(db: Executor, seal: TokenCipher, bot_id: BotId, chats: Sequence[ChatId]) -> Bot:
+async def replace_warmup_chats(db: Executor, cipher: TokenCipher, bot_id: BotId, chats: Sequence[ChatId]) -> Bot:
     """Every process is told."""
     row = await db.fetchrow(
         f"WITH told AS (SELECT pg_notify($3, $1::bigint::text)) UPDATE bot SET warmup_chats = $2 FROM told"
@@ -105,10 +105,10 @@ async def replace_chats(db: Executor, seal: TokenCipher, bot_id: BotId, chats: S
     )
     if row is None:
         raise NotFound(f"bot {bot_id} is gone")
-    return _bot(row, seal)
+    return _bot(row, cipher)
 
 
-async def follow_chat(db: Executor, seal: TokenCipher, bot_id: BotId, old: ChatId, new: ChatId) -> Bot | None:
+async def migrate_warmup_chat(db: Executor, cipher: TokenCipher, bot_id: BotId, old: ChatId, new: ChatId) -> Bot | None:
     """Put a supergroup in the place of the warm-up group that it was, once.
 
     None when the group is no warm-up chat of the bot (any more). Every process is told.
@@ -123,7 +123,7 @@ async def follow_chat(db: Executor, seal: TokenCipher, bot_id: BotId, old: ChatI
         new,
         CHANNEL,
     )
-    return None if row is None else _bot(row, seal)
+    return None if row is None else _bot(row, cipher)
 
 
 async def _refuse_deleted(db: Executor, *, slug: str | None, telegram_id: int) -> None:
@@ -136,7 +136,7 @@ async def _refuse_deleted(db: Executor, *, slug: str | None, telegram_id: int) -
     )
     if deleted is not None:
         taken = f"slug {slug!r}" if deleted == slug else f"Telegram bot {telegram_id}"
-        raise taken_by_deleted(taken, deleted)
+        raise slug_of_deleted_bot(taken, deleted)
 
 
 async def slugs(db: Executor) -> list[str]:
@@ -144,25 +144,25 @@ async def slugs(db: Executor) -> list[str]:
     return [row["slug"] for row in await db.fetch("SELECT slug FROM bot WHERE deleted_at IS NULL ORDER BY slug")]
 
 
-async def by_slug(db: Executor, seal: TokenCipher, slug: str) -> Bot:
+async def by_slug(db: Executor, cipher: TokenCipher, slug: str) -> Bot:
     """Raises NotFound, BotDeleted."""
     row = await db.fetchrow(f"SELECT {COLUMNS} FROM bot WHERE slug = $1", slug)
     if row is None:
         raise NoSuchBot(slug)
     if row["deleted_at"] is not None:
         raise BotDeleted(slug)
-    return _bot(row, seal)
+    return _bot(row, cipher)
 
 
-async def by_id(db: Executor, seal: TokenCipher, bot_id: BotId) -> Bot:
+async def by_id(db: Executor, cipher: TokenCipher, bot_id: BotId) -> Bot:
     """A deleted one too."""
     row = await db.fetchrow(f"SELECT {COLUMNS} FROM bot WHERE id = $1", bot_id)
     if row is None:
         raise NotFound(f"bot {bot_id} is gone")
-    return _bot(row, seal)
+    return _bot(row, cipher)
 
 
-async def sharers(db: Executor, bot_id: BotId) -> list[BotId]:
+async def bots_sharing_warmup_chats(db: Executor, bot_id: BotId) -> list[BotId]:
     """The other bots that have a warm-up chat in common with this one: they can forward each other's messages."""
     rows = await db.fetch(
         "SELECT other.id FROM bot, bot AS other"
@@ -197,7 +197,7 @@ async def pause(db: Executor, bot_id: BotId, chat_id: ChatId | None, seconds: fl
     )
 
 
-async def keep_username(db: Executor, bot_id: BotId, username: str) -> None:
+async def update_username(db: Executor, bot_id: BotId, username: str) -> None:
     """It has another name with Telegram by now. Every process is told."""
     await db.execute(
         "WITH changed AS (UPDATE bot SET username = $2 WHERE id = $1 AND username IS DISTINCT FROM $2 RETURNING id)"
@@ -208,14 +208,14 @@ async def keep_username(db: Executor, bot_id: BotId, username: str) -> None:
     )
 
 
-async def forget_past_waits(db: Executor) -> None:
+async def delete_expired_flood_waits(db: Executor) -> None:
     """Flood waits that are over need no row."""
     await db.execute("DELETE FROM flood_wait WHERE until < now()")
 
 
-async def learn(db: Executor, bot_id: BotId, learned: Mapping[str, float]) -> None:
+async def save_learned_limits(db: Executor, bot_id: BotId, limits: Mapping[str, float]) -> None:
     """Keep what Telegram lets this bot do; nobody is told, for each process learns by itself while it runs."""
-    await db.execute("UPDATE bot SET learned = $2 WHERE id = $1", bot_id, msgspec.json.encode(learned).decode())
+    await db.execute("UPDATE bot SET learned = $2 WHERE id = $1", bot_id, msgspec.json.encode(limits).decode())
 
 
 async def set_paused(db: Executor, bot_id: BotId, *, paused: bool) -> bool:
@@ -231,7 +231,7 @@ async def set_paused(db: Executor, bot_id: BotId, *, paused: bool) -> bool:
     return bool(changed)
 
 
-async def held(db: Executor, *, limit: int) -> list[PausedBot]:
+async def paused_bots(db: Executor, *, limit: int) -> list[PausedBot]:
     """The bots that may not do all they could now, by slug."""
     return [PausedBot(**row) for row in await db.fetch(query("bots_held"), limit)]
 
@@ -241,7 +241,7 @@ async def count(db: Executor) -> int:
     return int(await db.fetchval("SELECT count(*) FROM bot WHERE deleted_at IS NULL"))
 
 
-async def pause_left(db: Executor, bot_id: BotId) -> float:
+async def pause_seconds(db: Executor, bot_id: BotId) -> float:
     """Seconds until the bot may speak again, 0 when it may now."""
     left = await db.fetchval(
         "SELECT extract(epoch FROM paused_until - now())::float8 FROM bot WHERE id = $1 AND paused_until > now()",
@@ -250,13 +250,13 @@ async def pause_left(db: Executor, bot_id: BotId) -> float:
     return float(left or 0)
 
 
-def _bot(row: asyncpg.Record, seal: TokenCipher) -> Bot:
+def _bot(row: asyncpg.Record, cipher: TokenCipher) -> Bot:
     return Bot(
         id=row["id"],
         slug=row["slug"],
         telegram_id=row["telegram_id"],
         username=row["username"],
-        token=seal.open(row["token_sealed"], telegram_id=row["telegram_id"]),
+        token=cipher.decrypt(row["token_sealed"], telegram_id=row["telegram_id"]),
         warmup_chats=tuple(row["warmup_chats"]),
         paused=row["paused"],
         pause_seconds=row["pause_left"],

@@ -16,12 +16,12 @@ BEFORE_FIRST_CHAT = ChatId(-(2**63))  # below every chat id
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClaimedRun:
-    """A flight as it was found. `lost`: recipients whose outcome a dead holder left unknown."""
+    """A flight as it was found. `unknown`: recipients whose outcome a dead holder left unknown."""
 
     cursor: ChatId
-    later: tuple[ChatId, ...]
+    retry_chat_ids: tuple[ChatId, ...]
     undo_cursor: ChatId
-    lost: int
+    unknown: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +29,7 @@ class RunUpdate:
     """What is to be written at once: who is in the air and who waits from now on, and what became of others."""
 
     in_flight: Sequence[ChatId]
-    later: Sequence[ChatId]
+    retry_chat_ids: Sequence[ChatId]
     cursor: ChatId
     outcomes: Sequence[Delivery]
 
@@ -51,7 +51,7 @@ class Recipient(NamedTuple):
     moved_to: ChatId | None
 
 
-class Undoable(NamedTuple):
+class UndoableDelivery(NamedTuple):
     """The messages of one delivery, in the chat where they are."""
 
     chat_id: ChatId
@@ -60,7 +60,7 @@ class Undoable(NamedTuple):
     deletable: bool
 
 
-async def active(db: Executor, bot_id: BotId) -> list[ActiveRun]:
+async def active_runs(db: Executor, bot_id: BotId) -> list[ActiveRun]:
     """What the bot has to send or to take back, first started first."""
     rows = await db.fetch(query("flight_active"), bot_id)
     return [
@@ -76,28 +76,28 @@ async def claim(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> Clai
         return None
     return ClaimedRun(
         cursor=BEFORE_FIRST_CHAT if row["cursor"] is None else ChatId(row["cursor"]),
-        later=tuple(map(ChatId, row["later"])),
+        retry_chat_ids=tuple(map(ChatId, row["later"])),
         undo_cursor=BEFORE_FIRST_CHAT if row["undo_cursor"] is None else ChatId(row["undo_cursor"]),
-        lost=row["lost"],
+        unknown=row["lost"],
     )
 
 
 async def save_progress(
-    db: Executor, broadcast_id: BroadcastId, lease_id: UUID, written: RunUpdate, *, tell: bool
+    db: Executor, broadcast_id: BroadcastId, lease_id: UUID, update: RunUpdate, *, notify: bool
 ) -> BroadcastState | None:
     """Write a round; the broadcast's state, None when the flight is in another hand and nothing was written.
 
-    Written again, because nobody knows whether it was, it changes nothing. `tell`: NOTIFY whoever shows the progress.
+    Written again, because nobody knows whether it was, it changes nothing. `notify`: NOTIFY whoever shows the progress.
     """
     row = await db.fetchrow(
         query("flight_advance"),
         broadcast_id,
         lease_id,
-        written.in_flight,
-        written.later,
-        None if written.cursor == BEFORE_FIRST_CHAT else written.cursor,
-        *_columns(written.outcomes),
-        CHANNEL if tell else None,
+        update.in_flight,
+        update.retry_chat_ids,
+        None if update.cursor == BEFORE_FIRST_CHAT else update.cursor,
+        *_columns(update.outcomes),
+        CHANNEL if notify else None,
     )
     return None if row is None else BroadcastState(row["state"])
 
@@ -146,27 +146,27 @@ async def resolve_unknown(db: Executor, broadcast_id: BroadcastId, outcomes: Seq
     return int(await db.fetchval(query("flight_settle"), broadcast_id, *_columns(outcomes), CHANNEL) or 0)
 
 
-async def undoable(
-    db: Executor, broadcast_id: BroadcastId, *, after: ChatId, within: float, limit: int
-) -> list[Undoable]:
-    """The next deliveries that left messages; those younger than `within` seconds may be deleted."""
-    rows = await db.fetch(query("flight_undo_page"), broadcast_id, after, limit, within)
-    return [Undoable(*row) for row in rows]
+async def next_undoable(
+    db: Executor, broadcast_id: BroadcastId, *, after: ChatId, max_age_seconds: float, limit: int
+) -> list[UndoableDelivery]:
+    """The next deliveries that left messages; those younger than `max_age_seconds` seconds may be deleted."""
+    rows = await db.fetch(query("flight_undo_page"), broadcast_id, after, limit, max_age_seconds)
+    return [UndoableDelivery(*row) for row in rows]
 
 
-async def undo(
+async def save_undo_progress(
     db: Executor,
     broadcast_id: BroadcastId,
     lease_id: UUID,
     undone: Sequence[ChatId],
     *,
-    kept: int,
+    not_undone: int,
     cursor: ChatId,
-    tell: bool,
+    notify: bool,
 ) -> bool:
-    """The messages to these chats are deleted, `kept` messages are not. False: the flight is in another hand."""
+    """The messages to these chats are deleted, `not_undone` messages are not. False: the flight is in another hand."""
     row = await db.fetchrow(
-        query("flight_undo"), broadcast_id, lease_id, undone, kept, cursor, CHANNEL if tell else None
+        query("flight_undo"), broadcast_id, lease_id, undone, not_undone, cursor, CHANNEL if notify else None
     )
     return row is not None
 
@@ -176,11 +176,11 @@ def _columns(outcomes: Sequence[Delivery]) -> tuple[Sequence[object], ...]:
     return (
         [one.chat_id for one in outcomes],
         [one.outcome for one in outcomes],
-        [_literal(one.message_ids) for one in outcomes],
+        [_array_literal(one.message_ids) for one in outcomes],
         [one.error for one in outcomes],
         [one.moved_to for one in outcomes],
     )
 
 
-def _literal(message_ids: Sequence[MessageId]) -> str:
+def _array_literal(message_ids: Sequence[MessageId]) -> str:
     return f"{{{','.join(map(str, message_ids))}}}"

@@ -15,38 +15,38 @@ from telewarm.errors import Conflict, Cure, NotFound
 from telewarm.models import BotId, Broadcast, BroadcastId, BroadcastState, DeliveryStatus, Kind, MediaId, MessageSet
 
 CHANNEL = "telewarm_broadcast"  # NOTIFY: the id of a broadcast that changed its state or came further
-COUNTED = ", ".join(f"flight.{outcome}" for outcome in DeliveryStatus)
+OUTCOME_COLUMNS = ", ".join(f"flight.{outcome}" for outcome in DeliveryStatus)
 COLUMNS = (
     "broadcast.id, broadcast.bot_id, broadcast.group_id, broadcast.name, broadcast.message, broadcast.state,"
     " broadcast.reason, broadcast.gate, broadcast.per_second, broadcast.recipients, broadcast.duplicates,"
-    f" broadcast.rejected, broadcast.guess, broadcast.refusal, {COUNTED}, flight.not_undone,"
+    f" broadcast.rejected, broadcast.guess, broadcast.refusal, {OUTCOME_COLUMNS}, flight.not_undone,"
     " cardinality(flight.in_flight) AS in_flight,"
     " broadcast.starts_at, broadcast.created_at, broadcast.started_at, broadcast.ended_at"
 )
 FROM = "broadcast JOIN flight ON flight.broadcast_id = broadcast.id"
-SEEN = "(SELECT deleted_at FROM bot WHERE bot.id = broadcast.bot_id) IS NULL"
-GET = f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.id = $1"
-SOME = f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.id = ANY ($1::bigint[]) ORDER BY broadcast.id"
-OF_FINGERPRINT = (
+BOT_NOT_DELETED = "(SELECT deleted_at FROM bot WHERE bot.id = broadcast.bot_id) IS NULL"
+SELECT_ONE = f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.id = $1"
+SELECT_MANY = f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.id = ANY ($1::bigint[]) ORDER BY broadcast.id"
+SELECT_BY_FINGERPRINT = (
     f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.fingerprint = $1"
     " AND (broadcast.ended_at IS NULL OR broadcast.ended_at > now() - make_interval(secs => $2)) ORDER BY broadcast.id"
 )
-PAGE = (
-    f"SELECT {COLUMNS} FROM {FROM} WHERE ($1::bigint IS NULL OR broadcast.id < $1) AND {SEEN}"
+SELECT_PAGE = (
+    f"SELECT {COLUMNS} FROM {FROM} WHERE ($1::bigint IS NULL OR broadcast.id < $1) AND {BOT_NOT_DELETED}"
     " ORDER BY broadcast.id DESC LIMIT $2"
 )
-PAGE_OF_BOT = (
+SELECT_PAGE_OF_BOT = (
     f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.bot_id = $3 AND ($1::bigint IS NULL OR broadcast.id < $1)"
     " ORDER BY broadcast.id DESC LIMIT $2"
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Key:
+class IdempotencyKey:
     """An idempotency key, and the hash of what was asked for with it."""
 
     text: str
-    asked: bytes
+    request_hash: bytes
 
 
 async def insert(
@@ -59,7 +59,7 @@ async def insert(
     per_second: float | None = None,
     starts_at: datetime | None = None,
     loader: UUID | None = None,
-    key: Key | None = None,
+    key: IdempotencyKey | None = None,
 ) -> Broadcast:
     """A draft without recipients, and its flight. `loader`: the lease of the process that will send it as a whole."""
     made = await db.fetchval(
@@ -73,18 +73,18 @@ async def insert(
         starts_at,
         loader,
         key and key.text,
-        key and key.asked,
+        key and key.request_hash,
     )
     return await get(db, BroadcastId(made))
 
 
-async def form_group(db: Executor, ids: Sequence[BroadcastId]) -> list[Broadcast]:
+async def create_group(db: Executor, ids: Sequence[BroadcastId]) -> list[Broadcast]:
     """They were made together; the first gives the group its id."""
     await db.execute("UPDATE broadcast SET group_id = $2 WHERE id = ANY ($1::bigint[])", ids, ids[0])
-    return await progress(db, ids)
+    return await get_many(db, ids)
 
 
-async def note_guess(db: Executor, ids: Sequence[BroadcastId], guess: str) -> None:
+async def save_guess(db: Executor, ids: Sequence[BroadcastId], guess: str) -> None:
     """Why a person should look at the recipients before the start."""
     await db.execute("UPDATE broadcast SET guess = $2 WHERE id = ANY ($1::bigint[]) AND state = 'draft'", ids, guess)
 
@@ -96,17 +96,17 @@ async def confirm_guess(db: Executor, broadcast_id: BroadcastId) -> None:
 
 async def get(db: Executor, broadcast_id: BroadcastId) -> Broadcast:
     """Raises NotFound."""
-    return _found(await db.fetchrow(GET, broadcast_id), broadcast_id)
+    return _require(await db.fetchrow(SELECT_ONE, broadcast_id), broadcast_id)
 
 
 async def lock(db: Executor, broadcast_id: BroadcastId) -> Broadcast:
     """`get`, and nobody else changes it or adds recipients until the caller's transaction ends. Raises NotFound."""
-    return _found(await db.fetchrow(f"{GET} FOR NO KEY UPDATE OF broadcast", broadcast_id), broadcast_id)
+    return _require(await db.fetchrow(f"{SELECT_ONE} FOR NO KEY UPDATE OF broadcast", broadcast_id), broadcast_id)
 
 
-async def progress(db: Executor, ids: Sequence[BroadcastId]) -> list[Broadcast]:
+async def get_many(db: Executor, ids: Sequence[BroadcastId]) -> list[Broadcast]:
     """Those of them that are there, in the order of their ids; one statement for all."""
-    return [_broadcast(row) for row in await db.fetch(SOME, ids)]
+    return [_broadcast(row) for row in await db.fetch(SELECT_MANY, ids)]
 
 
 async def page(
@@ -114,13 +114,13 @@ async def page(
 ) -> list[Broadcast]:
     """Newest first, those made before another one; without those of deleted bots, unless it is asked for one."""
     if bot_id is None:
-        rows = await db.fetch(PAGE, before, limit)
+        rows = await db.fetch(SELECT_PAGE, before, limit)
     else:
-        rows = await db.fetch(PAGE_OF_BOT, before, limit, bot_id)
+        rows = await db.fetch(SELECT_PAGE_OF_BOT, before, limit, bot_id)
     return [_broadcast(row) for row in rows]
 
 
-async def keyed(db: Executor, bot_id: BotId, key: Key) -> list[Broadcast]:
+async def by_idempotency_key(db: Executor, bot_id: BotId, key: IdempotencyKey) -> list[Broadcast]:
     """What was made with this key, for all bots that it was made for; empty when nothing was.
 
     Raises Conflict when something else was asked for with it.
@@ -130,21 +130,21 @@ async def keyed(db: Executor, bot_id: BotId, key: Key) -> list[Broadcast]:
     )
     if row is None:
         return []
-    if row["key_hash"] != key.asked:
+    if row["key_hash"] != key.request_hash:
         raise Conflict(
             f"the idempotency key {key.text!r} was used for another broadcast: use a new key for a new broadcast"
         )
     ids = await db.fetch("SELECT id FROM broadcast WHERE id = $1 OR group_id = $2", row["id"], row["group_id"])
-    return await progress(db, [BroadcastId(found["id"]) for found in ids])
+    return await get_many(db, [BroadcastId(found["id"]) for found in ids])
 
 
-async def of_fingerprint(db: Executor, fingerprint: bytes, *, within: float) -> list[Broadcast]:
+async def by_fingerprint(db: Executor, fingerprint: bytes, *, ended_within_seconds: float) -> list[Broadcast]:
     """Those with it that have not ended, or did so few seconds ago, by their ids."""
-    rows = await db.fetch(OF_FINGERPRINT, fingerprint, within)
+    rows = await db.fetch(SELECT_BY_FINGERPRINT, fingerprint, ended_within_seconds)
     return [_broadcast(row) for row in rows]
 
 
-async def group(db: Executor, broadcast: Broadcast) -> dict[str, BroadcastId]:
+async def group_members(db: Executor, broadcast: Broadcast) -> dict[str, BroadcastId]:
     """The broadcasts that were made together with this one, itself included, by their bots' slugs."""
     rows = await db.fetch(
         "SELECT bot.slug, broadcast.id FROM broadcast JOIN bot ON bot.id = broadcast.bot_id"
@@ -155,7 +155,7 @@ async def group(db: Executor, broadcast: Broadcast) -> dict[str, BroadcastId]:
     return {row["slug"]: BroadcastId(row["id"]) for row in rows}
 
 
-async def kinds(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> dict[MediaId, Kind]:
+async def send_kinds(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> dict[MediaId, Kind]:
     """How each of these that is the bot's own is sent."""
     rows = await db.fetch(
         "SELECT id, coalesce(sent_kind, kind) AS kind FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[])",
@@ -165,7 +165,7 @@ async def kinds(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) ->
     return {MediaId(row["id"]): Kind(row["kind"]) for row in rows}
 
 
-async def twins(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> dict[MediaId, MediaId]:
+async def equivalent_media(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> dict[MediaId, MediaId]:
     """For each of these media items of any bot: this bot's own of the same bytes and kind, if it has one."""
     rows = await db.fetch(
         "SELECT media.id, twin.id AS twin FROM media"
@@ -222,7 +222,7 @@ async def schedule(db: Executor, broadcast_id: BroadcastId, starts_at: datetime)
     )
 
 
-async def count_loaded(
+async def add_import_counts(
     db: Executor, broadcast_id: BroadcastId, *, added: int = 0, duplicates: int = 0, rejected: int = 0
 ) -> None:
     await db.execute(
@@ -243,16 +243,16 @@ async def delete(db: Executor, broadcast_id: BroadcastId, *, only_in: Collection
     return bool(gone)
 
 
-LISTED = Cure(
+LIST_CURE = Cure(
     library="`tw.broadcasts.page()` has those that there are",
     cli="list them with `telewarm broadcast list`",
     api="list them with GET /api/admin/broadcasts",
 )
 
 
-def _found(row: asyncpg.Record | None, broadcast_id: BroadcastId) -> Broadcast:
+def _require(row: asyncpg.Record | None, broadcast_id: BroadcastId) -> Broadcast:
     if row is None:
-        raise NotFound(f"there is no broadcast {broadcast_id}", by_face=LISTED)
+        raise NotFound(f"there is no broadcast {broadcast_id}", by_face=LIST_CURE)
     return _broadcast(row)
 
 

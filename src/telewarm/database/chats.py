@@ -10,31 +10,33 @@ from telewarm.database.connection import Executor, query
 from telewarm.models import BotId, ChatId, ChatRecord, ChatState
 
 CHANNEL = "telewarm_chat"  # NOTIFY: `bot old new`, a group that moved; `bot chat chat`: it is where it was after all
-CLEARED = 10_000  # lines that one statement deletes
-FIRST = -(2**63)  # below any chat id
+ROWS_PER_DELETE = 10_000  # lines that one statement deletes
+BEFORE_FIRST_CHAT = -(2**63)  # below any chat id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnreachableChat:
-    """A chat that a bot could not reach. `age`: seconds since it learned that. `migrated_to`: of a migrated one."""
+    """A chat that a bot could not reach. `age_seconds`: seconds since it learned that. `migrated_to`: of a migrated
+    one.
+    """
 
     bot_id: BotId
     chat_id: ChatId
     state: ChatState
     reason: str
     migrated_to: ChatId | None = None
-    age: float = 0.0
+    age_seconds: float = 0.0
 
 
 class ReachableChat(NamedTuple):
-    """A chat that a bot reached, `age` seconds ago. There are many of them, and they cost little."""
+    """A chat that a bot reached, `age_seconds` seconds ago. There are many of them, and they cost little."""
 
     bot_id: BotId
     chat_id: ChatId
-    age: float = 0.0
+    age_seconds: float = 0.0
 
 
-async def record(db: Executor, rows: Sequence[UnreachableChat]) -> None:
+async def record_unreachable(db: Executor, rows: Sequence[UnreachableChat]) -> None:
     """Write down whom bots could not reach, each chat once; what is known and newer stays. Tells of migrations."""
     await db.fetchval(
         query("chats_record"),
@@ -43,14 +45,17 @@ async def record(db: Executor, rows: Sequence[UnreachableChat]) -> None:
         [row.state for row in rows],
         [row.reason for row in rows],
         [row.migrated_to for row in rows],
-        [row.age for row in rows],
+        [row.age_seconds for row in rows],
     )
 
 
-async def revive(db: Executor, rows: Sequence[ReachableChat]) -> None:
+async def record_reachable(db: Executor, rows: Sequence[ReachableChat]) -> None:
     """Chats that were reached are reachable again; one that nobody had lost gets no line."""
     await db.execute(
-        query("chats_revive"), [row.bot_id for row in rows], [row.chat_id for row in rows], [row.age for row in rows]
+        query("chats_revive"),
+        [row.bot_id for row in rows],
+        [row.chat_id for row in rows],
+        [row.age_seconds for row in rows],
     )
 
 
@@ -62,7 +67,7 @@ async def page(
         "SELECT chat_id, state, reason, migrated_to, since FROM chat"
         " WHERE bot_id = $1 AND chat_id > $2 AND ($3::text IS NULL OR state = $3) ORDER BY chat_id LIMIT $4",
         bot_id,
-        FIRST if after is None else after,
+        BEFORE_FIRST_CHAT if after is None else after,
         state,
         limit,
     )
@@ -86,7 +91,7 @@ async def clear(
     Some thousands at a time, so that no statement lasts: what fails on its way has forgotten a part, and is repeated.
     """
     total = 0
-    while cleared := int(await db.fetchval(query("chats_clear"), bot_id, chat_ids, state, CLEARED)):
+    while cleared := int(await db.fetchval(query("chats_clear"), bot_id, chat_ids, state, ROWS_PER_DELETE)):
         total += cleared
     return total
 

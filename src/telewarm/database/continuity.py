@@ -26,16 +26,18 @@ from telewarm.database.transient import is_transient
 
 log = structlog.get_logger(__name__)
 
-EVERY = 1.0  # seconds between two steps while broadcasts are sent
-FILE = "installations.json"
-MOST = 50  # databases that one data folder remembers
-CLUSTER = "SELECT system_identifier::text FROM pg_control_system()"
-TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
-OID = "SELECT oid::bigint FROM pg_database WHERE datname = current_database()"
-ROW = "SELECT id, generation, generations, progress, cluster_id, database_oid, timeline FROM installation"
-STEP = "UPDATE installation SET progress = progress + 1 RETURNING id, generation, progress"
+STEP_INTERVAL_SECONDS = 1.0  # seconds between two steps while broadcasts are sent
+FILE_NAME = "installations.json"
+MAX_REMEMBERED_DATABASES = 50  # databases that one data folder remembers
+SELECT_CLUSTER_ID = "SELECT system_identifier::text FROM pg_control_system()"
+SELECT_TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+SELECT_DATABASE_OID = "SELECT oid::bigint FROM pg_database WHERE datname = current_database()"
+SELECT_INSTALLATION = (
+    "SELECT id, generation, generations, progress, cluster_id, database_oid, timeline FROM installation"
+)
+INCREMENT_PROGRESS = "UPDATE installation SET progress = progress + 1 RETURNING id, generation, progress"
 # What a role may lack the right to ask, or a server that speaks Postgres does not know.
-UNTOLD = (
+UNAVAILABLE_ERRORS = (
     asyncpg.InsufficientPrivilegeError,
     asyncpg.UndefinedFunctionError,
     asyncpg.FeatureNotSupportedError,
@@ -46,14 +48,14 @@ UNTOLD = (
 Row: TypeAlias = Mapping[str, Any]
 
 
-class Seen(msgspec.Struct, frozen=True):
+class LastSeen(msgspec.Struct, frozen=True):
     """The last that this installation saw of a database."""
 
     generation: UUID
     progress: int
 
 
-class Identity(msgspec.Struct, frozen=True):
+class ServerIdentity(msgspec.Struct, frozen=True):
     """Where a database is. None: not to be found out."""
 
     cluster_id: str | None
@@ -68,27 +70,27 @@ class Identity(msgspec.Struct, frozen=True):
         )
 
 
-def is_older(row: Row, seen: Seen | None) -> bool:
+def is_older(row: Row, seen: LastSeen | None) -> bool:
     """Whether the database has forgotten what this installation has seen in it. Pure."""
     if seen is None or seen.generation in row["generations"]:
         return False
     return bool(seen.generation != row["generation"] or seen.progress > row["progress"])
 
 
-class Continuity:
-    """`busy`: broadcasts are being sent by this process."""
+class RestoreDetector:
+    """`is_sending`: broadcasts are being sent by this process."""
 
-    def __init__(self, pool: Pool, folder: Path, *, busy: Callable[[], bool]) -> None:
+    def __init__(self, pool: Pool, folder: Path, *, is_sending: Callable[[], bool]) -> None:
         self._pool = pool
-        self._file = folder / FILE
-        self._busy = busy
-        self._changed = asyncio.Event()
-        self._was_busy = False
-        self._seen: Seen | None = None
+        self._file = folder / FILE_NAME
+        self._is_sending = is_sending
+        self._change_event = asyncio.Event()
+        self._was_sending = False
+        self._last_seen: LastSeen | None = None
 
-    def changed(self) -> None:
+    def notify_changed(self) -> None:
         """A broadcast was started, paused, cancelled: an older copy would not know."""
-        self._changed.set()
+        self._change_event.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -100,25 +102,25 @@ class Continuity:
         finally:
             task.cancel()
             await asyncio.wait([task])
-            if self._changed.is_set() or self._was_busy or self._busy():
-                await self._step()
+            if self._change_event.is_set() or self._was_sending or self._is_sending():
+                await self._advance()
 
     async def _run(self) -> None:
         while True:
-            await clock.wait(self._changed, EVERY)
-            busy = self._busy()
-            if self._changed.is_set() or busy or self._was_busy:
-                self._changed.clear()
-                self._was_busy = busy
-                await self._step()
+            await clock.wait(self._change_event, STEP_INTERVAL_SECONDS)
+            busy = self._is_sending()
+            if self._change_event.is_set() or busy or self._was_sending:
+                self._change_event.clear()
+                self._was_sending = busy
+                await self._advance()
 
-    async def _step(self) -> None:
+    async def _advance(self) -> None:
         try:
-            row = await self._pool.fetchrow(STEP)
-            seen = self._seen
+            row = await self._pool.fetchrow(INCREMENT_PROGRESS)
+            seen = self._last_seen
             if row is not None and seen is not None and seen.generation == row["generation"]:
                 if seen.progress < row["progress"]:
-                    self._remember(dict(row))
+                    self._save_last_seen(dict(row))
                     return
                 await self._check(went_back=True)
             else:
@@ -130,65 +132,69 @@ class Continuity:
         """Pause what was being sent when this is an older copy, and write down what it is."""
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute("INSERT INTO installation DEFAULT VALUES ON CONFLICT DO NOTHING")
-            row: Row = await _one(connection, f"{ROW} FOR UPDATE")
-            identity = await _identity(connection)
-            seen = self._seen or self._read().get(row["id"])
+            row: Row = await _fetch_installation(connection, f"{SELECT_INSTALLATION} FOR UPDATE")
+            identity = await _fetch_identity(connection)
+            seen = self._last_seen or self._read().get(row["id"])
             if went_back or identity.differs(row) or is_older(row, seen):
                 paused = await mark_restored(connection)
                 log.warning("database_restored", paused=paused, moved=identity.differs(row))
-            row = await _one(
+            row = await _fetch_installation(
                 connection,
                 "UPDATE installation SET cluster_id = $1, database_oid = $2, timeline = $3"
                 " RETURNING id, generation, progress",
                 *msgspec.structs.astuple(identity),
             )
-        self._remember(row)
+        self._save_last_seen(row)
 
-    def _remember(self, row: Row) -> None:
-        self._seen = Seen(generation=row["generation"], progress=row["progress"])
+    def _save_last_seen(self, row: Row) -> None:
+        self._last_seen = LastSeen(generation=row["generation"], progress=row["progress"])
         try:
             kept = self._read()
             other = kept.get(row["id"])  # what another process on this folder saw
-            if other is None or other.generation != self._seen.generation or other.progress < self._seen.progress:
-                self._write(kept | {row["id"]: self._seen})
+            if (
+                other is None
+                or other.generation != self._last_seen.generation
+                or other.progress < self._last_seen.progress
+            ):
+                self._write(kept | {row["id"]: self._last_seen})
         except OSError as error:
             log.warning("continuity_not_kept", file=str(self._file), error=type(error).__name__)
 
-    def _read(self) -> dict[UUID, Seen]:
+    def _read(self) -> dict[UUID, LastSeen]:
         try:
-            return msgspec.json.decode(self._file.read_bytes(), type=dict[UUID, Seen])
+            return msgspec.json.decode(self._file.read_bytes(), type=dict[UUID, LastSeen])
         except (OSError, msgspec.DecodeError):
             return {}
 
-    def _write(self, seen: dict[UUID, Seen]) -> None:
-        kept = dict(list(seen.items())[-MOST:])
+    def _write(self, seen: dict[UUID, LastSeen]) -> None:
+        kept = dict(list(seen.items())[-MAX_REMEMBERED_DATABASES:])
         draft = self._file.with_suffix(f".{os.getpid()}")
         draft.touch(mode=0o600)
         draft.write_bytes(msgspec.json.encode(kept))
         draft.replace(self._file)
 
 
-async def _one(connection: Connection, sql: str, *values: object) -> Row:
+async def _fetch_installation(connection: Connection, sql: str, *values: object) -> Row:
     """The one row of `installation`."""
     row = await connection.fetchrow(sql, *values)
     assert row is not None  # noqa: S101 - it was made just now
     return dict(row)
 
 
-async def _identity(connection: Connection) -> Identity:
-    return Identity(
-        cluster_id=await _told(connection, CLUSTER),
-        database_oid=int(await connection.fetchval(OID)),
-        timeline=await _told(connection, TIMELINE),
+async def _fetch_identity(connection: Connection) -> ServerIdentity:
+    return ServerIdentity(
+        cluster_id=await _fetch_if_allowed(connection, SELECT_CLUSTER_ID),
+        database_oid=int(await connection.fetchval(SELECT_DATABASE_OID)),
+        timeline=await _fetch_if_allowed(connection, SELECT_TIMELINE),
     )
 
 
-async def _told(connection: Connection, sql: str) -> str | None:
+async def _fetch_if_allowed(connection: Connection, sql: str) -> str | None:
     """None where our role may not ask."""
     try:
         async with connection.transaction():
             return str(await connection.fetchval(sql))
-    except UNTOLD:
+    except UNAVAILABLE_ERRORS:
         return None
     except asyncpg.PostgresError as error:
         if is_transient(error):

@@ -10,13 +10,13 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from telewarm.database.migrate import MIGRATIONS, head, refuse_newer, revision, upgrade_script
-from telewarm.database.pool import ROUND_TRIP, connect
-from telewarm.database.rights import grants
+from telewarm.database.migrate import MIGRATIONS_FOLDER, newest_revision, refuse_newer, revision, upgrade_script
+from telewarm.database.pool import ROUND_TRIP_SECONDS, connect
+from telewarm.database.rights import grant_cure
 from telewarm.errors import BackupError, DatabaseForbidden
 
-SKIPPED = frozenset({"lease"})  # who runs now
-SESSION = (
+SKIPPED_TABLES = frozenset({"lease"})  # who runs now
+SESSION_SETTINGS = (
     "SET idle_in_transaction_session_timeout = 0",
     "SET datestyle = 'ISO, MDY'",
     "SET bytea_output = 'hex'",
@@ -24,7 +24,7 @@ SESSION = (
 )
 
 # Where a store keeps an object follows from its hash: any other key would be one that leads elsewhere.
-STRANGE = r"""
+SELECT_FOREIGN_KEY = r"""
     SELECT key FROM (
         SELECT sha256, storage_key AS key, 'media' AS place FROM blob
         UNION ALL SELECT sha256, thumbnail_key, 'thumbnails' FROM blob
@@ -40,28 +40,28 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @asynccontextmanager
-async def patient(url: str, name: str) -> AsyncIterator[Connection]:
+async def connect_without_timeouts(url: str, application_name: str) -> AsyncIterator[Connection]:
     """A connection whose statements and transactions may last. Raises DatabaseForbidden for what its role may not."""
-    connection = await connect(url, application_name=name, statement_timeout=0)
+    connection = await connect(url, application_name=application_name, statement_timeout=0)
     try:
-        for setting in SESSION:
+        for setting in SESSION_SETTINGS:
             await connection.execute(setting)
         yield connection
     except asyncpg.InsufficientPrivilegeError as error:
         role = await connection.fetchval("SELECT current_user")
         raise DatabaseForbidden(
             f"The role {role} may not do this ({error}): use the role that owns the tables, or, to back them up, "
-            f"{grants(role)}"
+            f"{grant_cure(role)}"
         ) from error
     finally:
-        await connection.close(timeout=ROUND_TRIP)
+        await connection.close(timeout=ROUND_TRIP_SECONDS)
 
 
 @asynccontextmanager
 async def snapshot(url: str) -> AsyncIterator[Connection]:
     """All that is read inside is of one moment, however long it takes and whatever goes on."""
     async with (
-        patient(url, "telewarm backup") as connection,
+        connect_without_timeouts(url, "telewarm backup") as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         yield connection
@@ -85,10 +85,10 @@ async def columns(connection: Connection) -> dict[str, list[str]]:
         list(known_tables()),
     )
     found = {row["name"]: list(row["columns"]) for row in rows}
-    return {name: found[name] for name in known_tables() if name in found and name not in SKIPPED}
+    return {name: found[name] for name in known_tables() if name in found and name not in SKIPPED_TABLES}
 
 
-async def identities(connection: Connection) -> dict[str, int]:
+async def last_identities(connection: Connection) -> dict[str, int]:
     """The last id that was given in each column that numbers itself."""
     rows = await connection.fetch(
         "SELECT relname AS name, attname AS column, pg_get_serial_sequence(quote_ident(relname), attname) AS sequence"
@@ -109,32 +109,32 @@ async def identities(connection: Connection) -> dict[str, int]:
 
 
 async def copy_out(
-    connection: Connection, table: str, named: list[str], write: Callable[[bytes], Coroutine[Any, Any, None]]
+    connection: Connection, table: str, column_names: list[str], write: Callable[[bytes], Coroutine[Any, Any, None]]
 ) -> None:
-    query = f"SELECT {_listed(named)} FROM {_quoted(table)}"
+    query = f"SELECT {_quoted_list(column_names)} FROM {_quoted(table)}"
     await connection.copy_from_query(query, output=write)
 
 
-async def copy_in(connection: Connection, table: str, named: list[str], rows: AsyncIterator[bytes]) -> None:
-    await connection.copy_to_table(table, columns=named, source=rows)
+async def copy_in(connection: Connection, table: str, column_names: list[str], rows: AsyncIterator[bytes]) -> None:
+    await connection.copy_to_table(table, columns=column_names, source=rows)
 
 
-def refuse_foreign(tables: Iterable[str], numbered: Iterable[str]) -> None:
-    """Only our own tables are filled: an archive could name those of others, and the server's. `numbered`: by
+def check_table_names(tables: Iterable[str], identity_columns: Iterable[str]) -> None:
+    """Only our own tables are filled: an archive could name those of others, and the server's. `identity_columns`: by
     table.column.
     """
-    for name in (*tables, *(key.partition(".")[0] for key in numbered)):
-        if name not in known_tables() or name in SKIPPED:
+    for name in (*tables, *(key.partition(".")[0] for key in identity_columns)):
+        if name not in known_tables() or name in SKIPPED_TABLES:
             raise BackupError(f"the archive names {name[:60]!r}, which is no table of Telewarm's")
 
 
-async def strange_key(connection: Connection) -> str | None:
+async def find_foreign_key(connection: Connection) -> str | None:
     """A key of the store that Telewarm would not have given, if there is one."""
-    found: str | None = await connection.fetchval(STRANGE)
+    found: str | None = await connection.fetchval(SELECT_FOREIGN_KEY)
     return found
 
 
-async def is_filled(connection: Connection) -> bool:
+async def has_data(connection: Connection) -> bool:
     """Whether the database holds anything that somebody might miss."""
     if await revision(connection) is None:
         return False
@@ -146,7 +146,7 @@ async def is_filled(connection: Connection) -> bool:
     return False
 
 
-async def users(connection: Connection) -> list[str]:
+async def active_processes(connection: Connection) -> list[str]:
     """Who works on the database now: host and process."""
     if await connection.fetchval("SELECT to_regclass('lease')") is None:
         return []
@@ -154,26 +154,26 @@ async def users(connection: Connection) -> list[str]:
     return [row["holder"] for row in rows]
 
 
-async def empty(connection: Connection, wanted: str) -> None:
+async def reset_tables(connection: Connection, target_revision: str) -> None:
     """Our tables, without a row, as they were at a revision. Grants stay when that is the one they are at."""
-    if await revision(connection) == wanted:
-        await connection.execute(f"TRUNCATE {_listed([*await columns(connection), *SKIPPED])}")
+    if await revision(connection) == target_revision:
+        await connection.execute(f"TRUNCATE {_quoted_list([*await columns(connection), *SKIPPED_TABLES])}")
     else:
-        await connection.execute(f"DROP TABLE IF EXISTS {_listed([*known_tables(), 'alembic_version'])} CASCADE")
+        await connection.execute(f"DROP TABLE IF EXISTS {_quoted_list([*known_tables(), 'alembic_version'])} CASCADE")
         for function in known_functions():
             await connection.execute(f"DROP FUNCTION IF EXISTS {_quoted(function)} CASCADE")
-        await connection.execute(_inside(upgrade_script(None, wanted)))
+        await connection.execute(_without_transaction(upgrade_script(None, target_revision)))
     if await connection.fetchval("SELECT to_regclass('pgqueuer')") is not None:
         await connection.execute("DELETE FROM pgqueuer")  # jobs of the bots that were: what is due is found again
 
 
-async def switch_triggers(connection: Connection, *, on: bool) -> None:
+async def set_triggers_enabled(connection: Connection, *, enabled: bool) -> None:
     """What they would write down is in the archive already."""
     for table in await columns(connection):
-        await connection.execute(f"ALTER TABLE {_quoted(table)} {'ENABLE' if on else 'DISABLE'} TRIGGER USER")
+        await connection.execute(f"ALTER TABLE {_quoted(table)} {'ENABLE' if enabled else 'DISABLE'} TRIGGER USER")
 
 
-async def number_on(connection: Connection, last: dict[str, int]) -> None:
+async def restart_identities(connection: Connection, last: dict[str, int]) -> None:
     """Ids go on where they were, so that one of a deleted row never means another."""
     for key, value in last.items():
         table, _, column = key.partition(".")
@@ -182,13 +182,13 @@ async def number_on(connection: Connection, last: dict[str, int]) -> None:
         )
 
 
-async def upgrade(connection: Connection, found: str) -> None:
+async def upgrade(connection: Connection, current: str) -> None:
     """From the archive's revision to this version's, in the transaction of the caller."""
-    if found != head():
-        await connection.execute(_inside(upgrade_script(found)))
+    if current != newest_revision():
+        await connection.execute(_without_transaction(upgrade_script(current)))
 
 
-async def move_in(connection: Connection) -> None:
+async def clear_server_identity(connection: Connection) -> None:
     """The same installation on another server, which it takes for its own from now on."""
     await connection.execute("UPDATE installation SET cluster_id = NULL, database_oid = NULL, timeline = NULL")
 
@@ -196,26 +196,26 @@ async def move_in(connection: Connection) -> None:
 @cache
 def known_tables() -> tuple[str, ...]:
     """Every table of ours that ever was, in the order in which they came."""
-    return _named("TABLE")
+    return _created_names("TABLE")
 
 
 @cache
 def known_functions() -> tuple[str, ...]:
-    return _named("FUNCTION")
+    return _created_names("FUNCTION")
 
 
-def _named(what: str) -> tuple[str, ...]:
-    scripts = sorted((MIGRATIONS / "versions").glob("r[0-9]*.sql"))
+def _created_names(what: str) -> tuple[str, ...]:
+    scripts = sorted((MIGRATIONS_FOLDER / "versions").glob("r[0-9]*.sql"))
     text = "\n".join(script.read_text(encoding="utf-8") for script in scripts)
     return tuple(dict.fromkeys(re.findall(rf"^CREATE (?:OR REPLACE )?{what} (\w+)", text, re.MULTILINE)))
 
 
-def _inside(script: str) -> str:
+def _without_transaction(script: str) -> str:
     """Without its own transaction."""
     return script.strip().removeprefix("BEGIN;").removesuffix("COMMIT;")
 
 
-def _listed(names: list[str]) -> str:
+def _quoted_list(names: list[str]) -> str:
     return ", ".join(map(_quoted, names))
 
 

@@ -13,19 +13,19 @@ from telewarm.database.connection import Connection, Executor, Pool, query
 from telewarm.errors import BotDeleted, Conflict, NoSuchBot, NotFound
 from telewarm.models import BotId, BroadcastId, MediaId
 
-CHUNK = 10_000  # rows deleted in one statement: far below its time limit
-NAMED = 5  # broadcasts that a refusal names
-LOCK = "SELECT id FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[]) ORDER BY id FOR UPDATE"
-LOCK_SOME = "SELECT id FROM media WHERE bot_id = $1 ORDER BY id LIMIT $2 FOR UPDATE"
-HOLD = "SELECT id FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[]) ORDER BY id FOR KEY SHARE"
-NEEDED = (
+ROWS_PER_DELETE = 10_000  # rows deleted in one statement: far below its time limit
+MAX_NAMED_BROADCASTS = 5  # broadcasts that a refusal names
+LOCK_MEDIA = "SELECT id FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[]) ORDER BY id FOR UPDATE"
+LOCK_NEXT_MEDIA = "SELECT id FROM media WHERE bot_id = $1 ORDER BY id LIMIT $2 FOR UPDATE"
+LOCK_MEDIA_SHARED = "SELECT id FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[]) ORDER BY id FOR KEY SHARE"
+SELECT_NEEDING_BROADCASTS = (
     "SELECT id, name, state FROM broadcast"
     " WHERE bot_id = $1 AND state IN ('draft', 'scheduled', 'running', 'paused') AND media && $2::bigint[]"
     " ORDER BY id LIMIT $3"
 )
-RECORDS = ("chat", "sent_once")  # what a bot may have very many of, beside media and deliveries
-SOME = "DELETE FROM {0} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {0} WHERE bot_id = $1 LIMIT $2))"
-LAST = (
+LARGE_TABLES = ("chat", "sent_once")  # what a bot may have very many of, beside media and deliveries
+DELETE_ROWS_OF_BOT = "DELETE FROM {0} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {0} WHERE bot_id = $1 LIMIT $2))"
+FINAL_STATEMENTS = (
     "DELETE FROM media_change WHERE bot_id = $1",
     "DELETE FROM media_count WHERE bot_id = $1",
     "DELETE FROM bot WHERE id = $1",
@@ -51,23 +51,24 @@ class PurgeResult:
     bytes: int
 
 
-async def remove_media(connection: Connection, bot_id: BotId, media_ids: Sequence[MediaId]) -> DeletionResult:
+async def delete_media(connection: Connection, bot_id: BotId, media_ids: Sequence[MediaId]) -> DeletionResult:
     """Delete those of the items that are the bot's own; every process's cache is told. One that is being warmed does
     not come back. For a transaction of the caller's. Raises Conflict when a broadcast still needs one of them.
     """
-    found = [MediaId(row["id"]) for row in await connection.fetch(LOCK, bot_id, media_ids)]
-    needed = await connection.fetch(NEEDED, bot_id, found, NAMED)
+    found = [MediaId(row["id"]) for row in await connection.fetch(LOCK_MEDIA, bot_id, media_ids)]
+    needed = await connection.fetch(SELECT_NEEDING_BROADCASTS, bot_id, found, MAX_NAMED_BROADCASTS)
     if needed:
         raise Conflict(
-            f"nothing was deleted: some of these are the media of broadcast {', '.join(map(_named, needed))}; "
+            f"nothing was deleted: some of these are the media of broadcast "
+            f"{', '.join(map(_describe_broadcast, needed))}; "
             "wait until it is done, or cancel it first"
         )
-    return await _remove(connection, found)
+    return await _delete(connection, found)
 
 
-async def hold_media(connection: Connection, bot_id: BotId, media_ids: Sequence[MediaId]) -> None:
+async def lock_media(connection: Connection, bot_id: BotId, media_ids: Sequence[MediaId]) -> None:
     """Nobody deletes these until the caller's transaction ends. Raises NotFound when somebody did."""
-    held = {row["id"] for row in await connection.fetch(HOLD, bot_id, media_ids)}
+    held = {row["id"] for row in await connection.fetch(LOCK_MEDIA_SHARED, bot_id, media_ids)}
     if missing := sorted(set(media_ids) - held):
         raise NotFound(f"media item {', '.join(map(str, missing))} was deleted just now; add the file again")
 
@@ -114,7 +115,7 @@ async def mark_bot_unrecoverable(db: Executor, slug: str) -> BotId:
     return BotId(bot_id)
 
 
-async def given_up(db: Executor) -> list[BotId]:
+async def unfinished_purges(db: Executor) -> list[BotId]:
     """Bots whose purge did not come to its end: whoever was at it is gone, or still is."""
     return [BotId(row["id"]) for row in await db.fetch("SELECT id FROM bot WHERE purged_at IS NOT NULL ORDER BY id")]
 
@@ -125,15 +126,18 @@ async def purge_bot(pool: Pool, bot_id: BotId) -> PurgeResult:
     media = blobs = freed = 0
     while True:
         async with pool.acquire() as connection, connection.transaction():
-            found = [MediaId(row["id"]) for row in await connection.fetch(LOCK_SOME, bot_id, CHUNK)]
-            removed = await _remove(connection, found)
+            found = [MediaId(row["id"]) for row in await connection.fetch(LOCK_NEXT_MEDIA, bot_id, ROWS_PER_DELETE)]
+            removed = await _delete(connection, found)
         media, blobs, freed = media + len(found), blobs + removed.blobs, freed + removed.bytes
-        if len(found) == CHUNK:
+        if len(found) == ROWS_PER_DELETE:
             continue
-        for table in RECORDS:
-            while await pool.execute(SOME.format(table), bot_id, CHUNK) == f"DELETE {CHUNK}":
+        for table in LARGE_TABLES:
+            while (
+                await pool.execute(DELETE_ROWS_OF_BOT.format(table), bot_id, ROWS_PER_DELETE)
+                == f"DELETE {ROWS_PER_DELETE}"
+            ):
                 pass
-        if await _purge_row(pool, bot_id):
+        if await _delete_bot_row(pool, bot_id):
             return PurgeResult(media=media, broadcasts=broadcasts, blobs=blobs, bytes=freed)
 
 
@@ -152,11 +156,11 @@ async def _purge_broadcasts(pool: Pool, bot_id: BotId) -> int:
         total += 1
 
 
-async def _purge_row(pool: Pool, bot_id: BotId) -> bool:
+async def _delete_bot_row(pool: Pool, bot_id: BotId) -> bool:
     """Whether it could go: an upload that had begun before the bot was deleted may have put media into its library."""
     try:
         async with pool.acquire() as connection, connection.transaction():
-            for statement in LAST:
+            for statement in FINAL_STATEMENTS:
                 await connection.execute(statement, bot_id)
             await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, str(bot_id))
     except asyncpg.ForeignKeyViolationError:
@@ -164,12 +168,12 @@ async def _purge_row(pool: Pool, bot_id: BotId) -> bool:
     return True
 
 
-async def _remove(connection: Connection, media_ids: Sequence[MediaId]) -> DeletionResult:
+async def _delete(connection: Connection, media_ids: Sequence[MediaId]) -> DeletionResult:
     row = await connection.fetchrow(query("remove_media"), media_ids)
     assert row is not None  # noqa: S101 - it counts
     return DeletionResult(media_ids=media_ids, blobs=row["blobs"], bytes=row["bytes"])
 
 
-def _named(row: asyncpg.Record) -> str:
+def _describe_broadcast(row: asyncpg.Record) -> str:
     name = f", {row['name']!r}" if row["name"] else ""
     return f"{row['id']} ({row['state']}{name})"

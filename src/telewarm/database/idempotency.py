@@ -12,20 +12,20 @@ import msgspec
 from telewarm.database.connection import Executor
 from telewarm.models import BotId
 
-KEPT = 24 * 3600.0  # seconds
-CHUNK = 10_000  # rows of one statement
+RETENTION_SECONDS = 24 * 3600.0  # seconds
+ROWS_PER_DELETE = 10_000  # rows of one statement
 
-CLAIM = (
+CLAIM_SQL = (
     "INSERT INTO sent_once (bot_id, key, fingerprint, lease_id) VALUES ($1, $2, $3, $4)"
     " ON CONFLICT DO NOTHING RETURNING true"
 )
-GET = (
+SELECT_RECORD = (
     "SELECT fingerprint, result, lease.id AS holder"
     " FROM sent_once LEFT JOIN lease ON lease.id = sent_once.lease_id AND lease.expires_at >= now()"
     " WHERE bot_id = $1 AND key = $2"
 )
-OWN = "WHERE bot_id = $1 AND key = $2 AND lease_id = $3"
-SWEEP = (
+WHERE_HELD = "WHERE bot_id = $1 AND key = $2 AND lease_id = $3"
+SWEEP_SQL = (
     "DELETE FROM sent_once WHERE (bot_id, key) IN (SELECT bot_id, key FROM sent_once"
     " WHERE created_at < now() - make_interval(secs => $1) ORDER BY created_at LIMIT $2)"
 )
@@ -43,11 +43,11 @@ class IdempotencyRecord:
 
 async def claim(db: Executor, bot_id: BotId, key: str, *, fingerprint: bytes, lease_id: UUID) -> bool:
     """Whether this send is the first under its key; then nobody else sends under it."""
-    return await db.fetchval(CLAIM, bot_id, key, fingerprint, lease_id) is not None
+    return await db.fetchval(CLAIM_SQL, bot_id, key, fingerprint, lease_id) is not None
 
 
 async def get(db: Executor, bot_id: BotId, key: str) -> IdempotencyRecord | None:
-    row = await db.fetchrow(GET, bot_id, key)
+    row = await db.fetchrow(SELECT_RECORD, bot_id, key)
     if row is None:
         return None
     result = None if row["result"] is None else msgspec.json.decode(row["result"], type=list[dict[str, object]])
@@ -57,24 +57,24 @@ async def get(db: Executor, bot_id: BotId, key: str) -> IdempotencyRecord | None
 async def finish(db: Executor, bot_id: BotId, key: str, *, lease_id: UUID, result: Sequence[dict[str, object]]) -> None:
     """Write what went. The lease is the one that the key was claimed under."""
     text = msgspec.json.encode(result).decode().replace(r"\u0000", r"\ufffd")  # jsonb takes no NUL
-    await db.execute(f"UPDATE sent_once SET result = $4, lease_id = NULL {OWN}", bot_id, key, lease_id, text)
+    await db.execute(f"UPDATE sent_once SET result = $4, lease_id = NULL {WHERE_HELD}", bot_id, key, lease_id, text)
 
 
-async def give_up(db: Executor, bot_id: BotId, key: str, *, lease_id: UUID) -> None:
+async def mark_unknown(db: Executor, bot_id: BotId, key: str, *, lease_id: UUID) -> None:
     """Nobody will ever know what went."""
-    await db.execute(f"UPDATE sent_once SET lease_id = NULL {OWN}", bot_id, key, lease_id)
+    await db.execute(f"UPDATE sent_once SET lease_id = NULL {WHERE_HELD}", bot_id, key, lease_id)
 
 
-async def free(db: Executor, bot_id: BotId, key: str, *, lease_id: UUID) -> None:
+async def release(db: Executor, bot_id: BotId, key: str, *, lease_id: UUID) -> None:
     """Nothing was sent: the next call under the key is the first."""
-    await db.execute(f"DELETE FROM sent_once {OWN}", bot_id, key, lease_id)
+    await db.execute(f"DELETE FROM sent_once {WHERE_HELD}", bot_id, key, lease_id)
 
 
-async def sweep(db: Executor, *, older: float = KEPT) -> int:
+async def sweep(db: Executor, *, min_age_seconds: float = RETENTION_SECONDS) -> int:
     """Forget keys that were first used so many seconds ago. How many."""
     swept = 0
     while True:
-        done = int((await db.execute(SWEEP, older, CHUNK)).rpartition(" ")[2])
+        done = int((await db.execute(SWEEP_SQL, min_age_seconds, ROWS_PER_DELETE)).rpartition(" ")[2])
         swept += done
-        if done < CHUNK:
+        if done < ROWS_PER_DELETE:
             return swept

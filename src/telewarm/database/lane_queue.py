@@ -22,7 +22,7 @@ async def enqueue_lane(connection: Connection, bot: Bot) -> None:
     driver = AsyncpgDriver(cast(asyncpg.Connection, connection))
     (job,) = await _enqueue(Queries(driver), [(bot.id, bot.slug)])
     if job is None:
-        await pgqueuer_maintenance.hurry(connection, [_key(bot.slug)])
+        await pgqueuer_maintenance.run_queued_now(connection, [_dedupe_key(bot.slug)])
     await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, str(bot.id))
 
 
@@ -34,22 +34,22 @@ async def enqueue_lanes(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[
     return [bot_id for (bot_id, _), job in zip(lanes, jobs, strict=True) if job is None]
 
 
-async def bring_forward(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[BotId]:
+async def enqueue_lanes_now(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[BotId]:
     """`enqueue`, and those that are queued for later run at once. Those that run already."""
     left = set(await enqueue_lanes(pool, lanes))
-    keys = {_key(slug): bot_id for bot_id, slug in lanes if bot_id in left}
+    keys = {_dedupe_key(slug): bot_id for bot_id, slug in lanes if bot_id in left}
     if not keys:
         return []
-    await pgqueuer_maintenance.hurry(pool, list(keys))
-    return [keys[key] for key in await pgqueuer_maintenance.running(pool, list(keys))]
+    await pgqueuer_maintenance.run_queued_now(pool, list(keys))
+    return [keys[key] for key in await pgqueuer_maintenance.running_keys(pool, list(keys))]
 
 
 async def has_waiting_lanes(pool: Pool) -> bool:
     """Whether lanes are queued that could run now if there was a place for them."""
-    return await pgqueuer_maintenance.eligible(pool, ENTRYPOINT)
+    return await pgqueuer_maintenance.has_eligible_jobs(pool, ENTRYPOINT)
 
 
-async def enqueue_sharing_lanes(pool: Pool, media_ids: Sequence[MediaId], sharers: Sequence[BotId]) -> None:
+async def notify_sharing_lanes(pool: Pool, media_ids: Sequence[MediaId], sharing_bots: Sequence[BotId]) -> None:
     """Nudge the lanes of bots that wait for these items, to forward them instead of uploading.
 
     Nobody waits for what could be forwarded before: an item that itself was forwarded is no news.
@@ -63,7 +63,7 @@ async def enqueue_sharing_lanes(pool: Pool, media_ids: Sequence[MediaId], sharer
         " AND theirs.bot_id = ANY ($3::bigint[]) AND theirs.state = 'warming' AND theirs.lease_id IS NULL) AS waiting",
         CHANNEL,
         list(media_ids),
-        list(sharers),
+        list(sharing_bots),
     )
 
 
@@ -72,10 +72,10 @@ async def _enqueue(queries: Queries, lanes: Sequence[tuple[BotId, str]]) -> Sequ
         [ENTRYPOINT] * len(lanes),
         [str(bot_id).encode() for bot_id, _ in lanes],
         [0] * len(lanes),
-        dedupe_key=[_key(slug) for _, slug in lanes],
+        dedupe_key=[_dedupe_key(slug) for _, slug in lanes],
         on_conflict="skip",
     )
 
 
-def _key(slug: str) -> str:
+def _dedupe_key(slug: str) -> str:
     return f"lane:{slug}"

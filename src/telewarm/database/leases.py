@@ -14,69 +14,71 @@ import structlog
 
 from telewarm import background, clock
 from telewarm.database.connection import Executor, Pool, query
-from telewarm.database.held import Held
+from telewarm.database.held import HeldRows
 from telewarm.database.transient import is_transient
 
-FORGOTTEN_SECONDS = 15.0  # between two looks for rows in hand that nobody here holds: they are free after the second
+FORGOTTEN_CHECK_SECONDS = (
+    15.0  # between two looks for rows in hand that nobody here holds: they are free after the second
+)
 RETRY_SECONDS = 0.5  # between two tries of what has to be written
-LAST_SECONDS = 2.0  # for it at the end
-TTL = 6.0  # seconds without a renewal after which a holder counts as dead
+FINAL_WRITE_SECONDS = 2.0  # for it at the end
+LEASE_TTL_SECONDS = 6.0  # seconds without a renewal after which a holder counts as dead
 log = structlog.get_logger(__name__)
 
 
 class ProcessLease:
     """One process's hold on media rows. `id` changes when the old lease ran out under us.
 
-    What `worker` says of the process's worker goes along with each renewal, and whoever listens to events is told when
-    it has changed; None: there was never one.
+    What `describe_worker` says of the process's worker goes along with each renewal, and whoever listens to events is
+    told when it has changed; None: there was never one.
     """
 
     def __init__(self, pool: Pool, *, ttl: float) -> None:
         self.id: UUID = uuid4()
-        self.worker: Callable[[], Mapping[str, object] | None] = lambda: None
+        self.describe_worker: Callable[[], Mapping[str, object] | None] = lambda: None
         self._pool = pool
-        self._ttl = ttl
-        self._hurry = asyncio.Event()
-        self.media = Held()
-        self.flights = Held()
-        self._writing: set[asyncio.Task[None]] = set()
-        self._ended = False
+        self._ttl_seconds = ttl
+        self._renew_event = asyncio.Event()
+        self.media = HeldRows()
+        self.broadcast_runs = HeldRows()
+        self._write_tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
 
-    def hurry(self) -> None:
+    def renew_now(self) -> None:
         """There is news of the worker: renew at once."""
-        self._hurry.set()
+        self._renew_event.set()
 
     @classmethod
     @asynccontextmanager
-    async def held(cls, pool: Pool, *, ttl: float = TTL) -> AsyncIterator[ProcessLease]:
-        """Take a lease, keep it alive, and at the end free whatever it still holds. `ttl`: seconds."""
-        lease = cls(pool, ttl=ttl)
+    async def open(cls, pool: Pool, *, ttl_seconds: float = LEASE_TTL_SECONDS) -> AsyncIterator[ProcessLease]:
+        """Take a lease, keep it alive, and at the end free whatever it still holds. `ttl_seconds`: seconds."""
+        lease = cls(pool, ttl=ttl_seconds)
         await lease._renew()
         tasks = [
-            background.start(lease._keep(), name="lease keeper"),
-            background.start(lease._look_for_forgotten(), name="look for forgotten rows"),
+            background.start(lease._renew_periodically(), name="lease keeper"),
+            background.start(lease._free_forgotten_periodically(), name="look for forgotten rows"),
         ]
         try:
             yield lease
         finally:
-            await lease._end_writing()
+            await lease._finish_writes()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            await _free(pool, lease.id)
+            await _delete_lease(pool, lease.id)
 
-    def surely(
+    def write_until_done(
         self, work: Callable[[], Awaitable[object]], media_ids: Sequence[int], *, name: str
     ) -> asyncio.Task[None]:
         """Write something of these media down in the background, however long the database is away; they are in hand
         until then. Ends with the lease, which frees them.
         """
-        task = background.start(self._insist(work, media_ids), name=name)
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
+        task = background.start(self._write_with_retry(work, media_ids), name=name)
+        self._write_tasks.add(task)
+        task.add_done_callback(self._write_tasks.discard)
         return task
 
-    async def _insist(self, work: Callable[[], Awaitable[object]], media_ids: Sequence[int]) -> None:
+    async def _write_with_retry(self, work: Callable[[], Awaitable[object]], media_ids: Sequence[int]) -> None:
         try:
             while True:
                 try:
@@ -85,7 +87,7 @@ class ProcessLease:
                     if not is_transient(error):
                         raise
                     log.warning("media_write_retried", media_ids=media_ids, error=type(error).__name__)
-                    if self._ended:
+                    if self._closing:
                         return
                     await clock.sleep(RETRY_SECONDS)
                 else:
@@ -93,10 +95,10 @@ class ProcessLease:
         finally:
             self.media.discard(media_ids)
 
-    async def _end_writing(self) -> None:
-        self._ended = True
-        if self._writing:
-            _, late = await asyncio.wait(self._writing, timeout=LAST_SECONDS)
+    async def _finish_writes(self) -> None:
+        self._closing = True
+        if self._write_tasks:
+            _, late = await asyncio.wait(self._write_tasks, timeout=FINAL_WRITE_SECONDS)
             for task in late:
                 task.cancel()
 
@@ -105,11 +107,11 @@ class ProcessLease:
         was lost, or of one who failed. How many.
         """
         count = 0
-        for table, held in (("media", self.media), ("flight", self.flights)):
+        for table, held in (("media", self.media), ("flight", self.broadcast_runs)):
             key = "id" if table == "media" else "broadcast_id"
             lease_id, before, now = self.id, held.ids, clock.monotonic()
             rows = await self._pool.fetch(f"SELECT {key} AS id FROM {table} WHERE lease_id = $1", lease_id)
-            forgotten = held.forgotten([row["id"] for row in rows], before=before, now=now)
+            forgotten = held.find_forgotten([row["id"] for row in rows], held_before=before, now=now)
             if forgotten:
                 free = f"UPDATE {table} SET lease_id = NULL WHERE {key} = ANY ($2) AND lease_id = $1"
                 await self._pool.execute(free, lease_id, forgotten)
@@ -117,30 +119,30 @@ class ProcessLease:
                 count += len(forgotten)
         return count
 
-    async def _look_for_forgotten(self) -> None:
+    async def _free_forgotten_periodically(self) -> None:
         while True:
-            await clock.sleep(FORGOTTEN_SECONDS)
+            await clock.sleep(FORGOTTEN_CHECK_SECONDS)
             try:
                 await self.free_forgotten()
             except Exception as error:
                 log.warning("forgotten_rows_unread", error=type(error).__name__, exc_info=not is_transient(error))
 
-    async def _keep(self) -> None:
+    async def _renew_periodically(self) -> None:
         while True:
-            await clock.wait(self._hurry, self._ttl / 4)
-            self._hurry.clear()
+            await clock.wait(self._renew_event, self._ttl_seconds / 4)
+            self._renew_event.clear()
             try:
                 await self._renew()
             except Exception as error:
                 log.warning("lease_renewal_failed", error=type(error).__name__, exc_info=not is_transient(error))
 
     async def _renew(self) -> None:
-        said = self.worker()
+        said = self.describe_worker()
         worker = None if said is None else msgspec.json.encode(said).decode()
         renewed = await self._pool.fetchval(
             "UPDATE lease SET expires_at = now() + make_interval(secs => $2), worker = $3 WHERE id = $1 RETURNING true",
             self.id,
-            self._ttl,
+            self._ttl_seconds,
             worker,
         )
         if renewed is None:  # first time, or swept away while this process stood still
@@ -150,13 +152,13 @@ class ProcessLease:
                 " VALUES ($1, $2, now() + make_interval(secs => $3), $4)",
                 fresh,
                 f"{socket.gethostname()}:{os.getpid()}",
-                self._ttl,
+                self._ttl_seconds,
                 worker,
             )
             self.id = fresh
 
 
-async def working(db: Executor) -> bool:
+async def is_any_worker_running(db: Executor) -> bool:
     """Whether any living process has a worker that runs."""
     return bool(
         await db.fetchval("SELECT true FROM lease WHERE expires_at > now() AND worker ->> 'state' = 'running' LIMIT 1")
@@ -169,7 +171,7 @@ async def sweep(db: Executor) -> int:
     return int(freed)
 
 
-async def _free(pool: Pool, lease_id: UUID) -> None:
+async def _delete_lease(pool: Pool, lease_id: UUID) -> None:
     try:
         await pool.execute("UPDATE media SET lease_id = NULL WHERE lease_id = $1", lease_id)
         await pool.execute("DELETE FROM lease WHERE id = $1", lease_id)

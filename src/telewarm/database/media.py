@@ -31,8 +31,10 @@ COLUMNS = (
     f" {blobs.COLUMNS}"
 )
 FROM = "media JOIN blob USING (sha256)"
-CHUNK = 10_000  # items written in one statement: far below its time limit
-WARM = "SELECT id, file_id, sent_kind FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[]) AND file_id IS NOT NULL"
+ROWS_PER_UPDATE = 10_000  # items written in one statement: far below its time limit
+SELECT_FILE_IDS = (
+    "SELECT id, file_id, sent_kind FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[]) AND file_id IS NOT NULL"
+)
 
 
 class RewarmScope(StrEnum):
@@ -42,12 +44,12 @@ class RewarmScope(StrEnum):
     ALL = "all"
 
 
-TO_REWARM = {
+SELECT_TO_REWARM = {
     which: "SELECT media.id, blob.bytes, media.file_id IS NOT NULL AS warm FROM media JOIN blob USING (sha256)"
     f" WHERE media.bot_id = $1 AND media.id > $2 AND {condition} ORDER BY media.id LIMIT $3"
     for which, condition in ((RewarmScope.FAILED, "media.state = 'error'"), (RewarmScope.ALL, "true"))
 }
-TO_SHARE = (
+SELECT_TO_SHARE = (
     "SELECT media.id, blob.bytes FROM media JOIN blob USING (sha256)"
     " WHERE media.bot_id = $1 AND media.id > $2 AND ($3::bigint[] IS NULL OR media.id = ANY ($3))"
     " ORDER BY media.id LIMIT $4"
@@ -55,19 +57,21 @@ TO_SHARE = (
 
 
 class InsertResult(NamedTuple):
-    """`created`: it is new. `orphaned`: its blob was to be collected, or has been: look whether the object is there."""
+    """`created`: it is new. `had_tombstone`: its blob was to be collected, or has been: look whether the object is
+    there.
+    """
 
     item: MediaItem
     created: bool
-    orphaned: bool
+    had_tombstone: bool
 
 
 async def insert(
-    db: Executor, *, bot_id: BotId, blob: Blob, kind: Kind, name: str | None, handicap: int
+    db: Executor, *, bot_id: BotId, blob: Blob, kind: Kind, name: str | None, priority_offset: int
 ) -> InsertResult | None:
     """With the item due; None when it is here already and warm or being warmed.
 
-    `handicap`: milliseconds, see `order`.
+    `priority_offset`: milliseconds, see `order`.
     """
     facts = blob.facts
     row = await db.fetchrow(
@@ -88,7 +92,7 @@ async def insert(
         bot_id,
         kind,
         name,
-        handicap,
+        priority_offset,
         blob.thumbnail_bytes,
         facts.streamable,
     )
@@ -102,7 +106,7 @@ async def find(db: Executor, *, bot_id: BotId, sha256: Sha256, kind: Kind) -> Me
     return None if row is None else item_of(row)
 
 
-LISTED = Cure(
+LIST_CURE = Cure(
     library="`tw.library.page(…)` has those of a bot",
     cli="list them with `telewarm media list BOT`",
     api="list them with GET /api/admin/bots/{slug}/media",
@@ -112,7 +116,7 @@ LISTED = Cure(
 async def get(db: Executor, media_id: MediaId) -> MediaItem:
     row = await db.fetchrow(f"SELECT {COLUMNS} FROM {FROM} WHERE media.id = $1", media_id)
     if row is None:
-        raise NotFound(f"there is no media item {media_id}", by_face=LISTED)
+        raise NotFound(f"there is no media item {media_id}", by_face=LIST_CURE)
     return item_of(row)
 
 
@@ -151,7 +155,7 @@ async def owned(db: Executor, bot_id: BotId, media_ids: Sequence[MediaId]) -> li
     return [MediaId(row["id"]) for row in rows]
 
 
-async def in_hand(db: Executor, media_ids: Sequence[MediaId]) -> set[MediaId]:
+async def claimed(db: Executor, media_ids: Sequence[MediaId]) -> set[MediaId]:
     """Those of the items that a process is warming now; the other warming ones are queued."""
     rows = await db.fetch(
         "SELECT id FROM media WHERE id = ANY ($1::bigint[]) AND state = 'warming' AND lease_id IS NOT NULL", media_ids
@@ -159,9 +163,9 @@ async def in_hand(db: Executor, media_ids: Sequence[MediaId]) -> set[MediaId]:
     return {MediaId(row["id"]) for row in rows}
 
 
-async def warm(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> list[CachedFileId]:
+async def file_ids(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> list[CachedFileId]:
     """Those of the items that are ready and the bot's own, from the index alone."""
-    rows = await db.fetch(WARM, bot_id, media_ids)
+    rows = await db.fetch(SELECT_FILE_IDS, bot_id, media_ids)
     return [
         CachedFileId(media_id=row["id"], bot_id=bot_id, file_id=FileId(row["file_id"]), kind=Kind(row["sent_kind"]))
         for row in rows
@@ -170,27 +174,27 @@ async def warm(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> 
 
 async def drop_file_id(db: Executor, *, media_id: MediaId, file_id: FileId) -> bool:
     """Drop a dead file id and make the item due, unless a fresher id is there already. Whether it was dropped."""
-    row = await db.fetchrow(query("forget"), media_id, file_id, queue_priority.EXPLICIT)
+    row = await db.fetchrow(query("forget"), media_id, file_id, queue_priority.EXPLICIT_OFFSET_MS)
     return row is not None
 
 
-async def rewarm(db: Executor, handicaps: Mapping[MediaId, int]) -> int:
+async def rewarm(db: Executor, priority_offsets: Mapping[MediaId, int]) -> int:
     """Warm items anew, by upload, each with its handicap in ms. Those that have a file id are sent by it meanwhile.
 
     How many that changed: one that is in hand, or due earlier than this, stays as it is.
     """
-    rows = await db.fetch(query("rewarm"), list(handicaps), list(handicaps.values()))
+    rows = await db.fetch(query("rewarm"), list(priority_offsets), list(priority_offsets.values()))
     return len(rows)
 
 
-async def rewarm_some(
-    db: Executor, *, bot_id: BotId, which: RewarmScope, after: MediaId, limit: int = CHUNK
+async def rewarm_next(
+    db: Executor, *, bot_id: BotId, scope: RewarmScope, after: MediaId, limit: int = ROWS_PER_UPDATE
 ) -> tuple[int, MediaId | None]:
     """`rewarm` the next items of a bot after an id, `limit` at most: how many that changed, and the id to go on after.
 
     None: there are no more. Those without a file id go in the order of new ones, the others a day later.
     """
-    rows = await db.fetch(TO_REWARM[which], bot_id, after, limit)
+    rows = await db.fetch(SELECT_TO_REWARM[scope], bot_id, after, limit)
     handicaps = {
         MediaId(row["id"]): queue_priority.renewal_priority_offset(row["bytes"])
         if row["warm"]
@@ -198,37 +202,37 @@ async def rewarm_some(
         for row in rows
     }
     changed = await rewarm(db, handicaps) if handicaps else 0
-    return changed, _last(rows, limit)
+    return changed, _next_after(rows, limit)
 
 
-async def share_some(
+async def share_next(
     db: Executor,
     *,
     source: BotId,
     target: BotId,
     after: MediaId,
     media_ids: Sequence[MediaId] | None = None,
-    limit: int = CHUNK,
+    limit: int = ROWS_PER_UPDATE,
 ) -> tuple[int, MediaId | None]:
     """Put the source's next items after an id (only those named, or all) into the target's library too, due.
 
     How many were new there, and the id to go on after; None: there are no more.
     """
-    rows = await db.fetch(TO_SHARE, source, after, media_ids, limit)
+    rows = await db.fetch(SELECT_TO_SHARE, source, after, media_ids, limit)
     handicaps = [queue_priority.priority_offset(row["bytes"]) for row in rows]
     shared = await db.fetch(query("share"), target, [row["id"] for row in rows], handicaps) if rows else []
-    return len(shared), _last(rows, limit)
+    return len(shared), _next_after(rows, limit)
 
 
 async def invalidate_file_ids(db: Executor, *, bot_id: BotId) -> None:
     """All the bot's file ids belong to a Telegram bot that it is no more: everything warm is due. Tells the caches."""
     after: int | None = 0
     while after is not None:
-        after = await db.fetchval(query("void"), bot_id, after, CHUNK)
+        after = await db.fetchval(query("void"), bot_id, after, ROWS_PER_UPDATE)
     await db.execute("SELECT pg_notify('telewarm_media', $1)", f"bot {bot_id}")
 
 
-async def states(db: Executor, media_ids: Sequence[MediaId]) -> dict[MediaState, int]:
+async def count_by_state(db: Executor, media_ids: Sequence[MediaId]) -> dict[MediaState, int]:
     """How many of these items are in each state; those that are gone are in none."""
     rows = await db.fetch(
         "SELECT state, count(*) AS items FROM media WHERE id = ANY ($1::bigint[]) GROUP BY state", media_ids
@@ -236,7 +240,7 @@ async def states(db: Executor, media_ids: Sequence[MediaId]) -> dict[MediaState,
     return {MediaState(row["state"]): row["items"] for row in rows}
 
 
-async def counts(db: Executor, bot_id: BotId) -> dict[MediaState, int]:
+async def count_by_state_of_bot(db: Executor, bot_id: BotId) -> dict[MediaState, int]:
     """How many items a bot has in each state. The cost does not grow with them."""
     counted: dict[MediaState, int] = {}
     for row in await db.fetch(query("counts"), bot_id):
@@ -245,7 +249,7 @@ async def counts(db: Executor, bot_id: BotId) -> dict[MediaState, int]:
     return counted
 
 
-def _last(rows: Sequence[asyncpg.Record], limit: int) -> MediaId | None:
+def _next_after(rows: Sequence[asyncpg.Record], limit: int) -> MediaId | None:
     return MediaId(rows[-1]["id"]) if len(rows) == limit else None
 
 

@@ -10,20 +10,22 @@ from telewarm.database import media
 from telewarm.database.connection import Executor, query
 from telewarm.models import BotId, Kind, MediaId, MediaItem, MediaState, Sha256
 
-LOOKS = 100_000  # items that one page of a search looks at: 80 ms, measured in a library of 1,000,000
-SLACK = timedelta(hours=1)  # ids follow time, give or take what a transaction lasts
-ABOVE_ALL = MediaId(2**63 - 1)
-OWN = "SELECT * FROM media WHERE (bot_id, id) < ($1, $2) AND (bot_id, id) >= ($1, $3)"
-FAILED = f"{OWN} AND state = 'error'"
-OF_BLOB = "SELECT * FROM (SELECT * FROM media WHERE sha256 = $8 OFFSET 0) AS of_blob" + OWN.removeprefix(
-    "SELECT * FROM media"
+MAX_SCANNED_ITEMS = 100_000  # items that one page of a search looks at: 80 ms, measured in a library of 1,000,000
+CLOCK_SLACK = timedelta(hours=1)  # ids follow time, give or take what a transaction lasts
+AFTER_LAST_ID = MediaId(2**63 - 1)
+SELECT_OF_BOT = "SELECT * FROM media WHERE (bot_id, id) < ($1, $2) AND (bot_id, id) >= ($1, $3)"
+SELECT_FAILED = f"{SELECT_OF_BOT} AND state = 'error'"
+SELECT_OF_BLOB = (
+    "SELECT * FROM (SELECT * FROM media WHERE sha256 = $8 OFFSET 0) AS of_blob"
+    + SELECT_OF_BOT.removeprefix("SELECT * FROM media")
 )
-SOURCES = {
-    source: query("media_page").format(columns=media.COLUMNS, source=source) for source in (OWN, FAILED, OF_BLOB)
+PAGE_QUERIES = {
+    source: query("media_page").format(columns=media.COLUMNS, source=source)
+    for source in (SELECT_OF_BOT, SELECT_FAILED, SELECT_OF_BLOB)
 }
-LAST_LOOKED_AT = {
+LAST_SCANNED_QUERIES = {
     source: f"{source.replace('*', 'id')} ORDER BY bot_id DESC, id DESC OFFSET $4::bigint - 1 LIMIT 1"
-    for source in (OWN, FAILED)
+    for source in (SELECT_OF_BOT, SELECT_FAILED)
 }
 
 
@@ -40,7 +42,7 @@ class MediaFilters:
     text: str | None = None
 
     @property
-    def counted(self) -> bool:
+    def has_known_count(self) -> bool:
         """Whether it is known how many fit, without looking at them."""
         return not (self.error_code or self.sha256 or self.since or self.until or self.text)
 
@@ -55,16 +57,17 @@ class MediaPage:
 
 
 async def page(db: Executor, bot_id: BotId, filters: MediaFilters, *, before: MediaId | None, limit: int) -> MediaPage:
-    """At most `limit` that fit, with ids below `before`. A search looks at `LOOKS` items and no more: then its page
+    """At most `limit` that fit, with ids below `before`. A search looks at `MAX_SCANNED_ITEMS` items and no more: then
+    its page
     may hold fewer, or none, and yet there is a next one."""
     count = await _count(db, bot_id, filters)
     if count == 0:
         return MediaPage(items=[], next=None, count=0)
     above, low = await _bounds(db, bot_id, filters, before)
-    looks = None if filters.counted or filters.sha256 else LOOKS
-    source = OF_BLOB if filters.sha256 else FAILED if filters.state is MediaState.ERROR else OWN
+    looks = None if filters.has_known_count or filters.sha256 else MAX_SCANNED_ITEMS
+    source = SELECT_OF_BLOB if filters.sha256 else SELECT_FAILED if filters.state is MediaState.ERROR else SELECT_OF_BOT
     rows = await db.fetch(
-        SOURCES[source],
+        PAGE_QUERIES[source],
         bot_id,
         above,
         low,
@@ -83,12 +86,12 @@ async def page(db: Executor, bot_id: BotId, filters: MediaFilters, *, before: Me
     if len(rows) > limit:
         following = items[-1].id
     elif looks is not None:
-        following = await db.fetchval(LAST_LOOKED_AT[source], bot_id, above, low, looks)
+        following = await db.fetchval(LAST_SCANNED_QUERIES[source], bot_id, above, low, looks)
     return MediaPage(items=items, next=None if following is None else MediaId(following), count=count)
 
 
 async def _count(db: Executor, bot_id: BotId, filters: MediaFilters) -> int | None:
-    if not filters.counted:
+    if not filters.has_known_count:
         return None
     rows = await db.fetch(query("counts"), bot_id)
     return sum(
@@ -100,10 +103,10 @@ async def _count(db: Executor, bot_id: BotId, filters: MediaFilters) -> int | No
 
 async def _bounds(db: Executor, bot_id: BotId, filters: MediaFilters, before: MediaId | None) -> tuple[int, int]:
     """Ids: below the first, not below the second. Nobody walks over what is newer or older than asked for."""
-    above, low = ABOVE_ALL if before is None else before, 0
+    above, low = AFTER_LAST_ID if before is None else before, 0
     if filters.until is not None:
-        found = await db.fetchval(query("first_id_since"), bot_id, filters.until + SLACK)
-        above = min(above, ABOVE_ALL if found is None else found)
+        found = await db.fetchval(query("first_id_since"), bot_id, filters.until + CLOCK_SLACK)
+        above = min(above, AFTER_LAST_ID if found is None else found)
     if filters.since is not None:
-        low = await db.fetchval(query("first_id_since"), bot_id, filters.since - SLACK) or 0
+        low = await db.fetchval(query("first_id_since"), bot_id, filters.since - CLOCK_SLACK) or 0
     return above, low

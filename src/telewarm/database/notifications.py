@@ -13,20 +13,22 @@ from asyncpg.pool import PoolConnectionProxy
 
 from telewarm import clock
 from telewarm.database.connection import Connection, Pool
-from telewarm.database.pool import CHECK, CONNECT_SECONDS, ROUND_TRIP
+from telewarm.database.pool import CONNECT_TIMEOUT_SECONDS, CONNECTION_CURE, ROUND_TRIP_SECONDS
 from telewarm.database.transient import is_transient
 from telewarm.errors import DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 10.0  # between two looks whether a silent connection still lives
-RECONNECT_FIRST, RECONNECT_LONGEST = 0.1, 5.0  # seconds, doubling, with full jitter
+KEEPALIVE_SECONDS = 10.0  # between two looks whether a silent connection still lives
+MIN_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS = 0.1, 5.0  # seconds, doubling, with full jitter
 
-Hear = Callable[[str], None]
+OnNotification = Callable[[str], None]
 
 
 @asynccontextmanager
-async def listening(pool: Pool, heard: Mapping[str, Hear], *, on_lost: Callable[[], None]) -> AsyncIterator[None]:
+async def subscribe(
+    pool: Pool, handlers: Mapping[str, OnNotification], *, on_lost: Callable[[], None]
+) -> AsyncIterator[None]:
     """Hand each notification's payload to its channel's function. All who listen on a pool share one connection.
 
     A lost connection is replaced by itself. `on_lost` runs when it is lost and again when the new one listens:
@@ -34,21 +36,21 @@ async def listening(pool: Pool, heard: Mapping[str, Hear], *, on_lost: Callable[
     is a connection that listens, and raises DatabaseUnavailable when there is none.
     """
     hub = _HUBS.setdefault(id(pool), NotificationHub(pool))
-    listener = Subscription(heard=heard, on_lost=on_lost)
-    await hub.join(listener)
+    listener = Subscription(handlers=handlers, on_lost=on_lost)
+    await hub.add(listener)
     try:
         yield
     finally:
-        await hub.leave(listener)
+        await hub.remove(listener)
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Subscription:
-    """Whoever wants to hear. `told`: it listened already, so it is told of what it may have missed."""
+    """Whoever wants to hear. `is_listening`: it listened already, so it is told of what it may have missed."""
 
-    heard: Mapping[str, Hear]
+    handlers: Mapping[str, OnNotification]
     on_lost: Callable[[], None]
-    told: bool = False
+    is_listening: bool = False
 
 
 class NotificationHub:
@@ -56,32 +58,32 @@ class NotificationHub:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._listeners: list[Subscription] = []
+        self._subscriptions: list[Subscription] = []
         self._channels: set[str] = set()
         self._connection: PoolConnectionProxy | None = None
-        self._turn = asyncio.Lock()  # a connection does one thing at a time
+        self._connection_lock = asyncio.Lock()  # a connection does one thing at a time
         self._task: asyncio.Task[None] | None = None
-        self._listens: asyncio.Future[None] | None = None  # done when all listen, or when that failed at once
+        self._listening: asyncio.Future[None] | None = None  # done when all listen, or when that failed at once
 
-    async def join(self, listener: Subscription) -> None:
+    async def add(self, subscription: Subscription) -> None:
         """Raises DatabaseUnavailable."""
-        self._listeners.append(listener)
+        self._subscriptions.append(subscription)
         try:
             if self._task is None:
-                self._listens = asyncio.get_running_loop().create_future()
-                self._task = asyncio.create_task(self._run(self._listens), name="listen")
-                await asyncio.shield(self._listens)
+                self._listening = asyncio.get_running_loop().create_future()
+                self._task = asyncio.create_task(self._run(self._listening), name="listen")
+                await asyncio.shield(self._listening)
             else:
-                await self._join_others(listener)
+                await self._add_to_running(subscription)
         except BaseException:
-            await asyncio.shield(self.leave(listener))
+            await asyncio.shield(self.remove(subscription))
             raise
-        listener.told = True
+        subscription.is_listening = True
 
-    async def leave(self, listener: Subscription) -> None:
+    async def remove(self, subscription: Subscription) -> None:
         """The last one takes the connection along."""
-        self._listeners.remove(listener)
-        if self._listeners or self._task is None:
+        self._subscriptions.remove(subscription)
+        if self._subscriptions or self._task is None:
             return
         _HUBS.pop(id(self._pool), None)  # whoever comes now gets another
         task, self._task = self._task, None
@@ -90,58 +92,65 @@ class NotificationHub:
         if not task.cancelled():
             task.result()
 
-    async def _join_others(self, listener: Subscription) -> None:
+    async def _add_to_running(self, subscription: Subscription) -> None:
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                if self._listens is not None:
-                    await asyncio.shield(self._listens)
-                await self._listen_to(listener)
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                if self._listening is not None:
+                    await asyncio.shield(self._listening)
+                await self._listen_for(subscription)
         except Exception as error:
             if not is_transient(error):
                 raise
-            raise DatabaseUnavailable(f"Cannot listen for notifications: {type(error).__name__}. {CHECK}") from error
+            raise DatabaseUnavailable(
+                f"Cannot listen for notifications: {type(error).__name__}. {CONNECTION_CURE}"
+            ) from error
 
-    async def _listen_to(self, listener: Subscription) -> None:
+    async def _listen_for(self, subscription: Subscription) -> None:
         """On the connection that there is; on the next one all channels are heard anyway."""
-        async with self._turn:
+        async with self._connection_lock:
             connection = self._connection
             if connection is not None:
-                await self._add(connection, listener)
+                await self._add_channels(connection, subscription)
 
-    async def _add(self, connection: Connection, listener: Subscription) -> None:
-        for channel in listener.heard:
+    async def _add_channels(self, connection: Connection, subscription: Subscription) -> None:
+        for channel in subscription.handlers:
             if channel not in self._channels:
-                await connection.add_listener(channel, self._hear)
+                await connection.add_listener(channel, self._on_notification)
                 self._channels.add(channel)
 
-    def _hear(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
-        for listener in list(self._listeners):
-            hear = listener.heard.get(channel)
+    def _on_notification(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
+        for listener in list(self._subscriptions):
+            hear = listener.handlers.get(channel)
             if hear is not None:
                 hear(str(payload))
 
-    def _lost(self) -> None:
-        for listener in list(self._listeners):
-            if listener.told:
+    def _call_on_lost(self) -> None:
+        for listener in list(self._subscriptions):
+            if listener.is_listening:
                 listener.on_lost()
 
-    async def _run(self, listens: asyncio.Future[None]) -> None:
-        pause = RECONNECT_FIRST
+    async def _run(self, listening: asyncio.Future[None]) -> None:
+        pause = MIN_RECONNECT_SECONDS
         while True:
             try:
-                async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection, self._subscribed(connection):
-                    pause = RECONNECT_FIRST
-                    if listens.done():
-                        self._lost()
+                async with (
+                    self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection,
+                    self._subscribed(connection),
+                ):
+                    pause = MIN_RECONNECT_SECONDS
+                    if listening.done():
+                        self._call_on_lost()
                     else:
-                        listens.set_result(None)
-                    await self._until_gone(connection)
+                        listening.set_result(None)
+                    await self._wait_until_lost(connection)
             except Exception as error:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():  # giving the connection back failed on the way out
                     raise asyncio.CancelledError from error
-                if not listens.done():
-                    listens.set_exception(DatabaseUnavailable(f"Cannot listen for notifications: {error}. {CHECK}"))
+                if not listening.done():
+                    listening.set_exception(
+                        DatabaseUnavailable(f"Cannot listen for notifications: {error}. {CONNECTION_CURE}")
+                    )
                     return
                 log.warning(
                     "notification_connection_lost",
@@ -149,29 +158,29 @@ class NotificationHub:
                     retry_in_s=round(pause, 1),
                     exc_info=not is_transient(error),
                 )
-            self._lost()
+            self._call_on_lost()
             await clock.sleep(random.uniform(0, pause))  # noqa: S311 (jitter)
-            pause = min(2 * pause, RECONNECT_LONGEST)
+            pause = min(2 * pause, MAX_RECONNECT_SECONDS)
 
     @asynccontextmanager
     async def _subscribed(self, connection: PoolConnectionProxy) -> AsyncIterator[None]:
         self._channels.clear()
         try:
-            async with self._turn:
-                for listener in list(self._listeners):
-                    await self._add(connection, listener)
+            async with self._connection_lock:
+                for listener in list(self._subscriptions):
+                    await self._add_channels(connection, listener)
                 self._connection = connection
             yield
         finally:
             self._connection = None
             try:
-                async with self._turn, asyncio.timeout(ROUND_TRIP):
+                async with self._connection_lock, asyncio.timeout(ROUND_TRIP_SECONDS):
                     for channel in self._channels:
-                        await connection.remove_listener(channel, self._hear)
+                        await connection.remove_listener(channel, self._on_notification)
             except Exception:  # noqa: BLE001 - whatever it was, this connection listens no more
                 connection.terminate()
 
-    async def _until_gone(self, connection: PoolConnectionProxy) -> None:
+    async def _wait_until_lost(self, connection: PoolConnectionProxy) -> None:
         """Returns or raises when the connection is lost, also when the network just went silent."""
         gone = asyncio.Event()
 
@@ -180,9 +189,9 @@ class NotificationHub:
 
         connection.add_termination_listener(tell)
         try:
-            while not await clock.wait(gone, LOOK_SECONDS):
-                async with self._turn:
-                    await connection.execute("SELECT 1", timeout=ROUND_TRIP)
+            while not await clock.wait(gone, KEEPALIVE_SECONDS):
+                async with self._connection_lock:
+                    await connection.execute("SELECT 1", timeout=ROUND_TRIP_SECONDS)
         finally:
             connection.remove_termination_listener(tell)
 

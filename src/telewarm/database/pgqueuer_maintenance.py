@@ -14,24 +14,24 @@ from pgqueuer.types import QueueEntrypoint
 
 from telewarm.database.connection import Connection, Executor, Pool
 
-KEPT = 600.0  # seconds that a line of the log stays, for people who look into it
-BATCH = 5_000  # lines deleted in one statement
-MOST = 20  # statements in one trim: a log that grew for years goes bit by bit
+LOG_RETENTION_SECONDS = 600.0  # seconds that a line of the log stays, for people who look into it
+ROWS_PER_DELETE = 5_000  # lines deleted in one statement
+MAX_DELETES_PER_TRIM = 20  # statements in one trim: a log that grew for years goes bit by bit
 
 # Rows live for seconds and are written all the time: look for dead ones early, and do not rest while sweeping them up.
-VACUUM = {
+AUTOVACUUM_SETTINGS = {
     "autovacuum_vacuum_scale_factor": "0.1",
     "autovacuum_vacuum_threshold": "1000",
     "autovacuum_analyze_scale_factor": "0.2",
     "autovacuum_analyze_threshold": "1000",
     "autovacuum_vacuum_cost_delay": "0",
 }
-STORAGE: Mapping[str, Mapping[str, str]] = {
-    "pgqueuer": VACUUM,
-    "pgqueuer_log": VACUUM | {"autovacuum_vacuum_insert_scale_factor": "0.2"},
+STORAGE_PARAMETERS: Mapping[str, Mapping[str, str]] = {
+    "pgqueuer": AUTOVACUUM_SETTINGS,
+    "pgqueuer_log": AUTOVACUUM_SETTINGS | {"autovacuum_vacuum_insert_scale_factor": "0.2"},
 }
 
-TRIM = (
+TRIM_SQL = (
     "WITH old AS (SELECT id FROM pgqueuer_log WHERE created < now() - make_interval(secs => $1)"
     " ORDER BY created LIMIT $2 FOR UPDATE SKIP LOCKED)"
     " DELETE FROM pgqueuer_log USING old WHERE pgqueuer_log.id = old.id"
@@ -39,11 +39,11 @@ TRIM = (
 
 # An index keeps the pages of rows that are gone. One that could be much smaller is written anew, which takes
 # milliseconds while it is small: it waits for its lock no longer than this, since others wait behind it.
-ROOM = 32 << 10  # bytes that any index may have: the least one has two pages
-SLACK = 1.7  # times what its entries need, of which a fresh one has 1.1
-LOCK_TIMEOUT = "50ms"
+MIN_BLOATED_INDEX_BYTES = 32 << 10  # bytes that any index may have: the least one has two pages
+MAX_BLOAT_FACTOR = 1.7  # times what its entries need, of which a fresh one has 1.1
+REINDEX_LOCK_TIMEOUT = "50ms"
 
-GROWN = """
+SELECT_BLOATED_INDEXES = """
     SELECT index.oid::regclass::text AS name
     FROM pg_index JOIN pg_class AS index ON index.oid = indexrelid
     CROSS JOIN LATERAL (
@@ -57,12 +57,12 @@ GROWN = """
     WHERE indrelid = to_regclass($1) AND pg_relation_size(index.oid) > $2 + $3::float8 * $4::bigint * entry.bytes
     ORDER BY index.oid
 """
-ROWS = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass($1)"
+SELECT_ESTIMATED_ROWS = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass($1)"
 
 
 # PgQueuer leaves the time of a queued job as it is when the job is enqueued again, and its trigger, which runs once a
 # statement, tells the workers of no UPDATE.
-HURRY = """
+RUN_QUEUED_NOW = """
     WITH hurried AS (
         UPDATE pgqueuer SET execute_after = now(), updated = now()
         WHERE dedupe_key = ANY ($1::text[]) AND status = 'queued' AND execute_after > now()
@@ -74,20 +74,20 @@ HURRY = """
     )::text)
     WHERE EXISTS (SELECT FROM hurried)
 """
-RUNNING = "SELECT dedupe_key FROM pgqueuer WHERE dedupe_key = ANY ($1::text[]) AND status = 'picked'"
+SELECT_RUNNING = "SELECT dedupe_key FROM pgqueuer WHERE dedupe_key = ANY ($1::text[]) AND status = 'picked'"
 
 
-async def hurry(db: Executor, keys: Sequence[str]) -> None:
+async def run_queued_now(db: Executor, keys: Sequence[str]) -> None:
     """Jobs that are queued for a later time run at once."""
-    await db.execute(HURRY, keys)
+    await db.execute(RUN_QUEUED_NOW, keys)
 
 
-async def running(db: Executor, keys: Sequence[str]) -> set[str]:
+async def running_keys(db: Executor, keys: Sequence[str]) -> set[str]:
     """Which of these jobs a worker has in hand."""
-    return {row["dedupe_key"] for row in await db.fetch(RUNNING, keys)}
+    return {row["dedupe_key"] for row in await db.fetch(SELECT_RUNNING, keys)}
 
 
-async def eligible(pool: Pool, entrypoint: str) -> bool:
+async def has_eligible_jobs(pool: Pool, entrypoint: str) -> bool:
     """Whether jobs are queued that could run now."""
     return await Queries(AsyncpgPoolDriver(pool)).eligible_queued_work([QueueEntrypoint(entrypoint)]) > 0
 
@@ -97,33 +97,36 @@ def is_lost_listener(error: Exception) -> bool:
     return isinstance(error, FailingListenerError)
 
 
-async def trim_log(pool: Pool, *, kept: float = KEPT) -> int:
-    """Delete what is older than `kept` seconds; how many lines. Costs a look into an index when there is nothing."""
+async def trim_log(pool: Pool, *, max_age_seconds: float = LOG_RETENTION_SECONDS) -> int:
+    """Delete what is older than `max_age_seconds` seconds; how many lines.
+
+    Costs a look into an index when there is nothing.
+    """
     total = 0
-    for _ in range(MOST):
-        deleted = int((await pool.execute(TRIM, kept, BATCH)).removeprefix("DELETE "))
+    for _ in range(MAX_DELETES_PER_TRIM):
+        deleted = int((await pool.execute(TRIM_SQL, max_age_seconds, ROWS_PER_DELETE)).removeprefix("DELETE "))
         total += deleted
-        if deleted < BATCH:
+        if deleted < ROWS_PER_DELETE:
             break
     return total
 
 
-async def compact(pool: Pool) -> list[str]:
+async def reindex_bloated(pool: Pool) -> list[str]:
     """Write bloated indexes anew, one at most for each table: their names. One whose table is in use waits its turn."""
     written = []
     async with pool.acquire() as connection:
-        for table in STORAGE:
-            index = await _bloated(connection, table)
+        for table in STORAGE_PARAMETERS:
+            index = await _find_bloated_index(connection, table)
             if index is not None and await _reindex(connection, index):
                 written.append(index)
     return written
 
 
-async def _bloated(db: Executor, table: str) -> str | None:
+async def _find_bloated_index(db: Executor, table: str) -> str | None:
     """The table's rows are counted only when what the server believes of them makes an index look too large."""
-    for rows in (ROWS, f"SELECT count(*) FROM {table} WHERE to_regclass($1) IS NOT NULL"):
+    for rows in (SELECT_ESTIMATED_ROWS, f"SELECT count(*) FROM {table} WHERE to_regclass($1) IS NOT NULL"):
         counted = await db.fetchval(rows, table)
-        grown = await db.fetch(GROWN, table, ROOM, SLACK, counted)
+        grown = await db.fetch(SELECT_BLOATED_INDEXES, table, MIN_BLOATED_INDEX_BYTES, MAX_BLOAT_FACTOR, counted)
         if not grown:
             return None
     return str(grown[0]["name"])
@@ -132,28 +135,28 @@ async def _bloated(db: Executor, table: str) -> str | None:
 async def _reindex(connection: Connection, index: str) -> bool:
     try:
         async with connection.transaction():
-            await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+            await connection.execute(f"SET LOCAL lock_timeout = '{REINDEX_LOCK_TIMEOUT}'")
             await connection.execute(f"REINDEX INDEX {index}")
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
         return False
     return True
 
 
-async def untuned(db: Executor) -> list[str]:
+async def untuned_tables(db: Executor) -> list[str]:
     """The engine's tables whose storage parameters are not ours."""
     rows = await db.fetch(
         "SELECT wanted.name, coalesce(reloptions, '{}') AS options FROM unnest($1::text[]) AS wanted (name)"
         " JOIN pg_class ON pg_class.oid = to_regclass(wanted.name)",
-        list(STORAGE),
+        list(STORAGE_PARAMETERS),
     )
-    return [row["name"] for row in rows if not _options(STORAGE[row["name"]]) <= set(row["options"])]
+    return [row["name"] for row in rows if not _options(STORAGE_PARAMETERS[row["name"]]) <= set(row["options"])]
 
 
-async def tune(db: Executor) -> bool:
+async def set_storage_parameters(db: Executor) -> bool:
     """Set them. Whether there was something to do."""
-    tables = await untuned(db)
+    tables = await untuned_tables(db)
     for table in tables:
-        settings = ", ".join(f"{name} = {value}" for name, value in STORAGE[table].items())
+        settings = ", ".join(f"{name} = {value}" for name, value in STORAGE_PARAMETERS[table].items())
         await db.execute(f"ALTER TABLE {table} SET ({settings})")
     return bool(tables)
 

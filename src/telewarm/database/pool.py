@@ -16,27 +16,27 @@ from asyncpg.types import ServerVersion
 from telewarm.database.connection import Pool
 from telewarm.errors import DatabaseUnavailable
 
-OLDEST = 14  # the first PostgreSQL that has all we use
-CONNECT_SECONDS = 10.0
-STATEMENT_SECONDS = 30.0
-ACQUIRE_SECONDS = 15.0  # that somebody waits for a connection of a pool
-VITAL_CONNECTIONS = 4  # of the pool that keeps the lease and the heartbeats, whatever else the process waits for
-ROUND_TRIP = 5.0  # seconds that the client waits longer than the server may work
-IN_TRANSACTION_SECONDS = 60.0  # an idle transaction holds locks: the server ends it
+MIN_POSTGRES_VERSION = 14  # the first PostgreSQL that has all we use
+CONNECT_TIMEOUT_SECONDS = 10.0
+STATEMENT_TIMEOUT_SECONDS = 30.0
+ACQUIRE_TIMEOUT_SECONDS = 15.0  # that somebody waits for a connection of a pool
+HEARTBEAT_POOL_SIZE = 4  # of the pool that keeps the lease and the heartbeats, whatever else the process waits for
+ROUND_TRIP_SECONDS = 5.0  # seconds that the client waits longer than the server may work
+IDLE_TRANSACTION_TIMEOUT_SECONDS = 60.0  # an idle transaction holds locks: the server ends it
 
-CHECK = "Check that PostgreSQL runs there, and DATABASE_URL"
+CONNECTION_CURE = "Check that PostgreSQL runs there, and DATABASE_URL"
 
 
 async def open_pool(
-    url: str, *, max_size: int, application_name: str, statement_timeout: float = STATEMENT_SECONDS
+    url: str, *, max_size: int, application_name: str, statement_timeout: float = STATEMENT_TIMEOUT_SECONDS
 ) -> Pool:
     """A pool that has reached the database once. `statement_timeout` is in seconds, 0 for none.
 
     Raises DatabaseUnavailable with the cure; the password is in no message.
     """
     options = _options(application_name, statement_timeout)
-    async with _explained(url):
-        pool: Pool = await _Pool(
+    async with _as_database_unavailable(url):
+        pool: Pool = await _TimeoutPool(
             url,
             min_size=1,
             max_size=max_size,
@@ -52,8 +52,8 @@ async def open_pool(
             **options,
         )
     try:
-        async with _explained(url), pool.acquire(timeout=CONNECT_SECONDS) as connection:
-            _refuse_old(connection.get_server_version(), url)
+        async with _as_database_unavailable(url), pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            _check_server_version(connection.get_server_version(), url)
     except BaseException:
         pool.terminate()
         raise
@@ -73,29 +73,29 @@ async def _connect_in_clean_context(*target: Any, **options: Any) -> asyncpg.Con
 
 
 async def connect(
-    url: str, *, application_name: str, statement_timeout: float = STATEMENT_SECONDS
+    url: str, *, application_name: str, statement_timeout: float = STATEMENT_TIMEOUT_SECONDS
 ) -> asyncpg.Connection[asyncpg.Record]:
     """One connection outside of any pool; raises DatabaseUnavailable as `open_pool` does."""
-    async with _explained(url):
+    async with _as_database_unavailable(url):
         connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
             url, **_options(application_name, statement_timeout)
         )
     try:
-        _refuse_old(connection.get_server_version(), url)
+        _check_server_version(connection.get_server_version(), url)
     except BaseException:
         connection.terminate()
         raise
     return connection
 
 
-class _Pool(asyncpg.Pool):
+class _TimeoutPool(asyncpg.Pool):
     """Gives up on a connection after a while: raises TimeoutError, which is an outage."""
 
     __slots__ = ()
 
     def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext[asyncpg.Record]:
         if timeout is None and self.get_idle_size() == 0:
-            timeout = ACQUIRE_SECONDS
+            timeout = ACQUIRE_TIMEOUT_SECONDS
         return super().acquire(timeout=timeout)
 
 
@@ -119,8 +119,8 @@ class NoResetConnection(asyncpg.Connection):
 
 def _options(application_name: str, statement_timeout: float) -> dict[str, Any]:
     return {
-        "timeout": CONNECT_SECONDS,
-        "command_timeout": statement_timeout + ROUND_TRIP if statement_timeout else None,
+        "timeout": CONNECT_TIMEOUT_SECONDS,
+        "command_timeout": statement_timeout + ROUND_TRIP_SECONDS if statement_timeout else None,
         "server_settings": {
             "application_name": application_name,
             "timezone": "UTC",
@@ -128,7 +128,7 @@ def _options(application_name: str, statement_timeout: float) -> dict[str, Any]:
             "jit": "off",  # our queries are short: compiling them costs more than it saves
             "random_page_cost": "1.1",  # what we look up is in memory or on an SSD: an index beats reading the table
             "statement_timeout": f"{statement_timeout * 1000:.0f}",
-            "idle_in_transaction_session_timeout": f"{IN_TRANSACTION_SECONDS * 1000:.0f}",
+            "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_TIMEOUT_SECONDS * 1000:.0f}",
         },
     }
 
@@ -145,15 +145,16 @@ def describe_url(url: str) -> str:
     return f"{parts.hostname}:{port or 5432}{parts.path}"
 
 
-def _refuse_old(version: ServerVersion, url: str) -> None:
-    if version.major < OLDEST:
+def _check_server_version(version: ServerVersion, url: str) -> None:
+    if version.major < MIN_POSTGRES_VERSION:
         raise DatabaseUnavailable(
-            f"PostgreSQL {version.major} at {describe_url(url)} is too old: Telewarm needs {OLDEST} or newer"
+            f"PostgreSQL {version.major} at {describe_url(url)} is too old: Telewarm needs "
+            f"{MIN_POSTGRES_VERSION} or newer"
         )
 
 
 @asynccontextmanager
-async def _explained(url: str) -> AsyncIterator[None]:
+async def _as_database_unavailable(url: str) -> AsyncIterator[None]:
     """Turn whatever a first connection may raise into DatabaseUnavailable with its cure."""
     at = describe_url(url)
     try:
@@ -173,7 +174,7 @@ async def _explained(url: str) -> AsyncIterator[None]:
         cure = "leave that parameter out of DATABASE_URL"
         raise DatabaseUnavailable(f"PostgreSQL at {at} refused the connection: {error}; {cure}") from error
     except asyncpg.PostgresError as error:
-        raise DatabaseUnavailable(f"PostgreSQL at {at} refused the connection: {error}. {CHECK}") from error
+        raise DatabaseUnavailable(f"PostgreSQL at {at} refused the connection: {error}. {CONNECTION_CURE}") from error
     except (ValueError, asyncpg.InterfaceError):
         # What it says may quote the URL, and with it the password.
         raise DatabaseUnavailable(
@@ -182,9 +183,9 @@ async def _explained(url: str) -> AsyncIterator[None]:
         ) from None
     except TimeoutError as error:
         raise DatabaseUnavailable(
-            f"PostgreSQL at {at} did not answer within {CONNECT_SECONDS:.0f} s. {CHECK}"
+            f"PostgreSQL at {at} did not answer within {CONNECT_TIMEOUT_SECONDS:.0f} s. {CONNECTION_CURE}"
         ) from error
     except OSError as error:
         raise DatabaseUnavailable(
-            f"PostgreSQL at {at} cannot be reached ({error.strerror or error}). {CHECK}"
+            f"PostgreSQL at {at} cannot be reached ({error.strerror or error}). {CONNECTION_CURE}"
         ) from error

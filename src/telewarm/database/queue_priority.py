@@ -9,23 +9,27 @@ All in milliseconds of the database's clock, which adds the moment itself: hosts
 
 from __future__ import annotations
 
-SECOND = 1000
-HOUR = 3600 * SECOND
-DAY = 24 * HOUR
+SECOND_MS = 1000
+HOUR_MS = 3600 * SECOND_MS
+DAY_MS = 24 * HOUR_MS
 
-EXPLICIT = -HOUR  # asked for by name: before all that has waited less than an hour
-INTERACTIVE = EXPLICIT - DAY  # somebody waits in a send: before all that has waited less than a day
-RENEWAL = DAY  # one of many warmed anew, and sent by its old file id meanwhile: it can wait
+EXPLICIT_OFFSET_MS = -HOUR_MS  # asked for by name: before all that has waited less than an hour
+INTERACTIVE_OFFSET_MS = (
+    EXPLICIT_OFFSET_MS - DAY_MS
+)  # somebody waits in a send: before all that has waited less than a day
+RENEWAL_OFFSET_MS = DAY_MS  # one of many warmed anew, and sent by its old file id meanwhile: it can wait
 
-SMALL = 100_000  # bytes
-DOUBLING = 30 * SECOND  # for each doubling above SMALL: a 50 MB file waits 4.5 minutes for smaller ones, 2 GB 7.5
+SMALL_BYTES = 100_000  # bytes
+OFFSET_PER_DOUBLING_MS = (
+    30 * SECOND_MS
+)  # for each doubling above SMALL: a 50 MB file waits 4.5 minutes for smaller ones, 2 GB 7.5
 
 
 def priority_offset(size: int) -> int:
     """Of a queued item of `size` bytes: small before large."""
-    return DOUBLING * (size // SMALL).bit_length()
+    return OFFSET_PER_DOUBLING_MS * (size // SMALL_BYTES).bit_length()
 
 
 def renewal_priority_offset(size: int) -> int:
     """Of an item that has a file id already."""
-    return RENEWAL + priority_offset(size)
+    return RENEWAL_OFFSET_MS + priority_offset(size)

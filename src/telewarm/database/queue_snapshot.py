@@ -11,9 +11,9 @@ from telewarm.database.connection import Executor, query
 from telewarm.database.warmups import QueueDepth
 from telewarm.models import Kind, MediaId, Sha256
 
-LATE_SECONDS = 10.0  # that a lane may take to begin; one of a worker that was killed is found after some six
-SHOWN = 20  # items that go next
-IN_HAND = (
+UNTAKEN_AFTER_SECONDS = 10.0  # that a lane may take to begin; one of a worker that was killed is found after some six
+MAX_SHOWN_ITEMS = 20  # items that go next
+COUNT_CLAIMED = (
     "SELECT count(*) FROM media JOIN bot ON bot.id = media.bot_id"
     " WHERE lease_id IS NOT NULL AND state = 'warming' AND bot.deleted_at IS NULL"
 )
@@ -33,55 +33,57 @@ class QueueItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueSnapshot:
-    """`in_hand`: items that some process has claimed. `depths`: of each bot that has any, by slug."""
+    """`claimed`: items that some process has claimed. `depths`: of each bot that has any, by slug."""
 
-    in_hand: int
+    claimed: int
     depths: Sequence[QueueDepth]
 
     @property
     def waiting(self) -> int:
         """Items that are warming and in nobody's hand."""
-        return max(0, sum(one.due for one in self.depths) - self.in_hand)
+        return max(0, sum(one.due for one in self.depths) - self.claimed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Untaken:
+class UntakenWork:
     """Work that is due and that no lane takes. `bots`: their slugs, the latest first. `oldest_seconds`: since a lane
-    should have taken it. `workers`: whether any worker runs at all.
+    should have taken it. `is_worker_running`: whether any worker runs at all.
     """
 
     bots: Sequence[str]
     oldest_seconds: float
-    workers: bool
+    is_worker_running: bool
 
     @property
     def message(self) -> str:
         """What is wrong, and the cure."""
         who = f"{self.bots[0]!r}" if len(self.bots) == 1 else f"{len(self.bots)} bots ({self.bots[0]!r} and others)"
         said = f"work of {who} has been due for {self.oldest_seconds:.0f} s and nobody takes it"
-        if self.workers:
+        if self.is_worker_running:
             return f"{said}, although a worker runs: look at its log, and restart it if this lasts"
         return f"{said}, since no worker is running: start telewarm serve or telewarm worker"
 
 
-async def untaken(db: Executor, *, late: float = LATE_SECONDS) -> Untaken | None:
+async def find_untaken_work(db: Executor, *, min_age_seconds: float = UNTAKEN_AFTER_SECONDS) -> UntakenWork | None:
     """None: all that is due is taken, or waits for its turn or for a limit of Telegram's."""
     due = await warmups.bots_with_due_work(db)
     if not due:
         return None
-    rows = await db.fetch(query("untaken_work"), [bot_id for bot_id, _ in due], late)
+    rows = await db.fetch(query("untaken_work"), [bot_id for bot_id, _ in due], min_age_seconds)
     if not rows:
         return None
-    return Untaken(
-        bots=[row["slug"] for row in rows], oldest_seconds=rows[0]["seconds"], workers=await leases.working(db)
+    return UntakenWork(
+        bots=[row["slug"] for row in rows],
+        oldest_seconds=rows[0]["seconds"],
+        is_worker_running=await leases.is_any_worker_running(db),
     )
 
 
-async def look(db: Executor) -> QueueSnapshot:
-    return QueueSnapshot(in_hand=await db.fetchval(IN_HAND), depths=await warmups.depths(db))
+async def take_snapshot(db: Executor) -> QueueSnapshot:
+    return QueueSnapshot(claimed=await db.fetchval(COUNT_CLAIMED), depths=await warmups.queue_depths(db))
 
 
-async def head(db: Executor, *, limit: int = SHOWN) -> list[QueueItem]:
+async def next_items(db: Executor, *, limit: int = MAX_SHOWN_ITEMS) -> list[QueueItem]:
     """What goes next, of all bots together."""
     rows = await db.fetch(query("queue_head"), limit)
     return [QueueItem(**dict(row) | {"kind": Kind(row["kind"])}) for row in rows]

@@ -8,17 +8,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from telewarm import folders
-from telewarm.database.embedded.server import served
+from telewarm.database.embedded.server import database_url_for
 from telewarm.database.migrate import check_migrated, is_new, migrate
-from telewarm.database.pool import ROUND_TRIP, connect, describe_url
+from telewarm.database.pool import ROUND_TRIP_SECONDS, connect, describe_url
 from telewarm.database.rights import check_rights
 from telewarm.errors import StoreUnavailable
 
-POSTGRES = "postgres"  # the folder of the embedded server: its rights are its own matter
+POSTGRES_FOLDER = "postgres"  # the folder of the embedded server: its rights are its own matter
 
 
 @asynccontextmanager
-async def ready(database_url: str | None, data_folder: Path, *, upgrade: bool) -> AsyncIterator[str]:
+async def open_database_url(database_url: str | None, data_folder: Path, *, upgrade: bool) -> AsyncIterator[str]:
     """The URL of the database to use, which stays usable while this is open.
 
     `upgrade`: bring an older schema, or an empty database, to this version. Without it only the embedded database is
@@ -26,12 +26,12 @@ async def ready(database_url: str | None, data_folder: Path, *, upgrade: bool) -
     DatabaseForbidden, DatabaseUnavailable, EmbeddedPostgresFailed, StoreUnavailable.
     """
     await asyncio.to_thread(prepare_data_folder, data_folder)
-    async with served(database_url, data_folder) as url:
-        await _make_ready(url, upgrade=upgrade, embedded=database_url is None)
+    async with database_url_for(database_url, data_folder) as url:
+        await _prepare(url, upgrade=upgrade, embedded=database_url is None)
         yield url
 
 
-async def _make_ready(url: str, *, upgrade: bool, embedded: bool) -> None:
+async def _prepare(url: str, *, upgrade: bool, embedded: bool) -> None:
     connection = await connect(url, application_name="telewarm")
     try:
         at = "the embedded database" if embedded else describe_url(url)
@@ -41,13 +41,13 @@ async def _make_ready(url: str, *, upgrade: bool, embedded: bool) -> None:
         else:
             await check_migrated(connection)
     finally:
-        await connection.close(timeout=ROUND_TRIP)
+        await connection.close(timeout=ROUND_TRIP_SECONDS)
 
 
 def prepare_data_folder(data_folder: Path) -> None:
     """Made for its owner alone; one of an earlier version is closed to others."""
     try:
         folders.make_private(data_folder)
-        folders.tighten(data_folder, skip=frozenset({POSTGRES}))
+        folders.restrict_permissions(data_folder, skip=frozenset({POSTGRES_FOLDER}))
     except OSError as error:
-        raise StoreUnavailable(folders.refusal(error, data_folder)) from error
+        raise StoreUnavailable(folders.describe_os_error(error, data_folder)) from error

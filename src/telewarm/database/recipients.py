@@ -9,10 +9,12 @@ from telewarm.database import broadcasts
 from telewarm.database.connection import Connection, Executor, query
 from telewarm.models import BroadcastId, ChatId
 
-PAGE = 5_000  # rows read in one statement
-LONGEST = 300  # characters of a reason, or of a line, that are kept
-AHEAD = "SELECT chat_id FROM recipient WHERE broadcast_id = $1 AND chat_id > $2 ORDER BY chat_id LIMIT $3"
-REJECTED = "SELECT id, line, reason, excerpt FROM rejected WHERE broadcast_id = $1 AND id > $2 ORDER BY id LIMIT $3"
+PAGE_SIZE = 5_000  # rows read in one statement
+MAX_TEXT_CHARACTERS = 300  # characters of a reason, or of a line, that are kept
+SELECT_NEXT = "SELECT chat_id FROM recipient WHERE broadcast_id = $1 AND chat_id > $2 ORDER BY chat_id LIMIT $3"
+SELECT_REJECTED = (
+    "SELECT id, line, reason, excerpt FROM rejected WHERE broadcast_id = $1 AND id > $2 ORDER BY id LIMIT $3"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,25 +31,28 @@ async def add(connection: Connection, broadcast_id: BroadcastId, chat_ids: Seque
     broadcast's lock.
     """
     added: int = await connection.fetchval(query("add_recipients"), broadcast_id, chat_ids)
-    await broadcasts.count_loaded(connection, broadcast_id, added=added, duplicates=len(chat_ids) - added)
+    await broadcasts.add_import_counts(connection, broadcast_id, added=added, duplicates=len(chat_ids) - added)
     return added
 
 
-async def reject(connection: Connection, broadcast_id: BroadcastId, lines: Sequence[RejectedRow]) -> None:
+async def add_rejected(connection: Connection, broadcast_id: BroadcastId, rows: Sequence[RejectedRow]) -> None:
     """Keep the lines for people to see. For a transaction of the caller's."""
     await connection.copy_records_to_table(
         "rejected",
-        records=[(broadcast_id, bad.line, bad.reason[:LONGEST], bad.excerpt[:LONGEST]) for bad in lines],
+        records=[
+            (broadcast_id, bad.line, bad.reason[:MAX_TEXT_CHARACTERS], bad.excerpt[:MAX_TEXT_CHARACTERS])
+            for bad in rows
+        ],
         columns=["broadcast_id", "line", "reason", "excerpt"],
     )
-    await broadcasts.count_loaded(connection, broadcast_id, rejected=len(lines))
+    await broadcasts.add_import_counts(connection, broadcast_id, rejected=len(rows))
 
 
 async def rejected_page(
-    db: Executor, broadcast_id: BroadcastId, *, after: int, limit: int = PAGE
+    db: Executor, broadcast_id: BroadcastId, *, after: int, limit: int = PAGE_SIZE
 ) -> tuple[list[RejectedRow], int]:
     """The next ones, and the number to go on after."""
-    rows = await db.fetch(REJECTED, broadcast_id, after, limit)
+    rows = await db.fetch(SELECT_REJECTED, broadcast_id, after, limit)
     found = [RejectedRow(line=row["line"], reason=row["reason"], excerpt=row["excerpt"]) for row in rows]
     return found, rows[-1]["id"] if rows else after
 

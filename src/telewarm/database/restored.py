@@ -9,7 +9,7 @@ from __future__ import annotations
 from telewarm.database.broadcasts import CHANNEL
 from telewarm.database.connection import Connection, query
 
-REASON = (
+RESTORED_REASON = (
     "This database was restored from a backup, or its server failed over to an older state: what was sent since then"
     " is not known here. Look at who has it already. To go on: telewarm broadcast resume {id}"
     " (whoever got it since the backup gets it twice). To end it: telewarm broadcast cancel {id}"
@@ -22,5 +22,5 @@ async def mark_restored(connection: Connection) -> int:
     For a migrated database, in one transaction: after `pg_restore`, before any process works on it. How many
     broadcasts were paused.
     """
-    paused = await connection.fetchval(query("mark_restored"), REASON, CHANNEL)
+    paused = await connection.fetchval(query("mark_restored"), RESTORED_REASON, CHANNEL)
     return int(paused)

@@ -11,9 +11,9 @@ import asyncpg
 from telewarm.database.connection import Executor
 from telewarm.errors import DatabaseForbidden, DatabaseUnavailable
 
-NEEDED = ("SELECT", "INSERT", "UPDATE", "DELETE")
+REQUIRED_PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
-WANTED = """
+SELECT_MISSING_PRIVILEGES = """
     SELECT class.relname AS name, privilege
     FROM pg_class AS class
     CROSS JOIN unnest($2::text[]) AS privilege
@@ -29,46 +29,51 @@ WANTED = """
     WHERE class.relnamespace = current_schema()::regnamespace AND class.relname LIKE 'pgqueuer%'
       AND CASE WHEN class.relkind = 'S' THEN NOT has_sequence_privilege(class.oid, 'USAGE') END
 """
-HIDDEN = """
+SELECT_HIDDEN_SCHEMA = """
     SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE relname = 'alembic_version' AND relkind = 'r' AND NOT has_schema_privilege(relnamespace, 'USAGE')
 """
 
 
-async def check_rights(db: Executor, where: str) -> None:
+async def check_rights(db: Executor, description: str) -> None:
     """Raises DatabaseForbidden when the role may not read or write a table, DatabaseUnavailable for a read-only server.
 
-    `where`: the database, for people.
+    `description`: the database, for people.
     """
     if await db.fetchval("SELECT current_setting('transaction_read_only')") == "on":
         raise DatabaseUnavailable(
-            f"PostgreSQL at {where} is read-only, as a standby or by its settings: point DATABASE_URL at the primary"
+            f"PostgreSQL at {description} is read-only, as a standby or by its settings: point DATABASE_URL at "
+            f"the primary"
         )
     role = await db.fetchval("SELECT current_user")
-    if (schema := await db.fetchval(HIDDEN)) is not None and await db.fetchval("SELECT to_regclass('media')") is None:
+    if (schema := await db.fetchval(SELECT_HIDDEN_SCHEMA)) is not None and await db.fetchval(
+        "SELECT to_regclass('media')"
+    ) is None:
         raise DatabaseForbidden(
-            f'The role {role} may not use the schema {schema} at {where}: GRANT USAGE ON SCHEMA {schema} TO "{role}";'
+            f"The role {role} may not use the schema {schema} at {description}: GRANT USAGE ON SCHEMA {schema} "
+            f'TO "{role}";'
         )
     if await db.fetchval("SELECT current_schema()") is None:
         return
-    missing = await db.fetch(WANTED, list(tables()), list(NEEDED))
+    missing = await db.fetch(SELECT_MISSING_PRIVILEGES, list(table_names()), list(REQUIRED_PRIVILEGES))
     if missing:
         first = missing[0]
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise DatabaseForbidden(
-            f"The role {role} may not {first['privilege']} {first['name']} at {where}{more}: {grants(role)}"
+            f"The role {role} may not {first['privilege']} {first['name']} at {description}{more}: {grant_cure(role)}"
         )
 
 
-def grants(role: str) -> str:
+def grant_cure(role: str) -> str:
     """The statements that the owner of the tables runs."""
     return (
-        f'as the owner of the tables run GRANT {", ".join(NEEDED)} ON ALL TABLES IN SCHEMA public TO "{role}"; '
+        f"as the owner of the tables run GRANT {', '.join(REQUIRED_PRIVILEGES)} ON ALL TABLES IN SCHEMA public "
+        f'TO "{role}"; '
         f'GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO "{role}";'
     )
 
 
-async def forbidden(db: Executor, error: asyncpg.InsufficientPrivilegeError) -> str:
+async def migration_forbidden_message(db: Executor, error: asyncpg.InsufficientPrivilegeError) -> str:
     """A migration that was refused."""
     role = await db.fetchval("SELECT current_user")
     return (
@@ -78,7 +83,7 @@ async def forbidden(db: Executor, error: asyncpg.InsufficientPrivilegeError) -> 
 
 
 @cache
-def tables() -> tuple[str, ...]:
+def table_names() -> tuple[str, ...]:
     """Ours by name, in the order in which they can be filled."""
     parts = (files("telewarm.database").joinpath(part).read_text() for part in ("schema.sql", "schema_events.sql"))
     return tuple(re.findall(r"^CREATE TABLE (\w+)", "".join(parts), re.MULTILINE))

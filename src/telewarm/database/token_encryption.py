@@ -18,9 +18,9 @@ from telewarm.errors import SettingsError
 log = structlog.get_logger(__name__)
 
 NONCE_BYTES = 12
-MARK = b"tw1"  # before the key's id; what was sealed before there were ids has neither
-ID_BYTES = 4
-HEAD = len(MARK) + ID_BYTES
+VERSION_MARKER = b"tw1"  # before the key's id; what was sealed before there were ids has neither
+KEY_ID_BYTES = 4
+HEADER_BYTES = len(VERSION_MARKER) + KEY_ID_BYTES
 
 
 class DecryptionFailed(SettingsError):
@@ -33,49 +33,54 @@ class TokenCipher:
     """
 
     def __init__(self, key: bytes) -> None:
-        self._use(key)
+        self._set_key(key)
 
-    def _use(self, key: bytes) -> None:
+    def _set_key(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
-        self.key_id = hashlib.sha256(b"telewarm key id\0" + key).digest()[:ID_BYTES]
+        self.key_id = hashlib.sha256(b"telewarm key id\0" + key).digest()[:KEY_ID_BYTES]
 
-    def close(self, token: str, *, telegram_id: int) -> bytes:
-        nonce, head = os.urandom(NONCE_BYTES), MARK + self.key_id
-        return head + nonce + self._cipher.encrypt(nonce, token.encode(), _bound(head, telegram_id))
+    def encrypt(self, token: str, *, telegram_id: int) -> bytes:
+        nonce, head = os.urandom(NONCE_BYTES), VERSION_MARKER + self.key_id
+        return head + nonce + self._cipher.encrypt(nonce, token.encode(), _associated_data(head, telegram_id))
 
-    def open(self, sealed: bytes, *, telegram_id: int) -> str:
+    def decrypt(self, sealed: bytes, *, telegram_id: int) -> str:
         """Raises DecryptionFailed when another key sealed it, SettingsError when it is damaged or another bot's."""
         named = key_id_of(sealed)
-        for head in (0,) if named is None else (HEAD, 0):  # 0 too: an old one's nonce may begin as our mark by chance
+        for head in (
+            (0,) if named is None else (HEADER_BYTES, 0)
+        ):  # 0 too: an old one's nonce may begin as our mark by chance
             with suppress(InvalidTag, ValueError):  # ValueError: too short to have a nonce
-                return self._open(sealed, head, telegram_id)
-        raise self._refusal(named, telegram_id)
+                return self._decrypt(sealed, head, telegram_id)
+        raise self._decryption_error(named, telegram_id)
 
-    def is_ours(self, sealed: bytes) -> bool:
+    def has_key_id_of(self, sealed: bytes) -> bool:
         """Whether it says that this key sealed it."""
         named = key_id_of(sealed)
         return named is not None and hmac.compare_digest(named, self.key_id)
 
-    def _open(self, sealed: bytes, head: int, telegram_id: int) -> str:
-        """`head`: bytes before the nonce."""
-        begin = head + NONCE_BYTES
-        opened = self._cipher.decrypt(sealed[head:begin], sealed[begin:], _bound(sealed[:head], telegram_id))
+    def _decrypt(self, sealed: bytes, header_bytes: int, telegram_id: int) -> str:
+        """`header_bytes`: bytes before the nonce."""
+        begin = header_bytes + NONCE_BYTES
+        opened = self._cipher.decrypt(
+            sealed[header_bytes:begin], sealed[begin:], _associated_data(sealed[:header_bytes], telegram_id)
+        )
         return opened.decode()
 
-    def _refusal(self, named: bytes | None, telegram_id: int) -> SettingsError:
+    def _decryption_error(self, sealed_key_id: bytes | None, telegram_id: int) -> SettingsError:
         anew = "or give the bot its token anew"
         does_not = f"ENCRYPTION_KEY does not open the token of bot {telegram_id}"
-        if named is None:
+        if sealed_key_id is None:
             return DecryptionFailed(
                 f"{does_not}: it was sealed with another key, or it is damaged; set the key that sealed it, {anew}"
             )
-        if named == self.key_id:
+        if sealed_key_id == self.key_id:
             return SettingsError(
                 f"{does_not}, though the key is the one that sealed it: what the database holds is damaged or another "
                 f"bot's; restore the row, {anew} with PUT /api/admin/bots/<slug>/token"
             )
         return DecryptionFailed(
-            f"{does_not}: it was sealed with the key {named.hex()}, and this process has the key {self.key_id.hex()}. "
+            f"{does_not}: it was sealed with the key {sealed_key_id.hex()}, and this process has the key "
+            f"{self.key_id.hex()}. "
             "After `telewarm rotate-key`, set the new key and start this process again; if that was interrupted, run "
             f"it again; else set the key that sealed it, {anew}"
         )
@@ -91,47 +96,51 @@ class RotatingTokenCipher(TokenCipher):
     def __init__(self, key: bytes, current_key: Callable[[], bytes] | None) -> None:
         super().__init__(key)
         self._current_key = current_key
-        self._opened: dict[int, str] = {}  # Telegram id → token
+        self._decrypted: dict[int, str] = {}  # Telegram id → token
 
     def close(self, token: str, *, telegram_id: int) -> bytes:
-        self._refresh()
-        return super().close(token, telegram_id=telegram_id)
+        self._reload_key()
+        return super().encrypt(token, telegram_id=telegram_id)
 
     def open(self, sealed: bytes, *, telegram_id: int) -> str:
         try:
-            token = super().open(sealed, telegram_id=telegram_id)
+            token = super().decrypt(sealed, telegram_id=telegram_id)
         except DecryptionFailed:
-            token = self._open_rotated(sealed, telegram_id)
-        self._opened[telegram_id] = token
+            token = self._decrypt_after_rotation(sealed, telegram_id)
+        self._decrypted[telegram_id] = token
         return token
 
-    def _open_rotated(self, sealed: bytes, telegram_id: int) -> str:
-        if self._refresh():
+    def _decrypt_after_rotation(self, sealed: bytes, telegram_id: int) -> str:
+        if self._reload_key():
             with suppress(DecryptionFailed):
-                return super().open(sealed, telegram_id=telegram_id)
-        known = self._opened.get(telegram_id)
+                return super().decrypt(sealed, telegram_id=telegram_id)
+        known = self._decrypted.get(telegram_id)
         if known is None:
-            return super().open(sealed, telegram_id=telegram_id)  # raises DecryptionFailed, which names both keys
+            return super().decrypt(sealed, telegram_id=telegram_id)  # raises DecryptionFailed, which names both keys
         log.warning("encryption_key_outdated", telegram_id=telegram_id, fix="restart this process with the new key")
         return known
 
-    def _refresh(self) -> bool:
+    def _reload_key(self) -> bool:
         """Whether the key is another one now."""
         if self._current_key is None:
             return False
         before = self.key_id
-        self._use(self._current_key())
+        self._set_key(self._current_key())
         return self.key_id != before
 
 
-def _bound(head: bytes, telegram_id: int) -> bytes:
+def _associated_data(header: bytes, telegram_id: int) -> bytes:
     """What a sealed token is bound to, besides the key."""
-    return head + str(telegram_id).encode()
+    return header + str(telegram_id).encode()
 
 
 def key_id_of(sealed: bytes) -> bytes | None:
     """Of the key that sealed it; None: it was sealed before keys had ids."""
-    return sealed[len(MARK) : HEAD] if sealed.startswith(MARK) and len(sealed) >= HEAD else None
+    return (
+        sealed[len(VERSION_MARKER) : HEADER_BYTES]
+        if sealed.startswith(VERSION_MARKER) and len(sealed) >= HEADER_BYTES
+        else None
+    )
 
 
 async def reencrypt(connection: Connection, old: TokenCipher, new: TokenCipher) -> int:
@@ -143,24 +152,24 @@ async def reencrypt(connection: Connection, old: TokenCipher, new: TokenCipher) 
     changed = []
     for row in rows:
         sealed, telegram_id = row["token_sealed"], row["telegram_id"]
-        if new.is_ours(sealed):
-            new.open(sealed, telegram_id=telegram_id)
+        if new.has_key_id_of(sealed):
+            new.decrypt(sealed, telegram_id=telegram_id)
         else:
-            token = old.open(sealed, telegram_id=telegram_id)
-            changed.append((row["id"], new.close(token, telegram_id=telegram_id)))
+            token = old.decrypt(sealed, telegram_id=telegram_id)
+            changed.append((row["id"], new.encrypt(token, telegram_id=telegram_id)))
     await connection.executemany("UPDATE bot SET token_sealed = $2 WHERE id = $1", changed)
     return len(changed)
 
 
-async def sealed_with(connection: Connection, *seals: TokenCipher) -> TokenCipher | None:
+async def find_cipher(connection: Connection, *seals: TokenCipher) -> TokenCipher | None:
     """The first of these keys that sealed every bot's token; None: none of them alone did."""
     rows = await connection.fetch("SELECT telegram_id, token_sealed FROM bot")
-    return next((seal for seal in seals if all(_opens(seal, *row) for row in rows)), None)
+    return next((seal for seal in seals if all(_can_decrypt(seal, *row) for row in rows)), None)
 
 
-def _opens(seal: TokenCipher, telegram_id: int, sealed: bytes) -> bool:
+def _can_decrypt(cipher: TokenCipher, telegram_id: int, sealed: bytes) -> bool:
     try:
-        seal.open(sealed, telegram_id=telegram_id)
+        cipher.decrypt(sealed, telegram_id=telegram_id)
     except SettingsError:
         return False
     return True

@@ -15,14 +15,14 @@ from telewarm.database.connection import Connection, Executor
 from telewarm.errors import Conflict, Cure, NotFound, UsageError
 
 CHANNEL = "telewarm_token"  # NOTIFY: some token was made, changed or revoked
-PREFIX = "tw_"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-FROM_ENVIRONMENT = "ADMIN_API_TOKEN"  # the server's own token, wherever it is kept
-RESERVED = frozenset(
-    {FROM_ENVIRONMENT.lower(), "local"}
+SECRET_PREFIX = "tw_"
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+SERVER_TOKEN_NAME = "ADMIN_API_TOKEN"  # the server's own token, wherever it is kept
+RESERVED_NAMES = frozenset(
+    {SERVER_TOKEN_NAME.lower(), "local"}
 )  # in the audit log: the server's own token; none, once allowed
-MOST = 1000  # every process keeps all of them in memory
-LOCK = 7_316_582_394_107_542  # any number, as long as nothing else in the database locks it
+MAX_TOKENS = 1000  # every process keeps all of them in memory
+ADVISORY_LOCK_KEY = 7_316_582_394_107_542  # any number, as long as nothing else in the database locks it
 COLUMNS = "id, name, role, created_at, expires_at, last_used_at, revoked_at"
 
 
@@ -51,18 +51,18 @@ class ApiToken:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidToken:
-    """What opens now. `left`: seconds for which it still does, None without an end."""
+    """What opens now. `seconds_left`: seconds for which it still does, None without an end."""
 
     id: int
     name: str
     role: Role
     hash: bytes = field(repr=False)
-    left: float | None
+    seconds_left: float | None
 
 
 def new_secret() -> str:
     """256 random bits."""
-    return PREFIX + secrets.token_urlsafe(32)
+    return SECRET_PREFIX + secrets.token_urlsafe(32)
 
 
 def hash_of(secret: str) -> bytes:
@@ -72,12 +72,12 @@ def hash_of(secret: str) -> bytes:
 
 def check_name(name: str) -> None:
     """Raises UsageError. The name is not repeated: it may be a token put there by mistake."""
-    if NAME.fullmatch(name) is None or name.startswith(PREFIX):
+    if NAME_PATTERN.fullmatch(name) is None or name.startswith(SECRET_PREFIX):
         raise UsageError(
             "a token's name begins with a letter or a digit (a to z, 0 to 9) and goes on with those, `.`, `_` or `-`, "
-            f"63 in all, and does not begin with {PREFIX}"
+            f"63 in all, and does not begin with {SECRET_PREFIX}"
         )
-    if name.lower() in RESERVED:
+    if name.lower() in RESERVED_NAMES:
         raise UsageError(f"the name {name!r} is taken by Telewarm itself: choose another")
 
 
@@ -89,9 +89,11 @@ async def create(
     secret = new_secret()
     try:
         async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)  # or two would both find room for one
-            if await connection.fetchval("SELECT count(*) FROM api_token WHERE revoked_at IS NULL") >= MOST:
-                raise Conflict(f"there are {MOST} API tokens, which is the most: revoke those that nobody uses")
+            await connection.execute(
+                "SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK_KEY
+            )  # or two would both find room for one
+            if await connection.fetchval("SELECT count(*) FROM api_token WHERE revoked_at IS NULL") >= MAX_TOKENS:
+                raise Conflict(f"there are {MAX_TOKENS} API tokens, which is the most: revoke those that nobody uses")
             row = await connection.fetchrow(
                 f"INSERT INTO api_token (name, role, hash, expires_at) VALUES ($1, $2, $3, now() + $4)"
                 f" RETURNING {COLUMNS}",
@@ -126,7 +128,7 @@ async def rotate(connection: Connection, name: str, *, grace: timedelta) -> tupl
         if row is None:
             if await connection.fetchval("SELECT true FROM api_token WHERE name = $1 AND revoked_at IS NULL", name):
                 raise Conflict(f"the API token {name!r} has expired: revoke it and create it anew")
-            raise _missing(name)
+            raise _not_found(name)
         await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
     return _token(row), secret
 
@@ -141,18 +143,18 @@ async def revoke(connection: Connection, name: str) -> ApiToken:
             name,
         )
         if row is None:
-            raise _missing(name)
+            raise _not_found(name)
         await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
     return _token(row)
 
 
-async def listed(db: Executor) -> list[ApiToken]:
+async def list_tokens(db: Executor) -> list[ApiToken]:
     """Those that are not revoked, by name; expired ones too."""
     rows = await db.fetch(f"SELECT {COLUMNS} FROM api_token WHERE revoked_at IS NULL ORDER BY name")
     return [_token(row) for row in rows]
 
 
-async def good(db: Executor) -> list[ValidToken]:
+async def valid_tokens(db: Executor) -> list[ValidToken]:
     """Every secret that opens now, as its hash; after a rotation a token has two for a while."""
     rows = await db.fetch(
         "SELECT id, name, role, hash, extract(epoch FROM until - now())::float8 AS left_s FROM ("
@@ -163,12 +165,12 @@ async def good(db: Executor) -> list[ValidToken]:
         ") AS secret WHERE until IS NULL OR until > now()"
     )
     return [
-        ValidToken(id=row["id"], name=row["name"], role=Role(row["role"]), hash=row["hash"], left=row["left_s"])
+        ValidToken(id=row["id"], name=row["name"], role=Role(row["role"]), hash=row["hash"], seconds_left=row["left_s"])
         for row in rows
     ]
 
 
-async def used(db: Executor, token_id: int) -> None:
+async def update_last_used(db: Executor, token_id: int) -> None:
     """It is in use now: written at most once a minute, whichever process says it."""
     await db.execute(
         "UPDATE api_token SET last_used_at = now()"
@@ -177,7 +179,7 @@ async def used(db: Executor, token_id: int) -> None:
     )
 
 
-def _missing(name: str) -> NotFound:
+def _not_found(name: str) -> NotFound:
     lists = Cure(
         library="list them with `telewarm token list`",
         cli="list them with `telewarm token list`",

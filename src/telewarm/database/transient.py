@@ -10,7 +10,7 @@ from telewarm.errors import DatabaseForbidden, DatabaseUnavailable, StoreUnavail
 
 # Postgres is going away, coming back, or out of something; or the driver lost a connection in its hands. Every other
 # error of Postgres is a bug or a value that cannot be stored: SQLSTATE classes 22, 23 and 42 above all.
-PASSING = (
+TRANSIENT_ERRORS = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -26,29 +26,29 @@ PASSING = (
     TimeoutError,
     DatabaseUnavailable,
 )
-BAD_ARGUMENTS = "the server expects"  # how the driver begins when a query and its arguments differ in number
-OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
+BAD_ARGUMENTS_PREFIX = "the server expects"  # how the driver begins when a query and its arguments differ in number
+DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether the database is away, so that the same statement may succeed later."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(is_transient, error.exceptions))
-    if isinstance(error, PASSING):
+    if isinstance(error, TRANSIENT_ERRORS):
         return True
     if isinstance(error, asyncpg.InterfaceError):
-        return not isinstance(error, ValueError) and not str(error).startswith(BAD_ARGUMENTS)
-    return isinstance(error, OSError) and not is_of_the_disk(error)
+        return not isinstance(error, ValueError) and not str(error).startswith(BAD_ARGUMENTS_PREFIX)
+    return isinstance(error, OSError) and not is_disk_error(error)
 
 
-def is_of_the_disk(error: BaseException) -> bool:
+def is_disk_error(error: BaseException) -> bool:
     """An OSError that names a file or what is wrong with a disk; any other is a connection's."""
-    return isinstance(error, OSError) and (error.filename is not None or error.errno in OF_THE_DISK)
+    return isinstance(error, OSError) and (error.filename is not None or error.errno in DISK_ERRNOS)
 
 
-def as_outage(error: BaseException) -> TelewarmError | None:
+def as_unavailable_error(error: BaseException) -> TelewarmError | None:
     """The error to answer with while the database or the disk is away. None: not an outage but a bug."""
-    if isinstance(error, OSError) and is_of_the_disk(error):
+    if isinstance(error, OSError) and is_disk_error(error):
         return StoreUnavailable(
             f"the data folder cannot be used ({error.strerror}): check its disk, its rights and TELEWARM_DATA"
         )

@@ -16,14 +16,14 @@ from telewarm.models import BotId, ChatId, ClaimedMedia, Kind, MediaId, MessageI
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WarmupFailure:
-    """A warm-up that did not work. `delay`: seconds until the next attempt, None to give up.
+    """A warm-up that did not work. `retry_delay`: seconds until the next attempt, None to give up.
 
-    `counted`: as one of the attempts that an item has.
+    `counts_as_attempt`: as one of the attempts that an item has.
     """
 
     media_id: MediaId
-    delay: float | None
-    counted: bool = True
+    retry_delay: float | None
+    counts_as_attempt: bool = True
     code: str
     message: str
 
@@ -41,34 +41,34 @@ class QueueDepth:
     head_age: float | None
 
 
-UNSTORABLE = "UNSTORABLE"  # code of an outcome that the database refused
-WAITING_SHOWN = 100
-CHUNK = 10_000  # items written in one statement: far below its time limit
+UNSTORABLE_CODE = "UNSTORABLE"  # code of an outcome that the database refused
+MAX_COUNTED_WAITING = 100
+ROWS_PER_UPDATE = 10_000  # items written in one statement: far below its time limit
 
 
-def unstorable(media_id: MediaId, error: Exception) -> WarmupFailure:
+def unstorable_failure(media_id: MediaId, error: Exception) -> WarmupFailure:
     """What is written instead of an outcome that the database refused."""
     message = (
         f"The database refuses to keep what became of this item ({type(error).__name__}). "
         "The log has the reason; rewarm it once that is gone."
     )
-    return WarmupFailure(media_id=media_id, delay=None, code=UNSTORABLE, message=message)
+    return WarmupFailure(media_id=media_id, retry_delay=None, code=UNSTORABLE_CODE, message=message)
 
 
 async def claim(
-    pool: Pool, *, bot_id: BotId, limit: int, lease_id: UUID, sharers: Sequence[BotId], chats: Sequence[ChatId]
+    pool: Pool, *, bot_id: BotId, limit: int, lease_id: UUID, sharing_bots: Sequence[BotId], chats: Sequence[ChatId]
 ) -> list[ClaimedMedia]:
     """Take due media in hand, best first. Bots that share a chat claim one after the other: else two could upload."""
     async with pool.acquire() as connection:
-        if not sharers:
-            rows = await _claim(connection, bot_id, limit, lease_id, sharers, chats)
+        if not sharing_bots:
+            rows = await _claim(connection, bot_id, limit, lease_id, sharing_bots, chats)
         else:
             async with connection.transaction():
                 await connection.execute(
                     "SELECT pg_advisory_xact_lock(hashint8(chat)) FROM unnest($1::bigint[]) AS chat ORDER BY chat",
                     chats,
                 )
-                rows = await _claim(connection, bot_id, limit, lease_id, sharers, chats)
+                rows = await _claim(connection, bot_id, limit, lease_id, sharing_bots, chats)
     return sorted(map(_claimed, rows), key=lambda item: (item.priority, item.media_id))
 
 
@@ -102,17 +102,17 @@ async def release(db: Executor, lease_id: UUID, media_ids: Sequence[MediaId]) ->
 async def raise_priority(db: Executor, media_id: MediaId) -> bool:
     """Somebody waits for this item: it goes before all that has waited less than a day. Whether that changed its place;
     tell the lane then. Nothing is written when somebody did it before."""
-    return await db.fetchval(query("hasten"), media_id, queue_priority.INTERACTIVE) is not None
+    return await db.fetchval(query("hasten"), media_id, queue_priority.INTERACTIVE_OFFSET_MS) is not None
 
 
-async def retry_now(db: Executor, bot_id: BotId) -> None:
+async def end_backoffs(db: Executor, bot_id: BotId) -> None:
     """What was wrong with the bot has been mended: its back-offs are over."""
-    while await db.fetchval(query("retry_now"), bot_id, CHUNK) == CHUNK:
+    while await db.fetchval(query("retry_now"), bot_id, ROWS_PER_UPDATE) == ROWS_PER_UPDATE:
         pass
 
 
 async def record_ready(
-    db: Executor, placed: Sequence[UploadResult], *, lease_id: UUID | None = None, telegram_id: int | None = None
+    db: Executor, results: Sequence[UploadResult], *, lease_id: UUID | None = None, telegram_id: int | None = None
 ) -> list[MediaId]:
     """Keep the file ids, in one statement. The items that were written.
 
@@ -120,7 +120,7 @@ async def record_ready(
     where there is none. `telegram_id`: the Telegram bot that got them: ids of a bot that was replaced meanwhile are
     dropped and their items put back.
     """
-    rows = sorted(placed, key=lambda one: one.media_id)
+    rows = sorted(results, key=lambda one: one.media_id)
     written = await db.fetch(
         query("record_ready"),
         [one.media_id for one in rows],
@@ -137,15 +137,15 @@ async def record_ready(
     return [MediaId(row["id"]) for row in written]
 
 
-async def record_failed(db: Executor, lease_id: UUID, failed: Sequence[WarmupFailure]) -> None:
+async def record_failed(db: Executor, lease_id: UUID, failures: Sequence[WarmupFailure]) -> None:
     """Items that are no longer in this holder's hand stay as they are; one with an old file id never ends in error."""
-    rows = sorted(failed, key=lambda one: one.media_id)
+    rows = sorted(failures, key=lambda one: one.media_id)
     await db.execute(
         query("record_failed"),
         lease_id,
         [one.media_id for one in rows],
-        [one.delay for one in rows],
-        [one.counted for one in rows],
+        [one.retry_delay for one in rows],
+        [one.counts_as_attempt for one in rows],
         [one.code for one in rows],
         [one.message for one in rows],
     )
@@ -157,20 +157,20 @@ async def bots_with_due_work(db: Executor, only: Sequence[BotId] | None = None) 
     return [(BotId(row["id"]), row["slug"]) for row in rows]
 
 
-async def hurry_due(db: Executor, only: Sequence[BotId], *, waited: float) -> None:
+async def run_due_lanes_now(db: Executor, only: Sequence[BotId], *, min_wait_seconds: float) -> None:
     """Lanes of these bots that wait for a later time run at once when more is due since they were put back, or when
-    that was `waited` seconds ago."""
+    that was `min_wait_seconds` seconds ago."""
     if only:
-        await db.execute(query("hurry_due"), only, waited)
+        await db.execute(query("hurry_due"), only, min_wait_seconds)
 
 
-async def depths(db: Executor) -> list[QueueDepth]:
+async def queue_depths(db: Executor) -> list[QueueDepth]:
     """The queues of all bots that have one, by slug. The cost of a bot does not grow with its queue."""
-    return [QueueDepth(**row) for row in await db.fetch(query("depths"), WAITING_SHOWN)]
+    return [QueueDepth(**row) for row in await db.fetch(query("depths"), MAX_COUNTED_WAITING)]
 
 
-async def sweep_counts(db: Executor) -> None:
-    """Add up what `counts` and `depths` read, so that it stays short. Processes that do it at once do it once."""
+async def merge_count_deltas(db: Executor) -> None:
+    """Add up what `counts` and `queue_depths` read, so that it stays short. Processes that do it at once do it once."""
     await db.execute(query("fold_counts"))
 
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from telewarm import clock, logs
 from telewarm.bots.sessions import BotSession
 from telewarm.database import media
-from telewarm.database.embedded.server import served
+from telewarm.database.embedded.server import database_url_for
 from telewarm.database.pool import connect
 from telewarm.demo.media import DemoFile, draw
 from telewarm.demo.sandbox import SandboxProcess
@@ -75,7 +75,7 @@ class Show:
 async def running(folder: Path, stop: asyncio.Event) -> AsyncIterator[Show]:
     """Everything up, warmed, sent and shown; `folder` is the demo's own, `stop` ends it early."""
     started = clock.monotonic()
-    logs.configure(form="auto", level="WARNING")
+    logs.configure(log_format="auto", level="WARNING")
     console = Console(record=True, width=None if Console().is_terminal else WIDTH)
     token = secrets.token_urlsafe(24)
     console.print("[bold]Telewarm demo[/]: media on this machine, a sandbox in Telegram's place, no account anywhere.")
@@ -131,7 +131,7 @@ async def _warm(show: Show, files: Sequence[DemoFile], stop: asyncio.Event, star
         adding = asyncio.create_task(_add_all(show, files), name="add the demo media")
         try:
             while clock.monotonic() - started < PATIENCE and not stop.is_set():
-                done = [await media.counts(show.telewarm.pool, live.bot.id) for live in show.bots]
+                done = [await media.count_by_state_of_bot(show.telewarm.pool, live.bot.id) for live in show.bots]
                 for bar, counts in zip(bars, done, strict=True):
                     progress.update(bar, completed=counts.get(MediaState.READY, 0))
                 if first is None and any(counts.get(MediaState.READY) for counts in done):
@@ -216,7 +216,7 @@ async def _fresh_library(folder: Path) -> None:
     """The last sandbox's file ids are gone with it: start with an empty library."""
     for left in ("media", "spool"):
         await asyncio.to_thread(shutil.rmtree, folder / left, ignore_errors=True)
-    async with served(None, folder) as database:
+    async with database_url_for(None, folder) as database:
         connection = await connect(database, application_name="telewarm demo")
         try:
             await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")

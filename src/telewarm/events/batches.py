@@ -10,8 +10,8 @@ import msgspec
 from telewarm.events.filter import EventFilter
 from telewarm.models import Event
 
-AT_ONCE = 400  # events that are handed on in one piece, some 80 kB
-SELECTIONS = 16  # of a batch that are kept
+MAX_BATCH_EVENTS = 400  # events that are handed on in one piece, some 80 kB
+MAX_CACHED_SLICES = 16  # of a batch that are kept
 
 
 class EncodedEvent:
@@ -24,10 +24,14 @@ class EncodedEvent:
     def sse(self) -> bytes:
         """As `text/event-stream`."""
         event = self.event
-        return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.type.encode(), msgspec.json.encode(shown(event)))
+        return b"id: %d\nevent: %s\ndata: %s\n\n" % (
+            event.id,
+            event.type.encode(),
+            msgspec.json.encode(to_json_object(event)),
+        )
 
 
-def shown(event: Event) -> dict[str, object]:
+def to_json_object(event: Event) -> dict[str, object]:
     """One flat object."""
     return {"id": event.id, "type": event.type, "at": event.at, "bot": event.bot, **event.facts}
 
@@ -35,50 +39,52 @@ def shown(event: Event) -> dict[str, object]:
 class EventSlice:
     """What somebody wants of the events up to and with number `upto`."""
 
-    def __init__(self, told: Sequence[EncodedEvent], *, upto: int) -> None:
-        self.told = told
+    def __init__(self, encoded: Sequence[EncodedEvent], *, upto: int) -> None:
+        self.encoded = encoded
         self.upto = upto
 
     @property
     def events(self) -> list[Event]:
-        return [one.event for one in self.told]
+        return [one.event for one in self.encoded]
 
     @cached_property
     def sse(self) -> bytes:
-        return b"".join(one.sse for one in self.told)
+        return b"".join(one.sse for one in self.encoded)
 
 
 class EventBatch:
     """All events after number `after`, up to and with `upto`."""
 
-    def __init__(self, told: Sequence[EncodedEvent], *, after: int, upto: int) -> None:
-        self.told = told
+    def __init__(self, encoded: Sequence[EncodedEvent], *, after: int, upto: int) -> None:
+        self.encoded = encoded
         self.after = after
         self.upto = upto
-        self._chunks: dict[EventFilter, EventSlice] = {}
+        self._slices: dict[EventFilter, EventSlice] = {}
 
     def __len__(self) -> int:
-        return len(self.told)
+        return len(self.encoded)
 
-    def of(self, wanted: EventFilter, *, seen: int) -> EventSlice:
+    def select(self, event_filter: EventFilter, *, seen: int) -> EventSlice:
         """What is wanted of those after number `seen`."""
         if seen > self.after:
-            return self._select(wanted, seen)
-        chunk = self._chunks.get(wanted)
+            return self._filter(event_filter, seen)
+        chunk = self._slices.get(event_filter)
         if chunk is None:
-            chunk = self._select(wanted, seen)
-            if len(self._chunks) < SELECTIONS:
-                self._chunks[wanted] = chunk
+            chunk = self._filter(event_filter, seen)
+            if len(self._slices) < MAX_CACHED_SLICES:
+                self._slices[event_filter] = chunk
         return chunk
 
-    def _select(self, wanted: EventFilter, seen: int) -> EventSlice:
-        return EventSlice([one for one in self.told if one.event.id > seen and wanted(one.event)], upto=self.upto)
+    def _filter(self, event_filter: EventFilter, seen: int) -> EventSlice:
+        return EventSlice(
+            [one for one in self.encoded if one.event.id > seen and event_filter(one.event)], upto=self.upto
+        )
 
 
 def batched(events: Sequence[Event], *, after: int, upto: int) -> Iterator[EventBatch]:
     told = [EncodedEvent(event) for event in events]
-    while len(told) > AT_ONCE:
-        some, told = told[:AT_ONCE], told[AT_ONCE:]
+    while len(told) > MAX_BATCH_EVENTS:
+        some, told = told[:MAX_BATCH_EVENTS], told[MAX_BATCH_EVENTS:]
         yield EventBatch(some, after=after, upto=some[-1].event.id)
         after = some[-1].event.id
     if after < upto:

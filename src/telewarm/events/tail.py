@@ -12,18 +12,18 @@ from telewarm import clock
 from telewarm.database import events
 from telewarm.database.connection import Pool
 from telewarm.database.leases import sweep
-from telewarm.database.notifications import listening
+from telewarm.database.notifications import subscribe
 from telewarm.database.transient import is_transient
 from telewarm.errors import DatabaseUnavailable
 from telewarm.events.batches import EventBatch, batched
 
 log = structlog.get_logger(__name__)
 
-PAUSE = 0.1  # seconds between two reads: what happens meanwhile comes together
-LOOK = 5.0  # seconds between reads that no notification asked for, and looks for processes that died
-BEAT = 15.0  # seconds between two signs of life, and up to LOOK more
+READ_PAUSE_SECONDS = 0.1  # seconds between two reads: what happens meanwhile comes together
+POLL_SECONDS = 5.0  # seconds between reads that no notification asked for, and looks for processes that died
+HEARTBEAT_SECONDS = 15.0  # seconds between two signs of life, and up to LOOK more
 READ_SECONDS = 5.0
-HELD = 5000  # events that are kept for those who are a little behind
+MAX_BUFFERED_EVENTS = 5000  # events that are kept for those who are a little behind
 
 
 class EventTail:
@@ -35,16 +35,16 @@ class EventTail:
         self.changed = asyncio.Event()  # set once, when there is news or a sign of life is due; then another takes over
         self._pool = pool
         self._batches: deque[EventBatch] = deque()
-        self._held = 0
-        self._look = asyncio.Event()
+        self._buffered = 0
+        self._read_requested = asyncio.Event()
         self._swept_at = -math.inf
 
     async def run(self, ready: asyncio.Future[None]) -> None:
         """Until cancelled. `ready`: it listens, or why it does not."""
         try:
-            async with listening(self._pool, {events.CHANNEL: self._heard}, on_lost=self._look.set):
+            async with subscribe(self._pool, {events.CHANNEL: self._on_notification}, on_lost=self._read_requested.set):
                 async with asyncio.timeout(READ_SECONDS):
-                    self.upto = await events.number(self._pool)
+                    self.upto = await events.assign_sequence(self._pool)
                 ready.set_result(None)
                 await self._read_next()
         except Exception as error:
@@ -64,27 +64,27 @@ class EventTail:
         self.closed = True
         self._wake()
 
-    def _heard(self, _payload: str) -> None:
-        self._look.set()
+    def _on_notification(self, _payload: str) -> None:
+        self._read_requested.set()
 
     async def _read_next(self) -> None:
-        beat_at = clock.monotonic() + BEAT
+        beat_at = clock.monotonic() + HEARTBEAT_SECONDS
         while True:
-            heard = await clock.wait(self._look, min(beat_at - clock.monotonic(), LOOK))
-            self._look.clear()
+            heard = await clock.wait(self._read_requested, min(beat_at - clock.monotonic(), POLL_SECONDS))
+            self._read_requested.clear()
             await self._read_with_retry()
             if clock.monotonic() >= beat_at:
-                beat_at = clock.monotonic() + BEAT
+                beat_at = clock.monotonic() + HEARTBEAT_SECONDS
                 self._wake()
             if heard:
-                await clock.sleep(PAUSE)
+                await clock.sleep(READ_PAUSE_SECONDS)
 
     async def _read_with_retry(self) -> None:
         """What fails is done again with the next look."""
         try:
             async with asyncio.timeout(READ_SECONDS):
                 await self._read()
-                if clock.monotonic() >= self._swept_at + LOOK:
+                if clock.monotonic() >= self._swept_at + POLL_SECONDS:
                     self._swept_at = clock.monotonic()
                     await self._sweep()
         except Exception as error:
@@ -99,16 +99,16 @@ class EventTail:
         await events.trim(self._pool)
 
     async def _read(self) -> None:
-        while (page := await events.after(self._pool, self.upto)).upto != self.upto:
-            if page.lost:  # each of those who listen finds it out for itself
+        while (page := await events.read_after(self._pool, self.upto)).last_id != self.upto:
+            if page.is_gap:  # each of those who listen finds it out for itself
                 self._batches.clear()
-                self._held = 0
-            for batch in batched(page.events, after=self.upto, upto=page.upto):
+                self._buffered = 0
+            for batch in batched(page.events, after=self.upto, upto=page.last_id):
                 self._batches.append(batch)
-                self._held += len(batch)
-            while self._held > HELD:
-                self._held -= len(self._batches.popleft())
-            self.upto = page.upto
+                self._buffered += len(batch)
+            while self._buffered > MAX_BUFFERED_EVENTS:
+                self._buffered -= len(self._batches.popleft())
+            self.upto = page.last_id
             self._wake()
 
     def _wake(self) -> None:

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
-SPECIAL: Final = tuple(
+SPECIAL_IPV4_NETWORKS: Final = tuple(
     IPv4Network(network)
     for network in (
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
@@ -19,8 +19,8 @@ SPECIAL: Final = tuple(
         "224.0.0.0/4", "240.0.0.0/4",
     )
 )  # fmt: skip
-GLOBAL6: Final = IPv6Network("2000::/3")  # of IPv6 all the rest is special
-SPECIAL6: Final = tuple(
+GLOBAL_IPV6_NETWORK: Final = IPv6Network("2000::/3")  # of IPv6 all the rest is special
+SPECIAL_IPV6_NETWORKS: Final = tuple(
     IPv6Network(network)
     for network in (
         "2001::/23",  # protocols, Teredo among them: an IPv4 address inside that nobody has looked at
@@ -29,47 +29,53 @@ SPECIAL6: Final = tuple(
         "3fff::/20",
     )
 )
-TRANSLATED: Final = IPv6Network("64:ff9b::/96")  # what a resolver makes of IPv4 where there is IPv6 alone (NAT64)
-INTRANET: Final = tuple(
+NAT64_NETWORK: Final = IPv6Network("64:ff9b::/96")  # what a resolver makes of IPv4 where there is IPv6 alone (NAT64)
+PRIVATE_IPV4_NETWORKS: Final = tuple(
     IPv4Network(network)
     for network in ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 )
-INTRANET6: Final = (IPv6Network("::1/128"), IPv6Network("fc00::/7"))
-CLOUDS: Final = frozenset(  # where a machine in a cloud is told its own secrets, beside 169.254.0.0/16
-    (
-        IPv4Address("100.100.100.200"),
-        IPv4Address("168.63.129.16"),
-        IPv6Address("fd00:ec2::254"),
-        IPv6Address("fd20:ce::254"),
+PRIVATE_IPV6_NETWORKS: Final = (IPv6Network("::1/128"), IPv6Network("fc00::/7"))
+CLOUD_METADATA_ADDRESSES: Final = (
+    frozenset(  # where a machine in a cloud is told its own secrets, beside 169.254.0.0/16
+        (
+            IPv4Address("100.100.100.200"),
+            IPv4Address("168.63.129.16"),
+            IPv6Address("fd00:ec2::254"),
+            IPv6Address("fd20:ce::254"),
+        )
     )
 )
 
 
-def is_allowed(address: Address, *, private: bool) -> bool:
-    """`private`: addresses of an intranet and of this machine too; never those of a cloud's own services."""
-    return is_public(address) or (private and _is_intranet(address))
+def is_allowed(address: Address, *, allow_private: bool) -> bool:
+    """`allow_private`: addresses of an intranet and of this machine too; never those of a cloud's own services."""
+    return is_public(address) or (allow_private and _is_intranet(address))
 
 
 def is_public(address: Address) -> bool:
     """Whether it is some machine's on the internet, and nothing else: not ours, no group's, no tunnel's."""
-    plain = _plain(address)
-    if plain in CLOUDS:
+    plain = _embedded_ipv4(address)
+    if plain in CLOUD_METADATA_ADDRESSES:
         return False
     if isinstance(plain, IPv4Address):
-        return not any(plain in network for network in SPECIAL)
-    return plain in GLOBAL6 and plain.scope_id is None and not any(plain in network for network in SPECIAL6)
+        return not any(plain in network for network in SPECIAL_IPV4_NETWORKS)
+    return (
+        plain in GLOBAL_IPV6_NETWORK
+        and plain.scope_id is None
+        and not any(plain in network for network in SPECIAL_IPV6_NETWORKS)
+    )
 
 
 def _is_intranet(address: Address) -> bool:
-    plain = _plain(address)
-    networks = INTRANET if isinstance(plain, IPv4Address) else INTRANET6
-    return plain not in CLOUDS and any(plain in network for network in networks)
+    plain = _embedded_ipv4(address)
+    networks = PRIVATE_IPV4_NETWORKS if isinstance(plain, IPv4Address) else PRIVATE_IPV6_NETWORKS
+    return plain not in CLOUD_METADATA_ADDRESSES and any(plain in network for network in networks)
 
 
-def _plain(address: Address) -> Address:
+def _embedded_ipv4(address: Address) -> Address:
     """The IPv4 address that packets to this one come out at, if there is one."""
     if isinstance(address, IPv4Address):
         return address
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
-    return IPv4Address(int(address) & 0xFFFFFFFF) if address in TRANSLATED else address
+    return IPv4Address(int(address) & 0xFFFFFFFF) if address in NAT64_NETWORK else address

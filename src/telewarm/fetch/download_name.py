@@ -8,17 +8,17 @@ from typing import Final
 from aiohttp import content_disposition_filename, parse_content_disposition
 from yarl import URL
 
-from telewarm.models import shown_name
+from telewarm.models import printable_name
 
-LONGEST: Final = 255  # characters
+MAX_NAME_CHARACTERS: Final = 255  # characters
 
 
 def name_of(disposition: str | None, url: URL) -> str | None:
     """What the server calls it (Content-Disposition), else the last part of the path; None when neither says."""
-    return _clean(_said(disposition) or "") or _clean(url.name)
+    return _clean(_disposition_name(disposition) or "") or _clean(url.name)
 
 
-def _said(disposition: str | None) -> str | None:
+def _disposition_name(disposition: str | None) -> str | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # aiohttp's, of headers that are damaged: then the path must do
         try:
@@ -30,4 +30,4 @@ def _said(disposition: str | None) -> str | None:
 
 def _clean(name: str) -> str | None:
     last = name.replace("\\", "/").rpartition("/")[2]
-    return shown_name(shown_name(last)[:LONGEST]) or None
+    return printable_name(printable_name(last)[:MAX_NAME_CHARACTERS]) or None

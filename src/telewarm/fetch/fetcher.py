@@ -18,18 +18,22 @@ from yarl import URL
 from telewarm import clock
 from telewarm.errors import FetchError, FileTooLarge, UrlFetchFailed, UrlNotAFile, UrlNotAllowed
 from telewarm.fetch.download_name import name_of
-from telewarm.fetch.resolving import Lookup, SystemResolver, ValidatingResolver, gated, is_unresolved
-from telewarm.fetch.urls import Allowed, UrlPolicy, checked, resolve_redirect
+from telewarm.fetch.resolving import Lookup, SystemResolver, ValidatingResolver, is_unresolved, validating_connector
+from telewarm.fetch.urls import IsAllowed, UrlPolicy, check_url, resolve_redirect
 
 log = structlog.get_logger(__name__)
 
 MAX_REDIRECTS: Final = 5  # redirects
-REDIRECTED: Final = frozenset({301, 302, 303, 307, 308})
-UNPACKED: Final = frozenset({"", "identity"})  # of Content-Encoding
-HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "Telewarm (a bot's media library)"}
-BUFFER: Final = 64 << 10  # bytes read ahead
-HAS_BOUND: Final = "max_headers" in inspect.signature(aiohttp.ClientSession).parameters  # since aiohttp 3.14
-BOUNDS: Final[dict[str, Any]] = {"max_headers": 64} if HAS_BOUND else {}
+REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
+IDENTITY_ENCODINGS: Final = frozenset({"", "identity"})  # of Content-Encoding
+REQUEST_HEADERS: Final = {
+    "Accept": "*/*",
+    "Accept-Encoding": "identity",
+    "User-Agent": "Telewarm (a bot's media library)",
+}
+READ_BUFFER_BYTES: Final = 64 << 10  # bytes read ahead
+HAS_MAX_HEADERS: Final = "max_headers" in inspect.signature(aiohttp.ClientSession).parameters  # since aiohttp 3.14
+HEADER_LIMITS: Final[dict[str, Any]] = {"max_headers": 64} if HAS_MAX_HEADERS else {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,10 +41,10 @@ class FetchTimeouts:
     """Seconds: for a connection, for the head of an answer, for the next bytes; and what the whole may take."""
 
     connect: float = 10.0
-    answer: float = 30.0
+    response: float = 30.0
     stall: float = 30.0
     grace: float = 60.0
-    slowest: float = 100_000.0  # bytes a second, once `grace` is over
+    min_bytes_per_second: float = 100_000.0  # bytes a second, once `grace` is over
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,30 +62,30 @@ class Fetcher:
     error, and of a URL nothing but its host is written to the log."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, *, rules: UrlPolicy, allowed: Allowed, patience: FetchTimeouts
+        self, session: aiohttp.ClientSession, *, policy: UrlPolicy, is_allowed: IsAllowed, timeouts: FetchTimeouts
     ) -> None:
         self._session = session
-        self._ports = rules.ports
-        self._allowed = allowed
-        self._patience = patience
+        self._ports = policy.ports
+        self._is_allowed = is_allowed
+        self._timeouts = timeouts
 
     @classmethod
     @asynccontextmanager
     async def open(
         cls,
-        rules: UrlPolicy,
+        policy: UrlPolicy,
         *,
         lookup: Lookup | None = None,
-        allowed: Allowed | None = None,
-        patience: FetchTimeouts | None = None,
+        is_allowed: IsAllowed | None = None,
+        timeouts: FetchTimeouts | None = None,
         trust: ssl.SSLContext | None = None,
     ) -> AsyncIterator[Fetcher]:
-        """`lookup`, `allowed` and `trust` (of certificates) stand in for the system's and the rules' own."""
-        allowed = allowed or rules.allow
-        patience = patience or FetchTimeouts()
-        connector = gated(
-            allowed,
-            resolver=ValidatingResolver(lookup or SystemResolver(), allowed),
+        """`lookup`, `is_allowed` and `trust` (of certificates) stand in for the system's and the rules' own."""
+        is_allowed = is_allowed or policy.allow
+        timeouts = timeouts or FetchTimeouts()
+        connector = validating_connector(
+            is_allowed,
+            resolver=ValidatingResolver(lookup or SystemResolver(), is_allowed),
             use_dns_cache=False,
             force_close=True,  # so that every hop is resolved, judged and connected anew
             limit=0,
@@ -92,30 +96,30 @@ class Fetcher:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
-            headers=HEADERS,
-            read_bufsize=BUFFER,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=patience.connect, sock_read=patience.stall),
-            **BOUNDS,
+            headers=REQUEST_HEADERS,
+            read_bufsize=READ_BUFFER_BYTES,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.stall),
+            **HEADER_LIMITS,
         ) as session:
-            yield cls(session, rules=rules, allowed=allowed, patience=patience)
+            yield cls(session, policy=policy, is_allowed=is_allowed, timeouts=timeouts)
 
     @asynccontextmanager
-    async def get(self, url: str, *, largest: int) -> AsyncIterator[Download]:
-        """A file of at most `largest` bytes. Raises FetchError. Leaving closes the connection."""
+    async def get(self, url: str, *, max_bytes: int) -> AsyncIterator[Download]:
+        """A file of at most `max_bytes`. Raises FetchError. Leaving closes the connection."""
         host = None
         try:
-            target = checked(url, self._ports, self._allowed)
+            target = check_url(url, self._ports, self._is_allowed)
             host = target.raw_host
             for _ in range(MAX_REDIRECTS + 1):
-                response = await self._answer(target)
+                response = await self._follow_redirects(target)
                 try:
-                    if response.status in REDIRECTED:
+                    if response.status in REDIRECT_STATUSES:
                         where = response.headers.get("Location", "")
-                        target = resolve_redirect(where, target, self._ports, self._allowed)
+                        target = resolve_redirect(where, target, self._ports, self._is_allowed)
                         continue
-                    _check(response, largest)
+                    _check_response(response, max_bytes)
                     name = name_of(response.headers.get("Content-Disposition"), target)
-                    async with aclosing(self._chunks(response, largest)) as chunks:
+                    async with aclosing(self._chunks(response, max_bytes)) as chunks:
                         yield Download(host=host or "", name=name, chunks=chunks)
                     return
                 finally:
@@ -127,37 +131,37 @@ class Fetcher:
             log.warning("fetch_failed", host=host, code=error.code, error=error.message)
             raise
 
-    async def _answer(self, target: URL) -> aiohttp.ClientResponse:
+    async def _follow_redirects(self, target: URL) -> aiohttp.ClientResponse:
         try:
-            async with asyncio.timeout(self._patience.answer):
+            async with asyncio.timeout(self._timeouts.response):
                 return await self._session.get(target, allow_redirects=False)
         except (aiohttp.ClientError, OSError, ValueError) as foreign:
-            failure = _unreachable(foreign)
+            failure = _unreachable_error(foreign)
         # Raised out here, so that no foreign error, whose text may hold the URL, hangs on ours as its context.
         raise failure
 
-    async def _chunks(self, response: aiohttp.ClientResponse, largest: int) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, response: aiohttp.ClientResponse, max_bytes: int) -> AsyncGenerator[bytes, None]:
         began, got = clock.monotonic(), 0
-        while chunk := await self._next(response, clock.monotonic() - began, got):
+        while chunk := await self._next_chunk(response, clock.monotonic() - began, got):
             got += len(chunk)
-            if got > largest:
-                raise FileTooLarge(largest=largest)
+            if got > max_bytes:
+                raise FileTooLarge(largest=max_bytes)
             yield chunk
         if not got:
             raise UrlNotAFile("the server answered with an empty file", status=response.status)
 
-    async def _next(self, response: aiohttp.ClientResponse, seconds: float, got: int) -> bytes:
+    async def _next_chunk(self, response: aiohttp.ClientResponse, seconds: float, got: int) -> bytes:
         """Empty at the end. However small the pieces are that come, the whole has to come at some pace."""
-        left = self._patience.grace + got / self._patience.slowest - seconds
+        left = self._timeouts.grace + got / self._timeouts.min_bytes_per_second - seconds
         try:
             async with asyncio.timeout(max(0.0, left)):
                 return await response.content.readany()
         except (aiohttp.ClientError, OSError) as foreign:
-            failure = _broken(foreign)
+            failure = _interrupted_error(foreign)
         raise failure
 
 
-def _check(response: aiohttp.ClientResponse, largest: int) -> None:
+def _check_response(response: aiohttp.ClientResponse, max_bytes: int) -> None:
     """Before anything of the body is read. Raises UrlNotAFile, FileTooLarge."""
     status = response.status
     if status != HTTPStatus.OK:
@@ -166,23 +170,23 @@ def _check(response: aiohttp.ClientResponse, largest: int) -> None:
             "logged in",
             status=status,
         )
-    if response.headers.get("Content-Encoding", "").strip().lower() not in UNPACKED:
+    if response.headers.get("Content-Encoding", "").strip().lower() not in IDENTITY_ENCODINGS:
         raise UrlNotAFile("the server packs the file though it was asked not to: upload the file itself", status=status)
-    if response.content_length is not None and response.content_length > largest:
-        raise FileTooLarge(largest=largest)
+    if response.content_length is not None and response.content_length > max_bytes:
+        raise FileTooLarge(largest=max_bytes)
 
 
-def _unreachable(foreign: Exception) -> FetchError:
-    return UrlFetchFailed(f"the URL cannot be fetched: {_cause(foreign)}")
+def _unreachable_error(foreign: Exception) -> FetchError:
+    return UrlFetchFailed(f"the URL cannot be fetched: {_describe_cause(foreign)}")
 
 
-def _broken(foreign: Exception) -> FetchError:
+def _interrupted_error(foreign: Exception) -> FetchError:
     if isinstance(foreign, TimeoutError):
         return UrlFetchFailed("the server sends the file too slowly, or has stopped: try again, or upload it yourself")
     return UrlFetchFailed("the connection broke before the whole file had come: try again")
 
 
-def _cause(foreign: Exception) -> str:
+def _describe_cause(foreign: Exception) -> str:
     match foreign:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
             return "the server's certificate is not to be trusted, or it speaks no TLS: use a server that does"

@@ -19,14 +19,14 @@ from aiohttp.abc import AbstractResolver
 
 from telewarm.errors import UrlNotAllowed
 from telewarm.fetch.addresses import Address
-from telewarm.fetch.urls import Allowed, closed
+from telewarm.fetch.urls import IsAllowed, private_address_error
 
 if TYPE_CHECKING:  # younger than the oldest aiohttp that will do
     from aiohttp import AddrInfoType
     from aiohttp.abc import ResolveResult
     from aiohttp.tracing import Trace
 
-AT_ONCE: Final = 2  # names looked up at once: the threads that do it are few, and others need them too
+MAX_CONCURRENT_LOOKUPS: Final = 2  # names looked up at once: the threads that do it are few, and others need them too
 
 Lookup: TypeAlias = Callable[[str, int], Awaitable[Sequence[Address]]]
 
@@ -35,26 +35,26 @@ class SystemResolver:
     """The system's resolver. A lookup that nobody waits for any more keeps its place until it has ended."""
 
     def __init__(self) -> None:
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_LOOKUPS)
 
     async def __call__(self, host: str, port: int) -> Sequence[Address]:
         """Raises OSError."""
-        await self._turns.acquire()
+        await self._slots.acquire()
         loop = asyncio.get_running_loop()
         looking: asyncio.Future[Any] = asyncio.ensure_future(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        looking.add_done_callback(self._done)
+        looking.add_done_callback(self._on_done)
         return [ip_address(sockaddr[0]) for *_, sockaddr in await asyncio.shield(looking)]
 
-    def _done(self, looking: asyncio.Future[Any]) -> None:
-        self._turns.release()
+    def _on_done(self, looking: asyncio.Future[Any]) -> None:
+        self._slots.release()
         if not looking.cancelled():
             looking.exception()
 
 
 class ValidatingResolver(AbstractResolver):
-    def __init__(self, lookup: Lookup, allowed: Allowed) -> None:
+    def __init__(self, lookup: Lookup, is_allowed: IsAllowed) -> None:
         self._lookup = lookup
-        self._allowed = allowed
+        self._is_allowed = is_allowed
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -68,32 +68,32 @@ class ValidatingResolver(AbstractResolver):
         if not found:
             raise socket.gaierror(socket.EAI_NONAME, "no address")
         for address in found:
-            if not self._allowed(address):
-                raise closed(address)
-        return [_result(host, address, port) for address in dict.fromkeys(found)]
+            if not self._is_allowed(address):
+                raise private_address_error(address)
+        return [_resolve_result(host, address, port) for address in dict.fromkeys(found)]
 
     async def close(self) -> None:
         pass
 
 
-def gated(allowed: Allowed, **options: Any) -> aiohttp.TCPConnector:  # noqa: ANN401 - the connector's own
+def validating_connector(is_allowed: IsAllowed, **options: Any) -> aiohttp.TCPConnector:  # noqa: ANN401 - the connector's own
     """A connector that makes sockets for allowed addresses alone."""
     if "socket_factory" in inspect.signature(aiohttp.TCPConnector).parameters:
-        return aiohttp.TCPConnector(socket_factory=gate(allowed), **options)
-    return GatedConnector(allowed, **options)
+        return aiohttp.TCPConnector(socket_factory=validating_socket_factory(is_allowed), **options)
+    return ValidatingConnector(is_allowed, **options)
 
 
-class GatedConnector(aiohttp.TCPConnector):
+class ValidatingConnector(aiohttp.TCPConnector):
     """Judges what sockets will be made for, addresses that are no names included."""
 
-    def __init__(self, allowed: Allowed, **options: Any) -> None:  # noqa: ANN401 - the connector's own
+    def __init__(self, is_allowed: IsAllowed, **options: Any) -> None:  # noqa: ANN401 - the connector's own
         super().__init__(**options)
-        self._allowed = allowed
+        self._is_allowed = is_allowed
 
     async def _resolve_host(self, host: str, port: int, traces: Sequence[Trace] | None = None) -> list[ResolveResult]:
         found = await super()._resolve_host(host, port, traces)
         for one in found:
-            _demand(one["host"], self._allowed)
+            _check_address(one["host"], self._is_allowed)
         return found
 
 
@@ -104,28 +104,28 @@ def is_unresolved(error: aiohttp.ClientConnectorError) -> bool:
     )
 
 
-def gate(allowed: Allowed) -> Callable[[AddrInfoType], socket.socket]:
+def validating_socket_factory(is_allowed: IsAllowed) -> Callable[[AddrInfoType], socket.socket]:
     """Makes the sockets, for allowed addresses alone."""
 
     def make(to: AddrInfoType) -> socket.socket:
         family, kind, protocol, _, sockaddr = to
-        _demand(sockaddr[0], allowed)
+        _check_address(sockaddr[0], is_allowed)
         return socket.socket(family, kind, protocol)
 
     return make
 
 
-def _demand(host: object, allowed: Allowed) -> None:
+def _check_address(host: object, is_allowed: IsAllowed) -> None:
     """Raises UrlNotAllowed for what is no address, or none that is allowed."""
     try:
         address = ip_address(str(host))
     except ValueError:
         raise UrlNotAllowed("this URL leads to no address") from None
-    if not allowed(address):
-        raise closed(address)
+    if not is_allowed(address):
+        raise private_address_error(address)
 
 
-def _result(host: str, address: Address, port: int) -> ResolveResult:
+def _resolve_result(host: str, address: Address, port: int) -> ResolveResult:
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     return {
         "hostname": host,

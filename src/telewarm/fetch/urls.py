@@ -13,14 +13,18 @@ from yarl import URL
 from telewarm.errors import UrlNotAllowed
 from telewarm.fetch.addresses import Address, is_allowed
 
-LONGEST: Final = 4096  # characters
-PORTS: Final = frozenset({80, 443})
-HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.IGNORECASE)
-NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)  # as the last label: an IPv4 address, or nothing
-OPENED: Final = "; or set TELEWARM_FETCH_PRIVATE=true, where all who may add media may reach the private network too"
-NO_URL: Final = (ValueError, IndexError)  # yarl's, the second by mistake: of `http://[]@`
+MAX_URL_CHARACTERS: Final = 4096  # characters
+DEFAULT_PORTS: Final = frozenset({80, 443})
+HOST_PATTERN: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.IGNORECASE)
+NUMERIC_LABEL_PATTERN: Final = re.compile(
+    r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE
+)  # as the last label: an IPv4 address, or nothing
+ALLOW_PRIVATE_CURE: Final = (
+    "; or set TELEWARM_FETCH_PRIVATE=true, where all who may add media may reach the private network too"
+)
+INVALID_URL_ERRORS: Final = (ValueError, IndexError)  # yarl's, the second by mistake: of `http://[]@`
 
-Allowed: TypeAlias = Callable[[Address], bool]
+IsAllowed: TypeAlias = Callable[[Address], bool]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,17 +35,19 @@ class UrlPolicy:
     ports: frozenset[int] = frozenset()
 
     def allow(self, address: Address) -> bool:
-        return is_allowed(address, private=self.private)
+        return is_allowed(address, allow_private=self.private)
 
 
-def checked(text: str, ports: frozenset[int], allowed: Allowed) -> URL:
+def check_url(text: str, ports: frozenset[int], is_allowed: IsAllowed) -> URL:
     """The URL as it is to be asked for. Raises UrlNotAllowed, which does not repeat it: it may hold secrets."""
-    if len(text) > LONGEST or any(char <= " " or char == "\x7f" for char in text):
-        raise UrlNotAllowed(f"a URL has at most {LONGEST} characters, and no blanks or control characters: encode them")
+    if len(text) > MAX_URL_CHARACTERS or any(char <= " " or char == "\x7f" for char in text):
+        raise UrlNotAllowed(
+            f"a URL has at most {MAX_URL_CHARACTERS} characters, and no blanks or control characters: encode them"
+        )
     try:
         url = URL(text, encoded=text.isascii())  # a signature is of the URL as it is written
         port, host, authority = url.port, url.raw_host or "", url.raw_authority
-    except NO_URL:
+    except INVALID_URL_ERRORS:
         raise UrlNotAllowed("this is not a URL: give one such as https://example.org/film.mp4") from None
     if url.scheme not in {"http", "https"}:
         raise UrlNotAllowed("files are fetched by http:// and https:// alone: give such a URL")
@@ -49,21 +55,21 @@ def checked(text: str, ports: frozenset[int], allowed: Allowed) -> URL:
         raise UrlNotAllowed(
             "a URL with a user or a password is not followed: give one without, or upload the file itself"
         )
-    if port not in PORTS | ports:
+    if port not in DEFAULT_PORTS | ports:
         raise UrlNotAllowed(
             "Only ports 80 and 443 are allowed: give such a URL, or name the port in TELEWARM_FETCH_PORTS"
         )
-    _check_host(host, allowed, six=authority.startswith("["))
+    _check_host(host, is_allowed, is_ipv6=authority.startswith("["))
     return url.with_fragment(None)
 
 
-def resolve_redirect(text: str, from_: URL, ports: frozenset[int], allowed: Allowed) -> URL:
+def resolve_redirect(text: str, from_: URL, ports: frozenset[int], is_allowed: IsAllowed) -> URL:
     """Where a redirect leads, checked as the first URL was. Raises UrlNotAllowed."""
     try:
         target = str(from_.join(URL(text, encoded=text.isascii())))
-    except NO_URL:
+    except INVALID_URL_ERRORS:
         raise UrlNotAllowed("the server redirects to what is no URL: upload the file itself") from None
-    url = checked(target, ports, allowed)
+    url = check_url(target, ports, is_allowed)
     if from_.scheme == "https" and url.scheme == "http":
         raise UrlNotAllowed(
             "the server redirects from https:// to http://, where anybody on the way could change the file: give the "
@@ -72,26 +78,26 @@ def resolve_redirect(text: str, from_: URL, ports: frozenset[int], allowed: Allo
     return url
 
 
-def closed(address: Address) -> UrlNotAllowed:
+def private_address_error(address: Address) -> UrlNotAllowed:
     """The address is not told: it may be a name's, or a redirect's, of a network that the caller cannot see."""
-    cure = OPENED if is_allowed(address, private=True) else ""
+    cure = ALLOW_PRIVATE_CURE if is_allowed(address, allow_private=True) else ""
     return UrlNotAllowed(
         "this URL leads to a private address, and files are added from public ones alone: upload the file itself" + cure
     )
 
 
-def _check_host(host: str, allowed: Allowed, *, six: bool) -> None:
+def _check_host(host: str, is_allowed: IsAllowed, *, is_ipv6: bool) -> None:
     """Any other form of an address than the plain one is refused: who writes `2130706433` means to be misread."""
-    is_address = six or NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]) is not None
+    is_address = is_ipv6 or NUMERIC_LABEL_PATTERN.fullmatch(host.rstrip(".").rpartition(".")[2]) is not None
     if not is_address:
-        if len(host) > 253 or HOST.fullmatch(host) is None:
+        if len(host) > 253 or HOST_PATTERN.fullmatch(host) is None:
             raise UrlNotAllowed("the host of this URL is no name: give one such as https://example.org/film.mp4")
         return
     try:
-        address = IPv6Address(host) if six else IPv4Address(host)
+        address = IPv6Address(host) if is_ipv6 else IPv4Address(host)
     except ValueError:
         raise UrlNotAllowed(
             "the host of this URL is no address in its usual form: write it as such, or by name"
         ) from None
-    if not allowed(address):
-        raise closed(address)
+    if not is_allowed(address):
+        raise private_address_error(address)

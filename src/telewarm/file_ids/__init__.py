@@ -7,9 +7,9 @@ from telewarm.database.connection import Executor
 from telewarm.file_ids.uploader import FileIdUploader, total_bytes
 from telewarm.models import FileId, MediaId
 
-__all__ = ["FileIdUploader", "forget", "total_bytes"]
+__all__ = ["FileIdUploader", "invalidate", "total_bytes"]
 
 
-async def forget(db: Executor, media_id: MediaId, file_id: FileId) -> bool:
+async def invalidate(db: Executor, media_id: MediaId, file_id: FileId) -> bool:
     """A dead file id becomes due again, unless it was replaced already. Whether this call dropped it."""
     return await media.drop_file_id(db, media_id=media_id, file_id=file_id)

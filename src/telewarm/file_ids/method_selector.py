@@ -22,29 +22,29 @@ from telewarm.errors import (
 )
 from telewarm.models import ChatId, ClaimedMedia, Kind, MediaMetadata, UploadMethod
 
-FIRST, LONGEST = 60.0, 3600.0  # seconds for which a way is closed
+CIRCUIT_OPEN_MIN_SECONDS, CIRCUIT_OPEN_MAX_SECONDS = 60.0, 3600.0  # seconds for which a way is closed
 
-URL_BYTES = 20_000_000  # Telegram fetches no larger file; its "MB" is nowhere told, so the smaller reading
-URL_PHOTO_BYTES = 5_000_000
-URL_VOICE_BYTES = 1_000_000  # a longer voice note by URL becomes a file
-URL_PICTURES = frozenset({"image/jpeg", "image/png", "image/webp"})
-URL_DOCUMENTS = frozenset({"application/pdf", "application/zip"})
-OF_THE_FILE = re.compile(r"wrong type of the web page|webpage_media_empty|can't upload file by url", re.IGNORECASE)
+MAX_URL_BYTES = 20_000_000  # Telegram fetches no larger file; its "MB" is nowhere told, so the smaller reading
+MAX_URL_PHOTO_BYTES = 5_000_000
+MAX_URL_VOICE_BYTES = 1_000_000  # a longer voice note by URL becomes a file
+URL_IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/webp"})
+URL_DOCUMENT_TYPES = frozenset({"application/pdf", "application/zip"})
+FILE_ERRORS = re.compile(r"wrong type of the web page|webpage_media_empty|can't upload file by url", re.IGNORECASE)
 
-OF_THE_CALLER = re.compile(r"can't parse|caption|button|markup|repl(y|ied)|thread|topic", re.IGNORECASE)
-PROTECTED = re.compile(r"protected content|forwards_restricted", re.IGNORECASE)
-OF_THE_RECIPIENT = frozenset({"blocked", "deactivated"})  # nothing of the kind keeps a bot from reading a message
-OF_THE_ORIGIN = frozenset({"kicked", "not_member", "deleted"})  # when the recipient is a person
+CALLER_ERRORS = re.compile(r"can't parse|caption|button|markup|repl(y|ied)|thread|topic", re.IGNORECASE)
+PROTECTED_CONTENT_ERRORS = re.compile(r"protected content|forwards_restricted", re.IGNORECASE)
+RECIPIENT_REASONS = frozenset({"blocked", "deactivated"})  # nothing of the kind keeps a bot from reading a message
+ORIGIN_REASONS = frozenset({"kicked", "not_member", "deleted"})  # when the recipient is a person
 
-INCONCLUSIVE = (TelegramUnreachable, TelegramServerError)  # the same way may work in a moment
-ENOUGH = 2  # failed attempts after which an undecided way gives way to the next
+INCONCLUSIVE_ERRORS = (TelegramUnreachable, TelegramServerError)  # the same way may work in a moment
+MAX_INCONCLUSIVE_ATTEMPTS = 2  # failed attempts after which an undecided way gives way to the next
 
 
 class Route(NamedTuple):
     """What is learned about: a way of one bot (by Telegram's id), for a forward that from one chat."""
 
     bot: int
-    way: UploadMethod
+    method: UploadMethod
     origin: ChatId | None = None
 
 
@@ -59,19 +59,19 @@ class MethodSelector:
     """What was learned. Holds only what failed: at most a few routes of each bot."""
 
     def __init__(self) -> None:
-        self._closed: dict[Route, OpenCircuit] = {}
+        self._open_circuits: dict[Route, OpenCircuit] = {}
 
     def __len__(self) -> int:
         """Routes that are closed, or were and have not worked since."""
-        return len(self._closed)
+        return len(self._open_circuits)
 
-    def is_open(self, route: Route, now: float) -> bool:
-        closed = self._closed.get(route)
+    def is_available(self, route: Route, now: float) -> bool:
+        closed = self._open_circuits.get(route)
         return closed is None or now >= closed.until
 
-    def enter(self, route: Route, now: float) -> bool:
+    def try_acquire(self, route: Route, now: float) -> bool:
         """Whether to try it. When its pause is over, one may; the others wait for what that one finds."""
-        closed = self._closed.get(route)
+        closed = self._open_circuits.get(route)
         if closed is None:
             return True
         if now < closed.until:
@@ -79,24 +79,26 @@ class MethodSelector:
         closed.until = now + closed.pause
         return True
 
-    def worked(self, route: Route) -> None:
-        self._closed.pop(route, None)
+    def succeeded(self, route: Route) -> None:
+        self._open_circuits.pop(route, None)
 
-    def failed(self, route: Route, *, began: float, now: float) -> None:
-        """A try that began at `began` failed. Those under way when the way was closed bring no news."""
-        closed = self._closed.get(route)
+    def failed(self, route: Route, *, started_at: float, now: float) -> None:
+        """A try that began at `started_at` failed. Those under way when the way was closed bring no news."""
+        closed = self._open_circuits.get(route)
         if closed is None:
-            self._closed[route] = OpenCircuit(since=now, until=now + FIRST, pause=FIRST)
-        elif began > closed.since:
-            pause = min(LONGEST, 2 * closed.pause)
-            self._closed[route] = OpenCircuit(since=now, until=now + pause, pause=pause)
+            self._open_circuits[route] = OpenCircuit(
+                since=now, until=now + CIRCUIT_OPEN_MIN_SECONDS, pause=CIRCUIT_OPEN_MIN_SECONDS
+            )
+        elif started_at > closed.since:
+            pause = min(CIRCUIT_OPEN_MAX_SECONDS, 2 * closed.pause)
+            self._open_circuits[route] = OpenCircuit(since=now, until=now + pause, pause=pause)
 
 
-def falls_back(way: UploadMethod, error: TelegramError, *, attempts: int) -> bool:
+def should_fall_back(method: UploadMethod, error: TelegramError, *, attempts: int) -> bool:
     """Whether the next way is tried at once. `attempts`: failed ones that the item has had before."""
-    if isinstance(error, INCONCLUSIVE):
-        return attempts >= ENOUGH
-    match way:
+    if isinstance(error, INCONCLUSIVE_ERRORS):
+        return attempts >= MAX_INCONCLUSIVE_ATTEMPTS
+    match method:
         case UploadMethod.FORWARD:
             gone = isinstance(error, MessageNotFound | ChatUnreachable | InvalidFileId | BadRequest)
             return gone or type(error) is TelegramClientError  # an answer without a file
@@ -105,22 +107,22 @@ def falls_back(way: UploadMethod, error: TelegramError, *, attempts: int) -> boo
         case UploadMethod.UPLOAD:
             return False
         case _:
-            assert_never(way)
+            assert_never(method)
 
 
-def is_item_error(way: UploadMethod, error: TelegramError) -> bool:
+def is_item_error(method: UploadMethod, error: TelegramError) -> bool:
     """Whether the way may well work for the bot's other items."""
-    match way:
+    match method:
         case UploadMethod.FORWARD:
             return not isinstance(error, ChatUnreachable | BadRequest)
         case UploadMethod.PATH:
             return isinstance(error, BadRequest)
         case UploadMethod.URL:
-            return isinstance(error, BadRequest) or OF_THE_FILE.search(str(error)) is not None
+            return isinstance(error, BadRequest) or FILE_ERRORS.search(str(error)) is not None
         case UploadMethod.UPLOAD:
             return True
         case _:
-            assert_never(way)
+            assert_never(method)
 
 
 def cannot_copy(error: TelegramClientError) -> bool:
@@ -129,17 +131,17 @@ def cannot_copy(error: TelegramClientError) -> bool:
     A chat that is not found or not accessible may be the recipient's or the warm-up chat: Telegram names neither.
     """
     if isinstance(error, ChatUnreachable):
-        return error.reason not in OF_THE_RECIPIENT
+        return error.reason not in RECIPIENT_REASONS
     if isinstance(error, BadRequest):
-        return OF_THE_CALLER.search(error.description) is None
+        return CALLER_ERRORS.search(error.description) is None
     return isinstance(error, MessageNotFound | InvalidFileId)
 
 
-def shuts_origin(error: TelegramClientError, *, to: ChatId) -> bool:
+def is_origin_error(error: TelegramClientError, *, to: ChatId) -> bool:
     """Whether no other message can be copied out of that chat either, whoever is to get it."""
     if isinstance(error, ChatUnreachable):
-        return to > 0 and error.reason in OF_THE_ORIGIN
-    return isinstance(error, BadRequest) and PROTECTED.search(error.description) is not None
+        return to > 0 and error.reason in ORIGIN_REASONS
+    return isinstance(error, BadRequest) and PROTECTED_CONTENT_ERRORS.search(error.description) is not None
 
 
 def fits_url(kind: Kind, facts: MediaMetadata, *, name: str | None) -> bool:
@@ -149,13 +151,13 @@ def fits_url(kind: Kind, facts: MediaMetadata, *, name: str | None) -> bool:
     """
     match kind:
         case Kind.PHOTO:
-            return facts.mime in URL_PICTURES and facts.bytes <= URL_PHOTO_BYTES
+            return facts.mime in URL_IMAGE_TYPES and facts.bytes <= MAX_URL_PHOTO_BYTES
         case Kind.DOCUMENT:
-            return facts.mime in URL_DOCUMENTS and facts.bytes <= URL_BYTES and name is None
+            return facts.mime in URL_DOCUMENT_TYPES and facts.bytes <= MAX_URL_BYTES and name is None
         case Kind.VOICE:
-            return facts.mime == "audio/ogg" and facts.bytes <= URL_VOICE_BYTES
+            return facts.mime == "audio/ogg" and facts.bytes <= MAX_URL_VOICE_BYTES
         case Kind.STICKER:
-            return facts.mime == "image/webp" and facts.bytes <= URL_BYTES
+            return facts.mime == "image/webp" and facts.bytes <= MAX_URL_BYTES
         case Kind.VIDEO | Kind.AUDIO | Kind.ANIMATION | Kind.VIDEO_NOTE:
             return False
         case _:

@@ -15,27 +15,27 @@ from telewarm.telegram.files import Thumbnail
 
 log = structlog.get_logger(__name__)
 
-MOST = 8 << 20  # bytes kept
+MAX_BYTES = 8 << 20  # bytes kept
 
 
 class ThumbnailCache:
-    def __init__(self, store: BlobStore, *, most: int = MOST) -> None:
+    def __init__(self, store: BlobStore, *, max_bytes: int = MAX_BYTES) -> None:
         self._store = store
-        self._most = most
+        self._max_bytes = max_bytes
         self._bytes = 0
-        self._kept: OrderedDict[str, Thumbnail] = OrderedDict()
+        self._cached: OrderedDict[str, Thumbnail] = OrderedDict()
         self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def of(self, blob: Blob) -> Thumbnail | None:
+    async def get(self, blob: Blob) -> Thumbnail | None:
         """None when there is none, or it is gone: a file goes up without, too. Raises StoreUnavailable."""
-        return None if blob.thumbnail_key is None else await self._get(blob.thumbnail_key)
+        return None if blob.thumbnail_key is None else await self._load(blob.thumbnail_key)
 
-    async def _get(self, key: str) -> Thumbnail | None:
+    async def _load(self, key: str) -> Thumbnail | None:
         lock = self._reading.setdefault(key, asyncio.Lock())
         async with lock:
-            thumbnail = self._kept.get(key)
+            thumbnail = self._cached.get(key)
             if thumbnail is not None:
-                self._kept.move_to_end(key)
+                self._cached.move_to_end(key)
                 return thumbnail
             try:
                 thumbnail = b"".join([chunk async for chunk in self._store.stream(key)])
@@ -46,7 +46,7 @@ class ThumbnailCache:
             return thumbnail
 
     def _keep(self, key: str, thumbnail: Thumbnail) -> None:
-        self._kept[key] = thumbnail
+        self._cached[key] = thumbnail
         self._bytes += len(thumbnail)
-        while self._bytes > self._most:
-            self._bytes -= len(self._kept.popitem(last=False)[1])
+        while self._bytes > self._max_bytes:
+            self._bytes -= len(self._cached.popitem(last=False)[1])

@@ -26,8 +26,8 @@ from telewarm.telegram.values import SendOptions
 
 log = structlog.get_logger(__name__)
 
-SILENT = SendOptions(disable_notification=True)
-URL_SECONDS = 3600  # that a presigned URL lives at least: Telegram fetches it at once, or not
+SILENT_OPTIONS = SendOptions(disable_notification=True)
+URL_TTL_SECONDS = 3600  # that a presigned URL lives at least: Telegram fetches it at once, or not
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +38,7 @@ class UploadTask:
     api: BotApi
     chat_id: ChatId
     caption: str | None = None
-    options: SendOptions = SILENT
+    options: SendOptions = SILENT_OPTIONS
     warmup: bool = True
 
     @property
@@ -65,15 +65,17 @@ class FileIdUploader:
     `urls`: let Telegram fetch files from the store, where nothing is lost by it and the store can sign URLs.
     """
 
-    def __init__(self, *, spool: BlobCache, store: BlobStore, local_server: bool = False, urls: bool = False) -> None:
-        self._spool = spool
+    def __init__(
+        self, *, disk_cache: BlobCache, store: BlobStore, local_server: bool = False, urls: bool = False
+    ) -> None:
+        self._disk_cache = disk_cache
         self._store = store
         self._thumbnails = ThumbnailCache(store)
-        self._paths = local_server
-        self._urls = urls and store.presigned_get("probe", expires=URL_SECONDS, now=clock.now()) is not None
-        self._url_number = itertools.count(secrets.randbelow(URL_SECONDS))
-        self._ways = MethodSelector()
-        self._copies = MethodSelector()  # apart: a message that may not be forwarded may still be copied
+        self._use_local_paths = local_server
+        self._use_urls = urls and store.presigned_get("probe", expires=URL_TTL_SECONDS, now=clock.now()) is not None
+        self._url_number = itertools.count(secrets.randbelow(URL_TTL_SECONDS))
+        self._selector = MethodSelector()
+        self._copy_selector = MethodSelector()  # apart: a message that may not be forwarded may still be copied
 
     async def warm(self, item: ClaimedMedia, api: BotApi, chat_id: ChatId) -> UploadResult:
         """Get a file id through a warm-up chat: forward what was uploaded there before, else send the bytes."""
@@ -95,7 +97,7 @@ class FileIdUploader:
         Raises ChatUnreachable only when it is surely the recipient who cannot be reached, and not the warm-up chat.
         """
         route = Route(api.telegram_id, UploadMethod.FORWARD, origin.chat_id)
-        if not self._copies.enter(route, began := clock.monotonic()):
+        if not self._copy_selector.try_acquire(route, began := clock.monotonic()):
             return None
         try:
             message_id = await api.copy_message(
@@ -104,17 +106,19 @@ class FileIdUploader:
         except TelegramClientError as error:
             if not method_selector.cannot_copy(error):
                 raise
-            closed = method_selector.shuts_origin(error, to=chat_id)
+            closed = method_selector.is_origin_error(error, to=chat_id)
             if closed:
-                self._copies.failed(route, began=began, now=clock.monotonic())
+                self._copy_selector.failed(route, started_at=began, now=clock.monotonic())
             log.info("media_copy_failed", origin=origin.chat_id, closed=closed, error=error.message)
             return None
-        self._copies.worked(route)
+        self._copy_selector.succeeded(route)
         return message_id
 
     def may_copy(self, origin: MessageRef, api: BotApi) -> bool:
         """Whether the bot may copy out of that warm-up chat, as far as we know."""
-        return self._copies.is_open(Route(api.telegram_id, UploadMethod.FORWARD, origin.chat_id), clock.monotonic())
+        return self._copy_selector.is_available(
+            Route(api.telegram_id, UploadMethod.FORWARD, origin.chat_id), clock.monotonic()
+        )
 
     def upload_bytes(self, item: ClaimedMedia, bot: int) -> int:
         """Bytes that a warm-up sends through the Bot API if its first way works. `bot`: Telegram's id of it."""
@@ -126,58 +130,58 @@ class FileIdUploader:
 
     def _bytes(self, item: ClaimedMedia, routes: Sequence[Route]) -> int:
         now = clock.monotonic()
-        first = next(route for route in routes if self._ways.is_open(route, now))
-        return total_bytes(item.blob) if first.way is UploadMethod.UPLOAD else 0
+        first = next(route for route in routes if self._selector.is_available(route, now))
+        return total_bytes(item.blob) if first.method is UploadMethod.UPLOAD else 0
 
     def _delivery_routes(self, item: ClaimedMedia, bot: int) -> list[Route]:
         """A forward would tell the recipient where it comes from."""
-        return [route for route in self._routes(item, bot) if route.way is not UploadMethod.FORWARD]
+        return [route for route in self._routes(item, bot) if route.method is not UploadMethod.FORWARD]
 
     def _routes(self, item: ClaimedMedia, bot: int) -> list[Route]:
-        return method_selector.routes(item, bot=bot, paths=self._paths, urls=self._urls)
+        return method_selector.routes(item, bot=bot, paths=self._use_local_paths, urls=self._use_urls)
 
-    async def _try_methods(self, errand: UploadTask, routes: Sequence[Route]) -> UploadResult:
+    async def _try_methods(self, task: UploadTask, routes: Sequence[Route]) -> UploadResult:
         *cheaper, last = routes
         for route in cheaper:
-            if not self._ways.enter(route, began := clock.monotonic()):
+            if not self._selector.try_acquire(route, began := clock.monotonic()):
                 continue
             try:
-                return await self._take(route, errand)
+                return await self._run_method(route, task)
             except TelegramError as error:
-                twice = not errand.warmup and maybe_delivered(error)
-                if twice or not method_selector.falls_back(route.way, error, attempts=errand.item.attempts):
+                twice = not task.warmup and maybe_delivered(error)
+                if twice or not method_selector.should_fall_back(route.method, error, attempts=task.item.attempts):
                     raise
-                self._learn(route, error, began, errand.item)
-        return await self._take(last, errand)
+                self._record_failure(route, error, began, task.item)
+        return await self._run_method(last, task)
 
-    def _learn(self, route: Route, error: TelegramError, began: float, item: ClaimedMedia) -> None:
-        metrics.way_failed(route.way)
-        lasting = not method_selector.is_item_error(route.way, error)
+    def _record_failure(self, route: Route, error: TelegramError, started_at: float, item: ClaimedMedia) -> None:
+        metrics.way_failed(route.method)
+        lasting = not method_selector.is_item_error(route.method, error)
         if lasting:
-            self._ways.failed(route, began=began, now=clock.monotonic())
-        log.info("upload_method_failed", way=route.way, media_id=item.media_id, closed=lasting, error=error.message)
+            self._selector.failed(route, started_at=started_at, now=clock.monotonic())
+        log.info("upload_method_failed", way=route.method, media_id=item.media_id, closed=lasting, error=error.message)
 
-    async def _take(self, route: Route, errand: UploadTask) -> UploadResult:
+    async def _run_method(self, route: Route, task: UploadTask) -> UploadResult:
         """The file id, or whatever the way raises; the bytes are on local disk only where the way needs them."""
-        item, way, began = errand.item, route.way, clock.monotonic()
+        item, way, began = task.item, route.method, clock.monotonic()
         if way is UploadMethod.FORWARD or way is UploadMethod.URL:
             ready = began
             sent = await (
-                errand.forward() if way is UploadMethod.FORWARD else errand.send(UrlRef(url=self._fresh_url(item.blob)))
+                task.forward() if way is UploadMethod.FORWARD else task.send(UrlRef(url=self._fresh_url(item.blob)))
             )
         else:
-            async with self._spool.open(item.blob.sha256, item.blob.storage_key) as path:
-                thumbnail = await self._thumbnails.of(item.blob)
+            async with self._disk_cache.open(item.blob.sha256, item.blob.storage_key) as path:
+                thumbnail = await self._thumbnails.get(item.blob)
                 ready = clock.monotonic()
-                sent = await (self._by_path if way is UploadMethod.PATH else _by_upload)(errand, path, thumbnail)
-        placed = _placed(errand, sent, way, download=ready - began, send=clock.monotonic() - ready)
-        self._ways.worked(route)
+                sent = await (self._by_path if way is UploadMethod.PATH else _by_upload)(task, path, thumbnail)
+        placed = _upload_result(task, sent, way, download=ready - began, send=clock.monotonic() - ready)
+        self._selector.succeeded(route)
         metrics.way_taken(way, uploaded=total_bytes(item.blob) if way is UploadMethod.UPLOAD else 0)
         return placed
 
-    async def _by_path(self, errand: UploadTask, path: Path, thumbnail: Thumbnail | None) -> SentMessage:
-        with self._spool.named(path, errand.filename) as named:
-            return await errand.send(LocalPathRef(path=named, thumbnail=thumbnail))
+    async def _by_path(self, task: UploadTask, path: Path, thumbnail: Thumbnail | None) -> SentMessage:
+        with self._disk_cache.named(path, task.filename) as named:
+            return await task.send(LocalPathRef(path=named, thumbnail=thumbnail))
 
     def _fresh_url(self, blob: Blob) -> str:
         """One that no attempt had before: Telegram remembers what a URL gave for days, failures too.
@@ -187,17 +191,17 @@ class FileIdUploader:
         number = next(self._url_number)
         if (public := self._store.public_url(blob.storage_key)) is not None:
             return f"{public}?v={clock.now().timestamp():.0f}-{number}"
-        expires = URL_SECONDS + number % URL_SECONDS
+        expires = URL_TTL_SECONDS + number % URL_TTL_SECONDS
         url = self._store.presigned_get(blob.storage_key, expires=expires, now=clock.now())
         if url is None:
             raise StoreError("this library has no URLs: it is a folder")
         return url
 
 
-async def _by_upload(errand: UploadTask, path: Path, thumbnail: Thumbnail | None) -> SentMessage:
-    facts = errand.item.blob.facts
-    return await errand.send(
-        FileUpload(path=path, filename=errand.filename, mime=facts.mime, bytes=facts.bytes, thumbnail=thumbnail)
+async def _by_upload(task: UploadTask, path: Path, thumbnail: Thumbnail | None) -> SentMessage:
+    facts = task.item.blob.facts
+    return await task.send(
+        FileUpload(path=path, filename=task.filename, mime=facts.mime, bytes=facts.bytes, thumbnail=thumbnail)
     )
 
 
@@ -206,21 +210,23 @@ def total_bytes(blob: Blob) -> int:
     return blob.facts.bytes + (blob.thumbnail_bytes or 0)
 
 
-def _placed(errand: UploadTask, sent: SentMessage, way: UploadMethod, *, download: float, send: float) -> UploadResult:
+def _upload_result(
+    task: UploadTask, sent: SentMessage, method: UploadMethod, *, download: float, send: float
+) -> UploadResult:
     if sent.file_id is None or sent.kind is None:
-        kind = errand.item.kind
+        kind = task.item.kind
         raise TelegramClientError(
             method=f"send {kind}", chat_id=sent.chat_id, status=200, description="the answer holds no file"
         )
     return UploadResult(
-        media_id=errand.item.media_id,
-        way=way,
+        media_id=task.item.media_id,
+        way=method,
         file_id=sent.file_id,
         file_unique_id=sent.file_unique_id,
         kind=sent.kind,
         message=MessageRef(chat_id=sent.chat_id, message_id=sent.message_id),
-        in_warmup_chat=errand.warmup,
-        name=errand.item.name,
-        download=download,
-        send=send,
+        in_warmup_chat=task.warmup,
+        name=task.item.name,
+        download_seconds=download,
+        send_seconds=send,
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-OVERLOAD = 60.0  # seconds; the `retry_after` with which a Bot API server names its own backlog
-NEARLY = -0.25  # seconds by which our idea of the server's window may be wrong
-LIKELY = 0.5  # how full the bot's window is at least when a 429 that the chat explains as well is about the bot
+OVERLOAD_RETRY_AFTER_SECONDS = 60.0  # seconds; the `retry_after` with which a Bot API server names its own backlog
+WINDOW_TOLERANCE_SECONDS = -0.25  # seconds by which our idea of the server's window may be wrong
+MIN_BOT_FILL = 0.5  # how full the bot's window is at least when a 429 that the chat explains as well is about the bot
 
 
 class LimitScope(Enum):
@@ -31,11 +31,11 @@ class ScopeEvidence:
 
     def explains(self, retry_after: float) -> bool:
         """A full window asks to wait until it loses its oldest message, in whole seconds."""
-        return NEARLY <= retry_after - self.frees_in <= 1 - NEARLY
+        return WINDOW_TOLERANCE_SECONDS <= retry_after - self.frees_in <= 1 - WINDOW_TOLERANCE_SECONDS
 
     def allows(self, retry_after: float) -> bool:
         """Whether it may be a bucket that asks to wait for its next message only: sooner than a window would."""
-        return retry_after - self.frees_in <= 1 - NEARLY
+        return retry_after - self.frees_in <= 1 - WINDOW_TOLERANCE_SECONDS
 
 
 def attribute_429(
@@ -51,7 +51,7 @@ def attribute_429(
 
     `spaced`: an upload of a size that is spaced. `others_flooded`: so are other chats.
     """
-    if spaced and retry_after == OVERLOAD and not chat.explains(retry_after):
+    if spaced and retry_after == OVERLOAD_RETRY_AFTER_SECONDS and not chat.explains(retry_after):
         return LimitScope.SIZE
     if burst is not None and _is_burst(retry_after, burst, bot=bot, chat=chat):
         return LimitScope.BURST
@@ -65,4 +65,4 @@ def _is_burst(retry_after: float, burst: ScopeEvidence, *, bot: ScopeEvidence, c
         return False
     if not bot.explains(retry_after):
         return True
-    return bot.fill <= burst.fill if burst.explains(retry_after) else bot.fill < LIKELY
+    return bot.fill <= burst.fill if burst.explains(retry_after) else bot.fill < MIN_BOT_FILL

@@ -21,32 +21,34 @@ FAILURE_THRESHOLD = 5  # failures in a row, in whatever chats, before it opens
 class CircuitBreaker:
     """A send that fails in an outage leaves its recipient `unknown`; a probe costs nobody anything.
 
-    `ask`: a call without effect (`getMe`), which raises TelewarmError. `slug`: of the bot, for the log.
+    `send_probe`: a call without effect (`getMe`), which raises TelewarmError. `slug`: of the bot, for the log.
     """
 
-    def __init__(self, ask: Callable[[], Awaitable[object]], *, slug: str, on_change: Callable[[], None]) -> None:
-        self._ask = ask
+    def __init__(
+        self, send_probe: Callable[[], Awaitable[object]], *, slug: str, on_change: Callable[[], None]
+    ) -> None:
+        self._send_probe = send_probe
         self._slug = slug
         self._on_change = on_change
-        self._outage = FailureCounter(tolerance=FAILURE_THRESHOLD)
+        self._failures = FailureCounter(tolerance=FAILURE_THRESHOLD)
         self._probe: asyncio.Task[None] | None = None
         self._probe_succeeded = False
         self._trial_chat: ChatId | None = None
 
     @property
     def is_open(self) -> bool:
-        return self._outage.is_open
+        return self._failures.is_open
 
     @property
     def next_probe_at(self) -> float:
         """When the next probe may go, while it is open."""
-        return self._outage.retry_at
+        return self._failures.retry_at
 
     def allowed(self, most: int, *, now: float) -> int:
         """How many recipients may be called now, at most `most`. Starts a probe when it is due."""
         if not self.is_open:
             return most
-        if self._trial_chat is not None or now < self._outage.retry_at:
+        if self._trial_chat is not None or now < self._failures.retry_at:
             return 0
         if self._probe_succeeded:
             return min(most, 1)
@@ -61,15 +63,15 @@ class CircuitBreaker:
 
     def succeeded(self, chat_id: ChatId) -> None:
         """Telegram answered, be it with a refusal."""
-        if self._outage.is_open:
+        if self._failures.is_open:
             log.info("broadcast_circuit_closed", bot=self._slug)
-        self._outage.succeeded()
+        self._failures.succeeded()
         self._end_trial(chat_id)
 
     def failed(self, chat_id: ChatId, error: TelewarmError) -> None:
         self._end_trial(chat_id)
         if not isinstance(error, FloodWait):  # which may be our own
-            self._failed(error)
+            self._count_failure(error)
 
     def not_called(self, chat_id: ChatId) -> None:
         """An admitted recipient is not called after all."""
@@ -84,17 +86,17 @@ class CircuitBreaker:
         if chat_id == self._trial_chat:
             self._trial_chat = None
 
-    def _failed(self, error: TelewarmError) -> None:
-        now, told = clock.monotonic(), self._outage.retry_at
-        if self._outage.failed(error, now=now, dice=random.random()) and self._outage.retry_at > told:  # noqa: S311 (jitter)
-            retry_in = round(self._outage.retry_at - now, 1)
+    def _count_failure(self, error: TelewarmError) -> None:
+        now, told = clock.monotonic(), self._failures.retry_at
+        if self._failures.failed(error, now=now, dice=random.random()) and self._failures.retry_at > told:  # noqa: S311 (jitter)
+            retry_in = round(self._failures.retry_at - now, 1)
             log.warning("broadcast_circuit_opened", bot=self._slug, error=error.message, retry_in_s=retry_in)
 
     async def _run_probe(self) -> None:
         try:
-            await self._ask()
+            await self._send_probe()
         except TelewarmError as error:
-            self._failed(error)  # one that is an answer ends the outage
+            self._count_failure(error)  # one that is an answer ends the outage
         else:
             self._probe_succeeded = True
         finally:

@@ -23,41 +23,41 @@ log = structlog.get_logger(__name__)
 
 CHANNEL = "telewarm_traffic"  # NOTIFY: <who>|<bot>:<messages>,<bot>:<messages>
 PUBLISH_INTERVAL_SECONDS = 0.2  # seconds
-LEAST = 0.02  # seconds between two tellings, however urgent
-LOOK = 2.0  # seconds between looks whether there are others
+MIN_PUBLISH_INTERVAL_SECONDS = 0.02  # seconds between two tellings, however urgent
+PEER_CHECK_SECONDS = 2.0  # seconds between looks whether there are others
 MAX_COUNTS_PER_MESSAGE = 300  # bots in one notification, whose text has 8,000 bytes at most
-OTHERS = "SELECT count(*) > 1 FROM lease WHERE expires_at > now()"
-TELL = "SELECT pg_notify($1, said) FROM unnest($2::text[]) AS said"
+HAS_PEERS_SQL = "SELECT count(*) > 1 FROM lease WHERE expires_at > now()"
+NOTIFY_SQL = "SELECT pg_notify($1, said) FROM unnest($2::text[]) AS said"
 
 
 class ClusterRateSync:
-    """`traffics`: the bots that this process speaks for, as they come and go."""
+    """`limiters`: the bots that this process speaks for, as they come and go."""
 
-    def __init__(self, pool: Pool, traffics: Mapping[BotId, BotRateLimiter]) -> None:
+    def __init__(self, pool: Pool, limiters: Mapping[BotId, BotRateLimiter]) -> None:
         self._pool = pool
-        self._limiters = traffics
-        self._me = uuid4().hex
+        self._limiters = limiters
+        self._process_id = uuid4().hex
         self._published_counts: dict[BotId, int] = {}
-        self._look_at = -math.inf
-        self._others = False
-        self._hurry = asyncio.Event()
+        self._check_peers_at = -math.inf
+        self._peers_seen = False
+        self._flush_requested = asyncio.Event()
         self._stopped = False
 
     def flush(self) -> None:
         """A message waits for the others to make room."""
-        self._hurry.set()
+        self._flush_requested.set()
 
     def stop(self) -> None:
         self._stopped = True
-        self._hurry.set()
+        self._flush_requested.set()
 
     def on_message(self, payload: str) -> None:
         """What NOTIFY says; our own words too."""
         who, _, news = payload.partition("|")
-        if who == self._me:
+        if who == self._process_id:
             return
         now = clock.monotonic()
-        self._others, self._look_at = True, now + LOOK
+        self._peers_seen, self._check_peers_at = True, now + PEER_CHECK_SECONDS
         for one in news.split(","):
             bot_id, _, count = one.partition(":")
             if (traffic := self._limiters.get(BotId(int(bot_id)))) is not None:
@@ -66,16 +66,16 @@ class ClusterRateSync:
     async def run(self) -> None:
         """Until `stop`. The database may go away: then the others meet the floods themselves."""
         while not self._stopped:
-            await clock.wait(self._hurry, PUBLISH_INTERVAL_SECONDS)
-            self._hurry.clear()
+            await clock.wait(self._flush_requested, PUBLISH_INTERVAL_SECONDS)
+            self._flush_requested.clear()
             news = self._pending_counts()
             try:
                 if news and await self._has_peers():
-                    await self._pool.execute(TELL, CHANNEL, self._published(news))
+                    await self._pool.execute(NOTIFY_SQL, CHANNEL, self._payloads(news))
             except Exception as error:
                 log.warning("rate_sync_publish_failed", error=type(error).__name__, exc_info=not is_transient(error))
             if news and not self._stopped:
-                await clock.sleep(LEAST)
+                await clock.sleep(MIN_PUBLISH_INTERVAL_SECONDS)
 
     def _pending_counts(self) -> list[tuple[BotId, int]]:
         """Messages of each bot since the last time."""
@@ -86,16 +86,16 @@ class ClusterRateSync:
                 news.append((bot_id, count))
         return news
 
-    def _published(self, news: list[tuple[BotId, int]]) -> list[str]:
-        words = [f"{bot_id}:{count}" for bot_id, count in news]
+    def _payloads(self, counts: list[tuple[BotId, int]]) -> list[str]:
+        words = [f"{bot_id}:{count}" for bot_id, count in counts]
         return [
-            f"{self._me}|{','.join(words[at : at + MAX_COUNTS_PER_MESSAGE])}"
+            f"{self._process_id}|{','.join(words[at : at + MAX_COUNTS_PER_MESSAGE])}"
             for at in range(0, len(words), MAX_COUNTS_PER_MESSAGE)
         ]
 
     async def _has_peers(self) -> bool:
         now = clock.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + LOOK
-            self._others = bool(await self._pool.fetchval(OTHERS))
-        return self._others
+        if now >= self._check_peers_at:
+            self._check_peers_at = now + PEER_CHECK_SECONDS
+            self._peers_seen = bool(await self._pool.fetchval(HAS_PEERS_SQL))
+        return self._peers_seen

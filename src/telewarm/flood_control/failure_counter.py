@@ -9,7 +9,10 @@ from __future__ import annotations
 from telewarm.errors import StoreUnavailable, TelegramServerError, TelegramUnreachable, TelewarmError
 
 OUTAGE_ERRORS = (TelegramUnreachable, TelegramServerError, StoreUnavailable)  # of a service, not of a job
-FIRST, LONGEST = 0.25, 4.0  # seconds between two probes: doubling, at least half of it, the rest at random
+PROBE_MIN_SECONDS, PROBE_MAX_SECONDS = (
+    0.25,
+    4.0,
+)  # seconds between two probes: doubling, at least half of it, the rest at random
 
 
 class FailureCounter:
@@ -37,6 +40,6 @@ class FailureCounter:
             return False
         self._failures += 1
         if self.is_open and now >= self.retry_at:  # the others were on their way when it began
-            self.retry_at = now + min(LONGEST, FIRST * 2**self._probes) * (1 + dice) / 2
+            self.retry_at = now + min(PROBE_MAX_SECONDS, PROBE_MIN_SECONDS * 2**self._probes) * (1 + dice) / 2
             self._probes = min(self._probes + 1, 16)
         return self.is_open

@@ -35,8 +35,8 @@ class Participant:
 class FairShareAllocator:
     """Takes no more than the limits let go in a moment: who is taken and not sent is unknown after a crash."""
 
-    def __init__(self, traffic: BotRateLimiter) -> None:
-        self._traffic = traffic
+    def __init__(self, limiter: BotRateLimiter) -> None:
+        self._limiter = limiter
         self._participants: list[Participant] = []
 
     @contextmanager
@@ -49,59 +49,61 @@ class FairShareAllocator:
             self._participants.remove(member)
             self._wake_others(member)
 
-    def allow(self, member: Participant, wanted: int, now: float) -> tuple[int, float]:
+    def allow(self, participant: Participant, wanted: int, now: float) -> tuple[int, float]:
         """How many of the recipients that it wants a flight may take, and when to ask again if these are not all."""
         if wanted <= 0:
-            self._satisfied(member)
+            self._satisfied(participant)
             return 0, now
         unspent = sum(one.uncounted() for one in self._participants)
-        room = self._traffic.available(now, Priority.DELIVERY) - unspent
-        if room >= len(self._participants) * wanted * member.weight:  # enough for all, so it is nobody's turn
-            self._satisfied(member)
+        room = self._limiter.available(now, Priority.DELIVERY) - unspent
+        if room >= len(self._participants) * wanted * participant.weight:  # enough for all, so it is nobody's turn
+            self._satisfied(participant)
             return wanted, now
-        self._add_starved(member)
-        count, again_at = self._within_limits(member, room, unspent, now)
-        count = min(count, wanted, self._round_robin(member))
+        self._add_starved(participant)
+        count, again_at = self._within_limits(participant, room, unspent, now)
+        count = min(count, wanted, self._round_robin(participant))
         if count == wanted:
-            self._satisfied(member)
+            self._satisfied(participant)
         return count, again_at
 
-    def admitted(self, member: Participant, count: int) -> None:
-        member.served += count * member.weight
+    def admitted(self, participant: Participant, count: int) -> None:
+        participant.served += count * participant.weight
         if count:
-            self._wake_others(member)
+            self._wake_others(participant)
 
-    def _within_limits(self, member: Participant, room: int, unspent: int, now: float) -> tuple[int, float]:
-        if room >= member.weight:
-            return room // member.weight, now
-        line = self._traffic.waiting.of(Priority.DELIVERY) + unspent
-        if self._traffic.waiting.before(Priority.DELIVERY):
+    def _within_limits(self, participant: Participant, available: int, uncounted: int, now: float) -> tuple[int, float]:
+        if available >= participant.weight:
+            return available // participant.weight, now
+        line = self._limiter.waiting.of(Priority.DELIVERY) + uncounted
+        if self._limiter.waiting.before(Priority.DELIVERY):
             return int(line == 0), now + YIELD_SECONDS
-        opens_at = self._traffic.bot_opens_at(now, rank=Priority.DELIVERY, behind=line)
+        opens_at = self._limiter.bot_opens_at(now, priority=Priority.DELIVERY, behind=line)
         return int(opens_at <= now + LEAD_SECONDS and line < MAX_WAITING_MESSAGES), max(
             opens_at - LEAD_SECONDS, now + LEAD_SECONDS / 10
         )
 
-    def _round_robin(self, member: Participant) -> int:
+    def _round_robin(self, participant: Participant) -> int:
         """How many it may take before it is too far ahead of the others."""
-        others = [one.served for one in self._participants if one.starved and one is not member]
+        others = [one.served for one in self._participants if one.starved and one is not participant]
         if not others:
             return UNBOUNDED
-        return max(0, int(min(others) + MAX_LEAD_MESSAGES + member.weight - member.served) // member.weight)
+        return max(
+            0, int(min(others) + MAX_LEAD_MESSAGES + participant.weight - participant.served) // participant.weight
+        )
 
-    def _add_starved(self, member: Participant) -> None:
+    def _add_starved(self, participant: Participant) -> None:
         """Whoever wanted nothing for a while has saved up nothing."""
-        if not member.starved:
-            member.starved = True
-            others = [one.served for one in self._participants if one.starved and one is not member]
-            member.served = max(member.served, min(others, default=0.0))
+        if not participant.starved:
+            participant.starved = True
+            others = [one.served for one in self._participants if one.starved and one is not participant]
+            participant.served = max(participant.served, min(others, default=0.0))
 
-    def _satisfied(self, member: Participant) -> None:
-        if member.starved:
-            member.starved = False
-            self._wake_others(member)
+    def _satisfied(self, participant: Participant) -> None:
+        if participant.starved:
+            participant.starved = False
+            self._wake_others(participant)
 
-    def _wake_others(self, member: Participant) -> None:
+    def _wake_others(self, participant: Participant) -> None:
         for one in self._participants:
-            if one.starved and one is not member:
+            if one.starved and one is not participant:
                 one.wake()

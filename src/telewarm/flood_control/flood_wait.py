@@ -28,7 +28,7 @@ def apply_flood_wait(
         return
     pause = limiter.confirm(permit, now=now, retry_after=wait.retry_after)
     if pause is None:
-        metrics.flooded(FloodScope.SIZE, wait.retry_after)
+        metrics.flood_waited(FloodScope.SIZE, wait.retry_after)
     else:
         _tell(pause, on_pause)
 
@@ -40,5 +40,5 @@ def pause_chat(limiter: BotRateLimiter, chat_id: ChatId, wait: FloodWait, *, now
 
 
 def _tell(pause: FloodPause, on_pause: OnPause) -> None:
-    metrics.flooded(FloodScope.BOT if pause.chat_id is None else FloodScope.CHAT, pause.seconds)
+    metrics.flood_waited(FloodScope.BOT if pause.chat_id is None else FloodScope.CHAT, pause.seconds)
     on_pause(pause)

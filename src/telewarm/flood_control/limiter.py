@@ -20,7 +20,7 @@ from telewarm.flood_control.bot_windows import BotWindows
 from telewarm.flood_control.latency_floor import LatencyFloor
 from telewarm.flood_control.limits import BotLimits
 from telewarm.flood_control.priority import Priority, WaiterCounts
-from telewarm.flood_control.sliding_window import HOLD, PACED, ProcessQuota, SlidingWindow
+from telewarm.flood_control.sliding_window import HOLD_SECONDS, PACED_SECONDS, ProcessQuota, SlidingWindow
 from telewarm.models import ChatId
 
 YIELD = 0.02  # seconds after which to look again when those that go first may go now, but have not yet
@@ -75,30 +75,30 @@ class BotRateLimiter:
         """Messages a window, of the kinds of window that were put to the test."""
         return self._windows.learned
 
-    def available(self, now: float, rank: Priority) -> int:
+    def available(self, now: float, priority: Priority) -> int:
         """Messages that the bot may send right now, whatever the chat; those of the rank that wait already go first."""
-        if self.waiting.before(rank):
+        if self.waiting.before(priority):
             return 0
-        room = self._bot.room(now) - (self._bot.expire_remote(now) if rank else 0)
-        return max(room - self.waiting.of(rank), 1 if self.bot_opens_at(now, rank=rank) <= now else 0, 0)
+        room = self._bot.room(now) - (self._bot.unreported_remote(now) if priority else 0)
+        return max(room - self.waiting.of(priority), 1 if self.bot_opens_at(now, priority=priority) <= now else 0, 0)
 
     def add_remote(self, count: int, *, now: float) -> None:
         """Another process sent so many messages for this bot: they count."""
         self._bot.add_remote(now, count=count)
 
     def bot_opens_at(
-        self, now: float, *, rank: Priority = Priority.INTERACTIVE, count: int = 1, behind: int | None = None
+        self, now: float, *, priority: Priority = Priority.INTERACTIVE, count: int = 1, behind: int | None = None
     ) -> float:
         """Before this nothing of the rank goes, whatever the chat. `behind`: of so many of its rank; None: of all."""
-        before, equal = self.waiting.before(rank), self.waiting.of(rank) if behind is None else behind
+        before, equal = self.waiting.before(priority), self.waiting.of(priority) if behind is None else behind
         shared = now < self._bot.shared_until
-        unheard = self._bot.expire_remote(now) if shared and rank else 0
+        unheard = self._bot.unreported_remote(now) if shared and priority else 0
         opens = self._bot.opens_at(now, count=count, behind=before + equal + unheard)
-        if rank:
+        if priority:
             opens = max(opens, self._bot.next_paced_at(now, count=count))
         if before:
             return max(opens, now + YIELD)
-        if shared and not rank and opens > now and self._share is not None:
+        if shared and not priority and opens > now and self._share is not None:
             return min(opens, max(now, self._bot.closed_until, self._share.opens_at(count=count, behind=equal)))
         return opens
 
@@ -112,32 +112,32 @@ class BotRateLimiter:
         return max(opens, self._windows.size_opens_at(size, now)) if size else opens
 
     def opens_at(
-        self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Priority = Priority.INTERACTIVE
+        self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, priority: Priority = Priority.INTERACTIVE
     ) -> float:
         """The first time, `now` or later, for a message to this chat. Answers that come may change it.
 
         `size`: file bytes that it uploads in all. `count`: 1, or the items of a group of media.
         """
         chat_opens = self.chat_opens_at(chat_id, size=size, count=count, now=now)
-        return max(self.bot_opens_at(now, rank=rank, count=count, behind=0), chat_opens)
+        return max(self.bot_opens_at(now, priority=priority, count=count, behind=0), chat_opens)
 
-    def next_send_at(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Priority) -> float:
+    def next_send_at(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, priority: Priority) -> float:
         """When it opens, or when a probe may go if that is sooner.
 
         Warm-ups find out what is beyond the settings; the others only whether what the settings say is true again.
         """
-        opens = self.opens_at(chat_id, size=size, count=count, now=now, rank=rank)
-        if opens <= now or self.waiting.before(rank):
+        opens = self.opens_at(chat_id, size=size, count=count, now=now, priority=priority)
+        if opens <= now or self.waiting.before(priority):
             return opens
-        beyond = rank is Priority.WARMUP
+        beyond = priority is Priority.WARMUP
         return min(opens, self.probes_at(chat_id, size=size, count=count, now=now, beyond_settings=beyond))
 
-    def is_free(self, chat_id: ChatId, *, size: int, now: float, rank: Priority) -> bool:
+    def is_free(self, chat_id: ChatId, *, size: int, now: float, priority: Priority) -> bool:
         """Whether nothing counts messages, and nothing is in the way: then `next_send_at` need not be asked."""
         return (
             not self._windows.counts(chat_id)
             and now >= self._bot.closed_until
-            and (not rank or not self.waiting.before(rank))
+            and (not priority or not self.waiting.before(priority))
             and not self._windows.chats
             and not self._windows.spaces(size)
         )
@@ -167,15 +167,15 @@ class BotRateLimiter:
         return 0.0 if chat is None else min(1.0, chat.fill(now))
 
     def acquire(
-        self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Priority | None = None
+        self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, priority: Priority | None = None
     ) -> Permit:
         """Count a message as it goes. Its permit is to be confirmed or refunded, whatever happens."""
         hold = 0.0
         if not self._windows.counts(chat_id) and not self._windows.spaces(size):
             self.sent += count
             return Permit(chat_id=chat_id, size=size, count=count, at=now, probes=(), told=(), hold=0.0)
-        if rank is Priority.INTERACTIVE:
-            self._bot.paced_until = now + PACED
+        if priority is Priority.INTERACTIVE:
+            self._bot.paced_until = now + PACED_SECONDS
             hold = _hold_seconds(self._bot, now) if now < self._bot.shared_until else 0.0
         scopes = self._windows.of(chat_id, now=now)
         told = tuple(scope.reported for scope in scopes)
@@ -203,7 +203,7 @@ class BotRateLimiter:
         self._probes_over(permit)
         return None
 
-    def refund(self, permit: Permit, *, now: float) -> None:
+    def abandon_permit(self, permit: Permit, *, now: float) -> None:
         """No answer came: the message may have counted, as late as now. It proves nothing."""
         for scope in self._windows.of(permit.chat_id, now=permit.at):
             scope.outcome_unknown(permit.at, count=permit.count, now=now)
@@ -236,19 +236,19 @@ class BotRateLimiter:
         match about:
             case LimitScope.SIZE:
                 self._windows.sizes.get(permit.size, None, now=now).refused(
-                    now, retry_after, sent_at=permit.at, told=False
+                    now, retry_after, sent_at=permit.at, reported=False
                 )
                 return None
             case LimitScope.BOT:
-                bot.refused(now, retry_after, sent_at=permit.at, told=told[0])
+                bot.refused(now, retry_after, sent_at=permit.at, reported=told[0])
                 return FloodPause(chat_id=None, seconds=retry_after)
             case LimitScope.CHAT:
                 chat = self._windows.chats.get(permit.chat_id, chat.capacity, now=now)
-                chat.refused(now, retry_after, sent_at=permit.at, told=told[1])
+                chat.refused(now, retry_after, sent_at=permit.at, reported=told[1])
             case LimitScope.BURST:
                 self._windows.chats.get(permit.chat_id, chat.capacity, now=now).flood_until(now + retry_after)
                 probed = any(permit.probes[2:])
-                busy[0].refused(now, retry_after, sent_at=permit.at, told=True, probed=probed)
+                busy[0].refused(now, retry_after, sent_at=permit.at, reported=True, probed=probed)
         return FloodPause(chat_id=permit.chat_id, seconds=retry_after)
 
     def _probes_over(self, permit: Permit) -> None:
@@ -261,7 +261,7 @@ class BotRateLimiter:
 
 def _hold_seconds(bot: SlidingWindow, now: float) -> float:
     """Nothing while the window has room for it, and for what the others may have sent."""
-    return 0.0 if bot.room(now) > bot.expire_remote(now) else HOLD
+    return 0.0 if bot.room(now) > bot.unreported_remote(now) else HOLD_SECONDS
 
 
 def _evidence(scope: SlidingWindow, now: float) -> ScopeEvidence:

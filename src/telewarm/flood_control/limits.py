@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SLACK, MOST_SLACK = 0.01, 0.1  # share of a window, and seconds: our clock is not the server's
+WINDOW_SLACK_SHARE, MAX_SLACK_SECONDS = 0.01, 0.1  # share of a window, and seconds: our clock is not the server's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +26,7 @@ class RateLimit:
     @property
     def slack(self) -> float:
         """Seconds that we wait longer than the window."""
-        return min(SLACK * self.seconds, MOST_SLACK)
+        return min(WINDOW_SLACK_SHARE * self.seconds, MAX_SLACK_SECONDS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

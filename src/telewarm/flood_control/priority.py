@@ -23,18 +23,18 @@ class WaiterCounts:
     def __init__(self) -> None:
         self._waiting = [0] * len(Priority)
 
-    def of(self, rank: Priority) -> int:
-        return self._waiting[rank]
+    def of(self, priority: Priority) -> int:
+        return self._waiting[priority]
 
-    def before(self, rank: Priority) -> int:
+    def before(self, priority: Priority) -> int:
         """How many wait of those that go before this rank."""
-        return sum(self._waiting[:rank]) if rank else 0
+        return sum(self._waiting[:priority]) if priority else 0
 
-    def join(self, rank: Priority) -> None:
-        self._waiting[rank] += 1
+    def join(self, priority: Priority) -> None:
+        self._waiting[priority] += 1
 
-    def leave(self, rank: Priority) -> None:
-        self._waiting[rank] -= 1
+    def leave(self, priority: Priority) -> None:
+        self._waiting[priority] -= 1
 
     @contextmanager
     def __call__(self, rank: Priority) -> Iterator[None]:

@@ -16,12 +16,14 @@ LEAST, MOST = 0.1, 4.0  # shares of the limit's burst between which a capacity i
 BACK_OFF = 0.5  # one piece of bad news takes at most this share of the capacity
 SOON, LATER, LATEST = 50, 200, 1600  # messages without a 429 before a probe: after bad news, after refused probes
 EXPIRY = 60.0  # seconds after which nobody waits for the answer to a probe
-SHARE = 0.2  # of a capacity: what one process may use of it whatever the others send; at least 1 message
-UNHEARD = 0.2  # of what others sent in a window: so much more may have gone that they have not told yet
-HOLD = 0.1  # seconds between telling the others of a message that needs the room they use, and sending it
-PACE = 0.8  # of the even distance between messages: so far apart go those that leave room for others
-PACED = 10.0  # seconds for which they do after the last message of another process, or of somebody who waited for it
-NO_LIMIT = 1_000_000_000  # messages that may go where nothing counts them
+PROCESS_QUOTA_SHARE = 0.2  # of a capacity: what one process may use of it whatever the others send; at least 1 message
+UNREPORTED_SHARE = 0.2  # of what others sent in a window: so much more may have gone that they have not told yet
+HOLD_SECONDS = 0.1  # seconds between telling the others of a message that needs the room they use, and sending it
+PACE_SHARE = 0.8  # of the even distance between messages: so far apart go those that leave room for others
+PACED_SECONDS = (
+    10.0  # seconds for which they do after the last message of another process, or of somebody who waited for it
+)
+UNLIMITED_MESSAGES = 1_000_000_000  # messages that may go where nothing counts them
 
 
 class LearnedLimit:
@@ -181,7 +183,7 @@ class SlidingWindow:
         if now < self.closed_until:
             return 0
         if self.capacity is None:
-            return NO_LIMIT
+            return UNLIMITED_MESSAGES
         return max(self.capacity.size - self.inside(now), 0)
 
     def may_probe(self, now: float, *, count: int, latency: float) -> bool:
@@ -219,7 +221,7 @@ class SlidingWindow:
             return
         self._move(at, counted_at, count=count)
         self.capacity.succeeded(count)
-        if now < self.shared_until and self.inside(now) + self.expire_remote(now) >= self.capacity.size:
+        if now < self.shared_until and self.inside(now) + self.unreported_remote(now) >= self.capacity.size:
             self.capacity.recovered()  # room is left for what others may have sent: probes would never fill the window
         if len(self._sent) - self._pending > self.capacity.size and now >= self._unproven_until:
             inside = len(self._sent) - bisect_right(self._sent, now - self.capacity.certain) - self._pending
@@ -242,24 +244,24 @@ class SlidingWindow:
             return
         self._forget(now)
         for _ in range(count):
-            insort(self._sent, now + HOLD)
+            insort(self._sent, now + HOLD_SECONDS)
         self._elsewhere.append((now, count))
-        self.shared_until = now + HOLD + self._window
-        self.paced_until = now + PACED
+        self.shared_until = now + HOLD_SECONDS + self._window
+        self.paced_until = now + PACED_SECONDS
 
     def next_paced_at(self, now: float, *, count: int) -> float:
         """When `count` may go that leave room for what others are about to send; bursts would leave none for long."""
         if self.capacity is None or now >= self.paced_until:
             return now
-        return self._last + PACE * count * self._window / self.capacity.size
+        return self._last + PACE_SHARE * count * self._window / self.capacity.size
 
-    def expire_remote(self, now: float) -> int:
+    def unreported_remote(self, now: float) -> int:
         """How many more the others may have sent that they have not told yet."""
         if now >= self.shared_until:
             return 0
         while self._elsewhere and self._elsewhere[0][0] + self._window <= now:
             self._elsewhere.popleft()
-        return math.ceil(UNHEARD * sum(count for _, count in self._elsewhere))
+        return math.ceil(UNREPORTED_SHARE * sum(count for _, count in self._elsewhere))
 
     def _forget(self, now: float) -> None:
         if self._sent and self._sent[0] + self._window <= now:
@@ -274,13 +276,13 @@ class SlidingWindow:
             if to is not None:
                 insort(self._sent, to)
 
-    def refused(self, now: float, retry_after: float, *, sent_at: float, told: bool, probed: bool = True) -> None:
+    def refused(self, now: float, retry_after: float, *, sent_at: float, reported: bool, probed: bool = True) -> None:
         """Obey a 429. Deadlines only move forward, so a late answer never reopens a scope.
 
-        `told`: the refused message went because of a time that the server had named. Then it is not believed again.
+        `reported`: the refused message went because of a time that the server had named. Then it is not believed again.
         """
         self.flood_until(now + retry_after)
-        self.reported = not told
+        self.reported = not reported
         if self.capacity is not None:
             self.capacity.refused(self.inside(now), sent_at=sent_at, now=now, probed=probed)
 
@@ -328,11 +330,11 @@ class ProcessQuota:
 
     def __init__(self, capacity: LearnedLimit) -> None:
         self._capacity = capacity
-        self._own: deque[float] = deque(maxlen=math.ceil(SHARE * MOST * capacity.limit.burst))
+        self._own: deque[float] = deque(maxlen=math.ceil(PROCESS_QUOTA_SHARE * MOST * capacity.limit.burst))
 
     @property
     def size(self) -> int:
-        return max(1, int(SHARE * self._capacity.size))
+        return max(1, int(PROCESS_QUOTA_SHARE * self._capacity.size))
 
     def spend(self, now: float, *, count: int) -> None:
         """This process sent so many. Refused ones count too: a share is no licence to try again and again."""

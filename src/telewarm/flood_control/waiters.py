@@ -14,35 +14,35 @@ from telewarm.models import ChatId
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class QueueTicket:
-    """In a line, behind so many when it was taken. `first`: now nobody is before it."""
+    """In a line, behind so many when it was taken. `at_head`: now nobody is before it."""
 
-    behind: int
-    first: asyncio.Event
+    position: int
+    at_head: asyncio.Event
 
 
 class FifoQueue:
     """Whoever leaves, wherever it stands, costs the same; the one that is then first is told."""
 
-    __slots__ = ("_places",)
+    __slots__ = ("_tickets",)
 
     def __init__(self) -> None:
-        self._places: OrderedDict[int, QueueTicket] = OrderedDict()
+        self._tickets: OrderedDict[int, QueueTicket] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._tickets)
 
     @contextmanager
     def joined(self) -> Iterator[QueueTicket]:
-        place = QueueTicket(behind=len(self._places), first=asyncio.Event())
-        self._places[id(place)] = place
-        if place.behind == 0:
-            place.first.set()
+        place = QueueTicket(position=len(self._tickets), at_head=asyncio.Event())
+        self._tickets[id(place)] = place
+        if place.position == 0:
+            place.at_head.set()
         try:
             yield place
         finally:
-            del self._places[id(place)]
-            if self._places:
-                next(iter(self._places.values())).first.set()
+            del self._tickets[id(place)]
+            if self._tickets:
+                next(iter(self._tickets.values())).at_head.set()
 
 
 class WaitQueues:
@@ -54,9 +54,9 @@ class WaitQueues:
         self.bot = tuple(FifoQueue() for _ in Priority)
         self._chats: dict[tuple[ChatId, Priority], FifoQueue] = {}
 
-    def busy(self, chat_id: ChatId, rank: Priority) -> bool:
+    def busy(self, chat_id: ChatId, priority: Priority) -> bool:
         """Whether somebody of the rank waits already, for the bot or for this chat."""
-        return bool(self.bot[rank]) or bool(self._chats and (chat_id, rank) in self._chats)
+        return bool(self.bot[priority]) or bool(self._chats and (chat_id, priority) in self._chats)
 
     @contextmanager
     def chat(self, chat_id: ChatId, rank: Priority) -> Iterator[QueueTicket]:

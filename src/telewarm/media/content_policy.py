@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 # What browsers show or play by themselves without ever running anything of it. All else is a download of mere bytes.
-SAFE: Final = frozenset(
+INLINE_TYPES: Final = frozenset(
     {
         "image/jpeg", "image/png", "image/gif", "image/webp", "image/avif", "image/bmp",
         "video/mp4", "video/webm", "video/quicktime",
         "audio/mpeg", "audio/mp4", "audio/ogg", "audio/webm", "audio/aac", "audio/flac", "audio/wav",
     }
 )  # fmt: skip
-NAMED: Final = frozenset({"application/pdf"})  # a download too, but one that may say what it is
-BYTES: Final = "application/octet-stream"
+DOWNLOAD_TYPES: Final = frozenset({"application/pdf"})  # a download too, but one that may say what it is
+OCTET_STREAM: Final = "application/octet-stream"
 
-Read: TypeAlias = Callable[[int, int], AsyncGenerator[bytes, None]]  # from the first byte to before the last
+ReadRange: TypeAlias = Callable[[int, int], AsyncGenerator[bytes, None]]  # from the first byte to before the last
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,11 +29,11 @@ class PreviewContent:
     name: str
     bytes: int
     tag: str
-    read: Read
+    read: ReadRange
 
 
-def shown_as(mime: str) -> tuple[str, bool]:
+def preview_type(mime: str) -> tuple[str, bool]:
     """The type to say, and whether a browser may show it by itself instead of saving it."""
-    if mime in SAFE:
+    if mime in INLINE_TYPES:
         return mime, True
-    return (mime if mime in NAMED else BYTES), False
+    return (mime if mime in DOWNLOAD_TYPES else OCTET_STREAM), False

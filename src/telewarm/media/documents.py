@@ -11,7 +11,7 @@ from telewarm.errors import NotFound
 from telewarm.models import Bot, Kind, MediaId, MessageSet, Part
 
 
-async def as_files(pool: Pool, bot: Bot, message: MessageSet) -> MessageSet:
+async def with_documents(pool: Pool, bot: Bot, message: MessageSet) -> MessageSet:
     """The message set with documents for the parts that ask for files; their items are made where there are none.
 
     Raises NotFound for an item that the bot does not have.
@@ -38,7 +38,7 @@ async def _document(pool: Pool, bot: Bot, part: Part) -> MediaId:
         async with pool.acquire() as connection, connection.transaction():
             handicap = queue_priority.priority_offset(blob.facts.bytes)
             inserted = await media.insert(
-                connection, bot_id=bot.id, blob=blob, kind=Kind.DOCUMENT, name=item.name, handicap=handicap
+                connection, bot_id=bot.id, blob=blob, kind=Kind.DOCUMENT, name=item.name, priority_offset=handicap
             )
             if inserted is not None:
                 await enqueue_lane(connection, bot)

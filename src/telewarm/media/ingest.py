@@ -22,7 +22,7 @@ from telewarm.storage.put_source import FileFingerprint
 
 log = structlog.get_logger(__name__)
 
-TRIES = 3  # to store a file whose object is collected at the same time
+MAX_STORE_ATTEMPTS = 3  # to store a file whose object is collected at the same time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,9 +38,9 @@ class IngestResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LibraryLimits:
-    """`largest`: bytes that a file may have here. `local_server`: Telegram's rules for a local Bot API server apply."""
+    """`max_bytes`: bytes that a file may have here. `local_server`: Telegram's rules for a local Bot API server apply."""
 
-    largest: int
+    max_bytes: int
     local_server: bool
 
 
@@ -49,39 +49,44 @@ class BlobCollected(Exception):
 
 
 class MediaIngest:
-    def __init__(self, *, pool: Pool, store: BlobStore, spool: BlobCache, probe: Probe, limits: LibraryLimits) -> None:
+    def __init__(
+        self, *, pool: Pool, store: BlobStore, disk_cache: BlobCache, probe: Probe, limits: LibraryLimits
+    ) -> None:
         self._pool = pool
         self._store = store
-        self._spool = spool
+        self._disk_cache = disk_cache
         self._probe = probe
         self._limits = limits
 
     async def add(self, bot: Bot, incoming: IncomingFile, *, kind: Kind | None, name: str | None) -> IngestResult:
         """As `Library.add`."""
-        check_size(incoming.bytes, largest=self._limits.largest)
+        check_size(incoming.bytes, largest=self._limits.max_bytes)
         name = name_of(name)
-        sha256, seal = incoming.sha256, incoming.seal
+        sha256, seal = incoming.sha256, incoming.fingerprint
         here = kind and await media.find(self._pool, bot_id=bot.id, sha256=sha256, kind=kind)
         if here and here.state in {MediaState.READY, MediaState.WARMING}:
-            return IngestResult(item=here, created=False, note=_there_as(here, name))
+            return IngestResult(item=here, created=False, note=_duplicate_note(here, name))
         blob = await blobs.get(self._pool, sha256)
-        facts, kind, why = await self._judge(incoming.path, blob, kind, name)
+        facts, kind, why = await self._probe_and_choose_kind(incoming.path, blob, kind, name)
         check(facts, kind, local_server=self._limits.local_server)
         blob = None if blob is None else replace(blob, facts=facts)
         if blob is None:
             blob = Blob(sha256=sha256, storage_key=blob_key(sha256, facts.ext), thumbnail_key=None, facts=facts)
-            await self._put(blob, incoming.path, seal)
+            await self._store_blob(blob, incoming.path, seal)
         elif await self._store.size(blob.storage_key) is None:  # gone from the store: adding it again is the cure
-            await self._put(blob, incoming.path, seal)
+            await self._store_blob(blob, incoming.path, seal)
         if blob.thumbnail_key is None and wants_thumbnail(kind, facts):
             blob = await self._with_thumbnail(blob, incoming.path)
-        await self._spool.insert(incoming, sha256)
-        with self._spool.contains(sha256):  # held: a collection of the same bytes leaves them for another try
-            added = await self._settle(bot, blob, kind, name)
-        notes = [f"taken as a document: {why}" if why else None, None if added.created else _there_as(added.item, name)]
+        await self._disk_cache.insert(incoming, sha256)
+        with self._disk_cache.pin_if_cached(sha256):  # held: a collection of the same bytes leaves them for another try
+            added = await self._insert_with_retry(bot, blob, kind, name)
+        notes = [
+            f"taken as a document: {why}" if why else None,
+            None if added.created else _duplicate_note(added.item, name),
+        ]
         return replace(added, note="; ".join(note for note in notes if note) or None)
 
-    async def _judge(
+    async def _probe_and_choose_kind(
         self, path: Path, blob: Blob | None, kind: Kind | None, name: str | None
     ) -> tuple[MediaMetadata, Kind, str | None]:
         """The facts, the kind, and why that is a document when nobody asked for one. Raises UnreadableMedia
@@ -103,8 +108,10 @@ class MediaIngest:
         chosen, why = choose_kind(facts, name=name)
         return facts, chosen, why
 
-    async def _put(self, blob: Blob, path: Path, seal: FileFingerprint | None = None) -> None:
-        await self._store.put_file(blob.storage_key, path, sha256=blob.sha256, bytes=blob.facts.bytes, seal=seal)
+    async def _store_blob(self, blob: Blob, path: Path, fingerprint: FileFingerprint | None = None) -> None:
+        await self._store.put_file(
+            blob.storage_key, path, sha256=blob.sha256, bytes=blob.facts.bytes, fingerprint=fingerprint
+        )
 
     async def _with_thumbnail(self, blob: Blob, path: Path) -> Blob:
         """A thumbnail is nice to have: a file without one is taken all the same."""
@@ -119,19 +126,19 @@ class MediaIngest:
         await self._store.put_bytes(key, thumbnail)
         return replace(blob, thumbnail_key=key, thumbnail_bytes=len(thumbnail))
 
-    async def _settle(self, bot: Bot, blob: Blob, kind: Kind, name: str | None) -> IngestResult:
+    async def _insert_with_retry(self, bot: Bot, blob: Blob, kind: Kind, name: str | None) -> IngestResult:
         """The rows, once it is sure that the objects are there."""
-        for _ in range(TRIES):
+        for _ in range(MAX_STORE_ATTEMPTS):
             try:
                 return await self._insert(bot, blob, kind, name)
             except BlobCollected:
-                await self._put_again(blob)
+                await self._store_blob_again(blob)
         raise StoreUnavailable("the file is being deleted from the library in this very moment: send it again")
 
-    async def _put_again(self, blob: Blob) -> None:
+    async def _store_blob_again(self, blob: Blob) -> None:
         try:
-            async with self._spool.open(blob.sha256, blob.storage_key) as path:
-                await self._put(blob, path)
+            async with self._disk_cache.open(blob.sha256, blob.storage_key) as path:
+                await self._store_blob(blob, path)
                 if blob.thumbnail_key is not None:
                     await self._with_thumbnail(blob, path)
         except ObjectMissing:
@@ -146,32 +153,32 @@ class MediaIngest:
                 blob=blob,
                 kind=kind,
                 name=name,
-                handicap=queue_priority.priority_offset(blob.facts.bytes),
+                priority_offset=queue_priority.priority_offset(blob.facts.bytes),
             )
             if inserted is not None:
-                if inserted.orphaned and not await self._stored(blob):
+                if inserted.had_tombstone and not await self._is_stored(blob):
                     raise BlobCollected
                 await enqueue_lane(connection, bot)
         if inserted is not None:
-            tell_queued(bot, inserted.item)
+            log_queued(bot, inserted.item)
             return IngestResult(item=inserted.item, created=inserted.created)
         item = await media.find(self._pool, bot_id=bot.id, sha256=blob.sha256, kind=kind)
         if item is None:
             raise Conflict("the media item was deleted in the moment in which it was added: add it again")
         return IngestResult(item=item, created=False)
 
-    async def _stored(self, blob: Blob) -> bool:
+    async def _is_stored(self, blob: Blob) -> bool:
         keys = [blob.storage_key] if blob.thumbnail_key is None else [blob.storage_key, blob.thumbnail_key]
         return all([await self._store.size(key) is not None for key in keys])
 
 
-def _there_as(item: MediaItem, name: str | None) -> str | None:
+def _duplicate_note(item: MediaItem, name: str | None) -> str | None:
     """The bytes are the same; the name that is kept is the first one's."""
     if name is None or name == item.name:
         return None
     return "already there without a name" if item.name is None else f'already there as "{item.name}"'
 
 
-def tell_queued(bot: Bot, item: MediaItem) -> None:
+def log_queued(bot: Bot, item: MediaItem) -> None:
     facts = {"media_id": item.id, "kind": item.kind, "bytes": item.facts.bytes, "attempts": item.attempts}
     log.info("warmup_queued", bot=bot.slug, **facts)

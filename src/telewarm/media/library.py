@@ -18,8 +18,8 @@ from telewarm.database.media import RewarmScope
 from telewarm.database.media_search import MediaFilters, MediaPage
 from telewarm.errors import UsageError
 from telewarm.fetch import Fetcher
-from telewarm.media.documents import as_files
-from telewarm.media.ingest import IngestResult, LibraryLimits, MediaIngest, tell_queued
+from telewarm.media.documents import with_documents
+from telewarm.media.ingest import IngestResult, LibraryLimits, MediaIngest, log_queued
 from telewarm.media.names import name_of, old_name_note, shows_old_name
 from telewarm.models import Bot, Kind, MediaId, MediaItem, MessageSet
 from telewarm.probe import Probe, check_size
@@ -29,30 +29,37 @@ from telewarm.storage.object_store import BlobStore
 
 log = structlog.get_logger(__name__)
 
-CHUNK = 1 << 20  # bytes read from a file at once
-MOST = 10_000  # media items named in one call
+CHUNK_BYTES = 1 << 20  # bytes read from a file at once
+MAX_NAMED_ITEMS = 10_000  # media items named in one call
 
 
 class MediaLibrary:
     def __init__(
-        self, *, pool: Pool, store: BlobStore, spool: BlobCache, probe: Probe, fetcher: Fetcher, limits: LibraryLimits
+        self,
+        *,
+        pool: Pool,
+        store: BlobStore,
+        disk_cache: BlobCache,
+        probe: Probe,
+        fetcher: Fetcher,
+        limits: LibraryLimits,
     ) -> None:
         self._pool = pool
-        self._spool = spool
+        self._disk_cache = disk_cache
         self.probe = probe
-        self._adding = MediaIngest(pool=pool, store=store, spool=spool, probe=probe, limits=limits)
+        self._ingest = MediaIngest(pool=pool, store=store, disk_cache=disk_cache, probe=probe, limits=limits)
         self._fetcher = fetcher
-        self._largest = limits.largest
+        self._max_bytes = limits.max_bytes
 
     @asynccontextmanager
     async def receive(self) -> AsyncIterator[IncomingFile]:
         """A place for bytes that stream in. Leaving without `add` forgets them."""
-        async with self._spool.receive() as incoming:
+        async with self._disk_cache.receive() as incoming:
             yield incoming
 
     async def write(self, incoming: IncomingFile, chunk: bytes) -> None:
         """More bytes of what is received. Raises MediaRuleViolation when that makes it too large."""
-        check_size(incoming.bytes + len(chunk), largest=self._largest)
+        check_size(incoming.bytes + len(chunk), largest=self._max_bytes)
         await incoming.write(chunk)
 
     async def add(
@@ -64,7 +71,7 @@ class MediaLibrary:
         Raises UnreadableMedia, MediaRuleViolation, StoreError, and for a kind that was named DecoderFailed; nothing is
         kept then.
         """
-        return await self._adding.add(bot, incoming, kind=kind, name=name)
+        return await self._ingest.add(bot, incoming, kind=kind, name=name)
 
     async def add_file(
         self,
@@ -82,10 +89,10 @@ class MediaLibrary:
             status = await asyncio.to_thread(path.stat)
         except ValueError:
             raise UsageError("the path holds a character that no path can have: give the path of a file") from None
-        check_size(status.st_size, largest=self._largest)
+        check_size(status.st_size, largest=self._max_bytes)
         with await asyncio.to_thread(path.open, "rb") as file:
             async with self.receive() as incoming:
-                while chunk := await asyncio.to_thread(file.read, CHUNK):
+                while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                     await self.write(incoming, chunk)
                     on_read(len(chunk))
                 return await self.add(bot, incoming, kind=kind, name=name or path.name)
@@ -96,7 +103,7 @@ class MediaLibrary:
         Raises FetchError too: UrlNotAllowed for what is no public http(s) address, FileTooLarge before all has come.
         """
         async with self.receive() as incoming:
-            async with self._fetcher.get(url, largest=self._largest) as download:
+            async with self._fetcher.get(url, max_bytes=self._max_bytes) as download:
                 async for chunk in download.chunks:
                     await incoming.write(chunk)
             log.info("media_fetched", bot=bot.slug, host=download.host, bytes=incoming.bytes)
@@ -104,7 +111,7 @@ class MediaLibrary:
 
     async def as_files(self, bot: Bot, message: MessageSet) -> MessageSet:
         """The message set with documents in place of the parts that are to go as files. Raises NotFound."""
-        return await as_files(self._pool, bot, message)
+        return await with_documents(self._pool, bot, message)
 
     async def page(
         self, bot: Bot, filters: MediaFilters | None = None, *, before: MediaId | None = None, limit: int = 100
@@ -142,19 +149,19 @@ class MediaLibrary:
         """
         _check_count(media_ids)
         async with self._pool.acquire() as connection, connection.transaction():
-            removed = await deletions.remove_media(connection, bot.id, sorted(set(media_ids)))
+            removed = await deletions.delete_media(connection, bot.id, sorted(set(media_ids)))
         log.info("media_deleted", bot=bot.slug, items=len(removed.media_ids), blobs=removed.blobs)
         return removed
 
     async def rewarm(self, bot: Bot, media_id: MediaId) -> MediaItem:
         """Warm one item anew, by upload and before others. If it has a file id, it is sent by that meanwhile."""
         async with self._pool.acquire() as connection, connection.transaction():
-            due = await media.rewarm(connection, {media_id: queue_priority.EXPLICIT})
+            due = await media.rewarm(connection, {media_id: queue_priority.EXPLICIT_OFFSET_MS})
             if due:
                 await enqueue_lane(connection, bot)
         item = await media.get(self._pool, media_id)
         if due:
-            tell_queued(bot, item)
+            log_queued(bot, item)
         return item
 
     async def rewarm_selected(self, bot: Bot, media_ids: Sequence[MediaId]) -> tuple[int, Sequence[MediaId]]:
@@ -163,7 +170,9 @@ class MediaLibrary:
         _check_count(media_ids)
         async with self._pool.acquire() as connection, connection.transaction():
             found = await media.owned(connection, bot.id, media_ids)
-            due = await media.rewarm(connection, dict.fromkeys(found, queue_priority.EXPLICIT)) if found else 0
+            due = (
+                await media.rewarm(connection, dict.fromkeys(found, queue_priority.EXPLICIT_OFFSET_MS)) if found else 0
+            )
             if due:
                 await enqueue_lane(connection, bot)
         log.info("media_rewarm_queued", bots=1, which="named", items=due)
@@ -177,7 +186,7 @@ class MediaLibrary:
             after: MediaId | None = MediaId(0)
             while after is not None:
                 async with self._pool.acquire() as connection, connection.transaction():
-                    due, after = await media.rewarm_some(connection, bot_id=bot.id, which=which, after=after)
+                    due, after = await media.rewarm_next(connection, bot_id=bot.id, scope=which, after=after)
                     if due:
                         await enqueue_lane(connection, bot)
                 total += due
@@ -192,7 +201,7 @@ class MediaLibrary:
         total, after = 0, MediaId(0) if media_ids is None or media_ids else None
         while after is not None:
             async with self._pool.acquire() as connection, connection.transaction():
-                new, after = await media.share_some(
+                new, after = await media.share_next(
                     connection, source=source.id, target=target.id, after=after, media_ids=media_ids
                 )
                 if new:
@@ -203,5 +212,5 @@ class MediaLibrary:
 
 
 def _check_count(media_ids: Sequence[MediaId]) -> None:
-    if len(media_ids) > MOST:
-        raise UsageError(f"{len(media_ids)} media items are named; name at most {MOST} at once")
+    if len(media_ids) > MAX_NAMED_ITEMS:
+        raise UsageError(f"{len(media_ids)} media items are named; name at most {MAX_NAMED_ITEMS} at once")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from telewarm.models import Kind, MediaItem, MediaState, shown_name
+from telewarm.models import Kind, MediaItem, MediaState, printable_name
 
-NAME_LONGEST = 255  # characters
-NAMELESS = frozenset({Kind.PHOTO, Kind.VOICE, Kind.VIDEO_NOTE, Kind.STICKER})  # recipients see no file name of these
+MAX_NAME_CHARACTERS = 255  # characters
+KINDS_WITHOUT_NAME = frozenset(
+    {Kind.PHOTO, Kind.VOICE, Kind.VIDEO_NOTE, Kind.STICKER}
+)  # recipients see no file name of these
 
 
 def shows_old_name(item: MediaItem) -> bool:
     """Whether recipients see another name than the item has now."""
-    return item.file_id is not None and item.kind not in NAMELESS and item.name != item.sent_name
+    return item.file_id is not None and item.kind not in KINDS_WITHOUT_NAME and item.name != item.sent_name
 
 
 def old_name_note(item: MediaItem) -> str:
@@ -21,4 +23,4 @@ def old_name_note(item: MediaItem) -> str:
 
 def name_of(text: str | None) -> str | None:
     """A name that can be kept and shown in one line; None when nothing is left."""
-    return shown_name(shown_name(text or "")[:NAME_LONGEST]) or None
+    return printable_name(printable_name(text or "")[:MAX_NAME_CHARACTERS]) or None

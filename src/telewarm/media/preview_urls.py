@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from telewarm.errors import UsageError
 from telewarm.models import MediaId
 
-PURPOSE = b"telewarm preview urls, version 1"
-LONGEST = 7 * 24 * 3600  # seconds
+KEY_PURPOSE = b"telewarm preview urls, version 1"
+MAX_TTL_SECONDS = 7 * 24 * 3600  # seconds
 
 
 class PreviewVariant(StrEnum):
@@ -43,12 +43,12 @@ class PreviewUrlSigner:
     """With a key of its own; HMAC-SHA-256 over the id, the variant and the end."""
 
     def __init__(self, encryption_key: bytes) -> None:
-        self._key = HKDF(algorithm=SHA256(), length=32, salt=None, info=PURPOSE).derive(encryption_key)
+        self._key = HKDF(algorithm=SHA256(), length=32, salt=None, info=KEY_PURPOSE).derive(encryption_key)
 
     def sign(self, media_id: MediaId, variant: PreviewVariant, *, seconds: int, now: datetime) -> SignedPreview:
         """For `seconds` (1 s to 7 days) from `now`, an aware time."""
-        if not 1 <= seconds <= LONGEST:
-            raise UsageError(f"A preview URL may live 1 to {LONGEST} seconds, not {seconds}.")
+        if not 1 <= seconds <= MAX_TTL_SECONDS:
+            raise UsageError(f"A preview URL may live 1 to {MAX_TTL_SECONDS} seconds, not {seconds}.")
         return self.until(media_id, variant, int(now.timestamp()) + seconds)
 
     def until(self, media_id: MediaId, variant: PreviewVariant, expires: int) -> SignedPreview:
@@ -56,7 +56,7 @@ class PreviewUrlSigner:
             media_id=media_id, variant=variant, expires=expires, signature=self._signature(media_id, variant, expires)
         )
 
-    def knows(self, media_id: MediaId, expires: int, signature: str) -> SignedPreview | None:
+    def verify(self, media_id: MediaId, expires: int, signature: str) -> SignedPreview | None:
         """The ticket that a signature was made for; None: it was made for none of this item with this end.
 
         Takes the same time whatever is wrong with it.

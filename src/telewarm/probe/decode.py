@@ -20,7 +20,7 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from telewarm.models import MediaMetadata, shown_name
+from telewarm.models import MediaMetadata, printable_name
 from telewarm.probe import gifs, mp3, stills
 from telewarm.probe.id3 import read_tags
 from telewarm.probe.ipc import Doubt, Job
@@ -256,7 +256,7 @@ def _tag(tags: Sequence[Mapping[str, str]], key: str) -> str | None:
     """MP3 and MP4 keep tags beside the streams, Ogg within them; the case of the key varies."""
     for metadata in tags:
         for name, value in metadata.items():
-            text = shown_name(readable(value))
+            text = printable_name(readable(value))
             if name.lower() == key and text:
                 return text[:TAG_LENGTH]
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
-from telewarm.models import JOINERS, Kind, MediaMetadata, shown_name
+from telewarm.models import JOINERS, Kind, MediaMetadata, printable_name
 
 LONGEST: Final = 200  # bytes of UTF-8, extension included; file systems take 255
 SUFFIX: Final = 16  # characters of an extension
@@ -81,6 +81,6 @@ def _cut(text: str, room: int) -> str:
 def _clean(name: str) -> str:
     """The last path part without invisible characters, quotes, and dots or spaces around it."""
     last = unicodedata.normalize("NFC", name).replace("\\", "/").rpartition("/")[2]
-    shown = (char for char in shown_name(last) if char in JOINERS or unicodedata.category(char)[0] != "C")
+    shown = (char for char in printable_name(last) if char in JOINERS or unicodedata.category(char)[0] != "C")
     kept = "".join("_" if char in '<>:"|?*;%' else char for char in shown)
     return " ".join(kept.split()).strip(" .")

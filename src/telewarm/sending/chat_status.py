@@ -14,7 +14,7 @@ from telewarm import background, clock
 from telewarm.database import chats
 from telewarm.database.chats import ReachableChat, UnreachableChat
 from telewarm.database.connection import Connection, Pool
-from telewarm.database.notifications import listening
+from telewarm.database.notifications import subscribe
 from telewarm.database.transient import is_transient
 from telewarm.errors import ChatUnreachable
 from telewarm.models import BotId, ChatId, ChatState
@@ -29,10 +29,12 @@ FLUSH_AT_ROWS = 5_000  # chats that are written before that
 ROWS_PER_STATEMENT = 5_000  # chats of one statement
 MAX_ROWS = 50_000  # chats of either sort kept while the database is away; the oldest go first
 FINAL_WRITE_SECONDS = 5.0  # seconds that the write at the end may take
-WORDS = 500  # characters of Telegram's words that are kept
+MAX_REASON_CHARACTERS = 500  # characters of Telegram's words that are kept
 
-LOST = frozenset(ChatState) - {ChatState.REACHABLE, ChatState.MIGRATED}
-STATES = {state.value: state for state in LOST}  # by ChatUnreachable's reason; `no_rights` says nothing of the chat
+UNREACHABLE_STATES = frozenset(ChatState) - {ChatState.REACHABLE, ChatState.MIGRATED}
+UNREACHABLE_BY_REASON = {
+    state.value: state for state in UNREACHABLE_STATES
+}  # by ChatUnreachable's reason; `no_rights` says nothing of the chat
 
 
 class UnreachableRecord(NamedTuple):
@@ -47,16 +49,16 @@ class ChatStatusWriter:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._lost: dict[Key, UnreachableRecord] = {}  # a chat is in one of these two, by what came last
+        self._unreachable: dict[Key, UnreachableRecord] = {}  # a chat is in one of these two, by what came last
         self._reached: dict[Key, float] = {}  # when, by the monotonic clock
         self._moved: dict[Key, ChatId] = {}
-        self._notified: list[str] | None = None  # while the migrations are read
-        self._unsure = True  # of the migrations
+        self._notified_during_read: list[str] | None = None  # while the migrations are read
+        self._migrations_stale = True  # of the migrations
         self._stopping = False
-        self._awake = asyncio.Event()
+        self._flush_requested = asyncio.Event()
 
     def note_failure(self, bot_id: BotId, chat_id: ChatId, error: ChatUnreachable) -> None:
-        state = STATES.get(error.reason)
+        state = UNREACHABLE_BY_REASON.get(error.reason)
         if state is not None:
             self._note_unreachable(
                 bot_id, chat_id, UnreachableRecord(state, error.description, None, clock.monotonic())
@@ -70,10 +72,10 @@ class ChatStatusWriter:
 
     def note_reached(self, bot_id: BotId, chat_id: ChatId) -> None:
         key = (bot_id, chat_id)
-        if self._lost and key in self._lost:
-            if self._lost[key].state is ChatState.MIGRATED:
+        if self._unreachable and key in self._unreachable:
+            if self._unreachable[key].state is ChatState.MIGRATED:
                 return
-            del self._lost[key]
+            del self._unreachable[key]
         reached = self._reached
         reached[key] = clock.monotonic()
         if len(reached) >= FLUSH_AT_ROWS:
@@ -96,33 +98,33 @@ class ChatStatusWriter:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Know the migrations, hear of new ones, and write in the background; at the end, write what is left."""
-        async with listening(self._pool, {chats.CHANNEL: self._on_notification}, on_lost=self._forget_moves):
-            await self._read()
+        async with subscribe(self._pool, {chats.CHANNEL: self._on_notification}, on_lost=self._mark_migrations_stale):
+            await self._read_migrations()
             self._stopping = False
             task = background.start(self._write_loop(), name="chat ledger")
             try:
                 yield
             finally:
                 self._stopping = True
-                self._awake.set()
+                self._flush_requested.set()
                 await asyncio.wait([task])
                 task.result()
 
-    def _note_unreachable(self, bot_id: BotId, chat_id: ChatId, loss: UnreachableRecord) -> None:
+    def _note_unreachable(self, bot_id: BotId, chat_id: ChatId, record: UnreachableRecord) -> None:
         key = (bot_id, chat_id)
         if not -(2**63) <= chat_id < 2**63:  # an id that no chat has: the ledger could not hold it
             return
-        known = self._lost.get(key)
-        if known is not None and known.migrated_to is not None and loss.migrated_to is None:
+        known = self._unreachable.get(key)
+        if known is not None and known.migrated_to is not None and record.migrated_to is None:
             return
         self._reached.pop(key, None)
-        self._lost[key] = loss
-        if len(self._lost) >= FLUSH_AT_ROWS:
-            self._maybe_flush(self._lost)
+        self._unreachable[key] = record
+        if len(self._unreachable) >= FLUSH_AT_ROWS:
+            self._maybe_flush(self._unreachable)
 
     def _maybe_flush(self, noted: dict[Key, UnreachableRecord] | dict[Key, float]) -> None:
         """It is time to write; what nobody writes may not grow for ever."""
-        self._awake.set()
+        self._flush_requested.set()
         if len(noted) > MAX_ROWS:
             for key in list(islice(noted, MAX_ROWS // 10)):
                 del noted[key]
@@ -131,9 +133,9 @@ class ChatStatusWriter:
         away = False
         while not self._stopping:
             if away:  # a full ledger does not hurry a database that is gone
-                self._awake.clear()
-            await clock.wait(self._awake, FLUSH_INTERVAL_SECONDS)
-            self._awake.clear()
+                self._flush_requested.clear()
+            await clock.wait(self._flush_requested, FLUSH_INTERVAL_SECONDS)
+            self._flush_requested.clear()
             away = not await self._write()
         for _ in range(2):
             try:
@@ -142,20 +144,20 @@ class ChatStatusWriter:
                         return
             except TimeoutError:
                 break
-        log.warning("chat_status_dropped", lost=len(self._lost), reached=len(self._reached))
+        log.warning("chat_status_dropped", lost=len(self._unreachable), reached=len(self._reached))
 
     async def _write(self) -> bool:
         """Whether the database took all."""
         lost: dict[Key, UnreachableRecord] = {}
         reached: dict[Key, float] = {}
         try:
-            if self._unsure:
-                await self._read()
-            lost, self._lost = self._lost, lost
+            if self._migrations_stale:
+                await self._read_migrations()
+            lost, self._unreachable = self._unreachable, lost
             reached, self._reached = self._reached, reached
             if lost or reached:
                 async with self._pool.acquire() as connection:
-                    await _write_down(connection, lost, reached)
+                    await _write_batch(connection, lost, reached)
         except Exception as error:
             if not is_transient(error):
                 log.exception("chat_status_refused", chats=len(lost) + len(reached))
@@ -177,7 +179,7 @@ class ChatStatusWriter:
         for number, (loss, success) in enumerate(singles):
             try:
                 async with self._pool.acquire() as connection:
-                    await _write_down(connection, loss, success)
+                    await _write_batch(connection, loss, success)
             except Exception as error:
                 if is_transient(error):
                     for left_lost, left_reached in singles[number:]:
@@ -188,31 +190,33 @@ class ChatStatusWriter:
 
     def _put_back(self, lost: dict[Key, UnreachableRecord], reached: dict[Key, float]) -> None:
         """Behind what came meanwhile, which is newer; but a migration stays true."""
-        newer = self._lost.keys() | self._reached.keys()
-        self._lost = {key: loss for key, loss in lost.items() if loss.migrated_to or key not in newer} | self._lost
+        newer = self._unreachable.keys() | self._reached.keys()
+        self._unreachable = {
+            key: loss for key, loss in lost.items() if loss.migrated_to or key not in newer
+        } | self._unreachable
         self._reached = {key: at for key, at in reached.items() if key not in newer} | self._reached
 
-    async def _read(self) -> None:
+    async def _read_migrations(self) -> None:
         """The migrations of all bots; those that are told of meanwhile are newer."""
         heard: list[str] = []
-        self._notified = heard
-        self._unsure = False
+        self._notified_during_read = heard
+        self._migrations_stale = False
         try:
             moved = {(bot_id, old): new for bot_id, old, new in await chats.migrations(self._pool)}
         except BaseException:
-            self._unsure = True
+            self._migrations_stale = True
             raise
         finally:
-            self._notified = None
-        own = {key: loss.migrated_to for key, loss in self._lost.items() if loss.migrated_to is not None}
+            self._notified_during_read = None
+        own = {key: loss.migrated_to for key, loss in self._unreachable.items() if loss.migrated_to is not None}
         self._moved = moved | own
         for payload in heard:
             self._on_notification(payload)
 
     def _on_notification(self, payload: str) -> None:
         """What NOTIFY says."""
-        if self._notified is not None:
-            self._notified.append(payload)
+        if self._notified_during_read is not None:
+            self._notified_during_read.append(payload)
         bot_id, old, new = map(int, payload.split(" "))
         key = (BotId(bot_id), ChatId(old))
         if old == new:
@@ -220,26 +224,31 @@ class ChatStatusWriter:
         else:
             self._moved[key] = ChatId(new)
 
-    def _forget_moves(self) -> None:
+    def _mark_migrations_stale(self) -> None:
         """The connection that tells of migrations was lost: those known stay true, others may be missing."""
-        self._unsure = True
+        self._migrations_stale = True
 
 
-async def _write_down(
+async def _write_batch(
     connection: Connection, lost: Mapping[Key, UnreachableRecord], reached: Mapping[Key, float]
 ) -> None:
     for losses in _chunks(sorted(lost.items())):
         now = clock.monotonic()  # ages count from the statement on, not from when a connection was asked for
-        await chats.record(connection, [_line(key, loss, now) for key, loss in losses])
+        await chats.record_unreachable(connection, [_to_row(key, loss, now) for key, loss in losses])
     for successes in _chunks(sorted(reached.items())):
         now = clock.monotonic()
-        await chats.revive(connection, [ReachableChat(*key, now - at) for key, at in successes])
+        await chats.record_reachable(connection, [ReachableChat(*key, now - at) for key, at in successes])
 
 
-def _line(key: Key, loss: UnreachableRecord, now: float) -> UnreachableChat:
-    words = storable(loss.reason)[:WORDS]
+def _to_row(key: Key, record: UnreachableRecord, now: float) -> UnreachableChat:
+    words = storable(record.reason)[:MAX_REASON_CHARACTERS]
     return UnreachableChat(
-        bot_id=key[0], chat_id=key[1], state=loss.state, reason=words, migrated_to=loss.migrated_to, age=now - loss.at
+        bot_id=key[0],
+        chat_id=key[1],
+        state=record.state,
+        reason=words,
+        migrated_to=record.migrated_to,
+        age_seconds=now - record.at,
     )
 
 

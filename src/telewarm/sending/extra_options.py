@@ -15,8 +15,8 @@ PREVIEWS: Mapping[str, Mapping[str, object]] = {
     "large": {"prefer_large_media": True},
     "small": {"prefer_small_media": True},
 }
-SHORT = {"above": "show_above_text", "large": "prefer_large_media", "small": "prefer_small_media"}
-OWNED = {  # parameters that have a field of ours, or are ours alone
+SHORT_NAMES = {"above": "show_above_text", "large": "prefer_large_media", "small": "prefer_small_media"}
+RESERVED_PARAMETERS = {  # parameters that have a field of ours, or are ours alone
     "chat_id": "the recipient",
     "from_chat_id": "nothing: a message is not copied here",
     "message_id": "nothing: a message is not edited here",
@@ -43,7 +43,7 @@ OWNED = {  # parameters that have a field of ours, or are ours alone
     "thumb": "the warm-up: a file id keeps its own",
     "method": "the kind of each message",
 }
-FILES = frozenset(
+FILE_PARAMETERS = frozenset(
     {
         *("photo", "video", "audio", "document", "voice", "animation", "video_note", "sticker"),
         *("live_photo", "paid_media", "rich_message"),
@@ -66,7 +66,7 @@ def preview_options(said: Preview | None) -> Mapping[str, object] | None:
                 raise UsageError(f"link_preview is {said[:40]!r}; it is off, above, large, small, or true or false")
             options |= known
     else:
-        options = {SHORT.get(name, name): value for name, value in said.items() if value is not None}
+        options = {SHORT_NAMES.get(name, name): value for name, value in said.items() if value is not None}
         if "off" in options:
             options["is_disabled"] = options.pop("off")
     if options.get("prefer_large_media") and options.get("prefer_small_media"):
@@ -76,9 +76,9 @@ def preview_options(said: Preview | None) -> Mapping[str, object] | None:
 
 def place_of(name: str) -> str | None:
     """Where a parameter of the Bot API is said that is no part of `extra`. None: it is said in `extra`."""
-    if name in FILES:
+    if name in FILE_PARAMETERS:
         return f"{name} is the file itself; give a media item in `media`"
-    return f"{name} is said by {OWNED[name]}" if name in OWNED else None
+    return f"{name} is said by {RESERVED_PARAMETERS[name]}" if name in RESERVED_PARAMETERS else None
 
 
 def check_extra(what: str, extra: Mapping[str, object]) -> None:

@@ -36,69 +36,69 @@ PROBE_TTL_SECONDS = 60.0  # seconds that a look at a bot is believed
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenProbe:
-    """What getMe said of a bot under the token of `api`. `refused` None: the bot is well, or it has been mended."""
+    """What getMe said of a bot under the token of `api`. `error` None: the bot is well, or it has been mended."""
 
     api: BotApi
-    refused: InvalidBotToken | None
-    at: float
+    error: InvalidBotToken | None
+    probed_at: float
 
 
 class FileIdRecovery:
-    def __init__(self, *, pool: Pool, bots: BotRegistry, placements: FileIdUploader, file_ids: FileIdCache) -> None:
+    def __init__(self, *, pool: Pool, bots: BotRegistry, uploader: FileIdUploader, file_ids: FileIdCache) -> None:
         self._pool = pool
         self._bots = bots
-        self._placements = placements
+        self._uploader = uploader
         self._file_ids = file_ids
         self._detector = InvalidFileIdDetector()
         self._probes: dict[BotId, TokenProbe] = {}
         self._probing: dict[BotId, asyncio.Task[TokenProbe]] = {}
         self._dropping: dict[tuple[MediaId, FileId], asyncio.Task[MessageRef | None]] = {}
 
-    def worked(self, live: BotSession) -> None:
+    def send_succeeded(self, session: BotSession) -> None:
         """A send by file id did."""
         if self._detector:
-            self._detector.worked(live.bot.id)
+            self._detector.note_valid(session.bot.id)
 
     async def recover(
         self,
-        live: BotSession,
+        session: BotSession,
         chat_id: ChatId,
         warm: CachedFileId,
         *,
         caption: str | None,
         options: SendOptions,
-        patience_until: float,
-        rank: Priority,
+        deadline: float,
+        priority: Priority,
     ) -> MessageId | None:
         """Forget the dead id, and send a copy of the warm-up message. None: that cannot be, send the bytes.
 
-        `patience_until`: on the monotonic clock. When many ids of the bot die together it is checked first: raises
+        `deadline`: on the monotonic clock. When many ids of the bot die together it is checked first: raises
         InvalidBotToken when its token is, and what keeps us from asking; then nothing was forgotten. Raises FloodWait,
         ChatUnreachable and the like when the copy does.
         """
-        if self._detector.invalid(live.bot.id, warm.media_id, now=clock.monotonic()):
-            await self._check(live)
+        if self._detector.note_invalid(session.bot.id, warm.media_id, now=clock.monotonic()):
+            await self._check_token(session)
         key = (warm.media_id, warm.file_id)
-        origin = await _shared(self._dropping, key, partial(self._drop_file_id, live, warm))
-        if origin is None or options.has_spoiler or not self._placements.may_copy(origin, live.api):
+        origin = await single_flight(self._dropping, key, partial(self._drop_file_id, session, warm))
+        if origin is None or options.has_spoiler or not self._uploader.may_copy(origin, session.api):
             return None  # a copy cannot hide under a spoiler
-        turn = SendSlot(live=live, chat_id=chat_id, until=patience_until, rank=rank)
-        copying = partial(self._placements.copy, origin, live.api, chat_id, caption=caption, options=options)
+        turn = SendSlot(session=session, chat_id=chat_id, deadline=deadline, priority=priority)
+        copying = partial(self._uploader.copy, origin, session.api, chat_id, caption=caption, options=options)
         message_id = await with_rate_limit(turn, copying)
-        log.info("media_copied", bot=live.bot.slug, media_id=warm.media_id, copied=message_id is not None)
+        log.info("media_copied", bot=session.bot.slug, media_id=warm.media_id, copied=message_id is not None)
         return message_id
 
-    async def _check(self, live: BotSession) -> None:
+    async def _check_token(self, session: BotSession) -> None:
         """Is it the bot that the ids belong to? Asked once in a while, however many wait for the answer."""
-        look = self._probes.get(live.bot.id)
-        if look is None or look.api is not live.api or clock.monotonic() > look.at + PROBE_TTL_SECONDS:
-            look = await _shared(self._probing, live.bot.id, partial(self._probe_token, live))
-        if look.refused is not None:  # anew: an error that is raised again and again keeps all who caught it
-            raise InvalidBotToken(method="getMe", status=look.refused.status, description=look.refused.description)
+        look = self._probes.get(session.bot.id)
+        if look is None or look.api is not session.api or clock.monotonic() > look.probed_at + PROBE_TTL_SECONDS:
+            look = await single_flight(self._probing, session.bot.id, partial(self._probe_token, session))
+        if look.error is not None:  # anew: an error that is raised again and again keeps all who caught it
+            raise InvalidBotToken(method="getMe", status=look.error.status, description=look.error.description)
 
-    async def _probe_token(self, live: BotSession) -> TokenProbe:
+    async def _probe_token(self, session: BotSession) -> TokenProbe:
         refused = None
-        bot, api = live.bot, live.api
+        bot, api = session.bot, session.api
         try:
             profile = await api.get_me()
         except InvalidBotToken as error:
@@ -110,34 +110,34 @@ class FileIdRecovery:
             log.warning("file_ids_mass_invalid", bot=bot.slug, another=profile.telegram_id != bot.telegram_id)
             if profile.telegram_id != bot.telegram_id:
                 await self._bots.replace_token(bot.slug, bot.token)  # every id is void
-        look = TokenProbe(api=live.api, refused=refused, at=clock.monotonic())
+        look = TokenProbe(api=session.api, error=refused, probed_at=clock.monotonic())
         self._probes[bot.id] = look
         return look
 
-    async def _drop_file_id(self, live: BotSession, warm: CachedFileId) -> MessageRef | None:
+    async def _drop_file_id(self, session: BotSession, warm: CachedFileId) -> MessageRef | None:
         """Make the item due unless it has a fresher id. Its warm-up message; None also when it is not needed."""
         self._file_ids.drop(warm.media_id)
         async with self._pool.acquire() as connection, connection.transaction():
             origin = await origins.lock(connection, warm.media_id)
             if origin is None or origin.file_id not in {None, warm.file_id}:
                 return None
-            if await placements.forget(connection, warm.media_id, warm.file_id):
-                log.warning("file_id_invalid", bot=live.bot.slug, media_id=warm.media_id)
-                await enqueue_lane(connection, live.bot)
+            if await placements.invalidate(connection, warm.media_id, warm.file_id):
+                log.warning("file_id_invalid", bot=session.bot.slug, media_id=warm.media_id)
+                await enqueue_lane(connection, session.bot)
             return origin.message
 
 
-async def _shared(running: dict[K, asyncio.Task[T]], key: K, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+async def single_flight(in_flight: dict[K, asyncio.Task[T]], key: K, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Do it once for all who ask meanwhile; one that gives up does not stop it for the others."""
-    task = running.get(key)
+    task = in_flight.get(key)
     if task is None:
         task = asyncio.create_task(work(), name="healing")
-        running[key] = task
-        task.add_done_callback(partial(_ended, running, key))
+        in_flight[key] = task
+        task.add_done_callback(partial(_on_done, in_flight, key))
     return await asyncio.shield(task)
 
 
-def _ended(running: dict[K, asyncio.Task[T]], key: K, task: asyncio.Task[T]) -> None:
-    del running[key]
+def _on_done(in_flight: dict[K, asyncio.Task[T]], key: K, task: asyncio.Task[T]) -> None:
+    del in_flight[key]
     if not task.cancelled():
         task.exception()  # whoever waits has it; perhaps nobody does any more

@@ -19,7 +19,7 @@ from telewarm.database.connection import Pool
 from telewarm.database.idempotency import IdempotencyRecord
 from telewarm.database.leases import ProcessLease
 from telewarm.database.transient import is_transient
-from telewarm.errors import Conflict, Face, TelewarmError, UsageError
+from telewarm.errors import Conflict, Interface, TelewarmError, UsageError
 from telewarm.idle_tracking import mark_idle
 from telewarm.logs import redact
 from telewarm.models import BotId
@@ -32,7 +32,7 @@ POLL_FIRST_SECONDS, POLL_MAX_SECONDS = 0.05, 1.0  # seconds between looks whethe
 WRITE_RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between tries to write while the database is away
 
 # Nothing went for sure, and another try may go better.
-TRANSIENT_ERRORS = frozenset(
+TRANSIENT_ERROR_CODES = frozenset(
     error.code
     for error in (
         errors.FloodWait,
@@ -51,7 +51,7 @@ class WriteResult(Protocol):
     async def __call__(self, db: Pool, bot_id: BotId, key: str, /, *, lease_id: UUID) -> None: ...
 
 
-def describe(result: SendResult, face: Face = Face.API) -> dict[str, object]:
+def describe(result: SendResult, face: Interface = Interface.API) -> dict[str, object]:
     """As JSON. `maybe_sent`: there is an error, and the message may have gone all the same."""
     shown: dict[str, object] = {
         "message_id": result.message_id,
@@ -64,7 +64,7 @@ def describe(result: SendResult, face: Face = Face.API) -> dict[str, object]:
     if result.moved_to is not None:
         shown["moved_to"] = result.moved_to
     if (error := result.error) is not None:
-        shown |= {"error": error.code, "message": redact(error.told(face))}
+        shown |= {"error": error.code, "message": redact(error.message_for(face))}
         if isinstance(error, errors.FloodWait | errors.MediaNotReady):
             shown["retry_after"] = error.retry_after
         if result.maybe_sent:
@@ -72,9 +72,9 @@ def describe(result: SendResult, face: Face = Face.API) -> dict[str, object]:
     return shown
 
 
-def nothing_went(results: Sequence[dict[str, object]]) -> bool:
+def nothing_was_sent(results: Sequence[dict[str, object]]) -> bool:
     """Surely, and for reasons that pass."""
-    return all(one.get("error") in TRANSIENT_ERRORS and "maybe_sent" not in one for one in results)
+    return all(one.get("error") in TRANSIENT_ERROR_CODES and "maybe_sent" not in one for one in results)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,11 +95,11 @@ class IdempotencyStore:
         self._locks: WeakValueDictionary[tuple[BotId, str], asyncio.Lock] = WeakValueDictionary()
 
     async def run(
-        self, bot_id: BotId, key: str, asked: bytes, sending: Callable[[], Awaitable[Results]], *, patience: float
+        self, bot_id: BotId, key: str, request: bytes, sending: Callable[[], Awaitable[Results]], *, patience: float
     ) -> tuple[Results, bool]:
         """What was sent, as `describe` gives it, and whether that is the result of an earlier call.
 
-        `asked`: canonical bytes of the request. A call that comes while the first one is under way waits for it,
+        `request`: canonical bytes of the request. A call that comes while the first one is under way waits for it,
         `patience` seconds at most. When nothing went, for reasons that pass, the key is as if never used.
         Raises UsageError for what is no key; Conflict when the key stands for another message, when the first call is
         still under way, and when nobody knows what it sent.
@@ -113,9 +113,9 @@ class IdempotencyStore:
                 async with asyncio.timeout(patience):
                     await lock.acquire()
         except TimeoutError:
-            raise _under_way(key) from None
+            raise _in_progress(key) from None
         try:
-            return await self._locked(bot_id, key, sha256(asked).digest(), sending, deadline)
+            return await self._locked(bot_id, key, sha256(request).digest(), sending, deadline)
         finally:
             lock.release()
 
@@ -136,52 +136,52 @@ class IdempotencyStore:
             first = await idempotency.get(self._pool, bot_id, key)
             if first is None:
                 continue
-            if (result := _result(first, own, fingerprint)) is not None:
+            if (result := _stored_result(first, own, fingerprint)) is not None:
                 return result, True
             left = deadline - clock.monotonic()
             if left <= 0:
-                raise _under_way(key)
+                raise _in_progress(key)
             with mark_idle():
                 await clock.sleep(min(pause, left))
             pause = min(2 * pause, POLL_MAX_SECONDS)
 
-    async def _claim(self, own: IdempotencyKey, fingerprint: bytes) -> bool:
+    async def _claim(self, key: IdempotencyKey, fingerprint: bytes) -> bool:
         """Broken off, nothing was sent yet: if the key was taken by then it is given back."""
         try:
             return await idempotency.claim(
-                self._pool, own.bot_id, own.text, fingerprint=fingerprint, lease_id=own.lease_id
+                self._pool, key.bot_id, key.text, fingerprint=fingerprint, lease_id=key.lease_id
             )
         except BaseException:
-            await self._until_written(own, idempotency.free)
+            await self._write_shielded(key, idempotency.release)
             raise
 
-    async def _send(self, own: IdempotencyKey, sending: Callable[[], Awaitable[Results]]) -> Results:
+    async def _send(self, key: IdempotencyKey, sending: Callable[[], Awaitable[Results]]) -> Results:
         try:
             results = await sending()
         except BaseException as error:
             known = isinstance(error, TelewarmError) or is_transient(error)  # raised before anything is sent
-            await self._until_written(own, idempotency.free if known else idempotency.give_up)
+            await self._write_shielded(key, idempotency.release if known else idempotency.mark_unknown)
             raise
-        if nothing_went(results):
-            await self._until_written(own, idempotency.free)
+        if nothing_was_sent(results):
+            await self._write_shielded(key, idempotency.release)
         else:
-            await self._until_written(own, partial(idempotency.finish, result=results))
+            await self._write_shielded(key, partial(idempotency.finish, result=results))
         return results
 
-    async def _until_written(self, own: IdempotencyKey, write: WriteResult) -> None:
+    async def _write_shielded(self, key: IdempotencyKey, write: WriteResult) -> None:
         """Runs to its end, and a cancellation comes after it: what went may not be forgotten."""
-        writing = background.start(self._write(own, write), name="result of a send")
+        writing = background.start(self._write(key, write), name="result of a send")
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
             await asyncio.wait([writing])
             raise
 
-    async def _write(self, own: IdempotencyKey, write: WriteResult) -> None:
+    async def _write(self, key: IdempotencyKey, write: WriteResult) -> None:
         """When the database stays away the key stays taken, and its result unknown in the end: never sent twice."""
         for pause in WRITE_RETRY_SECONDS:
             try:
-                return await write(self._pool, own.bot_id, own.text, lease_id=own.lease_id)
+                return await write(self._pool, key.bot_id, key.text, lease_id=key.lease_id)
             except Exception as error:
                 if not is_transient(error):
                     log.exception("idempotent_result_refused")
@@ -192,7 +192,7 @@ class IdempotencyStore:
         return None
 
 
-def _result(first: IdempotencyRecord, own: IdempotencyKey, fingerprint: bytes) -> Results | None:
+def _stored_result(first: IdempotencyRecord, own: IdempotencyKey, fingerprint: bytes) -> Results | None:
     """None: another process is at it."""
     if first.fingerprint != fingerprint:
         raise Conflict(
@@ -206,7 +206,7 @@ def _result(first: IdempotencyRecord, own: IdempotencyKey, fingerprint: bytes) -
     return first.result
 
 
-def _under_way(key: str) -> Conflict:
+def _in_progress(key: str) -> Conflict:
     return Conflict(
         f"a send with the idempotency key {key!r} is still under way: ask again with the same key, and its result will "
         "be the answer"

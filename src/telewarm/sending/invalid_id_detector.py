@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from telewarm.models import BotId, MediaId
 
-INVALID_TOGETHER = 3  # media items
+MASS_INVALID_ITEMS = 3  # media items
 WINDOW_SECONDS = 60.0  # seconds
 
 
 class InvalidFileIdDetector:
     """Holds the last few deaths of each bot that had no success by id since."""
 
-    def __init__(self, *, together: int = INVALID_TOGETHER, window: float = WINDOW_SECONDS) -> None:
-        self._together = together
+    def __init__(self, *, threshold: int = MASS_INVALID_ITEMS, window: float = WINDOW_SECONDS) -> None:
+        self._threshold = threshold
         self._window = window
         self._invalid_at: dict[BotId, dict[MediaId, float]] = {}
 
@@ -20,16 +20,16 @@ class InvalidFileIdDetector:
         """Bots that something is held of."""
         return len(self._invalid_at)
 
-    def invalid(self, bot_id: BotId, media_id: MediaId, *, now: float) -> bool:
+    def note_invalid(self, bot_id: BotId, media_id: MediaId, *, now: float) -> bool:
         """Note a dead id; whether so many items died in a row that it is rather the bot that is not what it was."""
         died = self._invalid_at.setdefault(bot_id, {})
         died.pop(media_id, None)
         died[media_id] = now  # the oldest first
         for other, at in list(died.items()):
-            if at <= now - self._window or len(died) > self._together:
+            if at <= now - self._window or len(died) > self._threshold:
                 del died[other]
-        return len(died) >= self._together
+        return len(died) >= self._threshold
 
-    def worked(self, bot_id: BotId) -> None:
+    def note_valid(self, bot_id: BotId) -> None:
         """An id of the bot did: its ids are its own."""
         self._invalid_at.pop(bot_id, None)

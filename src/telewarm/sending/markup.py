@@ -12,9 +12,9 @@ from typing import Any, TypeGuard
 
 from telewarm.errors import UsageError
 
-LONGEST_TEXT = 4096  # characters that people see
-LONGEST_CAPTION = 1024
-LONGEST_CALLBACK = 64  # bytes
+MAX_TEXT_CHARACTERS = 4096  # characters that people see
+MAX_CAPTION_CHARACTERS = 1024
+MAX_CALLBACK_BYTES = 64  # bytes
 PARSE_MODES = frozenset({"html", "markdown", "markdownv2"})  # Telegram takes them in any case
 PLAIN_MODES = frozenset({"", "none"})  # of a part that is not formatted, whatever the set says
 MARKUPS = ("inline_keyboard", "keyboard", "remove_keyboard", "force_reply")
@@ -34,21 +34,21 @@ _MARKS = re.compile(r"[_*~|`\[\]!>]")
 _RESERVED = re.compile(r"[.+={}-]")  # outside of code, links and escapes each must be escaped
 
 
-def check_text(what: str, text: str, parse_mode: str | None, *, longest: int) -> None:
+def check_text(what: str, text: str, parse_mode: str | None, *, max_characters: int) -> None:
     """Raises UsageError for what is surely too long, or surely broken as this parse mode."""
     mode = (parse_mode or "").lower()
     if mode == "html":
         _check_html(what, text)
     elif mode == "markdownv2":
         _check_markdown(what, text)
-    if len(text) <= longest:
+    if len(text) <= max_characters:
         return
-    length = visible(text, parse_mode)
-    if length > longest:
-        raise UsageError(f"{what} has at most {longest} characters, and this has {length}")
+    length = visible_text(text, parse_mode)
+    if length > max_characters:
+        raise UsageError(f"{what} has at most {max_characters} characters, and this has {length}")
 
 
-def visible(text: str, parse_mode: str | None) -> int:
+def visible_text(text: str, parse_mode: str | None) -> int:
     """Characters that people see, or fewer: the marks of a parse mode do not count, nor blanks at the ends."""
     match (parse_mode or "").lower():
         case "html":
@@ -143,8 +143,8 @@ def _check_button(what: str, button: object, *, inline: bool) -> None:
     text, data = button.get("text"), button.get("callback_data")
     if not isinstance(text, str) or not text.strip():
         raise UsageError(f"{what} has no `text`")
-    if isinstance(data, str) and len(data.encode(errors="replace")) > LONGEST_CALLBACK:
-        raise UsageError(f"{what} has a callback_data of more than {LONGEST_CALLBACK} bytes")
+    if isinstance(data, str) and len(data.encode(errors="replace")) > MAX_CALLBACK_BYTES:
+        raise UsageError(f"{what} has a callback_data of more than {MAX_CALLBACK_BYTES} bytes")
 
 
 def _is_list(value: object) -> TypeGuard[Sequence[Any]]:

@@ -13,16 +13,23 @@ import msgspec
 from telewarm.errors import UsageError
 from telewarm.models import Kind, MediaId, MessageSet, Part
 from telewarm.sending.extra_options import check_extra, preview_options
-from telewarm.sending.markup import LONGEST_CAPTION, LONGEST_TEXT, PLAIN_MODES, check_buttons, check_format, check_text
-from telewarm.telegram.values import PLAIN, SendOptions
+from telewarm.sending.markup import (
+    MAX_CAPTION_CHARACTERS,
+    MAX_TEXT_CHARACTERS,
+    PLAIN_MODES,
+    check_buttons,
+    check_format,
+    check_text,
+)
+from telewarm.telegram.values import DEFAULT_OPTIONS, SendOptions
 
-NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it
+NUL_PATTERN = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it
 MAX_MEDIA = 10
-ORDER = {Kind.AUDIO: 0, Kind.VIDEO: 1, Kind.PHOTO: 2}
-LAST = len(ORDER)  # the rest, and after it the text
-GROUPED = {Kind.AUDIO: "audios", Kind.VIDEO: "pictures", Kind.PHOTO: "pictures", Kind.DOCUMENT: "documents"}
-TOGETHER = {**ORDER, Kind.PHOTO: 1, Kind.DOCUMENT: 2}  # albums: no other kind between two that mix
-BARE = frozenset({Kind.STICKER, Kind.VIDEO_NOTE})  # without a caption
+KIND_ORDER = {Kind.AUDIO: 0, Kind.VIDEO: 1, Kind.PHOTO: 2}
+LAST_POSITION = len(KIND_ORDER)  # the rest, and after it the text
+ALBUM_GROUP_BY_KIND = {Kind.AUDIO: "audios", Kind.VIDEO: "pictures", Kind.PHOTO: "pictures", Kind.DOCUMENT: "documents"}
+ALBUM_ORDER = {**KIND_ORDER, Kind.PHOTO: 1, Kind.DOCUMENT: 2}  # albums: no other kind between two that mix
+KINDS_WITHOUT_CAPTION = frozenset({Kind.STICKER, Kind.VIDEO_NOTE})  # without a caption
 
 
 class SingleStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +37,7 @@ class SingleStep(msgspec.Struct, frozen=True, kw_only=True):
 
     media_id: MediaId
     caption: str | None = None
-    options: SendOptions = PLAIN
+    options: SendOptions = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,13 +45,13 @@ class AlbumStep:
     """2 to 10 media that Telegram shows together. `options`: of all of them, so without buttons."""
 
     items: tuple[Part, ...]
-    options: SendOptions = PLAIN
+    options: SendOptions = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextStep:
     text: str
-    options: SendOptions = PLAIN
+    options: SendOptions = DEFAULT_OPTIONS
 
 
 Step: TypeAlias = SingleStep | AlbumStep | TextStep  # one call each, when all goes well
@@ -67,7 +74,7 @@ def check_plain(message: MessageSet) -> None:
         raise UsageError("the message has half of a character in it (a lone surrogate): leave it out") from None
     except (TypeError, ValueError, OverflowError, RecursionError):
         raise UsageError("the message is not plain JSON; buttons and entities hold texts and numbers alone") from None
-    if rb"\u0000" in encoded and NUL.search(encoded):  # the first is 100 times as fast
+    if rb"\u0000" in encoded and NUL_PATTERN.search(encoded):  # the first is 100 times as fast
         raise UsageError("the message has the character U+0000 in it, which Telegram does not know; leave it out")
 
 
@@ -97,18 +104,18 @@ def check(message: MessageSet) -> None:
         raise UsageError(f"at most {MAX_MEDIA} media go in one set; this one has {len(media)}")
     if message.text:
         check_format("the text", message.parse_mode, message.entities)
-        check_text("the text", message.text, message.parse_mode, longest=LONGEST_TEXT)
+        check_text("the text", message.text, message.parse_mode, max_characters=MAX_TEXT_CHARACTERS)
     elif message.parse_mode is not None:
         check_format("the set", message.parse_mode, None)
     for part in media:
         if part.caption or part.parse_mode or part.entities is not None:
-            _check_caption(part, mode_of(part, message))
+            _check_caption(part, parse_mode_of(part, message))
         if part.extra is not None:
             check_extra(f"extra of media item {part.media_id}", part.extra)
     _check_options(message)
 
 
-def mode_of(part: Part, message: MessageSet) -> str | None:
+def parse_mode_of(part: Part, message: MessageSet) -> str | None:
     """How the caption of a part is formatted."""
     if part.parse_mode is None:
         return message.parse_mode if part.entities is None else None
@@ -118,7 +125,7 @@ def mode_of(part: Part, message: MessageSet) -> str | None:
 def _check_caption(part: Part, parse_mode: str | None) -> None:
     what = f"the caption of media item {part.media_id}"
     check_format(what, parse_mode, part.entities)
-    check_text(what, part.caption or "", parse_mode, longest=LONGEST_CAPTION)
+    check_text(what, part.caption or "", parse_mode, max_characters=MAX_CAPTION_CHARACTERS)
 
 
 def _check_options(message: MessageSet) -> None:
@@ -162,15 +169,17 @@ def one_by_one(album: AlbumStep, items: Sequence[Part] | None = None) -> list[Si
     plain = replace(album.options, reply_parameters=None, message_effect_id=None)
     return [
         SingleStep(
-            media_id=part.media_id, caption=part.caption, options=_of_part(part, plain if place else album.options)
+            media_id=part.media_id,
+            caption=part.caption,
+            options=_options_of_part(part, plain if place else album.options),
         )
         for place, part in enumerate(album.items if items is None else items)
     ]
 
 
-def together(kinds: Sequence[Kind]) -> bool:
+def can_be_one_album(kinds: Sequence[Kind]) -> bool:
     """Whether Telegram shows media of these kinds as one album."""
-    groups = {GROUPED.get(kind) for kind in kinds}
+    groups = {ALBUM_GROUP_BY_KIND.get(kind) for kind in kinds}
     return len(kinds) > 1 and len(groups) == 1 and None not in groups
 
 
@@ -183,7 +192,7 @@ def _shared(message: MessageSet) -> SendOptions:
         or message.message_thread_id is not None
         or message.extra
     ):
-        return PLAIN
+        return DEFAULT_OPTIONS
     return SendOptions(
         message_thread_id=message.message_thread_id,
         disable_notification=message.disable_notification,
@@ -212,13 +221,13 @@ def _groups(message: MessageSet, kinds: Mapping[MediaId, Kind]) -> list[list[Par
     """The media in order, those together that go as one message or one album."""
     parts = [_complete(part, message) for part in message.media]
     if not message.as_given:
-        parts.sort(key=lambda part: ORDER.get(kinds[part.media_id], LAST))
+        parts.sort(key=lambda part: KIND_ORDER.get(kinds[part.media_id], LAST_POSITION))
     if not message.album:
         return [[part] for part in parts]
     if not message.as_given:
-        parts.sort(key=lambda part: TOGETHER.get(kinds[part.media_id], LAST))
+        parts.sort(key=lambda part: ALBUM_ORDER.get(kinds[part.media_id], LAST_POSITION))
     groups: list[list[Part]] = []
-    for group, found in groupby(parts, key=lambda part: GROUPED.get(kinds[part.media_id])):
+    for group, found in groupby(parts, key=lambda part: ALBUM_GROUP_BY_KIND.get(kinds[part.media_id])):
         if group is None:
             groups += [[part] for part in found]
         else:
@@ -228,7 +237,7 @@ def _groups(message: MessageSet, kinds: Mapping[MediaId, Kind]) -> list[list[Par
 
 def _complete(part: Part, message: MessageSet) -> Part:
     """With what the set says of all its parts."""
-    mode = mode_of(part, message) if part.caption else None
+    mode = parse_mode_of(part, message) if part.caption else None
     spoiler = part.has_spoiler or message.has_spoiler
     if (mode, spoiler) == (part.parse_mode, part.has_spoiler):
         return part
@@ -245,13 +254,13 @@ def _step(group: list[Part], kinds: Mapping[MediaId, Kind], options: SendOptions
 
 def _single(part: Part, kinds: Mapping[MediaId, Kind], options: SendOptions) -> SingleStep:
     kind = kinds[part.media_id]
-    if part.caption and kind in BARE:
+    if part.caption and kind in KINDS_WITHOUT_CAPTION:
         name = kind.value.replace("_", " ")
         raise UsageError(f"media item {part.media_id} is a {name}, which has no caption: send a text instead")
-    return SingleStep(media_id=part.media_id, caption=part.caption, options=_of_part(part, options))
+    return SingleStep(media_id=part.media_id, caption=part.caption, options=_options_of_part(part, options))
 
 
-def _of_part(part: Part, options: SendOptions) -> SendOptions:
+def _options_of_part(part: Part, options: SendOptions) -> SendOptions:
     if part.has_spoiler:
         options = replace(options, has_spoiler=True)
     if part.extra:

@@ -26,147 +26,154 @@ MAX_SLEEP_SECONDS = 3600.0  # seconds of one sleep: whoever waits without end lo
 
 
 class SendSlot(msgspec.Struct, frozen=True, kw_only=True):
-    """Who speaks to which chat, and how long it may wait: `until` is a time of the monotonic clock."""
+    """Who speaks to which chat, and how long it may wait: `deadline` is a time of the monotonic clock."""
 
-    live: BotSession
+    session: BotSession
     chat_id: ChatId
-    until: float
-    rank: Priority = Priority.INTERACTIVE
+    deadline: float
+    priority: Priority = Priority.INTERACTIVE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Message:
+class PendingCall:
     """What wants to go. `size`: file bytes that it uploads; `count`: 1, or the items of a group of media."""
 
-    turn: SendSlot
+    slot: SendSlot
     size: int
     count: int
 
-    def goes_at(self, now: float) -> float:
-        turn = self.turn
-        return turn.live.limiter.next_send_at(turn.chat_id, size=self.size, count=self.count, now=now, rank=turn.rank)
+    def next_send_at(self, now: float) -> float:
+        turn = self.slot
+        return turn.session.limiter.next_send_at(
+            turn.chat_id, size=self.size, count=self.count, now=now, priority=turn.priority
+        )
 
     def chat_opens_at(self, now: float, *, behind: int = 0) -> float:
-        turn = self.turn
-        return turn.live.limiter.chat_opens_at(
+        turn = self.slot
+        return turn.session.limiter.chat_opens_at(
             turn.chat_id, size=self.size, count=self.count, behind=behind * self.count, now=now
         )
 
     def bot_opens_at(self, now: float, *, behind: int = 0) -> float:
-        turn = self.turn
-        return turn.live.limiter.bot_opens_at(now, rank=turn.rank, count=self.count, behind=behind)
+        turn = self.slot
+        return turn.session.limiter.bot_opens_at(now, priority=turn.priority, count=self.count, behind=behind)
 
-    def spend(self, now: float) -> Permit:
-        turn = self.turn
-        return turn.live.limiter.acquire(turn.chat_id, size=self.size, count=self.count, now=now, rank=turn.rank)
+    def acquire(self, now: float) -> Permit:
+        turn = self.slot
+        return turn.session.limiter.acquire(
+            turn.chat_id, size=self.size, count=self.count, now=now, priority=turn.priority
+        )
 
-    def refuse_late(self, opens_at: float, now: float) -> None:
+    def raise_if_late(self, opens_at: float, now: float) -> None:
         """Raises FloodWait when it could not go before its sender has left."""
-        if max(opens_at, now) <= self.turn.until:
+        if max(opens_at, now) <= self.slot.deadline:
             return
         retry_after = math.ceil(10 * max(opens_at - now, 0.1)) / 10
         raise FloodWait(
             method="send",
-            chat_id=self.turn.chat_id,
+            chat_id=self.slot.chat_id,
             status=429,
             description=f"the bot's limits are used up; try again in {retry_after} s",
             retry_after=retry_after,
         )
 
 
-async def with_rate_limit(turn: SendSlot, call: Callable[[], Awaitable[T]], *, size: int = 0, count: int = 1) -> T:
+async def with_rate_limit(slot: SendSlot, call: Callable[[], Awaitable[T]], *, size: int = 0, count: int = 1) -> T:
     """The call's answer. A flood wait is waited out, not failed, as long as it ends before `until`.
 
     Raises FloodWait, with the seconds to wait, as soon as it is clear that it would not, and BotDeleted when the bot
     was deleted meanwhile; then nothing was sent.
     """
-    traffic = turn.live.limiter
+    traffic = slot.session.limiter
     while True:
-        passage = _at_once(turn, size, count)
+        passage = _try_acquire(slot, size, count)
         if passage is None:
             with mark_idle():
-                passage = await _acquire(_Message(turn=turn, size=size, count=count))
+                passage = await _acquire(PendingCall(slot=slot, size=size, count=count))
         try:
             if passage.hold:
-                turn.live.on_held()
+                slot.session.on_held()
                 with mark_idle():
                     await clock.sleep(passage.hold)
-            refuse_deleted(turn.live)
+            raise_if_deleted(slot.session)
             answer = await call()
         except FloodWait as wait:
-            apply_flood_wait(traffic, passage, wait, now=clock.monotonic(), on_pause=turn.live.on_pause)
+            apply_flood_wait(traffic, passage, wait, now=clock.monotonic(), on_pause=slot.session.on_pause)
         except TelegramClientError:
             traffic.confirm(passage, now=clock.monotonic(), retry_after=None)
             raise
         except BaseException:
-            traffic.refund(passage, now=clock.monotonic())
+            traffic.abandon_permit(passage, now=clock.monotonic())
             raise
         else:
             traffic.confirm(passage, now=clock.monotonic(), retry_after=None)
             return answer
 
 
-def refuse_deleted(live: BotSession) -> None:
+def raise_if_deleted(session: BotSession) -> None:
     """Raises BotDeleted."""
-    if live.bot.deleted_at is not None:
-        raise BotDeleted(live.bot.slug)
+    if session.bot.deleted_at is not None:
+        raise BotDeleted(session.bot.slug)
 
 
-def _at_once(turn: SendSlot, size: int, count: int) -> Permit | None:
+def _try_acquire(slot: SendSlot, size: int, count: int) -> Permit | None:
     """When nobody waits and all is open."""
-    live, now = turn.live, clock.monotonic()
-    if live.wait_queues.busy(turn.chat_id, turn.rank):
+    live, now = slot.session, clock.monotonic()
+    if live.wait_queues.busy(slot.chat_id, slot.priority):
         return None
-    free = live.limiter.is_free(turn.chat_id, size=size, now=now, rank=turn.rank)
-    if not free and live.limiter.next_send_at(turn.chat_id, size=size, count=count, now=now, rank=turn.rank) > now:
+    free = live.limiter.is_free(slot.chat_id, size=size, now=now, priority=slot.priority)
+    if (
+        not free
+        and live.limiter.next_send_at(slot.chat_id, size=size, count=count, now=now, priority=slot.priority) > now
+    ):
         return None
-    return live.limiter.acquire(turn.chat_id, size=size, count=count, now=now, rank=turn.rank)
+    return live.limiter.acquire(slot.chat_id, size=size, count=count, now=now, priority=slot.priority)
 
 
-async def _acquire(message: _Message) -> Permit:
+async def _acquire(message: PendingCall) -> Permit:
     """Wait for the chat and then for the bot: whoever waits for a chat holds up nobody else."""
-    turn = message.turn
-    with turn.live.wait_queues.chat(turn.chat_id, turn.rank) as place:
+    turn = message.slot
+    with turn.session.wait_queues.chat(turn.chat_id, turn.priority) as place:
         now = clock.monotonic()
-        if (goes_at := message.goes_at(now)) > turn.until:
-            behind = len(turn.live.wait_queues.bot[turn.rank])
-            message.refuse_late(max(goes_at, message.bot_opens_at(now, behind=behind)), now)
-        await _until_first(message, place, lambda now: message.chat_opens_at(now, behind=place.behind))
+        if (goes_at := message.next_send_at(now)) > turn.deadline:
+            behind = len(turn.session.wait_queues.bot[turn.priority])
+            message.raise_if_late(max(goes_at, message.bot_opens_at(now, behind=behind)), now)
+        await _wait_for_head(message, place, lambda now: message.chat_opens_at(now, behind=place.position))
         while True:
             now = clock.monotonic()
             if message.chat_opens_at(now) <= now:
-                if (passage := await _for_the_bot(message)) is not None:
+                if (passage := await _acquire_for_bot(message)) is not None:
                     return passage
                 continue
-            goes_at = message.goes_at(now)  # before the chat opens, when a probe may go
-            if goes_at <= now and not turn.live.wait_queues.bot[turn.rank]:
-                return message.spend(now)
+            goes_at = message.next_send_at(now)  # before the chat opens, when a probe may go
+            if goes_at <= now and not turn.session.wait_queues.bot[turn.priority]:
+                return message.acquire(now)
             await _sleep_until(message, min(message.chat_opens_at(now), max(goes_at, now + MIN_RECHECK_SECONDS)), now)
 
 
-async def _for_the_bot(message: _Message) -> Permit | None:
+async def _acquire_for_bot(message: PendingCall) -> Permit | None:
     """Wait for the bot alone; None when the chat has closed in the meantime."""
-    turn = message.turn
-    with turn.live.wait_queues.bot[turn.rank].joined() as place, turn.live.limiter.waiting(turn.rank):
-        await _until_first(message, place, lambda now: message.bot_opens_at(now, behind=place.behind))
+    turn = message.slot
+    with turn.session.wait_queues.bot[turn.priority].joined() as place, turn.session.limiter.waiting(turn.priority):
+        await _wait_for_head(message, place, lambda now: message.bot_opens_at(now, behind=place.position))
         while True:
             now = clock.monotonic()
-            goes_at = message.goes_at(now)
+            goes_at = message.next_send_at(now)
             if goes_at <= now:
-                return message.spend(now)
+                return message.acquire(now)
             if message.chat_opens_at(now) > now:
                 return None
             await _sleep_until(message, goes_at, now)
 
 
-async def _until_first(message: _Message, place: QueueTicket, opens_at: Callable[[float], float]) -> None:
+async def _wait_for_head(message: PendingCall, ticket: QueueTicket, opens_at: Callable[[float], float]) -> None:
     """Wait for those before it in a line. `opens_at`: when it will go, as far as is known at a time."""
-    while not place.first.is_set():
+    while not ticket.at_head.is_set():
         now = clock.monotonic()
-        message.refuse_late(opens_at(now), now)
-        await clock.wait(place.first, min(message.turn.until - now, MAX_SLEEP_SECONDS))
+        message.raise_if_late(opens_at(now), now)
+        await clock.wait(ticket.at_head, min(message.slot.deadline - now, MAX_SLEEP_SECONDS))
 
 
-async def _sleep_until(message: _Message, opens_at: float, now: float) -> None:
-    message.refuse_late(opens_at, now)
+async def _sleep_until(message: PendingCall, opens_at: float, now: float) -> None:
+    message.raise_if_late(opens_at, now)
     await clock.sleep(min(opens_at - now, MAX_SLEEP_SECONDS))

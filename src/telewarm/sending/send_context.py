@@ -25,10 +25,10 @@ class OnCold(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SendLimits:
-    """`patience`: seconds that a send waits for floods and warm-ups, at most."""
+    """`patience_seconds`: seconds that a send waits for floods and warm-ups, at most."""
 
     on_cold: OnCold = OnCold.UPLOAD
-    patience: float = 60.0
+    patience_seconds: float = 60.0
 
 
 class SendResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,30 +68,32 @@ class SendResults(list[SendResult]):
 
 
 class SendContext(msgspec.Struct, kw_only=True, eq=False):
-    """`began`: when the step under way began, on the monotonic clock. `over`: why nothing else of the set can go."""
+    """`step_started_at`: when the step under way began, on the monotonic clock. `over`: why nothing else of the set can
+    go.
+    """
 
-    turn: SendSlot
+    slot: SendSlot
     on_cold: OnCold
-    began: float
+    step_started_at: float
     moved_to: ChatId | None = None
-    followed: bool = False  # Telegram sent us on, in this set; or it is not to be followed
+    redirected: bool = False  # Telegram sent us on, in this set; or it is not to be followed
     reached: bool = False
     aborted_by: TelewarmError | None = None
     results: list[SendResult] = []
 
-    def follow(self, moved_to: ChatId) -> None:
+    def redirect(self, moved_to: ChatId) -> None:
         self.moved_to = moved_to
-        self.turn = msgspec.structs.replace(self.turn, chat_id=moved_to)
+        self.slot = msgspec.structs.replace(self.slot, chat_id=moved_to)
 
-    def lap(self) -> float:
+    def take_elapsed_ms(self) -> float:
         """Milliseconds of the step that ends here."""
         now = clock.monotonic()
-        took = round(1000 * (now - self.began), 1)
-        self.began = now
+        took = round(1000 * (now - self.step_started_at), 1)
+        self.step_started_at = now
         return took
 
-    def went(
-        self, media_id: MediaId | None, kind: Kind | None, message_id: MessageId, *, hit: bool, lat_ms: float
+    def add_sent(
+        self, media_id: MediaId | None, kind: Kind | None, message_id: MessageId, *, cache_hit: bool, lat_ms: float
     ) -> None:
         self.reached = True
         self.results.append(
@@ -99,24 +101,24 @@ class SendContext(msgspec.Struct, kw_only=True, eq=False):
                 media_id=media_id,
                 kind=kind,
                 message_id=message_id,
-                cache_hit=hit,
+                cache_hit=cache_hit,
                 lat_ms=lat_ms,
                 moved_to=self.moved_to,
             )
         )
 
-    def failed(self, step: Step, error: TelewarmError) -> None:
+    def add_step_failure(self, step: Step, error: TelewarmError) -> None:
         """One result for each message that the step would have been."""
         match step:
             case SingleStep(media_id=media_id):
-                self.lost([media_id], error)
+                self.add_failures([media_id], error)
             case AlbumStep(items=items):
-                self.lost([part.media_id for part in items], error)
+                self.add_failures([part.media_id for part in items], error)
             case TextStep():
-                self.lost([None], error)
+                self.add_failures([None], error)
 
-    def lost(self, media_ids: list[MediaId] | list[None], error: TelewarmError) -> None:
-        lat_ms = self.lap()
+    def add_failures(self, media_ids: list[MediaId] | list[None], error: TelewarmError) -> None:
+        lat_ms = self.take_elapsed_ms()
         self.results += [
             SendResult(
                 media_id=media_id,

@@ -10,7 +10,7 @@ from telewarm.bots.sessions import BotSession
 from telewarm.database import media
 from telewarm.database.connection import Pool
 from telewarm.database.leases import ProcessLease
-from telewarm.database.transient import as_outage
+from telewarm.database.transient import as_unavailable_error
 from telewarm.errors import (
     ChatMigrated,
     ChatUnreachable,
@@ -41,30 +41,30 @@ class Sender:
         *,
         pool: Pool,
         lease: ProcessLease,
-        placements: FileIdUploader,
+        uploader: FileIdUploader,
         file_ids: FileIdCache,
-        ledger: ChatStatusWriter,
-        healing: FileIdRecovery,
+        chat_status: ChatStatusWriter,
+        recovery: FileIdRecovery,
         limits: SendLimits,
     ) -> None:
         self._pool = pool
-        self._placements = placements
+        self._uploader = uploader
         self._file_ids = file_ids
-        self._chat_status = ledger
-        self._recovery = healing
+        self._chat_status = chat_status
+        self._recovery = recovery
         self._limits = limits
         self._resolver = FileIdResolver(pool=pool, lease=lease, file_ids=file_ids)
-        self._albums = AlbumSender(cold=self._resolver, placements=placements, file_ids=file_ids, healing=healing)
+        self._albums = AlbumSender(resolver=self._resolver, uploader=uploader, file_ids=file_ids, recovery=recovery)
 
     async def send(
         self,
-        live: BotSession,
+        session: BotSession,
         chat_id: ChatId,
         message: MessageSet,
         *,
         on_cold: OnCold | None = None,
         patience: float | None = None,
-        rank: Priority = Priority.INTERACTIVE,
+        priority: Priority = Priority.INTERACTIVE,
     ) -> list[SendResult]:
         """Audio, video, photo, the rest, then text. One that fails stops no other, unless the chat cannot be reached.
 
@@ -72,40 +72,42 @@ class Sender:
         to wait longer fails at once, with FloodWait for the limits. Raises UsageError for a set that cannot be sent,
         NotFound when the bot has no such media item; nothing is sent then.
         """
-        steps, missed = await self._plan(live, message)
+        steps, missed = await self._plan(session, message)
         if message.media:
-            metrics.ids_read(hits=len(message.media) - missed, misses=missed)
-        return await self.send_plan(live, chat_id, steps, on_cold=on_cold, patience=patience, rank=rank)
+            metrics.file_ids_read(hits=len(message.media) - missed, misses=missed)
+        return await self.send_plan(session, chat_id, steps, on_cold=on_cold, patience=patience, priority=priority)
 
-    async def file_id(self, live: BotSession, media_id: MediaId, *, wait: float) -> CachedFileId:
+    async def file_id(self, session: BotSession, media_id: MediaId, *, wait: float) -> CachedFileId:
         """The bot's file id of a media item, to send it by other means. `wait`: seconds for it to become warm.
 
         Raises MediaNotReady when it has none in that time, MediaError when it will have none, NotFound.
         """
         warm = self._file_ids.get(media_id)
-        if warm is not None and warm.bot_id == live.bot.id:
+        if warm is not None and warm.bot_id == session.bot.id:
             return warm
         on_cold = OnCold.WAIT if wait > 0 else OnCold.FAIL
         until = clock.monotonic() + wait
-        wanted = ResolveRequest(live=live, media_id=media_id, on_cold=on_cold, until=until, place=_never)
+        wanted = ResolveRequest(
+            session=session, media_id=media_id, on_cold=on_cold, deadline=until, upload=_unexpected_upload
+        )
         got = await self._resolver.get(wanted)
         assert isinstance(got, CachedFileId)  # noqa: S101 - nothing is placed by whoever only waits
         return got
 
-    async def planned(self, live: BotSession, message: MessageSet) -> tuple[Step, ...]:
+    async def planned(self, session: BotSession, message: MessageSet) -> tuple[Step, ...]:
         """The steps of `send`, for `send_plan` to many recipients. Raises UsageError, NotFound."""
-        steps, _ = await self._plan(live, message)
+        steps, _ = await self._plan(session, message)
         return steps
 
     async def send_plan(
         self,
-        live: BotSession,
+        session: BotSession,
         chat_id: ChatId,
         steps: Sequence[Step],
         *,
         on_cold: OnCold | None = None,
         patience: float | None = None,
-        rank: Priority = Priority.INTERACTIVE,
+        priority: Priority = Priority.INTERACTIVE,
         follow: bool = True,
     ) -> list[SendResult]:
         """`send` of what was planned for the same bot.
@@ -113,28 +115,28 @@ class Sender:
         Not `follow`: a group that has become a supergroup is not written to there; the results say ChatMigrated.
         """
         began = clock.monotonic()
-        until = began + (self._limits.patience if patience is None else patience)
+        until = began + (self._limits.patience_seconds if patience is None else patience)
         outgoing = SendContext(
-            turn=SendSlot(live=live, chat_id=chat_id, until=until, rank=rank),
+            slot=SendSlot(session=session, chat_id=chat_id, deadline=until, priority=priority),
             on_cold=on_cold or self._limits.on_cold,
-            began=began,
-            followed=not follow,
+            step_started_at=began,
+            redirected=not follow,
         )
-        bot_id = live.bot.id
+        bot_id = session.bot.id
         if (now_at := self._chat_status.moved_to(bot_id, chat_id)) != chat_id:
             if follow:
-                outgoing.follow(now_at)
+                outgoing.redirect(now_at)
             else:
                 outgoing.aborted_by = _migrated(chat_id, now_at)
         for step in steps:
-            await self._take(outgoing, step)
+            await self._run_step(outgoing, step)
         if outgoing.reached:
-            self._chat_status.note_reached(bot_id, outgoing.turn.chat_id)
+            self._chat_status.note_reached(bot_id, outgoing.slot.chat_id)
         return outgoing.results
 
-    async def _plan(self, live: BotSession, message: MessageSet) -> tuple[tuple[Step, ...], int]:
+    async def _plan(self, session: BotSession, message: MessageSet) -> tuple[tuple[Step, ...], int]:
         """And how many ids were not in memory. No query when all are."""
-        bot_id = live.bot.id
+        bot_id = session.bot.id
         kinds: dict[MediaId, Kind] = {}
         missing = []
         for part in message.media:
@@ -145,131 +147,133 @@ class Sender:
                 missing.append(part.media_id)
         if missing:
             check(message)
-            kinds |= await self._read(live, missing)
+            kinds |= await self._read(session, missing)
         return plan(message, kinds), len(missing)
 
-    async def _read(self, live: BotSession, media_ids: Sequence[MediaId]) -> dict[MediaId, Kind]:
+    async def _read(self, session: BotSession, media_ids: Sequence[MediaId]) -> dict[MediaId, Kind]:
         """What they are sent as. Raises NotFound when one is not the bot's."""
         kinds: dict[MediaId, Kind] = {}
-        for warm in await media.warm(self._pool, bot_id=live.bot.id, media_ids=media_ids):
-            self._file_ids.keep(warm)
+        for warm in await media.file_ids(self._pool, bot_id=session.bot.id, media_ids=media_ids):
+            self._file_ids.put(warm)
             kinds[warm.media_id] = warm.kind
         for media_id in media_ids:
             if media_id not in kinds:
                 item = await media.get(self._pool, media_id)
-                if item.bot_id != live.bot.id:
-                    raise not_in_library(live, media_id)
+                if item.bot_id != session.bot.id:
+                    raise not_in_library(session, media_id)
                 kinds[media_id] = item.kind
         return kinds
 
-    async def _take(self, outgoing: SendContext, step: Step) -> None:
-        """One step, whatever becomes of it: its results are in `outgoing` then."""
-        if outgoing.aborted_by is not None:
-            outgoing.failed(step, outgoing.aborted_by)
+    async def _run_step(self, context: SendContext, step: Step) -> None:
+        """One step, whatever becomes of it: its results are in `context` then."""
+        if context.aborted_by is not None:
+            context.add_step_failure(step, context.aborted_by)
             return
         try:
-            await self._make(outgoing, step)
+            await self._make(context, step)
         except ChatMigrated as error:
-            old, new = outgoing.turn.chat_id, ChatId(error.migrate_to_chat_id)
-            self._chat_status.note_migration(outgoing.turn.live.bot.id, old, new)
-            if outgoing.followed:
-                outgoing.aborted_by = error
-                outgoing.failed(step, error)
+            old, new = context.slot.chat_id, ChatId(error.migrate_to_chat_id)
+            self._chat_status.note_migration(context.slot.session.bot.id, old, new)
+            if context.redirected:
+                context.aborted_by = error
+                context.add_step_failure(step, error)
                 return
-            outgoing.followed = True
-            outgoing.follow(new)
-            await self._take(outgoing, step)
+            context.redirected = True
+            context.redirect(new)
+            await self._run_step(context, step)
         except ChatUnreachable as error:
-            self._chat_status.note_failure(outgoing.turn.live.bot.id, outgoing.turn.chat_id, error)
+            self._chat_status.note_failure(context.slot.session.bot.id, context.slot.chat_id, error)
             if error.reason != "no_rights":  # that may be of this kind of message alone
-                outgoing.aborted_by = error
-            outgoing.failed(step, error)
+                context.aborted_by = error
+            context.add_step_failure(step, error)
         except TelewarmError as error:
-            outgoing.aborted_by = _ends_all(outgoing, error)
-            outgoing.failed(step, error)
+            context.aborted_by = _abort_reason(context, error)
+            context.add_step_failure(step, error)
         except Exception as error:
-            if (away := as_outage(error)) is None:
+            if (away := as_unavailable_error(error)) is None:
                 raise
-            outgoing.failed(step, away)
+            context.add_step_failure(step, away)
 
-    def _make(self, outgoing: SendContext, step: Step) -> Awaitable[None]:
+    def _make(self, context: SendContext, step: Step) -> Awaitable[None]:
         if isinstance(step, SingleStep):
-            return self._single(outgoing, step)
+            return self._single(context, step)
         if isinstance(step, TextStep):
-            return _text(outgoing, step)
-        return self._album(outgoing, step)
+            return _text(context, step)
+        return self._album(context, step)
 
-    async def _single(self, outgoing: SendContext, step: SingleStep) -> None:
+    async def _single(self, context: SendContext, step: SingleStep) -> None:
         """By its file id; a dead one is healed: a copy of the warm-up message, else a URL or the bytes."""
-        turn, media_id, deaths = outgoing.turn, step.media_id, 0
+        turn, media_id, deaths = context.slot, step.media_id, 0
         warm = self._file_ids.get(media_id)
         hit = warm is not None
         while True:
-            if warm is None or warm.bot_id != turn.live.bot.id:
-                got = await self._resolver.get(self._wanted(outgoing, step, again=deaths > 0))
+            if warm is None or warm.bot_id != turn.session.bot.id:
+                got = await self._resolver.get(self._resolve_request(context, step, again=deaths > 0))
                 hit = False
                 if isinstance(got, UploadResult):
-                    outgoing.went(media_id, got.kind, got.message.message_id, hit=False, lat_ms=outgoing.lap())
+                    context.add_sent(
+                        media_id, got.kind, got.message.message_id, cache_hit=False, lat_ms=context.take_elapsed_ms()
+                    )
                     return
                 warm = got
             try:
-                sent = await with_rate_limit(turn, partial(_by_id, turn, warm, step))
+                sent = await with_rate_limit(turn, partial(_send_by_id, turn, warm, step))
             except InvalidFileId:
                 deaths += 1
                 if deaths > MAX_INVALID_IDS:
                     raise
-                if await self._recover(outgoing, step, warm):
+                if await self._recover(context, step, warm):
                     return
                 warm, hit = self._file_ids.get(media_id), False
             else:
-                self._recovery.worked(turn.live)
+                self._recovery.send_succeeded(turn.session)
                 kind = sent.kind or warm.kind
-                outgoing.went(media_id, kind, sent.message_id, hit=hit, lat_ms=outgoing.lap())
+                context.add_sent(media_id, kind, sent.message_id, cache_hit=hit, lat_ms=context.take_elapsed_ms())
                 return
 
-    def _wanted(self, outgoing: SendContext, step: SingleStep, *, again: bool) -> ResolveRequest:
+    def _resolve_request(self, context: SendContext, step: SingleStep, *, again: bool) -> ResolveRequest:
         """`again`: its id was dead. Then it is no cold one, and its bytes go whatever was said of cold ones."""
-        turn = outgoing.turn
+        turn = context.slot
         return ResolveRequest(
-            live=turn.live,
+            session=turn.session,
             media_id=step.media_id,
-            on_cold=OnCold.UPLOAD if again else outgoing.on_cold,
-            until=turn.until,
-            place=partial(self._deliver, turn, step),
+            on_cold=OnCold.UPLOAD if again else context.on_cold,
+            deadline=turn.deadline,
+            upload=partial(self._send_bytes, turn, step),
         )
 
-    async def _recover(self, outgoing: SendContext, step: SingleStep, warm: CachedFileId) -> bool:
+    async def _recover(self, context: SendContext, step: SingleStep, warm: CachedFileId) -> bool:
         """Whether a copy went."""
-        turn = outgoing.turn
+        turn = context.slot
         message_id = await self._recovery.recover(
-            turn.live,
+            turn.session,
             turn.chat_id,
             warm,
             caption=step.caption,
             options=step.options,
-            patience_until=turn.until,
-            rank=turn.rank,
+            deadline=turn.deadline,
+            priority=turn.priority,
         )
         if message_id is None:
             return False
-        outgoing.went(warm.media_id, warm.kind, message_id, hit=False, lat_ms=outgoing.lap())
+        context.add_sent(warm.media_id, warm.kind, message_id, cache_hit=False, lat_ms=context.take_elapsed_ms())
         return True
 
-    async def _deliver(self, turn: SendSlot, step: SingleStep, item: ClaimedMedia) -> UploadResult:
+    async def _send_bytes(self, slot: SendSlot, step: SingleStep, item: ClaimedMedia) -> UploadResult:
         """The bytes to the recipient."""
-        api = turn.live.api
-        call = partial(self._placements.deliver, item, api, turn.chat_id, caption=step.caption, options=step.options)
-        return await with_rate_limit(turn, call, size=self._placements.delivery_bytes(item, api.telegram_id))
+        api = slot.session.api
+        call = partial(self._uploader.deliver, item, api, slot.chat_id, caption=step.caption, options=step.options)
+        return await with_rate_limit(slot, call, size=self._uploader.delivery_bytes(item, api.telegram_id))
 
-    async def _album(self, outgoing: SendContext, album: AlbumStep) -> None:
-        for media_id, left in await self._albums.send(outgoing, album):
+    async def _album(self, context: SendContext, album: AlbumStep) -> None:
+        for media_id, left in await self._albums.send(context, album):
             if isinstance(left, SingleStep):
-                await self._take(outgoing, left)
+                await self._run_step(context, left)
             else:
-                outgoing.lost([media_id], left)
+                context.add_failures([media_id], left)
 
 
-async def _never(item: ClaimedMedia) -> UploadResult:
+async def _unexpected_upload(item: ClaimedMedia) -> UploadResult:
     raise AssertionError(f"media item {item.media_id} was to be waited for")
 
 
@@ -283,25 +287,25 @@ def _migrated(chat_id: ChatId, now_at: ChatId) -> ChatMigrated:
     )
 
 
-async def _text(outgoing: SendContext, step: TextStep) -> None:
-    turn = outgoing.turn
-    call = partial(turn.live.api.send_message, turn.chat_id, step.text, options=step.options)
+async def _text(context: SendContext, step: TextStep) -> None:
+    turn = context.slot
+    call = partial(turn.session.api.send_message, turn.chat_id, step.text, options=step.options)
     sent = await with_rate_limit(turn, call)
-    outgoing.went(None, None, sent.message_id, hit=False, lat_ms=outgoing.lap())
+    context.add_sent(None, None, sent.message_id, cache_hit=False, lat_ms=context.take_elapsed_ms())
 
 
-def _by_id(turn: SendSlot, warm: CachedFileId, step: SingleStep) -> Awaitable[SentMessage]:
-    return turn.live.api.send_media(
-        warm.kind, turn.chat_id, FileIdRef(file_id=warm.file_id), caption=step.caption, options=step.options
+def _send_by_id(slot: SendSlot, warm: CachedFileId, step: SingleStep) -> Awaitable[SentMessage]:
+    return slot.session.api.send_media(
+        warm.kind, slot.chat_id, FileIdRef(file_id=warm.file_id), caption=step.caption, options=step.options
     )
 
 
-def _ends_all(outgoing: SendContext, error: TelewarmError) -> TelewarmError | None:
+def _abort_reason(context: SendContext, error: TelewarmError) -> TelewarmError | None:
     """Why the rest of the set is not begun: a token that is void, or no answer in all the time there was."""
     if isinstance(error, InvalidBotToken):
         return error
-    turn = outgoing.turn
-    if not isinstance(error, TelegramUnreachable) or clock.monotonic() <= turn.until:
+    turn = context.slot
+    if not isinstance(error, TelegramUnreachable) or clock.monotonic() <= turn.deadline:
         return None
     return TelegramUnreachable(
         f"Not sent to chat {turn.chat_id}: no answer to {error.method} came in all the time there was",

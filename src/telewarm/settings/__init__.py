@@ -1,19 +1,19 @@
 """Settings: a value, read once at start. Only cli and app make one."""
 
 from telewarm.settings.fields import EnvVar, Group
-from telewarm.settings.files import NAMED_BY, SettingsFile, choose, refuse_redirects
-from telewarm.settings.settings import ObjectStorage, Settings, given_variables, variables, written_in
+from telewarm.settings.files import ENV_FILE_VARIABLE, SettingsFile, check_redirects, choose_settings_file
+from telewarm.settings.settings import ObjectStorage, Settings, read_env_file, set_variables, variables
 
 __all__ = [
-    "NAMED_BY",
+    "ENV_FILE_VARIABLE",
     "EnvVar",
     "Group",
     "ObjectStorage",
     "Settings",
     "SettingsFile",
-    "choose",
-    "given_variables",
-    "refuse_redirects",
+    "check_redirects",
+    "choose_settings_file",
+    "read_env_file",
+    "set_variables",
     "variables",
-    "written_in",
 ]

@@ -7,20 +7,20 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-MAKE = "openssl rand -hex 32"  # a token or a key
+GENERATE_COMMAND = "openssl rand -hex 32"  # a token or a key
 EXAMPLE_KEYS = frozenset({"0123456789abcdef" * 4})  # once published as examples
 EXAMPLE_TOKENS = ("a-long-random-text", "a-long-random-text-of-your-own", "um-texto-longo-e-aleatorio")  # these too
-LEAST_CHARACTERS = 6  # different ones in a token
-STEPS = frozenset({0, 1, -1})  # from one character to the next in `aaaa`, `4567` and `hgfe`
-MOST_STEPS = 0.6  # of all characters of a token
-ROWS = ("qwerty", "asdfgh", "azerty")  # of keyboards
-PLACEHOLDERS = re.compile(
+MIN_DISTINCT_CHARACTERS = 6  # different ones in a token
+SEQUENTIAL_STEPS = frozenset({0, 1, -1})  # from one character to the next in `aaaa`, `4567` and `hgfe`
+MAX_SEQUENTIAL_SHARE = 0.6  # of all characters of a token
+KEYBOARD_ROWS = ("qwerty", "asdfgh", "azerty")  # of keyboards
+PLACEHOLDER_PATTERN = re.compile(
     "(?:change|me|my|your|own|please|replace|insert|put|this|here|super|secret|password|senha|example|placeholder|todo"
     "|default|admin|api|auth|access|bearer|token|key|test|xxx|[^a-z])*"
 )
 
 
-def split(url: str) -> SplitResult:
+def split_url(url: str) -> SplitResult:
     """The parts of a URL, its port checked; the library's own words would quote pieces of a password."""
     try:
         parts = urlsplit(url)
@@ -33,7 +33,7 @@ def split(url: str) -> SplitResult:
 
 
 def http_url(url: str) -> str:
-    parts = split(url)
+    parts = split_url(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must begin with http:// or https:// and a host")
     if parts.username is not None or parts.password is not None:
@@ -66,7 +66,7 @@ def bucket(name: str) -> str:
     return name
 
 
-def stripped(value: str) -> str:
+def strip_whitespace(value: str) -> str:
     """Without the blanks and line ends that copying leaves around it."""
     return value.strip(" \t\r\n\v\f\u00a0\u200b\u200c\u200d\u2028\u2029\u2060\ufeff")
 
@@ -84,28 +84,28 @@ def bearer_token(token: str) -> str:
         raise ValueError("must have at least 16 characters")
     if not re.fullmatch(r"[!-~]+", token):
         raise ValueError("must have neither spaces nor characters outside of ASCII, for it travels in a header")
-    if _letters(token) in map(_letters, EXAMPLE_TOKENS) or easy_to_guess(token):
+    if _letters_of(token) in map(_letters_of, EXAMPLE_TOKENS) or is_easy_to_guess(token):
         raise ValueError("is an example, or as easy to guess")
     return token
 
 
-def _letters(token: str) -> str:
+def _letters_of(token: str) -> str:
     """In lower case, whatever stands between them."""
     return re.sub("[^a-z]", "", token.lower())
 
 
-def easy_to_guess(token: str) -> bool:
+def is_easy_to_guess(token: str) -> bool:
     """What nobody drew at random: few characters, one piece repeated, a row of the alphabet or the keyboard, words
     that stand for a token.
     """
     low = token.lower()
-    steps = sum(ord(after) - ord(before) in STEPS for before, after in pairwise(low))
+    steps = sum(ord(after) - ord(before) in SEQUENTIAL_STEPS for before, after in pairwise(low))
     return (
-        len(set(low)) < LEAST_CHARACTERS
-        or steps > MOST_STEPS * len(low)
+        len(set(low)) < MIN_DISTINCT_CHARACTERS
+        or steps > MAX_SEQUENTIAL_SHARE * len(low)
         or any(low[size:] == low[:-size] for size in range(1, len(low) // 2 + 1))
-        or any(row in low for row in ROWS)
-        or (_letters(low) != "" and PLACEHOLDERS.fullmatch(low) is not None)
+        or any(row in low for row in KEYBOARD_ROWS)
+        or (_letters_of(low) != "" and PLACEHOLDER_PATTERN.fullmatch(low) is not None)
     )
 
 

@@ -7,13 +7,15 @@ import ssl
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from telewarm.settings.checks import split
+from telewarm.settings.checks import split_url
 
-COMMAND = re.compile(r"""^(?:psql|export|DATABASE_URL=|jdbc:|\s)+""")  # what stands before it when it is pasted whole
-DRIVER = re.compile(r"^(postgres(?:ql)?)\+[a-z0-9_]+(?=://)")  # SQLAlchemy's
+PASTED_PREFIX_PATTERN = re.compile(
+    r"""^(?:psql|export|DATABASE_URL=|jdbc:|\s)+"""
+)  # what stands before it when it is pasted whole
+DRIVER_PATTERN = re.compile(r"^(postgres(?:ql)?)\+[a-z0-9_]+(?=://)")  # SQLAlchemy's
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 # Parameters of clients that say nothing to a server, or nothing that counts here.
-LEFT_OUT = frozenset(
+IGNORED_PARAMETERS = frozenset(
     {
         # libpq
         "channel_binding", "connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval",
@@ -30,10 +32,10 @@ LEFT_OUT = frozenset(
         "environment", "tlsmode", "usessh", "name", "serverversion", "charset",
     }
 )  # fmt: skip
-SCHEMAS = frozenset({"schema", "currentschema"})  # Prisma's and JDBC's
-TRUE = frozenset({"true", "1", "on", "yes", ""})
+SCHEMA_PARAMETERS = frozenset({"schema", "currentschema"})  # Prisma's and JDBC's
+TRUE_VALUES = frozenset({"true", "1", "on", "yes", ""})
 # What the consoles show for other connections than PostgreSQL's own.
-OTHERS = {
+UNSUPPORTED_SCHEMES = {
     "prisma": "is for Prisma's own proxy: take the direct URL, which begins with postgresql://",
     "prisma+postgres": "is for Prisma's own proxy: take the direct URL, which begins with postgresql://",
     "mysql": "is for MySQL: Telewarm needs PostgreSQL",
@@ -43,22 +45,22 @@ OTHERS = {
 }
 
 
-def database_url(given: str) -> str:
+def normalize_database_url(text: str) -> str:
     """Raises ValueError, without a word of the value."""
-    url = DRIVER.sub(r"\1", COMMAND.sub("", given.strip()).strip("'\"` \t;"))
+    url = DRIVER_PATTERN.sub(r"\1", PASTED_PREFIX_PATTERN.sub("", text.strip()).strip("'\"` \t;"))
     scheme = url.partition(":")[0].lower()
-    if scheme in OTHERS:
-        raise ValueError(OTHERS[scheme])
+    if scheme in UNSUPPORTED_SCHEMES:
+        raise ValueError(UNSUPPORTED_SCHEMES[scheme])
     if scheme not in {"postgresql", "postgres"} or "://" not in url:
         raise ValueError("must begin with postgresql://")
     _check(url)
     base, _, query = url.partition("?")
-    kept = _parameters(parse_qsl(query, keep_blank_values=True))
+    kept = _normalize_parameters(parse_qsl(query, keep_blank_values=True))
     asked = urlencode(kept, quote_via=quote, safe="/,:-")
     return f"{base}?{asked}" if asked else base
 
 
-def passwords_of(url: str) -> list[str]:
+def secrets_of(url: str) -> list[str]:
     """Every secret in it, as it stands there and in plain."""
     try:
         parts = urlsplit(url)
@@ -77,27 +79,27 @@ def _check(url: str) -> None:
     place, path, tail = rest.partition("/")
     user, at, hosts = place.rpartition("@")
     first = hosts.split(",", maxsplit=1)[0]  # several hosts are libpq's own, and no URL
-    parts = split(f"{head}{slash}{user}{at}{first}{path}{tail}")
+    parts = split_url(f"{head}{slash}{user}{at}{first}{path}{tail}")
     if parts.fragment:
         raise ValueError("has a '#' in it: special characters in the password must be percent-encoded")
 
 
-def _parameters(given: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _normalize_parameters(parameters: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Those that are kept, in asyncpg's words."""
     kept: dict[str, str] = {}
-    for name, value in given:
+    for name, value in parameters:
         low = name.lower()
-        if low in SCHEMAS:
+        if low in SCHEMA_PARAMETERS:
             kept["options"] = f"{kept.get('options', '')} -c search_path={value}".strip()
         elif low == "options":
             kept["options"] = f"{kept.get('options', '')} {value}".strip()
         elif low in {"ssl", "usessl"}:
-            kept.setdefault("sslmode", "require" if value.lower() in TRUE else _ssl_mode(value))
+            kept.setdefault("sslmode", "require" if value.lower() in TRUE_VALUES else _ssl_mode(value))
         elif low == "sslmode":
             kept["sslmode"] = _ssl_mode(value)
         elif low == "sslrootcert":
             kept |= _root_certificate(value)
-        elif low not in LEFT_OUT:
+        elif low not in IGNORED_PARAMETERS:
             kept[name] = value
     if "sslrootcert" not in kept and kept.get("sslmode") in {"verify-ca", "verify-full"} and _system_roots():
         kept["sslrootcert"] = _system_roots()

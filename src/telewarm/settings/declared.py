@@ -24,24 +24,24 @@ class SettingsFields(BaseSettings):
         "The data folder: the embedded database, the folder store, the spool, the generated key and API token. "
         "Put it on a disk that is backed up.",
         default=data_home,
-        otherwise="your data home (root: /var/lib/telewarm)",
+        default_text="your data home (root: /var/lib/telewarm)",
         example="/var/lib/telewarm",
     )
     admin_api_token: SecretStr | None = setting(
         Group.GENERAL,
         "What clients of the HTTP API send as `Authorization: Bearer …`; at least 16 characters, hard to guess. "
-        f"Make one with `{checks.MAKE}`. `telewarm token show` prints the one that holds.",
+        f"Make one with `{checks.GENERATE_COMMAND}`. `telewarm token show` prints the one that holds.",
         default=None,
-        otherwise="made once and kept in the data folder",
+        default_text="made once and kept in the data folder",
         example="",
     )
     encryption_key: SecretStr | None = setting(
         Group.GENERAL,
         "Seals bot tokens in the database. Keep a copy: without it the tokens cannot be read again. "
-        f"Make one with `{checks.MAKE}`.",
+        f"Make one with `{checks.GENERATE_COMMAND}`.",
         default=None,
         unit="64 hex digits",
-        otherwise="made once and kept in the data folder",
+        default_text="made once and kept in the data folder",
         example="",
     )
     telewarm_log_format: Literal["auto", "pretty", "json"] = setting(
@@ -65,7 +65,7 @@ class SettingsFields(BaseSettings):
         "PostgreSQL 14 or newer, as your provider's console shows it, but the direct address and not that of a pooler "
         "such as PgBouncer. Set it to run Telewarm on several machines.",
         default=None,
-        otherwise="an embedded PostgreSQL in the data folder",
+        default_text="an embedded PostgreSQL in the data folder",
         example="postgresql://telewarm:password@db.example.org:5432/telewarm",
     )
     telewarm_database_pool: int = setting(
@@ -83,7 +83,7 @@ class SettingsFields(BaseSettings):
         Group.STORE,
         "Where media are kept when neither R2_* nor S3_* is set.",
         default=None,
-        otherwise="media in the data folder",
+        default_text="media in the data folder",
         example="/srv/media",
     )
     r2_account_id: str | None = setting(
@@ -114,7 +114,7 @@ class SettingsFields(BaseSettings):
         Group.STORE,
         "Any S3: the server's address, with the path before the bucket if it has one.",
         default=None,
-        otherwise="Amazon's for S3_REGION",
+        default_text="Amazon's for S3_REGION",
         example="https://s3.eu-central-1.amazonaws.com",
     )
     s3_region: str = setting(Group.STORE, "Any S3: the region.", default="us-east-1", example="eu-central-1")
@@ -149,7 +149,7 @@ class SettingsFields(BaseSettings):
         "Local disk for hot blobs, so that fresh uploads are warmed without reading the store.",
         default=ByteSize(1 << 30),
         unit="bytes, or with KiB, MiB, GiB",
-        otherwise="1 GiB",
+        default_text="1 GiB",
         example="4GiB",
         ge=MIB,
     )
@@ -158,7 +158,7 @@ class SettingsFields(BaseSettings):
         "The largest file that is taken in.",
         default=None,
         unit="bytes, or with KiB, MiB, GiB",
-        otherwise="50 MiB, with TELEGRAM_API_LOCAL 2000 MiB",
+        default_text="50 MiB, with TELEGRAM_API_LOCAL 2000 MiB",
         example="20MiB",
         ge=1,
     )
@@ -184,7 +184,7 @@ class SettingsFields(BaseSettings):
         "Ports that media may be fetched from by URL, beside 80 and 443.",
         default=(),
         unit="ports, with commas",
-        otherwise="none",
+        default_text="none",
         example="8080,8443",
     )
 
@@ -198,7 +198,7 @@ class SettingsFields(BaseSettings):
         Group.TELEGRAM,
         "The HTTP proxy that calls to Telegram go through, with user and password if it wants them; `direct`: none.",
         default=None,
-        otherwise="HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, but for hosts in NO_PROXY",
+        default_text="HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, but for hosts in NO_PROXY",
         example="http://127.0.0.1:3128",
     )
     telegram_api_local: bool = setting(
@@ -294,7 +294,7 @@ class SettingsFields(BaseSettings):
         "No wait between two attempts is longer than this.",
         default=300_000,
         unit="ms",
-        otherwise="300000 (5 minutes)",
+        default_text="300000 (5 minutes)",
         example="60000",
         ge=1,
         le=86_400_000,
@@ -305,7 +305,7 @@ class SettingsFields(BaseSettings):
         "Messages a second for one bot. Raise it only with paid broadcasts or on a server of your own.",
         default=30.0,
         unit="messages/s",
-        otherwise="30",
+        default_text="30",
         example="25",
         gt=0,
         le=100_000,
@@ -325,7 +325,7 @@ class SettingsFields(BaseSettings):
         "Messages a second to one private chat.",
         default=1.0,
         unit="messages/s",
-        otherwise="1",
+        default_text="1",
         example="0.5",
         gt=0,
         le=100_000,
@@ -345,7 +345,7 @@ class SettingsFields(BaseSettings):
         "Messages a minute to one group or channel, warm-up chats included: a bot with several warms faster.",
         default=20.0,
         unit="messages/min",
-        otherwise="20",
+        default_text="20",
         example="15",
         gt=0,
         le=6_000_000,
@@ -365,7 +365,7 @@ class SettingsFields(BaseSettings):
         "Messages a second to one group or channel, beside those a minute; a larger number of those counts instead.",
         default=1.0,
         unit="messages/s",
-        otherwise="1",
+        default_text="1",
         example="2",
         gt=0,
         le=100_000,

@@ -49,14 +49,14 @@ def setting(
     default: object,
     example: str,
     unit: str = "",
-    otherwise: str = "",
+    default_text: str = "",
     **bounds: Any,  # noqa: ANN401 (pydantic's ge, le, pattern, …)
 ) -> Any:  # noqa: ANN401 (as pydantic's Field: the field's annotation is what counts)
     """A field of the settings; a function as the default is called for each.
 
-    `otherwise`: the default in words, where its value says little.
+    `default_text`: the default in words, where its value says little.
     """
-    about: dict[str, JsonValue] = {"group": group, "unit": unit, "example": example, "otherwise": otherwise}
+    about: dict[str, JsonValue] = {"group": group, "unit": unit, "example": example, "otherwise": default_text}
     if callable(default):
         return Field(default_factory=default, description=advice, json_schema_extra=about, **bounds)
     return Field(default, description=advice, json_schema_extra=about, **bounds)
@@ -79,7 +79,7 @@ def _variable(name: str, field: FieldInfo) -> EnvVar:
     return EnvVar(
         name=name.upper(),
         group=Group(str(about["group"])),
-        default=str(about["otherwise"]) or _written(field.default),
+        default=str(about["otherwise"]) or _format_default(field.default),
         unit=str(about["unit"]),
         advice=field.description or "",
         secret=secret,
@@ -87,7 +87,7 @@ def _variable(name: str, field: FieldInfo) -> EnvVar:
     )
 
 
-def _written(value: object) -> str:
+def _format_default(value: object) -> str:
     if value is None:
         return "none"
     return str(value).lower() if isinstance(value, bool) else str(value)

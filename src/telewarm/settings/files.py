@@ -12,42 +12,50 @@ from urllib.parse import urlsplit
 
 from telewarm.errors import SettingsError
 
-NAMED_BY = "TELEWARM_ENV_FILE"
-FOLDERS = ("TELEWARM_DATA", "TELEWARM_STORE_FOLDER")  # in a file they are relative to it
-HARMLESS = ("https://api.telegram.org", "direct", "none", "off")
-PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
-REDIRECTS = ("TELEGRAM_API_ROOT", "TELEWARM_PROXY", *PROXIES, *map(str.lower, PROXIES))  # where bot tokens are sent to
+ENV_FILE_VARIABLE = "TELEWARM_ENV_FILE"
+FOLDER_VARIABLES = ("TELEWARM_DATA", "TELEWARM_STORE_FOLDER")  # in a file they are relative to it
+HARMLESS_VALUES = ("https://api.telegram.org", "direct", "none", "off")
+PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
+REDIRECTING_VARIABLES = (
+    "TELEGRAM_API_ROOT",
+    "TELEWARM_PROXY",
+    *PROXY_VARIABLES,
+    *map(str.lower, PROXY_VARIABLES),
+)  # where bot tokens are sent to
 # Of a data folder what could be a link to somebody else's.
-HELD = ("", "encryption.key", "postgres", "postgres/cluster")
+PROTECTED_PATHS = ("", "encryption.key", "postgres", "postgres/cluster")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SettingsFile:
-    """`path` None: there is none. `found`: nobody named it, it is the one of the current folder."""
+    """`path` None: there is none. `is_implicit`: nobody named it, it is the one of the current folder."""
 
     path: Path | None
-    found: bool = False
+    is_implicit: bool = False
 
 
-def choose(environ: Mapping[str, str], *, named: Path | None, folder: Path, home: Path) -> SettingsFile:
-    """The one that was named (`named`, else TELEWARM_ENV_FILE), else `.env` in the current folder, else the user's own.
+def choose_settings_file(
+    environ: Mapping[str, str], *, named_file: Path | None, folder: Path, home: Path
+) -> SettingsFile:
+    """The one that was named (`named_file`, else TELEWARM_ENV_FILE), else `.env` in the current folder, else the user's
+    own.
 
     Raises SettingsError for one that was named and is not there, and for one of the current folder that is another
     user's, or that anybody can write.
     """
-    path = named or (Path(environ[NAMED_BY]).expanduser() if environ.get(NAMED_BY) else None)
+    path = named_file or (Path(environ[ENV_FILE_VARIABLE]).expanduser() if environ.get(ENV_FILE_VARIABLE) else None)
     if path is not None:
         if not path.is_file():
-            raise SettingsError(f"{path} is no file: name another with --env-file or {NAMED_BY}")
+            raise SettingsError(f"{path} is no file: name another with --env-file or {ENV_FILE_VARIABLE}")
         return SettingsFile(path=path.absolute())
     if (here := folder / ".env").is_file():
-        _demand_own(here)
-        return SettingsFile(path=here.absolute(), found=True)
+        _check_file_owner(here)
+        return SettingsFile(path=here.absolute(), is_implicit=True)
     own = home / ".env"
     return SettingsFile(path=own if own.is_file() else None)
 
 
-def _demand_own(path: Path) -> None:
+def _check_file_owner(path: Path) -> None:
     status = path.stat()
     if status.st_uid not in {os.geteuid(), 0}:
         problem = "belongs to another user"
@@ -57,21 +65,23 @@ def _demand_own(path: Path) -> None:
         return
     raise SettingsError(
         f"{path.absolute()} {problem}, so its settings are not trusted: make it yours (chown, chmod o-w), name it with "
-        f"--env-file or {NAMED_BY}, or run this in another folder"
+        f"--env-file or {ENV_FILE_VARIABLE}, or run this in another folder"
     )
 
 
-def refuse_redirects(path: Path, written: Mapping[str, str | None], environ: Mapping[str, str]) -> None:
+def check_redirects(path: Path, file_values: Mapping[str, str | None], environ: Mapping[str, str]) -> None:
     """Raises SettingsError when a file that merely lay there would send the tokens of bots somewhere else, and these
     bots are not its own: the key of their tokens is neither in it nor in a data folder beside it. So it does for files
     of the library, when the keys of their store are not its own.
     """
-    if _takes_files_away(written, environ):
+    if _uses_foreign_keys(file_values, environ):
         raise SettingsError(
             f"{path} sets S3_ENDPOINT, where files would be sent to with the S3 keys of your environment. {_cure(path)}"
         )
-    redirecting = [name for name in REDIRECTS if not environ.get(name) and _leads_away(written.get(name))]
-    if redirecting and not _holds_the_key(path, written, environ):
+    redirecting = [
+        name for name in REDIRECTING_VARIABLES if not environ.get(name) and _is_remote(file_values.get(name))
+    ]
+    if redirecting and not _holds_encryption_key(path, file_values, environ):
         raise SettingsError(
             f"{path} sets {' and '.join(redirecting)}, where bot tokens would be sent to, and the tokens are from "
             f"elsewhere. {_cure(path)}"
@@ -80,21 +90,22 @@ def refuse_redirects(path: Path, written: Mapping[str, str | None], environ: Map
 
 def _cure(path: Path) -> str:
     return (
-        f"If the file is yours, name it: --env-file {path}, or {NAMED_BY}={path}. If it came with something that you "
+        f"If the file is yours, name it: --env-file {path}, or {ENV_FILE_VARIABLE}={path}. If it came with "
+        f"something that you "
         "downloaded, run this in another folder"
     )
 
 
-def _takes_files_away(written: Mapping[str, str | None], environ: Mapping[str, str]) -> bool:
+def _uses_foreign_keys(file_values: Mapping[str, str | None], environ: Mapping[str, str]) -> bool:
     """Whether the keys are not the file's own."""
     keys = bool(environ.get("S3_SECRET_ACCESS_KEY"))
-    return keys and not environ.get("S3_ENDPOINT") and _leads_away(written.get("S3_ENDPOINT"))
+    return keys and not environ.get("S3_ENDPOINT") and _is_remote(file_values.get("S3_ENDPOINT"))
 
 
-def _leads_away(value: str | None) -> bool:
+def _is_remote(value: str | None) -> bool:
     """To another machine than this one, on which a file alone has nobody who listens."""
     value = (value or "").strip()
-    if not value or value.lower() in {*HARMLESS, f"{HARMLESS[0]}/"}:
+    if not value or value.lower() in {*HARMLESS_VALUES, f"{HARMLESS_VALUES[0]}/"}:
         return False
     try:
         host = urlsplit(value if "://" in value else f"//{value}").hostname
@@ -103,23 +114,25 @@ def _leads_away(value: str | None) -> bool:
         return True
 
 
-def _holds_the_key(path: Path, written: Mapping[str, str | None], environ: Mapping[str, str]) -> bool:
+def _holds_encryption_key(path: Path, file_values: Mapping[str, str | None], environ: Mapping[str, str]) -> bool:
     if environ.get("ENCRYPTION_KEY"):
         return False
-    if written.get("ENCRYPTION_KEY"):
+    if file_values.get("ENCRYPTION_KEY"):
         return True
-    data = written.get("TELEWARM_DATA")
+    data = file_values.get("TELEWARM_DATA")
     if environ.get("TELEWARM_DATA") or not data:
         return False
     own = path.absolute().parent.resolve()
     folder = own / Path(data).expanduser()
-    return all((folder / part).resolve().is_relative_to(own) for part in HELD)
+    return all((folder / part).resolve().is_relative_to(own) for part in PROTECTED_PATHS)
 
 
-def beside(path: Path, written: Mapping[str, str | None]) -> dict[str, str | None]:
+def resolve_folders(path: Path, file_values: Mapping[str, str | None]) -> dict[str, str | None]:
     """With folders that are relative to the file, wherever the process runs."""
     parent = path.absolute().parent
     return {
-        name: str(parent / Path(value.strip()).expanduser()) if name in FOLDERS and value and value.strip() else value
-        for name, value in written.items()
+        name: str(parent / Path(value.strip()).expanduser())
+        if name in FOLDER_VARIABLES and value and value.strip()
+        else value
+        for name, value in file_values.items()
     }

@@ -20,15 +20,15 @@ from telewarm.errors import SettingsError
 from telewarm.settings import checks, database_urls, proxies
 from telewarm.settings.declared import MIB, SettingsFields
 from telewarm.settings.fields import EnvVar, variables_of
-from telewarm.settings.files import beside
+from telewarm.settings.files import resolve_folders
 
 CLOUD_UPLOAD_BYTES = 50 * MIB
 LOCAL_UPLOAD_BYTES = 2000 * MIB
-R2_NEEDS = ("R2_ACCOUNT_ID", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_BUCKET")
-HOSTED = "https://api.telegram.org"
-S3_NEEDS = ("S3_BUCKET", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY")
-OURS = ("TELEWARM_", "MEDIA_PREWARM_")  # what begins so and is nearly one of our names is a slip of the pen
-ALIKE = 0.9
+R2_REQUIRED = ("R2_ACCOUNT_ID", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_BUCKET")
+HOSTED_API_ROOT = "https://api.telegram.org"
+S3_REQUIRED = ("S3_BUCKET", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY")
+OWN_PREFIXES = ("TELEWARM_", "MEDIA_PREWARM_")  # what begins so and is nearly one of our names is a slip of the pen
+MIN_SIMILARITY = 0.9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,15 +54,15 @@ class Settings(SettingsFields):
 
         An empty variable counts as not set. Raises SettingsError with every problem; no value is repeated.
         """
-        given = given_variables(environ, env_file)
-        slips = _slips(given)
-        machine_proxy = proxies.proxy_for(given.get("TELEGRAM_API_ROOT", HOSTED), given)
+        given = set_variables(environ, env_file)
+        slips = _misspelled_names(given)
+        machine_proxy = proxies.proxy_for(given.get("TELEGRAM_API_ROOT", HOSTED_API_ROOT), given)
         if machine_proxy is not None and "TELEWARM_PROXY" not in given:
             given["TELEWARM_PROXY"] = machine_proxy[1]
         try:
             settings = cls.model_validate(given)
         except ValidationError as error:
-            problems = [*slips, *(_problem(detail) for detail in error.errors(include_input=False))]
+            problems = [*slips, *(_describe_problem(detail) for detail in error.errors(include_input=False))]
         else:
             if not slips:
                 return settings
@@ -160,7 +160,7 @@ class Settings(SettingsFields):
     @field_validator("database_url")
     @classmethod
     def _database_url(cls, url: SecretStr | None) -> SecretStr | None:
-        return url and SecretStr(database_urls.database_url(url.get_secret_value()))
+        return url and SecretStr(database_urls.normalize_database_url(url.get_secret_value()))
 
     @field_validator("encryption_key")
     @classmethod
@@ -177,7 +177,7 @@ class Settings(SettingsFields):
         chosen = {name for name in self.model_fields_set if getattr(self, name) is not None}
         begun = [
             (prefix, needs)
-            for prefix, needs in (("r2_", R2_NEEDS), ("s3_", S3_NEEDS))
+            for prefix, needs in (("r2_", R2_REQUIRED), ("s3_", S3_REQUIRED))
             if any(name.startswith(prefix) for name in chosen)
         ]
         if len(begun) == 2:
@@ -219,17 +219,17 @@ def variables() -> list[EnvVar]:
     return variables_of(Settings.model_fields)
 
 
-def given_variables(environ: Mapping[str, str], env_file: Path | None) -> dict[str, str]:
+def set_variables(environ: Mapping[str, str], env_file: Path | None) -> dict[str, str]:
     """What is set and not empty; the environment wins over the file. A folder in the file is relative to it.
 
     Raises SettingsError if it cannot be read.
     """
-    written = beside(env_file, written_in(env_file)) if env_file and env_file.is_file() else {}
-    given = {name: checks.stripped(value) for name, value in {**written, **environ}.items() if value}
+    written = resolve_folders(env_file, read_env_file(env_file)) if env_file and env_file.is_file() else {}
+    given = {name: checks.strip_whitespace(value) for name, value in {**written, **environ}.items() if value}
     return {name: value for name, value in given.items() if value}
 
 
-def written_in(env_file: Path) -> dict[str, str | None]:
+def read_env_file(env_file: Path) -> dict[str, str | None]:
     """What a `.env` file sets; `$` stands for itself: passwords have it more often than people want substitution.
 
     Raises SettingsError if it cannot be read, and for a line that sets nothing, as `NAME: value` does.
@@ -239,7 +239,7 @@ def written_in(env_file: Path) -> dict[str, str | None]:
     except (OSError, UnicodeDecodeError):
         raise SettingsError(f"{env_file} cannot be read: it must be a UTF-8 text file of yours") from None
     wrong = [
-        f"{env_file} line {binding.original.line + _blank_lines(binding.original.string)}: write NAME=value"
+        f"{env_file} line {binding.original.line + _leading_blank_lines(binding.original.string)}: write NAME=value"
         for binding in parse_stream(StringIO(text))
         if binding.error or (binding.key is not None and binding.value is None and binding.key.isupper())
     ]
@@ -248,12 +248,12 @@ def written_in(env_file: Path) -> dict[str, str | None]:
     return dotenv_values(stream=StringIO(text), interpolate=False)
 
 
-def _blank_lines(text: str) -> int:
+def _leading_blank_lines(text: str) -> int:
     """Those before a statement, which the parser takes to it."""
     return text[: len(text) - len(text.lstrip())].count("\n")
 
 
-def _problem(detail: ErrorDetails) -> str:
+def _describe_problem(detail: ErrorDetails) -> str:
     """Name, what is wrong, an example."""
     words = detail["msg"].removeprefix("Value error, ")
     if not detail["loc"]:
@@ -269,15 +269,17 @@ def _problem(detail: ErrorDetails) -> str:
     if detail["type"].startswith("byte_size"):
         words = "must be a number of bytes, or one with KiB, MiB or GiB"
     return (
-        f"{name} {words}; for example {name}={example}" if example else f"{name} {words}: make one with `{checks.MAKE}`"
+        f"{name} {words}; for example {name}={example}"
+        if example
+        else f"{name} {words}: make one with `{checks.GENERATE_COMMAND}`"
     )
 
 
-def _slips(given: Mapping[str, str]) -> list[str]:
-    names = [variable.name for variable in variables()]
+def _misspelled_names(names: Mapping[str, str]) -> list[str]:
+    known = [variable.name for variable in variables()]
     slips = []
-    for name in sorted(given):
-        if name.startswith(OURS) and name not in names:
-            meant = difflib.get_close_matches(name, names, n=1, cutoff=ALIKE)
+    for name in sorted(names):
+        if name.startswith(OWN_PREFIXES) and name not in known:
+            meant = difflib.get_close_matches(name, known, n=1, cutoff=MIN_SIMILARITY)
             slips += [f"Unknown setting {name}. Did you mean {meant[0]}?" for meant in [meant] if meant]
     return slips

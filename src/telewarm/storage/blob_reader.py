@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from telewarm.errors import ObjectCorrupt
 from telewarm.models import Sha256
 from telewarm.storage.disk_cache import BlobCache
-from telewarm.storage.object_store import CHUNK, BlobStore
+from telewarm.storage.object_store import MIN_CHUNK_BYTES, BlobStore
 from telewarm.storage.thread_batcher import in_thread
 
 
@@ -26,9 +26,9 @@ class BlobSource:
 class BlobReader:
     """For reading that must not push out of the spool what is to be warmed: it fetches nothing into it."""
 
-    def __init__(self, *, store: BlobStore, spool: BlobCache) -> None:
+    def __init__(self, *, store: BlobStore, disk_cache: BlobCache) -> None:
         self._store = store
-        self._spool = spool
+        self._disk_cache = disk_cache
 
     async def read(self, blob: BlobSource, begin: int, end: int) -> AsyncGenerator[bytes, None]:
         """The bytes from `begin` to before `end`, all of them, in chunks of about 256 KiB.
@@ -36,8 +36,8 @@ class BlobReader:
         Raises ObjectMissing, StoreUnavailable; ObjectCorrupt when the object is shorter.
         """
         left = end - begin
-        with self._spool.contains(blob.sha256) as file:
-            chunks = self._from_store(blob, begin, end) if file is None else _read(file, begin, end)
+        with self._disk_cache.pin_if_cached(blob.sha256) as file:
+            chunks = self._from_store(blob, begin, end) if file is None else _file_chunks(file, begin, end)
             async with aclosing(chunks):
                 async for chunk in chunks:
                     left -= len(chunk)
@@ -48,14 +48,14 @@ class BlobReader:
     def _from_store(self, blob: BlobSource, begin: int, end: int) -> AsyncGenerator[bytes, None]:
         if (begin, end) == (0, blob.bytes):
             return self._store.stream(blob.key)
-        return self._store.part(blob.key, begin=begin, end=end)
+        return self._store.stream_range(blob.key, begin=begin, end=end)
 
 
-async def _read(file: int, begin: int, end: int) -> AsyncGenerator[bytes, None]:
-    while chunk := await _chunk(file, begin, end):
+async def _file_chunks(file: int, begin: int, end: int) -> AsyncGenerator[bytes, None]:
+    while chunk := await _read_chunk(file, begin, end):
         begin += len(chunk)
         yield chunk
 
 
-async def _chunk(file: int, begin: int, end: int) -> bytes:
-    return await in_thread(lambda: os.pread(file, min(CHUNK, end - begin), begin))
+async def _read_chunk(file: int, begin: int, end: int) -> bytes:
+    return await in_thread(lambda: os.pread(file, min(MIN_CHUNK_BYTES, end - begin), begin))

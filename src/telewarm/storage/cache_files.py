@@ -22,7 +22,7 @@ def pin(path: Path) -> int | None:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
-    if _shared(handle, path):
+    if _lock_shared(handle, path):
         touch(path)
         return handle
     os.close(handle)
@@ -40,28 +40,28 @@ def sizes(folder: Path) -> dict[str, int]:
     return {name: size for _, name, size in _by_last_use(folder)}
 
 
-def evict(folder: Path, *, goal: int) -> dict[str, int]:
-    """Delete the files used longest ago, but none that is held, down to `goal` bytes; what is left, as `sizes`."""
+def evict(folder: Path, *, max_bytes: int) -> dict[str, int]:
+    """Delete the files used longest ago, but none that is held, down to `max_bytes` bytes; what is left, as `sizes`."""
     files = _by_last_use(folder)
     left = {name: size for _, name, size in files}
     total = sum(left.values())
     for _, name, size in files:
-        if total <= goal:
+        if total <= max_bytes:
             break
-        if removed(folder / name):
+        if remove_if_unused(folder / name):
             total -= size
             del left[name]
     return left
 
 
-def open_own(folder: Path) -> tuple[Path, int]:
+def open_private_folder(folder: Path) -> tuple[Path, int]:
     """A folder inside `folder` that is this process's until it closes the descriptor; those of dead ones go away."""
     folders.make_private(folder)
     gate = os.open(folder, os.O_RDONLY)
     try:
         flock(gate, LOCK_EX)  # one start at a time, or a folder just made would look like a dead one's
         for other in folder.iterdir():
-            with _alone(other) as idle:
+            with _lock_exclusive(other) as idle:
                 if idle:
                     rmtree(other)
         own = folder / token_hex(8)
@@ -83,15 +83,15 @@ def _by_last_use(folder: Path) -> list[tuple[int, str, int]]:
     return sorted(found)
 
 
-def removed(path: Path) -> bool:
+def remove_if_unused(path: Path) -> bool:
     """Delete a file unless somebody holds it. Whether it is gone."""
-    with _alone(path) as idle:
+    with _lock_exclusive(path) as idle:
         if idle:
             path.unlink(missing_ok=True)
         return idle
 
 
-def _shared(handle: int, path: Path) -> bool:
+def _lock_shared(handle: int, path: Path) -> bool:
     """Lock it for use; False when it is being evicted or was replaced meanwhile."""
     try:
         flock(handle, LOCK_SH | LOCK_NB)
@@ -101,7 +101,7 @@ def _shared(handle: int, path: Path) -> bool:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[bool]:
+def _lock_exclusive(path: Path) -> Iterator[bool]:
     """Whether nobody holds it; if so, nobody can as long as this lasts."""
     try:
         handle = os.open(path, os.O_RDONLY)

@@ -32,8 +32,8 @@ class DiskUsage:
 
     free: int
     total: int
-    spooled: int
-    most: int
+    cached: int
+    max_bytes: int
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -54,43 +54,45 @@ class BlobCache:
         self._max_bytes = max_bytes
         self._store = store
         self._inflight: dict[Sha256, InflightFetch] = {}
-        self._sound: set[str] = set()  # hashed by this process; what it found here is hashed when it is first opened
+        self._verified: set[str] = set()  # hashed by this process; what it found here is hashed when it is first opened
         self._bytes = sum(cache_files.sizes(self._blobs).values())
         self._evict_above = max_bytes
         self._evicting = False
-        self._looking: asyncio.Future[DiskUsage] | None = None
-        self._made = ThreadBatcher(_make, name="spool-files")  # a new file waits while the disk's journal is written
-        self._receiving, self._receiving_lock = cache_files.open_own(folder.absolute() / "incoming")
+        self._running_check: asyncio.Future[DiskUsage] | None = None
+        self._create_files = ThreadBatcher(
+            _create_empty_files, name="spool-files"
+        )  # a new file waits while the disk's journal is written
+        self._receiving, self._receiving_lock = cache_files.open_private_folder(folder.absolute() / "incoming")
 
     def close(self) -> None:
         """Drop what was not adopted. Blobs stay for the next start."""
         rmtree(self._receiving, ignore_errors=True)
         os.close(self._receiving_lock)
 
-    async def look(self) -> DiskUsage:
+    async def check(self) -> DiskUsage:
         """Whether files can be received here: one is made and deleted. Raises OSError; TimeoutError at once while an
         earlier look still waits for a disk that does not answer."""
-        if self._looking is not None and not self._looking.done():
+        if self._running_check is not None and not self._running_check.done():
             raise TimeoutError("the disk has not answered the look before this one")
-        self._looking = looking = asyncio.ensure_future(asyncio.to_thread(self._look))
+        self._running_check = looking = asyncio.ensure_future(asyncio.to_thread(self._check))
         looking.add_done_callback(lambda _: looking.cancelled() or looking.exception())
         return await asyncio.shield(looking)  # nobody waits for a thread that hangs on a disk
 
-    def _look(self) -> DiskUsage:
+    def _check(self) -> DiskUsage:
         path = self._receiving / token_hex(8)
         try:
             folders.write_private(path, b"telewarm")
         finally:
             path.unlink(missing_ok=True)
         usage = disk_usage(self._receiving)
-        return DiskUsage(free=usage.free, total=usage.total, spooled=self._bytes, most=self._max_bytes)
+        return DiskUsage(free=usage.free, total=usage.total, cached=self._bytes, max_bytes=self._max_bytes)
 
     @asynccontextmanager
     async def receive(self) -> AsyncIterator[IncomingFile]:
         """Take a file in. Unless it is adopted or told to `keep()`, it is gone afterwards."""
         path = self._receiving / token_hex(8)
         try:
-            await self._made(path)
+            await self._create_files(path)
             incoming = IncomingFile(path)
         except BaseException:
             path.unlink(missing_ok=True)
@@ -108,9 +110,9 @@ class BlobCache:
         A path is that of a file received here and kept. ObjectCorrupt when what came in has another hash.
         """
         if isinstance(file, IncomingFile):
-            self._write_to_cache(file, promised=sha256)
+            self._write_to_cache(file, expected=sha256)
         else:
-            self._move_into_cache(file, await in_thread(lambda: sha256_of(file)), promised=sha256)
+            self._move_into_cache(file, await in_thread(lambda: sha256_of(file)), expected=sha256)
             cache_files.touch(self._blobs / sha256)
         await self._evict()
 
@@ -130,15 +132,15 @@ class BlobCache:
     async def discard(self, sha256: Sha256) -> None:
         """Drop a blob that nobody needs any more, unless somebody holds it open: then it is evicted in its time."""
         path = self._blobs / sha256
-        freed = await in_thread(lambda: _size(path) if _size(path) and cache_files.removed(path) else 0)
+        freed = await in_thread(lambda: _size(path) if _size(path) and cache_files.remove_if_unused(path) else 0)
         self._bytes -= freed
         if freed:
-            self._sound.discard(sha256)
+            self._verified.discard(sha256)
 
     @contextmanager
-    def contains(self, sha256: Sha256) -> Iterator[int | None]:
+    def pin_if_cached(self, sha256: Sha256) -> Iterator[int | None]:
         """The blob as an open descriptor, when it is here and this process knows it to be sound; nothing is fetched."""
-        pin = cache_files.pin(self._blobs / sha256) if sha256 in self._sound else None
+        pin = cache_files.pin(self._blobs / sha256) if sha256 in self._verified else None
         try:
             yield pin
         finally:
@@ -160,73 +162,73 @@ class BlobCache:
 
     async def _pin(self, sha256: Sha256, key: str) -> int:
         path, hit = self._blobs / sha256, True
-        while (pin := cache_files.pin(path)) is None or not await self._is_sound(pin, path):
+        while (pin := cache_files.pin(path)) is None or not await self._verify(pin, path):
             hit = False
-            await self._fetched(sha256, key)
+            await self._wait_for_fetch(sha256, key)
         metrics.spool_read(hit=hit)
         return pin
 
-    async def _is_sound(self, pin: int, path: Path) -> bool:
+    async def _verify(self, pin: int, path: Path) -> bool:
         """Hash a file that this process did not bring in itself; the pin of a damaged one is closed."""
-        if path.name in self._sound:
+        if path.name in self._verified:
             return True
         sound = False
         try:
-            sound = await run_inline_or_in_thread(os.fstat(pin).st_size, lambda: _has_its_hash(path))
+            sound = await run_inline_or_in_thread(os.fstat(pin).st_size, lambda: _matches_name(path))
         finally:
             if not sound:
                 os.close(pin)
         if sound:
-            self._sound.add(path.name)
+            self._verified.add(path.name)
         return sound
 
-    async def _fetched(self, sha256: Sha256, key: str) -> None:
+    async def _wait_for_fetch(self, sha256: Sha256, key: str) -> None:
         """Wait for the one fetch of this blob; the last waiter that gives up takes it along."""
-        flight = self._inflight.get(sha256) or self._start(sha256, key)
+        flight = self._inflight.get(sha256) or self._start_fetch(sha256, key)
         flight.waiters += 1
         try:
             await asyncio.shield(flight.task)
         finally:
             flight.waiters -= 1
             if flight.waiters == 0 and not flight.task.done():
-                self._forget(sha256, flight)
+                self._remove_fetch(sha256, flight)
                 flight.task.cancel()
                 await asyncio.wait([flight.task])
 
-    def _start(self, sha256: Sha256, key: str) -> InflightFetch:
+    def _start_fetch(self, sha256: Sha256, key: str) -> InflightFetch:
         task = asyncio.create_task(self._fetch(sha256, key), name=f"spool-fetch-{sha256[:12]}")
         flight = self._inflight[sha256] = InflightFetch(task=task)
-        task.add_done_callback(lambda _: self._forget(sha256, flight))
+        task.add_done_callback(lambda _: self._remove_fetch(sha256, flight))
         return flight
 
-    def _forget(self, sha256: Sha256, flight: InflightFetch) -> None:
-        if self._inflight.get(sha256) is flight:
+    def _remove_fetch(self, sha256: Sha256, fetch: InflightFetch) -> None:
+        if self._inflight.get(sha256) is fetch:
             del self._inflight[sha256]
-        if flight.task.done() and not flight.task.cancelled():
-            flight.task.exception()  # its last waiter may have been cancelled while it failed
+        if fetch.task.done() and not fetch.task.cancelled():
+            fetch.task.exception()  # its last waiter may have been cancelled while it failed
 
     async def _fetch(self, sha256: Sha256, key: str) -> None:
         async with self.receive() as incoming, aclosing(self._store.stream(key)) as chunks:
             async for chunk in chunks:
                 await incoming.write(chunk)
-            self._write_to_cache(incoming, promised=sha256)
+            self._write_to_cache(incoming, expected=sha256)
 
-    def _write_to_cache(self, incoming: IncomingFile, *, promised: Sha256) -> None:
-        self._move_into_cache(incoming.path, incoming.sha256, promised=promised)
+    def _write_to_cache(self, incoming: IncomingFile, *, expected: Sha256) -> None:
+        self._move_into_cache(incoming.path, incoming.sha256, expected=expected)
         incoming.keep()
 
-    def _move_into_cache(self, path: Path, found: Sha256, *, promised: Sha256) -> None:
-        if found != promised:
+    def _move_into_cache(self, path: Path, found: Sha256, *, expected: Sha256) -> None:
+        if found != expected:
             raise ObjectCorrupt(
-                f"The bytes that came for {promised} have SHA-256 {found}: they are damaged. Add the file again."
+                f"The bytes that came for {expected} have SHA-256 {found}: they are damaged. Add the file again."
             )
-        target = self._blobs / promised
+        target = self._blobs / expected
         size, known = path.stat().st_size, target.exists()
         path.replace(target)
         if known:
             path.unlink(missing_ok=True)  # replace() leaves two names of one file alone
             cache_files.touch(target)
-        self._sound.add(promised)
+        self._verified.add(expected)
         self._bytes += 0 if known else size
 
     async def _evict(self) -> None:
@@ -235,23 +237,23 @@ class BlobCache:
             return
         self._evicting, before = True, self._bytes
         try:
-            left = await in_thread(lambda: cache_files.evict(self._blobs, goal=self._max_bytes * 9 // 10))
+            left = await in_thread(lambda: cache_files.evict(self._blobs, max_bytes=self._max_bytes * 9 // 10))
         finally:
             self._evicting = False
         total = sum(left.values())
         self._bytes += total - before
         self._evict_above = max(self._max_bytes, total + self._max_bytes // 10)
-        self._sound &= left.keys()
+        self._verified &= left.keys()
 
 
 def _make_folders(blobs: Path) -> None:
     try:
         folders.make_private_below(blobs.parent, blobs)
     except OSError as error:
-        raise StoreUnavailable(folders.refusal(error, blobs.parent)) from error
+        raise StoreUnavailable(folders.describe_os_error(error, blobs.parent)) from error
 
 
-def _has_its_hash(path: Path) -> bool:
+def _matches_name(path: Path) -> bool:
     """Whether a blob is the one it is named by; if not, it is deleted."""
     with suppress(FileNotFoundError):  # evicted
         if sha256_of(path) == path.name:
@@ -260,12 +262,12 @@ def _has_its_hash(path: Path) -> bool:
     return False
 
 
-def _make(paths: Sequence[Path]) -> Sequence[Exception | None]:
+def _create_empty_files(paths: Sequence[Path]) -> Sequence[Exception | None]:
     """Empty files."""
-    return [_as_store_error(path) for path in paths]
+    return [_create_or_error(path) for path in paths]
 
 
-def _as_store_error(path: Path) -> Exception | None:
+def _create_or_error(path: Path) -> Exception | None:
     try:
         path.touch(mode=folders.PRIVATE_FILE, exist_ok=False)
     except OSError as error:

@@ -19,7 +19,7 @@ from telewarm.storage.config import FolderConfig
 from telewarm.storage.put_source import PutSource
 from telewarm.storage.thread_batcher import ThreadBatcher, in_thread
 
-_LARGE = 8 << 20  # bytes; larger blobs get a thread of their own, so that small ones need not wait for them
+LARGE_BLOB_BYTES = 8 << 20  # bytes; larger blobs get a thread of their own, so that small ones need not wait for them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,14 +39,14 @@ class FilesystemBackend:
         except OSError as error:
             raise self.explain(error, "") from error
         self.objects: ObjectStore = LocalStore(self._root)
-        self._above: set[Path] = set()  # folders whose own entries are on the disk
-        self._commit_together = ThreadBatcher(self._commit, name="store-folder-writer")
+        self._synced_folders: set[Path] = set()  # folders whose own entries are on the disk
+        self._batch_commits = ThreadBatcher(self._commit, name="store-folder-writer")
 
     async def put(self, key: str, content: PutSource) -> bool:
         """Synced to the disk, folders included, when it returns. On one filesystem the file is linked, not copied."""
         put = AtomicWrite(content=content, target=self._root / key)
-        if content.size <= _LARGE:
-            return await self._commit_together(put)
+        if content.size <= LARGE_BLOB_BYTES:
+            return await self._batch_commits(put)
         [outcome] = await in_thread(lambda: self._commit([put]))
         if isinstance(outcome, Exception):
             raise outcome
@@ -72,19 +72,21 @@ class FilesystemBackend:
 
     def _commit(self, puts: Sequence[AtomicWrite]) -> Sequence[bool | Exception]:
         """Place all, then sync all: the first sync of a journalling filesystem carries most of the others."""
-        outcomes = [self._as_store_error(put) for put in puts]
+        outcomes = [self._place_or_error(put) for put in puts]
         placed = [put.target for put, outcome in zip(puts, outcomes, strict=True) if isinstance(outcome, bool)]
         parents = {target.parent for target in placed}
-        above = {up for folder in parents - self._above for up in folder.parents if up.is_relative_to(self._root)}
+        above = {
+            up for folder in parents - self._synced_folders for up in folder.parents if up.is_relative_to(self._root)
+        }
         try:
             for path in (*placed, *(parents | above)):
                 _sync(path)
         except OSError as error:
             return [outcome if isinstance(outcome, Exception) else error for outcome in outcomes]
-        self._above |= parents
+        self._synced_folders |= parents
         return outcomes
 
-    def _as_store_error(self, put: AtomicWrite) -> bool | Exception:
+    def _place_or_error(self, put: AtomicWrite) -> bool | Exception:
         try:
             return self._place(put.content, put.target)
         except (OSError, StoreError) as error:
@@ -94,8 +96,8 @@ class FilesystemBackend:
         content.verify()
         if not target.parent.is_dir():
             folders.make_private_below(self._root, target.parent)
-            self._above.discard(target.parent)  # it was deleted under us
-        if isinstance(content.source, Path) and _linked(content.source, target):
+            self._synced_folders.discard(target.parent)  # it was deleted under us
+        if isinstance(content.source, Path) and _try_link(content.source, target):
             return True
         if target.exists() and content.matches(target):
             return False
@@ -103,7 +105,7 @@ class FilesystemBackend:
         return True
 
 
-def _linked(source: Path, target: Path) -> bool:
+def _try_link(source: Path, target: Path) -> bool:
     with suppress(OSError):  # there already, another filesystem, or one without links: then compare and copy
         target.hardlink_to(source)
         return True
@@ -115,7 +117,7 @@ def _copy(content: PutSource, target: Path) -> None:
     try:
         if isinstance(content.source, Path):
             with content.source.open("rb") as source, os.fdopen(folders.create_private(temporary), "wb") as file:
-                shutil.copyfileobj(source, file, _LARGE)
+                shutil.copyfileobj(source, file, LARGE_BLOB_BYTES)
         else:
             folders.write_private(temporary, content.source)
         _sync(temporary)

@@ -11,7 +11,7 @@ from telewarm.models import Sha256
 from telewarm.storage.put_source import FileFingerprint
 from telewarm.storage.thread_batcher import in_thread, run_inline_or_in_thread
 
-_DIRECT = 8 << 20  # bytes of a file that are written from the event loop; the rest may outrun the page cache
+DIRECT_WRITE_BYTES = 8 << 20  # bytes of a file that are written from the event loop; the rest may outrun the page cache
 
 
 class IncomingFile:
@@ -30,15 +30,15 @@ class IncomingFile:
         return Sha256(self._hash.hexdigest())
 
     @property
-    def seal(self) -> FileFingerprint:
+    def fingerprint(self) -> FileFingerprint:
         """Of what was written so far: whoever stores it need not hash it again while nobody writes to it."""
-        return FileFingerprint.of(os.fstat(self._file))
+        return FileFingerprint.from_stat(os.fstat(self._file))
 
     async def write(self, chunk: bytes) -> None:
         """StoreUnavailable when the disk is full."""
         self.bytes += len(chunk)
         try:
-            if self.bytes > _DIRECT:
+            if self.bytes > DIRECT_WRITE_BYTES:
                 await in_thread(lambda: self._write(chunk))
             else:
                 await run_inline_or_in_thread(len(chunk), lambda: self._write(chunk))

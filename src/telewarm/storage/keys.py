@@ -7,13 +7,13 @@ import re
 from telewarm.errors import UsageError
 from telewarm.models import Sha256
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_EXT = re.compile(r"[a-z0-9]{1,16}")
+SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
+EXTENSION_PATTERN = re.compile(r"[a-z0-9]{1,16}")
 
 
 def blob_key(sha256: Sha256, ext: str) -> str:
     """`ext` is lower-case and without the dot."""
-    if not _EXT.fullmatch(ext):
+    if not EXTENSION_PATTERN.fullmatch(ext):
         raise UsageError(f"{ext!r} is no file extension: use 1 to 16 lower-case letters and digits, without the dot.")
     return f"media/{_shard(sha256)}.{ext}"
 
@@ -24,6 +24,6 @@ def thumbnail_key(sha256: Sha256) -> str:
 
 
 def _shard(sha256: Sha256) -> str:
-    if not _SHA256.fullmatch(sha256):
+    if not SHA256_PATTERN.fullmatch(sha256):
         raise UsageError("A blob is named by 64 lower-case hex digits; this name is something else.")
     return f"{sha256[:2]}/{sha256}"  # one level: a second one more than doubles the cost of a put into a folder

@@ -27,18 +27,18 @@ from telewarm.storage.s3 import S3Backend
 if TYPE_CHECKING:
     from obstore import GetResult  # exists for type checkers only
 
-SLOWEST = 100_000  # bytes a second that an upload is given
-CHECK_TTL_SECONDS = "check/look"
-CHUNK = 1 << 18  # bytes at least in a chunk of a stream, but for the last
-LIST = 1000  # objects of one page
+MIN_UPLOAD_BYTES_PER_SECOND = 100_000  # bytes a second that an upload is given
+PROBE_KEY = "check/look"
+MIN_CHUNK_BYTES = 1 << 18  # bytes at least in a chunk of a stream, but for the last
+LIST_PAGE_SIZE = 1000  # objects of one page
 CONNECTION_RETURN_SECONDS = (
     0.05  # seconds after its last answer in which a thread of obstore's still holds the interpreter
 )
-PANICKED = (
+PANIC_MESSAGE = (
     "The object storage client failed on the settings of the store: look for characters in S3_* or R2_* that do not "
     "belong there."
 )
-NO_RANGES = "non-partial response"  # obstore's words
+NO_RANGES_TEXT = "non-partial response"  # obstore's words
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class ObjectInfo:
     """An object, and when it was written."""
 
     key: str
-    at: datetime
+    modified_at: datetime
 
 
 def is_panic(error: BaseException) -> bool:
@@ -68,33 +68,33 @@ class Backend(Protocol):
 class BlobStore:
     """A library's objects. Every method but the URLs may raise StoreUnavailable, with its cure."""
 
-    def __init__(self, backend: Backend, *, answer: float) -> None:
+    def __init__(self, backend: Backend, *, timeout_seconds: float) -> None:
         self._backend = backend
-        self._answer = answer
+        self._timeout_seconds = timeout_seconds
         self._objects = backend.objects
-        self._seen = False
-        self._answered_at = -inf  # monotonic
+        self._probe_written = False
+        self._last_used_at = -inf  # monotonic
 
     @classmethod
-    def open(cls, config: FolderConfig | S3Config, *, answer: float = 30.0) -> BlobStore:
-        """Makes a folder when there is none; a bucket is not spoken to before the first call (see `check`).
+    def open(cls, config: FolderConfig | S3Config, *, timeout_seconds: float = 30.0) -> BlobStore:
+        """Makes a folder when there is none; a bucket is not spoken to before the first call (see `check_writable`).
 
-        `answer`: seconds for a request without a body, and for the next chunk of a stream.
+        `timeout_seconds`: seconds for a request without a body, and for the next chunk of a stream.
         """
         match config:
             case FolderConfig():
-                return cls(FilesystemBackend(config), answer=answer)
+                return cls(FilesystemBackend(config), timeout_seconds=timeout_seconds)
             case S3Config():
                 try:
-                    return cls(S3Backend(config), answer=answer)
+                    return cls(S3Backend(config), timeout_seconds=timeout_seconds)
                 except (BaseError, ValueError, TypeError) as error:
-                    raise StoreUnavailable(f"{PANICKED} It says: {type(error).__name__}.") from None
+                    raise StoreUnavailable(f"{PANIC_MESSAGE} It says: {type(error).__name__}.") from None
             case _:
                 assert_never(config)
 
     async def close(self) -> None:
         """Let obstore's threads hand back the interpreter: one that still holds it when the process ends aborts it."""
-        if (left := self._answered_at + CONNECTION_RETURN_SECONDS - clock.monotonic()) > 0:
+        if (left := self._last_used_at + CONNECTION_RETURN_SECONDS - clock.monotonic()) > 0:
             await clock.sleep(left)
 
     async def put_file(
@@ -104,21 +104,21 @@ class BlobStore:
         *,
         sha256: Sha256,
         bytes: int,  # noqa: A002 - our word
-        seal: FileFingerprint | None = None,
+        fingerprint: FileFingerprint | None = None,
     ) -> bool:
         """Store a file, streamed. Whether it was written: False if the key held the same bytes already.
 
         When it returns, the object is there, durable, with this size and hash: the file is hashed again, unless its
-        `seal` is whole, and what the server holds is proven by its ETag (each request also carries the SHA-256 of its
-        body), or by reading it back where the ETag is no MD5. Other bytes under the key are replaced. ObjectCorrupt:
-        the file is not what it was said to be. A folder links the file instead of copying it where it can, so it must
-        not be written to afterwards.
+        `fingerprint` is whole, and what the server holds is proven by its ETag (each request also carries the SHA-256
+        of its body), or by reading it back where the ETag is no MD5. Other bytes under the key are replaced.
+        ObjectCorrupt: the file is not what it was said to be. A folder links the file instead of copying it where it
+        can, so it must not be written to afterwards.
         """
-        return await self._put(key, PutSource(source=path, sha256=sha256, size=bytes, seal=seal))
+        return await self._put(key, PutSource(source=path, sha256=sha256, size=bytes, fingerprint=fingerprint))
 
     async def put_bytes(self, key: str, data: bytes) -> bool:
         """Store a small value, proven like `put_file`. Whether it was written."""
-        return await self._put(key, PutSource.of(data))
+        return await self._put(key, PutSource.from_bytes(data))
 
     async def stream(self, key: str) -> AsyncGenerator[bytes, None]:
         """An object's bytes in chunks of about 256 KiB, as fast as they are taken. ObjectMissing."""
@@ -128,7 +128,7 @@ class BlobStore:
             async for chunk in chunks:
                 yield chunk
 
-    async def part(self, key: str, *, begin: int, end: int) -> AsyncGenerator[bytes, None]:
+    async def stream_range(self, key: str, *, begin: int, end: int) -> AsyncGenerator[bytes, None]:
         """As `stream`, only the bytes from `begin` to before `end`, which are asked for as a range.
 
         Of a server whose ranges are broken all is read up to there (those built on gofakes3, `rclone serve s3` among
@@ -138,9 +138,9 @@ class BlobStore:
             async with self._as_store_error(key):
                 result = await obstore.get_async(self._objects, key, options={"range": (begin, end)})
         except StoreError as error:
-            if NO_RANGES not in str(error.__cause__):
+            if NO_RANGES_TEXT not in str(error.__cause__):
                 raise
-            chunks = _cut(self.stream(key), begin, end)
+            chunks = _slice_stream(self.stream(key), begin, end)
         else:
             chunks = self._chunks(key, result)
         async with aclosing(chunks):
@@ -150,11 +150,11 @@ class BlobStore:
     async def _chunks(self, key: str, result: GetResult) -> AsyncGenerator[bytes, None]:
         async with self._as_store_error(key):
             first, last = result.range
-            small = bytes(await result.bytes_async()) if last - first <= CHUNK else None
+            small = bytes(await result.bytes_async()) if last - first <= MIN_CHUNK_BYTES else None
         if small is not None:  # a folder is read 8 KiB at a time otherwise: at half the speed
             yield small
             return
-        chunks = aiter(result.stream(min_chunk_size=CHUNK))
+        chunks = aiter(result.stream(min_chunk_size=MIN_CHUNK_BYTES))
         while True:
             async with self._as_store_error(key):
                 chunk = await anext(chunks, None)
@@ -175,15 +175,15 @@ class BlobStore:
             async with self._as_store_error(key):
                 await obstore.delete_async(self._objects, key)
 
-    async def listed(self, prefix: str) -> AsyncGenerator[list[ObjectInfo], None]:
+    async def list_objects(self, prefix: str) -> AsyncGenerator[list[ObjectInfo], None]:
         """What is under keys that begin with a folder's name, some thousand at a time."""
-        pages = aiter(obstore.list(self._objects, prefix, chunk_size=LIST))
+        pages = aiter(obstore.list(self._objects, prefix, chunk_size=LIST_PAGE_SIZE))
         while True:
             async with self._as_store_error(prefix):
                 page = await anext(pages, None)
             if page is None:
                 return
-            yield [ObjectInfo(key=meta["path"], at=meta["last_modified"]) for meta in page]
+            yield [ObjectInfo(key=meta["path"], modified_at=meta["last_modified"]) for meta in page]
 
     def presigned_get(self, key: str, *, expires: int, now: datetime) -> str | None:
         """A URL that anyone may GET for `expires` seconds from `now`; None for a folder. Keep it out of logs."""
@@ -193,8 +193,10 @@ class BlobStore:
         """The object's address for everyone and ever, where the library has a public base URL."""
         return self._backend.public_url(key)
 
-    async def check(self) -> None:
-        """Read, write and delete a probe, within one `answer`; StoreUnavailable says what is wrong and the cure."""
+    async def check_writable(self) -> None:
+        """Read, write and delete a probe, within one `timeout_seconds`; StoreUnavailable says what is wrong and the
+        cure.
+        """
         key = f"check/{uuid4().hex}"
         async with self._as_store_error(key):
             with suppress(ObjectMissing):  # a GET first: unlike a HEAD, its answer says what is wrong
@@ -203,17 +205,17 @@ class BlobStore:
             await self.put_bytes(key, b"telewarm")
             await self.delete(key)
 
-    async def look(self) -> None:
-        """Read a small object that is kept for this, so that asking often is cheap, unlike `check`. StoreUnavailable
-        says what is wrong and the cure."""
-        async with self._as_store_error(CHECK_TTL_SECONDS):
-            if not self._seen or not await self._is_there(CHECK_TTL_SECONDS):
-                await self.put_bytes(
-                    CHECK_TTL_SECONDS, b"telewarm"
-                )  # read before it is there it may look like a forbidden one
-            self._seen = True
+    async def check_readable(self) -> None:
+        """Read a small object that is kept for this, so that asking often is cheap, unlike `check_writable`.
 
-    async def _is_there(self, key: str) -> bool:
+        StoreUnavailable says what is wrong and the cure.
+        """
+        async with self._as_store_error(PROBE_KEY):
+            if not self._probe_written or not await self._exists(PROBE_KEY):
+                await self.put_bytes(PROBE_KEY, b"telewarm")  # read before it is there it may look like a forbidden one
+            self._probe_written = True
+
+    async def _exists(self, key: str) -> bool:
         try:
             async for _ in self.stream(key):
                 pass
@@ -222,29 +224,31 @@ class BlobStore:
         return True
 
     async def _put(self, key: str, content: PutSource) -> bool:
-        async with self._as_store_error(key, seconds=self._answer + content.size / SLOWEST):
+        async with self._as_store_error(
+            key, seconds=self._timeout_seconds + content.size / MIN_UPLOAD_BYTES_PER_SECOND
+        ):
             return await self._backend.put(key, content)
 
     @asynccontextmanager
     async def _as_store_error(self, key: str, *, seconds: float | None = None) -> AsyncIterator[None]:
         """No foreign error passes, and nothing takes longer than `seconds` (or an answer)."""
         try:
-            async with asyncio.timeout(seconds or self._answer):
+            async with asyncio.timeout(seconds or self._timeout_seconds):
                 yield
         except (BaseError, OSError) as error:
             raise self._backend.explain(error, key) from error
         except BaseException as error:
             if is_panic(error):
-                raise StoreUnavailable(PANICKED) from None
+                raise StoreUnavailable(PANIC_MESSAGE) from None
             raise
         finally:
-            self._answered_at = clock.monotonic()
+            self._last_used_at = clock.monotonic()
 
 
-async def _cut(whole: AsyncGenerator[bytes, None], begin: int, end: int) -> AsyncGenerator[bytes, None]:
+async def _slice_stream(stream: AsyncGenerator[bytes, None], begin: int, end: int) -> AsyncGenerator[bytes, None]:
     at = 0
-    async with aclosing(whole):
-        async for chunk in whole:
+    async with aclosing(stream):
+        async for chunk in stream:
             wanted = chunk[max(0, begin - at) : max(0, end - at)]
             at += len(chunk)
             if wanted:

@@ -22,7 +22,7 @@ class FileFingerprint(NamedTuple):
     written_ns: int
 
     @classmethod
-    def of(cls, found: os.stat_result) -> FileFingerprint:
+    def from_stat(cls, found: os.stat_result) -> FileFingerprint:
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
@@ -30,16 +30,16 @@ class FileFingerprint(NamedTuple):
 class PutSource:
     """Bytes to store: a file, or a small value held in memory. Its methods block; a missing file is ObjectMissing.
 
-    `seal`: of the file, by whoever hashed it while it was written.
+    `fingerprint`: of the file, by whoever hashed it while it was written.
     """
 
     source: Path | bytes
     sha256: Sha256
     size: int  # bytes
-    seal: FileFingerprint | None = None
+    fingerprint: FileFingerprint | None = None
 
     @classmethod
-    def of(cls, data: bytes) -> PutSource:
+    def from_bytes(cls, data: bytes) -> PutSource:
         return cls(source=data, sha256=Sha256(hashlib.sha256(data).hexdigest()), size=len(data))
 
     def matches(self, path: Path) -> bool:
@@ -51,8 +51,8 @@ class PutSource:
 
     def verify(self) -> Path | bytes:
         """The source; ObjectCorrupt when its size or hash are not as promised. Read once, unless its seal is whole."""
-        if isinstance(self.source, Path) and not self._untouched(self.source) and not self.matches(self.source):
-            raise self._changed()
+        if isinstance(self.source, Path) and not self._has_fingerprint(self.source) and not self.matches(self.source):
+            raise self._corrupt_error()
         return self.source
 
     def read(self) -> bytes:
@@ -64,17 +64,17 @@ class PutSource:
         except FileNotFoundError as error:
             raise ObjectMissing(f"{self.source.name} vanished before it was stored. Send it again.") from error
         if hashlib.sha256(data).hexdigest() != self.sha256 or len(data) != self.size:
-            raise self._changed()
+            raise self._corrupt_error()
         return data
 
-    def _untouched(self, path: Path) -> bool:
-        if self.seal is None or self.seal.bytes != self.size:
+    def _has_fingerprint(self, path: Path) -> bool:
+        if self.fingerprint is None or self.fingerprint.bytes != self.size:
             return False
         with suppress(FileNotFoundError):
-            return FileFingerprint.of(path.stat()) == self.seal
+            return FileFingerprint.from_stat(path.stat()) == self.fingerprint
         return False
 
-    def _changed(self) -> ObjectCorrupt:
+    def _corrupt_error(self) -> ObjectCorrupt:
         return ObjectCorrupt(
             f"The file to store is not the {self.size} bytes with SHA-256 {self.sha256} that it was said to be;"
             " it was changed after it was received. Nothing was stored: send it again."

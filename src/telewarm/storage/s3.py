@@ -21,9 +21,9 @@ from telewarm.storage.thread_batcher import run_inline_or_in_thread
 if TYPE_CHECKING:
     from obstore.store import S3Credential  # exists for type checkers only
 
-_PART = 8 << 20  # bytes; larger blobs go in parts of this size
-_PARTS_AT_ONCE = 2  # each is held in memory
-_CURES = {  # S3's error codes, as they stand in an answer's body
+PART_BYTES = 8 << 20  # bytes; larger blobs go in parts of this size
+MAX_CONCURRENT_PARTS = 2  # each is held in memory
+CURE_BY_CODE = {  # S3's error codes, as they stand in an answer's body
     "NoSuchBucket": "there is no such bucket: make it, or correct its name",
     "InvalidAccessKeyId": "the access key id is unknown there: correct it, or the endpoint",
     "SignatureDoesNotMatch": "the signature is wrong: correct the secret access key (and the region)",
@@ -31,8 +31,10 @@ _CURES = {  # S3's error codes, as they stand in an answer's body
     "RequestTimeTooSkewed": "this machine's clock is wrong: set it",
     "error sending request": "no connection: check the endpoint, the network and any proxy",
 }
-_REFUSED = "access is refused: check the access key id, the secret access key and their right to read and write here"
-_FAILED = "the server failed or stopped answering: try again, and look at its status page if that lasts"
+ACCESS_REFUSED_CURE = (
+    "access is refused: check the access key id, the secret access key and their right to read and write here"
+)
+SERVER_FAILED_CURE = "the server failed or stopped answering: try again, and look at its status page if that lasts"
 
 
 class S3Backend:
@@ -47,12 +49,12 @@ class S3Backend:
             session_token=config.session_token,
             url=config.url,
         )
-        self.objects: ObjectStore = _open(config)
+        self.objects: ObjectStore = _open_store(config)
 
     async def put(self, key: str, content: PutSource) -> bool:
         """Proven by the ETag of what the server holds; where that is no MD5 (SSE-KMS), by reading it back."""
-        source, etags = await run_inline_or_in_thread(content.size, lambda: _prepare(content))
-        if await self._holds(key, content, etags):
+        source, etags = await run_inline_or_in_thread(content.size, lambda: _verify_source(content))
+        if await self._has_content(key, content, etags):
             return False
         mime = guess_type(key, strict=False)[0] or "application/octet-stream"
         result = await obstore.put_async(
@@ -61,12 +63,12 @@ class S3Backend:
             source,
             attributes={"Content-Type": mime},
             use_multipart=isinstance(source, Path),
-            chunk_size=_PART,
-            max_concurrency=_PARTS_AT_ONCE,
+            chunk_size=PART_BYTES,
+            max_concurrency=MAX_CONCURRENT_PARTS,
         )
-        if not _matches(result["e_tag"], etags) and not await self._reads_back(key, content):
+        if not _matches(result["e_tag"], etags) and not await self._verify_by_reading(key, content):
             await obstore.delete_async(self.objects, key)
-            raise ObjectCorrupt(f"{key} arrived damaged in {self._name} and was deleted there. Send it again.")
+            raise ObjectCorrupt(f"{key} arrived damaged in {self._describe} and was deleted there. Send it again.")
         return True
 
     def presigned_get(self, key: str, *, expires: int, now: datetime) -> str:
@@ -79,28 +81,30 @@ class S3Backend:
     def explain(self, error: Exception, key: str) -> StoreError:
         """An error of obstore as ours. Its text is searched and never repeated."""
         text = str(error)
-        for mark, cure in _CURES.items():
+        for mark, cure in CURE_BY_CODE.items():
             if mark in text:
-                return StoreUnavailable(f"{self._name} cannot be used: {cure}.")
+                return StoreUnavailable(f"{self._describe} cannot be used: {cure}.")
         if isinstance(error, FileNotFoundError):
-            return ObjectMissing(f"{key} is not in {self._name}. Was it deleted, or is this another library?")
+            return ObjectMissing(f"{key} is not in {self._describe}. Was it deleted, or is this another library?")
         refused = "403 Forbidden" in text or "401 Unauthorized" in text
-        return StoreUnavailable(f"{self._name} cannot be used: {_REFUSED if refused else _FAILED}.")
+        return StoreUnavailable(
+            f"{self._describe} cannot be used: {ACCESS_REFUSED_CURE if refused else SERVER_FAILED_CURE}."
+        )
 
     @property
-    def _name(self) -> str:
+    def _describe(self) -> str:
         return f"Bucket {self._config.bucket!r} at {self._config.url.hostname}"
 
-    async def _holds(self, key: str, content: PutSource, etags: frozenset[str]) -> bool:
+    async def _has_content(self, key: str, content: PutSource, etags: frozenset[str]) -> bool:
         try:
             meta = await obstore.head_async(self.objects, key)
         except FileNotFoundError:
             return False
         if meta["size"] != content.size:
             return False
-        return _matches(meta["e_tag"], etags) or await self._reads_back(key, content)
+        return _matches(meta["e_tag"], etags) or await self._verify_by_reading(key, content)
 
-    async def _reads_back(self, key: str, content: PutSource) -> bool:
+    async def _verify_by_reading(self, key: str, content: PutSource) -> bool:
         result = await obstore.get_async(self.objects, key)
         digest = hashlib.sha256()
         async for chunk in result.stream(min_chunk_size=1 << 18):
@@ -108,7 +112,7 @@ class S3Backend:
         return digest.hexdigest() == content.sha256
 
 
-def _open(config: S3Config) -> S3Store:
+def _open_store(config: S3Config) -> S3Store:
     """obstore also reads AWS_* from the environment, session tokens included: everything that matters is set here."""
 
     def credential() -> S3Credential:
@@ -150,10 +154,10 @@ def _open(config: S3Config) -> S3Store:
     )
 
 
-def _prepare(content: PutSource) -> tuple[Path | bytes, frozenset[str]]:
+def _verify_source(content: PutSource) -> tuple[Path | bytes, frozenset[str]]:
     """What to send, verified (small files read into memory), and the ETags that prove its arrival. Blocks."""
-    source = content.read() if content.size <= _PART else content.verify()
-    return source, etags_of(source, part_bytes=_PART)
+    source = content.read() if content.size <= PART_BYTES else content.verify()
+    return source, etags_of(source, part_bytes=PART_BYTES)
 
 
 def _matches(etag: str | None, etags: frozenset[str]) -> bool:

@@ -14,8 +14,8 @@ from urllib.parse import SplitResult, quote
 
 from telewarm.errors import UsageError
 
-KEY_LIFETIME = timedelta(hours=23)
-LONGEST = 7 * 24 * 3600  # seconds, S3's own bound
+SIGNING_KEY_TTL = timedelta(hours=23)
+MAX_EXPIRES_SECONDS = 7 * 24 * 3600  # seconds, S3's own bound
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
@@ -25,7 +25,7 @@ class SigningKey:
     key: bytes
     scope: str
     query: str
-    until: datetime
+    expires_at: datetime
 
 
 class S3UrlSigner:
@@ -52,12 +52,12 @@ class S3UrlSigner:
 
     def presigned_get(self, key: str, *, expires: int, now: datetime) -> str:
         """A URL that anyone may GET for `expires` seconds (1 s to 7 days) from `now`, an aware time."""
-        if not 1 <= expires <= LONGEST:
-            raise UsageError(f"A presigned URL may live 1 to {LONGEST} seconds, not {expires}.")
+        if not 1 <= expires <= MAX_EXPIRES_SECONDS:
+            raise UsageError(f"A presigned URL may live 1 to {MAX_EXPIRES_SECONDS} seconds, not {expires}.")
         stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         day = self._keys.get(stamp[:8])
-        if day is None or now >= day.until:
-            day = self._renew(stamp[:8], now)
+        if day is None or now >= day.expires_at:
+            day = self._derive_key(stamp[:8], now)
         path = f"{self._path}/{quote(key, safe='/~')}"
         query = f"{day.query}{stamp}&X-Amz-Expires={expires}{self._token}&X-Amz-SignedHeaders=host"
         request = f"GET\n{path}\n{query}\nhost:{self._host}\n\nhost\nUNSIGNED-PAYLOAD"
@@ -65,13 +65,13 @@ class S3UrlSigner:
         signature = hmac.digest(day.key, text.encode(), "sha256").hex()
         return f"{self._origin}{path}?{query}&X-Amz-Signature={signature}"
 
-    def _renew(self, date: str, now: datetime) -> SigningKey:
+    def _derive_key(self, date: str, now: datetime) -> SigningKey:
         key = self._secret
         for part in (date, self._region, "s3", "aws4_request"):
             key = hmac.digest(key, part.encode(), "sha256")
         scope = f"{date}/{self._region}/s3/aws4_request"
         credential = quote(f"{self._access_key_id}/{scope}", safe="~")
         query = f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}&X-Amz-Date="
-        fresh = SigningKey(key=key, scope=scope, query=query, until=now + KEY_LIFETIME)
-        self._keys = {other: kept for other, kept in self._keys.items() if now < kept.until} | {date: fresh}
+        fresh = SigningKey(key=key, scope=scope, query=query, expires_at=now + SIGNING_KEY_TTL)
+        self._keys = {other: kept for other, kept in self._keys.items() if now < kept.expires_at} | {date: fresh}
         return fresh

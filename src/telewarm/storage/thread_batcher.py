@@ -10,18 +10,20 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-BATCH = 64
-HOP = 1 << 18  # bytes below which reading, hashing or writing (0.2 ms) costs less than a hop to a thread and back
+MAX_BATCH_ITEMS = 64
+INLINE_BYTES = (
+    1 << 18
+)  # bytes below which reading, hashing or writing (0.2 ms) costs less than a hop to a thread and back
 
 
 async def in_thread(work: Callable[[], Result]) -> Result:
     """Run blocking work in a thread. A cancelled caller still waits for it, since it is about to close its files."""
-    return await _to_the_end(asyncio.ensure_future(asyncio.to_thread(work)))
+    return await _wait_uncancelled(asyncio.ensure_future(asyncio.to_thread(work)))
 
 
 async def run_inline_or_in_thread(size: int, work: Callable[[], Result]) -> Result:
     """Do work over `size` bytes where it is cheaper: here, or in a thread."""
-    return work() if size <= HOP else await in_thread(work)
+    return work() if size <= INLINE_BYTES else await in_thread(work)
 
 
 class ThreadBatcher(Generic[Item, Result]):
@@ -33,31 +35,31 @@ class ThreadBatcher(Generic[Item, Result]):
     def __init__(self, work: Callable[[Sequence[Item]], Sequence[Result | Exception]], *, name: str) -> None:
         self._work = work
         self._name = name
-        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._queue: list[tuple[Item, asyncio.Future[Result]]] = []
         self._worker: asyncio.Task[None] | None = None
 
     async def __call__(self, item: Item) -> Result:
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, done))
+        self._queue.append((item, done))
         if self._worker is None:
             self._worker = asyncio.create_task(self._run(), name=self._name)
-        return await _to_the_end(done)
+        return await _wait_uncancelled(done)
 
     async def _run(self) -> None:
         batch: list[tuple[Item, asyncio.Future[Result]]] = []
         try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+            while self._queue:
+                batch, self._queue = self._queue[:MAX_BATCH_ITEMS], self._queue[MAX_BATCH_ITEMS:]
                 outcomes = await asyncio.to_thread(self._work, [item for item, _ in batch])
                 for (_, done), outcome in zip(batch, outcomes, strict=True):
-                    _settle(done, outcome)
+                    _set_outcome(done, outcome)
         finally:
             self._worker = None
-            for _, done in (*batch, *self._waiting):
+            for _, done in (*batch, *self._queue):
                 done.cancel()  # only when the event loop ends under us: settled ones ignore it
 
 
-async def _to_the_end(running: asyncio.Future[Result]) -> Result:
+async def _wait_uncancelled(running: asyncio.Future[Result]) -> Result:
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
@@ -69,7 +71,7 @@ async def _to_the_end(running: asyncio.Future[Result]) -> Result:
         raise
 
 
-def _settle(done: asyncio.Future[Result], outcome: Result | Exception) -> None:
+def _set_outcome(done: asyncio.Future[Result], outcome: Result | Exception) -> None:
     if isinstance(outcome, Exception):
         done.set_exception(outcome)
     else:

@@ -16,16 +16,16 @@ from telewarm.telegram.files import FileUpload, LocalPathRef, MediaFile, UrlRef
 from telewarm.telegram.parameters import Parameters
 from telewarm.telegram.responses import ResponseDecoder
 from telewarm.telegram.transport import Request, SendRequest
-from telewarm.telegram.values import PLAIN, BotProfile, Chat, ChatMember, GroupItem, SendOptions, TelegramFile
+from telewarm.telegram.values import DEFAULT_OPTIONS, BotProfile, Chat, ChatMember, GroupItem, SendOptions, TelegramFile
 
 T = TypeVar("T")
-HOSTED = "https://api.telegram.org"
-TOKEN = re.compile(r"([1-9][0-9]{0,15}):[A-Za-z0-9_-]{1,80}")
+HOSTED_API_ROOT = "https://api.telegram.org"
+TOKEN_PATTERN = re.compile(r"([1-9][0-9]{0,15}):[A-Za-z0-9_-]{1,80}")
 CALL_TIMEOUT_SECONDS = 30.0  # seconds for a call without bytes
-SLOWEST_BYTES_PER_SECOND = 100_000  # bytes a second; a slower upload is given up
-FETCH_SECONDS = 60.0  # seconds more for Telegram to fetch a URL
-ENCODER = msgspec.json.Encoder(enc_hook=str)  # for what is nearly a text, such as a caption that is `Safe`
-LARGEST = 2_000_000_000  # bytes; a local server's limit, for a file whose size nobody has told
+MIN_UPLOAD_BYTES_PER_SECOND = 100_000  # bytes a second; a slower upload is given up
+URL_FETCH_SECONDS = 60.0  # seconds more for Telegram to fetch a URL
+JSON_ENCODER = msgspec.json.Encoder(enc_hook=str)  # for what is nearly a text, such as a caption that is `Safe`
+MAX_LOCAL_FILE_BYTES = 2_000_000_000  # bytes; a local server's limit, for a file whose size nobody has told
 
 
 class BotApi:
@@ -33,9 +33,9 @@ class BotApi:
 
     __slots__ = ("_base", "_send_request", "telegram_id")
 
-    def __init__(self, transport: SendRequest, token: str, *, root: str = HOSTED) -> None:
+    def __init__(self, transport: SendRequest, token: str, *, root: str = HOSTED_API_ROOT) -> None:
         """`root`: the Bot API server. Raises UsageError for what cannot be a token or a root."""
-        shape = TOKEN.fullmatch(token)
+        shape = TOKEN_PATTERN.fullmatch(token)
         if shape is None:
             raise UsageError("This is not a bot token; it looks like 123456789:ABC... and comes from @BotFather")
         if urlsplit(root).scheme not in ("http", "https") or not urlsplit(root).hostname:
@@ -48,28 +48,32 @@ class BotApi:
         return f"BotApi({self.telegram_id})"
 
     async def get_me(self) -> BotProfile:
-        return response_types.bot_profile(await self._call("getMe", {}, response_types.USER))
+        return response_types.bot_profile(await self._call("getMe", {}, response_types.USER_DECODER))
 
     async def get_chat(self, chat_id: ChatId | str) -> Chat:
         """By its id, or by the `@name` of a public channel or group."""
         known = None if isinstance(chat_id, str) else chat_id
         return response_types.chat(
-            await self._call("getChat", {"chat_id": chat_id}, response_types.CHAT, chat_id=known)
+            await self._call("getChat", {"chat_id": chat_id}, response_types.CHAT_DECODER, chat_id=known)
         )
 
     async def get_chat_member(self, chat_id: ChatId, user_id: int) -> ChatMember:
         """What the bot may do there when it is asked for itself."""
         said: Parameters = {"chat_id": chat_id, "user_id": user_id}
-        return response_types.member(await self._call("getChatMember", said, response_types.MEMBER, chat_id=chat_id))
+        return response_types.member(
+            await self._call("getChatMember", said, response_types.MEMBER_DECODER, chat_id=chat_id)
+        )
 
     async def send_chat_action(self, chat_id: ChatId) -> None:
         """Show "typing" for a moment. Nothing stays in the chat, and whoever may not write there is told so."""
         said: Parameters = {"chat_id": chat_id, "action": "typing"}
-        await self._call("sendChatAction", said, response_types.DONE, chat_id=chat_id)
+        await self._call("sendChatAction", said, response_types.BOOL_DECODER, chat_id=chat_id)
 
-    async def send_message(self, chat_id: ChatId, text: str, *, options: SendOptions = PLAIN) -> SentMessage:
-        said = parameters.of_text(chat_id, text, options)
-        return response_types.sent(await self._call("sendMessage", said, response_types.MESSAGE, chat_id=chat_id))
+    async def send_message(self, chat_id: ChatId, text: str, *, options: SendOptions = DEFAULT_OPTIONS) -> SentMessage:
+        said = parameters.text_parameters(chat_id, text, options)
+        return response_types.sent(
+            await self._call("sendMessage", said, response_types.MESSAGE_DECODER, chat_id=chat_id)
+        )
 
     async def send_media(
         self,
@@ -79,18 +83,18 @@ class BotApi:
         *,
         facts: MediaMetadata | None = None,
         caption: str | None = None,
-        options: SendOptions = PLAIN,
+        options: SendOptions = DEFAULT_OPTIONS,
         timeout: float | None = None,
     ) -> SentMessage:
         """`facts` describe a file that Telegram does not know yet. `timeout`: seconds; by default what the bytes need.
 
         Raises what reading an upload raises (StoreError), too. Stickers and video notes carry no caption.
         """
-        said = parameters.of_media(kind, chat_id, file, facts=facts, caption=caption, options=options)
+        said = parameters.media_parameters(kind, chat_id, file, facts=facts, caption=caption, options=options)
         message = await self._call(
-            parameters.METHODS[kind],
+            parameters.SEND_METHODS[kind],
             said,
-            response_types.MESSAGE,
+            response_types.MESSAGE_DECODER,
             chat_id=chat_id,
             uploads=_uploads(kind, file),
             timeout=upload_timeout(file, facts) if timeout is None else timeout,
@@ -102,15 +106,15 @@ class BotApi:
         chat_id: ChatId,
         items: Sequence[GroupItem],
         *,
-        options: SendOptions = PLAIN,
+        options: SendOptions = DEFAULT_OPTIONS,
         timeout: float | None = None,
     ) -> list[SentMessage]:
         """In Telegram's order. A FloodWait may come after a part of the group has been sent."""
-        said, uploads = parameters.of_group(chat_id, items, options)
+        said, uploads = parameters.group_parameters(chat_id, items, options)
         messages = await self._call(
             "sendMediaGroup",
             said,
-            response_types.MESSAGES,
+            response_types.MESSAGES_DECODER,
             chat_id=chat_id,
             uploads=uploads,
             timeout=sum(upload_timeout(item.file, item.facts) for item in items) if timeout is None else timeout,
@@ -118,11 +122,13 @@ class BotApi:
         return [response_types.sent(message) for message in messages]
 
     async def forward_message(
-        self, chat_id: ChatId, from_chat_id: ChatId, message_id: MessageId, *, options: SendOptions = PLAIN
+        self, chat_id: ChatId, from_chat_id: ChatId, message_id: MessageId, *, options: SendOptions = DEFAULT_OPTIONS
     ) -> SentMessage:
         """The answer holds this bot's own file id, whichever bot sent the message first."""
-        said = _of_source(chat_id, from_chat_id, message_id) | parameters.of_options(options)
-        return response_types.sent(await self._call("forwardMessage", said, response_types.MESSAGE, chat_id=chat_id))
+        said = _of_source(chat_id, from_chat_id, message_id) | parameters.option_parameters(options)
+        return response_types.sent(
+            await self._call("forwardMessage", said, response_types.MESSAGE_DECODER, chat_id=chat_id)
+        )
 
     async def copy_message(
         self,
@@ -131,31 +137,33 @@ class BotApi:
         message_id: MessageId,
         *,
         caption: str | None = None,
-        options: SendOptions = PLAIN,
+        options: SendOptions = DEFAULT_OPTIONS,
     ) -> MessageId:
         """Without `caption` the copy keeps the original's; an empty one takes it away."""
-        said = _of_source(chat_id, from_chat_id, message_id) | parameters.of_copy(caption, options)
-        copied = await self._call("copyMessage", said, response_types.MESSAGE_ID, chat_id=chat_id)
+        said = _of_source(chat_id, from_chat_id, message_id) | parameters.copy_parameters(caption, options)
+        copied = await self._call("copyMessage", said, response_types.MESSAGE_ID_DECODER, chat_id=chat_id)
         return MessageId(copied.message_id)
 
     async def delete_message(self, chat_id: ChatId, message_id: MessageId) -> None:
         """Bots may delete for 48 hours, then Telegram refuses."""
         said: Parameters = {"chat_id": chat_id, "message_id": message_id}
-        await self._call("deleteMessage", said, response_types.DONE, chat_id=chat_id)
+        await self._call("deleteMessage", said, response_types.BOOL_DECODER, chat_id=chat_id)
 
     async def delete_messages(self, chat_id: ChatId, message_ids: Sequence[MessageId]) -> None:
         """At most 100. Those that are not there are skipped by Telegram."""
         said: Parameters = {"chat_id": chat_id, "message_ids": list(message_ids)}
-        await self._call("deleteMessages", said, response_types.DONE, chat_id=chat_id)
+        await self._call("deleteMessages", said, response_types.BOOL_DECODER, chat_id=chat_id)
 
     async def get_file(self, file_id: FileId) -> TelegramFile:
-        return response_types.telegram_file(await self._call("getFile", {"file_id": file_id}, response_types.FILE))
+        return response_types.telegram_file(
+            await self._call("getFile", {"file_id": file_id}, response_types.FILE_DECODER)
+        )
 
     async def _call(
         self,
         method: str,
-        said: Mapping[str, object],
-        shape: ResponseDecoder[T],
+        fields: Mapping[str, object],
+        decoder: ResponseDecoder[T],
         *,
         chat_id: ChatId | None = None,
         uploads: Mapping[str, FileUpload] | None = None,
@@ -165,12 +173,12 @@ class BotApi:
             method=method,
             chat_id=chat_id,
             url=self._base + method,
-            body=multipart.encode(said, uploads) if uploads else ENCODER.encode(said),
+            body=multipart.encode(fields, uploads) if uploads else JSON_ENCODER.encode(fields),
             timeout=timeout,
         )
         response = await self._send_request(request)
-        return responses.read(
-            shape,
+        return responses.decode_response(
+            decoder,
             status=response.status,
             body=response.body,
             retry_after=response.retry_after,
@@ -198,11 +206,14 @@ def upload_timeout(file: MediaFile, facts: MediaMetadata | None) -> float:
     """Seconds for a call that sends this file: the answer comes only when Telegram has all of its bytes."""
     match file:
         case FileUpload():
-            return CALL_TIMEOUT_SECONDS + file.total / SLOWEST_BYTES_PER_SECOND
+            return CALL_TIMEOUT_SECONDS + file.total / MIN_UPLOAD_BYTES_PER_SECOND
         case UrlRef():
-            return CALL_TIMEOUT_SECONDS + FETCH_SECONDS
+            return CALL_TIMEOUT_SECONDS + URL_FETCH_SECONDS
         case LocalPathRef():
-            return CALL_TIMEOUT_SECONDS + (LARGEST if facts is None else facts.bytes) / SLOWEST_BYTES_PER_SECOND
+            return (
+                CALL_TIMEOUT_SECONDS
+                + (MAX_LOCAL_FILE_BYTES if facts is None else facts.bytes) / MIN_UPLOAD_BYTES_PER_SECOND
+            )
         case _:
             return CALL_TIMEOUT_SECONDS
 

@@ -7,11 +7,11 @@ from enum import Enum, auto
 
 from telewarm.errors import FloodWait, TelegramClientError, TelegramServerError, TelegramUnreachable, TelewarmError
 
-HARMLESS = re.compile(r"get|delete|set", re.IGNORECASE)  # how methods begin that put no message into a chat
+HARMLESS_METHODS = re.compile(r"get|delete|set", re.IGNORECASE)  # how methods begin that put no message into a chat
 # A message that went, and that a moderator bot removed before the server could return it.
-DELETED_AT_ONCE = re.compile(r"immediately deleted", re.IGNORECASE)
+IMMEDIATELY_DELETED_PATTERN = re.compile(r"immediately deleted", re.IGNORECASE)
 # What a Bot API server says in a 5xx before it hands a message on, and never after.
-BEFORE_ANY_EFFECT = re.compile(r"\bmethod (is )?not (found|implemented)\b|\bnot implemented\b", re.IGNORECASE)
+UNKNOWN_METHOD_PATTERN = re.compile(r"\bmethod (is )?not (found|implemented)\b|\bnot implemented\b", re.IGNORECASE)
 
 
 class Effect(Enum):
@@ -27,10 +27,10 @@ def effect_of(error: TelewarmError) -> Effect:
     match error:
         case TelegramUnreachable():
             return Effect.POSSIBLE if error.effect_possible else Effect.NONE
-        case TelegramClientError() if HARMLESS.match(error.method) or isinstance(error, FloodWait):
+        case TelegramClientError() if HARMLESS_METHODS.match(error.method) or isinstance(error, FloodWait):
             return Effect.NONE
         case TelegramServerError():
-            return _of_fault(error)
+            return _effect_of_server_error(error)
         case TelegramClientError() if error.status < 300:  # a success whose answer is not what was asked for
             return Effect.CERTAIN
         case _:
@@ -42,9 +42,9 @@ def maybe_delivered(error: TelewarmError) -> bool:
     return effect_of(error) is not Effect.NONE
 
 
-def _of_fault(error: TelegramServerError) -> Effect:
-    if DELETED_AT_ONCE.search(error.description):
+def _effect_of_server_error(error: TelegramServerError) -> Effect:
+    if IMMEDIATELY_DELETED_PATTERN.search(error.description):
         return Effect.CERTAIN
-    if error.status < 500 or BEFORE_ANY_EFFECT.search(error.description):
+    if error.status < 500 or UNKNOWN_METHOD_PATTERN.search(error.description):
         return Effect.NONE
     return Effect.POSSIBLE

@@ -9,9 +9,9 @@ from enum import StrEnum
 
 class ErrorKind(StrEnum):
     FLOOD = "flood"
-    TOKEN = "token"  # noqa: S105 - a word, not a secret
-    DEAD_FILE = "dead_file"
-    MESSAGE_GONE = "message_gone"
+    INVALID_TOKEN = "token"  # noqa: S105 - a word, not a secret
+    INVALID_FILE_ID = "dead_file"
+    MESSAGE_NOT_FOUND = "message_gone"
     BLOCKED = "blocked"  # from here on the value is ChatUnreachable's reason
     DEACTIVATED = "deactivated"
     KICKED = "kicked"
@@ -25,19 +25,19 @@ class ErrorKind(StrEnum):
 
 
 # The first pattern found in the lower-cased text, group item's wrapping taken off, decides.
-TABLE: tuple[tuple[str, ErrorKind], ...] = (
+PATTERNS: tuple[tuple[str, ErrorKind], ...] = (
     (r"too many requests: retry after \d", ErrorKind.FLOOD),
     (r"^(slowmode|flood)_wait_\d", ErrorKind.FLOOD),
-    (r"^logged out$|^unauthorized|unallowed token", ErrorKind.TOKEN),
-    (r"wrong remote file identifier|invalid remote file identifier", ErrorKind.DEAD_FILE),
-    (r"wrong file identifier|wrong file_id|invalid file_id|file_id_invalid", ErrorKind.DEAD_FILE),
-    (r"can't use file of type|type of file mismatch", ErrorKind.DEAD_FILE),
-    (r"file_reference_|media_empty", ErrorKind.DEAD_FILE),
-    (r"wrong http url|invalid file http url|can't upload file by url|url must be in utf-8", ErrorKind.DEAD_FILE),
-    (r"failed to get http url content|webpage_curl_failed", ErrorKind.DEAD_FILE),
-    (r"wrong type of the web page content|webpage_media_empty", ErrorKind.DEAD_FILE),
-    (r"wc_convert_url_invalid|external_url_invalid", ErrorKind.DEAD_FILE),
-    (r"message to (forward|copy|delete) not found|message_id_invalid", ErrorKind.MESSAGE_GONE),
+    (r"^logged out$|^unauthorized|unallowed token", ErrorKind.INVALID_TOKEN),
+    (r"wrong remote file identifier|invalid remote file identifier", ErrorKind.INVALID_FILE_ID),
+    (r"wrong file identifier|wrong file_id|invalid file_id|file_id_invalid", ErrorKind.INVALID_FILE_ID),
+    (r"can't use file of type|type of file mismatch", ErrorKind.INVALID_FILE_ID),
+    (r"file_reference_|media_empty", ErrorKind.INVALID_FILE_ID),
+    (r"wrong http url|invalid file http url|can't upload file by url|url must be in utf-8", ErrorKind.INVALID_FILE_ID),
+    (r"failed to get http url content|webpage_curl_failed", ErrorKind.INVALID_FILE_ID),
+    (r"wrong type of the web page content|webpage_media_empty", ErrorKind.INVALID_FILE_ID),
+    (r"wc_convert_url_invalid|external_url_invalid", ErrorKind.INVALID_FILE_ID),
+    (r"message to (forward|copy|delete) not found|message_id_invalid", ErrorKind.MESSAGE_NOT_FOUND),
     (r"blocked by the user|user_is_blocked", ErrorKind.BLOCKED),
     (r"user is deactivated|input_user_deactivated", ErrorKind.DEACTIVATED),
     (r"bot was kicked", ErrorKind.KICKED),
@@ -56,58 +56,58 @@ TABLE: tuple[tuple[str, ErrorKind], ...] = (
     # Any other word of the backend about a chat, such as CHAT_TYPE_NOBODY_KNOWS_YET: never a fault of the file.
     (r"^(chat|channel|user|topic|forum|peer)_[a-z0-9_]+$", ErrorKind.NO_RIGHTS),
 )
-COMPILED = tuple((re.compile(pattern), meaning) for pattern, meaning in TABLE)
-PREFIX = re.compile(r"^(bad request|forbidden|internal server error): ")
-GROUP_ITEM = re.compile(r'^failed to send message #\d+ with the error message "(.*)"$', re.DOTALL)
-RETRY_AFTER = re.compile(r"(?:retry after |(?:slowmode|flood)_wait_)(\d{1,9})", re.IGNORECASE)
-SLOW_MODE = re.compile(r"\bslowmode_wait_\d", re.IGNORECASE)
-OF_A_KIND = re.compile(
+COMPILED_PATTERNS = tuple((re.compile(pattern), meaning) for pattern, meaning in PATTERNS)
+PREFIX_PATTERN = re.compile(r"^(bad request|forbidden|internal server error): ")
+GROUP_ITEM_PATTERN = re.compile(r'^failed to send message #\d+ with the error message "(.*)"$', re.DOTALL)
+RETRY_AFTER_PATTERN = re.compile(r"(?:retry after |(?:slowmode|flood)_wait_)(\d{1,9})", re.IGNORECASE)
+SLOW_MODE_PATTERN = re.compile(r"\bslowmode_wait_\d", re.IGNORECASE)
+KIND_REFUSED_PATTERN = re.compile(
     r"not enough rights to send (?!text)|chat_send_(?!plain)[a-z]+_forbidden|voice_messages_forbidden"
     r"|restricted receiving",
     re.IGNORECASE,
 )
-SECRET_PATH = re.compile(r"\b(?:bot)?\d+(?::|%3A)[\w-]{8,}", re.IGNORECASE)
+TOKEN_IN_PATH_PATTERN = re.compile(r"\b(?:bot)?\d+(?::|%3A)[\w-]{8,}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ErrorText:
-    """What an answer that is not a success says. `spoken`: by the Bot API, and not by something in front of it."""
+    """What an answer that is not a success says. `from_bot_api`: by the Bot API, and not by something in front of it."""
 
     status: int
     description: str
-    spoken: bool = True
+    from_bot_api: bool = True
     retry_after: float | None = None
     migrate_to: int | None = None
 
 
 def kind_of(description: str) -> ErrorKind | None:
-    words = PREFIX.sub("", description.lower())
-    if wrapped := GROUP_ITEM.match(words):
-        words = PREFIX.sub("", wrapped[1])
-    return next((meaning for pattern, meaning in COMPILED if pattern.search(words)), None)
+    words = PREFIX_PATTERN.sub("", description.lower())
+    if wrapped := GROUP_ITEM_PATTERN.match(words):
+        words = PREFIX_PATTERN.sub("", wrapped[1])
+    return next((meaning for pattern, meaning in COMPILED_PATTERNS if pattern.search(words)), None)
 
 
-def wait_in(description: str) -> float | None:
+def parse_retry_after(description: str) -> float | None:
     """The seconds that a text asks to wait: a group's flood wait comes as a 400 without `parameters`."""
-    found = RETRY_AFTER.search(description)
+    found = RETRY_AFTER_PATTERN.search(description)
     return float(found[1]) if found else None
 
 
-def in_group(description: str) -> bool:
+def is_group_item_error(description: str) -> bool:
     """Whether it is the error of one item in the middle of a group of media."""
-    return GROUP_ITEM.match(PREFIX.sub("", description.lower())) is not None
+    return GROUP_ITEM_PATTERN.match(PREFIX_PATTERN.sub("", description.lower())) is not None
 
 
 def is_slow_mode(description: str) -> bool:
     """Whether a wait is asked for by the chat's owner, not by Telegram's limits: it says nothing of those."""
-    return SLOW_MODE.search(description) is not None
+    return SLOW_MODE_PATTERN.search(description) is not None
 
 
-def of_a_kind(description: str) -> bool:
+def is_kind_refused(description: str) -> bool:
     """Whether messages of other kinds may go to the same chat."""
-    return OF_A_KIND.search(description) is not None
+    return KIND_REFUSED_PATTERN.search(description) is not None
 
 
 def redact(description: str) -> str:
     """Without anything that looks like a token: a proxy's error text may quote the URL it was asked for."""
-    return SECRET_PATH.sub("<token>", description)
+    return TOKEN_IN_PATH_PATTERN.sub("<token>", description)

@@ -10,8 +10,8 @@ import msgspec
 
 from telewarm.telegram.files import FileUpload
 
-UNSAFE: Mapping[int, str] = dict.fromkeys((*range(32), 127, *map(ord, '"\\/')), "_")
-UNSAFE_MIME = {code: to for code, to in UNSAFE.items() if code != ord("/")}
+UNSAFE_CHARACTERS: Mapping[int, str] = dict.fromkeys((*range(32), 127, *map(ord, '"\\/')), "_")
+UNSAFE_MIME_CHARACTERS = {code: to for code, to in UNSAFE_CHARACTERS.items() if code != ord("/")}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +27,7 @@ class Multipart:
 def encode(fields: Mapping[str, object], uploads: Mapping[str, FileUpload]) -> Multipart:
     """A form of `fields`, each upload under its name and its thumbnail under `thumbnail_name(name)`."""
     boundary = secrets.token_hex(16)
-    form = _Form(boundary)
+    form = MultipartEncoder(boundary)
     for name, value in fields.items():
         form.field(name, value)
     for name, upload in uploads.items():
@@ -44,53 +44,54 @@ def thumbnail_name(name: str) -> str:
     return f"{name}_thumbnail"
 
 
-def text(value: object) -> bytes:
+def form_value(value: object) -> bytes:
     """A parameter as the Bot API reads it from a form: text as it is, everything else as JSON."""
     return value.encode() if isinstance(value, str) else msgspec.json.encode(value)
 
 
-class _Form:
+class MultipartEncoder:
     def __init__(self, boundary: str) -> None:
         self._boundary = boundary
-        self._gathered = bytearray()
+        self._buffer = bytearray()
         self._pieces: list[bytes | FileUpload] = []
         self._length = 0
 
     def field(self, name: str, value: object) -> None:
-        self._gathered += f'--{self._boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode()
-        self.content(text(value))
+        self._buffer += f'--{self._boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode()
+        self.content(form_value(value))
 
     def head(self, name: str, *, filename: str, mime: str) -> None:
-        self._gathered += (
-            f'--{self._boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{safe(filename)}"\r\n'
-            f"Content-Type: {safe(mime, UNSAFE_MIME)}\r\n\r\n"
+        self._buffer += (
+            f'--{self._boundary}\r\nContent-Disposition: form-data; name="{name}"; '
+            f'filename="{header_parameter(filename)}"\r\n'
+            f"Content-Type: {header_parameter(mime, UNSAFE_MIME_CHARACTERS)}\r\n\r\n"
         ).encode()
 
     def content(self, value: bytes) -> None:
-        self._gathered += value
-        self._gathered += b"\r\n"
+        self._buffer += value
+        self._buffer += b"\r\n"
 
     def upload(self, upload: FileUpload) -> None:
         self._flush()
         self._pieces.append(upload)
         self._length += upload.bytes
-        self._gathered += b"\r\n"
+        self._buffer += b"\r\n"
 
     def close(self) -> Multipart:
-        self._gathered += f"--{self._boundary}--\r\n".encode()
+        self._buffer += f"--{self._boundary}--\r\n".encode()
         return Multipart(
             content_type=f"multipart/form-data; boundary={self._boundary}",
-            length=self._length + len(self._gathered),
+            length=self._length + len(self._buffer),
             pieces=tuple(self._pieces),
-            tail=bytes(self._gathered),
+            tail=bytes(self._buffer),
         )
 
     def _flush(self) -> None:
-        self._pieces.append(bytes(self._gathered))
-        self._length += len(self._gathered)
-        self._gathered.clear()
+        self._pieces.append(bytes(self._buffer))
+        self._length += len(self._buffer)
+        self._buffer.clear()
 
 
-def safe(value: str, unsafe: Mapping[int, str] = UNSAFE) -> str:
+def header_parameter(value: str, unsafe: Mapping[int, str] = UNSAFE_CHARACTERS) -> str:
     """A header parameter that no parser, however simple, can take for more than it is."""
     return value.translate(unsafe).encode(errors="replace").decode()

@@ -8,11 +8,11 @@ from typing import TypeAlias, assert_never
 from telewarm.models import ChatId, Kind, MediaMetadata
 from telewarm.telegram.files import FileIdRef, FileUpload, LocalPathRef, MediaFile, UrlRef
 from telewarm.telegram.multipart import thumbnail_name
-from telewarm.telegram.values import PLAIN, GroupItem, SendOptions
+from telewarm.telegram.values import DEFAULT_OPTIONS, GroupItem, SendOptions
 
 Parameters: TypeAlias = dict[str, object]
 
-METHODS = {
+SEND_METHODS = {
     Kind.PHOTO: "sendPhoto",
     Kind.VIDEO: "sendVideo",
     Kind.AUDIO: "sendAudio",
@@ -22,41 +22,41 @@ METHODS = {
     Kind.VIDEO_NOTE: "sendVideoNote",
     Kind.STICKER: "sendSticker",
 }
-WIDEST_NOTE = 640  # pixels; a longer `length` is refused
+MAX_VIDEO_NOTE_PIXELS = 640  # pixels; a longer `length` is refused
 
 
-def of_text(chat_id: ChatId, text: str, options: SendOptions) -> Parameters:
+def text_parameters(chat_id: ChatId, text: str, options: SendOptions) -> Parameters:
     parameters: Parameters = {"chat_id": chat_id, "text": text}
-    if options is not PLAIN:
-        parameters |= of_options(options)
+    if options is not DEFAULT_OPTIONS:
+        parameters |= option_parameters(options)
         _put(parameters, "parse_mode", options.parse_mode)
         _put(parameters, "entities", options.entities)
         _put(parameters, "link_preview_options", options.link_preview_options)
     return parameters
 
 
-def of_media(
+def media_parameters(
     kind: Kind,
     chat_id: ChatId,
     file: MediaFile,
     *,
     facts: MediaMetadata | None = None,
     caption: str | None = None,
-    options: SendOptions = PLAIN,
+    options: SendOptions = DEFAULT_OPTIONS,
 ) -> Parameters:
     """Without the file itself when it is an upload: that travels under the kind's own name."""
     parameters: Parameters = {"chat_id": chat_id}
     if not isinstance(file, FileUpload):
-        parameters[kind.value] = reference(file)
+        parameters[kind.value] = file_reference(file)
     if isinstance(file, FileUpload | LocalPathRef) and file.thumbnail is not None:
         parameters["thumbnail"] = f"attach://{thumbnail_name(kind.value)}"
     if not isinstance(file, FileIdRef):
-        parameters |= of_kind(kind)
+        parameters |= kind_parameters(kind)
     if facts is not None and not isinstance(file, FileIdRef):
-        parameters |= of_facts(kind, facts)
+        parameters |= metadata_parameters(kind, facts)
     _put(parameters, "caption", caption)
-    if options is not PLAIN:
-        parameters |= of_options(options)
+    if options is not DEFAULT_OPTIONS:
+        parameters |= option_parameters(options)
         _put(parameters, "parse_mode", options.parse_mode)
         _put(parameters, "caption_entities", options.entities)
         _put(parameters, "show_caption_above_media", options.show_caption_above_media)
@@ -64,7 +64,7 @@ def of_media(
     return parameters
 
 
-def of_group(
+def group_parameters(
     chat_id: ChatId, items: Sequence[GroupItem], options: SendOptions
 ) -> tuple[Parameters, dict[str, FileUpload]]:
     """The parameters and the uploads by the names under which the parameters refer to them."""
@@ -75,7 +75,7 @@ def of_group(
         if isinstance(item.file, FileUpload):
             uploads[name] = item.file
         media.append(_of_item(item, name, above=options.show_caption_above_media))
-    return {"chat_id": chat_id, "media": media} | of_options(options), uploads
+    return {"chat_id": chat_id, "media": media} | option_parameters(options), uploads
 
 
 def _of_item(item: GroupItem, name: str, *, above: bool) -> Parameters:
@@ -85,11 +85,11 @@ def _of_item(item: GroupItem, name: str, *, above: bool) -> Parameters:
         if item.file.thumbnail is not None:
             media["thumbnail"] = f"attach://{thumbnail_name(name)}"
     else:
-        media["media"] = reference(item.file)
+        media["media"] = file_reference(item.file)
     if not isinstance(item.file, FileIdRef):
-        media |= of_kind(item.kind)
+        media |= kind_parameters(item.kind)
     if item.facts is not None and not isinstance(item.file, FileIdRef):
-        media |= of_facts(item.kind, item.facts)
+        media |= metadata_parameters(item.kind, item.facts)
     _put(media, "caption", item.caption)
     _put(media, "parse_mode", item.parse_mode)
     _put(media, "caption_entities", item.entities)
@@ -98,8 +98,8 @@ def _of_item(item: GroupItem, name: str, *, above: bool) -> Parameters:
     return media if item.extra is None else {**item.extra, **media}
 
 
-def of_copy(caption: str | None, options: SendOptions) -> Parameters:
-    parameters = of_options(options)
+def copy_parameters(caption: str | None, options: SendOptions) -> Parameters:
+    parameters = option_parameters(options)
     _put(parameters, "caption", caption)
     _put(parameters, "parse_mode", options.parse_mode)
     _put(parameters, "caption_entities", options.entities)
@@ -107,7 +107,7 @@ def of_copy(caption: str | None, options: SendOptions) -> Parameters:
     return parameters
 
 
-def of_options(options: SendOptions) -> Parameters:
+def option_parameters(options: SendOptions) -> Parameters:
     """The options that every sending method knows; those that are off are left out."""
     parameters: Parameters = {} if options.extra is None else dict(options.extra)
     _put(parameters, "message_thread_id", options.message_thread_id)
@@ -119,39 +119,39 @@ def of_options(options: SendOptions) -> Parameters:
     return parameters
 
 
-def of_kind(kind: Kind) -> Parameters:
+def kind_parameters(kind: Kind) -> Parameters:
     """A document stays a document: else Telegram makes a GIF or MP4 an animation or video, and an MP3 an audio."""
     return {"disable_content_type_detection": True} if kind is Kind.DOCUMENT else {}
 
 
-def of_facts(kind: Kind, facts: MediaMetadata) -> Parameters:
+def metadata_parameters(kind: Kind, facts: MediaMetadata) -> Parameters:
     """What Telegram would otherwise guess, and the file id keeps for ever."""
     match kind:
         case Kind.VIDEO | Kind.ANIMATION:
-            found = {"width": facts.width, "height": facts.height, "duration": seconds(facts.duration)}
+            found = {"width": facts.width, "height": facts.height, "duration": whole_seconds(facts.duration)}
             streams = kind is Kind.VIDEO and facts.streamable is not False
             return _known(found) | ({"supports_streaming": True} if streams else {})
         case Kind.VIDEO_NOTE:
             sides = [side for side in (facts.width, facts.height) if side]
-            length = min(*sides, WIDEST_NOTE) if sides else None
-            return _known({"length": length, "duration": seconds(facts.duration)})
+            length = min(*sides, MAX_VIDEO_NOTE_PIXELS) if sides else None
+            return _known({"length": length, "duration": whole_seconds(facts.duration)})
         case Kind.AUDIO:
-            found = {"duration": seconds(facts.duration)}
+            found = {"duration": whole_seconds(facts.duration)}
             return _known(found | {"performer": facts.performer, "title": facts.title})
         case Kind.VOICE:
-            return _known({"duration": seconds(facts.duration)})
+            return _known({"duration": whole_seconds(facts.duration)})
         case Kind.PHOTO | Kind.DOCUMENT | Kind.STICKER:
             return {}
         case _:
             assert_never(kind)
 
 
-def seconds(duration: float | None) -> int | None:
+def whole_seconds(duration: float | None) -> int | None:
     """Whole seconds, as the Bot API counts; something that lasts is never said to last no time."""
     return None if duration is None else max(1, round(duration))
 
 
-def reference(file: FileIdRef | UrlRef | LocalPathRef) -> str:
+def file_reference(file: FileIdRef | UrlRef | LocalPathRef) -> str:
     match file:
         case FileIdRef(file_id=file_id):
             return file_id

@@ -66,14 +66,14 @@ class User(msgspec.Struct):
     username: str = ""
 
 
-MESSAGE = ResponseDecoder(Message)
-MESSAGES = ResponseDecoder(list[Message])
-MESSAGE_ID = ResponseDecoder(MessageIdPart)
-USER = ResponseDecoder(User)
-CHAT = ResponseDecoder(ChatPart)
-MEMBER = ResponseDecoder(MemberPart)
-FILE = ResponseDecoder(File)
-DONE = ResponseDecoder(bool)
+MESSAGE_DECODER = ResponseDecoder(Message)
+MESSAGES_DECODER = ResponseDecoder(list[Message])
+MESSAGE_ID_DECODER = ResponseDecoder(MessageIdPart)
+USER_DECODER = ResponseDecoder(User)
+CHAT_DECODER = ResponseDecoder(ChatPart)
+MEMBER_DECODER = ResponseDecoder(MemberPart)
+FILE_DECODER = ResponseDecoder(File)
+BOOL_DECODER = ResponseDecoder(bool)
 
 
 def sent(message: Message) -> SentMessage:
@@ -108,13 +108,15 @@ def chat(part: ChatPart) -> Chat:
         type=part.type,
         name=part.title or part.first_name or part.username,
         protected=part.has_protected_content,
-        rights=ChatPermissions() if part.permissions is None else _rights(part.permissions),
+        permissions=ChatPermissions() if part.permissions is None else _rights(part.permissions),
     )
 
 
 def member(part: MemberPart) -> ChatMember:
     left = part.status == "restricted" and not part.is_member
-    return ChatMember(status="left" if left else part.status, may_post=part.can_post_messages, rights=_rights(part))
+    return ChatMember(
+        status="left" if left else part.status, may_post=part.can_post_messages, permissions=_rights(part)
+    )
 
 
 def _rights(part: Permissions) -> ChatPermissions:
@@ -129,7 +131,7 @@ def _rights(part: Permissions) -> ChatPermissions:
         Kind.STICKER: part.can_send_other_messages,
     }
     refused = tuple(kind for kind, may in allowed.items() if not may)
-    return ChatPermissions(messages=part.can_send_messages or len(refused) < len(allowed), refused=refused)
+    return ChatPermissions(may_send=part.can_send_messages or len(refused) < len(allowed), refused=refused)
 
 
 def telegram_file(file: File) -> TelegramFile:

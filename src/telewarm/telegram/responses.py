@@ -19,13 +19,13 @@ from telewarm.errors import (
     TelegramServerError,
     TelegramUnreachable,
 )
-from telewarm.telegram.error_patterns import ErrorKind, ErrorText, kind_of, redact, wait_in
+from telewarm.telegram.error_patterns import ErrorKind, ErrorText, kind_of, parse_retry_after, redact
 from telewarm.text import storable
 
 T = TypeVar("T")
-RESTART = 5.0  # seconds; what Telegram asks for when it does not say
-LONGEST_WAIT = 86_400.0  # seconds; no answer may close a scope for longer
-LONGEST_WORDS = 500  # characters of a description that we keep
+DEFAULT_RETRY_AFTER_SECONDS = 5.0  # seconds; what Telegram asks for when it does not say
+MAX_RETRY_AFTER_SECONDS = 86_400.0  # seconds; no answer may close a scope for longer
+MAX_DESCRIPTION_CHARACTERS = 500  # characters of a description that we keep
 
 
 class ResponseParameters(msgspec.Struct):
@@ -57,26 +57,31 @@ class ResponseDecoder(Generic[T]):
         """None when the body is not a success of this shape."""
         try:
             accepted = self._decoder.decode(body)
-        except UNREADABLE:
+        except DECODE_ERRORS:
             return None
         return accepted.result if accepted.ok else None
 
 
-READER = (400, 413, 415, 431)  # what a Bot API server answers, without a body, to a request that it cannot read
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-REFUSED = msgspec.json.Decoder(ErrorReply)
+UNREADABLE_REQUEST_STATUSES = (
+    400,
+    413,
+    415,
+    431,
+)  # what a Bot API server answers, without a body, to a request that it cannot read
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+ERROR_DECODER = msgspec.json.Decoder(ErrorReply)
 
 
-def read(
-    shape: ResponseDecoder[T], *, status: int, body: bytes, retry_after: str | None, method: str, chat_id: int | None
+def decode_response(
+    decoder: ResponseDecoder[T], *, status: int, body: bytes, retry_after: str | None, method: str, chat_id: int | None
 ) -> T:
     """The result. `retry_after` is the header, for answers whose body has been lost on the way.
 
     Raises a TelegramError: the typed refusal, or TelegramUnreachable when a success cannot be understood.
     """
-    if status < 300 and (result := shape.decode(body)) is not None:
+    if status < 300 and (result := decoder.decode(body)) is not None:
         return result
-    refusal = _refusal(status, body, retry_after)
+    refusal = _parse_error(status, body, retry_after)
     if refusal is None:
         raise TelegramUnreachable(
             f"The answer to {method} was not a Bot API answer; check TELEGRAM_API_ROOT",
@@ -84,79 +89,81 @@ def read(
             chat_id=chat_id,
             effect_possible=True,
         )
-    raise error(refusal, method=method, chat_id=chat_id)
+    raise typed_error(refusal, method=method, chat_id=chat_id)
 
 
-def _refusal(status: int, body: bytes, header: str | None) -> ErrorText | None:
+def _parse_error(status: int, body: bytes, header: str | None) -> ErrorText | None:
     """None for a success that cannot be read."""
     try:
-        said = REFUSED.decode(body)
-    except UNREADABLE:
+        said = ERROR_DECODER.decode(body)
+    except DECODE_ERRORS:
         said = None
     if said is None or said.ok or not (said.description or said.error_code):
         if status < 300:
             return None
         words = f"HTTP {status}, not a Bot API answer; check TELEGRAM_API_ROOT"
-        return ErrorText(status=status, description=words, spoken=False, retry_after=_seconds(header))
+        return ErrorText(
+            status=status, description=words, from_bot_api=False, retry_after=_parse_retry_after_header(header)
+        )
     parameters = said.parameters or ResponseParameters()
     code = said.error_code if said.error_code is not None and said.error_code >= 400 else max(status, 400)
     return ErrorText(
         status=code,
-        description=_words(said.description) or f"error {code} without words",
-        retry_after=parameters.retry_after if parameters.retry_after is not None else _seconds(header),
+        description=_clean_description(said.description) or f"error {code} without words",
+        retry_after=parameters.retry_after if parameters.retry_after is not None else _parse_retry_after_header(header),
         migrate_to=parameters.migrate_to_chat_id,
     )
 
 
-def _words(description: str) -> str:
+def _clean_description(description: str) -> str:
     """Without secrets, which may be longer than what is kept, and without what no database can hold."""
-    return storable(logs.redact(redact(description[: 4 * LONGEST_WORDS])))[:LONGEST_WORDS]
+    return storable(logs.redact(redact(description[: 4 * MAX_DESCRIPTION_CHARACTERS])))[:MAX_DESCRIPTION_CHARACTERS]
 
 
-def _seconds(header: str | None) -> float | None:
+def _parse_retry_after_header(header: str | None) -> float | None:
     return float(header) if header is not None and header.isascii() and header.isdigit() and len(header) < 10 else None
 
 
-def error(refusal: ErrorText, *, method: str, chat_id: int | None) -> TelegramError:
+def typed_error(error_text: ErrorText, *, method: str, chat_id: int | None) -> TelegramError:
     """The typed error. Flood waits come first: they may be dressed as any other status."""
-    status, description = refusal.status, refusal.description
+    status, description = error_text.status, error_text.description
     meant = kind_of(description)
     if status == 429 or meant is ErrorKind.FLOOD:
         return FloodWait(
-            method=method, chat_id=chat_id, status=status, description=description, retry_after=_wait(refusal)
+            method=method, chat_id=chat_id, status=status, description=description, retry_after=_retry_after(error_text)
         )
-    if refusal.migrate_to is not None:
+    if error_text.migrate_to is not None:
         return ChatMigrated(
             method=method,
             chat_id=chat_id,
             status=status,
             description=description,
-            migrate_to_chat_id=refusal.migrate_to,
+            migrate_to_chat_id=error_text.migrate_to,
         )
-    if status in (401, 421) or (status == 404 and refusal.spoken and "method" not in description.lower()):
+    if status in (401, 421) or (status == 404 and error_text.from_bot_api and "method" not in description.lower()):
         return InvalidBotToken(method=method, chat_id=chat_id, status=status, description=description)
-    if status >= 500 or not (refusal.spoken or status in READER):
+    if status >= 500 or not (error_text.from_bot_api or status in UNREADABLE_REQUEST_STATUSES):
         return TelegramServerError(method=method, chat_id=chat_id, status=status, description=description)
-    return _by_meaning(meant, refusal, method=method, chat_id=chat_id)
+    return _error_of_kind(meant, error_text, method=method, chat_id=chat_id)
 
 
-def _wait(refusal: ErrorText) -> float:
-    wait = refusal.retry_after if refusal.retry_after is not None else wait_in(refusal.description)
-    return RESTART if wait is None else min(max(wait, 0.0), LONGEST_WAIT)
+def _retry_after(error_text: ErrorText) -> float:
+    wait = error_text.retry_after if error_text.retry_after is not None else parse_retry_after(error_text.description)
+    return DEFAULT_RETRY_AFTER_SECONDS if wait is None else min(max(wait, 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
-def _by_meaning(meant: ErrorKind | None, refusal: ErrorText, *, method: str, chat_id: int | None) -> TelegramError:
-    status, description = refusal.status, refusal.description
-    if meant is None and status == 403:
-        meant = ErrorKind.NO_RIGHTS
-    match meant:
+def _error_of_kind(kind: ErrorKind | None, error_text: ErrorText, *, method: str, chat_id: int | None) -> TelegramError:
+    status, description = error_text.status, error_text.description
+    if kind is None and status == 403:
+        kind = ErrorKind.NO_RIGHTS
+    match kind:
         case None | ErrorKind.FLOOD:
             return BadRequest(method=method, chat_id=chat_id, status=status, description=description)
-        case ErrorKind.TOKEN:
+        case ErrorKind.INVALID_TOKEN:
             return InvalidBotToken(method=method, chat_id=chat_id, status=status, description=description)
-        case ErrorKind.DEAD_FILE:
+        case ErrorKind.INVALID_FILE_ID:
             return InvalidFileId(method=method, chat_id=chat_id, status=status, description=description)
-        case ErrorKind.MESSAGE_GONE:
+        case ErrorKind.MESSAGE_NOT_FOUND:
             return MessageNotFound(method=method, chat_id=chat_id, status=status, description=description)
         case (
             ErrorKind.BLOCKED
@@ -171,7 +178,7 @@ def _by_meaning(meant: ErrorKind | None, refusal: ErrorText, *, method: str, cha
             | ErrorKind.DELETED
         ):
             return ChatUnreachable(
-                method=method, chat_id=chat_id, status=status, description=description, reason=meant.value
+                method=method, chat_id=chat_id, status=status, description=description, reason=kind.value
             )
         case _:
-            assert_never(meant)
+            assert_never(kind)

@@ -18,14 +18,14 @@ from telewarm.telegram import upload_stream
 from telewarm.telegram.files import FileUpload
 from telewarm.telegram.multipart import Multipart
 
-CONNECT = 10.0  # seconds to make one connection
-PROXY_WANTS_LOGIN = 407
-KEEP_ALIVE = 30.0  # seconds that an idle connection is kept: less than servers keep it
+CONNECT_SECONDS = 10.0  # seconds to make one connection
+PROXY_AUTH_REQUIRED = 407
+KEEP_ALIVE_SECONDS = 30.0  # seconds that an idle connection is kept: less than servers keep it
 # Its own since aiohttp 3.10.
-CONNECT_TIMEOUT: type[aiohttp.ServerTimeoutError] = getattr(
+ConnectTimeoutError: type[aiohttp.ServerTimeoutError] = getattr(
     aiohttp, "ConnectionTimeoutError", aiohttp.ServerTimeoutError
 )
-NAMES = 300  # seconds that a resolved name is kept
+DNS_CACHE_SECONDS = 300  # seconds that a resolved name is kept
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +67,7 @@ class Transport:
         of an HTTP proxy that all calls go through.
         """
         connector = aiohttp.TCPConnector(
-            limit=0, limit_per_host=connections, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=NAMES
+            limit=0, limit_per_host=connections, keepalive_timeout=KEEP_ALIVE_SECONDS, ttl_dns_cache=DNS_CACHE_SECONDS
         )
         async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
             yield cls(session, proxy=proxy)
@@ -83,7 +83,7 @@ class Transport:
         # Raised out here, so that no foreign error, whose text may hold the URL, hangs on ours as its context.
         raise failure
 
-    async def reach(self, root: str, *, timeout: float = CONNECT) -> None:
+    async def reach(self, root: str, *, timeout: float = CONNECT_SECONDS) -> None:
         """Whether a Bot API server answers at all, without any token. Raises TelegramUnreachable."""
         request = Request(method="GET", url=f"{root.rstrip('/')}/", body=b"", timeout=timeout)
         try:
@@ -103,7 +103,7 @@ class Transport:
             proxy=self._proxy,
             allow_redirects=False,  # the URL holds the token: nobody is told it but the configured server
         ) as response:
-            if self._proxy and response.status == PROXY_WANTS_LOGIN:
+            if self._proxy and response.status == PROXY_AUTH_REQUIRED:
                 raise aiohttp.ClientHttpProxyError(response.request_info, (), status=response.status)
             return Response(
                 status=response.status, body=await response.read(), retry_after=response.headers.get("Retry-After")
@@ -118,7 +118,7 @@ def _url(url: str) -> URL:
 
 @lru_cache(maxsize=64)
 def _timeout(seconds: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT)
+    return aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
 
 
 class StreamedPayload(aiohttp.Payload):
@@ -164,33 +164,34 @@ class StreamedPayload(aiohttp.Payload):
             raise
 
 
-def unreachable(request: Request, foreign: Exception, *, effect_possible: bool) -> TelegramUnreachable:
+def unreachable(request: Request, error: Exception, *, effect_possible: bool) -> TelegramUnreachable:
     to = "" if request.chat_id is None else f" to chat {request.chat_id}"
     after = "it may have been carried out anyway" if effect_possible else "nothing was sent"
     return TelegramUnreachable(
-        f"No answer to {request.method}{to}: {cause(foreign, request.timeout)}; {after}",
+        f"No answer to {request.method}{to}: {describe_error(error, request.timeout)}; {after}",
         method=request.method,
         chat_id=request.chat_id,
         effect_possible=effect_possible,
     )
 
 
-def cause(foreign: Exception, timeout: float) -> str:
+def describe_error(error: Exception, timeout: float) -> str:
     """In our own words: a foreign error's text may hold the URL, and with it the token."""
-    match foreign:
+    match error:
         case aiohttp.ClientProxyConnectionError(host=host, port=port):
-            return f"no connection to the proxy {host}:{port} ({_words(foreign)}); check TELEWARM_PROXY or HTTPS_PROXY"
+            cause = _describe_cause(error)
+            return f"no connection to the proxy {host}:{port} ({cause}); check TELEWARM_PROXY or HTTPS_PROXY"
         case aiohttp.ClientHttpProxyError(status=status):
             login = (
                 "check its user and password"
-                if status == PROXY_WANTS_LOGIN
+                if status == PROXY_AUTH_REQUIRED
                 else "check that it lets this server through"
             )
             return f"the proxy refused with HTTP status {status}; {login} (TELEWARM_PROXY or HTTPS_PROXY)"
         case aiohttp.ClientConnectorError(host=host, port=port):
-            return f"no connection to {host}:{port} ({_words(foreign)}); check the network and TELEGRAM_API_ROOT"
-        case CONNECT_TIMEOUT():
-            return f"no connection within {min(timeout, CONNECT):g} s; check the network and TELEGRAM_API_ROOT"
+            return f"no connection to {host}:{port} ({_describe_cause(error)}); check the network and TELEGRAM_API_ROOT"
+        case ConnectTimeoutError():
+            return f"no connection within {min(timeout, CONNECT_SECONDS):g} s; check the network and TELEGRAM_API_ROOT"
         case TimeoutError():
             return f"none within {timeout:g} s"
         case aiohttp.ServerDisconnectedError() | ConnectionError():
@@ -198,9 +199,9 @@ def cause(foreign: Exception, timeout: float) -> str:
         case aiohttp.ClientPayloadError() | aiohttp.ClientResponseError():
             return "what came was not a whole HTTP answer"
         case _:
-            return f"the connection failed ({_words(foreign)})"
+            return f"the connection failed ({_describe_cause(error)})"
 
 
-def _words(foreign: Exception) -> str:
-    number = foreign.errno if isinstance(foreign, OSError) else None
-    return os.strerror(number) if number is not None and number > 0 else type(foreign).__name__
+def _describe_cause(error: Exception) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number is not None and number > 0 else type(error).__name__

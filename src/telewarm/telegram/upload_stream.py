@@ -10,8 +10,8 @@ from pathlib import Path
 from telewarm.errors import ObjectCorrupt, ObjectMissing, StoreUnavailable
 from telewarm.telegram.files import FileUpload
 
-SMALL = 1 << 20  # bytes; up to here a read is shorter than the hop to a thread and back is worth
-CHUNK = 1 << 18  # bytes
+MAX_INLINE_READ_BYTES = 1 << 20  # bytes; up to here a read is shorter than the hop to a thread and back is worth
+CHUNK_BYTES = 1 << 18  # bytes
 
 
 async def iter_body(upload: FileUpload) -> AsyncGenerator[bytes, None]:
@@ -28,10 +28,10 @@ async def iter_body(upload: FileUpload) -> AsyncGenerator[bytes, None]:
                 break
             yield chunk
     if left:
-        raise ObjectCorrupt(f"{upload.filename} was announced with {upload.bytes} bytes and has {_compare(left)}")
+        raise ObjectCorrupt(f"{upload.filename} was announced with {upload.bytes} bytes and has {_check_length(left)}")
 
 
-def _compare(left: int) -> str:
+def _check_length(left: int) -> str:
     return f"{left} fewer" if left > 0 else "more"
 
 
@@ -61,9 +61,9 @@ async def _close(stream: AsyncIterator[bytes]) -> None:
 
 async def _file(path: Path, size: int) -> AsyncGenerator[bytes, None]:
     with path.open("rb") as file:
-        if size <= SMALL:
+        if size <= MAX_INLINE_READ_BYTES:
             yield file.read(size + 1)  # one more, so that a file that has grown shows itself
             return
         # A cancelled read ends in its thread before `close` gets the file's lock.
-        while chunk := await asyncio.to_thread(file.read, CHUNK):
+        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
             yield chunk

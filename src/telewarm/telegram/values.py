@@ -27,7 +27,7 @@ class SendOptions:
     extra: Mapping[str, object] | None = None  # parameters that we know nothing of
 
 
-PLAIN = SendOptions()
+DEFAULT_OPTIONS = SendOptions()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +55,7 @@ class BotProfile:
 class ChatPermissions:
     """What a member may send: anything at all, and what not."""
 
-    messages: bool = True
+    may_send: bool = True
     refused: tuple[Kind, ...] = ()
 
 
@@ -65,16 +65,16 @@ class Chat:
     type: str  # private, group, supergroup, channel
     name: str  # title, or first name, or username; may be empty
     protected: bool  # nothing can be forwarded out of it
-    rights: ChatPermissions = ChatPermissions()  # of a group's ordinary members
+    permissions: ChatPermissions = ChatPermissions()  # of a group's ordinary members
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatMember:
-    """A bot as a member of a chat. `rights`: its own, which count when it is restricted."""
+    """A bot as a member of a chat. `permissions`: its own, which count when it is restricted."""
 
     status: str  # creator, administrator, member, restricted, left, kicked
     may_post: bool | None  # of a channel's administrator
-    rights: ChatPermissions
+    permissions: ChatPermissions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

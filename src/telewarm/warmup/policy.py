@@ -18,54 +18,56 @@ from telewarm.errors import (
     TelewarmError,
 )
 
-ADMINISTRATOR = "make the bot an administrator of it, or name another chat"
-WEAK_ID = 10  # characters
-LOOK_AGAIN = 30.0  # seconds at most between two looks whether a service is back
+ADMINISTRATOR_CURE = "make the bot an administrator of it, or name another chat"
+MIN_UNIQUE_ID_CHARACTERS = 10  # characters
+MAX_SERVICE_RETRY_SECONDS = 30.0  # seconds at most between two looks whether a service is back
 
-PERMANENT = (BadRequest, MediaError, ObjectMissing, ObjectCorrupt)
-OF_THE_BOT = (InvalidBotToken, ChatUnreachable, ChatMigrated)  # no fault of the item: it waits until the bot is mended
+PERMANENT_ERRORS = (BadRequest, MediaError, ObjectMissing, ObjectCorrupt)
+BOT_ERRORS = (InvalidBotToken, ChatUnreachable, ChatMigrated)  # no fault of the item: it waits until the bot is mended
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Retries:
-    """`limit`: attempts before an item is in error. `base`, `longest`: seconds of the exponential back-off.
+class RetryLimits:
+    """`limit`: attempts before an item is in error. `base_seconds`, `max_seconds`: seconds of the exponential back-off.
 
-    `weak_id`: uploads again when Telegram returned a weak id.
+    `weak_id_attempts`: uploads again when Telegram returned a weak id.
     """
 
     limit: int
-    base: float
-    longest: float
-    weak_id: int = 0
+    base_seconds: float
+    max_seconds: float
+    weak_id_attempts: int = 0
 
 
-def retry_in(error: TelewarmError, attempts: int, retries: Retries, dice: float) -> float | None:
+def retry_in(error: TelewarmError, attempts: int, retries: RetryLimits, dice: float) -> float | None:
     """Seconds until the next attempt, None to give up. `attempts` have failed before; `dice` is in [0, 1).
 
     Full jitter: anywhere between nothing and base · 2^attempts, at most `longest`. A service that is away is waited
     for as long as it takes.
     """
-    if isinstance(error, OF_THE_BOT):
-        return retries.longest
-    longest = min(retries.longest, LOOK_AGAIN) if is_away(error) else retries.longest
-    if isinstance(error, PERMANENT) or (attempts + 1 >= retries.limit and not is_away(error)):
+    if isinstance(error, BOT_ERRORS):
+        return retries.max_seconds
+    longest = (
+        min(retries.max_seconds, MAX_SERVICE_RETRY_SECONDS) if is_service_unavailable(error) else retries.max_seconds
+    )
+    if isinstance(error, PERMANENT_ERRORS) or (attempts + 1 >= retries.limit and not is_service_unavailable(error)):
         return None
-    return float(min(longest, retries.base * 2 ** min(attempts, 32)) * dice)
+    return float(min(longest, retries.base_seconds * 2 ** min(attempts, 32)) * dice)
 
 
-def is_away(error: TelewarmError) -> bool:
+def is_service_unavailable(error: TelewarmError) -> bool:
     """Whether nothing was tried at all: no store to read the file from, or no Telegram to send it to."""
     return isinstance(error, StoreUnavailable) or (isinstance(error, TelegramUnreachable) and not error.effect_possible)
 
 
-def counts(error: TelewarmError) -> bool:
+def counts_as_attempt(error: TelewarmError) -> bool:
     """Whether a failure is one of the attempts that the item has."""
-    return not isinstance(error, OF_THE_BOT)
+    return not isinstance(error, BOT_ERRORS)
 
 
 def is_weak(file_unique_id: str | None) -> bool:
     """An id that may not last, seen on overloaded servers: no unique id, or one that is too short to be whole."""
-    return file_unique_id is None or len(file_unique_id) <= WEAK_ID
+    return file_unique_id is None or len(file_unique_id) <= MIN_UNIQUE_ID_CHARACTERS
 
 
 def cure(error: TelewarmError, *, again: bool) -> str:
@@ -76,7 +78,7 @@ def cure(error: TelewarmError, *, again: bool) -> str:
         case ChatMigrated():
             return f"The warm-up group became the supergroup {error.migrate_to_chat_id}, which is used from now on."
         case ChatUnreachable():
-            return f"The warm-up chat is at fault, not the file: {CURES.get(error.reason, ADMINISTRATOR)}."
+            return f"The warm-up chat is at fault, not the file: {CURES.get(error.reason, ADMINISTRATOR_CURE)}."
         case ObjectMissing() | ObjectCorrupt():
             return "Add the file again."
         case BadRequest() | MediaError():

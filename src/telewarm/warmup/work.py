@@ -13,7 +13,7 @@ from telewarm.bots.chat_faults import FAULT_SECONDS as FAULTY
 from telewarm.bots.sessions import BotSession
 from telewarm.database import bots, warmups
 from telewarm.database.connection import Pool
-from telewarm.database.lane_queue import enqueue_lane, enqueue_sharing_lanes
+from telewarm.database.lane_queue import enqueue_lane, notify_sharing_lanes
 from telewarm.database.leases import ProcessLease
 from telewarm.database.transient import is_transient
 from telewarm.database.warmups import WarmupFailure
@@ -21,14 +21,14 @@ from telewarm.errors import ChatMigrated, ChatUnreachable, FloodWait, TelewarmEr
 from telewarm.file_ids.uploader import FileIdUploader
 from telewarm.metrics import WarmupResult, WarmupTimings
 from telewarm.models import Bot, BotId, ChatId, ClaimedMedia, MediaId, UploadResult
-from telewarm.telegram.error_patterns import of_a_kind
+from telewarm.telegram.error_patterns import is_kind_refused
 from telewarm.warmup import policy
-from telewarm.warmup.policy import Retries
+from telewarm.warmup.policy import RetryLimits
 from telewarm.worker.work import Job
 
 log = structlog.get_logger(__name__)
 
-SHARERS = 5.0  # seconds for which the bots that share a warm-up chat are taken to be the same
+SHARERS_TTL_SECONDS = 5.0  # seconds for which the bots that share a warm-up chat are taken to be the same
 
 
 @dataclass(kw_only=True, slots=True)
@@ -41,7 +41,7 @@ class WarmupTask:
     started_at: float = 0.0
 
     @property
-    def waited(self) -> float:
+    def queue_wait(self) -> float:
         """Seconds from asked for to begun: by the database's clock until the claim, by ours since."""
         return self.item.waited + self.started_at - self.claimed_at
 
@@ -50,57 +50,57 @@ class WarmupWork:
     """One bot's due media: claimed from Postgres, placed, and the outcome written back in batches."""
 
     def __init__(
-        self, *, pool: Pool, lease: ProcessLease, live: BotSession, placements: FileIdUploader, retries: Retries
+        self, *, pool: Pool, lease: ProcessLease, session: BotSession, uploader: FileIdUploader, retries: RetryLimits
     ) -> None:
         self._pool = pool
         self._lease = lease
-        self._live = live
-        self._placements = placements
+        self._session = session
+        self._uploader = uploader
         self._retries = retries
-        self._in_hand: set[MediaId] = set()
-        self._blamed: dict[MediaId, Bot] = {}  # failures by the bot's fault that are not written yet
+        self._claimed: set[MediaId] = set()
+        self._failed_by_bot: dict[MediaId, Bot] = {}  # failures by the bot's fault that are not written yet
         self._sharers: Sequence[BotId] = ()
         self._sharers_of: tuple[ChatId, ...] = ()
         self._sharers_until = 0.0
-        self._log = log.bind(bot=live.bot.slug)  # bound once: an event that nobody wants costs next to nothing
+        self._log = log.bind(bot=session.bot.slug)  # bound once: an event that nobody wants costs next to nothing
 
     async def claim(self, limit: int) -> list[Job[WarmupTask]]:
-        bot = self._live.bot
-        await self._look_for_sharers(bot)
+        bot = self._session.bot
+        await self._refresh_sharers(bot)
         with self._lease.media.claiming():
             claimed = await warmups.claim(
                 self._pool,
                 bot_id=bot.id,
                 limit=limit,
                 lease_id=self._lease.id,
-                sharers=self._sharers,
+                sharing_bots=self._sharers,
                 chats=bot.warmup_chats,
             )
-            self._take([item.media_id for item in claimed])
+            self._add_claimed([item.media_id for item in claimed])
         now = clock.monotonic()
-        faults = self._live.faults
+        faults = self._session.faults
         return [
             Job(
                 item=WarmupTask(item=item, bot=bot, claimed_at=now),
                 chats=faults.usable(bot.warmup_chats, item.kind, now=now),
-                size=self._placements.upload_bytes(item, bot.telegram_id),
+                size=self._uploader.upload_bytes(item, bot.telegram_id),
             )
             for item in claimed
         ]
 
-    async def _look_for_sharers(self, bot: Bot) -> None:
+    async def _refresh_sharers(self, bot: Bot) -> None:
         """Bots come, and get other chats, while a busy lane runs for hours."""
         now = clock.monotonic()
         if now >= self._sharers_until or bot.warmup_chats != self._sharers_of:
-            self._sharers = await bots.sharers(self._pool, bot.id)
-            self._sharers_of, self._sharers_until = bot.warmup_chats, now + SHARERS
+            self._sharers = await bots.bots_sharing_warmup_chats(self._pool, bot.id)
+            self._sharers_of, self._sharers_until = bot.warmup_chats, now + SHARERS_TTL_SECONDS
 
     async def do(self, hand: WarmupTask, chat_id: ChatId) -> UploadResult:
         item, hand.started_at = hand.item, clock.monotonic()
-        facts = _facts(hand)
+        facts = _log_fields(hand)
         self._log.info("warmup_started", chat_id=chat_id, **facts)
         try:
-            placed = await self._place(item, chat_id)
+            placed = await self._upload(item, chat_id)
         except FloodWait as wait:
             total = clock.monotonic() - hand.started_at
             self._log.info(
@@ -112,15 +112,15 @@ class WarmupWork:
             )
             raise
         except ChatMigrated as error:
-            await self._follow(error)
+            await self._follow_migration(error)
             raise
         took = WarmupTimings(
-            waited=hand.waited,
-            download=placed.download,
-            send=placed.send,
+            waited=hand.queue_wait,
+            download=placed.download_seconds,
+            send=placed.send_seconds,
             total=clock.monotonic() - hand.started_at,
         )
-        metrics.warmed(item.kind, placed.way, took)
+        metrics.warmup_succeeded(item.kind, placed.way, took)
         self._log.info(
             "warmup_done",
             sent_kind=placed.kind,
@@ -132,20 +132,20 @@ class WarmupWork:
         )
         return placed
 
-    async def _place(self, item: ClaimedMedia, chat_id: ChatId) -> UploadResult:
+    async def _upload(self, item: ClaimedMedia, chat_id: ChatId) -> UploadResult:
         """A weak id is made again by an upload: forwarding the message it came in would bring it back."""
-        for upload in range(1 + self._retries.weak_id):
+        for upload in range(1 + self._retries.weak_id_attempts):
             again = item if upload == 0 else replace(item, origin=None)
-            placed = await self._placements.warm(again, self._live.api, chat_id)
+            placed = await self._uploader.warm(again, self._session.api, chat_id)
             if not policy.is_weak(placed.file_unique_id):
                 break
             metrics.weak_id()
             self._log.warning("warmup_weak_file_id", media_id=item.media_id, upload=upload + 1)
         return placed
 
-    async def _follow(self, error: ChatMigrated) -> None:
+    async def _follow_migration(self, error: ChatMigrated) -> None:
         """A warm-up group became a supergroup: use that. What fails here is found out again by the next item."""
-        live, chat_id = self._live, error.chat_id
+        live, chat_id = self._session, error.chat_id
         if chat_id is None or live.on_migrated is None:
             return
         try:
@@ -156,33 +156,35 @@ class WarmupWork:
             self._log.warning("warmup_chat_migration_untold", chat_id=chat_id, error=type(away).__name__)
 
     def failed(self, hand: WarmupTask, error: TelewarmError) -> WarmupFailure:
-        item, counted = hand.item, policy.counts(error)
+        item, counted = hand.item, policy.counts_as_attempt(error)
         delay = policy.retry_in(error, item.attempts, self._retries, random.random())  # noqa: S311 - jitter, no secret
-        if not counted and (self._mended_since(hand.bot) or self._has_another_chat(hand, error)):
+        if not counted and (self._bot_changed_since(hand.bot) or self._has_another_chat(hand, error)):
             delay = 0.0
         elif not counted:
-            self._blamed[item.media_id] = hand.bot
+            self._failed_by_bot[item.media_id] = hand.bot
         outcome = WarmupResult.ERROR if delay is None else WarmupResult.RETRY
-        metrics.failed(item.kind, outcome, error.code)
+        metrics.warmup_failed(item.kind, outcome, error.code)
         self._log.warning(
             f"warmup_{outcome}",
             code=error.code,
             error=error.message,
             retry_in_s=delay and round(delay, 1),
             total_ms=_ms(clock.monotonic() - hand.started_at),
-            **(_facts(hand) | {"attempts": item.attempts + counted}),
+            **(_log_fields(hand) | {"attempts": item.attempts + counted}),
         )
         message = f"{error.message}. {policy.cure(error, again=delay is not None)}"
-        return WarmupFailure(media_id=item.media_id, delay=delay, counted=counted, code=error.code, message=message)
+        return WarmupFailure(
+            media_id=item.media_id, retry_delay=delay, counts_as_attempt=counted, code=error.code, message=message
+        )
 
-    def _has_another_chat(self, hand: WarmupTask, error: TelewarmError) -> bool:
+    def _has_another_chat(self, task: WarmupTask, error: TelewarmError) -> bool:
         """Note the warm-up chat that refused; whether the item can go through another one at once."""
         if not isinstance(error, ChatUnreachable) or error.chat_id is None:
             return False
-        chat_id, kind, live = ChatId(error.chat_id), hand.item.kind, self._live
+        chat_id, kind, live = ChatId(error.chat_id), task.item.kind, self._session
         chats = live.bot.warmup_chats
         now = clock.monotonic()
-        refused = kind if of_a_kind(error.description) else None
+        refused = kind if is_kind_refused(error.description) else None
         live.faults.note(chat_id, refused, now=now)
         another = live.faults.any_usable(chats, kind, now=now)
         if another and refused is None:  # what is in hand already goes elsewhere, too
@@ -192,71 +194,71 @@ class WarmupWork:
         )
         return another
 
-    def _mended_since(self, then: Bot) -> bool:
+    def _bot_changed_since(self, claimed_as: Bot) -> bool:
         """The fault was the bot's, and it has another token or other chats by now."""
-        now = self._live.bot
-        return (now.token, now.warmup_chats) != (then.token, then.warmup_chats)
+        now = self._session.bot
+        return (now.token, now.warmup_chats) != (claimed_as.token, claimed_as.warmup_chats)
 
     async def record(self, done: Sequence[UploadResult | WarmupFailure]) -> None:
         placed = [one for one in done if isinstance(one, UploadResult)]
         failed = [one for one in done if isinstance(one, WarmupFailure)]
         if placed:
             await warmups.record_ready(
-                self._pool, placed, lease_id=self._lease.id, telegram_id=self._live.bot.telegram_id
+                self._pool, placed, lease_id=self._lease.id, telegram_id=self._session.bot.telegram_id
             )
         if failed:
             await warmups.record_failed(self._pool, self._lease.id, failed)
             await self._retry_at_once(failed)
-        self._let_go([one.media_id for one in done])
+        self._remove_claimed([one.media_id for one in done])
         if self._sharers:
-            await enqueue_sharing_lanes(self._pool, [one.media_id for one in done], self._sharers)
+            await notify_sharing_lanes(self._pool, [one.media_id for one in done], self._sharers)
 
     async def _retry_at_once(self, failed: Sequence[WarmupFailure]) -> None:
         """Tell the lane of those that may go at once: through another chat, or since the bot was mended while its
         fault was written down. The one who mended it has not seen these, for they were in hand.
         """
-        blamed = [one.media_id for one in failed if one.media_id in self._blamed]
-        mended = any(self._mended_since(self._blamed[media_id]) for media_id in blamed)
-        if mended or any(one.delay == 0.0 for one in failed):
+        blamed = [one.media_id for one in failed if one.media_id in self._failed_by_bot]
+        mended = any(self._bot_changed_since(self._failed_by_bot[media_id]) for media_id in blamed)
+        if mended or any(one.retry_delay == 0.0 for one in failed):
             async with self._pool.acquire() as connection, connection.transaction():
                 if mended:
-                    await warmups.retry_now(connection, self._live.bot.id)
-                await enqueue_lane(connection, self._live.bot)
+                    await warmups.end_backoffs(connection, self._session.bot.id)
+                await enqueue_lane(connection, self._session.bot)
         for media_id in blamed:
-            del self._blamed[media_id]
+            del self._failed_by_bot[media_id]
 
     def unstorable(self, done: UploadResult | WarmupFailure, error: Exception) -> WarmupFailure | None:
-        if isinstance(done, WarmupFailure) and done.code == warmups.UNSTORABLE:
-            self._let_go([done.media_id])
+        if isinstance(done, WarmupFailure) and done.code == warmups.UNSTORABLE_CODE:
+            self._remove_claimed([done.media_id])
             return None
-        return warmups.unstorable(done.media_id, error)
+        return warmups.unstorable_failure(done.media_id, error)
 
     async def release(self, hands: Sequence[WarmupTask]) -> None:
         media_ids = [hand.item.media_id for hand in hands]
         await warmups.release(self._pool, self._lease.id, media_ids)
-        self._let_go(media_ids)
+        self._remove_claimed(media_ids)
 
     def end(self) -> None:
-        self._let_go(list(self._in_hand))
+        self._remove_claimed(list(self._claimed))
 
-    def _take(self, media_ids: Sequence[MediaId]) -> None:
-        self._in_hand.update(media_ids)
+    def _add_claimed(self, media_ids: Sequence[MediaId]) -> None:
+        self._claimed.update(media_ids)
         self._lease.media.add(media_ids)
 
-    def _let_go(self, media_ids: Sequence[MediaId]) -> None:
-        self._in_hand.difference_update(media_ids)
+    def _remove_claimed(self, media_ids: Sequence[MediaId]) -> None:
+        self._claimed.difference_update(media_ids)
         self._lease.media.discard(media_ids)
 
 
-def _facts(hand: WarmupTask) -> dict[str, object]:
+def _log_fields(task: WarmupTask) -> dict[str, object]:
     """What every event of a warm-up says; `attempts`: those that failed."""
-    item = hand.item
+    item = task.item
     return {
         "media_id": item.media_id,
         "kind": item.kind,
         "bytes": item.blob.facts.bytes,
         "attempts": item.attempts,
-        "queue_wait_ms": _ms(hand.waited),
+        "queue_wait_ms": _ms(task.queue_wait),
     }
 
 

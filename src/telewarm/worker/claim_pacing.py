@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-AHEAD_SECONDS = 0.5  # of work that is claimed ahead
+CLAIM_AHEAD_SECONDS = 0.5  # of work that is claimed ahead
 MAX_CLAIMED_AHEAD = 256  # jobs
-CLAIM_AGAIN_SECONDS = 0.5  # between two claims of a lane that can do nothing with them
+MIN_CLAIM_INTERVAL_SECONDS = 0.5  # between two claims of a lane that can do nothing with them
 
 
 class ClaimPacing:
@@ -24,16 +24,16 @@ class ClaimPacing:
     def nudge(self) -> None:
         """There is new work: a claim that was postponed is made soon."""
         self.may_have_work = True
-        self.not_before = min(self.not_before, self._postponed_at + CLAIM_AGAIN_SECONDS)
+        self.not_before = min(self.not_before, self._postponed_at + MIN_CLAIM_INTERVAL_SECONDS)
 
     def wanted(self, held: int, *, now: float) -> int:
         """How many jobs to claim now, beside the `held` ones; 0 for none. Adapts to how fast the last ones went."""
         if not self.may_have_work or now < self.not_before or held > self._ahead // 2:
             return 0
         since = now - self._claimed_at
-        if self._was_full and since < AHEAD_SECONDS:
+        if self._was_full and since < CLAIM_AHEAD_SECONDS:
             self._ahead = min(2 * self._ahead, MAX_CLAIMED_AHEAD)
-        elif since > 2 * AHEAD_SECONDS:
+        elif since > 2 * CLAIM_AHEAD_SECONDS:
             self._ahead = max(self._ahead // 2, self._least)
         return self._ahead - held
 

@@ -27,7 +27,7 @@ class _Child:
     task: asyncio.Task[float | None] | None = None
 
     @property
-    def runs(self) -> bool:
+    def is_running(self) -> bool:
         return self.task is not None and not self.task.done()
 
     def start(self) -> asyncio.Task[float | None]:
@@ -45,7 +45,7 @@ class _Child:
         self.due_at = min(self.due_at, math.inf if delay is None else now + delay)  # nudged since: at once
 
     def nudge(self) -> None:
-        if self.runs and self.runner is not None:
+        if self.is_running and self.runner is not None:
             self.runner.nudge()
         else:
             self.due_at = -math.inf
@@ -58,9 +58,9 @@ class CompositeRunner:
     """
 
     def __init__(
-        self, makes: Sequence[MakeRunner], *, stop: asyncio.Event, has_waiting_lanes: Callable[[], bool]
+        self, factories: Sequence[MakeRunner], *, stop: asyncio.Event, has_waiting_lanes: Callable[[], bool]
     ) -> None:
-        self._children = [_Child(make=make) for make in makes]
+        self._children = [_Child(make=make) for make in factories]
         self._stop = stop
         self._has_waiting_lanes = has_waiting_lanes
         self._changed = asyncio.Event()
@@ -90,32 +90,32 @@ class CompositeRunner:
             while True:
                 self._changed.clear()
                 self._start_due()
-                if not any(part.runs for part in self._children):
-                    return self._delay()
-                await self._until_changed()
-                self._end_done()
+                if not any(part.is_running for part in self._children):
+                    return self._seconds_until_due()
+                await self._wait_for_change()
+                self._collect_finished()
         finally:
-            await self._stop_child()
+            await self._stop_children()
 
     def _start_due(self) -> None:
         first = all(part.task is None and part.due_at == -math.inf for part in self._children)
         for part in self._children:
-            if not part.runs and part.due_at <= clock.monotonic() and (first or not self._stop.is_set()):
+            if not part.is_running and part.due_at <= clock.monotonic() and (first or not self._stop.is_set()):
                 part.start().add_done_callback(lambda _: self._changed.set())
 
-    def _delay(self) -> float | None:
+    def _seconds_until_due(self) -> float | None:
         due_at = min(part.due_at for part in self._children)
         return None if due_at == math.inf else max(0.0, due_at - clock.monotonic())
 
-    async def _until_changed(self) -> None:
+    async def _wait_for_change(self) -> None:
         """Until one has ended, is nudged, or is due again."""
-        due_at = min((part.due_at for part in self._children if not part.runs), default=math.inf)
+        due_at = min((part.due_at for part in self._children if not part.is_running), default=math.inf)
         if due_at == math.inf or self._stop.is_set():
             await self._changed.wait()
         else:
             await clock.wait(self._changed, due_at - clock.monotonic())
 
-    def _end_done(self) -> None:
+    def _collect_finished(self) -> None:
         now = clock.monotonic()
         for part in self._children:
             part.end(now)
@@ -125,10 +125,10 @@ class CompositeRunner:
     def _drain(self) -> None:
         self._stop.set()
         for part in self._children:
-            if part.runs:
+            if part.is_running:
                 part.nudge()
 
-    async def _stop_child(self) -> None:
+    async def _stop_children(self) -> None:
         """One failed, or we are cancelled: the others end what they have in hand. Cancelled, they cut it short."""
         tasks = [part.task for part in self._children if part.task is not None]
         if not tasks:

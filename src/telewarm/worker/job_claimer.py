@@ -43,7 +43,7 @@ class JobClaimer(Generic[Item, Done]):
 
     def give_back(self, count: int) -> None:
         """So many claimed jobs are held no more."""
-        self._share.give(count)
+        self._share.give_back(count)
 
     def refill(self, now: float) -> None:
         """Claim in the background, when it is time. Raises what the claim before raised."""
@@ -54,7 +54,7 @@ class JobClaimer(Generic[Item, Done]):
             return
         limit = self._share.take(wanted)
         if limit == 0:
-            self._share.notify(self._changed.set)
+            self._share.call_when_freed(self._changed.set)
             return
         self.pacing.begin(now=now)
         self.task = asyncio.create_task(self._claim(limit), name="lane claim")
@@ -67,7 +67,7 @@ class JobClaimer(Generic[Item, Done]):
             self._held.extend(jobs)
             self.pacing.end(claimed, limit=limit)
         finally:
-            self._share.give(limit - claimed)
+            self._share.give_back(limit - claimed)
             self._changed.set()
 
     def log_failure(self) -> None:
@@ -79,7 +79,7 @@ class JobClaimer(Generic[Item, Done]):
         """However long the database is away: this process keeps its lease, so that nobody else would free them."""
         items = [job.item for job in self._held]
         self._held.clear()
-        self._share.give(len(items))
+        self._share.give_back(len(items))
         while items:
             try:
                 await self._work.release(items)

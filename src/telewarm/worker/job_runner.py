@@ -12,7 +12,7 @@ from typing import Generic
 import structlog
 
 from telewarm import clock
-from telewarm.database.transient import as_outage
+from telewarm.database.transient import as_unavailable_error
 from telewarm.errors import FloodWait, TelegramClientError, TelewarmError
 from telewarm.flood_control.failure_counter import FailureCounter
 from telewarm.flood_control.flood_wait import apply_flood_wait
@@ -52,14 +52,14 @@ class JobRunner(Generic[Item, Done]):
     def start(self, job: Job[Item], permit: Permit) -> None:
         task = asyncio.create_task(self._run(job, permit), name="lane job")
         self.tasks.add(task)
-        task.add_done_callback(partial(self._ended, job, permit))
+        task.add_done_callback(partial(self._on_task_done, job, permit))
 
     def cancel_all(self) -> None:
         for task in self.tasks:
             task.cancel()
 
     async def _run(self, job: Job[Item], permit: Permit) -> None:
-        """Every way out confirms or refunds the permit. When cancelled, `_ended` does: this may not have begun."""
+        """Every way out confirms or refunds the permit. When cancelled, `_on_task_done` does: this may not have begun."""
         try:
             outcome = await self._work.do(job.item, permit.chat_id)
         except FloodWait as wait:
@@ -69,7 +69,7 @@ class JobRunner(Generic[Item, Done]):
             self._failed(job, error)
         except Exception as error:
             self._return_permit(permit, answered=False)
-            if (outage := as_outage(error)) is not None:
+            if (outage := as_unavailable_error(error)) is not None:
                 self._failed(job, outage)
                 return
             log.exception("unhandled_exception")
@@ -84,7 +84,7 @@ class JobRunner(Generic[Item, Done]):
         if answered:
             self._limiter.confirm(permit, now=now, retry_after=None)
         else:
-            self._limiter.refund(permit, now=now)
+            self._limiter.abandon_permit(permit, now=now)
 
     def _failed(self, job: Job[Item], error: TelewarmError) -> None:
         """In an outage the job is not to blame: it is held, and others are tried before it. Unless it is alone."""
@@ -104,7 +104,7 @@ class JobRunner(Generic[Item, Done]):
         log.info("flood_wait", chat_id=permit.chat_id, retry_after=wait.retry_after)
         apply_flood_wait(self._limiter, permit, wait, now=clock.monotonic(), on_pause=self._on_pause)
 
-    def _ended(self, job: Job[Item], permit: Permit, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, job: Job[Item], permit: Permit, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
         if task.cancelled():
             self._return_permit(permit, answered=False)

@@ -26,8 +26,8 @@ from telewarm.worker.work import ClaimBudget, Done, Item, Job, Work
 log = structlog.get_logger(__name__)
 
 MAX_WAIT_SECONDS = 5.0  # of a flood wait that a lane sits out; for a longer one it gives its place back
-HOLD_SECONDS = 1.0  # of a flood wait for which a lane keeps what it claimed; then whoever waits may have it
-ANSWER_SECONDS = 0.5  # for which an answer that may open a chat is waited for
+KEEP_CLAIMS_SECONDS = 1.0  # of a flood wait for which a lane keeps what it claimed; then whoever waits may have it
+PENDING_ANSWER_SECONDS = 0.5  # for which an answer that may open a chat is waited for
 EARLY_CLAIM_SECONDS = 0.1  # before the end of such a wait
 EARLY_RUN_SECONDS = 0.5  # before the end of such a wait, the lane wants its place again
 FINAL_WRITE_SECONDS = 2.0  # that the database may stay away once the lane is aborted
@@ -65,14 +65,14 @@ class Lane(Generic[Item, Done]):
         self._has_waiting_lanes = has_waiting_lanes
         self._changed = asyncio.Event()
         self._held: deque[Job[Item]] = deque()
-        self._started = clock.monotonic()
+        self._started_at = clock.monotonic()
         self._is_waiting = False  # for the bot's limit
-        self._closed_since = math.inf
+        self._paused_since = math.inf
         self._claimer: JobClaimer[Item, Done] = JobClaimer(
             work,
             budget.share(least=limits.concurrency),
             held=self._held,
-            pacing=ClaimPacing(concurrency=limits.concurrency, now=self._started),
+            pacing=ClaimPacing(concurrency=limits.concurrency, now=self._started_at),
             changed=self._changed,
         )
         self._recorder: OutcomeRecorder[Item, Done] = OutcomeRecorder(work, on_recorded=self._claimer.give_back)
@@ -151,7 +151,7 @@ class Lane(Generic[Item, Done]):
             await self._wait(None if until is None else until - now)
 
     def _should_yield(self, now: float) -> bool:
-        return self._stop.is_set() or (now - self._started > self._limits.slice and self._has_waiting_lanes())
+        return self._stop.is_set() or (now - self._started_at > self._limits.slice and self._has_waiting_lanes())
 
     async def _wait(self, seconds: float | None) -> None:
         with suppress(TimeoutError):
@@ -166,33 +166,33 @@ class Lane(Generic[Item, Done]):
         slots = 1 if breaker.is_open else self._limits.concurrency
         while self._held and len(self._jobs.tasks) < slots:
             slot = pick_next_job(self._held, self._limiter, now=now)
-            job = self._held[slot.place]
+            job = self._held[slot.index]
             if slot.opens_at > now:
                 chat_opens_at = self._limiter.chat_opens_at(slot.chat_id, size=job.size, now=now)
                 self._wait_for_bot(waits=chat_opens_at <= now)
                 return slot.opens_at
-            del self._held[slot.place]
+            del self._held[slot.index]
             self._jobs.start(job, self._limiter.acquire(slot.chat_id, size=job.size, now=now))
         self._wait_for_bot(waits=False)
         return None
 
-    def _closed_until(self, now: float) -> float:
+    def _paused_until(self, now: float) -> float:
         """Before this no warm-up goes, of whatever size, through any of the chats."""
         return min(
-            self._limiter.next_send_at(chat_id, now=now, rank=Priority.WARMUP) for chat_id in self._held[0].chats
+            self._limiter.next_send_at(chat_id, now=now, priority=Priority.WARMUP) for chat_id in self._held[0].chats
         )
 
     async def _hold(self, opens_at: float | None, now: float) -> float | None:
         """When to look again. Once nothing has gone for a moment and nothing will for long, what is held is released:
         a sender that waits for one of these can have it then.
         """
-        closed_until = self._closed_until(now)
-        if closed_until <= now + HOLD_SECONDS:
-            self._closed_since = math.inf
+        closed_until = self._paused_until(now)
+        if closed_until <= now + KEEP_CLAIMS_SECONDS:
+            self._paused_since = math.inf
             return opens_at
-        self._closed_since = min(self._closed_since, now)
-        if self._jobs.tasks and now < self._closed_since + ANSWER_SECONDS:
-            return self._closed_since + ANSWER_SECONDS
+        self._paused_since = min(self._paused_since, now)
+        if self._jobs.tasks and now < self._paused_since + PENDING_ANSWER_SECONDS:
+            return self._paused_since + PENDING_ANSWER_SECONDS
         self._claimer.pacing.postpone(closed_until - EARLY_CLAIM_SECONDS, now=now)
         self._wait_for_bot(waits=False)
         await self._claimer.release_held(self._recorder)

@@ -15,7 +15,7 @@ from telewarm.database.transient import is_transient
 
 log = structlog.get_logger(__name__)
 
-INTERVAL_SECONDS = (
+MAINTENANCE_INTERVAL_SECONDS = (
     30.0  # between two rounds in a process without a worker; a worker has a round with each of its sweeps
 )
 
@@ -23,15 +23,15 @@ Step = Callable[[Pool], Awaitable[object]]
 
 STEPS: Mapping[str, Step] = {
     "sweep_leases": leases.sweep,
-    "sweep_counts": warmups.sweep_counts,
-    "sweep_abandoned_drafts": submissions.sweep,
-    "forget_past_waits": bots.forget_past_waits,
+    "sweep_counts": warmups.merge_count_deltas,
+    "sweep_abandoned_drafts": submissions.delete_abandoned,
+    "forget_past_waits": bots.delete_expired_flood_waits,
     "sweep_idempotency_keys": idempotency.sweep,
     "trim_audit_log": audit.trim,
-    "number_events": events.number,
+    "number_events": events.assign_sequence,
     "trim_events": events.trim,
     "trim_queue_log": pgqueuer_maintenance.trim_log,
-    "compact_queue": pgqueuer_maintenance.compact,
+    "compact_queue": pgqueuer_maintenance.reindex_bloated,
 }
 
 
@@ -58,7 +58,7 @@ async def run_step(name: str, work: Callable[[], Awaitable[object]]) -> bool:
 
 
 @asynccontextmanager
-async def maintaining(pool: Pool) -> AsyncIterator[None]:
+async def run_periodically(pool: Pool) -> AsyncIterator[None]:
     """Rounds in the background, for a process that may have no worker."""
     stop = asyncio.Event()
     task = background.start(_repeat(pool, stop), name="maintenance")
@@ -71,5 +71,5 @@ async def maintaining(pool: Pool) -> AsyncIterator[None]:
 
 
 async def _repeat(pool: Pool, stop: asyncio.Event) -> None:
-    while not await clock.wait(stop, INTERVAL_SECONDS):
+    while not await clock.wait(stop, MAINTENANCE_INTERVAL_SECONDS):
         await maintain(pool)

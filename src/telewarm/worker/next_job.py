@@ -16,9 +16,9 @@ MAX_CANDIDATES = 16  # held jobs looked at for one that may go now
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NextSlot:
-    """The held job at `place` may go to the chat at that time."""
+    """The held job at `index` may go to the chat at that time."""
 
-    place: int
+    index: int
     chat_id: ChatId
     opens_at: float
 
@@ -36,18 +36,18 @@ def pick_next_job(held: Sequence[Job[Item]], limiter: BotRateLimiter, *, now: fl
             continue
         seen.add(job.size)
         if job.chats != chats:
-            chats, chat_id = job.chats, _freest(job.chats, limiter, now)
-        opens_at = limiter.next_send_at(chat_id, size=job.size, now=now, rank=Priority.WARMUP)
+            chats, chat_id = job.chats, _least_loaded_chat(job.chats, limiter, now)
+        opens_at = limiter.next_send_at(chat_id, size=job.size, now=now, priority=Priority.WARMUP)
         if soonest is None or opens_at < soonest.opens_at:
-            soonest = NextSlot(place=place, chat_id=chat_id, opens_at=opens_at)
+            soonest = NextSlot(index=place, chat_id=chat_id, opens_at=opens_at)
         if opens_at <= now:
             break
     assert soonest is not None  # noqa: S101 - there is a job
     return soonest
 
 
-def _freest(chats: Sequence[ChatId], traffic: BotRateLimiter, now: float) -> ChatId:
+def _least_loaded_chat(chats: Sequence[ChatId], limiter: BotRateLimiter, now: float) -> ChatId:
     """The least full of those that are open; else the first to open or to be probed."""
-    if free := [chat_id for chat_id in chats if traffic.opens_at(chat_id, now=now, rank=Priority.WARMUP) <= now]:
-        return min(free, key=lambda chat_id: traffic.fill(chat_id, now=now))
-    return min(chats, key=lambda chat_id: traffic.next_send_at(chat_id, now=now, rank=Priority.WARMUP))
+    if free := [chat_id for chat_id in chats if limiter.opens_at(chat_id, now=now, priority=Priority.WARMUP) <= now]:
+        return min(free, key=lambda chat_id: limiter.fill(chat_id, now=now))
+    return min(chats, key=lambda chat_id: limiter.next_send_at(chat_id, now=now, priority=Priority.WARMUP))

@@ -82,10 +82,10 @@ class Runner(Protocol):
 class ClaimBudget:
     """How many claimed jobs one worker's lanes may hold in memory together. Each has its fair share of them."""
 
-    def __init__(self, most: int) -> None:
-        self._most = self._left = most
+    def __init__(self, limit: int) -> None:
+        self._limit = self._left = limit
         self._shares: set[BudgetShare] = set()
-        self._notified: set[Callable[[], None]] = set()
+        self._waiters: set[Callable[[], None]] = set()
 
     def share(self, *, least: int) -> BudgetShare:
         """One lane's part, once it has joined: an equal one, but `least` jobs, however many lanes there are."""
@@ -97,19 +97,19 @@ class ClaimBudget:
         self._left -= granted
         return granted
 
-    def give(self, count: int) -> None:
+    def give_back(self, count: int) -> None:
         self._left += count
         if count > 0:
-            self.call()
+            self._notify_waiters()
 
-    def call(self) -> None:
-        told, self._notified = self._notified, set()
+    def _notify_waiters(self) -> None:
+        told, self._waiters = self._waiters, set()
         for call in told:
             call()
 
-    def notify(self, call: Callable[[], None]) -> None:
+    def call_when_freed(self, call: Callable[[], None]) -> None:
         """Call back once when some of the budget has come back."""
-        self._notified.add(call)
+        self._waiters.add(call)
 
     def join(self, share: BudgetShare) -> None:
         self._shares.add(share)
@@ -117,11 +117,11 @@ class ClaimBudget:
     def leave(self, share: BudgetShare) -> None:
         """Nothing is held for it any more: the others may have more."""
         self._shares.discard(share)
-        self.call()
+        self._notify_waiters()
 
     def capacity_for(self, share: BudgetShare) -> int:
         """How many jobs a share may still take. One for each lane that waits with empty hands is not for others."""
-        fair = max(share.least, self._most // max(1, len(self._shares))) - share.held
+        fair = max(share.least, self._limit // max(1, len(self._shares))) - share.held
         hungry = sum(other.starved and other is not share for other in self._shares) if share.held else 0
         return max(0, min(fair, self._left - hungry))
 
@@ -150,10 +150,10 @@ class BudgetShare:
         self.starved = self.held == 0
         return granted
 
-    def give(self, count: int) -> None:
+    def give_back(self, count: int) -> None:
         self.held -= count
-        self._budget.give(count)
+        self._budget.give_back(count)
 
-    def notify(self, call: Callable[[], None]) -> None:
+    def call_when_freed(self, call: Callable[[], None]) -> None:
         """Call back once when there may be more to take."""
-        self._budget.notify(call)
+        self._budget.call_when_freed(call)

@@ -16,8 +16,8 @@ from telewarm.bots.registry import BotRegistry
 from telewarm.bots.sessions import BotSession
 from telewarm.database import bots, leases, pgqueuer_maintenance, warmups
 from telewarm.database.connection import Pool
-from telewarm.database.lane_queue import CHANNEL, ENTRYPOINT, bring_forward, enqueue_lanes, has_waiting_lanes
-from telewarm.database.notifications import listening
+from telewarm.database.lane_queue import CHANNEL, ENTRYPOINT, enqueue_lanes, enqueue_lanes_now, has_waiting_lanes
+from telewarm.database.notifications import subscribe
 from telewarm.database.transient import is_transient
 from telewarm.errors import NotFound
 from telewarm.models import Bot, BotId
@@ -27,20 +27,20 @@ from telewarm.worker.work import ClaimBudget, Runner
 
 log = structlog.get_logger(__name__)
 
-RESTART_SECONDS = 1.0  # seconds before the engine is started again after the database went away
+ENGINE_RESTART_SECONDS = 1.0  # seconds before the engine is started again after the database went away
 WAKE_RECHECK_SECONDS = 0.15  # seconds: by then a lane that just ended has mostly left the queue and can be queued again
 WAKE_RECHECKS = 6  # at a woken bot whose lane is still in the queue; a lane that runs elsewhere was woken there
 LOST_WAKE_SECONDS = 30.0  # after which a lane that was put back for a limit is asked again, whatever it waits for
 WAITING_LANES_CHECK_SECONDS = 1.0  # seconds between looks whether lanes wait for a place here
 MAX_LANES = 200
-MAX_BATCH = 10  # lanes taken from the queue at once, at most
+MAX_DEQUEUE_BATCH = 10  # lanes taken from the queue at once, at most
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaneContext:
     """A lane's place in a worker. `stop` tells it to leave; `crowded`: other lanes wait for a place."""
 
-    live: BotSession
+    session: BotSession
     budget: ClaimBudget
     stop: asyncio.Event
     has_waiting_lanes: Callable[[], bool]
@@ -96,30 +96,32 @@ class Worker:
         self,
         *,
         pool: Pool,
-        live_bots: BotRegistry,
+        registry: BotRegistry,
         make_lane: MakeLane,
         limits: WorkerLimits,
-        vital: Pool | None = None,
+        heartbeat_pool: Pool | None = None,
     ) -> None:
-        """`vital`: the pool of the engine's heartbeats, which nothing else may hold up."""
+        """`heartbeat_pool`: the pool of the engine's heartbeats, which nothing else may hold up."""
         self.limits = limits
         self.lanes: dict[BotId, Runner] = {}
         self._pool = pool
-        self._vital = vital or pool
-        self._bots = live_bots
+        self._heartbeat_pool = heartbeat_pool or pool
+        self._bots = registry
         self._make_lane = make_lane
         self._budget = ClaimBudget(limits.held)
         self._contexts: dict[BotId, LaneContext] = {}
         self._missed_wakes: dict[BotId, int] = {}  # woken while their lane was not here, and the looks left
-        self._woken: dict[BotId, bool] = {}  # lanes that have ended and still have their job: whether work came since
-        self._others_wait = False
+        self._woken_while_ending: dict[
+            BotId, bool
+        ] = {}  # lanes that have ended and still have their job: whether work came since
+        self._lanes_waiting = False
         self._recheck = asyncio.Event()
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
         """Until `stop`. Survives the database going away. Cancelled, it cuts short what is in flight."""
-        channels = {CHANNEL: self._on_due, bots.CHANNEL: self._on_bot}
-        async with listening(self._pool, channels, on_lost=self._recheck.set):
+        channels = {CHANNEL: self._on_wake, bots.CHANNEL: self._on_bot_changed}
+        async with subscribe(self._pool, channels, on_lost=self._recheck.set):
             tasks = [
                 asyncio.create_task(self._sweep_all(), name="sweep"),
                 asyncio.create_task(self._run_engines(), name="engine"),
@@ -128,7 +130,7 @@ class Worker:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 self.stop()
-                await self._until_ended(tasks)
+                await self._wait_for_tasks(tasks)
         for task in tasks:
             task.result()
 
@@ -146,7 +148,7 @@ class Worker:
         self._contexts[bot_id].stop.set()
         self.lanes[bot_id].nudge()
 
-    async def _until_ended(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+    async def _wait_for_tasks(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         """The engine waits for its lanes; when we are cancelled, they must not wait for what they have in flight."""
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -167,10 +169,10 @@ class Worker:
             await self._run_engine()
 
     async def _run_engine(self) -> None:
-        driver = FailureReportingDriver(self._vital, self._stop_all_lanes)
+        driver = FailureReportingDriver(self._heartbeat_pool, self._stop_all_lanes)
         queue = QueueManager(Queries(driver))
         heartbeat = timedelta(seconds=self.limits.heartbeat)
-        queue.entrypoint(ENTRYPOINT)(self._run_lane)
+        queue.entrypoint(ENTRYPOINT)(self._handle_job)
         stopper = asyncio.create_task(self._stop.wait(), name="engine stop")
         stopper.add_done_callback(lambda _: queue.shutdown.set())
         ending = asyncio.create_task(queue.shutdown.wait(), name="engine end")
@@ -181,7 +183,7 @@ class Worker:
                 await driver.add_listener(queue.channel, lambda _: None)
                 await queue.run(
                     dequeue_timeout=heartbeat / 2,  # lanes of dead workers are found by looking
-                    batch_size=min(MAX_BATCH, self.limits.lanes // 2),
+                    batch_size=min(MAX_DEQUEUE_BATCH, self.limits.lanes // 2),
                     max_concurrent_tasks=self.limits.lanes,
                     heartbeat_timeout=heartbeat,
                     shutdown_on_listener_failure=True,
@@ -191,31 +193,31 @@ class Worker:
             if not pgqueuer_maintenance.is_lost_listener(error) and not is_transient(error):
                 raise
             log.warning("queue_engine_restarted", error=type(error).__name__)
-            await clock.wait(self._stop, RESTART_SECONDS)
+            await clock.wait(self._stop, ENGINE_RESTART_SECONDS)
         finally:
             stopper.cancel()
             ending.cancel()
 
-    async def _run_lane(self, job: Job) -> None:
+    async def _handle_job(self, job: Job) -> None:
         bot_id = BotId(int(job.payload or b"0"))
-        live = await self._at_work(bot_id)
+        live = await self._active_session(bot_id)
         if live is None:  # whoever resumes it wakes it
             return
-        if self._full():
-            self._apply_flood_wait(live)
-        delay = await self._lane_context(live)
-        self._woken[bot_id] = False
+        if self._is_full():
+            self._yield_if_paused(live)
+        delay = await self._run_lane(live)
+        self._woken_while_ending[bot_id] = False
         try:
-            await self._bots.sessions.keep_learned(live)
+            await self._bots.sessions.save_learned(live)
         finally:
-            woken = self._woken.pop(bot_id)
+            woken = self._woken_while_ending.pop(bot_id)
         if is_paused(live.bot):
             return
         if woken:
             raise RetryRequested(timedelta(0), "woken")
         if delay is None:
             return
-        self._apply_flood_wait(live)
+        self._yield_if_paused(live)
         if (
             delay == 0 and self._has_waiting_lanes()
         ):  # to the end of the queue: the job that we keep would be first again
@@ -224,7 +226,7 @@ class Worker:
             return
         raise RetryRequested(timedelta(seconds=delay), "yield")
 
-    async def _at_work(self, bot_id: BotId) -> BotSession | None:
+    async def _active_session(self, bot_id: BotId) -> BotSession | None:
         """None for one that a person paused or deleted."""
         try:
             live = await self._bots.get(bot_id)
@@ -232,19 +234,19 @@ class Worker:
             return None
         return None if is_paused(live.bot) else live
 
-    def _apply_flood_wait(self, live: BotSession) -> None:
+    def _yield_if_paused(self, session: BotSession) -> None:
         now = clock.monotonic()
-        closed = live.limiter.bot_opens_at(now) - now
+        closed = session.limiter.bot_opens_at(now) - now
         if closed > MAX_WAIT_SECONDS:
             raise RetryRequested(timedelta(seconds=closed - EARLY_RUN_SECONDS), "flood wait")
 
-    async def _lane_context(self, live: BotSession) -> float | None:
+    async def _run_lane(self, session: BotSession) -> float | None:
         seat = LaneContext(
-            live=live, budget=self._budget, stop=asyncio.Event(), has_waiting_lanes=self._has_waiting_lanes
+            session=session, budget=self._budget, stop=asyncio.Event(), has_waiting_lanes=self._has_waiting_lanes
         )
         if self._stop.is_set():
             seat.stop.set()
-        bot_id = live.bot.id
+        bot_id = session.bot.id
         self._contexts[bot_id], self.lanes[bot_id] = seat, self._make_lane(seat)
         try:
             return await self.lanes[bot_id].run()
@@ -252,25 +254,25 @@ class Worker:
             del self._contexts[bot_id], self.lanes[bot_id]
 
     def _has_waiting_lanes(self) -> bool:
-        return self._others_wait and self._full()
+        return self._lanes_waiting and self._is_full()
 
-    def _full(self) -> bool:
+    def _is_full(self) -> bool:
         return len(self.lanes) >= self.limits.lanes
 
-    def _on_due(self, payload: str) -> None:
+    def _on_wake(self, payload: str) -> None:
         bot_id = BotId(int(payload))
         lane = self.lanes.get(bot_id)
         if lane is not None:
             lane.nudge()
         else:
-            if bot_id in self._woken:
-                self._woken[bot_id] = True
+            if bot_id in self._woken_while_ending:
+                self._woken_while_ending[bot_id] = True
             self._missed_wakes[bot_id] = WAKE_RECHECKS
             self._recheck.set()
 
-    def _on_bot(self, payload: str) -> None:
+    def _on_bot_changed(self, payload: str) -> None:
         """The row of a bot changed: the sweep looks whether its lane may go on."""
-        self._bots.sessions.changed(payload)  # it hears for itself, but perhaps later
+        self._bots.sessions.on_notification(payload)  # it hears for itself, but perhaps later
         if BotId(int(payload)) in self.lanes:
             self._recheck.set()
 
@@ -282,15 +284,15 @@ class Worker:
                 if clock.monotonic() >= all_at:
                     all_at = clock.monotonic() + self.limits.interval
                     await self._sweep()
-                self._others_wait = self._full() and await has_waiting_lanes(self._pool)
-                deadline = min(all_at, clock.monotonic() + WAITING_LANES_CHECK_SECONDS) if self._full() else all_at
+                self._lanes_waiting = self._is_full() and await has_waiting_lanes(self._pool)
+                deadline = min(all_at, clock.monotonic() + WAITING_LANES_CHECK_SECONDS) if self._is_full() else all_at
                 missed = await self._collect_missed(deadline)
                 await self._stop_paused_lanes()
                 if missed:
-                    await self._queue(missed)
+                    await self._queue_missed(missed)
             except Exception as error:
                 log.warning("due_work_sweep_failed", error=type(error).__name__, exc_info=not is_transient(error))
-                await clock.wait(self._stop, RESTART_SECONDS)
+                await clock.wait(self._stop, ENGINE_RESTART_SECONDS)
 
     async def _sweep(self) -> None:
         await run_step("queue_due_lanes", self._queue_due)
@@ -300,15 +302,15 @@ class Worker:
         freed = await leases.sweep(self._pool)
         due = await warmups.bots_with_due_work(self._pool)
         left = await enqueue_lanes(self._pool, due)
-        await warmups.hurry_due(self._pool, left, waited=0.0 if freed else LOST_WAKE_SECONDS)
+        await warmups.run_due_lanes_now(self._pool, left, min_wait_seconds=0.0 if freed else LOST_WAKE_SECONDS)
         for bot_id, _ in due:  # one that runs here may be busy with other work than what has become due
             if bot_id in self.lanes:
                 self.lanes[bot_id].nudge()
 
     async def _stop_paused_lanes(self) -> None:
         for bot_id in list(self.lanes):
-            live = await self._at_work(bot_id)
-            if bot_id in self.lanes and self._contexts[bot_id].live is not live:  # or it was replaced
+            live = await self._active_session(bot_id)
+            if bot_id in self.lanes and self._contexts[bot_id].session is not live:  # or it was replaced
                 self._stop_lane(bot_id)
 
     async def _collect_missed(self, deadline: float) -> dict[BotId, int]:
@@ -321,10 +323,10 @@ class Worker:
         missed, self._missed_wakes = self._missed_wakes, {}
         return {bot_id: looks for bot_id, looks in missed.items() if bot_id not in self.lanes}
 
-    async def _queue(self, missed: Mapping[BotId, int]) -> None:
+    async def _queue_missed(self, missed: Mapping[BotId, int]) -> None:
         """Queue the lanes of those that have work; one that ended but is still in the queue is looked at again."""
         due = await warmups.bots_with_due_work(self._pool, list(missed))
-        for bot_id in await bring_forward(self._pool, due):
+        for bot_id in await enqueue_lanes_now(self._pool, due):
             if missed[bot_id] > 1 and bot_id not in self.lanes:
                 self._missed_wakes.setdefault(bot_id, missed[bot_id] - 1)
                 self._recheck.set()

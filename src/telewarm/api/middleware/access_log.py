@@ -15,11 +15,13 @@ from telewarm.logs import redact
 
 log = structlog.get_logger(__name__)
 
-HEADER = b"x-request-id"
-SANE = re.compile(rb"[A-Za-z0-9._=+/@~-]{1,128}")
-PROBES = frozenset({"/healthz", "/readyz", "/health", "/metrics"})  # asked all day long: their lines are for debugging
-GONE = 499  # noted when the caller was gone before the answer began
-LONGEST_PATH = 200  # characters
+REQUEST_ID_HEADER = b"x-request-id"
+REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._=+/@~-]{1,128}")
+PROBE_PATHS = frozenset(
+    {"/healthz", "/readyz", "/health", "/metrics"}
+)  # asked all day long: their lines are for debugging
+CLIENT_CLOSED_REQUEST = 499  # noted when the caller was gone before the answer began
+MAX_PATH_CHARACTERS = 200  # characters
 
 
 class RequestIdMiddleware:
@@ -40,21 +42,21 @@ class RequestIdMiddleware:
             try:
                 await self._app(scope, traffic.receive, traffic.send)
             finally:
-                traffic.tell(scope)
+                traffic.log_request(scope)
 
 
 class RequestStats:
     """One request's bytes, counted as they pass."""
 
-    __slots__ = ("_began", "_bytes_in", "_bytes_out", "_receive", "_send", "_status", "request_id")
+    __slots__ = ("_bytes_in", "_bytes_out", "_receive", "_send", "_started_at", "_status", "request_id")
 
     def __init__(self, receive: Receive, send: Send, request_id: str) -> None:
         self.request_id = request_id
         self._receive = receive
         self._send = send
-        self._began = clock.monotonic()
+        self._started_at = clock.monotonic()
         self._bytes_in = self._bytes_out = 0
-        self._status = GONE
+        self._status = CLIENT_CLOSED_REQUEST
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -64,26 +66,26 @@ class RequestStats:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            message["headers"] = [*message.get("headers", ()), (HEADER, self.request_id.encode())]
+            message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER, self.request_id.encode())]
         else:
             self._bytes_out += len(message.get("body", b""))
         await self._send(message)
 
-    def tell(self, scope: Scope) -> None:
+    def log_request(self, scope: Scope) -> None:
         """A path is only told when no route has it: then it cannot be told in the route's words."""
         path, route, caller = route_path(scope), scope.get("route"), scope["state"].get("caller")
         line = {
             "method": scope["method"],
             "route": route_template(path, route),
             "status": self._status,
-            "ms": round(1000 * (clock.monotonic() - self._began), 1),
+            "ms": round(1000 * (clock.monotonic() - self._started_at), 1),
             "bytes_in": self._bytes_in,
             "bytes_out": self._bytes_out,
             "actor": caller and caller.name,
         }
         if route is None:
-            line["path"] = _as_sent(scope)
-        if path in PROBES:
+            line["path"] = _raw_path(scope)
+        if path in PROBE_PATHS:
             log.debug("http_request", **line)
         else:
             log.info("http_request", **line)
@@ -92,13 +94,13 @@ class RequestStats:
 def request_id_of(scope: Scope) -> str:
     """The caller's, when it is one word of at most 128 plain characters, and no secret by the look of it."""
     for name, value in scope["headers"]:
-        if name == HEADER and SANE.fullmatch(value):
+        if name == REQUEST_ID_HEADER and REQUEST_ID_PATTERN.fullmatch(value):
             text = str(value, "ascii")
             if redact(text) == text:
                 return text
     return token_hex(8)
 
 
-def _as_sent(scope: Scope) -> str:
+def _raw_path(scope: Scope) -> str:
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
-    return redact(raw.decode("ascii", "backslashreplace"))[:LONGEST_PATH]
+    return redact(raw.decode("ascii", "backslashreplace"))[:MAX_PATH_CHARACTERS]

@@ -14,23 +14,29 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from telewarm import clock
-from telewarm.api.audit_writer import AuditWriter, kept
-from telewarm.api.error_responses import HttpError, api_failure, error_response, error_response_for
-from telewarm.api.permissions import OPEN, READING, Principal, required_role, route_path, route_template
+from telewarm.api.audit_writer import AuditWriter, sanitize
+from telewarm.api.error_responses import HttpError, error_response, error_response_for, http_error_response
+from telewarm.api.permissions import PUBLIC_PATHS, READ_METHODS, Principal, required_role, route_path, route_template
 from telewarm.api.request_limits import FailedAuthLimiter, check_headers
-from telewarm.api.signed_urls import SIGNED_URL_PRINCIPAL, SignedUrlParams, given, verify, wrong
+from telewarm.api.signed_urls import (
+    SIGNED_URL_PRINCIPAL,
+    SignedUrlParams,
+    bad_signature_error,
+    params_from_scope,
+    verify,
+)
 from telewarm.api.token_cache import ApiTokenCache
 from telewarm.database.audit import AuditEntry
-from telewarm.database.tokens import FROM_ENVIRONMENT, PREFIX, Role
-from telewarm.database.transient import as_outage
+from telewarm.database.tokens import SECRET_PREFIX, SERVER_TOKEN_NAME, Role
+from telewarm.database.transient import as_unavailable_error
 from telewarm.errors import TelewarmError
 from telewarm.media.preview_urls import PreviewUrlSigner, SignedPreview
 
-__all__ = ["OPEN", "AuthMiddleware"]
+__all__ = ["PUBLIC_PATHS", "AuthMiddleware"]
 
 log = structlog.get_logger(__name__)
 
-CUT_OFF = 499  # noted when the caller was gone before the answer began
+CLIENT_CLOSED_REQUEST = 499  # noted when the caller was gone before the answer began
 
 
 @dataclass(slots=True)
@@ -58,12 +64,12 @@ class AuthMiddleware:
         signer: PreviewUrlSigner | None = None,
     ) -> None:
         self._app = app
-        self._token = token
-        self._keyring = keyring
-        self._audit = audit
-        self._throttle = FailedAuthLimiter() if throttle is None else throttle
-        self._signer = signer
-        self._signatures = FailedAuthLimiter(
+        self._server_token = token
+        self._token_cache = keyring
+        self._audit_writer = audit
+        self._token_limiter = FailedAuthLimiter() if throttle is None else throttle
+        self._preview_signer = signer
+        self._signature_limiter = FailedAuthLimiter(
             "signatures"
         )  # of its own: any page can make a browser ask for a wrong one
 
@@ -83,27 +89,27 @@ class AuthMiddleware:
             caller = await self._authenticate(scope)
             await self._app(scope, receive, watched)
         except Exception as error:
-            answer = _answer(error)
+            answer = _response_for(error)
             if answered.status:  # too late for another answer: the broken connection says it
                 raise
             answered.status = answer.status_code
             await answer(scope, receive, send)
         finally:
-            if caller is not None and scope["method"] not in READING:
-                self._note(scope, caller, answered.status or CUT_OFF)
+            if caller is not None and scope["method"] not in READ_METHODS:
+                self._write_audit_entry(scope, caller, answered.status or CLIENT_CLOSED_REQUEST)
 
     async def _authenticate(self, scope: Scope) -> Principal | None:
         """Who calls; None: nobody asks."""
-        check_headers(scope["headers"], line=len(scope["path"]) + len(scope.get("query_string", b"")))
+        check_headers(scope["headers"], request_line_bytes=len(scope["path"]) + len(scope.get("query_string", b"")))
         path = route_path(scope)
-        if path in OPEN:
+        if path in PUBLIC_PATHS:
             return None
-        if self._signer is not None and (brought := given(scope)) is not None:
-            ticket = self._ticket(scope, self._signer, brought)
+        if self._preview_signer is not None and (brought := params_from_scope(scope)) is not None:
+            ticket = self._verify_signed_url(scope, self._preview_signer, brought)
             scope.setdefault("state", {}).update(caller=SIGNED_URL_PRINCIPAL, ticket=ticket)
             return SIGNED_URL_PRINCIPAL
         headers = Headers(scope=scope)
-        caller = await self._caller(scope, headers)
+        caller = await self._authenticate_token(scope, headers)
         role = required_role(scope["method"], path)
         if not caller.role.covers(role):
             raise HttpError(
@@ -112,23 +118,23 @@ class AuthMiddleware:
                 f"this needs a token with the role {role}, and {caller.name} has the role {caller.role}: "
                 "use another token, or have an admin make one with POST /api/admin/tokens",
             )
-        still = partial(self._still_admitted, _bearer(headers.getlist("authorization")))
+        still = partial(self._is_still_valid, _bearer_token(headers.getlist("authorization")))
         scope.setdefault("state", {}).update(caller=caller, admitted=still)
         return caller
 
-    async def _still_admitted(self, given: str) -> bool:
+    async def _is_still_valid(self, secret: str) -> bool:
         """For answers that go on for long. Raises DatabaseUnavailable when that cannot be known."""
-        return await self._known(given) is not None
+        return await self._find_principal(secret) is not None
 
-    async def _caller(self, scope: Scope, headers: Headers) -> Principal:
-        given = _bearer(headers.getlist("authorization"))
+    async def _authenticate_token(self, scope: Scope, headers: Headers) -> Principal:
+        given = _bearer_token(headers.getlist("authorization"))
         if given:
-            if (caller := await self._known(given)) is not None:
+            if (caller := await self._find_principal(given)) is not None:
                 return caller
-            address = _address(scope)
-            self._throttle.check(address, clock.monotonic())
-            if self._throttle.wrong(address, clock.monotonic()):
-                self._note(scope, None, 401, "(wrong tokens)")
+            address = _client_address(scope)
+            self._token_limiter.check(address, clock.monotonic())
+            if self._token_limiter.record_failure(address, clock.monotonic()):
+                self._write_audit_entry(scope, None, 401, "(wrong tokens)")
         raise HttpError(
             401,
             "UNAUTHORIZED",
@@ -137,51 +143,51 @@ class AuthMiddleware:
             headers={"WWW-Authenticate": "Bearer"},
         )
 
-    def _ticket(self, scope: Scope, signer: PreviewUrlSigner, brought: SignedUrlParams) -> SignedPreview:
-        ticket = verify(signer, brought)
+    def _verify_signed_url(self, scope: Scope, signer: PreviewUrlSigner, params: SignedUrlParams) -> SignedPreview:
+        ticket = verify(signer, params)
         if ticket is None:
-            address = _address(scope)
-            self._signatures.check(address, clock.monotonic())
-            if self._signatures.wrong(address, clock.monotonic()):
-                self._note(scope, None, 403, "(wrong signatures)")
-            raise wrong()
+            address = _client_address(scope)
+            self._signature_limiter.check(address, clock.monotonic())
+            if self._signature_limiter.record_failure(address, clock.monotonic()):
+                self._write_audit_entry(scope, None, 403, "(wrong signatures)")
+            raise bad_signature_error()
         return ticket
 
-    async def _known(self, given: str) -> Principal | None:
-        if hmac.compare_digest(given.encode(), self._token.encode()):
-            return Principal(name=FROM_ENVIRONMENT, role=Role.ADMIN)
-        if self._keyring is None or not given.startswith(PREFIX):
+    async def _find_principal(self, secret: str) -> Principal | None:
+        if hmac.compare_digest(secret.encode(), self._server_token.encode()):
+            return Principal(name=SERVER_TOKEN_NAME, role=Role.ADMIN)
+        if self._token_cache is None or not secret.startswith(SECRET_PREFIX):
             return None
-        return await self._keyring.caller(given)
+        return await self._token_cache.find_principal(secret)
 
-    def _note(self, scope: Scope, caller: Principal | None, status: int, why: str = "") -> None:
-        """`caller` None: an address was shut out, and `why`."""
-        if self._audit is None:
+    def _write_audit_entry(self, scope: Scope, caller: Principal | None, status: int, reason: str = "") -> None:
+        """`caller` None: an address was shut out, and `reason`."""
+        if self._audit_writer is None:
             return
         path = route_path(scope)
-        action = why if caller is None else f"{scope['method']} {route_template(path, scope.get('route'))}"
+        action = reason if caller is None else f"{scope['method']} {route_template(path, scope.get('route'))}"
         request_id = scope.get("state", {}).get("request_id")
-        self._audit.note(
+        self._audit_writer.add(
             AuditEntry(
                 at=clock.now(),
                 actor=None if caller is None else caller.name,
                 role=None if caller is None else caller.role,
-                action=kept(action, self._token),
-                target=kept(path + _query(scope), self._token),
+                action=sanitize(action, self._server_token),
+                target=sanitize(path + _query_string(scope), self._server_token),
                 status=status,
-                request_id=None if request_id is None else kept(str(request_id), self._token),
-                address=kept(_address(scope)) or None,
+                request_id=None if request_id is None else sanitize(str(request_id), self._server_token),
+                address=sanitize(_client_address(scope)) or None,
             )
         )
 
 
-def _answer(error: Exception) -> JSONResponse:
+def _response_for(error: Exception) -> JSONResponse:
     if isinstance(error, HttpError):
-        return api_failure(error)
+        return http_error_response(error)
     if isinstance(error, ClientDisconnect):
         log.info("request_body_aborted")
         return error_response(400, "CUT_OFF", "the body ended early; send it again")
-    ours = error if isinstance(error, TelewarmError) else as_outage(error)
+    ours = error if isinstance(error, TelewarmError) else as_unavailable_error(error)
     if ours is not None:
         log.warning("request_failed_in_outage", error=type(error).__name__, detail=str(error))
         return error_response_for(ours)
@@ -189,21 +195,21 @@ def _answer(error: Exception) -> JSONResponse:
     return error_response(500, "INTERNAL", "an error of ours: the log has it, under this `request_id`")
 
 
-def _bearer(given: list[str]) -> str:
+def _bearer_token(values: list[str]) -> str:
     """The one bearer token; empty when there is none, or more than one."""
-    if len(given) != 1:
+    if len(values) != 1:
         return ""
-    scheme, _, credentials = given[0].partition(" ")
+    scheme, _, credentials = values[0].partition(" ")
     return credentials.strip() if scheme.lower() == "bearer" else ""
 
 
-def _query(scope: Scope) -> str:
+def _query_string(scope: Scope) -> str:
     """What deletes and what deletes for good differ in no more than that. Decoded, so that secrets are found in it."""
     query = unquote(scope.get("query_string", b"").decode("latin-1"), errors="replace")
     return f"?{query}" if query else ""
 
 
-def _address(scope: Scope) -> str:
+def _client_address(scope: Scope) -> str:
     """The peer's; behind a proxy that FORWARDED_ALLOW_IPS names, the caller's own."""
     client = scope.get("client")
     return str(client[0]) if client else ""

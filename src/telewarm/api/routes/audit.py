@@ -9,15 +9,15 @@ from pydantic import BaseModel, Field
 
 from telewarm.api.audit_writer import AuditWriter
 from telewarm.api.dependencies import StateDep
-from telewarm.api.openapi import AT, Ok, Time, responses_of
-from telewarm.api.schemas.types import LARGEST
+from telewarm.api.openapi import EXAMPLE_TIME, Ok, TimeText, responses_of
+from telewarm.api.schemas.types import MAX_BIGINT
 from telewarm.database import audit
 from telewarm.database.audit import AuditEntry
 
 router = APIRouter(tags=["audit"])
 
 
-def audit_log(request: Request) -> AuditWriter | None:
+def get_audit_writer(request: Request) -> AuditWriter | None:
     return cast("AuditWriter | None", getattr(request.app.state, "audit", None))
 
 
@@ -25,7 +25,7 @@ class AuditEntryOut(BaseModel):
     """One change."""
 
     id: Annotated[int, Field(description="Higher is newer", examples=[4711])]
-    at: Annotated[Time, Field(description="When it was answered, in UTC", examples=[AT])]
+    at: Annotated[TimeText, Field(description="When it was answered, in UTC", examples=[EXAMPLE_TIME])]
     actor: Annotated[
         str | None,
         Field(
@@ -51,12 +51,12 @@ class AuditPage(BaseModel):
     next: Annotated[int | None, Field(description="`before` of the next page; null on the last one", examples=[4611])]
 
 
-@router.get("/audit", **responses_of(AuditPage, words="A page of the log"))
-async def page(
+@router.get("/audit", **responses_of(AuditPage, description="A page of the log"))
+async def list_audit_entries(
     serving: StateDep,
-    log_of_this_process: Annotated[AuditWriter | None, Depends(audit_log)],
+    log_of_this_process: Annotated[AuditWriter | None, Depends(get_audit_writer)],
     before: Annotated[
-        int | None, Query(ge=1, le=LARGEST, description="`next` of the page before", examples=[4611])
+        int | None, Query(ge=1, le=MAX_BIGINT, description="`next` of the page before", examples=[4611])
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="How many", examples=[100])] = 100,
 ) -> dict[str, object]:
@@ -75,15 +75,15 @@ async def page(
     }
 
 
-def describe(change: AuditEntry) -> dict[str, object]:
+def describe(entry: AuditEntry) -> dict[str, object]:
     return {
-        "id": change.id,
-        "at": change.at.isoformat(),
-        "actor": change.actor,
-        "role": change.role,
-        "action": change.action,
-        "target": change.target,
-        "status": change.status,
-        "request_id": change.request_id,
-        "address": change.address,
+        "id": entry.id,
+        "at": entry.at.isoformat(),
+        "actor": entry.actor,
+        "role": entry.role,
+        "action": entry.action,
+        "target": entry.target,
+        "status": entry.status,
+        "request_id": entry.request_id,
+        "address": entry.address,
     }

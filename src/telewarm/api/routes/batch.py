@@ -16,10 +16,10 @@ from telewarm.api.dependencies import AppState, BotDep, StateDep
 from telewarm.api.error_responses import HttpError, error_body, error_response, status_of
 from telewarm.api.multipart import FileEnd, FileStart, MultiFileForm
 from telewarm.api.openapi import error_responses, responses_of
-from telewarm.api.routes.media import KINDS, describe_added, not_blank
+from telewarm.api.routes.media import KIND_VALUES, blank_as_none, describe_added
 from telewarm.api.schemas.media_and_bots import Batch as BatchAnswer
 from telewarm.api.schemas.media_and_bots import BatchAborted
-from telewarm.database.transient import as_outage
+from telewarm.database.transient import as_unavailable_error
 from telewarm.errors import TelewarmError
 from telewarm.media.names import name_of
 from telewarm.models import Bot, Kind
@@ -28,7 +28,7 @@ from telewarm.storage.incoming_file import IncomingFile
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["media"])
 
-BODY: dict[str, Any] = {
+REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
@@ -40,7 +40,7 @@ BODY: dict[str, Any] = {
                     "properties": {
                         "kind": {
                             "type": "string",
-                            "enum": [*KINDS, ""],
+                            "enum": [*KIND_VALUES, ""],
                             "description": "Of the files after it",
                             "example": "photo",
                         },
@@ -57,22 +57,30 @@ BODY: dict[str, Any] = {
         },
     }
 }
-CUT = error_responses(
+ABORTED_RESPONSES = error_responses(
     (400, "BAD_REQUEST"), (400, "CUT_OFF"), "TOO_SLOW", "TOO_LARGE", (422, "BAD_REQUEST"), model=BatchAborted
 )
 
 
 @router.post(
     "/bots/{slug}/media/batch",
-    openapi_extra=BODY,
-    **responses_of(BatchAnswer, "NOT_FOUND", "STORE_UNAVAILABLE", words="Every file was judged: see `items`", also=CUT),
+    openapi_extra=REQUEST_BODY,
+    **responses_of(
+        BatchAnswer,
+        "NOT_FOUND",
+        "STORE_UNAVAILABLE",
+        description="Every file was judged: see `items`",
+        other_responses=ABORTED_RESPONSES,
+    ),
 )
 async def add_batch(
     request: Request,
     live: BotDep,
     serving: StateDep,
     kind: Annotated[
-        Kind | None, not_blank(Kind), Query(description="Of all files; else what their bytes are", examples=["photo"])
+        Kind | None,
+        blank_as_none(Kind),
+        Query(description="Of all files; else what their bytes are", examples=["photo"]),
     ] = None,
 ) -> JSONResponse:
     """Keep up to 100 files (TELEWARM_MAX_BATCH_FILES) of one form and have them warmed.
@@ -83,33 +91,33 @@ async def add_batch(
     400: the whole files before are kept and in `items`, of the half one nothing is.
     """
     taking = BatchUpload(serving, live.bot, kind)
-    async with taking.stack:
+    async with taking.exit_stack:
         try:
-            await taking.read(uploads.chunks(request, serving.patience), _boundary(request))
+            await taking.read(uploads.body_chunks(request, serving.body_stall_seconds), _boundary(request))
         except HttpError as error:
             return error_response(
                 error.status_code, error.code, error.detail, headers=error.headers, items=taking.items
             )
-    return JSONResponse(_answer(taking.items))
+    return JSONResponse(_response_body(taking.items))
 
 
 class BatchUpload:
     """A batch on its way in. `items`: what became of its files so far."""
 
-    def __init__(self, serving: AppState, bot: Bot, kind: Kind | None) -> None:
+    def __init__(self, app_state: AppState, bot: Bot, kind: Kind | None) -> None:
         self.items: list[dict[str, object]] = []
-        self.stack = AsyncExitStack()
-        self._serving = serving
+        self.exit_stack = AsyncExitStack()
+        self._app_state = app_state
         self._bot = bot
         self._kind = kind
         self._file: BatchFile | None = None
 
     async def read(self, chunks: AsyncIterator[bytes], boundary: bytes) -> None:
         """Raises HttpError: 400, 408, 413, 422."""
-        form = MultiFileForm(boundary, most=self._serving.most_files)
+        form = MultiFileForm(boundary, max_files=self._app_state.max_batch_files)
         async for chunk in chunks:
             for event in form.feed(chunk):
-                await self._take(event)
+                await self._handle_event(event)
         if not form.ended:
             raise HttpError(
                 400, "BAD_REQUEST", "the multipart body ends before its last boundary; send what is missing again"
@@ -118,18 +126,18 @@ class BatchUpload:
         if not self.items:
             raise HttpError(400, "BAD_REQUEST", "the form has no file: send each as a part with a file name")
 
-    async def _take(self, event: FileStart | FileEnd | bytes) -> None:
+    async def _handle_event(self, event: FileStart | FileEnd | bytes) -> None:
         match event:
             case FileStart():
-                await self._begin(event)
+                await self._start_file(event)
             case FileEnd():
-                await self._end()
+                await self._finish_file()
             case _:
                 if self._file is not None:
-                    await self._file.write(event, self._serving.largest)
+                    await self._file.write(event, self._app_state.max_upload_bytes)
 
-    async def _begin(self, begins: FileStart) -> None:
-        most = self._serving.most_files
+    async def _start_file(self, start: FileStart) -> None:
+        most = self._app_state.max_batch_files
         if len(self.items) == most:
             raise HttpError(
                 413,
@@ -137,60 +145,60 @@ class BatchUpload:
                 f"a batch has at most {most} files here (TELEWARM_MAX_BATCH_FILES): the first {most} were judged, see "
                 "`items`; send the others in another batch",
             )
-        kind = uploads.parse_kind(begins.kind) or self._kind
-        incoming = await self.stack.enter_async_context(self._serving.library.receive())
-        self._file = BatchFile(incoming, kind=kind, name=name_of(begins.name))
+        kind = uploads.parse_kind(start.kind) or self._kind
+        incoming = await self.exit_stack.enter_async_context(self._app_state.library.receive())
+        self._file = BatchFile(incoming, kind=kind, name=name_of(start.name))
 
-    async def _end(self) -> None:
+    async def _finish_file(self) -> None:
         file, self._file = self._file, None
         if file is None:
             return
-        told = await self._judge(file)
+        told = await self._ingest(file)
         self.items.append({"index": len(self.items), "name": file.name, **told})
-        await self.stack.aclose()  # the next file has a place of its own
+        await self.exit_stack.aclose()  # the next file has a place of its own
 
-    async def _judge(self, file: BatchFile) -> dict[str, object]:
+    async def _ingest(self, file: BatchFile) -> dict[str, object]:
         """What it would have been told alone."""
         try:
-            if file.refusal is not None:
-                raise file.refusal
+            if file.error is not None:
+                raise file.error
             uploads.check_not_empty(file.incoming)
-            added = await self._serving.library.add(self._bot, file.incoming, kind=file.kind, name=file.name)
+            added = await self._app_state.library.add(self._bot, file.incoming, kind=file.kind, name=file.name)
         except HttpError as error:
-            return _refused(error.status_code, {"error": error.code, "message": error.detail})
+            return _failed_item(error.status_code, {"error": error.code, "message": error.detail})
         except Exception as error:
-            ours = error if isinstance(error, TelewarmError) else as_outage(error)
+            ours = error if isinstance(error, TelewarmError) else as_unavailable_error(error)
             if ours is None:
                 raise
             log.info("batch_file_refused", bot=self._bot.slug, code=ours.code, error=ours.message)
-            return _refused(status_of(ours), error_body(ours))
+            return _failed_item(status_of(ours), error_body(ours))
         status = 201 if added.created else 200
         return {"ok": True, "status": status, "created": added.created, **describe_added(added)}
 
 
 class BatchFile:
-    """One on its way in. `refusal`: why it is not taken; its other bytes are passed over."""
+    """One on its way in. `error`: why it is not taken; its other bytes are passed over."""
 
     def __init__(self, incoming: IncomingFile, *, kind: Kind | None, name: str | None) -> None:
         self.incoming = incoming
         self.kind = kind
         self.name = name
-        self.refusal: Exception | None = None
+        self.error: Exception | None = None
 
-    async def write(self, piece: bytes, largest: int) -> None:
-        if self.refusal is not None:
+    async def write(self, chunk: bytes, max_bytes: int) -> None:
+        if self.error is not None:
             return
         try:
-            await uploads.write(self.incoming, piece, largest)
+            await uploads.write_chunk(self.incoming, chunk, max_bytes)
         except (HttpError, TelewarmError) as error:
-            self.refusal = error
+            self.error = error
 
 
-def _refused(status: int, told: dict[str, object]) -> dict[str, object]:
-    return {"ok": False, "status": status, "created": False, **told}
+def _failed_item(status: int, error: dict[str, object]) -> dict[str, object]:
+    return {"ok": False, "status": status, "created": False, **error}
 
 
-def _answer(items: list[dict[str, object]]) -> dict[str, object]:
+def _response_body(items: list[dict[str, object]]) -> dict[str, object]:
     created = sum(item["created"] is True for item in items)
     failed = sum(item["ok"] is False for item in items)
     counts = {"created": created, "existing": len(items) - created - failed, "failed": failed}

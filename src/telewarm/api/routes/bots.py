@@ -7,21 +7,21 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import AfterValidator, Field, SecretStr
 
-from telewarm.api.dependencies import AS_SLUG, BotDep, LimitedBodyRoute, StateDep
+from telewarm.api.dependencies import SLUG_SCHEMA, BotDep, LimitedBodyRoute, StateDep
 from telewarm.api.openapi import responses_of
-from telewarm.api.schemas.bodies import Body
+from telewarm.api.schemas.bodies import RequestBody
 from telewarm.api.schemas.media_and_bots import BotCreated, WarmupChat
 from telewarm.api.schemas.types import ChatOrName
-from telewarm.bots.chat_names import SLUG
+from telewarm.bots.chat_names import SLUG_PATTERN
 from telewarm.models import Bot
 
 router = APIRouter(tags=["bots"], route_class=LimitedBodyRoute)
 
-TELEGRAM = ("TOKEN_REFUSED", "TELEGRAM_BAD_REQUEST", "TELEGRAM_FAULT", "TELEGRAM_UNREACHABLE", "FLOOD_WAIT")
+TELEGRAM_ERROR_CODES = ("TOKEN_REFUSED", "TELEGRAM_BAD_REQUEST", "TELEGRAM_FAULT", "TELEGRAM_UNREACHABLE", "FLOOD_WAIT")
 
 
-def _slug(text: str) -> str:
-    if SLUG.fullmatch(text) is None:
+def _check_slug(text: str) -> str:
+    if SLUG_PATTERN.fullmatch(text) is None:
         raise ValueError(
             "must start with a letter or digit and have only a-z, 0-9, '.', '_' or '-', at most 63 characters"
         )
@@ -30,8 +30,8 @@ def _slug(text: str) -> str:
 
 Slug = Annotated[
     str,
-    AfterValidator(_slug),
-    Field(description="Your name for the bot", examples=["shop"], json_schema_extra=AS_SLUG),
+    AfterValidator(_check_slug),
+    Field(description="Your name for the bot", examples=["shop"], json_schema_extra=SLUG_SCHEMA),
 ]
 
 Token = Annotated[
@@ -42,7 +42,7 @@ Token = Annotated[
         json_schema_extra={"pattern": r"^\s*[1-9][0-9]{0,15}:[A-Za-z0-9_-]{1,80}\s*$"},
     ),
 ]
-Chats = Annotated[
+WarmupChats = Annotated[
     list[ChatOrName],
     Field(
         min_length=1,
@@ -53,21 +53,21 @@ Chats = Annotated[
 ]
 
 
-class BotCreate(Body):
+class BotCreate(RequestBody):
     slug: Slug
     token: Token
-    warmup_chats: Chats
+    warmup_chats: WarmupChats
 
 
-class BotTokenUpdate(Body):
+class BotTokenUpdate(RequestBody):
     token: Token
 
 
-class WarmupChatsUpdate(Body):
-    warmup_chats: Chats
+class WarmupChatsUpdate(RequestBody):
+    warmup_chats: WarmupChats
 
 
-class WarmupChatAdd(Body):
+class WarmupChatAdd(RequestBody):
     warmup_chat_id: Annotated[
         ChatOrName,
         Field(
@@ -77,7 +77,9 @@ class WarmupChatAdd(Body):
     ]
 
 
-@router.post("/bots", **responses_of(BotCreated, "CONFLICT", *TELEGRAM, status=201, words="The bot is kept"))
+@router.post(
+    "/bots", **responses_of(BotCreated, "CONFLICT", *TELEGRAM_ERROR_CODES, status=201, description="The bot is kept")
+)
 async def create_bot(body: BotCreate, serving: StateDep) -> dict[str, object]:
     """Check the token with Telegram and keep the bot."""
     bot = await serving.bots.create(
@@ -89,7 +91,8 @@ async def create_bot(body: BotCreate, serving: StateDep) -> dict[str, object]:
 
 
 @router.put(
-    "/bots/{slug}/token", **responses_of(BotCreated, "NOT_FOUND", "CONFLICT", *TELEGRAM, words="Used from now on")
+    "/bots/{slug}/token",
+    **responses_of(BotCreated, "NOT_FOUND", "CONFLICT", *TELEGRAM_ERROR_CODES, description="Used from now on"),
 )
 async def replace_token(body: BotTokenUpdate, live: BotDep, serving: StateDep) -> dict[str, object]:
     """Check the token with Telegram and use it from now on. If it is another Telegram bot's, all media of this one are
@@ -98,14 +101,14 @@ async def replace_token(body: BotTokenUpdate, live: BotDep, serving: StateDep) -
     return {"ok": True, "bot": describe(bot)}
 
 
-@router.put("/bots/{slug}/warmup-chats", **responses_of(BotCreated, "NOT_FOUND", words="Used from now on"))
+@router.put("/bots/{slug}/warmup-chats", **responses_of(BotCreated, "NOT_FOUND", description="Used from now on"))
 async def replace_chats(body: WarmupChatsUpdate, live: BotDep, serving: StateDep) -> dict[str, object]:
     """Upload to these chats from now on. File ids that are there stay good."""
     bot = await serving.bots.replace_chats(live.bot.slug, body.warmup_chats)
     return {"ok": True, "bot": describe(bot)}
 
 
-@router.put("/bots/{slug}/warmup-chat", **responses_of(WarmupChat, "NOT_FOUND", words="Used from now on"))
+@router.put("/bots/{slug}/warmup-chat", **responses_of(WarmupChat, "NOT_FOUND", description="Used from now on"))
 async def replace_chat(body: WarmupChatAdd, live: BotDep, serving: StateDep) -> dict[str, object]:
     """Upload to this chat alone from now on: the Node system's route for a list of one."""
     bot = await serving.bots.replace_chats(live.bot.slug, [body.warmup_chat_id])

@@ -9,17 +9,17 @@ from typing import Annotated, ClassVar, Literal
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import AfterValidator, AwareDatetime, Field
 
-from telewarm.api.dependencies import AppState, LimitedBodyRoute, StateDep, bot_of_path
+from telewarm.api.dependencies import AppState, LimitedBodyRoute, StateDep, resolve_bot
 from telewarm.api.openapi import responses_of
 from telewarm.api.routes import recipients
-from telewarm.api.routes.recipients import Id
-from telewarm.api.routes.send import KEY, SENT, answer
+from telewarm.api.routes.recipients import BroadcastIdPath
+from telewarm.api.routes.send import IDEMPOTENCY_KEY_SCHEMA, SEND_RESPONSES, send_response
 from telewarm.api.schemas import broadcasts
-from telewarm.api.schemas.bodies import Body
-from telewarm.api.schemas.broadcasts import BroadcastPage, BroadcastResponse, DeletedOut, DraftsOut
+from telewarm.api.schemas.bodies import RequestBody
+from telewarm.api.schemas.broadcasts import BroadcastPage, BroadcastResponse, DraftsOut, UndoOut
 from telewarm.api.schemas.messages import MessageIn, message_of
-from telewarm.api.schemas.types import LARGEST, ChatOrName, RejectBool, StrictBool
-from telewarm.bots.chat_names import chat_of
+from telewarm.api.schemas.types import MAX_BIGINT, ChatOrName, RejectBool, StrictBool
+from telewarm.bots.chat_names import resolve_chat
 from telewarm.errors import UsageError
 from telewarm.models import Broadcast, BroadcastId, DeliveryStatus
 from telewarm.sending.idempotency import describe
@@ -27,32 +27,32 @@ from telewarm.sending.idempotency import describe
 router = APIRouter(tags=["broadcasts"], route_class=LimitedBodyRoute)
 router.include_router(recipients.router)  # not LimitedBodyRoute: a list may have any length
 
-YEARS = range(2000, 2200)
+ALLOWED_YEARS = range(2000, 2200)
 MAX_BOTS = 100
 
 
-def _sensible(at: datetime) -> datetime:
-    if at.year not in YEARS:
-        raise ValueError(f"must be in the years {YEARS.start} to {YEARS.stop - 1}")
+def _check_year(at: datetime) -> datetime:
+    if at.year not in ALLOWED_YEARS:
+        raise ValueError(f"must be in the years {ALLOWED_YEARS.start} to {ALLOWED_YEARS.stop - 1}")
     return at
 
 
-def _readable(text: str) -> str:
+def _check_name(text: str) -> str:
     if not text.isprintable():
         raise ValueError("must be one line of plain text")
     return text
 
 
-STEERED = responses_of(BroadcastResponse, "NOT_FOUND", "CONFLICT", words="As it is now")
-Time = Annotated[AwareDatetime, AfterValidator(_sensible)]
+STATE_CHANGE_RESPONSES = responses_of(BroadcastResponse, "NOT_FOUND", "CONFLICT", description="As it is now")
+PlausibleTime = Annotated[AwareDatetime, AfterValidator(_check_year)]
 StartsAt = Annotated[
-    Time | None, Field(description="Not before this; with a time zone", examples=["2031-05-01T09:00:00-03:00"])
+    PlausibleTime | None, Field(description="Not before this; with a time zone", examples=["2031-05-01T09:00:00-03:00"])
 ]
 Slug = Annotated[str, Field(examples=["shop"])]
-Name = Annotated[str, AfterValidator(_readable)]
+BroadcastName = Annotated[str, AfterValidator(_check_name)]
 
 
-class BroadcastCreate(Body):
+class BroadcastCreate(RequestBody):
     aliases: ClassVar[Mapping[str, str]] = {"start_at": "starts_at", "rate": "per_second"}
 
     bot: Annotated[Slug | None, Field(description="The bot that sends it", examples=["shop"])] = None
@@ -67,7 +67,7 @@ class BroadcastCreate(Body):
     ] = None
     message: Annotated[MessageIn, Field(description="What everybody gets; its media are the first bot's")]
     name: Annotated[
-        Name | None, Field(max_length=200, description="For people; need not be unique", examples=["May sale"])
+        BroadcastName | None, Field(max_length=200, description="For people; need not be unique", examples=["May sale"])
     ] = None
     gate: Annotated[StrictBool, Field(description="Wait until all its media have file ids", examples=[True])] = True
     per_second: Annotated[
@@ -84,7 +84,7 @@ class BroadcastCreate(Body):
         return [self.bot] if self.bot is not None else self.bots or []
 
 
-class BroadcastStart(Body):
+class BroadcastStart(RequestBody):
     aliases: ClassVar[Mapping[str, str]] = {"start_at": "starts_at"}
 
     starts_at: StartsAt = None
@@ -93,39 +93,41 @@ class BroadcastStart(Body):
     ] = False
 
 
-class Retry(Body):
+class BroadcastRetry(RequestBody):
     outcomes: Annotated[
         list[Literal[DeliveryStatus.FAILED, DeliveryStatus.UNKNOWN]],
         Field(min_length=1, max_length=2, description="Whom to send to again", examples=[["failed"]]),
     ]
 
 
-class TestSend(Body):
+class TestSend(RequestBody):
     chat_id: Annotated[ChatOrName, Field(description="Who gets it, counted nowhere", examples=[500000001])]
 
 
-KeyHeader = Annotated[
+IdempotencyKeyHeader = Annotated[
     str | None,
     Header(
         description="A call repeated with the same key makes nothing new: it returns what the first one made, as it is "
         "now, for as long as that is kept",
         examples=["may-sale"],
-        json_schema_extra=KEY,
+        json_schema_extra=IDEMPOTENCY_KEY_SCHEMA,
     ),
 ]
 
 
 @router.post(
     "/broadcasts",
-    **responses_of(DraftsOut, "NOT_FOUND", "CONFLICT", status=201, words="Drafts: nobody gets anything yet"),
+    **responses_of(DraftsOut, "NOT_FOUND", "CONFLICT", status=201, description="Drafts: nobody gets anything yet"),
 )
-async def create(body: BroadcastCreate, serving: StateDep, idempotency_key: KeyHeader = None) -> dict[str, object]:
+async def create(
+    body: BroadcastCreate, serving: StateDep, idempotency_key: IdempotencyKeyHeader = None
+) -> dict[str, object]:
     """Make a draft, one for each bot. Then load its recipients, test it, and start it.
 
     With an `Idempotency-Key` all of it may be repeated after a crash: a list that was loaded is only counted, and one
     that was started already says so in its `state`.
     """
-    bots = [await bot_of_path(slug, serving) for slug in body.slugs()]
+    bots = [await resolve_bot(slug, serving) for slug in body.slugs()]
     made = await serving.broadcasts.create(
         bots,
         message_of(body.message),
@@ -137,96 +139,100 @@ async def create(body: BroadcastCreate, serving: StateDep, idempotency_key: KeyH
     )
     return {
         "ok": True,
-        "broadcasts": [broadcasts.of_broadcast(one, live) for one, live in zip(made, bots, strict=True)],
+        "broadcasts": [broadcasts.describe_broadcast(one, live) for one, live in zip(made, bots, strict=True)],
     }
 
 
-@router.get("/broadcasts", **responses_of(BroadcastPage, "NOT_FOUND", words="A page of them"))
+@router.get("/broadcasts", **responses_of(BroadcastPage, "NOT_FOUND", description="A page of them"))
 async def list_broadcasts(
     serving: StateDep,
     bot: Annotated[str | None, Query(description="Only this bot's", examples=["shop"])] = None,
     before: Annotated[
-        int | None, Query(ge=1, le=LARGEST, description="`next` of the page before", examples=[12])
+        int | None, Query(ge=1, le=MAX_BIGINT, description="`next` of the page before", examples=[12])
     ] = None,
     limit: Annotated[int, Query(ge=1, le=500, description="How many", examples=[50])] = 50,
 ) -> dict[str, object]:
     """Look at broadcasts, newest first."""
-    bot_id = None if bot is None else (await bot_of_path(bot, serving)).bot.id
+    bot_id = None if bot is None else (await resolve_bot(bot, serving)).bot.id
     behind = None if before is None else BroadcastId(before)
     found = await serving.broadcasts.page(bot_id=bot_id, limit=limit + 1, before=behind)
     causes = await serving.broadcasts.causes([one.id for one in found[:limit]])
-    page = [broadcasts.of_broadcast(one, await serving.bots.get(one.bot_id), causes[one.id]) for one in found[:limit]]
+    page = [
+        broadcasts.describe_broadcast(one, await serving.bots.get(one.bot_id), causes[one.id]) for one in found[:limit]
+    ]
     return {"ok": True, "broadcasts": page, "next": found[limit - 1].id if len(found) > limit else None}
 
 
-@router.get("/broadcasts/{broadcast_id}", **responses_of(BroadcastResponse, "NOT_FOUND", words="As it is now"))
-async def get(broadcast_id: Id, serving: StateDep) -> dict[str, object]:
+@router.get("/broadcasts/{broadcast_id}", **responses_of(BroadcastResponse, "NOT_FOUND", description="As it is now"))
+async def get(broadcast_id: BroadcastIdPath, serving: StateDep) -> dict[str, object]:
     """Look at one broadcast and its progress: counts by outcome, how many are left, how fast, how long still."""
-    return await _answer(serving, await serving.broadcasts.get(BroadcastId(broadcast_id)))
+    return await _broadcast_response(serving, await serving.broadcasts.get(BroadcastId(broadcast_id)))
 
 
-@router.delete("/broadcasts/{broadcast_id}", **responses_of(DeletedOut, "NOT_FOUND", "CONFLICT", words="Forgotten"))
-async def delete(broadcast_id: Id, serving: StateDep) -> dict[str, object]:
+@router.delete("/broadcasts/{broadcast_id}", **responses_of(UndoOut, "NOT_FOUND", "CONFLICT", description="Forgotten"))
+async def delete(broadcast_id: BroadcastIdPath, serving: StateDep) -> dict[str, object]:
     """Delete the broadcast with its recipients and results. Sent messages stay: to remove those, undo it first."""
     await serving.broadcasts.delete(BroadcastId(broadcast_id))
     return {"ok": True}
 
 
-@router.post("/broadcasts/{broadcast_id}/start", **STEERED)
-async def start(broadcast_id: Id, serving: StateDep, body: BroadcastStart | None = None) -> dict[str, object]:
+@router.post("/broadcasts/{broadcast_id}/start", **STATE_CHANGE_RESPONSES)
+async def start(
+    broadcast_id: BroadcastIdPath, serving: StateDep, body: BroadcastStart | None = None
+) -> dict[str, object]:
     """Send it, now or at `starts_at`. One that waits for its time may be given another."""
     said = body or BroadcastStart()
     started = await serving.broadcasts.start(BroadcastId(broadcast_id), starts_at=said.starts_at, confirm=said.confirm)
-    return await _answer(serving, started)
+    return await _broadcast_response(serving, started)
 
 
-@router.post("/broadcasts/{broadcast_id}/pause", **STEERED)
-async def pause(broadcast_id: Id, serving: StateDep) -> dict[str, object]:
+@router.post("/broadcasts/{broadcast_id}/pause", **STATE_CHANGE_RESPONSES)
+async def pause(broadcast_id: BroadcastIdPath, serving: StateDep) -> dict[str, object]:
     """Pause: finish messages in progress, start no more."""
-    return await _answer(serving, await serving.broadcasts.pause(BroadcastId(broadcast_id)))
+    return await _broadcast_response(serving, await serving.broadcasts.pause(BroadcastId(broadcast_id)))
 
 
-@router.post("/broadcasts/{broadcast_id}/resume", **STEERED)
-async def resume(broadcast_id: Id, serving: StateDep) -> dict[str, object]:
+@router.post("/broadcasts/{broadcast_id}/resume", **STATE_CHANGE_RESPONSES)
+async def resume(broadcast_id: BroadcastIdPath, serving: StateDep) -> dict[str, object]:
     """Go on with a paused one."""
-    return await _answer(serving, await serving.broadcasts.resume(BroadcastId(broadcast_id)))
+    return await _broadcast_response(serving, await serving.broadcasts.resume(BroadcastId(broadcast_id)))
 
 
-@router.post("/broadcasts/{broadcast_id}/cancel", **STEERED)
-async def cancel(broadcast_id: Id, serving: StateDep) -> dict[str, object]:
+@router.post("/broadcasts/{broadcast_id}/cancel", **STATE_CHANGE_RESPONSES)
+async def cancel(broadcast_id: BroadcastIdPath, serving: StateDep) -> dict[str, object]:
     """Cancel for good: finish messages in progress, start no more."""
-    return await _answer(serving, await serving.broadcasts.cancel(BroadcastId(broadcast_id)))
+    return await _broadcast_response(serving, await serving.broadcasts.cancel(BroadcastId(broadcast_id)))
 
 
-@router.post("/broadcasts/{broadcast_id}/undo", **STEERED)
-async def undo(broadcast_id: Id, serving: StateDep) -> dict[str, object]:
+@router.post("/broadcasts/{broadcast_id}/undo", **STATE_CHANGE_RESPONSES)
+async def undo(broadcast_id: BroadcastIdPath, serving: StateDep) -> dict[str, object]:
     """Delete what was sent, as far as Telegram lets a bot: within 48 hours."""
-    return await _answer(serving, await serving.broadcasts.undo(BroadcastId(broadcast_id)))
+    return await _broadcast_response(serving, await serving.broadcasts.undo(BroadcastId(broadcast_id)))
 
 
-@router.post("/broadcasts/{broadcast_id}/retry-unknown", **STEERED)
-async def retry_unknown(broadcast_id: Id, serving: StateDep) -> dict[str, object]:
+@router.post("/broadcasts/{broadcast_id}/retry-unknown", **STATE_CHANGE_RESPONSES)
+async def retry_unknown(broadcast_id: BroadcastIdPath, serving: StateDep) -> dict[str, object]:
     """Send again to recipients of whom nobody knows whether they got it: some may get it twice."""
-    return await _answer(serving, await serving.broadcasts.retry_unknown(BroadcastId(broadcast_id)))
+    return await _broadcast_response(serving, await serving.broadcasts.retry_unknown(BroadcastId(broadcast_id)))
 
 
-@router.post("/broadcasts/{broadcast_id}/retry", **STEERED)
-async def retry(broadcast_id: Id, body: Retry, serving: StateDep) -> dict[str, object]:
+@router.post("/broadcasts/{broadcast_id}/retry", **STATE_CHANGE_RESPONSES)
+async def retry(broadcast_id: BroadcastIdPath, body: BroadcastRetry, serving: StateDep) -> dict[str, object]:
     """Send again to recipients with these outcomes: those that failed surely have not got it, unknown ones perhaps."""
-    return await _answer(serving, await serving.broadcasts.retry(BroadcastId(broadcast_id), body.outcomes))
+    return await _broadcast_response(serving, await serving.broadcasts.retry(BroadcastId(broadcast_id), body.outcomes))
 
 
-@router.post("/broadcasts/{broadcast_id}/test", **SENT)
-async def test(broadcast_id: Id, body: TestSend, serving: StateDep) -> Response:
+@router.post("/broadcasts/{broadcast_id}/test", **SEND_RESPONSES)
+async def test(broadcast_id: BroadcastIdPath, body: TestSend, serving: StateDep) -> Response:
     """Send its message to one chat now, whatever its state."""
     broadcast = await serving.broadcasts.get(BroadcastId(broadcast_id))
     live = await serving.bots.get(broadcast.bot_id)
-    chat_id = await chat_of(live.api, live.names, body.chat_id)
+    chat_id = await resolve_chat(live.api, live.chat_names, body.chat_id)
     results = await serving.broadcasts.test(broadcast.id, chat_id)
-    return answer([describe(result) for result in results], replayed=False)
+    return send_response([describe(result) for result in results], replayed=False)
 
 
-async def _answer(serving: AppState, broadcast: Broadcast) -> dict[str, object]:
+async def _broadcast_response(serving: AppState, broadcast: Broadcast) -> dict[str, object]:
     live = await serving.bots.get(broadcast.bot_id)
     causes = await serving.broadcasts.causes([broadcast.id])
-    return {"ok": True, "broadcast": broadcasts.of_broadcast(broadcast, live, causes[broadcast.id])}
+    return {"ok": True, "broadcast": broadcasts.describe_broadcast(broadcast, live, causes[broadcast.id])}

@@ -8,21 +8,23 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
 from telewarm.api.dependencies import BotDep, StateDep
-from telewarm.api.openapi import AT, Ok, Time, responses_of
-from telewarm.api.schemas.types import LARGEST
+from telewarm.api.openapi import EXAMPLE_TIME, Ok, TimeText, responses_of
+from telewarm.api.schemas.types import MAX_BIGINT
 from telewarm.database import chats
 from telewarm.models import ChatId, ChatRecord, ChatState
 
 router = APIRouter(tags=["chats"])
 
-MOST = 1000
+MAX_PAGE_SIZE = 1000
 
-OneChat = Annotated[int, Path(ge=-LARGEST, le=LARGEST, description="Telegram's id of the chat", examples=[500000001])]
-OfState = Annotated[ChatState | None, Query(description="Only chats in this state", examples=["blocked"])]
-After = Annotated[
-    int | None, Query(ge=-LARGEST, le=LARGEST, description="`next` of the page before", examples=[500000001])
+ChatIdPath = Annotated[
+    int, Path(ge=-MAX_BIGINT, le=MAX_BIGINT, description="Telegram's id of the chat", examples=[500000001])
 ]
-Limit = Annotated[int, Query(ge=1, le=MOST, description="How many", examples=[100])]
+StateQuery = Annotated[ChatState | None, Query(description="Only chats in this state", examples=["blocked"])]
+AfterQuery = Annotated[
+    int | None, Query(ge=-MAX_BIGINT, le=MAX_BIGINT, description="`next` of the page before", examples=[500000001])
+]
+LimitQuery = Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="How many", examples=[100])]
 
 
 class ChatRecordOut(BaseModel):
@@ -32,7 +34,7 @@ class ChatRecordOut(BaseModel):
     state: Annotated[ChatState, Field(description="What became of it", examples=["blocked"])]
     reason: Annotated[str, Field(description="Telegram's words", examples=["Forbidden: bot was blocked by the user"])]
     migrated_to: Annotated[int | None, Field(description="The supergroup that it is now", examples=[-1001000000007])]
-    since: Annotated[Time, Field(description="When the state was first seen, in UTC", examples=[AT])]
+    since: Annotated[TimeText, Field(description="When the state was first seen, in UTC", examples=[EXAMPLE_TIME])]
 
 
 class ChatPage(BaseModel):
@@ -51,9 +53,9 @@ class ClearChatsResult(BaseModel):
     cleared: Annotated[int, Field(description="Chats that were forgotten", examples=[12])]
 
 
-@router.get("/bots/{slug}/chats", **responses_of(ChatPage, "NOT_FOUND", words="A page of the ledger"))
-async def page(
-    live: BotDep, serving: StateDep, state: OfState = None, after: After = None, limit: Limit = 100
+@router.get("/bots/{slug}/chats", **responses_of(ChatPage, "NOT_FOUND", description="A page of the ledger"))
+async def list_chats(
+    live: BotDep, serving: StateDep, state: StateQuery = None, after: AfterQuery = None, limit: LimitQuery = 100
 ) -> dict[str, object]:
     """Look at the chat ledger: whom the bot could not reach, and groups that moved. By chat id."""
     behind = None if after is None else ChatId(after)
@@ -67,14 +69,14 @@ async def page(
     }
 
 
-@router.delete("/bots/{slug}/chats", **responses_of(ClearChatsResult, "NOT_FOUND", words="Forgotten"))
-async def clear(live: BotDep, serving: StateDep, state: OfState = None) -> dict[str, object]:
+@router.delete("/bots/{slug}/chats", **responses_of(ClearChatsResult, "NOT_FOUND", description="Forgotten"))
+async def clear_chats(live: BotDep, serving: StateDep, state: StateQuery = None) -> dict[str, object]:
     """Forget all chats, or all in a state: broadcasts try them again."""
     return {"ok": True, "cleared": await chats.clear(serving.pool, live.bot.id, None, state=state)}
 
 
-@router.delete("/bots/{slug}/chats/{chat_id}", **responses_of(ClearChatsResult, "NOT_FOUND", words="Forgotten"))
-async def clear_one(live: BotDep, serving: StateDep, chat_id: OneChat) -> dict[str, object]:
+@router.delete("/bots/{slug}/chats/{chat_id}", **responses_of(ClearChatsResult, "NOT_FOUND", description="Forgotten"))
+async def clear_chat(live: BotDep, serving: StateDep, chat_id: ChatIdPath) -> dict[str, object]:
     """Forget one chat. `cleared` is 0 when the ledger does not hold it."""
     return {"ok": True, "cleared": await chats.clear(serving.pool, live.bot.id, [ChatId(chat_id)])}
 

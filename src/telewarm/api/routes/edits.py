@@ -10,13 +10,13 @@ from pydantic import Field
 
 from telewarm.api.dependencies import AppState, BotDep, LimitedBodyRoute, StateDep
 from telewarm.api.openapi import responses_of
-from telewarm.api.routes.media import OfItem, describe
-from telewarm.api.schemas.bodies import Body
+from telewarm.api.routes.media import ItemDep, describe
+from telewarm.api.schemas.bodies import RequestBody
 from telewarm.api.schemas.media_and_bots import CollectResponse, DeletedMedia, RenamedMedia
 from telewarm.api.schemas.types import RowIdParam, StrictBool
 from telewarm.bots.sessions import BotSession
 from telewarm.errors import UsageError
-from telewarm.media.library import MOST
+from telewarm.media.library import MAX_NAMED_ITEMS
 from telewarm.media.names import name_of
 from telewarm.models import MediaId
 
@@ -24,11 +24,11 @@ router = APIRouter(tags=["media"], route_class=LimitedBodyRoute)
 
 MediaIds = Annotated[
     list[RowIdParam],
-    Field(min_length=1, max_length=MOST, description="Of this bot's media", examples=[[4711, 4712]]),
+    Field(min_length=1, max_length=MAX_NAMED_ITEMS, description="Of this bot's media", examples=[[4711, 4712]]),
 ]
 
 
-class MediaUpdate(Body):
+class MediaUpdate(RequestBody):
     name: Annotated[
         str | None,
         Field(description="One line; what it has beyond 255 characters is cut off. null: none", examples=["cat.jpg"]),
@@ -38,12 +38,12 @@ class MediaUpdate(Body):
     ] = False
 
 
-class MediaIdsIn(Body):
+class MediaIdsIn(RequestBody):
     media_ids: MediaIds
 
 
-@router.patch("/media/{media_id}", **responses_of(RenamedMedia, "NOT_FOUND", words="With its new name"))
-async def rename(body: MediaUpdate, found: OfItem, serving: StateDep) -> dict[str, object]:
+@router.patch("/media/{media_id}", **responses_of(RenamedMedia, "NOT_FOUND", description="With its new name"))
+async def rename(body: MediaUpdate, found: ItemDep, serving: StateDep) -> dict[str, object]:
     """Give a media item another name. A file id keeps the name that the file was uploaded with, so recipients see the
     new one once the item is rewarmed: with `rewarm` that is queued at once. `note` says what they see until then."""
     name = name_of(body.name)
@@ -54,33 +54,35 @@ async def rename(body: MediaUpdate, found: OfItem, serving: StateDep) -> dict[st
     return {"ok": True, "media": describe(renamed, serving), "note": renamed.note}
 
 
-@router.delete("/media/{media_id}", **responses_of(DeletedMedia, "NOT_FOUND", "CONFLICT", words="It is gone"))
-async def delete(found: OfItem, serving: StateDep) -> dict[str, object]:
+@router.delete("/media/{media_id}", **responses_of(DeletedMedia, "NOT_FOUND", "CONFLICT", description="It is gone"))
+async def delete(found: ItemDep, serving: StateDep) -> dict[str, object]:
     """Delete one media item. Its file is deleted within the hour when nobody else has it. What is being warmed does not
     come back; messages that were sent stay where they are."""
     item, live = found
-    return await _delete(serving, live, [item.id])
-
-
-@router.post("/bots/{slug}/media/delete", **responses_of(DeletedMedia, "NOT_FOUND", "CONFLICT", words="They are gone"))
-async def delete_selected(body: MediaIdsIn, live: BotDep, serving: StateDep) -> dict[str, object]:
-    """Delete up to 10,000 of a bot's media at once: all of them or, when a broadcast needs one, none. Ids that the bot
-    has no item of are listed in `not_found`."""
-    return await _delete(serving, live, [MediaId(media_id) for media_id in body.media_ids])
+    return await _delete_media(serving, live, [item.id])
 
 
 @router.post(
-    "/media/collect", **responses_of(CollectResponse, "STORE_UNAVAILABLE", words="The store was looked through")
+    "/bots/{slug}/media/delete", **responses_of(DeletedMedia, "NOT_FOUND", "CONFLICT", description="They are gone")
+)
+async def delete_selected(body: MediaIdsIn, live: BotDep, serving: StateDep) -> dict[str, object]:
+    """Delete up to 10,000 of a bot's media at once: all of them or, when a broadcast needs one, none. Ids that the bot
+    has no item of are listed in `not_found`."""
+    return await _delete_media(serving, live, [MediaId(media_id) for media_id in body.media_ids])
+
+
+@router.post(
+    "/media/collect", **responses_of(CollectResponse, "STORE_UNAVAILABLE", description="The store was looked through")
 )
 async def collect(serving: StateDep) -> dict[str, object]:
     """Look through the whole store for objects that belong to nothing, as a killed process may leave them, and delete
     what has waited long enough. What media items no longer need goes by itself; this is for the rest, now and then. It
     takes as long as the store takes to list what it holds."""
-    strays = await serving.collector.look_for_strays()
-    return {"ok": True, "blobs": await serving.collector.collect(), "strays": strays}
+    strays = await serving.garbage_collector.find_orphaned_objects()
+    return {"ok": True, "blobs": await serving.garbage_collector.collect(), "strays": strays}
 
 
-async def _delete(serving: AppState, live: BotSession, media_ids: Sequence[MediaId]) -> dict[str, object]:
+async def _delete_media(serving: AppState, live: BotSession, media_ids: Sequence[MediaId]) -> dict[str, object]:
     removed = await serving.library.delete(live.bot, media_ids)
     return {
         "ok": True,

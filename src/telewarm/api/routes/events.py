@@ -9,33 +9,34 @@ from typing import Annotated, cast
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from telewarm.api.dependencies import AppState, StateDep, bot_of_path
-from telewarm.api.openapi import AT, Ok, error_responses, responses_of
-from telewarm.api.schemas.types import LARGEST
+from telewarm.api.dependencies import AppState, StateDep, resolve_bot
+from telewarm.api.openapi import EXAMPLE_TIME, Ok, error_responses, responses_of
+from telewarm.api.schemas.types import MAX_BIGINT
 from telewarm.api.sse import EventSourceResponse, SseRegistry
 from telewarm.errors import UsageError
-from telewarm.events.batches import shown
+from telewarm.events.batches import to_json_object
 from telewarm.events.filter import EventFilter, wanted_types
 from telewarm.models import EventType
 
 router = APIRouter(tags=["events"])
 
-EXAMPLE = (
+STREAM_EXAMPLE = (
     'id: 4711\nevent: media.ready\ndata: {"id":4711,"type":"media.ready","at":"2031-05-01T09:00:00.25Z","bot":"shop",'
     '"media_id":7,"kind":"photo","state":"ready","way":"upload","error":null}\n\n'
 )
-STREAM = {
+STREAM_RESPONSE = {
     "description": "A stream that goes on",
-    "content": {"text/event-stream": {"example": EXAMPLE}},
+    "content": {"text/event-stream": {"example": STREAM_EXAMPLE}},
 }
-NAMELESS = ("NOT_FOUND", (400, "BAD_REQUEST"))
+FILTER_ERRORS = ("NOT_FOUND", (400, "BAD_REQUEST"))
 
-Word = Annotated[str, StringConstraints(min_length=1)]
-OfBots = Annotated[
-    list[Word] | None, Query(description="Only these bots' events, by slug; commas or repeated", examples=[["shop"]])
+NonEmptyText = Annotated[str, StringConstraints(min_length=1)]
+BotsQuery = Annotated[
+    list[NonEmptyText] | None,
+    Query(description="Only these bots' events, by slug; commas or repeated", examples=[["shop"]]),
 ]
-OfTypes = Annotated[
-    list[Word] | None,
+TypesQuery = Annotated[
+    list[NonEmptyText] | None,
     Query(description="Only these types, such as `media.ready`, or groups, such as `media`", examples=[["media"]]),
 ]
 
@@ -43,14 +44,14 @@ OfTypes = Annotated[
 @router.get(
     "/events",
     response_class=Response,
-    responses={200: STREAM, **error_responses(*NAMELESS, "TOO_MANY_LISTENERS", "STOPPING")},
+    responses={200: STREAM_RESPONSE, **error_responses(*FILTER_ERRORS, "TOO_MANY_LISTENERS", "STOPPING")},
 )
-async def stream(
+async def stream_events(
     *,
     request: Request,
     serving: StateDep,
-    bot: OfBots = None,
-    types: OfTypes = None,
+    bot: BotsQuery = None,
+    types: TypesQuery = None,
     last_event_id: Annotated[str | None, Query(description="Go on after this event", examples=["4711"])] = None,
     from_header: Annotated[
         str | None,
@@ -65,10 +66,10 @@ async def stream(
     nothing that happened in the last hour, of the newest 200,000 events at most; when something is missing, an event
     `reset` comes first: read anew what you show.
     """
-    after = _id(from_header or last_event_id or None)
-    chunks = serving.events.follow(await _wanted(serving, bot, types), after=after)
+    after = _parse_event_id(from_header or last_event_id or None)
+    chunks = serving.events.follow(await _event_filter(serving, bot, types), after=after)
     return EventSourceResponse(
-        chunks, streams=cast(SseRegistry, request.app.state.streams), admitted=request.state.admitted
+        chunks, registry=cast(SseRegistry, request.app.state.streams), is_token_valid=request.state.admitted
     )
 
 
@@ -79,7 +80,7 @@ class EventOut(BaseModel):
 
     id: Annotated[int, Field(description="Higher is later; a place to go on from", examples=[4711])]
     type: Annotated[str, Field(description="What happened", examples=["media.ready"])]
-    at: Annotated[datetime, Field(description="When, in UTC", examples=[AT])]
+    at: Annotated[datetime, Field(description="When, in UTC", examples=[EXAMPLE_TIME])]
     bot: Annotated[str | None, Field(description="Whose it is, by slug; null: nobody's", examples=["shop"])] = None
 
 
@@ -90,43 +91,43 @@ class EventPage(BaseModel):
     reset: Annotated[bool, Field(description="Some are no longer kept: read anew what you show", examples=[False])]
 
 
-@router.get("/events.json", **responses_of(EventPage, *NAMELESS, words="What happened since"))
-async def page(
+@router.get("/events.json", **responses_of(EventPage, *FILTER_ERRORS, description="What happened since"))
+async def list_events(
     serving: StateDep,
-    bot: OfBots = None,
-    types: OfTypes = None,
+    bot: BotsQuery = None,
+    types: TypesQuery = None,
     after: Annotated[
-        int | None, Query(ge=0, le=LARGEST, description="`next` of the page before", examples=[4711])
+        int | None, Query(ge=0, le=MAX_BIGINT, description="`next` of the page before", examples=[4711])
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="How many", examples=[100])] = 100,
 ) -> dict[str, object]:
     """What happened after an event, for programs that ask now and then. Without `after`: nothing yet, and in `next`
     where to begin. `reset` true: some of it is no longer kept, so read anew what you show, and go on with `next`.
     """
-    chunk = await serving.events.page(await _wanted(serving, bot, types), after=after, limit=limit)
+    chunk = await serving.events.page(await _event_filter(serving, bot, types), after=after, limit=limit)
     found = [event for event in chunk.events if event.type is not EventType.RESET]
     reset = len(found) < len(chunk.events)
-    return {"ok": True, "events": [shown(event) for event in found], "next": chunk.upto, "reset": reset}
+    return {"ok": True, "events": [to_json_object(event) for event in found], "next": chunk.upto, "reset": reset}
 
 
-async def _wanted(serving: AppState, bots: Sequence[str] | None, types: Sequence[str] | None) -> EventFilter:
+async def _event_filter(app_state: AppState, bots: Sequence[str] | None, types: Sequence[str] | None) -> EventFilter:
     """Raises NotFound, UsageError."""
-    slugs = [(await bot_of_path(slug, serving)).bot.slug for slug in _words("bot", bots)]
-    return EventFilter(bots=frozenset(slugs) or None, types=wanted_types(_words("types", types)))
+    slugs = [(await resolve_bot(slug, app_state)).bot.slug for slug in _list_values("bot", bots)]
+    return EventFilter(bots=frozenset(slugs) or None, types=wanted_types(_list_values("types", types)))
 
 
-def _words(parameter: str, given: Sequence[str] | None) -> list[str]:
+def _list_values(parameter: str, values: Sequence[str] | None) -> list[str]:
     """The words of a list parameter. Raises UsageError when it is there and holds none."""
-    words = [word.strip() for one in given or () for word in one.split(",") if word.strip()]
-    if given and not words:
+    words = [word.strip() for one in values or () for word in one.split(",") if word.strip()]
+    if values and not words:
         raise UsageError(f"{parameter} is empty: leave it out for all events, or name what is wanted")
     return words
 
 
-def _id(given: str | None) -> int | None:
+def _parse_event_id(given: str | None) -> int | None:
     """Raises UsageError."""
     if given is None:
         return None
-    if not (given.isascii() and given.isdecimal()) or int(given[:20]) > LARGEST:
+    if not (given.isascii() and given.isdecimal()) or int(given[:20]) > MAX_BIGINT:
         raise UsageError("Last-Event-ID is no id of an event: send the last one that you got, or none")
     return int(given)

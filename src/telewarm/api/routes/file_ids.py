@@ -9,20 +9,20 @@ from pydantic import BaseModel, Field
 
 from telewarm.api.dependencies import StateDep
 from telewarm.api.openapi import Ok, responses_of
-from telewarm.api.routes.media import OfItem
-from telewarm.api.schemas.media_and_bots import MediaNumber
+from telewarm.api.routes.media import ItemDep
+from telewarm.api.schemas.media_and_bots import MediaIdOut
 from telewarm.errors import NotFound
 from telewarm.models import Kind
-from telewarm.telegram.parameters import METHODS
+from telewarm.telegram.parameters import SEND_METHODS
 
 router = APIRouter(tags=["media"])
 
-LONGEST = 60  # seconds
+MAX_WAIT_SECONDS = 60  # seconds
 
 
-class HandedFileId(BaseModel):
+class FileIdOut(BaseModel):
     ok: Ok
-    media_id: MediaNumber
+    media_id: MediaIdOut
     bot: Annotated[str, Field(description="The bot that the file id belongs to, and no other", examples=["shop"])]
     file_id: Annotated[str, Field(description="Send it with `method`", examples=["AgACAgIAAxkDAAIB…"])]
     kind: Annotated[Kind, Field(description="What Telegram made of the file", examples=["photo"])]
@@ -31,16 +31,16 @@ class HandedFileId(BaseModel):
 
 @router.get(
     "/media/{media_id}/file-id",
-    **responses_of(HandedFileId, "NOT_FOUND", "MEDIA_NOT_READY", "BAD_MEDIA", words="The item is warm"),
+    **responses_of(FileIdOut, "NOT_FOUND", "MEDIA_NOT_READY", "BAD_MEDIA", description="The item is warm"),
 )
-async def file_id(
-    found: OfItem,
+async def get_file_id(
+    found: ItemDep,
     serving: StateDep,
     wait: Annotated[
         float,
         Query(
             ge=0,
-            le=LONGEST,
+            le=MAX_WAIT_SECONDS,
             description="Seconds to wait for its warm-up, which goes before others then",
             examples=[5],
         ),
@@ -61,5 +61,5 @@ async def file_id(
         "bot": live.bot.slug,
         "file_id": warm.file_id,
         "kind": warm.kind,
-        "method": METHODS[warm.kind],
+        "method": SEND_METHODS[warm.kind],
     }

@@ -17,20 +17,20 @@ from telewarm import clock, metrics
 from telewarm.api.dependencies import StateDep
 from telewarm.api.error_responses import error_response
 from telewarm.api.health_checks import CheckResult
-from telewarm.api.openapi import ErrorBody, Time, error_responses, responses_of
-from telewarm.api.routes.metrics import queues
+from telewarm.api.openapi import ErrorBody, TimeText, error_responses, responses_of
+from telewarm.api.routes.metrics import queue_samples
 from telewarm.api.routes.worker import WorkerOut
 from telewarm.api.routes.worker import describe as describe_worker
 from telewarm.database import bots
 from telewarm.database.connection import Pool
-from telewarm.database.transient import as_outage
+from telewarm.database.transient import as_unavailable_error
 
-probes = APIRouter(tags=["health"])
+probe_router = APIRouter(tags=["health"])
 router = APIRouter(tags=["health"])
 
-MOST_BOTS = 100  # that are named
-PATIENCE = 3.0  # seconds that the database has
-NO_STORE = {"Cache-Control": "no-store"}
+MAX_LISTED_BOTS = 100  # that are named
+DATABASE_TIMEOUT_SECONDS = 3.0  # seconds that the database has
+NO_STORE_HEADERS = {"Cache-Control": "no-store"}
 
 
 class LivenessOut(BaseModel):
@@ -112,7 +112,7 @@ class HealthOut(BaseModel):
             examples=["ok"],
         ),
     ]
-    timestamp: Annotated[Time, Field(description="Now, in UTC", examples=["2031-05-01T12:00:00+00:00"])]
+    timestamp: Annotated[TimeText, Field(description="Now, in UTC", examples=["2031-05-01T12:00:00+00:00"])]
     uptime: Annotated[float, Field(description="Seconds since this process opened Telewarm", examples=[86_400.5])]
     version: Annotated[str, Field(description="Of Telewarm", examples=["0.1.0"])]
     checks: Annotated[
@@ -134,66 +134,73 @@ class UnhealthyOut(ErrorBody):
     model_config = ConfigDict(extra="allow")
 
 
-@probes.head("/healthz", include_in_schema=False)
-@probes.get("/healthz", **responses_of(LivenessOut, words="It lives"))
+@probe_router.head("/healthz", include_in_schema=False)
+@probe_router.get("/healthz", **responses_of(LivenessOut, description="It lives"))
 async def healthz() -> dict[str, bool]:
     """This process answers. Nothing else is looked at: restart it when this fails."""
     return {"ok": True}
 
 
-@probes.head("/readyz", include_in_schema=False)
-@probes.get(
-    "/readyz", **responses_of(ReadinessOut, words="All are there", also=error_responses("NOT_READY", model=NotReadyOut))
+@probe_router.head("/readyz", include_in_schema=False)
+@probe_router.get(
+    "/readyz",
+    **responses_of(
+        ReadinessOut, description="All are there", other_responses=error_responses("NOT_READY", model=NotReadyOut)
+    ),
 )
 async def readyz(serving: StateDep) -> JSONResponse:
     """All that it works with is there: send it requests. Findings are remembered for a second."""
-    needed, untaken = await asyncio.gather(serving.checks.needed(), serving.checks.untaken())
-    return _answer(needed, {"checks": {name: found.ok for name, found in {**needed, **untaken}.items()}})
+    needed, untaken = await asyncio.gather(
+        serving.health_checks.run_required(), serving.health_checks.check_untaken_work()
+    )
+    return _health_response(needed, {"checks": {name: found.ok for name, found in {**needed, **untaken}.items()}})
 
 
 @router.head("/health", include_in_schema=False)
 @router.get(
     "/health",
     **responses_of(
-        HealthOut, words="Nothing that is needed is missing", also=error_responses("NOT_READY", model=UnhealthyOut)
+        HealthOut,
+        description="Nothing that is needed is missing",
+        other_responses=error_responses("NOT_READY", model=UnhealthyOut),
     ),
 )
 async def health(serving: StateDep) -> Response:
     """How it does, for people and monitors: each dependency with its latency, memory, disk, queue, flood waits."""
     (needed, telegram), untaken, standing = await asyncio.gather(
-        serving.checks.everything(), serving.checks.untaken(), _standing(serving.pool)
+        serving.health_checks.run_all(), serving.health_checks.check_untaken_work(), _queue_and_bots(serving.pool)
     )
     down = not all(found.ok for found in needed.values())
     shown = {
         "status": "down" if down else "ok" if telegram.ok and not untaken else "degraded",
         "timestamp": clock.now().isoformat(),
-        "uptime": round(clock.monotonic() - serving.checks.started, 1),
+        "uptime": round(clock.monotonic() - serving.health_checks.started_at, 1),
         "version": telewarm.__version__,
-        "checks": {name: _checked(found) for name, found in {**needed, "telegram": telegram, **untaken}.items()},
-        "process": {**_process(), "decoder_isolation": _isolation(serving.library.probe.isolation)},
+        "checks": {name: _describe_check(found) for name, found in {**needed, "telegram": telegram, **untaken}.items()},
+        "process": {**_describe_process(), "decoder_isolation": _sorted_layers(serving.library.probe.isolation)},
         "worker": describe_worker(serving.worker.status()),
         **standing,
     }
-    return _answer(needed, shown)
+    return _health_response(needed, shown)
 
 
-def _answer(needed: Mapping[str, CheckResult], shown: dict[str, Any]) -> JSONResponse:
-    missing = [name for name, found in needed.items() if not found.ok]
+def _health_response(required: Mapping[str, CheckResult], shown: dict[str, Any]) -> JSONResponse:
+    missing = [name for name, found in required.items() if not found.ok]
     if missing:
-        return error_response(503, "NOT_READY", f"not there: {', '.join(missing)}", headers=NO_STORE, **shown)
-    return JSONResponse({"ok": True, **shown}, headers=NO_STORE)
+        return error_response(503, "NOT_READY", f"not there: {', '.join(missing)}", headers=NO_STORE_HEADERS, **shown)
+    return JSONResponse({"ok": True, **shown}, headers=NO_STORE_HEADERS)
 
 
-def _checked(found: CheckResult) -> dict[str, object]:
+def _describe_check(result: CheckResult) -> dict[str, object]:
     return {
-        "status": "ok" if found.ok else "failed",
-        "latency_ms": round(1000 * found.took, 2),
-        "message": found.error,
-        "facts": dict(found.facts),
+        "status": "ok" if result.ok else "failed",
+        "latency_ms": round(1000 * result.seconds, 2),
+        "message": result.error,
+        "facts": dict(result.details),
     }
 
 
-def _process() -> dict[str, object]:
+def _describe_process() -> dict[str, object]:
     used = metrics.process()
     return {
         "pid": os.getpid(),
@@ -204,35 +211,35 @@ def _process() -> dict[str, object]:
     }
 
 
-def _isolation(held: frozenset[str] | None) -> list[str] | None:
-    return None if held is None else sorted(held)
+def _sorted_layers(layers: frozenset[str] | None) -> list[str] | None:
+    return None if layers is None else sorted(layers)
 
 
-async def _standing(pool: Pool) -> dict[str, object]:
-    queue, held = await asyncio.gather(queues(pool), _held(pool))
-    return {"queue": None if queue is None else _summed(queue), "bots": held}
+async def _queue_and_bots(pool: Pool) -> dict[str, object]:
+    queue, held = await asyncio.gather(queue_samples(pool), _paused_bots(pool))
+    return {"queue": None if queue is None else _sum_samples(queue), "bots": held}
 
 
-def _summed(each: list[metrics.QueueSample]) -> dict[str, object]:
+def _sum_samples(samples: list[metrics.QueueSample]) -> dict[str, object]:
     return {
-        "due": sum(one.due for one in each),
-        "waiting": sum(one.waiting for one in each),
-        "oldest_seconds": max((one.head_age for one in each if one.head_age is not None), default=None),
+        "due": sum(one.due for one in samples),
+        "waiting": sum(one.waiting for one in samples),
+        "oldest_seconds": max((one.head_age for one in samples if one.head_age is not None), default=None),
     }
 
 
-async def _held(pool: Pool) -> dict[str, object] | None:
+async def _paused_bots(pool: Pool) -> dict[str, object] | None:
     try:
-        async with asyncio.timeout(PATIENCE):
-            count, held = await bots.count(pool), await bots.held(pool, limit=MOST_BOTS)
+        async with asyncio.timeout(DATABASE_TIMEOUT_SECONDS):
+            count, held = await bots.count(pool), await bots.paused_bots(pool, limit=MAX_LISTED_BOTS)
     except Exception as error:
-        if as_outage(error) is None:
+        if as_unavailable_error(error) is None:
             raise
         return None
-    return {"count": count, "held": [_waiting(one) for one in held]}
+    return {"count": count, "held": [_describe_paused_bot(one) for one in held]}
 
 
-def _waiting(one: bots.PausedBot) -> dict[str, object]:
+def _describe_paused_bot(one: bots.PausedBot) -> dict[str, object]:
     return {
         "slug": one.slug,
         "paused": one.paused,

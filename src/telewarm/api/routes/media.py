@@ -12,10 +12,10 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from telewarm.api import uploads
 from telewarm.api.dependencies import AppState, BotDep, StateDep
-from telewarm.api.openapi import AT, responses_of
-from telewarm.api.schemas.media_and_bots import SHA256, AddedMedia, MediaPage, MediaResponse
-from telewarm.api.schemas.types import LARGEST
-from telewarm.api.signed_urls import steady_url
+from telewarm.api.openapi import EXAMPLE_TIME, responses_of
+from telewarm.api.schemas.media_and_bots import EXAMPLE_SHA256, AddedMedia, MediaPage, MediaResponse
+from telewarm.api.schemas.types import MAX_BIGINT
+from telewarm.api.signed_urls import stable_url
 from telewarm.bots.sessions import BotSession
 from telewarm.database import media
 from telewarm.database.media_search import MediaFilters
@@ -26,41 +26,41 @@ from telewarm.models import Kind, MediaId, MediaItem, MediaState, Sha256
 
 router = APIRouter(tags=["media"])
 
-PAGE = 100  # media items, when the caller does not say
-KINDS = [kind.value for kind in Kind]
-KIND = {
+DEFAULT_PAGE_SIZE = 100  # media items, when the caller does not say
+KIND_VALUES = [kind.value for kind in Kind]
+KIND_SCHEMA = {
     "type": "string",
-    "enum": [*KINDS, ""],
+    "enum": [*KIND_VALUES, ""],
     "description": "What to send it as; blank: what it is",
     "example": "photo",
 }
-NAME = {"type": "string", "description": "The file name to show", "example": "cat.jpg"}
-OR_NULL = {"type": ["string", "null"]}
-IGNORED = {"description": "Ignored: the bytes say what they are", "example": "image/jpeg"}
-FILE = {"type": "string", "format": "binary", "minLength": 1}
-FORM = {
+NAME_SCHEMA = {"type": "string", "description": "The file name to show", "example": "cat.jpg"}
+NULLABLE_TEXT_SCHEMA = {"type": ["string", "null"]}
+IGNORED_SCHEMA = {"description": "Ignored: the bytes say what they are", "example": "image/jpeg"}
+FILE_SCHEMA = {"type": "string", "format": "binary", "minLength": 1}
+FORM_SCHEMA = {
     "type": "object",
     "additionalProperties": False,
     "required": ["file"],
     "properties": {
-        "file": {**FILE, "description": "The bytes", "example": "(bytes)"},
-        "kind": KIND,
-        "name": NAME,
+        "file": {**FILE_SCHEMA, "description": "The bytes", "example": "(bytes)"},
+        "kind": KIND_SCHEMA,
+        "name": NAME_SCHEMA,
     },
 }
-URL = {
+URL_SCHEMA = {
     "type": "string",
     "description": "Instead of the bytes: a public http(s) address that the file is fetched from, once and now; at "
     "most 5 redirects; ports 80, 443 and TELEWARM_FETCH_PORTS; never a private address (TELEWARM_FETCH_PRIVATE). It is "
     "neither kept nor logged",
     "example": "https://example.org/film.mp4",
 }
-BASE64 = {
+JSON_UPLOAD_SCHEMA = {
     "type": "object",
     "additionalProperties": False,
     "oneOf": [{"required": ["data_base64"]}, {"required": ["url"]}],
     "properties": {
-        "url": URL,
+        "url": URL_SCHEMA,
         "data_base64": {
             "type": "string",
             "format": "byte",
@@ -68,26 +68,26 @@ BASE64 = {
             "description": "The bytes",
             "example": "/9j/4AAQSkZJRg==",
         },
-        "kind": {**KIND, **OR_NULL, "enum": [*KINDS, "", None]},
-        "name": {**NAME, **OR_NULL},
-        "mime": IGNORED,
-        "ext": {**IGNORED, "example": "jpg"},
-        "width": {**IGNORED, "example": 1280},
-        "height": {**IGNORED, "example": 720},
-        "duration": {**IGNORED, "example": 12.5},
+        "kind": {**KIND_SCHEMA, **NULLABLE_TEXT_SCHEMA, "enum": [*KIND_VALUES, "", None]},
+        "name": {**NAME_SCHEMA, **NULLABLE_TEXT_SCHEMA},
+        "mime": IGNORED_SCHEMA,
+        "ext": {**IGNORED_SCHEMA, "example": "jpg"},
+        "width": {**IGNORED_SCHEMA, "example": 1280},
+        "height": {**IGNORED_SCHEMA, "example": 720},
+        "duration": {**IGNORED_SCHEMA, "example": 12.5},
     },
 }
-BODIES: dict[str, Any] = {
+REQUEST_BODIES: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "multipart/form-data": {"schema": FORM},
-            "application/octet-stream": {"schema": FILE, "example": "(bytes)"},
-            "application/json": {"schema": BASE64},
+            "multipart/form-data": {"schema": FORM_SCHEMA},
+            "application/octet-stream": {"schema": FILE_SCHEMA, "example": "(bytes)"},
+            "application/json": {"schema": JSON_UPLOAD_SCHEMA},
         },
     }
 }
-ADDED = responses_of(
+ADD_RESPONSES = responses_of(
     AddedMedia,
     "NOT_FOUND",
     "CONFLICT",
@@ -99,49 +99,51 @@ ADDED = responses_of(
     "URL_UNREACHABLE",
     "URL_WITHOUT_FILE",
     status=201,
-    words="New, and being warmed",
-    also={200: {"model": AddedMedia, "description": "The bot has it already"}},
+    description="New, and being warmed",
+    other_responses={200: {"model": AddedMedia, "description": "The bot has it already"}},
 )
-OF_RAW = "With a raw body; else what the bytes are"
-YEARS = range(2000, 2200)
+RAW_BODY_DESCRIPTION = "With a raw body; else what the bytes are"
+ALLOWED_YEARS = range(2000, 2200)
 
 
-def _sensible(at: datetime) -> datetime:
-    if at.year not in YEARS:
-        raise ValueError(f"must be in the years {YEARS.start} to {YEARS.stop - 1}")
+def _check_year(at: datetime) -> datetime:
+    if at.year not in ALLOWED_YEARS:
+        raise ValueError(f"must be in the years {ALLOWED_YEARS.start} to {ALLOWED_YEARS.stop - 1}")
     return at
 
 
-def _plain(text: str) -> str:
+def _check_no_nul(text: str) -> str:
     if "\0" in text:
         raise ValueError("must be plain text, without U+0000")
     return text
 
 
-Id = Annotated[int, Path(ge=1, le=LARGEST, description="Of a media item", examples=[4711])]
-Limit = Annotated[int, Field(ge=1, le=1000)]
-Offset = Annotated[int, Field(ge=0, le=10_000_000)]
-Before = Annotated[int, Field(ge=1, le=LARGEST)]
-Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Code = Annotated[str, Field(pattern=r"^[A-Z_]{1,64}$")]
-Moment = Annotated[AwareDatetime, AfterValidator(_sensible)]
-Text = Annotated[str, Field(max_length=255), AfterValidator(_plain)]
+MediaIdPath = Annotated[int, Path(ge=1, le=MAX_BIGINT, description="Of a media item", examples=[4711])]
+PageLimit = Annotated[int, Field(ge=1, le=1000)]
+PageOffset = Annotated[int, Field(ge=0, le=10_000_000)]
+BeforeId = Annotated[int, Field(ge=1, le=MAX_BIGINT)]
+Sha256Text = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ErrorCodeText = Annotated[str, Field(pattern=r"^[A-Z_]{1,64}$")]
+PlausibleTime = Annotated[AwareDatetime, AfterValidator(_check_year)]
+SearchText = Annotated[str, Field(max_length=255), AfterValidator(_check_no_nul)]
 
 
-def not_blank(said: Any) -> BeforeValidator:  # noqa: ANN401 - any type
-    """`?kind=&state=`: clients leave blank what they do not want. `said`: the type of what is not blank."""
+def blank_as_none(value_type: Any) -> BeforeValidator:  # noqa: ANN401 - any type
+    """`?kind=&state=`: clients leave blank what they do not want. `value_type`: the type of what is not blank."""
     return BeforeValidator(
         lambda text: None if text == "" else text,
-        json_schema_input_type=said | Literal[""] | None,
+        json_schema_input_type=value_type | Literal[""] | None,
     )
 
 
-@router.post("/bots/{slug}/media", openapi_extra=BODIES, **ADDED)
+@router.post("/bots/{slug}/media", openapi_extra=REQUEST_BODIES, **ADD_RESPONSES)
 async def add_media(
     request: Request,
     live: BotDep,
     serving: StateDep,
-    kind: Annotated[Kind | None, not_blank(Kind), Query(description=OF_RAW, examples=["photo"])] = None,
+    kind: Annotated[
+        Kind | None, blank_as_none(Kind), Query(description=RAW_BODY_DESCRIPTION, examples=["photo"])
+    ] = None,
     name: Annotated[str | None, Query(description="With a raw body: its file name", examples=["cat.jpg"])] = None,
 ) -> JSONResponse:
     """Keep a file and have it warmed: 201 and durable, or 200 when the bot has it already.
@@ -150,12 +152,12 @@ async def add_media(
     the file is to be fetched from.
     """
     async with serving.library.receive() as incoming:
-        asked = await uploads.read(
+        asked = await uploads.read_upload(
             request,
             incoming,
-            largest=serving.largest,
-            patience=serving.patience,
-            receive=serving.library.receive,
+            max_bytes=serving.max_upload_bytes,
+            stall_seconds=serving.body_stall_seconds,
+            receive_file=serving.library.receive,
         )
         shown = name_of(asked.name) or name_of(name)
         if asked.url is None:
@@ -177,35 +179,49 @@ class MediaQuery:
 
 async def media_query(
     *,
-    kind: Annotated[Kind | None, not_blank(Kind), Query(description="Only of this kind", examples=["photo"])] = None,
+    kind: Annotated[
+        Kind | None, blank_as_none(Kind), Query(description="Only of this kind", examples=["photo"])
+    ] = None,
     state: Annotated[
-        MediaState | None, not_blank(MediaState), Query(description="Only in this state", examples=["error"])
+        MediaState | None, blank_as_none(MediaState), Query(description="Only in this state", examples=["error"])
     ] = None,
     error: Annotated[
-        Code | None, not_blank(Code), Query(description="Whose last error has this code", examples=["OBJECT_MISSING"])
+        ErrorCodeText | None,
+        blank_as_none(ErrorCodeText),
+        Query(description="Whose last error has this code", examples=["OBJECT_MISSING"]),
     ] = None,
     sha256: Annotated[
-        Hash | None, not_blank(Hash), Query(description="With these bytes: 64 hex digits", examples=[SHA256])
+        Sha256Text | None,
+        blank_as_none(Sha256Text),
+        Query(description="With these bytes: 64 hex digits", examples=[EXAMPLE_SHA256]),
     ] = None,
     since: Annotated[
-        Moment | None, not_blank(Moment), Query(description="Added then or later; with a time zone", examples=[AT])
+        PlausibleTime | None,
+        blank_as_none(PlausibleTime),
+        Query(description="Added then or later; with a time zone", examples=[EXAMPLE_TIME]),
     ] = None,
-    until: Annotated[Moment | None, not_blank(Moment), Query(description="Added before then", examples=[AT])] = None,
+    until: Annotated[
+        PlausibleTime | None,
+        blank_as_none(PlausibleTime),
+        Query(description="Added before then", examples=[EXAMPLE_TIME]),
+    ] = None,
     q: Annotated[
-        Text | None,
-        not_blank(Text),
+        SearchText | None,
+        blank_as_none(SearchText),
         Query(description="Somewhere in the name, in upper or lower case", examples=["cat"]),
     ] = None,
     limit: Annotated[
-        Limit | None, not_blank(Limit), Query(description=f"How many; {PAGE} if not given", examples=[PAGE])
+        PageLimit | None,
+        blank_as_none(PageLimit),
+        Query(description=f"How many; {DEFAULT_PAGE_SIZE} if not given", examples=[DEFAULT_PAGE_SIZE]),
     ] = None,
     offset: Annotated[
-        Offset | None,
-        not_blank(Offset),
+        PageOffset | None,
+        blank_as_none(PageOffset),
         Query(description="How many to pass over; `before` costs less", examples=[200]),
     ] = None,
     before: Annotated[
-        Before | None, not_blank(Before), Query(description="`next` of the page before", examples=[4000])
+        BeforeId | None, blank_as_none(BeforeId), Query(description="`next` of the page before", examples=[4000])
     ] = None,
 ) -> MediaQuery:
     """Raises UsageError."""
@@ -218,15 +234,17 @@ async def media_query(
         until=until,
         text=q,
     )
-    if offset and (before is not None or not filters.counted):
+    if offset and (before is not None or not filters.has_known_count):
         raise UsageError("offset goes with kind and state alone: page with `before`, by the `next` of the page before")
-    page = PAGE if limit is None else limit
+    page = DEFAULT_PAGE_SIZE if limit is None else limit
     return MediaQuery(
         filters=filters, limit=page, offset=offset or 0, before=None if before is None else MediaId(before)
     )
 
 
-@router.get("/bots/{slug}/media", **responses_of(MediaPage, "NOT_FOUND", (400, "BAD_REQUEST"), words="A page of them"))
+@router.get(
+    "/bots/{slug}/media", **responses_of(MediaPage, "NOT_FOUND", (400, "BAD_REQUEST"), description="A page of them")
+)
 async def list_media(
     live: BotDep, serving: StateDep, asked: Annotated[MediaQuery, Depends(media_query)]
 ) -> dict[str, object]:
@@ -249,24 +267,24 @@ async def list_media(
     }
 
 
-@router.get("/media/{media_id}", **responses_of(MediaResponse, "NOT_FOUND", words="As it is now"))
-async def get_media(media_id: Id, serving: StateDep) -> dict[str, object]:
+@router.get("/media/{media_id}", **responses_of(MediaResponse, "NOT_FOUND", description="As it is now"))
+async def get_media(media_id: MediaIdPath, serving: StateDep) -> dict[str, object]:
     """Look at one media item, with what is known of its file id under `cache`."""
-    item, _ = await item_of_path(media_id, serving)
+    item, _ = await resolve_item(media_id, serving)
     return {"ok": True, "media": describe(item, serving)}
 
 
-async def item_of_path(media_id: Id, serving: StateDep) -> tuple[MediaItem, BotSession]:
+async def resolve_item(media_id: MediaIdPath, serving: StateDep) -> tuple[MediaItem, BotSession]:
     """And its bot. Raises NotFound."""
     item = await media.get(serving.pool, MediaId(media_id))
     return item, await serving.bots.get(item.bot_id)
 
 
-OfItem = Annotated[tuple[MediaItem, BotSession], Depends(item_of_path)]
+ItemDep = Annotated[tuple[MediaItem, BotSession], Depends(resolve_item)]
 
 
 def describe(item: MediaItem, serving: AppState) -> dict[str, object]:
-    return {**metadata_out(item), "preview_url": steady_url(serving.signer, item.id)}
+    return {**metadata_out(item), "preview_url": stable_url(serving.preview_signer, item.id)}
 
 
 def metadata_out(item: MediaItem) -> dict[str, object]:

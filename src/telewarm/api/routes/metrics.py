@@ -12,37 +12,39 @@ from telewarm import metrics
 from telewarm.api.dependencies import StateDep
 from telewarm.database import warmups
 from telewarm.database.connection import Pool
-from telewarm.database.transient import as_outage
+from telewarm.database.transient import as_unavailable_error
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["metrics"])
 
-TEXT: dict[int | str, dict[str, Any]] = {
+TEXT_RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": "telewarm_database_up 1.0\n"}}}
 }
-PATIENCE = 5.0  # seconds that the database has: Prometheus gives up after ten, and then has nothing at all
+DATABASE_TIMEOUT_SECONDS = (
+    5.0  # seconds that the database has: Prometheus gives up after ten, and then has nothing at all
+)
 
 
 @router.head("/metrics", include_in_schema=False)
-@router.get("/metrics", response_class=Response, response_description="Everything", responses=TEXT)
-async def read(serving: StateDep) -> Response:
+@router.get("/metrics", response_class=Response, response_description="Everything", responses=TEXT_RESPONSE)
+async def get_metrics(serving: StateDep) -> Response:
     """This process's counters, and the depth of the queues, in Prometheus's text format."""
     status = serving.worker.status()
     now = metrics.MetricsSnapshot(
         in_flight=status.in_flight,
-        places=status.limits.concurrency * len(status.lanes),
-        queues=await queues(serving.pool),
+        slots=status.limits.concurrency * len(status.lanes),
+        queues=await queue_samples(serving.pool),
     )
     return Response(metrics.render(now), media_type=metrics.CONTENT_TYPE)
 
 
-async def queues(pool: Pool) -> list[metrics.QueueSample] | None:
+async def queue_samples(pool: Pool) -> list[metrics.QueueSample] | None:
     """None when the database is away: the rest is wanted most just then."""
     try:
-        async with asyncio.timeout(PATIENCE):
-            depths = await warmups.depths(pool)
+        async with asyncio.timeout(DATABASE_TIMEOUT_SECONDS):
+            depths = await warmups.queue_depths(pool)
     except Exception as error:
-        if as_outage(error) is None:
+        if as_unavailable_error(error) is None:
             raise
         log.warning("queue_metrics_unavailable", error=type(error).__name__)
         return None

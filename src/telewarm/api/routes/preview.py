@@ -20,23 +20,23 @@ from telewarm.api import byte_ranges
 from telewarm.api.dependencies import LimitedBodyRoute, StateDep
 from telewarm.api.error_responses import HttpError
 from telewarm.api.openapi import Responses, error_responses, responses_of
-from telewarm.api.routes.media import OfItem
-from telewarm.api.schemas.bodies import Body
+from telewarm.api.routes.media import ItemDep
+from telewarm.api.schemas.bodies import RequestBody
 from telewarm.api.schemas.media_and_bots import SignedUrl
 from telewarm.api.schemas.types import RejectBool, StrictBool
 from telewarm.api.signed_urls import url_of
 from telewarm.errors import StoreError
 from telewarm.media.content_policy import PreviewContent
-from telewarm.media.preview_urls import LONGEST, PreviewVariant, SignedPreview
+from telewarm.media.preview_urls import MAX_TTL_SECONDS, PreviewVariant, SignedPreview
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["previews"])
-signing = APIRouter(tags=["previews"], route_class=LimitedBodyRoute)
+signing_router = APIRouter(tags=["previews"], route_class=LimitedBodyRoute)
 
-SECONDS = 3600  # of a signed URL, when the caller does not say
-FRESH = 3600  # seconds for which a browser need not ask again: the bytes of an item never change
+DEFAULT_URL_SECONDS = 3600  # of a signed URL, when the caller does not say
+MAX_AGE_SECONDS = 3600  # seconds for which a browser need not ask again: the bytes of an item never change
 CHUNK_TIMEOUT_SECONDS = 60.0  # seconds for which a caller may leave a piece of 256 KiB lying
-SHIELDS = {
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; "
     "style-src 'unsafe-inline'",
@@ -44,10 +44,10 @@ SHIELDS = {
     "Accept-Ranges": "bytes",
     "Vary": "Authorization",
 }
-BYTES: dict[str, Any] = {"*/*": {"schema": {"type": "string", "format": "binary"}, "example": "(bytes)"}}
-ANSWERS: Responses = {
-    200: {"description": "The bytes, with their own type", "content": BYTES},
-    206: {"description": "One range of them", "content": BYTES},
+BINARY_CONTENT: dict[str, Any] = {"*/*": {"schema": {"type": "string", "format": "binary"}, "example": "(bytes)"}}
+PREVIEW_RESPONSES: Responses = {
+    200: {"description": "The bytes, with their own type", "content": BINARY_CONTENT},
+    206: {"description": "One range of them", "content": BINARY_CONTENT},
     304: {"description": "The caller has them already"},
     **error_responses(
         "BAD_SIGNATURE",
@@ -61,17 +61,17 @@ ANSWERS: Responses = {
 }
 
 
-class PreviewUrlIn(Body):
+class PreviewUrlIn(RequestBody):
     seconds: Annotated[
-        int, Field(ge=1, le=LONGEST, description="How long the URL is good", examples=[600]), RejectBool
-    ] = SECONDS
+        int, Field(ge=1, le=MAX_TTL_SECONDS, description="How long the URL is good", examples=[600]), RejectBool
+    ] = DEFAULT_URL_SECONDS
     thumbnail: Annotated[StrictBool, Field(description="For the thumbnail alone", examples=[True])] = False
 
 
 @router.head("/media/preview/{media_id}", include_in_schema=False)
-@router.get("/media/preview/{media_id}", response_class=Response, responses=ANSWERS)
+@router.get("/media/preview/{media_id}", response_class=Response, responses=PREVIEW_RESPONSES)
 async def get_preview(
-    found: OfItem,
+    found: ItemDep,
     request: Request,
     serving: StateDep,
     thumbnail: Annotated[bool, Query(description="A JPEG within 320 × 320 pixels instead", examples=[True])] = False,  # noqa: FBT002 - a query parameter
@@ -86,12 +86,12 @@ async def get_preview(
         raise HttpError(403, "BAD_SIGNATURE", "this URL is signed for the thumbnail alone: keep thumbnail=1 in it")
     item, _ = found
     shown = await serving.previews.thumbnail(item) if thumbnail else serving.previews.file(item)
-    return await _answer(request, shown, _headers(shown, ticket))
+    return await _file_response(request, shown, _headers(shown, ticket))
 
 
-@signing.post("/media/{media_id}/preview-url", **responses_of(SignedUrl, "NOT_FOUND", words="The URL"))
-async def sign(
-    found: OfItem, response: Response, serving: StateDep, body: PreviewUrlIn | None = None
+@signing_router.post("/media/{media_id}/preview-url", **responses_of(SignedUrl, "NOT_FOUND", description="The URL"))
+async def create_preview_url(
+    found: ItemDep, response: Response, serving: StateDep, body: PreviewUrlIn | None = None
 ) -> dict[str, object]:
     """Make a URL, relative to this server, by which anybody may look at the item until it ends: for an `<img>` or a
     `<video>`, or to pass on. A URL for the file shows the thumbnail too, with `&thumbnail=1`.
@@ -101,7 +101,7 @@ async def sign(
     asked = body or PreviewUrlIn()
     item, _ = found
     variant = PreviewVariant.THUMBNAIL if asked.thumbnail else PreviewVariant.FILE
-    ticket = serving.signer.sign(item.id, variant, seconds=asked.seconds, now=clock.now())
+    ticket = serving.preview_signer.sign(item.id, variant, seconds=asked.seconds, now=clock.now())
     response.headers["Cache-Control"] = "no-store"
     return {
         "ok": True,
@@ -111,17 +111,17 @@ async def sign(
     }
 
 
-async def _answer(request: Request, shown: PreviewContent, headers: dict[str, str]) -> Response:
-    if byte_ranges.is_known(request.headers, headers["ETag"]):
+async def _file_response(request: Request, content: PreviewContent, headers: dict[str, str]) -> Response:
+    if byte_ranges.matches_etag(request.headers, headers["ETag"]):
         return Response(status_code=304, headers={name: headers[name] for name in ("ETag", "Cache-Control", "Vary")})
-    span = _span(request, shown, headers["ETag"])
-    begin, end = (0, shown.bytes) if span is None else (span.begin, span.end)
+    span = _requested_range(request, content, headers["ETag"])
+    begin, end = (0, content.bytes) if span is None else (span.begin, span.end)
     if span is not None:
-        headers["Content-Range"] = f"bytes {begin}-{end - 1}/{shown.bytes}"
+        headers["Content-Range"] = f"bytes {begin}-{end - 1}/{content.bytes}"
     headers["Content-Length"] = str(end - begin)
     if request.method == "HEAD":
         end = begin + 1
-    body = shown.read(begin, end)
+    body = content.read(begin, end)
     first = await anext(body)  # whatever is wrong with the object is told before the answer begins
     if request.method == "HEAD":
         await body.aclose()
@@ -129,34 +129,38 @@ async def _answer(request: Request, shown: PreviewContent, headers: dict[str, st
     return AbortOnErrorStreamingResponse(first, body, status=200 if span is None else 206, headers=headers)
 
 
-def _span(request: Request, shown: PreviewContent, tag: str) -> byte_ranges.ByteRange | None:
+def _requested_range(request: Request, content: PreviewContent, etag: str) -> byte_ranges.ByteRange | None:
     if request.method == "HEAD":  # ranges are for GET alone
         return None
     try:
-        return byte_ranges.wanted(request.headers, size=shown.bytes, tag=tag)
+        return byte_ranges.parse_range(request.headers, size=content.bytes, etag=etag)
     except byte_ranges.RangeNotSatisfiable:
         raise HttpError(
             416,
             "RANGE_NOT_SATISFIABLE",
-            f"the range begins after the end: this has {shown.bytes} bytes",
-            headers={"Content-Range": f"bytes */{shown.bytes}"},
+            f"the range begins after the end: this has {content.bytes} bytes",
+            headers={"Content-Range": f"bytes */{content.bytes}"},
         ) from None
 
 
-def _headers(shown: PreviewContent, ticket: SignedPreview | None) -> dict[str, str]:
+def _headers(content: PreviewContent, signed_preview: SignedPreview | None) -> dict[str, str]:
     """A signed URL is made to be put into pages of anybody; what a token opened is for its holder."""
-    left = FRESH if ticket is None else min(FRESH, max(0, ticket.expires - int(clock.now().timestamp())))
+    left = (
+        MAX_AGE_SECONDS
+        if signed_preview is None
+        else min(MAX_AGE_SECONDS, max(0, signed_preview.expires - int(clock.now().timestamp())))
+    )
     return {
-        **SHIELDS,
-        "Content-Type": shown.mime,
-        "Content-Disposition": disposition(shown.name, inline=shown.inline),
-        "ETag": f'"{shown.tag}"',
+        **SECURITY_HEADERS,
+        "Content-Type": content.mime,
+        "Content-Disposition": content_disposition(content.name, inline=content.inline),
+        "ETag": f'"{content.tag}"',
         "Cache-Control": f"private, max-age={left}",
-        "Cross-Origin-Resource-Policy": "same-origin" if ticket is None else "cross-origin",
+        "Cross-Origin-Resource-Policy": "same-origin" if signed_preview is None else "cross-origin",
     }
 
 
-def disposition(name: str, *, inline: bool) -> str:
+def content_disposition(name: str, *, inline: bool) -> str:
     """RFC 6266: the name for everybody in ASCII, and as it is for those who read `filename*`."""
     plain = "".join(char if " " <= char <= "~" and char not in '"\\%' else "_" for char in name)
     shown = f'{"inline" if inline else "attachment"}; filename="{plain}"'
@@ -178,9 +182,9 @@ class AbortOnErrorStreamingResponse(StreamingResponse):
         async with aclosing(self._rest):
             try:
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-                await _piece(send, self._first)
+                await _send_chunk(send, self._first)
                 async for chunk in self._rest:
-                    await _piece(send, chunk)
+                    await _send_chunk(send, chunk)
             except StoreError as error:
                 log.warning("preview_stream_aborted", code=error.code, error=error.message)
                 return  # the server closes a connection whose answer is not whole
@@ -190,6 +194,6 @@ class AbortOnErrorStreamingResponse(StreamingResponse):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _piece(send: Send, chunk: bytes) -> None:
+async def _send_chunk(send: Send, chunk: bytes) -> None:
     async with asyncio.timeout(CHUNK_TIMEOUT_SECONDS):
         await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -13,8 +13,8 @@ from python_multipart.multipart import parse_options_header
 from telewarm.api.dependencies import StateDep
 from telewarm.api.error_responses import HttpError
 from telewarm.api.openapi import Ok, error_responses, responses_of
-from telewarm.api.schemas.types import LARGEST
-from telewarm.api.uploads import chunks as chunks_of
+from telewarm.api.schemas.types import MAX_BIGINT
+from telewarm.api.uploads import body_chunks as chunks_of
 from telewarm.broadcasts import csv_export
 from telewarm.broadcasts.recipient_import import ImportResult
 from telewarm.broadcasts.recipients import ListFormat
@@ -23,14 +23,14 @@ from telewarm.models import BroadcastId, DeliveryStatus
 
 router = APIRouter(tags=["broadcasts"])
 
-FORMATS = {
+FORMAT_BY_MEDIA_TYPE = {
     b"text/csv": ListFormat.CSV,
     b"application/x-ndjson": ListFormat.NDJSON,
     b"application/ndjson": ListFormat.NDJSON,
     b"application/jsonl": ListFormat.NDJSON,
     b"application/json": ListFormat.JSON,
 }
-BODIES: dict[str, Any] = {
+REQUEST_BODIES: dict[str, Any] = {
     "requestBody": {
         "required": False,  # no bytes are a list of nobody
         "content": {
@@ -74,10 +74,10 @@ class ImportResultOut(BaseModel):
     guess: Annotated[str | None, Field(description="Why it is a guess", examples=[None])]
 
 
-def csv(example: str, words: str) -> dict[str, Any]:
+def csv_response(example: str, description: str) -> dict[str, Any]:
     return {
         "response_class": StreamingResponse,
-        "response_description": words,
+        "response_description": description,
         "responses": {
             200: {"content": {"text/csv": {"schema": {"type": "string"}, "example": example}}},
             **error_responses("NOT_FOUND"),
@@ -85,8 +85,8 @@ def csv(example: str, words: str) -> dict[str, Any]:
     }
 
 
-Id = Annotated[int, Path(ge=1, le=LARGEST, description="The broadcast's id", examples=[1])]
-Which = Annotated[
+BroadcastIdPath = Annotated[int, Path(ge=1, le=MAX_BIGINT, description="The broadcast's id", examples=[1])]
+OutcomeQuery = Annotated[
     DeliveryStatus | Literal["pending"] | None,
     Query(description="Only recipients with this outcome; `pending`: with none yet", examples=["failed"]),
 ]
@@ -95,7 +95,7 @@ FormatParam = Annotated[
     Query(description="What the list is; else its Content-Type or its first bytes say", examples=["csv"]),
 ]
 
-Column = Annotated[
+ColumnQuery = Annotated[
     str | None,
     Query(
         max_length=200,
@@ -108,15 +108,17 @@ Column = Annotated[
 
 @router.post(
     "/broadcasts/{broadcast_id}/recipients",
-    openapi_extra=BODIES,
-    **responses_of(ImportResultOut, "NOT_FOUND", "CONFLICT", (415, "BAD_REQUEST"), words="What was read of the list"),
+    openapi_extra=REQUEST_BODIES,
+    **responses_of(
+        ImportResultOut, "NOT_FOUND", "CONFLICT", (415, "BAD_REQUEST"), description="What was read of the list"
+    ),
 )
-async def load(
-    broadcast_id: Id,
+async def load_recipients(
+    broadcast_id: BroadcastIdPath,
     request: Request,
     serving: StateDep,
     format: FormatParam = None,  # noqa: A002 - the word that callers look for
-    column: Column = None,
+    column: ColumnQuery = None,
 ) -> dict[str, object]:
     """Add chat ids to a draft: the body is the list itself, with any number of them.
 
@@ -125,7 +127,7 @@ async def load(
     whole list again then, since a chat that is there already is only counted.
     """
     _check_body(request)
-    chunks = chunks_of(request, serving.patience)
+    chunks = chunks_of(request, serving.body_stall_seconds)
     said = format or _format_of(request)
     loaded = await serving.broadcasts.load(BroadcastId(broadcast_id), chunks, format=said, column=column)
     return {"ok": True, **describe(loaded)}
@@ -133,47 +135,49 @@ async def load(
 
 @router.get(
     "/broadcasts/{broadcast_id}/rejected.csv",
-    **csv("line,reason,excerpt\n3,not a whole number,Ana Maria\n", "A table with a header"),
+    **csv_response("line,reason,excerpt\n3,not a whole number,Ana Maria\n", "A table with a header"),
 )
-async def rejected(broadcast_id: Id, serving: StateDep) -> StreamingResponse:
+async def get_rejected(broadcast_id: BroadcastIdPath, serving: StateDep) -> StreamingResponse:
     """Get the lines of its lists that held no chat id: `line,reason,excerpt`."""
     chosen = BroadcastId(broadcast_id)
     await serving.broadcasts.get(chosen)
     found = serving.broadcasts.rejected(chosen)
-    return _csv(csv_export.rejected(found), f"broadcast-{broadcast_id}-rejected.csv")
+    return _csv_stream(csv_export.rejected_csv(found), f"broadcast-{broadcast_id}-rejected.csv")
 
 
 @router.get(
     "/broadcasts/{broadcast_id}/results.csv",
-    **csv("chat_id,outcome,message_ids,error,moved_to\n500000001,sent,17 18,,\n", "A table with a header"),
+    **csv_response("chat_id,outcome,message_ids,error,moved_to\n500000001,sent,17 18,,\n", "A table with a header"),
 )
-async def results(broadcast_id: Id, serving: StateDep, outcome: Which = None) -> StreamingResponse:
+async def get_results(
+    broadcast_id: BroadcastIdPath, serving: StateDep, outcome: OutcomeQuery = None
+) -> StreamingResponse:
     """Get what became of each recipient, by chat id: `chat_id,outcome,message_ids,error,moved_to`."""
     chosen = BroadcastId(broadcast_id)
     await serving.broadcasts.get(chosen)
     pages = serving.broadcasts.results(chosen, outcome=outcome)
-    return _csv(csv_export.results(pages), f"broadcast-{broadcast_id}-{outcome or 'results'}.csv")
+    return _csv_stream(csv_export.results_csv(pages), f"broadcast-{broadcast_id}-{outcome or 'results'}.csv")
 
 
-def describe(loaded: ImportResult) -> dict[str, object]:
+def describe(result: ImportResult) -> dict[str, object]:
     return {
-        "added": loaded.added,
-        "duplicates": loaded.duplicates,
-        "rejected": loaded.rejected,
-        "first_rejected": [_rejected(one) for one in loaded.first_rejected],
-        "format": loaded.format,
-        "column": loaded.column,
-        "samples": list(loaded.samples),
-        "guessed": loaded.guess is not None,
-        "guess": loaded.guess,
+        "added": result.added,
+        "duplicates": result.duplicates,
+        "rejected": result.rejected,
+        "first_rejected": [_describe_rejected_row(one) for one in result.first_rejected],
+        "format": result.format,
+        "column": result.column,
+        "samples": list(result.samples),
+        "guessed": result.guess is not None,
+        "guess": result.guess,
     }
 
 
-def _rejected(one: RejectedRow) -> dict[str, object]:
+def _describe_rejected_row(one: RejectedRow) -> dict[str, object]:
     return {"line": one.line, "reason": one.reason, "excerpt": one.excerpt}
 
 
-def _csv(pieces: AsyncIterator[str], name: str) -> StreamingResponse:
+def _csv_stream(pieces: AsyncIterator[str], name: str) -> StreamingResponse:
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(pieces, media_type="text/csv", headers=headers)
 
@@ -187,7 +191,7 @@ def _check_body(request: Request) -> None:
 
 
 def _format_of(request: Request) -> ListFormat | None:
-    return FORMATS.get(_content_type(request))
+    return FORMAT_BY_MEDIA_TYPE.get(_content_type(request))
 
 
 def _content_type(request: Request) -> bytes:

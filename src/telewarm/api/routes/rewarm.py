@@ -8,12 +8,12 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import Field
 
-from telewarm.api.dependencies import BotDep, LimitedBodyRoute, StateDep, bot_of_path
+from telewarm.api.dependencies import BotDep, LimitedBodyRoute, StateDep, resolve_bot
 from telewarm.api.error_responses import HttpError
 from telewarm.api.openapi import responses_of
 from telewarm.api.routes.edits import MediaIds
-from telewarm.api.routes.media import OfItem, describe
-from telewarm.api.schemas.bodies import Body
+from telewarm.api.routes.media import ItemDep, describe
+from telewarm.api.schemas.bodies import RequestBody
 from telewarm.api.schemas.media_and_bots import DueResponse, RewarmResponse
 from telewarm.api.schemas.types import RowIdParam
 from telewarm.database import bots
@@ -24,18 +24,18 @@ from telewarm.models import MediaId, MediaState
 router = APIRouter(tags=["media"], route_class=LimitedBodyRoute)
 
 
-class RewarmAll(Body):
+class RewarmAll(RequestBody):
     which: Annotated[RewarmScope, Field(description="What is in error, or everything", examples=["failed"])]
 
 
-class RewarmSelected(Body):
+class RewarmSelected(RequestBody):
     which: Annotated[RewarmScope | None, Field(description="What is in error, or everything", examples=["failed"])] = (
         None
     )
     media_ids: Annotated[MediaIds | None, Field(description="Or these, before others", examples=[[4711, 4712]])] = None
 
 
-class ShareMedia(Body):
+class ShareMedia(RequestBody):
     source: Annotated[str, Field(description="The slug of the bot that has them", examples=["shop"])]
     media_ids: Annotated[
         list[RowIdParam] | None,
@@ -43,7 +43,7 @@ class ShareMedia(Body):
     ] = None
 
 
-@router.post("/bots/{slug}/media/rewarm", **responses_of(DueResponse, "NOT_FOUND", words="They are due"))
+@router.post("/bots/{slug}/media/rewarm", **responses_of(DueResponse, "NOT_FOUND", description="They are due"))
 async def rewarm_library(body: RewarmSelected, live: BotDep, serving: StateDep) -> dict[str, object]:
     """Warm anew what is in error, or everything, or some: `count` is how many items are due by it.
 
@@ -60,7 +60,7 @@ async def rewarm_library(body: RewarmSelected, live: BotDep, serving: StateDep) 
     return {"ok": True, "count": count, "not_found": sorted(set(media_ids) - set(found))}
 
 
-@router.post("/media/rewarm", **responses_of(DueResponse, words="They are due"))
+@router.post("/media/rewarm", **responses_of(DueResponse, description="They are due"))
 async def rewarm_all(body: RewarmAll, serving: StateDep) -> dict[str, object]:
     """Warm anew what is in error, or everything, in the libraries of all bots."""
     every = []
@@ -71,18 +71,21 @@ async def rewarm_all(body: RewarmAll, serving: StateDep) -> dict[str, object]:
 
 
 @router.post(
-    "/bots/{slug}/media/share", **responses_of(DueResponse, "NOT_FOUND", words="They are in the other library too")
+    "/bots/{slug}/media/share",
+    **responses_of(DueResponse, "NOT_FOUND", description="They are in the other library too"),
 )
 async def share_media(body: ShareMedia, live: BotDep, serving: StateDep) -> dict[str, object]:
     """Put media of another bot's library into this one's too, without uploading them again: `count` is how many were
     new here."""
-    source = await bot_of_path(body.source, serving)
+    source = await resolve_bot(body.source, serving)
     media_ids = None if body.media_ids is None else [MediaId(media_id) for media_id in body.media_ids]
     return {"ok": True, "count": await serving.library.share(source.bot, live.bot, media_ids)}
 
 
-@router.post("/media/{media_id}/rewarm", **responses_of(RewarmResponse, "NOT_FOUND", words="It is due, before others"))
-async def rewarm_media(found: OfItem, serving: StateDep) -> dict[str, object]:
+@router.post(
+    "/media/{media_id}/rewarm", **responses_of(RewarmResponse, "NOT_FOUND", description="It is due, before others")
+)
+async def rewarm_media(found: ItemDep, serving: StateDep) -> dict[str, object]:
     """Upload one item anew, before others. If it has a file id, it is sent by that meanwhile."""
     before, live = found
     item = await serving.library.rewarm(live.bot, before.id)

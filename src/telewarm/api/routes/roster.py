@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from telewarm.api.dependencies import AppState, BotDep, OfPath, StateDep, slug_of_path
+from telewarm.api.dependencies import AppState, BotDep, SlugParam, StateDep, check_slug
 from telewarm.api.openapi import responses_of
 from telewarm.api.schemas.media_and_bots import BotCheckResponse, BotDeletedOut, BotPage, BotResponse, BotRestored
-from telewarm.bots.chat_names import SLUG
+from telewarm.bots.chat_names import SLUG_PATTERN
 from telewarm.bots.health_check import BotCheck, ChatCheck, CheckStatus
 from telewarm.database.bot_summaries import BotSummary
 from telewarm.errors import UsageError
@@ -17,10 +17,10 @@ from telewarm.models import Bot
 
 router = APIRouter(tags=["bots"])
 
-OR_NOTHING = {"pattern": f"^({SLUG.pattern})?$"}
+OPTIONAL_SLUG_SCHEMA = {"pattern": f"^({SLUG_PATTERN.pattern})?$"}
 
 
-@router.get("/bots", **responses_of(BotPage, (400, "BAD_REQUEST"), words="A page of them"))
+@router.get("/bots", **responses_of(BotPage, (400, "BAD_REQUEST"), description="A page of them"))
 async def list_bots(
     serving: StateDep,
     *,
@@ -28,12 +28,12 @@ async def list_bots(
         bool, Query(description="Those that were deleted and can be brought back", examples=[True])
     ] = False,
     after: Annotated[
-        str, Query(description="`next` of the page before", examples=["shop"], json_schema_extra=OR_NOTHING)
+        str, Query(description="`next` of the page before", examples=["shop"], json_schema_extra=OPTIONAL_SLUG_SCHEMA)
     ] = "",
     limit: Annotated[int, Query(ge=1, le=500, description="How many", examples=[100])] = 100,
 ) -> dict[str, object]:
     """Look at the bots, by slug, with how many media they have in each state. Never a token."""
-    if after and SLUG.fullmatch(after) is None:
+    if after and SLUG_PATTERN.fullmatch(after) is None:
         raise UsageError("after is no slug; give `next` of the page before")
     found = await serving.bots.page(deleted=deleted, after=after, limit=limit + 1)
     shown = found[:limit]
@@ -44,22 +44,22 @@ async def list_bots(
     }
 
 
-@router.get("/bots/{slug}", **responses_of(BotResponse, "NOT_FOUND", words="As it is now"))
+@router.get("/bots/{slug}", **responses_of(BotResponse, "NOT_FOUND", description="As it is now"))
 async def get_bot(live: BotDep, serving: StateDep) -> dict[str, object]:
     """Look at one bot, with the flood waits of its chats and what was learned of its limits. Never its token."""
-    return {"ok": True, "bot": await detail(serving, live.bot)}
+    return {"ok": True, "bot": await get_bot_detail(serving, live.bot)}
 
 
-@router.post("/bots/{slug}/check", **responses_of(BotCheckResponse, "NOT_FOUND", words="What Telegram says"))
+@router.post("/bots/{slug}/check", **responses_of(BotCheckResponse, "NOT_FOUND", description="What Telegram says"))
 async def check_bot(live: BotDep, serving: StateDep) -> dict[str, object]:
     """Ask Telegram whether the token is good and the bot may post to each of its warm-up chats. Nothing is posted to
     anybody; what is wrong comes with its cure. A new username is kept."""
     return {"ok": True, **describe_check(await serving.bots.check(live.bot.slug))}
 
 
-@router.delete("/bots/{slug}", **responses_of(BotDeletedOut, "NOT_FOUND", "CONFLICT", words="It is gone"))
+@router.delete("/bots/{slug}", **responses_of(BotDeletedOut, "NOT_FOUND", "CONFLICT", description="It is gone"))
 async def delete_bot(
-    slug: OfPath,
+    slug: SlugParam,
     serving: StateDep,
     *,
     forever: Annotated[
@@ -71,7 +71,7 @@ async def delete_bot(
     Nothing is lost: `undelete` brings it back with all it had. `forever=true`, on a deleted bot, deletes its library,
     chat ledger, broadcasts and the files that nobody else has; broken off, the same call goes on with it.
     """
-    slug = slug_of_path(slug)
+    slug = check_slug(slug)
     if not forever:
         await serving.bots.delete(slug)
         return {"ok": True, "slug": slug, "forever": False}
@@ -80,11 +80,11 @@ async def delete_bot(
     return {"ok": True, "slug": slug, "forever": True, **counts}
 
 
-@router.post("/bots/{slug}/undelete", **responses_of(BotRestored, "NOT_FOUND", "CONFLICT", words="It is back"))
-async def undelete_bot(slug: OfPath, serving: StateDep) -> dict[str, object]:
+@router.post("/bots/{slug}/undelete", **responses_of(BotRestored, "NOT_FOUND", "CONFLICT", description="It is back"))
+async def undelete_bot(slug: SlugParam, serving: StateDep) -> dict[str, object]:
     """Bring a deleted bot back with all it had; what was due goes on. `changed` is false when it was not deleted."""
-    live, changed = await serving.bots.undelete(slug_of_path(slug))
-    return {"ok": True, "changed": changed, "bot": await detail(serving, live.bot)}
+    live, changed = await serving.bots.undelete(check_slug(slug))
+    return {"ok": True, "changed": changed, "bot": await get_bot_detail(serving, live.bot)}
 
 
 def describe_listed(one: BotSummary) -> dict[str, object]:
@@ -96,38 +96,38 @@ def describe_listed(one: BotSummary) -> dict[str, object]:
         "warmup_chats": list(one.warmup_chats),
         "paused": one.paused_at is not None,
         "paused_at": one.paused_at and one.paused_at.isoformat(),
-        "flood_wait_s": round(one.flood_wait, 3),
-        "media": dict(one.media),
+        "flood_wait_s": round(one.flood_wait_seconds, 3),
+        "media": dict(one.media_counts),
         "created_at": one.created_at.isoformat(),
         "deleted_at": one.deleted_at and one.deleted_at.isoformat(),
     }
 
 
-async def detail(serving: AppState, bot: Bot) -> dict[str, object]:
-    return describe_detail(*await serving.bots.look(bot.id))
+async def get_bot_detail(serving: AppState, bot: Bot) -> dict[str, object]:
+    return describe_detail(*await serving.bots.read_current(bot.id))
 
 
-def describe_detail(fresh: Bot, listed: BotSummary) -> dict[str, object]:
+def describe_detail(fresh: Bot, summary: BotSummary) -> dict[str, object]:
     return {
-        **describe_listed(listed),
+        **describe_listed(summary),
         "closed_chats": {str(chat_id): round(seconds, 3) for chat_id, seconds in fresh.chat_pauses.items()},
         "learned": dict(fresh.learned_limits),
     }
 
 
-def describe_check(found: BotCheck) -> dict[str, object]:
-    username = None if found.profile is None else found.profile.username
+def describe_check(check: BotCheck) -> dict[str, object]:
+    username = None if check.profile is None else check.profile.username
     return {
-        "healthy": found.ok,
-        "token": {**_judged(found.token), "username": username},
-        "chats": [_of_chat(chat) for chat in found.chats],
+        "healthy": check.ok,
+        "token": {**_describe_status(check.token), "username": username},
+        "chats": [_describe_chat_check(chat) for chat in check.chats],
     }
 
 
-def _of_chat(chat: ChatCheck) -> dict[str, object]:
+def _describe_chat_check(chat: ChatCheck) -> dict[str, object]:
     return {
         "chat_id": chat.chat_id,
-        **_judged(chat.result),
+        **_describe_status(chat.result),
         "type": chat.type,
         "title": chat.title,
         "status": chat.status,
@@ -136,5 +136,5 @@ def _of_chat(chat: ChatCheck) -> dict[str, object]:
     }
 
 
-def _judged(judgement: CheckStatus) -> dict[str, object]:
+def _describe_status(judgement: CheckStatus) -> dict[str, object]:
     return {"ok": judgement.ok, "error": judgement.code, "message": judgement.message}

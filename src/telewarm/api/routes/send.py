@@ -12,11 +12,11 @@ from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, Field
 
 from telewarm.api.dependencies import BotDep, LimitedBodyRoute, StateDep
-from telewarm.api.error_responses import STATUS, of_request
+from telewarm.api.error_responses import STATUS_BY_ERROR, request_id_field
 from telewarm.api.openapi import ErrorBody, Ok, error_responses
 from telewarm.api.schemas.messages import MessageIn, message_of
 from telewarm.api.schemas.types import ChatOrName, RejectBool
-from telewarm.bots.chat_names import chat_of
+from telewarm.bots.chat_names import resolve_chat
 from telewarm.errors import TelewarmError, UsageError
 from telewarm.sending.idempotency import MAX_KEY_CHARACTERS, Results, describe
 from telewarm.sending.send_context import OnCold
@@ -24,8 +24,8 @@ from telewarm.sending.send_context import OnCold
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["send"], route_class=LimitedBodyRoute)
 
-KEY: dict[str, Any] = {"minLength": 1, "maxLength": MAX_KEY_CHARACTERS}
-PATIENCE = 60.0  # seconds that a call waits for an earlier one with the same key, when it does not say
+IDEMPOTENCY_KEY_SCHEMA: dict[str, Any] = {"minLength": 1, "maxLength": MAX_KEY_CHARACTERS}
+DEFAULT_KEY_WAIT_SECONDS = 60.0  # seconds that a call waits for an earlier one with the same key, when it does not say
 
 
 class SendRequest(MessageIn):
@@ -65,7 +65,7 @@ class SendRequest(MessageIn):
             description="As the header `Idempotency-Key`: 1 to 200 characters. A call repeated within a day returns "
             "the first one's result and sends nothing",
             examples=["order-4711-shipped"],
-            json_schema_extra=KEY,
+            json_schema_extra=IDEMPOTENCY_KEY_SCHEMA,
         ),
     ] = None
 
@@ -107,8 +107,8 @@ class SendFailure(ErrorBody):
     replayed: Annotated[bool | None, Field(description="As when it went", examples=[False])] = None
 
 
-# The answer is written by `answer`, not by FastAPI: this is the hot path.
-SENT: dict[str, Any] = {
+# The answer is written by `send_response`, not by FastAPI: this is the hot path.
+SEND_RESPONSES: dict[str, Any] = {
     "response_model": None,
     "responses": {
         200: {"model": SendResponse, "description": "Sent, with an `error` in the results that did not go"},
@@ -136,18 +136,20 @@ SENT: dict[str, Any] = {
     },
 }
 
-KeyHeader = Annotated[
+IdempotencyKeyHeader = Annotated[
     str | None,
     Header(
         description="A call repeated with the same key returns the first one's result",
         examples=["order-4711"],
-        json_schema_extra=KEY,
+        json_schema_extra=IDEMPOTENCY_KEY_SCHEMA,
     ),
 ]
 
 
-@router.post("/bots/{slug}/send", **SENT)
-async def send(live: BotDep, body: SendRequest, serving: StateDep, idempotency_key: KeyHeader = None) -> Response:
+@router.post("/bots/{slug}/send", **SEND_RESPONSES)
+async def send(
+    live: BotDep, body: SendRequest, serving: StateDep, idempotency_key: IdempotencyKeyHeader = None
+) -> Response:
     """Send a message set to one chat: audio, video, photo, the rest, then text.
 
     200 when at least one message went, with an `error` in the results that did not; else the status of the first error.
@@ -160,47 +162,49 @@ async def send(live: BotDep, body: SendRequest, serving: StateDep, idempotency_k
     async def sending() -> Results:
         patience = None if body.patience_ms is None else body.patience_ms / 1000
         asked = await serving.library.as_files(live.bot, message)
-        chat_id = await chat_of(live.api, live.names, body.chat_id)
+        chat_id = await resolve_chat(live.api, live.chat_names, body.chat_id)
         sent = await serving.sender.send(live, chat_id, asked, on_cold=body.on_cold, patience=patience)
         return [describe(result) for result in sent]
 
     if key is None:
-        return answer(await sending(), replayed=False)
+        return send_response(await sending(), replayed=False)
     fingerprint = msgspec.json.encode((body.chat_id, message), order="sorted")
-    patience = PATIENCE if body.patience_ms is None else body.patience_ms / 1000
-    results, replayed = await serving.once.run(live.bot.id, key, fingerprint, sending, patience=patience)
-    return answer(results, replayed=replayed)
+    patience = DEFAULT_KEY_WAIT_SECONDS if body.patience_ms is None else body.patience_ms / 1000
+    results, replayed = await serving.idempotency.run(live.bot.id, key, fingerprint, sending, patience=patience)
+    return send_response(results, replayed=replayed)
 
 
-def answer(results: Results, *, replayed: bool) -> Response:
+def send_response(results: Results, *, replayed: bool) -> Response:
     moved_to = next((one["moved_to"] for one in results if "moved_to" in one), None)
     shown = {"results": results, "moved_to": moved_to, "replayed": replayed}
     if any("error" not in one for one in results):
-        return _json({"ok": True, **shown}, 200)
+        return _json_response({"ok": True, **shown}, 200)
     first = results[0]
     code = str(first["error"])
-    status = STATUSES.get(code, 500)
+    status = STATUS_BY_CODE.get(code, 500)
     if status >= 500:
         log.warning("request_failed", code=code, error=first["message"])
-    answered = _json({"ok": False, "error": code, "message": first["message"], **shown, **of_request(status)}, status)
+    answered = _json_response(
+        {"ok": False, "error": code, "message": first["message"], **shown, **request_id_field(status)}, status
+    )
     retry_after = first.get("retry_after")
     if isinstance(retry_after, int | float):
         answered.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
     return answered
 
 
-def _json(body: dict[str, object], status: int) -> Response:
+def _json_response(body: dict[str, object], status: int) -> Response:
     return Response(msgspec.json.encode(body), status, media_type="application/json")
 
 
-def _family(kind: type[TelewarmError]) -> Iterator[type[TelewarmError]]:
+def _with_subclasses(kind: type[TelewarmError]) -> Iterator[type[TelewarmError]]:
     yield kind
     for child in kind.__subclasses__():
-        yield from _family(child)
+        yield from _with_subclasses(child)
 
 
 # By code, for results that are read from the database.
-STATUSES = {
-    kind.code: next((status for parent, status in STATUS if issubclass(kind, parent)), 500)
-    for kind in _family(TelewarmError)
+STATUS_BY_CODE = {
+    kind.code: next((status for parent, status in STATUS_BY_ERROR if issubclass(kind, parent)), 500)
+    for kind in _with_subclasses(TelewarmError)
 }

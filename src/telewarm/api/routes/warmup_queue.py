@@ -15,42 +15,44 @@ from telewarm.database.queue_snapshot import QueueItem, QueueSnapshot
 router = APIRouter(tags=["worker"])
 
 
-@router.get("/media/queue/metrics", **responses_of(QueueStats, words="As it is now"))
+@router.get("/media/queue/metrics", **responses_of(QueueStats, description="As it is now"))
 async def queue_metrics(serving: StateDep) -> dict[str, object]:
     """How much waits to be warmed, and how busy this process's worker is. Costs the same however much waits."""
-    return {"ok": True, **_figures(serving, await queue_snapshot.look(serving.pool))}
+    return {"ok": True, **_warmup_stats(serving, await queue_snapshot.take_snapshot(serving.pool))}
 
 
-@router.get("/media/prewarm/metrics", **responses_of(PrewarmStatsOut, words="As it is now"))
+@router.get("/media/prewarm/metrics", **responses_of(PrewarmStatsOut, description="As it is now"))
 async def prewarm_metrics(serving: StateDep) -> dict[str, object]:
     """How much waits to be warmed, with what goes next and the depth of each bot's queue."""
-    found, following = await asyncio.gather(queue_snapshot.look(serving.pool), queue_snapshot.head(serving.pool))
+    found, following = await asyncio.gather(
+        queue_snapshot.take_snapshot(serving.pool), queue_snapshot.next_items(serving.pool)
+    )
     bots = [
         {"bot_slug": one.slug, "due": one.due, "waiting": one.waiting, "head_age_s": one.head_age}
         for one in found.depths
     ]
     figures = {
-        **_figures(serving, found),
+        **_warmup_stats(serving, found),
         "worker_running": serving.worker.status().running,
-        "queue_items": [_item(one) for one in following],
+        "queue_items": [_describe_item(one) for one in following],
         "bots": bots,
     }
     return {"ok": True, "metrics": figures}
 
 
-def _figures(serving: AppState, found: QueueSnapshot) -> dict[str, object]:
+def _warmup_stats(serving: AppState, found: QueueSnapshot) -> dict[str, object]:
     status = serving.worker.status()
     places = status.limits.concurrency * max(1, len(status.lanes))
     return {
         "queue_size": found.waiting,
-        "processing_count": found.in_hand,
+        "processing_count": found.claimed,
         "active_workers": status.in_flight,
         "max_concurrency": places,
         "utilization_pct": round(100 * status.in_flight / places, 1),
     }
 
 
-def _item(one: QueueItem) -> dict[str, object]:
+def _describe_item(one: QueueItem) -> dict[str, object]:
     return {
         "bot_slug": one.slug,
         "media_id": one.id,

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from telewarm.api.dependencies import BotDep, StateDep
-from telewarm.api.openapi import AT, Ok, Time, responses_of
+from telewarm.api.openapi import EXAMPLE_TIME, Ok, TimeText, responses_of
 from telewarm.worker.supervisor import WorkerStatus as Standing
 
 router = APIRouter(tags=["worker"])
@@ -27,7 +27,9 @@ class WorkerOut(BaseModel):
 
     running: Annotated[bool, Field(description="It was started and not stopped", examples=[True])]
     draining: Annotated[bool, Field(description="Told to stop, it ends what is in flight", examples=[False])]
-    since: Annotated[Time | None, Field(description="When it was started, in UTC; null: not running", examples=[AT])]
+    since: Annotated[
+        TimeText | None, Field(description="When it was started, in UTC; null: not running", examples=[EXAMPLE_TIME])
+    ]
     interval_ms: Annotated[
         int, Field(description="Milliseconds between sweeps (MEDIA_PREWARM_INTERVAL_MS)", examples=[2000])
     ]
@@ -57,34 +59,34 @@ class WorkerControlOut(ChangedOut):
     worker: Annotated[WorkerOut, Field(description="As it is now")]
 
 
-@router.post("/media/prewarm/start", **responses_of(WorkerControlOut, words="It runs"))
-async def start(serving: StateDep) -> dict[str, object]:
+@router.post("/media/prewarm/start", **responses_of(WorkerControlOut, description="It runs"))
+async def start_worker(serving: StateDep) -> dict[str, object]:
     """Start this process's worker. `changed` is false when it runs already."""
     changed = await serving.worker.start()
     return {"ok": True, "changed": changed, "worker": describe(serving.worker.status())}
 
 
-@router.post("/media/prewarm/stop", **responses_of(WorkerControlOut, words="It has ended"))
-async def stop(serving: StateDep) -> dict[str, object]:
+@router.post("/media/prewarm/stop", **responses_of(WorkerControlOut, description="It has ended"))
+async def stop_worker(serving: StateDep) -> dict[str, object]:
     """Drain this process's worker: uploads in flight end, the rest goes back to the queue; then it answers."""
     changed = await serving.worker.stop()
     return {"ok": True, "changed": changed, "worker": describe(serving.worker.status())}
 
 
-@router.get("/media/prewarm/status", **responses_of(WorkerStatusOut, words="As it is now"))
-async def status(serving: StateDep) -> dict[str, object]:
+@router.get("/media/prewarm/status", **responses_of(WorkerStatusOut, description="As it is now"))
+async def get_worker_status(serving: StateDep) -> dict[str, object]:
     """Look at what this process's worker does now."""
     return {"ok": True, "worker": describe(serving.worker.status())}
 
 
-@router.post("/bots/{slug}/pause", **responses_of(ChangedOut, "NOT_FOUND", words="It is paused"))
-async def pause(live: BotDep, serving: StateDep) -> dict[str, object]:
+@router.post("/bots/{slug}/pause", **responses_of(ChangedOut, "NOT_FOUND", description="It is paused"))
+async def pause_bot(live: BotDep, serving: StateDep) -> dict[str, object]:
     """Stop the bot's warm-ups and broadcasts in every process; what is in flight finishes. Sends go on."""
     return {"ok": True, "changed": await serving.bots.pause(live.bot.slug)}
 
 
-@router.post("/bots/{slug}/resume", **responses_of(ChangedOut, "NOT_FOUND", words="It goes on"))
-async def resume(live: BotDep, serving: StateDep) -> dict[str, object]:
+@router.post("/bots/{slug}/resume", **responses_of(ChangedOut, "NOT_FOUND", description="It goes on"))
+async def resume_bot(live: BotDep, serving: StateDep) -> dict[str, object]:
     """Let the bot's warm-ups and broadcasts go on."""
     return {"ok": True, "changed": await serving.bots.resume(live.bot.slug)}
 

@@ -16,11 +16,11 @@ from pydantic_core import CoreSchema
 from telewarm.api.error_responses import HttpError
 from telewarm.sending.extra_options import place_of
 
-READ_BY_THE_GUARD = frozenset({"expires", "signature"})  # of signed URLs
-SHOWN = 60  # characters of a name that nobody knows
+SIGNED_URL_PARAMETERS = frozenset({"expires", "signature"})  # of signed URLs
+MAX_NAME_CHARACTERS = 60  # characters of a name that nobody knows
 
 
-class Body(BaseModel):
+class RequestBody(BaseModel):
     """A JSON body. `aliases`: other names of its fields, Telegram's own among them. An unknown field is refused."""
 
     model_config = ConfigDict(extra="forbid")
@@ -38,13 +38,13 @@ class Body(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _known(cls, said: Any) -> Any:  # noqa: ANN401 - whatever came
-        if not isinstance(said, dict) or said.keys() <= cls.model_fields.keys():
-            return said
-        return {_field(cls, name, said): value for name, value in said.items()}
+    def _resolve_aliases(cls, data: Any) -> Any:  # noqa: ANN401 - whatever came
+        if not isinstance(data, dict) or data.keys() <= cls.model_fields.keys():
+            return data
+        return {_resolve_field(cls, name, data): value for name, value in data.items()}
 
 
-def _field(body: type[Body], name: object, said: Mapping[Any, Any]) -> str:
+def _resolve_field(body: type[RequestBody], name: object, data: Mapping[Any, Any]) -> str:
     """The field that a name means. Raises ValueError."""
     if name in body.model_fields:
         return str(name)
@@ -52,25 +52,25 @@ def _field(body: type[Body], name: object, said: Mapping[Any, Any]) -> str:
     if field is None:
         if "extra" in body.model_fields and (place := place_of(str(name))) is not None:
             raise ValueError(place)
-        words = unknown("field", str(name), [*body.model_fields, *body.aliases])
+        words = unknown_name_message("field", str(name), [*body.model_fields, *body.aliases])
         more = "; any other parameter of the Bot API goes into `extra`" if "extra" in body.model_fields else ""
         raise ValueError(words + more)
-    if field in said or any(body.aliases.get(str(other)) == field for other in said if other != name):
+    if field in data or any(body.aliases.get(str(other)) == field for other in data if other != name):
         raise ValueError(f"{name} is another name of {field}: give one of them")
     return field
 
 
-def unknown(what: str, name: str, names: Iterable[str]) -> str:
+def unknown_name_message(what: str, name: str, names: Iterable[str]) -> str:
     """What to tell of a name that nobody knows."""
     known = sorted(names)
-    shown = name if len(name) <= SHOWN else f"{name[:SHOWN]}…"
+    shown = name if len(name) <= MAX_NAME_CHARACTERS else f"{name[:MAX_NAME_CHARACTERS]}…"
     close = get_close_matches(name, known, n=1)
     if close:
         return f"there is no {what} {shown!r} here; did you mean {close[0]!r}?"
     return f"there is no {what} {shown!r} here; there is {', '.join(known) or 'none'}"
 
 
-async def known_query(request: Request) -> None:
+async def check_query_parameters(request: Request) -> None:
     """Raises HttpError for a query parameter that the route does not have, or that is there twice and is no list."""
     if not request.scope["query_string"]:
         return
@@ -78,21 +78,21 @@ async def known_query(request: Request) -> None:
     assert isinstance(route, APIRoute)  # noqa: S101 - a dependency of such routes alone
     known: dict[int, Mapping[str, bool]] = request.app.state.query_parameters  # by route, which live as long as the app
     if id(route) not in known:
-        signed = dict.fromkeys(READ_BY_THE_GUARD, False) if "/media/preview/" in route.path else {}
-        known[id(route)] = signed | _parameters(route.dependant)
+        signed = dict.fromkeys(SIGNED_URL_PARAMETERS, False) if "/media/preview/" in route.path else {}
+        known[id(route)] = signed | _query_parameters(route.dependant)
     for name in request.query_params:
         if name not in known[id(route)]:
-            words = unknown("query parameter", name, known[id(route)])
-            raise HttpError(422, "BAD_REQUEST", f"{name[:SHOWN]}: {words}")
+            words = unknown_name_message("query parameter", name, known[id(route)])
+            raise HttpError(422, "BAD_REQUEST", f"{name[:MAX_NAME_CHARACTERS]}: {words}")
         if not known[id(route)][name] and len(request.query_params.getlist(name)) > 1:
             raise HttpError(422, "BAD_REQUEST", f"{name}: it is there more than once: give it once")
 
 
-def _parameters(dependant: Dependant) -> dict[str, bool]:
+def _query_parameters(dependant: Dependant) -> dict[str, bool]:
     """The query parameters of a route, its dependencies' included, and whether each is a list."""
     found = {one.alias: _is_list(one.field_info.annotation) for one in dependant.query_params}
     for inner in dependant.dependencies:
-        found |= _parameters(inner)
+        found |= _query_parameters(inner)
     return found
 
 

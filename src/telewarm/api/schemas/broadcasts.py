@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from telewarm import clock
-from telewarm.api.openapi import AT, Ok, Time
+from telewarm.api.openapi import EXAMPLE_TIME, Ok, TimeText
 from telewarm.bots.sessions import BotSession
 from telewarm.broadcasts.progress import progress
 from telewarm.models import Broadcast, BroadcastState, Cause, DeliveryStatus, MessageSet, Part
@@ -68,10 +68,14 @@ class BroadcastOut(BaseModel):
         list[FailureCauseOut],
         Field(description="By cause, the five most frequent first, among the first 100,000", examples=[[]]),
     ]
-    starts_at: Annotated[Time | None, Field(description="Not before this; null: at once", examples=[AT])]
-    created_at: Annotated[Time, Field(description="When the draft was made", examples=[AT])]
-    started_at: Annotated[Time | None, Field(description="When it was started; null: not yet", examples=[AT])]
-    ended_at: Annotated[Time | None, Field(description="When it was done or cancelled; null: not yet", examples=[None])]
+    starts_at: Annotated[TimeText | None, Field(description="Not before this; null: at once", examples=[EXAMPLE_TIME])]
+    created_at: Annotated[TimeText, Field(description="When the draft was made", examples=[EXAMPLE_TIME])]
+    started_at: Annotated[
+        TimeText | None, Field(description="When it was started; null: not yet", examples=[EXAMPLE_TIME])
+    ]
+    ended_at: Annotated[
+        TimeText | None, Field(description="When it was done or cancelled; null: not yet", examples=[None])
+    ]
 
 
 class BroadcastResponse(BaseModel):
@@ -90,11 +94,11 @@ class BroadcastPage(BaseModel):
     next: Annotated[int | None, Field(description="`before` of the next page; null on the last one", examples=[12])]
 
 
-class DeletedOut(BaseModel):
+class UndoOut(BaseModel):
     ok: Ok
 
 
-def of_broadcast(broadcast: Broadcast, live: BotSession, causes: Sequence[Cause] = ()) -> dict[str, object]:
+def describe_broadcast(broadcast: Broadcast, live: BotSession, causes: Sequence[Cause] = ()) -> dict[str, object]:
     return {
         "id": broadcast.id,
         "bot": live.bot.slug,
@@ -102,15 +106,15 @@ def of_broadcast(broadcast: Broadcast, live: BotSession, causes: Sequence[Cause]
         "name": broadcast.name,
         "state": broadcast.state,
         "reason": broadcast.reason,
-        "message": of_message(broadcast.message),
+        "message": describe_message(broadcast.message),
         "gate": broadcast.gate,
         "per_second": broadcast.per_second,
         "recipients": broadcast.recipients,
         "duplicates": broadcast.duplicates,
         "rejected": broadcast.rejected,
         "guess": broadcast.guess,
-        "progress": of_progress(broadcast),
-        "errors": [_of_cause(cause) for cause in causes],
+        "progress": describe_progress(broadcast),
+        "errors": [_describe_cause(cause) for cause in causes],
         "starts_at": _iso(broadcast.starts_at),
         "created_at": _iso(broadcast.created_at),
         "started_at": _iso(broadcast.started_at),
@@ -118,7 +122,7 @@ def of_broadcast(broadcast: Broadcast, live: BotSession, causes: Sequence[Cause]
     }
 
 
-def of_progress(broadcast: Broadcast) -> dict[str, object]:
+def describe_progress(broadcast: Broadcast) -> dict[str, object]:
     now = progress(broadcast, clock.now())
     return {
         "counts": dict(broadcast.counts),
@@ -132,14 +136,14 @@ def of_progress(broadcast: Broadcast) -> dict[str, object]:
     }
 
 
-def _of_cause(cause: Cause) -> dict[str, object]:
+def _describe_cause(cause: Cause) -> dict[str, object]:
     return {"outcome": cause.outcome, "count": cause.count, "chat_id": cause.chat_id, "error": cause.error}
 
 
-def of_message(message: MessageSet) -> dict[str, object]:
+def describe_message(message: MessageSet) -> dict[str, object]:
     """Without what is not said."""
     said = {
-        "media": [_of_part(part) for part in message.media],
+        "media": [_describe_part(part) for part in message.media],
         "text": message.text,
         "parse_mode": message.parse_mode,
         "entities": message.entities,
@@ -154,7 +158,7 @@ def of_message(message: MessageSet) -> dict[str, object]:
     return {name: value for name, value in said.items() if value}
 
 
-def _of_part(part: Part) -> object:
+def _describe_part(part: Part) -> object:
     said = {
         "caption": part.caption,
         "parse_mode": part.parse_mode,

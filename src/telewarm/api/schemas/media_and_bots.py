@@ -6,14 +6,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from telewarm.api.openapi import AT, ErrorBody, Ok, Time
+from telewarm.api.openapi import EXAMPLE_TIME, ErrorBody, Ok, TimeText
 from telewarm.models import Kind, MediaState, UploadMethod
 
-SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-PREVIEW_URL = "/api/media/preview/4711?expires=1935392400&signature=nYeoagCuh4Ww9sMvUUzFzP2b2Bh33OoOugXYsVbz15g"
-KEY = f"media/9f/{SHA256}.jpg"
-Next = Annotated[int | None, Field(description="`before` of the next page; null on the last one", examples=[4000])]
-MediaNumber = Annotated[int, Field(description="What a media item is found by", examples=[4711])]
+EXAMPLE_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+EXAMPLE_PREVIEW_URL = "/api/media/preview/4711?expires=1935392400&signature=nYeoagCuh4Ww9sMvUUzFzP2b2Bh33OoOugXYsVbz15g"
+EXAMPLE_STORAGE_KEY = f"media/9f/{EXAMPLE_SHA256}.jpg"
+NextPage = Annotated[int | None, Field(description="`before` of the next page; null on the last one", examples=[4000])]
+MediaIdOut = Annotated[int, Field(description="What a media item is found by", examples=[4711])]
 
 
 class Cache(BaseModel):
@@ -25,7 +25,9 @@ class Cache(BaseModel):
         str | None, Field(description="The same for all bots; nothing can be sent by it", examples=["AQADq7cxG2pQ-Ul9"])
     ]
     sent_kind: Annotated[Kind | None, Field(description="What Telegram made of it", examples=["photo"])]
-    warmed_at: Annotated[Time | None, Field(description="When the id came, in UTC; null: none yet", examples=[AT])]
+    warmed_at: Annotated[
+        TimeText | None, Field(description="When the id came, in UTC; null: none yet", examples=[EXAMPLE_TIME])
+    ]
     way: Annotated[UploadMethod | None, Field(description="How the file id was got", examples=["upload"])]
     attempts: Annotated[int, Field(description="That failed since it was asked for", examples=[0])]
     last_error: Annotated[str | None, Field(description="With the cure", examples=[None])]
@@ -35,8 +37,8 @@ class Cache(BaseModel):
 class Media(BaseModel):
     """A media item."""
 
-    media_id: MediaNumber
-    sha256: Annotated[str, Field(description="Of its bytes, 64 hex digits", examples=[SHA256])]
+    media_id: MediaIdOut
+    sha256: Annotated[str, Field(description="Of its bytes, 64 hex digits", examples=[EXAMPLE_SHA256])]
     kind: Annotated[Kind, Field(description="What it is sent as", examples=["photo"])]
     name: Annotated[str | None, Field(description="The file name that it is uploaded with", examples=["cat.jpg"])]
     sent_name: Annotated[
@@ -56,14 +58,14 @@ class Media(BaseModel):
     duration: Annotated[float | None, Field(description="Seconds", examples=[None])]
     title: Annotated[str | None, Field(description="Of audio", examples=[None])]
     performer: Annotated[str | None, Field(description="Of audio", examples=[None])]
-    storage_key: Annotated[str, Field(description="Where it is in the store", examples=[KEY])]
-    created_at: Annotated[Time, Field(description="When it came, in UTC", examples=[AT])]
+    storage_key: Annotated[str, Field(description="Where it is in the store", examples=[EXAMPLE_STORAGE_KEY])]
+    created_at: Annotated[TimeText, Field(description="When it came, in UTC", examples=[EXAMPLE_TIME])]
     preview_url: Annotated[
         str,
         Field(
             description="To look at the file without a token, for an hour or more; with `&thumbnail=1` the thumbnail. "
             "Relative to this server",
-            examples=[PREVIEW_URL],
+            examples=[EXAMPLE_PREVIEW_URL],
         ),
     ]
     cache: Annotated[Cache, Field(description="What is known of its file id")]
@@ -83,13 +85,13 @@ class RenamedMedia(MediaResponse):
 
 class SignedUrl(BaseModel):
     ok: Ok
-    url: Annotated[str, Field(description="Relative to this server", examples=[PREVIEW_URL])]
-    expires_at: Annotated[Time, Field(description="When it ends, in UTC", examples=[AT])]
+    url: Annotated[str, Field(description="Relative to this server", examples=[EXAMPLE_PREVIEW_URL])]
+    expires_at: Annotated[TimeText, Field(description="When it ends, in UTC", examples=[EXAMPLE_TIME])]
     expires_in: Annotated[int, Field(description="Seconds until then", examples=[600])]
 
 
 class RewarmResponse(MediaResponse):
-    media_id: MediaNumber
+    media_id: MediaIdOut
     message: Annotated[str, Field(description="For people", examples=["media item 4711 is queued to be uploaded anew"])]
 
 
@@ -102,19 +104,19 @@ class MediaPage(BaseModel):
     ]
     limit: Annotated[int, Field(description="Of this page", examples=[100])]
     offset: Annotated[int, Field(description="How many were passed over", examples=[0])]
-    next: Next
+    next: NextPage
 
 
 class AddedMedia(BaseModel):
     ok: Ok
-    media_id: MediaNumber
-    sha256: Annotated[str, Field(description="Of its bytes, 64 hex digits", examples=[SHA256])]
+    media_id: MediaIdOut
+    sha256: Annotated[str, Field(description="Of its bytes, 64 hex digits", examples=[EXAMPLE_SHA256])]
     bytes: Annotated[int, Field(description="Of the file", examples=[204800])]
     kind: Annotated[Kind, Field(description="What it is sent as", examples=["photo"])]
     state: Annotated[MediaState, Field(description="`warming`, or what it is already", examples=["warming"])]
     warming: Annotated[bool, Field(description="Its state is `warming`", examples=[True])]
-    storage_key: Annotated[str, Field(description="Where it is in the store", examples=[KEY])]
-    r2_key: Annotated[str, Field(description="The same, for clients of old", examples=[KEY])]
+    storage_key: Annotated[str, Field(description="Where it is in the store", examples=[EXAMPLE_STORAGE_KEY])]
+    r2_key: Annotated[str, Field(description="The same, for clients of old", examples=[EXAMPLE_STORAGE_KEY])]
     note: Annotated[
         str | None,
         Field(
@@ -161,13 +163,17 @@ class BatchItem(BaseModel):
     ]
     created: Annotated[bool, Field(description="False: it was there already", examples=[True])] = False
     media_id: Annotated[int | None, Field(description="Of the media item", examples=[4711])] = None
-    sha256: Annotated[str | None, Field(description="Of its bytes, 64 hex digits", examples=[SHA256])] = None
+    sha256: Annotated[str | None, Field(description="Of its bytes, 64 hex digits", examples=[EXAMPLE_SHA256])] = None
     bytes: Annotated[int | None, Field(description="Of the file", examples=[204800])] = None
     kind: Annotated[Kind | None, Field(description="What it is sent as", examples=["photo"])] = None
     state: Annotated[MediaState | None, Field(description="Of the media item", examples=["warming"])] = None
     warming: Annotated[bool | None, Field(description="Its state is `warming`", examples=[True])] = None
-    storage_key: Annotated[str | None, Field(description="Where it is in the store", examples=[KEY])] = None
-    r2_key: Annotated[str | None, Field(description="The same, for clients of old", examples=[KEY])] = None
+    storage_key: Annotated[
+        str | None, Field(description="Where it is in the store", examples=[EXAMPLE_STORAGE_KEY])
+    ] = None
+    r2_key: Annotated[str | None, Field(description="The same, for clients of old", examples=[EXAMPLE_STORAGE_KEY])] = (
+        None
+    )
     error: Annotated[str | None, Field(description="Why it is not: a stable code", examples=[None])] = None
     message: Annotated[str | None, Field(description="What happened, and the cure", examples=[None])] = None
 
@@ -206,14 +212,14 @@ class BotListItem(BotOut):
     """A bot with how it stands; never its token."""
 
     paused: Annotated[bool, Field(description="Somebody stopped its background work", examples=[False])]
-    paused_at: Annotated[Time | None, Field(description="Since when, in UTC", examples=[None])]
+    paused_at: Annotated[TimeText | None, Field(description="Since when, in UTC", examples=[None])]
     flood_wait_s: Annotated[float, Field(description="Seconds that Telegram bids it wait", examples=[0])]
     media: Annotated[
         dict[MediaState, int],
         Field(description="Items by state", examples=[{"cold": 0, "warming": 2, "ready": 1230, "error": 1}]),
     ]
-    created_at: Annotated[Time, Field(description="When it came, in UTC", examples=[AT])]
-    deleted_at: Annotated[Time | None, Field(description="When it was deleted, in UTC", examples=[None])]
+    created_at: Annotated[TimeText, Field(description="When it came, in UTC", examples=[EXAMPLE_TIME])]
+    deleted_at: Annotated[TimeText | None, Field(description="When it was deleted, in UTC", examples=[None])]
 
 
 class BotPage(BaseModel):
@@ -304,7 +310,7 @@ class QueueStats(WarmupStats):
 
 class QueueItem(BaseModel):
     bot_slug: Annotated[str, Field(description="Your name for the bot", examples=["shop"])]
-    media_id: MediaNumber
+    media_id: MediaIdOut
     kind: Annotated[Kind, Field(description="What it is sent as", examples=["photo"])]
     sha256: Annotated[str, Field(description="Its first 16 digits, and …", examples=["9f86d081884c7d65…"])]
     enqueued_at: Annotated[int | None, Field(description="Milliseconds since 1970", examples=[1935392400000])]

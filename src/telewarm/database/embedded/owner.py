@@ -15,19 +15,21 @@ from pathlib import Path
 
 from telewarm.errors import EmbeddedPostgresFailed
 
-ACCOUNT = "telewarm"  # taken when it exists
-FREE_IDS = range(58_217, 58_317)  # user numbers that hardly anybody gives away; the first without an account is taken
+SYSTEM_ACCOUNT = "telewarm"  # taken when it exists
+CANDIDATE_USER_IDS = range(
+    58_217, 58_317
+)  # user numbers that hardly anybody gives away; the first without an account is taken
 INITDB_ACCOUNT = "nobody"  # initdb insists on an account; the server does not
-ELSEWHERE = "or set DATABASE_URL to a PostgreSQL of your own"
+OWN_DATABASE_CURE = "or set DATABASE_URL to a PostgreSQL of your own"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessOwner:
-    """The user that owns the data and runs the server. `lent`: root runs it as this other user."""
+    """The user that owns the data and runs the server. `is_system_user`: root runs it as this other user."""
 
     uid: int
     gid: int
-    lent: bool
+    is_system_user: bool
 
     @property
     def name(self) -> str:
@@ -37,7 +39,7 @@ class ProcessOwner:
         except KeyError:
             return f"number {self.uid}"
 
-    def may_enter(self, folder: Path) -> bool:
+    def can_traverse(self, folder: Path) -> bool:
         """Whether the permission bits let the owner pass through this folder."""
         status = folder.stat()
         if status.st_uid == self.uid:
@@ -46,36 +48,36 @@ class ProcessOwner:
             return bool(status.st_mode & stat.S_IXGRP)
         return bool(status.st_mode & stat.S_IXOTH)
 
-    def blocked_by(self, folder: Path) -> Path | None:
+    def first_blocked_folder(self, folder: Path) -> Path | None:
         """The first folder on the way to `folder`, itself included, that the owner may not pass through."""
         way = [*reversed(folder.parents), folder]
-        return next((step for step in way if not self.may_enter(step)), None)
+        return next((step for step in way if not self.can_traverse(step)), None)
 
 
 def find_owner(folder: Path) -> ProcessOwner:
     """Who is to run the server of this folder, `<data folder>/postgres`."""
-    data = _owner_of(folder / "cluster")
+    data = _stat(folder / "cluster")
     if os.geteuid() != 0:
-        _refuse_foreign(folder, data or _owner_of(folder))
-        return ProcessOwner(uid=os.geteuid(), gid=os.getegid(), lent=False)
-    for found in (data, _owner_of(folder.parent)):
+        _check_owner(folder, data or _stat(folder))
+        return ProcessOwner(uid=os.geteuid(), gid=os.getegid(), is_system_user=False)
+    for found in (data, _stat(folder.parent)):
         if found is not None and found.st_uid != 0:
-            return ProcessOwner(uid=found.st_uid, gid=found.st_gid, lent=True)
+            return ProcessOwner(uid=found.st_uid, gid=found.st_gid, is_system_user=True)
     with suppress(KeyError):
-        entry = pwd.getpwnam(ACCOUNT)
-        return ProcessOwner(uid=entry.pw_uid, gid=entry.pw_gid, lent=True)
-    free = next(number for number in FREE_IDS if not _has_account(number))
-    return ProcessOwner(uid=free, gid=free, lent=True)
+        entry = pwd.getpwnam(SYSTEM_ACCOUNT)
+        return ProcessOwner(uid=entry.pw_uid, gid=entry.pw_gid, is_system_user=True)
+    free = next(number for number in CANDIDATE_USER_IDS if not _has_account(number))
+    return ProcessOwner(uid=free, gid=free, is_system_user=True)
 
 
 def initdb_user(owner: ProcessOwner) -> int:
     """The number that initdb runs as: it wants one with an account, and what it made is handed to the owner after."""
     if _has_account(owner.uid):
         return owner.uid
-    if not owner.lent:
+    if not owner.is_system_user:
         raise EmbeddedPostgresFailed(
             f"The user with the number {owner.uid} has no account on this system, which the embedded database needs "
-            f"once, when it is created: run it as a user that has one, add it to /etc/passwd, {ELSEWHERE}"
+            f"once, when it is created: run it as a user that has one, add it to /etc/passwd, {OWN_DATABASE_CURE}"
         )
     with suppress(KeyError):
         return pwd.getpwnam(INITDB_ACCOUNT).pw_uid
@@ -84,20 +86,20 @@ def initdb_user(owner: ProcessOwner) -> int:
     except StopIteration:
         raise EmbeddedPostgresFailed(
             "The embedded database does not run as root, and there is no other account on this system: "
-            f"add one (useradd --system {ACCOUNT}), {ELSEWHERE}"
+            f"add one (useradd --system {SYSTEM_ACCOUNT}), {OWN_DATABASE_CURE}"
         ) from None
 
 
-def _refuse_foreign(folder: Path, data: os.stat_result | None) -> None:
+def _check_owner(folder: Path, data: os.stat_result | None) -> None:
     if data is not None and data.st_uid != os.geteuid():
-        whose = ProcessOwner(uid=data.st_uid, gid=data.st_gid, lent=True).name
+        whose = ProcessOwner(uid=data.st_uid, gid=data.st_gid, is_system_user=True).name
         raise EmbeddedPostgresFailed(
             f"The embedded database in {folder} belongs to the user {whose}: run Telewarm as that user, or choose "
             "another folder with TELEWARM_DATA"
         )
 
 
-def _owner_of(path: Path) -> os.stat_result | None:
+def _stat(path: Path) -> os.stat_result | None:
     try:
         return path.stat()
     except OSError:

@@ -21,42 +21,42 @@ from telewarm.folders import PRIVATE_FILE
 
 log = structlog.get_logger(__name__)
 
-BEAT_SECONDS = 2.0  # between two touches at least
-WATCH_SECONDS = 7.0  # without one, after which the other host counts as dead
-BOOT = Path("/proc/sys/kernel/random/boot_id")  # of the kernel: containers of one machine share it, and locks
+HEARTBEAT_SECONDS = 2.0  # between two touches at least
+OTHER_HOST_TIMEOUT_SECONDS = 7.0  # without one, after which the other host counts as dead
+BOOT_ID_PATH = Path("/proc/sys/kernel/random/boot_id")  # of the kernel: containers of one machine share it, and locks
 
 
-class Place:
+class HostMarker:
     """The file with the host's name."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._beaten_at = -BEAT_SECONDS
+        self._heartbeat_at = -HEARTBEAT_SECONDS
 
-    async def take(self) -> None:
+    async def claim(self) -> None:
         """The server runs here from now on. Raises EmbeddedPostgresFailed when it is in use on another host."""
         found = self._read()
-        if found.get("boot") not in {None, _boot()}:
-            await self._watch(found)
+        if found.get("boot") not in {None, _boot_id()}:
+            await self._check_other_host(found)
         new = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
         with os.fdopen(descriptor, "w") as file:
-            json.dump({"host": socket.gethostname(), "boot": _boot()}, file)
+            json.dump({"host": socket.gethostname(), "boot": _boot_id()}, file)
         new.replace(self._path)
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Touch it now and then, if it is ours."""
-        if clock.monotonic() - self._beaten_at < BEAT_SECONDS:
+        if clock.monotonic() - self._heartbeat_at < HEARTBEAT_SECONDS:
             return
-        self._beaten_at = clock.monotonic()
-        if self._read().get("boot") == _boot():
+        self._heartbeat_at = clock.monotonic()
+        if self._read().get("boot") == _boot_id():
             with suppress(OSError):
                 os.utime(self._path)
 
-    def forget(self) -> None:
+    def release(self) -> None:
         self._path.unlink(missing_ok=True)
 
-    def refusal(self, folder: Path) -> str:
+    def in_use_message(self, folder: Path) -> str:
         host = self._read().get("host")
         where = f" ({host})" if host and host != socket.gethostname() else ""
         return (
@@ -64,17 +64,17 @@ class Place:
             "folder is for one host. Stop the other one, or give both the DATABASE_URL of one PostgreSQL"
         )
 
-    async def _watch(self, found: dict[str, str]) -> None:
+    async def _check_other_host(self, marker: dict[str, str]) -> None:
         """Wall clocks may differ: only a change counts."""
-        log.info("embedded_postgres_checks_other_host", host=found.get("host"), seconds=WATCH_SECONDS)
-        before = self._touched()
-        deadline = clock.monotonic() + WATCH_SECONDS
+        log.info("embedded_postgres_checks_other_host", host=marker.get("host"), seconds=OTHER_HOST_TIMEOUT_SECONDS)
+        before = self._modified_at()
+        deadline = clock.monotonic() + OTHER_HOST_TIMEOUT_SECONDS
         while clock.monotonic() < deadline:
             await clock.sleep(0.25)
-            if self._touched() != before:
-                raise EmbeddedPostgresFailed(self.refusal(self._path.parent))
+            if self._modified_at() != before:
+                raise EmbeddedPostgresFailed(self.in_use_message(self._path.parent))
 
-    def _touched(self) -> int:
+    def _modified_at(self) -> int:
         with suppress(OSError):
             return self._path.stat().st_mtime_ns
         return 0
@@ -87,7 +87,7 @@ class Place:
         return {}
 
 
-def _boot() -> str:
+def _boot_id() -> str:
     with suppress(OSError):
-        return BOOT.read_text().strip()
+        return BOOT_ID_PATH.read_text().strip()
     return socket.gethostname()

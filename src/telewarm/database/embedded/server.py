@@ -23,40 +23,40 @@ from urllib.parse import quote
 import asyncpg
 
 from telewarm import clock, folders
-from telewarm.database.embedded.host import SOCKET_NAME, ServerHost, finished
-from telewarm.database.embedded.locks import FileLock, alone
-from telewarm.database.embedded.owner import ELSEWHERE
-from telewarm.database.embedded.place import Place
-from telewarm.database.embedded.upgrading import killed_upgrade
-from telewarm.database.embedded.watch import Watch
+from telewarm.database.embedded.host import SOCKET_NAME, ServerHost, run_to_completion
+from telewarm.database.embedded.locks import FileLock, exclusive_lock
+from telewarm.database.embedded.owner import OWN_DATABASE_CURE
+from telewarm.database.embedded.place import HostMarker
+from telewarm.database.embedded.upgrading import undo_interrupted_upgrade
+from telewarm.database.embedded.watch import ServerWatchdog
 from telewarm.errors import EmbeddedPostgresFailed
 
 DATABASE_USER = "telewarm"
 DATABASE = "postgres"
-TURN_SECONDS = 120.0  # for another process to finish starting or stopping the server
-INIT_SECONDS = 120.0
-START_SECONDS = 60.0  # recovery after a crash included
-STOP_SECONDS = 60.0
-LOOK_AGAIN = 0.05  # seconds
-SETTLE_SECONDS = 3.0  # for a server that is just starting, or whose last processes are ending
-LEFTOVER_SECONDS = 20.0  # for processes of a dead server to end, or an unreachable one to stop
+START_LOCK_TIMEOUT_SECONDS = 120.0  # for another process to finish starting or stopping the server
+INITDB_TIMEOUT_SECONDS = 120.0
+START_TIMEOUT_SECONDS = 60.0  # recovery after a crash included
+STOP_TIMEOUT_SECONDS = 60.0
+POLL_SECONDS = 0.05  # seconds
+MIN_WAIT_SECONDS = 3.0  # for a server that is just starting, or whose last processes are ending
+DEAD_SERVER_TIMEOUT_SECONDS = 20.0  # for processes of a dead server to end, or an unreachable one to stop
 
 # --auth=trust is safe: there is no TCP, and only the server's user (and root) can enter the socket's folder.
-INIT = (
+INITDB_OPTIONS = (
     *("--auth=trust", f"--username={DATABASE_USER}", "--encoding=UTF8", "--no-instructions"),
     *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
     *("--set", "max_connections=200", "--set", "timezone=UTC", "--set", "log_timezone=UTC"),
     *("--set", "autovacuum_naptime=10s"),  # instead of a minute: the queue's rows die young
     *("--set", "listen_addresses=", "--set", "unix_socket_permissions=0700", "--set", "log_checkpoints=off"),
 )
-STATUS_LINE = 7  # of postmaster.pid: starting, ready or stopping
-FORGETFUL = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+PID_FILE_STATUS_LINE = 7  # of postmaster.pid: starting, ready or stopping
+NON_DURABLE_SETTINGS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
-class StartResult(Enum):
-    YES = auto()
-    NOT_YET = auto()
-    NOBODY = auto()
+class ServerStatus(Enum):
+    READY = auto()
+    STARTING = auto()
+    UNREACHABLE = auto()
 
 
 class EmbeddedPostgres:
@@ -66,8 +66,8 @@ class EmbeddedPostgres:
         self._host = host
         self._durable = True
         self._socket = host.socket_folder()
-        self._place = Place(host.folder / "server.host")
-        self._users = FileLock(host.folder / "users.lock")
+        self._host_marker = HostMarker(host.folder / "server.host")
+        self._users_lock = FileLock(host.folder / "users.lock")
         self.url = f"postgresql://{DATABASE_USER}@/{DATABASE}?host={quote(str(self._socket))}"
 
     @classmethod
@@ -80,241 +80,254 @@ class EmbeddedPostgres:
         try:
             server = cls(await asyncio.to_thread(ServerHost.prepare, folder, programs))
         except OSError as error:
-            cure = f"choose another folder with TELEWARM_DATA, {ELSEWHERE}"
-            raise EmbeddedPostgresFailed(folders.refusal(error, folder, cure=cure)) from error
+            cure = f"choose another folder with TELEWARM_DATA, {OWN_DATABASE_CURE}"
+            raise EmbeddedPostgresFailed(folders.describe_os_error(error, folder, cure=cure)) from error
         server._durable = durable
         try:
-            async with server._turn():
+            async with server._start_lock():
                 await server._join()
         except OSError as error:
-            server._users.close()
-            raise EmbeddedPostgresFailed(folders.refusal(error, folder)) from error
+            server._users_lock.close()
+            raise EmbeddedPostgresFailed(folders.describe_os_error(error, folder)) from error
         except BaseException:
-            server._users.close()
+            server._users_lock.close()
             raise
         return server
 
     async def stop(self) -> None:
         """Leave; the last one out stops the server. Nothing happens the second time."""
-        if self._users.closed:
+        if self._users_lock.closed:
             return
         try:
-            async with self._turn():
+            async with self._start_lock():
                 await self._leave()
         finally:
-            self._users.close()
+            self._users_lock.close()
 
-    async def revive(self) -> bool:
+    async def restart_if_dead(self) -> bool:
         """Start the server again if it is dead, or cannot be reached any more; whether it was this process that did.
 
         Raises EmbeddedPostgresFailed, OSError.
         """
-        async with self._turn():
-            if await self._answer() is StartResult.YES and not self.is_stopping():
+        async with self._start_lock():
+            if await self._probe_status() is ServerStatus.READY and not self.is_stopping():
                 return False
             if self.is_stopping():
                 await self._stop_server()
             await asyncio.to_thread(self._host.socket_folder)  # somebody may have cleaned /tmp
-            return await self._run()
+            return await self._ensure_running()
 
     def seems_dead(self) -> bool:
         """A cheap look, without a connection: no process of the server lives, or its socket is gone."""
         if not (self._socket / SOCKET_NAME).exists():
             return True
-        lock = FileLock(self._server_lock)
+        lock = FileLock(self._server_lock_path)
         try:
-            return lock.take(shared=True)
+            return lock.acquire(shared=True)
         finally:
             lock.close()
 
     async def is_reachable(self) -> bool:
         """Whether somebody answers at the socket, be it that the server is still starting."""
-        return await self._answer() is not StartResult.NOBODY
+        return await self._probe_status() is not ServerStatus.UNREACHABLE
 
     def is_stopping(self) -> bool:
         """Whether somebody told the server to stop: it takes no new connections, and waits for those it has."""
-        lines = self._pid_file().splitlines()
-        return len(lines) > STATUS_LINE and lines[STATUS_LINE].strip() == "stopping"
+        lines = self._read_pid_file().splitlines()
+        return len(lines) > PID_FILE_STATUS_LINE and lines[PID_FILE_STATUS_LINE].strip() == "stopping"
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Show other hosts, on whose filesystem locks may not work, that this folder is in use."""
-        self._place.beat()
+        self._host_marker.heartbeat()
 
-    def _turn(self) -> AbstractAsyncContextManager[None]:
-        return alone(self._host.folder / "start.lock", timeout=TURN_SECONDS)
+    def _start_lock(self) -> AbstractAsyncContextManager[None]:
+        return exclusive_lock(self._host.folder / "start.lock", timeout_seconds=START_LOCK_TIMEOUT_SECONDS)
 
     async def _join(self) -> None:
-        async with killed_upgrade(self._host.folder) as found:
-            if found and self._pid_file() and await self._answer() is not StartResult.NOBODY:
+        async with undo_interrupted_upgrade(self._host.folder) as found:
+            if found and self._read_pid_file() and await self._probe_status() is not ServerStatus.UNREACHABLE:
                 await self._stop_server()
-        if not (self._host.cluster / "PG_VERSION").exists():
-            await self._initialise()
-        self._refuse_another_version()
-        self._users.take(shared=True)
+        if not (self._host.cluster_folder / "PG_VERSION").exists():
+            await self._init_cluster()
+        self._check_version()
+        self._users_lock.acquire(shared=True)
         try:
-            await self._run()
+            await self._ensure_running()
         except BaseException:
             await self._leave()
             raise
 
     async def _leave(self) -> None:
-        if not self._users.take():
+        if not self._users_lock.acquire():
             return
-        if self._pid_file() and await self._answer() is not StartResult.NOBODY:
+        if self._read_pid_file() and await self._probe_status() is not ServerStatus.UNREACHABLE:
             await self._stop_server()
-            self._place.forget()
+            self._host_marker.release()
 
     async def _stop_server(self) -> None:
         await self._host.run(
-            *("pg_ctl", "stop", "-D", str(self._host.cluster), "-m", "fast", "-w", "-t", f"{STOP_SECONDS:.0f}"),
-            timeout=STOP_SECONDS + 5,
+            *(
+                "pg_ctl",
+                "stop",
+                "-D",
+                str(self._host.cluster_folder),
+                "-m",
+                "fast",
+                "-w",
+                "-t",
+                f"{STOP_TIMEOUT_SECONDS:.0f}",
+            ),
+            timeout=STOP_TIMEOUT_SECONDS + 5,
         )
 
-    async def _initialise(self) -> None:
+    async def _init_cluster(self) -> None:
         """Whole or not at all: a crash in the middle leaves a folder that nobody takes for data."""
         hurry = () if self._durable else ("--no-sync",)
-        scratch = await finished(lambda: self._host.initdb(*INIT, *hurry, timeout=INIT_SECONDS))
-        scratch.rename(self._host.cluster)
+        scratch = await run_to_completion(
+            lambda: self._host.initdb(*INITDB_OPTIONS, *hurry, timeout=INITDB_TIMEOUT_SECONDS)
+        )
+        scratch.rename(self._host.cluster_folder)
 
-    def _refuse_another_version(self) -> None:
-        found = (self._host.cluster / "PG_VERSION").read_text().strip()
+    def _check_version(self) -> None:
+        found = (self._host.cluster_folder / "PG_VERSION").read_text().strip()
         ours = self._host.version.partition(".")[0]
         if found != ours:
             raise EmbeddedPostgresFailed(
-                f"The data in {self._host.cluster} was written by PostgreSQL {found}, and this is PostgreSQL {ours}: "
+                f"The data in {self._host.cluster_folder} was written by PostgreSQL {found}, and this is "
+                f"PostgreSQL {ours}: "
                 f"upgrade it with `telewarm upgrade-database --programs FOLDER`, the bin folder of a PostgreSQL "
-                f"{found}, or move {self._host.cluster} away and `telewarm restore` a backup"
+                f"{found}, or move {self._host.cluster_folder} away and `telewarm restore` a backup"
             )
 
-    async def _run(self) -> bool:
+    async def _ensure_running(self) -> bool:
         """Return once the server answers; start it if nobody does. Whether it was started here."""
         started = False
-        deadline = clock.monotonic() + START_SECONDS
-        while (answer := await self._answer()) is not StartResult.YES:
+        deadline = clock.monotonic() + START_TIMEOUT_SECONDS
+        while (answer := await self._probe_status()) is not ServerStatus.READY:
             if clock.monotonic() > deadline:
                 raise EmbeddedPostgresFailed(
-                    f"The embedded database did not answer within {START_SECONDS:.0f} s. {self._last_words()}"
+                    f"The embedded database did not answer within {START_TIMEOUT_SECONDS:.0f} s. {self._log_tail()}"
                 )
-            if answer is StartResult.NOBODY:
-                started = await self._launch() or started
+            if answer is ServerStatus.UNREACHABLE:
+                started = await self._start_if_dead() or started
             else:
-                await clock.sleep(LOOK_AGAIN)
+                await clock.sleep(POLL_SECONDS)
         return started
 
-    async def _launch(self) -> bool:
+    async def _start_if_dead(self) -> bool:
         """False: it answers after all."""
-        lock = FileLock(self._server_lock)
+        lock = FileLock(self._server_lock_path)
         try:
-            if not await self._is_dead(lock):
+            if not await self._lock_dead_server(lock):
                 return False
-            await self._place.take()
-            forget_dead_server(self._host.cluster, self._socket)
+            await self._host_marker.claim()
+            remove_stale_files(self._host.cluster_folder, self._socket)
             await self._start_server(lock)
         finally:
             lock.close()
         return True
 
-    async def _is_dead(self, lock: FileLock) -> bool:
+    async def _lock_dead_server(self, lock: FileLock) -> bool:
         """Take the server's lock once none of its processes lives. One that cannot be reached is stopped if it runs on
         this machine, and refused otherwise. False: it answers after all.
         """
         begun, told = clock.monotonic(), False
-        while not lock.take():
-            if await self._answer() is not StartResult.NOBODY:
+        while not lock.acquire():
+            if await self._probe_status() is not ServerStatus.UNREACHABLE:
                 return False
             waited = clock.monotonic() - begun
-            here = processes_of(self._host.cluster) if waited > SETTLE_SECONDS else []
-            if waited > LEFTOVER_SECONDS or (waited > SETTLE_SECONDS and not here):
-                raise EmbeddedPostgresFailed(self._place.refusal(self._host.folder))
-            if here and not told and self._pid_file().partition("\n")[0] in here:
+            here = processes_in(self._host.cluster_folder) if waited > MIN_WAIT_SECONDS else []
+            if waited > DEAD_SERVER_TIMEOUT_SECONDS or (waited > MIN_WAIT_SECONDS and not here):
+                raise EmbeddedPostgresFailed(self._host_marker.in_use_message(self._host.folder))
+            if here and not told and self._read_pid_file().partition("\n")[0] in here:
                 told = True
                 await self._stop_server()
-            await clock.sleep(LOOK_AGAIN)
+            await clock.sleep(POLL_SECONDS)
         return True
 
     async def _start_server(self, lock: FileLock) -> None:
-        log = self._log
+        log = self._log_path
         if log.exists():
             log.replace(log.with_suffix(".old.log"))
-        cache = f"shared_buffers={_cache_mib()}MB"
-        forgetful = () if self._durable else FORGETFUL
+        cache = f"shared_buffers={_shared_buffers_mib()}MB"
+        forgetful = () if self._durable else NON_DURABLE_SETTINGS
         settings = [f"unix_socket_directories={self._socket}", cache, *forgetful]
         options = " ".join(f"-c {shlex.quote(setting)}" for setting in settings)
         try:
             await self._host.run(
-                *("pg_ctl", "start", "-D", str(self._host.cluster), "-l", str(log), "-o", options),
-                *("-w", "-t", f"{START_SECONDS:.0f}"),
-                timeout=START_SECONDS + 5,
+                *("pg_ctl", "start", "-D", str(self._host.cluster_folder), "-l", str(log), "-o", options),
+                *("-w", "-t", f"{START_TIMEOUT_SECONDS:.0f}"),
+                timeout=START_TIMEOUT_SECONDS + 5,
                 pass_fds=(lock.descriptor,),
             )
         except EmbeddedPostgresFailed as error:
-            written = self._log.read_text(errors="replace") if self._log.exists() else ""
-            raise EmbeddedPostgresFailed(self._host.explained("postgres", written or str(error))) from error
+            written = self._log_path.read_text(errors="replace") if self._log_path.exists() else ""
+            raise EmbeddedPostgresFailed(self._host.explain_failure("postgres", written or str(error))) from error
 
     @property
-    def _server_lock(self) -> Path:
+    def _server_lock_path(self) -> Path:
         return self._host.folder / "server.lock"
 
-    def _pid_file(self) -> str:
+    def _read_pid_file(self) -> str:
         """Empty when there is none."""
         try:
-            return (self._host.cluster / "postmaster.pid").read_text()
+            return (self._host.cluster_folder / "postmaster.pid").read_text()
         except OSError:
             return ""
 
     @property
-    def _log(self) -> Path:
-        return self._host.cluster / "server.log"
+    def _log_path(self) -> Path:
+        return self._host.cluster_folder / "server.log"
 
-    def _last_words(self) -> str:
-        if not self._log.exists():
-            return f"It wrote no log in {self._host.cluster}."
-        lines = self._log.read_text(errors="replace").splitlines()[-8:]
+    def _log_tail(self) -> str:
+        if not self._log_path.exists():
+            return f"It wrote no log in {self._host.cluster_folder}."
+        lines = self._log_path.read_text(errors="replace").splitlines()[-8:]
         return "The end of its log: " + " | ".join(lines)
 
-    async def _answer(self) -> StartResult:
+    async def _probe_status(self) -> ServerStatus:
         try:
             connection = await asyncpg.connect(
                 host=str(self._socket), user=DATABASE_USER, database=DATABASE, password="", timeout=5, command_timeout=5
             )
         except (asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError):
-            return StartResult.NOT_YET  # starting, recovering or shutting down; or it died just now
+            return ServerStatus.STARTING  # starting, recovering or shutting down; or it died just now
         except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError):
-            return StartResult.NOBODY
+            return ServerStatus.UNREACHABLE
         except (OSError, TimeoutError, asyncpg.PostgresError) as error:
             raise EmbeddedPostgresFailed(
                 f"The embedded database in {self._host.folder} does not answer: {error}"
             ) from error
         await connection.close(timeout=5)
-        return StartResult.YES
+        return ServerStatus.READY
 
 
 @asynccontextmanager
-async def served(database_url: str | None, data_folder: Path) -> AsyncIterator[str]:
+async def database_url_for(database_url: str | None, data_folder: Path) -> AsyncIterator[str]:
     """The URL of the database to use: the one given, or the embedded server's, which runs while this is open."""
     if database_url is not None:
         yield database_url
         return
     server = await EmbeddedPostgres.start(data_folder / "postgres")
     try:
-        async with Watch(server).running():
+        async with ServerWatchdog(server).running():
             yield server.url
     finally:
         await server.stop()
 
 
-def forget_dead_server(cluster: Path, socket: Path) -> None:
+def remove_stale_files(cluster: Path, socket: Path) -> None:
     """Remove the files that a dead server left with its number, when no process works in its data folder.
 
     That number may belong to anybody by now, or to a zombie that nobody reaps, or the folder is a copy of a running
     one: PostgreSQL would refuse to start. Without /proc the files are left to PostgreSQL's own check.
     """
-    if Path("/proc/self").exists() and not processes_of(cluster):
+    if Path("/proc/self").exists() and not processes_in(cluster):
         (cluster / "postmaster.pid").unlink(missing_ok=True)
         (socket / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
 
 
-def processes_of(cluster: Path) -> list[str]:
+def processes_in(cluster: Path) -> list[str]:
     """The numbers of the processes that work in this data folder, of those that can be seen from here."""
     found = []
     for process in Path("/proc").glob("[0-9]*/cwd"):
@@ -324,7 +337,7 @@ def processes_of(cluster: Path) -> list[str]:
     return found
 
 
-def _cache_mib() -> int:
+def _shared_buffers_mib() -> int:
     """An eighth of the machine's memory, from 128 MiB, PostgreSQL's own default, to 1 GiB; taken only as it is used."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     return min(max(128, machine // 8), 1024)

@@ -14,23 +14,23 @@ from telewarm.errors import EmbeddedPostgresFailed
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 0.5
-STOPPING_SECONDS = 10.0  # that a stop which none of us asked for may last: a service manager stops all of a group
-LONGEST_PAUSE_SECONDS = 15.0  # between two attempts that fail
+POLL_SECONDS = 0.5
+STOP_GRACE_SECONDS = 10.0  # that a stop which none of us asked for may last: a service manager stops all of a group
+MAX_BACKOFF_SECONDS = 15.0  # between two attempts that fail
 
 
-class Server(Protocol):
+class WatchedServer(Protocol):
     def seems_dead(self) -> bool: ...
     def is_stopping(self) -> bool: ...
-    def beat(self) -> None: ...
+    def heartbeat(self) -> None: ...
     async def is_reachable(self) -> bool: ...
-    async def revive(self) -> bool: ...
+    async def restart_if_dead(self) -> bool: ...
 
 
-class Watch:
+class ServerWatchdog:
     """Looks at the server twice a second, without a connection."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: WatchedServer) -> None:
         self._server = server
         self._failures = 0
         self._stopping_since: float | None = None
@@ -47,16 +47,16 @@ class Watch:
             await asyncio.wait([watching])
 
     async def _watch(self, stop: asyncio.Event) -> None:
-        while not await clock.wait(stop, self._pause()):
+        while not await clock.wait(stop, self._backoff_seconds()):
             try:
-                self._server.beat()
+                self._server.heartbeat()
                 if await self._is_lost():
-                    await self._revive()
+                    await self._restart()
                 self._failures = 0
             except (EmbeddedPostgresFailed, OSError) as error:
                 self._failures += 1
                 log.error(  # noqa: TRY400 (a traceback would add nothing to the sentence)
-                    "embedded_postgres_restart_failed", error=str(error), retry_in_s=self._pause()
+                    "embedded_postgres_restart_failed", error=str(error), retry_in_s=self._backoff_seconds()
                 )
             except Exception:
                 self._failures += 1
@@ -66,15 +66,15 @@ class Watch:
         if self._server.is_stopping():
             now = clock.monotonic()
             self._stopping_since = now if self._stopping_since is None else self._stopping_since
-            return now - self._stopping_since > STOPPING_SECONDS
+            return now - self._stopping_since > STOP_GRACE_SECONDS
         self._stopping_since = None
         return self._server.seems_dead() and not await self._server.is_reachable()
 
-    async def _revive(self) -> None:
+    async def _restart(self) -> None:
         begun = clock.monotonic()
         log.warning("embedded_postgres_lost")
-        if await self._server.revive():
+        if await self._server.restart_if_dead():
             log.warning("embedded_postgres_restarted", seconds=round(clock.monotonic() - begun, 2))
 
-    def _pause(self) -> float:
-        return min(LOOK_SECONDS * 2.0**self._failures, LONGEST_PAUSE_SECONDS)
+    def _backoff_seconds(self) -> float:
+        return min(POLL_SECONDS * 2.0**self._failures, MAX_BACKOFF_SECONDS)

@@ -164,7 +164,7 @@ async def _rival(site: Site, name: str, chats: list[ChatId], plan: Plan) -> floa
 async def _broadcast(site: Site, recipients: int) -> float:
     """Messages a second from its start to its end, by the clock of the database."""
     broadcast_id = await site.draft(recipients)
-    async with site.app.worker.working():
+    async with site.app.worker.running():
         await site.app.broadcasts.start(broadcast_id)
         await site.until(broadcast_id, done=recipients)
     found = await site.app.broadcasts.get(broadcast_id)
@@ -208,7 +208,7 @@ async def depth(plan: Plan, report: Callable[[str], None]) -> Figure:
 
 async def _first_of(site: Site, recipients: int, count: int) -> float:
     broadcast_id = await site.draft(recipients)
-    async with site.app.worker.working():
+    async with site.app.worker.running():
         await site.app.broadcasts.start(broadcast_id)
         await site.until(broadcast_id, done=count)
         await site.app.broadcasts.cancel(broadcast_id)
@@ -221,7 +221,7 @@ async def ceiling(plan: Plan, report: Callable[[str], None]) -> list[Figure]:
     async with _site(plan, "--latency-ms", "80", floods=True) as site:
         await site.sandbox.tell("config", floods={"bot": {"count": int(CEILING), "seconds": 1.0}})
         broadcast_id = await site.draft(round(CEILING * (plan.seconds + 4 * SETTLE)))
-        async with site.app.worker.working():
+        async with site.app.worker.running():
             await site.app.broadcasts.start(broadcast_id)
             await site.until(broadcast_id, done=1)
             await clock.sleep(SETTLE)
@@ -295,7 +295,7 @@ async def _site(plan: Plan, *options: str, floods: bool = False) -> AsyncIterato
         )
         tune_garbage_collector()
         bot = await stage.add_bot(app)
-        async with app.worker.working():
+        async with app.worker.running():
             [data] = stage.photos(1, bytes=PHOTO_BYTES)
             photo = await stage.until_ready(app, await stage.add(app, bot, data))
         yield Site(app=app, sandbox=sandbox, bot=bot, photo=photo, folder=folder, environ=environ)

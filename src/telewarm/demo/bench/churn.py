@@ -64,7 +64,7 @@ class Day:
     def kept(self) -> float:
         """Seconds now that stand for those a line of the engine's log is kept."""
         elapsed = clock.monotonic() - self.started
-        return engine.KEPT * elapsed / (DAY * max(self.warmed, 1) / self.warmups)
+        return engine.LOG_RETENTION_SECONDS * elapsed / (DAY * max(self.warmed, 1) / self.warmups)
 
 
 async def measure(
@@ -125,7 +125,7 @@ async def _warm(day: Day, bot: BotId) -> None:
 
 def _failure(item: ClaimedMedia) -> WarmupFailure:
     return WarmupFailure(
-        media_id=item.media_id, delay=0.0, code="TELEGRAM_FAULT", message="Internal Server Error. " * 5
+        media_id=item.media_id, retry_delay=0.0, code="TELEGRAM_FAULT", message="Internal Server Error. " * 5
     )
 
 
@@ -163,11 +163,11 @@ async def _sweep(pool: Pool, kept: float) -> None:
     """What a worker does every two seconds."""
     await leases.sweep(pool)
     await warmups.bots_with_due_work(pool)
-    await warmups.sweep_counts(pool)
-    await events.number(pool)
-    await events.trim(pool, kept=kept * events.KEPT / engine.KEPT)
-    await engine.trim_log(pool, kept=kept)
-    await engine.compact(pool)
+    await warmups.merge_count_deltas(pool)
+    await events.assign_sequence(pool)
+    await events.trim(pool, max_age_seconds=kept * events.RETENTION_SECONDS / engine.LOG_RETENTION_SECONDS)
+    await engine.trim_log(pool, max_age_seconds=kept)
+    await engine.reindex_bloated(pool)
 
 
 async def _claims(fresh: Queue, churned: Queue) -> Figure:

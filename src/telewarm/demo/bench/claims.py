@@ -85,7 +85,7 @@ async def _claim_and_record(side: Side) -> None:
     first, *rest = ready
     await side.timed("forget", media.drop_file_id(side.queue.pool, media_id=first.media_id, file_id=first.file_id))
     await side.timed(
-        "rewarm", media.rewarm(side.queue.pool, {one.media_id: queue_priority.EXPLICIT for one in rest[:1]})
+        "rewarm", media.rewarm(side.queue.pool, {one.media_id: queue_priority.EXPLICIT_OFFSET_MS for one in rest[:1]})
     )
     await side.queue.pool.execute(
         "UPDATE media SET state = 'warming', file_id = NULL WHERE id = ANY ($1)", [one.media_id for one in ready]
@@ -95,7 +95,8 @@ async def _claim_and_record(side: Side) -> None:
 async def _fail_and_promote(side: Side) -> None:
     claimed = await side.queue.claim(CLAIMED)
     failed = [
-        WarmupFailure(media_id=item.media_id, delay=0.0, counted=False, code="X", message="x") for item in claimed
+        WarmupFailure(media_id=item.media_id, retry_delay=0.0, counts_as_attempt=False, code="X", message="x")
+        for item in claimed
     ]
     await side.timed("record_failed", warmups.record_failed(side.queue.pool, side.queue.lease, failed))
     await side.timed("claim of retries", side.queue.claim(CLAIMED))
@@ -123,15 +124,17 @@ async def _add(side: Side) -> None:
 
 async def _insert(into: Queue, new: Blob) -> None:
     handicap = queue_priority.priority_offset(new.facts.bytes)
-    await media.insert(into.pool, bot_id=into.bots[0], blob=new, kind=Kind.PHOTO, name="n.jpg", handicap=handicap)
+    await media.insert(
+        into.pool, bot_id=into.bots[0], blob=new, kind=Kind.PHOTO, name="n.jpg", priority_offset=handicap
+    )
 
 
 async def _look(side: Side) -> None:
     await side.timed(BARE, side.queue.pool.fetchval("SELECT 1"))
-    await side.timed("sweep_counts", warmups.sweep_counts(side.queue.pool))
-    await side.timed("number_events", events.number(side.queue.pool))
-    await side.timed("counts", media.counts(side.queue.pool, side.queue.bots[0]))
-    await side.timed("depths", warmups.depths(side.queue.pool))
+    await side.timed("sweep_counts", warmups.merge_count_deltas(side.queue.pool))
+    await side.timed("number_events", events.assign_sequence(side.queue.pool))
+    await side.timed("counts", media.count_by_state_of_bot(side.queue.pool, side.queue.bots[0]))
+    await side.timed("depths", warmups.queue_depths(side.queue.pool))
     await side.timed("bots_with_due_work", warmups.bots_with_due_work(side.queue.pool))
     await side.timed(
         "a page", media.page(side.queue.pool, bot_id=side.queue.bots[0], kind=None, state=None, limit=20, offset=0)
@@ -192,6 +195,6 @@ def _small_ready_at(items: Sequence[ClaimedMedia]) -> float:
         size = item.blob.facts.bytes
         ends = heapq.heappop(free) + LATENCY + size / BANDWIDTH
         heapq.heappush(free, ends)
-        if size < queue_priority.SMALL:
+        if size < queue_priority.SMALL_BYTES:
             ready.append(ends)
     return mean(ready)

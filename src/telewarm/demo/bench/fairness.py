@@ -135,7 +135,7 @@ async def _stream(scene: Scene, seconds: int | None) -> Wait:
     await app.pool.execute("VACUUM (ANALYZE) media")
     if seconds is not None:
         await _make_busy(scene, seconds)
-    async with app.worker.working():
+    async with app.worker.running():
         if seconds is not None:
             await _until_flooded(scene, scene.busy[seconds])
         await clock.sleep(SETTLE)

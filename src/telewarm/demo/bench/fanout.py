@@ -40,7 +40,7 @@ async def measure(
         async with stage.open_telewarm(sandbox.url, folder, worker=False) as app:
             owners = [(await app.bots.by_slug(name)).bot for name in names]
             reads, started = _store_reads(), clock.monotonic()
-            async with app.worker.working():
+            async with app.worker.running():
                 await stage.ask_for_all(app, *owners)
                 await stage.until_none_warming(app)
             seconds = clock.monotonic() - started

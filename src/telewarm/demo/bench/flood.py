@@ -86,7 +86,7 @@ async def measure(
             scenes.append(await stack.enter_async_context(_scene(one, chats, number, minutes)))
         start = [await scene.counts() for scene in scenes]
         for scene in scenes:
-            await stack.enter_async_context(scene.app.worker.working())
+            await stack.enter_async_context(scene.app.worker.running())
             await stage.ask_for_all(scene.app, *scene.bots.values())
         await _pass(learning, report, of=60 * minutes)
         learned = [await scene.counts() for scene in scenes]

@@ -45,7 +45,7 @@ async def measure_start(photos: int, *, report: Report) -> list[Figure]:
             await stage.add(app, bot, data)
         await stage.set_aside(app)
         started = clock.monotonic()
-        async with app.worker.working():
+        async with app.worker.running():
             await stage.ask_for_all(app, bot)
             report(f"sending to {CHATS} fresh chats")
             await stage.until_none_warming(app, bot, patience=PATIENCE)

@@ -46,7 +46,7 @@ async def _lane(sandbox_url: str, photos: int, concurrency: int) -> Rate:
         for data in stage.photos(photos, bytes=PHOTO_BYTES):
             await stage.add(app, bot, data)
         await stage.set_aside(app)
-        async with app.worker.working():
+        async with app.worker.running():
             started, cpu = clock.monotonic(), time.process_time()
             await stage.ask_for_all(app, bot)
             await stage.until_none_warming(app, bot)

@@ -257,7 +257,7 @@ class Database:
     async def restart(self, mode: Literal["fast", "immediate"], *, away: float) -> None:
         """Stop it in one of PostgreSQL's own ways, leave it down for `away` seconds, start it again."""
         host = await asyncio.to_thread(ServerHost.prepare, self._folder)
-        await host.run("pg_ctl", "stop", "-D", str(host.cluster), "-m", mode, "-w", timeout=START)
+        await host.run("pg_ctl", "stop", "-D", str(host.cluster_folder), "-m", mode, "-w", timeout=START)
         await clock.sleep(away)
         server = await EmbeddedPostgres.start(self._folder)
         self._stack.push_async_callback(server.stop)

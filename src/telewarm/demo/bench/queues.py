@@ -64,7 +64,7 @@ class Queue:
     async def claim(self, limit: int, *, bot: BotId | None = None) -> list[ClaimedMedia]:
         """Of the first bot, if none is named."""
         return await warmups.claim(
-            self.pool, bot_id=bot or self.bots[0], limit=limit, lease_id=self.lease, sharers=[], chats=[CHAT]
+            self.pool, bot_id=bot or self.bots[0], limit=limit, lease_id=self.lease, sharing_bots=[], chats=[CHAT]
         )
 
 
@@ -93,7 +93,7 @@ async def queue(server_url: str, name: str, *, due: int, bots: int = 1) -> Async
         await pool.execute(FILL.format(due=due, bots=bots))
         lease = uuid4()
         await pool.execute("INSERT INTO lease VALUES ($1, 'bench', now() + interval '1 day')", lease)
-        await warmups.sweep_counts(pool)
+        await warmups.merge_count_deltas(pool)
         for table in TABLES:
             await pool.execute(f"VACUUM (ANALYZE) {table}")
         await pool.execute(IN_MEMORY)

@@ -79,7 +79,7 @@ async def _site() -> AsyncIterator[Site]:
         )
         tune_garbage_collector()
         bot = await stage.add_bot(app)
-        async with app.worker.working():
+        async with app.worker.running():
             [data] = stage.photos(1, bytes=PHOTO_BYTES)
             item = await stage.until_ready(app, await stage.add(app, bot, data))
         if item.file_id is None or item.sent_kind is None:

@@ -57,7 +57,7 @@ async def _level(sandbox: SandboxProcess, plan: Plan, report: Report) -> list[Fi
             for data in stage.photos(plan.photos, bytes=PHOTO_BYTES):
                 await stage.add(app, bot, data)
             await stage.set_aside(app)
-            async with app.worker.working():
+            async with app.worker.running():
                 waits += await _one_by_one(app, bot)
                 lane.append(await _drain(sandbox, app, bot, plan.photos))
     return _figures(plan.concurrency, bare, lane, waits)
