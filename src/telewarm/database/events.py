@@ -73,7 +73,7 @@ async def read_after(db: Executor, last_id: int, *, limit: int = PAGE_SIZE) -> E
 
 
 async def trim(db: Executor, *, max_age_seconds: float = RETENTION_SECONDS, max_events: int = MAX_KEPT_EVENTS) -> int:
-    """Delete what is older than `max_age_seconds` seconds, and what is beyond the newest `max_events`; how many rows."""
+    """Delete events older than `max_age_seconds` or beyond the newest `max_events`; returns how many."""
     total = 0
     while deleted := int(
         (await db.execute(TRIM_SQL, max_age_seconds, max_events, ROWS_PER_DELETE)).removeprefix("DELETE ")

@@ -15,9 +15,9 @@ from telewarm.database.connection import Connection, Executor
 from telewarm.errors import Conflict, Cure, NotFound, UsageError
 
 CHANNEL = "telewarm_token"  # NOTIFY: some token was made, changed or revoked
-SECRET_PREFIX = "tw_"
+SECRET_PREFIX = "tw_"  # noqa: S105 - what every secret begins with
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-SERVER_TOKEN_NAME = "ADMIN_API_TOKEN"  # the server's own token, wherever it is kept
+SERVER_TOKEN_NAME = "ADMIN_API_TOKEN"  # noqa: S105 - the server's own token, wherever it is kept
 RESERVED_NAMES = frozenset(
     {SERVER_TOKEN_NAME.lower(), "local"}
 )  # in the audit log: the server's own token; none, once allowed

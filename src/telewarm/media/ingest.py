@@ -38,7 +38,7 @@ class IngestResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LibraryLimits:
-    """`max_bytes`: bytes that a file may have here. `local_server`: Telegram's rules for a local Bot API server apply."""
+    """`max_bytes`: bytes of a file. `local_server`: Telegram's rules for a local Bot API server apply."""
 
     max_bytes: int
     local_server: bool

@@ -71,7 +71,7 @@ TOKEN_IN_PATH_PATTERN = re.compile(r"\b(?:bot)?\d+(?::|%3A)[\w-]{8,}", re.IGNORE
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ErrorText:
-    """What an answer that is not a success says. `from_bot_api`: by the Bot API, and not by something in front of it."""
+    """The text of an error response. `from_bot_api`: written by the Bot API, not by a proxy in front of it."""
 
     status: int
     description: str
