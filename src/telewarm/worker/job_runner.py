@@ -59,7 +59,7 @@ class JobRunner(Generic[Item, Done]):
             task.cancel()
 
     async def _run(self, job: Job[Item], permit: Permit) -> None:
-        """Every way out confirms or refunds the permit. When cancelled, `_on_task_done` does: this may not have begun."""
+        """Every way out settles the permit. When cancelled, `_on_task_done` does: this may not have begun."""
         try:
             outcome = await self._work.do(job.item, permit.chat_id)
         except FloodWait as wait:
