@@ -154,8 +154,8 @@ class Telewarm:
 
     async def undelete_bot(self, slug: str) -> Bot:
         """Raises NotFound, and Conflict for one that is being deleted for good."""
-        live, _ = await self.bots.undelete(slug)
-        return live.bot
+        session, _ = await self.bots.undelete(slug)
+        return session.bot
 
     async def add(self, bot: str, file: FileInput, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
         """Put a file into a bot's library; it is being warmed when this returns. One that is there already is found.
@@ -164,8 +164,8 @@ class Telewarm:
         added as what its bytes are, or as a document; `note` of the item says why then.
         Raises NotFound, UnreadableMedia, MediaRuleViolation, StoreError, OSError, UsageError.
         """
-        live = await self.bots.by_slug(bot)
-        return _with_note(await add_any(self.library, live.bot, file, kind=kind, name=name))
+        session = await self.bots.by_slug(bot)
+        return _with_note(await add_any(self.library, session.bot, file, kind=kind, name=name))
 
     async def get(self, item: MediaItem | int) -> MediaItem:
         """A media item as it is now. Raises NotFound."""
@@ -178,8 +178,8 @@ class Telewarm:
         """
         seconds = coercion.seconds("timeout", timeout)
         found = await self.get(item)
-        live = await self.bots.get(found.bot_id)
-        await self.sender.file_id(live, found.id, wait=seconds)
+        session = await self.bots.get(found.bot_id)
+        await self.sender.file_id(session, found.id, wait=seconds)
         return await self.get(found.id)
 
     async def file_id(self, bot: str, item: MediaItem | int, *, wait: float = 60.0) -> WarmFile:
@@ -189,8 +189,8 @@ class Telewarm:
         longer, MediaError when it will have none, NotFound.
         """
         media_id, seconds = MediaId(coercion.media_id("item", item)), coercion.seconds("wait", wait)
-        live = await self.bots.by_slug(bot)
-        warm = await self.sender.file_id(live, media_id, wait=seconds)
+        session = await self.bots.by_slug(bot)
+        warm = await self.sender.file_id(session, media_id, wait=seconds)
         return WarmFile(warm.file_id, media_id=warm.media_id, kind=warm.kind)
 
     async def add_url(self, bot: str, url: str, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
@@ -198,19 +198,21 @@ class Telewarm:
 
         Raises FetchError besides (UrlNotAllowed, UrlFetchFailed, UrlNotAFile, FileTooLarge).
         """
-        live = await self.bots.by_slug(bot)
+        session = await self.bots.by_slug(bot)
         wanted, shown = parse_kind(kind), coercion.text("name", name)
-        return _with_note(await self.library.add_url(live.bot, coercion.required("url", url), kind=wanted, name=shown))
+        return _with_note(
+            await self.library.add_url(session.bot, coercion.required("url", url), kind=wanted, name=shown)
+        )
 
     async def rename(self, bot: str, item: MediaItem | int, name: str | None, *, rewarm: bool = False) -> MediaItem:
         """Give a media item of a bot another name. Recipients see it once the item is rewarmed, which `rewarm` asks
         for; `note` of the item says what they see until then. Raises NotFound.
         """
         shown = coercion.text("name", name)
-        live, known = await self.bots.by_slug(bot), await self.get(item)
-        if known.bot_id != live.bot.id:
+        session, known = await self.bots.by_slug(bot), await self.get(item)
+        if known.bot_id != session.bot.id:
             raise NotFound(f"media item {known.id} is not in the library of bot {bot!r}")
-        return await self.library.rename(known.id, shown, rewarm=live.bot if rewarm else None)
+        return await self.library.rename(known.id, shown, rewarm=session.bot if rewarm else None)
 
     async def delete(self, bot: str, media_ids: Sequence[MediaItem | int]) -> DeletionResult:
         """Delete media of a bot: all that it has of these or, when a broadcast that has not ended needs one, none.
@@ -236,12 +238,12 @@ class Telewarm:
         and warm-ups. Raises NotFound, UsageError: then nothing went. What goes wrong with one message is that result's
         `error`, which `raise_on_error`, or `raise_for_error()` of the results, raises.
         """
-        live = await self.bots.by_slug(bot)
+        session = await self.bots.by_slug(bot)
         on_cold = None if on_cold is None else parse_on_cold(on_cold)
         patience = None if patience is None else coercion.seconds("patience", patience)
-        said = await self.library.as_files(live.bot, to_message_set(message))
-        chat = await resolve_chat(live.api, live.chat_names, chat_id)
-        results = SendResults(await self.sender.send(live, chat, said, on_cold=on_cold, patience=patience))
+        said = await self.library.as_files(session.bot, to_message_set(message))
+        chat = await resolve_chat(session.api, session.chat_names, chat_id)
+        results = SendResults(await self.sender.send(session, chat, said, on_cold=on_cold, patience=patience))
         return results.raise_for_error() if raise_on_error else results
 
     async def broadcast(self, bots: str | Sequence[str], message: MessageInput) -> list[Broadcast]:

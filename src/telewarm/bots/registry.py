@@ -71,13 +71,13 @@ class BotRegistry:
         """Check the token with getMe, then use it. When it is another Telegram bot's, every file id is void: all that
         was warm is due again. Raises NotFound, InvalidBotToken, Conflict, UsageError.
         """
-        live = await self.by_slug(slug)
+        session = await self.by_slug(slug)
         profile = await self._get_profile(coercion.text("token", token) or "")
         async with self._pool.acquire() as connection, connection.transaction():
             bot, another = await bots.replace_token(
                 connection,
                 self._cipher,
-                live.bot.id,
+                session.bot.id,
                 token=token,
                 telegram_id=profile.telegram_id,
                 username=profile.username,
@@ -90,10 +90,10 @@ class BotRegistry:
     async def replace_chats(self, slug: str, warmup_chats: Sequence[int | str]) -> Bot:
         """Upload to other warm-up chats from now on: ids, or `@names` of public ones. Raises NotFound, UsageError."""
         warmup_chats = _check_warmup_chats(warmup_chats)
-        live = await self.by_slug(slug)
-        found = await _resolve_chats(live.api, warmup_chats)
+        session = await self.by_slug(slug)
+        found = await _resolve_chats(session.api, warmup_chats)
         return self.sessions.cache(
-            await bots.replace_warmup_chats(self._pool, self._cipher, live.bot.id, found), by_person=True
+            await bots.replace_warmup_chats(self._pool, self._cipher, session.bot.id, found), by_person=True
         ).bot
 
     async def pause(self, slug: str) -> bool:
@@ -101,15 +101,15 @@ class BotRegistry:
 
         Whether that changed anything. Raises NotFound.
         """
-        live = await self.by_slug(slug)
-        return await bots.set_paused(self._pool, live.bot.id, paused=True)
+        session = await self.by_slug(slug)
+        return await bots.set_paused(self._pool, session.bot.id, paused=True)
 
     async def resume(self, slug: str) -> bool:
         """Let warm-ups and broadcasts go on. Whether that changed anything. Raises NotFound."""
-        live = await self.by_slug(slug)
+        session = await self.by_slug(slug)
         async with self._pool.acquire() as connection, connection.transaction():
-            changed = await bots.set_paused(connection, live.bot.id, paused=False)
-            await enqueue_lane(connection, live.bot)
+            changed = await bots.set_paused(connection, session.bot.id, paused=False)
+            await enqueue_lane(connection, session.bot)
         return changed
 
     async def page(self, *, deleted: bool = False, after: str = "", limit: int = 100) -> list[BotSummary]:
@@ -124,17 +124,17 @@ class BotRegistry:
     async def check(self, slug: str) -> BotCheck:
         """Ask Telegram whether the token is good and the bot may post to its warm-up chats. Nothing is posted; a new
         username is kept. When all is good, what waited for that goes at once. Raises NotFound."""
-        live = await self.by_slug(slug)
-        live.faults.clear()
-        found = await check_bot(live.api, live.bot.warmup_chats)
+        session = await self.by_slug(slug)
+        session.faults.clear()
+        found = await check_bot(session.api, session.bot.warmup_chats)
         for chat in found.chats:
             if chat.migrated_to is not None:
-                await self.sessions.follow_chat(live.bot.id, chat.chat_id, chat.migrated_to)
-        if found.profile is not None and found.profile.username != live.bot.username:
-            await bots.update_username(self._pool, live.bot.id, found.profile.username)
-            live.bot = replace(live.bot, username=found.profile.username)
+                await self.sessions.follow_chat(session.bot.id, chat.chat_id, chat.migrated_to)
+        if found.profile is not None and found.profile.username != session.bot.username:
+            await bots.update_username(self._pool, session.bot.id, found.profile.username)
+            session.bot = replace(session.bot, username=found.profile.username)
         if found.ok:
-            self.sessions.retry_soon(live.bot)
+            self.sessions.retry_soon(session.bot)
         log.info("bot_checked", bot=slug, ok=found.ok)
         return found
 
@@ -148,9 +148,9 @@ class BotRegistry:
         async with self._pool.acquire() as connection, connection.transaction():
             bot_id, changed = await deletions.undelete_bot(connection, known_slug(slug))
             await enqueue_lane(connection, await bots.by_id(connection, self._cipher, bot_id))
-        live = await self.sessions.read(bot_id)
+        session = await self.sessions.read(bot_id)
         log.info("bot_undeleted", bot=slug, changed=changed)
-        return live, changed
+        return session, changed
 
     async def delete_for_good(self, slug: str) -> PurgeResult:
         """All of a deleted bot: library, ledger, broadcasts. Broken off, it can be gone on with. Raises NotFound, and

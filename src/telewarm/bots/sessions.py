@@ -115,30 +115,30 @@ class BotSessions:
         """Raises NotFound."""
         if (reading := self._reads.get(bot_id)) is not None:
             await asyncio.wait([reading])
-        live = self._sessions.get(bot_id)
-        if live is None or not live.is_current:
-            live = await self.read(bot_id)
-        if live.bot.deleted_at is not None:
-            raise BotDeleted(live.bot.slug)
-        return live
+        session = self._sessions.get(bot_id)
+        if session is None or not session.is_current:
+            session = await self.read(bot_id)
+        if session.bot.deleted_at is not None:
+            raise BotDeleted(session.bot.slug)
+        return session
 
     async def read(self, bot_id: BotId) -> BotSession:
         """Until the row is here, whoever asks has it read too: nobody goes on with the old one."""
         seen = self._changes[None], self._changes[bot_id]
         try:
-            live = self.cache(await bots.by_id(self._pool, self._cipher, bot_id))
+            session = self.cache(await bots.by_id(self._pool, self._cipher, bot_id))
         except NotFound:
             self.drop(bot_id)
             raise
-        live.is_current = seen == (self._changes[None], self._changes[bot_id])
-        return live
+        session.is_current = seen == (self._changes[None], self._changes[bot_id])
+        return session
 
     def drop(self, bot_id: BotId) -> None:
         """Its row is gone: whoever holds on to it finds it deleted."""
         self._limiters.pop(bot_id, None)
-        if (live := self._sessions.pop(bot_id, None)) is not None:
-            live.bot = replace(live.bot, deleted_at=live.bot.deleted_at or clock.now())
-            self._ids.pop(live.bot.slug, None)
+        if (session := self._sessions.pop(bot_id, None)) is not None:
+            session.bot = replace(session.bot, deleted_at=session.bot.deleted_at or clock.now())
+            self._ids.pop(session.bot.slug, None)
 
     async def refresh(self, bot_id: BotId) -> None:
         """Read the row again now, without waiting for a notification, if the bot is known here."""
@@ -151,14 +151,14 @@ class BotSessions:
         `by_person`: a person gave it its token or chats, the same as before perhaps, since they are cured.
         """
         now = clock.monotonic()
-        live = self._sessions.get(bot.id)
-        changed = live is not None and (live.bot.token, live.bot.warmup_chats) != (bot.token, bot.warmup_chats)
-        if live is not None and (by_person or changed):
-            live.faults.clear()
+        session = self._sessions.get(bot.id)
+        changed = session is not None and (session.bot.token, session.bot.warmup_chats) != (bot.token, bot.warmup_chats)
+        if session is not None and (by_person or changed):
+            session.faults.clear()
             self.retry_soon(bot)
-        if live is None or live.bot.telegram_id != bot.telegram_id:  # another Telegram bot has limits of its own
+        if session is None or session.bot.telegram_id != bot.telegram_id:  # another Telegram bot has limits of its own
             limiter = BotRateLimiter(self._limits, now=now, learned=plausible_limits(bot.learned_limits, self._limits))
-            live = BotSession(
+            session = BotSession(
                 bot=bot,
                 api=self._make_api(bot.token),
                 limiter=limiter,
@@ -166,17 +166,17 @@ class BotSessions:
                 on_held=self._rate_sync.flush,
                 on_migrated=partial(self.follow_chat, bot.id),
             )
-            self._sessions[bot.id] = live
+            self._sessions[bot.id] = session
             self._limiters[bot.id] = limiter
             self._ids[bot.slug] = bot.id
-        elif live.bot.token != bot.token:
-            live.api = self._make_api(bot.token)
-        live.bot = bot
+        elif session.bot.token != bot.token:
+            session.api = self._make_api(bot.token)
+        session.bot = bot
         if bot.pause_seconds > 0:  # another process met the flood
-            live.limiter.pause_bot(now + bot.pause_seconds)
+            session.limiter.pause_bot(now + bot.pause_seconds)
         for chat_id, seconds in bot.chat_pauses.items():
-            live.limiter.pause_chat(chat_id, now + seconds)
-        return live
+            session.limiter.pause_chat(chat_id, now + seconds)
+        return session
 
     async def follow_chat(self, bot_id: BotId, old: ChatId, new: ChatId) -> None:
         """Use a supergroup in place of the warm-up group that it was. What waits for it goes on at once."""
@@ -249,10 +249,10 @@ class BotSessions:
         """What NOTIFY says: read the row again, once however often it changes meanwhile."""
         bot_id = BotId(int(payload))
         self._changes[bot_id] += 1
-        live = self._sessions.get(bot_id)
-        if live is None:
+        session = self._sessions.get(bot_id)
+        if session is None:
             return
-        live.is_current = False
+        session.is_current = False
         if bot_id not in self._reads:
             task = background.start(self._read_again(bot_id), name="read bot")
             self._reads[bot_id] = task
@@ -260,7 +260,7 @@ class BotSessions:
 
     async def _read_again(self, bot_id: BotId) -> None:
         try:
-            while (live := self._sessions.get(bot_id)) is not None and not live.is_current:
+            while (session := self._sessions.get(bot_id)) is not None and not session.is_current:
                 await self.read(bot_id)
         except NotFound:  # deleted for good
             return
@@ -272,5 +272,5 @@ class BotSessions:
     def _invalidate_all(self) -> None:
         """Changes went unheard: believe no row."""
         self._changes[None] += 1
-        for live in self._sessions.values():
-            live.is_current = False
+        for session in self._sessions.values():
+            session.is_current = False

@@ -35,7 +35,7 @@ def check_plan(bots: Sequence[BotSession], plan: SendPlan) -> None:
         raise UsageError(f"plan must be a Plan, not {coercion.describe_value(plan)}")
     if not bots:
         raise UsageError("bots is empty: a broadcast needs a bot; name at least one")
-    if len({live.bot.id for live in bots}) < len(bots):
+    if len({session.bot.id for session in bots}) < len(bots):
         raise UsageError("a bot is named twice; name each once")
     if "\0" in (coercion.text("name", plan.name) or ""):
         raise UsageError("name has the character U+0000 in it; leave it out")
@@ -69,7 +69,7 @@ def key_of(key: str, bots: Sequence[BotSession], message: MessageSet, plan: Send
     """Raises UsageError for what is no key."""
     if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
         raise UsageError(f"an idempotency key has 1 to {MAX_KEY_CHARACTERS} printable characters, such as a UUID")
-    asked = [[live.bot.id for live in bots], message, plan.name, plan.gate, plan.per_second, plan.starts_at]
+    asked = [[session.bot.id for session in bots], message, plan.name, plan.gate, plan.per_second, plan.starts_at]
     return IdempotencyKey(
         text=key, request_hash=sha256(msgspec.json.encode(asked, enc_hook=str, order="sorted")).digest()
     )

@@ -74,24 +74,24 @@ class BroadcastScheduler:
     @property
     def in_flight(self) -> int:
         """Recipients that are being called."""
-        return sum(flying.in_flight for flying in self._runners.values())
+        return sum(runner.in_flight for runner in self._runners.values())
 
     @property
     def held(self) -> int:
         """Recipients that are taken and not called yet."""
-        return sum(flying.held for flying in self._runners.values())
+        return sum(runner.held for runner in self._runners.values())
 
     def nudge(self) -> None:
         """There is something new, or a reason to look up."""
         self._may_have_work = True
         self._changed.set()
-        for flying in self._runners.values():
-            flying.nudge()
+        for runner in self._runners.values():
+            runner.nudge()
 
     def abort(self) -> None:
         """Cut short what is in flight: its outcome is unknown. In a moment all of it ends, written down or not."""
-        for flying in self._runners.values():
-            flying.abort()
+        for runner in self._runners.values():
+            runner.abort()
         loop = asyncio.get_running_loop()
         for task in self._tasks.values():
             self._kill_timers.add(loop.call_later(FINAL_WRITE_SECONDS, task.cancel))
@@ -184,7 +184,7 @@ class BroadcastScheduler:
 
     def _has_room(self) -> bool:
         """One that waits for a pause or a limit of its own holds up no other."""
-        resting = sum(flying.is_idle for flying in self._runners.values())
+        resting = sum(runner.is_idle for runner in self._runners.values())
         return len(self._tasks) - resting < MAX_ACTIVE_BROADCASTS and len(self._tasks) < MAX_OPEN_BROADCASTS
 
     async def _is_ready(self, broadcast: Broadcast) -> bool:
@@ -214,10 +214,10 @@ class BroadcastScheduler:
                 if not ours or not await self._claim(broadcast):
                     self._poll_in(POLL_SECONDS)
                     return
-                flying = self._runners[broadcast.id]
+                runner = self._runners[broadcast.id]
                 self._on_sending()
                 try:
-                    await flying.run()
+                    await runner.run()
                 finally:
                     self._on_sending()
         except Exception as error:
@@ -227,8 +227,8 @@ class BroadcastScheduler:
                 log.exception("unhandled_exception", broadcast_id=broadcast.id)
             self._poll_in(POLL_SECONDS)
         else:
-            if isinstance(flying, UndoRunner) and flying.retry_in is not None:
-                self._poll_in(flying.retry_in)
+            if isinstance(runner, UndoRunner) and runner.retry_in is not None:
+                self._poll_in(runner.retry_in)
             else:
                 self._may_have_work = True  # others may wait for its place, or it may have been resumed meanwhile
 
@@ -261,8 +261,8 @@ class BroadcastScheduler:
     async def _drain(self) -> None:
         """Call nobody else; what is in flight ends, and is written down."""
         try:
-            for flying in self._runners.values():
-                flying.stop()
+            for runner in self._runners.values():
+                runner.stop()
             while self._tasks:
                 await asyncio.wait(list(self._tasks.values()))
         except asyncio.CancelledError:

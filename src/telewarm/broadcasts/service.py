@@ -111,26 +111,26 @@ class BroadcastService:
                 await submissions.lock(connection, sha256(f"{bots[0].bot.id} {key.text}".encode()).digest())
                 if found := await broadcasts.by_idempotency_key(connection, bots[0].bot.id, key):
                     return found
-            for live, own in zip(bots, messages, strict=True):
-                await deletions.lock_media(connection, live.bot.id, [part.media_id for part in own.media])
+            for session, own in zip(bots, messages, strict=True):
+                await deletions.lock_media(connection, session.bot.id, [part.media_id for part in own.media])
             made = [
                 await broadcasts.insert(
                     connection,
-                    bot_id=live.bot.id,
+                    bot_id=session.bot.id,
                     message=own,
                     name=plan.name,
                     gate=plan.gate,
                     per_second=plan.per_second,
                     starts_at=plan.starts_at,
                     loader=loader,
-                    key=key if live is bots[0] else None,
+                    key=key if session is bots[0] else None,
                 )
-                for live, own in zip(bots, messages, strict=True)
+                for session, own in zip(bots, messages, strict=True)
             ]
             if len(made) > 1:
                 made = await broadcasts.create_group(connection, [broadcast.id for broadcast in made])
-        for live, broadcast in zip(bots, made, strict=True):
-            log.info("broadcast_created", bot=live.bot.slug, broadcast_id=broadcast.id, group_id=broadcast.group_id)
+        for session, broadcast in zip(bots, made, strict=True):
+            log.info("broadcast_created", bot=session.bot.slug, broadcast_id=broadcast.id, group_id=broadcast.group_id)
         return made
 
     async def load(
@@ -229,8 +229,8 @@ class BroadcastService:
     async def test(self, broadcast_id: BroadcastId, chat_id: ChatId) -> list[SendResult]:
         """Send it to one chat now; this counts nowhere. Raises NotFound."""
         broadcast = await self.get(broadcast_id)
-        live = await self._bots.get(broadcast.bot_id)
-        return await self._sender.send(live, chat_id, broadcast.message)
+        session = await self._bots.get(broadcast.bot_id)
+        return await self._sender.send(session, chat_id, broadcast.message)
 
     async def results(
         self, broadcast_id: BroadcastId, *, outcome: OutcomeFilter = None
@@ -289,7 +289,7 @@ class BroadcastService:
         outcomes: Collection[DeliveryStatus] = (),
     ) -> Broadcast:
         """One change of state in one transaction, which wakes the bot's lane."""
-        live = await self._bots.get((await self.get(broadcast_id)).bot_id)
+        session = await self._bots.get((await self.get(broadcast_id)).bot_id)
         async with self._pool.acquire() as connection, connection.transaction():
             before = await broadcasts.lock(connection, broadcast_id)
             step = transition_from(action, before)
@@ -302,10 +302,10 @@ class BroadcastService:
             after = await broadcasts.get(connection, broadcast_id)
             changed = (after.state, after.starts_at) != (before.state, before.starts_at)
             if changed:
-                await enqueue_lane(connection, live.bot)
+                await enqueue_lane(connection, session.bot)
         if changed:
             self.on_change()
-            log.info("broadcast_state_changed", bot=live.bot.slug, broadcast_id=broadcast_id, state=after.state)
+            log.info("broadcast_state_changed", bot=session.bot.slug, broadcast_id=broadcast_id, state=after.state)
         return after
 
     async def _messages(self, bots: Sequence[BotSession], message: MessageSet) -> list[MessageSet]:
@@ -319,10 +319,10 @@ class BroadcastService:
             raise NotFound(f"bot {source.slug!r} has no media item {listed} in its library; add it there first")
         plan(message, kinds)
         messages = [message]
-        for live in bots[1:]:
+        for session in bots[1:]:
             if media_ids:
-                await self._library.share(source, live.bot, media_ids)
-            twins = await broadcasts.equivalent_media(self._pool, bot_id=live.bot.id, media_ids=media_ids)
+                await self._library.share(source, session.bot, media_ids)
+            twins = await broadcasts.equivalent_media(self._pool, bot_id=session.bot.id, media_ids=media_ids)
             messages.append(_with_media(message, twins))
         return messages
 

@@ -173,10 +173,14 @@ class UndoRunner:
                 return UndoResult(chat_id=one.chat_id, kept=0)
 
     async def _call(self, one: UndoableDelivery, start: int) -> None:
-        live = self._context.session
+        session = self._context.session
         turn = SendSlot(
-            session=live, chat_id=one.sent_to, deadline=clock.monotonic() + MAX_WAIT_SECONDS, priority=Priority.DELIVERY
+            session=session,
+            chat_id=one.sent_to,
+            deadline=clock.monotonic() + MAX_WAIT_SECONDS,
+            priority=Priority.DELIVERY,
         )
         await with_rate_limit(
-            turn, partial(live.api.delete_messages, one.sent_to, one.message_ids[start : start + MAX_MESSAGES_PER_CALL])
+            turn,
+            partial(session.api.delete_messages, one.sent_to, one.message_ids[start : start + MAX_MESSAGES_PER_CALL]),
         )

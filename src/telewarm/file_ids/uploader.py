@@ -79,15 +79,15 @@ class FileIdUploader:
 
     async def warm(self, item: ClaimedMedia, api: BotApi, chat_id: ChatId) -> UploadResult:
         """Get a file id through a warm-up chat: forward what was uploaded there before, else send the bytes."""
-        errand = UploadTask(item=item, api=api, chat_id=chat_id)
-        return await self._try_methods(errand, self._routes(item, api.telegram_id))
+        task = UploadTask(item=item, api=api, chat_id=chat_id)
+        return await self._try_methods(task, self._routes(item, api.telegram_id))
 
     async def deliver(
         self, item: ClaimedMedia, api: BotApi, chat_id: ChatId, *, caption: str | None, options: SendOptions
     ) -> UploadResult:
         """Get a file id by sending the bytes to a recipient who waits for them; never twice."""
-        errand = UploadTask(item=item, api=api, chat_id=chat_id, caption=caption, options=options, warmup=False)
-        return await self._try_methods(errand, self._delivery_routes(item, api.telegram_id))
+        task = UploadTask(item=item, api=api, chat_id=chat_id, caption=caption, options=options, warmup=False)
+        return await self._try_methods(task, self._delivery_routes(item, api.telegram_id))
 
     async def copy(
         self, origin: MessageRef, api: BotApi, chat_id: ChatId, *, caption: str | None, options: SendOptions
@@ -174,10 +174,10 @@ class FileIdUploader:
                 thumbnail = await self._thumbnails.get(item.blob)
                 ready = clock.monotonic()
                 sent = await (self._by_path if way is UploadMethod.PATH else _by_upload)(task, path, thumbnail)
-        placed = _upload_result(task, sent, way, download=ready - began, send=clock.monotonic() - ready)
+        result = _upload_result(task, sent, way, download=ready - began, send=clock.monotonic() - ready)
         self._selector.succeeded(route)
         metrics.way_taken(way, uploaded=total_bytes(item.blob) if way is UploadMethod.UPLOAD else 0)
-        return placed
+        return result
 
     async def _by_path(self, task: UploadTask, path: Path, thumbnail: Thumbnail | None) -> SentMessage:
         with self._disk_cache.named(path, task.filename) as named:

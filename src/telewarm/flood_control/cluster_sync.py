@@ -60,8 +60,8 @@ class ClusterRateSync:
         self._peers_seen, self._check_peers_at = True, now + PEER_CHECK_SECONDS
         for one in news.split(","):
             bot_id, _, count = one.partition(":")
-            if (traffic := self._limiters.get(BotId(int(bot_id)))) is not None:
-                traffic.add_remote(int(count), now=now)
+            if (limiter := self._limiters.get(BotId(int(bot_id)))) is not None:
+                limiter.add_remote(int(count), now=now)
 
     async def run(self) -> None:
         """Until `stop`. The database may go away: then the others meet the floods themselves."""
@@ -80,9 +80,9 @@ class ClusterRateSync:
     def _pending_counts(self) -> list[tuple[BotId, int]]:
         """Messages of each bot since the last time."""
         news = []
-        for bot_id, traffic in self._limiters.items():
-            if (count := traffic.sent - self._published_counts.get(bot_id, 0)) > 0:
-                self._published_counts[bot_id] = traffic.sent
+        for bot_id, limiter in self._limiters.items():
+            if (count := limiter.sent - self._published_counts.get(bot_id, 0)) > 0:
+                self._published_counts[bot_id] = limiter.sent
                 news.append((bot_id, count))
         return news
 

@@ -76,7 +76,9 @@ class BlobGarbageCollector:
         for prefix in ("media", "thumbnails"):
             async for page in self._store.list_objects(prefix):
                 strays = [
-                    orphan for one in page if one.modified_at < before and (orphan := _tombstone_of(one)) is not None
+                    tombstone
+                    for one in page
+                    if one.modified_at < before and (tombstone := _tombstone_of(one)) is not None
                 ]
                 found += await blob_tombstones.add_orphaned_objects(self._pool, strays)
         log.info("orphaned_objects_found", objects=found)
@@ -113,21 +115,21 @@ class BlobGarbageCollector:
         gone: set[Sha256] = set()
         places = asyncio.Semaphore(MAX_CONCURRENT_DELETES)
 
-        async def one(orphan: BlobTombstone) -> None:
+        async def one(tombstone: BlobTombstone) -> None:
             async with places:
                 try:
-                    await self._delete(orphan)
+                    await self._delete(tombstone)
                 except (StoreError, OSError) as error:
-                    log.warning("blob_delete_failed", sha256=orphan.sha256, error=str(error))
+                    log.warning("blob_delete_failed", sha256=tombstone.sha256, error=str(error))
                 except Exception:
-                    log.exception("blob_delete_failed", sha256=orphan.sha256)
+                    log.exception("blob_delete_failed", sha256=tombstone.sha256)
                 else:
-                    gone.add(orphan.sha256)
+                    gone.add(tombstone.sha256)
 
         try:
             async with asyncio.timeout(DELETE_TIMEOUT_SECONDS), asyncio.TaskGroup() as group:
-                for orphan in tombstones:
-                    group.create_task(one(orphan), name="collect a blob")
+                for tombstone in tombstones:
+                    group.create_task(one(tombstone), name="collect a blob")
         except TimeoutError:
             log.warning("blob_gc_backlog", blobs=len(tombstones) - len(gone))
         return gone

@@ -58,18 +58,18 @@ class AlbumSender:
         one, each healing itself. A flood in the middle may leave a part of the album in the chat: that raises
         TelegramUnreachable and is never made again.
         """
-        turn = context.slot
+        slot = context.slot
         hits = [self._file_ids.get(part.media_id) is not None for part in album.items]
         found = await self._resolve_ids(context, album.items)
         ready = [(part, one) for part, one in zip(album.items, found, strict=True) if isinstance(one, CachedFileId)]
         if not can_be_one_album([warm.kind for _, warm in ready]) or any(_is_warmup_chat_error(one) for one in found):
             return _remaining_items(album, found)
         try:
-            sent = await with_rate_limit(turn, partial(_send_group, turn, album, ready), count=len(ready))
+            sent = await with_rate_limit(slot, partial(_send_group, slot, album, ready), count=len(ready))
         except (InvalidFileId, BadRequest) as error:
-            log.info("album_refused", bot=turn.session.bot.slug, error=error.message)
+            log.info("album_refused", bot=slot.session.bot.slug, error=error.message)
             return _remaining_items(album, found)
-        self._recovery.send_succeeded(turn.session)
+        self._recovery.send_succeeded(slot.session)
         _add_results(context, album, found, sent, hits)
         return []
 
@@ -83,14 +83,14 @@ class AlbumSender:
         return list(await asyncio.gather(*(self._resolve_id(context, part.media_id) for part in parts)))
 
     async def _resolve_id(self, context: SendContext, media_id: MediaId) -> FileIdOrError:
-        turn = context.slot
-        live = turn.session
+        slot = context.slot
+        session = slot.session
         warm = self._file_ids.get(media_id)
-        if warm is not None and warm.bot_id == live.bot.id:
+        if warm is not None and warm.bot_id == session.bot.id:
             return warm
-        place = partial(self._warm_up, turn)
+        place = partial(self._warm_up, slot)
         wanted = ResolveRequest(
-            session=live, media_id=media_id, on_cold=context.on_cold, deadline=turn.deadline, upload=place
+            session=session, media_id=media_id, on_cold=context.on_cold, deadline=slot.deadline, upload=place
         )
         try:
             got = await self._resolver.get(wanted)
@@ -100,25 +100,25 @@ class AlbumSender:
             if (away := as_unavailable_error(error)) is None:
                 raise
             return away
-        return to_cached_file_id(got, live) if isinstance(got, UploadResult) else got
+        return to_cached_file_id(got, session) if isinstance(got, UploadResult) else got
 
     async def _warm_up(self, slot: SendSlot, item: ClaimedMedia) -> UploadResult:
         """The bytes to the warm-up chat that is free first."""
-        live = slot.session
-        size = self._uploader.upload_bytes(item, live.api.telegram_id)
+        session = slot.session
+        size = self._uploader.upload_bytes(item, session.api.telegram_id)
         now = clock.monotonic()
 
         def opens_at(chat_id: ChatId) -> float:
-            return live.limiter.chat_opens_at(chat_id, size=size, now=now)
+            return session.limiter.chat_opens_at(chat_id, size=size, now=now)
 
-        chats = live.faults.usable(live.bot.warmup_chats, item.kind, now=now)
+        chats = session.faults.usable(session.bot.warmup_chats, item.kind, now=now)
         chat_id = min(chats, key=opens_at)
-        call = partial(self._uploader.warm, item, live.api, chat_id)
+        call = partial(self._uploader.warm, item, session.api, chat_id)
         try:
             return await with_rate_limit(structs.replace(slot, chat_id=chat_id), call, size=size)
         except ChatMigrated as error:
-            if live.on_migrated is not None:
-                await live.on_migrated(chat_id, ChatId(error.migrate_to_chat_id))
+            if session.on_migrated is not None:
+                await session.on_migrated(chat_id, ChatId(error.migrate_to_chat_id))
             raise
         except TelegramError as error:
             if not maybe_delivered(error):
@@ -159,8 +159,8 @@ async def _send_group(
 
 def _apply_flood_wait(slot: SendSlot, wait: FloodWait) -> None:
     """Telegram may report a rate limit inside an album as HTTP 400, when the call's permit was settled already."""
-    live = slot.session
-    pause_chat(live.limiter, slot.chat_id, wait, now=clock.monotonic(), on_pause=live.on_pause)
+    session = slot.session
+    pause_chat(session.limiter, slot.chat_id, wait, now=clock.monotonic(), on_pause=session.on_pause)
 
 
 def _add_results(

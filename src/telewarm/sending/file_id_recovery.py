@@ -82,9 +82,9 @@ class FileIdRecovery:
         origin = await single_flight(self._dropping, key, partial(self._drop_file_id, session, warm))
         if origin is None or options.has_spoiler or not self._uploader.may_copy(origin, session.api):
             return None  # a copy cannot hide under a spoiler
-        turn = SendSlot(session=session, chat_id=chat_id, deadline=deadline, priority=priority)
+        slot = SendSlot(session=session, chat_id=chat_id, deadline=deadline, priority=priority)
         copying = partial(self._uploader.copy, origin, session.api, chat_id, caption=caption, options=options)
-        message_id = await with_rate_limit(turn, copying)
+        message_id = await with_rate_limit(slot, copying)
         log.info("media_copied", bot=session.bot.slug, media_id=warm.media_id, copied=message_id is not None)
         return message_id
 

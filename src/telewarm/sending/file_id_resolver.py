@@ -62,8 +62,8 @@ class FileIdResolver:
         key = (request.media_id, request.on_cold)
         while (flight := self._in_flight.get(key)) is not None:
             with mark_idle():
-                landed = await clock.wait(flight, request.deadline - clock.monotonic())
-            if not landed:
+                is_done = await clock.wait(flight, request.deadline - clock.monotonic())
+            if not is_done:
                 raise _timed_out(request)
             warm = self._file_ids.get(request.media_id)
             if warm is not None and warm.bot_id == request.session.bot.id:
@@ -90,8 +90,8 @@ class FileIdResolver:
             change = self._file_ids.change_event(request.media_id)
             if (warm := await self._read(request)) is not None:
                 return warm
-            if request.on_cold is OnCold.UPLOAD and (placed := await self._upload(request)) is not None:
-                return placed
+            if request.on_cold is OnCold.UPLOAD and (result := await self._upload(request)) is not None:
+                return result
             await self._check_can_wait(request)
             if not hastened:
                 hastened = True
@@ -124,23 +124,23 @@ class FileIdResolver:
 
     async def _upload(self, request: ResolveRequest) -> UploadResult | None:
         """Take the item in hand and place it; None when somebody else has it."""
-        live, media_id = request.session, request.media_id
+        session, media_id = request.session, request.media_id
         lease, lease_id = self._lease, self._lease.id
         with lease.media.claiming():
-            item = await warmups.claim_one(self._pool, bot_id=live.bot.id, media_id=media_id, lease_id=lease_id)
+            item = await warmups.claim_one(self._pool, bot_id=session.bot.id, media_id=media_id, lease_id=lease_id)
             if item is None:
                 return None
             lease.media.add([media_id])
         try:
-            placed = await request.upload(item)
-        except BaseException:  # why it was not placed is what the caller has to hear, whatever the release does
-            release = partial(self._release, live, media_id, lease_id)
+            result = await request.upload(item)
+        except BaseException:  # why it was not uploaded is what the caller has to hear, whatever the release does
+            release = partial(self._release, session, media_id, lease_id)
             await _wait_briefly(lease.write_until_done(release, [media_id], name="release media"))
             raise
-        self._file_ids.put(to_cached_file_id(placed, live))
-        record = partial(self._record, live, placed, lease_id)
+        self._file_ids.put(to_cached_file_id(result, session))
+        record = partial(self._record, session, result, lease_id)
         await _wait_briefly(lease.write_until_done(record, [media_id], name="record file id"))
-        return placed
+        return result
 
     async def _release(self, session: BotSession, media_id: MediaId, lease_id: UUID) -> None:
         """The item is anybody's again, and its lane has it first."""

@@ -43,25 +43,25 @@ class PendingCall:
     count: int
 
     def next_send_at(self, now: float) -> float:
-        turn = self.slot
-        return turn.session.limiter.next_send_at(
-            turn.chat_id, size=self.size, count=self.count, now=now, priority=turn.priority
+        slot = self.slot
+        return slot.session.limiter.next_send_at(
+            slot.chat_id, size=self.size, count=self.count, now=now, priority=slot.priority
         )
 
     def chat_opens_at(self, now: float, *, behind: int = 0) -> float:
-        turn = self.slot
-        return turn.session.limiter.chat_opens_at(
-            turn.chat_id, size=self.size, count=self.count, behind=behind * self.count, now=now
+        slot = self.slot
+        return slot.session.limiter.chat_opens_at(
+            slot.chat_id, size=self.size, count=self.count, behind=behind * self.count, now=now
         )
 
     def bot_opens_at(self, now: float, *, behind: int = 0) -> float:
-        turn = self.slot
-        return turn.session.limiter.bot_opens_at(now, priority=turn.priority, count=self.count, behind=behind)
+        slot = self.slot
+        return slot.session.limiter.bot_opens_at(now, priority=slot.priority, count=self.count, behind=behind)
 
     def acquire(self, now: float) -> Permit:
-        turn = self.slot
-        return turn.session.limiter.acquire(
-            turn.chat_id, size=self.size, count=self.count, now=now, priority=turn.priority
+        slot = self.slot
+        return slot.session.limiter.acquire(
+            slot.chat_id, size=self.size, count=self.count, now=now, priority=slot.priority
         )
 
     def raise_if_late(self, opens_at: float, now: float) -> None:
@@ -84,29 +84,29 @@ async def with_rate_limit(slot: SendSlot, call: Callable[[], Awaitable[T]], *, s
     Raises FloodWait, with the seconds to wait, as soon as it is clear that it would not, and BotDeleted when the bot
     was deleted meanwhile; then nothing was sent.
     """
-    traffic = slot.session.limiter
+    limiter = slot.session.limiter
     while True:
-        passage = _try_acquire(slot, size, count)
-        if passage is None:
+        permit = _try_acquire(slot, size, count)
+        if permit is None:
             with mark_idle():
-                passage = await _acquire(PendingCall(slot=slot, size=size, count=count))
+                permit = await _acquire(PendingCall(slot=slot, size=size, count=count))
         try:
-            if passage.hold:
+            if permit.hold:
                 slot.session.on_held()
                 with mark_idle():
-                    await clock.sleep(passage.hold)
+                    await clock.sleep(permit.hold)
             raise_if_deleted(slot.session)
             answer = await call()
         except FloodWait as wait:
-            apply_flood_wait(traffic, passage, wait, now=clock.monotonic(), on_pause=slot.session.on_pause)
+            apply_flood_wait(limiter, permit, wait, now=clock.monotonic(), on_pause=slot.session.on_pause)
         except TelegramClientError:
-            traffic.confirm(passage, now=clock.monotonic(), retry_after=None)
+            limiter.confirm(permit, now=clock.monotonic(), retry_after=None)
             raise
         except BaseException:
-            traffic.abandon_permit(passage, now=clock.monotonic())
+            limiter.abandon_permit(permit, now=clock.monotonic())
             raise
         else:
-            traffic.confirm(passage, now=clock.monotonic(), retry_after=None)
+            limiter.confirm(permit, now=clock.monotonic(), retry_after=None)
             return answer
 
 
@@ -118,43 +118,43 @@ def raise_if_deleted(session: BotSession) -> None:
 
 def _try_acquire(slot: SendSlot, size: int, count: int) -> Permit | None:
     """When nobody waits and all is open."""
-    live, now = slot.session, clock.monotonic()
-    if live.wait_queues.busy(slot.chat_id, slot.priority):
+    session, now = slot.session, clock.monotonic()
+    if session.wait_queues.busy(slot.chat_id, slot.priority):
         return None
-    free = live.limiter.is_free(slot.chat_id, size=size, now=now, priority=slot.priority)
+    free = session.limiter.is_free(slot.chat_id, size=size, now=now, priority=slot.priority)
     if (
         not free
-        and live.limiter.next_send_at(slot.chat_id, size=size, count=count, now=now, priority=slot.priority) > now
+        and session.limiter.next_send_at(slot.chat_id, size=size, count=count, now=now, priority=slot.priority) > now
     ):
         return None
-    return live.limiter.acquire(slot.chat_id, size=size, count=count, now=now, priority=slot.priority)
+    return session.limiter.acquire(slot.chat_id, size=size, count=count, now=now, priority=slot.priority)
 
 
 async def _acquire(message: PendingCall) -> Permit:
     """Wait for the chat and then for the bot: whoever waits for a chat holds up nobody else."""
-    turn = message.slot
-    with turn.session.wait_queues.chat(turn.chat_id, turn.priority) as place:
+    slot = message.slot
+    with slot.session.wait_queues.chat(slot.chat_id, slot.priority) as place:
         now = clock.monotonic()
-        if (goes_at := message.next_send_at(now)) > turn.deadline:
-            behind = len(turn.session.wait_queues.bot[turn.priority])
+        if (goes_at := message.next_send_at(now)) > slot.deadline:
+            behind = len(slot.session.wait_queues.bot[slot.priority])
             message.raise_if_late(max(goes_at, message.bot_opens_at(now, behind=behind)), now)
         await _wait_for_head(message, place, lambda now: message.chat_opens_at(now, behind=place.position))
         while True:
             now = clock.monotonic()
             if message.chat_opens_at(now) <= now:
-                if (passage := await _acquire_for_bot(message)) is not None:
-                    return passage
+                if (permit := await _acquire_for_bot(message)) is not None:
+                    return permit
                 continue
             goes_at = message.next_send_at(now)  # before the chat opens, when a probe may go
-            if goes_at <= now and not turn.session.wait_queues.bot[turn.priority]:
+            if goes_at <= now and not slot.session.wait_queues.bot[slot.priority]:
                 return message.acquire(now)
             await _sleep_until(message, min(message.chat_opens_at(now), max(goes_at, now + MIN_RECHECK_SECONDS)), now)
 
 
 async def _acquire_for_bot(message: PendingCall) -> Permit | None:
     """Wait for the bot alone; None when the chat has closed in the meantime."""
-    turn = message.slot
-    with turn.session.wait_queues.bot[turn.priority].joined() as place, turn.session.limiter.waiting(turn.priority):
+    slot = message.slot
+    with slot.session.wait_queues.bot[slot.priority].joined() as place, slot.session.limiter.waiting(slot.priority):
         await _wait_for_head(message, place, lambda now: message.bot_opens_at(now, behind=place.position))
         while True:
             now = clock.monotonic()

@@ -116,7 +116,7 @@ class Sender:
         """
         began = clock.monotonic()
         until = began + (self._limits.patience_seconds if patience is None else patience)
-        outgoing = SendContext(
+        context = SendContext(
             slot=SendSlot(session=session, chat_id=chat_id, deadline=until, priority=priority),
             on_cold=on_cold or self._limits.on_cold,
             step_started_at=began,
@@ -125,14 +125,14 @@ class Sender:
         bot_id = session.bot.id
         if (now_at := self._chat_status.moved_to(bot_id, chat_id)) != chat_id:
             if follow:
-                outgoing.redirect(now_at)
+                context.redirect(now_at)
             else:
-                outgoing.aborted_by = _migrated(chat_id, now_at)
+                context.aborted_by = _migrated(chat_id, now_at)
         for step in steps:
-            await self._run_step(outgoing, step)
-        if outgoing.reached:
-            self._chat_status.note_reached(bot_id, outgoing.slot.chat_id)
-        return outgoing.results
+            await self._run_step(context, step)
+        if context.reached:
+            self._chat_status.note_reached(bot_id, context.slot.chat_id)
+        return context.results
 
     async def _plan(self, session: BotSession, message: MessageSet) -> tuple[tuple[Step, ...], int]:
         """And how many ids were not in memory. No query when all are."""
@@ -203,11 +203,11 @@ class Sender:
 
     async def _single(self, context: SendContext, step: SingleStep) -> None:
         """By its file id; a dead one is healed: a copy of the warm-up message, else a URL or the bytes."""
-        turn, media_id, deaths = context.slot, step.media_id, 0
+        slot, media_id, deaths = context.slot, step.media_id, 0
         warm = self._file_ids.get(media_id)
         hit = warm is not None
         while True:
-            if warm is None or warm.bot_id != turn.session.bot.id:
+            if warm is None or warm.bot_id != slot.session.bot.id:
                 got = await self._resolver.get(self._resolve_request(context, step, again=deaths > 0))
                 hit = False
                 if isinstance(got, UploadResult):
@@ -217,7 +217,7 @@ class Sender:
                     return
                 warm = got
             try:
-                sent = await with_rate_limit(turn, partial(_send_by_id, turn, warm, step))
+                sent = await with_rate_limit(slot, partial(_send_by_id, slot, warm, step))
             except InvalidFileId:
                 deaths += 1
                 if deaths > MAX_INVALID_IDS:
@@ -226,33 +226,33 @@ class Sender:
                     return
                 warm, hit = self._file_ids.get(media_id), False
             else:
-                self._recovery.send_succeeded(turn.session)
+                self._recovery.send_succeeded(slot.session)
                 kind = sent.kind or warm.kind
                 context.add_sent(media_id, kind, sent.message_id, cache_hit=hit, lat_ms=context.take_elapsed_ms())
                 return
 
     def _resolve_request(self, context: SendContext, step: SingleStep, *, again: bool) -> ResolveRequest:
         """`again`: its id was dead. Then it is no cold one, and its bytes go whatever was said of cold ones."""
-        turn = context.slot
+        slot = context.slot
         return ResolveRequest(
-            session=turn.session,
+            session=slot.session,
             media_id=step.media_id,
             on_cold=OnCold.UPLOAD if again else context.on_cold,
-            deadline=turn.deadline,
-            upload=partial(self._send_bytes, turn, step),
+            deadline=slot.deadline,
+            upload=partial(self._send_bytes, slot, step),
         )
 
     async def _recover(self, context: SendContext, step: SingleStep, warm: CachedFileId) -> bool:
         """Whether a copy went."""
-        turn = context.slot
+        slot = context.slot
         message_id = await self._recovery.recover(
-            turn.session,
-            turn.chat_id,
+            slot.session,
+            slot.chat_id,
             warm,
             caption=step.caption,
             options=step.options,
-            deadline=turn.deadline,
-            priority=turn.priority,
+            deadline=slot.deadline,
+            priority=slot.priority,
         )
         if message_id is None:
             return False
@@ -288,9 +288,9 @@ def _migrated(chat_id: ChatId, now_at: ChatId) -> ChatMigrated:
 
 
 async def _text(context: SendContext, step: TextStep) -> None:
-    turn = context.slot
-    call = partial(turn.session.api.send_message, turn.chat_id, step.text, options=step.options)
-    sent = await with_rate_limit(turn, call)
+    slot = context.slot
+    call = partial(slot.session.api.send_message, slot.chat_id, step.text, options=step.options)
+    sent = await with_rate_limit(slot, call)
     context.add_sent(None, None, sent.message_id, cache_hit=False, lat_ms=context.take_elapsed_ms())
 
 
@@ -304,12 +304,12 @@ def _abort_reason(context: SendContext, error: TelewarmError) -> TelewarmError |
     """Why the rest of the set is not begun: a token that is void, or no answer in all the time there was."""
     if isinstance(error, InvalidBotToken):
         return error
-    turn = context.slot
-    if not isinstance(error, TelegramUnreachable) or clock.monotonic() <= turn.deadline:
+    slot = context.slot
+    if not isinstance(error, TelegramUnreachable) or clock.monotonic() <= slot.deadline:
         return None
     return TelegramUnreachable(
-        f"Not sent to chat {turn.chat_id}: no answer to {error.method} came in all the time there was",
+        f"Not sent to chat {slot.chat_id}: no answer to {error.method} came in all the time there was",
         method="send",
-        chat_id=turn.chat_id,
+        chat_id=slot.chat_id,
         effect_possible=False,
     )

@@ -95,14 +95,14 @@ class WarmupWork:
             self._sharers = await bots.bots_sharing_warmup_chats(self._pool, bot.id)
             self._sharers_of, self._sharers_until = bot.warmup_chats, now + SHARERS_TTL_SECONDS
 
-    async def do(self, hand: WarmupTask, chat_id: ChatId) -> UploadResult:
-        item, hand.started_at = hand.item, clock.monotonic()
-        facts = _log_fields(hand)
+    async def do(self, task: WarmupTask, chat_id: ChatId) -> UploadResult:
+        item, task.started_at = task.item, clock.monotonic()
+        facts = _log_fields(task)
         self._log.info("warmup_started", chat_id=chat_id, **facts)
         try:
-            placed = await self._upload(item, chat_id)
+            result = await self._upload(item, chat_id)
         except FloodWait as wait:
-            total = clock.monotonic() - hand.started_at
+            total = clock.monotonic() - task.started_at
             self._log.info(
                 "warmup_flood_wait",
                 chat_id=chat_id,
@@ -115,53 +115,53 @@ class WarmupWork:
             await self._follow_migration(error)
             raise
         took = WarmupTimings(
-            waited=hand.queue_wait,
-            download=placed.download_seconds,
-            send=placed.send_seconds,
-            total=clock.monotonic() - hand.started_at,
+            waited=task.queue_wait,
+            download=result.download_seconds,
+            send=result.send_seconds,
+            total=clock.monotonic() - task.started_at,
         )
-        metrics.warmup_succeeded(item.kind, placed.way, took)
+        metrics.warmup_succeeded(item.kind, result.way, took)
         self._log.info(
             "warmup_done",
-            sent_kind=placed.kind,
-            way=placed.way,
+            sent_kind=result.kind,
+            way=result.way,
             download_ms=_ms(took.download),
             send_ms=_ms(took.send),
             total_ms=_ms(took.total),
             **facts,
         )
-        return placed
+        return result
 
     async def _upload(self, item: ClaimedMedia, chat_id: ChatId) -> UploadResult:
         """A weak id is made again by an upload: forwarding the message it came in would bring it back."""
         for upload in range(1 + self._retries.weak_id_attempts):
             again = item if upload == 0 else replace(item, origin=None)
-            placed = await self._uploader.warm(again, self._session.api, chat_id)
-            if not policy.is_weak(placed.file_unique_id):
+            result = await self._uploader.warm(again, self._session.api, chat_id)
+            if not policy.is_weak(result.file_unique_id):
                 break
             metrics.weak_id()
             self._log.warning("warmup_weak_file_id", media_id=item.media_id, upload=upload + 1)
-        return placed
+        return result
 
     async def _follow_migration(self, error: ChatMigrated) -> None:
         """A warm-up group became a supergroup: use that. What fails here is found out again by the next item."""
-        live, chat_id = self._session, error.chat_id
-        if chat_id is None or live.on_migrated is None:
+        session, chat_id = self._session, error.chat_id
+        if chat_id is None or session.on_migrated is None:
             return
         try:
-            await live.on_migrated(ChatId(chat_id), ChatId(error.migrate_to_chat_id))
+            await session.on_migrated(ChatId(chat_id), ChatId(error.migrate_to_chat_id))
         except Exception as away:
             if not is_transient(away):
                 raise
             self._log.warning("warmup_chat_migration_untold", chat_id=chat_id, error=type(away).__name__)
 
-    def failed(self, hand: WarmupTask, error: TelewarmError) -> WarmupFailure:
-        item, counted = hand.item, policy.counts_as_attempt(error)
+    def failed(self, task: WarmupTask, error: TelewarmError) -> WarmupFailure:
+        item, counted = task.item, policy.counts_as_attempt(error)
         delay = policy.retry_in(error, item.attempts, self._retries, random.random())  # noqa: S311 - jitter, no secret
-        if not counted and (self._bot_changed_since(hand.bot) or self._has_another_chat(hand, error)):
+        if not counted and (self._bot_changed_since(task.bot) or self._has_another_chat(task, error)):
             delay = 0.0
         elif not counted:
-            self._failed_by_bot[item.media_id] = hand.bot
+            self._failed_by_bot[item.media_id] = task.bot
         outcome = WarmupResult.ERROR if delay is None else WarmupResult.RETRY
         metrics.warmup_failed(item.kind, outcome, error.code)
         self._log.warning(
@@ -169,8 +169,8 @@ class WarmupWork:
             code=error.code,
             error=error.message,
             retry_in_s=delay and round(delay, 1),
-            total_ms=_ms(clock.monotonic() - hand.started_at),
-            **(_log_fields(hand) | {"attempts": item.attempts + counted}),
+            total_ms=_ms(clock.monotonic() - task.started_at),
+            **(_log_fields(task) | {"attempts": item.attempts + counted}),
         )
         message = f"{error.message}. {policy.cure(error, again=delay is not None)}"
         return WarmupFailure(
@@ -181,14 +181,14 @@ class WarmupWork:
         """Note the warm-up chat that refused; whether the item can go through another one at once."""
         if not isinstance(error, ChatUnreachable) or error.chat_id is None:
             return False
-        chat_id, kind, live = ChatId(error.chat_id), task.item.kind, self._session
-        chats = live.bot.warmup_chats
+        chat_id, kind, session = ChatId(error.chat_id), task.item.kind, self._session
+        chats = session.bot.warmup_chats
         now = clock.monotonic()
         refused = kind if is_kind_refused(error.description) else None
-        live.faults.note(chat_id, refused, now=now)
-        another = live.faults.any_usable(chats, kind, now=now)
+        session.faults.note(chat_id, refused, now=now)
+        another = session.faults.any_usable(chats, kind, now=now)
         if another and refused is None:  # what is in hand already goes elsewhere, too
-            live.limiter.pause_chat(chat_id, now + FAULTY)
+            session.limiter.pause_chat(chat_id, now + FAULTY)
         self._log.warning(
             "warmup_chat_refused", chat_id=chat_id, reason=error.reason, error=error.description, another=another
         )
@@ -200,11 +200,11 @@ class WarmupWork:
         return (now.token, now.warmup_chats) != (claimed_as.token, claimed_as.warmup_chats)
 
     async def record(self, done: Sequence[UploadResult | WarmupFailure]) -> None:
-        placed = [one for one in done if isinstance(one, UploadResult)]
+        result = [one for one in done if isinstance(one, UploadResult)]
         failed = [one for one in done if isinstance(one, WarmupFailure)]
-        if placed:
+        if result:
             await warmups.record_ready(
-                self._pool, placed, lease_id=self._lease.id, telegram_id=self._session.bot.telegram_id
+                self._pool, result, lease_id=self._lease.id, telegram_id=self._session.bot.telegram_id
             )
         if failed:
             await warmups.record_failed(self._pool, self._lease.id, failed)
@@ -233,8 +233,8 @@ class WarmupWork:
             return None
         return warmups.unstorable_failure(done.media_id, error)
 
-    async def release(self, hands: Sequence[WarmupTask]) -> None:
-        media_ids = [hand.item.media_id for hand in hands]
+    async def release(self, tasks: Sequence[WarmupTask]) -> None:
+        media_ids = [task.item.media_id for task in tasks]
         await warmups.release(self._pool, self._lease.id, media_ids)
         self._remove_claimed(media_ids)
 

@@ -200,24 +200,24 @@ class Worker:
 
     async def _handle_job(self, job: Job) -> None:
         bot_id = BotId(int(job.payload or b"0"))
-        live = await self._active_session(bot_id)
-        if live is None:  # whoever resumes it wakes it
+        session = await self._active_session(bot_id)
+        if session is None:  # whoever resumes it wakes it
             return
         if self._is_full():
-            self._yield_if_paused(live)
-        delay = await self._run_lane(live)
+            self._yield_if_paused(session)
+        delay = await self._run_lane(session)
         self._woken_while_ending[bot_id] = False
         try:
-            await self._bots.sessions.save_learned(live)
+            await self._bots.sessions.save_learned(session)
         finally:
             woken = self._woken_while_ending.pop(bot_id)
-        if is_paused(live.bot):
+        if is_paused(session.bot):
             return
         if woken:
             raise RetryRequested(timedelta(0), "woken")
         if delay is None:
             return
-        self._yield_if_paused(live)
+        self._yield_if_paused(session)
         if (
             delay == 0 and self._has_waiting_lanes()
         ):  # to the end of the queue: the job that we keep would be first again
@@ -229,10 +229,10 @@ class Worker:
     async def _active_session(self, bot_id: BotId) -> BotSession | None:
         """None for one that a person paused or deleted."""
         try:
-            live = await self._bots.get(bot_id)
+            session = await self._bots.get(bot_id)
         except NotFound:
             return None
-        return None if is_paused(live.bot) else live
+        return None if is_paused(session.bot) else session
 
     def _yield_if_paused(self, session: BotSession) -> None:
         now = clock.monotonic()
@@ -241,13 +241,13 @@ class Worker:
             raise RetryRequested(timedelta(seconds=closed - EARLY_RUN_SECONDS), "flood wait")
 
     async def _run_lane(self, session: BotSession) -> float | None:
-        seat = LaneContext(
+        context = LaneContext(
             session=session, budget=self._budget, stop=asyncio.Event(), has_waiting_lanes=self._has_waiting_lanes
         )
         if self._stop.is_set():
-            seat.stop.set()
+            context.stop.set()
         bot_id = session.bot.id
-        self._contexts[bot_id], self.lanes[bot_id] = seat, self._make_lane(seat)
+        self._contexts[bot_id], self.lanes[bot_id] = context, self._make_lane(context)
         try:
             return await self.lanes[bot_id].run()
         finally:
@@ -309,8 +309,8 @@ class Worker:
 
     async def _stop_paused_lanes(self) -> None:
         for bot_id in list(self.lanes):
-            live = await self._active_session(bot_id)
-            if bot_id in self.lanes and self._contexts[bot_id].session is not live:  # or it was replaced
+            session = await self._active_session(bot_id)
+            if bot_id in self.lanes and self._contexts[bot_id].session is not session:  # or it was replaced
                 self._stop_lane(bot_id)
 
     async def _collect_missed(self, deadline: float) -> dict[BotId, int]:
