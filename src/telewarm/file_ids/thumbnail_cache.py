@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
-from weakref import WeakValueDictionary
+from functools import partial
 
 import structlog
 
 from telewarm.errors import ObjectMissing
 from telewarm.models import Blob
+from telewarm.single_flight import SingleFlight
 from telewarm.storage.object_store import BlobStore
 from telewarm.telegram.files import Thumbnail
 
@@ -24,26 +24,26 @@ class ThumbnailCache:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._cached: OrderedDict[str, Thumbnail] = OrderedDict()
-        self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._reads: SingleFlight[str, Thumbnail | None] = SingleFlight("read thumbnail")
 
     async def get(self, blob: Blob) -> Thumbnail | None:
         """None when there is none, or it is gone: a file goes up without, too. Raises StoreUnavailable."""
-        return None if blob.thumbnail_key is None else await self._load(blob.thumbnail_key)
-
-    async def _load(self, key: str) -> Thumbnail | None:
-        lock = self._reading.setdefault(key, asyncio.Lock())
-        async with lock:
-            thumbnail = self._cached.get(key)
-            if thumbnail is not None:
-                self._cached.move_to_end(key)
-                return thumbnail
-            try:
-                thumbnail = b"".join([chunk async for chunk in self._store.stream(key)])
-            except ObjectMissing:
-                log.warning("thumbnail_missing", key=key)
-                return None
-            self._keep(key, thumbnail)
+        key = blob.thumbnail_key
+        if key is None:
+            return None
+        if (thumbnail := self._cached.get(key)) is not None:
+            self._cached.move_to_end(key)
             return thumbnail
+        return await self._reads.run(key, partial(self._read, key))
+
+    async def _read(self, key: str) -> Thumbnail | None:
+        try:
+            thumbnail = b"".join([chunk async for chunk in self._store.stream(key)])
+        except ObjectMissing:
+            log.warning("thumbnail_missing", key=key)
+            return None
+        self._keep(key, thumbnail)
+        return thumbnail
 
     def _keep(self, key: str, thumbnail: Thumbnail) -> None:
         self._cached[key] = thumbnail

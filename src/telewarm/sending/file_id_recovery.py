@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
 
 import structlog
 
@@ -24,12 +21,11 @@ from telewarm.models import BotId, CachedFileId, ChatId, FileId, MediaId, Messag
 from telewarm.sending.file_id_cache import FileIdCache
 from telewarm.sending.invalid_id_detector import InvalidFileIdDetector
 from telewarm.sending.rate_limited_call import SendSlot, with_rate_limit
+from telewarm.single_flight import SingleFlight
 from telewarm.telegram.client import BotApi
 from telewarm.telegram.values import SendOptions
 
 log = structlog.get_logger(__name__)
-K = TypeVar("K")
-T = TypeVar("T")
 
 PROBE_TTL_SECONDS = 60.0  # seconds that a look at a bot is believed
 
@@ -51,8 +47,8 @@ class FileIdRecovery:
         self._file_ids = file_ids
         self._detector = InvalidFileIdDetector()
         self._probes: dict[BotId, TokenProbe] = {}
-        self._probing: dict[BotId, asyncio.Task[TokenProbe]] = {}
-        self._dropping: dict[tuple[MediaId, FileId], asyncio.Task[MessageRef | None]] = {}
+        self._probing: SingleFlight[BotId, TokenProbe] = SingleFlight("probe bot token")
+        self._dropping: SingleFlight[tuple[MediaId, FileId], MessageRef | None] = SingleFlight("drop file id")
 
     def send_succeeded(self, session: BotSession) -> None:
         """A send by file id did."""
@@ -79,7 +75,7 @@ class FileIdRecovery:
         if self._detector.note_invalid(session.bot.id, warm.media_id, now=clock.monotonic()):
             await self._check_token(session)
         key = (warm.media_id, warm.file_id)
-        origin = await single_flight(self._dropping, key, partial(self._drop_file_id, session, warm))
+        origin = await self._dropping.run(key, partial(self._drop_file_id, session, warm))
         if origin is None or options.has_spoiler or not self._uploader.may_copy(origin, session.api):
             return None  # a copy cannot hide under a spoiler
         slot = SendSlot(session=session, chat_id=chat_id, deadline=deadline, priority=priority)
@@ -92,7 +88,7 @@ class FileIdRecovery:
         """Is it the bot that the ids belong to? Asked once in a while, however many wait for the answer."""
         look = self._probes.get(session.bot.id)
         if look is None or look.api is not session.api or clock.monotonic() > look.probed_at + PROBE_TTL_SECONDS:
-            look = await single_flight(self._probing, session.bot.id, partial(self._probe_token, session))
+            look = await self._probing.run(session.bot.id, partial(self._probe_token, session))
         if look.error is not None:  # anew: an error that is raised again and again keeps all who caught it
             raise InvalidBotToken(method="getMe", status=look.error.status, description=look.error.description)
 
@@ -125,19 +121,3 @@ class FileIdRecovery:
                 log.warning("file_id_invalid", bot=session.bot.slug, media_id=warm.media_id)
                 await enqueue_lane(connection, session.bot)
             return origin.message
-
-
-async def single_flight(in_flight: dict[K, asyncio.Task[T]], key: K, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Do it once for all who ask meanwhile; one that gives up does not stop it for the others."""
-    task = in_flight.get(key)
-    if task is None:
-        task = asyncio.create_task(work(), name="healing")
-        in_flight[key] = task
-        task.add_done_callback(partial(_on_done, in_flight, key))
-    return await asyncio.shield(task)
-
-
-def _on_done(in_flight: dict[K, asyncio.Task[T]], key: K, task: asyncio.Task[T]) -> None:
-    del in_flight[key]
-    if not task.cancelled():
-        task.exception()  # whoever waits has it; perhaps nobody does any more

@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from shutil import disk_usage, rmtree
@@ -17,6 +18,7 @@ from shutil import disk_usage, rmtree
 from telewarm import folders, metrics
 from telewarm.errors import ObjectCorrupt, StoreUnavailable
 from telewarm.models import Sha256
+from telewarm.single_flight import SingleFlight
 from telewarm.storage import cache_files
 from telewarm.storage.incoming_file import IncomingFile
 from telewarm.storage.object_store import BlobStore
@@ -36,14 +38,6 @@ class DiskUsage:
     max_bytes: int
 
 
-@dataclass(kw_only=True, slots=True, eq=False)
-class InflightFetch:
-    """One fetch, and how many wait for it."""
-
-    task: asyncio.Task[None]
-    waiters: int = 0
-
-
 class BlobCache:
     """Keeps `max_bytes` of the blobs used last, plus what is open; several processes may each add a tenth to that."""
 
@@ -53,7 +47,7 @@ class BlobCache:
         _make_folders(self._blobs)
         self._max_bytes = max_bytes
         self._store = store
-        self._inflight: dict[Sha256, InflightFetch] = {}
+        self._fetches: SingleFlight[Sha256, None] = SingleFlight("fetch blob")
         self._verified: set[str] = set()  # hashed by this process; what it found here is hashed when it is first opened
         self._bytes = sum(cache_files.sizes(self._blobs).values())
         self._evict_above = max_bytes
@@ -164,7 +158,7 @@ class BlobCache:
         path, hit = self._blobs / sha256, True
         while (pin := cache_files.pin(path)) is None or not await self._verify(pin, path):
             hit = False
-            await self._wait_for_fetch(sha256, key)
+            await self._fetches.run(sha256, partial(self._fetch, sha256, key))
         metrics.spool_read(hit=hit)
         return pin
 
@@ -181,31 +175,6 @@ class BlobCache:
         if sound:
             self._verified.add(path.name)
         return sound
-
-    async def _wait_for_fetch(self, sha256: Sha256, key: str) -> None:
-        """Wait for the one fetch of this blob; the last waiter that gives up takes it along."""
-        flight = self._inflight.get(sha256) or self._start_fetch(sha256, key)
-        flight.waiters += 1
-        try:
-            await asyncio.shield(flight.task)
-        finally:
-            flight.waiters -= 1
-            if flight.waiters == 0 and not flight.task.done():
-                self._remove_fetch(sha256, flight)
-                flight.task.cancel()
-                await asyncio.wait([flight.task])
-
-    def _start_fetch(self, sha256: Sha256, key: str) -> InflightFetch:
-        task = asyncio.create_task(self._fetch(sha256, key), name=f"spool-fetch-{sha256[:12]}")
-        flight = self._inflight[sha256] = InflightFetch(task=task)
-        task.add_done_callback(lambda _: self._remove_fetch(sha256, flight))
-        return flight
-
-    def _remove_fetch(self, sha256: Sha256, fetch: InflightFetch) -> None:
-        if self._inflight.get(sha256) is fetch:
-            del self._inflight[sha256]
-        if fetch.task.done() and not fetch.task.cancelled():
-            fetch.task.exception()  # its last waiter may have been cancelled while it failed
 
     async def _fetch(self, sha256: Sha256, key: str) -> None:
         async with self.receive() as incoming, aclosing(self._store.stream(key)) as chunks:

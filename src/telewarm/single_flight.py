@@ -1,0 +1,56 @@
+"""Single-flight: concurrent calls for one key share one task and its result."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class SharedTask(Generic[T]):
+    """A task, and how many callers wait for it."""
+
+    task: asyncio.Task[T]
+    waiters: int = 0
+
+
+class SingleFlight(Generic[K, T]):
+    """A result or an error reaches everybody who waited for it; the next caller starts anew."""
+
+    def __init__(self, name: str) -> None:
+        """`name`: of the tasks."""
+        self._name = name
+        self._in_flight: dict[K, SharedTask[T]] = {}
+
+    def __len__(self) -> int:
+        """Keys in flight."""
+        return len(self._in_flight)
+
+    async def run(self, key: K, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run `work`, or wait for the run of an earlier caller. Cancelled callers leave; the last one cancels it."""
+        shared = self._in_flight.get(key) or self._start(key, work())
+        shared.waiters += 1
+        try:
+            return await asyncio.shield(shared.task)
+        finally:
+            shared.waiters -= 1
+            if shared.waiters == 0 and not shared.task.done():
+                self._forget(key, shared)
+                shared.task.cancel()
+                await asyncio.wait([shared.task])
+
+    def _start(self, key: K, work: Coroutine[Any, Any, T]) -> SharedTask[T]:
+        shared = self._in_flight[key] = SharedTask(task=asyncio.create_task(work, name=self._name))
+        shared.task.add_done_callback(lambda _: self._forget(key, shared))
+        return shared
+
+    def _forget(self, key: K, shared: SharedTask[T]) -> None:
+        if self._in_flight.get(key) is shared:
+            del self._in_flight[key]
+        if shared.task.done() and not shared.task.cancelled():
+            shared.task.exception()  # its last waiter may have been cancelled while it failed
