@@ -134,7 +134,7 @@ def check_labels() -> None:
     """Whatever was counted in this process before: enums, codes, bucket edges, and the slugs of the deepest queues."""
     allowed = {
         "outcome": set(WarmupResult),
-        "way": {*UploadMethod, "none"},
+        "method": {*UploadMethod, "none"},
         "kind": set(Kind),
         "code": error_codes(),
         "scope": set(FloodScope),

@@ -88,7 +88,7 @@ def _histogram(name: str, text: str) -> Histogram:
     return Histogram(f"telewarm_{name}_seconds", text, registry=REGISTRY, buckets=BUCKETS)
 
 
-WARMUPS = _counter("warmups", "Tries to warm an item, by how they ended.", "outcome", "way", "kind")
+WARMUPS = _counter("warmups", "Tries to warm an item, by how they ended.", "outcome", "method", "kind")
 RETRIES = _counter("warmup_retries", "Warm-ups that failed and are tried again.")
 ERRORS = _counter("warmup_errors", "Failed warm-ups by class of error, tried again or not.", "code")
 METHODS_USED = _counter("upload_methods", "File ids obtained, by method.", "method")

@@ -343,7 +343,7 @@ async def test_a_list_that_stands_still_is_given_up(telewarm_with: Opener) -> No
 
 async def test_every_field_of_a_broadcast_is_described(api: Api) -> None:
     found = (await api.client.get("/openapi.json")).json()
-    for name in ("BroadcastCreate", "Start", "TestSend"):
+    for name in ("BroadcastCreate", "BroadcastStart", "TestSend"):
         for field, said in found["components"]["schemas"][name]["properties"].items():
             assert said.get("description"), f"{name}.{field}"
     for path, methods in found["paths"].items():

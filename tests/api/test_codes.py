@@ -67,7 +67,7 @@ def written() -> Iterator[Pair]:
                 status, code = node.args[0], node.args[1]
                 if isinstance(code, ast.Attribute):  # another error's own
                     continue
-                if isinstance(code, ast.Name) and path.name == "answers.py":  # from its table of codes
+                if isinstance(code, ast.Name) and path.name == "error_responses.py":  # from its table of codes
                     continue
                 assert isinstance(code, ast.Constant), f"{path.name}:{node.lineno}: write the code as a text"
                 assert isinstance(status, ast.Constant), f"{path.name}:{node.lineno}: write the status as a number"
@@ -169,7 +169,7 @@ async def too_slow(stage: Stage) -> httpx.Response:
         yield b"x"
         await asyncio.Event().wait()
 
-    async with client_of(create_api(replace(stage.app.state.services, patience=0.01)), **BEARER) as client:
+    async with client_of(create_api(replace(stage.app.state.services, body_stall_seconds=0.01)), **BEARER) as client:
         return await client.post(MEDIA, content=standing_still())
 
 
@@ -186,7 +186,7 @@ async def cut_off(stage: Stage) -> httpx.Response:
 
 
 async def too_many_listeners(stage: Stage) -> httpx.Response:
-    async with client_of(create_api(replace(stage.app.state.services, listeners=0)), **BEARER) as client:
+    async with client_of(create_api(replace(stage.app.state.services, max_event_streams=0)), **BEARER) as client:
         return await client.get("/api/admin/events")
 
 

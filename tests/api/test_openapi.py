@@ -209,6 +209,8 @@ def test_bodies_say_that_nothing_else_is_taken_and_which_other_names_are(spec: J
     fields = spec["components"]["schemas"]["SendRequest"]["properties"]
     assert "also `disable_notification`" in fields["silent"]["description"]
     assert "also `link_preview_options`" in fields["link_preview"]["description"]
-    assert "also `start_at`" in spec["components"]["schemas"]["Start"]["properties"]["starts_at"]["description"]
+    assert (
+        "also `start_at`" in spec["components"]["schemas"]["BroadcastStart"]["properties"]["starts_at"]["description"]
+    )
     upload = spec["paths"]["/api/admin/bots/{slug}/media"]["post"]["requestBody"]["content"]["application/json"]
     assert {"width", "height", "duration"} <= upload["schema"]["properties"].keys()

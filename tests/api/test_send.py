@@ -380,7 +380,7 @@ async def test_every_field_of_a_send_is_explained_with_an_example(api: Api) -> N
     schema = (await api.client.get("/openapi.json")).json()
     route = schema["paths"]["/api/admin/bots/{slug}/send"]["post"]
     assert {"200", "403", "409", "422", "429"} <= route["responses"].keys()
-    for name in ("SendRequest", "MediaPartIn", "MessageResultOut", "Sent", "SendFailure"):
+    for name in ("SendRequest", "MediaPartIn", "MessageResultOut", "SendResponse", "SendFailure"):
         for field, shape in schema["components"]["schemas"][name]["properties"].items():
             assert field == "ok" or shape.get("description"), (name, field)
             assert field == "results" or shape.get("examples"), (name, field)

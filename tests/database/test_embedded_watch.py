@@ -30,10 +30,10 @@ LOOK = 0.05
 SHARING = """
 import asyncio, sys
 from pathlib import Path
-from telewarm.database.embedded.server import served
+from telewarm.database.embedded.server import database_url_for
 
 async def main():
-    async with served(None, Path(sys.argv[1])) as url:
+    async with database_url_for(None, Path(sys.argv[1])) as url:
         print(url, flush=True)
         await asyncio.to_thread(sys.stdin.readline)
 

@@ -17,11 +17,11 @@ from tests.database.test_embedded import ask
 UPGRADING = """
 import asyncio, sys
 from pathlib import Path
-from telewarm.database.embedded.server import served
+from telewarm.database.embedded.server import database_url_for
 from telewarm.database.embedded.upgrading import set_aside
 data = Path(sys.argv[1])
 async def main():
-    async with set_aside(data), served(None, data):
+    async with set_aside(data), database_url_for(None, data):
         print("filled", flush=True)
         await asyncio.Event().wait()
 asyncio.run(main())

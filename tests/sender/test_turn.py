@@ -190,9 +190,9 @@ class Watched(BotRateLimiter):
 
     looks = 0
 
-    def goes_at(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, rank: Priority) -> float:
+    def next_send_at(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, priority: Priority) -> float:
         self.looks += 1
-        return super().next_send_at(chat_id, size=size, count=count, now=now, priority=rank)
+        return super().next_send_at(chat_id, size=size, count=count, now=now, priority=priority)
 
 
 async def test_each_that_waits_costs_the_same_however_many_wait(speaker: Speaker) -> None:

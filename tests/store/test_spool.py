@@ -271,9 +271,9 @@ async def test_a_blob_damaged_on_disk_between_two_runs_is_fetched_again(
 RECEIVE_AND_WAIT = """
 import sys
 from pathlib import Path
-from telewarm.storage import shelf
+from telewarm.storage import cache_files
 
-own, lock = shelf.open_own(Path(sys.argv[1]))
+own, lock = cache_files.open_private_folder(Path(sys.argv[1]))
 (own / "half").write_bytes(b"half")
 print(own, flush=True)
 sys.stdin.read()
