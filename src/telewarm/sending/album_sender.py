@@ -1,4 +1,4 @@
-"""Sends several media in one call; what Telegram refuses as an album goes one by one."""
+"""Album sender: several media in one call; items that Telegram refuses as an album are sent separately."""
 
 from __future__ import annotations
 
@@ -38,11 +38,13 @@ from telewarm.telegram.values import GroupItem
 
 log = structlog.get_logger(__name__)
 
-FileIdOrError: TypeAlias = CachedFileId | TelewarmError  # an item's file id, or why there is none
-RemainingItem: TypeAlias = tuple[MediaId, SingleStep | TelewarmError]  # an item that is to go by itself, or cannot
+FileIdOrError: TypeAlias = CachedFileId | TelewarmError  # an item's file id, or the reason why there is none
+RemainingItem: TypeAlias = tuple[MediaId, SingleStep | TelewarmError]  # an item to send separately, or its error
 
 
 class AlbumSender:
+    """Sends the albums of message sets."""
+
     def __init__(
         self, *, resolver: FileIdResolver, uploader: FileIdUploader, file_ids: FileIdCache, recovery: FileIdRecovery
     ) -> None:
@@ -52,11 +54,12 @@ class AlbumSender:
         self._recovery = recovery
 
     async def send(self, context: SendContext, album: AlbumStep) -> list[RemainingItem]:
-        """In one call by file ids; an item that has none gets it through a warm-up chat first.
+        """Send an album in one call by file ids; an item without one gets it through a warm-up chat first.
 
-        Empty when it went. When one id is dead or one caption wrong nothing went: the items are left to go one by
-        one, each healing itself. A flood in the middle may leave a part of the album in the chat: that raises
-        TelegramUnreachable and is never made again.
+        Returns the items that are still to be sent; empty after success. When one id is invalid or one caption
+        malformed, Telegram sends nothing: the items are returned, to be sent one by one, each with its own recovery. A
+        flood wait in the middle may leave part of the album in the chat: that raises TelegramUnreachable and is never
+        retried.
         """
         slot = context.slot
         hits = [self._file_ids.get(part.media_id) is not None for part in album.items]
@@ -74,7 +77,7 @@ class AlbumSender:
         return []
 
     async def _resolve_ids(self, context: SendContext, parts: Sequence[Part]) -> list[FileIdOrError]:
-        """In the order of the parts; those without one are got all at once."""
+        """Return the file ids in the order of the parts; resolve missing ones concurrently."""
         bot_id = context.slot.session.bot.id
         known = [self._file_ids.get(part.media_id) for part in parts]
         warm: list[FileIdOrError] = [one for one in known if one is not None and one.bot_id == bot_id]
@@ -103,12 +106,13 @@ class AlbumSender:
         return to_cached_file_id(got, session) if isinstance(got, UploadResult) else got
 
     async def _warm_up(self, slot: SendSlot, item: ClaimedMedia) -> UploadResult:
-        """The bytes to the warm-up chat that is free first."""
+        """Upload the bytes to the warm-up chat that accepts a message first."""
         session = slot.session
         size = self._uploader.upload_bytes(item, session.api.telegram_id)
         now = clock.monotonic()
 
         def opens_at(chat_id: ChatId) -> float:
+            """Return the time at which the chat accepts the upload."""
             return session.limiter.chat_opens_at(chat_id, size=size, now=now)
 
         chats = session.faults.usable(session.bot.warmup_chats, item.kind, now=now)
@@ -123,7 +127,7 @@ class AlbumSender:
         except TelegramError as error:
             if not maybe_delivered(error):
                 raise
-            # Into the warm-up chat, perhaps: the recipient surely has nothing.
+            # The call may have been to the warm-up chat: the recipient surely has nothing.
             raise TelegramUnreachable(error.message, method=error.method, effect_possible=False) from error
 
 
@@ -158,7 +162,7 @@ async def _send_group(
 
 
 def _apply_flood_wait(slot: SendSlot, wait: FloodWait) -> None:
-    """Telegram may report a rate limit inside an album as HTTP 400, when the call's permit was settled already."""
+    """Telegram may report a rate limit inside an album as HTTP 400, after the call's permit was confirmed."""
     session = slot.session
     pause_chat(session.limiter, slot.chat_id, wait, now=clock.monotonic(), on_pause=session.on_pause)
 
@@ -170,7 +174,7 @@ def _add_results(
     sent: Sequence[SentMessage],
     hits: Sequence[bool],
 ) -> None:
-    """The results of an album that went. Telegram answers in the order in which we asked."""
+    """Add the results of a sent album. Telegram answers in the order of the request."""
     lat_ms = context.take_elapsed_ms()
     answers = iter(sent)
     for part, one, hit in zip(album.items, found, hits, strict=True):
@@ -183,7 +187,7 @@ def _add_results(
 
 
 def _remaining_items(album: AlbumStep, found: Sequence[FileIdOrError]) -> list[RemainingItem]:
-    """An item goes by itself also when only the warm-up chat was at fault: it does not need it."""
+    """Return the items to send separately, also those for which only the warm-up chat failed."""
     parts = [
         part
         for part, one in zip(album.items, found, strict=True)

@@ -1,4 +1,4 @@
-"""Batch writer of what sends learn about chats, and the present id of migrated groups."""
+"""Batch writer of chat statuses that sends discover, and the current id of migrated groups."""
 
 from __future__ import annotations
 
@@ -25,19 +25,21 @@ T = TypeVar("T")
 Key = tuple[BotId, ChatId]
 
 FLUSH_INTERVAL_SECONDS = 1.0  # seconds between two writes
-FLUSH_AT_ROWS = 5_000  # chats that are written before that
+FLUSH_AT_ROWS = 5_000  # chats; more are written before the interval ends
 ROWS_PER_STATEMENT = 5_000  # chats of one statement
 MAX_ROWS = 50_000  # chats of either sort kept while the database is away; the oldest go first
-FINAL_WRITE_SECONDS = 5.0  # seconds that the write at the end may take
-MAX_REASON_CHARACTERS = 500  # characters of Telegram's words that are kept
+FINAL_WRITE_SECONDS = 5.0  # seconds that the final write may take
+MAX_REASON_CHARACTERS = 500  # characters of Telegram's description that are kept
 
 UNREACHABLE_STATES = frozenset(ChatState) - {ChatState.REACHABLE, ChatState.MIGRATED}
 UNREACHABLE_BY_REASON = {
     state.value: state for state in UNREACHABLE_STATES
-}  # by ChatUnreachable's reason; `no_rights` says nothing of the chat
+}  # keys: reasons of ChatUnreachable; `no_rights` says nothing about the chat
 
 
 class UnreachableRecord(NamedTuple):
+    """An unreachable chat: its state, the reason and when it was seen."""
+
     state: ChatState
     reason: str
     migrated_to: ChatId | None
@@ -45,19 +47,20 @@ class UnreachableRecord(NamedTuple):
 
 
 class ChatStatusWriter:
-    """Fed by every send, without waiting. Nothing is written before `running` runs."""
+    """Collects chat statuses from every send, without waiting. Writes only while `running` is active."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._unreachable: dict[Key, UnreachableRecord] = {}  # a chat is in one of these two, by what came last
-        self._reached: dict[Key, float] = {}  # when, by the monotonic clock
+        self._unreachable: dict[Key, UnreachableRecord] = {}  # a chat is here or in the next, by its latest status
+        self._reached: dict[Key, float] = {}  # time of the last success, by the monotonic clock
         self._moved: dict[Key, ChatId] = {}
-        self._notified_during_read: list[str] | None = None  # while the migrations are read
-        self._migrations_stale = True  # of the migrations
+        self._notified_during_read: list[str] | None = None  # notifications received while the migrations are read
+        self._migrations_stale = True  # whether the migrations have to be read again
         self._stopping = False
         self._flush_requested = asyncio.Event()
 
     def note_failure(self, bot_id: BotId, chat_id: ChatId, error: ChatUnreachable) -> None:
+        """Record that Telegram cannot deliver to a chat."""
         state = UNREACHABLE_BY_REASON.get(error.reason)
         if state is not None:
             self._note_unreachable(
@@ -65,12 +68,14 @@ class ChatStatusWriter:
             )
 
     def note_migration(self, bot_id: BotId, old: ChatId, new: ChatId) -> None:
+        """Record that a group has become a supergroup with another id."""
         if old != new:
             self._moved[bot_id, old] = new
             words = "group chat was upgraded to a supergroup chat"
             self._note_unreachable(bot_id, old, UnreachableRecord(ChatState.MIGRATED, words, new, clock.monotonic()))
 
     def note_reached(self, bot_id: BotId, chat_id: ChatId) -> None:
+        """Record a successful send to a chat."""
         key = (bot_id, chat_id)
         if self._unreachable and key in self._unreachable:
             if self._unreachable[key].state is ChatState.MIGRATED:
@@ -82,14 +87,14 @@ class ChatStatusWriter:
             self._maybe_flush(reached)
 
     def moved_to(self, bot_id: BotId, chat_id: ChatId) -> ChatId:
-        """Where a migrated group is now, however often it moved; else the chat itself."""
+        """Return the current id of a migrated group, or the chat itself if it has not migrated."""
         moved = self._moved
         if not moved or (bot_id, chat_id) not in moved:
             return chat_id
         seen = {chat_id}
         now = chat_id
         while (then := moved.get((bot_id, now))) is not None:
-            if then in seen:  # a circle leads nowhere: let Telegram say where the group is
+            if then in seen:  # a cycle has no end: let Telegram tell the group's id
                 return chat_id
             seen.add(then)
             now = then
@@ -97,7 +102,7 @@ class ChatStatusWriter:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Know the migrations, hear of new ones, and write in the background; at the end, write what is left."""
+        """Read the migrations, listen for new ones and write in the background; flush on exit."""
         async with subscribe(self._pool, {chats.CHANNEL: self._on_notification}, on_lost=self._mark_migrations_stale):
             await self._read_migrations()
             self._stopping = False
@@ -112,7 +117,7 @@ class ChatStatusWriter:
 
     def _note_unreachable(self, bot_id: BotId, chat_id: ChatId, record: UnreachableRecord) -> None:
         key = (bot_id, chat_id)
-        if not -(2**63) <= chat_id < 2**63:  # an id that no chat has: the ledger could not hold it
+        if not -(2**63) <= chat_id < 2**63:  # no chat has such an id, and the column could not hold it
             return
         known = self._unreachable.get(key)
         if known is not None and known.migrated_to is not None and record.migrated_to is None:
@@ -123,7 +128,7 @@ class ChatStatusWriter:
             self._maybe_flush(self._unreachable)
 
     def _maybe_flush(self, noted: dict[Key, UnreachableRecord] | dict[Key, float]) -> None:
-        """It is time to write; what nobody writes may not grow for ever."""
+        """Request a flush; drop the oldest entries above the maximum."""
         self._flush_requested.set()
         if len(noted) > MAX_ROWS:
             for key in list(islice(noted, MAX_ROWS // 10)):
@@ -132,7 +137,7 @@ class ChatStatusWriter:
     async def _write_loop(self) -> None:
         away = False
         while not self._stopping:
-            if away:  # a full ledger does not hurry a database that is gone
+            if away:  # while the database is unavailable, a full buffer does not shorten the interval
                 self._flush_requested.clear()
             await clock.wait(self._flush_requested, FLUSH_INTERVAL_SECONDS)
             self._flush_requested.clear()
@@ -147,7 +152,7 @@ class ChatStatusWriter:
         log.warning("chat_status_dropped", lost=len(self._unreachable), reached=len(self._reached))
 
     async def _write(self) -> bool:
-        """Whether the database took all."""
+        """Write everything that is buffered. Returns whether the database accepted it."""
         lost: dict[Key, UnreachableRecord] = {}
         reached: dict[Key, float] = {}
         try:
@@ -171,7 +176,7 @@ class ChatStatusWriter:
         return True
 
     async def _write_each(self, lost: dict[Key, UnreachableRecord], reached: dict[Key, float]) -> bool:
-        """One of them cannot be stored: it is dropped, and the others are kept."""
+        """Write row by row after a batch was refused: drop the rows that cannot be stored, keep the others."""
         singles: list[tuple[dict[Key, UnreachableRecord], dict[Key, float]]] = [
             ({key: loss}, {}) for key, loss in lost.items()
         ]
@@ -189,7 +194,7 @@ class ChatStatusWriter:
         return True
 
     def _put_back(self, lost: dict[Key, UnreachableRecord], reached: dict[Key, float]) -> None:
-        """Behind what came meanwhile, which is newer; but a migration stays true."""
+        """Put entries back after a failed write. Newer entries win, except that a migration stays."""
         newer = self._unreachable.keys() | self._reached.keys()
         self._unreachable = {
             key: loss for key, loss in lost.items() if loss.migrated_to or key not in newer
@@ -197,7 +202,7 @@ class ChatStatusWriter:
         self._reached = {key: at for key, at in reached.items() if key not in newer} | self._reached
 
     async def _read_migrations(self) -> None:
-        """The migrations of all bots; those that are told of meanwhile are newer."""
+        """Read the migrations of all bots; those notified meanwhile are newer and win."""
         heard: list[str] = []
         self._notified_during_read = heard
         self._migrations_stale = False
@@ -214,7 +219,7 @@ class ChatStatusWriter:
             self._on_notification(payload)
 
     def _on_notification(self, payload: str) -> None:
-        """What NOTIFY says."""
+        """Apply a NOTIFY payload."""
         if self._notified_during_read is not None:
             self._notified_during_read.append(payload)
         bot_id, old, new = map(int, payload.split(" "))
@@ -225,7 +230,7 @@ class ChatStatusWriter:
             self._moved[key] = ChatId(new)
 
     def _mark_migrations_stale(self) -> None:
-        """The connection that tells of migrations was lost: those known stay true, others may be missing."""
+        """Handle a lost LISTEN connection: known migrations stay valid, others may be missing."""
         self._migrations_stale = True
 
 
@@ -233,7 +238,7 @@ async def _write_batch(
     connection: Connection, lost: Mapping[Key, UnreachableRecord], reached: Mapping[Key, float]
 ) -> None:
     for losses in _chunks(sorted(lost.items())):
-        now = clock.monotonic()  # ages count from the statement on, not from when a connection was asked for
+        now = clock.monotonic()  # ages count from the statement on, not from the request for a connection
         await chats.record_unreachable(connection, [_to_row(key, loss, now) for key, loss in losses])
     for successes in _chunks(sorted(reached.items())):
         now = clock.monotonic()

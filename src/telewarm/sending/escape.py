@@ -1,6 +1,7 @@
-"""Texts of others inside formatted ones: escaped, so that nobody's name breaks or forges the format.
+"""Escaping of foreign text inside formatted text, so that no value can break or forge the format.
 
-`html("<b>{}</b>, hello", name)` and `markdown("*{}*, hello", name)` are `str.format` that escapes what it fills in.
+`html("<b>{}</b>, hello", name)` and `markdown("*{}*, hello", name)` work like `str.format` and escape the values they
+fill in.
 """
 
 from __future__ import annotations
@@ -16,51 +17,53 @@ _IN_URL = str.maketrans({")": "\\)", "\\": "\\\\"})
 
 
 class SafeText(str):
-    """Formatted already: filled in as it is."""
+    """Text that is formatted already and is filled in unchanged."""
 
     __slots__ = ()
 
 
 def escape_html(text: str) -> SafeText:
-    """Good between tags, in `<code>` and `<pre>`, and for a URL in the quotes of an `href`."""
+    """Escape text for parse_mode HTML: between tags, in `<code>` and `<pre>`, and for a URL in a quoted `href`."""
     return SafeText(escape(text))
 
 
 def escape_markdown(text: str) -> SafeText:
-    """For parse_mode MarkdownV2, outside of code and URLs."""
+    """Escape text for parse_mode MarkdownV2, outside of code and URLs."""
     return SafeText(text.translate(_EVERYWHERE))
 
 
 def escape_markdown_code(text: str) -> SafeText:
-    """For what stands between backticks."""
+    """Escape MarkdownV2 code, the text between backticks."""
     return SafeText(text.translate(_IN_CODE))
 
 
 def escape_markdown_url(url: str) -> SafeText:
-    """For what stands in the round brackets of a link: `[name](url)`."""
+    """Escape the URL of a MarkdownV2 link, the part in round brackets: `[name](url)`."""
     return SafeText(url.translate(_IN_URL))
 
 
 def html(template: str, /, *values: object, **named: object) -> SafeText:
-    """`str.format` for parse_mode HTML. Values that are `Safe` go in as they are."""
+    """Format like `str.format` for parse_mode HTML. Values of type `SafeText` stay unchanged."""
     return SafeText(_HTML.vformat(template, values, named))
 
 
 def markdown(template: str, /, *values: object, **named: object) -> SafeText:
-    """`str.format` for parse_mode MarkdownV2. Values that are `Safe` go in as they are.
+    """Format like `str.format` for parse_mode MarkdownV2. Values of type `SafeText` stay unchanged.
 
-    In code and in URLs other rules hold: fill in `escape_markdown_code(...)` and `escape_markdown_url(...)` there.
+    Code and URLs have other rules: fill in `escape_markdown_code(...)` and `escape_markdown_url(...)` there.
     """
     return SafeText(_MARKDOWN.vformat(template, values, named))
 
 
 class _Html(Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:  # noqa: ANN401 - the base class's signature
+        """Escape the value for HTML."""
         return value if isinstance(value, SafeText) and not format_spec else escape_html(format(value, format_spec))
 
 
 class _Markdown(Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:  # noqa: ANN401 - the base class's signature
+        """Escape the value for MarkdownV2."""
         return value if isinstance(value, SafeText) and not format_spec else escape_markdown(format(value, format_spec))
 
 

@@ -1,4 +1,4 @@
-"""Options of a message set beyond its content: link previews, replies, and any other parameter of the Bot API. Pure."""
+"""Options of a message set beyond its content: link previews, replies, other Bot API parameters. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PREVIEWS: Mapping[str, Mapping[str, object]] = {
     "small": {"prefer_small_media": True},
 }
 SHORT_NAMES = {"above": "show_above_text", "large": "prefer_large_media", "small": "prefer_small_media"}
-RESERVED_PARAMETERS = {  # parameters that have a field of ours, or are ours alone
+RESERVED_PARAMETERS = {  # parameters that have a field of their own, or that Telewarm sets itself
     "chat_id": "the recipient",
     "from_chat_id": "nothing: a message is not copied here",
     "message_id": "nothing: a message is not edited here",
@@ -52,8 +52,10 @@ FILE_PARAMETERS = frozenset(
 
 
 def preview_options(said: Preview | None) -> Mapping[str, object] | None:
-    """Telegram's LinkPreviewOptions: of `off`, `above`, `large`, `small` or several of them with commas, of true or
-    false, of `{"above": true, "url": …}`, or of Telegram's own JSON. Raises UsageError.
+    """Return Telegram's LinkPreviewOptions for the accepted short forms.
+
+    Accepts `off`, `above`, `large`, `small` or several of them with commas, true or false, `{"above": true, "url": …}`,
+    or Telegram's own JSON. Raises UsageError.
     """
     if said is None or said is True:
         return None
@@ -75,14 +77,14 @@ def preview_options(said: Preview | None) -> Mapping[str, object] | None:
 
 
 def place_of(name: str) -> str | None:
-    """Where a parameter of the Bot API is said that is no part of `extra`. None: it is said in `extra`."""
+    """Return the field that sets a Bot API parameter which `extra` may not hold. None: `extra` may hold it."""
     if name in FILE_PARAMETERS:
         return f"{name} is the file itself; give a media item in `media`"
     return f"{name} is said by {RESERVED_PARAMETERS[name]}" if name in RESERVED_PARAMETERS else None
 
 
 def check_extra(what: str, extra: Mapping[str, object]) -> None:
-    """Raises UsageError for parameters that are ours."""
+    """Raise UsageError for parameters that `extra` may not hold."""
     for name, value in extra.items():
         if (place := place_of(name)) is not None:
             raise UsageError(f"{what}: {place}")

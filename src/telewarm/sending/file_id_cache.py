@@ -9,21 +9,23 @@ from weakref import WeakValueDictionary
 
 from telewarm.models import BotId, CachedFileId, FileId, MediaId
 
-# NOTIFY: `<id>:<tag>` of each media item that changed, with commas between, or `bot <id>`. The tag is that of the file
-# id that the item has now, `-` when it has none, `!` when the item was deleted.
+# NOTIFY payload: `<id>:<tag>` of each changed media item, separated by commas, or `bot <id>`. The tag is that of the
+# item's current file id, `-` when it has none, `!` when the item was deleted.
 CHANNEL = "telewarm_media"
 TAG_DIGITS = 8  # hex digits
 REMOVED_TAG = "!"
 MAX_IDS = 200_000  # ids kept; about 500 bytes each
-MAX_REMOVED_REMEMBERED = 20_000  # deleted items remembered: what was read a moment before they went must not come after
+MAX_REMOVED_REMEMBERED = 20_000  # deleted items remembered, so that a read from just before the deletion is not cached
 
 
 def tag_of(file_id: FileId) -> str:
-    """As the database makes it."""
+    """Return the tag of a file id, computed as in the database."""
     return md5(file_id.encode(), usedforsecurity=False).hexdigest()[:TAG_DIGITS]
 
 
 class FileIdCache:
+    """LRU cache of file ids by media item."""
+
     def __init__(self, *, max_ids: int = MAX_IDS) -> None:
         self._max_ids = max_ids
         self._ids: OrderedDict[MediaId, CachedFileId] = OrderedDict()
@@ -34,13 +36,14 @@ class FileIdCache:
         return len(self._ids)
 
     def get(self, media_id: MediaId) -> CachedFileId | None:
+        """Return the cached file id, and mark it as used."""
         warm = self._ids.get(media_id)
         if warm is not None:
             self._ids.move_to_end(media_id)
         return warm
 
     def put(self, warm: CachedFileId) -> None:
-        """Unless the item was deleted meanwhile."""
+        """Cache a file id, unless its item was deleted meanwhile."""
         if self._removed and warm.media_id in self._removed:
             return
         self._ids[warm.media_id] = warm
@@ -48,12 +51,13 @@ class FileIdCache:
             self._ids.popitem(last=False)
 
     def drop(self, media_id: MediaId) -> None:
+        """Remove the file id of an item."""
         self._ids.pop(media_id, None)
 
     def on_notification(self, payload: str) -> None:
-        """What NOTIFY says: these items, or all of a bot, have another file id now, or none, or an error.
+        """Apply a NOTIFY payload: these items, or all items of a bot, have another file id, none, or an error.
 
-        An id that is the new one stays: mostly it was this process that got it.
+        An id that equals the new one stays: mostly this process recorded it.
         """
         if payload.startswith("bot "):
             self._drop_bot(BotId(int(payload.removeprefix("bot "))))
@@ -80,12 +84,12 @@ class FileIdCache:
             self.drop(media_id)
 
     def clear(self) -> None:
-        """The connection that tells of changes broke: believe nothing."""
+        """Drop everything, after the LISTEN connection was lost."""
         self._ids.clear()
         for event in list(self._waiters.values()):
             event.set()
         self._waiters.clear()
 
     def change_event(self, media_id: MediaId) -> asyncio.Event:
-        """Set at the next change of the item. Take it before looking at the item, hold on to it, then wait."""
+        """Return the event that is set at the item's next change. Take it before reading the item."""
         return self._waiters.setdefault(media_id, asyncio.Event())

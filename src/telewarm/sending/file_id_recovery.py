@@ -1,4 +1,4 @@
-"""Recovery of an invalid file id: it is dropped, and the warm-up message is copied to the recipient."""
+"""Recovery from an invalid file id: drop it, and copy the warm-up message to the recipient."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from telewarm.telegram.values import SendOptions
 
 log = structlog.get_logger(__name__)
 
-PROBE_TTL_SECONDS = 60.0  # seconds that a look at a bot is believed
+PROBE_TTL_SECONDS = 60.0  # seconds that a token check stays valid
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenProbe:
-    """What getMe said of a bot under the token of `api`. `error` None: the bot is well, or it has been mended."""
+    """Result of `getMe` for the token of `api`. `error` None: the token is valid, or the bot got another one."""
 
     api: BotApi
     error: InvalidBotToken | None
@@ -40,6 +40,8 @@ class TokenProbe:
 
 
 class FileIdRecovery:
+    """Recovers sends whose file id is invalid."""
+
     def __init__(self, *, pool: Pool, bots: BotRegistry, uploader: FileIdUploader, file_ids: FileIdCache) -> None:
         self._pool = pool
         self._bots = bots
@@ -51,7 +53,7 @@ class FileIdRecovery:
         self._dropping: SingleFlight[tuple[MediaId, FileId], MessageRef | None] = SingleFlight("drop file id")
 
     def send_succeeded(self, session: BotSession) -> None:
-        """A send by file id did."""
+        """Record a successful send by file id."""
         if self._detector:
             self._detector.note_valid(session.bot.id)
 
@@ -66,18 +68,18 @@ class FileIdRecovery:
         deadline: float,
         priority: Priority,
     ) -> MessageId | None:
-        """Forget the dead id, and send a copy of the warm-up message. None: that cannot be, send the bytes.
+        """Drop the invalid id and send a copy of the warm-up message. None: no copy is possible, send the bytes.
 
-        `deadline`: on the monotonic clock. When many ids of the bot die together it is checked first: raises
-        InvalidBotToken when its token is, and what keeps us from asking; then nothing was forgotten. Raises FloodWait,
-        ChatUnreachable and the like when the copy does.
+        `deadline`: on the monotonic clock. When many ids of the bot become invalid together, its token is checked
+        first: raises InvalidBotToken for an invalid one, and the error of a check that failed; then no id was dropped.
+        Raises what the copy raises (FloodWait, ChatUnreachable and others).
         """
         if self._detector.note_invalid(session.bot.id, warm.media_id, now=clock.monotonic()):
             await self._check_token(session)
         key = (warm.media_id, warm.file_id)
         origin = await self._dropping.run(key, partial(self._drop_file_id, session, warm))
         if origin is None or options.has_spoiler or not self._uploader.may_copy(origin, session.api):
-            return None  # a copy cannot hide under a spoiler
+            return None  # a copy cannot be covered with a spoiler
         slot = SendSlot(session=session, chat_id=chat_id, deadline=deadline, priority=priority)
         copying = partial(self._uploader.copy, origin, session.api, chat_id, caption=caption, options=options)
         message_id = await with_rate_limit(slot, copying)
@@ -85,11 +87,11 @@ class FileIdRecovery:
         return message_id
 
     async def _check_token(self, session: BotSession) -> None:
-        """Is it the bot that the ids belong to? Asked once in a while, however many wait for the answer."""
+        """Check that the bot is still the one that owns the ids. Cached for a minute, shared by all callers."""
         look = self._probes.get(session.bot.id)
         if look is None or look.api is not session.api or clock.monotonic() > look.probed_at + PROBE_TTL_SECONDS:
             look = await self._probing.run(session.bot.id, partial(self._probe_token, session))
-        if look.error is not None:  # anew: an error that is raised again and again keeps all who caught it
+        if look.error is not None:  # a copy: an exception raised repeatedly keeps every frame that caught it
             raise InvalidBotToken(method="getMe", status=look.error.status, description=look.error.description)
 
     async def _probe_token(self, session: BotSession) -> TokenProbe:
@@ -100,18 +102,18 @@ class FileIdRecovery:
         except InvalidBotToken as error:
             refused = error
             log.warning("bot_token_refused", bot=bot.slug)
-        except TelegramUnreachable as error:  # a question has no effect: nobody may take the send for a sent one
+        except TelegramUnreachable as error:  # getMe has no effect: the caller must not take its send for delivered
             raise TelegramUnreachable(error.message, method=error.method, effect_possible=False) from error
         else:
             log.warning("file_ids_mass_invalid", bot=bot.slug, another=profile.telegram_id != bot.telegram_id)
             if profile.telegram_id != bot.telegram_id:
-                await self._bots.replace_token(bot.slug, bot.token)  # every id is void
+                await self._bots.replace_token(bot.slug, bot.token)  # all its ids are invalid
         look = TokenProbe(api=session.api, error=refused, probed_at=clock.monotonic())
         self._probes[bot.id] = look
         return look
 
     async def _drop_file_id(self, session: BotSession, warm: CachedFileId) -> MessageRef | None:
-        """Make the item due unless it has a fresher id. Its warm-up message; None also when it is not needed."""
+        """Make the item due unless it has a newer id. Returns its warm-up message; None also when it is not needed."""
         self._file_ids.drop(warm.media_id)
         async with self._pool.acquire() as connection, connection.transaction():
             origin = await origins.lock(connection, warm.media_id)

@@ -28,13 +28,16 @@ log = structlog.get_logger(__name__)
 
 Upload: TypeAlias = Callable[[ClaimedMedia], Awaitable[UploadResult]]
 
-POLL_SECONDS = 0.5  # seconds: who holds an item may put it back without telling
-MAX_WRITE_WAIT_SECONDS = 1.5  # that a caller waits until what became of an item is written down
+POLL_SECONDS = 0.5  # seconds; another process may release the item without a notification
+MAX_WRITE_WAIT_SECONDS = 1.5  # seconds that a caller waits for the result to be written
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResolveRequest:
-    """A media item that somebody waits for, until a time of the monotonic clock. `upload`: get its id by sending it."""
+    """Request for the file id of a media item.
+
+    `deadline`: on the monotonic clock. `upload`: gets the id by sending bytes.
+    """
 
     session: BotSession
     media_id: MediaId
@@ -44,17 +47,19 @@ class ResolveRequest:
 
 
 class FileIdResolver:
+    """Resolves file ids that the cache does not hold."""
+
     def __init__(self, *, pool: Pool, lease: ProcessLease, file_ids: FileIdCache) -> None:
         self._pool = pool
         self._lease = lease
         self._file_ids = file_ids
-        # Set when the search is over. Who may upload does not wait behind who may only wait.
+        # Set when the search is over. A caller that may upload does not wait behind one that may only wait.
         self._in_flight: dict[tuple[MediaId, OnCold], asyncio.Event] = {}
 
     async def get(self, request: ResolveRequest) -> CachedFileId | UploadResult:
-        """A file id, whoever gets it first; or what placing the item gave, when that was our doing.
+        """Return a file id, whoever gets it first, or the result of the upload when this call made it.
 
-        Raises MediaNotReady when it takes too long or may not take any time, MediaError, NotFound, and what `place`
+        Raises MediaNotReady when it takes too long or may not take any time, MediaError, NotFound, and what `upload`
         raises.
         """
         if request.on_cold is OnCold.FAIL:
@@ -109,7 +114,7 @@ class FileIdResolver:
         return None
 
     async def _check_can_wait(self, request: ResolveRequest) -> None:
-        """Whether waiting makes sense: it may have been deleted, or given up."""
+        """Check that waiting makes sense. Raises NotFound for a deleted item, MediaError for one in error."""
         item = await media.get(self._pool, request.media_id)
         if item.bot_id != request.session.bot.id:
             raise not_in_library(request.session, request.media_id)
@@ -117,13 +122,13 @@ class FileIdResolver:
             raise MediaError(item.last_error or f"media item {request.media_id} is in error")
 
     async def _raise_priority(self, request: ResolveRequest) -> None:
-        """Somebody waits: the item's warm-up goes first."""
+        """Raise the priority of the item's warm-up, because a caller waits for it."""
         async with self._pool.acquire() as connection, connection.transaction():
             if await warmups.raise_priority(connection, request.media_id):
                 await enqueue_lane(connection, request.session.bot)
 
     async def _upload(self, request: ResolveRequest) -> UploadResult | None:
-        """Take the item in hand and place it; None when somebody else has it."""
+        """Claim the item and upload it; None when another process has claimed it."""
         session, media_id = request.session, request.media_id
         lease, lease_id = self._lease, self._lease.id
         with lease.media.claiming():
@@ -133,7 +138,7 @@ class FileIdResolver:
             lease.media.add([media_id])
         try:
             result = await request.upload(item)
-        except BaseException:  # why it was not uploaded is what the caller has to hear, whatever the release does
+        except BaseException:  # the caller gets the upload's error, whatever the release does
             release = partial(self._release, session, media_id, lease_id)
             await _wait_briefly(lease.write_until_done(release, [media_id], name="release media"))
             raise
@@ -143,13 +148,13 @@ class FileIdResolver:
         return result
 
     async def _release(self, session: BotSession, media_id: MediaId, lease_id: UUID) -> None:
-        """The item is anybody's again, and its lane has it first."""
+        """Release the item, and enqueue the lane, which will take it first."""
         async with self._pool.acquire() as connection, connection.transaction():
             await warmups.release(connection, lease_id, [media_id])
             await enqueue_lane(connection, session.bot)
 
     async def _record(self, session: BotSession, result: UploadResult, lease_id: UUID) -> None:
-        """The message has gone: nothing may fail or cancel that now."""
+        """Record the file id. The message is sent: nothing may fail or cancel that any more."""
         try:
             await warmups.record_ready(self._pool, [result], lease_id=lease_id, telegram_id=session.bot.telegram_id)
         except Exception as error:
@@ -160,15 +165,17 @@ class FileIdResolver:
 
 
 async def _wait_briefly(writing: asyncio.Task[None]) -> None:
-    """Wait for it a moment: while the database is away, the caller does not."""
+    """Wait for a write, but not for as long as the database may be unavailable."""
     await asyncio.wait([writing], timeout=MAX_WRITE_WAIT_SECONDS)
 
 
 def to_cached_file_id(result: UploadResult, session: BotSession) -> CachedFileId:
+    """Convert the result of an upload."""
     return CachedFileId(media_id=result.media_id, bot_id=session.bot.id, file_id=result.file_id, kind=result.kind)
 
 
 def not_in_library(session: BotSession, media_id: MediaId) -> NotFound:
+    """Create the error for an item that another bot owns."""
     return NotFound(f"media item {media_id} is not in the library of bot {session.bot.slug!r}")
 
 

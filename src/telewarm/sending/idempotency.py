@@ -28,10 +28,10 @@ from telewarm.sending.send_context import SendResult
 log = structlog.get_logger(__name__)
 
 MAX_KEY_CHARACTERS = 200  # characters
-POLL_FIRST_SECONDS, POLL_MAX_SECONDS = 0.05, 1.0  # seconds between looks whether another process is done, growing
-WRITE_RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between tries to write while the database is away
+POLL_FIRST_SECONDS, POLL_MAX_SECONDS = 0.05, 1.0  # seconds between polls of another process, growing
+WRITE_RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between write attempts while the database is unavailable
 
-# Nothing went for sure, and another try may go better.
+# Nothing was sent for sure, and a retry may succeed.
 TRANSIENT_ERROR_CODES = frozenset(
     error.code
     for error in (
@@ -48,11 +48,15 @@ Results = list[dict[str, object]]
 
 
 class WriteResult(Protocol):
-    async def __call__(self, db: Pool, bot_id: BotId, key: str, /, *, lease_id: UUID) -> None: ...
+    """Writes the result of a claimed key."""
+
+    async def __call__(self, db: Pool, bot_id: BotId, key: str, /, *, lease_id: UUID) -> None:
+        """Write the result, if the key is still claimed by this lease."""
+        ...
 
 
 def describe(result: SendResult, face: Interface = Interface.API) -> dict[str, object]:
-    """As JSON. `maybe_sent`: there is an error, and the message may have gone all the same."""
+    """Return a result as JSON. `maybe_sent`: it failed, and the message may have been delivered all the same."""
     shown: dict[str, object] = {
         "message_id": result.message_id,
         "kind": "text" if result.media_id is None else result.kind,
@@ -73,13 +77,13 @@ def describe(result: SendResult, face: Interface = Interface.API) -> dict[str, o
 
 
 def nothing_was_sent(results: Sequence[dict[str, object]]) -> bool:
-    """Surely, and for reasons that pass."""
+    """Return whether nothing was sent for sure, for temporary reasons."""
     return all(one.get("error") in TRANSIENT_ERROR_CODES and "maybe_sent" not in one for one in results)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IdempotencyKey:
-    """`lease_id`: whom it is claimed for."""
+    """A claimed key. `lease_id`: the process lease that holds the claim."""
 
     bot_id: BotId
     text: str
@@ -87,7 +91,7 @@ class IdempotencyKey:
 
 
 class IdempotencyStore:
-    """Keys are a bot's own, and are remembered for a day."""
+    """Idempotency keys, separate for each bot, remembered for a day."""
 
     def __init__(self, *, pool: Pool, lease: ProcessLease) -> None:
         self._pool = pool
@@ -97,12 +101,12 @@ class IdempotencyStore:
     async def run(
         self, bot_id: BotId, key: str, request: bytes, sending: Callable[[], Awaitable[Results]], *, patience: float
     ) -> tuple[Results, bool]:
-        """What was sent, as `describe` gives it, and whether that is the result of an earlier call.
+        """Return the results as `describe` gives them, and whether they come from an earlier call.
 
-        `request`: canonical bytes of the request. A call that comes while the first one is under way waits for it,
-        `patience` seconds at most. When nothing went, for reasons that pass, the key is as if never used.
-        Raises UsageError for what is no key; Conflict when the key stands for another message, when the first call is
-        still under way, and when nobody knows what it sent.
+        `request`: canonical bytes of the request. A concurrent call with the same key waits for the first one, at most
+        `patience` seconds. When nothing was sent for temporary reasons, the key counts as unused. Raises UsageError for
+        a malformed key; Conflict when the key belongs to another message, when the first call is still running, and
+        when its outcome is unknown.
         """
         if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
             raise UsageError(f"an idempotency key has 1 to {MAX_KEY_CHARACTERS} printable characters, such as a UUID")
@@ -127,7 +131,7 @@ class IdempotencyStore:
         sending: Callable[[], Awaitable[Results]],
         deadline: float,
     ) -> tuple[Results, bool]:
-        """No other call of this process is at this key."""
+        """Run under the lock of the key: no other call of this process uses it."""
         pause = POLL_FIRST_SECONDS
         while True:
             own = IdempotencyKey(bot_id=bot_id, text=key, lease_id=self._lease.id)
@@ -146,7 +150,7 @@ class IdempotencyStore:
             pause = min(2 * pause, POLL_MAX_SECONDS)
 
     async def _claim(self, key: IdempotencyKey, fingerprint: bytes) -> bool:
-        """Broken off, nothing was sent yet: if the key was taken by then it is given back."""
+        """Claim the key. When cancelled, nothing was sent yet: a key claimed by then is released."""
         try:
             return await idempotency.claim(
                 self._pool, key.bot_id, key.text, fingerprint=fingerprint, lease_id=key.lease_id
@@ -169,7 +173,7 @@ class IdempotencyStore:
         return results
 
     async def _write_shielded(self, key: IdempotencyKey, write: WriteResult) -> None:
-        """Runs to its end, and a cancellation comes after it: what went may not be forgotten."""
+        """Write to the end, and cancel only after it: the record of a sent message must not be lost."""
         writing = background.start(self._write(key, write), name="result of a send")
         try:
             await asyncio.shield(writing)
@@ -178,7 +182,10 @@ class IdempotencyStore:
             raise
 
     async def _write(self, key: IdempotencyKey, write: WriteResult) -> None:
-        """When the database stays away the key stays taken, and its result unknown in the end: never sent twice."""
+        """Write, with retries.
+
+        While the database stays unavailable the key stays claimed: its message is never sent twice.
+        """
         for pause in WRITE_RETRY_SECONDS:
             try:
                 return await write(self._pool, key.bot_id, key.text, lease_id=key.lease_id)
@@ -193,7 +200,7 @@ class IdempotencyStore:
 
 
 def _stored_result(first: IdempotencyRecord, own: IdempotencyKey, fingerprint: bytes) -> Results | None:
-    """None: another process is at it."""
+    """Return the stored result of the first call; None while another process runs it."""
     if first.fingerprint != fingerprint:
         raise Conflict(
             f"the idempotency key {own.text!r} was used for another message: use a new key for a new message"

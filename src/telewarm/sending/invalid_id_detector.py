@@ -9,7 +9,7 @@ WINDOW_SECONDS = 60.0  # seconds
 
 
 class InvalidFileIdDetector:
-    """Holds the last few deaths of each bot that had no success by id since."""
+    """Keeps the last invalid ids of each bot that has had no success by file id since."""
 
     def __init__(self, *, threshold: int = MASS_INVALID_ITEMS, window: float = WINDOW_SECONDS) -> None:
         self._threshold = threshold
@@ -17,19 +17,19 @@ class InvalidFileIdDetector:
         self._invalid_at: dict[BotId, dict[MediaId, float]] = {}
 
     def __len__(self) -> int:
-        """Bots that something is held of."""
+        """Return the number of bots with an invalid id."""
         return len(self._invalid_at)
 
     def note_invalid(self, bot_id: BotId, media_id: MediaId, *, now: float) -> bool:
-        """Note a dead id; whether so many items died in a row that it is rather the bot that is not what it was."""
+        """Record an invalid id. Returns whether so many items failed in a row that the cause is the bot."""
         died = self._invalid_at.setdefault(bot_id, {})
         died.pop(media_id, None)
-        died[media_id] = now  # the oldest first
+        died[media_id] = now  # oldest first
         for other, at in list(died.items()):
             if at <= now - self._window or len(died) > self._threshold:
                 del died[other]
         return len(died) >= self._threshold
 
     def note_valid(self, bot_id: BotId) -> None:
-        """An id of the bot did: its ids are its own."""
+        """Record a successful send by file id: the bot's ids are valid."""
         self._invalid_at.pop(bot_id, None)

@@ -1,6 +1,6 @@
-"""What can be known of a text before Telegram sees it: its length, broken markup, buttons. Pure.
+"""Checks of a text before it is sent: length, broken markup, buttons. Pure.
 
-Only what is certain is refused: whatever may be right, in some version of the Bot API, is left to Telegram.
+Refuses only what is certainly wrong: whatever may be right, in some version of the Bot API, is left to Telegram.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any, TypeGuard
 
 from telewarm.errors import UsageError
 
-MAX_TEXT_CHARACTERS = 4096  # characters that people see
+MAX_TEXT_CHARACTERS = 4096  # visible characters
 MAX_CAPTION_CHARACTERS = 1024
 MAX_CALLBACK_BYTES = 64  # bytes
-PARSE_MODES = frozenset({"html", "markdown", "markdownv2"})  # Telegram takes them in any case
-PLAIN_MODES = frozenset({"", "none"})  # of a part that is not formatted, whatever the set says
+PARSE_MODES = frozenset({"html", "markdown", "markdownv2"})  # Telegram ignores their case
+PLAIN_MODES = frozenset({"", "none"})  # of a part without formatting, whatever the message set says
 MARKUPS = ("inline_keyboard", "keyboard", "remove_keyboard", "force_reply")
 
 _TAG = re.compile(r"""<(/?)([a-zA-Z0-9-]*)((?:[^>"']|"[^"]*"|'[^']*')*)>""")
 _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});")
-_KNOWN = frozenset(  # each must be closed
+_KNOWN = frozenset(  # tags that must be closed
     {
         *("b", "strong", "i", "em", "u", "ins", "s", "strike", "del", "span", "a", "code", "pre", "blockquote"),
         *("tg-spoiler", "tg-emoji"),
@@ -31,11 +31,11 @@ _CODE = re.compile(r"(?s)```.*?```|`(?:\\.|[^`\\])*`")
 _URL = re.compile(r"\]\((?:\\.|[^)\\])*\)")
 _ESCAPED = re.compile(r"(?s)\\(.)")
 _MARKS = re.compile(r"[_*~|`\[\]!>]")
-_RESERVED = re.compile(r"[.+={}-]")  # outside of code, links and escapes each must be escaped
+_RESERVED = re.compile(r"[.+={}-]")  # outside of code, links and escapes, each must be escaped
 
 
 def check_text(what: str, text: str, parse_mode: str | None, *, max_characters: int) -> None:
-    """Raises UsageError for what is surely too long, or surely broken as this parse mode."""
+    """Raise UsageError for a text that is certainly too long, or certainly broken in this parse mode."""
     mode = (parse_mode or "").lower()
     if mode == "html":
         _check_html(what, text)
@@ -49,7 +49,7 @@ def check_text(what: str, text: str, parse_mode: str | None, *, max_characters: 
 
 
 def visible_text(text: str, parse_mode: str | None) -> int:
-    """Characters that people see, or fewer: the marks of a parse mode do not count, nor blanks at the ends."""
+    """Return the number of visible characters, or fewer: markup does not count, nor whitespace at the ends."""
     match (parse_mode or "").lower():
         case "html":
             text = _ENTITY.sub(lambda found: unescape(found[0]), _TAG.sub("", text))
@@ -64,18 +64,18 @@ def visible_text(text: str, parse_mode: str | None) -> int:
 
 
 def _unescaped(found: re.Match[str]) -> str:
-    """One character, which is no mark; a blank at an end does not count."""
+    """Return the one character that an escape stands for; whitespace at an end does not count."""
     return " " if found[1].isspace() else "x"
 
 
 def _check_html(what: str, text: str) -> None:
-    """Tags that do not close, or close what is not open. One unknown tag, and nothing is known any more."""
+    """Check that all tags are closed in order. One unknown tag ends the check: nothing is certain any more."""
     opened: list[str] = []
     at = 0
     while (at := text.find("<", at)) >= 0:
         tag = _TAG.match(text, at)
         if tag is None:
-            if '"' in text[at:] or "'" in text[at:]:  # in quotes a tag may hold anything
+            if '"' in text[at:] or "'" in text[at:]:  # a quoted attribute may hold anything
                 return
             raise _broken(what, f"the tag {text[at : at + 20]!r} does not end", "write &lt; for <")
         name = tag[2].lower()
@@ -97,7 +97,7 @@ def _check_html(what: str, text: str) -> None:
 
 
 def _check_markdown(what: str, text: str) -> None:
-    if text.count("`") % 2:  # code that is not closed: where it begins is Telegram's to say
+    if text.count("`") % 2:  # unclosed code: where it begins is for Telegram to decide
         return
     plain = _ESCAPED.sub("", _URL.sub("", _CODE.sub("", text)))
     if found := _RESERVED.search(plain):
@@ -113,7 +113,7 @@ def _broken(what: str, reason: str, cure: str) -> UsageError:
 
 
 def check_format(what: str, parse_mode: str | None, entities: Sequence[Mapping[str, object]] | None) -> None:
-    """Raises UsageError."""
+    """Raise UsageError for an unknown parse mode, or one together with entities."""
     if parse_mode is not None and parse_mode.lower() not in PARSE_MODES:
         raise UsageError(f"{what} has the parse_mode {parse_mode!r}; Telegram knows HTML and MarkdownV2")
     if parse_mode is not None and entities is not None:
@@ -121,7 +121,7 @@ def check_format(what: str, parse_mode: str | None, entities: Sequence[Mapping[s
 
 
 def check_buttons(markup: Mapping[str, object]) -> None:
-    """Raises UsageError for what no keyboard can be."""
+    """Raise UsageError for what cannot be a keyboard."""
     kinds = [name for name in MARKUPS if name in markup]
     if len(kinds) != 1:
         raise UsageError(f"reply_markup is an object with one of {', '.join(MARKUPS)}; this has {sorted(markup)[:5]}")

@@ -1,4 +1,4 @@
-"""A message set as the calls that send it, in order. Pure."""
+"""Plan of a message set: the calls that send it, in order. Pure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from telewarm.sending.markup import (
 )
 from telewarm.telegram.values import DEFAULT_OPTIONS, SendOptions
 
-NUL_PATTERN = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it
+NUL_PATTERN = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON encodes it
 MAX_MEDIA = 10
 KIND_ORDER = {Kind.AUDIO: 0, Kind.VIDEO: 1, Kind.PHOTO: 2}
-LAST_POSITION = len(KIND_ORDER)  # the rest, and after it the text
+LAST_POSITION = len(KIND_ORDER)  # other kinds, followed by the text
 ALBUM_GROUP_BY_KIND = {Kind.AUDIO: "audios", Kind.VIDEO: "pictures", Kind.PHOTO: "pictures", Kind.DOCUMENT: "documents"}
-ALBUM_ORDER = {**KIND_ORDER, Kind.PHOTO: 1, Kind.DOCUMENT: 2}  # albums: no other kind between two that mix
-KINDS_WITHOUT_CAPTION = frozenset({Kind.STICKER, Kind.VIDEO_NOTE})  # without a caption
+ALBUM_ORDER = {**KIND_ORDER, Kind.PHOTO: 1, Kind.DOCUMENT: 2}  # in albums no other kind may stand between two that mix
+KINDS_WITHOUT_CAPTION = frozenset({Kind.STICKER, Kind.VIDEO_NOTE})  # their calls take no caption
 
 
 class SingleStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +42,7 @@ class SingleStep(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlbumStep:
-    """2 to 10 media that Telegram shows together. `options`: of all of them, so without buttons."""
+    """2 to 10 media that Telegram shows together. `options`: for the whole album, so without buttons."""
 
     items: tuple[Part, ...]
     options: SendOptions = DEFAULT_OPTIONS
@@ -50,22 +50,24 @@ class AlbumStep:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextStep:
+    """A text message."""
+
     text: str
     options: SendOptions = DEFAULT_OPTIONS
 
 
-Step: TypeAlias = SingleStep | AlbumStep | TextStep  # one call each, when all goes well
+Step: TypeAlias = SingleStep | AlbumStep | TextStep  # one call each, unless something fails
 
 
 def _as_text(value: object) -> str:
-    """Texts of `html()` and `markdown()` are of a type of their own. Raises TypeError for anything else."""
+    """Convert the str subclasses of `html()` and `markdown()`. Raises TypeError for other types."""
     if isinstance(value, str):
         return str(value)
     raise TypeError
 
 
 def check_plain(message: MessageSet) -> None:
-    """Raises UsageError for texts, buttons, entities or anything else that is no JSON, or that no database takes."""
+    """Raise UsageError for texts, buttons, entities or other values that are not JSON, or that no database stores."""
     if _is_wordless(message):
         return
     try:
@@ -74,12 +76,12 @@ def check_plain(message: MessageSet) -> None:
         raise UsageError("the message has half of a character in it (a lone surrogate): leave it out") from None
     except (TypeError, ValueError, OverflowError, RecursionError):
         raise UsageError("the message is not plain JSON; buttons and entities hold texts and numbers alone") from None
-    if rb"\u0000" in encoded and NUL_PATTERN.search(encoded):  # the first is 100 times as fast
+    if rb"\u0000" in encoded and NUL_PATTERN.search(encoded):  # the substring test is 100 times as fast
         raise UsageError("the message has the character U+0000 in it, which Telegram does not know; leave it out")
 
 
 def _is_wordless(message: MessageSet) -> bool:
-    """Whether it is media and flags alone, as most are: that costs a third of a look at its JSON."""
+    """Return whether the set has media and flags only, as most have: a third of the cost of encoding it."""
     if message.text is not None or message.reply_markup is not None or message.extra is not None:
         return False
     if message.reply_parameters is not None or message.link_preview is not None or message.effect is not None:
@@ -95,7 +97,7 @@ def _is_wordless(message: MessageSet) -> bool:
 
 
 def check(message: MessageSet) -> None:
-    """Raises UsageError for what no bot could send, whatever the kinds of the media."""
+    """Raise UsageError for a message set that no bot could send, whatever the kinds of its media."""
     check_plain(message)
     media = message.media
     if not media and not message.text:
@@ -116,7 +118,7 @@ def check(message: MessageSet) -> None:
 
 
 def parse_mode_of(part: Part, message: MessageSet) -> str | None:
-    """How the caption of a part is formatted."""
+    """Return the parse mode of a part's caption."""
     if part.parse_mode is None:
         return message.parse_mode if part.entities is None else None
     return None if part.parse_mode.lower() in PLAIN_MODES else part.parse_mode
@@ -140,9 +142,10 @@ def _check_options(message: MessageSet) -> None:
 
 
 def plan(message: MessageSet, kinds: Mapping[MediaId, Kind]) -> tuple[Step, ...]:
-    """Audio, video, photo, the rest, then text. `kinds`: of every media item, as it is sent.
+    """Return the steps: audio, video, photo, other kinds, then text.
 
-    The reply goes with the first step, the buttons with the last. Raises UsageError, as `check` does.
+    `kinds`: the kind of every media item as it is sent. The reply is part of the first step, the buttons of the last.
+    Raises UsageError, as `check` does.
     """
     check(message)
     shared = _shared(message)
@@ -165,7 +168,7 @@ def plan(message: MessageSet, kinds: Mapping[MediaId, Kind]) -> tuple[Step, ...]
 
 
 def one_by_one(album: AlbumStep, items: Sequence[Part] | None = None) -> list[SingleStep]:
-    """Its items, or only these of them, as messages of their own; the reply stays with the first."""
+    """Return the album's items, or only `items`, as messages of their own; the reply stays with the first."""
     plain = replace(album.options, reply_parameters=None, message_effect_id=None)
     return [
         SingleStep(
@@ -178,13 +181,13 @@ def one_by_one(album: AlbumStep, items: Sequence[Part] | None = None) -> list[Si
 
 
 def can_be_one_album(kinds: Sequence[Kind]) -> bool:
-    """Whether Telegram shows media of these kinds as one album."""
+    """Return whether Telegram shows media of these kinds as one album."""
     groups = {ALBUM_GROUP_BY_KIND.get(kind) for kind in kinds}
     return len(kinds) > 1 and len(groups) == 1 and None not in groups
 
 
 def _shared(message: MessageSet) -> SendOptions:
-    """What every message of the set has."""
+    """Return the options that every message of the set has."""
     if not (
         message.disable_notification
         or message.protect_content
@@ -218,7 +221,7 @@ def _without_none(extra: Mapping[str, object] | None) -> Mapping[str, object] | 
 
 
 def _groups(message: MessageSet, kinds: Mapping[MediaId, Kind]) -> list[list[Part]]:
-    """The media in order, those together that go as one message or one album."""
+    """Group the media in order; each group is one message or one album."""
     parts = [_complete(part, message) for part in message.media]
     if not message.as_given:
         parts.sort(key=lambda part: KIND_ORDER.get(kinds[part.media_id], LAST_POSITION))
@@ -236,7 +239,7 @@ def _groups(message: MessageSet, kinds: Mapping[MediaId, Kind]) -> list[list[Par
 
 
 def _complete(part: Part, message: MessageSet) -> Part:
-    """With what the set says of all its parts."""
+    """Fill in the message set's defaults for a part."""
     mode = parse_mode_of(part, message) if part.caption else None
     spoiler = part.has_spoiler or message.has_spoiler
     if (mode, spoiler) == (part.parse_mode, part.has_spoiler):

@@ -1,4 +1,4 @@
-"""A call to Telegram once the rate limiter lets it go, within the patience of its caller."""
+"""Calls to Telegram that wait for the rate limiter, up to a deadline."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from telewarm.models import ChatId
 
 T = TypeVar("T")
 
-MIN_RECHECK_SECONDS = 0.02  # seconds before looking again at a limit that should be open and is not
-MAX_SLEEP_SECONDS = 3600.0  # seconds of one sleep: whoever waits without end looks up now and then
+MIN_RECHECK_SECONDS = 0.02  # seconds before a limit that should be open and is not is checked again
+MAX_SLEEP_SECONDS = 3600.0  # seconds of one sleep; longer waits are split
 
 
 class SendSlot(msgspec.Struct, frozen=True, kw_only=True):
-    """Who speaks to which chat, and how long it may wait: `deadline` is a time of the monotonic clock."""
+    """Session, chat and priority of one message, and how long it may wait. `deadline`: on the monotonic clock."""
 
     session: BotSession
     chat_id: ChatId
@@ -36,36 +36,40 @@ class SendSlot(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PendingCall:
-    """What wants to go. `size`: file bytes that it uploads; `count`: 1, or the items of a group of media."""
+    """A call that waits for the rate limiter. `size`: file bytes to upload; `count`: 1, or the items of an album."""
 
     slot: SendSlot
     size: int
     count: int
 
     def next_send_at(self, now: float) -> float:
+        """Return when the limits allow the call, probes included."""
         slot = self.slot
         return slot.session.limiter.next_send_at(
             slot.chat_id, size=self.size, count=self.count, now=now, priority=slot.priority
         )
 
     def chat_opens_at(self, now: float, *, behind: int = 0) -> float:
+        """Return when the chat's limits allow the call, after `behind` others."""
         slot = self.slot
         return slot.session.limiter.chat_opens_at(
             slot.chat_id, size=self.size, count=self.count, behind=behind * self.count, now=now
         )
 
     def bot_opens_at(self, now: float, *, behind: int = 0) -> float:
+        """Return when the bot's limits allow the call, after `behind` others."""
         slot = self.slot
         return slot.session.limiter.bot_opens_at(now, priority=slot.priority, count=self.count, behind=behind)
 
     def acquire(self, now: float) -> Permit:
+        """Count the call and return its permit."""
         slot = self.slot
         return slot.session.limiter.acquire(
             slot.chat_id, size=self.size, count=self.count, now=now, priority=slot.priority
         )
 
     def raise_if_late(self, opens_at: float, now: float) -> None:
-        """Raises FloodWait when it could not go before its sender has left."""
+        """Raise FloodWait when the limits open only after the deadline."""
         if max(opens_at, now) <= self.slot.deadline:
             return
         retry_after = math.ceil(10 * max(opens_at - now, 0.1)) / 10
@@ -79,10 +83,10 @@ class PendingCall:
 
 
 async def with_rate_limit(slot: SendSlot, call: Callable[[], Awaitable[T]], *, size: int = 0, count: int = 1) -> T:
-    """The call's answer. A flood wait is waited out, not failed, as long as it ends before `until`.
+    """Wait for the rate limiter and run `call`. Flood waits that end before the deadline are waited out.
 
-    Raises FloodWait, with the seconds to wait, as soon as it is clear that it would not, and BotDeleted when the bot
-    was deleted meanwhile; then nothing was sent.
+    Raises FloodWait, with the seconds to wait, as soon as the deadline cannot be met, and BotDeleted when the bot was
+    deleted meanwhile; then nothing was sent.
     """
     limiter = slot.session.limiter
     while True:
@@ -111,13 +115,13 @@ async def with_rate_limit(slot: SendSlot, call: Callable[[], Awaitable[T]], *, s
 
 
 def raise_if_deleted(session: BotSession) -> None:
-    """Raises BotDeleted."""
+    """Raise BotDeleted for a deleted bot."""
     if session.bot.deleted_at is not None:
         raise BotDeleted(session.bot.slug)
 
 
 def _try_acquire(slot: SendSlot, size: int, count: int) -> Permit | None:
-    """When nobody waits and all is open."""
+    """Return a permit when nobody waits and all limits are open."""
     session, now = slot.session, clock.monotonic()
     if session.wait_queues.busy(slot.chat_id, slot.priority):
         return None
@@ -131,7 +135,7 @@ def _try_acquire(slot: SendSlot, size: int, count: int) -> Permit | None:
 
 
 async def _acquire(message: PendingCall) -> Permit:
-    """Wait for the chat and then for the bot: whoever waits for a chat holds up nobody else."""
+    """Wait for the chat first and for the bot second, so that waiting for a chat blocks no other chat."""
     slot = message.slot
     with slot.session.wait_queues.chat(slot.chat_id, slot.priority) as place:
         now = clock.monotonic()
@@ -145,14 +149,14 @@ async def _acquire(message: PendingCall) -> Permit:
                 if (permit := await _acquire_for_bot(message)) is not None:
                     return permit
                 continue
-            goes_at = message.next_send_at(now)  # before the chat opens, when a probe may go
+            goes_at = message.next_send_at(now)  # before the chat opens, when a probe is allowed
             if goes_at <= now and not slot.session.wait_queues.bot[slot.priority]:
                 return message.acquire(now)
             await _sleep_until(message, min(message.chat_opens_at(now), max(goes_at, now + MIN_RECHECK_SECONDS)), now)
 
 
 async def _acquire_for_bot(message: PendingCall) -> Permit | None:
-    """Wait for the bot alone; None when the chat has closed in the meantime."""
+    """Wait for the bot's limit; None when the chat has closed meanwhile."""
     slot = message.slot
     with slot.session.wait_queues.bot[slot.priority].joined() as place, slot.session.limiter.waiting(slot.priority):
         await _wait_for_head(message, place, lambda now: message.bot_opens_at(now, behind=place.position))
@@ -167,7 +171,7 @@ async def _acquire_for_bot(message: PendingCall) -> Permit | None:
 
 
 async def _wait_for_head(message: PendingCall, ticket: QueueTicket, opens_at: Callable[[float], float]) -> None:
-    """Wait for those before it in a line. `opens_at`: when it will go, as far as is known at a time."""
+    """Wait until the ticket is at the head of its queue. `opens_at`: the expected time of opening."""
     while not ticket.at_head.is_set():
         now = clock.monotonic()
         message.raise_if_late(opens_at(now), now)

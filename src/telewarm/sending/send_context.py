@@ -1,4 +1,4 @@
-"""Context of one send: its slot, what was sent already, the results."""
+"""Context of one send: its slot, the results so far, and why it was aborted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from telewarm.telegram.effect import maybe_delivered
 
 
 class OnCold(StrEnum):
-    """When a media item has no file id yet: send its bytes now, wait for its warm-up, or fail."""
+    """What to do with a media item without a file id: upload its bytes now, wait for its warm-up, or fail."""
 
     UPLOAD = "upload"
     WAIT = "wait"
@@ -25,17 +25,17 @@ class OnCold(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SendLimits:
-    """`patience_seconds`: seconds that a send waits for floods and warm-ups, at most."""
+    """Defaults of sends. `patience_seconds`: maximum wait for flood limits and warm-ups."""
 
     on_cold: OnCold = OnCold.UPLOAD
     patience_seconds: float = 60.0
 
 
 class SendResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of the set. `error` and no `message_id` when this one did not go; `lat_ms`: milliseconds.
+    """Result of one message of the set. `error` without `message_id`: it was not sent; `lat_ms`: milliseconds.
 
-    `cache_hit`: it went by a file id that was there already. `moved_to`: the supergroup that the group has become,
-    where it went.
+    `cache_hit`: it was sent by a file id that existed already. `moved_to`: the supergroup that it went to, because the
+    group has become that.
     """
 
     media_id: MediaId | None
@@ -48,45 +48,48 @@ class SendResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def maybe_sent(self) -> bool:
-        """There is an error, and the message may be in the chat all the same."""
+        """Whether the message failed and may have been delivered all the same."""
         return self.error is not None and maybe_delivered(self.error)
 
     def raise_for_error(self) -> None:
-        """Raise the error that kept this message from going, if there is one."""
+        """Raise the error of this message, if there is one."""
         if self.error is not None:
             raise self.error
 
 
 class SendResults(list[SendResult]):
-    """The results of one message set, in the order in which its messages went."""
+    """The results of one message set, in the order of its messages."""
 
     def raise_for_error(self) -> SendResults:
-        """Raise the first error, if a message did not go; else return the results."""
+        """Raise the first error if a message failed; else return the results."""
         for result in self:
             result.raise_for_error()
         return self
 
 
 class SendContext(msgspec.Struct, kw_only=True, eq=False):
-    """`step_started_at`: when the step under way began, on the monotonic clock. `over`: why nothing else of the set can
-    go.
+    """State of one send.
+
+    `step_started_at`: start of the current step, on the monotonic clock. `aborted_by`: why the remaining steps are
+    skipped.
     """
 
     slot: SendSlot
     on_cold: OnCold
     step_started_at: float
     moved_to: ChatId | None = None
-    redirected: bool = False  # Telegram sent us on, in this set; or it is not to be followed
+    redirected: bool = False  # already redirected once by Telegram; or redirects are not to be followed
     reached: bool = False
     aborted_by: TelewarmError | None = None
     results: list[SendResult] = []
 
     def redirect(self, moved_to: ChatId) -> None:
+        """Send the rest to the supergroup that the group has become."""
         self.moved_to = moved_to
         self.slot = msgspec.structs.replace(self.slot, chat_id=moved_to)
 
     def take_elapsed_ms(self) -> float:
-        """Milliseconds of the step that ends here."""
+        """Return the milliseconds of the step that ends here, and start the next."""
         now = clock.monotonic()
         took = round(1000 * (now - self.step_started_at), 1)
         self.step_started_at = now
@@ -95,6 +98,7 @@ class SendContext(msgspec.Struct, kw_only=True, eq=False):
     def add_sent(
         self, media_id: MediaId | None, kind: Kind | None, message_id: MessageId, *, cache_hit: bool, lat_ms: float
     ) -> None:
+        """Add the result of a sent message."""
         self.reached = True
         self.results.append(
             SendResult(
@@ -108,7 +112,7 @@ class SendContext(msgspec.Struct, kw_only=True, eq=False):
         )
 
     def add_step_failure(self, step: Step, error: TelewarmError) -> None:
-        """One result for each message that the step would have been."""
+        """Add a failed result for each message of the step."""
         match step:
             case SingleStep(media_id=media_id):
                 self.add_failures([media_id], error)
@@ -118,6 +122,7 @@ class SendContext(msgspec.Struct, kw_only=True, eq=False):
                 self.add_failures([None], error)
 
     def add_failures(self, media_ids: list[MediaId] | list[None], error: TelewarmError) -> None:
+        """Add a failed result for each media item."""
         lat_ms = self.take_elapsed_ms()
         self.results += [
             SendResult(

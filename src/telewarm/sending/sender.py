@@ -1,4 +1,4 @@
-"""Send one message set to one chat."""
+"""Sender: one message set to one chat."""
 
 from __future__ import annotations
 
@@ -32,10 +32,12 @@ from telewarm.sending.rate_limited_call import SendSlot, with_rate_limit
 from telewarm.sending.send_context import OnCold, SendContext, SendLimits, SendResult
 from telewarm.telegram.files import FileIdRef
 
-MAX_INVALID_IDS = 3  # file ids of one item that may turn out dead one after the other
+MAX_INVALID_IDS = 3  # file ids of one item that may be invalid one after the other
 
 
 class Sender:
+    """Sends message sets, by file id where there is one."""
+
     def __init__(
         self,
         *,
@@ -66,11 +68,13 @@ class Sender:
         patience: float | None = None,
         priority: Priority = Priority.INTERACTIVE,
     ) -> list[SendResult]:
-        """Audio, video, photo, the rest, then text. One that fails stops no other, unless the chat cannot be reached.
+        """Send audio, video, photo, other kinds, then text.
 
-        `patience`: seconds that the whole set waits at most for the bot's limits and for cold media; what would have
-        to wait longer fails at once, with FloodWait for the limits. Raises UsageError for a set that cannot be sent,
-        NotFound when the bot has no such media item; nothing is sent then.
+        A failed message stops no other, unless the chat is unreachable.
+
+        `patience`: seconds that the whole set may wait for the bot's limits and for cold media; what would take longer
+        fails at once, with FloodWait for the limits. Raises UsageError for a set that cannot be sent, NotFound when the
+        bot has no such media item; nothing is sent then.
         """
         steps, missed = await self._plan(session, message)
         if message.media:
@@ -78,9 +82,9 @@ class Sender:
         return await self.send_plan(session, chat_id, steps, on_cold=on_cold, patience=patience, priority=priority)
 
     async def file_id(self, session: BotSession, media_id: MediaId, *, wait: float) -> CachedFileId:
-        """The bot's file id of a media item, to send it by other means. `wait`: seconds for it to become warm.
+        """Return the bot's file id of a media item, to send it by other means. `wait`: seconds for it to become ready.
 
-        Raises MediaNotReady when it has none in that time, MediaError when it will have none, NotFound.
+        Raises MediaNotReady when it has none in that time, MediaError when its warm-up failed for good, NotFound.
         """
         warm = self._file_ids.get(media_id)
         if warm is not None and warm.bot_id == session.bot.id:
@@ -91,11 +95,11 @@ class Sender:
             session=session, media_id=media_id, on_cold=on_cold, deadline=until, upload=_unexpected_upload
         )
         got = await self._resolver.get(wanted)
-        assert isinstance(got, CachedFileId)  # noqa: S101 - nothing is placed by whoever only waits
+        assert isinstance(got, CachedFileId)  # noqa: S101 - waiting never uploads
         return got
 
     async def planned(self, session: BotSession, message: MessageSet) -> tuple[Step, ...]:
-        """The steps of `send`, for `send_plan` to many recipients. Raises UsageError, NotFound."""
+        """Return the steps of `send`, for `send_plan` to many recipients. Raises UsageError, NotFound."""
         steps, _ = await self._plan(session, message)
         return steps
 
@@ -110,9 +114,9 @@ class Sender:
         priority: Priority = Priority.INTERACTIVE,
         follow: bool = True,
     ) -> list[SendResult]:
-        """`send` of what was planned for the same bot.
+        """Send the steps that `planned` returned for the same bot.
 
-        Not `follow`: a group that has become a supergroup is not written to there; the results say ChatMigrated.
+        Without `follow`, a supergroup that a group has become is not written to; the results say ChatMigrated.
         """
         began = clock.monotonic()
         until = began + (self._limits.patience_seconds if patience is None else patience)
@@ -135,7 +139,7 @@ class Sender:
         return context.results
 
     async def _plan(self, session: BotSession, message: MessageSet) -> tuple[tuple[Step, ...], int]:
-        """And how many ids were not in memory. No query when all are."""
+        """Return the steps and the number of cache misses. Does not query when all ids are cached."""
         bot_id = session.bot.id
         kinds: dict[MediaId, Kind] = {}
         missing = []
@@ -151,7 +155,7 @@ class Sender:
         return plan(message, kinds), len(missing)
 
     async def _read(self, session: BotSession, media_ids: Sequence[MediaId]) -> dict[MediaId, Kind]:
-        """What they are sent as. Raises NotFound when one is not the bot's."""
+        """Return the kinds as which the items are sent. Raises NotFound when one is not the bot's."""
         kinds: dict[MediaId, Kind] = {}
         for warm in await media.file_ids(self._pool, bot_id=session.bot.id, media_ids=media_ids):
             self._file_ids.put(warm)
@@ -165,7 +169,7 @@ class Sender:
         return kinds
 
     async def _run_step(self, context: SendContext, step: Step) -> None:
-        """One step, whatever becomes of it: its results are in `context` then."""
+        """Run one step. Failures become results in `context`."""
         if context.aborted_by is not None:
             context.add_step_failure(step, context.aborted_by)
             return
@@ -183,7 +187,7 @@ class Sender:
             await self._run_step(context, step)
         except ChatUnreachable as error:
             self._chat_status.note_failure(context.slot.session.bot.id, context.slot.chat_id, error)
-            if error.reason != "no_rights":  # that may be of this kind of message alone
+            if error.reason != "no_rights":  # `no_rights` may concern this kind of message alone
                 context.aborted_by = error
             context.add_step_failure(step, error)
         except TelewarmError as error:
@@ -202,7 +206,7 @@ class Sender:
         return self._album(context, step)
 
     async def _single(self, context: SendContext, step: SingleStep) -> None:
-        """By its file id; a dead one is healed: a copy of the warm-up message, else a URL or the bytes."""
+        """Send one item by file id; recover from an invalid one: copy the warm-up message or send the bytes."""
         slot, media_id, deaths = context.slot, step.media_id, 0
         warm = self._file_ids.get(media_id)
         hit = warm is not None
@@ -232,7 +236,10 @@ class Sender:
                 return
 
     def _resolve_request(self, context: SendContext, step: SingleStep, *, again: bool) -> ResolveRequest:
-        """`again`: its id was dead. Then it is no cold one, and its bytes go whatever was said of cold ones."""
+        """Build the request for a file id.
+
+        `again`: the id was invalid; then the bytes are sent whatever `on_cold` says.
+        """
         slot = context.slot
         return ResolveRequest(
             session=slot.session,
@@ -243,7 +250,7 @@ class Sender:
         )
 
     async def _recover(self, context: SendContext, step: SingleStep, warm: CachedFileId) -> bool:
-        """Whether a copy went."""
+        """Recover from an invalid file id. Returns whether a copy was sent."""
         slot = context.slot
         message_id = await self._recovery.recover(
             slot.session,
@@ -260,7 +267,7 @@ class Sender:
         return True
 
     async def _send_bytes(self, slot: SendSlot, step: SingleStep, item: ClaimedMedia) -> UploadResult:
-        """The bytes to the recipient."""
+        """Send the bytes to the recipient."""
         api = slot.session.api
         call = partial(self._uploader.deliver, item, api, slot.chat_id, caption=step.caption, options=step.options)
         return await with_rate_limit(slot, call, size=self._uploader.delivery_bytes(item, api.telegram_id))
@@ -301,7 +308,7 @@ def _send_by_id(slot: SendSlot, warm: CachedFileId, step: SingleStep) -> Awaitab
 
 
 def _abort_reason(context: SendContext, error: TelewarmError) -> TelewarmError | None:
-    """Why the rest of the set is not begun: a token that is void, or no answer in all the time there was."""
+    """Return why the remaining steps are skipped: an invalid token, or no answer until the deadline."""
     if isinstance(error, InvalidBotToken):
         return error
     slot = context.slot

@@ -1,4 +1,4 @@
-"""When to retry a warm-up, and when to give up. Pure: the dice are an argument."""
+"""Retry policy of warm-ups. Pure: the random number is an argument."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from telewarm.errors import (
 
 ADMINISTRATOR_CURE = "make the bot an administrator of it, or name another chat"
 MIN_UNIQUE_ID_CHARACTERS = 10  # characters
-MAX_SERVICE_RETRY_SECONDS = 30.0  # seconds at most between two looks whether a service is back
+MAX_SERVICE_RETRY_SECONDS = 30.0  # maximum seconds between two attempts while a service is unavailable
 
 PERMANENT_ERRORS = (BadRequest, MediaError, ObjectMissing, ObjectCorrupt)
-BOT_ERRORS = (InvalidBotToken, ChatUnreachable, ChatMigrated)  # no fault of the item: it waits until the bot is mended
+BOT_ERRORS = (InvalidBotToken, ChatUnreachable, ChatMigrated)  # not the item's fault: wait until it is repaired
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryLimits:
-    """`limit`: attempts before an item is in error. `base_seconds`, `max_seconds`: seconds of the exponential back-off.
+    """`limit`: attempts before an item is in error. `base_seconds`, `max_seconds`: of the exponential back-off.
 
-    `weak_id_attempts`: uploads again when Telegram returned a weak id.
+    `weak_id_attempts`: further uploads when Telegram returned a weak id.
     """
 
     limit: int
@@ -40,10 +40,10 @@ class RetryLimits:
 
 
 def retry_in(error: TelewarmError, attempts: int, retries: RetryLimits, dice: float) -> float | None:
-    """Seconds until the next attempt, None to give up. `attempts` have failed before; `dice` is in [0, 1).
+    """Return the seconds until the next attempt, None to give up.
 
-    Full jitter: anywhere between nothing and base · 2^attempts, at most `longest`. A service that is away is waited
-    for as long as it takes.
+    `attempts`: failed ones so far; `dice`: in [0, 1). Full jitter: anything between 0 and base · 2^attempts, at most
+    `max_seconds`. For an unavailable service there is no last attempt.
     """
     if isinstance(error, BOT_ERRORS):
         return retries.max_seconds
@@ -56,22 +56,22 @@ def retry_in(error: TelewarmError, attempts: int, retries: RetryLimits, dice: fl
 
 
 def is_service_unavailable(error: TelewarmError) -> bool:
-    """Whether nothing was tried at all: no store to read the file from, or no Telegram to send it to."""
+    """Return whether nothing was attempted: no store to read the file from, or no Telegram to send it to."""
     return isinstance(error, StoreUnavailable) or (isinstance(error, TelegramUnreachable) and not error.effect_possible)
 
 
 def counts_as_attempt(error: TelewarmError) -> bool:
-    """Whether a failure is one of the attempts that the item has."""
+    """Return whether a failure counts as one of the item's attempts."""
     return not isinstance(error, BOT_ERRORS)
 
 
 def is_weak(file_unique_id: str | None) -> bool:
-    """An id that may not last, seen on overloaded servers: no unique id, or one that is too short to be whole."""
+    """Return whether an id may not last, as seen on overloaded servers: its unique id is missing or too short."""
     return file_unique_id is None or len(file_unique_id) <= MIN_UNIQUE_ID_CHARACTERS
 
 
 def cure(error: TelewarmError, *, again: bool) -> str:
-    """What the owner can do about it, in one sentence. `again`: it is tried again by itself."""
+    """Return the owner's remedy in one sentence. `again`: there will be another attempt."""
     match error:
         case InvalidBotToken():
             return error.cure

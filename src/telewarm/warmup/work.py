@@ -1,4 +1,4 @@
-"""Warm-ups as the work of a bot's lane."""
+"""Warm-ups as the work of a lane."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from telewarm.worker.work import Job
 
 log = structlog.get_logger(__name__)
 
-SHARERS_TTL_SECONDS = 5.0  # seconds for which the bots that share a warm-up chat are taken to be the same
+SHARERS_TTL_SECONDS = 5.0  # seconds for which the list of bots that share a warm-up chat is cached
 
 
 @dataclass(kw_only=True, slots=True)
 class WarmupTask:
-    """A claimed item on its way through the lane. Times are the local clock's, in seconds."""
+    """A claimed item in its lane. Times are of the monotonic clock, in seconds."""
 
     item: ClaimedMedia
-    bot: Bot  # as it was at the claim
+    bot: Bot  # the bot at the time of the claim
     claimed_at: float
     started_at: float = 0.0
 
     @property
     def queue_wait(self) -> float:
-        """Seconds from asked for to begun: by the database's clock until the claim, by ours since."""
+        """Seconds between the request and the start: by the database's clock until the claim, by ours after it."""
         return self.item.waited + self.started_at - self.claimed_at
 
 
 class WarmupWork:
-    """One bot's due media: claimed from Postgres, placed, and the outcome written back in batches."""
+    """Warm-ups of one bot: claims due media, gets their file ids, records the outcomes in batches."""
 
     def __init__(
         self, *, pool: Pool, lease: ProcessLease, session: BotSession, uploader: FileIdUploader, retries: RetryLimits
@@ -58,13 +58,14 @@ class WarmupWork:
         self._uploader = uploader
         self._retries = retries
         self._claimed: set[MediaId] = set()
-        self._failed_by_bot: dict[MediaId, Bot] = {}  # failures by the bot's fault that are not written yet
+        self._failed_by_bot: dict[MediaId, Bot] = {}  # failures by the bot's fault that are not recorded yet
         self._sharers: Sequence[BotId] = ()
         self._sharers_of: tuple[ChatId, ...] = ()
         self._sharers_until = 0.0
-        self._log = log.bind(bot=session.bot.slug)  # bound once: an event that nobody wants costs next to nothing
+        self._log = log.bind(bot=session.bot.slug)  # bound once: a filtered event then costs next to nothing
 
     async def claim(self, limit: int) -> list[Job[WarmupTask]]:
+        """Claim due media, with the warm-up chats that can take each."""
         bot = self._session.bot
         await self._refresh_sharers(bot)
         with self._lease.media.claiming():
@@ -89,13 +90,14 @@ class WarmupWork:
         ]
 
     async def _refresh_sharers(self, bot: Bot) -> None:
-        """Bots come, and get other chats, while a busy lane runs for hours."""
+        """Refresh the list of bots that share a warm-up chat: it may change while a busy lane runs for hours."""
         now = clock.monotonic()
         if now >= self._sharers_until or bot.warmup_chats != self._sharers_of:
             self._sharers = await bots.bots_sharing_warmup_chats(self._pool, bot.id)
             self._sharers_of, self._sharers_until = bot.warmup_chats, now + SHARERS_TTL_SECONDS
 
     async def do(self, task: WarmupTask, chat_id: ChatId) -> UploadResult:
+        """Get the item's file id through the chat; log and measure the warm-up."""
         item, task.started_at = task.item, clock.monotonic()
         facts = _log_fields(task)
         self._log.info("warmup_started", chat_id=chat_id, **facts)
@@ -133,7 +135,7 @@ class WarmupWork:
         return result
 
     async def _upload(self, item: ClaimedMedia, chat_id: ChatId) -> UploadResult:
-        """A weak id is made again by an upload: forwarding the message it came in would bring it back."""
+        """Upload, again after a weak id: forwarding the message with the weak id would return the same one."""
         for upload in range(1 + self._retries.weak_id_attempts):
             again = item if upload == 0 else replace(item, origin=None)
             result = await self._uploader.warm(again, self._session.api, chat_id)
@@ -144,7 +146,7 @@ class WarmupWork:
         return result
 
     async def _follow_migration(self, error: ChatMigrated) -> None:
-        """A warm-up group became a supergroup: use that. What fails here is found out again by the next item."""
+        """Replace a warm-up group that became a supergroup. After a failure here, the next item tries again."""
         session, chat_id = self._session, error.chat_id
         if chat_id is None or session.on_migrated is None:
             return
@@ -156,6 +158,7 @@ class WarmupWork:
             self._log.warning("warmup_chat_migration_untold", chat_id=chat_id, error=type(away).__name__)
 
     def failed(self, task: WarmupTask, error: TelewarmError) -> WarmupFailure:
+        """Decide on the retry of a failed item, and log it."""
         item, counted = task.item, policy.counts_as_attempt(error)
         delay = policy.retry_in(error, item.attempts, self._retries, random.random())  # noqa: S311 - jitter, no secret
         if not counted and (self._bot_changed_since(task.bot) or self._has_another_chat(task, error)):
@@ -178,7 +181,7 @@ class WarmupWork:
         )
 
     def _has_another_chat(self, task: WarmupTask, error: TelewarmError) -> bool:
-        """Note the warm-up chat that refused; whether the item can go through another one at once."""
+        """Note that a warm-up chat refused an item. Returns whether another chat can take it at once."""
         if not isinstance(error, ChatUnreachable) or error.chat_id is None:
             return False
         chat_id, kind, session = ChatId(error.chat_id), task.item.kind, self._session
@@ -187,7 +190,7 @@ class WarmupWork:
         refused = kind if is_kind_refused(error.description) else None
         session.faults.note(chat_id, refused, now=now)
         another = session.faults.any_usable(chats, kind, now=now)
-        if another and refused is None:  # what is in hand already goes elsewhere, too
+        if another and refused is None:  # claimed items go to another chat, too
             session.limiter.pause_chat(chat_id, now + FAULTY)
         self._log.warning(
             "warmup_chat_refused", chat_id=chat_id, reason=error.reason, error=error.description, another=another
@@ -195,11 +198,12 @@ class WarmupWork:
         return another
 
     def _bot_changed_since(self, claimed_as: Bot) -> bool:
-        """The fault was the bot's, and it has another token or other chats by now."""
+        """Return whether the bot has another token or other warm-up chats since the claim."""
         now = self._session.bot
         return (now.token, now.warmup_chats) != (claimed_as.token, claimed_as.warmup_chats)
 
     async def record(self, done: Sequence[UploadResult | WarmupFailure]) -> None:
+        """Record file ids and failures, and wake the lanes that wait for them."""
         result = [one for one in done if isinstance(one, UploadResult)]
         failed = [one for one in done if isinstance(one, WarmupFailure)]
         if result:
@@ -214,8 +218,9 @@ class WarmupWork:
             await notify_sharing_lanes(self._pool, [one.media_id for one in done], self._sharers)
 
     async def _retry_at_once(self, failed: Sequence[WarmupFailure]) -> None:
-        """Tell the lane of those that may go at once: through another chat, or since the bot was mended while its
-        fault was written down. The one who mended it has not seen these, for they were in hand.
+        """Enqueue the lane for items that may be retried at once: by another chat, or as the bot was repaired.
+
+        A repair that happened while the failures were being recorded did not reset these items.
         """
         blamed = [one.media_id for one in failed if one.media_id in self._failed_by_bot]
         mended = any(self._bot_changed_since(self._failed_by_bot[media_id]) for media_id in blamed)
@@ -228,17 +233,20 @@ class WarmupWork:
             del self._failed_by_bot[media_id]
 
     def unstorable(self, done: UploadResult | WarmupFailure, error: Exception) -> WarmupFailure | None:
+        """Return a failure in place of an outcome that the database refused."""
         if isinstance(done, WarmupFailure) and done.code == warmups.UNSTORABLE_CODE:
             self._remove_claimed([done.media_id])
             return None
         return warmups.unstorable_failure(done.media_id, error)
 
     async def release(self, tasks: Sequence[WarmupTask]) -> None:
+        """Release claimed items untried."""
         media_ids = [task.item.media_id for task in tasks]
         await warmups.release(self._pool, self._lease.id, media_ids)
         self._remove_claimed(media_ids)
 
     def end(self) -> None:
+        """Forget the lane's claims."""
         self._remove_claimed(list(self._claimed))
 
     def _add_claimed(self, media_ids: Sequence[MediaId]) -> None:
@@ -251,7 +259,7 @@ class WarmupWork:
 
 
 def _log_fields(task: WarmupTask) -> dict[str, object]:
-    """What every event of a warm-up says; `attempts`: those that failed."""
+    """Return the fields of every warm-up event. `attempts`: failed ones."""
     item = task.item
     return {
         "media_id": item.media_id,

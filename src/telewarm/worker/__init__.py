@@ -1,1 +1,1 @@
-"""The worker: runs the lanes of bots, one lane a bot, and the maintenance of the tables."""
+"""The worker: runs lanes, at most one for each bot, and the maintenance of the tables."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 
-CLAIM_AHEAD_SECONDS = 0.5  # of work that is claimed ahead
+CLAIM_AHEAD_SECONDS = 0.5  # seconds of work that is claimed in advance
 MAX_CLAIMED_AHEAD = 256  # jobs
-MIN_CLAIM_INTERVAL_SECONDS = 0.5  # between two claims of a lane that can do nothing with them
+MIN_CLAIM_INTERVAL_SECONDS = 0.5  # seconds between two claims of a lane that can start nothing
 
 
 class ClaimPacing:
-    """Claims about as many jobs as are done in half a second. `may_have_work`: something may be due and unclaimed."""
+    """Decides when to claim, so that about half a second of work is held.
+
+    `may_have_work`: due, unclaimed jobs may exist.
+    """
 
     def __init__(self, *, concurrency: int, now: float) -> None:
         self.may_have_work = True
@@ -22,12 +25,12 @@ class ClaimPacing:
         self._postponed_at = -math.inf
 
     def nudge(self) -> None:
-        """There is new work: a claim that was postponed is made soon."""
+        """Note that there is new work: a postponed claim is made soon."""
         self.may_have_work = True
         self.not_before = min(self.not_before, self._postponed_at + MIN_CLAIM_INTERVAL_SECONDS)
 
     def wanted(self, held: int, *, now: float) -> int:
-        """How many jobs to claim now, beside the `held` ones; 0 for none. Adapts to how fast the last ones went."""
+        """Return how many jobs to claim now, beside the `held` ones; 0 for none. Adapts to the recent throughput."""
         if not self.may_have_work or now < self.not_before or held > self._ahead // 2:
             return 0
         since = now - self._claimed_at
@@ -38,19 +41,19 @@ class ClaimPacing:
         return self._ahead - held
 
     def begin(self, *, now: float) -> None:
-        """A claim is made. What is nudged from now on is for the next one."""
+        """Note the start of a claim. A later nudge is for the next claim."""
         self.may_have_work = False
         self._claimed_at = now
 
     def end(self, claimed: int, *, limit: int) -> None:
-        """The claim brought so many of at most `limit`; fewer means that no more are due."""
+        """Note the end of a claim. Fewer jobs than `limit` mean that no more are due."""
         self._was_full = claimed == limit
         self.may_have_work = self.may_have_work or self._was_full
 
     def postpone(self, until: float, *, now: float) -> None:
-        """Claims are of no use before."""
+        """Postpone claims until a time at which they may be of use."""
         self.not_before, self._postponed_at, self.may_have_work = until, now, True
 
     def resume(self) -> None:
-        """They may be of use again."""
+        """End the postponement."""
         self.not_before = -math.inf

@@ -1,4 +1,4 @@
-"""Runs several kinds of a bot's background work in one lane, each when it has something to do."""
+"""Composite of a lane's runners: several kinds of a bot's background work, each run when it has something to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MakeRunner = Callable[[], Runner]
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Child:
-    """`due_at`: when it is to run again, of the monotonic clock; infinite when it has nothing to do."""
+    """One kind of work. `due_at`: next run, on the monotonic clock; infinite when it has nothing to do."""
 
     make: MakeRunner
     due_at: float = -math.inf
@@ -28,23 +28,27 @@ class _Child:
 
     @property
     def is_running(self) -> bool:
+        """Whether a run is in progress."""
         return self.task is not None and not self.task.done()
 
     def start(self) -> asyncio.Task[float | None]:
+        """Start a run."""
         self.runner = self.make()
         self.due_at = math.inf
         self.task = asyncio.create_task(self.runner.run(), name="lane part")
         return self.task
 
     def end(self, now: float) -> None:
-        """Take what the run answered; raises what it raised."""
+        """Process the end of a run: schedule the next one. Raises the run's exception."""
         if self.task is None or not self.task.done():
             return
         task, self.task, self.runner = self.task, None, None
         delay = task.result()
-        self.due_at = min(self.due_at, math.inf if delay is None else now + delay)  # nudged since: at once
+        # The time of a nudge since then is earlier.
+        self.due_at = min(self.due_at, math.inf if delay is None else now + delay)
 
     def nudge(self) -> None:
+        """Wake the current run, or make a new one due at once."""
         if self.is_running and self.runner is not None:
             self.runner.nudge()
         else:
@@ -52,9 +56,11 @@ class _Child:
 
 
 class CompositeRunner:
-    """A runner made of others. One that has ended runs anew, when it is due or nudged, while another is still busy.
+    """Runs several runners in one lane.
 
-    `stop` tells all to leave; it is set here when one leaves because the place is `crowded`, or fails.
+    A runner that has ended starts again, when due or nudged, while another is busy.
+
+    `stop` ends all of them; set here when one ends because other lanes wait (`crowded`), or fails.
     """
 
     def __init__(
@@ -67,25 +73,28 @@ class CompositeRunner:
 
     @property
     def in_flight(self) -> int:
+        """Number of jobs in flight."""
         return sum(part.runner.in_flight for part in self._children if part.runner is not None)
 
     @property
     def held(self) -> int:
+        """Number of claimed jobs that are not started."""
         return sum(part.runner.held for part in self._children if part.runner is not None)
 
     def nudge(self) -> None:
-        """There is new work for one of them, or a reason to look up."""
+        """Nudge every runner: there is new work, or the context changed."""
         for part in self._children:
             part.nudge()
         self._changed.set()
 
     def abort(self) -> None:
+        """Abort every runner."""
         for part in self._children:
             if part.runner is not None:
                 part.runner.abort()
 
     async def run(self) -> float | None:
-        """Until all have ended: seconds until the first is due again, None when none is."""
+        """Run until all have ended. Returns the seconds until the next is due, None when none is."""
         try:
             while True:
                 self._changed.clear()
@@ -108,7 +117,7 @@ class CompositeRunner:
         return None if due_at == math.inf else max(0.0, due_at - clock.monotonic())
 
     async def _wait_for_change(self) -> None:
-        """Until one has ended, is nudged, or is due again."""
+        """Wait until one has ended, is nudged, or is due again."""
         due_at = min((part.due_at for part in self._children if not part.is_running), default=math.inf)
         if due_at == math.inf or self._stop.is_set():
             await self._changed.wait()
@@ -129,7 +138,7 @@ class CompositeRunner:
                 part.nudge()
 
     async def _stop_children(self) -> None:
-        """One failed, or we are cancelled: the others end what they have in hand. Cancelled, they cut it short."""
+        """Stop the other runners after a failure; they finish what is in flight. When cancelled, abort them."""
         tasks = [part.task for part in self._children if part.task is not None]
         if not tasks:
             return

@@ -1,4 +1,4 @@
-"""Claims jobs for a lane ahead of time, within its share of the worker's budget, and releases what was not done."""
+"""Job claimer of a lane: claims jobs in advance, within its share of the worker's budget, and releases unused ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 class JobClaimer(Generic[Item, Done]):
-    """`held`: the lane's queue, into which claimed jobs go. `changed`: set when there may be more to do."""
+    """`held`: the lane's queue for claimed jobs. `changed`: set when more work may be possible."""
 
     def __init__(
         self,
@@ -38,15 +38,15 @@ class JobClaimer(Generic[Item, Done]):
         self._changed = changed
 
     def joined(self) -> AbstractContextManager[None]:
-        """While the lane runs, it has a share of the budget."""
+        """Hold a share of the budget while the lane runs."""
         return self._share.joined()
 
     def give_back(self, count: int) -> None:
-        """So many claimed jobs are held no more."""
+        """Return the budget of jobs that are no longer held."""
         self._share.give_back(count)
 
     def refill(self, now: float) -> None:
-        """Claim in the background, when it is time. Raises what the claim before raised."""
+        """Claim in the background, when a claim is due. Raises the exception of the previous claim."""
         if self.task is not None and self.task.done():
             task, self.task = self.task, None
             task.result()
@@ -71,12 +71,12 @@ class JobClaimer(Generic[Item, Done]):
             self._changed.set()
 
     def log_failure(self) -> None:
-        """Of a claim that is done, when nobody asks for jobs any more."""
+        """Log the failure of a finished claim after the lane has stopped asking for jobs."""
         if self.task is not None and (error := self.task.exception()) is not None:
             log.warning("lane_claim_failed", error=type(error).__name__)
 
     async def release_held(self, recorder: OutcomeRecorder[Item, Done]) -> None:
-        """However long the database is away: this process keeps its lease, so that nobody else would free them."""
+        """Release the held jobs, with retries until the database is reachable: the lease would keep them."""
         items = [job.item for job in self._held]
         self._held.clear()
         self._share.give_back(len(items))
@@ -93,5 +93,5 @@ class JobClaimer(Generic[Item, Done]):
                 return
 
     def close(self) -> None:
-        """The lane has ended: what it claimed and did not release is in nobody's hand."""
+        """Forget the claims of a lane that has ended."""
         self._work.end()

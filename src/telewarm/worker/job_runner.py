@@ -1,4 +1,4 @@
-"""Runs a lane's jobs, each in a task, and decides what becomes of one that failed."""
+"""Job runner of a lane: runs each job in a task, and decides what happens to failed ones."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ log = structlog.get_logger(__name__)
 
 
 class JobRunner(Generic[Item, Done]):
-    """`held`: the lane's queue, to which jobs go back that were not done.
+    """`held`: the lane's queue, to which unfinished jobs return.
 
-    `on_pause`: called with a pause that a 429 asks for. `on_done`: called after each job.
+    `on_pause`: called with the pause that a 429 asks for. `on_done`: called after each job.
     """
 
     def __init__(
@@ -50,16 +50,21 @@ class JobRunner(Generic[Item, Done]):
         self._on_done = on_done
 
     def start(self, job: Job[Item], permit: Permit) -> None:
+        """Start a job in a task of its own."""
         task = asyncio.create_task(self._run(job, permit), name="lane job")
         self.tasks.add(task)
         task.add_done_callback(partial(self._on_task_done, job, permit))
 
     def cancel_all(self) -> None:
+        """Cancel all running jobs."""
         for task in self.tasks:
             task.cancel()
 
     async def _run(self, job: Job[Item], permit: Permit) -> None:
-        """Every way out settles the permit. When cancelled, `_on_task_done` does: this may not have begun."""
+        """Run a job.
+
+        Every path returns the permit; `_on_task_done` does it for a cancelled task, which may not have begun.
+        """
         try:
             outcome = await self._work.do(job.item, permit.chat_id)
         except FloodWait as wait:
@@ -87,7 +92,7 @@ class JobRunner(Generic[Item, Done]):
             self._limiter.abandon_permit(permit, now=now)
 
     def _failed(self, job: Job[Item], error: TelewarmError) -> None:
-        """In an outage the job is not to blame: it is held, and others are tried before it. Unless it is alone."""
+        """Handle a failed job. During an outage it is held again and others go first, unless it is the only one."""
         now, retry_at = clock.monotonic(), self.breaker.retry_at
         if self.breaker.failed(error, now=now, dice=random.random()) and (self._held or len(self.tasks) > 1):  # noqa: S311 (jitter)
             self._held.append(job)
@@ -98,7 +103,7 @@ class JobRunner(Generic[Item, Done]):
             self._recorder.add(self._work.failed(job.item, error))
 
     def _flooded(self, job: Job[Item], permit: Permit, wait: FloodWait) -> None:
-        """The job goes back untried, to the front."""
+        """Return the job to the front of the queue, without counting an attempt, and apply the flood wait."""
         self._held.appendleft(job)
         self.breaker.succeeded()
         log.info("flood_wait", chat_id=permit.chat_id, retry_after=wait.retry_after)

@@ -1,4 +1,4 @@
-"""One bot's background work: claims jobs, keeps some of them in flight, records their outcomes in batches."""
+"""Lane: the background work of one bot. Claims jobs, keeps some in flight, records their outcomes in batches."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from telewarm.worker.work import ClaimBudget, Done, Item, Job, Work
 
 log = structlog.get_logger(__name__)
 
-MAX_WAIT_SECONDS = 5.0  # of a flood wait that a lane sits out; for a longer one it gives its place back
-KEEP_CLAIMS_SECONDS = 1.0  # of a flood wait for which a lane keeps what it claimed; then whoever waits may have it
-PENDING_ANSWER_SECONDS = 0.5  # for which an answer that may open a chat is waited for
+MAX_WAIT_SECONDS = 5.0  # of a flood wait that a lane waits for; during a longer one it yields its slot
+KEEP_CLAIMS_SECONDS = 1.0  # of a flood wait during which a lane keeps its claims; senders take them in a longer one
+PENDING_ANSWER_SECONDS = 0.5  # for an answer in flight that may open a chat
 EARLY_CLAIM_SECONDS = 0.1  # before the end of such a wait
-EARLY_RUN_SECONDS = 0.5  # before the end of such a wait, the lane wants its place again
-FINAL_WRITE_SECONDS = 2.0  # that the database may stay away once the lane is aborted
+EARLY_RUN_SECONDS = 0.5  # before the end of such a wait, for getting a slot again
+FINAL_WRITE_SECONDS = 2.0  # that the database may stay unavailable after the lane is aborted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaneLimits:
-    """`concurrency`: jobs in flight. `slice`: seconds after which a lane makes room when others wait for one.
+    """`concurrency`: jobs in flight. `slice`: seconds after which a lane yields its slot when other lanes wait.
 
-    `linger`: seconds an idle lane waits for more work before it ends; none when others wait for its place.
+    `linger`: seconds that an idle lane waits for more work before it ends; none when other lanes wait.
     """
 
     concurrency: int
@@ -46,7 +46,7 @@ class LaneLimits:
 
 
 class Lane(Generic[Item, Done]):
-    """Runs once. `stop`: set when the lane is to end. `on_pause`: called with a pause that a 429 asks for."""
+    """Runs once. `stop`: ends the lane. `on_pause`: called with the pause that a 429 asks for."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Lane(Generic[Item, Done]):
         self._changed = asyncio.Event()
         self._held: deque[Job[Item]] = deque()
         self._started_at = clock.monotonic()
-        self._is_waiting = False  # for the bot's limit
+        self._is_waiting = False  # whether the bot's limit is what the lane waits for
         self._paused_since = math.inf
         self._claimer: JobClaimer[Item, Done] = JobClaimer(
             work,
@@ -88,27 +88,28 @@ class Lane(Generic[Item, Done]):
 
     @property
     def in_flight(self) -> int:
+        """Number of jobs in flight."""
         return len(self._jobs.tasks)
 
     @property
     def held(self) -> int:
-        """Claimed jobs that are not started yet."""
+        """Number of claimed jobs that are not started."""
         return len(self._held)
 
     def nudge(self) -> None:
-        """There is new work, or a reason to look up."""
+        """Wake the lane: there is new work, or its context changed."""
         self._claimer.pacing.nudge()
         self._changed.set()
 
     def abort(self) -> None:
-        """Cancel what is in flight: it is released. For a lane that was told to stop and takes too long."""
+        """Cancel the jobs in flight and release them, after a `stop` that takes too long."""
         self._recorder.give_up_in(FINAL_WRITE_SECONDS)
         self._jobs.cancel_all()
 
     async def run(self) -> float | None:
-        """Seconds after which to run again, None when nothing is left. Leaves nothing claimed.
+        """Run until nothing is due. Returns the seconds after which to run again, None when nothing is left.
 
-        Lets what is in flight finish; cancelled, it cancels that too.
+        Keeps no claim. Lets jobs in flight finish; when cancelled, cancels them.
         """
         recording = asyncio.create_task(self._recorder.run(), name="lane recorder")
         with self._claimer.joined():
@@ -123,7 +124,7 @@ class Lane(Generic[Item, Done]):
                     await self._wind_down(recording)
                 finally:
                     self._claimer.close()
-        return 0.0 if delay is None and self._claimer.pacing.may_have_work else delay  # nudged while it wound down
+        return 0.0 if delay is None and self._claimer.pacing.may_have_work else delay  # nudged in the wind-down
 
     async def _dispatch(self) -> float | None:
         pacing = self._claimer.pacing
@@ -158,7 +159,7 @@ class Lane(Generic[Item, Done]):
             await asyncio.wait_for(self._changed.wait(), seconds)
 
     def _start_open_jobs(self, now: float) -> float | None:
-        """Start what may go; the time at which the next held job may, None when it only waits for a free slot."""
+        """Start the jobs that the limits allow. Returns when the next held job may start; None: when a slot is free."""
         breaker = self._jobs.breaker
         if self._held and now < breaker.retry_at:
             self._wait_for_bot(waits=False)
@@ -177,14 +178,16 @@ class Lane(Generic[Item, Done]):
         return None
 
     def _paused_until(self, now: float) -> float:
-        """Before this no warm-up goes, of whatever size, through any of the chats."""
+        """Return the time before which no warm-up may start, whatever its size and chat."""
         return min(
             self._limiter.next_send_at(chat_id, now=now, priority=Priority.WARMUP) for chat_id in self._held[0].chats
         )
 
     async def _hold(self, opens_at: float | None, now: float) -> float | None:
-        """When to look again. Once nothing has gone for a moment and nothing will for long, what is held is released:
-        a sender that waits for one of these can have it then.
+        """Return when to check again.
+
+        Releases the held jobs when nothing was sent for a moment and nothing will be for long, so that a waiting sender
+        can claim them.
         """
         closed_until = self._paused_until(now)
         if closed_until <= now + KEEP_CLAIMS_SECONDS:
@@ -199,7 +202,7 @@ class Lane(Generic[Item, Done]):
         return self._claimer.pacing.not_before
 
     def _wait_for_bot(self, *, waits: bool) -> None:
-        """Deliveries wait while it is the bot's limit that holds this lane, and not a chat's."""
+        """Count the lane as a waiter while the bot's limit, not a chat's, blocks it: deliveries then wait behind it."""
         if waits and not self._is_waiting:
             self._limiter.waiting.join(Priority.WARMUP)
         elif self._is_waiting and not waits:
@@ -211,7 +214,7 @@ class Lane(Generic[Item, Done]):
         self._changed.set()
 
     async def _wind_down(self, recording: asyncio.Task[None]) -> None:
-        """Let what is in flight finish, write it down, release the rest."""
+        """Let jobs in flight finish, record them, release the rest."""
         try:
             await self._drain()
         finally:

@@ -1,4 +1,4 @@
-"""Maintenance of the tables: isolated steps, so that one that fails stops no other."""
+"""Maintenance of the tables, in isolated steps: a failing step does not stop the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from telewarm.database.transient import is_transient
 log = structlog.get_logger(__name__)
 
 MAINTENANCE_INTERVAL_SECONDS = (
-    30.0  # between two rounds in a process without a worker; a worker has a round with each of its sweeps
+    30.0  # between two rounds in a process without a worker; a worker runs a round with each sweep
 )
 
 Step = Callable[[Pool], Awaitable[object]]
@@ -36,13 +36,13 @@ STEPS: Mapping[str, Step] = {
 
 
 async def maintain(pool: Pool, steps: Mapping[str, Step] = STEPS) -> None:
-    """One round. Processes that do it at once share the work."""
+    """Run one round. Concurrent processes share the work."""
     for name, step in steps.items():
         await run_step(name, lambda step=step: step(pool))  # type: ignore[misc]  # bound in the loop
 
 
 async def run_step(name: str, work: Callable[[], Awaitable[object]]) -> bool:
-    """Whether it worked; what fails is logged with its cause, and with its traceback when it is no outage."""
+    """Run a step and log its failure, with a traceback unless it is an outage. Returns whether it succeeded."""
     try:
         await work()
     except Exception as error:
@@ -59,7 +59,7 @@ async def run_step(name: str, work: Callable[[], Awaitable[object]]) -> bool:
 
 @asynccontextmanager
 async def run_periodically(pool: Pool) -> AsyncIterator[None]:
-    """Rounds in the background, for a process that may have no worker."""
+    """Run rounds in the background, for a process that may have no worker."""
     stop = asyncio.Event()
     task = background.start(_repeat(pool, stop), name="maintenance")
     try:

@@ -1,4 +1,4 @@
-"""Which of the held jobs starts next, and through which chat. Pure: the time is an argument."""
+"""Choice of the next held job and of its chat. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from telewarm.flood_control.priority import Priority
 from telewarm.models import ChatId
 from telewarm.worker.work import Item, Job
 
-MAX_CANDIDATES = 16  # held jobs looked at for one that may go now
+MAX_CANDIDATES = 16  # held jobs that are examined
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NextSlot:
-    """The held job at `index` may go to the chat at that time."""
+    """The held job at `index` may be sent to `chat_id` at that time."""
 
     index: int
     chat_id: ChatId
@@ -24,9 +24,9 @@ class NextSlot:
 
 
 def pick_next_job(held: Sequence[Job[Item]], limiter: BotRateLimiter, *, now: float) -> NextSlot:
-    """One that may go now, through the chat that has had the least; else a probe; else what may go soonest.
+    """Return a job that may start now, through the least used chat; else a probe; else the job that may start soonest.
 
-    Of the first held jobs, of which there is one at least: those of one size wait for the same.
+    Examines the first held jobs, of which there is at least one. Jobs of one size share their limits.
     """
     soonest: NextSlot | None = None
     seen: set[int] = set()
@@ -47,7 +47,7 @@ def pick_next_job(held: Sequence[Job[Item]], limiter: BotRateLimiter, *, now: fl
 
 
 def _least_loaded_chat(chats: Sequence[ChatId], limiter: BotRateLimiter, now: float) -> ChatId:
-    """The least full of those that are open; else the first to open or to be probed."""
+    """Return the open chat with the fewest recent messages; else the first to open or to be probed."""
     if free := [chat_id for chat_id in chats if limiter.opens_at(chat_id, now=now, priority=Priority.WARMUP) <= now]:
         return min(free, key=lambda chat_id: limiter.fill(chat_id, now=now))
     return min(chats, key=lambda chat_id: limiter.next_send_at(chat_id, now=now, priority=Priority.WARMUP))

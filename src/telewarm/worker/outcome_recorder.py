@@ -1,4 +1,4 @@
-"""Batch writer of a lane's outcomes: one at a time when they come slowly, many in a statement when they come fast."""
+"""Batch writer of a lane's outcomes: single statements at a low rate, large batches at a high one."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ RETRY_SECONDS = 0.5  # between tries while the database is away
 
 
 class OutcomeRecorder(Generic[Item, Done]):
-    """Keeps trying while the database is away: what Telegram answered is lost with the outcome.
+    """Retries while the database is unavailable, because Telegram's answer would be lost with the outcome.
 
-    `on_recorded`: called with how many outcomes were written, or given up.
+    `on_recorded`: called with the number of outcomes that were written or dropped.
     """
 
     def __init__(self, work: Work[Item, Done], *, on_recorded: Callable[[int], None]) -> None:
@@ -34,23 +34,26 @@ class OutcomeRecorder(Generic[Item, Done]):
         self._give_up_at = math.inf
 
     def add(self, outcome: Done) -> None:
+        """Add an outcome to the next batch."""
         self._outcomes.append(outcome)
         self._changed.set()
 
     def finish(self) -> None:
-        """No more outcomes come: `run` ends once all are written."""
+        """End `run` once all outcomes are written."""
         self._finished = True
         self._changed.set()
 
     def give_up_in(self, seconds: float) -> None:
-        """The process ends: the database has so long to come back."""
+        """Limit the retries to some seconds, because the process ends."""
         self._give_up_at = clock.monotonic() + seconds
 
     @property
     def has_given_up(self) -> bool:
+        """Whether the limit of `give_up_in` has passed."""
         return clock.monotonic() > self._give_up_at
 
     async def run(self) -> None:
+        """Write batches until `finish`."""
         while not self._finished or self._outcomes:
             await self._changed.wait()
             self._changed.clear()
@@ -77,7 +80,10 @@ class OutcomeRecorder(Generic[Item, Done]):
                 return
 
     async def _write_one_by_one(self, batch: list[Done], error: Exception) -> None:
-        """One of them cannot be stored: it alone fails, with the reason. A replacement that fails too is given up."""
+        """Write one by one after a batch was refused.
+
+        A refused outcome is replaced by a failure; a refused failure is dropped.
+        """
         if len(batch) > 1:
             for one in batch:
                 await self._write([one])

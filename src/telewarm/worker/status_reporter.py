@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from telewarm import clock
 from telewarm.worker.supervisor import WorkerSupervisor
 
-REPORT_INTERVAL_SECONDS = 5.0  # seconds between two sets of figures, while the state stays the same
+REPORT_INTERVAL_SECONDS = 5.0  # seconds between two reports while the state stays the same
 
 
 class WorkerStatusReporter:
-    """Called often, it says the same until there is news. None before the worker was ever started."""
+    """Creates a report when the status has changed. None before the first start of the worker."""
 
     def __init__(self, supervisor: WorkerSupervisor) -> None:
         self._supervisor = supervisor
@@ -21,6 +21,7 @@ class WorkerStatusReporter:
         self._next_report_at = -math.inf
 
     def __call__(self) -> Mapping[str, object] | None:
+        """Return the latest report; None before the first start."""
         status, now = self._supervisor.status(), clock.monotonic()
         if status.state != self._state or (status.running and now >= self._next_report_at):
             self._state, self._next_report_at = status.state, now + REPORT_INTERVAL_SECONDS

@@ -19,12 +19,12 @@ from telewarm.worker.worker import Worker, WorkerLimits
 log = structlog.get_logger(__name__)
 
 WORKER_RESTART_SECONDS = 1.0  # seconds
-FAILING_STATUS_SECONDS = 10.0  # seconds without another failure after which it counts as well again
+FAILING_STATUS_SECONDS = 10.0  # seconds after the last failure until the worker counts as healthy again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaneStatus:
-    """A lane that runs here: jobs in flight, and claimed ones that wait for their turn."""
+    """Status of a lane in this process: jobs in flight, and claimed jobs that are not started."""
 
     bot_id: BotId
     in_flight: int
@@ -33,8 +33,10 @@ class LaneStatus:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerStatus:
-    """`since`: when the worker was started. `draining`: it was told to stop and lets what is in flight end. `failing`:
-    a bug ended it a moment ago, and another took its place.
+    """Status of the worker.
+
+    `since`: when it was started. `draining`: stopped, and finishing what is in flight. `failing`: restarted after an
+    unexpected error a moment ago.
     """
 
     running: bool
@@ -46,22 +48,25 @@ class WorkerStatus:
 
     @property
     def state(self) -> str:
+        """`running`, `draining`, `stopped` or `failing`."""
         return "draining" if self.draining else "running" if self.running else "stopped"
 
     @property
     def in_flight(self) -> int:
+        """Number of jobs in flight in all lanes."""
         return sum(lane.in_flight for lane in self.lanes)
 
     @property
     def held(self) -> int:
+        """Number of claimed, unstarted jobs in all lanes."""
         return sum(lane.held for lane in self.lanes)
 
 
 class WorkerSupervisor:
-    """At most one worker at a time. `drain_seconds`: seconds a stop lets uploads in flight end; then it cuts them
-    short.
+    """Runs at most one worker at a time.
 
-    `on_change`: called whenever it was started, told to stop, or has ended.
+    `drain_seconds`: how long a stop waits for uploads in flight before it cancels them. `on_change`: called after each
+    start, stop and end.
     """
 
     def __init__(
@@ -85,7 +90,7 @@ class WorkerSupervisor:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """A worker beside the caller, until the end or until somebody stops it."""
+        """Run a worker in the background until the block ends or the worker is stopped."""
         await self.start()
         try:
             yield
@@ -93,13 +98,13 @@ class WorkerSupervisor:
             await self.stop()
 
     async def start(self) -> bool:
-        """Whether it had to be started."""
+        """Start the worker. Returns whether it was not running."""
         async with self._lock:
             if self._task is not None:
                 return False
             self._stop.clear()
             self._since = clock.now()
-            apart = Context()  # it outlives the request that starts it, whose id is not its own
+            apart = Context()  # not the context of the request that starts it, with its request id
             self._task = asyncio.create_task(self._keep_running(), name="worker", context=apart)
             interval = round(1000 * self.limits.interval)
             concurrency, held = self.limits.concurrency, self.limits.held
@@ -109,7 +114,7 @@ class WorkerSupervisor:
             return True
 
     async def stop(self) -> bool:
-        """Drain, put back what was not begun, and end. Whether there was a worker to stop."""
+        """Drain the worker and wait for its end. Returns whether it was running."""
         async with self._lock:
             running = self._task
             if running is None:
@@ -130,11 +135,12 @@ class WorkerSupervisor:
             return True
 
     async def stop_when(self, stop_event: asyncio.Event) -> None:
+        """Stop the worker once the event is set."""
         await stop_event.wait()
         await self.stop()
 
     async def _keep_running(self) -> None:
-        """A worker that ends by itself has a bug: it is told, and another takes its place."""
+        """Restart a worker that ends by itself, which is a bug: log it."""
         while not self._stop.is_set():
             try:
                 self._worker = self.make_worker()
@@ -145,6 +151,7 @@ class WorkerSupervisor:
                 await clock.wait(self._stop, WORKER_RESTART_SECONDS)
 
     def status(self) -> WorkerStatus:
+        """Return the present status."""
         worker, running = self._worker, self._task
         lanes = {} if worker is None else worker.lanes
         return WorkerStatus(

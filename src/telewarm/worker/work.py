@@ -1,4 +1,4 @@
-"""Protocols of the work that a lane carries, and the budget of claimed jobs."""
+"""Protocols of a lane's work, and the budget of claimed jobs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Done = TypeVar("Done")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job(Generic[Item]):
-    """One thing to do: through any of `chats`, with `size` bytes to upload in all (0 for none)."""
+    """One job: possible through any of `chats`, with `size` bytes to upload in all (0 for none)."""
 
     item: Item
     chats: tuple[ChatId, ...]
@@ -24,63 +24,65 @@ class Job(Generic[Item]):
 
 
 class Work(Protocol[Item, Done]):
-    """Background work of one bot. The lane knows no more of it than this."""
+    """Background work of one bot, as its lane sees it."""
 
     async def claim(self, limit: int) -> Sequence[Job[Item]]:
-        """Take at most `limit` due jobs in hand, best first; fewer means that no more are due."""
+        """Claim at most `limit` due jobs, best first. Fewer mean that no more are due."""
         ...
 
     async def do(self, item: Item, chat_id: ChatId) -> Done:
-        """Do one. A FloodWait comes back to the lane, any other TelewarmError goes to `failed`."""
+        """Do one job. The lane handles a FloodWait itself and gives any other TelewarmError to `failed`."""
         ...
 
     def failed(self, item: Item, error: TelewarmError) -> Done:
-        """What to write down for an item that did not work."""
+        """Return the outcome of a failed item."""
         ...
 
     async def record(self, done: Sequence[Done]) -> None:
-        """Write outcomes down for good."""
+        """Write outcomes to the database."""
         ...
 
     def unstorable(self, done: Done, error: Exception) -> Done | None:
-        """What to write down instead of an outcome that the database refused; None for one that is a replacement."""
+        """Return a replacement for an outcome that the database refused; None for one that is a replacement already."""
         ...
 
     async def release(self, items: Sequence[Item]) -> None:
-        """Put items back untried."""
+        """Return items untried."""
         ...
 
     def end(self) -> None:
-        """The lane has ended: whatever it claimed is in nobody's hand any more."""
+        """Forget all claims: the lane has ended."""
         ...
 
 
 class Runner(Protocol):
-    """One bot's work as whoever gives it a place sees it."""
+    """One bot's work, as the worker that runs it sees it."""
 
     @property
-    def in_flight(self) -> int: ...
+    def in_flight(self) -> int:
+        """Number of jobs in flight."""
+        ...
 
     @property
     def held(self) -> int:
-        """What is claimed and waits for its turn."""
+        """Number of claimed jobs that are not started."""
         ...
 
     def nudge(self) -> None:
-        """There is new work, or a reason to look up: it was told to stop, or the place is crowded."""
+        """Wake the runner: there is new work, `stop` is set, or other lanes wait."""
         ...
 
     def abort(self) -> None:
-        """Cut short what is in flight: it was told to stop, and takes too long."""
+        """Cancel what is in flight, after a `stop` that takes too long."""
         ...
 
     async def run(self) -> float | None:
-        """Once. Seconds after which to run again, None when nothing is left."""
+        """Run once. Returns the seconds after which to run again, None when nothing is left."""
         ...
 
 
 class ClaimBudget:
-    """How many claimed jobs one worker's lanes may hold in memory together. Each has its fair share of them."""
+    """Number of claimed jobs that one worker's lanes may hold in memory together, shared fairly."""
 
     def __init__(self, limit: int) -> None:
         self._limit = self._left = limit
@@ -88,16 +90,17 @@ class ClaimBudget:
         self._waiters: set[Callable[[], None]] = set()
 
     def share(self, *, least: int) -> BudgetShare:
-        """One lane's part, once it has joined: an equal one, but `least` jobs, however many lanes there are."""
+        """Return a lane's share: an equal part, but at least `least` jobs, whatever the number of lanes."""
         return BudgetShare(self, least=least)
 
     def take(self, wanted: int) -> int:
-        """As many of `wanted` as are left; the taker gives them back."""
+        """Take up to `wanted` jobs of the budget; the caller returns them with `give_back`."""
         granted = max(0, min(wanted, self._left))
         self._left -= granted
         return granted
 
     def give_back(self, count: int) -> None:
+        """Return jobs to the budget."""
         self._left += count
         if count > 0:
             self._notify_waiters()
@@ -108,26 +111,27 @@ class ClaimBudget:
             call()
 
     def call_when_freed(self, call: Callable[[], None]) -> None:
-        """Call back once when some of the budget has come back."""
+        """Call back once when budget was returned."""
         self._waiters.add(call)
 
     def join(self, share: BudgetShare) -> None:
+        """Add a lane to those that share the budget."""
         self._shares.add(share)
 
     def leave(self, share: BudgetShare) -> None:
-        """Nothing is held for it any more: the others may have more."""
+        """Remove a lane that holds nothing any more; the others may hold more."""
         self._shares.discard(share)
         self._notify_waiters()
 
     def capacity_for(self, share: BudgetShare) -> int:
-        """How many jobs a share may still take. One for each lane that waits with empty hands is not for others."""
+        """Return how many jobs a share may still take. One job is reserved for each lane that waits with none."""
         fair = max(share.least, self._limit // max(1, len(self._shares))) - share.held
         hungry = sum(other.starved and other is not share for other in self._shares) if share.held else 0
         return max(0, min(fair, self._left - hungry))
 
 
 class BudgetShare:
-    """One lane's part of the budget."""
+    """One lane's share of the budget."""
 
     def __init__(self, budget: ClaimBudget, *, least: int) -> None:
         self.least = least
@@ -137,6 +141,7 @@ class BudgetShare:
 
     @contextmanager
     def joined(self) -> Iterator[None]:
+        """Take part in the sharing while the lane runs."""
         self._budget.join(self)
         try:
             yield
@@ -144,13 +149,14 @@ class BudgetShare:
             self._budget.leave(self)
 
     def take(self, wanted: int) -> int:
-        """As many of `wanted` as may be had now; 0 with empty hands: the next that comes back is for this lane."""
+        """Take up to `wanted` jobs that are free now. With 0 and none held, the next one returned is for this lane."""
         granted = self._budget.take(min(wanted, self._budget.capacity_for(self)))
         self.held += granted
         self.starved = self.held == 0
         return granted
 
     def give_back(self, count: int) -> None:
+        """Return jobs to the budget."""
         self.held -= count
         self._budget.give_back(count)
 

@@ -1,4 +1,4 @@
-"""The worker: PgQueuer hands out lanes, a sweep finds due bots that nobody enqueued, NOTIFY nudges running lanes."""
+"""Worker: PgQueuer hands out lanes, a sweep enqueues bots with due work, NOTIFY wakes running lanes."""
 
 from __future__ import annotations
 
@@ -27,18 +27,20 @@ from telewarm.worker.work import ClaimBudget, Runner
 
 log = structlog.get_logger(__name__)
 
-ENGINE_RESTART_SECONDS = 1.0  # seconds before the engine is started again after the database went away
-WAKE_RECHECK_SECONDS = 0.15  # seconds: by then a lane that just ended has mostly left the queue and can be queued again
-WAKE_RECHECKS = 6  # at a woken bot whose lane is still in the queue; a lane that runs elsewhere was woken there
-LOST_WAKE_SECONDS = 30.0  # after which a lane that was put back for a limit is asked again, whatever it waits for
-WAITING_LANES_CHECK_SECONDS = 1.0  # seconds between looks whether lanes wait for a place here
+ENGINE_RESTART_SECONDS = 1.0  # seconds before the engine is restarted after it lost the database
+WAKE_RECHECK_SECONDS = (
+    0.15  # seconds; by then a lane that just ended has usually left the queue and can be enqueued again
+)
+WAKE_RECHECKS = 6  # rechecks of a woken bot whose lane is still queued; a lane that runs elsewhere was woken there
+LOST_WAKE_SECONDS = 30.0  # after which a lane that was requeued for a limit is checked again, whatever it waits for
+WAITING_LANES_CHECK_SECONDS = 1.0  # seconds between checks for lanes that wait for a slot here
 MAX_LANES = 200
-MAX_DEQUEUE_BATCH = 10  # lanes taken from the queue at once, at most
+MAX_DEQUEUE_BATCH = 10  # maximum of lanes taken from the queue at once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaneContext:
-    """A lane's place in a worker. `stop` tells it to leave; `crowded`: other lanes wait for a place."""
+    """Context of a lane in this worker. `stop`: the lane is to end; `crowded`: other lanes wait for a slot."""
 
     session: BotSession
     budget: ClaimBudget
@@ -53,7 +55,7 @@ MakeLane: TypeAlias = Callable[[LaneContext], Runner]
 class WorkerLimits:
     """`interval`: seconds between sweeps. `held`: claimed jobs in memory. `concurrency`: jobs in flight of one lane.
 
-    `heartbeat`: seconds; a lane without one for so long is handed to another worker.
+    `heartbeat`: seconds after which a lane without a heartbeat is handed to another worker.
     """
 
     interval: float
@@ -63,18 +65,19 @@ class WorkerLimits:
 
     @property
     def lanes(self) -> int:
-        """How many run at once: as many as can be kept busy, so that what is left goes to other workers."""
+        """Number of lanes at once: as many as can be kept busy, so that the rest is left to other workers."""
         return max(2, min(MAX_LANES, self.held // self.concurrency))
 
 
 class FailureReportingDriver(AsyncpgPoolDriver):
-    """Tells when the database fails the engine: it may be ending then, and would wait for lanes that run for hours."""
+    """Reports database failures of the engine, which may be ending then and would wait for lanes that run for hours."""
 
     def __init__(self, pool: Pool, on_failure: Callable[[], None]) -> None:
         super().__init__(pool)
         self._on_failure = on_failure
 
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
+        """Run a query, reporting a failure."""
         try:
             return await super().fetch(query, *args)
         except Exception:
@@ -82,6 +85,7 @@ class FailureReportingDriver(AsyncpgPoolDriver):
             raise
 
     async def execute(self, query: str, *args: object) -> str:
+        """Run a statement, reporting a failure."""
         try:
             return await super().execute(query, *args)
         except Exception:
@@ -90,7 +94,7 @@ class FailureReportingDriver(AsyncpgPoolDriver):
 
 
 class Worker:
-    """Any number of these may run on one database."""
+    """Runs lanes. Any number of workers may run on one database."""
 
     def __init__(
         self,
@@ -101,7 +105,7 @@ class Worker:
         limits: WorkerLimits,
         heartbeat_pool: Pool | None = None,
     ) -> None:
-        """`heartbeat_pool`: the pool of the engine's heartbeats, which nothing else may hold up."""
+        """`heartbeat_pool`: a pool for the engine's heartbeats alone, so that nothing delays them."""
         self.limits = limits
         self.lanes: dict[BotId, Runner] = {}
         self._pool = pool
@@ -110,16 +114,14 @@ class Worker:
         self._make_lane = make_lane
         self._budget = ClaimBudget(limits.held)
         self._contexts: dict[BotId, LaneContext] = {}
-        self._missed_wakes: dict[BotId, int] = {}  # woken while their lane was not here, and the looks left
-        self._woken_while_ending: dict[
-            BotId, bool
-        ] = {}  # lanes that have ended and still have their job: whether work came since
+        self._missed_wakes: dict[BotId, int] = {}  # bots woken while their lane was not here, and the rechecks left
+        self._woken_while_ending: dict[BotId, bool] = {}  # ended lanes that still have their job: was work announced?
         self._lanes_waiting = False
         self._recheck = asyncio.Event()
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Until `stop`. Survives the database going away. Cancelled, it cuts short what is in flight."""
+        """Run until `stop`, across database outages. When cancelled, aborts what is in flight."""
         channels = {CHANNEL: self._on_wake, bots.CHANNEL: self._on_bot_changed}
         async with subscribe(self._pool, channels, on_lost=self._recheck.set):
             tasks = [
@@ -135,7 +137,7 @@ class Worker:
             task.result()
 
     def stop(self) -> None:
-        """Drain: lanes end what is in flight, put the rest back, and leave."""
+        """Drain: lanes finish what is in flight and release the rest."""
         self._stop.set()
         self._recheck.set()
         self._stop_all_lanes()
@@ -149,7 +151,7 @@ class Worker:
         self.lanes[bot_id].nudge()
 
     async def _wait_for_tasks(self, tasks: Sequence[asyncio.Task[None]]) -> None:
-        """The engine waits for its lanes; when we are cancelled, they must not wait for what they have in flight."""
+        """Wait for the engine's lanes; when cancelled, abort what they have in flight."""
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             self._abort()
@@ -179,15 +181,15 @@ class Worker:
         ending.add_done_callback(lambda _: self._stop_all_lanes())
         try:
             async with driver:
-                # PgQueuer probes its own LISTEN without waiting for it, and gives up when the probe was faster.
+                # PgQueuer probes its own LISTEN without waiting for it, and fails when the probe was faster.
                 await driver.add_listener(queue.channel, lambda _: None)
                 await queue.run(
-                    dequeue_timeout=heartbeat / 2,  # lanes of dead workers are found by looking
+                    dequeue_timeout=heartbeat / 2,  # lanes of dead workers are found by polling
                     batch_size=min(MAX_DEQUEUE_BATCH, self.limits.lanes // 2),
                     max_concurrent_tasks=self.limits.lanes,
                     heartbeat_timeout=heartbeat,
                     shutdown_on_listener_failure=True,
-                    log_aggregation_interval=timedelta(0),  # statistics that nobody reads, and that nobody would trim
+                    log_aggregation_interval=timedelta(0),  # its statistics are not read, and it never trims them
                 )
         except Exception as error:
             if not pgqueuer_maintenance.is_lost_listener(error) and not is_transient(error):
@@ -201,7 +203,7 @@ class Worker:
     async def _handle_job(self, job: Job) -> None:
         bot_id = BotId(int(job.payload or b"0"))
         session = await self._active_session(bot_id)
-        if session is None:  # whoever resumes it wakes it
+        if session is None:  # resuming the bot enqueues it again
             return
         if self._is_full():
             self._yield_if_paused(session)
@@ -218,16 +220,14 @@ class Worker:
         if delay is None:
             return
         self._yield_if_paused(session)
-        if (
-            delay == 0 and self._has_waiting_lanes()
-        ):  # to the end of the queue: the job that we keep would be first again
+        if delay == 0 and self._has_waiting_lanes():  # to the end of the queue: the retained job would be first again
             self._missed_wakes[bot_id] = WAKE_RECHECKS
             self._recheck.set()
             return
         raise RetryRequested(timedelta(seconds=delay), "yield")
 
     async def _active_session(self, bot_id: BotId) -> BotSession | None:
-        """None for one that a person paused or deleted."""
+        """Return the bot's session; None for a paused or deleted bot."""
         try:
             session = await self._bots.get(bot_id)
         except NotFound:
@@ -271,13 +271,13 @@ class Worker:
             self._recheck.set()
 
     def _on_bot_changed(self, payload: str) -> None:
-        """The row of a bot changed: the sweep looks whether its lane may go on."""
-        self._bots.sessions.on_notification(payload)  # it hears for itself, but perhaps later
+        """Note a changed bot row: the sweep checks whether its lane may go on."""
+        self._bots.sessions.on_notification(payload)  # the session has its own listener, which may be slower
         if BotId(int(payload)) in self.lanes:
             self._recheck.set()
 
     async def _sweep_all(self) -> None:
-        """Queue lanes for bots with due work: soon for those that were woken, now and then for all."""
+        """Enqueue lanes of bots with due work: woken ones at once, all at an interval."""
         all_at = clock.monotonic()
         while not self._stop.is_set():
             try:
@@ -303,18 +303,18 @@ class Worker:
         due = await warmups.bots_with_due_work(self._pool)
         left = await enqueue_lanes(self._pool, due)
         await warmups.run_due_lanes_now(self._pool, left, min_wait_seconds=0.0 if freed else LOST_WAKE_SECONDS)
-        for bot_id, _ in due:  # one that runs here may be busy with other work than what has become due
+        for bot_id, _ in due:  # a lane that runs here may be busy with other work
             if bot_id in self.lanes:
                 self.lanes[bot_id].nudge()
 
     async def _stop_paused_lanes(self) -> None:
         for bot_id in list(self.lanes):
             session = await self._active_session(bot_id)
-            if bot_id in self.lanes and self._contexts[bot_id].session is not session:  # or it was replaced
+            if bot_id in self.lanes and self._contexts[bot_id].session is not session:  # or the session was replaced
                 self._stop_lane(bot_id)
 
     async def _collect_missed(self, deadline: float) -> dict[BotId, int]:
-        """Bots that were woken while their lane was not here, as soon as there are some; none at the deadline."""
+        """Wait for bots that are woken while their lane is not here; none at the deadline."""
         if not await clock.wait(self._recheck, deadline - clock.monotonic()):
             return {}
         self._recheck.clear()
@@ -324,7 +324,7 @@ class Worker:
         return {bot_id: looks for bot_id, looks in missed.items() if bot_id not in self.lanes}
 
     async def _queue_missed(self, missed: Mapping[BotId, int]) -> None:
-        """Queue the lanes of those that have work; one that ended but is still in the queue is looked at again."""
+        """Enqueue those lanes that have work; recheck one that has ended and is still queued."""
         due = await warmups.bots_with_due_work(self._pool, list(missed))
         for bot_id in await enqueue_lanes_now(self._pool, due):
             if missed[bot_id] > 1 and bot_id not in self.lanes:
@@ -333,5 +333,5 @@ class Worker:
 
 
 def is_paused(bot: Bot) -> bool:
-    """A person wants it to do no background work."""
+    """Whether a person has paused the bot's background work."""
     return bot.paused or bot.deleted_at is not None
