@@ -62,7 +62,7 @@ def test_a_warm_up_counts_once_by_way_and_kind_and_in_every_histogram() -> None:
         Kind.PHOTO, UploadMethod.FORWARD, WarmupTimings(waited=0.004, download=0.0, send=0.2, total=400.0)
     )
 
-    assert grown(before, "warmups_total", outcome="ok", way="forward", kind="photo") == 1
+    assert grown(before, "warmups_total", outcome="ok", method="forward", kind="photo") == 1
     for name, edge in (("queue_wait", "0.005"), ("download", "0.005"), ("send", "0.25"), ("warmup", "+Inf")):
         assert grown(before, f"{name}_seconds_count") == 1
         assert grown(before, f"{name}_seconds_bucket", le=edge) == 1
@@ -77,7 +77,7 @@ def test_failures_are_counted_by_class_and_only_retries_as_such() -> None:
 
     assert grown(before, "warmup_errors_total", code="TELEGRAM_FAULT") == 2
     assert grown(before, "warmup_retries_total") == 1
-    assert grown(before, "warmups_total", outcome="error", way="none", kind="video") == 1
+    assert grown(before, "warmups_total", outcome="error", method="none", kind="video") == 1
 
 
 def test_floods_are_counted_by_what_they_paused_and_for_how_long() -> None:

@@ -127,7 +127,7 @@ async def served(opener: Opener, *, bots: int = 1, places: int = FEW) -> AsyncIt
             for number in range(bots):
                 bot = BOT | {"slug": f"shop{number or ''}", "token": token(number)}
                 assert (await client.post("/api/admin/bots", json=bot)).status_code == 201
-            app.state.admission.places = places
+            app.state.admission.limit = places
             yield Served(client=client, places=app.state.admission, port=port, stop=end)
     finally:
         await end()
@@ -257,7 +257,7 @@ async def test_uploads_that_wait_for_the_disk_or_the_database_are_bounded_too(
 
 async def test_without_the_door_the_route_refuses_too(api: Api) -> None:
     app = api.telewarm.api()
-    app.state.admission.places = 0
+    app.state.admission.limit = 0
     async with client_of(app, **BEARER) as client:
         refusal(await client.get(MEDIA), 503, "OVERLOADED")
         assert (await client.get("/readyz")).status_code == 200

@@ -322,7 +322,7 @@ async def test_a_started_broadcast_takes_no_more_recipients(api: Api) -> None:
 async def test_a_list_that_stands_still_is_given_up(telewarm_with: Opener) -> None:
     telewarm = await telewarm_with(worker=False, ADMIN_API_TOKEN=ADMIN)
     app = telewarm.api()
-    object.__setattr__(app.state.services, "patience", 0.2)
+    object.__setattr__(app.state.services, "body_stall_seconds", 0.2)
     async with client_of(app, **BEARER) as client:
         api = Api(client, telewarm)
         await api.add_bot()

@@ -192,7 +192,7 @@ async def too_many_listeners(stage: Stage) -> httpx.Response:
 
 async def stopping(stage: Stage) -> httpx.Response:
     app = stage.api.telewarm.api()
-    app.state.streams.end()
+    app.state.streams.stop()
     async with client_of(app, **BEARER) as client:
         return await client.get("/api/admin/events")
 
@@ -333,7 +333,7 @@ async def broken_decoder(stage: Stage) -> httpx.Response:
 
 async def overloaded(stage: Stage) -> httpx.Response:
     app = stage.api.telewarm.api()
-    app.state.admission.places = 0
+    app.state.admission.limit = 0
     async with client_of(app, **BEARER) as client:
         return await client.get(MEDIA)
 

@@ -41,7 +41,7 @@ async def test_a_warm_up_and_the_sends_after_it_show(warming_api: Api) -> None:
         sent = await warming_api.client.post(SEND, json={"chat_id": READER, "media": [media_id]})
         assert sent.status_code == 200, sent.text
 
-    assert grown(before, "warmups_total", outcome="ok", way="upload", kind="photo") == 1
+    assert grown(before, "warmups_total", outcome="ok", method="upload", kind="photo") == 1
     assert grown(before, "upload_methods_total", method="upload") == 1
     assert grown(before, "uploaded_bytes_total") == len(jpeg(0))
     assert grown(before, "disk_cache_reads_total", result="hit") == 1

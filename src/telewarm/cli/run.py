@@ -177,10 +177,10 @@ async def serve_api(
     try:
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        app.state.streams.end()  # the server would wait for them
+        app.state.streams.stop()  # the server would wait for them
         server.should_exit = True
         stopping.cancel()
-        ending = asyncio.get_running_loop().call_later(GRACE_SECONDS, app.state.admission.end)
+        ending = asyncio.get_running_loop().call_later(GRACE_SECONDS, app.state.admission.cancel_all)
         await serving
         ending.cancel()
         close_sockets([*doors, *sockets])
