@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import inf
@@ -16,6 +16,7 @@ from telewarm.api.permissions import Principal
 from telewarm.database import tokens
 from telewarm.database.connection import Pool
 from telewarm.database.notifications import subscribe
+from telewarm.database.retry import log_transient
 from telewarm.database.transient import is_transient
 from telewarm.errors import DatabaseUnavailable
 
@@ -42,7 +43,7 @@ class ApiTokenCache:
         self._read_at = self._read_attempted_at = self._invalidated_at = -inf  # monotonic: when the last one began
         self._read_lock = asyncio.Lock()
         self._use_written_at: dict[int, float] = {}  # by token, when its use was last noted
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = background.BackgroundTasks()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -52,10 +53,7 @@ class ApiTokenCache:
                 await self._read(clock.monotonic())
                 yield
         finally:
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=READ_TIMEOUT_SECONDS)
-            for task in self._tasks:
-                task.cancel()
+            await self._tasks.close(timeout_seconds=READ_TIMEOUT_SECONDS)
 
     async def find_principal(self, secret: str) -> Principal | None:
         """Whose it is, None if it opens nothing now. Raises DatabaseUnavailable when that cannot be known."""
@@ -79,11 +77,11 @@ class ApiTokenCache:
     def invalidate(self, _payload: str = "") -> None:
         """What NOTIFY says, or a route that changed a token: nothing that was read before is believed."""
         self._invalidated_at = clock.monotonic()
-        self._start_task(self._refresh_logged(), name="read api tokens")
+        self._tasks.start(self._refresh_logged(), name="read api tokens")
 
     def _refresh_in_background(self) -> None:
         if clock.monotonic() - self._read_attempted_at >= MIN_REFRESH_SECONDS:
-            self._start_task(self._refresh_logged(), name="read api tokens")
+            self._tasks.start(self._refresh_logged(), name="read api tokens")
 
     def _find(self, digest: bytes) -> CacheEntry | None:
         """The dictionary is by hash, of which a caller learns nothing by trying; the last comparison takes constant
@@ -123,20 +121,11 @@ class ApiTokenCache:
         now = clock.monotonic()
         if now - self._use_written_at.get(token_id, -inf) >= LAST_USED_UPDATE_SECONDS:
             self._use_written_at[token_id] = now
-            self._start_task(self._write_last_used(token_id), name="note use of api token")
+            self._tasks.start(self._write_last_used(token_id), name="note use of api token")
 
     async def _write_last_used(self, token_id: int) -> None:
-        try:
+        with log_transient("api_token_last_used_update_failed", token_id=token_id):
             await tokens.update_last_used(self._pool, token_id)
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            log.warning("api_token_last_used_update_failed", token_id=token_id, error=type(error).__name__)
-
-    def _start_task(self, work: Coroutine[None, None, None], *, name: str) -> None:
-        task = background.start(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _cache_entry(token: tokens.ValidToken, now: float) -> CacheEntry:

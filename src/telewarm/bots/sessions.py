@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,6 +20,7 @@ from telewarm.database.chats import UnreachableChat
 from telewarm.database.connection import Pool
 from telewarm.database.lane_queue import enqueue_lane
 from telewarm.database.notifications import subscribe
+from telewarm.database.retry import log_transient
 from telewarm.database.token_encryption import TokenCipher
 from telewarm.database.transient import is_transient
 from telewarm.errors import BotDeleted, NotFound, TelewarmError
@@ -76,7 +77,7 @@ class BotSessions:
         self._rate_sync = ClusterRateSync(pool, self._limiters)
         self._ids: dict[str, BotId] = {}
         self._reads: dict[BotId, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = background.BackgroundTasks()
         self._changes: Counter[BotId | None] = Counter()  # notified; None: times that notifications were lost
         self._closing = asyncio.Event()
 
@@ -100,8 +101,7 @@ class BotSessions:
             await asyncio.wait([telling])
             for task in self._reads.values():
                 task.cancel()
-            if busy := [*self._reads.values(), *self._tasks]:
-                await asyncio.wait(busy)
+            await self._tasks.close()
 
     async def by_slug(self, slug: str) -> BotSession:
         """Raises NotFound."""
@@ -191,40 +191,26 @@ class BotSessions:
 
     def retry_soon(self, bot: Bot) -> None:
         """What waited for a cure of the bot goes at once."""
-        self._in_background(self._retry_waiting_warmups(bot), name="end back-offs")
+        self._tasks.start(self._retry_waiting_warmups(bot), name="end back-offs")
 
     def _on_pause(self, bot_id: BotId, pause: FloodPause) -> None:
-        self._in_background(self._publish_pause(bot_id, pause), name="publish flood wait")
-
-    def _in_background(self, work: Coroutine[None, None, None], *, name: str) -> None:
-        task = background.start(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._publish_pause(bot_id, pause), name="publish flood wait")
 
     async def _retry_waiting_warmups(self, bot: Bot) -> None:
         """It has another token or other chats: what waited for them goes at once. Each process that runs its lane does
         this once it knows them itself: woken earlier, the lane would only fail again."""
         for again in range(END_BACKOFF_ATTEMPTS):
-            try:
+            with log_transient("bot_backoffs_end_failed", bot=bot.slug):
                 async with self._pool.acquire() as connection, connection.transaction():
                     await warmups.end_backoffs(connection, bot.id)
                     await enqueue_lane(connection, bot)
-            except Exception as error:  # after the last try the back-offs end by themselves
-                if not is_transient(error):
-                    raise
-                log.warning("bot_backoffs_end_failed", bot=bot.slug, error=type(error).__name__)
-                if await clock.wait(self._closing, min(again, END_BACKOFF_MAX_WAIT_SECONDS)):
-                    return
-            else:
                 return
+            if await clock.wait(self._closing, min(again, END_BACKOFF_MAX_WAIT_SECONDS)):
+                return  # the back-offs end by themselves, as after the last attempt
 
     async def _publish_pause(self, bot_id: BotId, pause: FloodPause) -> None:
-        try:
+        with log_transient("flood_wait_notify_failed", bot_id=bot_id):  # then the others meet the flood themselves
             await bots.pause(self._pool, bot_id, pause.chat_id, pause.seconds)
-        except Exception as error:  # then the others meet the flood themselves
-            if not is_transient(error):
-                raise
-            log.warning("flood_wait_notify_failed", bot_id=bot_id, error=type(error).__name__)
 
     async def save_learned(self, session: BotSession) -> None:
         """Write down what this process learned of the bot's limits, if that is news."""
@@ -254,7 +240,7 @@ class BotSessions:
             return
         session.is_current = False
         if bot_id not in self._reads:
-            task = background.start(self._read_again(bot_id), name="read bot")
+            task = self._tasks.start(self._read_again(bot_id), name="read bot")
             self._reads[bot_id] = task
             task.add_done_callback(lambda _: self._reads.pop(bot_id, None))
 

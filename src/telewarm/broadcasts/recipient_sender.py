@@ -37,7 +37,7 @@ class RecipientSender:
         on_abort: Callable[[TelewarmError], None],
     ) -> None:
         self._context = context
-        self._message = broadcast.message
+        self.broadcast = broadcast
         self._store = store
         self._breaker = breaker
         self._on_abort = on_abort
@@ -48,7 +48,7 @@ class RecipientSender:
 
     async def prepare(self) -> None:
         """Before the first delivery. Raises TelewarmError for a message that cannot be sent."""
-        self._plan = await self._context.sender.planned(self._context.session, self._message)
+        self._plan = await self._context.sender.planned(self._context.session, self.broadcast.message)
         self.weight = sum(len(step.items) if isinstance(step, AlbumStep) else 1 for step in self._plan) or 1
 
     async def deliver(self, chat_id: ChatId) -> SendDecision:

@@ -1,17 +1,25 @@
-"""The run of one broadcast as its holder writes it: what must be written is tried until the database is reachable."""
+"""The run of one broadcast as its holder writes it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
-from telewarm.broadcasts.retry import retry_until_available
-from telewarm.broadcasts.run_updates import save_update
+import structlog
+from msgspec import structs
+
 from telewarm.database import broadcast_runs, broadcasts
 from telewarm.database.broadcast_runs import RunUpdate
 from telewarm.database.connection import Pool
+from telewarm.database.retry import retry_transient
+from telewarm.database.transient import is_transient
 from telewarm.models import Broadcast, BroadcastId, BroadcastState, ChatId, Delivery
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 
 class RunStore:
@@ -22,50 +30,90 @@ class RunStore:
         self.lease_id = lease_id
         self._pool = pool
 
-    async def save(self, update: RunUpdate, *, notify: bool) -> BroadcastState | None:
-        """The broadcast's state; None: the lease is lost. Raises what a lost database raises: nothing went."""
-        return await save_update(self._pool, self.broadcast_id, self.lease_id, update, notify=notify)
-
     async def state(self) -> BroadcastState | None:
-        """As `save` answers. Raises what a lost database raises."""
+        """As `save` returns it. Raises what a lost database raises."""
         return await broadcast_runs.get_state(self._pool, self.broadcast_id, self.lease_id)
 
     async def is_recipient(self, chat_id: ChatId) -> bool:
         """Raises what a lost database raises."""
         return await broadcast_runs.is_recipient(self._pool, self.broadcast_id, chat_id)
 
+    async def save(self, update: RunUpdate, *, notify: bool) -> BroadcastState | None:
+        """The broadcast's state; None: the lease is lost. Raises what a lost database raises: nothing was written.
+
+        When the database refuses the update, its outcomes are written one by one, and one that is refused alone is
+        kept without its error text.
+        """
+        try:
+            return await self._save(update, notify=notify)
+        except Exception as error:
+            if is_transient(error) or not update.outcomes:
+                raise
+            log.exception("broadcast_outcomes_refused", broadcast_id=self.broadcast_id, outcomes=len(update.outcomes))
+        state: BroadcastState | None = None
+        for single in _one_by_one(update):
+            state = await self._save_one(single, notify=notify)
+            if state is None:
+                break
+        return state
+
+    async def _save_one(self, update: RunUpdate, *, notify: bool) -> BroadcastState | None:
+        try:
+            return await self._save(update, notify=notify)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            (outcome,) = update.outcomes
+            log.exception("broadcast_outcome_refused", broadcast_id=self.broadcast_id, chat_id=outcome.chat_id)
+            without_text = replace(update, outcomes=[_without_error_text(outcome, error)])
+        return await self._save(without_text, notify=notify)
+
+    async def _save(self, update: RunUpdate, *, notify: bool) -> BroadcastState | None:
+        return await broadcast_runs.save_progress(self._pool, self.broadcast_id, self.lease_id, update, notify=notify)
+
     async def pause(self, reason: str, *, refusal: str | None) -> None:
         """`refusal`: what Telegram said of the message, to know it again after a resume."""
-        await retry_until_available(
-            self.broadcast_id,
+        running = [BroadcastState.RUNNING]
+        await self.retry(
             partial(
                 broadcasts.set_state,
                 self._pool,
                 self.broadcast_id,
                 BroadcastState.PAUSED,
-                only_from=[BroadcastState.RUNNING],
+                only_from=running,
                 reason=reason,
                 refusal=refusal,
-            ),
+            )
         )
 
     async def release(self) -> None:
         """Let any process claim the run."""
-        await retry_until_available(
-            self.broadcast_id, partial(broadcast_runs.release, self._pool, self.broadcast_id, self.lease_id)
-        )
+        await self.retry(partial(broadcast_runs.release, self._pool, self.broadcast_id, self.lease_id))
 
     async def finish(self, state: BroadcastState) -> bool:
         """Whether it was ours to finish."""
-        return await retry_until_available(
-            self.broadcast_id, partial(broadcast_runs.finish, self._pool, self.broadcast_id, self.lease_id, state)
-        )
+        return await self.retry(partial(broadcast_runs.finish, self._pool, self.broadcast_id, self.lease_id, state))
 
     async def resolve_unknown(self, outcomes: Sequence[Delivery]) -> None:
         """Outcomes that came after the lease was lost: better than `unknown`, as which they were written."""
-        await retry_until_available(
-            self.broadcast_id, partial(broadcast_runs.resolve_unknown, self._pool, self.broadcast_id, outcomes)
-        )
+        await self.retry(partial(broadcast_runs.resolve_unknown, self._pool, self.broadcast_id, outcomes))
 
     async def broadcast(self) -> Broadcast:
-        return await retry_until_available(self.broadcast_id, partial(broadcasts.get, self._pool, self.broadcast_id))
+        return await self.retry(partial(broadcasts.get, self._pool, self.broadcast_id))
+
+    async def retry(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Repeat `work` until the database is reachable. Cancel it to stop."""
+        return await retry_transient(work, event="broadcast_write_retried", broadcast_id=self.broadcast_id)
+
+
+def _one_by_one(update: RunUpdate) -> Sequence[RunUpdate]:
+    """An update for each outcome. A recipient whose outcome comes later stays in flight until then."""
+    left = [one.chat_id for one in update.outcomes]
+    return [
+        replace(update, outcomes=[one], in_flight=[*update.in_flight, *left[at + 1 :]])
+        for at, one in enumerate(update.outcomes)
+    ]
+
+
+def _without_error_text(outcome: Delivery, error: Exception) -> Delivery:
+    return structs.replace(outcome, error=f"INTERNAL: the reason cannot be stored ({type(error).__name__})")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
@@ -19,19 +19,16 @@ from telewarm.broadcasts.policy import Abort, RateCap, Retry, SendDecision
 from telewarm.broadcasts.prefetcher import RecipientPrefetcher
 from telewarm.broadcasts.recipient_sender import RecipientSender
 from telewarm.broadcasts.refusals import cause_of
-from telewarm.broadcasts.retry import RETRY_SECONDS
 from telewarm.broadcasts.run_state import RunState
 from telewarm.broadcasts.run_store import RunStore
+from telewarm.broadcasts.run_sync import RunSync
 from telewarm.broadcasts.worker_pool import WorkerPool
 from telewarm.database.broadcast_runs import ClaimedRun
-from telewarm.database.transient import is_transient
 from telewarm.errors import BadRequest, InvalidFileId, TelewarmError
 from telewarm.flood_control.circuit_breaker import CircuitBreaker
 from telewarm.models import Broadcast, BroadcastState, ChatId, Delivery
 
 log = structlog.get_logger(__name__)
-
-MIN_UPDATE_INTERVAL_SECONDS = 0.004  # at full speed; with more, slots stand empty (measured)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,15 +40,6 @@ class _Ending:
     abort_error: TelewarmError | None = None
 
 
-@dataclass(kw_only=True, slots=True)
-class _Times:
-    """Of the monotonic clock: the state was last read, a NOTIFY of the progress last sent, a recipient last called."""
-
-    synced_at: float = 0.0
-    notified_at: float = 0.0
-    busy_at: float = field(default_factory=clock.monotonic)
-
-
 class BroadcastRunner:
     """Holds the run under the lease of the moment at which it was claimed; when that is lost, the run is over."""
 
@@ -59,15 +47,17 @@ class BroadcastRunner:
         self._context = context
         self._changed = asyncio.Event()
         self._ending = _Ending()
-        self._times = _Times()
+        self._busy_at = clock.monotonic()
         self._log = log.bind(bot=context.session.bot.slug, broadcast_id=broadcast.id)
         self._state = RunState(cursor=claimed.cursor, retry_chat_ids=claimed.retry_chat_ids)
         self._store = RunStore(context.pool, broadcast.id, context.lease.id)
-        self._rate_cap = RateCap(broadcast.per_second)
+        self._sync = RunSync(self._store, self._state, on_state=self._apply_state)
         self._prefetcher = RecipientPrefetcher(
             context.pool, broadcast, after=claimed.cursor, on_change=self._changed.set
         )
-        self._breaker = CircuitBreaker(self._probe, slug=context.session.bot.slug, on_change=self._changed.set)
+        self._breaker = CircuitBreaker(
+            context.session.api.get_me, slug=context.session.bot.slug, on_change=self._changed.set
+        )
         self._sender = RecipientSender(
             context, broadcast, store=self._store, breaker=self._breaker, on_abort=self._abort_with
         )
@@ -76,7 +66,11 @@ class BroadcastRunner:
     @property
     def is_idle(self) -> bool:
         """Whether it has had nothing to do for a while, and leaves room for another broadcast."""
-        return not self._state.in_flight and clock.monotonic() - self._times.busy_at > POLL_SECONDS
+        return not self._state.in_flight and clock.monotonic() - self._busy_at > POLL_SECONDS
+
+    @property
+    def _is_busy(self) -> bool:
+        return len(self._state.in_flight) > self._context.concurrency // 2
 
     @property
     def in_flight(self) -> int:
@@ -88,7 +82,7 @@ class BroadcastRunner:
 
     def nudge(self) -> None:
         """The state of the broadcast may have changed."""
-        self._times.synced_at = 0.0
+        self._sync.mark_stale()
         self._changed.set()
 
     def stop(self) -> None:
@@ -117,7 +111,7 @@ class BroadcastRunner:
         with shares.joined(weight=weight, unspent=self._uncounted_messages, wake=self._changed.set) as participant:
             admission = Admission(
                 breaker=self._breaker,
-                rate_cap=self._rate_cap,
+                rate_cap=RateCap(self._sender.broadcast.per_second),
                 shares=shares,
                 participant=participant,
                 weight=weight,
@@ -140,10 +134,13 @@ class BroadcastRunner:
             elif self._ending.abort_error is not None:
                 await self._pause(self._ending.abort_error)
             elif self._state.needs_update:
-                await self._let_batch_grow()
-                await self._persist()
+                if self._is_busy and not self._ending.stopping:
+                    await self._sync.let_batch_grow()
+                if await self._sync.write():
+                    self._start_pending()
             elif not self._is_finished():
-                await self._wait(again_at)
+                await clock.wait(self._changed, again_at - clock.monotonic())
+                await self._sync.poll()
 
     def _is_finished(self) -> bool:
         if self._state.in_flight:
@@ -170,37 +167,6 @@ class BroadcastRunner:
         begun = len(self._state.in_flight) - self._workers.queued
         return weight * self.held + (weight - 1) * begun // 2
 
-    async def _let_batch_grow(self) -> None:
-        """At full speed an update waits a moment, so that it writes more at once."""
-        early = self._times.synced_at + MIN_UPDATE_INTERVAL_SECONDS - clock.monotonic()
-        busy = len(self._state.in_flight) > self._context.concurrency // 2
-        if early > 0 and busy and not self._ending.stopping:
-            await clock.sleep(early)
-
-    async def _persist(self) -> None:
-        """Write one update; the pending recipients are called only once it is written."""
-        update = self._state.take_update()
-        now = clock.monotonic()
-        notify = now - self._times.notified_at >= POLL_SECONDS
-        try:
-            state = await self._store.save(update, notify=notify)
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            self._state.restore(update)
-            self._log.warning(
-                "broadcast_progress_write_retried", outcomes=len(update.outcomes), error=type(error).__name__
-            )
-            await clock.sleep(RETRY_SECONDS)
-            return
-        self._times.synced_at = now
-        if notify:
-            self._times.notified_at = now
-        if state is None:
-            self._state.restore(update)
-        self._apply_state(state)
-        self._start_pending()
-
     def _apply_state(self, state: BroadcastState | None) -> None:
         if state is None:
             self._ending.lease_lost = True
@@ -222,25 +188,8 @@ class BroadcastRunner:
         for chat_id in chat_ids:
             self._breaker.not_called(chat_id)
 
-    async def _wait(self, until: float) -> None:
-        await clock.wait(self._changed, until - clock.monotonic())
-        now = clock.monotonic()
-        if now - self._times.synced_at < POLL_SECONDS:
-            return
-        self._times.synced_at = now
-        try:
-            self._apply_state(await self._store.state())
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            self._log.warning("broadcast_poll_failed", error=type(error).__name__)
-            await clock.sleep(RETRY_SECONDS)
-
-    async def _probe(self) -> None:
-        await self._context.session.api.get_me()
-
     def _on_result(self, chat_id: ChatId, decision: SendDecision) -> None:
-        now = self._times.busy_at = clock.monotonic()
+        now = self._busy_at = clock.monotonic()
         match decision:
             case Delivery():
                 self._state.finish(decision)

@@ -24,7 +24,7 @@ from telewarm.broadcasts.state_machine import Action, transition_from
 from telewarm.database import broadcasts, submissions
 from telewarm.database.connection import Connection, Executor, Pool
 from telewarm.database.leases import ProcessLease
-from telewarm.database.transient import is_transient
+from telewarm.database.retry import log_transient
 from telewarm.errors import Conflict, Cure, NotFound, UsageError
 from telewarm.models import Broadcast, BroadcastId, BroadcastState, ChatId, DeliveryStatus, MessageSet
 
@@ -253,12 +253,8 @@ class SubmissionService:
     async def discard(self, ids: Sequence[BroadcastId]) -> None:
         """Drafts that are not to be sent are gone. While the database is away they wait for a later `sweep`."""
         for broadcast_id in ids:
-            try:
+            with log_transient("draft_kept", broadcast_id=broadcast_id):
                 await asyncio.shield(self._discard(broadcast_id))
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                log.warning("draft_kept", broadcast_id=broadcast_id, error=type(error).__name__)
 
     async def keep(self, prepared: PreparedSubmission) -> None:
         """They stay drafts, for a person to start or delete."""

@@ -13,7 +13,6 @@ import structlog
 from telewarm import clock
 from telewarm.broadcasts.context import BroadcastContext
 from telewarm.broadcasts.policy import retry_in
-from telewarm.broadcasts.retry import retry_until_available
 from telewarm.broadcasts.run_store import RunStore
 from telewarm.broadcasts.state_machine import UNDO_WITHIN_SECONDS
 from telewarm.database import broadcast_runs
@@ -89,7 +88,7 @@ class UndoRunner:
     async def run(self) -> None:
         """Until all is undone, it is stopped, or the lease is lost."""
         while not self._stopping:
-            page = await retry_until_available(self._store.broadcast_id, self._page)
+            page = await self._store.retry(self._page)
             if not page:
                 break
             if not await self._undo(page):
@@ -138,8 +137,7 @@ class UndoRunner:
         tell = now - self._notified_at >= NOTIFY_INTERVAL_SECONDS
         self._notified_at = now if tell else self._notified_at
         self._cursor = cursor
-        return await retry_until_available(
-            self._store.broadcast_id,
+        return await self._store.retry(
             partial(
                 broadcast_runs.save_undo_progress,
                 self._context.pool,

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import repeat, takewhile
 from uuid import UUID, uuid4
 
 import msgspec
@@ -15,12 +16,12 @@ import structlog
 from telewarm import background, clock
 from telewarm.database.connection import Executor, Pool, query
 from telewarm.database.held import HeldRows
+from telewarm.database.retry import RETRY_SECONDS, log_transient, retry_transient
 from telewarm.database.transient import is_transient
 
 FORGOTTEN_CHECK_SECONDS = (
     15.0  # between two looks for rows in hand that nobody here holds: they are free after the second
 )
-RETRY_SECONDS = 0.5  # between two tries of what has to be written
 FINAL_WRITE_SECONDS = 2.0  # for it at the end
 LEASE_TTL_SECONDS = 6.0  # seconds without a renewal after which a holder counts as dead
 log = structlog.get_logger(__name__)
@@ -41,7 +42,7 @@ class ProcessLease:
         self._renew_event = asyncio.Event()
         self.media = HeldRows()
         self.broadcast_runs = HeldRows()
-        self._write_tasks: set[asyncio.Task[None]] = set()
+        self._writes = background.BackgroundTasks()
         self._closing = False
 
     def renew_now(self) -> None:
@@ -61,7 +62,8 @@ class ProcessLease:
         try:
             yield lease
         finally:
-            await lease._finish_writes()
+            lease._closing = True
+            await lease._writes.close(timeout_seconds=FINAL_WRITE_SECONDS)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -73,34 +75,15 @@ class ProcessLease:
         """Write something of these media down in the background, however long the database is away; they are in hand
         until then. Ends with the lease, which frees them.
         """
-        task = background.start(self._write_with_retry(work, media_ids), name=name)
-        self._write_tasks.add(task)
-        task.add_done_callback(self._write_tasks.discard)
-        return task
+        return self._writes.start(self._write_with_retry(work, media_ids), name=name)
 
     async def _write_with_retry(self, work: Callable[[], Awaitable[object]], media_ids: Sequence[int]) -> None:
+        delays = takewhile(lambda _: not self._closing, repeat(RETRY_SECONDS))
         try:
-            while True:
-                try:
-                    await work()
-                except Exception as error:
-                    if not is_transient(error):
-                        raise
-                    log.warning("media_write_retried", media_ids=media_ids, error=type(error).__name__)
-                    if self._closing:
-                        return
-                    await clock.sleep(RETRY_SECONDS)
-                else:
-                    return
+            with log_transient("media_write_given_up", media_ids=media_ids):
+                await retry_transient(work, event="media_write_retried", delays=delays, media_ids=media_ids)
         finally:
             self.media.discard(media_ids)
-
-    async def _finish_writes(self) -> None:
-        self._closing = True
-        if self._write_tasks:
-            _, late = await asyncio.wait(self._write_tasks, timeout=FINAL_WRITE_SECONDS)
-            for task in late:
-                task.cancel()
 
     async def free_forgotten(self) -> int:
         """Free the rows that the database says this process has in hand and nobody in it holds: of a claim whose answer
@@ -172,9 +155,6 @@ async def sweep(db: Executor) -> int:
 
 
 async def _delete_lease(pool: Pool, lease_id: UUID) -> None:
-    try:
+    with log_transient("lease_kept", lease_id=str(lease_id)):  # until it expires
         await pool.execute("UPDATE media SET lease_id = NULL WHERE lease_id = $1", lease_id)
         await pool.execute("DELETE FROM lease WHERE id = $1", lease_id)
-    except Exception as error:
-        if not is_transient(error):
-            raise

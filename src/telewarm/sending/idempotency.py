@@ -18,6 +18,7 @@ from telewarm.database import idempotency
 from telewarm.database.connection import Pool
 from telewarm.database.idempotency import IdempotencyRecord
 from telewarm.database.leases import ProcessLease
+from telewarm.database.retry import retry_transient
 from telewarm.database.transient import is_transient
 from telewarm.errors import Conflict, Interface, TelewarmError, UsageError
 from telewarm.idle_tracking import mark_idle
@@ -186,17 +187,11 @@ class IdempotencyStore:
 
         While the database stays unavailable the key stays claimed: its message is never sent twice.
         """
-        for pause in WRITE_RETRY_SECONDS:
-            try:
-                return await write(self._pool, key.bot_id, key.text, lease_id=key.lease_id)
-            except Exception as error:
-                if not is_transient(error):
-                    log.exception("idempotent_result_refused")
-                    break
-                log.warning("idempotent_result_write_retried", error=type(error).__name__)
-                await clock.sleep(pause)
-        log.error("idempotent_result_lost")
-        return None
+        work = partial(write, self._pool, key.bot_id, key.text, lease_id=key.lease_id)
+        try:
+            await retry_transient(work, event="idempotent_result_write_retried", delays=WRITE_RETRY_SECONDS)
+        except Exception as error:
+            log.exception("idempotent_result_lost", exc_info=not is_transient(error), error=type(error).__name__)
 
 
 def _stored_result(first: IdempotencyRecord, own: IdempotencyKey, fingerprint: bytes) -> Results | None:

@@ -15,7 +15,7 @@ from telewarm.database import bots, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.lane_queue import enqueue_lane, notify_sharing_lanes
 from telewarm.database.leases import ProcessLease
-from telewarm.database.transient import is_transient
+from telewarm.database.retry import log_transient
 from telewarm.database.warmups import WarmupFailure
 from telewarm.errors import ChatMigrated, ChatUnreachable, FloodWait, TelewarmError
 from telewarm.file_ids.uploader import FileIdUploader
@@ -150,12 +150,8 @@ class WarmupWork:
         session, chat_id = self._session, error.chat_id
         if chat_id is None or session.on_migrated is None:
             return
-        try:
+        with log_transient("warmup_chat_migration_unsaved", bot=session.bot.slug, chat_id=chat_id):
             await session.on_migrated(ChatId(chat_id), ChatId(error.migrate_to_chat_id))
-        except Exception as away:
-            if not is_transient(away):
-                raise
-            self._log.warning("warmup_chat_migration_untold", chat_id=chat_id, error=type(away).__name__)
 
     def failed(self, task: WarmupTask, error: TelewarmError) -> WarmupFailure:
         """Decide on the retry of a failed item, and log it."""

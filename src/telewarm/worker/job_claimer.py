@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import AbstractContextManager
+from functools import partial
+from itertools import repeat, takewhile
 from typing import Generic
 
 import structlog
 
-from telewarm import clock
-from telewarm.database.transient import is_transient
+from telewarm.database.retry import RETRY_SECONDS, log_transient, retry_transient
 from telewarm.worker.claim_pacing import ClaimPacing
-from telewarm.worker.outcome_recorder import RETRY_SECONDS, OutcomeRecorder
+from telewarm.worker.outcome_recorder import OutcomeRecorder
 from telewarm.worker.work import BudgetShare, Done, Item, Job, Work
 
 log = structlog.get_logger(__name__)
@@ -80,17 +81,12 @@ class JobClaimer(Generic[Item, Done]):
         items = [job.item for job in self._held]
         self._held.clear()
         self._share.give_back(len(items))
-        while items:
-            try:
-                await self._work.release(items)
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                if recorder.has_given_up:
-                    return  # the process ends, and its lease with it
-                await clock.sleep(RETRY_SECONDS)
-            else:
-                return
+        if not items:
+            return
+        delays = takewhile(lambda _: not recorder.has_given_up, repeat(RETRY_SECONDS))
+        with log_transient("lane_release_given_up", items=len(items)):  # the process ends, and its lease with it
+            release = partial(self._work.release, items)
+            await retry_transient(release, event="lane_release_retried", delays=delays, items=len(items))
 
     def close(self) -> None:
         """Forget the claims of a lane that has ended."""
