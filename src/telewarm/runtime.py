@@ -422,7 +422,7 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) ->
         sender=sender,
         idempotency=IdempotencyStore(pool=pool, lease=lease),
         broadcasts=broadcasts,
-        submissions=SubmissionService(pool=pool, lease=lease, broadcasts=broadcasts),
+        submissions=SubmissionService(pool=pool, lease=lease, bots=bots, broadcasts=broadcasts),
         token_cache=keyring,
         audit=audit,
         backups=BackupService(url=url, store=store, key=partial(encryption_key, settings)),

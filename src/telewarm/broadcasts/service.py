@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from datetime import datetime
-from hashlib import sha256
 from typing import Literal, TypeAlias
-from uuid import UUID
 
 import structlog
-from msgspec import structs
 
 from telewarm import coercion
 from telewarm.bots.registry import BotRegistry
 from telewarm.bots.sessions import BotSession
+from telewarm.broadcasts.drafts import DraftWriter
 from telewarm.broadcasts.plans import SendPlan, check_plan, check_time, key_of
 from telewarm.broadcasts.recipient_import import BATCH_ROWS, ImportResult, RecipientImport
 from telewarm.broadcasts.recipients import ListFormat, RecipientReader, rows_of
 from telewarm.broadcasts.rows import RowBuffer
 from telewarm.broadcasts.state_machine import DELETABLE, UNDO_WITHIN_SECONDS, Action, transition_from
-from telewarm.database import broadcasts, deletions, deliveries, recipients, submissions
-from telewarm.database.broadcasts import IdempotencyKey
+from telewarm.database import broadcasts, deliveries, recipients, submissions
 from telewarm.database.connection import Connection, Pool
 from telewarm.database.lane_queue import enqueue_lane
 from telewarm.database.recipients import RejectedRow
-from telewarm.errors import Conflict, NotFound, UsageError
+from telewarm.errors import Conflict, UsageError
 from telewarm.media.library import MediaLibrary
 from telewarm.models import (
     BotId,
@@ -35,10 +32,9 @@ from telewarm.models import (
     ChatId,
     Delivery,
     DeliveryStatus,
-    MediaId,
     MessageSet,
 )
-from telewarm.sending.messages import check, check_plain, plan
+from telewarm.sending.messages import check_plain
 from telewarm.sending.send_context import SendResult
 from telewarm.sending.sender import Sender
 
@@ -66,7 +62,7 @@ class BroadcastService:
         self._pool = pool
         self._bots = bots
         self._sender = sender
-        self._library = library
+        self.drafts = DraftWriter(pool=pool, library=library)
 
     async def create(
         self,
@@ -92,46 +88,7 @@ class BroadcastService:
         if asked is not None and (made := await broadcasts.by_idempotency_key(self._pool, bots[0].bot.id, asked)):
             return made
         check_time(starts_at)
-        return await self.draft(bots, message, plan, key=asked)
-
-    async def draft(
-        self,
-        bots: Sequence[BotSession],
-        message: MessageSet,
-        plan: SendPlan,
-        *,
-        key: IdempotencyKey | None = None,
-        loader: UUID | None = None,
-    ) -> list[Broadcast]:
-        """`create` of what was checked. `loader`: the lease of the process that sends it as a whole."""
-        check(message)
-        messages = await self._messages(bots, message)
-        async with self._pool.acquire() as connection, connection.transaction():
-            if key is not None:
-                await submissions.lock(connection, sha256(f"{bots[0].bot.id} {key.text}".encode()).digest())
-                if found := await broadcasts.by_idempotency_key(connection, bots[0].bot.id, key):
-                    return found
-            for session, own in zip(bots, messages, strict=True):
-                await deletions.lock_media(connection, session.bot.id, [part.media_id for part in own.media])
-            made = [
-                await broadcasts.insert(
-                    connection,
-                    bot_id=session.bot.id,
-                    message=own,
-                    name=plan.name,
-                    gate=plan.gate,
-                    per_second=plan.per_second,
-                    starts_at=plan.starts_at,
-                    loader=loader,
-                    key=key if session is bots[0] else None,
-                )
-                for session, own in zip(bots, messages, strict=True)
-            ]
-            if len(made) > 1:
-                made = await broadcasts.create_group(connection, [broadcast.id for broadcast in made])
-        for session, broadcast in zip(bots, made, strict=True):
-            log.info("broadcast_created", bot=session.bot.slug, broadcast_id=broadcast.id, group_id=broadcast.group_id)
-        return made
+        return await self.drafts.create(bots, message, plan, key=asked)
 
     async def load(
         self,
@@ -239,16 +196,10 @@ class BroadcastService:
         outcome yet. A broadcast that is sent meanwhile shows each page as it is when it is read. Raises NotFound.
         """
         await self.get(broadcast_id)
-        page = await self._results(broadcast_id, BEFORE_FIRST_CHAT, outcome)
+        page = await _results_page(self._pool, broadcast_id, BEFORE_FIRST_CHAT, outcome)
         while page:
             yield page
-            page = await self._results(broadcast_id, page[-1].chat_id, outcome)
-
-    async def _results(self, broadcast_id: BroadcastId, after: ChatId, outcome: OutcomeFilter) -> list[Delivery]:
-        if outcome != "pending":
-            return await deliveries.page(self._pool, broadcast_id, after=after, outcome=outcome)
-        chats = await deliveries.pending_recipients(self._pool, broadcast_id, after=after)
-        return [Delivery(chat_id=chat_id, outcome=None) for chat_id in chats]
+            page = await _results_page(self._pool, broadcast_id, page[-1].chat_id, outcome)
 
     async def delete(self, broadcast_id: BroadcastId, *, only_drafts: bool = False) -> None:
         """Forget it, with its recipients and results; chats keep what they got. Raises NotFound, Conflict."""
@@ -267,11 +218,6 @@ class BroadcastService:
         if not await broadcasts.delete(self._pool, broadcast_id, only_in=DELETABLE):
             raise Conflict(f"broadcast {broadcast_id} was started again meanwhile; cancel it before you delete it")
         log.info("broadcast_deleted", broadcast_id=broadcast_id)
-
-    async def wake(self, connection: Connection, started: Sequence[Broadcast]) -> None:
-        """The lanes of their bots have something to do. For a transaction of the caller's."""
-        for one in started:
-            await enqueue_lane(connection, (await self._bots.get(one.bot_id)).bot)
 
     async def _loading(
         self, broadcast_id: BroadcastId, on_rows: Callable[[int], None] | None
@@ -308,24 +254,6 @@ class BroadcastService:
             log.info("broadcast_state_changed", bot=session.bot.slug, broadcast_id=broadcast_id, state=after.state)
         return after
 
-    async def _messages(self, bots: Sequence[BotSession], message: MessageSet) -> list[MessageSet]:
-        """The message of each bot, with media of its own library."""
-        source = bots[0].bot
-        message = await self._library.as_files(source, message)
-        media_ids = [part.media_id for part in message.media]
-        kinds = await broadcasts.send_kinds(self._pool, bot_id=source.id, media_ids=media_ids)
-        if missing := sorted(set(media_ids) - kinds.keys()):
-            listed = ", ".join(map(str, missing))
-            raise NotFound(f"bot {source.slug!r} has no media item {listed} in its library; add it there first")
-        plan(message, kinds)
-        messages = [message]
-        for session in bots[1:]:
-            if media_ids:
-                await self._library.share(source, session.bot, media_ids)
-            twins = await broadcasts.equivalent_media(self._pool, bot_id=session.bot.id, media_ids=media_ids)
-            messages.append(_with_media(message, twins))
-        return messages
-
 
 async def _schedule(connection: Connection, broadcast: Broadcast, starts_at: datetime) -> None:
     if broadcast.state is BroadcastState.RUNNING:
@@ -352,6 +280,8 @@ async def _check_action(
     return True
 
 
-def _with_media(message: MessageSet, twins: Mapping[MediaId, MediaId]) -> MessageSet:
-    media = tuple(structs.replace(part, media_id=twins[part.media_id]) for part in message.media)
-    return structs.replace(message, media=media)
+async def _results_page(pool: Pool, broadcast_id: BroadcastId, after: ChatId, outcome: OutcomeFilter) -> list[Delivery]:
+    if outcome != "pending":
+        return await deliveries.page(pool, broadcast_id, after=after, outcome=outcome)
+    chats = await deliveries.pending_recipients(pool, broadcast_id, after=after)
+    return [Delivery(chat_id=chat_id, outcome=None) for chat_id in chats]

@@ -16,6 +16,7 @@ from typing import TypeAlias
 import structlog
 
 from telewarm import coercion
+from telewarm.bots.registry import BotRegistry
 from telewarm.bots.sessions import BotSession
 from telewarm.broadcasts.plans import SendPlan, check_plan, check_time
 from telewarm.broadcasts.recipient_import import ImportResult
@@ -23,6 +24,7 @@ from telewarm.broadcasts.service import BroadcastService
 from telewarm.broadcasts.state_machine import Action, transition_from
 from telewarm.database import broadcasts, submissions
 from telewarm.database.connection import Connection, Executor, Pool
+from telewarm.database.lane_queue import enqueue_lane
 from telewarm.database.leases import ProcessLease
 from telewarm.database.retry import log_transient
 from telewarm.errors import Conflict, Cure, NotFound, UsageError
@@ -161,8 +163,9 @@ async def _chunks(path: Path) -> AsyncIterator[bytes]:
 class SubmissionService:
     """`prepare` loads, `commit` sends, in one step each; a process that dies in between leaves drafts to sweep up."""
 
-    def __init__(self, *, pool: Pool, lease: ProcessLease, broadcasts: BroadcastService) -> None:
+    def __init__(self, *, pool: Pool, lease: ProcessLease, bots: BotRegistry, broadcasts: BroadcastService) -> None:
         self._pool = pool
+        self._bots = bots
         self._lease = lease
         self._broadcasts = broadcasts
 
@@ -205,7 +208,7 @@ class SubmissionService:
         """
         check_plan(bots, plan)
         await submissions.delete_abandoned(self._pool)
-        made = await self._broadcasts.draft(bots, message, plan, loader=self._lease.id)
+        made = await self._broadcasts.drafts.create(bots, message, plan, loader=self._lease.id)
         ids = [one.id for one in made]
         try:
             loaded = await fill(ids[0])
@@ -280,7 +283,8 @@ class SubmissionService:
         started = await submissions.start(connection, wanted, prepared.fingerprint)
         if len(started) < len(wanted):
             raise Conflict("the list that was loaded is gone, because this process stood still for long: send it again")
-        await self._broadcasts.wake(connection, prepared.broadcasts)
+        for one in prepared.broadcasts:
+            await enqueue_lane(connection, (await self._bots.get(one.bot_id)).bot)
 
     async def _earlier(self, db: Executor, fingerprint: bytes, starts_at: datetime | None) -> EarlierSubmission | None:
         groups = await submissions.find_earlier(db, fingerprint, ended_within_seconds=REPEAT_WINDOW.total_seconds())
