@@ -76,7 +76,7 @@ class BotRateLimiter:
         return self._windows.learned
 
     def available(self, now: float, priority: Priority) -> int:
-        """Return how many messages the bot may send now, whatever the chat, after waiters of this or a higher priority."""
+        """Return how many messages the bot may send now, after waiters of this or a higher priority."""
         if self.waiting.before(priority):
             return 0
         room = self._bot.room(now) - (self._bot.unreported_remote(now) if priority else 0)
