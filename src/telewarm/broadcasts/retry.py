@@ -14,10 +14,11 @@ from telewarm.models import BroadcastId
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-RETRY_SECONDS = 0.5  # seconds between two tries
+RETRY_SECONDS = 0.5  # seconds between two attempts
 
 
 async def retry_until_available(broadcast_id: BroadcastId, work: Callable[[], Awaitable[T]]) -> T:
+    """Run `work` until it does not fail with a transient database error."""
     while True:
         try:
             return await work()

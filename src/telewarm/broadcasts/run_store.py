@@ -1,4 +1,4 @@
-"""The run of one broadcast as its holder writes it: what must be written is tried until the database is reachable."""
+"""Store of one broadcast's run. Necessary writes are retried until the database is reachable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from telewarm.models import Broadcast, BroadcastId, BroadcastState, ChatId, Deli
 
 
 class RunStore:
-    """`lease_id`: of this process when the run was claimed. Once that lease is lost, nothing is written any more."""
+    """`lease_id`: of this process at the claim. Once that lease is lost, nothing is written any more."""
 
     def __init__(self, pool: Pool, broadcast_id: BroadcastId, lease_id: UUID) -> None:
         self.broadcast_id = broadcast_id
@@ -23,19 +23,25 @@ class RunStore:
         self._pool = pool
 
     async def save(self, update: RunUpdate, *, notify: bool) -> BroadcastState | None:
-        """The broadcast's state; None: the lease is lost. Raises what a lost database raises: nothing went."""
+        """Write an update.
+
+        Returns the broadcast's state; None: the lease is lost. Raises on a lost database, unwritten.
+        """
         return await save_update(self._pool, self.broadcast_id, self.lease_id, update, notify=notify)
 
     async def state(self) -> BroadcastState | None:
-        """As `save` answers. Raises what a lost database raises."""
+        """Return the broadcast's state, as `save` does. Raises on a lost database."""
         return await broadcast_runs.get_state(self._pool, self.broadcast_id, self.lease_id)
 
     async def is_recipient(self, chat_id: ChatId) -> bool:
-        """Raises what a lost database raises."""
+        """Return whether the chat is a recipient. Raises on a lost database."""
         return await broadcast_runs.is_recipient(self._pool, self.broadcast_id, chat_id)
 
     async def pause(self, reason: str, *, refusal: str | None) -> None:
-        """`refusal`: what Telegram said of the message, to know it again after a resume."""
+        """Pause the broadcast.
+
+        `refusal`: Telegram's description of the refused message, to recognise it after a resume.
+        """
         await retry_until_available(
             self.broadcast_id,
             partial(
@@ -50,22 +56,23 @@ class RunStore:
         )
 
     async def release(self) -> None:
-        """Let any process claim the run."""
+        """Release the run: any process may claim it."""
         await retry_until_available(
             self.broadcast_id, partial(broadcast_runs.release, self._pool, self.broadcast_id, self.lease_id)
         )
 
     async def finish(self, state: BroadcastState) -> bool:
-        """Whether it was ours to finish."""
+        """Finish the broadcast. Returns whether the lease still held."""
         return await retry_until_available(
             self.broadcast_id, partial(broadcast_runs.finish, self._pool, self.broadcast_id, self.lease_id, state)
         )
 
     async def resolve_unknown(self, outcomes: Sequence[Delivery]) -> None:
-        """Outcomes that came after the lease was lost: better than `unknown`, as which they were written."""
+        """Replace `unknown` by outcomes that arrived after the lease was lost."""
         await retry_until_available(
             self.broadcast_id, partial(broadcast_runs.resolve_unknown, self._pool, self.broadcast_id, outcomes)
         )
 
     async def broadcast(self) -> Broadcast:
+        """Read the broadcast."""
         return await retry_until_available(self.broadcast_id, partial(broadcasts.get, self._pool, self.broadcast_id))

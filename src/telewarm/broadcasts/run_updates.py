@@ -1,4 +1,4 @@
-"""Writes an update of a run, also when one of its outcomes cannot be stored."""
+"""Writing of a run's update, even when one of its outcomes cannot be stored."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ log = structlog.get_logger(__name__)
 async def save_update(
     pool: Pool, broadcast_id: BroadcastId, lease_id: UUID, written: RunUpdate, *, notify: bool
 ) -> BroadcastState | None:
-    """`flights.advance`. When the database refuses the round, its outcomes are written one by one, and one that is
-    refused alone is kept without its words. Raises what a lost database raises; nothing is forgotten then.
+    """Write an update by `broadcast_runs.advance`.
+
+    When the database refuses the update, its outcomes are written one by one, and one that is refused alone is stored
+    without its error text. Raises on a lost database; nothing is forgotten then.
     """
     try:
         return await broadcast_runs.save_progress(pool, broadcast_id, lease_id, written, notify=notify)
@@ -39,7 +41,7 @@ async def save_update(
 
 
 def _one_by_one(written: RunUpdate) -> Sequence[RunUpdate]:
-    """A round for each outcome. A recipient whose outcome comes later stays in flight until then."""
+    """Split an update into one for each outcome. Recipients with later outcomes stay in flight until then."""
     left = [one.chat_id for one in written.outcomes]
     return [
         replace(written, outcomes=[one], in_flight=[*written.in_flight, *left[at + 1 :]])

@@ -11,7 +11,7 @@ from telewarm.flood_control.sliding_window import LearnedLimit, SlidingWindow
 from telewarm.models import ChatId
 
 K = TypeVar("K")
-SWEEP = 256  # windows held before the first removal of idle ones
+MIN_WINDOWS_BEFORE_SWEEP = 256  # windows held before the first removal of idle ones
 
 
 class WindowTable(Generic[K]):
@@ -19,7 +19,7 @@ class WindowTable(Generic[K]):
 
     def __init__(self) -> None:
         self._scopes: dict[K, SlidingWindow] = {}
-        self._sweep_at = SWEEP
+        self._sweep_at = MIN_WINDOWS_BEFORE_SWEEP
 
     def __len__(self) -> int:
         return len(self._scopes)
@@ -45,7 +45,7 @@ class WindowTable(Generic[K]):
         if len(self._scopes) < self._sweep_at:
             return
         self._scopes = {key: scope for key, scope in self._scopes.items() if not scope.idle(now)}
-        self._sweep_at = max(SWEEP, 2 * len(self._scopes))
+        self._sweep_at = max(MIN_WINDOWS_BEFORE_SWEEP, 2 * len(self._scopes))
 
 
 class BotWindows:
@@ -102,7 +102,7 @@ class BotWindows:
 
     def spaces(self, size: int) -> bool:
         """Return whether uploads of this size are spaced."""
-        return self.spacing is not None and size > self.spacing.above
+        return self.spacing is not None and size > self.spacing.above_bytes
 
     def size_opens_at(self, size: int, now: float) -> float:
         """Return when an upload of this size may start."""
@@ -112,7 +112,7 @@ class BotWindows:
     def space(self, size: int, *, now: float) -> None:
         """Note the start of an upload of this size."""
         if self.spacing is not None and self.spaces(size):
-            self.sizes.get(size, None, now=now).close_until(now + self.spacing.seconds(size))
+            self.sizes.get(size, None, now=now).pause_until(now + self.spacing.seconds(size))
 
     def _chat(self, chat_id: ChatId, now: float) -> SlidingWindow:
         """Return the chat's window, created if there is something to count."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
-CALLS = 64  # the minimum is taken over the last 64 to 128 calls
-QUICK, SLOW = 0.02, 0.6  # seconds; the minimum before any call was measured, and its maximum
+SAMPLE_CALLS = 64  # the minimum is taken over the last 64 to 128 calls
+INITIAL_FLOOR_SECONDS, MAX_FLOOR_SECONDS = (
+    0.02,
+    0.6,
+)  # seconds; the minimum before any call was measured, and its maximum
 
 
 class LatencyFloor:
@@ -14,7 +17,7 @@ class LatencyFloor:
     __slots__ = ("_before", "_calls", "_now", "least")
 
     def __init__(self) -> None:
-        self.least = self._before = QUICK
+        self.least = self._before = INITIAL_FLOOR_SECONDS
         self._now = math.inf
         self._calls = 0
 
@@ -22,6 +25,6 @@ class LatencyFloor:
         """Add the latency of a call."""
         self._now = min(self._now, seconds)
         self._calls += 1
-        self.least = min(self._before, self._now, SLOW)
-        if self._calls == CALLS:
+        self.least = min(self._before, self._now, MAX_FLOOR_SECONDS)
+        if self._calls == SAMPLE_CALLS:
             self._before, self._now, self._calls = self._now, math.inf, 0

@@ -23,7 +23,7 @@ from telewarm.flood_control.priority import Priority, WaiterCounts
 from telewarm.flood_control.sliding_window import HOLD_SECONDS, PACED_SECONDS, ProcessQuota, SlidingWindow
 from telewarm.models import ChatId
 
-YIELD = 0.02  # seconds until the next check while callers with precedence may send but have not yet
+YIELD_SECONDS = 0.02  # seconds until the next check while callers with precedence may send but have not yet
 
 
 class Permit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -39,7 +39,7 @@ class Permit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     count: int
     at: float
     probes: tuple[bool, ...]
-    told: tuple[bool, ...]
+    at_reported_time: tuple[bool, ...]
     hold: float = 0.0
 
 
@@ -100,9 +100,9 @@ class BotRateLimiter:
         if priority:
             opens = max(opens, self._bot.next_paced_at(now, count=count))
         if before:
-            return max(opens, now + YIELD)
+            return max(opens, now + YIELD_SECONDS)
         if shared and not priority and opens > now and self._share is not None:
-            return min(opens, max(now, self._bot.closed_until, self._share.opens_at(count=count, behind=equal)))
+            return min(opens, max(now, self._bot.paused_until, self._share.opens_at(count=count, behind=equal)))
         return opens
 
     def chat_opens_at(self, chat_id: ChatId, *, size: int = 0, count: int = 1, behind: int = 0, now: float) -> float:
@@ -139,7 +139,7 @@ class BotRateLimiter:
         """Return whether nothing is counted and nothing is paused, so that `next_send_at` need not be called."""
         return (
             not self._windows.counts(chat_id)
-            and now >= self._bot.closed_until
+            and now >= self._bot.paused_until
             and (not priority or not self.waiting.before(priority))
             and not self._windows.chats
             and not self._windows.spaces(size)
@@ -158,7 +158,7 @@ class BotRateLimiter:
             if not (beyond_settings or scope.below_setting):
                 continue
             others = (other.opens_at(now, count=count) for other in scopes if other is not scope)
-            at = max(spaced, scope.closed_until, now, *others)
+            at = max(spaced, scope.paused_until, now, *others)
             if at < best and scope.may_probe(at, count=count, latency=self._latency.least):
                 best = at
         return best
@@ -175,7 +175,7 @@ class BotRateLimiter:
         hold = 0.0
         if not self._windows.counts(chat_id) and not self._windows.spaces(size):
             self.sent += count
-            return Permit(chat_id=chat_id, size=size, count=count, at=now, probes=(), told=(), hold=0.0)
+            return Permit(chat_id=chat_id, size=size, count=count, at=now, probes=(), at_reported_time=(), hold=0.0)
         if priority is Priority.INTERACTIVE:
             self._bot.paced_until = now + PACED_SECONDS
             hold = _hold_seconds(self._bot, now) if now < self._bot.shared_until else 0.0
@@ -186,7 +186,7 @@ class BotRateLimiter:
         if self._share is not None:
             self._share.spend(now, count=count)
         self._windows.space(size, now=now)
-        return Permit(chat_id=chat_id, size=size, count=count, at=now, probes=probes, told=told, hold=hold)
+        return Permit(chat_id=chat_id, size=size, count=count, at=now, probes=probes, at_reported_time=told, hold=hold)
 
     def confirm(self, permit: Permit, *, now: float, retry_after: float | None) -> FloodPause | None:
         """Report the answer: `retry_after` is None unless it is a 429.
@@ -213,11 +213,11 @@ class BotRateLimiter:
 
     def pause_chat(self, chat_id: ChatId, until: float) -> None:
         """Pause one chat, because another process got a 429. The learned limits stay."""
-        self._windows.chats.get(chat_id, self._windows.limit_of(chat_id), now=-math.inf).close_until(until)
+        self._windows.chats.get(chat_id, self._windows.limit_of(chat_id), now=-math.inf).pause_until(until)
 
     def pause_bot(self, until: float) -> None:
         """Pause the whole bot, on a 429 of another process or on request. The learned limits stay."""
-        self._bot.close_until(until)
+        self._bot.pause_until(until)
 
     def _refused(self, permit: Permit, retry_after: float, now: float) -> FloodPause | None:
         bot, chat, *bursts = scopes = self._windows.of(permit.chat_id, now=permit.at)
@@ -234,7 +234,7 @@ class BotRateLimiter:
             scope.refund(permit.at, count=permit.count)
         self._probes_over(permit)
         self.sent -= permit.count
-        told = permit.told or (False,) * len(scopes)
+        told = permit.at_reported_time or (False,) * len(scopes)
         match about:
             case LimitScope.SIZE:
                 self._windows.sizes.get(permit.size, None, now=now).refused(

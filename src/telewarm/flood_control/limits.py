@@ -33,14 +33,14 @@ class RateLimit:
 class SameSizeSpacing:
     """Spacing of uploads with one size above `above`: bytes * `per_byte` seconds, within the two bounds."""
 
-    above: int = 100_000  # bytes
-    per_byte: float = 1e-7  # seconds
-    shortest: float = 0.2  # seconds
-    longest: float = 0.9  # seconds
+    above_bytes: int = 100_000  # bytes
+    seconds_per_byte: float = 1e-7  # seconds
+    min_seconds: float = 0.2  # seconds
+    max_seconds: float = 0.9  # seconds
 
     def seconds(self, size: int) -> float:
         """Return the seconds between two uploads of this size."""
-        return min(max(size * self.per_byte, self.shortest), self.longest)
+        return min(max(size * self.seconds_per_byte, self.min_seconds), self.max_seconds)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

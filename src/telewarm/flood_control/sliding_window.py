@@ -12,10 +12,11 @@ from collections import deque
 
 from telewarm.flood_control.limits import RateLimit
 
-LEAST, MOST = 0.1, 4.0  # bounds of a learned capacity, as shares of the limit's burst; at least 1
-BACK_OFF = 0.5  # maximum share of the capacity that one 429 removes
-SOON, LATER, LATEST = 50, 200, 1600  # messages without a 429 before a probe: after a 429, after refused probes
-EXPIRY = 60.0  # seconds after which the answer to a probe is no longer expected
+MIN_CAPACITY_SHARE, MAX_CAPACITY_SHARE = 0.1, 4.0  # of the limit's burst: bounds of a learned capacity; at least 1
+MAX_DECREASE_SHARE = 0.5  # maximum share of the capacity that one 429 removes
+# Messages without a 429 before a probe: after a 429, after a refused probe, after many refused ones.
+FLOOD_PROBE_MESSAGES, REFUSAL_PROBE_MESSAGES, MAX_PROBE_MESSAGES = 50, 200, 1600
+PROBE_EXPIRY_SECONDS = 60.0  # seconds after which the answer to a probe is no longer expected
 PROCESS_QUOTA_SHARE = 0.2  # of a capacity: what one process may use whatever others send; at least 1 message
 UNREPORTED_SHARE = 0.2  # of what others sent in a window: so much more they may have sent without a notification yet
 HOLD_SECONDS = 0.1  # seconds between notifying others of a message that needs their room, and sending it
@@ -33,13 +34,13 @@ class LearnedLimit:
 
     __slots__ = (
         "_clean",
-        "_least",
-        "_news_at",
-        "_news_floor",
-        "_patience",
+        "_lowered_at",
+        "_lowered_size",
+        "_min_size",
+        "_probe_interval",
         "_probe_until",
         "_within",
-        "certain",
+        "certain_seconds",
         "limit",
         "size",
         "window",
@@ -49,38 +50,38 @@ class LearnedLimit:
         self.limit = limit
         self._within = within
         self.window = limit.seconds + limit.slack  # seconds after which a message has certainly left the window
-        self.certain = limit.seconds - limit.slack  # seconds for which a message is certainly inside
-        self._least = max(1, math.ceil(LEAST * limit.burst))
-        self.size = limit.burst if learned is None else round(min(max(learned, self._least), self._most))
+        self.certain_seconds = limit.seconds - limit.slack  # seconds for which a message is certainly inside
+        self._min_size = max(1, math.ceil(MIN_CAPACITY_SHARE * limit.burst))
+        self.size = limit.burst if learned is None else round(min(max(learned, self._min_size), self._max_size))
         self._clean = 0  # messages that passed since the last 429
-        self._patience = 0 if learned is None else LATER
-        self._probe_until = self._news_at = -math.inf
-        self._news_floor = 0
+        self._probe_interval = 0 if learned is None else REFUSAL_PROBE_MESSAGES
+        self._probe_until = self._lowered_at = -math.inf
+        self._lowered_size = 0
 
     @property
-    def _most(self) -> int:
-        most, within = int(MOST * self.limit.burst), self._within
+    def _max_size(self) -> int:
+        most, within = int(MAX_CAPACITY_SHARE * self.limit.burst), self._within
         if within is None:
             return most
-        of_use = math.ceil((within.size + 1) / within.limit.seconds * self.limit.seconds)
-        return min(most, max(self.limit.burst, of_use))
+        useful = math.ceil((within.size + 1) / within.limit.seconds * self.limit.seconds)
+        return min(most, max(self.limit.burst, useful))
 
     @property
     def tested(self) -> bool:
         """Whether the capacity exceeds the setting."""
-        return self.size != self.limit.burst or self._patience >= LATER
+        return self.size != self.limit.burst or self._probe_interval >= REFUSAL_PROBE_MESSAGES
 
     def may_probe(self, now: float) -> bool:
         """Return whether it is time for a probe, one message more than is known to pass."""
-        return self._clean >= self._patience and self.untested(now)
+        return self._clean >= self._probe_interval and self.untested(now)
 
     def untested(self, now: float) -> bool:
         """Return whether there is something left to learn, and no probe in flight."""
-        return self.size < self._most and now >= self._probe_until
+        return self.size < self._max_size and now >= self._probe_until
 
     def probe(self, now: float) -> None:
         """Note a probe: the next one waits for its answer."""
-        self._probe_until = now + EXPIRY
+        self._probe_until = now + PROBE_EXPIRY_SECONDS
 
     def probe_over(self) -> None:
         """Note the end of a probe."""
@@ -97,12 +98,12 @@ class LearnedLimit:
         let its savings pass.
         """
         if inside > self.size:
-            self.size = min(inside, self._most)
-            self._patience = 0 if self._within is None else SOON
+            self.size = min(inside, self._max_size)
+            self._probe_interval = 0 if self._within is None else FLOOD_PROBE_MESSAGES
 
     def recovered(self) -> None:
         """Raise the capacity by one, up to the setting, after windows that were nearly full."""
-        if self.size < self.limit.burst and self._clean >= max(self._patience, SOON):
+        if self.size < self.limit.burst and self._clean >= max(self._probe_interval, FLOOD_PROBE_MESSAGES):
             self.size += 1
             self._clean = 0
 
@@ -113,19 +114,19 @@ class LearnedLimit:
         counted by a token bucket: there, a refusal within the known capacity means one message too many. Calls in
         flight report the same limit several times: together they lower the capacity once, to what really passed.
         """
-        if sent_at <= self._news_at:
-            self.size = min(self.size, max(left, self._news_floor))
+        if sent_at <= self._lowered_at:
+            self.size = min(self.size, max(left, self._lowered_size))
             return
-        self._news_at = now
-        self._news_floor = max(self._least, int(BACK_OFF * self.size))
+        self._lowered_at = now
+        self._lowered_size = max(self._min_size, int(MAX_DECREASE_SHARE * self.size))
         if left >= self.size and not probed and self._within is not None:
             left = self.size - 1
         if left >= self.size:  # beyond the known capacity, which is right, then
-            self._patience = min(max(2 * self._patience, LATER), LATEST)
+            self._probe_interval = min(max(2 * self._probe_interval, REFUSAL_PROBE_MESSAGES), MAX_PROBE_MESSAGES)
         else:
-            self.size = max(left, self._news_floor)
-            if self._clean >= self._patience:
-                self._patience = SOON
+            self.size = max(left, self._lowered_size)
+            if self._clean >= self._probe_interval:
+                self._probe_interval = FLOOD_PROBE_MESSAGES
         self._clean = 0
 
 
@@ -133,16 +134,16 @@ class SlidingWindow:
     """Window of a bot, of a chat, or of the uploads of one size. Without a capacity only pauses hold messages back."""
 
     __slots__ = (
-        "_elsewhere",
         "_last",
         "_pending",
+        "_remote",
         "_sent",
         "_unproven_until",
         "_window",
         "capacity",
-        "closed_until",
         "flooded_until",
         "paced_until",
+        "paused_until",
         "reported",
         "shared_until",
     )
@@ -150,12 +151,12 @@ class SlidingWindow:
     def __init__(self, capacity: LearnedLimit | None, *, now: float) -> None:
         self.capacity = capacity
         self._window = 0.0 if capacity is None else capacity.window
-        self.closed_until = now
+        self.paused_until = now
         self.flooded_until = now  # end of the pause that a 429 set
         self._sent: list[float] = []  # when each message counted, as far as is known; sorted
         self._pending = 0  # messages among them without an answer yet
         self._unproven_until = now
-        self._elsewhere: deque[tuple[float, int]] = deque()  # time and number of messages from other processes
+        self._remote: deque[tuple[float, int]] = deque()  # time and number of messages from other processes
         self._last = -math.inf  # time of this process's last message
         self.paced_until = -math.inf
         self.shared_until = -math.inf  # other processes have messages in the window until then
@@ -174,15 +175,15 @@ class SlidingWindow:
         """
         if behind and self.capacity is not None:
             windows, place = divmod(count + behind - 1, self.capacity.size)
-            return max(now, self.closed_until, self._room_at(place + 1)) + windows * self._window
+            return max(now, self.paused_until, self._room_at(place + 1)) + windows * self._window
         room = self._room_at(count)
         if room > now and self.reported and count == 1 and self.capacity is not None and self.capacity.untested(now):
             room = now
-        return max(now, self.closed_until, room)
+        return max(now, self.paused_until, room)
 
     def room(self, now: float) -> int:
         """Return how many messages may go now."""
-        if now < self.closed_until:
+        if now < self.paused_until:
             return 0
         if self.capacity is None:
             return UNLIMITED_MESSAGES
@@ -194,14 +195,14 @@ class SlidingWindow:
         The probe must be able to prove something: the messages in the window must still be there after the `latency` of
         a call.
         """
-        if self.capacity is None or now < self.closed_until or not self.capacity.may_probe(now):
+        if self.capacity is None or now < self.paused_until or not self.capacity.may_probe(now):
             return False
         if now < self.shared_until and not self.below_setting:
             return False  # a window shared with other processes proves nothing beyond the setting
         if not self._room_at(count - 1) <= now < self._room_at(count):
             return False
         size = self.capacity.size
-        return len(self._sent) >= size and self._sent[-size] > now + latency - self.capacity.certain
+        return len(self._sent) >= size and self._sent[-size] > now + latency - self.capacity.certain_seconds
 
     def spend(self, now: float, *, count: int) -> bool:
         """Count messages as they are sent. Returns whether they are a probe."""
@@ -227,7 +228,7 @@ class SlidingWindow:
         if now < self.shared_until and self.inside(now) + self.unreported_remote(now) >= self.capacity.size:
             self.capacity.recovered()  # room is left for what others may have sent: probes would never fill the window
         if len(self._sent) - self._pending > self.capacity.size and now >= self._unproven_until:
-            inside = len(self._sent) - bisect_right(self._sent, now - self.capacity.certain) - self._pending
+            inside = len(self._sent) - bisect_right(self._sent, now - self.capacity.certain_seconds) - self._pending
             self.capacity.confirmed(inside if now >= self.shared_until else min(inside, self.capacity.limit.burst))
 
     def outcome_unknown(self, at: float, *, count: int, now: float) -> None:
@@ -251,7 +252,7 @@ class SlidingWindow:
         self._forget(now)
         for _ in range(count):
             insort(self._sent, now + HOLD_SECONDS)
-        self._elsewhere.append((now, count))
+        self._remote.append((now, count))
         self.shared_until = now + HOLD_SECONDS + self._window
         self.paced_until = now + PACED_SECONDS
 
@@ -265,9 +266,9 @@ class SlidingWindow:
         """Return how many messages other processes may have sent without a notification yet."""
         if now >= self.shared_until:
             return 0
-        while self._elsewhere and self._elsewhere[0][0] + self._window <= now:
-            self._elsewhere.popleft()
-        return math.ceil(UNREPORTED_SHARE * sum(count for _, count in self._elsewhere))
+        while self._remote and self._remote[0][0] + self._window <= now:
+            self._remote.popleft()
+        return math.ceil(UNREPORTED_SHARE * sum(count for _, count in self._remote))
 
     def _forget(self, now: float) -> None:
         if self._sent and self._sent[0] + self._window <= now:
@@ -296,11 +297,11 @@ class SlidingWindow:
     def flood_until(self, until: float) -> None:
         """Obey a 429 about another scope of the same chat: the capacity stays."""
         self.flooded_until = max(self.flooded_until, until)
-        self.close_until(self.flooded_until)
+        self.pause_until(self.flooded_until)
 
-    def close_until(self, until: float) -> None:
+    def pause_until(self, until: float) -> None:
         """Pause without lowering the capacity."""
-        self.closed_until = max(self.closed_until, until)
+        self.paused_until = max(self.paused_until, until)
 
     def inside(self, now: float) -> int:
         """Return the number of messages in the window."""
@@ -319,7 +320,7 @@ class SlidingWindow:
 
     def idle(self, now: float) -> bool:
         """Return whether the window can be dropped without changing any decision."""
-        return now >= self.closed_until and (not self._sent or self._sent[-1] + self._window <= now)
+        return now >= self.paused_until and (not self._sent or self._sent[-1] + self._window <= now)
 
     def _room_at(self, count: int) -> float:
         """Return when `count` more messages fit into the capacity; more than it holds go alone."""
@@ -337,7 +338,9 @@ class ProcessQuota:
 
     def __init__(self, capacity: LearnedLimit) -> None:
         self._capacity = capacity
-        self._own: deque[float] = deque(maxlen=math.ceil(PROCESS_QUOTA_SHARE * MOST * capacity.limit.burst))
+        self._own: deque[float] = deque(
+            maxlen=math.ceil(PROCESS_QUOTA_SHARE * MAX_CAPACITY_SHARE * capacity.limit.burst)
+        )
 
     @property
     def size(self) -> int:

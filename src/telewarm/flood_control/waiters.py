@@ -60,12 +60,12 @@ class WaitQueues:
         return bool(self.bot[priority]) or bool(self._chats and (chat_id, priority) in self._chats)
 
     @contextmanager
-    def chat(self, chat_id: ChatId, rank: Priority) -> Iterator[QueueTicket]:
+    def chat(self, chat_id: ChatId, priority: Priority) -> Iterator[QueueTicket]:
         """Wait in the queue of a chat while the block runs."""
-        line = self._chats.setdefault((chat_id, rank), FifoQueue())
+        line = self._chats.setdefault((chat_id, priority), FifoQueue())
         try:
             with line.joined() as place:
                 yield place
         finally:
             if not line:
-                del self._chats[chat_id, rank]
+                del self._chats[chat_id, priority]
