@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from telewarm.flood_control.limits import RateLimit
 from telewarm.flood_control.sliding_window import (
     FLOOD_PROBE_MESSAGES,
-    REFUSAL_PROBE_MESSAGES,
     PROBE_EXPIRY_SECONDS,
+    REFUSAL_PROBE_MESSAGES,
     LearnedLimit,
     SlidingWindow,
 )
