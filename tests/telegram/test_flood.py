@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telewarm.flood_control.attribution import LimitScope, ScopeEvidence, attribute_429
-from telewarm.flood_control.bot_windows import SWEEP
-from telewarm.flood_control.latency_floor import CALLS, SLOW, LatencyFloor
+from telewarm.flood_control.bot_windows import MIN_WINDOWS_BEFORE_SWEEP
+from telewarm.flood_control.latency_floor import MAX_FLOOR_SECONDS, SAMPLE_CALLS, LatencyFloor
 from telewarm.flood_control.limiter import BotRateLimiter, FloodPause, Permit
 from telewarm.flood_control.limits import BotLimits, RateLimit
 from telewarm.models import ChatId
@@ -206,7 +206,7 @@ def test_what_others_closed_is_obeyed_without_blame() -> None:
 def test_being_told_of_a_closed_chat_forgets_no_other() -> None:
     """A regression: scopes were swept by the time at which the chat would open."""
     traffic = BotRateLimiter(BotLimits(), now=0)
-    for number in range(SWEEP):
+    for number in range(MIN_WINDOWS_BEFORE_SWEEP):
         traffic.pause_chat(ChatId(number + 1), 10)
     traffic.pause_chat(NEWS, 600)
     assert traffic.opens_at(ANNA, now=0) == 10
@@ -291,14 +291,14 @@ def test_a_call_takes_at_least_as_long_as_the_fastest_of_late() -> None:
     for seconds in (0.3, 0.1, 0.4):
         latency.add(seconds)
     assert latency.least < 0.1  # it is too soon to say
-    for _ in range(2 * CALLS):
+    for _ in range(2 * SAMPLE_CALLS):
         latency.add(0.2)
     assert latency.least == 0.2
     latency.add(0.05)
     assert latency.least == 0.05
-    for _ in range(3 * CALLS):
+    for _ in range(3 * SAMPLE_CALLS):
         latency.add(30)
-    assert latency.least == SLOW
+    assert latency.least == MAX_FLOOR_SECONDS
 
 
 def test_idle_chats_are_forgotten_and_busy_ones_are_not() -> None:
@@ -306,7 +306,7 @@ def test_idle_chats_are_forgotten_and_busy_ones_are_not() -> None:
     flood(traffic, NEWS, 1e9, now=0)
     for second in range(20_000):
         pass_(traffic, ChatId(second + 1), size=MB + second, now=second)
-    assert len(traffic) <= 2 * SWEEP + 1
+    assert len(traffic) <= 2 * MIN_WINDOWS_BEFORE_SWEEP + 1
     assert traffic.opens_at(NEWS, now=20_000) == 1e9
 
 

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telewarm.flood_control.limits import RateLimit
-from telewarm.flood_control.sliding_window import EXPIRY, LATER, SOON, LearnedLimit, SlidingWindow
+from telewarm.flood_control.sliding_window import (
+    FLOOD_PROBE_MESSAGES,
+    PROBE_EXPIRY_SECONDS,
+    REFUSAL_PROBE_MESSAGES,
+    LearnedLimit,
+    SlidingWindow,
+)
 
 BOT = RateLimit(rate=30, burst=30)
 PRIVATE = RateLimit(rate=1, burst=3)
@@ -162,8 +168,8 @@ def test_a_probe_waits_for_the_answer_to_the_one_before_but_not_for_ever() -> No
     assert scope.spend(0.1, count=1)
     assert not probes(scope, 0.2)
 
-    send(scope, EXPIRY + 1, 30)
-    assert probes(scope, EXPIRY + 1)
+    send(scope, PROBE_EXPIRY_SECONDS + 1, 30)
+    assert probes(scope, PROBE_EXPIRY_SECONDS + 1)
 
 
 def test_messages_that_are_still_on_their_way_prove_nothing() -> None:
@@ -268,14 +274,14 @@ def test_after_bad_news_a_probe_comes_soon_enough_to_recover() -> None:
         now = scope.opens_at(now)
         send(scope, now)
         passed += 1
-    assert passed == SOON
+    assert passed == FLOOD_PROBE_MESSAGES
 
 
 def test_what_was_learned_in_another_life_is_not_probed_at_once() -> None:
     scope = scope_of(GROUP, learned=40)
     send(scope, 0, 40)
     assert not probes(scope, 0)
-    deliver(scope, LATER)
+    deliver(scope, REFUSAL_PROBE_MESSAGES)
     assert size(scope) == 40
 
 

@@ -1,1 +1,1 @@
-"""Broadcasts: one message to many chats. Made and controlled here, sent by the lanes of their bots."""
+"""Broadcasts: one message to many chats. Created and controlled here, sent by the lanes of their bots."""

@@ -1,4 +1,4 @@
-"""Admission of recipients: what the circuit breaker, the rate cap and the share of the bot's limit let go now."""
+"""Admission of recipients: how many the circuit breaker, the rate cap and the share of the bot's limit allow now."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from telewarm.database.broadcast_runs import Recipient
 from telewarm.flood_control.circuit_breaker import CircuitBreaker
 from telewarm.flood_control.fair_share import FairShareAllocator, Participant
 
-POLL_SECONDS = 1.0  # between looks when nothing is known to happen before
+POLL_SECONDS = 1.0  # between checks when no earlier time is known
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Admission:
-    """`weight`: messages of one recipient. `concurrency`: recipients in flight at most."""
+    """`weight`: messages of one recipient. `concurrency`: maximum of recipients in flight."""
 
     breaker: CircuitBreaker
     rate_cap: RateCap
@@ -26,7 +26,7 @@ class Admission:
     concurrency: int
 
     def admit(self, state: RunState, ready: deque[Recipient], *, now: float) -> float:
-        """Make those pending that may be called now. When to ask again, of the monotonic clock."""
+        """Make those recipients pending that may be called now. Returns when to ask again, on the monotonic clock."""
         state.skip_unreachable(ready)
         slots = self.breaker.allowed(self.concurrency - len(state.in_flight), now=now)
         waiting = state.admissible(len(ready), now=now)

@@ -1,4 +1,4 @@
-"""Which column of a table holds the chat ids, by its name and its first values. Pure."""
+"""Choice of the column with the chat ids, by its name and its first values. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from telewarm.broadcasts.rows import clean, holds_id, printable, read_chat_id
 from telewarm.errors import UsageError
 
-SAMPLE_ROWS = 200  # rows that are looked at before any is taken
+SAMPLE_ROWS = 200  # rows examined before any is accepted
 MIN_LIKELY_CHAT_ID = 10_000  # numbers below are more often row numbers and keys than chats
 MAX_LIKELY_CHAT_ID = 10**10  # positive numbers above are more often phone numbers than chats, as of 2026
-EVERY_COLUMN = "*"  # instead of a column: every cell holds a chat id
+EVERY_COLUMN = "*"  # in place of a column: every cell holds a chat id
 
 # Words of column names; a name counts when it has no other words.
 APP_WORDS = ("telegrams", "telegramm", "telegram", "телеграмм", "телеграм", "tg", "тг")
@@ -32,13 +32,15 @@ NAME_PATTERN = re.compile(f"(?:{WORD_PATTERN.pattern})+")
 PHONE_PATTERN = re.compile(r"phone|fone|telef|celular|mobile|movil|handy|whatsapp|zap|телефон|номер")
 INTEGER_PATTERN = re.compile(r"\d{1,16}")
 TOO_SMALL = "its numbers are too small for chat ids"
-MAX_SURE_SCORE = 3  # scores below: nothing else than a chat id is called so
+MAX_SURE_SCORE = 3  # scores up to this: nothing but a chat id has such a name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ColumnChoice:
-    """`column`: its place; None for every cell. `name`: as the header has it, or its number from 1, or None when there
-    is but one. `guess`: why a person should look at it before anything is sent; None when there is no doubt.
+    """The chosen column.
+
+    `column`: its index; None for every cell. `name`: as in the header, or its number from 1, or None for the only
+    column. `guess`: why a person should check it before sending; None when there is no doubt.
     """
 
     column: int | None
@@ -47,12 +49,13 @@ class ColumnChoice:
 
 
 class ColumnUnclear(UsageError):
-    """The list does not say which of its columns holds the chat ids."""
+    """The list does not show which of its columns holds the chat ids."""
 
 
 def name_score(name: str) -> int | None:
-    """How surely a column of that name holds chat ids, 0 the surest; None: it says nothing of it. A dotted name is the
-    path to a value within an object.
+    """Return how surely a column of that name holds chat ids, 0 the surest; None: no hint.
+
+    A name with dots is the path to a value within an object.
     """
     parts = [plain for part in name.split(".") if (plain := _normalized_name(part))]
     if not parts:
@@ -80,23 +83,24 @@ def _score(plain: str) -> int | None:
 
 
 def _normalized_name(name: str) -> str:
-    """Letters and digits alone, without case and accents."""
+    """Reduce a name to letters and digits, without case and accents."""
     split = unicodedata.normalize("NFKD", name.casefold()).replace("и\u0306", "й")
     return "".join(letter for letter in split if letter.isalnum())
 
 
 def same_name(one: str, other: str) -> bool:
+    """Return whether two names differ in case, accents and punctuation only."""
     return one.strip() == other.strip() or (_normalized_name(one) == _normalized_name(other) != "")
 
 
 def best_name(names: Sequence[str]) -> int | None:
-    """The place of the name that says chat id most surely; of equal ones the first, of paths the shortest."""
+    """Return the index of the likeliest name; of equal ones the first, of paths the shortest."""
     ranked = [(rank, name.count("."), at) for at, name in enumerate(names) if (rank := name_score(name)) is not None]
     return min(ranked)[2] if ranked else None
 
 
 def choose_column(names: Sequence[str] | None, rows: Sequence[Sequence[object]]) -> ColumnChoice:
-    """By the names of a header, if there is one, and the first rows. Raises Unclear."""
+    """Choose by the names of a header, if there is one, and the first rows. Raises ColumnUnclear."""
     columns = _columns(rows, least=len(names or ()))
     if names is not None and (found := _by_name(names, columns)) is not None:
         return found
@@ -107,7 +111,7 @@ def choose_column(names: Sequence[str] | None, rows: Sequence[Sequence[object]])
 
 
 def are_row_numbers(values: Sequence[object]) -> bool:
-    """Whether they are 0, 1, 2, … or 1, 2, 3, …: row numbers."""
+    """Return whether the values are 0, 1, 2, … or 1, 2, 3, …: row numbers."""
     texts = [clean(str(value)).removesuffix(".0") for value in values]
     if len(texts) < 2 or not all(map(INTEGER_PATTERN.fullmatch, texts)):
         return False
@@ -116,7 +120,7 @@ def are_row_numbers(values: Sequence[object]) -> bool:
 
 
 def _columns(rows: Sequence[Sequence[object]], *, least: int) -> list[list[object]]:
-    """The values that are there, by column."""
+    """Return the non-empty values by column."""
     width = max([least, *map(len, rows)], default=0)
     return [[row[at] for row in rows if at < len(row) and not _empty(row[at])] for at in range(width)]
 
@@ -130,7 +134,7 @@ def _readable(values: Sequence[object]) -> bool:
 
 
 def _doubt(values: Sequence[object]) -> str | None:
-    """What speaks against these being chat ids."""
+    """Return the reason against these being chat ids; None: none."""
     numbers = [read_chat_id(value) for value in values if holds_id(value)]
     if are_row_numbers(values):
         return "its values count up from 0 or 1, as row numbers do"
@@ -166,7 +170,7 @@ def _by_name(names: Sequence[str], columns: Sequence[Sequence[object]]) -> Colum
 
 
 def _only_one(names: Sequence[str] | None, columns: Sequence[Sequence[object]], at: int) -> ColumnChoice:
-    """No other column has any value."""
+    """Choose a column when no other column has values."""
     values = columns[at] if columns else []
     name = None if names is None else _label(names, at)
     if are_row_numbers(values):
@@ -179,7 +183,7 @@ def _only_one(names: Sequence[str] | None, columns: Sequence[Sequence[object]], 
 
 
 def doubt_of_ids(values: Sequence[str]) -> str | None:
-    """Why a person should look at values that are all chat ids, by their look, and nothing else."""
+    """Return why a person should check a list of nothing but numbers; None when there is no doubt."""
     return _doubt(values)
 
 

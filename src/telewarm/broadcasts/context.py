@@ -1,4 +1,4 @@
-"""What the broadcasts of one bot share, and which run this process has claimed."""
+"""Context that the broadcasts of one bot share, and the runs that this process has claimed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from telewarm.sending.sender import Sender
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BroadcastContext:
-    """`concurrency`: recipients of one flight in hand at once."""
+    """`concurrency`: recipients of one broadcast in flight."""
 
     pool: Pool
     lease: ProcessLease
@@ -27,13 +27,13 @@ class BroadcastContext:
 
 
 def is_sending(lease: ProcessLease) -> bool:
-    """Whether this process sends, or takes back, any broadcast."""
+    """Return whether this process is sending or undoing any broadcast."""
     return bool(lease.broadcast_runs.ids)
 
 
 @contextmanager
 def claim_locally(lease: ProcessLease, broadcast_id: BroadcastId) -> Iterator[bool]:
-    """Whether nobody else of this process has it: the database knows processes, and would let two of one take it."""
+    """Claim a run within this process; yields whether it was free. The database tells only processes apart."""
     held = lease.broadcast_runs
     if broadcast_id in held.ids:
         yield False

@@ -1,4 +1,4 @@
-"""CSV of results and rejected rows, page by page, safe to open in a spreadsheet."""
+"""CSV export of results and rejected rows, page by page, safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from telewarm.models import Delivery
 
 RESULT_COLUMNS = ("chat_id", "outcome", "message_ids", "error", "moved_to")
 REJECTED_COLUMNS = ("line", "reason", "excerpt")
-PENDING = "pending"  # in the place of an outcome that is still to come
-# What a spreadsheet would run when a cell begins with it: also one that begins in the middle of ours, since a
-# spreadsheet may split lines at semicolons, tabs or line ends, as Excel does in many countries.
+PENDING = "pending"  # in place of an outcome that does not exist yet
+# What a spreadsheet would run when a cell begins with it, also in the middle of our cell: a spreadsheet may split
+# lines at semicolons, tabs or line ends, as Excel does in many countries.
 FORMULA_PATTERN = re.compile(r"(^|[;\t\r\n\v\f\x85\u2028\u2029|])([\s\ufeff\"']*)([=+\-@＝＋－＠\t\r])")
 NUMBER_PATTERN = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
-ROWS_PER_PIECE = 1_000  # rejected lines in one piece
+ROWS_PER_PIECE = 1_000  # rejected rows in one chunk
 
 
 async def results_csv(pages: AsyncIterator[Sequence[Delivery]]) -> AsyncIterator[str]:
-    """The header, then a piece for each page."""
+    """Yield the header, then one chunk for each page."""
     yield _lines([RESULT_COLUMNS])
     async for page in pages:
         yield _lines(_delivery(one) for one in page)
 
 
 async def rejected_csv(found: AsyncIterator[RejectedRow]) -> AsyncIterator[str]:
-    """The header, then pieces of many lines each."""
+    """Yield the header, then chunks of many rows."""
     yield _lines([REJECTED_COLUMNS])
     held: list[tuple[object, ...]] = []
     async for one in found:
@@ -52,8 +52,8 @@ def _lines(rows: Iterable[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> object:
-    """A text that a spreadsheet would run as a formula is shown as a text; numbers stay numbers."""
+    """Mark a text that a spreadsheet would run as a formula as text. Numbers stay numbers."""
     if isinstance(value, str) and NUMBER_PATTERN.fullmatch(value) is None:
-        lines = value.replace("\r\n", "\n").replace("\r", "\n")  # a bare CR would end the row for some readers
+        lines = value.replace("\r\n", "\n").replace("\r", "\n")  # some readers take a bare CR for the end of the row
         return FORMULA_PATTERN.sub(r"\1\2'\3", lines)
     return value

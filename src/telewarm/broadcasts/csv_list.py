@@ -1,4 +1,4 @@
-"""Lists of rows: CSV in any common dialect with or without a header, an id a line, ids on one line."""
+"""CSV list parser: any common dialect with or without a header, one id a line, ids on one line."""
 
 from __future__ import annotations
 
@@ -34,18 +34,16 @@ from telewarm.broadcasts.text_decoder import LineSplitter
 from telewarm.errors import UsageError
 
 DELIMITERS = (",", ";", "\t", "|")
-ID_SEPARATOR_PATTERN = re.compile(r"[\s,;|]+")  # what stands between ids on one line
-SEP_LINE_PATTERN = re.compile(
-    r'"?sep=(.)"?\s*', re.IGNORECASE
-)  # how Excel names the delimiter in a line before the header
-MAX_NUMBER_CHARACTERS = 30  # characters of a line that may be one number
-MAX_TITLE_ROWS = 20  # rows above the header at most
+ID_SEPARATOR_PATTERN = re.compile(r"[\s,;|]+")  # separators between ids on one line
+SEP_LINE_PATTERN = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's delimiter line before the header
+MAX_NUMBER_CHARACTERS = 30  # characters of a line that may be a single number
+MAX_TITLE_ROWS = 20  # maximum of title rows above the header
 TOO_LONG = f"longer than {MAX_CELL_CHARACTERS >> 10} KiB"
 UNCLOSED_QUOTE = "a quote is opened and not closed as CSV wants it"
 
 
 class Row(NamedTuple):
-    """`cells` None: the line is not read, for the `reason`. `text`: its beginning."""
+    """A row of the list. `cells` None: unreadable, for the `reason`. `text`: its beginning."""
 
     number: int
     cells: list[str] | None
@@ -55,38 +53,43 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """`first`: the number of the first line with data. `bot`: the column with bots' slugs."""
+    """The dialect of a list. `first`: number of the first line with data. `bot`: the column with the bots' slugs."""
 
     delimiter: str
     first: int
     choice: ColumnChoice
     bot: int | None = None
-    width: int | None = None  # of the header
+    width: int | None = None  # number of columns of the header
 
 
 class NeedMore(Exception):
-    """The row goes on in a line that has not come yet."""
+    """The row continues in a line that is not available yet."""
 
 
 class TooLong(Exception):
-    """The row is longer than LONGEST."""
+    """The row exceeds the maximum length."""
 
 
 class RowReader:
-    """csv.reader for lines that come bit by bit. A broken row costs its first line alone: the others are read again."""
+    """csv.reader for lines that arrive in pieces.
+
+    Of a malformed row only the first line is lost: the others are reread.
+    """
 
     def __init__(self, delimiter: str) -> None:
         self._lines: deque[str] = deque()
-        self._taken: list[str] = []  # lines of the row that is being read
-        self._chars = 0  # in them
-        self._next = 1  # number of the first line of that row
+        self._taken: list[str] = []  # lines of the current row
+        self._chars = 0  # characters in these lines
+        self._next = 1  # number of the row's first line
         self._ended = False
         self._reader = csv.reader(self, delimiter=delimiter, strict=True, skipinitialspace=delimiter != "\t")
 
     def add(self, lines: Sequence[str]) -> None:
+        """Add lines."""
         self._lines += lines
 
     def end(self) -> None:
+        """Mark the end of the list."""
         self._ended = True
 
     def __iter__(self) -> Iterator[str]:
@@ -105,7 +108,7 @@ class RowReader:
         return line
 
     def rows(self) -> Iterator[Row]:
-        """Every row that is whole."""
+        """Yield every complete row."""
         while True:
             number, self._taken, self._chars = self._next, [], 0
             try:
@@ -130,7 +133,7 @@ class RowReader:
 
 
 class CsvList:
-    """Reads the first lines, decides what the list is, and goes on accordingly. `choice`: once it is known."""
+    """Reads the first lines, detects the layout of the list, and parses accordingly. `choice`: None before that."""
 
     def __init__(self, rows: RowBuffer, column: str | None) -> None:
         self._rows = rows
@@ -142,7 +145,7 @@ class CsvList:
         self.choice: ColumnChoice | None = None
 
     def feed(self, text: str) -> None:
-        """Raises UsageError for a list that does not say where its chat ids are."""
+        """Parse a piece. Raises UsageError for a list that does not show where its chat ids are."""
         if isinstance(self._reading, Tokens):
             self._reading.feed(text)
             return
@@ -156,12 +159,12 @@ class CsvList:
             self._decide(self._lines.rest, ended=False)
 
     def cut_off(self) -> None:
-        """No more comes; the row that has not ended counts for nothing. Raises UsageError."""
+        """End after a broken upload: the last, incomplete row is ignored. Raises UsageError."""
         if self._reading is None:
             self._decide("", ended=False)
 
     def end(self) -> None:
-        """Raises UsageError."""
+        """End the list. Raises UsageError."""
         if self._reading is None:
             self._held += self._lines.end()
             self._decide("", ended=True)
@@ -171,7 +174,7 @@ class CsvList:
             self._reading.end()
 
     def _decide(self, rest: str, *, ended: bool) -> None:
-        """`rest`: a line that has not ended."""
+        """Detect the layout. `rest`: a line that has not ended."""
         held, self._held = self._held, []
         sample = held[:SAMPLE_ROWS]
         ended = ended and len(sample) == len(held)
@@ -190,7 +193,7 @@ class CsvList:
 
 
 class Table:
-    """Rows of which one column, or every cell, holds the chat ids."""
+    """Rows with the chat ids in one column, or in every cell."""
 
     def __init__(self, rows: RowBuffer, layout: Layout) -> None:
         self._rows = rows
@@ -198,12 +201,14 @@ class Table:
         self._reader = RowReader(layout.delimiter)
 
     def feed(self, lines: Sequence[str]) -> None:
+        """Parse lines."""
         self._reader.add(lines)
         for row in self._reader.rows():
             if row.number >= self._layout.first:
                 self._take(row)
 
     def end(self) -> None:
+        """Parse what is left."""
         self._reader.end()
         self.feed([])
 
@@ -216,7 +221,7 @@ class Table:
             self._rows.reject(row.number, GROUPED, text)
         elif choice.column is None:
             self._take_every(row.number, cells, text)
-        elif choice.name is None and len(cells) > 1:  # there was but one column until now
+        elif choice.name is None and len(cells) > 1:  # until now there was only one column
             self._take_every(row.number, [cell for cell in cells if holds_id(cell)] or cells[:1], text)
         elif choice.column >= len(cells):
             self._rows.reject(row.number, f"the row has no column {choice.column + 1}", text)
@@ -226,7 +231,7 @@ class Table:
             self._rows.add(row.number, cells[choice.column], excerpt=text, bot=bot)
 
     def _is_split(self, cells: Sequence[str]) -> bool:
-        """Whether the commas of a number have made cells of its own of it: 500,000,001 under a header of one name."""
+        """Return whether thousands separators have split a number into cells: 500,000,001 under one name."""
         at, width = self._layout.choice.column, self._layout.width
         if at is None or width is None or not width < len(cells) or self._layout.delimiter != ",":
             return False
@@ -239,14 +244,15 @@ class Table:
 
 
 class Tokens:
-    """Ids with anything between them, on lines of any length."""
+    """Ids with any separators, on lines of any length."""
 
     def __init__(self, rows: RowBuffer) -> None:
         self._rows = rows
         self._rest = ""
-        self._number = 1  # of the line
+        self._number = 1  # current line number
 
     def feed(self, text: str) -> None:
+        """Parse a piece."""
         text = self._rest + text
         near_end = max(0, len(text) - 200)
         cut = max((found.end() for found in ID_SEPARATOR_PATTERN.finditer(text, near_end)), default=0)
@@ -258,6 +264,7 @@ class Tokens:
         self._take(text[:cut])
 
     def end(self) -> None:
+        """Parse the last line."""
         self._take(self._rest)
         self._rest = ""
 
@@ -273,21 +280,21 @@ class Tokens:
 
 
 def are_ids_in_lines(lines: Sequence[str], *, ended: bool) -> bool:
-    """Whether they hold nothing but chat ids, more than one on some line, and in no columns."""
+    """Return whether the lines hold only chat ids, several on some line, and not in columns."""
     found = [[token for token in ID_SEPARATOR_PATTERN.split(line) if clean(token).strip("[](){}")] for line in lines]
     found = [tokens for tokens in found if tokens]
     if not ended and lines and lines[-1] and found:
-        found[-1].pop()  # it may be cut off
+        found[-1].pop()  # may be incomplete
     counts = [len(tokens) for tokens in found]
     if max(counts, default=0) < 2 or any(map(_is_thousands, lines)):
         return False
     if len(counts) > 1 and len(set(counts[:-1])) == 1 and counts[-1] == counts[0]:
-        return False  # a table
+        return False  # this is a table
     return all(holds_id(token) for tokens in found for token in tokens)
 
 
 def layout_of(lines: Sequence[str], wanted: str | None, *, ended: bool) -> Layout:
-    """The dialect in which the column with the chat ids is found most surely. Raises UsageError."""
+    """Return the dialect in which the chat id column is found with most certainty. Raises UsageError."""
     first = next((at for at, line in enumerate(lines) if line.strip()), 0)
     said = SEP_LINE_PATTERN.fullmatch(lines[first]) if lines else None
     if said is not None:
@@ -300,13 +307,13 @@ def layout_of(lines: Sequence[str], wanted: str | None, *, ended: bool) -> Layou
 
 
 def _is_thousands(line: str) -> bool:
-    """Whether the whole line is one number with commas in it."""
+    """Return whether the whole line is one number with thousands separators."""
     text = clean(line) if len(line) < MAX_NUMBER_CHARACTERS else ""
     return THOUSANDS.fullmatch(text) is not None or NO_FRACTION.fullmatch(text) is not None
 
 
 class _Found:
-    """A layout, or why there is none."""
+    """A layout, or the reason why there is none."""
 
     def __init__(self, layout: Layout | UsageError) -> None:
         self._layout = layout
@@ -320,7 +327,7 @@ class _Found:
 def _rated(
     lines: Sequence[str], delimiter: str, wanted: str | None, *, ended: bool, skip: int = 0
 ) -> tuple[tuple[int, int], _Found]:
-    """Rank and layout; the least rank is the surest, of equal ones that with more columns."""
+    """Return the score of a dialect, lower is better (of equal ones more columns), and its layout."""
     rows = _sample(lines, delimiter, skip=skip, ended=ended)
     width = max((len(row.cells or ()) for row in rows), default=0)
     header = _header(rows, wanted)
@@ -357,7 +364,7 @@ def _sample(lines: Sequence[str], delimiter: str, *, skip: int, ended: bool) -> 
 
 
 def _header(rows: Sequence[Row], wanted: str | None) -> int | None:
-    """The place of the row with the columns' names: below titles, above the first id."""
+    """Return the index of the header row: below titles, above the first id."""
     first_id = next((at for at, row in enumerate(rows) if any(map(holds_id, row.cells or ()))), len(rows))
     named: list[tuple[int, int]] = []
     for at, row in enumerate(rows[: min(first_id, MAX_TITLE_ROWS)]):
@@ -384,7 +391,7 @@ def _holds_several_ids(row: Row) -> bool:
 
 
 def said_column(names: Sequence[str] | None, wanted: str, width: int) -> ColumnChoice:
-    """The column that the caller names, by its name in the header or its number. Raises UsageError."""
+    """Return the column that the caller names, by its header or its number. Raises UsageError."""
     if wanted == EVERY_COLUMN:
         return ColumnChoice(column=None, name=EVERY_COLUMN)
     for at, name in enumerate(names or ()):
@@ -397,7 +404,7 @@ def said_column(names: Sequence[str] | None, wanted: str, width: int) -> ColumnC
 
 
 def _widened(names: Sequence[str] | None, data: Sequence[Sequence[str]], choice: ColumnChoice) -> ColumnChoice:
-    """A header of one name over lines of several ids means all of them."""
+    """Choose all columns when a header of one name stands above rows of several ids."""
     if names is None or sum(1 for name in names if clean(name)) > 1:
         return choice
     cells = [[cell for cell in row if clean(cell)] for row in data]

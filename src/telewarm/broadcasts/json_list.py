@@ -1,4 +1,4 @@
-"""Lists in JSON: an array, a document with the list somewhere inside, values one after another, NDJSON."""
+"""JSON list parser: an array, a document with the list inside, concatenated values, NDJSON."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ from telewarm.broadcasts.rows import (
 from telewarm.broadcasts.text_decoder import LineSplitter
 from telewarm.errors import UsageError
 
-KEY_DEPTH = 4  # levels of objects within an element in which its chat id is looked for
+KEY_DEPTH = 4  # levels of objects in which an element's chat id is searched
 MAX_ELEMENT_CHARACTERS = 1 << 20  # characters of one element
 TOO_LONG = f"longer than {MAX_CELL_CHARACTERS >> 10} KiB"
 
 
 @dataclass(slots=True)
 class RecipientLocator:
-    """Elements on their way to chat ids: the first ones are held until it is clear where the ids are."""
+    """Finds the chat ids: holds the first elements until it is clear where in them the ids are."""
 
     rows: RowBuffer
     wanted: str | None
     choice: ColumnChoice | None = None
     _held: list[Element] = field(default_factory=list)
     _seen: Counter[str | None] = field(default_factory=Counter)  # elements by path
-    _cells: int = 0  # of them
-    _path: str | None = None  # of the list that was chosen
-    _key: str | None = None  # in which the objects have their chat id; None: each by its own best name
-    _usual: str = ""  # the key in which most objects have it, when it is in no object within them
+    _cells: int = 0  # cells among them
+    _path: str | None = None  # path of the chosen list
+    _key: str | None = None  # key of the chat id in all objects; None: the best name of each object
+    _usual: str = ""  # key of the chat id in most objects, unless it is nested
     _best: dict[tuple[str, ...], str | None] = field(default_factory=dict)
 
     def add(self, element: Element) -> None:
-        """Raises UsageError for a list that does not say where its chat ids are."""
+        """Add an element. Raises UsageError for a list that does not show where its chat ids are."""
         if self.choice is not None:
             self._take(element)
             return
@@ -73,7 +73,7 @@ class RecipientLocator:
             self.decide()
 
     def decide(self) -> None:
-        """With what there is. Raises UsageError."""
+        """Decide by the elements held. Raises UsageError."""
         if self.choice is None:
             if (column := json_tables.column_of(self._held, self.wanted)) is not None:
                 self._decide_column(*column)
@@ -87,7 +87,7 @@ class RecipientLocator:
             self._take_held()
 
     def _decide_column(self, path: str, choice: ColumnChoice) -> None:
-        """Objects of cells by row, an object for each column. Raises Unclear."""
+        """Decide on the columns of a table by columns: objects of cells by row. Raises ColumnUnclear."""
         if self._seen[path] > SAMPLE_ROWS:
             self._held.clear()
             name = shown_path(path)
@@ -125,7 +125,7 @@ class RecipientLocator:
             self.rows.add(element.number, value, excerpt=str(value) if isinstance(value, Decimal) else value)
 
     def _best_of(self, flat: Mapping[str, object]) -> str | None:
-        """Objects of one list are much alike: found once, remembered."""
+        """Return the best key of an object, remembered: objects of one list are much alike."""
         shape = tuple(flat)
         if shape not in self._best:
             if len(self._best) >= 1000:
@@ -136,7 +136,7 @@ class RecipientLocator:
 
 
 class JsonList:
-    """JSON that comes in pieces; it is never held whole. Raises UsageError where nothing that follows can be read."""
+    """Incremental JSON parser. The document is never held whole. Raises UsageError where it cannot go on."""
 
     def __init__(self, rows: RowBuffer, column: str | None) -> None:
         self.lists = RecipientLocator(rows, column)
@@ -146,9 +146,11 @@ class JsonList:
 
     @property
     def choice(self) -> ColumnChoice | None:
+        """The chosen column."""
         return self.lists.choice
 
     def feed(self, text: str) -> None:
+        """Parse a piece."""
         try:
             self._parser.send(text.encode("utf-8", "replace"))
         except ijson.JSONError:
@@ -157,10 +159,11 @@ class JsonList:
         self._drain(len(text))
 
     def cut_off(self) -> None:
-        """No more comes; the element that has not ended counts for nothing. Raises UsageError."""
+        """End after a broken upload: the last, incomplete element is ignored. Raises UsageError."""
         self.lists.decide()
 
     def end(self) -> None:
+        """End the document."""
         try:
             self._parser.close()
         except ijson.JSONError:
@@ -186,7 +189,7 @@ class JsonList:
 
 
 class NdjsonList:
-    """A value on each line; a line that is broken costs itself alone."""
+    """Parser of one JSON value a line. A malformed line costs only itself."""
 
     def __init__(self, rows: RowBuffer, column: str | None) -> None:
         self.lists = RecipientLocator(rows, column)
@@ -197,17 +200,20 @@ class NdjsonList:
 
     @property
     def choice(self) -> ColumnChoice | None:
+        """The chosen column."""
         return self.lists.choice
 
     def feed(self, text: str) -> None:
+        """Parse a piece."""
         for line in self._lines.more(text):
             self._line(line)
 
     def cut_off(self) -> None:
-        """No more comes; the line that has not ended counts for nothing. Raises UsageError."""
+        """End after a broken upload: the last, incomplete line is ignored. Raises UsageError."""
         self.lists.decide()
 
     def end(self) -> None:
+        """End the list."""
         for line in self._lines.end():
             self._line(line)
         self.lists.decide()
@@ -228,14 +234,14 @@ class NdjsonList:
             if text[:1] in '{["':
                 self._rows.reject(self._number, "not JSON", text[:MAX_REDACTED_CHARACTERS])
                 return NOTHING
-            return text  # a bare word, or 007: what a chat id's own rules say of it
+            return text  # not JSON, such as a bare word or 007: judged by the rules of chat ids
 
 
 NOTHING: dict[str, object] = {}
 
 
 def _elements(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str | None, object]]:
-    """Those of one line."""
+    """Yield the elements of one line."""
     if value is NOTHING:
         return
     if isinstance(value, dict) and depth < MAX_LIST_DEPTH:
@@ -251,7 +257,7 @@ def _elements(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[s
 
 
 def _readable(values: Sequence[object]) -> bool:
-    """Whether half of them are or have chat ids."""
+    """Return whether at least half of the values are or contain chat ids."""
     return 2 * sum(map(_has_id, values)) >= len(values) > 0
 
 
@@ -264,7 +270,7 @@ def _has_id(value: object) -> bool:
 
 
 def _chosen_path(held: Sequence[Element], wanted: str | None) -> str | None:
-    """The list that the elements are of; None: they stand by themselves. Raises Unclear."""
+    """Return the path of the list with the recipients; None: top-level values. Raises ColumnUnclear."""
     by_path: dict[str | None, list[object]] = {}
     for element in held:
         by_path.setdefault(element.path, []).append(element.value)
@@ -283,7 +289,7 @@ def _chosen_path(held: Sequence[Element], wanted: str | None) -> str | None:
 
 
 def _list_among(by_path: Mapping[str | None, Sequence[object]]) -> str | None:
-    """The one of these lists that has the recipients. Raises Unclear."""
+    """Return the one of these lists that holds the recipients. Raises ColumnUnclear."""
     if set(by_path) <= {""}:
         return ""
     lists = [path for path, values in by_path.items() if path is not None and _readable(values)]
@@ -303,7 +309,7 @@ def _list_among(by_path: Mapping[str | None, Sequence[object]]) -> str | None:
 
 
 def _surely_named(value: Mapping[str, object]) -> bool:
-    """Whether an object is a recipient itself, whatever lists it has."""
+    """Return whether an object is a recipient itself, whatever lists it contains."""
     names = [name for name, inner in flatten(value).items() if holds_id(inner)]
     return any((rank := name_score(name)) is not None and rank < 6 for name in names)
 
@@ -311,7 +317,7 @@ def _surely_named(value: Mapping[str, object]) -> bool:
 def _chosen_key(
     values: Sequence[object], path: str | None, wanted: str | None, keys: Sequence[str]
 ) -> tuple[ColumnChoice, str | None]:
-    """And the key in which each element has its chat id, if it is one for all. Raises UsageError."""
+    """Return the choice, and the key of the chat id if it is the same in all elements. Raises UsageError."""
     within = shown_path(path)
     prefix = f"{within}." if within else ""
     if wanted is not None and not (within and same_name(within, wanted)):
@@ -340,7 +346,7 @@ def _of_objects(objects: Sequence[Mapping[str, object]], prefix: str) -> tuple[C
     names = list(dict.fromkeys(name for one in objects for name in one))
     rows = [[one.get(name) for name in names] for one in objects]
     if best_name(names) is None and not any(holds_id(value) for row in rows for value in row):
-        return ColumnChoice(column=0, name=None), None  # each is rejected by itself
+        return ColumnChoice(column=0, name=None), None  # each element is rejected by itself
     found = choose_column(names, rows)
     key = names[found.column or 0]
     fixed = None if name_score(key) is not None and key == names[best_name(names) or 0] else key
@@ -348,7 +354,7 @@ def _of_objects(objects: Sequence[Mapping[str, object]], prefix: str) -> tuple[C
 
 
 def _said_key(values: Sequence[object], wanted: str) -> str | None:
-    """The key of that name. Raises UsageError."""
+    """Return the key of that name. Raises UsageError."""
     names = list(dict.fromkeys(name for value in values if isinstance(value, dict) for name in flatten(value)))
     for name in names:
         if same_name(name, wanted):

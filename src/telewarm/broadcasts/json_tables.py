@@ -1,4 +1,4 @@
-"""JSON objects that are lists: one for each column with its cells by row, or one of records by their names. Pure."""
+"""JSON tables: objects of columns with cells by row, and objects of records by name. Pure."""
 
 from __future__ import annotations
 
@@ -9,35 +9,36 @@ from telewarm.broadcasts.columns import MAX_SURE_SCORE, ColumnChoice, choose_col
 from telewarm.broadcasts.json_walk import KEYS_PATH, ROW_KEY, VALUES_PATH, Element
 from telewarm.broadcasts.rows import holds_id
 
-KEY_DEPTH = 4  # levels of objects within an element in which its chat id is looked for
-DYNAMODB_TYPES = frozenset({"N", "S"})  # of DynamoDB's values
+KEY_DEPTH = 4  # levels of objects in which an element's chat id is searched
+DYNAMODB_TYPES = frozenset({"N", "S"})  # type keys of DynamoDB
 
 
 def is_values(path: str | None) -> bool:
-    """Whether it is the path of an object's values."""
+    """Return whether it is the path of an object's values."""
     return path is not None and (path == VALUES_PATH or path.endswith(f".{VALUES_PATH}"))
 
 
 def shown_path(path: str | None) -> str:
-    """As a person calls it."""
+    """Return the path as shown to people."""
     return (path or "").removesuffix(VALUES_PATH).removesuffix(".") if is_values(path) else path or ""
 
 
 def is_cell(element: Element) -> bool:
+    """Return whether the element is a cell of a table by columns."""
     return is_values(element.path) and not isinstance(element.value, dict)
 
 
 def is_wanted(held: Sequence[Element], cell: Element, wanted: str | None) -> bool:
-    """Whether the column of this cell is the one to take, whatever the others are."""
+    """Return whether this cell's column is the one to choose, whatever the other columns are."""
     name = shown_path(cell.path)
     if wanted is not None:
         return same_name(name, wanted)
-    alone = cell.path == VALUES_PATH  # beside row numbers at the top there are no other columns
+    alone = cell.path == VALUES_PATH  # beside row numbers at the top level there are no other columns
     return (alone or _sure(name)) and _readable([one.value for one in held if one.path == cell.path])
 
 
 def column_of(held: Sequence[Element], wanted: str | None) -> tuple[str, ColumnChoice] | None:
-    """The column with the chat ids and its path; None when this is no table by columns. Raises Unclear."""
+    """Return the chat id column and its path; None when this is not a table by columns. Raises ColumnUnclear."""
     columns: dict[str, list[object]] = {}
     for one in held:
         if one.path is not None and is_cell(one):
@@ -62,7 +63,7 @@ def _sure(name: str) -> bool:
 
 
 def _others(held: Sequence[Element]) -> bool:
-    """Whether recipients are somewhere else: in arrays, or named at the top."""
+    """Return whether recipients may be elsewhere: in arrays, or named at the top level."""
     for one in held:
         if one.path is None and isinstance(one.value, dict):
             if any(_sure(name) and holds_id(inner) for name, inner in one.value.items()):
@@ -73,7 +74,7 @@ def _others(held: Sequence[Element]) -> bool:
 
 
 def records(held: Sequence[Element]) -> set[str]:
-    """The paths of objects whose values are alike and each have a chat id, under keys that say nothing."""
+    """Return the paths of objects with similar values, each with a chat id, under keys without a meaning."""
     alone = [one.value for one in held if one.path is None]
     if len(alone) > 1:
         return set()
@@ -85,7 +86,7 @@ def records(held: Sequence[Element]) -> set[str]:
 
 
 def _is_recipient(alone: Sequence[object], path: str) -> bool:
-    """Whether the object of that path has a chat id itself, beside what other objects it has."""
+    """Return whether the object of that path has a chat id itself, beside nested objects."""
     around = alone[0] if alone else None
     for key in path.split(".")[:-1]:
         around = around.get(key) if isinstance(around, dict) else None
@@ -109,7 +110,7 @@ def _has_id(value: Mapping[str, object]) -> bool:
 
 
 def guess_of(keys: Sequence[str]) -> str | None:
-    """Why records by these keys are a guess; None when the keys are row numbers."""
+    """Return why records by these keys are a guess; None when the keys are row numbers."""
     if all(ROW_KEY.fullmatch(key) for key in keys):
         return None
     return "the values of the JSON object were taken for a list of recipients"
@@ -120,8 +121,10 @@ def _readable(values: Sequence[object]) -> bool:
 
 
 def flatten(value: Mapping[str, object], path: str = "", depth: int = 1) -> dict[str, object]:
-    """The values within an object by their paths, without arrays; MongoDB's `$numberLong` and
-    DynamoDB's `N` and `S` are what they hold."""
+    """Flatten an object into values by path, without arrays.
+
+    Unwraps MongoDB's `$numberLong` and DynamoDB's `N` and `S`.
+    """
     flat: dict[str, object] = {}
     for key, inner in value.items():
         name = f"{path}{key}"

@@ -1,4 +1,4 @@
-"""Values within a JSON document that may be recipients, as the parser comes to them."""
+"""Walk through the events of a JSON parser that yields values which may be recipients."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from typing import NamedTuple
 from telewarm.errors import UsageError
 
 MAX_NESTING = 64  # levels of nesting
-MAX_LIST_DEPTH = 4  # levels at which an array or an object counts as a list
-MAX_HELD_KEYS = 1_000  # of an object that is held
+MAX_LIST_DEPTH = 4  # levels at which an array or object may be a list
+MAX_HELD_KEYS = 1_000  # keys of an object in memory
 START_EVENTS = frozenset({"start_map", "start_array"})
 END_EVENTS = frozenset({"end_map", "end_array"})
-KEYS_PATH = "*keys*"  # the list that is the keys of an object
-VALUES_PATH = "*"  # the last part of the path of a list that is the values of an object
-MIN_ID_KEY_DIGITS = 5  # digits of a key that is a chat id
+KEYS_PATH = "*keys*"  # path of a list that is the keys of an object
+VALUES_PATH = "*"  # last part of the path of a list that is the values of an object
+MIN_ID_KEY_DIGITS = 5  # digits of a key that may be a chat id
 ID_KEY = re.compile(rf"-?\d{{{MIN_ID_KEY_DIGITS},16}}")
 ROW_KEY = re.compile(r"\d{1,16}")
 RELOAD_CURE = "what came before is loaded; fix the list and load it again, which adds nothing twice"
 
 
 class Element(NamedTuple):
-    """A value that may be a recipient. `path`: of the array or the object that it is in, with dots; None: it stands by
-    itself. `key`: of a value of an object.
+    """A value that may be a recipient.
+
+    `path`: of the array or object around it, with dots; None: top level. `key`: of a value of an object.
     """
 
     number: int
@@ -35,8 +36,10 @@ class Element(NamedTuple):
 
 @dataclass(slots=True)
 class Frame:
-    """A container that has not ended. `path` of a list whose elements are handed on one by one; None of others.
-    `values`: how many values of an object were handed on.
+    """An open container.
+
+    `path` of a list whose elements are yielded one by one; None for others. `values`: number of an object's values that
+    were yielded.
     """
 
     value: dict[str, object] | list[object]
@@ -48,19 +51,20 @@ class Frame:
 
 
 class Walk:
-    """Builds values of parser events. Elements of arrays that no array is around, values of objects that may be lists
-    by row or by name, and values at the top come out.
+    """Builds values from parser events.
+
+    Yields elements of outermost arrays, values of objects that may be lists by row or by name, and top-level values.
     """
 
     def __init__(self) -> None:
-        self.number = 0  # of the last element
-        self.taken = 0  # elements in all
-        self.size = 0  # characters since
-        self._top = 0  # values at the top
+        self.number = 0  # number of the last element
+        self.taken = 0  # number of elements
+        self.size = 0  # characters of the current element
+        self._top = 0  # number of top-level values
         self._frames: list[Frame] = []
 
     def elements(self, events: Iterable[tuple[str, object]]) -> Iterator[Element]:
-        """Raises UsageError."""
+        """Yield the elements that the events complete. Raises UsageError."""
         frames = self._frames
         for event, value in events:
             if event == "map_key":
@@ -94,7 +98,10 @@ class Walk:
         return [frame.key for frame in self._frames if isinstance(frame.value, dict)]
 
     def _put(self, frame: Frame, value: object) -> Sequence[Element]:
-        """Into the container around it, and out when it, or its key, may be a recipient."""
+        """Put a value into its container.
+
+        Returns the elements to yield: the value or its key, if it may be a recipient.
+        """
         holds = frame.value
         if isinstance(holds, list):
             holds.append(value)
@@ -109,8 +116,9 @@ class Walk:
         return found
 
     def _of_object(self, frame: Frame, value: object) -> list[Element]:
-        """What an object that is a list gives for one of its keys: the key, when it looks like a chat id, and a value
-        that stands beside a row number or is an object itself.
+        """Return the elements that one key of an object may stand for.
+
+        That is the key, when it looks like a chat id, and a value beside a row number or one that is itself an object.
         """
         found = []
         frame.rows = frame.rows or (not frame.count and len(frame.key) < MIN_ID_KEY_DIGITS and frame.key.isdecimal())

@@ -1,4 +1,4 @@
-"""How a broadcast is to be sent: when, how fast, under which name. Checked before anything is made."""
+"""Send plan of a broadcast (when, how fast, under which name), checked before anything is created."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from telewarm.database.broadcasts import IdempotencyKey
 from telewarm.errors import UsageError
 from telewarm.models import MessageSet
 
-MAX_PAST = timedelta(minutes=1)  # a start time that has passed by less was meant as now
+MAX_PAST = timedelta(minutes=1)  # a start time less than this ago means now
 MAX_KEY_CHARACTERS = 200  # characters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SendPlan:
-    """`gate`: wait until all media are ready. `per_second`: messages at most."""
+    """`gate`: wait until all media are ready. `per_second`: maximum of messages a second."""
 
     name: str | None = None
     gate: bool = True
@@ -30,7 +30,7 @@ class SendPlan:
 
 
 def check_plan(bots: Sequence[BotSession], plan: SendPlan) -> None:
-    """All but whether its time has passed. Raises UsageError."""
+    """Check a plan, except whether its start time has passed. Raises UsageError."""
     if not isinstance(plan, SendPlan):
         raise UsageError(f"plan must be a Plan, not {coercion.describe_value(plan)}")
     if not bots:
@@ -47,7 +47,7 @@ def check_plan(bots: Sequence[BotSession], plan: SendPlan) -> None:
 
 
 def check_zone(starts_at: datetime | None) -> None:
-    """Raises UsageError."""
+    """Raise UsageError for a start time without a time zone."""
     if starts_at is not None and not isinstance(starts_at, datetime):
         raise UsageError(f"starts_at must be a datetime with a time zone, not {coercion.describe_value(starts_at)}")
     if starts_at is not None and starts_at.tzinfo is None:
@@ -57,7 +57,7 @@ def check_zone(starts_at: datetime | None) -> None:
 
 
 def check_time(starts_at: datetime | None) -> None:
-    """Raises UsageError for a time in no zone, or one that has passed."""
+    """Raise UsageError for a start time without a time zone, or one that has passed."""
     check_zone(starts_at)
     if starts_at is not None and starts_at < clock.now() - MAX_PAST:
         raise UsageError(
@@ -66,7 +66,7 @@ def check_time(starts_at: datetime | None) -> None:
 
 
 def key_of(key: str, bots: Sequence[BotSession], message: MessageSet, plan: SendPlan) -> IdempotencyKey:
-    """Raises UsageError for what is no key."""
+    """Return the idempotency key with its fingerprint. Raises UsageError for a malformed key."""
     if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
         raise UsageError(f"an idempotency key has 1 to {MAX_KEY_CHARACTERS} printable characters, such as a UUID")
     asked = [[session.bot.id for session in bots], message, plan.name, plan.gate, plan.per_second, plan.starts_at]

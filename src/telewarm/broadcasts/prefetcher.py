@@ -17,12 +17,12 @@ from telewarm.models import Broadcast, ChatId
 
 log = structlog.get_logger(__name__)
 
-BATCH_RECIPIENTS = 2000  # recipients of one statement; the next is read when half of them are left
-RETRY_SECONDS = 0.5  # seconds between tries while the database is away
+BATCH_RECIPIENTS = 2000  # recipients of one query; the next query starts when half of them are left
+RETRY_SECONDS = 0.5  # seconds between attempts while the database is unavailable
 
 
 class RecipientPrefetcher:
-    """`ready`: those that come next. `on_change` is called when there are more, or no more."""
+    """Holds the next recipients in `ready`. `on_change`: called when there are more, or no more."""
 
     def __init__(self, pool: Pool, broadcast: Broadcast, *, after: ChatId, on_change: Callable[[], None]) -> None:
         self.ready: deque[Recipient] = deque()
@@ -35,15 +35,16 @@ class RecipientPrefetcher:
 
     @property
     def is_exhausted(self) -> bool:
-        """All have been taken."""
+        """Whether all recipients have been taken."""
         return self._all_read and not self.ready
 
     def prefetch(self) -> None:
-        """In the background, when it is time."""
+        """Start the next query in the background, when it is time."""
         if not self._all_read and self._reading is None and len(self.ready) <= BATCH_RECIPIENTS // 2:
             self._reading = background.start(self._read(), name="recipients ahead")
 
     async def close(self) -> None:
+        """Cancel the query."""
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait([self._reading])

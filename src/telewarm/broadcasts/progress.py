@@ -1,4 +1,4 @@
-"""Progress of a broadcast, and when it will be done. Pure."""
+"""Progress of a broadcast, and its estimated end. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from telewarm.models import Broadcast, BroadcastState
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BroadcastProgress:
-    """`left`: recipients without an outcome. `per_second`: recipients, over the time since the start, pauses included;
-    None before there is any. `eta_seconds`: until it is done at that rate, while it runs.
+    """Progress figures.
+
+    `left`: recipients without an outcome. `per_second`: recipients, averaged since the start, pauses included; None
+    before there is an average. `eta_seconds`: until the end at that rate, while it runs.
     """
 
     done: int
@@ -22,6 +24,7 @@ class BroadcastProgress:
 
 
 def progress(broadcast: Broadcast, now: datetime) -> BroadcastProgress:
+    """Return the progress at a time."""
     done, left = broadcast.done, broadcast.recipients - broadcast.done
     rate = _rate(broadcast, done, now)
     runs = broadcast.state is BroadcastState.RUNNING

@@ -1,4 +1,4 @@
-"""Readiness of a broadcast: it waits until all of its media are warm, and asks for their warm-up."""
+"""Readiness of a broadcast: it waits until its media are ready, and requests their warm-up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 class MediaReadiness:
-    """Of one bot. Remembers for which broadcasts it has asked. Why one waits is its `reason` until it opens."""
+    """Readiness check of one bot's broadcasts. Requests warm-ups once for each; `reason`: why one waits."""
 
     def __init__(self, pool: Pool, session: BotSession) -> None:
         self._pool = pool
@@ -23,7 +23,10 @@ class MediaReadiness:
         self._requested: set[BroadcastId] = set()
 
     async def is_ready(self, broadcast: Broadcast) -> bool:
-        """Raises NotFound and MediaError when it will not open by itself."""
+        """Return whether all media are ready.
+
+        Raises NotFound and MediaError when they will not become so by themselves.
+        """
         wanted = {part.media_id for part in broadcast.message.media}
         if not broadcast.gate or not wanted:
             return True

@@ -1,4 +1,4 @@
-"""Import of recipients in batches, each in a transaction of its own, so that memory and locks stay small."""
+"""Import of recipients in batches with a transaction each, so that memory and locks stay small."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from telewarm.models import BroadcastId, BroadcastState, ChatId
 
 log = structlog.get_logger(__name__)
 
-BATCH_ROWS = 50_000  # rows of a transaction
-MAX_SHOWN_REJECTED = 20  # rejected rows that the answer itself shows
-MAX_SAMPLES = 3  # chat ids that it shows
-ANALYZE_MIN_ROWS = 10_000  # rows from which on the planner should be told
+BATCH_ROWS = 50_000  # rows of one transaction
+MAX_SHOWN_REJECTED = 20  # rejected rows in the response
+MAX_SAMPLES = 3  # chat ids in the response
+ANALYZE_MIN_ROWS = 10_000  # rows from which on the table is analysed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportResult:
-    """`duplicates`: chats that the broadcast had already, in this list or before it. `first_rejected`: at most 20.
+    """Result of an import. `duplicates`: chats that the broadcast had already. `first_rejected`: at most 20.
 
-    `column`: where the chat ids were; None for a list that holds nothing else. `samples`: the first chat ids, at most
-    3. `guess`: why a person should look at them before anything is sent; None when there is no doubt.
+    `column`: where the chat ids were; None for a list of nothing else. `samples`: the first chat ids, at most 3.
+    `guess`: why a person should check them before sending; None when there is no doubt.
     """
 
     added: int
@@ -44,7 +44,7 @@ class ImportResult:
 
 
 class RecipientImport:
-    """One list on its way into a broadcast, or into several by the bots that its rows name."""
+    """Import of one list into a broadcast, or into several by the bots that its rows name."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class RecipientImport:
         self._noted = False
 
     async def stream(self, reader: RecipientReader, chunks: AsyncIterator[bytes]) -> ImportResult:
-        """Whatever ends it, the rows that came whole are stored; of a list that is cut off the last row is not one."""
+        """Import a stream. When it breaks off, complete rows are stored; an incomplete last row is not."""
         try:
             async for chunk in chunks:
                 await self._follow(reader.feed(chunk), reader.rows, reader)
@@ -79,12 +79,13 @@ class RecipientImport:
         return await self._loaded(reader.facts)
 
     async def rows(self, steps: Iterator[None], rows: RowBuffer) -> ImportResult:
+        """Import rows that `steps` puts into the buffer."""
         await self._follow(steps, rows)
         await self._store(rows)
         return await self._loaded(None)
 
     async def _note_guess(self, guess: str) -> None:
-        """Before any of the rows is stored: nobody starts it unseen, whatever ends this."""
+        """Store the guess before any of the rows, so that the broadcast cannot start without confirmation."""
         if not self._noted:
             await broadcasts.save_guess(self._pool, sorted({self._broadcast_id, *self._by_bot.values()}), guess)
             self._noted = True
@@ -93,7 +94,7 @@ class RecipientImport:
         for _ in steps:
             if rows.held >= BATCH_ROWS:
                 await self._store(rows, reader)
-            await clock.sleep(0)  # others have their turn
+            await clock.sleep(0)  # let other tasks run
 
     async def _store(self, rows: RowBuffer, reader: RecipientReader | None = None) -> None:
         if rows.held and reader is not None and (guess := reader.facts.guess) is not None:

@@ -1,4 +1,4 @@
-"""Sends the message of a broadcast to one recipient, and decides what the answers mean."""
+"""Sender of a broadcast's message to one recipient, which interprets the responses."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from telewarm.sending.messages import AlbumStep, Step
 from telewarm.sending.send_context import OnCold, SendResult
 from telewarm.telegram.effect import Effect, effect_of
 
-MAX_CHAT_WAIT_SECONDS = 5.0  # of one message for its chat; its recipient makes room for others when it is longer
-MAX_SET_WAIT_SECONDS = 60.0  # of several messages: who has got the first is to get the rest
+MAX_CHAT_WAIT_SECONDS = 5.0  # of one message for its chat; a recipient that would wait longer is retried later
+MAX_SET_WAIT_SECONDS = 60.0  # of several messages: a recipient of the first gets the rest
 
 
 class RecipientSender:
-    """`on_abort`: called with an error that stops the broadcast although it is counted for its recipient."""
+    """`on_abort`: called with an error that stops the broadcast although its recipient counts as failed."""
 
     def __init__(
         self,
@@ -44,14 +44,15 @@ class RecipientSender:
         reached = bool(broadcast.counts[DeliveryStatus.SENT])
         self._refusals = RefusalCounter(known=broadcast.refusal, reached=reached)
         self._plan: Sequence[Step] = ()
-        self.weight = 1  # messages of one recipient
+        self.weight = 1  # messages a recipient
 
     async def prepare(self) -> None:
-        """Before the first delivery. Raises TelewarmError for a message that cannot be sent."""
+        """Plan the message before the first delivery. Raises TelewarmError for a message that cannot be sent."""
         self._plan = await self._context.sender.planned(self._context.session, self.broadcast.message)
         self.weight = sum(len(step.items) if isinstance(step, AlbumStep) else 1 for step in self._plan) or 1
 
     async def deliver(self, chat_id: ChatId) -> SendDecision:
+        """Send the message to a chat and interpret the results."""
         api = self._context.session.api
         results = await self._send(chat_id, follow=False)
         if isinstance(migrated := results[0].error, ChatMigrated):
@@ -60,11 +61,11 @@ class RecipientSender:
         decision = self._decide(chat_id, results)
         replaced = self._context.session.api is not api
         if isinstance(decision, Abort) and isinstance(decision.error, InvalidBotToken) and replaced:
-            return Retry(error=decision.error)  # the bot has another token by now
+            return Retry(error=decision.error)  # the bot got another token meanwhile
         return decision
 
     async def _deliver_to_migrated(self, chat_id: ChatId, moved_to: ChatId) -> SendDecision:
-        """To the supergroup that the group became, unless that is a recipient of its own."""
+        """Send to the supergroup that the group became, unless that is a recipient of its own."""
         try:
             is_recipient = await self._store.is_recipient(moved_to)
         except Exception as error:
@@ -79,7 +80,7 @@ class RecipientSender:
         return structs.replace(decision, moved_to=moved_to) if isinstance(decision, Delivery) else decision
 
     def _decide(self, chat_id: ChatId, results: Sequence[SendResult]) -> SendDecision:
-        """A refusal that is the message's own aborts the broadcast, and nobody is counted as failed for it."""
+        """Interpret the results. A refusal of the message itself aborts the broadcast, and fails no recipient."""
         decision = policy.decide(chat_id, results)
         if (error := refusal_of(results)) is None:
             if isinstance(decision, Delivery) and decision.outcome is DeliveryStatus.SENT:

@@ -1,4 +1,4 @@
-"""Reader of recipient lists as they stream in: CSV, NDJSON or JSON."""
+"""Reader of streamed recipient lists: CSV, NDJSON or JSON."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from telewarm.broadcasts.rows import RowBuffer
 from telewarm.broadcasts.text_decoder import HEAD_BYTES, TextDecoder
 from telewarm.models import ChatId
 
-PIECE_BYTES = 32 << 10  # bytes read in one go: the event loop waits for no more
-JSON_ARRAY_PATTERN = re.compile(r'\[\s*(?:[\[{"\d\]-]|true|false|null|$)')  # and not ['5'], which is Python
+PIECE_BYTES = 32 << 10  # bytes parsed at once, so that the event loop is not blocked
+JSON_ARRAY_PATTERN = re.compile(r'\[\s*(?:[\[{"\d\]-]|true|false|null|$)')  # not ['5'], which is Python
 
 
 class ListFormat(StrEnum):
-    """`csv`: with or without a header; a plain list of one id a line, or of ids on one line, is CSV too."""
+    """Format of a list. `csv`: with or without a header, also one id a line, or ids on one line."""
 
     CSV = "csv"
     NDJSON = "ndjson"
@@ -31,8 +31,10 @@ class ListFormat(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListFacts:
-    """What a list turned out to be. `column`: where the chat ids were, None for a list of nothing else. `guess`: why a
-    person should look at it before anything is sent; None when there is no doubt.
+    """Facts about a read list.
+
+    `column`: where the chat ids were, None for a list of nothing else. `guess`: why a person should check it before
+    sending; None when there is no doubt.
     """
 
     format: ListFormat
@@ -41,22 +43,30 @@ class ListFacts:
 
 
 class RecipientParser(Protocol):
-    """One format. Raises UsageError for a list that is none of it."""
+    """Parser of one format. Raises UsageError for input of another format."""
 
     @property
-    def choice(self) -> ColumnChoice | None: ...
+    def choice(self) -> ColumnChoice | None:
+        """The column with the chat ids; None before it is known."""
+        ...
 
-    def feed(self, text: str) -> None: ...
+    def feed(self, text: str) -> None:
+        """Parse a piece."""
+        ...
 
-    def cut_off(self) -> None: ...
+    def cut_off(self) -> None:
+        """End after a broken upload: an incomplete last row is ignored."""
+        ...
 
-    def end(self) -> None: ...
+    def end(self) -> None:
+        """End the list."""
+        ...
 
 
 class RecipientReader:
-    """Takes a list in pieces of any size; what it found is in `rows`. `format` None: what the first bytes say.
+    """Reads a list in pieces of any size into `rows`. `format` None: detected by the first bytes.
 
-    `column`: the name or the number, from 1, of the one that holds the chat ids; `*` for every cell.
+    `column`: the name or the number, from 1, of the column with the chat ids; `*` for every cell.
     """
 
     def __init__(
@@ -71,17 +81,17 @@ class RecipientReader:
         self._column = (column or "").strip() or None
         self._head = b""
         self._text: TextDecoder | None = None
-        self._begin = ""  # what tells the format
+        self._begin = ""  # the beginning, for detecting the format
         self._parser: RecipientParser | None = None
 
     def feed(self, data: bytes) -> Iterator[None]:
-        """Read the piece, a little at each step. Raises UsageError."""
+        """Parse a piece, in small steps. Raises UsageError."""
         for at in range(0, len(data), PIECE_BYTES):
             self._feed(data[at : at + PIECE_BYTES])
             yield
 
     def end(self) -> None:
-        """The list is whole. Raises UsageError."""
+        """End the list. Raises UsageError."""
         if self._text is None:
             self._open()
         if self._text is not None:
@@ -90,7 +100,7 @@ class RecipientReader:
             self._parser.end()
 
     def cut_off(self) -> None:
-        """No more comes, though the list is not whole: whole rows count. Raises UsageError."""
+        """End after a broken upload: complete rows count. Raises UsageError."""
         if self._text is None and self._head:
             self._open()
         if self._parser is None and self._begin:
@@ -100,7 +110,7 @@ class RecipientReader:
 
     @property
     def facts(self) -> ListFacts:
-        """Once it is whole."""
+        """Return what was found, after the end."""
         choice = None if self._parser is None else self._parser.choice
         return ListFacts(
             format=self._format or ListFormat.CSV,
@@ -148,18 +158,18 @@ def _parser(format: ListFormat, rows: RowBuffer, column: str | None) -> Recipien
 
 
 def _is_enough_to_sniff(begin: str) -> bool:
-    """Whether so much is enough to tell the format: of JSON the first line has to be there, and whether more follow."""
+    """Return whether the beginning suffices to detect the format: JSON takes a line and the start of the next."""
     return bool(begin) and (begin[0] not in "[{" or bool(begin.partition("\n")[2].strip()))
 
 
 def sniff(begin: str) -> ListFormat:
-    """The format of a list by how it begins, which is a line or more."""
+    """Detect the format of a list by its beginning, at least a line."""
     if begin.startswith("["):
         return ListFormat.JSON if JSON_ARRAY_PATTERN.match(begin) else ListFormat.CSV
     if not begin.startswith("{"):
         return ListFormat.CSV
     if not re.match(r'\{\s*(?:"|\}|$)', begin):
-        return ListFormat.CSV  # a set of Python
+        return ListFormat.CSV  # a Python set
     first, line_end, more = begin.partition("\n")
     if not line_end:
         return ListFormat.JSON
@@ -173,7 +183,7 @@ def sniff(begin: str) -> ListFormat:
 
 
 def rows_of(chat_ids: Iterable[ChatId], rows: RowBuffer, *, at_once: int) -> Iterator[None]:
-    """Put chat ids that the program has into `rows`, so many at each step; the number is their place, from 1."""
+    """Put chat ids into `rows`, so many a step, numbered from 1."""
     for number, value in enumerate(chat_ids, 1):
         rows.add(number, value, excerpt=repr(value))
         if number % at_once == 0:

@@ -1,4 +1,4 @@
-"""Whether Telegram refuses the message and not one chat, so that the broadcast pauses early. Pure."""
+"""Detection of a refused message, as opposed to a refused chat, so that the broadcast pauses early. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from telewarm.errors import BadRequest, InvalidFileId, TelegramClientError
 from telewarm.sending.send_context import SendResult
 
-MAX_IN_A_ROW = 10  # equal refusals of recipients one after the other, while nobody has got the message
-MAX_IN_A_ROW_AFTER_SUCCESS = 50  # the same once somebody has got it: then it may be the chats
+MAX_IN_A_ROW = 10  # equal refusals in a row while nobody has received the message
+MAX_IN_A_ROW_AFTER_SUCCESS = 50  # equal refusals in a row after a success: it may be the chats
 NUMBER_PATTERN = re.compile(r"\d+")
-# What Telegram says of a text, its markup, its buttons or its file: the same for every recipient.
+# Telegram's descriptions of a refused text, markup, button or file: equal for every recipient.
 MESSAGE_REFUSED_PATTERN = re.compile(
     r"can't parse|unsupported parse_mode|entit(y|ies)|(caption|text|message|media_caption)[ _](is[ _])?too[ _]long"
     r"|(text|message)[ _](is|must be)[ _](non-)?empty|message_empty|button|keyboard|reply[ _]markup"
@@ -23,7 +23,7 @@ MESSAGE_REFUSED_PATTERN = re.compile(
 
 
 def refusal_of(results: Sequence[SendResult]) -> TelegramClientError | None:
-    """The first error of a set that may be the message's fault."""
+    """Return the first error of a set that may be caused by the message."""
     for result in results:
         if isinstance(result.error, BadRequest | InvalidFileId):
             return result.error
@@ -31,26 +31,26 @@ def refusal_of(results: Sequence[SendResult]) -> TelegramClientError | None:
 
 
 def cause_of(description: str) -> str:
-    """Telegram's words without what differs from chat to chat: two refusals of one cause are equal."""
+    """Return the description without the parts that differ by chat, so that refusals of one cause are equal."""
     return NUMBER_PATTERN.sub("#", description)[:200]
 
 
 class RefusalCounter:
-    """Counts equal refusals in a row. `known`: the cause that its owner has seen, and which stops it no more."""
+    """Counts equal refusals in a row. `known`: the cause that the owner has seen, and which does not pause again."""
 
     def __init__(self, *, known: str | None, reached: bool) -> None:
         self._known = known
-        self._reached = reached  # somebody has got the message
+        self._reached = reached  # whether a recipient has received the message
         self._cause = ""
         self._count = 0
 
     def succeeded(self) -> None:
-        """A recipient got the whole message."""
+        """Note a recipient that received the whole message."""
         self._reached = True
         self._cause, self._count = "", 0
 
     def refused(self, error: TelegramClientError) -> bool:
-        """Whether the broadcast is to pause: others would be refused as well."""
+        """Note a refusal. Returns whether to pause the broadcast, because other recipients would refuse as well."""
         cause = cause_of(error.description)
         self._count = self._count + 1 if cause == self._cause else 1
         self._cause = cause

@@ -1,4 +1,4 @@
-"""The chat id in one cell of a list, or why it holds none."""
+"""Extraction of the chat id from one cell of a list, or the reason why it holds none."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from telewarm.errors import UsageError
 from telewarm.logs import redact
 from telewarm.models import ChatId
 
-MAX_CHAT_ID = 2**52  # Telegram's ids have at most 52 significant bits; groups and channels are below zero
+MAX_CHAT_ID = 2**52  # Telegram's ids have at most 52 significant bits; those of groups and channels are negative
 MAX_CELL_CHARACTERS = 64 << 10  # characters of one row
 EXCERPT_CHARACTERS = 80  # characters
 MAX_REDACTED_CHARACTERS = 400  # characters
-BOT_COLUMN = "bot"  # the column or key with a bot's slug
+BOT_COLUMN = "bot"  # column or key of a bot's slug
 
 PLAIN_ID_PATTERN = re.compile(r"-?[0-9]{1,16}")
-# Blanks that str.strip leaves: zero-width and directional characters, which come along with copied text.
+# Whitespace that str.strip keeps: zero-width and directional characters, common in copied text.
 BLANKS = " \x1a\t\r\n\v\f\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u2066-\u206f\u3000\ufeff"
 SURROUNDING_BLANKS = re.compile(rf"^[{BLANKS}]+|[{BLANKS}]+$")
 EXCEL_TEXT = re.compile(r"""=?"(?P<formula>[^"]*)"|'(?P<text>[^']*)'?""")  # ="500000001", '500000001
 BRACKETS = re.compile(r"^[\[({]+|[\])}]+$")
-MINUS = re.compile(r"^[\u2010-\u2015\u2212\ufe63\uff0d]")  # what word processors make of a hyphen
+MINUS = re.compile(r"^[\u2010-\u2015\u2212\ufe63\uff0d]")  # replacements of the hyphen by word processors
 INTEGER = re.compile(r"-?\d+")
 NO_FRACTION = re.compile(r"(-?\d+)[.,](?:0{0,2}|0{4,})")  # 500000001.0, as pandas writes a column with gaps
 PEER = re.compile(r"(user|channel|chat)(\d{1,16})")  # as Telegram Desktop exports them
@@ -44,7 +44,7 @@ NOT_NUMERIC = (
     " and the id of a channel or group begins with -100"
 )
 GROUPED = "it has thousands separators; write the chat id with digits alone"
-# Why a text is no chat id, by its shape; the first that fits.
+# Reasons why a text is not a chat id, by its shape; the first match applies.
 REASONS = (
     (re.compile(r"-?\d+"), OUT_OF_RANGE),
     (re.compile(r"-?\d+([.,]\d+)?[eE][+-]?\d+"), LOST_DIGITS),
@@ -57,27 +57,28 @@ REASONS = (
 
 
 class RowBuffer:
-    """What was read of a list and not yet stored. `bots`: the slugs that a row may name; it need not name any."""
+    """Rows that were read and not stored yet. `bots`: the slugs that a row may name; it need not name any."""
 
     def __init__(self, bots: Collection[str] = ()) -> None:
         self.chat_ids: list[ChatId] = []
         self.chat_ids_by_bot: dict[str, list[ChatId]] = {}
         self.rejected: list[RejectedRow] = []
-        self.read = 0  # in all, good and bad
+        self.read = 0  # number of rows, valid and rejected
         self._bots = bots
 
     def drain(self) -> tuple[list[ChatId], dict[str, list[ChatId]], list[RejectedRow]]:
-        """Everything that is held, once."""
+        """Return and remove everything."""
         held = self.chat_ids, self.chat_ids_by_bot, self.rejected
         self.chat_ids, self.chat_ids_by_bot, self.rejected = [], {}, []
         return held
 
     @property
     def held(self) -> int:
+        """Number of rows held."""
         return len(self.chat_ids) + len(self.rejected) + sum(map(len, self.chat_ids_by_bot.values()))
 
     def add(self, number: int, value: object, *, excerpt: object, bot: object = None) -> None:
-        """`number`: of the line or the element, from 1. `excerpt`: what to show of it when it is rejected."""
+        """Add a row. `number`: of the line or element, from 1. `excerpt`: shown if the row is rejected."""
         try:
             chat_id = read_chat_id(value)
             mine = self.chat_ids if bot is None or bot == "" else self._ids_of_bot(bot)
@@ -88,7 +89,7 @@ class RowBuffer:
             mine.append(chat_id)
 
     def reject(self, number: int, reason: str, excerpt: object) -> None:
-        """`excerpt`: a text, or a value of JSON."""
+        """Reject a row. `excerpt`: a text, or a value of JSON."""
         self.read += 1
         text = excerpt if isinstance(excerpt, str) else json.dumps(excerpt, ensure_ascii=False, default=str)
         self.rejected.append(RejectedRow(line=number, reason=reason, excerpt=printable(text)))
@@ -101,7 +102,7 @@ class RowBuffer:
 
 
 def read_chat_id(value: object) -> ChatId:
-    """Raises UsageError with the reason."""
+    """Return the chat id in a cell. Raises UsageError with the reason."""
     if isinstance(value, str):
         number = int(value) if PLAIN_ID_PATTERN.fullmatch(value) else _number_of(value)
     elif isinstance(value, bool) or value is None:
@@ -119,6 +120,7 @@ def read_chat_id(value: object) -> ChatId:
 
 
 def holds_id(value: object) -> bool:
+    """Return whether a cell holds a chat id."""
     try:
         read_chat_id(value)
     except UsageError:
@@ -127,7 +129,7 @@ def holds_id(value: object) -> bool:
 
 
 def clean(text: str) -> str:
-    """Without what spreadsheets, programs and copying put around a number."""
+    """Remove what spreadsheets, programs and copying put around a number."""
     text = SURROUNDING_BLANKS.sub("", text)
     if quoted := EXCEL_TEXT.fullmatch(text):
         text = SURROUNDING_BLANKS.sub("", quoted["formula"] or quoted["text"] or "")
@@ -135,7 +137,7 @@ def clean(text: str) -> str:
 
 
 def _number_of(given: str) -> int:
-    """Raises UsageError. Digits of any script count, for no two of them mean different numbers."""
+    """Parse a number in digits of any script, which are unambiguous. Raises UsageError."""
     text = clean(given)
     if INTEGER.fullmatch(text) is None:
         text = clean(BRACKETS.sub("", text))
@@ -151,7 +153,7 @@ def _number_of(given: str) -> int:
 
 
 def _of_export(kind: str, number: int) -> int:
-    """Telegram Desktop writes the kind before the number, which lacks the sign that a bot has to give."""
+    """Return the chat id for Telegram Desktop's export, which has the kind before the number and no sign."""
     return {"user": number, "chat": -number, "channel": -(10**12) - number}[kind]
 
 
@@ -165,6 +167,6 @@ def _refuse(text: str) -> NoReturn:
 
 
 def printable(text: str) -> str:
-    """What to show of a list. Perhaps it is a wrong file with secrets in it, which may be longer than what is shown."""
+    """Return a short, printable excerpt of a list, with secrets masked: it may be a wrong file."""
     shown = redact(text[:MAX_REDACTED_CHARACTERS])[:EXCERPT_CHARACTERS]
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in shown)

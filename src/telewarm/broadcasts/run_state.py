@@ -1,4 +1,4 @@
-"""State of one run of a broadcast, and what of it is to be written. Pure: time and dice are arguments."""
+"""State of one run of a broadcast, and its unwritten changes. Pure: time and random number are arguments."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from telewarm.models import ChatId, Delivery, DeliveryStatus
 class RunState:
     """A recipient is in one place: pending, in flight, in the retry queue, or finished.
 
-    `pending`: admitted, and perhaps not written down yet. `in_flight`: written down and being called. No recipient is
-    called before an update that names it is written, so that a crash leaves `unknown` and never a duplicate.
-    `cursor`: the last recipient that was read from the list.
+    `pending`: admitted, and perhaps not written yet. `in_flight`: written and being called. No recipient is called
+    before an update that names it is written, so that a crash leaves `unknown` and never a duplicate. `cursor`: the
+    last recipient that was read from the list.
     """
 
     def __init__(self, *, cursor: ChatId, retry_chat_ids: Iterable[ChatId]) -> None:
@@ -34,12 +34,12 @@ class RunState:
         return bool(self.outcomes or self.pending or self._retries_dirty)
 
     def admissible(self, ready: int, *, now: float) -> int:
-        """Recipients that could be called now: due retries, and `ready` new ones unless too many wait already."""
+        """Return how many could be called now: due retries and, unless the retry queue is full, `ready` new ones."""
         due = 0 if self.retries.due_at > now else len(self.retries)
         return due + (0 if self.retries.is_full else ready)
 
     def skip_unreachable(self, ready: deque[Recipient]) -> None:
-        """Finish the next recipients whose chat status says that they cannot be reached: without a call."""
+        """Finish the next recipients whose chats are known to be unreachable, without a call."""
         while ready and (error := ready[0].error) is not None:
             skipped = ready.popleft()
             self.cursor = skipped.chat_id
@@ -59,7 +59,7 @@ class RunState:
         return admitted
 
     def take_update(self) -> RunUpdate:
-        """Everything that is to be written now."""
+        """Return everything that is to be written now."""
         outcomes, self.outcomes, self._retries_dirty = self.outcomes, [], False
         return RunUpdate(
             in_flight=[*self.in_flight, *self.pending],
@@ -69,39 +69,43 @@ class RunState:
         )
 
     def restore(self, update: RunUpdate) -> None:
-        """An update was not written: its outcomes are to be written again."""
+        """Take back an update that was not written."""
         self.outcomes = [*update.outcomes, *self.outcomes]
         self._retries_dirty = True
 
     def start_pending(self) -> Sequence[ChatId]:
-        """The pending recipients are in flight from now on."""
+        """Move the pending recipients in flight."""
         started, self.pending = self.pending, []
         self.in_flight.update(started)
         return started
 
     def drop_pending(self) -> Sequence[ChatId]:
-        """The pending recipients are not called."""
+        """Remove the pending recipients uncalled."""
         dropped, self.pending = self.pending, []
         return dropped
 
     def forget(self, chat_ids: Iterable[ChatId]) -> None:
-        """Recipients that another holder of the run takes care of."""
+        """Forget recipients that another holder of the run takes over."""
         self.in_flight.difference_update(chat_ids)
 
     def requeue(self, chat_ids: Iterable[ChatId]) -> None:
-        """Recipients that were admitted and were not called: they are due at once."""
+        """Queue admitted, uncalled recipients for an immediate retry."""
         for chat_id in chat_ids:
             self.in_flight.discard(chat_id)
             self.retries.add(chat_id, due_at=0.0)
             self._retries_dirty = True
 
     def finish(self, delivery: Delivery) -> None:
+        """Set the outcome of a recipient."""
         self.in_flight.discard(delivery.chat_id)
         self.retries.forget(delivery.chat_id)
         self.outcomes.append(delivery)
 
     def retry(self, chat_id: ChatId, error: TelewarmError, *, now: float, dice: float, circuit_open: bool) -> None:
-        """Nothing went to this recipient, for sure. `circuit_open`: Telegram is away, which nobody fails for."""
+        """Queue a recipient to whom surely nothing was sent, or fail it.
+
+        `circuit_open`: Telegram is down; nobody fails.
+        """
         self.in_flight.discard(chat_id)
         attempt = self.retries.attempt_of(chat_id, now=now)
         attempt.failures += 1

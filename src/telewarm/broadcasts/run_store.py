@@ -1,4 +1,4 @@
-"""The run of one broadcast as its holder writes it."""
+"""Store of one broadcast's run. Necessary writes are retried until the database is reachable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class RunStore:
-    """`lease_id`: of this process when the run was claimed. Once that lease is lost, nothing is written any more."""
+    """`lease_id`: of this process at the claim. Once that lease is lost, nothing is written any more."""
 
     def __init__(self, pool: Pool, broadcast_id: BroadcastId, lease_id: UUID) -> None:
         self.broadcast_id = broadcast_id
@@ -31,18 +31,17 @@ class RunStore:
         self._pool = pool
 
     async def state(self) -> BroadcastState | None:
-        """As `save` returns it. Raises what a lost database raises."""
+        """Return the broadcast's state, as `save` does. Raises on a lost database."""
         return await broadcast_runs.get_state(self._pool, self.broadcast_id, self.lease_id)
 
     async def is_recipient(self, chat_id: ChatId) -> bool:
-        """Raises what a lost database raises."""
+        """Return whether the chat is a recipient. Raises on a lost database."""
         return await broadcast_runs.is_recipient(self._pool, self.broadcast_id, chat_id)
 
     async def save(self, update: RunUpdate, *, notify: bool) -> BroadcastState | None:
-        """The broadcast's state; None: the lease is lost. Raises what a lost database raises: nothing was written.
+        """Write an update.
 
-        When the database refuses the update, its outcomes are written one by one, and one that is refused alone is
-        kept without its error text.
+        Returns the broadcast's state; None: the lease is lost. Raises on a lost database, unwritten.
         """
         try:
             return await self._save(update, notify=notify)
@@ -72,7 +71,10 @@ class RunStore:
         return await broadcast_runs.save_progress(self._pool, self.broadcast_id, self.lease_id, update, notify=notify)
 
     async def pause(self, reason: str, *, refusal: str | None) -> None:
-        """`refusal`: what Telegram said of the message, to know it again after a resume."""
+        """Pause the broadcast.
+
+        `refusal`: Telegram's description of the refused message, to recognise it after a resume.
+        """
         running = [BroadcastState.RUNNING]
         await self.retry(
             partial(
@@ -87,15 +89,15 @@ class RunStore:
         )
 
     async def release(self) -> None:
-        """Let any process claim the run."""
+        """Release the run: any process may claim it."""
         await self.retry(partial(broadcast_runs.release, self._pool, self.broadcast_id, self.lease_id))
 
     async def finish(self, state: BroadcastState) -> bool:
-        """Whether it was ours to finish."""
+        """Finish the broadcast. Returns whether the lease still held."""
         return await self.retry(partial(broadcast_runs.finish, self._pool, self.broadcast_id, self.lease_id, state))
 
     async def resolve_unknown(self, outcomes: Sequence[Delivery]) -> None:
-        """Outcomes that came after the lease was lost: better than `unknown`, as which they were written."""
+        """Replace `unknown` by outcomes that arrived after the lease was lost."""
         await self.retry(partial(broadcast_runs.resolve_unknown, self._pool, self.broadcast_id, outcomes))
 
     async def broadcast(self) -> Broadcast:

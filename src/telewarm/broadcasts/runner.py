@@ -1,5 +1,7 @@
-"""Runs one broadcast. Recipients are written down as in flight before the call and their outcomes after it, batched in
-one statement an iteration, so that a crash leaves `unknown` and never a duplicate.
+"""Runner of one broadcast.
+
+Recipients are written as in flight before the call and their outcomes after it, batched in one statement an iteration,
+so that a crash leaves `unknown` and never a duplicate.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class _Ending:
 
 
 class BroadcastRunner:
-    """Holds the run under the lease of the moment at which it was claimed; when that is lost, the run is over."""
+    """Holds the run under the process lease of the claim; when that is lost, the run is over."""
 
     def __init__(self, context: BroadcastContext, broadcast: Broadcast, claimed: ClaimedRun) -> None:
         self._context = context
@@ -65,7 +67,7 @@ class BroadcastRunner:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it has had nothing to do for a while, and leaves room for another broadcast."""
+        """Whether the broadcast has had nothing to do for a while, so that another may take its slot."""
         return not self._state.in_flight and clock.monotonic() - self._busy_at > POLL_SECONDS
 
     @property
@@ -74,33 +76,35 @@ class BroadcastRunner:
 
     @property
     def in_flight(self) -> int:
+        """Number of recipients in flight."""
         return len(self._state.in_flight)
 
     @property
     def held(self) -> int:
+        """Number of pending recipients."""
         return len(self._state.pending) + self._workers.queued
 
     def nudge(self) -> None:
-        """The state of the broadcast may have changed."""
+        """Check the state of the broadcast, which may have changed."""
         self._sync.mark_stale()
         self._changed.set()
 
     def stop(self) -> None:
-        """Admit nobody else: what is in flight finishes, and the run is released."""
+        """Admit no more recipients: those in flight finish, and the run is released."""
         if not self._ending.stopping:
             self._ending.stopping = True
             self._requeue(self._workers.unqueue())
             self._changed.set()
 
     def abort(self) -> None:
-        """Stop, and cancel what is in flight: its outcome is unknown."""
+        """Stop, and cancel the calls in flight: their outcome is unknown."""
         self.stop()
         self._workers.cancel_all()
 
     async def run(self) -> None:
-        """Until all recipients are finished, it is stopped, or the lease is lost.
+        """Run until all recipients are finished, the runner is stopped, or the lease is lost.
 
-        Raises what a lost database raises before anybody is called.
+        Raises on a lost database before the first call.
         """
         try:
             await self._sender.prepare()
@@ -152,17 +156,17 @@ class BroadcastRunner:
         return self._ending.stopping or (self._prefetcher.is_exhausted and not self._state.retries)
 
     def _admit(self, admission: Admission, now: float) -> float:
-        """Make those pending that may be called now; when to look again."""
+        """Make recipients pending that may be called now. Returns when to check again."""
         if self._state.pending or self._ending.stopping or self._ending.lease_lost:
             return now + POLL_SECONDS
-        if self._context.lease.id != self._store.lease_id:  # it ran out; under the new one the run can be claimed again
+        if self._context.lease.id != self._store.lease_id:  # expired: the run can be claimed under the new one
             self.stop()
             return now
         self._prefetcher.prefetch()
         return admission.admit(self._state, self._prefetcher.ready, now=now)
 
     def _uncounted_messages(self) -> int:
-        """Messages of admitted recipients that the rate limiter does not know of yet, as far as we can tell."""
+        """Return the messages of admitted recipients that the rate limiter does not count yet, estimated."""
         weight = self._sender.weight
         begun = len(self._state.in_flight) - self._workers.queued
         return weight * self.held + (weight - 1) * begun // 2
@@ -171,7 +175,7 @@ class BroadcastRunner:
         if state is None:
             self._ending.lease_lost = True
             self._log.warning("broadcast_lease_lost", in_flight=self.in_flight)
-            self._state.forget(self._workers.unqueue())  # the next holder takes them for unknown
+            self._state.forget(self._workers.unqueue())  # the next holder marks them unknown
         elif state is not BroadcastState.RUNNING:
             self.stop()
 
@@ -206,7 +210,7 @@ class BroadcastRunner:
         self.stop()
 
     async def _pause(self, error: TelewarmError) -> None:
-        """Pause the broadcast: its owner has to act, or nobody gets it."""
+        """Pause the broadcast: its owner has to act before anybody can receive it."""
         reason = policy.pause_reason(error, self._store.broadcast_id)
         refusal = cause_of(error.description) if isinstance(error, BadRequest | InvalidFileId) else None
         await self._store.pause(reason, refusal=refusal)
@@ -214,7 +218,7 @@ class BroadcastRunner:
         self._log.warning("broadcast_paused", reason=reason)
 
     async def _release(self) -> None:
-        """Write down how the run ended, and let go of it."""
+        """Write how the run ended, and release it."""
         if self._ending.lease_lost:
             if self._state.outcomes:
                 await self._store.resolve_unknown(self._state.outcomes)

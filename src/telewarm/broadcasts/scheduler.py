@@ -1,4 +1,4 @@
-"""Scheduler of a bot's broadcasts, within its lane: some at once, the rest after them."""
+"""Scheduler of a bot's broadcasts within its lane: some concurrently, the rest after them."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from telewarm.sending.sender import Sender
 
 log = structlog.get_logger(__name__)
 
-MAX_ACTIVE_BROADCASTS = 4  # flights that have something to do
-MAX_OPEN_BROADCASTS = 64  # flights, with those that wait for a pause or a limit of their own
-SLICE_SECONDS = 10.0  # seconds after which it makes room when other lanes wait for a place
-POLL_SECONDS = 1.0  # seconds between looks at what waits: for its media, for a place, for whoever else has it in hand
-MAX_WAIT_SECONDS = 300.0  # seconds of one wait for a start time
-FINAL_WRITE_SECONDS = 2.0  # seconds to write down what is known, once it is cut short
+MAX_ACTIVE_BROADCASTS = 4  # broadcasts with something to do
+MAX_OPEN_BROADCASTS = 64  # broadcasts, including those that wait for a pause or a limit of their own
+SLICE_SECONDS = 10.0  # seconds after which the lane's slot is yielded when other lanes wait
+POLL_SECONDS = 1.0  # seconds between checks of broadcasts that wait for media, a slot, or a run held elsewhere
+MAX_WAIT_SECONDS = 300.0  # maximum seconds of one wait for a start time
+FINAL_WRITE_SECONDS = 2.0  # seconds for the last write after an abort
 
 
 class BroadcastScheduler:
-    """Runs once, as a lane does. `on_sending`: called when a broadcast is taken in hand, and when it is let go."""
+    """Runs once, like a lane. `on_sending`: called when a run is claimed, and when it is released."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class BroadcastScheduler:
         self._has_waiting_lanes = has_waiting_lanes
         self._readiness = MediaReadiness(pool, session)
         self._changed = asyncio.Event()
-        self._may_have_work = True  # something may be there to do that we have not seen
+        self._may_have_work = True  # whether there may be work that was not read yet
         self._runners: dict[BroadcastId, BroadcastRunner | UndoRunner] = {}
         self._tasks: dict[BroadcastId, asyncio.Task[None]] = {}
         self._kill_timers: set[asyncio.TimerHandle] = set()
@@ -73,23 +73,23 @@ class BroadcastScheduler:
 
     @property
     def in_flight(self) -> int:
-        """Recipients that are being called."""
+        """Number of recipients in flight."""
         return sum(runner.in_flight for runner in self._runners.values())
 
     @property
     def held(self) -> int:
-        """Recipients that are taken and not called yet."""
+        """Number of pending recipients."""
         return sum(runner.held for runner in self._runners.values())
 
     def nudge(self) -> None:
-        """There is something new, or a reason to look up."""
+        """Wake the scheduler: there is new work, or the context changed."""
         self._may_have_work = True
         self._changed.set()
         for runner in self._runners.values():
             runner.nudge()
 
     def abort(self) -> None:
-        """Cut short what is in flight: its outcome is unknown. In a moment all of it ends, written down or not."""
+        """Cancel the calls in flight: their outcome is unknown. Ends within moments, written or not."""
         for runner in self._runners.values():
             runner.abort()
         loop = asyncio.get_running_loop()
@@ -97,9 +97,9 @@ class BroadcastScheduler:
             self._kill_timers.add(loop.call_later(FINAL_WRITE_SECONDS, task.cancel))
 
     async def run(self) -> float | None:
-        """Seconds after which to run again, None when nothing is left.
+        """Run until nothing is due. Returns the seconds after which to run again, None when nothing is left.
 
-        Lets what is in flight end; cancelled, it cuts that short.
+        Lets calls in flight finish; when cancelled, cancels them.
         """
         try:
             delay = await self._run_until_idle()
@@ -126,7 +126,7 @@ class BroadcastScheduler:
             await clock.wait(self._changed, self._seconds_to_next_poll())
 
     def _seconds_to_next_poll(self) -> float:
-        """Crowds and schedules are looked at now and then."""
+        """Return the seconds to the next check of other lanes and of schedules."""
         if self._may_have_work:
             return 0.0
         if not self._tasks and self._next_poll_at == math.inf:
@@ -134,7 +134,7 @@ class BroadcastScheduler:
         return min(POLL_SECONDS, self._next_poll_at - clock.monotonic())
 
     async def _start_due(self) -> None:
-        """Start what may start; `_again_at` is when to look again."""
+        """Start due broadcasts; sets `_again_at`, the time of the next check."""
         self._may_have_work, self._next_poll_at = False, math.inf
         try:
             actives = await broadcast_runs.active_runs(self._context.pool, self._context.session.bot.id)
@@ -176,14 +176,14 @@ class BroadcastScheduler:
             task.add_done_callback(lambda _: self._on_runner_done(broadcast.id))
 
     async def _begin_scheduled(self, broadcast: Broadcast) -> None:
-        """Its time has come."""
+        """Start a scheduled broadcast whose time has come."""
         scheduled = [BroadcastState.SCHEDULED]
         if await broadcasts.set_state(self._context.pool, broadcast.id, BroadcastState.RUNNING, only_from=scheduled):
             log.info("broadcast_begins", bot=self._context.session.bot.slug, broadcast_id=broadcast.id)
         self._may_have_work = True
 
     def _has_room(self) -> bool:
-        """One that waits for a pause or a limit of its own holds up no other."""
+        """Return whether another broadcast may start: those that wait for a limit of their own do not count."""
         resting = sum(runner.is_idle for runner in self._runners.values())
         return len(self._tasks) - resting < MAX_ACTIVE_BROADCASTS and len(self._tasks) < MAX_OPEN_BROADCASTS
 
@@ -230,10 +230,10 @@ class BroadcastScheduler:
             if isinstance(runner, UndoRunner) and runner.retry_in is not None:
                 self._poll_in(runner.retry_in)
             else:
-                self._may_have_work = True  # others may wait for its place, or it may have been resumed meanwhile
+                self._may_have_work = True  # others may wait for the slot, or it was resumed meanwhile
 
     async def _claim(self, broadcast: Broadcast) -> bool:
-        """Whether nobody else has it."""
+        """Claim the run. Returns whether it was free."""
         lease_id = self._context.lease.id
         taken = await broadcast_runs.claim(self._context.pool, broadcast.id, lease_id)
         if taken is None:
@@ -259,7 +259,7 @@ class BroadcastScheduler:
         self._changed.set()
 
     async def _drain(self) -> None:
-        """Call nobody else; what is in flight ends, and is written down."""
+        """Admit no more recipients; wait for those in flight and record them."""
         try:
             for runner in self._runners.values():
                 runner.stop()

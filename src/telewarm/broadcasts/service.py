@@ -1,4 +1,4 @@
-"""Broadcasts for callers: create, load, start, pause, read. The lanes of their bots send them."""
+"""Broadcast service: create, load, start, pause, read. The lanes of the bots do the sending."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from telewarm.sending.sender import Sender
 log = structlog.get_logger(__name__)
 
 OutcomeFilter: TypeAlias = "DeliveryStatus | Literal['pending'] | None"
-BEFORE_FIRST_CHAT = ChatId(-(2**62))  # below every chat id
+BEFORE_FIRST_CHAT = ChatId(-(2**62))  # less than every chat id
 NOT_SENT = frozenset({BroadcastState.DRAFT, BroadcastState.CANCELLED})
 RETRYABLE_OUTCOMES = frozenset({DeliveryStatus.UNKNOWN, DeliveryStatus.FAILED})
 
 
 class BroadcastService:
-    """`on_change`: called when one was started, paused, cancelled or the like."""
+    """`on_change`: called after a broadcast has changed its state."""
 
     def __init__(
         self,
@@ -75,11 +75,13 @@ class BroadcastService:
         starts_at: datetime | None = None,
         key: str | None = None,
     ) -> list[Broadcast]:
-        """A draft for each bot. The media are the first bot's; the others get them into their libraries too.
+        """Create a draft for each bot.
 
-        `gate`: wait until all media are ready. `per_second`: messages at most. `key`: an idempotency key; a call that
-        is repeated with it returns what the first one made, however far that is. Raises UsageError, NotFound, and
-        Conflict for a key that stands for another broadcast.
+        The media are the first bot's; they are added to the libraries of the other bots.
+
+        `gate`: wait until all media are ready. `per_second`: maximum of messages a second. `key`: an idempotency key; a
+        repeated call returns what the first one created, in its present state. Raises UsageError, NotFound, and
+        Conflict for a key that belongs to another broadcast.
         """
         plan = SendPlan(name=name, gate=gate, per_second=per_second, starts_at=starts_at)
         check_plan(bots, plan)
@@ -99,35 +101,35 @@ class BroadcastService:
         column: str | None = None,
         on_rows: Callable[[int], None] | None = None,
     ) -> ImportResult:
-        """Add recipients from a CSV, NDJSON or JSON list, however large; `format` None: what its first bytes say.
+        """Add recipients from a CSV, NDJSON or JSON list of any size; `format` None: detected by the first bytes.
 
-        `column`: the name or the number, from 1, of the one that holds the chat ids, `*` for every cell; None: the one
-        whose name or values say so. When that is a guess, `Loaded.guess` says why, and `start` wants it confirmed; when
-        there is no telling, nothing is loaded. Rows go in as they come. Cut off, what was loaded stays, and the same
-        list may be loaded again. `on_rows` is told how many rows were read so far. Raises NotFound, Conflict when it
-        was started already, UsageError for a list that is none.
+        `column`: the name or the number, from 1, of the column with the chat ids, `*` for every cell; None: detected by
+        names and values. When that is a guess, `ImportResult.guess` has the reason, and `start` requires a
+        confirmation; when it cannot be decided, nothing is loaded. Rows are stored as they arrive: after a broken
+        upload they stay, and the same list may be loaded again. `on_rows`: called with the number of rows read so far.
+        Raises NotFound, Conflict when the broadcast was started already, UsageError for a list in no known format.
         """
         loading, bots = await self._loading(broadcast_id, on_rows)
         return await loading.stream(RecipientReader(format, bots=bots, column=column), chunks)
 
     async def add(self, broadcast_id: BroadcastId, chat_ids: Iterable[ChatId]) -> ImportResult:
-        """`load` for chat ids that the program has. The line of one that is rejected is its place, from 1."""
+        """Add chat ids as `load` does. The line number of a rejected one is its position, from 1."""
         loading, _ = await self._loading(broadcast_id, None)
         rows = RowBuffer()
         return await loading.rows(rows_of(chat_ids, rows, at_once=BATCH_ROWS), rows)
 
     async def get(self, broadcast_id: BroadcastId) -> Broadcast:
-        """Raises NotFound, UsageError."""
+        """Return a broadcast. Raises NotFound, UsageError."""
         return await broadcasts.get(self._pool, BroadcastId(coercion.integer("broadcast_id", broadcast_id)))
 
     async def page(
         self, *, bot_id: BotId | None = None, limit: int = 50, before: BroadcastId | None = None
     ) -> list[Broadcast]:
-        """Newest first; `before`: only those made before this one."""
+        """Return broadcasts, newest first; `before`: only those older than this one."""
         return await broadcasts.page(self._pool, bot_id=bot_id, limit=limit, before=before)
 
     async def rejected(self, broadcast_id: BroadcastId) -> AsyncIterator[RejectedRow]:
-        """The lines that held no chat id, in the order in which they came. Raises NotFound."""
+        """Iterate over the rows without a valid chat id, in their original order. Raises NotFound."""
         await self.get(broadcast_id)
         found, after = await recipients.rejected_page(self._pool, broadcast_id, after=0)
         while found:
@@ -138,9 +140,9 @@ class BroadcastService:
     async def start(
         self, broadcast_id: BroadcastId, *, starts_at: datetime | None = None, confirm: bool = False
     ) -> Broadcast:
-        """Send it, now or at its time. One that waits for its time may be given another.
+        """Start the broadcast, now or at a time. The time of a scheduled one can be changed.
 
-        `confirm`: a person has looked at the chat ids of a list whose column was guessed. Raises NotFound, Conflict.
+        `confirm`: a person has checked the chat ids of a list whose column was guessed. Raises NotFound, Conflict.
         """
         check_time(starts_at)
         coercion.integer("broadcast_id", broadcast_id)
@@ -149,29 +151,29 @@ class BroadcastService:
         return await self._act(Action.START, broadcast_id, starts_at=starts_at)
 
     async def pause(self, broadcast_id: BroadcastId) -> Broadcast:
-        """Call nobody else; what is in flight ends. Raises NotFound, Conflict."""
+        """Pause the broadcast; messages in flight finish. Raises NotFound, Conflict."""
         return await self._act(Action.PAUSE, broadcast_id)
 
     async def resume(self, broadcast_id: BroadcastId) -> Broadcast:
-        """Go on with a paused one. Raises NotFound, Conflict."""
+        """Resume a paused broadcast. Raises NotFound, Conflict."""
         return await self._act(Action.RESUME, broadcast_id)
 
     async def cancel(self, broadcast_id: BroadcastId) -> Broadcast:
-        """Call nobody else, for good. Raises NotFound, Conflict."""
+        """Cancel the broadcast for good. Raises NotFound, Conflict."""
         return await self._act(Action.CANCEL, broadcast_id)
 
     async def undo(self, broadcast_id: BroadcastId) -> Broadcast:
-        """Delete what was sent, as far as Telegram lets us: within 48 hours. Raises NotFound, Conflict."""
+        """Delete the sent messages where Telegram allows it: within 48 hours. Raises NotFound, Conflict."""
         return await self._act(Action.UNDO, broadcast_id)
 
     async def retry_unknown(self, broadcast_id: BroadcastId) -> Broadcast:
-        """Send again to those who perhaps have it already. Raises NotFound, Conflict."""
+        """Send again to recipients with an unknown outcome, which may cause duplicates. Raises NotFound, Conflict."""
         return await self.retry(broadcast_id, [DeliveryStatus.UNKNOWN])
 
     async def retry(self, broadcast_id: BroadcastId, outcomes: Collection[DeliveryStatus]) -> Broadcast:
-        """Send again to those with these outcomes: `failed` has surely not got it, `unknown` perhaps has.
+        """Send again to recipients with these outcomes: `failed` ones have surely nothing, `unknown` ones perhaps have.
 
-        Raises NotFound, Conflict, UsageError for an outcome that is no reason to send again.
+        Raises NotFound, Conflict, UsageError for an outcome that cannot be retried.
         """
         if not outcomes or not RETRYABLE_OUTCOMES.issuperset(outcomes):
             raise UsageError(
@@ -180,11 +182,11 @@ class BroadcastService:
         return await self._act(Action.RETRY, broadcast_id, outcomes=outcomes)
 
     async def causes(self, ids: Sequence[BroadcastId], *, most: int = 5) -> dict[BroadcastId, list[Cause]]:
-        """Why recipients of each of these broadcasts did not get it: by cause, the most frequent first."""
+        """Return why recipients of these broadcasts did not receive it: by cause, most frequent first."""
         return await deliveries.failure_causes(self._pool, ids, limit=most)
 
     async def test(self, broadcast_id: BroadcastId, chat_id: ChatId) -> list[SendResult]:
-        """Send it to one chat now; this counts nowhere. Raises NotFound."""
+        """Send the message to one chat now, uncounted. Raises NotFound."""
         broadcast = await self.get(broadcast_id)
         session = await self._bots.get(broadcast.bot_id)
         return await self._sender.send(session, chat_id, broadcast.message)
@@ -192,8 +194,10 @@ class BroadcastService:
     async def results(
         self, broadcast_id: BroadcastId, *, outcome: OutcomeFilter = None
     ) -> AsyncIterator[Sequence[Delivery]]:
-        """What became of the recipients, page by page in the order of their chats. `pending`: those that have no
-        outcome yet. A broadcast that is sent meanwhile shows each page as it is when it is read. Raises NotFound.
+        """Iterate over the deliveries, page by page in the order of chats.
+
+        `pending`: recipients without an outcome. While the broadcast is being sent, each page is as of its reading.
+        Raises NotFound.
         """
         await self.get(broadcast_id)
         page = await _results_page(self._pool, broadcast_id, BEFORE_FIRST_CHAT, outcome)
@@ -202,14 +206,14 @@ class BroadcastService:
             page = await _results_page(self._pool, broadcast_id, page[-1].chat_id, outcome)
 
     async def delete(self, broadcast_id: BroadcastId, *, only_drafts: bool = False) -> None:
-        """Forget it, with its recipients and results; chats keep what they got. Raises NotFound, Conflict."""
+        """Delete a broadcast with its recipients and results; sent messages stay. Raises NotFound, Conflict."""
         coercion.integer("broadcast_id", broadcast_id)
         deletable = NOT_SENT if only_drafts else DELETABLE
         async with self._pool.acquire() as connection, connection.transaction():
             broadcast = await broadcasts.lock(connection, broadcast_id)
             if broadcast.state not in deletable:
                 raise Conflict(f"broadcast {broadcast_id} is {broadcast.state}; cancel it before you delete it")
-            # A draft is no more to be loaded or started.
+            # Nobody can load or start the draft any more.
             await broadcasts.set_state(
                 connection, broadcast_id, BroadcastState.CANCELLED, only_from=[BroadcastState.DRAFT]
             )
@@ -222,7 +226,7 @@ class BroadcastService:
     async def _loading(
         self, broadcast_id: BroadcastId, on_rows: Callable[[int], None] | None
     ) -> tuple[RecipientImport, Collection[str]]:
-        """And the bots that rows may name: those of the broadcasts that were made together."""
+        """Return an import, and the bots that rows may name: those of the broadcasts created together."""
         by_bot = await broadcasts.group_members(self._pool, await self.get(broadcast_id))
         return RecipientImport(pool=self._pool, broadcast_id=broadcast_id, by_bot=by_bot, on_rows=on_rows), by_bot
 
@@ -234,7 +238,7 @@ class BroadcastService:
         starts_at: datetime | None = None,
         outcomes: Collection[DeliveryStatus] = (),
     ) -> Broadcast:
-        """One change of state in one transaction, which wakes the bot's lane."""
+        """Change the state in one transaction, which enqueues the bot's lane."""
         session = await self._bots.get((await self.get(broadcast_id)).bot_id)
         async with self._pool.acquire() as connection, connection.transaction():
             before = await broadcasts.lock(connection, broadcast_id)
@@ -264,7 +268,7 @@ async def _schedule(connection: Connection, broadcast: Broadcast, starts_at: dat
 async def _check_action(
     connection: Connection, action: Action, broadcast: Broadcast, outcomes: Collection[DeliveryStatus]
 ) -> bool:
-    """Whether there is anything to do. Raises Conflict."""
+    """Return whether there is anything to do. Raises Conflict."""
     if action is Action.UNDO and not await deliveries.has_undoable(
         connection, broadcast.id, max_age_seconds=UNDO_WITHIN_SECONDS
     ):

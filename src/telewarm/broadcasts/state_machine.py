@@ -1,4 +1,4 @@
-"""State machine of a broadcast: allowed transitions, and what to do where one is not allowed."""
+"""State machine of a broadcast: allowed transitions, and the remedy where one is not allowed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ RUNNING, PAUSED = BroadcastState.RUNNING, BroadcastState.PAUSED
 DONE, CANCELLED = BroadcastState.DONE, BroadcastState.CANCELLED
 UNDOING, UNDONE = BroadcastState.UNDOING, BroadcastState.UNDONE
 DELETABLE = frozenset({DRAFT, DONE, CANCELLED, UNDONE})
-UNDO_WITHIN_SECONDS = 48 * 3600.0  # seconds in which Telegram lets a bot delete its message
+UNDO_WITHIN_SECONDS = 48 * 3600.0  # Telegram lets a bot delete its messages for 48 hours
 
 
 class Action(StrEnum):
-    """What a person may ask for."""
+    """Action that a person may request."""
 
     START = "start"
     PAUSE = "pause"
@@ -30,7 +30,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transition:
-    """`idle`: the states in which there is nothing left to do. `cures`: what to do in the states that forbid it."""
+    """`idle`: states in which the action is done already. `cures`: the remedy in the states that do not allow it."""
 
     state: BroadcastState
     leaves: frozenset[BroadcastState]
@@ -115,7 +115,7 @@ TRANSITIONS: Mapping[Action, Transition] = {
 
 
 def transition_from(action: Action, broadcast: Broadcast) -> Transition | None:
-    """The step to take; None when there is nothing left to do. Raises Conflict with the cure."""
+    """Return the transition; None when it is done already. Raises Conflict with the remedy."""
     step = TRANSITIONS[action]
     if broadcast.state in step.idle:
         return None

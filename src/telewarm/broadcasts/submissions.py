@@ -32,18 +32,18 @@ from telewarm.models import Broadcast, BroadcastId, BroadcastState, ChatId, Deli
 
 log = structlog.get_logger(__name__)
 
-REPEAT_WINDOW = timedelta(days=1)  # after its end, in which the same again is taken for a mistake until it is confirmed
-CHUNK_BYTES = 1 << 20  # bytes of a file read at once
+REPEAT_WINDOW = timedelta(days=1)  # after the end of a broadcast; the same submission within it needs a confirmation
+CHUNK_BYTES = 1 << 20  # bytes read from a file at once
 DEFAULT_PLAN = SendPlan()
 Recipients: TypeAlias = str | PathLike[str] | bytes | AsyncIterator[bytes] | Iterable[int]
-LoadRecipients: TypeAlias = Callable[[BroadcastId], Awaitable[ImportResult]]  # load the list into the draft
+LoadRecipients: TypeAlias = Callable[[BroadcastId], Awaitable[ImportResult]]  # loads the list into the draft
 UNFINISHED_STATES = frozenset({BroadcastState.SCHEDULED, BroadcastState.RUNNING, BroadcastState.PAUSED})
 ENDED_STATES = frozenset({BroadcastState.DONE, BroadcastState.CANCELLED})
 REACHED_OUTCOMES = (DeliveryStatus.SENT, DeliveryStatus.PARTIAL, DeliveryStatus.UNKNOWN)
 
 
 class SubmissionState(StrEnum):
-    """Of an earlier submission of the same: to be gone on with; for another time; over, not long ago."""
+    """State of an earlier, equal submission: unfinished; scheduled for another time; finished not long ago."""
 
     UNFINISHED = "unfinished"
     OTHER_TIME = "other_time"
@@ -59,11 +59,12 @@ class EarlierSubmission:
 
     @property
     def reached(self) -> int:
-        """Recipients that have it, or may have it."""
+        """Number of recipients that have or may have received it."""
         return sum(one.counts[outcome] for one in self.broadcasts for outcome in REACHED_OUTCOMES)
 
     @property
     def recipients(self) -> int:
+        """Number of recipients."""
         return sum(one.recipients for one in self.broadcasts)
 
     def __str__(self) -> str:
@@ -84,7 +85,7 @@ class EarlierSubmission:
 
 
 class AlreadySent(Conflict):
-    """The same message went, or is to go, to the same list: `earlier` is that. With `again` it is sent once more."""
+    """The same message was sent or is scheduled to the same list: `earlier`. With `again` it is sent once more."""
 
     def __init__(self, earlier: EarlierSubmission) -> None:
         super().__init__(
@@ -100,7 +101,7 @@ class AlreadySent(Conflict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedSubmission:
-    """Drafts that hold the list, and what was found of the same. Whoever prepared them commits or discards them."""
+    """Drafts with the list, and an earlier equal submission. To be committed or discarded by the caller."""
 
     ids: Sequence[BroadcastId]
     broadcasts: Sequence[Broadcast]  # those with recipients
@@ -112,7 +113,7 @@ class PreparedSubmission:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SubmissionResult:
-    """`resumed`: an earlier submission of the same is gone on with, and nothing new was made."""
+    """`resumed`: an earlier equal submission is continued, and nothing new was created."""
 
     broadcasts: Sequence[Broadcast]
     loaded: ImportResult
@@ -120,9 +121,9 @@ class SubmissionResult:
 
 
 def find_earlier(groups: Sequence[Sequence[Broadcast]], *, starts_at: datetime | None) -> EarlierSubmission | None:
-    """Which of the submissions with the same fingerprint, newest first, the one that is to start then repeats. Pure.
+    """Return the earlier submission that a new one repeats, from those of one fingerprint, newest first. Pure.
 
-    A start time is a part of what is asked for: the same message may be scheduled for several days.
+    A start time is part of the request: the same message may be scheduled for several days.
     """
     unfinished = [group for group in groups if any(one.state in UNFINISHED_STATES for one in group)]
     for group in unfinished:
@@ -138,7 +139,7 @@ def find_earlier(groups: Sequence[Sequence[Broadcast]], *, starts_at: datetime |
 
 
 def _check_recipients(given: object) -> None:
-    """Raises UsageError."""
+    """Raise UsageError for what is not a list of recipients."""
     if not isinstance(given, str | PathLike | AsyncIterator | Iterable) or isinstance(given, Mapping):
         raise UsageError(
             f"recipients must be the path of a list, its bytes, or chat ids, not {coercion.describe_value(given)}"
@@ -161,7 +162,7 @@ async def _chunks(path: Path) -> AsyncIterator[bytes]:
 
 
 class SubmissionService:
-    """`prepare` loads, `commit` sends, in one step each; a process that dies in between leaves drafts to sweep up."""
+    """Submissions in two steps: `prepare` loads, `commit` sends. `sweep` removes drafts of processes that died."""
 
     def __init__(self, *, pool: Pool, lease: ProcessLease, bots: BotRegistry, broadcasts: BroadcastService) -> None:
         self._pool = pool
@@ -180,12 +181,11 @@ class SubmissionService:
         confirm: bool = False,
         column: str | None = None,
     ) -> SubmissionResult:
-        """Send the message to a list: a file, its bytes as they stream in, or chat ids. `column`: where a list has
-        them, as in `Broadcasts.load`.
+        """Send the message to a list: a file, a stream of bytes, or chat ids. `column`: as in `BroadcastService.load`.
 
-        What was submitted before and is not finished is gone on with: nobody gets it twice. Raises AlreadySent when
-        the same was finished within a day, or is to start at another time, unless `again`; Conflict when the column
-        of the list was guessed, unless `confirm`; UsageError, NotFound.
+        An equal, unfinished submission is continued: nobody receives the message twice. Raises AlreadySent when an
+        equal one finished within a day, or is scheduled for another time, unless `again`; Conflict when the column of
+        the list was guessed, unless `confirm`; UsageError, NotFound.
         """
         coercion.text("column", column)
         _check_recipients(recipients)
@@ -203,8 +203,9 @@ class SubmissionService:
         fill: LoadRecipients,
         plan: SendPlan = DEFAULT_PLAN,
     ) -> PreparedSubmission:
-        """Make drafts and let `fill` load the list. Raises UsageError for one without a chat id; no draft is left
-        then.
+        """Create drafts and let `fill` load the list.
+
+        Raises UsageError for a list without a chat id; no draft is left then.
         """
         check_plan(bots, plan)
         await submissions.delete_abandoned(self._pool)
@@ -231,8 +232,10 @@ class SubmissionService:
     async def commit(
         self, prepared: PreparedSubmission, *, again: bool = False, confirm: bool = False
     ) -> SubmissionResult:
-        """Start it, or go on with the earlier one that is not finished. Raises AlreadySent unless `again`, UsageError
-        for a start time that has passed, Conflict when another process took the drafts for those of a dead one.
+        """Start the drafts, or continue an equal, unfinished submission.
+
+        Raises AlreadySent unless `again`, UsageError for a start time that has passed, Conflict when another process
+        has removed the drafts as those of a dead process.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             await submissions.lock(connection, prepared.fingerprint)
@@ -254,13 +257,13 @@ class SubmissionService:
         return SubmissionResult(broadcasts=now, loaded=prepared.loaded, resumed=resumed)
 
     async def discard(self, ids: Sequence[BroadcastId]) -> None:
-        """Drafts that are not to be sent are gone. While the database is away they wait for a later `sweep`."""
+        """Delete drafts that are not to be sent. While the database is unavailable they wait for a later `sweep`."""
         for broadcast_id in ids:
             with log_transient("draft_kept", broadcast_id=broadcast_id):
                 await asyncio.shield(self._discard(broadcast_id))
 
     async def keep(self, prepared: PreparedSubmission) -> None:
-        """They stay drafts, for a person to start or delete."""
+        """Keep the drafts, for a person to start or delete."""
         await submissions.keep_as_drafts(self._pool, [one.id for one in prepared.broadcasts])
         kept = {one.id for one in prepared.broadcasts}
         await self.discard([one for one in prepared.ids if one not in kept])
@@ -268,14 +271,14 @@ class SubmissionService:
     async def _fill(self, recipients: Recipients, column: str | None, broadcast_id: BroadcastId) -> ImportResult:
         if isinstance(recipients, str | PathLike):
             recipients = _chunks(Path(recipients))
-        elif isinstance(recipients, bytes | bytearray | memoryview):  # as numbers they would be chats 0 to 255
+        elif isinstance(recipients, bytes | bytearray | memoryview):  # iterated, they are numbers: chats 0 to 255
             recipients = _pieces(bytes(recipients))
         if isinstance(recipients, AsyncIterator):
             return await self._broadcasts.load(broadcast_id, recipients, column=column)
         return await self._broadcasts.add(broadcast_id, map(ChatId, recipients))
 
     async def _discard(self, broadcast_id: BroadcastId) -> None:
-        with suppress(NotFound, Conflict):  # it has been started, or is gone
+        with suppress(NotFound, Conflict):  # started meanwhile, or deleted
             await self._broadcasts.delete(broadcast_id, only_drafts=True)
 
     async def _start(self, connection: Connection, prepared: PreparedSubmission) -> None:

@@ -1,4 +1,4 @@
-"""Decoder of a list's bytes, cut into lines. Files that are no text are refused by their format's name."""
+"""Decoder of a list's bytes into lines. Binary files are refused with the name of their format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from telewarm.broadcasts.rows import MAX_CELL_CHARACTERS
 from telewarm.errors import UsageError
 
-HEAD_BYTES = 128  # bytes that tell what a file is
+HEAD_BYTES = 128  # bytes that identify a file format
 
 SAVE_AS_CSV = "save it as CSV (UTF-8) and load that"
 UNPACK = "unpack it and load the list inside"
@@ -32,7 +32,7 @@ SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
 )
 ZIP = b"PK\x03\x04"
 MARKUP_PATTERN = re.compile(rb"<(?:!doctype|html|table|\?xml|head|body)", re.IGNORECASE)
-# Longest first: the mark of UTF-32 begins with the one of UTF-16.
+# Longest first: the byte order mark of UTF-32 begins with the one of UTF-16.
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -43,22 +43,24 @@ BYTE_ORDER_MARKS = (
 
 
 class TextDecoder:
-    """Decodes pieces of any size. Every line ends with a line feed, whatever it ended with: CR, CR LF or LF."""
+    """Decodes pieces of any size. Line ends become line feeds: CR, CR LF and LF."""
 
     def __init__(self, head: bytes) -> None:
-        """`head`: how the list begins, at least HEAD bytes of it if it has so many. Raises UsageError."""
+        """`head`: the beginning of the list, at least `HEAD_BYTES` unless it is shorter. Raises UsageError."""
         decoder = codecs.getincrementaldecoder(encoding_of(head))("replace")
         self._decode = io.IncrementalNewlineDecoder(decoder, translate=True).decode
 
     def more(self, data: bytes) -> str:
+        """Decode a piece."""
         return self._decode(data)
 
     def end(self) -> str:
+        """Decode what is left."""
         return self._decode(b"", final=True)
 
 
 def encoding_of(head: bytes) -> str:
-    """Raises UsageError for what is no text."""
+    """Detect the encoding. Raises UsageError for what is not text."""
     for begin, name, cure in SIGNATURES:
         if head.startswith(begin):
             raise UsageError(f"this is {name}, not a list of chat ids: {cure}")
@@ -80,7 +82,7 @@ def encoding_of(head: bytes) -> str:
 
 
 def _zipped(head: bytes) -> str:
-    """Workbooks are ZIP archives; which one it is does not always show in the first bytes."""
+    """Name a ZIP archive; workbooks are ZIP archives, which the first bytes do not always tell."""
     if b"opendocument" in head:
         return f"this is an OpenDocument file, not a list of chat ids: {SAVE_AS_CSV}"
     if any(mark in head for mark in (b"[Content_Types]", b"_rels", b"xl/", b"docProps", b"mimetype")):
@@ -89,8 +91,9 @@ def _zipped(head: bytes) -> str:
 
 
 class LineSplitter:
-    """Cuts a text into whole lines, each with its line feed. Of a line that is too long one piece is given, longer than
-    LONGEST, and the rest is passed over.
+    """Splits text into lines with their line feeds.
+
+    Of a line above the maximum length, one piece beyond that length is yielded, and the rest is skipped.
     """
 
     def __init__(self) -> None:
@@ -98,20 +101,21 @@ class LineSplitter:
         self._skipping = False
 
     def more(self, text: str) -> Iterator[str]:
+        """Yield the complete lines of a piece."""
         *whole, rest = text.split("\n")
         for line in whole:
             yield from self._add(line, ended=True)
         yield from self._add(rest, ended=False)
 
     def end(self) -> Iterator[str]:
-        """The last line may lack its line end."""
+        """Yield the last line, which may lack its line feed."""
         if self._rest:
             yield self._rest + "\n"
             self._rest = ""
 
     @property
     def rest(self) -> str:
-        """What came of the line that has not ended."""
+        """Return the incomplete last line."""
         return self._rest
 
     def _add(self, part: str, *, ended: bool) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Undo a broadcast: delete what it sent, as far as Telegram lets bots delete."""
+"""Undo of a broadcast: deletes its messages where Telegram lets bots delete."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from telewarm.sending.rate_limited_call import SendSlot, with_rate_limit
 log = structlog.get_logger(__name__)
 
 MAX_MESSAGES_PER_CALL = 100  # messages of one call
-MAX_WAIT_SECONDS = 600.0  # seconds that a call waits for the limits before it looks up
-NOTIFY_INTERVAL_SECONDS = 1.0  # seconds between two NOTIFYs of the progress
-TOKEN_RETRY_SECONDS = 30.0  # seconds before a refused token is tried again
+MAX_WAIT_SECONDS = 600.0  # seconds for which a call waits for the limits before the state is checked
+NOTIFY_INTERVAL_SECONDS = 1.0  # seconds between two progress NOTIFYs
+TOKEN_RETRY_SECONDS = 30.0  # seconds before an invalid token is tried again
 RETRYABLE = (FloodWait, TelegramUnreachable, TelegramServerError)  # deleting twice does no harm
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UndoResult:
-    """`kept`: messages that could not be deleted."""
+    """Result of one chat. `kept`: messages that could not be deleted."""
 
     chat_id: ChatId
     kept: int
 
 
 class UndoRunner:
-    """Deletes a page at a time, in the order of chats. A crash repeats at most one page."""
+    """Deletes page by page, in the order of chats. A crash repeats at most one page."""
 
     def __init__(self, context: BroadcastContext, broadcast: Broadcast, claimed: ClaimedRun) -> None:
         self._context = context
@@ -61,32 +61,35 @@ class UndoRunner:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it has had nothing to do for a while, and leaves room for another broadcast."""
+        """Whether the undo has had nothing to do for a while, so that another broadcast may take its slot."""
         return False
 
     @property
     def in_flight(self) -> int:
+        """Number of deletions in flight."""
         return len(self._calls)
 
     @property
     def held(self) -> int:
+        """Number of chats that wait: none."""
         return 0
 
     def nudge(self) -> None:
-        """Nothing can change it."""
+        """Ignore: nothing can change an undo."""
 
     def stop(self) -> None:
-        """Start no other deletion; the run is released."""
+        """Start no more deletions; the run is released."""
         self._stopping = True
         self.abort()
 
     def abort(self) -> None:
+        """Stop, and cancel the deletions in flight."""
         self._stopping = True
         for call in self._calls:
             call.cancel()
 
     async def run(self) -> None:
-        """Until all is undone, it is stopped, or the lease is lost."""
+        """Run until all messages are deleted, the runner is stopped, or the lease is lost."""
         while not self._stopping:
             page = await self._store.retry(self._page)
             if not page:
@@ -109,7 +112,7 @@ class UndoRunner:
         )
 
     async def _undo(self, page: Sequence[UndoableDelivery]) -> bool:
-        """Delete a page and write it down; when stopped meanwhile, its first part. False: the lease is lost."""
+        """Delete the messages of a page and record it; when stopped, of its first part. False: the lease is lost."""
         self._calls = {asyncio.create_task(self._delete(one), name="broadcast undo") for one in page if one.deletable}
         try:
             if self._calls:
@@ -127,7 +130,7 @@ class UndoRunner:
         undone, kept, cursor = [], 0, self._cursor
         for one in page:
             if one.deletable and one.chat_id not in done:
-                break  # cut short: from here on it is done again
+                break  # stopped: the rest of the page is repeated later
             left = done[one.chat_id].kept if one.deletable else len(one.message_ids)
             kept += left
             if not left:
@@ -151,7 +154,7 @@ class UndoRunner:
         )
 
     async def _delete(self, one: UndoableDelivery) -> UndoResult | None:
-        """None when the bot may not send now."""
+        """Delete the messages of one chat. None: the bot may not send now."""
         failures = 0
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Pool of long-lived tasks that deliver: cheaper than a task for each recipient."""
+"""Pool of long-lived delivery tasks: cheaper than a task for each recipient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 class WorkerPool:
-    """`call` sends to one chat. `on_done` hears what became of it, whatever happens, once it was begun."""
+    """`call` sends to one chat. `on_done`: called with the outcome of every call that was begun."""
 
     def __init__(
         self, call: Callable[[ChatId], Awaitable[SendDecision]], on_done: Callable[[ChatId, SendDecision], None]
@@ -30,11 +30,11 @@ class WorkerPool:
 
     @property
     def queued(self) -> int:
-        """Those whose call was not begun."""
+        """Number of queued calls."""
         return len(self._queue)
 
     def start(self, chat_ids: Iterable[ChatId], *, tasks: int) -> None:
-        """Call them, with so many tasks in all at least."""
+        """Queue calls, for at least so many tasks."""
         self._queue.extend(chat_ids)
         for _ in range(min(len(self._queue), len(self._idle))):
             self._idle.pop().set_result(None)
@@ -42,19 +42,20 @@ class WorkerPool:
             self._tasks.append(background.start(self._run(), name="broadcast caller"))
 
     def unqueue(self) -> list[ChatId]:
-        """Those whose call was not begun, and will not be."""
+        """Remove and return the calls that were not begun."""
         left = list(self._queue)
         self._queue.clear()
         return left
 
     async def end(self) -> None:
-        """Cut short what is in the air."""
+        """Cancel the calls in flight."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
     def cancel_all(self) -> None:
+        """Cancel all tasks and wait for their end."""
         for task in self._tasks:
             task.cancel()
 

@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 OVERLOAD_RETRY_AFTER_SECONDS = 60.0  # seconds; the `retry_after` with which a Bot API server names its own backlog
-WINDOW_TOLERANCE_SECONDS = -0.25  # seconds by which our idea of the server's window may be wrong
-MIN_BOT_FILL = 0.5  # how full the bot's window is at least when a 429 that the chat explains as well is about the bot
+WINDOW_TOLERANCE_SECONDS = -0.25  # seconds by which our estimate of the server's window may be wrong
+MIN_BOT_FILL = 0.5  # minimum fill of the bot's window for blaming the bot when the chat explains the 429 as well
 
 
 class LimitScope(Enum):
-    """The scope whose limit was met."""
+    """The scope whose limit a 429 enforces."""
 
     BOT = auto()
     CHAT = auto()
-    BURST = auto()  # the chat, by its messages of the last second or so
+    BURST = auto()  # the chat, by its messages of about the last second
     SIZE = auto()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScopeEvidence:
-    """One scope when a 429 comes. `fill`: messages in its window, the refused one too, for each it takes.
+    """State of one scope when a 429 arrives. `fill`: messages in its window, the refused one included, by its capacity.
 
     `frees_in`: seconds until the server's window loses its oldest message.
     """
@@ -30,11 +30,11 @@ class ScopeEvidence:
     frees_in: float
 
     def explains(self, retry_after: float) -> bool:
-        """A full window asks to wait until it loses its oldest message, in whole seconds."""
+        """Return whether a full window explains `retry_after`: the whole seconds until its oldest message leaves."""
         return WINDOW_TOLERANCE_SECONDS <= retry_after - self.frees_in <= 1 - WINDOW_TOLERANCE_SECONDS
 
     def allows(self, retry_after: float) -> bool:
-        """Whether it may be a bucket that asks to wait for its next message only: sooner than a window would."""
+        """Return whether the scope may be a token bucket, whose next token comes sooner than a window opens."""
         return retry_after - self.frees_in <= 1 - WINDOW_TOLERANCE_SECONDS
 
 
@@ -47,9 +47,10 @@ def attribute_429(
     spaced: bool,
     others_flooded: bool,
 ) -> LimitScope:
-    """`burst`: the chat's messages of the last second, when there are others than the refused one.
+    """Return the scope that a 429 is about.
 
-    `spaced`: an upload of a size that is spaced. `others_flooded`: so are other chats.
+    `burst`: the chat's messages of the last second, when there are others than the refused one. `spaced`: the call
+    uploads a size that is spaced. `others_flooded`: other chats are flooded, too.
     """
     if spaced and retry_after == OVERLOAD_RETRY_AFTER_SECONDS and not chat.explains(retry_after):
         return LimitScope.SIZE

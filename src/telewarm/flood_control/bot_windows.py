@@ -1,4 +1,4 @@
-"""The windows that count a bot's messages: the bot's, each chat's, each group's last second, each size's. Pure."""
+"""The windows that count one bot's messages: of the bot, its chats, its groups' last second, its upload sizes. Pure."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from telewarm.flood_control.sliding_window import LearnedLimit, SlidingWindow
 from telewarm.models import ChatId
 
 K = TypeVar("K")
-SWEEP = 256  # windows kept before the first look for idle ones
+MIN_WINDOWS_BEFORE_SWEEP = 256  # windows held before the first removal of idle ones
 
 
 class WindowTable(Generic[K]):
-    """Windows by what they count. Idle ones are dropped: a million chats need no more memory than the busy few."""
+    """Windows by key. Removes idle ones: a million chats need no more memory than the few busy ones."""
 
     def __init__(self) -> None:
         self._scopes: dict[K, SlidingWindow] = {}
-        self._sweep_at = SWEEP
+        self._sweep_at = MIN_WINDOWS_BEFORE_SWEEP
 
     def __len__(self) -> int:
         return len(self._scopes)
 
     def find(self, key: K) -> SlidingWindow | None:
+        """Return a window, if there is one."""
         return self._scopes.get(key)
 
     def get(self, key: K, capacity: LearnedLimit | None, *, now: float) -> SlidingWindow:
+        """Return a window; create it if there is none."""
         scope = self._scopes.get(key)
         if scope is None:
             self._forget_idle(now)
@@ -35,20 +37,21 @@ class WindowTable(Generic[K]):
         return scope
 
     def others_flooded(self, key: K, now: float) -> bool:
+        """Whether a window other than that of `key` is flooded."""
         return any(scope.flooded_until > now for other, scope in self._scopes.items() if other != key)
 
     def _forget_idle(self, now: float) -> None:
-        """When there are twice as many as were left the last time: amortised O(1)."""
+        """Remove idle windows whenever the table has doubled since the last time: amortised O(1)."""
         if len(self._scopes) < self._sweep_at:
             return
         self._scopes = {key: scope for key, scope in self._scopes.items() if not scope.idle(now)}
-        self._sweep_at = max(SWEEP, 2 * len(self._scopes))
+        self._sweep_at = max(MIN_WINDOWS_BEFORE_SWEEP, 2 * len(self._scopes))
 
 
 class BotWindows:
-    """All windows of one bot. `learned`: limits that were learned before; a value that makes no sense is ignored.
+    """All windows of one bot. `learned`: limits from earlier runs; implausible values are ignored.
 
-    `bursts`: of groups and channels, the last second beside the minute that `chats` counts.
+    `bursts`: the last second of groups and channels, beside the minute that `chats` counts.
     """
 
     def __init__(self, limits: BotLimits, *, now: float, learned: Mapping[str, float] | None = None) -> None:
@@ -63,33 +66,34 @@ class BotWindows:
         self.chats: WindowTable[ChatId] = WindowTable()
         self.bursts: WindowTable[ChatId] = WindowTable()
         self.sizes: WindowTable[int] = WindowTable()
-        self._unlimited = SlidingWindow(None, now=now)  # any chat of which there is nothing to count
+        self._unlimited = SlidingWindow(None, now=now)  # for chats without anything to count
 
     def __len__(self) -> int:
-        """Windows held in memory."""
+        """Return the number of windows in memory."""
         return 1 + len(self.chats) + len(self.bursts) + len(self.sizes)
 
     @property
     def learned(self) -> dict[str, float]:
-        """Messages a window, of the kinds of window that were put to the test."""
+        """Messages in a window, for each kind of window that was tested by probes."""
         return {kind: float(one.size) for kind, one in self._limits.items() if one.tested}
 
     def of(self, chat_id: ChatId, *, now: float) -> tuple[SlidingWindow, ...]:
-        """The bot's, the chat's, and for a group or channel that of its last second."""
+        """Return the windows of the bot and of the chat, and the burst window of a group or channel."""
         if chat_id > 0 or self._burst is None:
             return self.bot, self._chat(chat_id, now)
         return self.bot, self._chat(chat_id, now), self.bursts.get(chat_id, self._burst, now=now)
 
     def known(self, chat_id: ChatId) -> list[SlidingWindow]:
-        """The same, as far as they exist already."""
+        """Return those windows that exist already."""
         found = (self.bot, self.chats.find(chat_id), self.bursts.find(chat_id))
         return [window for window in found if window is not None]
 
     def limit_of(self, chat_id: ChatId) -> LearnedLimit | None:
+        """Return the limit that applies to the chat; None: none."""
         return self._private if chat_id > 0 else self._group
 
     def counts(self, chat_id: ChatId) -> bool:
-        """Whether messages to this chat are counted, be it for the bot alone."""
+        """Return whether messages to this chat are counted, even if for the bot alone."""
         return (
             self.bot.capacity is not None
             or self.limit_of(chat_id) is not None
@@ -97,27 +101,28 @@ class BotWindows:
         )
 
     def spaces(self, size: int) -> bool:
-        """Whether uploads of this size are kept apart."""
-        return self.spacing is not None and size > self.spacing.above
+        """Return whether uploads of this size are spaced."""
+        return self.spacing is not None and size > self.spacing.above_bytes
 
     def size_opens_at(self, size: int, now: float) -> float:
+        """Return when an upload of this size may start."""
         window = self.sizes.find(size) if self.spaces(size) else None
         return now if window is None else window.opens_at(now)
 
     def space(self, size: int, *, now: float) -> None:
-        """An upload of this size begins."""
+        """Note the start of an upload of this size."""
         if self.spacing is not None and self.spaces(size):
-            self.sizes.get(size, None, now=now).close_until(now + self.spacing.seconds(size))
+            self.sizes.get(size, None, now=now).pause_until(now + self.spacing.seconds(size))
 
     def _chat(self, chat_id: ChatId, now: float) -> SlidingWindow:
-        """Kept when there is something to count."""
+        """Return the chat's window, created if there is something to count."""
         if (limit := self.limit_of(chat_id)) is not None:
             return self.chats.get(chat_id, limit, now=now)
         return self.chats.find(chat_id) or self._unlimited
 
 
 def _plausible(learned: object) -> float | None:
-    """A limit that somebody wrote down; None when it is none."""
+    """Return a stored limit; None for an implausible one."""
     if isinstance(learned, bool) or not isinstance(learned, int | float) or not 0 < learned < math.inf:
         return None
     return float(learned)

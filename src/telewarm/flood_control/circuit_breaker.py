@@ -1,4 +1,4 @@
-"""Circuit breaker of a broadcast: while Telegram does not answer, one recipient at a time, and a probe before each."""
+"""Circuit breaker of a broadcast: while Telegram does not answer, one recipient at a time, each after a probe."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from telewarm.models import ChatId
 
 log = structlog.get_logger(__name__)
 
-FAILURE_THRESHOLD = 5  # failures in a row, in whatever chats, before it opens
+FAILURE_THRESHOLD = 5  # consecutive failures, in whatever chats, that open the circuit
 
 
 class CircuitBreaker:
-    """A send that fails in an outage leaves its recipient `unknown`; a probe costs nobody anything.
+    """Protects recipients from an outage: a send that fails in one leaves its recipient `unknown`, a probe does not.
 
-    `send_probe`: a call without effect (`getMe`), which raises TelewarmError. `slug`: of the bot, for the log.
+    `send_probe`: a call without effect (`getMe`) that raises TelewarmError. `slug`: of the bot, for the log.
     """
 
     def __init__(
@@ -37,15 +37,16 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
+        """Whether Telegram is considered unavailable."""
         return self._failures.is_open
 
     @property
     def next_probe_at(self) -> float:
-        """When the next probe may go, while it is open."""
+        """Time of the next probe while the circuit is open."""
         return self._failures.retry_at
 
     def allowed(self, most: int, *, now: float) -> int:
-        """How many recipients may be called now, at most `most`. Starts a probe when it is due."""
+        """Return how many recipients may be called now, at most `most`. Starts a due probe."""
         if not self.is_open:
             return most
         if self._trial_chat is not None or now < self._failures.retry_at:
@@ -57,27 +58,29 @@ class CircuitBreaker:
         return 0
 
     def on_admitted(self, chat_ids: list[ChatId]) -> None:
-        """These recipients are being called."""
+        """Note the recipients that are called now."""
         if self.is_open and chat_ids:
             self._trial_chat, self._probe_succeeded = chat_ids[0], False
 
     def succeeded(self, chat_id: ChatId) -> None:
-        """Telegram answered, be it with a refusal."""
+        """Note an answer of Telegram, also a refusal, and close the circuit."""
         if self._failures.is_open:
             log.info("broadcast_circuit_closed", bot=self._slug)
         self._failures.succeeded()
         self._end_trial(chat_id)
 
     def failed(self, chat_id: ChatId, error: TelewarmError) -> None:
+        """Note a failed call."""
         self._end_trial(chat_id)
-        if not isinstance(error, FloodWait):  # which may be our own
+        if not isinstance(error, FloodWait):  # a FloodWait may be of our own limiter
             self._count_failure(error)
 
     def not_called(self, chat_id: ChatId) -> None:
-        """An admitted recipient is not called after all."""
+        """Note that an admitted recipient was not called."""
         self._end_trial(chat_id)
 
     async def close(self) -> None:
+        """Cancel the probe."""
         if self._probe is not None:
             self._probe.cancel()
             await asyncio.wait([self._probe])
@@ -96,7 +99,7 @@ class CircuitBreaker:
         try:
             await self._send_probe()
         except TelewarmError as error:
-            self._count_failure(error)  # one that is an answer ends the outage
+            self._count_failure(error)  # an error that is an answer closes the circuit
         else:
             self._probe_succeeded = True
         finally:

@@ -1,7 +1,7 @@
-"""What the processes of one Telewarm send for the same bots: each counts its own messages and tells the others.
+"""Synchronisation of rate limits between processes: each publishes what it sent for which bot.
 
-Only while somebody else is there to hear it, and only when something was sent: one statement for all bots, about every
-`EVERY` seconds, and at once when a message is held back until the others know of it.
+Publishes only while another process listens, and only after sending: one statement for all bots, about every
+`PUBLISH_INTERVAL_SECONDS`, and at once when a message is held back until the other processes know of it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from telewarm.models import BotId
 
 log = structlog.get_logger(__name__)
 
-CHANNEL = "telewarm_traffic"  # NOTIFY: <who>|<bot>:<messages>,<bot>:<messages>
+CHANNEL = "telewarm_traffic"  # NOTIFY payload: <sender>|<bot>:<messages>,<bot>:<messages>
 PUBLISH_INTERVAL_SECONDS = 0.2  # seconds
-MIN_PUBLISH_INTERVAL_SECONDS = 0.02  # seconds between two tellings, however urgent
-PEER_CHECK_SECONDS = 2.0  # seconds between looks whether there are others
-MAX_COUNTS_PER_MESSAGE = 300  # bots in one notification, whose text has 8,000 bytes at most
+MIN_PUBLISH_INTERVAL_SECONDS = 0.02  # seconds between two publications, however urgent
+PEER_CHECK_SECONDS = 2.0  # seconds between checks for other processes
+MAX_COUNTS_PER_MESSAGE = 300  # bots in one notification, whose payload holds 8,000 bytes
 HAS_PEERS_SQL = "SELECT count(*) > 1 FROM lease WHERE expires_at > now()"
 NOTIFY_SQL = "SELECT pg_notify($1, said) FROM unnest($2::text[]) AS said"
 
 
 class ClusterRateSync:
-    """`limiters`: the bots that this process speaks for, as they come and go."""
+    """Publishes and receives message counts. `limiters`: the bots of this process, as they come and go."""
 
     def __init__(self, pool: Pool, limiters: Mapping[BotId, BotRateLimiter]) -> None:
         self._pool = pool
@@ -44,15 +44,16 @@ class ClusterRateSync:
         self._stopped = False
 
     def flush(self) -> None:
-        """A message waits for the others to make room."""
+        """Publish soon: a message waits until the other processes make room."""
         self._flush_requested.set()
 
     def stop(self) -> None:
+        """Stop publishing."""
         self._stopped = True
         self._flush_requested.set()
 
     def on_message(self, payload: str) -> None:
-        """What NOTIFY says; our own words too."""
+        """Apply a NOTIFY payload; those of this process are ignored."""
         who, _, news = payload.partition("|")
         if who == self._process_id:
             return
@@ -64,7 +65,7 @@ class ClusterRateSync:
                 limiter.add_remote(int(count), now=now)
 
     async def run(self) -> None:
-        """Until `stop`. The database may go away: then the others meet the floods themselves."""
+        """Publish until `stop`. While the database is unavailable, other processes learn of the limits from 429s."""
         while not self._stopped:
             await clock.wait(self._flush_requested, PUBLISH_INTERVAL_SECONDS)
             self._flush_requested.clear()
@@ -78,7 +79,7 @@ class ClusterRateSync:
                 await clock.sleep(MIN_PUBLISH_INTERVAL_SECONDS)
 
     def _pending_counts(self) -> list[tuple[BotId, int]]:
-        """Messages of each bot since the last time."""
+        """Return the messages of each bot since the last publication."""
         news = []
         for bot_id, limiter in self._limiters.items():
             if (count := limiter.sent - self._published_counts.get(bot_id, 0)) > 0:

@@ -1,7 +1,9 @@
-"""Is what a lane's work needs away altogether? Pure: the time and the dice are arguments.
+"""Failure counter of a lane: detects that Telegram or the store is unavailable.
 
-When Telegram or the store does not answer, every job fails at once. Without this a lane would burn through a whole
-library in seconds, and each item's attempts with it.
+Pure: time and random number are arguments.
+
+During an outage every job fails at once. Without the counter a lane would run through a whole library within seconds
+and use up the attempts of every item.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ OUTAGE_ERRORS = (TelegramUnreachable, TelegramServerError, StoreUnavailable)  # 
 PROBE_MIN_SECONDS, PROBE_MAX_SECONDS = (
     0.25,
     4.0,
-)  # seconds between two probes: doubling, at least half of it, the rest at random
+)  # seconds between two probes: doubling, half of it fixed, half of it random
 
 
 class FailureCounter:
-    """Failures in a row, whatever the job, are an outage from the one after `tolerance` on."""
+    """Consecutive failures, of whatever jobs; more than `tolerance` are an outage."""
 
     def __init__(self, *, tolerance: int) -> None:
         self._tolerance = tolerance
@@ -26,20 +28,21 @@ class FailureCounter:
 
     @property
     def is_open(self) -> bool:
+        """Whether a service is considered unavailable."""
         return self._failures > self._tolerance
 
     def succeeded(self) -> None:
-        """Something worked, or was answered: whatever failed before, it is over."""
+        """Note a success or any answer: the outage is over."""
         self._failures = self._probes = 0
         self.retry_at = 0.0
 
     def failed(self, error: TelewarmError, *, now: float, dice: float) -> bool:
-        """Count a failure; whether it is the outage's and not the job's. `dice` is in [0, 1)."""
+        """Count a failure. Returns whether the outage is to blame, and not the job. `dice`: in [0, 1)."""
         if not isinstance(error, OUTAGE_ERRORS):
             self.succeeded()
             return False
         self._failures += 1
-        if self.is_open and now >= self.retry_at:  # the others were on their way when it began
+        if self.is_open and now >= self.retry_at:  # the others were in flight when the outage began
             self.retry_at = now + min(PROBE_MAX_SECONDS, PROBE_MIN_SECONDS * 2**self._probes) * (1 + dice) / 2
             self._probes = min(self._probes + 1, 16)
         return self.is_open

@@ -1,4 +1,4 @@
-"""Fair shares of a bot's limit for its broadcasts. Pure: the time is an argument."""
+"""Fair shares of a bot's limit for its concurrent broadcasts. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from telewarm.flood_control.limiter import BotRateLimiter
 from telewarm.flood_control.priority import Priority
 
-LEAD_SECONDS = (
-    0.15  # seconds before its turn at which a recipient is written down: then its call is ready when the turn comes
-)
-MAX_WAITING_MESSAGES = 16  # messages that wait for their turn like this, at most
-UNBOUNDED = 1_000_000  # recipients; no fear of others
-MAX_LEAD_MESSAGES = 4  # messages that one flight may be ahead of the others that want to send
-YIELD_SECONDS = 0.05  # seconds before looking again while sends or warm-ups wait for the bot
+LEAD_SECONDS = 0.15  # seconds before its turn at which a recipient is recorded, so that its call is ready in time
+MAX_WAITING_MESSAGES = 16  # maximum of messages recorded before their turn
+UNBOUNDED = 1_000_000  # recipients; there is no other broadcast to share with
+MAX_LEAD_MESSAGES = 4  # messages that one broadcast may be ahead of the others that want to send
+YIELD_SECONDS = 0.05  # seconds until the next check while sends or warm-ups wait for the bot
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Participant:
-    """A flight. `weight`: messages a recipient. `unspent`: messages of those it has taken that no limit knows of yet.
+    """One broadcast.
 
-    `served`: messages taken, as far as that matters for whose turn it is. `hungry`: it wants more than it may take.
+    `weight`: messages a recipient. `uncounted`: messages of admitted recipients not yet in the limiter.
+
+    `served`: messages admitted, as far as they matter for the order. `starved`: wants more than it may have.
     """
 
     weight: int
@@ -33,7 +33,7 @@ class Participant:
 
 
 class FairShareAllocator:
-    """Takes no more than the limits let go in a moment: who is taken and not sent is unknown after a crash."""
+    """Admits only what the limits allow right now: recipients admitted and not sent are unknown after a crash."""
 
     def __init__(self, limiter: BotRateLimiter) -> None:
         self._limiter = limiter
@@ -41,6 +41,7 @@ class FairShareAllocator:
 
     @contextmanager
     def joined(self, *, weight: int, unspent: Callable[[], int], wake: Callable[[], None]) -> Iterator[Participant]:
+        """Let a broadcast take part."""
         member = Participant(weight=weight, uncounted=unspent, wake=wake)
         self._participants.append(member)
         try:
@@ -50,13 +51,13 @@ class FairShareAllocator:
             self._wake_others(member)
 
     def allow(self, participant: Participant, wanted: int, now: float) -> tuple[int, float]:
-        """How many of the recipients that it wants a flight may take, and when to ask again if these are not all."""
+        """Return how many of `wanted` recipients the broadcast may admit, and when to ask again if that is not all."""
         if wanted <= 0:
             self._satisfied(participant)
             return 0, now
         unspent = sum(one.uncounted() for one in self._participants)
         room = self._limiter.available(now, Priority.DELIVERY) - unspent
-        if room >= len(self._participants) * wanted * participant.weight:  # enough for all, so it is nobody's turn
+        if room >= len(self._participants) * wanted * participant.weight:  # enough for all, whatever the order
             self._satisfied(participant)
             return wanted, now
         self._add_starved(participant)
@@ -67,6 +68,7 @@ class FairShareAllocator:
         return count, again_at
 
     def admitted(self, participant: Participant, count: int) -> None:
+        """Note admitted recipients, and wake the others."""
         participant.served += count * participant.weight
         if count:
             self._wake_others(participant)
@@ -83,7 +85,7 @@ class FairShareAllocator:
         )
 
     def _round_robin(self, participant: Participant) -> int:
-        """How many it may take before it is too far ahead of the others."""
+        """Return how many recipients it may admit before it is too far ahead of the others."""
         others = [one.served for one in self._participants if one.starved and one is not participant]
         if not others:
             return UNBOUNDED
@@ -92,7 +94,7 @@ class FairShareAllocator:
         )
 
     def _add_starved(self, participant: Participant) -> None:
-        """Whoever wanted nothing for a while has saved up nothing."""
+        """Mark as starved. A broadcast that wanted nothing for a while has no claim from that time."""
         if not participant.starved:
             participant.starved = True
             others = [one.served for one in self._participants if one.starved and one is not participant]

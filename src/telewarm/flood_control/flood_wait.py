@@ -1,4 +1,4 @@
-"""The one place that applies a 429: to the limiter, to the metrics, and to the other processes."""
+"""Application of a 429: to the limiter, to the metrics and, by `on_pause`, to the other processes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ OnPause = Callable[[FloodPause], None]
 def apply_flood_wait(
     limiter: BotRateLimiter, permit: Permit, wait: FloodWait, *, now: float, on_pause: OnPause
 ) -> None:
-    """Settle the permit of a call that got a 429. `on_pause` tells the other processes.
+    """Confirm the permit of a call that got a 429. `on_pause` notifies the other processes.
 
-    A 429 about an upload size pauses uploads of that size in this process alone. A slow mode is the chat owner's: it
-    pauses that chat, and the limits that were learned stay as they are.
+    A 429 about an upload size pauses uploads of that size in this process alone. A slow mode is set by the chat's
+    owner: it pauses that chat, and the learned limits stay as they are.
     """
     if is_slow_mode(wait.description):
         limiter.confirm(permit, now=now, retry_after=None)
@@ -34,7 +34,7 @@ def apply_flood_wait(
 
 
 def pause_chat(limiter: BotRateLimiter, chat_id: ChatId, wait: FloodWait, *, now: float, on_pause: OnPause) -> None:
-    """Pause one chat, without blame: no limit is learned from it."""
+    """Pause one chat without lowering a learned limit."""
     limiter.pause_chat(chat_id, now + wait.retry_after)
     _tell(FloodPause(chat_id=chat_id, seconds=wait.retry_after), on_pause)
 

@@ -1,8 +1,8 @@
-"""The rate limiter of one bot: Telegram's flood limits as pure decisions, with the time as an argument.
+"""Rate limiter of one bot: Telegram's flood limits as pure decisions, with the time as an argument.
 
-A message counts in several windows (the bot's, the chat's, that of its upload size) and waits for the last of them.
-Whoever sends takes a *permit* (`acquire`) and says what became of it (`confirm`, `refund`), so that a 429 teaches what
-the limits really are, whatever the settings say.
+A message counts in several windows (of the bot, the chat, the upload size) and waits for the last of them. The sender
+acquires a *permit* and reports its outcome (`confirm`, `abandon_permit`), so that a 429 teaches what the limits really
+are, whatever the settings say.
 
 Times are seconds of one monotonic clock.
 """
@@ -23,15 +23,15 @@ from telewarm.flood_control.priority import Priority, WaiterCounts
 from telewarm.flood_control.sliding_window import HOLD_SECONDS, PACED_SECONDS, ProcessQuota, SlidingWindow
 from telewarm.models import ChatId
 
-YIELD = 0.02  # seconds after which to look again when those that go first may go now, but have not yet
+YIELD_SECONDS = 0.02  # seconds until the next check while callers with precedence may send but have not yet
 
 
 class Permit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One message (or `count` of a group) on its way since `at`, with `size` file bytes.
+    """Permit for one message (or `count` of an album) sent at `at`, with `size` file bytes.
 
-    `hold`: seconds to wait before the call: so long other processes, once told, need to make room for it.
-    `probes`: it goes beyond what is known to pass, of the bot, of the chat, and of the chat's last second. `told`:
-    because the server said when. Both are empty where nothing is counted.
+    `hold`: seconds to wait before the call, so that other processes can be notified and make room. `probes`: windows of
+    which it exceeds the known capacity: of the bot, the chat, the chat's last second. `told`: windows that open at a
+    time that the server named. Both are empty where nothing is counted.
     """
 
     chat_id: ChatId
@@ -39,20 +39,20 @@ class Permit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     count: int
     at: float
     probes: tuple[bool, ...]
-    told: tuple[bool, ...]
+    at_reported_time: tuple[bool, ...]
     hold: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FloodPause:
-    """What a 429 closed: a chat, or (None) the whole bot, for some seconds."""
+    """The pause that a 429 caused: of a chat or (None) of the whole bot, in seconds."""
 
     chat_id: ChatId | None
     seconds: float
 
 
 class BotRateLimiter:
-    """When one bot may send. `learned`: what `learned` said in another process or before a restart.
+    """Decides when one bot may send. `learned`: what `learned` returned in another process or before a restart.
 
     `waiting`: callers that wait for the bot's limit; nothing of a lower priority goes meanwhile. `sent`: messages since
     the start.
@@ -67,29 +67,32 @@ class BotRateLimiter:
         self.sent = 0
 
     def __len__(self) -> int:
-        """Windows held in memory."""
+        """Return the number of windows in memory."""
         return len(self._windows)
 
     @property
     def learned(self) -> dict[str, float]:
-        """Messages a window, of the kinds of window that were put to the test."""
+        """Messages in a window, for each kind of window that was tested by probes."""
         return self._windows.learned
 
     def available(self, now: float, priority: Priority) -> int:
-        """Messages that the bot may send right now, whatever the chat; those of the rank that wait already go first."""
+        """Return how many messages the bot may send now, after waiters of this or a higher priority."""
         if self.waiting.before(priority):
             return 0
         room = self._bot.room(now) - (self._bot.unreported_remote(now) if priority else 0)
         return max(room - self.waiting.of(priority), 1 if self.bot_opens_at(now, priority=priority) <= now else 0, 0)
 
     def add_remote(self, count: int, *, now: float) -> None:
-        """Another process sent so many messages for this bot: they count."""
+        """Count messages that another process sent for this bot."""
         self._bot.add_remote(now, count=count)
 
     def bot_opens_at(
         self, now: float, *, priority: Priority = Priority.INTERACTIVE, count: int = 1, behind: int | None = None
     ) -> float:
-        """Before this nothing of the rank goes, whatever the chat. `behind`: of so many of its rank; None: of all."""
+        """Return when the bot's limit opens for the priority.
+
+        `behind`: waiters of the same priority to go first; None: all.
+        """
         before, equal = self.waiting.before(priority), self.waiting.of(priority) if behind is None else behind
         shared = now < self._bot.shared_until
         unheard = self._bot.unreported_remote(now) if shared and priority else 0
@@ -97,13 +100,13 @@ class BotRateLimiter:
         if priority:
             opens = max(opens, self._bot.next_paced_at(now, count=count))
         if before:
-            return max(opens, now + YIELD)
+            return max(opens, now + YIELD_SECONDS)
         if shared and not priority and opens > now and self._share is not None:
-            return min(opens, max(now, self._bot.closed_until, self._share.opens_at(count=count, behind=equal)))
+            return min(opens, max(now, self._bot.paused_until, self._share.opens_at(count=count, behind=equal)))
         return opens
 
     def chat_opens_at(self, chat_id: ChatId, *, size: int = 0, count: int = 1, behind: int = 0, now: float) -> float:
-        """Before this nothing goes to the chat, nor uploads of this size, whatever else the bot does."""
+        """Return when the chat and this upload size open, whatever else the bot does."""
         opens = now
         if (chat := self._windows.chats.find(chat_id)) is not None:
             opens = chat.opens_at(now, count=count, behind=behind)
@@ -114,17 +117,17 @@ class BotRateLimiter:
     def opens_at(
         self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, priority: Priority = Priority.INTERACTIVE
     ) -> float:
-        """The first time, `now` or later, for a message to this chat. Answers that come may change it.
+        """Return the first time, `now` or later, for a message to this chat. Later answers may change it.
 
-        `size`: file bytes that it uploads in all. `count`: 1, or the items of a group of media.
+        `size`: file bytes to upload in all. `count`: 1, or the items of an album.
         """
         chat_opens = self.chat_opens_at(chat_id, size=size, count=count, now=now)
         return max(self.bot_opens_at(now, priority=priority, count=count, behind=0), chat_opens)
 
     def next_send_at(self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, priority: Priority) -> float:
-        """When it opens, or when a probe may go if that is sooner.
+        """Return when the limits open, or when a probe may go if that is sooner.
 
-        Warm-ups find out what is beyond the settings; the others only whether what the settings say is true again.
+        Warm-ups probe beyond the settings; other messages only whether the limit of the settings holds again.
         """
         opens = self.opens_at(chat_id, size=size, count=count, now=now, priority=priority)
         if opens <= now or self.waiting.before(priority):
@@ -133,10 +136,10 @@ class BotRateLimiter:
         return min(opens, self.probes_at(chat_id, size=size, count=count, now=now, beyond_settings=beyond))
 
     def is_free(self, chat_id: ChatId, *, size: int, now: float, priority: Priority) -> bool:
-        """Whether nothing counts messages, and nothing is in the way: then `next_send_at` need not be asked."""
+        """Return whether nothing is counted and nothing is paused, so that `next_send_at` need not be called."""
         return (
             not self._windows.counts(chat_id)
-            and now >= self._bot.closed_until
+            and now >= self._bot.paused_until
             and (not priority or not self.waiting.before(priority))
             and not self._windows.chats
             and not self._windows.spaces(size)
@@ -145,10 +148,9 @@ class BotRateLimiter:
     def probes_at(
         self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, beyond_settings: bool = True
     ) -> float:
-        """When a message may try to go although the bot or the chat (never both) has had what is known to pass.
+        """Return when a probe may exceed the known capacity of the bot or of the chat, never of both.
 
-        Infinite when no such probe is in sight. Not `beyond_settings`: only to find out whether what the settings say
-        is true again.
+        Infinite when no probe is possible. Without `beyond_settings`: only up to what the settings say.
         """
         best, spaced = math.inf, self._windows.size_opens_at(size, now)
         scopes = self._windows.known(chat_id)
@@ -156,24 +158,24 @@ class BotRateLimiter:
             if not (beyond_settings or scope.below_setting):
                 continue
             others = (other.opens_at(now, count=count) for other in scopes if other is not scope)
-            at = max(spaced, scope.closed_until, now, *others)
+            at = max(spaced, scope.paused_until, now, *others)
             if at < best and scope.may_probe(at, count=count, latency=self._latency.least):
                 best = at
         return best
 
     def fill(self, chat_id: ChatId, *, now: float) -> float:
-        """How full the chat's window is, 0 to 1."""
+        """Return the fill of the chat's window, 0 to 1."""
         chat = self._windows.chats.find(chat_id)
         return 0.0 if chat is None else min(1.0, chat.fill(now))
 
     def acquire(
         self, chat_id: ChatId, *, size: int = 0, count: int = 1, now: float, priority: Priority | None = None
     ) -> Permit:
-        """Count a message as it goes. Its permit is to be confirmed or refunded, whatever happens."""
+        """Count a message as it is sent, and return its permit, which must be confirmed or abandoned in any case."""
         hold = 0.0
         if not self._windows.counts(chat_id) and not self._windows.spaces(size):
             self.sent += count
-            return Permit(chat_id=chat_id, size=size, count=count, at=now, probes=(), told=(), hold=0.0)
+            return Permit(chat_id=chat_id, size=size, count=count, at=now, probes=(), at_reported_time=(), hold=0.0)
         if priority is Priority.INTERACTIVE:
             self._bot.paced_until = now + PACED_SECONDS
             hold = _hold_seconds(self._bot, now) if now < self._bot.shared_until else 0.0
@@ -184,12 +186,12 @@ class BotRateLimiter:
         if self._share is not None:
             self._share.spend(now, count=count)
         self._windows.space(size, now=now)
-        return Permit(chat_id=chat_id, size=size, count=count, at=now, probes=probes, told=told, hold=hold)
+        return Permit(chat_id=chat_id, size=size, count=count, at=now, probes=probes, at_reported_time=told, hold=hold)
 
     def confirm(self, permit: Permit, *, now: float, retry_after: float | None) -> FloodPause | None:
-        """The answer is here: None for any that is no 429, else the seconds that the 429 asks for.
+        """Report the answer: `retry_after` is None unless it is a 429.
 
-        What the 429 closed, for other processes to obey. A size that it closed concerns this one alone.
+        Returns the pause for other processes to obey. The pause of an upload size concerns this process alone.
         """
         self._latency.add(now - permit.at)
         if retry_after is not None:
@@ -204,18 +206,18 @@ class BotRateLimiter:
         return None
 
     def abandon_permit(self, permit: Permit, *, now: float) -> None:
-        """No answer came: the message may have counted, as late as now. It proves nothing."""
+        """Report that no answer came: the message may have counted, as late as now. It confirms nothing."""
         for scope in self._windows.of(permit.chat_id, now=permit.at):
             scope.outcome_unknown(permit.at, count=permit.count, now=now)
         self._probes_over(permit)
 
     def pause_chat(self, chat_id: ChatId, until: float) -> None:
-        """Pause one chat, as another process met its flood. No blame."""
-        self._windows.chats.get(chat_id, self._windows.limit_of(chat_id), now=-math.inf).close_until(until)
+        """Pause one chat, because another process got a 429. The learned limits stay."""
+        self._windows.chats.get(chat_id, self._windows.limit_of(chat_id), now=-math.inf).pause_until(until)
 
     def pause_bot(self, until: float) -> None:
-        """Pause the whole bot, as another process or a person asked. No blame."""
-        self._bot.close_until(until)
+        """Pause the whole bot, on a 429 of another process or on request. The learned limits stay."""
+        self._bot.pause_until(until)
 
     def _refused(self, permit: Permit, retry_after: float, now: float) -> FloodPause | None:
         bot, chat, *bursts = scopes = self._windows.of(permit.chat_id, now=permit.at)
@@ -232,7 +234,7 @@ class BotRateLimiter:
             scope.refund(permit.at, count=permit.count)
         self._probes_over(permit)
         self.sent -= permit.count
-        told = permit.told or (False,) * len(scopes)
+        told = permit.at_reported_time or (False,) * len(scopes)
         match about:
             case LimitScope.SIZE:
                 self._windows.sizes.get(permit.size, None, now=now).refused(
@@ -260,7 +262,7 @@ class BotRateLimiter:
 
 
 def _hold_seconds(bot: SlidingWindow, now: float) -> float:
-    """Nothing while the window has room for it, and for what the others may have sent."""
+    """Return the wait for other processes; 0 while the window has room for what they may have sent."""
     return 0.0 if bot.room(now) > bot.unreported_remote(now) else HOLD_SECONDS
 
 

@@ -1,4 +1,4 @@
-"""Priorities of what a bot sends, and who waits with which."""
+"""Priorities of a bot's messages, and the number of waiters of each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import IntEnum
 
 
 class Priority(IntEnum):
-    """The lower goes first."""
+    """Priority of a message; lower values go first."""
 
     INTERACTIVE = 0
     WARMUP = 1
@@ -16,7 +16,7 @@ class Priority(IntEnum):
 
 
 class WaiterCounts:
-    """How many of each rank wait for the bot's limit; those that wait for a chat's or a size's are not counted."""
+    """Number of callers of each priority that wait for the bot's limit, not for that of a chat or a size."""
 
     __slots__ = ("_waiting",)
 
@@ -24,21 +24,24 @@ class WaiterCounts:
         self._waiting = [0] * len(Priority)
 
     def of(self, priority: Priority) -> int:
+        """Return the number of waiters of this priority."""
         return self._waiting[priority]
 
     def before(self, priority: Priority) -> int:
-        """How many wait of those that go before this rank."""
+        """Return the number of waiters that go before this priority."""
         return sum(self._waiting[:priority]) if priority else 0
 
     def join(self, priority: Priority) -> None:
+        """Count a waiter."""
         self._waiting[priority] += 1
 
     def leave(self, priority: Priority) -> None:
+        """Remove a waiter."""
         self._waiting[priority] -= 1
 
     @contextmanager
     def __call__(self, rank: Priority) -> Iterator[None]:
-        """Somebody of this rank waits."""
+        """Count a waiter while the block runs."""
         self.join(rank)
         try:
             yield

@@ -1,6 +1,6 @@
-"""One counted thing and how much it takes: messages inside a sliding window, and a capacity that is learned.
+"""Sliding window of messages in one scope, with a capacity that is learned.
 
-Capacity grows by *probes*: now and then one message more than is known to pass. It falls when Telegram refuses a
+The capacity grows by *probes*: now and then one message more than is known to pass. It falls, when Telegram refuses a
 message within it, to what had passed. Pure: never sleeps, never reads a clock.
 """
 
@@ -12,36 +12,35 @@ from collections import deque
 
 from telewarm.flood_control.limits import RateLimit
 
-LEAST, MOST = 0.1, 4.0  # shares of the limit's burst between which a capacity is learned; at least 1
-BACK_OFF = 0.5  # one piece of bad news takes at most this share of the capacity
-SOON, LATER, LATEST = 50, 200, 1600  # messages without a 429 before a probe: after bad news, after refused probes
-EXPIRY = 60.0  # seconds after which nobody waits for the answer to a probe
-PROCESS_QUOTA_SHARE = 0.2  # of a capacity: what one process may use of it whatever the others send; at least 1 message
-UNREPORTED_SHARE = 0.2  # of what others sent in a window: so much more may have gone that they have not told yet
-HOLD_SECONDS = 0.1  # seconds between telling the others of a message that needs the room they use, and sending it
-PACE_SHARE = 0.8  # of the even distance between messages: so far apart go those that leave room for others
-PACED_SECONDS = (
-    10.0  # seconds for which they do after the last message of another process, or of somebody who waited for it
-)
-UNLIMITED_MESSAGES = 1_000_000_000  # messages that may go where nothing counts them
+MIN_CAPACITY_SHARE, MAX_CAPACITY_SHARE = 0.1, 4.0  # of the limit's burst: bounds of a learned capacity; at least 1
+MAX_DECREASE_SHARE = 0.5  # maximum share of the capacity that one 429 removes
+# Messages without a 429 before a probe: after a 429, after a refused probe, after many refused ones.
+FLOOD_PROBE_MESSAGES, REFUSAL_PROBE_MESSAGES, MAX_PROBE_MESSAGES = 50, 200, 1600
+PROBE_EXPIRY_SECONDS = 60.0  # seconds after which the answer to a probe is no longer expected
+PROCESS_QUOTA_SHARE = 0.2  # of a capacity: what one process may use whatever others send; at least 1 message
+UNREPORTED_SHARE = 0.2  # of what others sent in a window: so much more they may have sent without a notification yet
+HOLD_SECONDS = 0.1  # seconds between notifying others of a message that needs their room, and sending it
+PACE_SHARE = 0.8  # of the average interval: the spacing of messages that leave room for other processes
+PACED_SECONDS = 10.0  # seconds of spacing after the last message of another process, or of a caller that waited for it
+UNLIMITED_MESSAGES = 1_000_000_000  # where nothing is counted
 
 
 class LearnedLimit:
-    """Messages a window that one kind of scope takes: a bot, its private chats, its groups. Shared by all of a kind.
+    """Messages in a window of one kind of scope (a bot, its private chats, its groups), shared by all of a kind.
 
-    `within`: a longer window of the same chats, which this one only spaces out. More than that one can use is never
-    tried: nothing would be gained, and each try that fails is a 429.
+    `within`: a longer window of the same chats, which this one only spaces out. Values beyond the longer window's use
+    are never probed: nothing would be gained, and each failed probe is a 429.
     """
 
     __slots__ = (
         "_clean",
-        "_least",
-        "_news_at",
-        "_news_floor",
-        "_patience",
+        "_lowered_at",
+        "_lowered_size",
+        "_min_size",
+        "_probe_interval",
         "_probe_until",
         "_within",
-        "certain",
+        "certain_seconds",
         "limit",
         "size",
         "window",
@@ -50,97 +49,101 @@ class LearnedLimit:
     def __init__(self, limit: RateLimit, learned: float | None = None, *, within: LearnedLimit | None = None) -> None:
         self.limit = limit
         self._within = within
-        self.window = limit.seconds + limit.slack  # seconds after which a message has certainly left it
-        self.certain = limit.seconds - limit.slack  # seconds for which it is certainly inside
-        self._least = max(1, math.ceil(LEAST * limit.burst))
-        self.size = limit.burst if learned is None else round(min(max(learned, self._least), self._most))
+        self.window = limit.seconds + limit.slack  # seconds after which a message has certainly left the window
+        self.certain_seconds = limit.seconds - limit.slack  # seconds for which a message is certainly inside
+        self._min_size = max(1, math.ceil(MIN_CAPACITY_SHARE * limit.burst))
+        self.size = limit.burst if learned is None else round(min(max(learned, self._min_size), self._max_size))
         self._clean = 0  # messages that passed since the last 429
-        self._patience = 0 if learned is None else LATER
-        self._probe_until = self._news_at = -math.inf
-        self._news_floor = 0
+        self._probe_interval = 0 if learned is None else REFUSAL_PROBE_MESSAGES
+        self._probe_until = self._lowered_at = -math.inf
+        self._lowered_size = 0
 
     @property
-    def _most(self) -> int:
-        most, within = int(MOST * self.limit.burst), self._within
+    def _max_size(self) -> int:
+        most, within = int(MAX_CAPACITY_SHARE * self.limit.burst), self._within
         if within is None:
             return most
-        of_use = math.ceil((within.size + 1) / within.limit.seconds * self.limit.seconds)
-        return min(most, max(self.limit.burst, of_use))
+        useful = math.ceil((within.size + 1) / within.limit.seconds * self.limit.seconds)
+        return min(most, max(self.limit.burst, useful))
 
     @property
     def tested(self) -> bool:
-        """Whether it is more than what the setting says."""
-        return self.size != self.limit.burst or self._patience >= LATER
+        """Whether the capacity exceeds the setting."""
+        return self.size != self.limit.burst or self._probe_interval >= REFUSAL_PROBE_MESSAGES
 
     def may_probe(self, now: float) -> bool:
-        """Whether it is time to try one message more than is known to pass."""
-        return self._clean >= self._patience and self.untested(now)
+        """Return whether it is time for a probe, one message more than is known to pass."""
+        return self._clean >= self._probe_interval and self.untested(now)
 
     def untested(self, now: float) -> bool:
-        """Whether there is something left to learn, and no probe on its way."""
-        return self.size < self._most and now >= self._probe_until
+        """Return whether there is something left to learn, and no probe in flight."""
+        return self.size < self._max_size and now >= self._probe_until
 
     def probe(self, now: float) -> None:
-        """A probe goes: no other does until its answer is here."""
-        self._probe_until = now + EXPIRY
+        """Note a probe: the next one waits for its answer."""
+        self._probe_until = now + PROBE_EXPIRY_SECONDS
 
     def probe_over(self) -> None:
+        """Note the end of a probe."""
         self._probe_until = -math.inf
 
     def succeeded(self, count: int) -> None:
+        """Count messages that passed."""
         self._clean += count
 
     def confirmed(self, inside: int) -> None:
-        """So many passed within one window. If that is news, the next probe may follow at once; of seconds a bucket may
-        have let pass what it had saved, so there it may not."""
+        """Note how many messages passed within one window.
+
+        After a new maximum the next probe may follow at once; not for windows of seconds, where a token bucket may have
+        let its savings pass.
+        """
         if inside > self.size:
-            self.size = min(inside, self._most)
-            self._patience = 0 if self._within is None else SOON
+            self.size = min(inside, self._max_size)
+            self._probe_interval = 0 if self._within is None else FLOOD_PROBE_MESSAGES
 
     def recovered(self) -> None:
-        """Nearly so many pass again and again: one more, up to the setting."""
-        if self.size < self.limit.burst and self._clean >= max(self._patience, SOON):
+        """Raise the capacity by one, up to the setting, after windows that were nearly full."""
+        if self.size < self.limit.burst and self._clean >= max(self._probe_interval, FLOOD_PROBE_MESSAGES):
             self.size += 1
             self._clean = 0
 
     def refused(self, left: int, *, sent_at: float, now: float, probed: bool = True) -> None:
-        """A 429 for a message beside `left` others in its window. `probed`: it was a try beyond what is known to pass.
+        """Lower the capacity after a 429 for a message beside `left` others in its window.
 
-        Within a minute that is told by the count. Seconds may be counted otherwise, as a bucket that fills slowly: what
-        was no try and is refused although so many have passed before is one too many there.
-
-        Calls in flight bring the same news several times: together they lower it once, to what really passed.
+        `probed`: the message exceeded the known capacity on purpose. Within a minute the count decides. Seconds may be
+        counted by a token bucket: there, a refusal within the known capacity means one message too many. Calls in
+        flight report the same limit several times: together they lower the capacity once, to what really passed.
         """
-        if sent_at <= self._news_at:
-            self.size = min(self.size, max(left, self._news_floor))
+        if sent_at <= self._lowered_at:
+            self.size = min(self.size, max(left, self._lowered_size))
             return
-        self._news_at = now
-        self._news_floor = max(self._least, int(BACK_OFF * self.size))
+        self._lowered_at = now
+        self._lowered_size = max(self._min_size, int(MAX_DECREASE_SHARE * self.size))
         if left >= self.size and not probed and self._within is not None:
             left = self.size - 1
-        if left >= self.size:  # beyond what was known: the capacity is right
-            self._patience = min(max(2 * self._patience, LATER), LATEST)
+        if left >= self.size:  # beyond the known capacity, which is right, then
+            self._probe_interval = min(max(2 * self._probe_interval, REFUSAL_PROBE_MESSAGES), MAX_PROBE_MESSAGES)
         else:
-            self.size = max(left, self._news_floor)
-            if self._clean >= self._patience:
-                self._patience = SOON
+            self.size = max(left, self._lowered_size)
+            if self._clean >= self._probe_interval:
+                self._probe_interval = FLOOD_PROBE_MESSAGES
         self._clean = 0
 
 
 class SlidingWindow:
-    """A bot, a chat, or the uploads of one size. Without a capacity only deadlines hold it back."""
+    """Window of a bot, of a chat, or of the uploads of one size. Without a capacity only pauses hold messages back."""
 
     __slots__ = (
-        "_elsewhere",
         "_last",
         "_pending",
+        "_remote",
         "_sent",
         "_unproven_until",
         "_window",
         "capacity",
-        "closed_until",
         "flooded_until",
         "paced_until",
+        "paused_until",
         "reported",
         "shared_until",
     )
@@ -148,60 +151,61 @@ class SlidingWindow:
     def __init__(self, capacity: LearnedLimit | None, *, now: float) -> None:
         self.capacity = capacity
         self._window = 0.0 if capacity is None else capacity.window
-        self.closed_until = now
-        self.flooded_until = now  # as far as a 429 closed it
+        self.paused_until = now
+        self.flooded_until = now  # end of the pause that a 429 set
         self._sent: list[float] = []  # when each message counted, as far as is known; sorted
-        self._pending = 0  # of which so many have no answer yet
+        self._pending = 0  # messages among them without an answer yet
         self._unproven_until = now
-        self._elsewhere: deque[tuple[float, int]] = deque()  # of which other processes sent so many
-        self._last = -math.inf  # when this process last sent
+        self._remote: deque[tuple[float, int]] = deque()  # time and number of messages from other processes
+        self._last = -math.inf  # time of this process's last message
         self.paced_until = -math.inf
         self.shared_until = -math.inf  # other processes have messages in the window until then
-        self.reported = False  # a 429 named a time, and nothing has gone since
+        self.reported = False  # a 429 named a time, and nothing was sent since
 
     @property
     def below_setting(self) -> bool:
-        """Whether a flood has lowered the capacity."""
+        """Whether a flood wait has lowered the capacity below the setting."""
         return self.capacity is not None and self.capacity.size < self.capacity.limit.burst
 
     def opens_at(self, now: float, *, count: int = 1, behind: int = 0) -> float:
-        """The first time, `now` or later, at which `count` more messages may go. Answers that come may change it.
+        """Return the first time, `now` or later, for `count` more messages. Later answers may change it.
 
-        A time that the server named is believed, for one message, whatever else is in the window. `behind`: so many
-        messages go before them.
+        A time that the server named is trusted for one message, whatever else is in the window. `behind`: messages to
+        go first.
         """
         if behind and self.capacity is not None:
             windows, place = divmod(count + behind - 1, self.capacity.size)
-            return max(now, self.closed_until, self._room_at(place + 1)) + windows * self._window
+            return max(now, self.paused_until, self._room_at(place + 1)) + windows * self._window
         room = self._room_at(count)
         if room > now and self.reported and count == 1 and self.capacity is not None and self.capacity.untested(now):
             room = now
-        return max(now, self.closed_until, room)
+        return max(now, self.paused_until, room)
 
     def room(self, now: float) -> int:
-        """How many messages may go now."""
-        if now < self.closed_until:
+        """Return how many messages may go now."""
+        if now < self.paused_until:
             return 0
         if self.capacity is None:
             return UNLIMITED_MESSAGES
         return max(self.capacity.size - self.inside(now), 0)
 
     def may_probe(self, now: float, *, count: int, latency: float) -> bool:
-        """Whether only the capacity is in the way, by one message, and that one may try.
+        """Return whether only the capacity blocks, by one message, and a probe is allowed.
 
-        It must be able to prove something: what is in the window must still be there after the `latency` of a call.
+        The probe must be able to prove something: the messages in the window must still be there after the `latency` of
+        a call.
         """
-        if self.capacity is None or now < self.closed_until or not self.capacity.may_probe(now):
+        if self.capacity is None or now < self.paused_until or not self.capacity.may_probe(now):
             return False
         if now < self.shared_until and not self.below_setting:
-            return False  # of what passes beside others nothing more is believed
+            return False  # a window shared with other processes proves nothing beyond the setting
         if not self._room_at(count - 1) <= now < self._room_at(count):
             return False
         size = self.capacity.size
-        return len(self._sent) >= size and self._sent[-size] > now + latency - self.capacity.certain
+        return len(self._sent) >= size and self._sent[-size] > now + latency - self.capacity.certain_seconds
 
     def spend(self, now: float, *, count: int) -> bool:
-        """Count messages as they go. Whether that is a probe."""
+        """Count messages as they are sent. Returns whether they are a probe."""
         if self.capacity is None:
             return False
         probing = self._room_at(count) > now
@@ -216,7 +220,7 @@ class SlidingWindow:
         return probing
 
     def succeeded(self, at: float, counted_at: float, *, count: int, now: float) -> None:
-        """Messages that went `at` have passed. More of them than ever within one window raise the capacity."""
+        """Note that messages sent `at` have passed. A new maximum within one window raises the capacity."""
         if self.capacity is None:
             return
         self._move(at, counted_at, count=count)
@@ -224,44 +228,47 @@ class SlidingWindow:
         if now < self.shared_until and self.inside(now) + self.unreported_remote(now) >= self.capacity.size:
             self.capacity.recovered()  # room is left for what others may have sent: probes would never fill the window
         if len(self._sent) - self._pending > self.capacity.size and now >= self._unproven_until:
-            inside = len(self._sent) - bisect_right(self._sent, now - self.capacity.certain) - self._pending
+            inside = len(self._sent) - bisect_right(self._sent, now - self.capacity.certain_seconds) - self._pending
             self.capacity.confirmed(inside if now >= self.shared_until else min(inside, self.capacity.limit.burst))
 
     def outcome_unknown(self, at: float, *, count: int, now: float) -> None:
-        """No answer came: they may have counted, as late as now. They prove nothing."""
+        """Note that no answer came: the messages may have counted, as late as now. They confirm nothing."""
         if self.capacity is not None:
             self._move(at, now, count=count)
             self._unproven_until = now + self._window
 
     def refund(self, at: float, *, count: int) -> None:
-        """They were refused: they do not count."""
+        """Remove refused messages: the server did not count them."""
         if self.capacity is not None:
             self._move(at, None, count=count)
 
     def add_remote(self, now: float, *, count: int) -> None:
-        """Another process sent so many, or is about to. What passes beside them proves the setting, and no more."""
+        """Count messages that another process sent or is about to send.
+
+        Beside them, at most the setting can be confirmed.
+        """
         if self.capacity is None:
             return
         self._forget(now)
         for _ in range(count):
             insort(self._sent, now + HOLD_SECONDS)
-        self._elsewhere.append((now, count))
+        self._remote.append((now, count))
         self.shared_until = now + HOLD_SECONDS + self._window
         self.paced_until = now + PACED_SECONDS
 
     def next_paced_at(self, now: float, *, count: int) -> float:
-        """When `count` may go that leave room for what others are about to send; bursts would leave none for long."""
+        """Return when `count` messages may go, spaced out to leave room for other processes, as bursts would not."""
         if self.capacity is None or now >= self.paced_until:
             return now
         return self._last + PACE_SHARE * count * self._window / self.capacity.size
 
     def unreported_remote(self, now: float) -> int:
-        """How many more the others may have sent that they have not told yet."""
+        """Return how many messages other processes may have sent without a notification yet."""
         if now >= self.shared_until:
             return 0
-        while self._elsewhere and self._elsewhere[0][0] + self._window <= now:
-            self._elsewhere.popleft()
-        return math.ceil(UNREPORTED_SHARE * sum(count for _, count in self._elsewhere))
+        while self._remote and self._remote[0][0] + self._window <= now:
+            self._remote.popleft()
+        return math.ceil(UNREPORTED_SHARE * sum(count for _, count in self._remote))
 
     def _forget(self, now: float) -> None:
         if self._sent and self._sent[0] + self._window <= now:
@@ -277,9 +284,10 @@ class SlidingWindow:
                 insort(self._sent, to)
 
     def refused(self, now: float, retry_after: float, *, sent_at: float, reported: bool, probed: bool = True) -> None:
-        """Obey a 429. Deadlines only move forward, so a late answer never reopens a scope.
+        """Obey a 429. Pauses only grow, so a late answer never reopens a scope.
 
-        `reported`: the refused message went because of a time that the server had named. Then it is not believed again.
+        `reported`: the refused message was sent at a time that the server had named. That time is then not trusted
+        again.
         """
         self.flood_until(now + retry_after)
         self.reported = not reported
@@ -287,35 +295,35 @@ class SlidingWindow:
             self.capacity.refused(self.inside(now), sent_at=sent_at, now=now, probed=probed)
 
     def flood_until(self, until: float) -> None:
-        """Obey a 429 that is about another scope of the same chat: the capacity stays."""
+        """Obey a 429 about another scope of the same chat: the capacity stays."""
         self.flooded_until = max(self.flooded_until, until)
-        self.close_until(self.flooded_until)
+        self.pause_until(self.flooded_until)
 
-    def close_until(self, until: float) -> None:
-        """Pause without blame: the capacity stays."""
-        self.closed_until = max(self.closed_until, until)
+    def pause_until(self, until: float) -> None:
+        """Pause without lowering the capacity."""
+        self.paused_until = max(self.paused_until, until)
 
     def inside(self, now: float) -> int:
-        """Messages in the window."""
+        """Return the number of messages in the window."""
         return len(self._sent) - bisect_right(self._sent, now - self._window)
 
     def fill(self, now: float) -> float:
-        """Messages in the window for each that it takes."""
+        """Return the share of the capacity in use."""
         return 0.0 if self.capacity is None else self.inside(now) / self.capacity.size
 
     def frees_in(self, now: float) -> float:
-        """Seconds until the server's window loses its oldest message; negative without end when it has none."""
+        """Return the seconds until the server's window loses its oldest message; minus infinity when it has none."""
         inside = self.inside(now)
         if not inside or self.capacity is None:
             return -math.inf
         return self._sent[-inside] + self.capacity.limit.seconds - now
 
     def idle(self, now: float) -> bool:
-        """Whether forgetting it changes nothing."""
-        return now >= self.closed_until and (not self._sent or self._sent[-1] + self._window <= now)
+        """Return whether the window can be dropped without changing any decision."""
+        return now >= self.paused_until and (not self._sent or self._sent[-1] + self._window <= now)
 
     def _room_at(self, count: int) -> float:
-        """When so many more are within the capacity; more than it takes go alone."""
+        """Return when `count` more messages fit into the capacity; more than it holds go alone."""
         if self.capacity is None:
             return -math.inf
         size = self.capacity.size
@@ -324,25 +332,28 @@ class SlidingWindow:
 
 
 class ProcessQuota:
-    """The part of a capacity that one process may use whatever the others send: its last messages, no more."""
+    """The part of a capacity that one process may use whatever the others send."""
 
     __slots__ = ("_capacity", "_own")
 
     def __init__(self, capacity: LearnedLimit) -> None:
         self._capacity = capacity
-        self._own: deque[float] = deque(maxlen=math.ceil(PROCESS_QUOTA_SHARE * MOST * capacity.limit.burst))
+        self._own: deque[float] = deque(
+            maxlen=math.ceil(PROCESS_QUOTA_SHARE * MAX_CAPACITY_SHARE * capacity.limit.burst)
+        )
 
     @property
     def size(self) -> int:
+        """Maximum of messages in the window."""
         return max(1, int(PROCESS_QUOTA_SHARE * self._capacity.size))
 
     def spend(self, now: float, *, count: int) -> None:
-        """This process sent so many. Refused ones count too: a share is no licence to try again and again."""
+        """Count sent messages. Refused ones count too, or the quota would allow endless attempts."""
         for _ in range(count):
             self._own.append(now)
 
     def opens_at(self, *, count: int, behind: int) -> float:
-        """When `count` more are within the share, after `behind` others; more than it takes go alone."""
+        """Return when `count` more fit into the quota, after `behind` others; more than it holds go alone."""
         windows, place = divmod(min(count, self.size) + behind - 1, self.size)
         nth = self.size - place  # the last but so many must have left the window
         opens_at = self._own[-nth] + self._capacity.window if len(self._own) >= nth else -math.inf

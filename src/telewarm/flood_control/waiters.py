@@ -1,4 +1,4 @@
-"""Wait queues of a bot's limits, first in, first out: only the head of a queue sleeps until it opens."""
+"""Wait queues of a bot's limits, first in, first out: only the head of a queue sleeps until the limit opens."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from telewarm.models import ChatId
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class QueueTicket:
-    """In a line, behind so many when it was taken. `at_head`: now nobody is before it."""
+    """Position in a queue. `at_head`: set when nobody is before it."""
 
     position: int
     at_head: asyncio.Event
 
 
 class FifoQueue:
-    """Whoever leaves, wherever it stands, costs the same; the one that is then first is told."""
+    """FIFO queue in which leaving from any position costs the same; the new head is notified."""
 
     __slots__ = ("_tickets",)
 
@@ -33,6 +33,7 @@ class FifoQueue:
 
     @contextmanager
     def joined(self) -> Iterator[QueueTicket]:
+        """Wait in the queue while the block runs."""
         place = QueueTicket(position=len(self._tickets), at_head=asyncio.Event())
         self._tickets[id(place)] = place
         if place.position == 0:
@@ -46,7 +47,7 @@ class FifoQueue:
 
 
 class WaitQueues:
-    """A line of each rank for the bot itself, and one for each chat that somebody waits for."""
+    """One queue for each priority of the bot's limit, and one for each chat with waiters."""
 
     __slots__ = ("_chats", "bot")
 
@@ -55,15 +56,16 @@ class WaitQueues:
         self._chats: dict[tuple[ChatId, Priority], FifoQueue] = {}
 
     def busy(self, chat_id: ChatId, priority: Priority) -> bool:
-        """Whether somebody of the rank waits already, for the bot or for this chat."""
+        """Return whether a caller of this priority waits already, for the bot or for this chat."""
         return bool(self.bot[priority]) or bool(self._chats and (chat_id, priority) in self._chats)
 
     @contextmanager
-    def chat(self, chat_id: ChatId, rank: Priority) -> Iterator[QueueTicket]:
-        line = self._chats.setdefault((chat_id, rank), FifoQueue())
+    def chat(self, chat_id: ChatId, priority: Priority) -> Iterator[QueueTicket]:
+        """Wait in the queue of a chat while the block runs."""
+        line = self._chats.setdefault((chat_id, priority), FifoQueue())
         try:
             with line.joined() as place:
                 yield place
         finally:
             if not line:
-                del self._chats[chat_id, rank]
+                del self._chats[chat_id, priority]
