@@ -1,52 +1,26 @@
-"""Builds everything from Settings, opens it and closes it again. Nothing else builds."""
+"""The library's face: an open Telewarm, and the short ways to what its components do."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING
 
 import structlog
 
-from telewarm import coercion, logs
-from telewarm.api.audit_writer import AuditWriter
-from telewarm.api.health_checks import HealthChecks, HealthDependencies
-from telewarm.api.token_cache import ApiTokenCache
-from telewarm.backup import BackupResult, BackupService
-from telewarm.bot_work import LaneFactory
+from telewarm import coercion
+from telewarm.assembly import Components
+from telewarm.backup import BackupResult
 from telewarm.bots.chat_names import resolve_chat
-from telewarm.bots.registry import BotRegistry
-from telewarm.broadcasts.context import is_sending
 from telewarm.broadcasts.plans import SendPlan
-from telewarm.broadcasts.service import BroadcastService
-from telewarm.broadcasts.submissions import DEFAULT_PLAN, Recipients, SubmissionResult, SubmissionService
-from telewarm.component_config import (
-    ServerToken,
-    encryption_key,
-    proxy,
-    require_known_key,
-    secret_values,
-    server_token,
-    store_config,
-    url_policy,
-)
+from telewarm.broadcasts.submissions import DEFAULT_PLAN, Recipients, SubmissionResult
 from telewarm.database import bots as bot_rows
 from telewarm.database import media
-from telewarm.database.connection import Pool
-from telewarm.database.continuity import RestoreDetector
 from telewarm.database.deletions import DeletionResult
-from telewarm.database.leases import ProcessLease
-from telewarm.database.notifications import subscribe
-from telewarm.database.pool import HEARTBEAT_POOL_SIZE, open_pool
 from telewarm.database.queue_snapshot import UntakenWork, find_untaken_work
 from telewarm.errors import NotFound
-from telewarm.events.bus import EventBus
 from telewarm.events.filter import EventFilter, wanted_types
-from telewarm.fetch import Fetcher
-from telewarm.file_ids.uploader import FileIdUploader
 from telewarm.given import (
     FileInput,
     MessageInput,
@@ -57,88 +31,16 @@ from telewarm.given import (
     to_message_set,
     to_path,
 )
-from telewarm.media.garbage_collector import BlobGarbageCollector
-from telewarm.media.ingest import IngestResult, LibraryLimits
-from telewarm.media.library import MediaLibrary
-from telewarm.media.preview_urls import PreviewUrlSigner
-from telewarm.media.previews import PreviewService
+from telewarm.media.ingest import IngestResult
 from telewarm.models import Bot, Broadcast, Event, Kind, MediaId, MediaItem
-from telewarm.probe import Probe
-from telewarm.sending.chat_status import ChatStatusWriter
-from telewarm.sending.file_id_cache import CHANNEL as MEDIA_CHANNEL
-from telewarm.sending.file_id_cache import FileIdCache
-from telewarm.sending.file_id_recovery import FileIdRecovery
-from telewarm.sending.idempotency import IdempotencyStore
-from telewarm.sending.send_context import OnCold, SendLimits, SendResults
-from telewarm.sending.sender import Sender
-from telewarm.settings import Settings
-from telewarm.storage.disk_cache import BlobCache
-from telewarm.storage.object_store import BlobStore
-from telewarm.telegram.transport import Transport
-from telewarm.wiring import open_bots, open_database
-from telewarm.worker.maintenance import run_periodically
-from telewarm.worker.supervisor import WorkerSupervisor
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-
-    from telewarm.api import AppState
+from telewarm.sending.send_context import OnCold, SendResults
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Telewarm:
-    """An open Telewarm: the bots, the library, the sender, the broadcasts, and the worker of this process, running or
-    not. The methods are the short ways; what they do not say is done by the parts.
-    """
-
-    settings: Settings
-    pool: Pool
-    bots: BotRegistry
-    library: MediaLibrary
-    collector: BlobGarbageCollector
-    sender: Sender
-    idempotency: IdempotencyStore
-    broadcasts: BroadcastService
-    submissions: SubmissionService
-    worker: WorkerSupervisor
-    token_cache: ApiTokenCache
-    audit: AuditWriter
-    backups: BackupService
-    checks: HealthChecks
-    event_bus: EventBus
-    previews: PreviewService
-    signer: PreviewUrlSigner
-    opening: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
-
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, settings: Settings, *, worker: bool = True, migrate: bool = False) -> AsyncIterator[Telewarm]:
-        """Start what is needed, the embedded database included; at the end close it all cleanly.
-
-        `migrate`: bring the database of an older version, or an empty one, to this version's schema. Without it only
-        a new embedded database is set up, and any other raises NotMigrated: `telewarm migrate` is the cure.
-        """
-        logs.silence_libraries()
-        async with AsyncExitStack() as stack:
-            telewarm = await _build(settings, stack, migrate=migrate)
-            stack.push_async_callback(telewarm.worker.stop)
-            if worker:
-                await telewarm.worker.start()
-            yield telewarm
-
-    @classmethod
-    async def start(cls, settings: Settings, *, worker: bool = True, migrate: bool = False) -> Telewarm:
-        """`open` for a framework's start hook: what this returns is to be closed with `close` in its stop hook."""
-        opening = cls.open(settings, worker=worker, migrate=migrate)
-        telewarm = await opening.__aenter__()
-        telewarm.opening.push_async_exit(opening)
-        return telewarm
-
-    async def close(self) -> None:
-        """What `start` opened; a second time it does nothing."""
-        await self.opening.aclose()
+class Telewarm(Components):
+    """An open Telewarm, and the short ways to what its components do."""
 
     async def slugs(self) -> list[str]:
         """Of all bots."""
@@ -297,138 +199,6 @@ class Telewarm:
         """Work that has been due for some seconds and that no worker of any process takes; None: all is well."""
         return await find_untaken_work(self.pool)
 
-    def api(self) -> FastAPI:
-        """The HTTP API of this Telewarm as an ASGI app."""
-        from telewarm.api import create_api  # noqa: PLC0415 - FastAPI is for who serves the API
-
-        return create_api(self._services())
-
-    def monitoring_app(self) -> FastAPI:
-        """Its health and metrics alone."""
-        from telewarm.api import create_monitoring_app  # noqa: PLC0415 - FastAPI is for who serves the API
-
-        return create_monitoring_app(self._services())
-
-    def server_token(self) -> ServerToken:
-        """The API token that opens `api` and `watch`: ADMIN_API_TOKEN, or the one kept in the data folder, made there
-        when there is none. Raises SettingsError.
-        """
-        return server_token(self.settings)
-
-    def _services(self) -> AppState:
-        from telewarm.api import AppState  # noqa: PLC0415 - FastAPI is for who serves the API
-
-        return AppState(
-            pool=self.pool,
-            bots=self.bots,
-            library=self.library,
-            garbage_collector=self.collector,
-            sender=self.sender,
-            idempotency=self.idempotency,
-            broadcasts=self.broadcasts,
-            worker=self.worker,
-            health_checks=self.checks,
-            previews=self.previews,
-            preview_signer=self.signer,
-            token_cache=self.token_cache,
-            audit_writer=self.audit,
-            server_token=self.server_token().secret,
-            max_upload_bytes=self.settings.max_upload_bytes,
-            events=self.event_bus,
-            max_event_streams=self.settings.telewarm_event_listeners,
-            max_batch_files=self.settings.telewarm_max_batch_files,
-        )
-
 
 def _with_note(added: IngestResult) -> MediaItem:
     return replace(added.item, note=added.note)
-
-
-async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> Telewarm:
-    stack.enter_context(logs.mask_secrets(*secret_values(settings)))
-    url, pool = await open_database(settings, stack, migrate=migrate)
-    await require_known_key(settings, pool)
-    store = BlobStore.open(store_config(settings))
-    stack.push_async_callback(store.close)
-    spool = BlobCache(settings.telewarm_data / "spool", max_bytes=int(settings.telewarm_spool_bytes), store=store)
-    stack.callback(spool.close)
-    probe = await stack.enter_async_context(Probe.open())
-    transport = await stack.enter_async_context(Transport.open(proxy=proxy(settings)))
-    vital = await open_pool(url, max_size=HEARTBEAT_POOL_SIZE, application_name="telewarm lease")
-    stack.push_async_callback(vital.close)
-    lease = await stack.enter_async_context(ProcessLease.open(vital))
-    continuity = RestoreDetector(pool, settings.telewarm_data, is_sending=partial(is_sending, lease))
-    await stack.enter_async_context(continuity.running())
-    file_ids = FileIdCache()
-    await stack.enter_async_context(subscribe(pool, {MEDIA_CHANNEL: file_ids.on_notification}, on_lost=file_ids.clear))
-    bots = await stack.enter_async_context(open_bots(settings, pool, transport))
-    placements = FileIdUploader(
-        disk_cache=spool, store=store, local_server=settings.telegram_api_local, urls=settings.telewarm_url_warmup
-    )
-    ledger = ChatStatusWriter(pool)
-    await stack.enter_async_context(ledger.running())
-    keyring, audit = ApiTokenCache(pool), AuditWriter(pool)
-    await stack.enter_async_context(keyring.running())
-    await stack.enter_async_context(audit.running())
-    listeners = EventBus(pool)
-    await stack.enter_async_context(listeners.running())
-    collector = BlobGarbageCollector(pool=pool, store=store, disk_cache=spool)
-    await stack.enter_async_context(collector.running())
-    await stack.enter_async_context(run_periodically(pool))
-    library = MediaLibrary(
-        pool=pool,
-        store=store,
-        disk_cache=spool,
-        probe=probe,
-        fetcher=await stack.enter_async_context(Fetcher.open(url_policy(settings))),
-        limits=LibraryLimits(max_bytes=settings.max_upload_bytes, local_server=settings.telegram_api_local),
-    )
-    sender = Sender(
-        pool=pool,
-        lease=lease,
-        uploader=placements,
-        file_ids=file_ids,
-        chat_status=ledger,
-        recovery=FileIdRecovery(pool=pool, bots=bots, uploader=placements, file_ids=file_ids),
-        limits=SendLimits(on_cold=OnCold(settings.telewarm_on_cold)),
-    )
-    broadcasts = BroadcastService(
-        pool=pool, bots=bots, sender=sender, library=library, on_change=continuity.notify_changed
-    )
-    lanes = LaneFactory(
-        settings=settings,
-        pool=pool,
-        heartbeat_pool=vital,
-        lease=lease,
-        uploader=placements,
-        sender=sender,
-        on_sending=continuity.notify_changed,
-    )
-    worker = lanes.make_supervisor(bots)
-    ground = HealthDependencies(
-        pool=pool,
-        store=store,
-        disk_cache=spool,
-        worker=worker,
-        transport=transport,
-        api_root=settings.telegram_api_root,
-    )
-    return Telewarm(
-        settings=settings,
-        pool=pool,
-        bots=bots,
-        library=library,
-        collector=collector,
-        sender=sender,
-        idempotency=IdempotencyStore(pool=pool, lease=lease),
-        broadcasts=broadcasts,
-        submissions=SubmissionService(pool=pool, lease=lease, bots=bots, broadcasts=broadcasts),
-        token_cache=keyring,
-        audit=audit,
-        backups=BackupService(url=url, store=store, key=partial(encryption_key, settings)),
-        worker=worker,
-        checks=HealthChecks(ground),
-        event_bus=listeners,
-        previews=PreviewService(pool=pool, store=store, disk_cache=spool, probe=probe),
-        signer=PreviewUrlSigner(encryption_key(settings)),
-    )

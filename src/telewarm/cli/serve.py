@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from telewarm import background
+from telewarm.assembly import tune_garbage_collector
 from telewarm.cli.console import echo_err
 from telewarm.cli.env import announce_settings
 from telewarm.cli.run import (
@@ -23,7 +24,6 @@ from telewarm.cli.run import (
 )
 from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
-from telewarm.wiring import tune_garbage_collector
 
 
 def serve(

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from telewarm import clock
+from telewarm.assembly import tune_garbage_collector
 from telewarm.demo.bench import rivals, stage
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.processes import ONE_KEY, Database, Resident, Worker, made
@@ -19,7 +20,6 @@ from telewarm.errors import TelewarmError
 from telewarm.models import Bot, BroadcastId, BroadcastState, ChatId, DeliveryStatus, MediaItem, MessageSet, Part
 from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
-from telewarm.wiring import tune_garbage_collector
 
 FIRST = 700_000_000  # the first recipient's chat id
 CEILING = 30.0  # messages a second that Telegram lets a bot send

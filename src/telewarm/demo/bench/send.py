@@ -16,6 +16,7 @@ from statistics import median
 
 import aiohttp
 
+from telewarm.assembly import tune_garbage_collector
 from telewarm.demo.bench import rivals, stage
 from telewarm.demo.bench.figures import Figure
 from telewarm.demo.bench.processes import ONE_KEY, Database, Resident, Server, made
@@ -26,7 +27,6 @@ from telewarm.errors import TelewarmError
 from telewarm.models import Bot, CachedFileId, ChatId, MediaId, MessageSet, Part
 from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
-from telewarm.wiring import tune_garbage_collector
 
 OURS, HTTP = "telewarm", "telewarm's HTTP API"
 READER = ChatId(600_000_000)
