@@ -5,37 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TypeAlias
 
 import structlog
-from pgqueuer import AsyncpgPoolDriver, Job, Queries, QueueManager, RetryRequested
 
 from telewarm import clock
 from telewarm.bots.registry import BotRegistry
 from telewarm.bots.sessions import BotSession
-from telewarm.database import bots, leases, pgqueuer_maintenance, warmups
+from telewarm.database import bots, leases, warmups
 from telewarm.database.connection import Pool
-from telewarm.database.lane_queue import CHANNEL, ENTRYPOINT, enqueue_lanes, enqueue_lanes_now, has_waiting_lanes
+from telewarm.database.lane_queue import CHANNEL, enqueue_lanes, enqueue_lanes_now, has_waiting_lanes
 from telewarm.database.notifications import subscribe
 from telewarm.database.transient import is_transient
 from telewarm.errors import NotFound
 from telewarm.models import Bot, BotId
 from telewarm.worker.lane import EARLY_RUN_SECONDS, MAX_WAIT_SECONDS
 from telewarm.worker.maintenance import maintain, run_step
+from telewarm.worker.queue_engine import QueueEngine, requeue_in
+from telewarm.worker.wake_tracker import WakeTracker
 from telewarm.worker.work import ClaimBudget, Runner
 
 log = structlog.get_logger(__name__)
 
-ENGINE_RESTART_SECONDS = 1.0  # seconds before the engine is restarted after it lost the database
-WAKE_RECHECK_SECONDS = (
-    0.15  # seconds; by then a lane that just ended has usually left the queue and can be enqueued again
-)
-WAKE_RECHECKS = 6  # rechecks of a woken bot whose lane is still queued; a lane that runs elsewhere was woken there
+RETRY_SECONDS = 1.0  # before the sweep is tried again after a failure
 LOST_WAKE_SECONDS = 30.0  # after which a lane that was requeued for a limit is checked again, whatever it waits for
 WAITING_LANES_CHECK_SECONDS = 1.0  # seconds between checks for lanes that wait for a slot here
 MAX_LANES = 200
-MAX_DEQUEUE_BATCH = 10  # maximum of lanes taken from the queue at once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,30 +64,6 @@ class WorkerLimits:
         return max(2, min(MAX_LANES, self.held // self.concurrency))
 
 
-class FailureReportingDriver(AsyncpgPoolDriver):
-    """Reports database failures of the engine, which may be ending then and would wait for lanes that run for hours."""
-
-    def __init__(self, pool: Pool, on_failure: Callable[[], None]) -> None:
-        super().__init__(pool)
-        self._on_failure = on_failure
-
-    async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
-        """Run a query, reporting a failure."""
-        try:
-            return await super().fetch(query, *args)
-        except Exception:
-            self._on_failure()
-            raise
-
-    async def execute(self, query: str, *args: object) -> str:
-        """Run a statement, reporting a failure."""
-        try:
-            return await super().execute(query, *args)
-        except Exception:
-            self._on_failure()
-            raise
-
-
 class Worker:
     """Runs lanes. Any number of workers may run on one database."""
 
@@ -109,24 +80,28 @@ class Worker:
         self.limits = limits
         self.lanes: dict[BotId, Runner] = {}
         self._pool = pool
-        self._heartbeat_pool = heartbeat_pool or pool
+        self._engine = QueueEngine(
+            heartbeat_pool or pool,
+            run_lane=self._handle_lane,
+            on_end=self._stop_all_lanes,
+            lanes=limits.lanes,
+            heartbeat=limits.heartbeat,
+        )
         self._bots = registry
         self._make_lane = make_lane
         self._budget = ClaimBudget(limits.held)
         self._contexts: dict[BotId, LaneContext] = {}
-        self._missed_wakes: dict[BotId, int] = {}  # bots woken while their lane was not here, and the rechecks left
-        self._woken_while_ending: dict[BotId, bool] = {}  # ended lanes that still have their job: was work announced?
+        self._wakes = WakeTracker()
         self._lanes_waiting = False
-        self._recheck = asyncio.Event()
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
         """Run until `stop`, across database outages. When cancelled, aborts what is in flight."""
         channels = {CHANNEL: self._on_wake, bots.CHANNEL: self._on_bot_changed}
-        async with subscribe(self._pool, channels, on_lost=self._recheck.set):
+        async with subscribe(self._pool, channels, on_lost=self._wakes.request_recheck):
             tasks = [
                 asyncio.create_task(self._sweep_all(), name="sweep"),
-                asyncio.create_task(self._run_engines(), name="engine"),
+                asyncio.create_task(self._engine.run(self._stop), name="engine"),
             ]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -139,7 +114,7 @@ class Worker:
     def stop(self) -> None:
         """Drain: lanes finish what is in flight and release the rest."""
         self._stop.set()
-        self._recheck.set()
+        self._wakes.request_recheck()
         self._stop_all_lanes()
 
     def _stop_all_lanes(self) -> None:
@@ -166,65 +141,26 @@ class Worker:
         for lane in self.lanes.values():
             lane.abort()
 
-    async def _run_engines(self) -> None:
-        while not self._stop.is_set():
-            await self._run_engine()
-
-    async def _run_engine(self) -> None:
-        driver = FailureReportingDriver(self._heartbeat_pool, self._stop_all_lanes)
-        queue = QueueManager(Queries(driver))
-        heartbeat = timedelta(seconds=self.limits.heartbeat)
-        queue.entrypoint(ENTRYPOINT)(self._handle_job)
-        stopper = asyncio.create_task(self._stop.wait(), name="engine stop")
-        stopper.add_done_callback(lambda _: queue.shutdown.set())
-        ending = asyncio.create_task(queue.shutdown.wait(), name="engine end")
-        ending.add_done_callback(lambda _: self._stop_all_lanes())
-        try:
-            async with driver:
-                # PgQueuer probes its own LISTEN without waiting for it, and fails when the probe was faster.
-                await driver.add_listener(queue.channel, lambda _: None)
-                await queue.run(
-                    dequeue_timeout=heartbeat / 2,  # lanes of dead workers are found by polling
-                    batch_size=min(MAX_DEQUEUE_BATCH, self.limits.lanes // 2),
-                    max_concurrent_tasks=self.limits.lanes,
-                    heartbeat_timeout=heartbeat,
-                    shutdown_on_listener_failure=True,
-                    log_aggregation_interval=timedelta(0),  # its statistics are not read, and it never trims them
-                )
-        except Exception as error:
-            if not pgqueuer_maintenance.is_lost_listener(error) and not is_transient(error):
-                raise
-            log.warning("queue_engine_restarted", error=type(error).__name__)
-            await clock.wait(self._stop, ENGINE_RESTART_SECONDS)
-        finally:
-            stopper.cancel()
-            ending.cancel()
-
-    async def _handle_job(self, job: Job) -> None:
-        bot_id = BotId(int(job.payload or b"0"))
+    async def _handle_lane(self, bot_id: BotId) -> None:
         session = await self._active_session(bot_id)
-        if session is None:  # resuming the bot enqueues it again
+        if session is None:  # resuming the bot wakes it
             return
         if self._is_full():
             self._yield_if_paused(session)
         delay = await self._run_lane(session)
-        self._woken_while_ending[bot_id] = False
-        try:
+        with self._wakes.ending(bot_id) as ended:
             await self._bots.sessions.save_learned(session)
-        finally:
-            woken = self._woken_while_ending.pop(bot_id)
         if is_paused(session.bot):
             return
-        if woken:
-            raise RetryRequested(timedelta(0), "woken")
+        if ended.woken:
+            raise requeue_in(0, "woken")
         if delay is None:
             return
         self._yield_if_paused(session)
-        if delay == 0 and self._has_waiting_lanes():  # to the end of the queue: the retained job would be first again
-            self._missed_wakes[bot_id] = WAKE_RECHECKS
-            self._recheck.set()
+        if delay == 0 and self._has_waiting_lanes():
+            self._wakes.on_wake(bot_id)  # to the end of the queue: the job that is kept would be first again
             return
-        raise RetryRequested(timedelta(seconds=delay), "yield")
+        raise requeue_in(delay, "yield")
 
     async def _active_session(self, bot_id: BotId) -> BotSession | None:
         """Return the bot's session; None for a paused or deleted bot."""
@@ -238,7 +174,7 @@ class Worker:
         now = clock.monotonic()
         closed = session.limiter.bot_opens_at(now) - now
         if closed > MAX_WAIT_SECONDS:
-            raise RetryRequested(timedelta(seconds=closed - EARLY_RUN_SECONDS), "flood wait")
+            raise requeue_in(closed - EARLY_RUN_SECONDS, "flood wait")
 
     async def _run_lane(self, session: BotSession) -> float | None:
         context = LaneContext(
@@ -261,20 +197,16 @@ class Worker:
 
     def _on_wake(self, payload: str) -> None:
         bot_id = BotId(int(payload))
-        lane = self.lanes.get(bot_id)
-        if lane is not None:
+        if (lane := self.lanes.get(bot_id)) is not None:
             lane.nudge()
         else:
-            if bot_id in self._woken_while_ending:
-                self._woken_while_ending[bot_id] = True
-            self._missed_wakes[bot_id] = WAKE_RECHECKS
-            self._recheck.set()
+            self._wakes.on_wake(bot_id)
 
     def _on_bot_changed(self, payload: str) -> None:
         """Note a changed bot row: the sweep checks whether its lane may go on."""
         self._bots.sessions.on_notification(payload)  # the session has its own listener, which may be slower
         if BotId(int(payload)) in self.lanes:
-            self._recheck.set()
+            self._wakes.request_recheck()
 
     async def _sweep_all(self) -> None:
         """Enqueue lanes of bots with due work: woken ones at once, all at an interval."""
@@ -286,13 +218,13 @@ class Worker:
                     await self._sweep()
                 self._lanes_waiting = self._is_full() and await has_waiting_lanes(self._pool)
                 deadline = min(all_at, clock.monotonic() + WAITING_LANES_CHECK_SECONDS) if self._is_full() else all_at
-                missed = await self._collect_missed(deadline)
+                missed = await self._wakes.collect(deadline, stop=self._stop, running=self.lanes)
                 await self._stop_paused_lanes()
                 if missed:
                     await self._queue_missed(missed)
             except Exception as error:
                 log.warning("due_work_sweep_failed", error=type(error).__name__, exc_info=not is_transient(error))
-                await clock.wait(self._stop, ENGINE_RESTART_SECONDS)
+                await clock.wait(self._stop, RETRY_SECONDS)
 
     async def _sweep(self) -> None:
         await run_step("queue_due_lanes", self._queue_due)
@@ -313,23 +245,12 @@ class Worker:
             if bot_id in self.lanes and self._contexts[bot_id].session is not session:  # or the session was replaced
                 self._stop_lane(bot_id)
 
-    async def _collect_missed(self, deadline: float) -> dict[BotId, int]:
-        """Wait for bots that are woken while their lane is not here; none at the deadline."""
-        if not await clock.wait(self._recheck, deadline - clock.monotonic()):
-            return {}
-        self._recheck.clear()
-        if self._missed_wakes:
-            await clock.wait(self._stop, WAKE_RECHECK_SECONDS)
-        missed, self._missed_wakes = self._missed_wakes, {}
-        return {bot_id: looks for bot_id, looks in missed.items() if bot_id not in self.lanes}
-
     async def _queue_missed(self, missed: Mapping[BotId, int]) -> None:
         """Enqueue those lanes that have work; recheck one that has ended and is still queued."""
         due = await warmups.bots_with_due_work(self._pool, list(missed))
         for bot_id in await enqueue_lanes_now(self._pool, due):
-            if missed[bot_id] > 1 and bot_id not in self.lanes:
-                self._missed_wakes.setdefault(bot_id, missed[bot_id] - 1)
-                self._recheck.set()
+            if bot_id not in self.lanes:
+                self._wakes.recheck_later(bot_id, rechecks=missed[bot_id] - 1)
 
 
 def is_paused(bot: Bot) -> bool:
