@@ -155,7 +155,7 @@ class BotRateLimiter:
         best, spaced = math.inf, self._windows.size_opens_at(size, now)
         scopes = self._windows.known(chat_id)
         for scope in scopes:
-            if not (beyond_settings or scope.below_setting):
+            if not (beyond_settings or (scope.capacity is not None and scope.capacity.below_setting)):
                 continue
             others = (other.opens_at(now, count=count) for other in scopes if other is not scope)
             at = max(spaced, scope.paused_until, now, *others)
@@ -248,7 +248,9 @@ class BotRateLimiter:
                 chat = self._windows.chats.get(permit.chat_id, chat.capacity, now=now)
                 chat.refused(now, retry_after, sent_at=permit.at, reported=told[1])
             case LimitScope.BURST:
-                self._windows.chats.get(permit.chat_id, chat.capacity, now=now).flood_until(now + retry_after)
+                self._windows.chats.get(permit.chat_id, chat.capacity, now=now).pause_until(
+                    now + retry_after, flooded=True
+                )
                 probed = any(permit.probes[2:])
                 busy[0].refused(now, retry_after, sent_at=permit.at, reported=True, probed=probed)
         return FloodPause(chat_id=permit.chat_id, seconds=retry_after)

@@ -67,6 +67,11 @@ class LearnedLimit:
         return min(most, max(self.limit.burst, useful))
 
     @property
+    def below_setting(self) -> bool:
+        """Whether a flood wait has lowered the capacity below the setting."""
+        return self.size < self.limit.burst
+
+    @property
     def tested(self) -> bool:
         """Whether the capacity exceeds the setting."""
         return self.size != self.limit.burst or self._probe_interval >= REFUSAL_PROBE_MESSAGES
@@ -162,11 +167,6 @@ class SlidingWindow:
         self.shared_until = -math.inf  # other processes have messages in the window until then
         self.reported = False  # a 429 named a time, and nothing was sent since
 
-    @property
-    def below_setting(self) -> bool:
-        """Whether a flood wait has lowered the capacity below the setting."""
-        return self.capacity is not None and self.capacity.size < self.capacity.limit.burst
-
     def opens_at(self, now: float, *, count: int = 1, behind: int = 0) -> float:
         """Return the first time, `now` or later, for `count` more messages. Later answers may change it.
 
@@ -197,7 +197,7 @@ class SlidingWindow:
         """
         if self.capacity is None or now < self.paused_until or not self.capacity.may_probe(now):
             return False
-        if now < self.shared_until and not self.below_setting:
+        if now < self.shared_until and not self.capacity.below_setting:
             return False  # a window shared with other processes proves nothing beyond the setting
         if not self._room_at(count - 1) <= now < self._room_at(count):
             return False
@@ -289,18 +289,15 @@ class SlidingWindow:
         `reported`: the refused message was sent at a time that the server had named. That time is then not trusted
         again.
         """
-        self.flood_until(now + retry_after)
+        self.pause_until(now + retry_after, flooded=True)
         self.reported = not reported
         if self.capacity is not None:
             self.capacity.refused(self.inside(now), sent_at=sent_at, now=now, probed=probed)
 
-    def flood_until(self, until: float) -> None:
-        """Obey a 429 about another scope of the same chat: the capacity stays."""
-        self.flooded_until = max(self.flooded_until, until)
-        self.pause_until(self.flooded_until)
-
-    def pause_until(self, until: float) -> None:
-        """Pause without lowering the capacity."""
+    def pause_until(self, until: float, *, flooded: bool = False) -> None:
+        """Pause without lowering the capacity. `flooded`: for a 429, perhaps about another scope of the same chat."""
+        if flooded:
+            self.flooded_until = max(self.flooded_until, until)
         self.paused_until = max(self.paused_until, until)
 
     def inside(self, now: float) -> int:
