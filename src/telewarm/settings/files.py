@@ -37,7 +37,7 @@ class SettingsFile:
 def choose_settings_file(
     environ: Mapping[str, str], *, named_file: Path | None, folder: Path, home: Path
 ) -> SettingsFile:
-    """Choose the named file (`named_file` or TELEWARM_ENV_FILE), else `.env` in the current folder, else the user's own.
+    """Choose the named file (`named_file` or TELEWARM_ENV_FILE), else `.env` here, else the user's own.
 
     Raises SettingsError for a named file that is missing, and for one in the current folder that another user owns or
     anybody can write.
