@@ -1,1 +1,1 @@
-"""Bots as this process knows them: registry, health check, chat names."""
+"""Bots: registry, sessions, health check, chat names."""

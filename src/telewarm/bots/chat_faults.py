@@ -1,4 +1,4 @@
-"""Warm-up chats that refused the bot a moment ago, which uploads avoid meanwhile."""
+"""Warm-up chats that refused the bot recently, which uploads avoid for a while."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from collections.abc import Sequence
 
 from telewarm.models import ChatId, Kind
 
-FAULT_SECONDS = 60.0  # for which a chat that refused is passed over, while another one can be used
+FAULT_SECONDS = 60.0  # for which a chat that refused is avoided, while another one is usable
 ANY_KIND = None
 
 
 class ChatFaults:
-    """One bot's. A chat may refuse one kind of media only, such as photos."""
+    """Faults of one bot's warm-up chats. A chat may refuse one kind of media only, such as photos."""
 
     def __init__(self) -> None:
         self._faulty_until: dict[tuple[ChatId, Kind | None], float] = {}
 
     def note(self, chat_id: ChatId, kind: Kind | None, *, now: float) -> None:
-        """`kind` None: the chat refuses everything."""
+        """Note a refusal. `kind` None: the chat refuses everything."""
         self._faulty_until[chat_id, kind] = now + FAULT_SECONDS
 
     def usable(self, chats: Sequence[ChatId], kind: Kind, *, now: float) -> tuple[ChatId, ...]:
-        """The chats without a fault, in their order; all of them when each has one, since one may be cured by now."""
+        """Return the chats without a fault, in their order; without any, all of them: one may be repaired by now."""
         if not self._faulty_until:
             return tuple(chats)
         good = tuple(chat_id for chat_id in chats if not self._faulty(chat_id, kind, now))
         return good or tuple(chats)
 
     def any_usable(self, chats: Sequence[ChatId], kind: Kind, *, now: float) -> bool:
-        """Whether at least one chat has no fault."""
+        """Return whether at least one chat has no fault."""
         return any(not self._faulty(chat_id, kind, now) for chat_id in chats)
 
     def clear(self) -> None:
-        """The bot has other chats, another token, or was checked again."""
+        """Forget all faults, after a change of chats or token, or a new health check."""
         self._faulty_until.clear()
 
     def _faulty(self, chat_id: ChatId, kind: Kind, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""Chats by name: `@channel` is resolved once and cached for an hour."""
+"""Chat names: `@channel` is resolved once and cached for an hour."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from telewarm.errors import ChatUnreachable, NoSuchBot, UsageError
 from telewarm.models import ChatId
 from telewarm.telegram.client import BotApi
 
-ChatNameCache: TypeAlias = dict[str, tuple[ChatId, float]]  # and until when each is believed
+ChatNameCache: TypeAlias = dict[str, tuple[ChatId, float]]  # with the time until which each is valid
 
 SLUG_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 NAME_PATTERN = re.compile(r"@[A-Za-z][A-Za-z0-9_]{3,31}")
 CHAT_ID_PATTERN = re.compile(r"-?[0-9]{1,19}")
 NAME_TTL_SECONDS = 3600.0  # seconds
-MAX_NAMES = 10_000  # names kept of one bot
+MAX_NAMES = 10_000  # cached names of one bot
 
 
 def check_slug(given: object) -> str:
-    """Of a bot that is to be made. Raises UsageError."""
+    """Check the slug of a new bot. Raises UsageError."""
     slug = coercion.required("slug", given)
     if SLUG_PATTERN.fullmatch(slug) is None:
         raise UsageError(
@@ -30,7 +30,7 @@ def check_slug(given: object) -> str:
 
 
 def known_slug(given: object, *, argument: str = "slug") -> str:
-    """Of a bot that may be there. Raises UsageError, and NotFound for what can be no bot's."""
+    """Check the slug of an existing bot. Raises UsageError, and NotFound for one that no bot can have."""
     slug = coercion.required(argument, given)
     if SLUG_PATTERN.fullmatch(slug) is None:
         raise NoSuchBot(slug)
@@ -38,10 +38,9 @@ def known_slug(given: object, *, argument: str = "slug") -> str:
 
 
 async def resolve_chat(api: BotApi, names: ChatNameCache, given: int | str, *, argument: str = "chat_id") -> ChatId:
-    """The id of a chat that is given as its id or as `@name`; `names`: those that are known. Raises UsageError,
-    TelegramError.
+    """Return the id of a chat given by id or `@name`; `names`: the cache. Raises UsageError, TelegramError.
 
-    Telegram resolves the names of public channels and groups for bots, and those of no people.
+    Telegram resolves the names of public channels and groups for bots, and not those of people.
     """
     if not isinstance(given, str):
         chat_id = coercion.integer(argument, given, minimum=-coercion.MAX_BIGINT)

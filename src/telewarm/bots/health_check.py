@@ -1,4 +1,4 @@
-"""Health check of a bot: its token, and whether it may post to its warm-up chats. Nothing is posted."""
+"""Health check of a bot: its token, and its right to post to its warm-up chats. Nothing is posted."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ CURES = {  # by ChatUnreachable's reason
     "payment_required": "that chat asks for Stars for each message: make the bot an administrator, or use another chat",
     "no_rights": "let the bot send this kind of message there, or make it an administrator, or use another chat",
 }
-TRANSIENT_ERRORS = (FloodWait, TelegramServerError, TelegramUnreachable)  # says nothing of what was looked at
+TRANSIENT_ERRORS = (FloodWait, TelegramServerError, TelegramUnreachable)  # prove nothing about the token or the chat
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckStatus:
-    """`ok` None: it could not be found out. `message`: what is wrong and the cure, or what to know of it; None: all is
-    well. `code`: of the error that Telegram gave.
+    """Result of one check.
+
+    `ok` None: unknown. `message`: the problem and the remedy, or a remark; None: neither. `code`: of Telegram's error.
     """
 
     ok: bool | None
@@ -43,7 +44,10 @@ class CheckStatus:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatCheck:
-    """`status`: the bot's in the chat, in Telegram's words. `refused`: kinds that it may not send there."""
+    """Result for a chat.
+
+    `status`: the bot's membership, in Telegram's words. `refused`: kinds that it may not send there.
+    """
 
     chat_id: ChatId
     result: CheckStatus
@@ -57,7 +61,7 @@ class ChatCheck:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BotCheck:
-    """`profile` None: the token did not tell. The chats are in their order; none was looked at without a good token."""
+    """Result for a bot. `profile` None: the token gave none. `chats`: in their order; empty without a valid token."""
 
     token: CheckStatus
     profile: BotProfile | None
@@ -65,11 +69,12 @@ class BotCheck:
 
     @property
     def ok(self) -> bool:
+        """Whether the token and all chats are in order."""
         return all(one.ok for one in (self.token, *(chat.result for chat in self.chats)))
 
 
 async def check_bot(api: BotApi, chats: Sequence[ChatId]) -> BotCheck:
-    """Ask Telegram. Raises nothing of Telegram's: it is in the answer."""
+    """Run the checks. Telegram's errors become results."""
     try:
         profile = await api.get_me()
     except TelegramError as error:
@@ -79,6 +84,7 @@ async def check_bot(api: BotApi, chats: Sequence[ChatId]) -> BotCheck:
     places = asyncio.Semaphore(MAX_CONCURRENT_CHECKS)
 
     async def one(chat_id: ChatId) -> ChatCheck:
+        """Check one chat."""
         async with places:
             return await _check_chat(api, chat_id)
 
@@ -89,7 +95,7 @@ async def _check_chat(api: BotApi, chat_id: ChatId) -> ChatCheck:
     try:
         chat = await api.get_chat(chat_id)
         member = None if chat.type == "private" else await api.get_chat_member(chat_id, api.telegram_id)
-        if chat.type == "group":  # one that became a supergroup is told of only to whoever would write there
+        if chat.type == "group":  # only a write tells that a group has become a supergroup
             await api.send_chat_action(chat_id)
     except ChatMigrated as error:
         return await _check_supergroup(api, chat_id, ChatId(error.migrate_to_chat_id))
@@ -99,7 +105,7 @@ async def _check_chat(api: BotApi, chat_id: ChatId) -> ChatCheck:
 
 
 async def _check_supergroup(api: BotApi, chat_id: ChatId, now_at: ChatId) -> ChatCheck:
-    """Under the id that was asked for, with what is to know of the supergroup that the group became."""
+    """Check the supergroup, and report it under the group's id, with a remark."""
     found = await _check_chat(api, now_at)
     moved = f"the group became the supergroup {now_at}, which is used in its place from now on"
     message = moved if found.result.message is None else f"{moved}; {found.result.message}"
@@ -107,7 +113,7 @@ async def _check_supergroup(api: BotApi, chat_id: ChatId, now_at: ChatId) -> Cha
 
 
 def assess(chat: Chat, member: ChatMember | None) -> ChatCheck:
-    """`member` None: a private chat, of which Telegram tells no more before something is sent."""
+    """Assess a bot's membership. `member` None: a private chat, about which Telegram tells nothing before a message."""
     rights = ChatPermissions() if member is None else _rights(chat, member)
     return ChatCheck(
         chat_id=chat.chat_id,
@@ -121,7 +127,7 @@ def assess(chat: Chat, member: ChatMember | None) -> ChatCheck:
 
 
 def _rights(chat: Chat, member: ChatMember) -> ChatPermissions:
-    """What the bot may send there."""
+    """Return what the bot may send to the chat."""
     match member.status:
         case "creator" | "administrator":
             return ChatPermissions(may_send=chat.type != "channel" or member.may_post is not False)

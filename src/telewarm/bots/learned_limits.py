@@ -1,4 +1,4 @@
-"""Learned rate limits as they are kept: with the settings under which they were learned. Pure."""
+"""Storage format of learned rate limits: with the settings under which they were learned. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from telewarm.flood_control.limits import BotLimits
 
 
 def with_settings(learned: Mapping[str, float], limits: BotLimits) -> dict[str, float]:
-    """What was learned, with the settings that it was learned under."""
+    """Return the learned limits together with the settings that they depend on."""
     settings = {
         f"{kind} {word}": value
         for kind, limit in limits.by_kind.items()
@@ -19,7 +19,7 @@ def with_settings(learned: Mapping[str, float], limits: BotLimits) -> dict[str, 
 
 
 def plausible_limits(learned: Mapping[str, float], limits: BotLimits) -> dict[str, float]:
-    """What was learned under the present settings: a changed setting starts anew."""
+    """Return the limits that were learned under the present settings; others are outdated."""
     return {
         kind: learned[kind]
         for kind, limit in limits.by_kind.items()

@@ -1,4 +1,4 @@
-"""The bots of an installation: add, change, check, pause, resume, delete."""
+"""Registry of bots: add, change, check, pause, resume, delete."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NO_WARMUP_CHAT_MESSAGE = (
 
 
 class BotRegistry:
-    """`sessions`: the bots as this process speaks for them."""
+    """Bots of an installation. `sessions`: the bots of this process."""
 
     def __init__(
         self, *, pool: Pool, cipher: TokenCipher, make_api: Callable[[str], BotApi], sessions: BotSessions
@@ -41,15 +41,15 @@ class BotRegistry:
         self._make_api = make_api
 
     async def by_slug(self, slug: str) -> BotSession:
-        """Raises NotFound."""
+        """Return a bot by slug. Raises NotFound."""
         return await self.sessions.by_slug(slug)
 
     async def get(self, bot_id: BotId) -> BotSession:
-        """Raises NotFound."""
+        """Return a bot by id. Raises NotFound."""
         return await self.sessions.get(bot_id)
 
     async def create(self, *, slug: str, token: str, warmup_chats: Sequence[int | str]) -> Bot:
-        """Check the token with getMe, then keep the bot. `warmup_chats`: ids, or `@names` of public ones.
+        """Check the token with getMe and create the bot. `warmup_chats`: ids, or `@names` of public chats.
 
         Raises InvalidBotToken, Conflict, UsageError.
         """
@@ -68,8 +68,10 @@ class BotRegistry:
         )
 
     async def replace_token(self, slug: str, token: str) -> Bot:
-        """Check the token with getMe, then use it. When it is another Telegram bot's, every file id is void: all that
-        was warm is due again. Raises NotFound, InvalidBotToken, Conflict, UsageError.
+        """Check the token with getMe and replace it.
+
+        If it belongs to another Telegram bot, every file id becomes invalid: all ready media are due again. Raises
+        NotFound, InvalidBotToken, Conflict, UsageError.
         """
         session = await self.by_slug(slug)
         profile = await self._get_profile(coercion.text("token", token) or "")
@@ -88,7 +90,7 @@ class BotRegistry:
         return self.sessions.cache(bot, by_person=True).bot
 
     async def replace_chats(self, slug: str, warmup_chats: Sequence[int | str]) -> Bot:
-        """Upload to other warm-up chats from now on: ids, or `@names` of public ones. Raises NotFound, UsageError."""
+        """Replace the warm-up chats: ids, or `@names` of public chats. Raises NotFound, UsageError."""
         warmup_chats = _check_warmup_chats(warmup_chats)
         session = await self.by_slug(slug)
         found = await _resolve_chats(session.api, warmup_chats)
@@ -97,15 +99,15 @@ class BotRegistry:
         ).bot
 
     async def pause(self, slug: str) -> bool:
-        """Stop warm-ups and broadcasts in every process; what is in flight finishes, and sends go on.
+        """Pause warm-ups and broadcasts in every process; what is in flight finishes, and sends continue.
 
-        Whether that changed anything. Raises NotFound.
+        Returns whether the state changed. Raises NotFound.
         """
         session = await self.by_slug(slug)
         return await bots.set_paused(self._pool, session.bot.id, paused=True)
 
     async def resume(self, slug: str) -> bool:
-        """Let warm-ups and broadcasts go on. Whether that changed anything. Raises NotFound."""
+        """Resume warm-ups and broadcasts. Returns whether the state changed. Raises NotFound."""
         session = await self.by_slug(slug)
         async with self._pool.acquire() as connection, connection.transaction():
             changed = await bots.set_paused(connection, session.bot.id, paused=False)
@@ -113,17 +115,20 @@ class BotRegistry:
         return changed
 
     async def page(self, *, deleted: bool = False, after: str = "", limit: int = 100) -> list[BotSummary]:
-        """Those that are there, or those that were deleted, by slug after one. None of them has its token."""
+        """Return bots, or deleted ones, by slug, after one. Without tokens."""
         return await bot_summaries.page(self._pool, deleted=deleted, after=after, limit=limit)
 
     async def read_current(self, bot_id: BotId) -> tuple[Bot, BotSummary]:
-        """One of them as it is in the database now. Raises NotFound."""
+        """Read a bot from the database. Raises NotFound."""
         bot = await bots.by_id(self._pool, self._cipher, bot_id)
         return bot, await bot_summaries.get(self._pool, bot_id)
 
     async def check(self, slug: str) -> BotCheck:
-        """Ask Telegram whether the token is good and the bot may post to its warm-up chats. Nothing is posted; a new
-        username is kept. When all is good, what waited for that goes at once. Raises NotFound."""
+        """Check with Telegram that the token is valid and the bot may post to its warm-up chats, without posting.
+
+        A changed username is stored. After a successful check, warm-ups that waited for a repair are due at once.
+        Raises NotFound.
+        """
         session = await self.by_slug(slug)
         session.faults.clear()
         found = await check_bot(session.api, session.bot.warmup_chats)
@@ -139,12 +144,12 @@ class BotRegistry:
         return found
 
     async def delete(self, slug: str) -> None:
-        """It is found nowhere any more and does nothing in any process; `undelete` brings it back. Raises NotFound."""
+        """Delete a bot: it does nothing in any process until `undelete`. Raises NotFound."""
         await self.sessions.refresh(await deletions.delete_bot(self._pool, known_slug(slug)))
         log.info("bot_deleted", bot=slug)
 
     async def undelete(self, slug: str) -> tuple[BotSession, bool]:
-        """Back with all it had, and what was due goes on. Whether it was away. Raises NotFound, Conflict."""
+        """Restore a deleted bot with all its data. Returns whether it was deleted. Raises NotFound, Conflict."""
         async with self._pool.acquire() as connection, connection.transaction():
             bot_id, changed = await deletions.undelete_bot(connection, known_slug(slug))
             await enqueue_lane(connection, await bots.by_id(connection, self._cipher, bot_id))
@@ -153,8 +158,10 @@ class BotRegistry:
         return session, changed
 
     async def delete_for_good(self, slug: str) -> PurgeResult:
-        """All of a deleted bot: library, ledger, broadcasts. Broken off, it can be gone on with. Raises NotFound, and
-        Conflict for a bot that is not deleted."""
+        """Delete a deleted bot's data: library, chat statuses, broadcasts.
+
+        An interrupted call can be repeated. Raises NotFound, and Conflict for a bot that is not deleted.
+        """
         bot_id = await deletions.mark_bot_unrecoverable(self._pool, known_slug(slug))
         purged = await deletions.purge_bot(self._pool, bot_id)
         self.sessions.drop(bot_id)
@@ -162,7 +169,7 @@ class BotRegistry:
         return purged
 
     async def _get_profile(self, token: str) -> BotProfile:
-        """Raises InvalidBotToken with the fix: whoever gives a token can copy it again."""
+        """Return the profile of a token. Raises InvalidBotToken with the remedy."""
         try:
             return await self._make_api(token).get_me()
         except InvalidBotToken as error:
@@ -175,7 +182,7 @@ class BotRegistry:
 
 
 def _check_warmup_chats(warmup_chats: object) -> Sequence[int | str]:
-    """Raises UsageError."""
+    """Check the argument's type. Raises UsageError."""
     several = coercion.to_list("warmup_chats", warmup_chats)
     if not several:
         raise UsageError(NO_WARMUP_CHAT_MESSAGE)
@@ -183,7 +190,7 @@ def _check_warmup_chats(warmup_chats: object) -> Sequence[int | str]:
 
 
 async def _resolve_chats(api: BotApi, given: Sequence[int | str]) -> list[ChatId]:
-    """Each chat once. Raises UsageError, TelegramError."""
+    """Resolve names, and drop duplicates. Raises UsageError, TelegramError."""
     names: ChatNameCache = {}
     found = [
         await resolve_chat(api, names, chat, argument=f"warmup_chats[{place}]") for place, chat in enumerate(given)

@@ -1,4 +1,4 @@
-"""The bots that this process speaks for: their rows, Bot API clients and rate limiters, kept fresh by NOTIFY."""
+"""Sessions: the bots of this process, with their rows, Bot API clients and rate limiters, kept current by NOTIFY."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ log = structlog.get_logger(__name__)
 END_BACKOFF_ATTEMPTS, END_BACKOFF_MAX_WAIT_SECONDS = (
     30,
     5.0,
-)  # to end the back-offs of a bot that was given what it lacked
+)  # for ending back-offs after a repair of the bot
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class BotSession:
-    """One bot with its client and its rate limiter, shared by everything in this process that sends for it.
+    """One bot with its client and its rate limiter, shared by all code of this process that sends for it.
 
-    `on_pause`: to be called with the pause that a 429 asks for, which tells the other processes. `on_held`: to be
-    called when a permit is held until they know of it. `on_migrated`: to be awaited with the old and the new id of a
-    warm-up group that became a supergroup. `is_current`: no change of the row was notified. A session of a deleted bot
-    says so in `bot`, and may not send any more.
+    `on_pause`: called with the pause that a 429 asks for; it notifies the other processes. `on_held`: called when a
+    permit is held until they know of it. `on_migrated`: awaited with the old and the new id of a warm-up group that
+    became a supergroup. `is_current`: no change of the row was notified. The session of a deleted bot has its
+    `deleted_at` in `bot`, and may not send any more.
     """
 
     bot: Bot
@@ -58,12 +58,12 @@ class BotSession:
     is_current: bool = True
     on_migrated: Callable[[ChatId, ChatId], Awaitable[None]] | None = None
     faults: ChatFaults = field(default_factory=ChatFaults)
-    chat_names: ChatNameCache = field(default_factory=dict)  # chats by @name
+    chat_names: ChatNameCache = field(default_factory=dict)  # chat ids by @name
     wait_queues: WaitQueues = field(default_factory=WaitQueues)
 
 
 class BotSessions:
-    """Rows are read once and believed until NOTIFY says that they changed."""
+    """Cache of sessions. A row is read once and stays valid until a NOTIFY."""
 
     def __init__(
         self, *, pool: Pool, cipher: TokenCipher, make_api: Callable[[str], BotApi], limits: BotLimits
@@ -83,9 +83,7 @@ class BotSessions:
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
-        """Hear of changes that other processes make: above all flood waits, which are obeyed at once. And of what they
-        send, as they hear of what is sent here.
-        """
+        """Listen for changes of other processes, above all flood waits, and exchange message counts with them."""
         channels = {
             bots.CHANNEL: self.on_notification,
             bots.FLOOD_CHANNEL: self._on_flood_wait,
@@ -104,15 +102,15 @@ class BotSessions:
             await self._tasks.close()
 
     async def by_slug(self, slug: str) -> BotSession:
-        """Raises NotFound."""
+        """Return a bot by slug. Raises NotFound."""
         known = self._ids.get(known_slug(slug, argument="bot"))
         if known is not None:
-            with suppress(NotFound):  # another may have the slug by now
+            with suppress(NotFound):  # another bot may have the slug by now
                 return await self.get(known)
         return await self.get((await bots.by_slug(self._pool, self._cipher, slug)).id)
 
     async def get(self, bot_id: BotId) -> BotSession:
-        """Raises NotFound."""
+        """Return a bot by id. Raises NotFound."""
         if (reading := self._reads.get(bot_id)) is not None:
             await asyncio.wait([reading])
         session = self._sessions.get(bot_id)
@@ -123,7 +121,7 @@ class BotSessions:
         return session
 
     async def read(self, bot_id: BotId) -> BotSession:
-        """Until the row is here, whoever asks has it read too: nobody goes on with the old one."""
+        """Read the row. Concurrent callers wait for it, too: none continues with the old row."""
         seen = self._changes[None], self._changes[bot_id]
         try:
             session = self.cache(await bots.by_id(self._pool, self._cipher, bot_id))
@@ -134,21 +132,21 @@ class BotSessions:
         return session
 
     def drop(self, bot_id: BotId) -> None:
-        """Its row is gone: whoever holds on to it finds it deleted."""
+        """Remove a bot whose row was deleted; holders of its session find it deleted."""
         self._limiters.pop(bot_id, None)
         if (session := self._sessions.pop(bot_id, None)) is not None:
             session.bot = replace(session.bot, deleted_at=session.bot.deleted_at or clock.now())
             self._ids.pop(session.bot.slug, None)
 
     async def refresh(self, bot_id: BotId) -> None:
-        """Read the row again now, without waiting for a notification, if the bot is known here."""
+        """Read the row now, without waiting for a notification, if the bot is cached here."""
         if bot_id in self._sessions:
             await self.read(bot_id)
 
     def cache(self, bot: Bot, *, by_person: bool = False) -> BotSession:
-        """Take over a row that was just read or written.
+        """Cache a row that was just read or written.
 
-        `by_person`: a person gave it its token or chats, the same as before perhaps, since they are cured.
+        `by_person`: a person set its token or chats, perhaps to the same values, after a repair.
         """
         now = clock.monotonic()
         session = self._sessions.get(bot.id)
@@ -156,7 +154,7 @@ class BotSessions:
         if session is not None and (by_person or changed):
             session.faults.clear()
             self.retry_soon(bot)
-        if session is None or session.bot.telegram_id != bot.telegram_id:  # another Telegram bot has limits of its own
+        if session is None or session.bot.telegram_id != bot.telegram_id:  # another Telegram bot has its own limits
             limiter = BotRateLimiter(self._limits, now=now, learned=plausible_limits(bot.learned_limits, self._limits))
             session = BotSession(
                 bot=bot,
@@ -172,14 +170,14 @@ class BotSessions:
         elif session.bot.token != bot.token:
             session.api = self._make_api(bot.token)
         session.bot = bot
-        if bot.pause_seconds > 0:  # another process met the flood
+        if bot.pause_seconds > 0:  # after a 429 in another process
             session.limiter.pause_bot(now + bot.pause_seconds)
         for chat_id, seconds in bot.chat_pauses.items():
             session.limiter.pause_chat(chat_id, now + seconds)
         return session
 
     async def follow_chat(self, bot_id: BotId, old: ChatId, new: ChatId) -> None:
-        """Use a supergroup in place of the warm-up group that it was. What waits for it goes on at once."""
+        """Replace a warm-up group by its supergroup. Warm-ups that waited for it are due at once."""
         reason = "group chat was upgraded to a supergroup chat"
         lost = UnreachableChat(bot_id=bot_id, chat_id=old, state=ChatState.MIGRATED, reason=reason, migrated_to=new)
         async with self._pool.acquire() as connection, connection.transaction():
@@ -197,8 +195,10 @@ class BotSessions:
         self._tasks.start(self._publish_pause(bot_id, pause), name="publish flood wait")
 
     async def _retry_waiting_warmups(self, bot: Bot) -> None:
-        """It has another token or other chats: what waited for them goes at once. Each process that runs its lane does
-        this once it knows them itself: woken earlier, the lane would only fail again."""
+        """Make warm-ups due that waited for another token or other chats.
+
+        Each process with a lane of the bot does so once it has the new row: before that, the lane would fail again.
+        """
         for again in range(END_BACKOFF_ATTEMPTS):
             with log_transient("bot_backoffs_end_failed", bot=bot.slug):
                 async with self._pool.acquire() as connection, connection.transaction():
@@ -213,14 +213,14 @@ class BotSessions:
             await bots.pause(self._pool, bot_id, pause.chat_id, pause.seconds)
 
     async def save_learned(self, session: BotSession) -> None:
-        """Write down what this process learned of the bot's limits, if that is news."""
+        """Store the learned rate limits, if they changed."""
         learned = with_settings(session.limiter.learned, self._limits)
         if learned != session.bot.learned_limits and self._sessions.get(session.bot.id) is session:
             await bots.save_learned_limits(self._pool, session.bot.id, learned)
             session.bot = replace(session.bot, learned_limits=learned)
 
     def _on_flood_wait(self, payload: str) -> None:
-        """Another process met a flood, or this one: pause what it names. No row is read for it."""
+        """Apply the pause of a flood wait, of whatever process, without reading the row."""
         bot_id, chat_id, seconds = payload.split(":")
         self._changes[BotId(int(bot_id))] += 1  # a row that is being read may be older
         if (limiter := self._limiters.get(BotId(int(bot_id)))) is None:
@@ -232,7 +232,7 @@ class BotSessions:
             limiter.pause_bot(until)
 
     def on_notification(self, payload: str) -> None:
-        """What NOTIFY says: read the row again, once however often it changes meanwhile."""
+        """Apply a NOTIFY payload: read the row again, once for several changes."""
         bot_id = BotId(int(payload))
         self._changes[bot_id] += 1
         session = self._sessions.get(bot_id)
@@ -250,13 +250,13 @@ class BotSessions:
                 await self.read(bot_id)
         except NotFound:  # deleted for good
             return
-        except Exception as error:  # then the next who asks for the bot reads it
+        except Exception as error:  # the next caller reads the row
             if not isinstance(error, TelewarmError) and not is_transient(error):
                 raise
             log.warning("bot_read_failed", bot_id=bot_id, error=type(error).__name__)
 
     def _invalidate_all(self) -> None:
-        """Changes went unheard: believe no row."""
+        """Invalidate all rows, after notifications were lost."""
         self._changes[None] += 1
         for session in self._sessions.values():
             session.is_current = False

@@ -1,1 +1,1 @@
-"""Events of all processes, for those who subscribe in this one."""
+"""Events of all processes, for the subscribers of this one."""

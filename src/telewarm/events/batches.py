@@ -1,4 +1,4 @@
-"""Events encoded once, and filtered once for all subscribers who want the same."""
+"""Batches of events: encoded once, and filtered once for all subscribers with the same filter."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import msgspec
 from telewarm.events.filter import EventFilter
 from telewarm.models import Event
 
-MAX_BATCH_EVENTS = 400  # events that are handed on in one piece, some 80 kB
-MAX_CACHED_SLICES = 16  # of a batch that are kept
+MAX_BATCH_EVENTS = 400  # events of about 80 kB
+MAX_CACHED_SLICES = 16  # cached filters of a batch
 
 
 class EncodedEvent:
-    """An event, and what it looks like."""
+    """An event with its encodings."""
 
     def __init__(self, event: Event) -> None:
         self.event = event
 
     @cached_property
     def sse(self) -> bytes:
-        """As `text/event-stream`."""
+        """The event as `text/event-stream`."""
         event = self.event
         return b"id: %d\nevent: %s\ndata: %s\n\n" % (
             event.id,
@@ -32,12 +32,12 @@ class EncodedEvent:
 
 
 def to_json_object(event: Event) -> dict[str, object]:
-    """One flat object."""
+    """Convert an event to one flat JSON object."""
     return {"id": event.id, "type": event.type, "at": event.at, "bot": event.bot, **event.facts}
 
 
 class EventSlice:
-    """What somebody wants of the events up to and with number `upto`."""
+    """The events that pass a filter, up to and including number `upto`."""
 
     def __init__(self, encoded: Sequence[EncodedEvent], *, upto: int) -> None:
         self.encoded = encoded
@@ -45,15 +45,17 @@ class EventSlice:
 
     @property
     def events(self) -> list[Event]:
+        """The events."""
         return [one.event for one in self.encoded]
 
     @cached_property
     def sse(self) -> bytes:
+        """The events as `text/event-stream`."""
         return b"".join(one.sse for one in self.encoded)
 
 
 class EventBatch:
-    """All events after number `after`, up to and with `upto`."""
+    """All events after number `after`, up to and including `upto`."""
 
     def __init__(self, encoded: Sequence[EncodedEvent], *, after: int, upto: int) -> None:
         self.encoded = encoded
@@ -65,7 +67,7 @@ class EventBatch:
         return len(self.encoded)
 
     def select(self, event_filter: EventFilter, *, seen: int) -> EventSlice:
-        """What is wanted of those after number `seen`."""
+        """Return the events after number `seen` that pass the filter."""
         if seen > self.after:
             return self._filter(event_filter, seen)
         chunk = self._slices.get(event_filter)
@@ -82,6 +84,7 @@ class EventBatch:
 
 
 def batched(events: Sequence[Event], *, after: int, upto: int) -> Iterator[EventBatch]:
+    """Split events into batches."""
     told = [EncodedEvent(event) for event in events]
     while len(told) > MAX_BATCH_EVENTS:
         some, told = told[:MAX_BATCH_EVENTS], told[MAX_BATCH_EVENTS:]

@@ -1,4 +1,4 @@
-"""Subscriptions to events: from now on, or from where a subscriber left off, in whatever process."""
+"""Event bus: subscriptions from now on, or from where a subscriber left off, in whatever process."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from telewarm.events.tail import READ_SECONDS, EventTail
 from telewarm.models import Event, EventType
 
 ALL_EVENTS = EventFilter()
-MAX_PAGE_BATCHES = 25  # times AT_ONCE events, for one page of those that are wanted
+MAX_PAGE_BATCHES = 25  # batches read for one page of filtered events
 
 
 class EventBus:
-    """Each who listens goes on at a pace of its own: one that falls behind reads from the database, and one that is too
-    far behind is told `reset`. Nobody waits for another, and nobody's news pile up here.
+    """Lets each subscriber go at its own pace.
+
+    A slow subscriber reads from the database; one that is too far behind gets `reset`. No subscriber waits for another,
+    and no queue grows.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -35,12 +37,12 @@ class EventBus:
 
     @property
     def listeners(self) -> int:
-        """How many listen here."""
+        """Number of subscribers in this process."""
         return self._listeners
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """At the end, whoever still listens has heard it all."""
+        """On exit, deliver what is left to all subscribers."""
         try:
             yield
         finally:
@@ -51,9 +53,10 @@ class EventBus:
     async def follow(
         self, event_filter: EventFilter = ALL_EVENTS, *, after: int | None = None
     ) -> AsyncGenerator[EventSlice, None]:
-        """What happens from now on, or after the event with that id. First comes a chunk without events, which says
-        where it begins; later such a chunk is a sign of life. Raises DatabaseUnavailable when nobody can listen now,
-        and what a lost database raises when somebody is behind.
+        """Follow the events from now on, or after the event with that id.
+
+        The first slice has no events and says where it begins; a later slice without events is a heartbeat. Raises
+        DatabaseUnavailable when nobody can listen now, and on a lost database for a subscriber that is behind.
         """
         with self._subscribed() as (feed, ready):
             await asyncio.shield(ready)
@@ -72,8 +75,9 @@ class EventBus:
                         yield chunk
 
     async def page(self, event_filter: EventFilter = ALL_EVENTS, *, after: int | None = None, limit: int) -> EventSlice:
-        """For those who ask now and then: what happened after the event with that id, up to the chunk's `upto`, where
-        to go on. None: nothing, from now on. Raises what a lost database raises.
+        """Return events after the event with that id, for polling; continue with the slice's `upto`.
+
+        None: no events, start from now. Raises on a lost database.
         """
         if after is None:
             return EventSlice((), upto=await events.assign_sequence(self._pool))
@@ -90,11 +94,11 @@ class EventBus:
 
     @contextmanager
     def _subscribed(self) -> Iterator[tuple[EventTail, asyncio.Future[None]]]:
-        """The first one starts the feed, the last one ends it."""
+        """Subscribe. The first subscriber starts the tail, the last one stops it."""
         if self._tail is None or self._ready is None:
             self._tail = EventTail(self._pool)
             self._ready = asyncio.get_running_loop().create_future()
-            apart = Context()  # it outlives the request that starts it, whose id is not its own
+            apart = Context()  # not the context of the request that starts it, with its request id
             self._task = background.start(self._tail.run(self._ready), name="events", context=apart)
         feed = self._tail
         self._listeners += 1
@@ -115,12 +119,12 @@ class EventBus:
         self._tail = self._ready = self._task = None
 
     async def _next(self, tail: EventTail, event_filter: EventFilter, seen: int) -> EventSlice | None:
-        """None: nothing yet."""
+        """Return the next slice; None: nothing yet."""
         batch = tail.batch_after(seen)
         return await self._read_missed(event_filter, seen) if batch is None else batch.select(event_filter, seen=seen)
 
     async def _read_missed(self, event_filter: EventFilter, seen: int) -> EventSlice | None:
-        """For those whose place is not in memory: one after the other. None: nothing yet."""
+        """Read the next slice from the database, one subscriber at a time. None: nothing yet."""
         async with self._catching_up, asyncio.timeout(READ_SECONDS):
             page = await events.read_after(self._pool, seen, limit=MAX_BATCH_EVENTS)
         if page.is_gap:

@@ -1,4 +1,4 @@
-"""Tail of the event table: read once for all subscribers of this process, buffered for a moment."""
+"""Tail of the event table: read once for all subscribers of this process, buffered for a short time."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from telewarm.events.batches import EventBatch, batched
 
 log = structlog.get_logger(__name__)
 
-READ_PAUSE_SECONDS = 0.1  # seconds between two reads: what happens meanwhile comes together
-POLL_SECONDS = 5.0  # seconds between reads that no notification asked for, and looks for processes that died
-HEARTBEAT_SECONDS = 15.0  # seconds between two signs of life, and up to LOOK more
+READ_PAUSE_SECONDS = 0.1  # seconds between two reads, so that events are read in batches
+POLL_SECONDS = 5.0  # seconds between reads without a notification, and between checks for dead processes
+HEARTBEAT_SECONDS = 15.0  # seconds between two heartbeats, and up to a poll interval more
 READ_SECONDS = 5.0
-MAX_BUFFERED_EVENTS = 5000  # events that are kept for those who are a little behind
+MAX_BUFFERED_EVENTS = 5000  # for subscribers that are a little behind
 
 
 class EventTail:
-    """Runs while somebody listens. `upto`: the number of the newest event that was read."""
+    """Runs while there are subscribers. `upto`: number of the newest event that was read."""
 
     def __init__(self, pool: Pool) -> None:
         self.upto = 0
         self.closed = False
-        self.changed = asyncio.Event()  # set once, when there is news or a sign of life is due; then another takes over
+        self.changed = asyncio.Event()  # set once, for news or a heartbeat; then replaced by another
         self._pool = pool
         self._batches: deque[EventBatch] = deque()
         self._buffered = 0
@@ -40,7 +40,7 @@ class EventTail:
         self._swept_at = -math.inf
 
     async def run(self, ready: asyncio.Future[None]) -> None:
-        """Until cancelled. `ready`: it listens, or why it does not."""
+        """Read until cancelled. `ready`: set once it listens, or to the error that prevents it."""
         try:
             async with subscribe(self._pool, {events.CHANNEL: self._on_notification}, on_lost=self._read_requested.set):
                 async with asyncio.timeout(READ_SECONDS):
@@ -54,13 +54,14 @@ class EventTail:
             ready.set_exception(DatabaseUnavailable(f"events cannot be listened to now: {words}"))
 
     def batch_after(self, seen: int) -> EventBatch | None:
-        """What follows a number, if it is kept here."""
+        """Return the buffered batch after a number; None if it is not buffered."""
         for batch in reversed(self._batches):
             if batch.after <= seen:
                 return batch if seen < batch.upto else None
         return None
 
     def close(self) -> None:
+        """Wake all subscribers for the last time."""
         self.closed = True
         self._wake()
 
@@ -80,7 +81,7 @@ class EventTail:
                 await clock.sleep(READ_PAUSE_SECONDS)
 
     async def _read_with_retry(self) -> None:
-        """What fails is done again with the next look."""
+        """Read, and leave what fails to the next poll."""
         try:
             async with asyncio.timeout(READ_SECONDS):
                 await self._read()
@@ -94,13 +95,13 @@ class EventTail:
                 log.exception("unhandled_exception")
 
     async def _sweep(self) -> None:
-        """As workers do. Perhaps there is none left: then it is here that one is told of as gone."""
+        """Sweep, as workers do: this may be the only process left to report a dead one."""
         await sweep(self._pool)
         await events.trim(self._pool)
 
     async def _read(self) -> None:
         while (page := await events.read_after(self._pool, self.upto)).last_id != self.upto:
-            if page.is_gap:  # each of those who listen finds it out for itself
+            if page.is_gap:  # each subscriber finds the gap itself
                 self._batches.clear()
                 self._buffered = 0
             for batch in batched(page.events, after=self.upto, upto=page.last_id):

@@ -1,7 +1,7 @@
-"""Which addresses a URL of somebody else's may lead to: pure.
+"""Addresses that a foreign URL may lead to. Pure.
 
-The lists are IANA's registries of special-purpose addresses, written out: what Python's `ipaddress` calls global has
-changed between its versions, and knows of no multicast, no translation and no clouds.
+The networks are IANA's registries of special-purpose addresses, written out: what Python's `ipaddress` calls global
+changed between versions, and ignores multicast, translation and cloud services.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ SPECIAL_IPV4_NETWORKS: Final = tuple(
         "224.0.0.0/4", "240.0.0.0/4",
     )
 )  # fmt: skip
-GLOBAL_IPV6_NETWORK: Final = IPv6Network("2000::/3")  # of IPv6 all the rest is special
+GLOBAL_IPV6_NETWORK: Final = IPv6Network("2000::/3")  # all other IPv6 networks are special
 SPECIAL_IPV6_NETWORKS: Final = tuple(
     IPv6Network(network)
     for network in (
-        "2001::/23",  # protocols, Teredo among them: an IPv4 address inside that nobody has looked at
+        "2001::/23",  # protocols, Teredo among them: an unchecked IPv4 address inside
         "2001:db8::/32",
-        "2002::/16",  # 6to4: the same
+        "2002::/16",  # 6to4: an unchecked IPv4 address inside
         "3fff::/20",
     )
 )
@@ -35,25 +35,23 @@ PRIVATE_IPV4_NETWORKS: Final = tuple(
     for network in ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 )
 PRIVATE_IPV6_NETWORKS: Final = (IPv6Network("::1/128"), IPv6Network("fc00::/7"))
-CLOUD_METADATA_ADDRESSES: Final = (
-    frozenset(  # where a machine in a cloud is told its own secrets, beside 169.254.0.0/16
-        (
-            IPv4Address("100.100.100.200"),
-            IPv4Address("168.63.129.16"),
-            IPv6Address("fd00:ec2::254"),
-            IPv6Address("fd20:ce::254"),
-        )
+CLOUD_METADATA_ADDRESSES: Final = frozenset(  # metadata services of cloud machines, beside 169.254.0.0/16
+    (
+        IPv4Address("100.100.100.200"),
+        IPv4Address("168.63.129.16"),
+        IPv6Address("fd00:ec2::254"),
+        IPv6Address("fd20:ce::254"),
     )
 )
 
 
 def is_allowed(address: Address, *, allow_private: bool) -> bool:
-    """`allow_private`: addresses of an intranet and of this machine too; never those of a cloud's own services."""
+    """Return whether a fetch may connect. `allow_private`: also private and local addresses, never cloud metadata."""
     return is_public(address) or (allow_private and _is_intranet(address))
 
 
 def is_public(address: Address) -> bool:
-    """Whether it is some machine's on the internet, and nothing else: not ours, no group's, no tunnel's."""
+    """Return whether the address is that of a machine on the internet: not private, local, multicast or a tunnel."""
     plain = _embedded_ipv4(address)
     if plain in CLOUD_METADATA_ADDRESSES:
         return False
@@ -73,7 +71,7 @@ def _is_intranet(address: Address) -> bool:
 
 
 def _embedded_ipv4(address: Address) -> Address:
-    """The IPv4 address that packets to this one come out at, if there is one."""
+    """Return the IPv4 address inside, if packets to this one come out there; else the address."""
     if isinstance(address, IPv4Address):
         return address
     if address.ipv4_mapped is not None:

@@ -14,17 +14,17 @@ MAX_NAME_CHARACTERS: Final = 255  # characters
 
 
 def name_of(disposition: str | None, url: URL) -> str | None:
-    """What the server calls it (Content-Disposition), else the last part of the path; None when neither says."""
+    """Return the name by the server (Content-Disposition), else the last part of the path; None without either."""
     return _clean(_disposition_name(disposition) or "") or _clean(url.name)
 
 
 def _disposition_name(disposition: str | None) -> str | None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # aiohttp's, of headers that are damaged: then the path must do
+        warnings.simplefilter("ignore")  # aiohttp warns of damaged headers: then the path is used
         try:
             _, fields = parse_content_disposition(disposition)
             return content_disposition_filename(fields)
-        except (LookupError, ValueError):  # the same of an aiohttp before 3.13
+        except (LookupError, ValueError):  # the same in aiohttp before 3.13
             return None
 
 

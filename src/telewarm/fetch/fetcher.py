@@ -1,4 +1,4 @@
-"""Fetcher of files by URL: redirects followed one by one, streamed, bounded in every way."""
+"""Fetcher of files by URL: follows redirects itself, streams, with limits on everything."""
 
 from __future__ import annotations
 
@@ -38,19 +38,22 @@ HEADER_LIMITS: Final[dict[str, Any]] = {"max_headers": 64} if HAS_MAX_HEADERS el
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FetchTimeouts:
-    """Seconds: for a connection, for the head of an answer, for the next bytes; and what the whole may take."""
+    """Seconds for the connection, the response's head, the next bytes, and limits of the whole."""
 
     connect: float = 10.0
     response: float = 30.0
     stall: float = 30.0
     grace: float = 60.0
-    min_bytes_per_second: float = 100_000.0  # bytes a second, once `grace` is over
+    min_bytes_per_second: float = 100_000.0  # after `grace` seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Download:
-    """`host`: that was asked. `name`: as the server or the path has it. `chunks` raises FetchError when the file is not
-    whole or too large."""
+    """A file being fetched.
+
+    `host`: of the URL. `name`: by the server or the path. `chunks` raises FetchError when the file is incomplete or too
+    large.
+    """
 
     host: str
     name: str | None
@@ -58,8 +61,10 @@ class Download:
 
 
 class Fetcher:
-    """Without cookies, proxies, passwords, decompression or a second try. Nothing of an answer is ever repeated in an
-    error, and of a URL nothing but its host is written to the log."""
+    """Fetches without cookies, proxies, passwords, decompression or retries.
+
+    No part of a response appears in an error, and of a URL only the host appears in the log.
+    """
 
     def __init__(
         self, session: aiohttp.ClientSession, *, policy: UrlPolicy, is_allowed: IsAllowed, timeouts: FetchTimeouts
@@ -80,14 +85,14 @@ class Fetcher:
         timeouts: FetchTimeouts | None = None,
         trust: ssl.SSLContext | None = None,
     ) -> AsyncIterator[Fetcher]:
-        """`lookup`, `is_allowed` and `trust` (of certificates) stand in for the system's and the rules' own."""
+        """Open a fetcher. `lookup`, `is_allowed` and `trust` (certificates) replace the defaults."""
         is_allowed = is_allowed or policy.allow
         timeouts = timeouts or FetchTimeouts()
         connector = validating_connector(
             is_allowed,
             resolver=ValidatingResolver(lookup or SystemResolver(), is_allowed),
             use_dns_cache=False,
-            force_close=True,  # so that every hop is resolved, judged and connected anew
+            force_close=True,  # so that every hop is resolved, checked and connected anew
             limit=0,
             ssl=trust or True,
         )
@@ -105,7 +110,7 @@ class Fetcher:
 
     @asynccontextmanager
     async def get(self, url: str, *, max_bytes: int) -> AsyncIterator[Download]:
-        """A file of at most `max_bytes`. Raises FetchError. Leaving closes the connection."""
+        """Fetch a file of at most `max_bytes`. Raises FetchError. Leaving the block closes the connection."""
         host = None
         try:
             target = check_url(url, self._ports, self._is_allowed)
@@ -137,7 +142,7 @@ class Fetcher:
                 return await self._session.get(target, allow_redirects=False)
         except (aiohttp.ClientError, OSError, ValueError) as foreign:
             failure = _unreachable_error(foreign)
-        # Raised out here, so that no foreign error, whose text may hold the URL, hangs on ours as its context.
+        # Raised out here, so that no foreign error, whose text may hold the URL, becomes its context.
         raise failure
 
     async def _chunks(self, response: aiohttp.ClientResponse, max_bytes: int) -> AsyncGenerator[bytes, None]:
@@ -151,7 +156,7 @@ class Fetcher:
             raise UrlNotAFile("the server answered with an empty file", status=response.status)
 
     async def _next_chunk(self, response: aiohttp.ClientResponse, seconds: float, got: int) -> bytes:
-        """Empty at the end. However small the pieces are that come, the whole has to come at some pace."""
+        """Return the next chunk, empty at the end. The minimum rate holds however small the chunks are."""
         left = self._timeouts.grace + got / self._timeouts.min_bytes_per_second - seconds
         try:
             async with asyncio.timeout(max(0.0, left)):
@@ -162,7 +167,7 @@ class Fetcher:
 
 
 def _check_response(response: aiohttp.ClientResponse, max_bytes: int) -> None:
-    """Before anything of the body is read. Raises UrlNotAFile, FileTooLarge."""
+    """Check status and size before the body is read. Raises UrlNotAFile, FileTooLarge."""
     status = response.status
     if status != HTTPStatus.OK:
         raise UrlNotAFile(

@@ -1,8 +1,8 @@
-"""From a name to addresses that were looked at, and no other way to a connection.
+"""Resolver and connector that allow only checked addresses.
 
-A name is resolved once for each connection, all its addresses are judged, and the connection goes to one of exactly
-these. Whatever finds a way around that is judged again when the socket is made, by the address that it is made for;
-before aiohttp 3.12, which lets nobody else make its sockets, just before.
+A name is resolved once for each connection, all its addresses are checked, and the connection goes to exactly one of
+these. Any other path is checked again when the socket is made, by its address; before aiohttp 3.12, which has no socket
+factory, just before that.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from telewarm.errors import UrlNotAllowed
 from telewarm.fetch.addresses import Address
 from telewarm.fetch.urls import IsAllowed, private_address_error
 
-if TYPE_CHECKING:  # younger than the oldest aiohttp that will do
+if TYPE_CHECKING:  # newer than the oldest supported aiohttp
     from aiohttp import AddrInfoType
     from aiohttp.abc import ResolveResult
     from aiohttp.tracing import Trace
 
-MAX_CONCURRENT_LOOKUPS: Final = 2  # names looked up at once: the threads that do it are few, and others need them too
+MAX_CONCURRENT_LOOKUPS: Final = 2  # concurrent lookups: their threads are few, and others need them too
 
 Lookup: TypeAlias = Callable[[str, int], Awaitable[Sequence[Address]]]
 
 
 class SystemResolver:
-    """The system's resolver. A lookup that nobody waits for any more keeps its place until it has ended."""
+    """The system's resolver. An abandoned lookup keeps its slot until it ends."""
 
     def __init__(self) -> None:
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_LOOKUPS)
 
     async def __call__(self, host: str, port: int) -> Sequence[Address]:
-        """Raises OSError."""
+        """Resolve a name. Raises OSError."""
         await self._slots.acquire()
         loop = asyncio.get_running_loop()
         looking: asyncio.Future[Any] = asyncio.ensure_future(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
@@ -52,6 +52,8 @@ class SystemResolver:
 
 
 class ValidatingResolver(AbstractResolver):
+    """Resolver for aiohttp that checks addresses."""
+
     def __init__(self, lookup: Lookup, is_allowed: IsAllowed) -> None:
         self._lookup = lookup
         self._is_allowed = is_allowed
@@ -59,7 +61,7 @@ class ValidatingResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Whatever family is asked for. Raises UrlNotAllowed when one address is private, whatever the others are."""
+        """Resolve for every family. Raises UrlNotAllowed when one address is private, whatever the others are."""
         del family
         try:
             found = await self._lookup(host, port)
@@ -73,18 +75,18 @@ class ValidatingResolver(AbstractResolver):
         return [_resolve_result(host, address, port) for address in dict.fromkeys(found)]
 
     async def close(self) -> None:
-        pass
+        """Do nothing: there is nothing to close."""
 
 
 def validating_connector(is_allowed: IsAllowed, **options: Any) -> aiohttp.TCPConnector:  # noqa: ANN401 - the connector's own
-    """A connector that makes sockets for allowed addresses alone."""
+    """Return a connector that makes sockets for allowed addresses only."""
     if "socket_factory" in inspect.signature(aiohttp.TCPConnector).parameters:
         return aiohttp.TCPConnector(socket_factory=validating_socket_factory(is_allowed), **options)
     return ValidatingConnector(is_allowed, **options)
 
 
 class ValidatingConnector(aiohttp.TCPConnector):
-    """Judges what sockets will be made for, addresses that are no names included."""
+    """Connector that checks the addresses of its sockets, also those given as IP addresses."""
 
     def __init__(self, is_allowed: IsAllowed, **options: Any) -> None:  # noqa: ANN401 - the connector's own
         super().__init__(**options)
@@ -98,16 +100,17 @@ class ValidatingConnector(aiohttp.TCPConnector):
 
 
 def is_unresolved(error: aiohttp.ClientConnectorError) -> bool:
-    """Whether the host's name has no address."""
+    """Return whether the host's name has no address."""
     return isinstance(error, getattr(aiohttp, "ClientConnectorDNSError", ())) or isinstance(
         error.os_error, socket.gaierror
     )
 
 
 def validating_socket_factory(is_allowed: IsAllowed) -> Callable[[AddrInfoType], socket.socket]:
-    """Makes the sockets, for allowed addresses alone."""
+    """Return a socket factory for allowed addresses only."""
 
     def make(to: AddrInfoType) -> socket.socket:
+        """Make a socket."""
         family, kind, protocol, _, sockaddr = to
         _check_address(sockaddr[0], is_allowed)
         return socket.socket(family, kind, protocol)
@@ -116,7 +119,7 @@ def validating_socket_factory(is_allowed: IsAllowed) -> Callable[[AddrInfoType],
 
 
 def _check_address(host: object, is_allowed: IsAllowed) -> None:
-    """Raises UrlNotAllowed for what is no address, or none that is allowed."""
+    """Raise UrlNotAllowed for an address that is malformed or not allowed."""
     try:
         address = ip_address(str(host))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Policy of URLs. Pure. The addresses of their names are checked when they are resolved."""
+"""URL policy. Pure. Addresses of names are checked when they are resolved."""
 
 from __future__ import annotations
 
@@ -18,34 +18,35 @@ DEFAULT_PORTS: Final = frozenset({80, 443})
 HOST_PATTERN: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.IGNORECASE)
 NUMERIC_LABEL_PATTERN: Final = re.compile(
     r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE
-)  # as the last label: an IPv4 address, or nothing
+)  # last labels of IPv4 addresses in other notations
 ALLOW_PRIVATE_CURE: Final = (
     "; or set TELEWARM_FETCH_PRIVATE=true, where all who may add media may reach the private network too"
 )
-INVALID_URL_ERRORS: Final = (ValueError, IndexError)  # yarl's, the second by mistake: of `http://[]@`
+INVALID_URL_ERRORS: Final = (ValueError, IndexError)  # yarl's, the second for `http://[]@`
 
 IsAllowed: TypeAlias = Callable[[Address], bool]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UrlPolicy:
-    """`private`: addresses of intranets are allowed too. `ports`: beside 80 and 443."""
+    """`private`: private addresses are allowed too. `ports`: in addition to 80 and 443."""
 
     private: bool = False
     ports: frozenset[int] = frozenset()
 
     def allow(self, address: Address) -> bool:
+        """Return whether the address is allowed."""
         return is_allowed(address, allow_private=self.private)
 
 
 def check_url(text: str, ports: frozenset[int], is_allowed: IsAllowed) -> URL:
-    """The URL as it is to be asked for. Raises UrlNotAllowed, which does not repeat it: it may hold secrets."""
+    """Return the URL to request. Raises UrlNotAllowed, which does not repeat it: it may hold secrets."""
     if len(text) > MAX_URL_CHARACTERS or any(char <= " " or char == "\x7f" for char in text):
         raise UrlNotAllowed(
             f"a URL has at most {MAX_URL_CHARACTERS} characters, and no blanks or control characters: encode them"
         )
     try:
-        url = URL(text, encoded=text.isascii())  # a signature is of the URL as it is written
+        url = URL(text, encoded=text.isascii())  # a signature covers the URL as it is written
         port, host, authority = url.port, url.raw_host or "", url.raw_authority
     except INVALID_URL_ERRORS:
         raise UrlNotAllowed("this is not a URL: give one such as https://example.org/film.mp4") from None
@@ -64,7 +65,7 @@ def check_url(text: str, ports: frozenset[int], is_allowed: IsAllowed) -> URL:
 
 
 def resolve_redirect(text: str, from_: URL, ports: frozenset[int], is_allowed: IsAllowed) -> URL:
-    """Where a redirect leads, checked as the first URL was. Raises UrlNotAllowed."""
+    """Return the target of a redirect, checked like the first URL. Raises UrlNotAllowed."""
     try:
         target = str(from_.join(URL(text, encoded=text.isascii())))
     except INVALID_URL_ERRORS:
@@ -79,7 +80,7 @@ def resolve_redirect(text: str, from_: URL, ports: frozenset[int], is_allowed: I
 
 
 def private_address_error(address: Address) -> UrlNotAllowed:
-    """The address is not told: it may be a name's, or a redirect's, of a network that the caller cannot see."""
+    """Create the error without the address, which may belong to a network that the caller cannot see."""
     cure = ALLOW_PRIVATE_CURE if is_allowed(address, allow_private=True) else ""
     return UrlNotAllowed(
         "this URL leads to a private address, and files are added from public ones alone: upload the file itself" + cure
@@ -87,7 +88,7 @@ def private_address_error(address: Address) -> UrlNotAllowed:
 
 
 def _check_host(host: str, is_allowed: IsAllowed, *, is_ipv6: bool) -> None:
-    """Any other form of an address than the plain one is refused: who writes `2130706433` means to be misread."""
+    """Check the host. Addresses in other than the plain notation (`2130706433`) are refused."""
     is_address = is_ipv6 or NUMERIC_LABEL_PATTERN.fullmatch(host.rstrip(".").rpartition(".")[2]) is not None
     if not is_address:
         if len(host) > 253 or HOST_PATTERN.fullmatch(host) is None:

@@ -11,5 +11,5 @@ __all__ = ["FileIdUploader", "invalidate", "total_bytes"]
 
 
 async def invalidate(db: Executor, media_id: MediaId, file_id: FileId) -> bool:
-    """A dead file id becomes due again, unless it was replaced already. Whether this call dropped it."""
+    """Drop an invalid file id, unless it was replaced, and make its item due. Returns whether it was dropped."""
     return await media.drop_file_id(db, media_id=media_id, file_id=file_id)

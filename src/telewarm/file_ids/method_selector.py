@@ -1,7 +1,8 @@
-"""Which way to a file id to try now. Pure: the time is an argument, in seconds of one monotonic clock.
+"""Selection of the method to obtain a file id. Pure: the time is an argument, of one monotonic clock.
 
-A way that failed for a reason of the bot's or the server's, not of the item's, is closed for that bot for a while; then
-one item tries it, and what that finds opens it to all or closes it for twice as long.
+Each method has a circuit breaker for each bot. A method that failed because of the bot or the server, not of the item,
+is unavailable for a while; then one item tries it, and the result closes the circuit or keeps it open for twice as
+long.
 """
 
 from __future__ import annotations
@@ -22,26 +23,26 @@ from telewarm.errors import (
 )
 from telewarm.models import ChatId, ClaimedMedia, Kind, MediaMetadata, UploadMethod
 
-CIRCUIT_OPEN_MIN_SECONDS, CIRCUIT_OPEN_MAX_SECONDS = 60.0, 3600.0  # seconds for which a way is closed
+CIRCUIT_OPEN_MIN_SECONDS, CIRCUIT_OPEN_MAX_SECONDS = 60.0, 3600.0  # seconds for which a circuit stays open
 
-MAX_URL_BYTES = 20_000_000  # Telegram fetches no larger file; its "MB" is nowhere told, so the smaller reading
+MAX_URL_BYTES = 20_000_000  # Telegram's limit is "20 MB", which may be decimal
 MAX_URL_PHOTO_BYTES = 5_000_000
-MAX_URL_VOICE_BYTES = 1_000_000  # a longer voice note by URL becomes a file
+MAX_URL_VOICE_BYTES = 1_000_000  # a larger voice note by URL becomes a document
 URL_IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/webp"})
 URL_DOCUMENT_TYPES = frozenset({"application/pdf", "application/zip"})
 FILE_ERRORS = re.compile(r"wrong type of the web page|webpage_media_empty|can't upload file by url", re.IGNORECASE)
 
 CALLER_ERRORS = re.compile(r"can't parse|caption|button|markup|repl(y|ied)|thread|topic", re.IGNORECASE)
 PROTECTED_CONTENT_ERRORS = re.compile(r"protected content|forwards_restricted", re.IGNORECASE)
-RECIPIENT_REASONS = frozenset({"blocked", "deactivated"})  # nothing of the kind keeps a bot from reading a message
+RECIPIENT_REASONS = frozenset({"blocked", "deactivated"})  # none of these keeps a bot from reading a message
 ORIGIN_REASONS = frozenset({"kicked", "not_member", "deleted"})  # when the recipient is a person
 
-INCONCLUSIVE_ERRORS = (TelegramUnreachable, TelegramServerError)  # the same way may work in a moment
-MAX_INCONCLUSIVE_ATTEMPTS = 2  # failed attempts after which an undecided way gives way to the next
+INCONCLUSIVE_ERRORS = (TelegramUnreachable, TelegramServerError)  # the same method may work a moment later
+MAX_INCONCLUSIVE_ATTEMPTS = 2  # failed attempts after which the next method is tried
 
 
 class Route(NamedTuple):
-    """What is learned about: a way of one bot (by Telegram's id), for a forward that from one chat."""
+    """Key of a circuit: a method of one bot (by Telegram's id), and for a forward the chat it reads from."""
 
     bot: int
     method: UploadMethod
@@ -50,27 +51,33 @@ class Route(NamedTuple):
 
 @dataclass(kw_only=True, slots=True)
 class OpenCircuit:
+    """Time and duration of an open circuit."""
+
     since: float
     until: float
     pause: float
 
 
 class MethodSelector:
-    """What was learned. Holds only what failed: at most a few routes of each bot."""
+    """Circuit breakers of all routes. Holds only failed ones: at most a few of each bot."""
 
     def __init__(self) -> None:
         self._open_circuits: dict[Route, OpenCircuit] = {}
 
     def __len__(self) -> int:
-        """Routes that are closed, or were and have not worked since."""
+        """Return the number of routes that failed and have not worked since."""
         return len(self._open_circuits)
 
     def is_available(self, route: Route, now: float) -> bool:
+        """Return whether the circuit is closed, or may be tried."""
         closed = self._open_circuits.get(route)
         return closed is None or now >= closed.until
 
     def try_acquire(self, route: Route, now: float) -> bool:
-        """Whether to try it. When its pause is over, one may; the others wait for what that one finds."""
+        """Return whether to try a route.
+
+        When its circuit may be tried, one caller does; the others wait for the result.
+        """
         closed = self._open_circuits.get(route)
         if closed is None:
             return True
@@ -80,10 +87,11 @@ class MethodSelector:
         return True
 
     def succeeded(self, route: Route) -> None:
+        """Close the circuit."""
         self._open_circuits.pop(route, None)
 
     def failed(self, route: Route, *, started_at: float, now: float) -> None:
-        """A try that began at `started_at` failed. Those under way when the way was closed bring no news."""
+        """Open the circuit, after a try that began at `started_at`. Tries from before the last opening do not count."""
         closed = self._open_circuits.get(route)
         if closed is None:
             self._open_circuits[route] = OpenCircuit(
@@ -95,13 +103,13 @@ class MethodSelector:
 
 
 def should_fall_back(method: UploadMethod, error: TelegramError, *, attempts: int) -> bool:
-    """Whether the next way is tried at once. `attempts`: failed ones that the item has had before."""
+    """Return whether to try the next method at once. `attempts`: failed ones of the item so far."""
     if isinstance(error, INCONCLUSIVE_ERRORS):
         return attempts >= MAX_INCONCLUSIVE_ATTEMPTS
     match method:
         case UploadMethod.FORWARD:
             gone = isinstance(error, MessageNotFound | ChatUnreachable | InvalidFileId | BadRequest)
-            return gone or type(error) is TelegramClientError  # an answer without a file
+            return gone or type(error) is TelegramClientError  # a response without a file
         case UploadMethod.PATH | UploadMethod.URL:
             return isinstance(error, InvalidFileId | BadRequest)
         case UploadMethod.UPLOAD:
@@ -111,7 +119,7 @@ def should_fall_back(method: UploadMethod, error: TelegramError, *, attempts: in
 
 
 def is_item_error(method: UploadMethod, error: TelegramError) -> bool:
-    """Whether the way may well work for the bot's other items."""
+    """Return whether the method may well work for the bot's other items."""
     match method:
         case UploadMethod.FORWARD:
             return not isinstance(error, ChatUnreachable | BadRequest)
@@ -126,7 +134,7 @@ def is_item_error(method: UploadMethod, error: TelegramError) -> bool:
 
 
 def cannot_copy(error: TelegramClientError) -> bool:
-    """Whether sending the bytes may work where the copy did not.
+    """Return whether sending the bytes may work where the copy failed.
 
     A chat that is not found or not accessible may be the recipient's or the warm-up chat: Telegram names neither.
     """
@@ -138,16 +146,16 @@ def cannot_copy(error: TelegramClientError) -> bool:
 
 
 def is_origin_error(error: TelegramClientError, *, to: ChatId) -> bool:
-    """Whether no other message can be copied out of that chat either, whoever is to get it."""
+    """Return whether no other message can be copied out of that chat either, whoever is the recipient."""
     if isinstance(error, ChatUnreachable):
         return to > 0 and error.reason in ORIGIN_REASONS
     return isinstance(error, BadRequest) and PROTECTED_CONTENT_ERRORS.search(error.description) is not None
 
 
 def fits_url(kind: Kind, facts: MediaMetadata, *, name: str | None) -> bool:
-    """Whether Telegram can fetch this file and nothing is lost by it.
+    """Return whether Telegram can fetch the file by URL without a loss.
 
-    By URL it ignores our thumbnail, sides, duration, title and streaming flag, and shows the URL's own file name.
+    Fetching by URL, it ignores thumbnail, sides, duration, title and streaming flag, and shows the URL's file name.
     """
     match kind:
         case Kind.PHOTO:
@@ -165,7 +173,7 @@ def fits_url(kind: Kind, facts: MediaMetadata, *, name: str | None) -> bool:
 
 
 def routes(item: ClaimedMedia, *, bot: int, paths: bool, urls: bool) -> list[Route]:
-    """The ways that there are for an item, cheapest first; the last is an upload."""
+    """Return the possible routes of an item, cheapest first; the last is an upload."""
     found = []
     if item.origin is not None:
         found.append(Route(bot, UploadMethod.FORWARD, item.origin.chat_id))

@@ -1,4 +1,4 @@
-"""Cache of thumbnails in memory: each is read from the store once, however many bots upload it."""
+"""Memory cache of thumbnails: each is read from the store once, however many bots upload it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from telewarm.telegram.files import Thumbnail
 
 log = structlog.get_logger(__name__)
 
-MAX_BYTES = 8 << 20  # bytes kept
+MAX_BYTES = 8 << 20  # size of the cache
 
 
 class ThumbnailCache:
+    """LRU cache of thumbnails."""
+
     def __init__(self, store: BlobStore, *, max_bytes: int = MAX_BYTES) -> None:
         self._store = store
         self._max_bytes = max_bytes
@@ -27,7 +29,10 @@ class ThumbnailCache:
         self._reads: SingleFlight[str, Thumbnail | None] = SingleFlight("read thumbnail")
 
     async def get(self, blob: Blob) -> Thumbnail | None:
-        """None when there is none, or it is gone: a file goes up without, too. Raises StoreUnavailable."""
+        """Return a blob's thumbnail; None when it has none or it is missing: a file can be sent without.
+
+        Raises StoreUnavailable.
+        """
         key = blob.thumbnail_key
         if key is None:
             return None

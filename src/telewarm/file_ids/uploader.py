@@ -1,4 +1,4 @@
-"""The one way to a file id: down the ladder of ways, from the cheapest to the one that always works."""
+"""Uploader: obtains a file id by the cheapest method that works: forward, local path, URL, upload."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from telewarm.telegram.values import SendOptions
 log = structlog.get_logger(__name__)
 
 SILENT_OPTIONS = SendOptions(disable_notification=True)
-URL_TTL_SECONDS = 3600  # that a presigned URL lives at least: Telegram fetches it at once, or not
+URL_TTL_SECONDS = 3600  # minimum lifetime of a presigned URL: Telegram fetches it at once or not at all
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UploadTask:
-    """An item on its way to a chat."""
+    """An item to send to a chat."""
 
     item: ClaimedMedia
     api: BotApi
@@ -43,15 +43,17 @@ class UploadTask:
 
     @property
     def filename(self) -> str:
+        """File name that recipients see."""
         return filename_for(self.item.name, self.item.blob.facts, self.item.kind)
 
     async def forward(self) -> SentMessage:
+        """Forward the warm-up message of another bot."""
         origin = self.item.origin
         assert origin is not None  # noqa: S101 - else there is no such route
         return await self.api.forward_message(self.chat_id, origin.chat_id, origin.message_id, options=self.options)
 
     async def send(self, file: MediaFile) -> SentMessage:
-        """With all that the probe found: the file id freezes it."""
+        """Send the file with all metadata of the probe, since the file id keeps it for ever."""
         item = self.item
         return await self.api.send_media(
             item.kind, self.chat_id, file, facts=item.blob.facts, caption=self.caption, options=self.options
@@ -59,10 +61,10 @@ class UploadTask:
 
 
 class FileIdUploader:
-    """Needs the store for thumbnails and URLs, the spool for bytes; the caller holds the item's lease.
+    """Obtains file ids; the caller holds the item's lease.
 
-    `local_server`: the Bot API server runs with --local, so it may be able to read the spool itself.
-    `urls`: let Telegram fetch files from the store, where nothing is lost by it and the store can sign URLs.
+    `local_server`: the Bot API server runs with --local and may read the disk cache itself. `urls`: let Telegram fetch
+    files from the store, where nothing is lost by it and the store can sign URLs.
     """
 
     def __init__(
@@ -75,26 +77,28 @@ class FileIdUploader:
         self._use_urls = urls and store.presigned_get("probe", expires=URL_TTL_SECONDS, now=clock.now()) is not None
         self._url_number = itertools.count(secrets.randbelow(URL_TTL_SECONDS))
         self._selector = MethodSelector()
-        self._copy_selector = MethodSelector()  # apart: a message that may not be forwarded may still be copied
+        self._copy_selector = MethodSelector()  # separate: a message that may not be forwarded may still be copied
 
     async def warm(self, item: ClaimedMedia, api: BotApi, chat_id: ChatId) -> UploadResult:
-        """Get a file id through a warm-up chat: forward what was uploaded there before, else send the bytes."""
+        """Obtain a file id through a warm-up chat: forward an earlier upload, else send the bytes."""
         task = UploadTask(item=item, api=api, chat_id=chat_id)
         return await self._try_methods(task, self._routes(item, api.telegram_id))
 
     async def deliver(
         self, item: ClaimedMedia, api: BotApi, chat_id: ChatId, *, caption: str | None, options: SendOptions
     ) -> UploadResult:
-        """Get a file id by sending the bytes to a recipient who waits for them; never twice."""
+        """Obtain a file id by sending the bytes to a waiting recipient, never twice."""
         task = UploadTask(item=item, api=api, chat_id=chat_id, caption=caption, options=options, warmup=False)
         return await self._try_methods(task, self._delivery_routes(item, api.telegram_id))
 
     async def copy(
         self, origin: MessageRef, api: BotApi, chat_id: ChatId, *, caption: str | None, options: SendOptions
     ) -> MessageId | None:
-        """Send a copy of a warm-up message, with this caption or none. None: there is nothing to copy, or no right to.
+        """Send a copy of a warm-up message with this caption or none.
 
-        Raises ChatUnreachable only when it is surely the recipient who cannot be reached, and not the warm-up chat.
+        None: there is no message, or no right to copy it.
+
+        Raises ChatUnreachable only when the recipient is surely the unreachable chat, and not the warm-up chat.
         """
         route = Route(api.telegram_id, UploadMethod.FORWARD, origin.chat_id)
         if not self._copy_selector.try_acquire(route, began := clock.monotonic()):
@@ -115,17 +119,17 @@ class FileIdUploader:
         return message_id
 
     def may_copy(self, origin: MessageRef, api: BotApi) -> bool:
-        """Whether the bot may copy out of that warm-up chat, as far as we know."""
+        """Return whether the bot may copy from that warm-up chat, as far as is known."""
         return self._copy_selector.is_available(
             Route(api.telegram_id, UploadMethod.FORWARD, origin.chat_id), clock.monotonic()
         )
 
     def upload_bytes(self, item: ClaimedMedia, bot: int) -> int:
-        """Bytes that a warm-up sends through the Bot API if its first way works. `bot`: Telegram's id of it."""
+        """Return the bytes that a warm-up uploads if its first method works. `bot`: Telegram's id of the bot."""
         return self._bytes(item, self._routes(item, bot))
 
     def delivery_bytes(self, item: ClaimedMedia, bot: int) -> int:
-        """The same of a delivery."""
+        """Return the bytes that a delivery uploads if its first method works."""
         return self._bytes(item, self._delivery_routes(item, bot))
 
     def _bytes(self, item: ClaimedMedia, routes: Sequence[Route]) -> int:
@@ -134,7 +138,7 @@ class FileIdUploader:
         return total_bytes(item.blob) if first.method is UploadMethod.UPLOAD else 0
 
     def _delivery_routes(self, item: ClaimedMedia, bot: int) -> list[Route]:
-        """A forward would tell the recipient where it comes from."""
+        """Return the routes without forwards, which would show the recipient their origin."""
         return [route for route in self._routes(item, bot) if route.method is not UploadMethod.FORWARD]
 
     def _routes(self, item: ClaimedMedia, bot: int) -> list[Route]:
@@ -162,7 +166,7 @@ class FileIdUploader:
         log.info("upload_method_failed", way=route.method, media_id=item.media_id, closed=lasting, error=error.message)
 
     async def _run_method(self, route: Route, task: UploadTask) -> UploadResult:
-        """The file id, or whatever the way raises; the bytes are on local disk only where the way needs them."""
+        """Obtain the file id by one method. Bytes are put on the local disk only where the method needs them."""
         item, way, began = task.item, route.method, clock.monotonic()
         if way is UploadMethod.FORWARD or way is UploadMethod.URL:
             ready = began
@@ -184,9 +188,9 @@ class FileIdUploader:
             return await task.send(LocalPathRef(path=named, thumbnail=thumbnail))
 
     def _fresh_url(self, blob: Blob) -> str:
-        """One that no attempt had before: Telegram remembers what a URL gave for days, failures too.
+        """Return a URL that no attempt had before: Telegram caches what a URL returned for days, failures too.
 
-        A signature changes with the second, so the lifetime makes the difference between two of the same second.
+        A signature changes every second; within a second, the lifetime makes the difference.
         """
         number = next(self._url_number)
         if (public := self._store.public_url(blob.storage_key)) is not None:
@@ -206,7 +210,7 @@ async def _by_upload(task: UploadTask, path: Path, thumbnail: Thumbnail | None) 
 
 
 def total_bytes(blob: Blob) -> int:
-    """File bytes of an upload's request: what Telegram's spacing of equal sizes goes by."""
+    """Return the file bytes of an upload request, by which Telegram spaces equal sizes."""
     return blob.facts.bytes + (blob.thumbnail_bytes or 0)
 
 

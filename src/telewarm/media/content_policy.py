@@ -1,4 +1,4 @@
-"""How a blob may be shown in a browser. Pure."""
+"""Content policy: how a browser may show a blob. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-# What browsers show or play by themselves without ever running anything of it. All else is a download of mere bytes.
+# Types that browsers show or play without running anything of them. All others are downloads without a type.
 INLINE_TYPES: Final = frozenset(
     {
         "image/jpeg", "image/png", "image/gif", "image/webp", "image/avif", "image/bmp",
@@ -14,7 +14,7 @@ INLINE_TYPES: Final = frozenset(
         "audio/mpeg", "audio/mp4", "audio/ogg", "audio/webm", "audio/aac", "audio/flac", "audio/wav",
     }
 )  # fmt: skip
-DOWNLOAD_TYPES: Final = frozenset({"application/pdf"})  # a download too, but one that may say what it is
+DOWNLOAD_TYPES: Final = frozenset({"application/pdf"})  # downloads with their type
 OCTET_STREAM: Final = "application/octet-stream"
 
 ReadRange: TypeAlias = Callable[[int, int], AsyncGenerator[bytes, None]]  # from the first byte to before the last
@@ -22,7 +22,7 @@ ReadRange: TypeAlias = Callable[[int, int], AsyncGenerator[bytes, None]]  # from
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreviewContent:
-    """Something to look at. `tag` changes when its bytes do; `read` raises ObjectMissing, StoreUnavailable."""
+    """Content of a preview. `tag` changes with the bytes; `read` raises ObjectMissing, StoreUnavailable."""
 
     mime: str
     inline: bool
@@ -33,7 +33,7 @@ class PreviewContent:
 
 
 def preview_type(mime: str) -> tuple[str, bool]:
-    """The type to say, and whether a browser may show it by itself instead of saving it."""
+    """Return the Content-Type, and whether the browser may show it inline."""
     if mime in INLINE_TYPES:
         return mime, True
     return (mime if mime in DOWNLOAD_TYPES else OCTET_STREAM), False

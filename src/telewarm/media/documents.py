@@ -1,4 +1,4 @@
-"""Items that are sent as files: a second media item of the same bytes, as a document."""
+"""Document items: a second media item of the same bytes, for sending it as a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from telewarm.models import Bot, Kind, MediaId, MessageSet, Part
 
 
 async def with_documents(pool: Pool, bot: Bot, message: MessageSet) -> MessageSet:
-    """The message set with documents for the parts that ask for files; their items are made where there are none.
+    """Return the message set with documents for the parts that ask for files; missing document items are created.
 
     Raises NotFound for an item that the bot does not have.
     """

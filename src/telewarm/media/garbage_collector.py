@@ -27,17 +27,17 @@ GRACE_SECONDS = (
     900.0  # seconds that an orphan waits at least; an addition under way is over in six minutes, see `orphans`
 )
 INTERVAL_SECONDS = 60.0  # seconds between two rounds
-MAX_ROWS_PER_TRANSACTION = 1000  # of one transaction
-MAX_OBJECTS_PER_TRANSACTION = 64  # of one transaction
+MAX_ROWS_PER_TRANSACTION = 1000  # rows
+MAX_OBJECTS_PER_TRANSACTION = 64  # objects
 MAX_CONCURRENT_DELETES = 16  # objects
-DELETE_TIMEOUT_SECONDS = 40.0  # seconds for those of one transaction: the server ends one that does nothing for 60
-MIN_ORPHAN_AGE = timedelta(days=1)  # of an object that belongs to no row: younger ones may get theirs yet
+DELETE_TIMEOUT_SECONDS = 40.0  # seconds for the objects of one transaction: the server ends idle ones after 60
+MIN_ORPHAN_AGE = timedelta(days=1)  # age of an object without a row: younger ones may get theirs yet
 BLOB_KEY_PATTERN = re.compile(r"media/[0-9a-f]{2}/([0-9a-f]{64})\.[a-z0-9]{1,16}")
 THUMBNAIL_KEY_PATTERN = re.compile(r"thumbnails/[0-9a-f]{2}/([0-9a-f]{64})\.jpg")
 
 
 class BlobGarbageCollector:
-    """Every process may have one; they share the work."""
+    """Deletes unreferenced blobs. Concurrent processes share the work."""
 
     def __init__(self, *, pool: Pool, store: BlobStore, disk_cache: BlobCache, grace: float = GRACE_SECONDS) -> None:
         self._pool = pool
@@ -47,7 +47,7 @@ class BlobGarbageCollector:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Collect in the background, now and then."""
+        """Collect in the background, at an interval."""
         stop = asyncio.Event()
         task = background.start(self._run(stop), name="collector")
         try:
@@ -58,7 +58,7 @@ class BlobGarbageCollector:
             await asyncio.wait([task])
 
     async def collect(self) -> int:
-        """Whatever has waited long enough; how many blobs. Raises what a lost database does."""
+        """Delete blobs that have been unreferenced long enough. Returns their number. Raises on a lost database."""
         while await self._delete_rows() == MAX_ROWS_PER_TRANSACTION:
             pass
         total = 0
@@ -70,8 +70,10 @@ class BlobGarbageCollector:
         return total
 
     async def find_orphaned_objects(self) -> int:
-        """Find objects of blobs that no row tells of, left by a process that was killed while it added them: how many.
-        They are collected by and by. Reads the store's whole list."""
+        """Find objects without a row, left by a process that was killed during an ingest. Returns their number.
+
+        The collector deletes them later. Lists the whole store.
+        """
         found, before = 0, clock.now() - MIN_ORPHAN_AGE
         for prefix in ("media", "thumbnails"):
             async for page in self._store.list_objects(prefix):
@@ -100,7 +102,7 @@ class BlobGarbageCollector:
             )
 
     async def _delete_object_batch(self) -> int:
-        """How many were collected; those that the store did not take wait again."""
+        """Delete one batch. Returns the number of deleted blobs; failed ones are tried again later."""
         async with self._pool.acquire() as connection, connection.transaction():
             found = await blob_tombstones.lock_collectable(
                 connection, min_age_seconds=self._grace, limit=MAX_OBJECTS_PER_TRANSACTION
@@ -111,11 +113,12 @@ class BlobGarbageCollector:
         return len(gone)
 
     async def _delete_objects(self, tombstones: Sequence[BlobTombstone]) -> set[Sha256]:
-        """Those whose objects are gone."""
+        """Delete objects. Returns the blobs whose objects are deleted."""
         gone: set[Sha256] = set()
         places = asyncio.Semaphore(MAX_CONCURRENT_DELETES)
 
         async def one(tombstone: BlobTombstone) -> None:
+            """Delete the objects of one blob."""
             async with places:
                 try:
                     await self._delete(tombstone)
@@ -142,7 +145,7 @@ class BlobGarbageCollector:
 
 
 def _tombstone_of(stored: ObjectInfo) -> BlobTombstone | None:
-    """None for what is none of ours."""
+    """Return a tombstone for the object; None for a foreign object."""
     if (blob := BLOB_KEY_PATTERN.fullmatch(stored.key)) is not None:
         sha256 = Sha256(blob[1])
         return BlobTombstone(sha256=sha256, storage_key=stored.key, thumbnail_key=thumbnail_key(sha256))

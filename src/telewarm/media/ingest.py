@@ -1,4 +1,4 @@
-"""Ingest of one file: checked, stored, and added to a bot's library."""
+"""Ingest of one file: check, store, and add to a bot's library."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from telewarm.storage.put_source import FileFingerprint
 
 log = structlog.get_logger(__name__)
 
-MAX_STORE_ATTEMPTS = 3  # to store a file whose object is collected at the same time
+MAX_STORE_ATTEMPTS = 3  # when the object is collected at the same time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IngestResult:
-    """`created`: False when the bot had these bytes as this kind already; nothing was uploaded then. `note`: what a
-    person should know: why the file became a document, or under which name it is there.
+    """Result of an ingest.
+
+    `created`: False when the bot had these bytes as this kind already; nothing was uploaded then. `note`: why the file
+    became a document, or the name of the existing item.
     """
 
     item: MediaItem
@@ -38,17 +40,19 @@ class IngestResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LibraryLimits:
-    """`max_bytes`: bytes of a file. `local_server`: Telegram's rules for a local Bot API server apply."""
+    """`max_bytes`: of a file. `local_server`: Telegram's rules for a local Bot API server apply."""
 
     max_bytes: int
     local_server: bool
 
 
 class BlobCollected(Exception):
-    """The objects of this blob were deleted since they were stored: nobody had needed them for a while."""
+    """The objects of this blob were collected after they were stored."""
 
 
 class MediaIngest:
+    """Checks and stores received files."""
+
     def __init__(
         self, *, pool: Pool, store: BlobStore, disk_cache: BlobCache, probe: Probe, limits: LibraryLimits
     ) -> None:
@@ -59,7 +63,7 @@ class MediaIngest:
         self._limits = limits
 
     async def add(self, bot: Bot, incoming: IncomingFile, *, kind: Kind | None, name: str | None) -> IngestResult:
-        """As `Library.add`."""
+        """Add a file as `MediaLibrary.add` does."""
         check_size(incoming.bytes, largest=self._limits.max_bytes)
         name = name_of(name)
         sha256, seal = incoming.sha256, incoming.fingerprint
@@ -73,12 +77,12 @@ class MediaIngest:
         if blob is None:
             blob = Blob(sha256=sha256, storage_key=blob_key(sha256, facts.ext), thumbnail_key=None, facts=facts)
             await self._store_blob(blob, incoming.path, seal)
-        elif await self._store.size(blob.storage_key) is None:  # gone from the store: adding it again is the cure
+        elif await self._store.size(blob.storage_key) is None:  # missing in the store: adding it again repairs that
             await self._store_blob(blob, incoming.path, seal)
         if blob.thumbnail_key is None and wants_thumbnail(kind, facts):
             blob = await self._with_thumbnail(blob, incoming.path)
         await self._disk_cache.insert(incoming, sha256)
-        with self._disk_cache.pin_if_cached(sha256):  # held: a collection of the same bytes leaves them for another try
+        with self._disk_cache.pin_if_cached(sha256):  # pinned: a collection leaves the bytes for a retry
             added = await self._insert_with_retry(bot, blob, kind, name)
         notes = [
             f"taken as a document: {why}" if why else None,
@@ -89,10 +93,10 @@ class MediaIngest:
     async def _probe_and_choose_kind(
         self, path: Path, blob: Blob | None, kind: Kind | None, name: str | None
     ) -> tuple[MediaMetadata, Kind, str | None]:
-        """The facts, the kind, and why that is a document when nobody asked for one. Raises UnreadableMedia
-        and, for a kind that was asked for, DecoderFailed: otherwise a decoder that failed keeps no file out.
+        """Return the metadata, the kind, and why that is a document if nobody asked for one.
 
-        What an older version, or as a document, could not measure is looked at again.
+        Raises UnreadableMedia and, for a requested kind, DecoderFailed: otherwise a failed decoder does not keep a file
+        out. Metadata that an older version or a document left unmeasured is measured again.
         """
         if blob is not None and (kind is Kind.DOCUMENT or is_measured(blob.facts)):
             facts, error = blob.facts, None
@@ -114,7 +118,7 @@ class MediaIngest:
         )
 
     async def _with_thumbnail(self, blob: Blob, path: Path) -> Blob:
-        """A thumbnail is nice to have: a file without one is taken all the same."""
+        """Add a thumbnail. A file without one is accepted all the same."""
         try:
             thumbnail = await self._probe.thumbnail(path, blob.facts)
         except (UnreadableMedia, DecoderFailed) as error:
@@ -127,7 +131,7 @@ class MediaIngest:
         return replace(blob, thumbnail_key=key, thumbnail_bytes=len(thumbnail))
 
     async def _insert_with_retry(self, bot: Bot, blob: Blob, kind: Kind, name: str | None) -> IngestResult:
-        """The rows, once it is sure that the objects are there."""
+        """Insert the rows once the objects are surely stored."""
         for _ in range(MAX_STORE_ATTEMPTS):
             try:
                 return await self._insert(bot, blob, kind, name)
@@ -145,7 +149,7 @@ class MediaIngest:
             raise StoreUnavailable("the file was deleted from the library in this very moment: send it again") from None
 
     async def _insert(self, bot: Bot, blob: Blob, kind: Kind, name: str | None) -> IngestResult:
-        """Raises _Collected."""
+        """Insert the rows. Raises BlobCollected."""
         async with self._pool.acquire() as connection, connection.transaction():
             inserted = await media.insert(
                 connection,
@@ -173,12 +177,13 @@ class MediaIngest:
 
 
 def _duplicate_note(item: MediaItem, name: str | None) -> str | None:
-    """The bytes are the same; the name that is kept is the first one's."""
+    """Return a remark on the existing name, which stays."""
     if name is None or name == item.name:
         return None
     return "already there without a name" if item.name is None else f'already there as "{item.name}"'
 
 
 def log_queued(bot: Bot, item: MediaItem) -> None:
+    """Log a queued item."""
     facts = {"media_id": item.id, "kind": item.kind, "bytes": item.facts.bytes, "attempts": item.attempts}
     log.info("warmup_queued", bot=bot.slug, **facts)

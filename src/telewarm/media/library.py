@@ -1,4 +1,4 @@
-"""A bot's library: add, list, re-warm, share, rename, delete."""
+"""Media library of a bot: add, list, re-warm, share, rename, delete."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ from telewarm.storage.object_store import BlobStore
 log = structlog.get_logger(__name__)
 
 CHUNK_BYTES = 1 << 20  # bytes read from a file at once
-MAX_NAMED_ITEMS = 10_000  # media items named in one call
+MAX_NAMED_ITEMS = 10_000  # media items in one call
 
 
 class MediaLibrary:
+    """Media of all bots."""
+
     def __init__(
         self,
         *,
@@ -53,23 +55,22 @@ class MediaLibrary:
 
     @asynccontextmanager
     async def receive(self) -> AsyncIterator[IncomingFile]:
-        """A place for bytes that stream in. Leaving without `add` forgets them."""
+        """Receive a stream of bytes. A file that is not added is deleted at the end."""
         async with self._disk_cache.receive() as incoming:
             yield incoming
 
     async def write(self, incoming: IncomingFile, chunk: bytes) -> None:
-        """More bytes of what is received. Raises MediaRuleViolation when that makes it too large."""
+        """Write received bytes. Raises MediaRuleViolation when the file becomes too large."""
         check_size(incoming.bytes + len(chunk), largest=self._max_bytes)
         await incoming.write(chunk)
 
     async def add(
         self, bot: Bot, incoming: IncomingFile, *, kind: Kind | None = None, name: str | None = None
     ) -> IngestResult:
-        """Keep what was received and have it warmed. Durable when it returns.
+        """Store a received file and have it warmed. Durable on return.
 
-        `kind` None: what the bytes are by nature, or a document when they are nothing better; the note says why then.
-        Raises UnreadableMedia, MediaRuleViolation, StoreError, and for a kind that was named DecoderFailed; nothing is
-        kept then.
+        `kind` None: the natural kind of the bytes, or a document; `note` has the reason. Raises UnreadableMedia,
+        MediaRuleViolation, StoreError, and for a requested kind DecoderFailed; nothing is stored then.
         """
         return await self._ingest.add(bot, incoming, kind=kind, name=name)
 
@@ -82,8 +83,9 @@ class MediaLibrary:
         name: str | None = None,
         on_read: Callable[[int], None] = lambda _: None,
     ) -> IngestResult:
-        """`add` for a file on disk; its own name is shown unless `name` says another. `on_read`: told of bytes as they
-        are read. Raises OSError too. One that is too large is refused before it is read.
+        """Add a file from disk; its own name is shown unless `name` replaces it.
+
+        `on_read`: called with the number of bytes read. Raises OSError too. A file that is too large is refused unread.
         """
         try:
             status = await asyncio.to_thread(path.stat)
@@ -98,9 +100,9 @@ class MediaLibrary:
                 return await self.add(bot, incoming, kind=kind, name=name or path.name)
 
     async def add_url(self, bot: Bot, url: str, *, kind: Kind | None = None, name: str | None = None) -> IngestResult:
-        """`add` for a file on the web, which is read once and now. Of its URL nothing but the name is kept.
+        """Add a file from the web, which is fetched once. Of its URL only the file name is stored.
 
-        Raises FetchError too: UrlNotAllowed for what is no public http(s) address, FileTooLarge before all has come.
+        Raises FetchError too: UrlNotAllowed for an address that is not public http(s), FileTooLarge before the end.
         """
         async with self.receive() as incoming:
             async with self._fetcher.get(url, max_bytes=self._max_bytes) as download:
@@ -110,19 +112,20 @@ class MediaLibrary:
             return await self.add(bot, incoming, kind=kind, name=name or download.name)
 
     async def as_files(self, bot: Bot, message: MessageSet) -> MessageSet:
-        """The message set with documents in place of the parts that are to go as files. Raises NotFound."""
+        """Return the message set with documents for the parts that are to be sent as files. Raises NotFound."""
         return await with_documents(self._pool, bot, message)
 
     async def page(
         self, bot: Bot, filters: MediaFilters | None = None, *, before: MediaId | None = None, limit: int = 100
     ) -> MediaPage:
-        """The newest of a bot's media that fit, made before one. Go on with the page's `next` until that is None: a
-        page that searches looks at a bounded number of items, so it may hold fewer than `limit`, or none.
+        """Return a bot's newest matching media, older than `before`. Continue with the page's `next` until it is None.
+
+        A text search examines a bounded number of items, so a page may hold fewer than `limit`, or none.
         """
         return await media_search.page(self._pool, bot.id, filters or MediaFilters(), before=before, limit=limit)
 
     async def page_at(self, bot: Bot, filters: MediaFilters, *, offset: int, limit: int = 100) -> MediaPage:
-        """`page` after so many that fit, for filters by kind and state alone. It costs more the more it passes over."""
+        """Return a page by offset, for filters by kind and state alone. The cost grows with the offset."""
         items, count = await media.page(
             self._pool, bot_id=bot.id, kind=filters.kind, state=filters.state, limit=limit + 1, offset=offset
         )
@@ -130,9 +133,10 @@ class MediaLibrary:
         return MediaPage(items=shown, next=shown[-1].id if len(items) > limit else None, count=count)
 
     async def rename(self, media_id: MediaId, name: str | None, *, rewarm: Bot | None = None) -> MediaItem:
-        """What it is called here. A file id keeps the name that the file went up with (`sent_name`), so recipients see
-        the new one once the item is rewarmed. `rewarm`: its bot, to ask for that at once where it changes anything.
-        `note` says what recipients see. Raises NotFound.
+        """Rename an item in the library.
+
+        A file id keeps the name of its upload (`sent_name`), so recipients see the new one after a rewarm. `rewarm`:
+        the item's bot, to request that where it has an effect. `note` says what recipients see. Raises NotFound.
         """
         item = await media.rename(self._pool, media_id, name_of(name))
         if not shows_old_name(item):
@@ -142,10 +146,10 @@ class MediaLibrary:
         return replace(item, note=old_name_note(item))
 
     async def delete(self, bot: Bot, media_ids: Sequence[MediaId]) -> DeletionResult:
-        """Delete media; those that the bot does not have are passed over. What is being warmed does not come back.
+        """Delete media; those that the bot does not have are skipped. Warm-ups in flight do not restore them.
 
-        Raises Conflict, with nothing deleted, when a broadcast that has not ended needs one of them; UsageError for
-        more than 10,000. Blobs that nobody else has are collected within the hour.
+        Raises Conflict, with nothing deleted, when an unfinished broadcast needs one of them; UsageError for more than
+        10,000. Unreferenced blobs are collected within the hour.
         """
         _check_count(media_ids)
         async with self._pool.acquire() as connection, connection.transaction():
@@ -154,7 +158,7 @@ class MediaLibrary:
         return removed
 
     async def rewarm(self, bot: Bot, media_id: MediaId) -> MediaItem:
-        """Warm one item anew, by upload and before others. If it has a file id, it is sent by that meanwhile."""
+        """Warm one item again, by upload and before others. Its present file id is used meanwhile."""
         async with self._pool.acquire() as connection, connection.transaction():
             due = await media.rewarm(connection, {media_id: queue_priority.EXPLICIT_OFFSET_MS})
             if due:
@@ -165,8 +169,10 @@ class MediaLibrary:
         return item
 
     async def rewarm_selected(self, bot: Bot, media_ids: Sequence[MediaId]) -> tuple[int, Sequence[MediaId]]:
-        """`rewarm` for several of a bot's media, in two statements: how many are due by it, and which of them there
-        are. Raises UsageError for more than 10,000."""
+        """Warm several of a bot's media again, in two statements.
+
+        Returns how many are due by it, and which of them exist. Raises UsageError for more than 10,000.
+        """
         _check_count(media_ids)
         async with self._pool.acquire() as connection, connection.transaction():
             found = await media.owned(connection, bot.id, media_ids)
@@ -179,8 +185,10 @@ class MediaLibrary:
         return due, found
 
     async def rewarm_all(self, bots: Sequence[Bot], which: RewarmScope) -> int:
-        """Warm anew what is in error, or all; how many items of these bots are due by it. A few statements for ten
-        thousand, which are on their way as soon as they are written: broken off, what was done stays done."""
+        """Warm media again: those in error, or all. Returns how many items of these bots are due by it.
+
+        A few statements for ten thousand, effective as they are written: an interrupted call has done a part.
+        """
         total = 0
         for bot in bots:
             after: MediaId | None = MediaId(0)
@@ -194,9 +202,9 @@ class MediaLibrary:
         return total
 
     async def share(self, source: Bot, target: Bot, media_ids: Sequence[MediaId] | None = None) -> int:
-        """Put media of one bot, all by default, into another's library too: the bytes stay where they are.
+        """Add media of one bot, all by default, to another's library; the bytes are not copied.
 
-        How many were new there; they are due. In statements as `rewarm_many`.
+        Returns how many were new there; these are due. In statements as `rewarm_selected`.
         """
         total, after = 0, MediaId(0) if media_ids is None or media_ids else None
         while after is not None:

@@ -1,7 +1,7 @@
-"""Signed URLs of previews: valid for one media item until they expire, without any state. Pure.
+"""Signed preview URLs: valid for one media item until they expire, stateless. Pure.
 
-The key is derived from the encryption key for this purpose alone, so a signature holds in every process and after a
-restart, and dies with the encryption key.
+The key is derived from the encryption key for this purpose alone: a signature holds in every process and after a
+restart, until the encryption key changes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_TTL_SECONDS = 7 * 24 * 3600  # seconds
 
 
 class PreviewVariant(StrEnum):
-    """What may be looked at."""
+    """Content that a preview shows."""
 
     FILE = "file"
     THUMBNAIL = "thumbnail"
@@ -31,7 +31,7 @@ class PreviewVariant(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignedPreview:
-    """What a URL carries. `expires`: seconds since 1970."""
+    """Parameters of a signed URL. `expires`: seconds since 1970."""
 
     media_id: MediaId
     variant: PreviewVariant
@@ -40,27 +40,25 @@ class SignedPreview:
 
 
 class PreviewUrlSigner:
-    """With a key of its own; HMAC-SHA-256 over the id, the variant and the end."""
+    """Signer with a derived key; HMAC-SHA-256 over id, variant and expiry."""
 
     def __init__(self, encryption_key: bytes) -> None:
         self._key = HKDF(algorithm=SHA256(), length=32, salt=None, info=KEY_PURPOSE).derive(encryption_key)
 
     def sign(self, media_id: MediaId, variant: PreviewVariant, *, seconds: int, now: datetime) -> SignedPreview:
-        """For `seconds` (1 s to 7 days) from `now`, an aware time."""
+        """Sign for `seconds` (1 s to 7 days) from `now`, an aware time."""
         if not 1 <= seconds <= MAX_TTL_SECONDS:
             raise UsageError(f"A preview URL may live 1 to {MAX_TTL_SECONDS} seconds, not {seconds}.")
         return self.until(media_id, variant, int(now.timestamp()) + seconds)
 
     def until(self, media_id: MediaId, variant: PreviewVariant, expires: int) -> SignedPreview:
+        """Sign until an expiry time."""
         return SignedPreview(
             media_id=media_id, variant=variant, expires=expires, signature=self._signature(media_id, variant, expires)
         )
 
     def verify(self, media_id: MediaId, expires: int, signature: str) -> SignedPreview | None:
-        """The ticket that a signature was made for; None: it was made for none of this item with this end.
-
-        Takes the same time whatever is wrong with it.
-        """
+        """Return the preview that a signature stands for; None for an invalid one. Constant time."""
         given = signature.encode()
         right = [
             ticket

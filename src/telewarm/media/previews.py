@@ -1,4 +1,4 @@
-"""Previews of media items."""
+"""Previews of media items: the file, or a thumbnail."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ log = structlog.get_logger(__name__)
 
 MAX_OWN_THUMBNAIL_BYTES: Final = (
     64 << 10
-)  # bytes of a picture that is its own thumbnail: to make one would cost more than it saves
-MAX_DRAWN_BYTES: Final = 20 << 20  # bytes of a file that no thumbnail is made of: it would be read as a whole
-MAX_CACHED_THUMBNAILS: Final = 500  # thumbnails made here and kept in memory, of about 20 kB; None: it cannot be drawn
+)  # bytes of a picture that serves as its own thumbnail: drawing one would cost more than it saves
+MAX_DRAWN_BYTES: Final = 20 << 20  # bytes of a file, which is read as a whole for its thumbnail
+MAX_CACHED_THUMBNAILS: Final = 500  # cached thumbnails, of about 20 kB each; None: the file cannot be drawn
 
 
 class PreviewService:
+    """Provides previews."""
+
     def __init__(self, *, pool: Pool, store: BlobStore, disk_cache: BlobCache, probe: Probe) -> None:
         self._pool = pool
         self._disk_cache = disk_cache
@@ -42,7 +44,7 @@ class PreviewService:
         self._draw_lock = asyncio.Lock()
 
     def file(self, item: MediaItem) -> PreviewContent:
-        """The file itself."""
+        """Return the file itself."""
         mime, inline = preview_type(item.facts.mime)
         source = BlobSource(sha256=item.sha256, key=item.storage_key, bytes=item.facts.bytes)
         return PreviewContent(
@@ -55,9 +57,9 @@ class PreviewService:
         )
 
     async def thumbnail(self, item: MediaItem) -> PreviewContent:
-        """A small picture of it; a picture that is small already is its own.
+        """Return a thumbnail; a small picture is its own.
 
-        Raises NotFound when there is nothing to see in it; ObjectMissing, StoreUnavailable.
+        Raises NotFound when nothing can be shown; ObjectMissing, StoreUnavailable.
         """
         if (
             item.facts.mime.startswith("image/")
@@ -83,7 +85,7 @@ class PreviewService:
             raise _no_thumbnail(item)
         if item.sha256 not in self._drawn_thumbnails:
             async with self._disk_cache.open(item.sha256, item.storage_key) as path, self._draw_lock:
-                if item.sha256 not in self._drawn_thumbnails:  # one at a time: files that come in need the probe too
+                if item.sha256 not in self._drawn_thumbnails:  # one at a time: the ingest needs the probe, too
                     self._keep(item.sha256, await self._draw(path, item))
         self._drawn_thumbnails.move_to_end(item.sha256)
         if (picture := self._drawn_thumbnails[item.sha256]) is None:

@@ -1,4 +1,4 @@
-"""Settings: a value, read once at start. Only cli and app make one."""
+"""Settings: a value, read once at start. Only cli and runtime create one."""
 
 from telewarm.settings.fields import EnvVar, Group
 from telewarm.settings.files import ENV_FILE_VARIABLE, SettingsFile, check_redirects, choose_settings_file

@@ -1,4 +1,4 @@
-"""What a single value must satisfy. Each check returns the value to keep or raises ValueError without repeating it."""
+"""Checks of single values. Each returns the value to use, or raises ValueError without repeating it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-GENERATE_COMMAND = "openssl rand -hex 32"  # a token or a key
-EXAMPLE_KEYS = frozenset({"0123456789abcdef" * 4})  # once published as examples
+GENERATE_COMMAND = "openssl rand -hex 32"  # for a token or a key
+EXAMPLE_KEYS = frozenset({"0123456789abcdef" * 4})  # published as examples once
 EXAMPLE_TOKENS = ("a-long-random-text", "a-long-random-text-of-your-own", "um-texto-longo-e-aleatorio")  # these too
-MIN_DISTINCT_CHARACTERS = 6  # different ones in a token
+MIN_DISTINCT_CHARACTERS = 6  # in a token
 SEQUENTIAL_STEPS = frozenset({0, 1, -1})  # from one character to the next in `aaaa`, `4567` and `hgfe`
 MAX_SEQUENTIAL_SHARE = 0.6  # of all characters of a token
-KEYBOARD_ROWS = ("qwerty", "asdfgh", "azerty")  # of keyboards
+KEYBOARD_ROWS = ("qwerty", "asdfgh", "azerty")  # left parts of keyboard rows
 PLACEHOLDER_PATTERN = re.compile(
     "(?:change|me|my|your|own|please|replace|insert|put|this|here|super|secret|password|senha|example|placeholder|todo"
     "|default|admin|api|auth|access|bearer|token|key|test|xxx|[^a-z])*"
@@ -21,7 +21,7 @@ PLACEHOLDER_PATTERN = re.compile(
 
 
 def split_url(url: str) -> SplitResult:
-    """The parts of a URL, its port checked; the library's own words would quote pieces of a password."""
+    """Split a URL and check its port; the library's own error would quote pieces of a password."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -33,6 +33,7 @@ def split_url(url: str) -> SplitResult:
 
 
 def http_url(url: str) -> str:
+    """Check an http or https URL."""
     parts = split_url(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must begin with http:// or https:// and a host")
@@ -44,7 +45,7 @@ def http_url(url: str) -> str:
 
 
 def api_root(url: str) -> str:
-    """Of a Bot API server, which may be below a path."""
+    """Check the URL of a Bot API server, which may have a path."""
     url = http_url(url)
     if re.search(r"/bot(?:[0-9][^/]*)?$", urlsplit(url).path):
         raise ValueError("must end before /bot and the token: bots are added with their tokens, not with the server")
@@ -52,7 +53,7 @@ def api_root(url: str) -> str:
 
 
 def printable_ascii(text: str) -> str:
-    """Of what travels in a header or a URL."""
+    """Check text for a header or a URL."""
     if not re.fullmatch(r"[!-~]+", text):
         raise ValueError("must have neither blanks nor characters outside of ASCII: copy it again")
     if text[0] in "\"'" or text[-1] in "\"'":
@@ -61,17 +62,19 @@ def printable_ascii(text: str) -> str:
 
 
 def bucket(name: str) -> str:
+    """Check a bucket's name."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", name):
         raise ValueError("must be a bucket's name alone: letters, digits, dots, hyphens and underscores")
     return name
 
 
 def strip_whitespace(value: str) -> str:
-    """Without the blanks and line ends that copying leaves around it."""
+    """Remove the whitespace that copying leaves."""
     return value.strip(" \t\r\n\v\f\u00a0\u200b\u200c\u200d\u2028\u2029\u2060\ufeff")
 
 
 def encryption_key(key: str) -> str:
+    """Check the encryption key."""
     if not re.fullmatch(r"[0-9a-fA-F]{64}", key):
         raise ValueError("must have exactly 64 hex digits")
     if key.lower() in EXAMPLE_KEYS or len(set(key.lower())) == 1:
@@ -80,6 +83,7 @@ def encryption_key(key: str) -> str:
 
 
 def bearer_token(token: str) -> str:
+    """Check the API token."""
     if len(token) < 16:
         raise ValueError("must have at least 16 characters")
     if not re.fullmatch(r"[!-~]+", token):
@@ -90,13 +94,14 @@ def bearer_token(token: str) -> str:
 
 
 def _letters_of(token: str) -> str:
-    """In lower case, whatever stands between them."""
+    """Return the letters in lower case, without what stands between them."""
     return re.sub("[^a-z]", "", token.lower())
 
 
 def is_easy_to_guess(token: str) -> bool:
-    """What nobody drew at random: few characters, one piece repeated, a row of the alphabet or the keyboard, words
-    that stand for a token.
+    """Return whether a token was not drawn at random.
+
+    Signs are few different characters, a repeated piece, a row of the alphabet or the keyboard, words like "token".
     """
     low = token.lower()
     steps = sum(ord(after) - ord(before) in SEQUENTIAL_STEPS for before, after in pairwise(low))
@@ -110,7 +115,7 @@ def is_easy_to_guess(token: str) -> bool:
 
 
 def ports(text: object) -> object:
-    """Of `8080, 8443`; what is no text is left as it is."""
+    """Parse `8080, 8443`; other types are returned unchanged."""
     if not isinstance(text, str):
         return text
     numbers = [number.strip() for number in text.split(",")]
@@ -120,5 +125,5 @@ def ports(text: object) -> object:
 
 
 def folder(path: Path) -> Path:
-    """Absolute, so that it means the same wherever the process goes; `~` is the home."""
+    """Return an absolute path, independent of the current folder; `~` is the home folder."""
     return path.expanduser().absolute()

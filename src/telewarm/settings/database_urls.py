@@ -1,4 +1,4 @@
-"""DATABASE_URL as consoles of hosting providers and other libraries write it, made one that asyncpg and libpq take."""
+"""Normalisation of DATABASE_URL, as hosting providers and other libraries write it, for asyncpg and libpq."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from telewarm.settings.checks import split_url
 
-PASTED_PREFIX_PATTERN = re.compile(
-    r"""^(?:psql|export|DATABASE_URL=|jdbc:|\s)+"""
-)  # what stands before it when it is pasted whole
-DRIVER_PATTERN = re.compile(r"^(postgres(?:ql)?)\+[a-z0-9_]+(?=://)")  # SQLAlchemy's
+PASTED_PREFIX_PATTERN = re.compile(r"""^(?:psql|export|DATABASE_URL=|jdbc:|\s)+""")  # prefixes of a pasted line
+DRIVER_PATTERN = re.compile(r"^(postgres(?:ql)?)\+[a-z0-9_]+(?=://)")  # SQLAlchemy's driver suffix
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-# Parameters of clients that say nothing to a server, or nothing that counts here.
+# Parameters of clients that a server does not need.
 IGNORED_PARAMETERS = frozenset(
     {
         # libpq
@@ -32,9 +30,9 @@ IGNORED_PARAMETERS = frozenset(
         "environment", "tlsmode", "usessh", "name", "serverversion", "charset",
     }
 )  # fmt: skip
-SCHEMA_PARAMETERS = frozenset({"schema", "currentschema"})  # Prisma's and JDBC's
+SCHEMA_PARAMETERS = frozenset({"schema", "currentschema"})  # names of Prisma and JDBC
 TRUE_VALUES = frozenset({"true", "1", "on", "yes", ""})
-# What the consoles show for other connections than PostgreSQL's own.
+# Ports and hosts that consoles show for other services than PostgreSQL.
 UNSUPPORTED_SCHEMES = {
     "prisma": "is for Prisma's own proxy: take the direct URL, which begins with postgresql://",
     "prisma+postgres": "is for Prisma's own proxy: take the direct URL, which begins with postgresql://",
@@ -46,7 +44,7 @@ UNSUPPORTED_SCHEMES = {
 
 
 def normalize_database_url(text: str) -> str:
-    """Raises ValueError, without a word of the value."""
+    """Normalise a URL. Raises ValueError without repeating it."""
     url = DRIVER_PATTERN.sub(r"\1", PASTED_PREFIX_PATTERN.sub("", text.strip()).strip("'\"` \t;"))
     scheme = url.partition(":")[0].lower()
     if scheme in UNSUPPORTED_SCHEMES:
@@ -61,7 +59,7 @@ def normalize_database_url(text: str) -> str:
 
 
 def secrets_of(url: str) -> list[str]:
-    """Every secret in it, as it stands there and in plain."""
+    """Return every secret in the URL, encoded and decoded."""
     try:
         parts = urlsplit(url)
         written = [parts.password or ""]
@@ -78,14 +76,14 @@ def _check(url: str) -> None:
     head, slash, rest = url.partition("://")
     place, path, tail = rest.partition("/")
     user, at, hosts = place.rpartition("@")
-    first = hosts.split(",", maxsplit=1)[0]  # several hosts are libpq's own, and no URL
+    first = hosts.split(",", maxsplit=1)[0]  # several hosts are libpq's own syntax
     parts = split_url(f"{head}{slash}{user}{at}{first}{path}{tail}")
     if parts.fragment:
         raise ValueError("has a '#' in it: special characters in the password must be percent-encoded")
 
 
 def _normalize_parameters(parameters: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those that are kept, in asyncpg's words."""
+    """Keep the parameters that matter, under asyncpg's names."""
     kept: dict[str, str] = {}
     for name, value in parameters:
         low = name.lower()
@@ -127,5 +125,5 @@ def _root_certificate(value: str) -> dict[str, str]:
 
 
 def _system_roots() -> str:
-    """The machine's own certificates, for a mode that needs some and names none."""
+    """Return the system's CA file, for a mode that needs one and names none."""
     return ssl.get_default_verify_paths().cafile or ""

@@ -1,4 +1,4 @@
-"""What can be set, group by group. A setting's name in the environment or in `.env` is the field's in upper case."""
+"""Declarations of all settings, by group. The name in the environment or `.env` is the field's in upper case."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 class SettingsFields(BaseSettings):
-    """The declarations alone; `Settings` adds what the fields must satisfy together."""
+    """The fields; `Settings` adds the rules that involve several of them."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", alias_generator=str.upper, hide_input_in_errors=True)
 

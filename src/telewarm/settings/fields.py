@@ -1,4 +1,4 @@
-"""How a setting is declared, so that `telewarm env`, `docs/settings.md` and the errors all say the same."""
+"""Declaration of a setting, the single source of `telewarm env`, `docs/settings.md` and error messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 
 class Group(StrEnum):
-    """The headings under which settings are shown."""
+    """Headings of the settings."""
 
     GENERAL = "General"
     DATABASE = "Database"
@@ -28,9 +28,9 @@ class Group(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnvVar:
-    """One setting as people see it. `default` says what holds when it is not set; `unit` may be empty.
+    """One setting as shown to people. `default`: the effect of leaving it out; `unit`: may be empty.
 
-    `example` is empty for a secret that everybody must make for themselves: the advice says how.
+    `example` is empty for secrets: the advice says how to make one.
     """
 
     name: str
@@ -52,9 +52,9 @@ def setting(
     default_text: str = "",
     **bounds: Any,  # noqa: ANN401 (pydantic's ge, le, pattern, …)
 ) -> Any:  # noqa: ANN401 (as pydantic's Field: the field's annotation is what counts)
-    """A field of the settings; a function as the default is called for each.
+    """Declare a setting; a function as the default is called for each instance.
 
-    `default_text`: the default in words, where its value says little.
+    `default_text`: the default in words, where its value is not helpful.
     """
     about: dict[str, JsonValue] = {"group": group, "unit": unit, "example": example, "otherwise": default_text}
     if callable(default):
@@ -63,11 +63,12 @@ def setting(
 
 
 def data_home() -> Path:
-    """Root's own home must stay closed to the embedded database's user, so root's data live elsewhere."""
+    """Return the data folder. Not root's own home, which the embedded database's user may not read."""
     return Path("/var/lib/telewarm") if os.geteuid() == 0 else platformdirs.user_data_path("telewarm")
 
 
 def variables_of(fields: Mapping[str, FieldInfo]) -> list[EnvVar]:
+    """Return the settings as shown to people."""
     return [_variable(name, field) for name, field in fields.items()]
 
 

@@ -1,4 +1,4 @@
-"""Which file settings are read from, and how far one that merely lay in the current folder is trusted."""
+"""Choice of the settings file, and limits on one that was found in the current folder by chance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from telewarm.errors import SettingsError
 
 ENV_FILE_VARIABLE = "TELEWARM_ENV_FILE"
-FOLDER_VARIABLES = ("TELEWARM_DATA", "TELEWARM_STORE_FOLDER")  # in a file they are relative to it
+FOLDER_VARIABLES = ("TELEWARM_DATA", "TELEWARM_STORE_FOLDER")  # relative to the file that sets them
 HARMLESS_VALUES = ("https://api.telegram.org", "direct", "none", "off")
 PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 REDIRECTING_VARIABLES = (
@@ -21,14 +21,14 @@ REDIRECTING_VARIABLES = (
     "TELEWARM_PROXY",
     *PROXY_VARIABLES,
     *map(str.lower, PROXY_VARIABLES),
-)  # where bot tokens are sent to
-# Of a data folder what could be a link to somebody else's.
+)  # URLs to which bot tokens are sent
+# Files of a data folder that could be links to those of another user.
 PROTECTED_PATHS = ("", "encryption.key", "postgres", "postgres/cluster")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SettingsFile:
-    """`path` None: there is none. `is_implicit`: nobody named it, it is the one of the current folder."""
+    """`path` None: no file. `is_implicit`: found in the current folder, and not named by anybody."""
 
     path: Path | None
     is_implicit: bool = False
@@ -37,11 +37,10 @@ class SettingsFile:
 def choose_settings_file(
     environ: Mapping[str, str], *, named_file: Path | None, folder: Path, home: Path
 ) -> SettingsFile:
-    """The one that was named (`named_file`, else TELEWARM_ENV_FILE), else `.env` in the current folder, else the user's
-    own.
+    """Choose the named file (`named_file` or TELEWARM_ENV_FILE), else `.env` here, else the user's own.
 
-    Raises SettingsError for one that was named and is not there, and for one of the current folder that is another
-    user's, or that anybody can write.
+    Raises SettingsError for a named file that is missing, and for one in the current folder that another user owns or
+    anybody can write.
     """
     path = named_file or (Path(environ[ENV_FILE_VARIABLE]).expanduser() if environ.get(ENV_FILE_VARIABLE) else None)
     if path is not None:
@@ -70,9 +69,10 @@ def _check_file_owner(path: Path) -> None:
 
 
 def check_redirects(path: Path, file_values: Mapping[str, str | None], environ: Mapping[str, str]) -> None:
-    """Raises SettingsError when a file that merely lay there would send the tokens of bots somewhere else, and these
-    bots are not its own: the key of their tokens is neither in it nor in a data folder beside it. So it does for files
-    of the library, when the keys of their store are not its own.
+    """Check that a file found by chance does not redirect the tokens of existing bots.
+
+    Raises SettingsError when it sets another Bot API server or proxy, but not the key of the bots' tokens, and no data
+    folder with it. The same holds for library files and the keys of their store.
     """
     if _uses_foreign_keys(file_values, environ):
         raise SettingsError(
@@ -97,13 +97,13 @@ def _cure(path: Path) -> str:
 
 
 def _uses_foreign_keys(file_values: Mapping[str, str | None], environ: Mapping[str, str]) -> bool:
-    """Whether the keys are not the file's own."""
+    """Return whether the keys come from outside of the file."""
     keys = bool(environ.get("S3_SECRET_ACCESS_KEY"))
     return keys and not environ.get("S3_ENDPOINT") and _is_remote(file_values.get("S3_ENDPOINT"))
 
 
 def _is_remote(value: str | None) -> bool:
-    """To another machine than this one, on which a file alone has nobody who listens."""
+    """Return whether a URL leads to another machine: on this one, a file alone cannot start a listener."""
     value = (value or "").strip()
     if not value or value.lower() in {*HARMLESS_VALUES, f"{HARMLESS_VALUES[0]}/"}:
         return False
@@ -128,7 +128,7 @@ def _holds_encryption_key(path: Path, file_values: Mapping[str, str | None], env
 
 
 def resolve_folders(path: Path, file_values: Mapping[str, str | None]) -> dict[str, str | None]:
-    """With folders that are relative to the file, wherever the process runs."""
+    """Make folders relative to the file absolute, wherever the process runs."""
     parent = path.absolute().parent
     return {
         name: str(parent / Path(value.strip()).expanduser())

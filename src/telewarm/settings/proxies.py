@@ -1,4 +1,4 @@
-"""Which proxy calls to Telegram go through: TELEWARM_PROXY, or what the machine has for all programs. Pure."""
+"""Proxy for calls to Telegram: TELEWARM_PROXY, or the system's variables. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROXY_SCHEMES = ("http", "https")
 
 
 def proxy_url(text: str) -> str:
-    """Of TELEWARM_PROXY. Raises ValueError, without a word of the value."""
+    """Check TELEWARM_PROXY. Raises ValueError without repeating it."""
     if text.lower() in {DIRECT_VALUE, "none", "off"}:
         return DIRECT_VALUE
     url = text if "://" in text else f"http://{text}"
@@ -29,7 +29,7 @@ def proxy_url(text: str) -> str:
 
 
 def proxy_for(root: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """The name of the variable that holds for this server, and the proxy; None: it is called directly."""
+    """Return the variable that applies to this server, and its proxy; None: no proxy."""
     parts = urlsplit(root)
     if _is_excepted(parts.netloc.rpartition("@")[2], environ.get("no_proxy") or environ.get("NO_PROXY") or ""):
         return None
@@ -41,7 +41,7 @@ def proxy_for(root: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def _is_excepted(netloc: str, no_proxy: str) -> bool:
-    """Whether NO_PROXY has the host: by name, as a part of a domain, with its port, or by a network's range."""
+    """Return whether NO_PROXY covers the host: by name, domain, port or network range."""
     netloc = netloc.lower()
     host = netloc.rpartition(":")[0] if netloc.rpartition(":")[2].isdecimal() else netloc
     names = [name.strip().lower().removeprefix("*").lstrip(".") for name in no_proxy.split(",") if name.strip()]

@@ -1,4 +1,4 @@
-"""The settings as one frozen value, read once from a mapping and a `.env` file."""
+"""Settings as one frozen value, read once from a mapping and a `.env` file."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ LOCAL_UPLOAD_BYTES = 2000 * MIB
 R2_REQUIRED = ("R2_ACCOUNT_ID", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_BUCKET")
 HOSTED_API_ROOT = "https://api.telegram.org"
 S3_REQUIRED = ("S3_BUCKET", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY")
-OWN_PREFIXES = ("TELEWARM_", "MEDIA_PREWARM_")  # what begins so and is nearly one of our names is a slip of the pen
+OWN_PREFIXES = ("TELEWARM_", "MEDIA_PREWARM_")  # an unknown name with such a prefix is a typing error
 MIN_SIMILARITY = 0.9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObjectStorage:
-    """Where R2_* or S3_* point, in S3's words."""
+    """Object storage by R2_* or S3_*, under S3's names."""
 
     endpoint: str
     region: str
@@ -46,13 +46,13 @@ class ObjectStorage:
 
 
 class Settings(SettingsFields):
-    """All settings. Make it with `from_environ`."""
+    """All settings. Create with `from_environ`."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], env_file: Path | None) -> Settings:
-        """Read the variables from `environ`, and from `env_file` (if there is one) those that are not set there.
+        """Read the variables from `environ`, and those that are not set there from `env_file`, if given.
 
-        An empty variable counts as not set. Raises SettingsError with every problem; no value is repeated.
+        An empty variable counts as not set. Raises SettingsError with every problem, without repeating a value.
         """
         given = set_variables(environ, env_file)
         slips = _misspelled_names(given)
@@ -78,21 +78,23 @@ class Settings(SettingsFields):
         *_others: PydanticBaseSettingsSource,
         **_named_others: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Nothing but what `from_environ` hands over: the process's environment is read by cli and app alone."""
+        """Use only what `from_environ` passes: the process's environment is read by cli and runtime alone."""
         return (init_settings,)
 
     @property
     def store_folder(self) -> Path:
+        """Folder of the object store."""
         return self.telewarm_store_folder or self.telewarm_data / "media"
 
     @property
     def max_upload_bytes(self) -> int:
+        """Maximum size of an uploaded file."""
         largest = LOCAL_UPLOAD_BYTES if self.telegram_api_local else CLOUD_UPLOAD_BYTES
         return min(self.telewarm_max_upload_bytes or largest, largest)
 
     @property
     def object_storage(self) -> ObjectStorage | None:
-        """None: media are kept in `store_folder`."""
+        """Bucket of the object store; None: media are stored in `store_folder`."""
         if self.r2_bucket and self.r2_access_key_id and self.r2_secret_access_key:
             return ObjectStorage(
                 endpoint=f"https://{self.r2_account_id}.r2.cloudflarestorage.com",
@@ -195,7 +197,7 @@ class Settings(SettingsFields):
 
     @model_validator(mode="after")
     def _bucket_once(self) -> Self:
-        """Consoles show addresses that have the bucket in them already."""
+        """Remove the bucket from an endpoint that contains it, as consoles show it."""
         parts = urlsplit(self.s3_endpoint or "")
         if self.s3_bucket and (parts.path == f"/{self.s3_bucket}" or parts.netloc.startswith(f"{self.s3_bucket}.")):
             raise ValueError(
@@ -215,14 +217,14 @@ class Settings(SettingsFields):
 
 
 def variables() -> list[EnvVar]:
-    """Every setting, in the order in which they are shown."""
+    """Return every setting, in the order of the documentation."""
     return variables_of(Settings.model_fields)
 
 
 def set_variables(environ: Mapping[str, str], env_file: Path | None) -> dict[str, str]:
-    """What is set and not empty; the environment wins over the file. A folder in the file is relative to it.
+    """Return the non-empty settings; the environment wins over the file. Folders in the file are relative to it.
 
-    Raises SettingsError if it cannot be read.
+    Raises SettingsError if the file cannot be read.
     """
     written = resolve_folders(env_file, read_env_file(env_file)) if env_file and env_file.is_file() else {}
     given = {name: checks.strip_whitespace(value) for name, value in {**written, **environ}.items() if value}
@@ -230,9 +232,9 @@ def set_variables(environ: Mapping[str, str], env_file: Path | None) -> dict[str
 
 
 def read_env_file(env_file: Path) -> dict[str, str | None]:
-    """What a `.env` file sets; `$` stands for itself: passwords have it more often than people want substitution.
+    """Parse a `.env` file. `$` is not substituted: passwords contain it more often than people want a variable.
 
-    Raises SettingsError if it cannot be read, and for a line that sets nothing, as `NAME: value` does.
+    Raises SettingsError for an unreadable file, and for a line that sets nothing, such as `NAME: value`.
     """
     try:
         text = env_file.read_text(encoding="utf-8-sig")
@@ -249,12 +251,12 @@ def read_env_file(env_file: Path) -> dict[str, str | None]:
 
 
 def _leading_blank_lines(text: str) -> int:
-    """Those before a statement, which the parser takes to it."""
+    """Return the number of blank lines that the parser counts as part of the statement."""
     return text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def _describe_problem(detail: ErrorDetails) -> str:
-    """Name, what is wrong, an example."""
+    """Describe a problem: name, reason, example."""
     words = detail["msg"].removeprefix("Value error, ")
     if not detail["loc"]:
         return words

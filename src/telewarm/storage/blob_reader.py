@@ -1,4 +1,4 @@
-"""Reader of blobs, whole or in part: from the disk cache when they are there, else from the store."""
+"""Reader of blobs, whole or in part: from the disk cache if present, else from the store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from telewarm.storage.thread_batcher import in_thread
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlobSource:
-    """A blob: what it is, where it is kept, and how large it must be."""
+    """A blob to read: its hash, object key and size."""
 
     sha256: Sha256
     key: str
@@ -24,14 +24,14 @@ class BlobSource:
 
 
 class BlobReader:
-    """For reading that must not push out of the spool what is to be warmed: it fetches nothing into it."""
+    """Reads without filling the disk cache, so that no blob needed for warm-ups is evicted."""
 
     def __init__(self, *, store: BlobStore, disk_cache: BlobCache) -> None:
         self._store = store
         self._disk_cache = disk_cache
 
     async def read(self, blob: BlobSource, begin: int, end: int) -> AsyncGenerator[bytes, None]:
-        """The bytes from `begin` to before `end`, all of them, in chunks of about 256 KiB.
+        """Yield the bytes from `begin` to before `end`, in chunks of about 256 KiB.
 
         Raises ObjectMissing, StoreUnavailable; ObjectCorrupt when the object is shorter.
         """

@@ -1,6 +1,6 @@
-"""A folder of files that several processes use, hold open and evict. Everything here blocks, mostly for microseconds.
+"""Files of a cache folder that several processes share. Everything here blocks, mostly for microseconds.
 
-A file in use has a shared lock, which the kernel lets go of when its process dies; evicting takes the exclusive one.
+A file in use has a shared lock, which the kernel releases when its process dies; evicting takes the exclusive one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from telewarm import clock, folders
 
 
 def pin(path: Path) -> int | None:
-    """Hold a file: a descriptor to close when done, or None if there is no such file. Counts as its last use."""
+    """Pin a file: returns a descriptor to close when done, None for a missing file. Counts as its last use."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -30,18 +30,18 @@ def pin(path: Path) -> int | None:
 
 
 def touch(path: Path) -> None:
-    """Used now. The modification time stays, for a library in a folder may share the file."""
-    with suppress(FileNotFoundError, PermissionError):  # evicted, or another user's
+    """Set the time of the last use. The modification time stays, because a folder store may share the file."""
+    with suppress(FileNotFoundError, PermissionError):  # evicted, or of another user
         os.utime(path, ns=(int(clock.now().timestamp() * 1e9), path.stat().st_mtime_ns))
 
 
 def sizes(folder: Path) -> dict[str, int]:
-    """Bytes by name."""
+    """Return the sizes in bytes by file name."""
     return {name: size for _, name, size in _by_last_use(folder)}
 
 
 def evict(folder: Path, *, max_bytes: int) -> dict[str, int]:
-    """Delete the files used longest ago, but none that is held, down to `max_bytes` bytes; what is left, as `sizes`."""
+    """Delete the least recently used, unpinned files down to `max_bytes` bytes. Returns the rest, as `sizes`."""
     files = _by_last_use(folder)
     left = {name: size for _, name, size in files}
     total = sum(left.values())
@@ -55,11 +55,14 @@ def evict(folder: Path, *, max_bytes: int) -> dict[str, int]:
 
 
 def open_private_folder(folder: Path) -> tuple[Path, int]:
-    """A folder inside `folder` that is this process's until it closes the descriptor; those of dead ones go away."""
+    """Create a folder for this process inside `folder`, and delete those of dead processes.
+
+    The folder belongs to the process until it closes the descriptor.
+    """
     folders.make_private(folder)
     gate = os.open(folder, os.O_RDONLY)
     try:
-        flock(gate, LOCK_EX)  # one start at a time, or a folder just made would look like a dead one's
+        flock(gate, LOCK_EX)  # one start at a time: a new folder without a lock looks like that of a dead process
         for other in folder.iterdir():
             with _lock_exclusive(other) as idle:
                 if idle:
@@ -77,14 +80,14 @@ def _by_last_use(folder: Path) -> list[tuple[int, str, int]]:
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            with suppress(FileNotFoundError):  # another process evicted it
+            with suppress(FileNotFoundError):  # evicted by another process
                 facts = entry.stat()
                 found.append((facts.st_atime_ns, entry.name, facts.st_size))
     return sorted(found)
 
 
 def remove_if_unused(path: Path) -> bool:
-    """Delete a file unless somebody holds it. Whether it is gone."""
+    """Delete a file unless it is pinned. Returns whether it is gone."""
     with _lock_exclusive(path) as idle:
         if idle:
             path.unlink(missing_ok=True)
@@ -92,7 +95,7 @@ def remove_if_unused(path: Path) -> bool:
 
 
 def _lock_shared(handle: int, path: Path) -> bool:
-    """Lock it for use; False when it is being evicted or was replaced meanwhile."""
+    """Lock a file for use. Returns False when it is being evicted or was replaced."""
     try:
         flock(handle, LOCK_SH | LOCK_NB)
         return path.stat().st_ino == os.fstat(handle).st_ino
@@ -102,7 +105,7 @@ def _lock_shared(handle: int, path: Path) -> bool:
 
 @contextmanager
 def _lock_exclusive(path: Path) -> Iterator[bool]:
-    """Whether nobody holds it; if so, nobody can as long as this lasts."""
+    """Try to lock a file against use while the block runs. Yields whether nobody has pinned it."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

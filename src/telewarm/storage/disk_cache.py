@@ -1,6 +1,6 @@
-"""Hot blobs on local disk, so that a fresh upload is warmed without reading the store, and a hot one is read once.
+"""Disk cache of blobs: a new upload is warmed without reading the store, and a popular blob is read only once.
 
-The folder is the index (`blobs/<sha256>`), so it survives restarts and any number of processes may share it.
+The folder (`blobs/<sha256>`) is the index: it survives restarts, and any number of processes may share it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiskUsage:
-    """Bytes of the disk that the spool is on, and of the spool: what is in it, and what may be."""
+    """Disk space in bytes: of the file system, and of the cache, used and allowed."""
 
     free: int
     total: int
@@ -39,38 +39,40 @@ class DiskUsage:
 
 
 class BlobCache:
-    """Keeps `max_bytes` of the blobs used last, plus what is open; several processes may each add a tenth to that."""
+    """LRU cache of `max_bytes`, plus pinned blobs; several processes may each exceed it by a tenth."""
 
     def __init__(self, folder: Path, *, max_bytes: int = GIB, store: BlobStore) -> None:
-        """Takes over what is in the folder, and deletes what dead processes were still receiving."""
+        """Use the blobs in the folder, and delete the unfinished files of dead processes."""
         self._blobs = folder.absolute() / "blobs"
         _make_folders(self._blobs)
         self._max_bytes = max_bytes
         self._store = store
         self._fetches: SingleFlight[Sha256, None] = SingleFlight("fetch blob")
-        self._verified: set[str] = set()  # hashed by this process; what it found here is hashed when it is first opened
+        self._verified: set[str] = set()  # hashed by this process; others are hashed when they are first opened
         self._bytes = sum(cache_files.sizes(self._blobs).values())
         self._evict_above = max_bytes
         self._evicting = False
         self._running_check: asyncio.Future[DiskUsage] | None = None
         self._create_files = ThreadBatcher(
             _create_empty_files, name="spool-files"
-        )  # a new file waits while the disk's journal is written
+        )  # creating a file waits for the disk's journal
         self._receiving, self._receiving_lock = cache_files.open_private_folder(folder.absolute() / "incoming")
 
     def close(self) -> None:
-        """Drop what was not adopted. Blobs stay for the next start."""
+        """Delete unfinished files. Blobs stay for the next start."""
         rmtree(self._receiving, ignore_errors=True)
         os.close(self._receiving_lock)
 
     async def check(self) -> DiskUsage:
-        """Whether files can be received here: one is made and deleted. Raises OSError; TimeoutError at once while an
-        earlier look still waits for a disk that does not answer."""
+        """Check that files can be received, by creating and deleting one.
+
+        Raises OSError; TimeoutError at once while an earlier check still waits for an unresponsive disk.
+        """
         if self._running_check is not None and not self._running_check.done():
             raise TimeoutError("the disk has not answered the look before this one")
         self._running_check = looking = asyncio.ensure_future(asyncio.to_thread(self._check))
         looking.add_done_callback(lambda _: looking.cancelled() or looking.exception())
-        return await asyncio.shield(looking)  # nobody waits for a thread that hangs on a disk
+        return await asyncio.shield(looking)  # the thread may hang on the disk
 
     def _check(self) -> DiskUsage:
         path = self._receiving / token_hex(8)
@@ -83,7 +85,7 @@ class BlobCache:
 
     @asynccontextmanager
     async def receive(self) -> AsyncIterator[IncomingFile]:
-        """Take a file in. Unless it is adopted or told to `keep()`, it is gone afterwards."""
+        """Receive a file. It is deleted at the end unless it was inserted or `keep()` was called."""
         path = self._receiving / token_hex(8)
         try:
             await self._create_files(path)
@@ -99,9 +101,9 @@ class BlobCache:
                 incoming.path.unlink(missing_ok=True)
 
     async def insert(self, file: IncomingFile | Path, sha256: Sha256) -> None:
-        """Move a received file in as this blob. Store it first: from now on it may be evicted.
+        """Move a received file into the cache as this blob. Store it first: from now on it may be evicted.
 
-        A path is that of a file received here and kept. ObjectCorrupt when what came in has another hash.
+        A path is that of a received and kept file. Raises ObjectCorrupt when the bytes have another hash.
         """
         if isinstance(file, IncomingFile):
             self._write_to_cache(file, expected=sha256)
@@ -112,9 +114,9 @@ class BlobCache:
 
     @asynccontextmanager
     async def open(self, sha256: Sha256, key: str) -> AsyncIterator[Path]:
-        """The blob as a local file, which stays as long as this is open. Read from the store at most once at a time.
+        """Yield the blob as a local file, pinned while the block runs. Concurrent openers share one read of the store.
 
-        What the store raises, and ObjectCorrupt, reach all who wait for the same fetch; the next opener tries again.
+        The store's errors and ObjectCorrupt reach all of them; the next opener tries again.
         """
         pin = await self._pin(sha256, key)
         try:
@@ -124,7 +126,7 @@ class BlobCache:
             os.close(pin)
 
     async def discard(self, sha256: Sha256) -> None:
-        """Drop a blob that nobody needs any more, unless somebody holds it open: then it is evicted in its time."""
+        """Remove an unneeded blob; a pinned one is left for eviction."""
         path = self._blobs / sha256
         freed = await in_thread(lambda: _size(path) if _size(path) and cache_files.remove_if_unused(path) else 0)
         self._bytes -= freed
@@ -133,7 +135,7 @@ class BlobCache:
 
     @contextmanager
     def pin_if_cached(self, sha256: Sha256) -> Iterator[int | None]:
-        """The blob as an open descriptor, when it is here and this process knows it to be sound; nothing is fetched."""
+        """Yield the blob as an open descriptor, if it is cached and verified; nothing is fetched."""
         pin = cache_files.pin(self._blobs / sha256) if sha256 in self._verified else None
         try:
             yield pin
@@ -143,12 +145,12 @@ class BlobCache:
 
     @contextmanager
     def named(self, path: Path, name: str) -> Iterator[Path]:
-        """An opened blob under a file name of its own, for whoever tells people the name of what it reads."""
+        """Link an opened blob under a file name, for readers that publish the name."""
         folder = self._receiving / token_hex(8)
         folder.mkdir(mode=folders.PRIVATE_FOLDER)
         try:
             shown = folder / name
-            with suppress(OSError):  # a filesystem without links: then the blob's own name must do
+            with suppress(OSError):  # without links the blob's own name has to do
                 shown.hardlink_to(path)
             yield shown if shown.exists() else path
         finally:
@@ -163,7 +165,7 @@ class BlobCache:
         return pin
 
     async def _verify(self, pin: int, path: Path) -> bool:
-        """Hash a file that this process did not bring in itself; the pin of a damaged one is closed."""
+        """Verify the hash of a file that this process did not receive; closes the pin of a corrupt one."""
         if path.name in self._verified:
             return True
         sound = False
@@ -195,13 +197,13 @@ class BlobCache:
         size, known = path.stat().st_size, target.exists()
         path.replace(target)
         if known:
-            path.unlink(missing_ok=True)  # replace() leaves two names of one file alone
+            path.unlink(missing_ok=True)  # replace() keeps both names of one file
             cache_files.touch(target)
         self._verified.add(expected)
         self._bytes += 0 if known else size
 
     async def _evict(self) -> None:
-        """Evict down to nine tenths, so that the folder is read once for every tenth that comes in."""
+        """Evict down to nine tenths, so that the folder is listed once for every tenth that is added."""
         if self._evicting or self._bytes <= self._evict_above:
             return
         self._evicting, before = True, self._bytes
@@ -223,7 +225,7 @@ def _make_folders(blobs: Path) -> None:
 
 
 def _matches_name(path: Path) -> bool:
-    """Whether a blob is the one it is named by; if not, it is deleted."""
+    """Return whether a blob has the hash in its name; a corrupt one is deleted."""
     with suppress(FileNotFoundError):  # evicted
         if sha256_of(path) == path.name:
             return True
@@ -232,7 +234,7 @@ def _matches_name(path: Path) -> bool:
 
 
 def _create_empty_files(paths: Sequence[Path]) -> Sequence[Exception | None]:
-    """Empty files."""
+    """Create empty files. Returns the errors, by file."""
     return [_create_or_error(path) for path in paths]
 
 
@@ -245,7 +247,7 @@ def _create_or_error(path: Path) -> Exception | None:
 
 
 def _size(path: Path) -> int:
-    """Bytes; 0 when there is no such file."""
+    """Return the size in bytes; 0 for a missing file."""
     with suppress(FileNotFoundError):
         return path.stat().st_size
     return 0

@@ -1,4 +1,4 @@
-"""Object store in a folder. Reads go through obstore; writes are our own, since obstore does not fsync."""
+"""Object store in a folder. obstore reads; the writes are our own, since obstore does not fsync."""
 
 from __future__ import annotations
 
@@ -19,31 +19,33 @@ from telewarm.storage.config import FolderConfig
 from telewarm.storage.put_source import PutSource
 from telewarm.storage.thread_batcher import ThreadBatcher, in_thread
 
-LARGE_BLOB_BYTES = 8 << 20  # bytes; larger blobs get a thread of their own, so that small ones need not wait for them
+LARGE_BLOB_BYTES = 8 << 20  # larger blobs get a thread of their own, so that small ones do not wait
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AtomicWrite:
+    """A file to write atomically."""
+
     content: PutSource
     target: Path
 
 
 class FilesystemBackend:
-    """Small puts that arrive together share one thread hop and one round of syncs (group commit)."""
+    """Concurrent small puts share one thread and one round of syncs (group commit)."""
 
     def __init__(self, config: FolderConfig) -> None:
-        """Makes the folder; StoreUnavailable when that cannot be."""
+        """Create the folder. Raises StoreUnavailable."""
         self._root = config.root.absolute()
         try:
             folders.make_private(self._root)
         except OSError as error:
             raise self.explain(error, "") from error
         self.objects: ObjectStore = LocalStore(self._root)
-        self._synced_folders: set[Path] = set()  # folders whose own entries are on the disk
+        self._synced_folders: set[Path] = set()  # folders whose own entries are synced
         self._batch_commits = ThreadBatcher(self._commit, name="store-folder-writer")
 
     async def put(self, key: str, content: PutSource) -> bool:
-        """Synced to the disk, folders included, when it returns. On one filesystem the file is linked, not copied."""
+        """Write a file, synced to disk with its folders. On the same file system it is linked, not copied."""
         put = AtomicWrite(content=content, target=self._root / key)
         if content.size <= LARGE_BLOB_BYTES:
             return await self._batch_commits(put)
@@ -53,13 +55,15 @@ class FilesystemBackend:
         return outcome
 
     def presigned_get(self, key: str, *, expires: int, now: datetime) -> None:  # noqa: ARG002 - a folder has no URLs
-        return None
+        """Return None: a folder has no URLs."""
+        return
 
     def public_url(self, key: str) -> None:  # noqa: ARG002 - a folder has no URLs
-        return None
+        """Return None: a folder has no URLs."""
+        return
 
     def explain(self, error: Exception, key: str) -> StoreError:
-        """An error of the disk or of obstore as ours."""
+        """Convert an error of the disk or of obstore."""
         if isinstance(error, FileNotFoundError):
             return ObjectMissing(
                 f"{key} is not in the folder {self._root}. Was it deleted, or is this another library?"
@@ -71,7 +75,7 @@ class FilesystemBackend:
         )
 
     def _commit(self, puts: Sequence[AtomicWrite]) -> Sequence[bool | Exception]:
-        """Place all, then sync all: the first sync of a journalling filesystem carries most of the others."""
+        """Write all, then sync all: the first sync of a journalling file system covers most of the others."""
         outcomes = [self._place_or_error(put) for put in puts]
         placed = [put.target for put, outcome in zip(puts, outcomes, strict=True) if isinstance(outcome, bool)]
         parents = {target.parent for target in placed}
@@ -96,7 +100,7 @@ class FilesystemBackend:
         content.verify()
         if not target.parent.is_dir():
             folders.make_private_below(self._root, target.parent)
-            self._synced_folders.discard(target.parent)  # it was deleted under us
+            self._synced_folders.discard(target.parent)  # deleted meanwhile
         if isinstance(content.source, Path) and _try_link(content.source, target):
             return True
         if target.exists() and content.matches(target):
@@ -106,7 +110,7 @@ class FilesystemBackend:
 
 
 def _try_link(source: Path, target: Path) -> bool:
-    with suppress(OSError):  # there already, another filesystem, or one without links: then compare and copy
+    with suppress(OSError):  # exists, is on another file system, or cannot be linked: then compare and copy
         target.hardlink_to(source)
         return True
     return False

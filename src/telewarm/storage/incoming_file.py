@@ -1,4 +1,4 @@
-"""A file on its way in, hashed while it is written."""
+"""Received file, hashed while it is written."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from telewarm.models import Sha256
 from telewarm.storage.put_source import FileFingerprint
 from telewarm.storage.thread_batcher import in_thread, run_inline_or_in_thread
 
-DIRECT_WRITE_BYTES = 8 << 20  # bytes of a file that are written from the event loop; the rest may outrun the page cache
+DIRECT_WRITE_BYTES = 8 << 20  # of a file are written in the event loop; later ones may outrun the page cache
 
 
 class IncomingFile:
-    """`path`, empty at first, holds all that was written at any time. One writer; the spool makes and closes it."""
+    """A file being received at `path`, always with all written bytes.
+
+    For one writer; made and closed by the disk cache.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -26,16 +29,16 @@ class IncomingFile:
 
     @property
     def sha256(self) -> Sha256:
-        """Of what was written so far."""
+        """Hash of the written bytes."""
         return Sha256(self._hash.hexdigest())
 
     @property
     def fingerprint(self) -> FileFingerprint:
-        """Of what was written so far: whoever stores it need not hash it again while nobody writes to it."""
+        """Fingerprint after the last write: storing the unchanged file needs no second hash."""
         return FileFingerprint.from_stat(os.fstat(self._file))
 
     async def write(self, chunk: bytes) -> None:
-        """StoreUnavailable when the disk is full."""
+        """Write bytes. Raises StoreUnavailable on a full disk."""
         self.bytes += len(chunk)
         try:
             if self.bytes > DIRECT_WRITE_BYTES:
@@ -49,11 +52,11 @@ class IncomingFile:
             ) from error
 
     def keep(self) -> None:
-        """Leave the file when `receive` ends; its owner is the caller from now on."""
+        """Keep the file after `receive`; the caller owns it from now on."""
         self.kept = True
 
     def close(self) -> None:
-        """Nothing happens the second time."""
+        """Close the file; may be repeated."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

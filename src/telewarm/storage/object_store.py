@@ -25,48 +25,57 @@ from telewarm.storage.put_source import FileFingerprint, PutSource
 from telewarm.storage.s3 import S3Backend
 
 if TYPE_CHECKING:
-    from obstore import GetResult  # exists for type checkers only
+    from obstore import GetResult  # for type checkers only
 
-MIN_UPLOAD_BYTES_PER_SECOND = 100_000  # bytes a second that an upload is given
+MIN_UPLOAD_BYTES_PER_SECOND = 100_000  # bytes a second; slower uploads time out
 PROBE_KEY = "check/look"
-MIN_CHUNK_BYTES = 1 << 18  # bytes at least in a chunk of a stream, but for the last
+MIN_CHUNK_BYTES = 1 << 18  # minimum size of a stream's chunk, except for the last
 LIST_PAGE_SIZE = 1000  # objects of one page
-CONNECTION_RETURN_SECONDS = (
-    0.05  # seconds after its last answer in which a thread of obstore's still holds the interpreter
-)
+CONNECTION_RETURN_SECONDS = 0.05  # seconds for which an obstore thread may hold the interpreter after its last answer
 PANIC_MESSAGE = (
     "The object storage client failed on the settings of the store: look for characters in S3_* or R2_* that do not "
     "belong there."
 )
-NO_RANGES_TEXT = "non-partial response"  # obstore's words
+NO_RANGES_TEXT = "non-partial response"  # obstore's text
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object, and when it was written."""
+    """An object and the time of its last write."""
 
     key: str
     modified_at: datetime
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether obstore's Rust gave up, which Python sees as an exception that is no Exception."""
+    """Return whether obstore's Rust code panicked, an exception that is not an Exception."""
     return type(error).__name__ in {"PanicException", "RustPanic"}
 
 
 class Backend(Protocol):
-    """What differs between kinds of library."""
+    """Interface of a kind of store."""
 
     objects: ObjectStore
 
-    async def put(self, key: str, content: PutSource) -> bool: ...
-    def presigned_get(self, key: str, *, expires: int, now: datetime) -> str | None: ...
-    def public_url(self, key: str) -> str | None: ...
-    def explain(self, error: Exception, key: str) -> StoreError: ...
+    async def put(self, key: str, content: PutSource) -> bool:
+        """Write verified bytes. Returns whether they were written: False if the key held them already."""
+        ...
+
+    def presigned_get(self, key: str, *, expires: int, now: datetime) -> str | None:
+        """Return a presigned URL; None if the store has none."""
+        ...
+
+    def public_url(self, key: str) -> str | None:
+        """Return the public URL; None if the store has none."""
+        ...
+
+    def explain(self, error: Exception, key: str) -> StoreError:
+        """Convert a foreign error."""
+        ...
 
 
 class BlobStore:
-    """A library's objects. Every method but the URLs may raise StoreUnavailable, with its cure."""
+    """Object store of a library. All methods except the URLs raise StoreUnavailable with the remedy."""
 
     def __init__(self, backend: Backend, *, timeout_seconds: float) -> None:
         self._backend = backend
@@ -77,9 +86,9 @@ class BlobStore:
 
     @classmethod
     def open(cls, config: FolderConfig | S3Config, *, timeout_seconds: float = 30.0) -> BlobStore:
-        """Makes a folder when there is none; a bucket is not spoken to before the first call (see `check_writable`).
+        """Open a store. Creates a folder if needed; a bucket is contacted by the first call (see `check_writable`).
 
-        `timeout_seconds`: seconds for a request without a body, and for the next chunk of a stream.
+        `timeout_seconds`: for a request without a body, and for the next chunk of a stream.
         """
         match config:
             case FolderConfig():
@@ -93,7 +102,7 @@ class BlobStore:
                 assert_never(config)
 
     async def close(self) -> None:
-        """Let obstore's threads hand back the interpreter: one that still holds it when the process ends aborts it."""
+        """Wait until obstore's threads have released the interpreter: one that holds it at exit aborts the process."""
         if (left := self._last_used_at + CONNECTION_RETURN_SECONDS - clock.monotonic()) > 0:
             await clock.sleep(left)
 
@@ -106,22 +115,21 @@ class BlobStore:
         bytes: int,  # noqa: A002 - our word
         fingerprint: FileFingerprint | None = None,
     ) -> bool:
-        """Store a file, streamed. Whether it was written: False if the key held the same bytes already.
+        """Store a file, streamed. Returns whether it was written: False if the key held the same bytes already.
 
-        When it returns, the object is there, durable, with this size and hash: the file is hashed again, unless its
-        `fingerprint` is whole, and what the server holds is proven by its ETag (each request also carries the SHA-256
-        of its body), or by reading it back where the ETag is no MD5. Other bytes under the key are replaced.
-        ObjectCorrupt: the file is not what it was said to be. A folder links the file instead of copying it where it
-        can, so it must not be written to afterwards.
+        On return the object is durable, with this size and hash: the file is hashed again unless its `fingerprint`
+        holds, and the ETag proves what the server stores (each request carries the SHA-256 of its body), or reading it
+        back where the ETag is not an MD5. Other bytes under the key are replaced. Raises ObjectCorrupt when the file
+        has another size or hash. A folder links the file where it can, so it must not be written afterwards.
         """
         return await self._put(key, PutSource(source=path, sha256=sha256, size=bytes, fingerprint=fingerprint))
 
     async def put_bytes(self, key: str, data: bytes) -> bool:
-        """Store a small value, proven like `put_file`. Whether it was written."""
+        """Store a small value, verified like `put_file`. Returns whether it was written."""
         return await self._put(key, PutSource.from_bytes(data))
 
     async def stream(self, key: str) -> AsyncGenerator[bytes, None]:
-        """An object's bytes in chunks of about 256 KiB, as fast as they are taken. ObjectMissing."""
+        """Yield an object in chunks of about 256 KiB, at the reader's pace. Raises ObjectMissing."""
         async with self._as_store_error(key):
             result = await obstore.get_async(self._objects, key)
         async with aclosing(self._chunks(key, result)) as chunks:
@@ -129,10 +137,10 @@ class BlobStore:
                 yield chunk
 
     async def stream_range(self, key: str, *, begin: int, end: int) -> AsyncGenerator[bytes, None]:
-        """As `stream`, only the bytes from `begin` to before `end`, which are asked for as a range.
+        """Yield the bytes from `begin` to before `end`, requested as a range.
 
-        Of a server whose ranges are broken all is read up to there (those built on gofakes3, `rclone serve s3` among
-        them, call a part the whole).
+        Servers with broken ranges are read from the beginning (those based on gofakes3, such as `rclone serve s3`, call
+        a part the whole).
         """
         try:
             async with self._as_store_error(key):
@@ -151,7 +159,7 @@ class BlobStore:
         async with self._as_store_error(key):
             first, last = result.range
             small = bytes(await result.bytes_async()) if last - first <= MIN_CHUNK_BYTES else None
-        if small is not None:  # a folder is read 8 KiB at a time otherwise: at half the speed
+        if small is not None:  # otherwise a folder is read 8 KiB at a time, at half the speed
             yield small
             return
         chunks = aiter(result.stream(min_chunk_size=MIN_CHUNK_BYTES))
@@ -163,20 +171,20 @@ class BlobStore:
             yield bytes(chunk)
 
     async def size(self, key: str) -> int | None:
-        """Bytes; None when there is no such object."""
+        """Return the size in bytes; None for a missing object."""
         with suppress(ObjectMissing):
             async with self._as_store_error(key):
                 return (await obstore.head_async(self._objects, key))["size"]
         return None
 
     async def delete(self, key: str) -> None:
-        """Deleting what is not there is fine."""
+        """Delete an object; a missing one is no error."""
         with suppress(ObjectMissing):
             async with self._as_store_error(key):
                 await obstore.delete_async(self._objects, key)
 
     async def list_objects(self, prefix: str) -> AsyncGenerator[list[ObjectInfo], None]:
-        """What is under keys that begin with a folder's name, some thousand at a time."""
+        """Yield the objects below a prefix, in pages."""
         pages = aiter(obstore.list(self._objects, prefix, chunk_size=LIST_PAGE_SIZE))
         while True:
             async with self._as_store_error(prefix):
@@ -186,33 +194,34 @@ class BlobStore:
             yield [ObjectInfo(key=meta["path"], modified_at=meta["last_modified"]) for meta in page]
 
     def presigned_get(self, key: str, *, expires: int, now: datetime) -> str | None:
-        """A URL that anyone may GET for `expires` seconds from `now`; None for a folder. Keep it out of logs."""
+        """Return a URL for GET, valid `expires` seconds from `now`; None for a folder. Keep it out of logs."""
         return self._backend.presigned_get(key, expires=expires, now=now)
 
     def public_url(self, key: str) -> str | None:
-        """The object's address for everyone and ever, where the library has a public base URL."""
+        """Return the object's permanent public URL, if the library has a public base URL."""
         return self._backend.public_url(key)
 
     async def check_writable(self) -> None:
-        """Read, write and delete a probe, within one `timeout_seconds`; StoreUnavailable says what is wrong and the
-        cure.
+        """Check the store by reading, writing and deleting a probe, within `timeout_seconds`.
+
+        Raises StoreUnavailable with the problem and the remedy.
         """
         key = f"check/{uuid4().hex}"
         async with self._as_store_error(key):
-            with suppress(ObjectMissing):  # a GET first: unlike a HEAD, its answer says what is wrong
+            with suppress(ObjectMissing):  # GET first: unlike a HEAD, its response names the problem
                 async for _ in self.stream(key):
                     pass
             await self.put_bytes(key, b"telewarm")
             await self.delete(key)
 
     async def check_readable(self) -> None:
-        """Read a small object that is kept for this, so that asking often is cheap, unlike `check_writable`.
+        """Check the store by reading a small, permanent object: cheap enough for frequent checks.
 
-        StoreUnavailable says what is wrong and the cure.
+        Raises StoreUnavailable with the problem and the remedy.
         """
         async with self._as_store_error(PROBE_KEY):
             if not self._probe_written or not await self._exists(PROBE_KEY):
-                await self.put_bytes(PROBE_KEY, b"telewarm")  # read before it is there it may look like a forbidden one
+                await self.put_bytes(PROBE_KEY, b"telewarm")  # before the first write, reading it may look forbidden
             self._probe_written = True
 
     async def _exists(self, key: str) -> bool:
@@ -231,7 +240,7 @@ class BlobStore:
 
     @asynccontextmanager
     async def _as_store_error(self, key: str, *, seconds: float | None = None) -> AsyncIterator[None]:
-        """No foreign error passes, and nothing takes longer than `seconds` (or an answer)."""
+        """Convert foreign errors, and limit the time to `seconds`."""
         try:
             async with asyncio.timeout(seconds or self._timeout_seconds):
                 yield

@@ -1,4 +1,4 @@
-"""Source of a put, with the proof that its bytes are those that its name says."""
+"""Source of a put, verified against its hash."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from telewarm.models import Sha256
 
 
 class FileFingerprint(NamedTuple):
-    """A file as it was when all of it had been hashed. While it looks the same nobody has written to it."""
+    """Fingerprint of a file after it was hashed: while it is equal, nobody has written to the file."""
 
     device: int
     inode: int
@@ -23,14 +23,15 @@ class FileFingerprint(NamedTuple):
 
     @classmethod
     def from_stat(cls, found: os.stat_result) -> FileFingerprint:
+        """Return the fingerprint of a stat result."""
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PutSource:
-    """Bytes to store: a file, or a small value held in memory. Its methods block; a missing file is ObjectMissing.
+    """Bytes to store: a file, or a small value in memory. Its methods block; a missing file is ObjectMissing.
 
-    `fingerprint`: of the file, by whoever hashed it while it was written.
+    `fingerprint`: of the file when it was hashed.
     """
 
     source: Path | bytes
@@ -40,23 +41,27 @@ class PutSource:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> PutSource:
+        """Create a source from a small value."""
         return cls(source=data, sha256=Sha256(hashlib.sha256(data).hexdigest()), size=len(data))
 
     def matches(self, path: Path) -> bool:
-        """Whether a file holds exactly this."""
+        """Return whether a file holds exactly these bytes."""
         try:
             return path.stat().st_size == self.size and sha256_of(path) == self.sha256
         except FileNotFoundError as error:
             raise ObjectMissing(f"{path.name} vanished before it was stored. Send it again.") from error
 
     def verify(self) -> Path | bytes:
-        """The source; ObjectCorrupt when its size or hash are not as promised. Read once, unless its seal is whole."""
+        """Return the source.
+
+        Raises ObjectCorrupt for another size or hash. Reads a file once unless its fingerprint holds.
+        """
         if isinstance(self.source, Path) and not self._has_fingerprint(self.source) and not self.matches(self.source):
             raise self._corrupt_error()
         return self.source
 
     def read(self) -> bytes:
-        """All of it in memory, verified like `verify`."""
+        """Return all bytes, verified as by `verify`."""
         if not isinstance(self.source, Path):
             return self.source
         try:
@@ -82,15 +87,15 @@ class PutSource:
 
 
 def sha256_of(path: Path) -> Sha256:
-    """Blocks."""
+    """Return the hash of a file. Blocks."""
     with path.open("rb", buffering=0) as file:
         return Sha256(hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def etags_of(source: Path | bytes, *, part_bytes: int) -> frozenset[str]:
-    """The ETags that S3 servers give these bytes: their MD5, or the MD5 of their parts' MD5s with the parts' number.
+    """Return the ETags that S3 servers compute: the MD5, or the MD5 of the parts' MD5s with the number of parts.
 
-    Blocks. A server that encrypts with keys of its own (SSE-KMS) gives others.
+    Blocks. Servers that encrypt with their own keys (SSE-KMS) have others.
     """
     if isinstance(source, bytes):
         return frozenset({hashlib.md5(source, usedforsecurity=False).hexdigest()})

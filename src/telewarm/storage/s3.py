@@ -19,11 +19,11 @@ from telewarm.storage.sigv4 import S3UrlSigner
 from telewarm.storage.thread_batcher import run_inline_or_in_thread
 
 if TYPE_CHECKING:
-    from obstore.store import S3Credential  # exists for type checkers only
+    from obstore.store import S3Credential  # for type checkers only
 
-PART_BYTES = 8 << 20  # bytes; larger blobs go in parts of this size
+PART_BYTES = 8 << 20  # bytes; larger blobs are uploaded in parts of this size
 MAX_CONCURRENT_PARTS = 2  # each is held in memory
-CURE_BY_CODE = {  # S3's error codes, as they stand in an answer's body
+CURE_BY_CODE = {  # by the S3 error code in the response's body
     "NoSuchBucket": "there is no such bucket: make it, or correct its name",
     "InvalidAccessKeyId": "the access key id is unknown there: correct it, or the endpoint",
     "SignatureDoesNotMatch": "the signature is wrong: correct the secret access key (and the region)",
@@ -38,7 +38,7 @@ SERVER_FAILED_CURE = "the server failed or stopped answering: try again, and loo
 
 
 class S3Backend:
-    """Every request is signed with the SHA-256 of its body, so the server refuses bytes that changed on the way."""
+    """Signs every request with the SHA-256 of its body, so that the server refuses corrupted bytes."""
 
     def __init__(self, config: S3Config) -> None:
         self._config = config
@@ -52,7 +52,7 @@ class S3Backend:
         self.objects: ObjectStore = _open_store(config)
 
     async def put(self, key: str, content: PutSource) -> bool:
-        """Proven by the ETag of what the server holds; where that is no MD5 (SSE-KMS), by reading it back."""
+        """Put an object, verified by its ETag or, where that is not an MD5 (SSE-KMS), by reading it back."""
         source, etags = await run_inline_or_in_thread(content.size, lambda: _verify_source(content))
         if await self._has_content(key, content, etags):
             return False
@@ -72,14 +72,16 @@ class S3Backend:
         return True
 
     def presigned_get(self, key: str, *, expires: int, now: datetime) -> str:
+        """Return a presigned URL."""
         return self._signer.presigned_get(key, expires=expires, now=now)
 
     def public_url(self, key: str) -> str | None:
+        """Return the public URL, if there is a base URL."""
         base = self._config.public_base_url
         return None if base is None else f"{base.rstrip('/')}/{quote(key)}"
 
     def explain(self, error: Exception, key: str) -> StoreError:
-        """An error of obstore as ours. Its text is searched and never repeated."""
+        """Convert an error of obstore, whose text is searched and never repeated."""
         text = str(error)
         for mark, cure in CURE_BY_CODE.items():
             if mark in text:
@@ -113,7 +115,7 @@ class S3Backend:
 
 
 def _open_store(config: S3Config) -> S3Store:
-    """obstore also reads AWS_* from the environment, session tokens included: everything that matters is set here."""
+    """Open the bucket. obstore also reads AWS_* from the environment, so everything relevant is set here."""
 
     def credential() -> S3Credential:
         return {
@@ -139,8 +141,8 @@ def _open_store(config: S3Config) -> S3Store:
         client_options={
             "allow_http": config.allow_http,
             "connect_timeout": "5s",
-            "read_timeout": "60s",  # also bounds the upload of one part: 8 MiB in a minute
-            "timeout": "1h",  # the whole of one download
+            "read_timeout": "60s",  # also limits the upload of one part: 8 MiB a minute
+            "timeout": "1h",  # for a whole download
         },
         retry_config={
             "max_retries": 2,
@@ -155,7 +157,7 @@ def _open_store(config: S3Config) -> S3Store:
 
 
 def _verify_source(content: PutSource) -> tuple[Path | bytes, frozenset[str]]:
-    """What to send, verified (small files read into memory), and the ETags that prove its arrival. Blocks."""
+    """Return the verified source (small files in memory), and the ETags that prove its arrival. Blocks."""
     source = content.read() if content.size <= PART_BYTES else content.verify()
     return source, etags_of(source, part_bytes=PART_BYTES)
 

@@ -1,4 +1,4 @@
-"""Presigned GET URLs by AWS Signature Version 4, with the day's signing key kept.
+"""Presigned GET URLs by AWS Signature Version 4, with a cached signing key.
 
 Deriving the signing key costs four HMACs and is the same for a whole day, so one signature is left with one hash and
 one HMAC. Source: "Authenticating Requests: Using Query Parameters" in the Amazon S3 API reference.
@@ -15,12 +15,12 @@ from urllib.parse import SplitResult, quote
 from telewarm.errors import UsageError
 
 SIGNING_KEY_TTL = timedelta(hours=23)
-MAX_EXPIRES_SECONDS = 7 * 24 * 3600  # seconds, S3's own bound
+MAX_EXPIRES_SECONDS = 7 * 24 * 3600  # S3's own limit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class SigningKey:
-    """What every URL of one day shares. Not for printing."""
+    """Signing key of one day, with its scope. Not for printing."""
 
     key: bytes
     scope: str
@@ -29,7 +29,7 @@ class SigningKey:
 
 
 class S3UrlSigner:
-    """Signs for one credential in one region; keeps a signing key a day and drops it after 23 hours."""
+    """Signs for one credential in one region; caches a signing key for a day and replaces it after 23 hours."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class S3UrlSigner:
         url: SplitResult,
         session_token: str | None = None,
     ) -> None:
-        """`url` is what a key is appended to: scheme, host and the path before the key, no closing slash."""
+        """`url`: the prefix of keys (scheme, host and path, without a closing slash)."""
         self._access_key_id = access_key_id
         self._secret = b"AWS4" + secret_access_key.encode()
         self._region = region
@@ -51,7 +51,7 @@ class S3UrlSigner:
         self._keys: dict[str, SigningKey] = {}
 
     def presigned_get(self, key: str, *, expires: int, now: datetime) -> str:
-        """A URL that anyone may GET for `expires` seconds (1 s to 7 days) from `now`, an aware time."""
+        """Return a URL for GET, valid `expires` seconds (1 s to 7 days) from `now`, an aware time."""
         if not 1 <= expires <= MAX_EXPIRES_SECONDS:
             raise UsageError(f"A presigned URL may live 1 to {MAX_EXPIRES_SECONDS} seconds, not {expires}.")
         stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")

@@ -1,4 +1,4 @@
-"""Disk work in threads, off the event loop."""
+"""Blocking work in threads, outside of the event loop."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ Result = TypeVar("Result")
 MAX_BATCH_ITEMS = 64
 INLINE_BYTES = (
     1 << 18
-)  # bytes below which reading, hashing or writing (0.2 ms) costs less than a hop to a thread and back
+)  # bytes below which reading, hashing or writing (0.2 ms) costs less than a switch to a thread and back
 
 
 async def in_thread(work: Callable[[], Result]) -> Result:
-    """Run blocking work in a thread. A cancelled caller still waits for it, since it is about to close its files."""
+    """Run blocking work in a thread. A cancelled caller waits for it, since it is about to close its files."""
     return await _wait_uncancelled(asyncio.ensure_future(asyncio.to_thread(work)))
 
 
 async def run_inline_or_in_thread(size: int, work: Callable[[], Result]) -> Result:
-    """Do work over `size` bytes where it is cheaper: here, or in a thread."""
+    """Process `size` bytes inline if that is cheaper than a thread."""
     return work() if size <= INLINE_BYTES else await in_thread(work)
 
 
 class ThreadBatcher(Generic[Item, Result]):
-    """Blocking work for many callers: what comes while a thread is at it goes in one hop with the next.
+    """Batches the blocking work of many callers: requests that arrive while a thread runs share the next one.
 
-    `work` gives an outcome for each item, in their order. A cancelled caller still waits for its own, as `in_thread`.
+    `work` returns an outcome for each item, in order. A cancelled caller still waits for its own, as with `in_thread`.
     """
 
     def __init__(self, work: Callable[[Sequence[Item]], Sequence[Result | Exception]], *, name: str) -> None:
@@ -39,6 +39,7 @@ class ThreadBatcher(Generic[Item, Result]):
         self._worker: asyncio.Task[None] | None = None
 
     async def __call__(self, item: Item) -> Result:
+        """Process an item with others. Returns its outcome."""
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.append((item, done))
         if self._worker is None:
@@ -56,7 +57,7 @@ class ThreadBatcher(Generic[Item, Result]):
         finally:
             self._worker = None
             for _, done in (*batch, *self._queue):
-                done.cancel()  # only when the event loop ends under us: settled ones ignore it
+                done.cancel()  # only when the event loop is closing: finished futures ignore it
 
 
 async def _wait_uncancelled(running: asyncio.Future[Result]) -> Result:
@@ -67,7 +68,7 @@ async def _wait_uncancelled(running: asyncio.Future[Result]) -> Result:
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([running])
         if not running.cancelled():
-            running.exception()  # fetched, for the caller is gone and nobody else will
+            running.exception()  # mark the exception as retrieved: the caller is gone
         raise
 
 

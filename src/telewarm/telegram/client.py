@@ -1,4 +1,4 @@
-"""One bot's methods of the Bot API."""
+"""Client for the Bot API methods of one bot."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from telewarm.telegram.values import DEFAULT_OPTIONS, BotProfile, Chat, ChatMemb
 T = TypeVar("T")
 HOSTED_API_ROOT = "https://api.telegram.org"
 TOKEN_PATTERN = re.compile(r"([1-9][0-9]{0,15}):[A-Za-z0-9_-]{1,80}")
-CALL_TIMEOUT_SECONDS = 30.0  # seconds for a call without bytes
-MIN_UPLOAD_BYTES_PER_SECOND = 100_000  # bytes a second; a slower upload is given up
-URL_FETCH_SECONDS = 60.0  # seconds more for Telegram to fetch a URL
-JSON_ENCODER = msgspec.json.Encoder(enc_hook=str)  # for what is nearly a text, such as a caption that is `Safe`
-MAX_LOCAL_FILE_BYTES = 2_000_000_000  # bytes; a local server's limit, for a file whose size nobody has told
+CALL_TIMEOUT_SECONDS = 30.0  # seconds for a call without an upload
+MIN_UPLOAD_BYTES_PER_SECOND = 100_000  # a slower upload is aborted
+URL_FETCH_SECONDS = 60.0  # additional seconds for Telegram to fetch a URL
+JSON_ENCODER = msgspec.json.Encoder(enc_hook=str)  # for subclasses of str, such as a caption of type `SafeText`
+MAX_LOCAL_FILE_BYTES = 2_000_000_000  # limit of a local server, for a file of unknown size
 
 
 class BotApi:
-    """A cheap value over a shared transport. Every method raises TelegramError and nothing else of the network."""
+    """Bot API of one bot, a cheap value over a shared transport. Of the network, methods raise only TelegramError."""
 
     __slots__ = ("_base", "_send_request", "telegram_id")
 
     def __init__(self, transport: SendRequest, token: str, *, root: str = HOSTED_API_ROOT) -> None:
-        """`root`: the Bot API server. Raises UsageError for what cannot be a token or a root."""
+        """`root`: URL of the Bot API server. Raises UsageError for a malformed token or root."""
         shape = TOKEN_PATTERN.fullmatch(token)
         if shape is None:
             raise UsageError("This is not a bot token; it looks like 123456789:ABC... and comes from @BotFather")
@@ -48,28 +48,30 @@ class BotApi:
         return f"BotApi({self.telegram_id})"
 
     async def get_me(self) -> BotProfile:
+        """Return the bot's profile."""
         return response_types.bot_profile(await self._call("getMe", {}, response_types.USER_DECODER))
 
     async def get_chat(self, chat_id: ChatId | str) -> Chat:
-        """By its id, or by the `@name` of a public channel or group."""
+        """Return a chat by id, or by the `@name` of a public channel or group."""
         known = None if isinstance(chat_id, str) else chat_id
         return response_types.chat(
             await self._call("getChat", {"chat_id": chat_id}, response_types.CHAT_DECODER, chat_id=known)
         )
 
     async def get_chat_member(self, chat_id: ChatId, user_id: int) -> ChatMember:
-        """What the bot may do there when it is asked for itself."""
+        """Return a membership; the bot's own includes what it may do."""
         said: Parameters = {"chat_id": chat_id, "user_id": user_id}
         return response_types.member(
             await self._call("getChatMember", said, response_types.MEMBER_DECODER, chat_id=chat_id)
         )
 
     async def send_chat_action(self, chat_id: ChatId) -> None:
-        """Show "typing" for a moment. Nothing stays in the chat, and whoever may not write there is told so."""
+        """Show "typing" for a moment. Nothing stays in the chat, and a missing right to post is reported."""
         said: Parameters = {"chat_id": chat_id, "action": "typing"}
         await self._call("sendChatAction", said, response_types.BOOL_DECODER, chat_id=chat_id)
 
     async def send_message(self, chat_id: ChatId, text: str, *, options: SendOptions = DEFAULT_OPTIONS) -> SentMessage:
+        """Send a text message."""
         said = parameters.text_parameters(chat_id, text, options)
         return response_types.sent(
             await self._call("sendMessage", said, response_types.MESSAGE_DECODER, chat_id=chat_id)
@@ -86,9 +88,9 @@ class BotApi:
         options: SendOptions = DEFAULT_OPTIONS,
         timeout: float | None = None,
     ) -> SentMessage:
-        """`facts` describe a file that Telegram does not know yet. `timeout`: seconds; by default what the bytes need.
+        """Send a media item. `facts`: metadata of a file new to Telegram. `timeout`: seconds; by default by size.
 
-        Raises what reading an upload raises (StoreError), too. Stickers and video notes carry no caption.
+        Raises the errors of reading an upload (StoreError), too. Stickers and video notes carry no caption.
         """
         said = parameters.media_parameters(kind, chat_id, file, facts=facts, caption=caption, options=options)
         message = await self._call(
@@ -109,7 +111,7 @@ class BotApi:
         options: SendOptions = DEFAULT_OPTIONS,
         timeout: float | None = None,
     ) -> list[SentMessage]:
-        """In Telegram's order. A FloodWait may come after a part of the group has been sent."""
+        """Send an album. Results are in Telegram's order. A FloodWait may come after a part was sent."""
         said, uploads = parameters.group_parameters(chat_id, items, options)
         messages = await self._call(
             "sendMediaGroup",
@@ -124,7 +126,7 @@ class BotApi:
     async def forward_message(
         self, chat_id: ChatId, from_chat_id: ChatId, message_id: MessageId, *, options: SendOptions = DEFAULT_OPTIONS
     ) -> SentMessage:
-        """The answer holds this bot's own file id, whichever bot sent the message first."""
+        """Forward a message. The response holds this bot's own file id, whichever bot sent the message first."""
         said = _of_source(chat_id, from_chat_id, message_id) | parameters.option_parameters(options)
         return response_types.sent(
             await self._call("forwardMessage", said, response_types.MESSAGE_DECODER, chat_id=chat_id)
@@ -139,22 +141,23 @@ class BotApi:
         caption: str | None = None,
         options: SendOptions = DEFAULT_OPTIONS,
     ) -> MessageId:
-        """Without `caption` the copy keeps the original's; an empty one takes it away."""
+        """Copy a message. Without `caption` the copy keeps the original's; an empty one removes it."""
         said = _of_source(chat_id, from_chat_id, message_id) | parameters.copy_parameters(caption, options)
         copied = await self._call("copyMessage", said, response_types.MESSAGE_ID_DECODER, chat_id=chat_id)
         return MessageId(copied.message_id)
 
     async def delete_message(self, chat_id: ChatId, message_id: MessageId) -> None:
-        """Bots may delete for 48 hours, then Telegram refuses."""
+        """Delete a message. Telegram refuses after 48 hours."""
         said: Parameters = {"chat_id": chat_id, "message_id": message_id}
         await self._call("deleteMessage", said, response_types.BOOL_DECODER, chat_id=chat_id)
 
     async def delete_messages(self, chat_id: ChatId, message_ids: Sequence[MessageId]) -> None:
-        """At most 100. Those that are not there are skipped by Telegram."""
+        """Delete up to 100 messages. Telegram ignores missing ones."""
         said: Parameters = {"chat_id": chat_id, "message_ids": list(message_ids)}
         await self._call("deleteMessages", said, response_types.BOOL_DECODER, chat_id=chat_id)
 
     async def get_file(self, file_id: FileId) -> TelegramFile:
+        """Return a file's path for a download."""
         return response_types.telegram_file(
             await self._call("getFile", {"file_id": file_id}, response_types.FILE_DECODER)
         )
@@ -188,7 +191,7 @@ class BotApi:
 
 
 def _uploads(kind: Kind, file: MediaFile) -> dict[str, FileUpload] | None:
-    """What travels as multipart: the file, or for one that the server reads by itself its thumbnail."""
+    """Return the multipart uploads: the file or, if the server reads that itself, its thumbnail."""
     if isinstance(file, FileUpload):
         return {kind.value: file}
     if not isinstance(file, LocalPathRef) or file.thumbnail is None:
@@ -203,7 +206,7 @@ def _uploads(kind: Kind, file: MediaFile) -> dict[str, FileUpload] | None:
 
 
 def upload_timeout(file: MediaFile, facts: MediaMetadata | None) -> float:
-    """Seconds for a call that sends this file: the answer comes only when Telegram has all of its bytes."""
+    """Return the timeout in seconds for sending this file: the response comes after the last byte."""
     match file:
         case FileUpload():
             return CALL_TIMEOUT_SECONDS + file.total / MIN_UPLOAD_BYTES_PER_SECOND

@@ -1,4 +1,4 @@
-"""Whether a failed call may have had its effect. The one rule of sends, broadcasts and warm-ups. Pure."""
+"""Effect of a failed call: whether the message may have been delivered. One rule for all senders. Pure."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from enum import Enum, auto
 
 from telewarm.errors import FloodWait, TelegramClientError, TelegramServerError, TelegramUnreachable, TelewarmError
 
-HARMLESS_METHODS = re.compile(r"get|delete|set", re.IGNORECASE)  # how methods begin that put no message into a chat
-# A message that went, and that a moderator bot removed before the server could return it.
+HARMLESS_METHODS = re.compile(r"get|delete|set", re.IGNORECASE)  # prefixes of methods that put no message into a chat
+# The message was sent, and a moderator bot removed it before the server could return it.
 IMMEDIATELY_DELETED_PATTERN = re.compile(r"immediately deleted", re.IGNORECASE)
-# What a Bot API server says in a 5xx before it hands a message on, and never after.
+# What a Bot API server says in a 5xx before it passes a message on, and never after.
 UNKNOWN_METHOD_PATTERN = re.compile(r"\bmethod (is )?not (found|implemented)\b|\bnot implemented\b", re.IGNORECASE)
 
 
 class Effect(Enum):
-    """Of a failed call: nothing went; nobody knows; the message went all the same."""
+    """Effect of a failed call: nothing was sent; unknown; the message was sent."""
 
     NONE = auto()
     POSSIBLE = auto()
@@ -23,7 +23,7 @@ class Effect(Enum):
 
 
 def effect_of(error: TelewarmError) -> Effect:
-    """A 5xx proves nothing: a server that closes says so of messages that it has sent (telegram-facts, section 8)."""
+    """Return the effect of a failed call. A 5xx proves nothing: closing servers return it for sent messages."""
     match error:
         case TelegramUnreachable():
             return Effect.POSSIBLE if error.effect_possible else Effect.NONE
@@ -31,14 +31,14 @@ def effect_of(error: TelewarmError) -> Effect:
             return Effect.NONE
         case TelegramServerError():
             return _effect_of_server_error(error)
-        case TelegramClientError() if error.status < 300:  # a success whose answer is not what was asked for
+        case TelegramClientError() if error.status < 300:  # a success with an unexpected result
             return Effect.CERTAIN
         case _:
             return Effect.NONE
 
 
 def maybe_delivered(error: TelewarmError) -> bool:
-    """Whether to send it again could give the recipient two."""
+    """Return whether a retry could deliver the message twice."""
     return effect_of(error) is not Effect.NONE
 
 

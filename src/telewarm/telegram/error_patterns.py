@@ -1,4 +1,4 @@
-"""Kinds of Telegram's errors by their texts. Sources: telegram-facts, section 4.5."""
+"""Kinds of Telegram's errors, recognised by their texts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from enum import StrEnum
 
 
 class ErrorKind(StrEnum):
+    """Kind of an error."""
+
     FLOOD = "flood"
     INVALID_TOKEN = "token"  # noqa: S105 - a word, not a secret
     INVALID_FILE_ID = "dead_file"
     MESSAGE_NOT_FOUND = "message_gone"
-    BLOCKED = "blocked"  # from here on the value is ChatUnreachable's reason
+    BLOCKED = "blocked"  # from here on, values are reasons of ChatUnreachable
     DEACTIVATED = "deactivated"
     KICKED = "kicked"
     NOT_MEMBER = "not_member"
@@ -24,7 +26,7 @@ class ErrorKind(StrEnum):
     DELETED = "deleted"
 
 
-# The first pattern found in the lower-cased text, group item's wrapping taken off, decides.
+# The first pattern found in the lower-cased text, without an album item's prefix, decides.
 PATTERNS: tuple[tuple[str, ErrorKind], ...] = (
     (r"too many requests: retry after \d", ErrorKind.FLOOD),
     (r"^(slowmode|flood)_wait_\d", ErrorKind.FLOOD),
@@ -53,7 +55,7 @@ PATTERNS: tuple[tuple[str, ErrorKind], ...] = (
         r"chat_(write|send_[a-z]+)_forbidden|chat_admin_required|voice_messages_forbidden|right_forbidden",
         ErrorKind.NO_RIGHTS,
     ),
-    # Any other word of the backend about a chat, such as CHAT_TYPE_NOBODY_KNOWS_YET: never a fault of the file.
+    # Any other code of the backend about a chat, such as CHAT_TYPE_NOBODY_KNOWS_YET, is not a fault of the file.
     (r"^(chat|channel|user|topic|forum|peer)_[a-z0-9_]+$", ErrorKind.NO_RIGHTS),
 )
 COMPILED_PATTERNS = tuple((re.compile(pattern), meaning) for pattern, meaning in PATTERNS)
@@ -71,7 +73,7 @@ TOKEN_IN_PATH_PATTERN = re.compile(r"\b(?:bot)?\d+(?::|%3A)[\w-]{8,}", re.IGNORE
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ErrorText:
-    """The text of an error response. `from_bot_api`: written by the Bot API, not by a proxy in front of it."""
+    """Text of an error response. `from_bot_api`: written by the Bot API, not by a proxy in front of it."""
 
     status: int
     description: str
@@ -81,6 +83,7 @@ class ErrorText:
 
 
 def kind_of(description: str) -> ErrorKind | None:
+    """Return the kind of an error; None for an unknown text."""
     words = PREFIX_PATTERN.sub("", description.lower())
     if wrapped := GROUP_ITEM_PATTERN.match(words):
         words = PREFIX_PATTERN.sub("", wrapped[1])
@@ -88,26 +91,26 @@ def kind_of(description: str) -> ErrorKind | None:
 
 
 def parse_retry_after(description: str) -> float | None:
-    """The seconds that a text asks to wait: a group's flood wait comes as a 400 without `parameters`."""
+    """Return the wait that a text asks for: the flood wait of an album comes as a 400 without `parameters`."""
     found = RETRY_AFTER_PATTERN.search(description)
     return float(found[1]) if found else None
 
 
 def is_group_item_error(description: str) -> bool:
-    """Whether it is the error of one item in the middle of a group of media."""
+    """Return whether the error is of one item in the middle of an album."""
     return GROUP_ITEM_PATTERN.match(PREFIX_PATTERN.sub("", description.lower())) is not None
 
 
 def is_slow_mode(description: str) -> bool:
-    """Whether a wait is asked for by the chat's owner, not by Telegram's limits: it says nothing of those."""
+    """Return whether the chat's owner asks for the wait, which says nothing about Telegram's limits."""
     return SLOW_MODE_PATTERN.search(description) is not None
 
 
 def is_kind_refused(description: str) -> bool:
-    """Whether messages of other kinds may go to the same chat."""
+    """Return whether the chat may accept messages of other kinds."""
     return KIND_REFUSED_PATTERN.search(description) is not None
 
 
 def redact(description: str) -> str:
-    """Without anything that looks like a token: a proxy's error text may quote the URL it was asked for."""
+    """Mask what looks like a token: a proxy's error text may quote the URL."""
     return TOKEN_IN_PATH_PATTERN.sub("<token>", description)

@@ -1,4 +1,4 @@
-"""What a media method sends: a file id, a URL, a path on the Bot API server's own disk, or bytes of ours."""
+"""Forms of a file to send: file id, URL, path on the Bot API server's disk, or bytes."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ import msgspec
 
 from telewarm.models import FileId
 
-OpenChunks: TypeAlias = Callable[[], AsyncIterator[bytes]]  # called anew for each attempt
+OpenChunks: TypeAlias = Callable[[], AsyncIterator[bytes]]  # called for each attempt
 Thumbnail: TypeAlias = bytes  # a JPEG within 320 x 320 and 200 kB
 
 
 class FileIdRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A file that this bot has sent before; no size limit."""
+    """A file that this bot has sent before; without a size limit."""
 
     file_id: FileId
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UrlRef:
-    """Telegram fetches it: photos up to 5 MB, other kinds up to 20 MB."""
+    """A URL that Telegram fetches: photos up to 5 MB, other kinds up to 20 MB."""
 
-    url: str = field(repr=False)  # a presigned one is a secret while it lives
+    url: str = field(repr=False)  # a valid presigned URL is a secret
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LocalPathRef:
     """An absolute path that a Bot API server started with `--local` can read."""
 
-    path: Path  # its name is the file name that recipients see
+    path: Path  # its last part is the file name that recipients see
     thumbnail: Thumbnail | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileUpload:
-    """Our bytes, from a file (`path`) or, made by `Upload.stream`, from chunks that can be opened again for a retry."""
+    """Bytes to upload, from a file (`path`) or from chunks that can be read again for a retry (`FileUpload.stream`)."""
 
     filename: str
     mime: str
-    bytes: int  # exact: it is announced before the first byte goes
+    bytes: int  # exact: it is announced before the first byte
     thumbnail: Thumbnail | None = None
     path: Path | None = None
     open: OpenChunks | None = None
@@ -61,11 +61,12 @@ class FileUpload:
         bytes: int,  # noqa: A002 - the names of the fields
         thumbnail: Thumbnail | None = None,
     ) -> Self:
+        """Create an upload from chunks."""
         return cls(filename=filename, mime=mime, bytes=bytes, thumbnail=thumbnail, open=open)
 
     @property
     def total(self) -> int:
-        """File bytes of the request: what Telegram's spacing of equal sizes goes by."""
+        """File bytes of the request, by which Telegram spaces equal sizes."""
         return self.bytes + len(self.thumbnail or b"")
 
 

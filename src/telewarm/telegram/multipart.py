@@ -1,4 +1,4 @@
-"""multipart/form-data of an exact length, in few large pieces."""
+"""Encoder of multipart/form-data with an exact length, in few large pieces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNSAFE_MIME_CHARACTERS = {code: to for code, to in UNSAFE_CHARACTERS.items() if 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Multipart:
-    """`pieces` are bytes and uploads yet to be read; `tail` closes the form, without it nothing takes effect."""
+    """An encoded form. `pieces`: bytes and uploads; `tail`: closes the form, which has no effect without it."""
 
     content_type: str
     length: int
@@ -25,7 +25,7 @@ class Multipart:
 
 
 def encode(fields: Mapping[str, object], uploads: Mapping[str, FileUpload]) -> Multipart:
-    """A form of `fields`, each upload under its name and its thumbnail under `thumbnail_name(name)`."""
+    """Encode `fields`, each upload under its name and its thumbnail under `thumbnail_name(name)`."""
     boundary = secrets.token_hex(16)
     form = MultipartEncoder(boundary)
     for name, value in fields.items():
@@ -41,15 +41,18 @@ def encode(fields: Mapping[str, object], uploads: Mapping[str, FileUpload]) -> M
 
 
 def thumbnail_name(name: str) -> str:
+    """Return the name of a thumbnail's part."""
     return f"{name}_thumbnail"
 
 
 def form_value(value: object) -> bytes:
-    """A parameter as the Bot API reads it from a form: text as it is, everything else as JSON."""
+    """Encode a parameter for a form: text unchanged, other values as JSON."""
     return value.encode() if isinstance(value, str) else msgspec.json.encode(value)
 
 
 class MultipartEncoder:
+    """Builds a form part by part."""
+
     def __init__(self, boundary: str) -> None:
         self._boundary = boundary
         self._buffer = bytearray()
@@ -57,10 +60,12 @@ class MultipartEncoder:
         self._length = 0
 
     def field(self, name: str, value: object) -> None:
+        """Add a field."""
         self._buffer += f'--{self._boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode()
         self.content(form_value(value))
 
     def head(self, name: str, *, filename: str, mime: str) -> None:
+        """Add the headers of a file."""
         self._buffer += (
             f'--{self._boundary}\r\nContent-Disposition: form-data; name="{name}"; '
             f'filename="{header_parameter(filename)}"\r\n'
@@ -68,16 +73,19 @@ class MultipartEncoder:
         ).encode()
 
     def content(self, value: bytes) -> None:
+        """Add the content of a part."""
         self._buffer += value
         self._buffer += b"\r\n"
 
     def upload(self, upload: FileUpload) -> None:
+        """Add the content of an upload."""
         self._flush()
         self._pieces.append(upload)
         self._length += upload.bytes
         self._buffer += b"\r\n"
 
     def close(self) -> Multipart:
+        """Return the form."""
         self._buffer += f"--{self._boundary}--\r\n".encode()
         return Multipart(
             content_type=f"multipart/form-data; boundary={self._boundary}",
@@ -93,5 +101,5 @@ class MultipartEncoder:
 
 
 def header_parameter(value: str, unsafe: Mapping[int, str] = UNSAFE_CHARACTERS) -> str:
-    """A header parameter that no parser, however simple, can take for more than it is."""
+    """Encode a header parameter so that no parser, however simple, can misread it."""
     return value.translate(unsafe).encode(errors="replace").decode()

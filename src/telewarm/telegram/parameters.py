@@ -22,10 +22,11 @@ SEND_METHODS = {
     Kind.VIDEO_NOTE: "sendVideoNote",
     Kind.STICKER: "sendSticker",
 }
-MAX_VIDEO_NOTE_PIXELS = 640  # pixels; a longer `length` is refused
+MAX_VIDEO_NOTE_PIXELS = 640  # a longer `length` is refused
 
 
 def text_parameters(chat_id: ChatId, text: str, options: SendOptions) -> Parameters:
+    """Return the parameters of sendMessage."""
     parameters: Parameters = {"chat_id": chat_id, "text": text}
     if options is not DEFAULT_OPTIONS:
         parameters |= option_parameters(options)
@@ -44,7 +45,7 @@ def media_parameters(
     caption: str | None = None,
     options: SendOptions = DEFAULT_OPTIONS,
 ) -> Parameters:
-    """Without the file itself when it is an upload: that travels under the kind's own name."""
+    """Return the parameters of a media method, without the file if it is an upload, which has a part of its own."""
     parameters: Parameters = {"chat_id": chat_id}
     if not isinstance(file, FileUpload):
         parameters[kind.value] = file_reference(file)
@@ -67,7 +68,7 @@ def media_parameters(
 def group_parameters(
     chat_id: ChatId, items: Sequence[GroupItem], options: SendOptions
 ) -> tuple[Parameters, dict[str, FileUpload]]:
-    """The parameters and the uploads by the names under which the parameters refer to them."""
+    """Return the parameters, and the uploads by the names under which the parameters refer to them."""
     uploads: dict[str, FileUpload] = {}
     media = []
     for index, item in enumerate(items):
@@ -99,6 +100,7 @@ def _of_item(item: GroupItem, name: str, *, above: bool) -> Parameters:
 
 
 def copy_parameters(caption: str | None, options: SendOptions) -> Parameters:
+    """Return the parameters of copyMessage."""
     parameters = option_parameters(options)
     _put(parameters, "caption", caption)
     _put(parameters, "parse_mode", options.parse_mode)
@@ -108,7 +110,7 @@ def copy_parameters(caption: str | None, options: SendOptions) -> Parameters:
 
 
 def option_parameters(options: SendOptions) -> Parameters:
-    """The options that every sending method knows; those that are off are left out."""
+    """Return the options of every sending method; defaults are left out."""
     parameters: Parameters = {} if options.extra is None else dict(options.extra)
     _put(parameters, "message_thread_id", options.message_thread_id)
     _put(parameters, "disable_notification", options.disable_notification)
@@ -120,12 +122,12 @@ def option_parameters(options: SendOptions) -> Parameters:
 
 
 def kind_parameters(kind: Kind) -> Parameters:
-    """A document stays a document: else Telegram makes a GIF or MP4 an animation or video, and an MP3 an audio."""
+    """Return parameters that keep a document a document: Telegram may turn a GIF, MP4 or MP3 into another kind."""
     return {"disable_content_type_detection": True} if kind is Kind.DOCUMENT else {}
 
 
 def metadata_parameters(kind: Kind, facts: MediaMetadata) -> Parameters:
-    """What Telegram would otherwise guess, and the file id keeps for ever."""
+    """Return the metadata, which Telegram would otherwise guess, and which the file id keeps for ever."""
     match kind:
         case Kind.VIDEO | Kind.ANIMATION:
             found = {"width": facts.width, "height": facts.height, "duration": whole_seconds(facts.duration)}
@@ -147,11 +149,12 @@ def metadata_parameters(kind: Kind, facts: MediaMetadata) -> Parameters:
 
 
 def whole_seconds(duration: float | None) -> int | None:
-    """Whole seconds, as the Bot API counts; something that lasts is never said to last no time."""
+    """Round to whole seconds, as the Bot API takes; at least 1 for a positive duration."""
     return None if duration is None else max(1, round(duration))
 
 
 def file_reference(file: FileIdRef | UrlRef | LocalPathRef) -> str:
+    """Return the value of a file parameter."""
     match file:
         case FileIdRef(file_id=file_id):
             return file_id

@@ -1,4 +1,4 @@
-"""The parts of Telegram's responses that are read, and the values made of them."""
+"""Parts of Telegram's responses that are read, and their conversion to values."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from telewarm.telegram.values import BotProfile, Chat, ChatMember, ChatPermissio
 
 
 class File(msgspec.Struct):
+    """A file."""
+
     file_id: str
     file_unique_id: str = ""
     file_size: int | None = None
@@ -17,6 +19,8 @@ class File(msgspec.Struct):
 
 
 class Permissions(msgspec.Struct):
+    """Rights in a chat."""
+
     can_send_messages: bool = True
     can_send_photos: bool = True
     can_send_videos: bool = True
@@ -24,16 +28,20 @@ class Permissions(msgspec.Struct):
     can_send_documents: bool = True
     can_send_voice_notes: bool = True
     can_send_video_notes: bool = True
-    can_send_other_messages: bool = True  # animations, stickers
+    can_send_other_messages: bool = True  # animations and stickers
 
 
 class MemberPart(Permissions, kw_only=True):
+    """A membership."""
+
     status: str
-    is_member: bool = True  # of one that is restricted
+    is_member: bool = True  # of a restricted member
     can_post_messages: bool | None = None
 
 
 class ChatPart(msgspec.Struct):
+    """A chat."""
+
     id: int
     type: str = ""
     title: str = ""
@@ -44,6 +52,8 @@ class ChatPart(msgspec.Struct):
 
 
 class Message(msgspec.Struct):
+    """A message."""
+
     message_id: int
     chat: ChatPart
     animation: File | None = None
@@ -57,10 +67,14 @@ class Message(msgspec.Struct):
 
 
 class MessageIdPart(msgspec.Struct):
+    """The id of a copied message."""
+
     message_id: int
 
 
 class User(msgspec.Struct):
+    """A user."""
+
     id: int
     first_name: str = ""
     username: str = ""
@@ -77,6 +91,7 @@ BOOL_DECODER = ResponseDecoder(bool)
 
 
 def sent(message: Message) -> SentMessage:
+    """Convert a message."""
     kind, file = media_of(message)
     return SentMessage(
         chat_id=ChatId(message.chat.id),
@@ -88,7 +103,7 @@ def sent(message: Message) -> SentMessage:
 
 
 def media_of(message: Message) -> tuple[Kind | None, File | None]:
-    """The returned kind and its file. An animation comes with a `document` as well, so the document is asked last."""
+    """Return the returned kind and its file. `document` is checked last: an animation has one, too."""
     if message.photo:
         return Kind.PHOTO, message.photo[-1]
     for kind in (Kind.ANIMATION, Kind.VIDEO, Kind.VIDEO_NOTE, Kind.VOICE, Kind.AUDIO, Kind.STICKER, Kind.DOCUMENT):
@@ -99,10 +114,12 @@ def media_of(message: Message) -> tuple[Kind | None, File | None]:
 
 
 def bot_profile(user: User) -> BotProfile:
+    """Convert a bot's user."""
     return BotProfile(telegram_id=user.id, username=user.username, first_name=user.first_name)
 
 
 def chat(part: ChatPart) -> Chat:
+    """Convert a chat."""
     return Chat(
         chat_id=ChatId(part.id),
         type=part.type,
@@ -113,6 +130,7 @@ def chat(part: ChatPart) -> Chat:
 
 
 def member(part: MemberPart) -> ChatMember:
+    """Convert a membership."""
     left = part.status == "restricted" and not part.is_member
     return ChatMember(
         status="left" if left else part.status, may_post=part.can_post_messages, permissions=_rights(part)
@@ -135,6 +153,7 @@ def _rights(part: Permissions) -> ChatPermissions:
 
 
 def telegram_file(file: File) -> TelegramFile:
+    """Convert a file."""
     return TelegramFile(
         file_id=FileId(file.file_id),
         file_unique_id=file.file_unique_id,

@@ -23,17 +23,21 @@ from telewarm.telegram.error_patterns import ErrorKind, ErrorText, kind_of, pars
 from telewarm.text import storable
 
 T = TypeVar("T")
-DEFAULT_RETRY_AFTER_SECONDS = 5.0  # seconds; what Telegram asks for when it does not say
-MAX_RETRY_AFTER_SECONDS = 86_400.0  # seconds; no answer may close a scope for longer
-MAX_DESCRIPTION_CHARACTERS = 500  # characters of a description that we keep
+DEFAULT_RETRY_AFTER_SECONDS = 5.0  # for a flood wait without a time
+MAX_RETRY_AFTER_SECONDS = 86_400.0  # maximum of a wait, whatever a response says
+MAX_DESCRIPTION_CHARACTERS = 500  # maximum of a stored description
 
 
 class ResponseParameters(msgspec.Struct):
+    """The `parameters` of an error response."""
+
     retry_after: float | None = None
     migrate_to_chat_id: int | None = None
 
 
 class ErrorReply(msgspec.Struct):
+    """An error response."""
+
     ok: bool = False
     error_code: int | None = None
     description: str = ""
@@ -41,12 +45,14 @@ class ErrorReply(msgspec.Struct):
 
 
 class OkReply(msgspec.Struct, Generic[T]):
+    """A success response."""
+
     ok: bool
     result: T
 
 
 class ResponseDecoder(Generic[T]):
-    """A result's type, with its decoder made once."""
+    """Decoder for one type of result, built once."""
 
     def __init__(self, result: type[T]) -> None:
         self._decoder: msgspec.json.Decoder[OkReply[T]] = msgspec.json.Decoder(
@@ -54,7 +60,7 @@ class ResponseDecoder(Generic[T]):
         )
 
     def decode(self, body: bytes) -> T | None:
-        """None when the body is not a success of this shape."""
+        """Return the result; None when the body is not a success of this shape."""
         try:
             accepted = self._decoder.decode(body)
         except DECODE_ERRORS:
@@ -67,7 +73,7 @@ UNREADABLE_REQUEST_STATUSES = (
     413,
     415,
     431,
-)  # what a Bot API server answers, without a body, to a request that it cannot read
+)  # responses of a Bot API server, without a body, to an unreadable request
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 ERROR_DECODER = msgspec.json.Decoder(ErrorReply)
 
@@ -75,9 +81,9 @@ ERROR_DECODER = msgspec.json.Decoder(ErrorReply)
 def decode_response(
     decoder: ResponseDecoder[T], *, status: int, body: bytes, retry_after: str | None, method: str, chat_id: int | None
 ) -> T:
-    """The result. `retry_after` is the header, for answers whose body has been lost on the way.
+    """Return the result. `retry_after`: the header, for responses whose body was lost on the way.
 
-    Raises a TelegramError: the typed refusal, or TelegramUnreachable when a success cannot be understood.
+    Raises TelegramError: the typed error, or TelegramUnreachable for an unreadable success.
     """
     if status < 300 and (result := decoder.decode(body)) is not None:
         return result
@@ -93,7 +99,7 @@ def decode_response(
 
 
 def _parse_error(status: int, body: bytes, header: str | None) -> ErrorText | None:
-    """None for a success that cannot be read."""
+    """Return the error; None for an unreadable success."""
     try:
         said = ERROR_DECODER.decode(body)
     except DECODE_ERRORS:
@@ -116,7 +122,7 @@ def _parse_error(status: int, body: bytes, header: str | None) -> ErrorText | No
 
 
 def _clean_description(description: str) -> str:
-    """Without secrets, which may be longer than what is kept, and without what no database can hold."""
+    """Shorten a description, without secrets and without what no database stores."""
     return storable(logs.redact(redact(description[: 4 * MAX_DESCRIPTION_CHARACTERS])))[:MAX_DESCRIPTION_CHARACTERS]
 
 
@@ -125,7 +131,7 @@ def _parse_retry_after_header(header: str | None) -> float | None:
 
 
 def typed_error(error_text: ErrorText, *, method: str, chat_id: int | None) -> TelegramError:
-    """The typed error. Flood waits come first: they may be dressed as any other status."""
+    """Return the typed error. Flood waits come first: they may have any status."""
     status, description = error_text.status, error_text.description
     meant = kind_of(description)
     if status == 429 or meant is ErrorKind.FLOOD:

@@ -1,4 +1,4 @@
-"""Transport: one async (Request) -> Response. The only user of aiohttp here."""
+"""Transport: one async (Request) -> Response. The only user of aiohttp in this package."""
 
 from __future__ import annotations
 
@@ -18,33 +18,35 @@ from telewarm.telegram import upload_stream
 from telewarm.telegram.files import FileUpload
 from telewarm.telegram.multipart import Multipart
 
-CONNECT_SECONDS = 10.0  # seconds to make one connection
+CONNECT_SECONDS = 10.0  # for one connection
 PROXY_AUTH_REQUIRED = 407
-KEEP_ALIVE_SECONDS = 30.0  # seconds that an idle connection is kept: less than servers keep it
-# Its own since aiohttp 3.10.
+KEEP_ALIVE_SECONDS = 30.0  # of an idle connection: less than servers keep it open
+# aiohttp has its own since 3.10.
 ConnectTimeoutError: type[aiohttp.ServerTimeoutError] = getattr(
     aiohttp, "ConnectionTimeoutError", aiohttp.ServerTimeoutError
 )
-DNS_CACHE_SECONDS = 300  # seconds that a resolved name is kept
+DNS_CACHE_SECONDS = 300  # cache time of a resolved name
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One call. `url` holds the token and `body` what somebody wrote, so neither shows in a repr."""
+    """One call. `url` holds the token and `body` foreign text, so neither is part of the repr."""
 
-    method: str  # the Bot API's
+    method: str  # Bot API method
     chat_id: int | None = None
     url: str
     body: bytes | Multipart  # bytes: JSON
-    timeout: float  # seconds for all of it
+    timeout: float  # seconds for the whole call
 
     def __repr__(self) -> str:
         return f"Request(method={self.method!r}, chat_id={self.chat_id})"
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Response of a Bot API server."""
+
     status: int
     body: bytes
-    retry_after: str | None = None  # the header
+    retry_after: str | None = None  # header of that name
 
     def __repr__(self) -> str:
         return f"Response(status={self.status})"
@@ -54,7 +56,7 @@ SendRequest: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 class Transport:
-    """One pool of kept-alive connections for every bot of the process."""
+    """One pool of keep-alive connections for all bots of the process."""
 
     def __init__(self, session: aiohttp.ClientSession, *, proxy: str | None = None) -> None:
         self._session = session
@@ -63,8 +65,9 @@ class Transport:
     @classmethod
     @asynccontextmanager
     async def open(cls, *, connections: int = 256, proxy: str | None = None) -> AsyncIterator[Transport]:
-        """At most `connections` to one server; further calls wait for one, within their own timeout. `proxy`: the URL
-        of an HTTP proxy that all calls go through.
+        """Open a pool with at most `connections` to one server.
+
+        Further calls wait for a connection, within their own timeout. `proxy`: URL of an HTTP proxy for all calls.
         """
         connector = aiohttp.TCPConnector(
             limit=0, limit_per_host=connections, keepalive_timeout=KEEP_ALIVE_SECONDS, ttl_dns_cache=DNS_CACHE_SECONDS
@@ -73,18 +76,21 @@ class Transport:
             yield cls(session, proxy=proxy)
 
     async def __call__(self, request: Request) -> Response:
-        """Raises TelegramUnreachable, and whatever reading an upload raises. Cancelling closes the connection."""
+        """Make a call.
+
+        Raises TelegramUnreachable, and the errors of reading an upload. Cancelling closes the connection.
+        """
         body = StreamedPayload(request.body)
         try:
             return await self._post(request, body)
         except (aiohttp.ClientError, OSError) as foreign:
-            left = body.left and not isinstance(foreign, aiohttp.ClientHttpProxyError)  # a proxy handed nothing on
+            left = body.left and not isinstance(foreign, aiohttp.ClientHttpProxyError)  # a proxy passed nothing on
             failure = body.failure or unreachable(request, foreign, effect_possible=left)
-        # Raised out here, so that no foreign error, whose text may hold the URL, hangs on ours as its context.
+        # Raised out here, so that no foreign error, whose text may hold the URL, becomes its context.
         raise failure
 
     async def reach(self, root: str, *, timeout: float = CONNECT_SECONDS) -> None:
-        """Whether a Bot API server answers at all, without any token. Raises TelegramUnreachable."""
+        """Check that a Bot API server responds, without a token. Raises TelegramUnreachable."""
         request = Request(method="GET", url=f"{root.rstrip('/')}/", body=b"", timeout=timeout)
         try:
             async with self._session.get(
@@ -101,7 +107,7 @@ class Transport:
             data=body,
             timeout=_timeout(request.timeout),
             proxy=self._proxy,
-            allow_redirects=False,  # the URL holds the token: nobody is told it but the configured server
+            allow_redirects=False,  # the URL holds the token, which only the configured server may see
         ) as response:
             if self._proxy and response.status == PROXY_AUTH_REQUIRED:
                 raise aiohttp.ClientHttpProxyError(response.request_info, (), status=response.status)
@@ -112,7 +118,7 @@ class Transport:
 
 @lru_cache(maxsize=1024)
 def _url(url: str) -> URL:
-    """As it is written: nothing in it has to be quoted. There are few, a dozen methods for each bot."""
+    """Return the URL object, cached and unquoted: there are about a dozen URLs a bot."""
     return URL(url, encoded=True)
 
 
@@ -122,7 +128,7 @@ def _timeout(seconds: float) -> aiohttp.ClientTimeout:
 
 
 class StreamedPayload(aiohttp.Payload):
-    """`left`: the last byte has been handed to the connection. `failure`: what reading an upload raised."""
+    """`left`: the last byte was handed to the connection. `failure`: the error of reading an upload."""
 
     _autoclose = True
 
@@ -133,9 +139,11 @@ class StreamedPayload(aiohttp.Payload):
         self.failure: Exception | None = None
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - aiohttp's signature
+        """Return an empty text, for aiohttp's tracing."""
         raise TypeError("a request body is written, never read back")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write the body."""
         if isinstance(self._value, Multipart):
             await self._write_form(self._value, writer)
         else:
@@ -143,7 +151,7 @@ class StreamedPayload(aiohttp.Payload):
             await writer.write(self._value)
 
     async def _write_form(self, form: Multipart, writer: AbstractStreamWriter) -> None:
-        """A write waits while the connection is full, so the tail, without which nothing takes effect, goes last."""
+        """Write the form. A write waits while the connection is full, so the tail is written only after all uploads."""
         for piece in form.pieces:
             if isinstance(piece, bytes):
                 await writer.write(piece)
@@ -165,6 +173,7 @@ class StreamedPayload(aiohttp.Payload):
 
 
 def unreachable(request: Request, error: Exception, *, effect_possible: bool) -> TelegramUnreachable:
+    """Create the error of a call without a response."""
     to = "" if request.chat_id is None else f" to chat {request.chat_id}"
     after = "it may have been carried out anyway" if effect_possible else "nothing was sent"
     return TelegramUnreachable(
@@ -176,7 +185,7 @@ def unreachable(request: Request, error: Exception, *, effect_possible: bool) ->
 
 
 def describe_error(error: Exception, timeout: float) -> str:
-    """In our own words: a foreign error's text may hold the URL, and with it the token."""
+    """Describe a foreign error in our words, since its text may hold the URL with the token."""
     match error:
         case aiohttp.ClientProxyConnectionError(host=host, port=port):
             cause = _describe_cause(error)

@@ -1,4 +1,4 @@
-"""Bytes of an upload, in the order in which they are sent."""
+"""Body of an upload, in the order of its bytes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 from telewarm.errors import ObjectCorrupt, ObjectMissing, StoreUnavailable
 from telewarm.telegram.files import FileUpload
 
-MAX_INLINE_READ_BYTES = 1 << 20  # bytes; up to here a read is shorter than the hop to a thread and back is worth
+MAX_INLINE_READ_BYTES = 1 << 20  # up to here a read is faster than a switch to a thread and back
 CHUNK_BYTES = 1 << 18  # bytes
 
 
 async def iter_body(upload: FileUpload) -> AsyncGenerator[bytes, None]:
-    """Exactly `upload.bytes` bytes.
+    """Yield exactly `upload.bytes` bytes.
 
-    Raises ObjectMissing when the file has gone, ObjectCorrupt when it has another length, StoreUnavailable when it
-    cannot be read, and whatever the stream raises.
+    Raises ObjectMissing for a missing file, ObjectCorrupt for one of another length, StoreUnavailable for an unreadable
+    one, and the errors of the stream.
     """
     left = upload.bytes
     async with aclosing(_source(upload)) as source:
@@ -62,7 +62,7 @@ async def _close(stream: AsyncIterator[bytes]) -> None:
 async def _file(path: Path, size: int) -> AsyncGenerator[bytes, None]:
     with path.open("rb") as file:
         if size <= MAX_INLINE_READ_BYTES:
-            yield file.read(size + 1)  # one more, so that a file that has grown shows itself
+            yield file.read(size + 1)  # one more byte, to detect a file that has grown
             return
         # A cancelled read ends in its thread before `close` gets the file's lock.
         while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):

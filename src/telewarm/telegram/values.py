@@ -1,4 +1,4 @@
-"""Values that go into the Bot API's methods and come out of them."""
+"""Arguments and results of the Bot API methods."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from telewarm.telegram.files import MediaFile
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SendOptions:
-    """How a message is sent. The mappings are Telegram's own JSON and passed through as they are."""
+    """Options of a message. The mappings are Telegram's own JSON, passed through unchanged."""
 
     parse_mode: str | None = None
-    entities: Sequence[Mapping[str, object]] | None = None  # of the text, or of the caption
+    entities: Sequence[Mapping[str, object]] | None = None  # of the text or the caption
     reply_markup: Mapping[str, object] | None = None
     reply_parameters: Mapping[str, object] | None = None
     message_thread_id: int | None = None
@@ -22,9 +22,9 @@ class SendOptions:
     protect_content: bool = False
     show_caption_above_media: bool = False
     has_spoiler: bool = False
-    link_preview_options: Mapping[str, object] | None = None  # of a text
+    link_preview_options: Mapping[str, object] | None = None  # of a text message
     message_effect_id: str | None = None
-    extra: Mapping[str, object] | None = None  # parameters that we know nothing of
+    extra: Mapping[str, object] | None = None  # other parameters, passed through
 
 
 DEFAULT_OPTIONS = SendOptions()
@@ -32,7 +32,7 @@ DEFAULT_OPTIONS = SendOptions()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupItem:
-    """One of the 2 to 10 media of a group: photos and videos, or only audios, or only documents."""
+    """One of the 2 to 10 media of an album: photos and videos, or only audios, or only documents."""
 
     kind: Kind
     file: MediaFile
@@ -46,6 +46,8 @@ class GroupItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BotProfile:
+    """Profile of a bot."""
+
     telegram_id: int
     username: str
     first_name: str
@@ -53,7 +55,7 @@ class BotProfile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatPermissions:
-    """What a member may send: anything at all, and what not."""
+    """Rights of a member: to send anything at all, and kinds that are excluded."""
 
     may_send: bool = True
     refused: tuple[Kind, ...] = ()
@@ -61,16 +63,18 @@ class ChatPermissions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chat:
+    """A chat, as far as the health check needs it."""
+
     chat_id: ChatId
     type: str  # private, group, supergroup, channel
     name: str  # title, or first name, or username; may be empty
-    protected: bool  # nothing can be forwarded out of it
+    protected: bool  # nothing can be forwarded from it
     permissions: ChatPermissions = ChatPermissions()  # of a group's ordinary members
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatMember:
-    """A bot as a member of a chat. `permissions`: its own, which count when it is restricted."""
+    """A bot's membership of a chat. `permissions`: its own, which apply when it is restricted."""
 
     status: str  # creator, administrator, member, restricted, left, kicked
     may_post: bool | None  # of a channel's administrator
@@ -79,7 +83,7 @@ class ChatMember:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TelegramFile:
-    """`path`: below /file/bot<token>/ on the hosted server, an absolute path on a local one; None above 20 MB."""
+    """A file. `path`: below /file/bot<token>/ on the hosted server, absolute on a local one; None above 20 MB."""
 
     file_id: FileId
     file_unique_id: str
