@@ -219,7 +219,7 @@ ERROR_DOCS: tuple[ErrorDoc, ...] = (
             "UNSTORABLE",
             (),
             "In `last_error_code` of a media item: the database refused to keep what became of its warm-up, a bug.",
-            "Tell us what the log says in `outcome_write_failed`; re-warm the item once that is gone.",
+            "Tell us what the log says in `row_write_refused`; re-warm the item once that is gone.",
         ),
     ),
     *_category(

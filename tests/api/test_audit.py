@@ -171,7 +171,7 @@ async def test_a_row_that_cannot_be_stored_is_dropped_and_told_and_the_others_ar
     with capture_logs() as logged:
         await log.flush()
     assert [one.target for one in await audit.page(idle_telewarm.pool, limit=9)] == ["/3", "/1", "/0"]
-    assert [line["target"] for line in logged if line["event"] == "audit_row_refused"] == ["/2"]
+    assert [line["row"] for line in logged if line["event"] == "row_write_refused"] == [f"{change(2).action} /2"]
 
 
 async def test_a_database_that_is_away_hinders_no_answer_and_loses_no_row(governed: Governed) -> None:

@@ -199,7 +199,7 @@ async def test_a_row_that_cannot_be_stored_is_dropped_and_told_and_the_others_ar
             ledger.note_failure(bot.id, ChatId(CHAT + 1), unreachable())
             await soon(lambda: not ledger._unreachable)
     assert await states(pool, bot) == {CHAT + 1: "blocked"}
-    assert [line["bot_and_chat"] for line in logged if line["event"] == "chat_ledger_row_refused"] == [(bot.id, CHAT)]
+    assert [line["row"] for line in logged if line["event"] == "row_write_refused"] == [(bot.id, CHAT)]
 
 
 async def test_a_million_successes_that_nobody_writes_down_do_not_grow_without_bound() -> None:

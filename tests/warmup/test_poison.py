@@ -45,7 +45,7 @@ async def test_an_outcome_that_the_database_refuses_ends_its_item_in_error_and_n
     assert item.last_error_code == "UNSTORABLE"
     assert item.last_error is not None
     assert "CheckViolationError" in item.last_error
-    bugs = [line for line in logged if line["event"] == "outcome_write_failed"]
+    bugs = [line for line in logged if line["event"] in {"batch_write_refused", "row_write_refused"}]
     assert bugs
     assert all(line["exc_info"] for line in bugs)
 

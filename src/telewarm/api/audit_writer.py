@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,8 +12,8 @@ import structlog
 from telewarm import background, clock
 from telewarm.database import audit
 from telewarm.database.audit import AuditEntry
+from telewarm.database.batch_writer import BatchWriter, FifoBuffer
 from telewarm.database.connection import Pool
-from telewarm.database.transient import is_transient
 from telewarm.logs import redact
 from telewarm.text import storable
 
@@ -29,18 +28,22 @@ API_TOKEN_PATTERN = re.compile(r"tw_[A-Za-z0-9_-]{20,}")
 
 
 class AuditWriter:
+    """Buffers entries and writes them in the background."""
+
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._buffer: deque[AuditEntry] = deque()
-        self._dropped = 0
-        self._flush_lock = asyncio.Lock()
+        self._buffer: FifoBuffer[AuditEntry] = FifoBuffer(max_rows=MAX_BUFFERED_ENTRIES)
+        self._writer = BatchWriter(
+            self._buffer,
+            lambda rows: audit.insert(pool, rows),
+            name="audit log",
+            max_batch=ROWS_PER_STATEMENT,
+            timeout_seconds=WRITE_TIMEOUT_SECONDS,
+            describe=lambda entry: f"{entry.action} {entry.target}",
+        )
 
     def add(self, entry: AuditEntry) -> None:
-        """Never waits, never fails."""
-        if len(self._buffer) >= MAX_BUFFERED_ENTRIES:
-            self._buffer.popleft()
-            self._dropped += 1
-        self._buffer.append(entry)
+        """Buffer an entry. Never waits, never fails."""
+        self._buffer.add(entry)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -55,46 +58,18 @@ class AuditWriter:
             task.result()
 
     async def flush(self) -> None:
-        """Write what was noted up to now, as far as the database takes it."""
-        async with self._flush_lock:
-            while self._buffer:
-                chunk = [self._buffer.popleft() for _ in range(min(ROWS_PER_STATEMENT, len(self._buffer)))]
-                try:
-                    async with asyncio.timeout(WRITE_TIMEOUT_SECONDS):
-                        await audit.insert(self._pool, chunk)
-                except BaseException as error:
-                    if isinstance(error, Exception) and not is_transient(error):
-                        log.exception("audit_rows_refused", rows=len(chunk))
-                        await self._write_each(chunk)
-                        continue
-                    self._buffer.extendleft(reversed(chunk))
-                    if not isinstance(error, Exception):
-                        raise
-                    log.warning("audit_write_retried", rows=len(self._buffer), error=type(error).__name__)
-                    return
-
-    async def _write_each(self, chunk: list[AuditEntry]) -> None:
-        """One of them cannot be stored: it is dropped, and the others are kept."""
-        for number, change in enumerate(chunk):
-            try:
-                async with asyncio.timeout(WRITE_TIMEOUT_SECONDS):
-                    await audit.insert(self._pool, [change])
-            except Exception as error:
-                if is_transient(error):
-                    self._buffer.extendleft(reversed(chunk[number:]))
-                    return
-                self._dropped += 1
-                log.exception("audit_row_refused", action=change.action, target=change.target)
+        """Write what is buffered, as far as the database takes it."""
+        await self._writer.flush()
 
     async def _flush_periodically(self, stop: asyncio.Event) -> None:
         while not await clock.wait(stop, FLUSH_INTERVAL_SECONDS):
             await self.flush()
-            if self._dropped:
-                log.error("audit_entries_dropped", rows=self._dropped)
-                self._dropped = 0
+            if self._buffer.dropped:
+                log.error("audit_entries_dropped", rows=self._buffer.dropped)
+                self._buffer.dropped = 0
         await self.flush()
-        if self._buffer or self._dropped:
-            log.error("audit_entries_dropped", rows=len(self._buffer) + self._dropped)
+        if lost := len(self._buffer) + self._buffer.dropped:
+            log.error("audit_entries_dropped", rows=lost)
 
 
 def sanitize(text: str, *secrets: str | None) -> str:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias
 
 import structlog
 
 from telewarm import background, clock
 from telewarm.database import chats
+from telewarm.database.batch_writer import BatchWriter
 from telewarm.database.chats import ReachableChat, UnreachableChat
-from telewarm.database.connection import Connection, Pool
+from telewarm.database.connection import Pool
 from telewarm.database.notifications import subscribe
-from telewarm.database.transient import is_transient
+from telewarm.database.retry import log_transient
 from telewarm.errors import ChatUnreachable
 from telewarm.models import BotId, ChatId, ChatState
 from telewarm.text import storable
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 Key = tuple[BotId, ChatId]
 
 FLUSH_INTERVAL_SECONDS = 1.0  # seconds between two writes
@@ -46,6 +46,9 @@ class UnreachableRecord(NamedTuple):
     at: float
 
 
+Row: TypeAlias = tuple[Key, UnreachableRecord | float]  # float: the chat was reached then, by the monotonic clock
+
+
 class ChatStatusWriter:
     """Collects chat statuses from every send, without waiting. Writes only while `running` is active."""
 
@@ -58,6 +61,9 @@ class ChatStatusWriter:
         self._migrations_stale = True  # whether the migrations have to be read again
         self._stopping = False
         self._flush_requested = asyncio.Event()
+        self._writer = BatchWriter(
+            self, self._write_batch, name="chat status", max_batch=ROWS_PER_STATEMENT, describe=lambda row: row[0]
+        )
 
     def note_failure(self, bot_id: BotId, chat_id: ChatId, error: ChatUnreachable) -> None:
         """Record that Telegram cannot deliver to a chat."""
@@ -153,53 +159,40 @@ class ChatStatusWriter:
 
     async def _write(self) -> bool:
         """Write everything that is buffered. Returns whether the database accepted it."""
-        lost: dict[Key, UnreachableRecord] = {}
-        reached: dict[Key, float] = {}
-        try:
-            if self._migrations_stale:
+        if self._migrations_stale:
+            with log_transient("chat_migrations_unread"):
                 await self._read_migrations()
-            lost, self._unreachable = self._unreachable, lost
-            reached, self._reached = self._reached, reached
-            if lost or reached:
-                async with self._pool.acquire() as connection:
-                    await _write_batch(connection, lost, reached)
-        except Exception as error:
-            if not is_transient(error):
-                log.exception("chat_status_refused", chats=len(lost) + len(reached))
-                return await self._write_each(lost, reached)
-            self._put_back(lost, reached)
-            log.warning("chat_status_write_retried", chats=len(lost) + len(reached), error=type(error).__name__)
-            return False
-        except asyncio.CancelledError:
-            self._put_back(lost, reached)
-            raise
-        return True
+            if self._migrations_stale:
+                return False
+        return await self._writer.flush()
 
-    async def _write_each(self, lost: dict[Key, UnreachableRecord], reached: dict[Key, float]) -> bool:
-        """Write row by row after a batch was refused: drop the rows that cannot be stored, keep the others."""
-        singles: list[tuple[dict[Key, UnreachableRecord], dict[Key, float]]] = [
-            ({key: loss}, {}) for key, loss in lost.items()
-        ]
-        singles += [({}, {key: at}) for key, at in reached.items()]
-        for number, (loss, success) in enumerate(singles):
-            try:
-                async with self._pool.acquire() as connection:
-                    await _write_batch(connection, loss, success)
-            except Exception as error:
-                if is_transient(error):
-                    for left_lost, left_reached in singles[number:]:
-                        self._put_back(left_lost, left_reached)
-                    return False
-                log.exception("chat_ledger_row_refused", bot_and_chat=next(iter(loss or success)))
-        return True
+    async def _write_batch(self, rows: Sequence[Row]) -> None:
+        lost = sorted((key, record) for key, record in rows if isinstance(record, UnreachableRecord))
+        reached = sorted((key, at) for key, at in rows if isinstance(at, float))
+        async with self._pool.acquire() as connection:
+            now = clock.monotonic()  # ages count from the statement on, not from the request for a connection
+            if lost:
+                await chats.record_unreachable(connection, [_to_row(key, record, now) for key, record in lost])
+            if reached:
+                await chats.record_reachable(connection, [ReachableChat(*key, now - at) for key, at in reached])
 
-    def _put_back(self, lost: dict[Key, UnreachableRecord], reached: dict[Key, float]) -> None:
-        """Put entries back after a failed write. Newer entries win, except that a migration stays."""
+    def take(self, limit: int) -> list[Row]:
+        """Remove and return buffered records, `limit` at most."""
+        rows: list[Row] = []
+        for records in (self._unreachable, self._reached):
+            keys = list(islice(records, limit - len(rows)))
+            rows += [(key, records.pop(key)) for key in keys]
+        return rows
+
+    def put_back(self, rows: Sequence[Row]) -> None:
+        """Buffer records again after a failed write. Newer ones win, except that a migration stays."""
         newer = self._unreachable.keys() | self._reached.keys()
+        lost = {key: one for key, one in rows if isinstance(one, UnreachableRecord)}
         self._unreachable = {
-            key: loss for key, loss in lost.items() if loss.migrated_to or key not in newer
+            key: record for key, record in lost.items() if record.migrated_to or key not in newer
         } | self._unreachable
-        self._reached = {key: at for key, at in reached.items() if key not in newer} | self._reached
+        reached = {key: at for key, at in rows if isinstance(at, float) and key not in newer}
+        self._reached = reached | self._reached
 
     async def _read_migrations(self) -> None:
         """Read the migrations of all bots; those notified meanwhile are newer and win."""
@@ -234,17 +227,6 @@ class ChatStatusWriter:
         self._migrations_stale = True
 
 
-async def _write_batch(
-    connection: Connection, lost: Mapping[Key, UnreachableRecord], reached: Mapping[Key, float]
-) -> None:
-    for losses in _chunks(sorted(lost.items())):
-        now = clock.monotonic()  # ages count from the statement on, not from the request for a connection
-        await chats.record_unreachable(connection, [_to_row(key, loss, now) for key, loss in losses])
-    for successes in _chunks(sorted(reached.items())):
-        now = clock.monotonic()
-        await chats.record_reachable(connection, [ReachableChat(*key, now - at) for key, at in successes])
-
-
 def _to_row(key: Key, record: UnreachableRecord, now: float) -> UnreachableChat:
     words = storable(record.reason)[:MAX_REASON_CHARACTERS]
     return UnreachableChat(
@@ -255,7 +237,3 @@ def _to_row(key: Key, record: UnreachableRecord, now: float) -> UnreachableChat:
         migrated_to=record.migrated_to,
         age_seconds=now - record.at,
     )
-
-
-def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (items[start : start + ROWS_PER_STATEMENT] for start in range(0, len(items), ROWS_PER_STATEMENT))
