@@ -20,7 +20,7 @@ from telewarm.database.tokens import Role
 from telewarm.demo.media import DemoFile
 from telewarm.errors import StoreUnavailable
 from telewarm.models import ChatId
-from telewarm.probe.pool import LAYERS
+from telewarm.probe.pool import ISOLATION_LAYERS
 from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
@@ -134,7 +134,7 @@ async def test_it_tells_what_shuts_the_decoders_in_once_one_runs(api: Api, demo_
     await api.telewarm.library.probe.facts(demo_files["note.ogg"].path)
     held = await told()
     assert isinstance(held, list)
-    assert {"rlimits"} <= {*held} <= LAYERS | {"nobody"}
+    assert {"rlimits"} <= {*held} <= ISOLATION_LAYERS | {"nobody"}
 
 
 async def test_how_it_does_is_for_who_may_read(telewarm_with: Opener) -> None:

@@ -14,7 +14,7 @@ from telewarm.demo.media import DemoFile
 from telewarm.errors import UnreadableMedia
 from telewarm.models import Kind
 from telewarm.probe import Probe
-from telewarm.probe.boxes import MOST, missing
+from telewarm.probe.boxes import MAX_BOXES, missing_bytes
 from tests.fixtures.media import video
 
 
@@ -29,7 +29,7 @@ def cut(path: Path, lost: int) -> None:
 
 
 def missing_in(data: bytes) -> int:
-    return missing(io.BytesIO(data), len(data))
+    return missing_bytes(io.BytesIO(data), len(data))
 
 
 def indexes(path: Path) -> str:
@@ -92,6 +92,6 @@ def test_no_bytes_break_it(data: bytes) -> None:
 
 
 def test_a_file_of_nothing_but_empty_boxes_is_left_soon() -> None:
-    many = io.BytesIO(box(b"free", 8) * (MOST + 10) + box(b"mdat", 100)[:50])
-    assert missing(many, len(many.getvalue())) == 0
-    assert many.tell() <= 8 * MOST + 16
+    many = io.BytesIO(box(b"free", 8) * (MAX_BOXES + 10) + box(b"mdat", 100)[:50])
+    assert missing_bytes(many, len(many.getvalue())) == 0
+    assert many.tell() <= 8 * MAX_BOXES + 16

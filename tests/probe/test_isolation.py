@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from telewarm.demo.media import DemoFile
 from telewarm.errors import DecoderFailed
 from telewarm.probe import Probe, descriptors
-from telewarm.probe.pool import LAYERS
+from telewarm.probe.pool import ISOLATION_LAYERS
 from telewarm.probe.seccomp import ALLOW, END, FAIL, TABLES, program
 from tests.fixtures.decoders import around_open, broken_open
 
@@ -109,7 +109,7 @@ async def test_every_layer_holds_here(probe: Probe, demo_files: dict[str, DemoFi
     with capture_logs() as logs:
         await probe.facts(demo_files["note.ogg"].path)
     assert logs == []
-    assert probe._pool.isolation == LAYERS | ({"nobody"} if os.geteuid() == 0 else set())
+    assert probe._pool.isolation == ISOLATION_LAYERS | ({"nobody"} if os.geteuid() == 0 else set())
     [worker] = [child for child in psutil.Process().children() if "telewarm.probe.worker" in child.cmdline()]
     status = status_of(worker)
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")

@@ -1,4 +1,7 @@
-"""What a media file is, by its bytes; what Telegram allows; its thumbnail. The only door to media decoders."""
+"""Probe of media files: type and metadata by their bytes, Telegram's rules, thumbnails.
+
+The only user of media decoders.
+"""
 
 from telewarm.probe.file_names import filename_for
 from telewarm.probe.probe import Look, Probe

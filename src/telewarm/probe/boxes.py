@@ -1,7 +1,6 @@
-"""The boxes that an MP4, MOV, HEIF or AVIF file is made of: what stands where, and whether all that they announce is
-there.
+"""Boxes of an MP4, MOV, HEIF or AVIF file, their order, and whether the file is complete.
 
-A decoder is content with a file whose index comes first and whose picture ends in the middle: it never looks that far.
+A decoder accepts a file whose index comes first and whose picture is cut off: it never reads that far.
 """
 
 from __future__ import annotations
@@ -11,20 +10,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from telewarm.probe.pictures import LONGEST_SIDE
+from telewarm.probe.pictures import MAX_SIDE_PIXELS
 
-HEAD: Final = 8  # bytes: the length, and what it is
-LONG: Final = 8  # more bytes, of a length that does not fit into four
-MOST: Final = 10_000  # boxes looked at; a recording in pieces of a second has three hours then
-NEEDED: Final = frozenset({b"mdat", b"moov", b"moof", b"meta"})  # what follows of other boxes may be missing
-INDEX_LARGEST: Final = 4 << 20  # bytes of a `moov` that are searched for signs of encryption
-META_LARGEST: Final = 1 << 20  # bytes of a `meta` that are searched for a picture's sides
-ENCRYPTED: Final = {b"encv": "video", b"enca": "audio"}  # sample entries of the tracks that are
+HEADER_BYTES: Final = 8  # bytes: length and type
+LONG_LENGTH_BYTES: Final = 8  # additional bytes of a 64-bit length
+MAX_BOXES: Final = 10_000  # enough for three hours of a recording in fragments of a second
+REQUIRED_BOXES: Final = frozenset({b"mdat", b"moov", b"moof", b"meta"})  # others may be cut off
+MAX_INDEX_BYTES: Final = 4 << 20  # bytes of a `moov` that are searched for signs of encryption
+MAX_META_BYTES: Final = 1 << 20  # bytes of a `meta` that are searched for a picture's sides
+ENCRYPTED_ENTRIES: Final = {b"encv": "video", b"enca": "audio"}  # sample entries of encrypted tracks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Box:
-    """`begin` and `end` in bytes of the file, its head included; the end may lie beyond the file's."""
+    """A box. `begin` and `end`: bytes in the file, the header included; the end may lie beyond the file's."""
 
     name: bytes
     begin: int
@@ -33,11 +32,13 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """`lost`: bytes of the picture, the sound or their index that are not there. `is_picture`: a `meta` box comes
-    before any index of a film. `streamable`: the index comes before what it tells of. `encrypted`: kinds of its tracks.
+    """Layout of the file.
+
+    `missing_bytes`: of the picture, the sound or their index. `is_picture`: a `meta` box comes before any index of a
+    film. `streamable`: the index comes before the data. `encrypted`: kinds of the encrypted tracks.
     """
 
-    lost: int = 0
+    missing_bytes: int = 0
     lost_of_index: bool = False
     is_picture: bool = False
     is_film: bool = False
@@ -49,70 +50,70 @@ class Layout:
 
 
 def boxes(file: BinaryIO, size: int) -> Iterator[Box]:
-    """The outermost boxes. A small read for each; ends where the lengths make no sense."""
+    """Yield the outermost boxes, with a small read for each. Ends where a length is impossible."""
     begin = 0
-    for _ in range(MOST):
-        if begin + HEAD > size:
+    for _ in range(MAX_BOXES):
+        if begin + HEADER_BYTES > size:
             return
         file.seek(begin)
-        head = file.read(HEAD + LONG)
+        head = file.read(HEADER_BYTES + LONG_LENGTH_BYTES)
         length = int.from_bytes(head[:4])
-        if length == 1 and len(head) == HEAD + LONG:
-            length = int.from_bytes(head[HEAD:])
+        if length == 1 and len(head) == HEADER_BYTES + LONG_LENGTH_BYTES:
+            length = int.from_bytes(head[HEADER_BYTES:])
         if length == 0:  # to the end of the file
-            yield Box(name=head[4:HEAD], begin=begin, end=size)
+            yield Box(name=head[4:HEADER_BYTES], begin=begin, end=size)
             return
-        if length < HEAD:  # damage, which the decoder judges
+        if length < HEADER_BYTES:  # damage, which the decoder reports
             return
-        yield Box(name=head[4:HEAD], begin=begin, end=begin + length)
+        yield Box(name=head[4:HEADER_BYTES], begin=begin, end=begin + length)
         begin += length
 
 
-def lay_out(file: BinaryIO, size: int) -> Layout:
-    """Blocking."""
+def read_layout(file: BinaryIO, size: int) -> Layout:
+    """Read the layout. Blocks."""
     first: dict[bytes, Box] = {}
     lost, lost_of_index = 0, False
     for box in boxes(file, size):
         first.setdefault(box.name, box)
         if box.end > size:
-            lost = box.end - size if box.name in NEEDED else 0
+            lost = box.end - size if box.name in REQUIRED_BOXES else 0
             lost_of_index = box.name != b"mdat"
     index, meta, data = first.get(b"moov"), first.get(b"meta"), first.get(b"mdat")
     is_picture = meta is not None and (index is None or meta.begin < index.begin)
     return Layout(
-        lost=lost,
+        missing_bytes=lost,
         lost_of_index=lost_of_index,
         is_picture=is_picture,
         is_film=bool(first.keys() & {b"moov", b"moof", b"mdat"}),
         has_index=index is not None,
         in_fragments=b"moof" in first,
         streamable=index is not None and (data is None or index.begin < data.begin),
-        encrypted=frozenset() if index is None else _encrypted(_content(file, index, INDEX_LARGEST)),
-        sides=_sides(_content(file, meta, META_LARGEST)) if is_picture and meta is not None else None,
+        encrypted=frozenset() if index is None else _encrypted(_content(file, index, MAX_INDEX_BYTES)),
+        sides=_sides(_content(file, meta, MAX_META_BYTES)) if is_picture and meta is not None else None,
     )
 
 
-def missing(file: BinaryIO, size: int) -> int:
-    """How many bytes of the picture, the sound or their index are not there."""
-    return lay_out(file, size).lost
+def missing_bytes(file: BinaryIO, size: int) -> int:
+    """Return the missing bytes of the picture, the sound or their index."""
+    return read_layout(file, size).missing_bytes
 
 
 def _content(file: BinaryIO, box: Box, largest: int) -> bytes:
-    file.seek(box.begin + HEAD)
-    return file.read(min(box.end - box.begin - HEAD, largest))
+    file.seek(box.begin + HEADER_BYTES)
+    return file.read(min(box.end - box.begin - HEADER_BYTES, largest))
 
 
 def _encrypted(index: bytes) -> frozenset[str]:
-    return frozenset(kind for name, kind in ENCRYPTED.items() if name in index)
+    return frozenset(kind for name, kind in ENCRYPTED_ENTRIES.items() if name in index)
 
 
 def _sides(meta: bytes) -> tuple[int, int] | None:
-    """The largest picture that the properties speak of: tiles and previews are smaller. Turned as the first says."""
+    """Return the largest sides in the properties, rotated by the first rotation: tiles and previews are smaller."""
     found = []
     at = meta.find(b"ispe")
     while at >= 0 and at + 16 <= len(meta):
         sides = struct.unpack_from(">LL", meta, at + 8)
-        if min(sides) > 0 and max(sides) <= LONGEST_SIDE:
+        if min(sides) > 0 and max(sides) <= MAX_SIDE_PIXELS:
             found.append(sides)
         at = meta.find(b"ispe", at + 4)
     if not found:

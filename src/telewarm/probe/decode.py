@@ -1,7 +1,7 @@
-"""The dear half of the probe: FFmpeg on untrusted bytes. Only a worker process imports this.
+"""Decoding half of the probe: FFmpeg on untrusted bytes. Imported by worker processes only.
 
-The demuxer is always the one that the first bytes announce, never a guess of FFmpeg's: a playlist in disguise must not
-make it open other files or addresses. What is read is the descriptor that came with the job.
+The demuxer is always the one that the first bytes announce, never FFmpeg's guess: a disguised playlist must not make it
+open other files or URLs. The file is read by the descriptor of the job.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from telewarm.probe.ipc import Doubt, Job
 from telewarm.probe.tags import readable
 from telewarm.probe.turning import sides_of, turn_of
 
-PIXELS: Final = 50_000_000  # the largest picture that is decoded
-PACKETS: Final = 256  # read at most so many to find a frame
-# PyAV 19 keeps bytes of a tag that are no UTF-8 as surrogates; the versions before it do so when they are told to.
+MAX_PIXELS: Final = 50_000_000  # of a picture that is decoded
+MAX_PACKETS: Final = 256  # read to find a frame
+# PyAV 19 keeps bytes of a tag that are not UTF-8 as surrogates; earlier versions do so on request.
 KEEP_BYTES: Final[dict[str, Any]] = (
     {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "surrogateescape"}
 )
-NEAR_END: Final = 5.0  # seconds before the end from which the last packets are looked for
-LATEST: Final = 100 * 3600.0  # seconds: beyond any file that Telegram takes
-LACKING: Final = 0.5  # seconds that a sound may be shorter than it promises
-TAG_LENGTH: Final = 256  # characters kept of a title or performer
+END_SEARCH_SECONDS: Final = 5.0  # before the end, where the last packets are searched
+MAX_SEEK_SECONDS: Final = 100 * 3600.0  # beyond any file that Telegram accepts
+MAX_MISSING_SECONDS: Final = 0.5  # that a sound may be shorter than announced
+MAX_TAG_CHARACTERS: Final = 256  # of a title or performer
 SOUND_ONLY: Final = {
     "video/mp4": ("audio/mp4", "m4a"),
     "video/webm": ("audio/webm", "weba"),
@@ -44,40 +44,40 @@ SOUND_ONLY: Final = {
     "video/x-ms-asf": ("audio/x-ms-wma", "wma"),
 }
 WITH_PICTURE: Final = {"audio/ogg": ("video/ogg", "ogv"), "audio/mp4": ("video/mp4", "mp4")}
-# Each packet tells its time, so a missing end shows.
-PACED: Final = frozenset({"audio/flac", "audio/x-tta", "audio/x-wavpack", "video/x-flv"})
-SHORT: Final = "it is cut off, its last {:.0f} seconds are missing"
+# Every packet has a time, so a missing end is detectable.
+TIMED_TYPES: Final = frozenset({"audio/flac", "audio/x-tta", "audio/x-wavpack", "video/x-flv"})
+TRUNCATED_PROBLEM: Final = "it is cut off, its last {:.0f} seconds are missing"
 
 
 class DecodeLimitExceeded(Exception):
-    """A picture with more pixels than are decoded."""
+    """The picture exceeds the pixel limit."""
 
     def __init__(self, width: int, height: int) -> None:
-        super().__init__(f"{width} × {height} pixels are more than the {PIXELS:,} that are decoded")
+        super().__init__(f"{width} × {height} pixels are more than the {MAX_PIXELS:,} that are decoded")
 
 
 class NoMediaStream(Exception):
-    """A container without the streams or frames that it promises."""
+    """A container without the streams or frames that it announces."""
 
 
-def opened(job: Job) -> InputContainer:
-    """The file as a container; closes as a context manager. Raises av.FFmpegError."""
-    options = {"protocol_whitelist": "none", "max_pixels": str(PIXELS)}
+def open_container(job: Job) -> InputContainer:
+    """Open the file as a container, a context manager. Raises av.FFmpegError."""
+    options = {"protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)}
     container = cast(InputContainer, av.open(job.file(), format=job.demuxer, options=options, **KEEP_BYTES))
     for stream in container.streams:
         if (context := _context(stream)) is not None:
-            context.thread_count = 1  # others would cost memory for frames that nobody asks for, and cannot be started
+            context.thread_count = 1  # more would need memory for unused frames, and cannot be started
     return container
 
 
-def complete(job: Job) -> MediaMetadata:
-    """The facts of a file. Decodes one frame of a film, which proves that there is one and tells its rotation."""
+def complete_metadata(job: Job) -> MediaMetadata:
+    """Return the complete metadata. Decodes one frame of a film, as a proof and for the rotation."""
     if job.demuxer is None:
         return _still(job)
     if job.facts.mime == "image/gif":
         return _gif(job)
-    with opened(job) as container:
-        video = moving(container)
+    with open_container(job) as container:
+        video = video_stream(container)
         sound = next(iter(container.streams.audio), None)
         if video is None and sound is None:
             raise NoMediaStream("there is neither picture nor sound in it")
@@ -87,13 +87,13 @@ def complete(job: Job) -> MediaMetadata:
         else:
             mime, ext = SOUND_ONLY.get(facts.mime, (facts.mime, facts.ext))
             facts = replace(facts, mime=mime, ext=ext)
-            _demand_packet(container, cast(Stream, sound))
+            _require_packet(container, cast(Stream, sound))
         return replace(facts, duration=_duration(job, container, facts))
 
 
 def _still(job: Job) -> MediaMetadata:
-    """A picture whose end seems to be missing: whether it can be decoded."""
-    problem = stills.problem_of(job.file(), job.facts.mime, PIXELS)
+    """Check that a picture which seems incomplete can be decoded."""
+    problem = stills.problem_of(job.file(), job.facts.mime, MAX_PIXELS)
     if problem is not None:
         raise NoMediaStream(problem)
     return job.facts
@@ -103,15 +103,15 @@ def _gif(job: Job) -> MediaMetadata:
     found = gifs.read(job.descriptor)
     if isinstance(found, str):
         raise NoMediaStream(found)
-    if found.width * found.height > PIXELS:
+    if found.width * found.height > MAX_PIXELS:
         raise DecodeLimitExceeded(found.width, found.height)
     facts = replace(job.facts, width=found.width, height=found.height)
     if found.frames > 1:
         facts = replace(facts, duration=found.seconds or None, video_codec="gif")
-    problem = stills.problem_of(job.file(), job.facts.mime, PIXELS)
+    problem = stills.problem_of(job.file(), job.facts.mime, MAX_PIXELS)
     if problem is None:
         return facts
-    with opened(job) as container:  # what one decoder refuses another may take
+    with open_container(job) as container:  # FFmpeg may accept what Pillow refuses
         next(frames(container, container.streams.video[0]))
     return facts
 
@@ -134,50 +134,50 @@ def _pictured(facts: MediaMetadata, job: Job, container: InputContainer, video: 
     return replace(facts, width=width, height=height, video_codec=codec_of(video))
 
 
-def _demand_packet(container: InputContainer, sound: Stream) -> None:
-    """A DASH initialisation segment has a header and no sound."""
-    for packet in itertools.islice(container.demux(sound), PACKETS):
+def _require_packet(container: InputContainer, sound: Stream) -> None:
+    """Raise unless there is a packet: a DASH initialisation segment has a header and no sound."""
+    for packet in itertools.islice(container.demux(sound), MAX_PACKETS):
         if packet.size:
             return
     raise NoMediaStream("there is no sound in it")
 
 
 def _duration(job: Job, container: InputContainer, facts: MediaMetadata) -> float | None:
-    """In seconds. Raises NoMediaStream for a sound or film whose end is not there."""
+    """Return the duration in seconds. Raises NoMediaStream for a truncated sound or film."""
     said = container.duration / av.time_base if container.duration and container.duration > 0 else None
     start = (container.start_time or 0) / av.time_base
     if job.facts.mime == "audio/mpeg":
         return _of_mp3(job, said)
     if job.doubt is Doubt.CUT_OFF:
-        _demand_end(container, said)
+        _require_end(container, said)
     if job.doubt is Doubt.LATE_CLOCK and (last := _last_time(container, said)) is not None:
         return max(0.0, last - start) or said
     if facts.mime in {"audio/ogg", "video/ogg"}:
         _demand_last_page(job)
-    if said is not None and job.facts.mime not in PACED:
+    if said is not None and job.facts.mime not in TIMED_TYPES:
         return said
     last = _last_time(container, said)
     if last is None:
         return said
-    if said is not None and last - start < said - max(LACKING, said / 100):
-        raise NoMediaStream(SHORT.format(said - last + start))
+    if said is not None and last - start < said - max(MAX_MISSING_SECONDS, said / 100):
+        raise NoMediaStream(TRUNCATED_PROBLEM.format(said - last + start))
     return said if said is not None else max(0.0, last - start) or None
 
 
 def _of_mp3(job: Job, said: float | None) -> float | None:
     found = mp3.read(job.descriptor)
-    if found.lost:
-        raise NoMediaStream(f"it is cut off, its last {found.lost:,} bytes are missing")
+    if found.missing_bytes:
+        raise NoMediaStream(f"it is cut off, its last {found.missing_bytes:,} bytes are missing")
     return said if found.seconds is None else found.seconds
 
 
 def _last_time(container: InputContainer, said: float | None) -> float | None:
-    """Seconds at which the last packet ends, by a seek to the end, or by going through all of it."""
+    """Return the end of the last packet in seconds, by a seek to the end or by reading all packets."""
     last = None
     with suppress(av.FFmpegError):
-        container.seek(int(((said - NEAR_END) if said else LATEST) * av.time_base))
+        container.seek(int(((said - END_SEARCH_SECONDS) if said else MAX_SEEK_SECONDS) * av.time_base))
         last = _end_of(container)
-    if last is None or (said is None and last < NEAR_END):
+    if last is None or (said is None and last < END_SEARCH_SECONDS):
         with suppress(av.FFmpegError):
             container.seek(0)
             last = _end_of(container)
@@ -193,11 +193,11 @@ def _end_of(container: InputContainer) -> float | None:
     return last
 
 
-def _demand_end(container: InputContainer, said: float | None) -> None:
-    """The boxes promise a little more than there is. Raises NoMediaStream unless every frame is there all the same."""
+def _require_end(container: InputContainer, said: float | None) -> None:
+    """Raise NoMediaStream unless every frame is there, though the boxes announce slightly more bytes."""
     try:
         if said:
-            container.seek(int(max(0.0, said - NEAR_END) * av.time_base))
+            container.seek(int(max(0.0, said - END_SEARCH_SECONDS) * av.time_base))
         whole = not any(packet.is_corrupt for packet in container.demux())
     except av.FFmpegError:
         whole = False
@@ -206,29 +206,29 @@ def _demand_end(container: InputContainer, said: float | None) -> None:
 
 
 def _demand_last_page(job: Job) -> None:
-    if lost := mp3.lost_of_ogg(job.file()):
+    if lost := mp3.missing_ogg_bytes(job.file()):
         raise NoMediaStream(f"it is cut off, its last {lost:,} bytes are missing")
 
 
-def moving(container: InputContainer) -> VideoStream | None:
-    """The first video stream that is no cover."""
+def video_stream(container: InputContainer) -> VideoStream | None:
+    """Return the first video stream that is not a cover."""
     return next((stream for stream in container.streams.video if not _is_cover(stream)), None)
 
 
-def cover(container: InputContainer) -> VideoStream | None:
-    """The picture that an audio file carries."""
+def cover_stream(container: InputContainer) -> VideoStream | None:
+    """Return the cover of an audio file."""
     return next((stream for stream in container.streams.video if _is_cover(stream)), None)
 
 
 def frames(container: InputContainer, video: VideoStream) -> Iterator[VideoFrame]:
-    """The frames from where the container stands, of at most PACKETS packets. Raises NoMediaStream if there is none."""
+    """Yield the frames from the container's position, of `MAX_PACKETS` packets at most. Raises NoMediaStream."""
     if _context(video) is None:
         raise NoMediaStream("its picture is in an unknown codec")
     context = video.codec_context
-    if context.width * context.height > PIXELS:
+    if context.width * context.height > MAX_PIXELS:
         raise DecodeLimitExceeded(context.width, context.height)
     found = False
-    packets: Iterator[Packet[VideoStream]] = itertools.islice(container.demux(video), PACKETS)
+    packets: Iterator[Packet[VideoStream]] = itertools.islice(container.demux(video), MAX_PACKETS)
     for packet in packets:
         for decoded in packet.decode():
             found = True
@@ -238,13 +238,13 @@ def frames(container: InputContainer, video: VideoStream) -> Iterator[VideoFrame
 
 
 def codec_of(stream: Stream) -> str:
-    """The codec's own name, whatever library decodes it."""
+    """Return the codec's canonical name, whatever library decodes it."""
     context = _context(stream)
     return context.codec.canonical_name if context else "unknown"
 
 
 def _context(stream: Stream) -> CodecContext | None:
-    """PyAV's types say that there always is one; for a codec unknown to FFmpeg there is not."""
+    """Return the codec context. PyAV's types promise one; a codec unknown to FFmpeg has none."""
     return stream.codec_context
 
 
@@ -253,10 +253,10 @@ def _is_cover(stream: VideoStream) -> bool:
 
 
 def _tag(tags: Sequence[Mapping[str, str]], key: str) -> str | None:
-    """MP3 and MP4 keep tags beside the streams, Ogg within them; the case of the key varies."""
+    """Return a tag: MP3 and MP4 keep tags at the container, Ogg at the stream; the key's case varies."""
     for metadata in tags:
         for name, value in metadata.items():
             text = printable_name(readable(value))
             if name.lower() == key and text:
-                return text[:TAG_LENGTH]
+                return text[:MAX_TAG_CHARACTERS]
     return None

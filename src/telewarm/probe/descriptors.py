@@ -1,4 +1,4 @@
-"""Files that are read by their descriptor: a decoder process gets those, and can open none by itself."""
+"""Readers of a file by its descriptor, for decoder processes, which cannot open files."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ import io
 import os
 from typing import Final
 
-BUFFER: Final = 1 << 16  # bytes read at once
+BUFFER_BYTES: Final = 1 << 16  # read at once
 
 
 class _Raw(io.RawIOBase):
-    """Reads at a place of its own, so that several readers of one descriptor do not move each other."""
+    """Raw reader with its own position, so that several readers of one descriptor are independent."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._at = 0
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
+        """Return True."""
         return True
 
     def tell(self) -> int:
+        """Return the position."""
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set the position."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at}.get(whence)
         at = offset + (os.fstat(self._descriptor).st_size if start is None else start)
         if at < 0:
@@ -34,6 +38,7 @@ class _Raw(io.RawIOBase):
         return at
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed's Buffer has no length
+        """Read from the position."""
         data = os.pread(self._descriptor, len(buffer), self._at)
         buffer[: len(data)] = data
         self._at += len(data)
@@ -41,5 +46,5 @@ class _Raw(io.RawIOBase):
 
 
 def reader(descriptor: int) -> io.BufferedReader:
-    """From its beginning. The descriptor is neither moved nor closed."""
-    return io.BufferedReader(_Raw(descriptor), BUFFER)
+    """Return a reader from the beginning. The descriptor is neither moved nor closed."""
+    return io.BufferedReader(_Raw(descriptor), BUFFER_BYTES)

@@ -1,4 +1,4 @@
-"""File names as Telegram shows them: safe, and with the extension that the bytes deserve; a document's stays. Pure."""
+"""File names for uploads: safe, with the extension that fits the bytes. A document's name keeps its extension. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Final
 
 from telewarm.models import JOINERS, Kind, MediaMetadata, printable_name
 
-LONGEST: Final = 200  # bytes of UTF-8, extension included; file systems take 255
-SUFFIX: Final = 16  # characters of an extension
+MAX_NAME_BYTES: Final = 200  # of UTF-8, extension included; file systems take 255
+MAX_EXTENSION_CHARACTERS: Final = 16  # characters of an extension
 GENERIC: Final = frozenset({"application/octet-stream", "text/plain", "application/zip", "application/gzip"})
 FAMILIES: Final = (
     frozenset({"jpg", "jpeg", "jpe", "jfif", "jif", "mpo", "jps"}),
@@ -33,10 +33,10 @@ REPLACEABLE: Final = frozenset().union(*FAMILIES) | {
 
 
 def filename_for(name: str | None, facts: MediaMetadata, kind: Kind) -> str:
-    """A file name for the upload: `name` cleaned, else from the tags, else the kind.
+    """Return a file name for the upload: `name` cleaned, else from the tags, else the kind.
 
-    A document keeps the extension that its name has: many formats share their first bytes (`.dng` and TIFF, `.xlsm`
-    and `.xlsx`). Of any other kind an extension that contradicts the bytes is replaced.
+    A document keeps the extension of its name: many formats share their first bytes (`.dng` and TIFF, `.xlsm` and
+    `.xlsx`). For other kinds an extension that contradicts the bytes is replaced.
     """
     clean = _clean(name or "")
     if clean and kind is Kind.DOCUMENT:
@@ -54,12 +54,12 @@ def filename_for(name: str | None, facts: MediaMetadata, kind: Kind) -> str:
 
 
 def _of_document(clean: str, facts: MediaMetadata) -> str:
-    """An extension is only added where there is none and the bytes say which."""
+    """Return the name of a document: an extension is added only where there is none and the bytes define one."""
     stem, dot, suffix = clean.rpartition(".")
-    if dot and stem and len(suffix) <= SUFFIX and not any(char.isspace() for char in suffix):
+    if dot and stem and len(suffix) <= MAX_EXTENSION_CHARACTERS and not any(char.isspace() for char in suffix):
         return _with_extension(stem, suffix)
     if facts.mime in GENERIC:
-        return _cut(clean, LONGEST)
+        return _cut(clean, MAX_NAME_BYTES)
     return _with_extension(clean, facts.ext)
 
 
@@ -68,18 +68,18 @@ def _family(ext: str) -> frozenset[str]:
 
 
 def _with_extension(stem: str, ext: str) -> str:
-    ext = ext[:SUFFIX]
-    return f"{_cut(stem, LONGEST - len(ext.encode()) - 1)}.{ext}"
+    ext = ext[:MAX_EXTENSION_CHARACTERS]
+    return f"{_cut(stem, MAX_NAME_BYTES - len(ext.encode()) - 1)}.{ext}"
 
 
 def _cut(text: str, room: int) -> str:
-    """To so many bytes of UTF-8."""
+    """Truncate to a number of UTF-8 bytes."""
     encoded = text.encode()
     return text if len(encoded) <= room else encoded[:room].decode(errors="ignore").rstrip(" .")
 
 
 def _clean(name: str) -> str:
-    """The last path part without invisible characters, quotes, and dots or spaces around it."""
+    """Return the last path part without invisible characters, quotes, and surrounding dots or spaces."""
     last = unicodedata.normalize("NFC", name).replace("\\", "/").rpartition("/")[2]
     shown = (char for char in printable_name(last) if char in JOINERS or unicodedata.category(char)[0] != "C")
     kept = "".join("_" if char in '<>:"|?*;%' else char for char in shown)

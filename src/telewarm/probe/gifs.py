@@ -1,4 +1,4 @@
-"""The blocks of a GIF: how many frames it has, how long they last, and whether its end is there. Decodes nothing."""
+"""GIF blocks: number of frames, duration, and whether the end is there. Without decoding."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import mmap
 from dataclasses import dataclass
 from typing import Final
 
-MOST: Final = 256 << 20  # bytes walked through
-QUICK, USUAL = 2, 10  # hundredths of a second: players show frames with less than QUICK for USUAL
+MAX_BYTES: Final = 256 << 20  # that are read
+MIN_FRAME_HUNDREDTHS, DEFAULT_FRAME_HUNDREDTHS = 2, 10  # players show shorter frames for the default
 
 
 class _CutOff(Exception):
@@ -16,6 +16,8 @@ class _CutOff(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gif:
+    """Frames and duration of a GIF."""
+
     width: int
     height: int
     frames: int
@@ -23,10 +25,10 @@ class Gif:
 
 
 def read(descriptor: int) -> Gif | str:
-    """Or what is wrong with it."""
+    """Return what the blocks say, or the reason why the file is unreadable."""
     with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
         try:
-            return _walk(data) if len(data) <= MOST else _Walked(data).gif(2)
+            return _walk(data) if len(data) <= MAX_BYTES else _Walked(data).gif(2)
         except (_CutOff, IndexError):
             return "it is cut off"
 
@@ -37,6 +39,7 @@ class _Walked:
         self.height = int.from_bytes(data[8:10], "little")
 
     def gif(self, frames: int, hundredths: int = 0) -> Gif:
+        """Build a GIF of blocks."""
         return Gif(width=self.width, height=self.height, frames=frames, seconds=hundredths / 100)
 
 
@@ -53,10 +56,10 @@ def _walk(data: mmap.mmap) -> Gif | str:
                 walked.width = int.from_bytes(data[at + 5 : at + 7], "little")
                 walked.height = int.from_bytes(data[at + 7 : at + 9], "little")
             frames += 1
-            hundredths += USUAL if delay < QUICK else delay
+            hundredths += DEFAULT_FRAME_HUNDREDTHS if delay < MIN_FRAME_HUNDREDTHS else delay
             at = _skip(data, at + 11 + _table(data[at + 9]))
         elif frames:
-            break  # rubbish behind the last frame
+            break  # ignore junk behind the last frame
         else:
             at += 1
     if not frames or not walked.width or not walked.height:
@@ -65,12 +68,12 @@ def _walk(data: mmap.mmap) -> Gif | str:
 
 
 def _table(flags: int) -> int:
-    """Bytes of the colour table that these flags announce."""
+    """Return the size of the colour table that the flags announce."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def _skip(data: mmap.mmap, at: int) -> int:
-    """Past a chain of sub-blocks. Where the file ends with one of them, only marks are missing."""
+    """Skip a chain of sub-blocks. A file that ends after one of them lacks only end markers."""
     while at < len(data):
         length = data[at]
         at += 1 + length

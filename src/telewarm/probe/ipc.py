@@ -1,4 +1,4 @@
-"""What crosses between the probe and its workers: frames of a 4-byte length and msgpack; with each job a descriptor."""
+"""Messages between the probe and its workers: frames of a 4-byte length and msgpack; a job comes with a descriptor."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from telewarm.models import MediaMetadata
 from telewarm.probe.descriptors import reader
 
 LENGTH_BYTES: Final = 4
-LONGEST_FRAME: Final = 1 << 20  # a thumbnail has less than 200 kB
+MAX_FRAME_BYTES: Final = 1 << 20  # a thumbnail has less than 200 kB
 
 
 class DecodeTask(StrEnum):
+    """Task of a worker."""
+
     FACTS = "facts"
     THUMBNAIL = "thumbnail"
 
 
 class Doubt(StrEnum):
-    """What headers left open. `late_clock`: the times of a film in fragments may begin late."""
+    """Doubts that headers leave. `late_clock`: the times of a fragmented film may begin late."""
 
     CUT_OFF = "cut_off"
     LATE_CLOCK = "late_clock"
@@ -30,29 +32,33 @@ class Doubt(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """One file. `demuxer` is FFmpeg's name for the container that the first bytes announce; None for a picture.
+    """Job for one file.
 
-    `encrypted`: which of its tracks (video, audio) are.
+    `demuxer`: FFmpeg's name for the container that the first bytes announce; None for a picture. `encrypted`: its
+    encrypted tracks (video, audio).
     """
 
     task: DecodeTask
-    path: str  # absolute; of no use to a worker, which can open none
-    facts: MediaMetadata  # as far as the first bytes tell
+    path: str  # absolute; a worker cannot open it
+    facts: MediaMetadata  # as far as headers tell
     demuxer: str | None
     doubt: Doubt | None = None
     encrypted: frozenset[str] = frozenset()
-    seconds: float = 0  # the wall limit, set by the pool
+    seconds: float = 0  # time limit, set by the pool
     descriptor: int = -1  # of the file, in the worker
 
     def file(self) -> BufferedReader:
-        """The file from its beginning, for a decoder."""
+        """Return a reader from the beginning of the file."""
         return reader(self.descriptor)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodeResult:
-    """`problem`: why the file cannot be read. `failure`: an exception that no file should cause, which is our bug.
-    `last`: this worker wants to be replaced."""
+    """Result of a job.
+
+    `problem`: why the file is unreadable. `failure`: an unexpected exception, which is a bug. `last`: the worker asks
+    to be replaced.
+    """
 
     facts: MediaMetadata | None = None
     thumbnail: bytes | None = None
@@ -63,25 +69,27 @@ class DecodeResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ready:
-    """The first frame of a worker: which layers of isolation hold."""
+    """First frame of a worker: the isolation layers in force."""
 
     isolation: tuple[str, ...]
 
 
 def frame(message: Job | DecodeResult | Ready) -> bytes:
+    """Encode a frame."""
     body = msgspec.msgpack.encode(message)
     return len(body).to_bytes(LENGTH_BYTES) + body
 
 
 def read_job(body: bytes) -> Job:
+    """Decode a job."""
     return msgspec.msgpack.decode(body, type=Job)
 
 
 def read_ready(body: bytes) -> Ready:
-    """Raises msgspec.DecodeError."""
+    """Decode the first frame. Raises msgspec.DecodeError."""
     return msgspec.msgpack.decode(body, type=Ready)
 
 
 def read_answer(body: bytes) -> DecodeResult:
-    """Raises msgspec.DecodeError: a worker that was taken over may write anything."""
+    """Decode a result. Raises msgspec.DecodeError: a compromised worker may write anything."""
     return msgspec.msgpack.decode(body, type=DecodeResult)

@@ -1,8 +1,8 @@
-"""What a decoder process gives up before it sees its first file: files, the network, other processes, its rights.
+"""Isolation of a decoder process before its first file: files, network, other processes, privileges.
 
-The layers do not rest on each other. A kernel that lacks one leaves the others; which hold is told to the parent, which
-logs it. What runs on every system: no environment, no inherited descriptor, bounds of memory, descriptors and written
-bytes, and no new processes.
+The layers are independent. A kernel that lacks one leaves the others; the worker reports those in force, and its parent
+logs them. On every system: no environment, no inherited descriptor, limits of memory, descriptors and written bytes, no
+new processes.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from typing import Final
 
 from telewarm.probe import landlock, seccomp
 
-MEMORY: Final = 1 << 30  # bytes of address space beyond which allocation fails
-DESCRIPTORS: Final = 16
-SET_DUMPABLE, SET_NO_NEW_PRIVS = 4, 38  # of prctl
-NOBODY: Final = 65534  # user and group, where there is no name for them
+MAX_MEMORY_BYTES: Final = 1 << 30  # of address space
+MAX_DESCRIPTORS: Final = 16
+SET_DUMPABLE, SET_NO_NEW_PRIVS = 4, 38  # options of prctl
+NOBODY_ID: Final = 65534  # of user and group, where they have no name
 
 
-def bound() -> None:
-    """What a process may use, with room to start."""
-    _limit(resource.RLIMIT_AS, MEMORY)
+def limit_resources() -> None:
+    """Limit the resources of this process, with enough left to start."""
+    _limit(resource.RLIMIT_AS, MAX_MEMORY_BYTES)
     _limit(resource.RLIMIT_CORE, 0)
 
 
 def close_paths() -> list[str]:
-    """The layers that hold for this thread, and for those it starts from now on. All modules must be loaded by now."""
+    """Close all paths for this thread and its future threads, after all imports. Returns the layers in force."""
     if sys.platform != "linux" or not _prctl(SET_NO_NEW_PRIVS, 1):
         return []
     return ["no_new_privs", *(["landlock"] if landlock.restrict() else [])]
 
 
 def isolate() -> list[str]:
-    """The layers that hold for the whole process."""
-    _limit(resource.RLIMIT_NOFILE, DESCRIPTORS)
+    """Isolate the whole process. Returns the layers in force."""
+    _limit(resource.RLIMIT_NOFILE, MAX_DESCRIPTORS)
     _limit(resource.RLIMIT_FSIZE, 0)
     held = ["rlimits", *(["nobody"] if _become_nobody() else [])]
-    _limit(resource.RLIMIT_NPROC, 0)  # no more processes, nor threads: those that decoding needs run by now
+    _limit(resource.RLIMIT_NPROC, 0)  # no more processes or threads: those for decoding are running
     close_memory()
     if sys.platform == "linux" and seccomp.restrict():
         held.append("seccomp")
@@ -48,12 +48,12 @@ def isolate() -> list[str]:
 
 
 def close_memory() -> bool:
-    """Let no process of the same user read this one's memory and environment, and none of it get into a core dump."""
+    """Hide this process's memory and environment from other processes of the user, and from core dumps."""
     return sys.platform == "linux" and _prctl(SET_DUMPABLE, 0)
 
 
 def _limit(what: int, most: int) -> None:
-    """Never above what holds already."""
+    """Set a limit, but never above the present one."""
     _soft, hard = resource.getrlimit(what)
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)
     with suppress(ValueError, OSError):  # macOS has no limit of address space
@@ -61,14 +61,14 @@ def _limit(what: int, most: int) -> None:
 
 
 def _become_nobody() -> bool:
-    """Whether it was root and is not any more."""
+    """Drop root's privileges. Returns whether the process was root before."""
     if os.geteuid() != 0:
         return False
     try:
         os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-    except OSError:  # a container in which nobody else exists
+        os.setgid(NOBODY_ID)
+        os.setuid(NOBODY_ID)
+    except OSError:  # a container without other users
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""Landlock: this process and its threads lose every path, TCP port and other process. Linux 5.13 and newer."""
+"""Landlock: removes this process's access to paths, TCP ports and other processes. Linux 5.13 and newer."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import ctypes
 import os
 from typing import Final
 
-CREATE_RULESET: Final = 444  # the numbers of system calls are the same on every architecture
+CREATE_RULESET: Final = 444  # these numbers are the same on every architecture
 RESTRICT_SELF: Final = 446
 ASK_VERSION: Final = 1
-FILE_RIGHTS: Final = {1: 13, 2: 14, 3: 15, 5: 16}  # by version: how many rights to files there are
+FILE_RIGHTS: Final = {1: 13, 2: 14, 3: 15, 5: 16}  # number of file rights, by version
 NETWORK_SINCE: Final = 4
 SCOPES_SINCE: Final = 6
 ALL_OF_TWO: Final = 3  # bind and connect; abstract sockets and signals
@@ -20,7 +20,7 @@ class _Ruleset(ctypes.Structure):
 
 
 def restrict() -> bool:
-    """Whether the kernel has it. What is open stays open. Needs no_new_privs."""
+    """Restrict this process. Returns whether the kernel has Landlock. Open files stay open. Needs no_new_privs."""
     libc = ctypes.CDLL(None, use_errno=True)
     version = libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(ASK_VERSION))
     if version < 1:

@@ -1,4 +1,4 @@
-"""The sides of pictures, whether they move, and whether their end is there: from headers and trailers alone."""
+"""Picture headers and trailers: sides, animation, completeness. Without decoding."""
 
 from __future__ import annotations
 
@@ -7,53 +7,53 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-JPEG_SEGMENTS: Final = 4096  # a file with more before its frame header is hostile
-JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the markers that hold the sides
-JPEG_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # the markers without a length
-STRAY: Final = 1 << 16  # bytes between segments that are passed over, as libjpeg does
-TRAILER: Final = 1 << 16  # bytes of a file's end that are searched for the end of its picture
+MAX_JPEG_SEGMENTS: Final = 4096  # a file with more before its frame header is hostile
+JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers that hold the sides
+JPEG_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
+MAX_STRAY_BYTES: Final = 1 << 16  # between segments that are skipped, as in libjpeg
+TRAILER_BYTES: Final = 1 << 16  # of a file that are searched for the end of its picture
 EXIF: Final = b"Exif\0\0"
 ORIENTATION: Final = 0x0112
-TURNED: Final = frozenset({5, 6, 7, 8})  # EXIF orientations that swap the sides
-CHUNKS: Final = 8192  # of a PNG or WEBP, looked at; then its end is believed
-LONGEST_SIDE: Final = (1 << 31) - 1  # pixels
+ROTATED_ORIENTATIONS: Final = frozenset({5, 6, 7, 8})  # EXIF orientations that swap the sides
+MAX_CHUNKS: Final = 8192  # of a PNG or WEBP; a longer one counts as complete
+MAX_SIDE_PIXELS: Final = (1 << 31) - 1  # pixels
 
 
-class Damaged(Exception):
+class DamagedHeader(Exception):
     """A header that contradicts its format."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
-    """Sides as seen, in pixels. `moves`: it has several frames. `whole`: its end is there; if not, a decoder judges."""
+class PictureInfo:
+    """Facts of a picture. Sides as seen, in pixels. `is_animated`: several frames. `is_complete`: its end is there."""
 
     width: int
     height: int
-    moves: bool = False
-    whole: bool = True
+    is_animated: bool = False
+    is_complete: bool = True
 
 
-def measure(mime: str, head: bytes, file: BinaryIO, size: int) -> Measured:
-    """Of one of MEASURES. Blocking, small reads. Raises Damaged."""
+def measure(mime: str, head: bytes, file: BinaryIO, size: int) -> PictureInfo:
+    """Read the facts of a picture of a type in `MEASURES`. Blocks, with small reads. Raises DamagedHeader."""
     try:
         found = MEASURES[mime](head, file, size)
     except (struct.error, IndexError):
-        raise Damaged from None
-    if not (0 < found.width <= LONGEST_SIDE and 0 < found.height <= LONGEST_SIDE):
-        raise Damaged
+        raise DamagedHeader from None
+    if not (0 < found.width <= MAX_SIDE_PIXELS and 0 < found.height <= MAX_SIDE_PIXELS):
+        raise DamagedHeader
     return found
 
 
-def _jpeg(_head: bytes, file: BinaryIO, size: int) -> Measured:
+def _jpeg(_head: bytes, file: BinaryIO, size: int) -> PictureInfo:
     file.seek(2)
     turned, sides = False, (0, 0)
-    for _ in range(JPEG_SEGMENTS):
+    for _ in range(MAX_JPEG_SEGMENTS):
         try:
             marker = _marker(file)
             if marker in JPEG_ALONE:
                 continue
             length = _length(file, marker)
-        except (struct.error, IndexError, Damaged):
+        except (struct.error, IndexError, DamagedHeader):
             if not all(sides):
                 raise
             return _seen(sides, turned=turned, whole=False)
@@ -69,28 +69,28 @@ def _jpeg(_head: bytes, file: BinaryIO, size: int) -> Measured:
         else:
             file.seek(length - 2, 1)
     if not all(sides):
-        raise Damaged
-    begin = max(file.tell(), size - TRAILER)
+        raise DamagedHeader
+    begin = max(file.tell(), size - TRAILER_BYTES)
     file.seek(begin)
-    return _seen(sides, turned=turned, whole=b"\xff\xd9" in file.read(TRAILER))
+    return _seen(sides, turned=turned, whole=b"\xff\xd9" in file.read(TRAILER_BYTES))
 
 
 def _length(file: BinaryIO, marker: int) -> int:
-    """Of a segment, after its marker."""
+    """Read the length of a segment, after its marker."""
     (length,) = struct.unpack(">H", file.read(2))
     if length < 2 or marker == 0xD9:
-        raise Damaged
+        raise DamagedHeader
     return int(length)
 
 
 def _marker(file: BinaryIO) -> int:
-    """The code of the next marker. Stray bytes and any number of fill bytes may stand before it."""
+    """Return the code of the next marker. Stray and fill bytes may stand before it."""
     byte = file.read(1)
     if byte != b"\xff":
-        stray = file.read(STRAY)
+        stray = file.read(MAX_STRAY_BYTES)
         at = stray.find(b"\xff")
         if at < 0:
-            raise Damaged
+            raise DamagedHeader
         file.seek(at + 1 - len(stray), 1)
     code = file.read(1)
     while code == b"\xff":
@@ -99,7 +99,7 @@ def _marker(file: BinaryIO) -> int:
 
 
 def is_turned(tiff: bytes) -> bool:
-    """Whether EXIF says that the picture lies on its side. Damaged EXIF says nothing."""
+    """Return whether EXIF says that the sides are swapped. Damaged EXIF says nothing."""
     order = "<" if tiff.startswith(b"II") else ">"
     try:
         (start,) = struct.unpack_from(f"{order}L", tiff, 4)
@@ -107,19 +107,19 @@ def is_turned(tiff: bytes) -> bool:
         for index in range(min(count, 512)):
             tag, _type, _count, value = struct.unpack_from(f"{order}HHLH", tiff, start + 2 + 12 * index)
             if tag == ORIENTATION:
-                return value in TURNED
+                return value in ROTATED_ORIENTATIONS
     except struct.error:
         return False
     return False
 
 
-def _png(head: bytes, file: BinaryIO, size: int) -> Measured:
+def _png(head: bytes, file: BinaryIO, size: int) -> PictureInfo:
     if head[12:16] != b"IHDR":
-        raise Damaged
+        raise DamagedHeader
     sides = struct.unpack_from(">LL", head, 16)
     turned = moves = drawn = False
     at = 8
-    for _ in range(CHUNKS):
+    for _ in range(MAX_CHUNKS):
         file.seek(at)
         begin = file.read(12)
         if len(begin) < 8:
@@ -134,33 +134,33 @@ def _png(head: bytes, file: BinaryIO, size: int) -> Measured:
             moves = int.from_bytes(begin[8:12]) > 1
         elif name == b"eXIf":
             file.seek(at - 4 - length)
-            turned = is_turned(file.read(min(length, STRAY)))
+            turned = is_turned(file.read(min(length, MAX_STRAY_BYTES)))
         drawn = drawn or name == b"IDAT"
-    file.seek(max(0, size - TRAILER))
-    return _seen(sides, turned=turned, moves=moves, whole=b"IEND" in file.read(TRAILER))
+    file.seek(max(0, size - TRAILER_BYTES))
+    return _seen(sides, turned=turned, moves=moves, whole=b"IEND" in file.read(TRAILER_BYTES))
 
 
-def _webp(head: bytes, file: BinaryIO, size: int) -> Measured:
-    whole = 8 + int.from_bytes(head[4:8], "little") <= size + 1  # the padding byte is often forgotten
+def _webp(head: bytes, file: BinaryIO, size: int) -> PictureInfo:
+    whole = 8 + int.from_bytes(head[4:8], "little") <= size + 1  # the padding byte is often missing
     match head[12:16]:
         case b"VP8 ":
             width, height = struct.unpack_from("<HH", head, 26)
-            return Measured(width=width & 0x3FFF, height=height & 0x3FFF, whole=whole)
+            return PictureInfo(width=width & 0x3FFF, height=height & 0x3FFF, is_complete=whole)
         case b"VP8L":
             (bits,) = struct.unpack_from("<L", head, 21)
-            return Measured(width=(bits & 0x3FFF) + 1, height=(bits >> 14 & 0x3FFF) + 1, whole=whole)
+            return PictureInfo(width=(bits & 0x3FFF) + 1, height=(bits >> 14 & 0x3FFF) + 1, is_complete=whole)
         case b"VP8X":
             width, height = struct.unpack("<LL", head[24:27] + b"\0" + head[27:30] + b"\0")
             turned, frames = _webp_chunks(file, size) if head[20] & 0x0A else (False, 0)
             return _seen((width + 1, height + 1), turned=turned, moves=frames > 1, whole=whole)
         case _:
-            raise Damaged
+            raise DamagedHeader
 
 
 def _webp_chunks(file: BinaryIO, size: int) -> tuple[bool, int]:
-    """Whether its EXIF turns it, and how many frames it has."""
+    """Return whether EXIF swaps the sides, and the number of frames."""
     turned, frames, at = False, 0, 12
-    for _ in range(CHUNKS):
+    for _ in range(MAX_CHUNKS):
         if at + 8 > size:
             break
         file.seek(at)
@@ -168,12 +168,12 @@ def _webp_chunks(file: BinaryIO, size: int) -> tuple[bool, int]:
         length = int.from_bytes(begin[4:8], "little")
         frames += begin[:4] == b"ANMF"
         if begin[:4] == b"EXIF":
-            turned = is_turned(file.read(min(length, STRAY)).removeprefix(EXIF))
+            turned = is_turned(file.read(min(length, MAX_STRAY_BYTES)).removeprefix(EXIF))
         at += 8 + length + length % 2
     return turned, frames
 
 
-def _bmp(head: bytes, _file: BinaryIO, size: int) -> Measured:
+def _bmp(head: bytes, _file: BinaryIO, size: int) -> PictureInfo:
     if int.from_bytes(head[14:18], "little") == 12:
         width, height, _planes, depth = struct.unpack_from("<HHHH", head, 18)
         packed = 0
@@ -182,17 +182,17 @@ def _bmp(head: bytes, _file: BinaryIO, size: int) -> Measured:
         packed = int.from_bytes(head[30:34], "little")
     width, height = abs(width), abs(height)
     needed = int.from_bytes(head[2:6], "little")
-    if packed in {0, 3, 6}:  # not packed: the pixels fill rows of whole 4 bytes
+    if packed in {0, 3, 6}:  # uncompressed: rows of 4-byte multiples
         needed = int.from_bytes(head[10:14], "little") + ((width * depth + 31) // 32 * 4) * height
-    return Measured(width=width, height=height, whole=needed <= size)
+    return PictureInfo(width=width, height=height, is_complete=needed <= size)
 
 
-def _seen(sides: tuple[int, int], *, turned: bool, whole: bool, moves: bool = False) -> Measured:
+def _seen(sides: tuple[int, int], *, turned: bool, whole: bool, moves: bool = False) -> PictureInfo:
     width, height = reversed(sides) if turned else sides
-    return Measured(width=width, height=height, moves=moves, whole=whole)
+    return PictureInfo(width=width, height=height, is_animated=moves, is_complete=whole)
 
 
-MEASURES: Final[dict[str, Callable[[bytes, BinaryIO, int], Measured]]] = {
+MEASURES: Final[dict[str, Callable[[bytes, BinaryIO, int], PictureInfo]]] = {
     "image/jpeg": _jpeg,
     "image/png": _png,
     "image/webp": _webp,

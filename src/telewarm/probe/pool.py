@@ -1,6 +1,6 @@
-"""The worker processes that run decoders: started when needed, killed when they overrun, replaced when they crash.
+"""Pool of decoder processes: started on demand, killed at a timeout, replaced after a crash.
 
-They open no file: each job goes over a socket together with the descriptor of its file.
+The processes open no file: each job comes over a socket with the descriptor of its file.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ import msgspec
 import structlog
 
 from telewarm.errors import DecoderFailed, UnreadableMedia, UsageError
-from telewarm.probe.ipc import LENGTH_BYTES, LONGEST_FRAME, DecodeResult, Job, frame, read_answer, read_ready
+from telewarm.probe.ipc import LENGTH_BYTES, MAX_FRAME_BYTES, DecodeResult, Job, frame, read_answer, read_ready
 from telewarm.probe.words import unreadable
 
-START_SECONDS: Final = 30.0  # a start takes 0.4 s; a machine under load may need more
-EXIT_SECONDS: Final = 1.0  # within which a process that closed its output is gone
-STDERR_BYTES: Final = 8192  # kept of the end of what a worker writes to standard error
-# A file can make a decoder end by these signals. Whatever else ends it is not the file's fault.
-CRASHES: Final = frozenset({"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGKILL", "SIGALRM"})
-LAYERS: Final = frozenset({"rlimits", "no_new_privs", "landlock", "seccomp"})  # beside another user, where it was root
+START_SECONDS: Final = 30.0  # a start takes 0.4 s; more under load
+EXIT_SECONDS: Final = 1.0  # for a process to end after it closed its output
+STDERR_BYTES: Final = 8192  # of a worker's standard error that are kept
+# Signals by which a file may end a decoder. Another end is not the file's fault.
+CRASH_SIGNALS: Final = frozenset({"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGKILL", "SIGALRM"})
+ISOLATION_LAYERS: Final = frozenset({"rlimits", "no_new_privs", "landlock", "seccomp"})  # and another user than root
 WORKER: Final = ("-P", "-s", "-B", "-m", "telewarm.probe.worker")
 
 log = structlog.get_logger(__name__)
@@ -44,13 +44,13 @@ class DecoderPool:
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
         self._closed = False
-        self.isolation: frozenset[str] | None = None  # the layers that hold, once a worker has started
+        self.isolation: frozenset[str] | None = None  # layers in force, once a worker has started
 
     async def ask(self, job: Job) -> DecodeResult:
-        """The worker's answer. Raises UnreadableMedia for a fault of the file, a hang and a crash included;
-        DecoderFailed, logged, when the worker failed for another reason, or none starts.
+        """Run a job.
 
-        Cancelling kills the worker at once.
+        Raises UnreadableMedia for a fault of the file, including a timeout and a crash; DecoderFailed, logged, when a
+        worker failed for another reason or cannot start. Cancelling kills the worker.
         """
         async with self._slots:
             with _opened(job) as file:
@@ -84,7 +84,7 @@ class DecoderPool:
         return answer
 
     async def close(self) -> None:
-        """Kill all workers and wait until they are gone."""
+        """Kill all workers and wait for their end."""
         self._closed = True
         self._idle.clear()
         for worker in tuple(self._workers):
@@ -98,7 +98,7 @@ class DecoderPool:
             await self._discard(worker)
         worker = await _Worker.start()
         self._workers.add(worker)
-        if self.isolation is None and (missing := LAYERS - worker.isolation):
+        if self.isolation is None and (missing := ISOLATION_LAYERS - worker.isolation):
             log.info("decoder_isolation_incomplete", held=sorted(worker.isolation), missing=sorted(missing))
         self.isolation = worker.isolation
         return worker
@@ -115,7 +115,7 @@ class DecoderPool:
 
 
 class _Worker:
-    """One process, the socket to it and the pipes from it."""
+    """One process, with its socket and pipes."""
 
     def __init__(self, process: Process, jobs: socket.socket) -> None:
         self._process = process
@@ -127,7 +127,7 @@ class _Worker:
 
     @classmethod
     async def start(cls) -> _Worker:
-        """A worker that is ready. Raises DecoderFailed if none comes up."""
+        """Start a worker and wait until it is ready. Raises DecoderFailed."""
         worker = await cls._launched()
         ready = None
         try:
@@ -164,16 +164,18 @@ class _Worker:
 
     @property
     def lives(self) -> bool:
+        """Whether the process is running."""
         return self._process.returncode is None
 
     async def ask(self, job: Job, file: int) -> DecodeResult:
-        """Raises OSError or EOFError if the process ends meanwhile, msgspec.DecodeError if it writes nonsense."""
+        """Run a job. Raises OSError or EOFError if the process ends, msgspec.DecodeError if it writes garbage."""
         message = frame(job)
-        socket.send_fds(self._jobs, [message[:LENGTH_BYTES]], [file])  # nothing is on its way: these few bytes fit in
+        socket.send_fds(self._jobs, [message[:LENGTH_BYTES]], [file])  # the buffer is empty, so these few bytes fit
         await asyncio.get_running_loop().sock_sendall(self._jobs, message[LENGTH_BYTES:])
         return read_answer(await self.read())
 
     async def kill(self) -> None:
+        """Kill the process."""
         if self.lives:
             self._process.kill()
         await self._process.wait()
@@ -181,7 +183,7 @@ class _Worker:
         await asyncio.wait({self._reading}, timeout=EXIT_SECONDS)
 
     async def end(self) -> tuple[str, str]:
-        """How the process ended, after what it wrote last to standard error; it is killed if it goes on."""
+        """Wait for the end, killing the process if necessary. Returns how it ended and its last standard error."""
         with suppress(TimeoutError):
             async with asyncio.timeout(EXIT_SECONDS):
                 await self._process.wait()
@@ -191,22 +193,23 @@ class _Worker:
         return _name_status(status), next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     async def _read_stderr(self) -> None:
-        """Keep its end, and never let the process wait for a reader."""
+        """Read standard error so that the process never blocks; keep its end."""
         stream = cast(asyncio.StreamReader, self._process.stderr)
         while chunk := await stream.read(STDERR_BYTES):
             self._stderr += chunk
             del self._stderr[:-STDERR_BYTES]
 
     async def read(self) -> bytes:
+        """Read until the end."""
         length = int.from_bytes(await self._stdout.readexactly(LENGTH_BYTES))
-        if length > LONGEST_FRAME:
+        if length > MAX_FRAME_BYTES:
             raise EOFError
         return await self._stdout.readexactly(length)
 
 
 @contextmanager
 def _opened(job: Job) -> Iterator[int]:
-    """The file's descriptor. Raises UnreadableMedia."""
+    """Open the file. Raises UnreadableMedia."""
     try:
         file = os.open(job.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as exc:
@@ -218,9 +221,9 @@ def _opened(job: Job) -> Iterator[int]:
 
 
 async def _explain_end(worker: _Worker, job: Job) -> UnreadableMedia | DecoderFailed:
-    """Whose fault it is that a worker ended, or wrote nonsense, with a file in hand. Logged in any case."""
+    """Return the error of a worker that ended or wrote garbage during a job: the file's or ours. Always logged."""
     status, line = await worker.end()
-    crashed = status in CRASHES
+    crashed = status in CRASH_SIGNALS
     log.log(
         WARNING if crashed else ERROR,
         "decoder_ended",

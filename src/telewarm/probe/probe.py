@@ -1,4 +1,4 @@
-"""The face of the probe: facts and thumbnails of files, bounded, off the event loop."""
+"""Probe: metadata and thumbnails of files, with limits, outside of the event loop."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from telewarm.probe.ipc import DecodeTask, Job
 from telewarm.probe.pool import DecoderPool
 from telewarm.probe.words import unreadable
 
-WORKERS = 2
-SECONDS = 15.0  # the longest that one file may take
-NEAR = 1 << 18  # bytes of a file below which its few reads cost less than a hop to a thread and back
+MAX_WORKERS = 2
+MAX_FILE_SECONDS = 15.0  # limit of one file
+INLINE_BYTES = 1 << 18  # a smaller file is read faster than a thread is reached
 
 
 class Look(NamedTuple):
-    """What a file's bytes say, and why they are no more than a document."""
+    """Metadata of a file, and why it can only be a document."""
 
     facts: MediaMetadata
     error: UnreadableMedia | DecoderFailed | None
 
 
 class Probe:
-    """Reads media files. Decoders run in worker processes, which start with the first file that needs one."""
+    """Reads media files. Decoders run in worker processes, started with the first file that needs one."""
 
-    def __init__(self, *, workers: int = WORKERS, seconds: float = SECONDS) -> None:
+    def __init__(self, *, workers: int = MAX_WORKERS, seconds: float = MAX_FILE_SECONDS) -> None:
         self._pool = DecoderPool(size=workers, seconds=seconds)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, *, workers: int = WORKERS, seconds: float = SECONDS) -> AsyncIterator[Probe]:
-        """At most `workers` decoders at once, each file for at most `seconds`."""
+    async def open(cls, *, workers: int = MAX_WORKERS, seconds: float = MAX_FILE_SECONDS) -> AsyncIterator[Probe]:
+        """Open a probe with at most `workers` decoders, each file for at most `seconds`."""
         probe = cls(workers=workers, seconds=seconds)
         try:
             yield probe
@@ -44,20 +44,20 @@ class Probe:
             await probe.close()
 
     async def close(self) -> None:
-        """End the workers. Files still being read fail with UsageError."""
+        """Stop the workers. Files being read fail with UsageError."""
         await self._pool.close()
 
     @property
     def isolation(self) -> frozenset[str] | None:
-        """The layers that shut the decoders in; None: none has started yet."""
+        """Isolation layers of the decoders in force; None: none has started yet."""
         return self._pool.isolation
 
     async def facts(self, path: Path, *, kind: Kind | None = None) -> MediaMetadata:
-        """What the bytes of a file say, whatever its name.
+        """Return the metadata of a file by its bytes, whatever its name.
 
-        Raises UnreadableMedia for an empty, damaged, hanging or hostile file; as a document (`kind`) such a file is
-        only bytes, so its size and type are answered instead, unless it is empty or cannot be opened. Raises
-        DecoderFailed when a decoder failed for another reason than the file.
+        Raises UnreadableMedia for an empty, damaged, blocking or hostile file; as a document (`kind`) such a file is
+        only bytes, and its size and type are returned, unless it is empty or cannot be opened. Raises DecoderFailed
+        when a decoder failed for another reason than the file.
         """
         facts, error = await self.look(path)
         if error is not None and kind is not Kind.DOCUMENT:
@@ -65,8 +65,9 @@ class Probe:
         return facts
 
     async def look(self, path: Path) -> Look:
-        """`facts`, and what is wrong with the bytes: then they are no more than a document, whose size and type it
-        answers. Raises UnreadableMedia for a file that is empty or cannot be opened.
+        """Return the metadata, and the problem of an unreadable file, of which only size and type are known.
+
+        Raises UnreadableMedia for a file that is empty or cannot be opened.
         """
         head = await _head(path)
         if head.problem is not None:
@@ -80,7 +81,7 @@ class Probe:
             return Look(bare, error)
 
     async def thumbnail(self, path: Path, facts: MediaMetadata) -> bytes | None:
-        """A JPEG within 320 × 320 pixels and 200 kB: the picture, an early frame, or the cover; None without any.
+        """Return a JPEG within 320 × 320 pixels and 200 kB, of the picture, an early frame, or the cover; else None.
 
         Raises UnreadableMedia, DecoderFailed.
         """
@@ -102,12 +103,12 @@ def _job(task: DecodeTask, head: HeaderInfo) -> Job:
 
 
 async def _head(path: Path) -> HeaderInfo:
-    """Small files have mostly just been written: they are in memory."""
+    """Read the head. Small files are mostly in the page cache, having just been written."""
     return read_head(path) if _is_small(path) else await asyncio.to_thread(read_head, path)
 
 
 def _is_small(path: Path) -> bool:
     try:
-        return path.stat().st_size <= NEAR
+        return path.stat().st_size <= INLINE_BYTES
     except OSError:
-        return True  # `read_head` says what is wrong
+        return True  # `read_head` reports the problem

@@ -1,6 +1,6 @@
-"""Seccomp: the system calls that a decoder needs pass, all others fail, and those of an attacker end the process.
+"""Seccomp: a decoder's system calls pass, others fail, and those of an attacker kill the process.
 
-Needs Linux on x86-64 or 64-bit ARM. Numbers are those of the kernel's tables for each.
+Needs Linux on x86-64 or 64-bit ARM. The numbers are those of the kernel's tables.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ from typing import Final
 
 SET_FILTER, ALL_THREADS = 1, 1
 LOAD, EQUAL, AT_LEAST, SET_BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # of classic BPF, on words
-NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # where they are in what the filter is given
-ALLOW, END, FAIL = 0x7FFF0000, 0x80000000, 0x00050000  # FAIL with an error number added
+NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # offsets in the filter's input
+ALLOW, END, FAIL = 0x7FFF0000, 0x80000000, 0x00050000  # FAIL is combined with an error number
 EPERM, ENOSYS = 1, 38
-FOREIGN: Final = 0x40000000  # numbers of x86-64's second table, which nobody uses
+FOREIGN: Final = 0x40000000  # numbers of x86-64's second, unused table
 EMPTY_PATH: Final = 0x1000
 THREAD: Final = 0x10000
-OWNER: Final = 0x8  # of the commands of fcntl: set in those that choose who gets a signal, and which one
+OWNER: Final = 0x8  # bit of the fcntl commands that choose the receiver and the kind of a signal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Table:
-    """`own`: allowed for this very process alone. `stat`: allowed for a descriptor, and not for a path. `clone`: for a
-    thread, and not for a process. `fcntl`: not for having signals sent to somebody.
+    """System calls of an architecture.
+
+    `own`: allowed for this process alone. `stat`: for a descriptor, not for a path. `clone`: for a thread, not for a
+    process. `fcntl`: not for sending signals.
     """
 
     audit: int
@@ -107,7 +109,7 @@ class _Program(ctypes.Structure):
 
 
 def restrict() -> bool:
-    """Whether it holds now, for all threads. Needs no_new_privs."""
+    """Install the filter for all threads. Returns whether it is in force. Needs no_new_privs."""
     table = TABLES.get(platform.machine())
     if table is None:
         return False
@@ -120,7 +122,7 @@ def restrict() -> bool:
 
 
 def program(table: _Table, *, process: int) -> bytes:
-    """The filter in BPF. A test that holds goes on with the next step, one that does not passes over some."""
+    """Return the filter in BPF. A test that holds continues with the next step; one that fails skips some."""
     code = [
         _step(LOAD, ARCHITECTURE),
         _step(EQUAL, table.audit, otherwise=0, then=1),
@@ -136,14 +138,14 @@ def program(table: _Table, *, process: int) -> bytes:
     code += _only(table.stat, argument=3, test=SET_BITS, value=EMPTY_PATH)
     code += _only(table.clone, argument=0, test=SET_BITS, value=THREAD)
     code += _only(table.fcntl, argument=1, test=SET_BITS, value=OWNER, otherwise=True)
-    code += [_step(EQUAL, table.clone3, otherwise=1), _step(RETURN, FAIL + ENOSYS)]  # libc then takes the older one
+    code += [_step(EQUAL, table.clone3, otherwise=1), _step(RETURN, FAIL + ENOSYS)]  # libc falls back to the older call
     for number in table.allowed:
         code += [_step(EQUAL, number, otherwise=1), _step(RETURN, ALLOW)]
     return b"".join([*code, _step(RETURN, FAIL + EPERM)])
 
 
 def _only(number: int, *, argument: int, test: int, value: int, otherwise: bool = False) -> list[bytes]:
-    """One system call, when an argument of it is so; `otherwise`: when it is not."""
+    """Filter one system call by an argument; `otherwise`: when the test fails."""
     so, not_so = (FAIL + EPERM, ALLOW) if otherwise else (ALLOW, FAIL + EPERM)
     return [
         _step(EQUAL, number, otherwise=4),

@@ -1,4 +1,4 @@
-"""What a file's first bytes announce. Pure.
+"""File types by their first bytes. Pure.
 
 A table of our own: the libraries that guess from signatures called plain text an OpenDocument file and any zip a Word
 file, and took 0.7 ms a file.
@@ -14,16 +14,16 @@ from mmap import mmap
 from typing import Final
 
 HEAD_BYTES: Final = 4096  # enough for every rule here
-UNZIPPED: Final = 8192  # bytes looked at of what is packed
+UNZIPPED_BYTES: Final = 8192  # examined of compressed data
 LOTTIE: Final = tuple(re.compile(rb'"' + key + rb'":[\d.]') for key in (b"fr", b"ip", b"op", b"w", b"h"))
 BITRATES: Final = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)  # kbit/s of MPEG-1 layer III
 LOW_BITRATES: Final = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)  # of MPEG-2 and 2.5
-RATES: Final = (44_100, 48_000, 32_000)  # Hz of MPEG-1; MPEG-2 has half of it, MPEG-2.5 a quarter
+SAMPLE_RATES: Final = (44_100, 48_000, 32_000)  # Hz of MPEG-1; MPEG-2 has half of it, MPEG-2.5 a quarter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signature:
-    """`demuxer`: FFmpeg's name for the container, None where no decoder of it is needed."""
+    """A file type. `demuxer`: FFmpeg's name for the container, None where no decoder is needed."""
 
     mime: str
     ext: str
@@ -67,7 +67,7 @@ PREFIXES: Final = (
     (b"GIF89a", GIF),
     (b"%PDF-", Signature(mime="application/pdf", ext="pdf")),
     (b"OggS\0", Signature(mime="audio/ogg", ext="ogg", demuxer="ogg")),
-    (b"ID3", MP3),  # if nothing else follows the tag: `headers` looks
+    (b"ID3", MP3),  # if nothing else follows the tag: see `headers`
     (b"fLaC", Signature(mime="audio/flac", ext="flac", demuxer="flac")),
     (b"#!AMR", Signature(mime="audio/amr", ext="amr", demuxer="amr")),
     (b"FLV\x01", Signature(mime="video/x-flv", ext="flv", demuxer="flv")),
@@ -114,7 +114,7 @@ HEIF_BRANDS: Final = frozenset(
 )  # fmt: skip
 QUICKTIME_ATOMS: Final = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
 BMP_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})  # their lengths
-FRAMES_ALIKE: Final = 3  # MP3 frames in a row that no accident makes
+MIN_EQUAL_FRAMES: Final = 3  # consecutive MP3 frames, which are no accident
 
 OPEN_XML: Final = "application/vnd.openxmlformats-officedocument"
 ZIPPED: Final = (
@@ -127,7 +127,7 @@ ZIPPED: Final = (
 
 
 def recognise(head: bytes) -> Signature:
-    """The type that the first HEAD_BYTES of a file announce; UNKNOWN if none does."""
+    """Return the type that the first `HEAD_BYTES` of a file announce; UNKNOWN for none."""
     for prefix, signature in PREFIXES:
         if head.startswith(prefix):
             return signature
@@ -149,7 +149,7 @@ def _container(head: bytes) -> Signature | None:
 
 
 def _branded(head: bytes) -> Signature:
-    """Of an ISO file, by its first brand and those that it is compatible with; `headers` looks at its boxes, too."""
+    """Return the type of an ISO file by its first and its compatible brands; `headers` examines the boxes."""
     first = head[8:12]
     if first == b"qt  ":
         return QUICKTIME
@@ -182,22 +182,22 @@ def _archive(head: bytes) -> Signature | None:
 
 
 def _is_lottie(text: bytes) -> bool:
-    """With the sticker's mark, or with all that an animation begins with: the mark may come late."""
+    """Return whether it is a sticker, by its mark or by the keys of an animation: the mark may come late."""
     return b'"tgs":1' in text or (text.startswith(b"{") and all(key.search(text) for key in LOTTIE))
 
 
 def _unzipped(head: bytes) -> bytes:
     try:
-        return zlib.decompressobj(wbits=31).decompress(head, UNZIPPED).replace(b" ", b"")
+        return zlib.decompressobj(wbits=31).decompress(head, UNZIPPED_BYTES).replace(b" ", b"")
     except zlib.error:
         return b""
 
 
 def _frames(head: bytes) -> Signature | None:
-    """Formats without a signature, known by a frame header whose fields are all possible."""
+    """Return a format without a signature, by a frame header whose fields are all valid."""
     if len(head) > 376 and head[0] == head[188] == head[376] == 0x47:
         return MPEG_TS
-    if len(head) > 388 and head[4] == head[196] == head[388] == 0x47:  # of a camcorder: with a clock in each packet
+    if len(head) > 388 and head[4] == head[196] == head[388] == 0x47:  # of a camcorder: each packet has a time code
         return MPEG_TS
     if head.startswith(b"\x0b\x77") and len(head) > 5:
         return EAC3 if head[5] >> 3 > 10 else AC3
@@ -207,7 +207,7 @@ def _frames(head: bytes) -> Signature | None:
 
 
 def frame_length(data: bytes | mmap, at: int) -> int:
-    """Bytes of the MP3 frame that begins there; 0 if none does."""
+    """Return the length of the MP3 frame at the position; 0 for none."""
     head = data[at : at + 4]
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return 0
@@ -216,16 +216,16 @@ def frame_length(data: bytes | mmap, at: int) -> int:
         return 0
     padding = head[2] >> 1 & 1
     if version == 3:
-        return 144_000 * BITRATES[bitrate] // RATES[rate] + padding
-    return 72_000 * LOW_BITRATES[bitrate] // (RATES[rate] >> (1 if version == 2 else 2)) + padding
+        return 144_000 * BITRATES[bitrate] // SAMPLE_RATES[rate] + padding
+    return 72_000 * LOW_BITRATES[bitrate] // (SAMPLE_RATES[rate] >> (1 if version == 2 else 2)) + padding
 
 
 def sound_behind_junk(head: bytes) -> Signature | None:
-    """MP3 frames that follow each other somewhere behind zeros or rubbish."""
+    """Return MP3 if consecutive frames follow zeros or junk."""
     at = head.find(b"\xff", 1)
     while at >= 0:
         here = at
-        for _ in range(FRAMES_ALIKE):
+        for _ in range(MIN_EQUAL_FRAMES):
             length = frame_length(head, here)
             if not length or head[here + 1] != head[at + 1] or (head[here + 2] ^ head[at + 2]) & 0x0C:
                 break
@@ -244,7 +244,7 @@ def _text(head: bytes) -> Signature | None:
 
 
 def _is_text(head: bytes) -> bool:
-    """UTF-8 without control characters; a character cut off at the end of the head is no objection."""
+    """Return whether it is UTF-8 without control characters; the last character may be cut off."""
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(head, final=len(head) < HEAD_BYTES)
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Animated stickers: a Lottie animation as JSON, packed by gzip. Unpacked within bounds; nothing of it is drawn."""
+"""Animated stickers: a gzipped Lottie animation in JSON. Unpacked within limits, not drawn."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-PACKED: Final = 1 << 20  # bytes read; Telegram takes 64 KiB
-UNPACKED: Final = 8 << 20
-LONGEST: Final = 86_400.0  # seconds
+MAX_PACKED_BYTES: Final = 1 << 20  # read; Telegram accepts 64 KiB
+MAX_UNPACKED_BYTES: Final = 8 << 20
+MAX_SECONDS: Final = 86_400.0  # seconds
 
 
 class Lottie(msgspec.Struct):
-    """What matters of it: sides in pixels, frames a second, the first frame and the one after the last."""
+    """Facts of an animation: sides in pixels, frames a second, the first frame and the one after the last."""
 
     w: int
     h: int
@@ -23,17 +23,17 @@ class Lottie(msgspec.Struct):
 
     @property
     def seconds(self) -> float | None:
-        """None for a length that makes no sense."""
+        """Duration; None for an impossible one."""
         seconds = (self.op - self.ip) / self.fr if self.fr > 0 else 0.0
-        return seconds if 0 < seconds < LONGEST else None
+        return seconds if 0 < seconds < MAX_SECONDS else None
 
 
 def read_lottie(file: BinaryIO) -> Lottie | str:
-    """Or what is wrong with it."""
+    """Return the facts, or the reason why the file is unreadable."""
     unpacker = zlib.decompressobj(wbits=31)
     file.seek(0)
     try:
-        text = unpacker.decompress(file.read(PACKED), UNPACKED)
+        text = unpacker.decompress(file.read(MAX_PACKED_BYTES), MAX_UNPACKED_BYTES)
     except zlib.error:
         return "its packed data is damaged"
     if not unpacker.eof:

@@ -1,4 +1,4 @@
-"""Pictures through Pillow: whether one can be decoded, and a small one of it. Only a worker process imports this."""
+"""Pictures by Pillow: whether one can be decoded, and a reduced copy. Imported by worker processes only."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PICTURES: Final = {
     "image/tiff": "TIFF",
     "image/avif": "AVIF",
 }
-ROUGH: Final = 640  # pixels: a JPEG is decoded no larger where its end is all that matters
+MAX_CHECK_SIDE_PIXELS: Final = 640  # a JPEG is decoded no larger to check its end
 ORIENTATION: Final = 0x0112
-FILLER: Final = b"\x55" * 1024  # as much of a scan's data as any end can lack
+FILLER: Final = b"\x55" * 1024  # a scan's data, longer than what any end can lack
 END_OF_JPEG: Final = b"\xff\xd9"
-UPRIGHT: Final = {  # EXIF's orientations
+UPRIGHT: Final = {  # EXIF orientations
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -30,23 +30,23 @@ UPRIGHT: Final = {  # EXIF's orientations
     8: Image.Transpose.ROTATE_90,
 }
 
-OURS: Final = (MemoryError, PermissionError, ImportError)  # what no file causes alone: the worker tells of it
+WORKER_ERRORS: Final = (MemoryError, PermissionError, ImportError)  # not caused by a file: reported by the worker
 
-Image.MAX_IMAGE_PIXELS = None  # our own limits count after the decoder was asked for a smaller picture
+Image.MAX_IMAGE_PIXELS = None  # our own limits apply after the decoder was asked for a smaller picture
 
 
 class Undrawable(Exception):
-    """A picture that Pillow does not draw. It raises anything at damaged files."""
+    """A picture that Pillow cannot draw. Damaged files can raise anything."""
 
 
 def problem_of(file: BinaryIO, mime: str, pixels: int) -> str | None:
-    """Why it cannot be decoded; None when it can, or when it has more pixels than are decoded."""
+    """Return why a picture cannot be decoded; None when it can, or when it exceeds the pixel limit."""
     try:
         with Image.open(file, formats=(PICTURES[mime],)) as image:
-            image.draft("RGB", (ROUGH, ROUGH))
+            image.draft("RGB", (MAX_CHECK_SIDE_PIXELS, MAX_CHECK_SIDE_PIXELS))
             if image.width * image.height <= pixels:
                 image.load()
-    except OURS:
+    except WORKER_ERRORS:
         raise
     except Exception:  # noqa: BLE001 Pillow raises anything
         lacks_mark_alone = mime == "image/jpeg" and _is_complete_jpeg(_content(file))
@@ -55,10 +55,10 @@ def problem_of(file: BinaryIO, mime: str, pixels: int) -> str | None:
 
 
 def _is_complete_jpeg(data: bytes) -> bool:
-    """Whether nothing but the mark of its end is missing, as cameras forget it: more data would change no pixel."""
+    """Return whether only the end marker is missing, as some cameras omit it: more data would change no pixel."""
     try:
         return _pixels(data + END_OF_JPEG) == _pixels(data + FILLER + END_OF_JPEG)
-    except OURS:
+    except WORKER_ERRORS:
         raise
     except Exception:  # noqa: BLE001 Pillow raises anything
         return False
@@ -71,12 +71,12 @@ def _content(file: BinaryIO) -> bytes:
 
 def _pixels(data: bytes) -> bytes:
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-        image.draft("RGB", (ROUGH, ROUGH))
+        image.draft("RGB", (MAX_CHECK_SIDE_PIXELS, MAX_CHECK_SIDE_PIXELS))
         return image.tobytes()
 
 
 def shrunk(source: BinaryIO, formats: tuple[str, ...], *, side: int, pixels: int) -> Image.Image | None:
-    """Within `side` pixels each way, upright; None for one with more pixels than are decoded. Raises Undrawable."""
+    """Return a copy within `side` pixels, upright; None above the pixel limit. Raises Undrawable."""
     try:
         with Image.open(source, formats=formats) as image:
             image.draft("RGB", (2 * side, 2 * side))
@@ -86,14 +86,14 @@ def shrunk(source: BinaryIO, formats: tuple[str, ...], *, side: int, pixels: int
             picture = _plain(image)
             picture.thumbnail((side, side))
             return picture if turn is None else picture.transpose(turn)
-    except OURS:
+    except WORKER_ERRORS:
         raise
     except Exception as exc:
         raise Undrawable(f"the decoder gave up ({type(exc).__name__})") from exc
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """In RGB, with transparency if it has any. Pillow would cut 16 bits a pixel off at 255."""
+    """Convert to RGB, with transparency if there is any. Pillow would clip 16 bits a pixel at 255."""
     if image.mode.startswith("I"):
         top = image.getextrema()[1]
         scale = 1 / 256 if isinstance(top, int | float) and top > 255 else 1.0
@@ -102,7 +102,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Damaged EXIF says nothing. Where it is asked for, it is also repacked by Pillow, which may fail."""
+    """Return the EXIF orientation. Damaged EXIF has none; reading it, Pillow repacks it, which may fail."""
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except Exception:  # noqa: BLE001 Pillow raises anything

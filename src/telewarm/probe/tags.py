@@ -1,22 +1,23 @@
-"""Titles and performers as people wrote them, in whatever encoding. Pure."""
+"""Repair of titles and performers in old encodings. Pure."""
 
 from __future__ import annotations
 
 import codecs
 from typing import Final
 
-LETTERS: Final = frozenset(bytes(range(0xC0, 0x100)) + b"\xa8\xb8\xaa\xba\xaf\xbf\xb2\xb3\xa5\xb4\xa1\xa2")
+CYRILLIC_BYTES: Final = frozenset(bytes(range(0xC0, 0x100)) + b"\xa8\xb8\xaa\xba\xaf\xbf\xb2\xb3\xa5\xb4\xa1\xa2")
 VOWELS: Final = frozenset("аеёиоуыэюяієї")
-ENOUGH: Final = 4  # letters of Cyrillic at least
-SHARE: Final = (0.2, 0.8)  # of vowels among them, in any language that is written so
+MIN_CYRILLIC_LETTERS: Final = 4  # letters
+VOWEL_SHARES: Final = (0.2, 0.8)  # of vowels among them, in all languages that use the script
 
 for page in ("cp1251", "cp1252"):
-    codecs.lookup(page)  # now: a decoder process can read no module later
+    codecs.lookup(page)  # at import: a decoder process cannot load modules later
 
 
 def readable(text: str) -> str:
-    """Tags of old keep the bytes of a Windows code page. FFmpeg takes those of an MP3 for Latin-1, and hands over the
-    others as surrogates.
+    """Decode an old tag.
+
+    It has the bytes of a Windows code page, which FFmpeg reads as Latin-1 in an MP3, and as surrogates otherwise.
     """
     raw = text.encode(errors="surrogateescape")
     try:
@@ -30,10 +31,10 @@ def readable(text: str) -> str:
 
 
 def _cyrillic(raw: bytes) -> str | None:
-    """Windows-1251, if nothing else it could be: whole words of its letters, capitals in front, vowels among them."""
+    """Decode as Windows-1251, if it is plausible: whole words, capitals only in front, enough vowels."""
     high = [byte for byte in raw if byte > 0x7F]
-    letters = [byte for byte in high if byte in LETTERS]
-    if len(letters) < ENOUGH:
+    letters = [byte for byte in high if byte in CYRILLIC_BYTES]
+    if len(letters) < MIN_CYRILLIC_LETTERS:
         return None
     text = raw.decode("cp1251", errors="replace")
     words = ["".join(char for char in word if char.isalpha()) for word in text.replace("-", " ").split()]
@@ -42,9 +43,9 @@ def _cyrillic(raw: bytes) -> str | None:
         return None
     joined = "".join(foreign).lower()
     vowels = sum(char in VOWELS for char in joined)
-    return text if joined and SHARE[0] <= vowels / len(joined) <= SHARE[1] else None
+    return text if joined and VOWEL_SHARES[0] <= vowels / len(joined) <= VOWEL_SHARES[1] else None
 
 
 def _is_word(word: str) -> bool:
-    """Of Cyrillic alone, and in the case of a name, a sentence or a shout."""
+    """Return whether a word is Cyrillic only, and capitalised, lower-case or upper-case."""
     return all("Ѐ" <= char <= "ӿ" for char in word) and (word.islower() or word.isupper() or word.istitle())

@@ -1,4 +1,4 @@
-"""Telegram's rules for each kind, as pure decisions over facts.
+"""Telegram's rules for each kind, decided by metadata. Pure.
 
 Sources: the Bot API's "Sending files" and the send methods, and TDLib's own constants (FileLoaderUtils.cpp). A megabyte
 is 2^20 bytes, as in TDLib; the hosted server's 50 MB is not in any public source, so its exact byte is a guess.
@@ -12,26 +12,26 @@ from telewarm.errors import MediaRuleViolation
 from telewarm.models import Kind, MediaMetadata
 
 MB: Final = 1 << 20
-CLOUD_BYTES: Final = 50 * MB
-LOCAL_BYTES: Final = 2000 * MB
-PHOTO_BYTES: Final = 10 * MB
-PHOTO_SIDES: Final = 10_000  # width + height, pixels
-PHOTO_RATIO: Final = 20
-NOTE_BYTES: Final = 12 * MB
-NOTE_SIDE: Final = 640
-NOTE_SECONDS: Final = 60  # whole seconds, as Telegram counts them
-STICKER_SIDE: Final = 512
-TGS_BYTES: Final = 64 << 10
-TGS_SECONDS: Final = 3
-LOOP_BYTES: Final = 10 * MB  # up to which Telegram's own apps show a silent video as an animation
-LOOP_SECONDS: Final = 60  # a longer one wants a seek bar, which animations do not have
+MAX_CLOUD_BYTES: Final = 50 * MB
+MAX_LOCAL_BYTES: Final = 2000 * MB
+MAX_PHOTO_BYTES: Final = 10 * MB
+MAX_PHOTO_SIDES_SUM: Final = 10_000  # width + height, pixels
+MAX_PHOTO_RATIO: Final = 20
+MAX_NOTE_BYTES: Final = 12 * MB
+MAX_NOTE_SIDE_PIXELS: Final = 640
+MAX_NOTE_SECONDS: Final = 60  # whole seconds, as Telegram counts them
+STICKER_SIDE_PIXELS: Final = 512
+MAX_TGS_BYTES: Final = 64 << 10
+MAX_TGS_SECONDS: Final = 3
+MAX_LOOP_BYTES: Final = 10 * MB  # up to which Telegram's apps show a silent video as an animation
+MAX_LOOP_SECONDS: Final = 60  # a longer one needs a seek bar, which animations do not have
 
 PHOTO_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp"})
 STICKER_TYPES: Final = frozenset({"image/webp", "application/x-tgsticker"})
-VIDEO_CODECS: Final = frozenset({"h264", "hevc", "av1", "vp8", "vp9", "mpeg4"})  # what Telegram's apps play in an MP4
-SOUND_CODECS: Final = frozenset({"aac", "mp3", "alac"})  # the same of sound in an M4A
+VIDEO_CODECS: Final = frozenset({"h264", "hevc", "av1", "vp8", "vp9", "mpeg4"})  # played by Telegram's apps in an MP4
+SOUND_CODECS: Final = frozenset({"aac", "mp3", "alac"})  # played by Telegram's apps in an M4A
 AS_DOCUMENT: Final = "Send it as a document (--kind document)."
-PROMISES: Final = {
+EXPECTED_KINDS: Final = {
     ext: what
     for what, exts in (
         ("a picture", "jpg jpeg jpe jfif png apng webp gif bmp heic heif avif tif tiff"),
@@ -44,9 +44,9 @@ PROMISES: Final = {
 
 
 def check(facts: MediaMetadata, kind: Kind, *, local_server: bool) -> None:
-    """Raise MediaRuleViolation for the first rule that this file breaks as this kind.
+    """Raise MediaRuleViolation for the first rule that the file breaks as this kind.
 
-    `local_server`: uploads go to a Bot API server of one's own, which takes 2000 MB instead of 50 MB.
+    `local_server`: for uploads to a local Bot API server, which accepts 2000 MB instead of 50 MB.
     """
     _check_size(facts, local_server=local_server)
     match kind:
@@ -71,15 +71,15 @@ def check(facts: MediaMetadata, kind: Kind, *, local_server: bool) -> None:
 
 
 def natural_kind(facts: MediaMetadata) -> Kind:
-    """What a person would send this file as; a document where Telegram would refuse anything better.
+    """Return the natural kind of a file; document where Telegram would refuse any other.
 
-    A short silent MP4 is an animation, as Telegram itself decides for one sent as a document.
+    A short silent MP4 is an animation, as Telegram decides for one sent as a document.
     """
     return choose_kind(facts)[0]
 
 
 def choose_kind(facts: MediaMetadata, *, name: str | None = None) -> tuple[Kind, str | None]:
-    """`natural_kind`, and why it is a document where bytes or `name` promise something better; else None."""
+    """Return `natural_kind`, and why it is a document where bytes or `name` suggest another kind; else None."""
     why = None
     for kind in _candidates(facts):
         try:
@@ -92,25 +92,25 @@ def choose_kind(facts: MediaMetadata, *, name: str | None = None) -> tuple[Kind,
 
 
 def _broken_promise(facts: MediaMetadata, name: str | None) -> str | None:
-    promised = PROMISES.get((name or "").rpartition(".")[2].lower())
+    promised = EXPECTED_KINDS.get((name or "").rpartition(".")[2].lower())
     if promised is None or facts.mime.partition("/")[0] in {"image", "video", "audio"}:
         return None
     return f"not {promised}: its bytes are {facts.mime}"
 
 
 def is_measured(facts: MediaMetadata) -> bool:
-    """Whether all was read that there is to read. A picture, film or sound without a measure was not."""
+    """Return whether the metadata is complete: a picture, film or sound without measures was not decoded."""
     if facts.mime.partition("/")[0] not in {"image", "video", "audio"} and facts.mime != "application/x-tgsticker":
         return True
     return facts.width is not None or facts.duration is not None
 
 
 def size_rule(largest: int) -> tuple[str, str]:
-    """The rule that a file of more than `largest` bytes breaks, and the cure."""
-    if largest == CLOUD_BYTES:
+    """Return the rule that a file of more than `largest` bytes breaks, and the remedy."""
+    if largest == MAX_CLOUD_BYTES:
         cure = "Make it smaller, or use a Bot API server of your own, which takes 2000 MB (TELEGRAM_API_ROOT)."
         return "Telegram takes at most 50 MB from bots", cure
-    if largest == LOCAL_BYTES:
+    if largest == MAX_LOCAL_BYTES:
         return "A Bot API server of your own takes at most 2000 MB", "Make it smaller or split it."
     return (
         f"A file has at most {largest} bytes here (TELEWARM_MAX_UPLOAD_BYTES)",
@@ -119,15 +119,15 @@ def size_rule(largest: int) -> tuple[str, str]:
 
 
 def check_size(size: int, *, largest: int) -> None:
-    """Raise MediaRuleViolation for a file with more than `largest` bytes: known before any of it is read."""
+    """Raise MediaRuleViolation for a file of more than `largest` bytes, before it is read."""
     rule, cure = size_rule(largest)
     _demand(size <= largest, rule=rule, measured=_size(size), cure=cure)
 
 
 def wants_thumbnail(kind: Kind, facts: MediaMetadata) -> bool:
-    """Whether an upload of this kind carries a thumbnail of ours; Telegram makes those of the other kinds itself.
+    """Return whether an upload of this kind carries a thumbnail; Telegram makes those of other kinds.
 
-    True for every audio: only its bytes say whether it holds a cover, and `Probe.thumbnail` answers None if not.
+    True for every audio: only its bytes tell whether it has a cover, and `Probe.thumbnail` returns None without one.
     """
     match kind:
         case Kind.VIDEO | Kind.ANIMATION | Kind.VIDEO_NOTE:
@@ -150,7 +150,9 @@ def _candidates(facts: MediaMetadata) -> tuple[Kind, ...]:
     if facts.mime.startswith("audio/"):
         return (Kind.AUDIO,)
     if facts.mime.startswith("video/"):
-        loops = facts.bytes <= LOOP_BYTES and (facts.duration or 0) <= LOOP_SECONDS and facts.audio_codec is None
+        loops = (
+            facts.bytes <= MAX_LOOP_BYTES and (facts.duration or 0) <= MAX_LOOP_SECONDS and facts.audio_codec is None
+        )
         return (Kind.ANIMATION, Kind.VIDEO) if loops else (Kind.VIDEO,)
     if facts.mime == "image/gif" and facts.video_codec is not None:
         return (Kind.ANIMATION,)
@@ -164,13 +166,13 @@ def _demand(holds: bool, *, rule: str, measured: str, cure: str = AS_DOCUMENT) -
 
 def _check_size(facts: MediaMetadata, *, local_server: bool) -> None:
     _demand(facts.bytes > 0, rule="Telegram refuses empty files", measured="0 bytes", cure="Send a file with content.")
-    check_size(facts.bytes, largest=LOCAL_BYTES if local_server else CLOUD_BYTES)
+    check_size(facts.bytes, largest=MAX_LOCAL_BYTES if local_server else MAX_CLOUD_BYTES)
 
 
 def _check_photo(facts: MediaMetadata) -> None:
     rule = "A photo is a JPEG, PNG, WEBP, GIF or BMP picture"
     _demand(facts.mime in PHOTO_TYPES, rule=rule, measured=f"the type {facts.mime}")
-    _demand(facts.bytes <= PHOTO_BYTES, rule="A photo has at most 10 MB", measured=_size(facts.bytes))
+    _demand(facts.bytes <= MAX_PHOTO_BYTES, rule="A photo has at most 10 MB", measured=_size(facts.bytes))
     if not facts.width or not facts.height:
         raise MediaRuleViolation(rule=rule, measured="no readable picture", cure=AS_DOCUMENT)
     _demand(
@@ -179,14 +181,14 @@ def _check_photo(facts: MediaMetadata) -> None:
         measured=f"several frames of {facts.ext.upper()}",
     )
     _demand(
-        facts.width + facts.height <= PHOTO_SIDES,
+        facts.width + facts.height <= MAX_PHOTO_SIDES_SUM,
         rule="A photo's width and height are at most 10,000 pixels in sum",
         measured=f"{facts.width} × {facts.height}, {facts.width + facts.height:,} in sum",
         cure="Scale it down, or send it as a document.",
     )
     shorter, longer = sorted((facts.width, facts.height))
     _demand(
-        longer <= PHOTO_RATIO * shorter,
+        longer <= MAX_PHOTO_RATIO * shorter,
         rule="A photo's longer side is at most 20 times its shorter one",
         measured=f"{facts.width} × {facts.height}, a ratio of {longer / shorter:.2f}",
         cure="Crop it, or send it as a document.",
@@ -226,12 +228,12 @@ def _check_video_note(facts: MediaMetadata) -> None:
     sides = f"{facts.width} × {facts.height}"
     _demand(facts.width == facts.height, rule=rule, measured=sides, cure=as_video)
     rule = "A video note's side is at most 640 pixels"
-    _demand((facts.width or 0) <= NOTE_SIDE, rule=rule, measured=sides, cure=as_video)
+    _demand((facts.width or 0) <= MAX_NOTE_SIDE_PIXELS, rule=rule, measured=sides, cure=as_video)
     seconds = facts.duration or 0
     rule = "A video note lasts at most 60 seconds"
-    _demand(int(seconds) <= NOTE_SECONDS, rule=rule, measured=f"{seconds:.1f} seconds", cure=as_video)
+    _demand(int(seconds) <= MAX_NOTE_SECONDS, rule=rule, measured=f"{seconds:.1f} seconds", cure=as_video)
     _demand(
-        facts.bytes <= NOTE_BYTES, rule="A video note has at most 12 MB", measured=_size(facts.bytes), cure=as_video
+        facts.bytes <= MAX_NOTE_BYTES, rule="A video note has at most 12 MB", measured=_size(facts.bytes), cure=as_video
     )
 
 
@@ -266,7 +268,7 @@ def _check_sticker(facts: MediaMetadata) -> None:
     _demand(facts.video_codec is None, rule="A WEBP sticker does not move", measured="several frames")
     if facts.mime == "image/webp":
         _demand(
-            max(facts.width or 0, facts.height or 0) == STICKER_SIDE,
+            max(facts.width or 0, facts.height or 0) == STICKER_SIDE_PIXELS,
             rule="A sticker's longer side is 512 pixels",
             measured=f"{facts.width} × {facts.height}",
             cure="Scale it, or send it as a photo or a document.",
@@ -275,14 +277,16 @@ def _check_sticker(facts: MediaMetadata) -> None:
 
 def _check_animated_sticker(facts: MediaMetadata) -> None:
     _demand(
-        facts.width == facts.height == STICKER_SIDE,
+        facts.width == facts.height == STICKER_SIDE_PIXELS,
         rule="An animated sticker has 512 × 512 pixels",
         measured=f"{facts.width} × {facts.height}",
     )
     seconds = facts.duration or 0
     rule = "An animated sticker lasts at most 3 seconds"
-    _demand(seconds <= TGS_SECONDS, rule=rule, measured=f"{seconds:.1f} seconds")
-    _demand(facts.bytes <= TGS_BYTES, rule="An animated sticker has at most 64 KiB", measured=f"{facts.bytes:,} bytes")
+    _demand(seconds <= MAX_TGS_SECONDS, rule=rule, measured=f"{seconds:.1f} seconds")
+    _demand(
+        facts.bytes <= MAX_TGS_BYTES, rule="An animated sticker has at most 64 KiB", measured=f"{facts.bytes:,} bytes"
+    )
 
 
 def _size(count: int) -> str:

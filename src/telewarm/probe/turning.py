@@ -1,4 +1,4 @@
-"""How a film is turned and stretched before it is seen. Only a worker process imports this."""
+"""Rotation and pixel aspect of a film. Imported by worker processes only."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 MATRIX_BYTES: Final = 36  # nine 32-bit numbers
-WIDEST: Final = 20  # a pixel is at most so many times wider than high, or the other way round
+MAX_PIXEL_RATIO: Final = 20  # of width to height of a pixel, or the reverse
 
 
 class Turn(NamedTuple):
-    """First the sides are swapped, then the picture is mirrored."""
+    """Rotation of a film: the sides are swapped first, then the picture is mirrored."""
 
     swapped: bool = False
     left_right: bool = False
@@ -24,7 +24,7 @@ class Turn(NamedTuple):
 
 
 def turn_of(frame: VideoFrame) -> Turn:
-    """By the frame's display matrix, to the nearest quarter turn: players do not tilt."""
+    """Return the rotation by the frame's display matrix, to the nearest quarter turn: players do not tilt."""
     data = frame.side_data.get("DISPLAYMATRIX")
     matrix = bytes(data) if isinstance(data, Buffer) else b""
     if len(matrix) < MATRIX_BYTES:
@@ -36,18 +36,19 @@ def turn_of(frame: VideoFrame) -> Turn:
 
 
 def sides_of(frame: VideoFrame, video: VideoStream, turn: Turn) -> tuple[int, int]:
-    """As seen: pixels may be oblong, and the film may lie on its side."""
+    """Return the sides as seen, after pixel aspect and rotation."""
     width = max(1, round(frame.width * stretch_of(video)))
     return (frame.height, width) if turn.swapped else (width, frame.height)
 
 
 def stretch_of(video: VideoStream) -> Fraction:
-    """How many times a pixel is wider than high."""
+    """Return the pixel aspect, width by height."""
     ratio = video.sample_aspect_ratio
-    return ratio if ratio and Fraction(1, WIDEST) <= ratio <= WIDEST else Fraction(1)
+    return ratio if ratio and Fraction(1, MAX_PIXEL_RATIO) <= ratio <= MAX_PIXEL_RATIO else Fraction(1)
 
 
 def turned(picture: Image.Image, turn: Turn) -> Image.Image:
+    """Rotate a picture."""
     if turn.swapped:
         picture = picture.transpose(Image.Transpose.TRANSPOSE)
     if turn.left_right:

@@ -1,4 +1,4 @@
-"""Explanations of files that cannot be read. Pure."""
+"""Explanations of unreadable files. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 from telewarm.errors import UnreadableMedia
 from telewarm.models import MediaMetadata
 
-PLAIN: Final = {  # FFmpeg's words, which are the operating system's and mislead, in words of the file
+PLAIN: Final = {  # FFmpeg's texts, which are those of the operating system, in terms of the file
     "Operation not permitted": "its data is damaged, or encrypted",
     "Invalid data found when processing input": "its data is damaged",
     "Not yet implemented in FFmpeg, patches welcome": "the decoder does not know this variant of the format",
@@ -23,10 +23,11 @@ DAMAGED: Final = "its data is damaged"
 
 
 def unreadable(facts: MediaMetadata, problem: str) -> UnreadableMedia:
+    """Create the error for an unreadable file."""
     message = f"This {facts.ext.upper()} file cannot be read: {problem}. Upload a whole one, or add it as a document"
     return UnreadableMedia(f"{message} (--kind document).", problem=problem)
 
 
 def plain(strerror: str | None) -> str:
-    """FFmpeg's reason, in words that a sender of files understands."""
+    """Return FFmpeg's reason in terms that a sender of files understands."""
     return PLAIN.get(strerror or "", DAMAGED)

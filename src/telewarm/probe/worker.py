@@ -1,8 +1,8 @@
-"""A worker process: takes one job at a time from a socket, with the file's descriptor, and answers on standard output.
+"""Worker process: takes one job at a time from a socket, with the file's descriptor, and responds on standard output.
 
 A file that takes over its decoder takes over this process, so it may do nothing but decode: see `isolation`. It has no
-environment, and no file but the one of its job. It ends with its parent, whose end closes the socket; should a decoder
-hang meanwhile, the alarm set for each job ends it.
+environment, and no file but the one of its job. It ends with its parent, whose end closes the socket; if a decoder
+hangs meanwhile, the alarm of the job ends it.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from telewarm.probe.ipc import LENGTH_BYTES, DecodeResult, DecodeTask, Job, Read
 from telewarm.probe.stills import Undrawable
 from telewarm.probe.words import plain
 
-LIFETIME: Final = 1000  # files, so that what a decoder leaks never adds up
-FAILURE_LENGTH: Final = 500  # characters kept of what an exception says
-GRACE: Final = 1.0  # seconds beyond a job's limit after which a worker that nobody killed ends itself
+MAX_FILES: Final = 1000  # so that leaks of decoders never add up
+MAX_FAILURE_CHARACTERS: Final = 500  # of an exception's text
+GRACE_SECONDS: Final = 1.0  # beyond a job's limit, after which a worker ends itself
 
 
 def main() -> None:
-    """Serve until standard input ends."""
-    isolation.bound()
+    """Serve until the socket is closed."""
+    isolation.limit_resources()
     av.logging.set_level(av.logging.PANIC)
     preload()
     held = isolation.close_paths()
@@ -47,9 +47,9 @@ def main() -> None:
     threading.Thread(target=_listen, args=(source, jobs), daemon=True).start()
     held += isolation.isolate()
     _say(frame(Ready(isolation=tuple(held))))
-    for left in itertools.count(LIFETIME - 1, -1):
+    for left in itertools.count(MAX_FILES - 1, -1):
         job = jobs.get()
-        signal.setitimer(signal.ITIMER_REAL, job.seconds + GRACE)
+        signal.setitimer(signal.ITIMER_REAL, job.seconds + GRACE_SECONDS)
         answer = respond(job, last=left <= 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         os.close(job.descriptor)
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def respond(job: Job, *, last: bool = False) -> bytes:
-    """The frame that answers one job. An exception that no file should cause is told as a `failure`: it is our bug."""
+    """Return the response to one job. An unexpected exception becomes a `failure`: it is a bug."""
     try:
         answer = do(job)
         return frame(replace(answer, last=answer.last or last))
@@ -66,17 +66,17 @@ def respond(job: Job, *, last: bool = False) -> bytes:
 
 
 def do(job: Job) -> DecodeResult:
-    """The answer to one job; every fault of the file becomes a `problem`."""
+    """Run one job. Every fault of the file becomes a `problem`."""
     try:
         if job.task is DecodeTask.THUMBNAIL:
             return DecodeResult(thumbnail=thumbnails.draw(job))
-        return DecodeResult(facts=decode.complete(job))
-    except PermissionError:  # decoding needs none: what was tried is our fault, or an attack
+        return DecodeResult(facts=decode.complete_metadata(job))
+    except PermissionError:  # decoding needs no permission: a bug, or an attack
         raise
     except MemoryError:
         return DecodeResult(problem="decoding it takes more memory than is allowed", last=True)
     except av.FFmpegError as exc:
-        if exc.errno == errno.EAGAIN:  # no thread could be started: this process has used itself up
+        if exc.errno == errno.EAGAIN:  # no thread could be started: this process is used up
             return DecodeResult(failure=_describe(exc), last=True)
         return DecodeResult(problem=plain(exc.strerror))
     except (decode.DecodeLimitExceeded, decode.NoMediaStream, Undrawable) as exc:
@@ -89,14 +89,14 @@ def _describe(exc: Exception) -> str:
     where = traceback.extract_tb(exc.__traceback__)[-1]
     place = f"{where.filename.rpartition('/')[2]}:{where.lineno}"
     said = traceback.format_exception_only(exc)[-1].strip()
-    return f"{said} ({place})".encode(errors="replace").decode()[:FAILURE_LENGTH]
+    return f"{said} ({place})".encode(errors="replace").decode()[:MAX_FAILURE_CHARACTERS]
 
 
 def preload() -> None:
-    """What decoding loads when it is needed first: later nothing can be."""
+    """Load what decoding loads on first use: later nothing can be loaded."""
     for module in pkgutil.walk_packages(av.__path__, "av.", onerror=lambda _: None):
         if not module.name.endswith(("__main__", "datasets")):
-            with suppress(ImportError):  # some need what decoding does not
+            with suppress(ImportError):  # some need modules that decoding does not
                 importlib.import_module(module.name)
     for name in ("Avif", "Bmp", "Gif", "Jpeg", "Mpo", "Png", "Tiff", "WebP"):
         importlib.import_module(f"PIL.{name}ImagePlugin")
@@ -115,7 +115,7 @@ def _listen(source: socket.socket, jobs: queue.SimpleQueue[Job]) -> None:
 
 
 def _received(source: socket.socket, length: int) -> bytes:
-    """Less when the parent is gone."""
+    """Read a number of bytes; fewer when the parent is gone."""
     body = bytearray()
     while len(body) < length and (more := source.recv(length - len(body))):
         body += more
@@ -128,8 +128,10 @@ def _say(message: bytes) -> None:
 
 
 def run() -> None:
-    """`main`, whose end by an exception is told on standard error. The interpreter's own way out would wait for the
-    thread that listens, and abort, which is how a crash of a decoder looks."""
+    """Run `main` and report an exception on standard error.
+
+    The interpreter's own exit would wait for the listening thread, and abort, which looks like a crash of a decoder.
+    """
     try:
         main()
     except BaseException:  # noqa: BLE001 the process ends by it
