@@ -87,4 +87,4 @@ def test_pgqueuer_is_used_below_its_public_root_in_one_module() -> None:
         for path in (ROOT / "src").rglob("*.py")
         if below.search(path.read_text(encoding="utf-8"))
     }
-    assert using == {"database/pgqueuer_maintenance.py", "demo/bench/churn.py"}
+    assert using == {"database/pgqueuer_maintenance.py"}

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from telewarm.cli import app
-from telewarm.demo.bench.everything import BENCHES
+from telewarm_benchmarks.everything import BENCHES
 
 HUGE = str(2**63)
 COMMANDS = ["demo", "serve", "worker", "send", "broadcast", "broadcast send", "broadcast watch"]

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 
 from telewarm import clock
-from telewarm.demo.bench.processes import ONE_KEY, Server, Worker, made
 from telewarm.sandbox import Sandbox
+from telewarm_benchmarks.processes import ONE_KEY, Server, Worker, made
 from tests.fixtures.app import Opener
 from tests.fixtures.media import jpeg
 

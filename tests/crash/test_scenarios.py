@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from telewarm.demo.bench.crash import DRAIN, SCENARIOS, TAKEOVER, Plan, Scenario, play
+from telewarm_benchmarks.crash import DRAIN, SCENARIOS, TAKEOVER, Plan, Scenario, play
 
 SMALL = Plan(media=60, bots=2, concurrency=2, latency_ms=150, away=2.0)
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

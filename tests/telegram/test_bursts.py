@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import pytest
 
 from telewarm.component_config import flood_limits
-from telewarm.demo.bench.fresh_chats import fastest
 from telewarm.flood_control.attribution import LimitScope, ScopeEvidence, attribute_429
 from telewarm.flood_control.limiter import BotRateLimiter, FloodPause
 from telewarm.flood_control.limits import BotLimits, RateLimit
@@ -16,6 +15,7 @@ from telewarm.models import ChatId
 from telewarm.sandbox.config import Floods
 from telewarm.sandbox.config import Limit as ServerLimit
 from telewarm.settings import Settings
+from telewarm_benchmarks.fresh_chats import fastest
 from tests.telegram.simulation import GROUPS, Buckets, Charge, Simulation
 
 ANNA, NEWS, SPORT = ChatId(11), ChatId(-1001), ChatId(-1002)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -13,7 +15,6 @@ from rich.text import Text
 from telewarm import logs
 from telewarm.cli import (
     backup,
-    bench,
     bot,
     broadcast,
     demo,
@@ -76,7 +77,8 @@ app.add_typer(token.app, name="token")
 app.command("rotate-key")(rotate.rotate_key)
 app.command("env")(env.env)
 app.command("errors")(errors.errors)
-app.add_typer(bench.app, name="bench")
+if find_spec("telewarm_benchmarks") is not None:  # in a checkout: the wheel has no benchmarks
+    app.add_typer(import_module("telewarm_benchmarks.commands").app, name="bench")
 
 
 def main() -> None:
