@@ -30,8 +30,8 @@ class Permit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Permit for one message (or `count` of an album) sent at `at`, with `size` file bytes.
 
     `hold`: seconds to wait before the call, so that other processes can be notified and make room. `probes`: windows of
-    which it exceeds the known capacity: of the bot, the chat, the chat's last second. `at_reported_time`: windows that open at a
-    time that the server named. Both are empty where nothing is counted.
+    which it exceeds the known capacity: of the bot, the chat, the chat's last second. `at_reported_time`: windows that
+    open at a time that the server named. Both are empty where nothing is counted.
     """
 
     chat_id: ChatId
