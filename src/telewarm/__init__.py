@@ -252,7 +252,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """What programs need, imported when it is asked for: `import telewarm` alone costs nothing."""
+    """Import a public name on first use: `import telewarm` alone costs nothing."""
     from importlib import import_module  # noqa: PLC0415
 
     for module, names in _HOMES.items():

@@ -1,8 +1,11 @@
-"""`telewarm`, and `python -m telewarm`: loading takes a second, in which Ctrl-C must not end in a traceback."""
+"""Entry point of `telewarm` and `python -m telewarm`.
+
+Loading takes a second, in which Ctrl-C must not show a traceback.
+"""
 
 from __future__ import annotations
 
-# What `signal` wraps in enums, which take longer to load than a quick Ctrl-C to come.
+# signal numbers; the enums of `signal` take longer to load than an early Ctrl-C.
 import _signal  # type: ignore[import-not-found]
 import os
 import sys
@@ -11,7 +14,7 @@ INTERRUPTED = 128 + _signal.SIGINT
 
 
 def main() -> None:
-    """Silence and 130 for a Ctrl-C at any time."""
+    """Run the command line; exit silently with 130 on a Ctrl-C at any time."""
     try:
         if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
             _signal.signal(_signal.SIGINT, _leave)
@@ -23,11 +26,11 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     finally:
-        _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # the interpreter ends: it would tell of one in its own exit
+        _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # the interpreter is exiting, and would report a signal
 
 
 def _leave(_number: int, _frame: object) -> None:
-    """Nothing is open yet, and imports do not stand an exception everywhere."""
+    """Exit at once: nothing is open yet, and not every import survives an exception."""
     os._exit(INTERRUPTED)
 
 

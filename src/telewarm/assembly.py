@@ -1,4 +1,4 @@
-"""Assembly of the components: everything is built from Settings here, opened, and closed again."""
+"""Assembly of the components from Settings: build, open, close."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ if TYPE_CHECKING:
 
     from telewarm.api import AppState
 
-GC_YOUNG_THRESHOLD = 10_000  # new objects before the collector looks at them
+GC_YOUNG_THRESHOLD = 10_000  # new objects before a collection
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Components:
-    """The bots, the library, the sender, the broadcasts, and the worker of this process, running or not."""
+    """Components of an open Telewarm: bots, library, sender, broadcasts, and the worker of this process (or none)."""
 
     settings: Settings
     pool: Pool
@@ -96,10 +96,10 @@ class Components:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: Settings, *, worker: bool = True, migrate: bool = False) -> AsyncIterator[Self]:
-        """Start what is needed, the embedded database included; at the end close it all cleanly.
+        """Open the components, including the embedded database, and close them at the end.
 
-        `migrate`: bring the database of an older version, or an empty one, to this version's schema. Without it only
-        a new embedded database is set up, and any other raises NotMigrated: `telewarm migrate` is the cure.
+        `migrate`: bring an older or empty database to this version's schema. Without it only a new embedded database is
+        set up, and any other raises NotMigrated: run `telewarm migrate`.
         """
         logs.silence_libraries()
         async with AsyncExitStack() as stack:
@@ -111,31 +111,32 @@ class Components:
 
     @classmethod
     async def start(cls, settings: Settings, *, worker: bool = True, migrate: bool = False) -> Self:
-        """`open` for a framework's start hook: what this returns is to be closed with `close` in its stop hook."""
+        """Open the components for a framework's start hook; its stop hook has to call `close`."""
         opening = cls.open(settings, worker=worker, migrate=migrate)
         components = await opening.__aenter__()
         components.opening.push_async_exit(opening)
         return components
 
     async def close(self) -> None:
-        """What `start` opened; a second time it does nothing."""
+        """Close what `start` opened. May be repeated."""
         await self.opening.aclose()
 
     def api(self) -> FastAPI:
-        """The HTTP API of this Telewarm as an ASGI app."""
+        """Return the HTTP API as an ASGI app."""
         from telewarm.api import create_api  # noqa: PLC0415 - FastAPI is for who serves the API
 
         return create_api(self._services())
 
     def monitoring_app(self) -> FastAPI:
-        """Its health and metrics alone."""
+        """Return an ASGI app of health checks and metrics only."""
         from telewarm.api import create_monitoring_app  # noqa: PLC0415 - FastAPI is for who serves the API
 
         return create_monitoring_app(self._services())
 
     def server_token(self) -> ServerToken:
-        """The API token that opens `api` and `watch`: ADMIN_API_TOKEN, or the one kept in the data folder, made there
-        when there is none. Raises SettingsError.
+        """Return the API token for `api` and `monitoring_app`.
+
+        It is ADMIN_API_TOKEN, or the token in the data folder, which is created there if needed. Raises SettingsError.
         """
         return server_token(self.settings)
 
@@ -166,6 +167,7 @@ class Components:
 
 @asynccontextmanager
 async def open_bots(settings: Settings, pool: Pool, transport: Transport) -> AsyncIterator[BotRegistry]:
+    """Open the bots of this process."""
     cipher = token_cipher(settings)
     make_api = partial(BotApi, transport, root=settings.telegram_api_root)
     sessions = BotSessions(pool=pool, cipher=cipher, make_api=make_api, limits=flood_limits(settings))
@@ -174,7 +176,7 @@ async def open_bots(settings: Settings, pool: Pool, transport: Transport) -> Asy
 
 
 async def open_database(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> tuple[str, Pool]:
-    """Up to date."""
+    """Open the database, with its schema up to date."""
     given = settings.database_url.get_secret_value() if settings.database_url else None
     url = await stack.enter_async_context(open_database_url(given, settings.telewarm_data, upgrade=migrate))
     pool = await open_pool(url, max_size=settings.telewarm_database_pool, application_name="telewarm")
@@ -183,8 +185,10 @@ async def open_database(settings: Settings, stack: AsyncExitStack, *, migrate: b
 
 
 def tune_garbage_collector() -> None:
-    """For a process that runs for long, once it is open: what is there by now lives to the end, so the collector need
-    not look at it again, and the rest need not be looked at as often (a third less CPU for a message, measured).
+    """Tune the garbage collector for a long-running process, once everything is open.
+
+    Existing objects live to the end, so they are frozen, and the rest is collected less often (a third less CPU for a
+    message, measured).
     """
     gc.collect()
     gc.freeze()
@@ -193,9 +197,9 @@ def tune_garbage_collector() -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Infrastructure:
-    """What the services stand on: database, storage, probe, and calls to Telegram.
+    """Infrastructure of the services: database, storage, probe, calls to Telegram.
 
-    `heartbeat_pool`: the pool of leases and heartbeats, which nothing else may hold up.
+    `heartbeat_pool`: for leases and heartbeats alone, so that nothing delays them.
     """
 
     database_url: str
@@ -279,7 +283,7 @@ def _health_checks(settings: Settings, base: Infrastructure, worker: WorkerSuper
 
 
 async def _build(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> dict[str, Any]:
-    """The components by their fields."""
+    """Build the components, by field."""
     stack.enter_context(logs.mask_secrets(*secret_values(settings)))
     base = await _open_infrastructure(settings, stack, migrate=migrate)
     pool = base.pool

@@ -21,13 +21,14 @@ class BackgroundTasks:
         self._running: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """Start a task of this component."""
         task = start(work, name=name)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
 
     async def close(self, *, timeout_seconds: float | None = None) -> None:
-        """Wait for the tasks, `timeout_seconds` at most (None: without end), and cancel what runs then."""
+        """Wait for the tasks, at most `timeout_seconds` (None: without limit), and cancel the rest."""
         if self._running:
             await asyncio.wait(self._running, timeout=timeout_seconds)
         for task in self._running:
@@ -35,7 +36,7 @@ class BackgroundTasks:
 
 
 def start(work: Coroutine[Any, Any, None], *, name: str, context: Context | None = None) -> asyncio.Task[None]:
-    """Run it in a task that nothing else needs to hold or to look at."""
+    """Run work in a task that needs no owner."""
     task = asyncio.create_task(work, name=name, context=context)
     _RUNNING.add(task)
     task.add_done_callback(_on_done)

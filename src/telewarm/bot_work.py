@@ -1,4 +1,4 @@
-"""The background work of one bot, for its lane: warm-ups and broadcasts, as the settings say."""
+"""Background work of one bot for its lane: warm-ups and broadcasts, by the settings."""
 
 from __future__ import annotations
 
@@ -23,14 +23,12 @@ from telewarm.worker.status_reporter import WorkerStatusReporter
 from telewarm.worker.supervisor import WorkerSupervisor
 from telewarm.worker.worker import LaneContext, Worker, WorkerLimits
 
-DRAIN_SECONDS = (
-    7.0  # seconds that running lanes have to end what is in flight; a supervisor often waits ten for all of us
-)
+DRAIN_SECONDS = 7.0  # seconds for lanes to finish what is in flight; process supervisors often allow ten in all
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaneFactory:
-    """Makes each bot's lane: its warm-ups and its deliveries, inside its limits."""
+    """Creates each bot's lane: its warm-ups and its deliveries, within its limits."""
 
     settings: Settings
     pool: Pool
@@ -42,6 +40,7 @@ class LaneFactory:
 
     @property
     def limits(self) -> WorkerLimits:
+        """Limits of the worker."""
         return WorkerLimits(
             interval=self.settings.media_prewarm_interval_ms / 1000,
             held=self.settings.media_prewarm_max_queue,
@@ -50,6 +49,7 @@ class LaneFactory:
 
     @property
     def retries(self) -> RetryLimits:
+        """Retry limits of warm-ups."""
         return RetryLimits(
             limit=self.settings.telewarm_retry_limit,
             base_seconds=self.settings.telewarm_retry_base_ms / 1000,
@@ -58,6 +58,7 @@ class LaneFactory:
         )
 
     def make_supervisor(self, bots: BotRegistry) -> WorkerSupervisor:
+        """Create the supervisor of this process's worker."""
         limits = self.limits
         control = WorkerSupervisor(
             lambda: Worker(
@@ -75,6 +76,7 @@ class LaneFactory:
         return control
 
     def make_lane_runner(self, context: LaneContext) -> CompositeRunner:
+        """Create the runner of a bot's lane."""
         parts = (partial(self._make_warmup_lane, context), partial(self._make_broadcast_scheduler, context))
         return CompositeRunner(parts, stop=context.stop, has_waiting_lanes=context.has_waiting_lanes)
 

@@ -1,4 +1,4 @@
-"""Values that callers of the library may give in place of our own types; a UsageError names the argument."""
+"""Coercion of arguments that callers of the library may give in place of our types. A UsageError names the argument."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ JSON_SCALAR_TYPES = frozenset({str, int, bool, type(None)})
 
 
 def integer(argument: str, given: object, *, minimum: int = 1) -> int:
-    """An id. Raises UsageError; True and False are no numbers."""
+    """Return an id. Raises UsageError, also for True and False."""
     if isinstance(given, bool) or not isinstance(given, int) or not minimum <= given <= MAX_BIGINT:
         raise UsageError(
             f"{argument} must be a whole number{' from 1' if minimum == 1 else ''}, not {describe_value(given)}"
@@ -25,7 +25,7 @@ def integer(argument: str, given: object, *, minimum: int = 1) -> int:
 
 
 def media_id(argument: str, given: object) -> int:
-    """Of a media item: its id, or the item itself as `add` returns it. Raises UsageError."""
+    """Return the id of a media item, given by id or as the item. Raises UsageError."""
     if isinstance(given, int):
         return integer(argument, given)
     own = getattr(given, "id", None)
@@ -35,8 +35,9 @@ def media_id(argument: str, given: object) -> int:
 
 
 def to_json(argument: str, given: object) -> Any:  # noqa: ANN401 - JSON
-    """JSON of mappings, lists and the objects of frameworks: those with `model_dump` (aiogram) or `to_dict`
-    (python-telegram-bot). Raises UsageError.
+    """Return the JSON of mappings, lists and framework objects. Raises UsageError.
+
+    Supports objects with `model_dump` (aiogram) or `to_dict` (python-telegram-bot).
     """
     if isinstance(given, Enum):
         given = given.value
@@ -61,7 +62,7 @@ def to_json(argument: str, given: object) -> Any:  # noqa: ANN401 - JSON
 
 
 def _is_plain(given: object) -> bool:
-    """JSON already, which is the most frequent: nothing is copied."""
+    """Return whether a value is JSON already, as most are: it is not copied."""
     kind = type(given)
     if kind is dict:
         return all(type(name) is str and _is_plain(value) for name, value in given.items())  # type: ignore[attr-defined]
@@ -71,12 +72,12 @@ def _is_plain(given: object) -> bool:
 
 
 def _is_unset(value: object) -> bool:
-    """None, or aiogram's mark of a field that is left to its bot's defaults."""
+    """Return whether a value is None, or aiogram's mark of a field that has the bot's default."""
     return value is None or type(value).__name__ == "Default"
 
 
 def mapping(argument: str, given: object) -> Mapping[str, object] | None:
-    """A JSON object; plain ones as they are. Raises UsageError."""
+    """Return a JSON object; plain ones unchanged. Raises UsageError."""
     if given is None:
         return None
     found = _finite(argument, given)
@@ -93,7 +94,7 @@ def _finite(argument: str, given: object) -> Any:  # noqa: ANN401 - JSON
 
 
 def mappings(argument: str, given: object) -> Sequence[Mapping[str, object]] | None:
-    """A list of JSON objects. Raises UsageError."""
+    """Return a list of JSON objects. Raises UsageError."""
     if given is None:
         return None
     found = _finite(argument, given)
@@ -103,7 +104,7 @@ def mappings(argument: str, given: object) -> Sequence[Mapping[str, object]] | N
 
 
 def text(argument: str, given: object) -> str | None:
-    """Plain text, also of what is nearly one, such as a `Safe`. Raises UsageError."""
+    """Return plain text, also of subclasses of str such as `SafeText`. Raises UsageError."""
     if given is None or type(given) is str:
         return given
     if isinstance(given, str):
@@ -112,7 +113,7 @@ def text(argument: str, given: object) -> str | None:
 
 
 def preview(argument: str, given: object) -> Mapping[str, object] | str | bool | None:
-    """A link preview: words, true or false, or a JSON object. Raises UsageError."""
+    """Return a link preview: words, a boolean, or a JSON object. Raises UsageError."""
     if isinstance(given, bool | str):
         return given
     if given is None:
@@ -126,26 +127,26 @@ def preview(argument: str, given: object) -> Mapping[str, object] | str | bool |
 
 
 def flag(argument: str, given: object) -> bool:
-    """Raises UsageError for what is neither True nor False: "no" would be true."""
+    """Return a boolean. Raises UsageError for other types: "no" would be true."""
     if type(given) is not bool:
         raise UsageError(f"{argument} must be True or False, not {describe_value(given)}")
     return given
 
 
 def seconds(argument: str, given: object) -> float:
-    """From 0 on; endless ones too. Raises UsageError."""
+    """Return seconds from 0 on, also infinite. Raises UsageError."""
     if isinstance(given, bool) or not isinstance(given, int | float) or not given >= 0:
         raise UsageError(f"{argument} must be a number of seconds from 0, not {describe_value(given)}")
     return float(given)
 
 
 def is_rate(given: object) -> bool:
-    """A number above 0 that has an end."""
+    """Return whether a value is a finite number above 0."""
     return isinstance(given, int | float) and not isinstance(given, bool) and 0 < given < math.inf
 
 
 def required(argument: str, given: object) -> str:
-    """Text, and some of it. Raises UsageError."""
+    """Return text that is not empty. Raises UsageError."""
     found = text(argument, given)
     if not found:
         raise UsageError(f"{argument} must be text, not {describe_value(given)}")
@@ -153,21 +154,21 @@ def required(argument: str, given: object) -> str:
 
 
 def to_list(argument: str, given: object) -> list[Any]:
-    """A list, tuple, set or the like of values; no text. Raises UsageError."""
+    """Return a list, tuple, set or other collection as a list, but not text. Raises UsageError."""
     if isinstance(given, Iterable) and not isinstance(given, str | bytes | bytearray | memoryview | Mapping):
         return list(given)
     raise UsageError(f"{argument} must be a list, not {describe_value(given)}")
 
 
 def names(argument: str, given: object) -> list[str]:
-    """One text, or several. Raises UsageError."""
+    """Return one or several texts as a list. Raises UsageError."""
     if isinstance(given, str):
         return [required(argument, given)]
     return [required(argument, one) for one in to_list(argument, given)]
 
 
 def describe_value(given: object) -> str:
-    """What was given, for an error: short, and without its content where that may be anything."""
+    """Describe a value for an error message: short, without content that may be secret."""
     if isinstance(given, str | int | float) or given is None:
         words = repr(given)
         return words if len(words) <= 40 else f"{words[:40]}…"

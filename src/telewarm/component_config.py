@@ -1,4 +1,4 @@
-"""Configuration of each component, made from the settings."""
+"""Configuration of each component, derived from the settings."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from telewarm.storage.config import FolderConfig, S3Config
 log = structlog.get_logger(__name__)
 
 KEY_BYTES = 32
-MAX_BURST = 100_000  # messages at once; the largest that the settings take
+MAX_BURST = 100_000  # messages; the largest value of a setting
 
 
 def flood_limits(settings: Settings) -> BotLimits:
+    """Return the flood limits of a bot."""
     group = _limit(settings.telewarm_flood_group_per_minute / 60, settings.telewarm_flood_group_burst)
     spaced = settings.telewarm_flood_spacing and not settings.telegram_api_local
     return BotLimits(
@@ -41,22 +42,23 @@ def flood_limits(settings: Settings) -> BotLimits:
 
 
 def url_policy(settings: Settings) -> UrlPolicy:
+    """Return the policy for URLs of files."""
     return UrlPolicy(private=settings.telewarm_fetch_private, ports=frozenset(settings.telewarm_fetch_ports))
 
 
 def _group_second_limit(settings: Settings, group: RateLimit) -> RateLimit | None:
-    """It spaces out what the longer window of a group takes, and never holds back more than that does."""
+    """Return the limit of a group's last second, never stricter than the longer window."""
     rate, burst = settings.telewarm_flood_group_per_second, settings.telewarm_flood_group_per_second_burst
     return None if group.seconds <= burst / rate else _limit(max(rate, group.rate), burst)
 
 
 def _limit(rate: float, burst: int) -> RateLimit | None:
-    """None for the largest burst that a setting takes: nothing is counted then, and only a 429 holds messages back."""
+    """Return a limit; None for the largest burst: then only a 429 holds messages back."""
     return None if burst >= MAX_BURST else RateLimit(rate=rate, burst=burst)
 
 
 def encryption_key(settings: Settings) -> bytes:
-    """The key that seals tokens; made once and kept in the data folder when none is set."""
+    """Return the key that encrypts tokens; created once in the data folder if none is set."""
     if settings.encryption_key is not None:
         return bytes.fromhex(settings.encryption_key.get_secret_value())
     path = key_file(settings)
@@ -71,19 +73,19 @@ def encryption_key(settings: Settings) -> bytes:
 
 
 def existing_key(settings: Settings) -> bytes | None:
-    """The key that seals tokens, if there is one already. Raises SettingsError."""
+    """Return the key that encrypts tokens, if there is one. Raises SettingsError."""
     if settings.encryption_key is None and not key_file(settings).exists():
         return None
     return encryption_key(settings)
 
 
 def key_file(settings: Settings) -> Path:
-    """Where the key is kept when ENCRYPTION_KEY is not set."""
+    """Return the path of the key when ENCRYPTION_KEY is not set."""
     return settings.telewarm_data / "encryption.key"
 
 
 async def require_known_key(settings: Settings, db: Executor) -> None:
-    """No new key is made while tokens are sealed with one that is gone. Raises SettingsError."""
+    """Check that no new key is created while tokens are encrypted with a lost one. Raises SettingsError."""
     path = key_file(settings)
     if settings.encryption_key is not None or path.exists():
         return
@@ -103,11 +105,11 @@ class ServerToken:
 
     secret: str = field(repr=False)
     path: Path | None
-    created: bool  # a moment ago, by this process: nobody has seen it
+    created: bool  # just now, by this process: nobody has seen it
 
 
 def server_token(settings: Settings) -> ServerToken:
-    """ADMIN_API_TOKEN, or the one of the data folder; made there when there is none. Raises SettingsError."""
+    """Return ADMIN_API_TOKEN, or the token in the data folder, created there if needed. Raises SettingsError."""
     if settings.admin_api_token is not None:
         return ServerToken(secret=settings.admin_api_token.get_secret_value(), path=None, created=False)
     path = settings.telewarm_data / "api.token"
@@ -118,8 +120,9 @@ def server_token(settings: Settings) -> ServerToken:
 
 
 def _read_or_create(path: Path, make: Callable[[], str]) -> tuple[str, bool]:
-    """A secret in a file that only its owner may read, and whether it was made now. However many processes ask at once
-    for one that is not there, all get the same. Raises SettingsError.
+    """Return the secret in a file for its owner alone, and whether it was created now.
+
+    Concurrent processes that find none all get the same. Raises SettingsError.
     """
     try:
         if made := not path.exists():
@@ -138,7 +141,7 @@ def _read_or_create(path: Path, make: Callable[[], str]) -> tuple[str, bool]:
 
 
 def _create(path: Path, secret: str) -> bool:
-    """Whether it is this one that is kept now."""
+    """Create the file. Returns whether this secret is the one that was stored."""
     fresh = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -146,7 +149,7 @@ def _create(path: Path, secret: str) -> bool:
             file.write(secret)
             file.flush()
             os.fsync(file.fileno())
-        os.link(fresh, path)  # whoever is first wins, and nobody ever reads half a secret
+        os.link(fresh, path)  # the first process wins, and none ever reads half a secret
     except FileExistsError:
         return False
     else:
@@ -156,12 +159,13 @@ def _create(path: Path, secret: str) -> bool:
 
 
 def token_cipher(settings: Settings) -> RotatingTokenCipher:
-    """Follows a key file that is replaced; a key of the environment stays until the process is started again."""
+    """Return the cipher of tokens. It follows a replaced key file; a key from the environment stays until a restart."""
     current = partial(encryption_key, settings) if settings.encryption_key is None else None
     return RotatingTokenCipher(encryption_key(settings), current)
 
 
 def store_config(settings: Settings) -> FolderConfig | S3Config:
+    """Return the configuration of the object store."""
     remote = settings.object_storage
     if remote is None:
         return FolderConfig(root=settings.store_folder)
@@ -179,7 +183,7 @@ def store_config(settings: Settings) -> FolderConfig | S3Config:
 
 
 def secret_values(settings: Settings) -> list[str]:
-    """Of the settings. Of the database's URL the password, for the rest of it helps whoever reads a log."""
+    """Return the secrets in the settings. Of a database URL, the password only: the rest helps readers of a log."""
     remote = settings.object_storage
     token = remote and remote.session_token
     given = (settings.admin_api_token, settings.encryption_key, remote and remote.secret_access_key, token)
@@ -188,6 +192,6 @@ def secret_values(settings: Settings) -> list[str]:
 
 
 def proxy(settings: Settings) -> str | None:
-    """What calls to Telegram go through; None: nothing."""
+    """Return the proxy for calls to Telegram; None: none."""
     given = settings.telewarm_proxy
     return None if given is None or given.get_secret_value() == DIRECT_VALUE else given.get_secret_value()

@@ -1,4 +1,4 @@
-"""Catalogue of error codes: status, meaning, cure. docs/errors.md and the OpenAPI document are made of it."""
+"""Catalogue of error codes with status, meaning and remedy, the source of docs/errors.md and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class ErrorCategory(StrEnum):
-    """The headings of docs/errors.md."""
+    """Headings of docs/errors.md."""
 
     COMMON = "Any request"
     REQUEST = "What you ask for"
@@ -21,7 +21,7 @@ class ErrorCategory(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ErrorDoc:
-    """`statuses`: of HTTP answers, empty when none has this code. `meaning` and `cure` are Markdown."""
+    """Documentation of a code. `statuses`: HTTP statuses, empty for none. `meaning`, `cure`: Markdown."""
 
     code: str
     where: ErrorCategory
@@ -375,7 +375,7 @@ BY_CODE = {known.code: known for known in ERROR_DOCS}
 
 
 def markdown() -> str:
-    """The text of docs/errors.md."""
+    """Return the text of docs/errors.md."""
     lines = [
         "# Errors",
         "",

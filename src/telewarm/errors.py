@@ -53,7 +53,7 @@ LOGGED_OUT_MESSAGE = (
 
 
 class Interface(StrEnum):
-    """Where a person reads an error."""
+    """Interface through which a person reads an error."""
 
     LIBRARY = "library"
     CLI = "cli"
@@ -62,7 +62,7 @@ class Interface(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cure:
-    """What to do, in the words of each face: a call, a command, a route."""
+    """Remedy in the terms of each interface: a call, a command, a route."""
 
     library: str
     cli: str
@@ -70,7 +70,7 @@ class Cure:
 
 
 class TelewarmError(Exception):
-    """Root of the tree. `code` is stable and public: the HTTP API answers with it. Its text has the library's cure."""
+    """Base class of all errors. `code`: stable and public, used by the HTTP API. The text has the library's remedy."""
 
     code: ClassVar[str] = "INTERNAL"
 
@@ -80,27 +80,34 @@ class TelewarmError(Exception):
 
     @property
     def message(self) -> str:
+        """What happened, with the remedy."""
         return str(self)
 
     def message_for(self, interface: Interface) -> str:
-        """The message, with the cure as that face has it."""
+        """Return the message with the remedy of that interface."""
         return self.message if self.by_face is None else f"{self.summary}; {getattr(self.by_face, interface.value)}"
 
 
 class SettingsError(TelewarmError):
+    """A setting is missing or wrong."""
+
     code = "BAD_SETTING"
 
 
 class UsageError(TelewarmError):
+    """The caller asked for something impossible."""
+
     code = "BAD_REQUEST"
 
 
 class NotFound(UsageError):
+    """No such bot, media item or other object."""
+
     code = "NOT_FOUND"
 
 
 class BotDeleted(NotFound):
-    """A bot that is found nowhere any more until somebody brings it back."""
+    """The bot was deleted and can be restored."""
 
     def __init__(self, slug: str) -> None:
         super().__init__(
@@ -117,6 +124,8 @@ class BotDeleted(NotFound):
 
 
 class NoSuchBot(NotFound):
+    """No such bot, not even a deleted one."""
+
     def __init__(self, slug: str) -> None:
         super().__init__(
             f"no bot has the slug {slug[:80]!r}",
@@ -129,21 +138,25 @@ class NoSuchBot(NotFound):
 
 
 class Conflict(UsageError):
+    """The object exists already, or its state does not allow this."""
+
     code = "CONFLICT"
 
 
 def slug_of_deleted_bot(taken: str, slug: str) -> Conflict:
-    """Whoever gives a slug or token again that a deleted bot has wants that one."""
+    """Create the error for a slug or token that a deleted bot has, which the caller probably wants."""
     deleted = BotDeleted(slug)
     return Conflict(f"{taken} is in Telewarm already: {deleted.summary}", by_face=deleted.by_face)
 
 
 class MediaError(TelewarmError):
+    """The file itself is at fault."""
+
     code = "BAD_MEDIA"
 
 
 class UnreadableMedia(MediaError):
-    """`problem`: what is wrong with the bytes, without the cure; None for a file that is no document either."""
+    """The bytes do not fit the kind or are unreadable. `problem`: without the remedy; None if not even a document."""
 
     code = "UNREADABLE_MEDIA"
 
@@ -153,7 +166,7 @@ class UnreadableMedia(MediaError):
 
 
 class MediaRuleViolation(MediaError):
-    """A rule of Telegram's that this file breaks as this kind."""
+    """The file breaks a rule of Telegram for this kind."""
 
     code = "MEDIA_RULE_BROKEN"
 
@@ -165,7 +178,7 @@ class MediaRuleViolation(MediaError):
 
 
 class DecoderFailed(TelewarmError):
-    """A bug of ours, or a broken installation of a decoder library. `failure`: what it was, in few words."""
+    """A decoder failed, by a bug or a broken installation. `failure`: in a few words."""
 
     code = "DECODER_FAILED"
 
@@ -175,23 +188,30 @@ class DecoderFailed(TelewarmError):
 
     @property
     def problem(self) -> str:
+        """The problem without the remedy."""
         return f"Telewarm's decoder failed ({self.failure.partition(':')[0]}), which need not be the file's fault"
 
 
 class FetchError(TelewarmError):
+    """A file could not be fetched by its URL."""
+
     code = "FETCH_FAILED"
 
 
 class UrlNotAllowed(FetchError):
+    """The URL is not allowed: scheme, port, private address, password, too many redirects."""
+
     code = "URL_REFUSED"
 
 
 class UrlFetchFailed(FetchError):
+    """No response, or a broken one: name, connection, certificate, timeout."""
+
     code = "URL_UNREACHABLE"
 
 
 class UrlNotAFile(FetchError):
-    """`status`: of the HTTP answer."""
+    """The response is not a file. `status`: of the HTTP response."""
 
     code = "URL_WITHOUT_FILE"
 
@@ -201,7 +221,7 @@ class UrlNotAFile(FetchError):
 
 
 class FileTooLarge(FetchError):
-    """`largest`: bytes that are taken in."""
+    """The file is too large. `largest`: maximum in bytes."""
 
     code = "TOO_LARGE"
 
@@ -211,7 +231,7 @@ class FileTooLarge(FetchError):
 
 
 class MediaNotReady(TelewarmError):
-    """`retry_after`: seconds after which asking again makes sense."""
+    """No file id yet, and the caller does not wait. `retry_after`: seconds until a retry makes sense."""
 
     code = "MEDIA_NOT_READY"
 
@@ -221,47 +241,67 @@ class MediaNotReady(TelewarmError):
 
 
 class StoreError(TelewarmError):
+    """The object store failed."""
+
     code = "STORE_ERROR"
 
 
 class ObjectMissing(StoreError):
+    """The object does not exist."""
+
     code = "OBJECT_MISSING"
 
 
 class ObjectCorrupt(StoreError):
+    """The bytes do not have the hash in their name."""
+
     code = "OBJECT_CORRUPT"
 
 
 class StoreUnavailable(StoreError):
+    """The store is unavailable: network, credentials, bucket."""
+
     code = "STORE_UNAVAILABLE"
 
 
 class DatabaseError(TelewarmError):
+    """The database failed."""
+
     code = "DATABASE_ERROR"
 
 
 class DatabaseUnavailable(DatabaseError):
+    """The database is unavailable."""
+
     code = "DATABASE_UNAVAILABLE"
 
 
 class DatabaseForbidden(DatabaseError):
+    """The database role lacks a right; the message has the GRANT."""
+
     code = "DATABASE_FORBIDDEN"
 
 
 class NotMigrated(DatabaseError):
+    """The schema is missing or outdated: run `telewarm migrate`."""
+
     code = "NOT_MIGRATED"
 
 
 class EmbeddedPostgresFailed(DatabaseError):
+    """The embedded PostgreSQL cannot run."""
+
     code = "EMBEDDED_POSTGRES_FAILED"
 
 
 class BackupError(TelewarmError):
+    """A backup cannot be made, or an archive cannot be restored."""
+
     code = "BACKUP_FAILED"
 
 
 class TelegramError(TelewarmError):
-    """`chat_id` is the chat the call was for, if any; `method` the Bot API method."""
+    """A call to Telegram failed. `chat_id`: the call's chat, if any; `method`: the Bot API method."""
 
     code = "TELEGRAM_ERROR"
 
@@ -272,7 +312,7 @@ class TelegramError(TelewarmError):
 
 
 class TelegramUnreachable(TelegramError):
-    """No answer came. `effect_possible`: the whole request had left, so the message may exist all the same."""
+    """No response. `effect_possible`: the whole request was sent, so the message may have been delivered."""
 
     code = "TELEGRAM_UNREACHABLE"
 
@@ -282,7 +322,7 @@ class TelegramUnreachable(TelegramError):
 
 
 class TelegramClientError(TelegramError):
-    """Telegram answered ok=false. `description` holds Telegram's own words."""
+    """Telegram responded with ok=false. `description`: in Telegram's words."""
 
     code = "TELEGRAM_REFUSED"
 
@@ -294,7 +334,7 @@ class TelegramClientError(TelegramError):
 
 
 class FloodWait(TelegramClientError):
-    """Wait `retry_after` seconds; waiting is not failing."""
+    """A 429: wait `retry_after` seconds. Not a failure."""
 
     code = "FLOOD_WAIT"
 
@@ -306,25 +346,32 @@ class FloodWait(TelegramClientError):
 
 
 class TelegramServerError(TelegramClientError):
+    """A 5xx of Telegram."""
+
     code = "TELEGRAM_FAULT"
 
 
 class InvalidBotToken(TelegramClientError):
-    """`logged_out`: the token is good, but the bot called `logOut` on this Bot API server or is on its way there."""
+    """Telegram does not accept the token.
+
+    `logged_out`: it is valid, but the bot called `logOut` on this Bot API server.
+    """
 
     code = "TOKEN_REFUSED"
 
     @property
     def logged_out(self) -> bool:
+        """Whether the bot is logged out of this server."""
         return "logged out" in self.description.lower()
 
     @property
     def message(self) -> str:
+        """What happened, with the remedy."""
         return f"{self}: {LOGGED_OUT_MESSAGE}" if self.logged_out else str(self)
 
     @property
     def cure(self) -> str:
-        """What its owner can do; of a bot that is logged out `message` says it already."""
+        """The owner's remedy; empty for a logged-out bot, whose `message` has it."""
         return "It goes on by itself then." if self.logged_out else "Give the bot its current token."
 
 
@@ -341,11 +388,14 @@ class ChatMigrated(TelegramClientError):
 
     @property
     def message(self) -> str:
+        """What happened, with the new id."""
         return f"{self}; its id is {self.migrate_to_chat_id} now"
 
 
 class ChatUnreachable(TelegramClientError):
-    """`reason`: blocked, deactivated, kicked, not_member, not_found, deleted, no_rights, topic_closed, restricted,
+    """The chat cannot be reached.
+
+    `reason`: blocked, deactivated, kicked, not_member, not_found, deleted, no_rights, topic_closed, restricted,
     payment_required.
     """
 
@@ -357,12 +407,18 @@ class ChatUnreachable(TelegramClientError):
 
 
 class InvalidFileId(TelegramClientError):
+    """The file id or URL is invalid: malformed, another bot's, expired, of another kind."""
+
     code = "DEAD_FILE_ID"
 
 
 class MessageNotFound(TelegramClientError):
+    """The message to forward, copy or delete does not exist."""
+
     code = "MESSAGE_GONE"
 
 
 class BadRequest(TelegramClientError):
+    """Any other 4xx."""
+
     code = "TELEGRAM_BAD_REQUEST"

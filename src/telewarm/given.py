@@ -1,4 +1,4 @@
-"""Files and messages as callers of the library may give them, and the file ids that they get."""
+"""Arguments of the library's short methods: files and messages in their accepted forms, and the returned file ids."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from telewarm.sending.send_context import OnCold
 from telewarm.storage.incoming_file import IncomingFile
 from telewarm.telegram.parameters import SEND_METHODS
 
-CHUNK_BYTES = 1 << 20  # bytes read from a stream at once
+CHUNK_BYTES = 1 << 20  # read from a stream at once
 
 
 class Readable(Protocol):
     """A binary file or stream; `read` may be a coroutine."""
 
-    def read(self, size: int, /) -> bytes | Awaitable[bytes]: ...
+    def read(self, size: int, /) -> bytes | Awaitable[bytes]:
+        """Read up to `size` bytes."""
+        ...
 
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
@@ -33,27 +35,30 @@ MessageInput: TypeAlias = "MessageSet | str | Part | MediaItem | Sequence[Part |
 
 
 class WarmFile(str):  # noqa: SLOT000 - it knows more than its text
-    """A file id. `kind`: what Telegram made of the file; `method`: the Bot API's method that sends it."""
+    """A file id. `kind`: by Telegram's response; `method`: the Bot API method that sends it."""
 
     media_id: MediaId
     kind: Kind
 
     def __new__(cls, file_id: str, *, media_id: MediaId, kind: Kind) -> Self:
+        """Create a file id with its kind."""
         made = super().__new__(cls, file_id)
         made.media_id, made.kind = media_id, kind
         return made
 
     @property
     def file_id(self) -> FileId:
+        """The file id."""
         return FileId(str.__str__(self))
 
     @property
     def method(self) -> str:
+        """The Bot API method that sends this kind."""
         return SEND_METHODS[self.kind]
 
 
 def to_message_set(given: MessageInput) -> MessageSet:
-    """A text, a media item or several stand for a message set. Raises UsageError."""
+    """Return the message set for a text, a media item or several. Raises UsageError."""
     if isinstance(given, MessageSet):
         return given
     if isinstance(given, str):
@@ -69,7 +74,7 @@ def to_message_set(given: MessageInput) -> MessageSet:
 async def add_any(
     library: MediaLibrary, bot: Bot, file: FileInput, *, kind: Kind | None, name: str | None
 ) -> IngestResult:
-    """Raises UsageError for what is no file, and what adding it raises."""
+    """Add a file in any accepted form. Raises UsageError for others, and what adding raises."""
     kind = parse_kind(kind)
     coercion.text("name", name)
     if isinstance(file, str | PathLike):
@@ -107,13 +112,13 @@ def _bytes(chunk: object) -> bytes:
 
 
 def _name(file: object) -> str | None:
-    """Of an open file: its own, when it is the name of a file."""
+    """Return the name of an open file, if it is a file name."""
     own = getattr(file, "name", None)
     return Path(own).name if isinstance(own, str) and not own.startswith("<") else None
 
 
 def parse_kind(given: Kind | str | None) -> Kind | None:
-    """Raises UsageError."""
+    """Return the kind. Raises UsageError."""
     try:
         return None if given is None else Kind(given)
     except ValueError:
@@ -123,7 +128,7 @@ def parse_kind(given: Kind | str | None) -> Kind | None:
 
 
 def parse_on_cold(given: OnCold | str) -> OnCold:
-    """Raises UsageError."""
+    """Return what to do with cold media. Raises UsageError."""
     try:
         return OnCold(given)
     except ValueError:
@@ -131,7 +136,7 @@ def parse_on_cold(given: OnCold | str) -> OnCold:
 
 
 def to_path(given: object) -> Path:
-    """Of a file. Raises UsageError."""
+    """Return the path of a file. Raises UsageError."""
     if isinstance(given, str | PathLike) and str(given):
         return Path(given)
     raise UsageError(f"file must be a path, not {coercion.describe_value(given)}")

@@ -13,13 +13,13 @@ _idle_context: ContextVar[IdleContext] = ContextVar("_counted", default=nullcont
 
 
 def mark_idle() -> IdleContext:
-    """While something of this task waits for a flood wait's end, a warm-up or another request. May be nested."""
+    """Report that this task waits (flood wait, warm-up, other request) while the block runs. May be nested."""
     return _idle_context.get()
 
 
 @contextmanager
 def use_idle_tracker(context: IdleContext) -> Iterator[None]:
-    """Who is parked in this, and in tasks that are made in it, enters `context`: any number of times at once."""
+    """Enter `context` whenever this task, or one created in the block, is idle: any number of times at once."""
     token = _idle_context.set(context)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Structured logs on standard error: for people on a terminal, JSON elsewhere. A secret never gets through."""
+"""Structured logs on standard error: readable on a terminal, JSON elsewhere, with secrets masked."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from urllib.parse import quote
 import structlog
 from structlog.typing import Processor
 
-# A bot token, also in a URL, where letters touch it and the colon may be escaped: its digits may be shown.
+# A bot token, also in a URL, where letters adjoin it and the colon may be escaped; its digits may be shown.
 BOT_TOKEN_PATTERN = re.compile(r"(?<!\d)(\d{5,20})(?::|%3A)[A-Za-z0-9_-]{20,}", re.IGNORECASE)
 URL_PASSWORD_PATTERN = re.compile(r"(\w://[^\s:/@]*):[^\s/@]+@")  # of a URL
 BEARER_PATTERN = re.compile(
     r"\b(Bearer)\s+[^\s\"'`\\<>]{8,}", re.IGNORECASE
-)  # a quote ends it, so that JSON stays JSON
+)  # ends at a quote, so that JSON stays valid
 API_TOKEN_PATTERN = re.compile(r"\btw_[A-Za-z0-9_-]{20,}")
 SIGNATURE_PATTERN = re.compile(
     r"(Signature(?:=|%3D))[0-9A-Z_-]{16,}", re.IGNORECASE
-)  # of a presigned URL, or one of ours
+)  # of a presigned URL, or of a preview URL
 DOWNGRADED_LOGGERS = ("pgqueuer", "asyncpg.pool")
-MIN_SECRET_CHARACTERS = 12  # characters of a secret that is masked by itself
+MIN_SECRET_CHARACTERS = 12  # of a secret that is masked as a whole
 WARNING_ONLY_LOGGERS = ("pgqueuer", "alembic", "uvicorn.access", "uvicorn.error", "aiohttp.access", "python_multipart")
 
-_secrets: Counter[str] = Counter()  # and how many said so
+_secrets: Counter[str] = Counter()  # with the number of callers that added them
 
 
 def configure(*, log_format: str = "auto", level: str = "INFO") -> None:
-    """`log_format`: pretty, json, or auto (pretty on a terminal). Call once, at start."""
+    """Configure logging; to be called once, at start. `log_format`: pretty, json, or auto (pretty on a terminal)."""
     pretty = log_format == "pretty" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -60,8 +60,9 @@ def configure(*, log_format: str = "auto", level: str = "INFO") -> None:
 
 
 def silence_libraries() -> None:
-    """For programs that use us as a library, unless they have set up structlog themselves: events go to the loggers of
-    the standard library, where only warnings are shown until the program says otherwise.
+    """Quieten the log for programs that use the library, unless they have configured structlog.
+
+    Events go to the standard library's loggers, which show only warnings until the program changes that.
     """
     if structlog.is_configured():
         return
@@ -86,7 +87,7 @@ def _mask_line(_logger: object, _method: str, line: object) -> str:
 
 
 def _drop_traceback(record: logging.LogRecord) -> bool:
-    """They cry for help whenever the database is away, though they try again: no traceback, and a warning."""
+    """Drop the traceback and lower the level of libraries that report every lost connection, though they reconnect."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, OSError) or type(error).__module__.partition(".")[0] == "asyncpg":
         record.msg, record.args = f"{record.getMessage()} ({type(error).__name__}: {error})", ()
@@ -96,15 +97,16 @@ def _drop_traceback(record: logging.LogRecord) -> bool:
 
 
 class SecretMaskingFormatter(structlog.stdlib.ProcessorFormatter):
-    """Masks the finished line: whatever an event, an exception or a foreign logger brought is in it by then."""
+    """Masks secrets in the finished line, which holds all texts of events, exceptions and foreign loggers."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Format a record and mask its secrets."""
         return redact(super().format(record))
 
 
 @contextmanager
 def mask_secrets(*secrets: str) -> Iterator[None]:
-    """Mask these too, whatever they look like: a process's own. What is so short that it may be a word is left."""
+    """Mask these secrets, whatever they look like. Values short enough to be words are not masked."""
     forms = Counter(form for secret in secrets if len(secret) >= MIN_SECRET_CHARACTERS for form in _forms(secret))
     _secrets.update(forms)
     try:
@@ -117,14 +119,12 @@ def mask_secrets(*secrets: str) -> Iterator[None]:
 
 
 def _forms(secret: str) -> set[str]:
-    """As it stands in text, in JSON, in a repr and in a URL."""
+    """Return a secret as it appears in text, in JSON, in a repr and in a URL."""
     return {secret, json.dumps(secret)[1:-1], repr(secret)[1:-1], quote(secret, safe="")}
 
 
 def redact(text: str) -> str:
-    """Mask whatever looks like a bot token, a URL's password or signature, an API token or a bearer token, and what is
-    hidden by `hiding`.
-    """
+    """Mask bot tokens, passwords and signatures in URLs, API and bearer tokens, and the values of `mask_secrets`."""
     if ":" in text or "%3" in text:
         text = BOT_TOKEN_PATTERN.sub(r"\1:<token>", text)
     if "://" in text:
@@ -142,13 +142,13 @@ def redact(text: str) -> str:
 
 
 def request_id() -> str | None:
-    """Of the request that is being served here, if any."""
+    """Return the id of the request that is being handled, if any."""
     found = structlog.contextvars.get_contextvars().get("request_id")
     return None if found is None else str(found)
 
 
 def _last(*, pretty: bool) -> list[Processor]:
-    """Tracebacks are plain: rich ones would show the local variables, and with them secrets of any shape."""
+    """Return the last processors. Tracebacks are plain: rich ones would show local variables with secrets."""
     meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if pretty:
         plain = structlog.dev.plain_traceback

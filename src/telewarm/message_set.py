@@ -1,4 +1,4 @@
-"""The message of one recipient, as callers say it."""
+"""Message for one recipient, as callers give it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLAGS = (
 class Part(msgspec.Struct, frozen=True, kw_only=True):
     """One media item of a message set, with its own caption. `entities`: of the caption, Telegram's own JSON.
 
-    `parse_mode` None: as the set's; an empty one: the caption is not formatted.
+    `parse_mode` None: the message set's; empty: the caption is not formatted.
     """
 
     media_id: MediaId
@@ -33,10 +33,10 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     parse_mode: str | None = None
     entities: Sequence[Mapping[str, object]] | None = None
     has_spoiler: bool = False
-    as_file: bool = False  # send it as a document, whatever its kind
-    extra: Mapping[str, object] | None = None  # other parameters of the Bot API, such as `cover`
+    as_file: bool = False  # send as a document, whatever the kind
+    extra: Mapping[str, object] | None = None  # other Bot API parameters, such as `cover`
 
-    if TYPE_CHECKING:  # what may be given: `__post_init__` makes our own types of it
+    if TYPE_CHECKING:  # the accepted types: `__post_init__` converts them
 
         def __init__(
             self,
@@ -51,7 +51,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        """Raises UsageError for what is none of the types that may be given."""
+        """Convert the accepted types. Raises UsageError for others."""
         if type(self.media_id) is not int or self.media_id < 1:
             _set(self, "media_id", MediaId(coercion.media_id("media_id", self.media_id)))
         _check_texts(self, ("caption", "parse_mode"))
@@ -63,10 +63,10 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MessageSet(msgspec.Struct, frozen=True, kw_only=True):
-    """What one recipient gets: up to ten media, then text. The mappings are Telegram's own JSON, passed through.
+    """Message for one recipient: up to ten media, then text. The mappings are Telegram's own JSON, passed through.
 
-    The reply and the effect go with the first message of the set, the buttons (`reply_markup`) with the last, the link
-    preview with the text. `parse_mode` formats the text and the captions that have none of their own. `extra`: other
+    The reply and the effect are part of the first message of the set, the buttons (`reply_markup`) of the last, the
+    link preview of the text. `parse_mode` applies to the text and to captions without their own. `extra`: other
     parameters of the Bot API, for every message of the set.
     """
 
@@ -74,22 +74,22 @@ class MessageSet(msgspec.Struct, frozen=True, kw_only=True):
     text: str | None = None
     parse_mode: str | None = None
     entities: Sequence[Mapping[str, object]] | None = None  # of the text
-    album: bool = False  # group what may be grouped; else every item is a message of its own
+    album: bool = False  # group what Telegram can group; else one message for each item
     reply_markup: Mapping[str, object] | None = None
     reply_parameters: Mapping[str, object] | None = None
     message_thread_id: int | None = None
     disable_notification: bool = False
     protect_content: bool = False
     show_caption_above_media: bool = False
-    has_spoiler: bool = False  # on all media
+    has_spoiler: bool = False  # of all media
     as_file: bool = False  # all media as documents
-    as_given: bool = False  # the media in their order here; else audio, video, photo, the rest
+    as_given: bool = False  # keep the order of the media; else audio, video, photo, other kinds
     link_preview: Mapping[str, object] | str | bool | None = None  # off, above, large, small, or Telegram's own JSON
-    effect: str | None = None  # Telegram's message_effect_id; private chats alone have effects
+    effect: str | None = None  # Telegram's message_effect_id; for private chats only
     allow_sending_without_reply: bool = False
     extra: Mapping[str, object] | None = None
 
-    if TYPE_CHECKING:  # what may be given: `__post_init__` makes our own types of it
+    if TYPE_CHECKING:  # the accepted types: `__post_init__` converts them
 
         def __init__(  # noqa: PLR0913 - the fields
             self,
@@ -115,7 +115,7 @@ class MessageSet(msgspec.Struct, frozen=True, kw_only=True):
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        """Raises UsageError for what is none of the types that may be given."""
+        """Convert the accepted types. Raises UsageError for others."""
         media: object = self.media
         if not isinstance(media, list | tuple):
             raise UsageError(f"media must be a list of media items, not {coercion.describe_value(media)}")

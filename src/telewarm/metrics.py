@@ -1,7 +1,7 @@
 """Prometheus metrics of this process. Every label has few values.
 
-Counters and histograms are the process's own and grow while it lives. How long the queues are is asked of the database
-at each scrape, and told for the `MAX_LABELLED_BOTS` deepest by name and for the rest in one sum.
+Counters and histograms count within this process. Queue lengths are read from the database at each scrape: one sample
+for each of the `MAX_LABELLED_BOTS` deepest queues, and one for the sum of the rest.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from telewarm.models import Kind, UploadMethod
 CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)  # seconds
 MAX_LABELLED_BOTS = 100
-OTHER_BOTS_LABEL = "_other"  # no slug begins like this
+OTHER_BOTS_LABEL = "_other"  # no valid slug
 
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 
 
 class WarmupResult(StrEnum):
-    """Of one try to warm an item: it is ready, it is tried again, or it is in error."""
+    """Result of one attempt to warm an item."""
 
     OK = "ok"
     RETRY = "retry"
@@ -35,7 +35,7 @@ class WarmupResult(StrEnum):
 
 
 class FloodScope(StrEnum):
-    """What a 429 paused."""
+    """Scope that a 429 paused."""
 
     BOT = "bot"
     CHAT = "chat"
@@ -44,7 +44,7 @@ class FloodScope(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WarmupTimings:
-    """Seconds of a warm-up: in the queue, getting the bytes, the call that gave the file id, and all but the queue."""
+    """Seconds of a warm-up: in the queue, for the bytes, for the call with the file id, in all without the queue."""
 
     waited: float
     download: float = 0.0
@@ -54,17 +54,17 @@ class WarmupTimings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueSample:
-    """One bot's media to warm. `head_age`: seconds for which the one that goes next has waited; None: there is none."""
+    """One bot's queue. `head_age`: seconds that its first item has waited; None: the queue is empty."""
 
     slug: str
     due: int
-    waiting: int  # for a back-off to end
+    waiting: int  # in a back-off
     head_age: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessSample:
-    """What this process uses; None where the system does not tell."""
+    """Resources of this process; None where the system does not tell."""
 
     memory_bytes: int | None
     cpu_seconds: float | None
@@ -73,7 +73,7 @@ class ProcessSample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetricsSnapshot:
-    """How things stand at a scrape. `queues` None: the database did not answer. `slots`: warm-ups that may run."""
+    """State at a scrape. `queues` None: the database did not respond. `slots`: maximum of warm-ups in flight."""
 
     in_flight: int
     slots: int
@@ -114,11 +114,12 @@ TOTAL = _histogram("warmup", "A warm-up from begun to done, all tries of ways in
 
 @cache
 def _bound(counter: Counter, *values: str) -> Counter:
-    """A child of a counter; the values come from enums, error codes and the words below, so there are few."""
+    """Return a child of a counter. The values are enums, error codes and constants, so there are few."""
     return counter.labels(*values)
 
 
 def warmup_succeeded(kind: Kind, way: UploadMethod, timings: WarmupTimings) -> None:
+    """Count a warm-up and its times."""
     _bound(WARMUPS, WarmupResult.OK, way, kind).inc()
     QUEUE_WAIT.observe(timings.waited)
     DOWNLOAD.observe(timings.download)
@@ -127,7 +128,7 @@ def warmup_succeeded(kind: Kind, way: UploadMethod, timings: WarmupTimings) -> N
 
 
 def warmup_failed(kind: Kind, outcome: WarmupResult, code: str) -> None:
-    """`code`: a TelewarmError's, of which there are few."""
+    """Count a failed attempt. `code`: of a TelewarmError."""
     _bound(WARMUPS, outcome, "none", kind).inc()
     _bound(ERRORS, code).inc()
     if outcome is WarmupResult.RETRY:
@@ -135,29 +136,34 @@ def warmup_failed(kind: Kind, outcome: WarmupResult, code: str) -> None:
 
 
 def way_taken(way: UploadMethod, *, uploaded: int) -> None:
-    """`uploaded`: bytes that went up on it."""
+    """Count a successful upload method. `uploaded`: bytes."""
     _bound(METHODS_USED, way).inc()
     UPLOADED.inc(uploaded)
 
 
 def way_failed(way: UploadMethod) -> None:
+    """Count a failed upload method."""
     _bound(METHOD_FAILURES, way).inc()
 
 
 def weak_id() -> None:
+    """Count a weak file id."""
     WEAK_IDS.inc()
 
 
 def flood_waited(scope: FloodScope, seconds: float) -> None:
+    """Count a flood wait."""
     _bound(FLOODS, scope).inc()
     _bound(FLOOD_SECONDS, scope).inc(seconds)
 
 
 def spool_read(*, hit: bool) -> None:
+    """Count a read of the disk cache."""
     _bound(DISK_CACHE_READS, "hit" if hit else "miss").inc()
 
 
 def file_ids_read(*, hits: int, misses: int) -> None:
+    """Count reads of the file id cache."""
     if hits:
         _bound(ID_READS, "hit").inc(hits)
     if misses:
@@ -165,16 +171,18 @@ def file_ids_read(*, hits: int, misses: int) -> None:
 
 
 def refused(work: str) -> None:
-    """`work`: one of few."""
+    """Count a refused request. `work`: one of few classes."""
     _bound(REJECTED_REQUESTS, work).inc()
 
 
 def admitting(*, places: int, late: float) -> None:
+    """Set the gauges of the concurrency limiter."""
     CONCURRENCY_LIMIT.set(places)
     LOOP_LAG.set(late)
 
 
 def process() -> ProcessSample:
+    """Return the resources of this process."""
     memory, cpu, files = (
         REGISTRY.get_sample_value(f"process_{name}")
         for name in ("resident_memory_bytes", "cpu_seconds_total", "open_fds")
@@ -187,15 +195,18 @@ def process() -> ProcessSample:
 
 
 def render(snapshot: MetricsSnapshot) -> bytes:
-    """Everything, in Prometheus's text format (`CONTENT_TYPE`)."""
+    """Return all metrics in Prometheus's text format (`CONTENT_TYPE`)."""
     return generate_latest(REGISTRY) + generate_latest(SnapshotCollector(snapshot))
 
 
 class SnapshotCollector(Collector):
+    """Collects a snapshot."""
+
     def __init__(self, now: MetricsSnapshot) -> None:
         self._now = now
 
     def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of the snapshot."""
         now = self._now
         yield _gauge("in_flight", "Warm-ups in flight in this process.", now.in_flight)
         share = now.in_flight / now.slots if now.slots else 0.0
@@ -217,7 +228,7 @@ def _depths(queues: Sequence[QueueSample]) -> Iterator[Metric]:
 
 
 def largest_queues(queues: Iterable[QueueSample]) -> list[QueueSample]:
-    """The deepest by name, the rest summed up: their media together, the age of the oldest head."""
+    """Return the deepest queues, and one for the rest: its media summed up, with the oldest age."""
     deepest = sorted(queues, key=lambda queue: (-queue.due - queue.waiting, queue.slug))
     named, rest = deepest[:MAX_LABELLED_BOTS], deepest[MAX_LABELLED_BOTS:]
     if not rest:

@@ -1,4 +1,4 @@
-"""The domain as types. Values only: nothing here does I/O."""
+"""Domain types. Values only, no I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["BotId", "BroadcastId", "ChatId", "FileId", "MediaId", "MessageId", "
 
 
 class Kind(StrEnum):
-    """What a blob is sent as; also the kind that Telegram returned, which may differ."""
+    """Kind as which a blob is sent; Telegram may return another."""
 
     PHOTO = "photo"
     VIDEO = "video"
@@ -31,7 +31,7 @@ class Kind(StrEnum):
 
 
 class MediaState(StrEnum):
-    """Of a media item: stored and not asked for, being warmed, has a file id, or failed for good."""
+    """State of a media item: stored only, being warmed, with a file id, failed for good."""
 
     COLD = "cold"
     WARMING = "warming"
@@ -40,7 +40,7 @@ class MediaState(StrEnum):
 
 
 class UploadMethod(StrEnum):
-    """How a file id was got, cheapest first."""
+    """Method by which a file id was obtained, cheapest first."""
 
     FORWARD = "forward"
     PATH = "path"
@@ -49,7 +49,7 @@ class UploadMethod(StrEnum):
 
 
 class ChatState(StrEnum):
-    """What the ledger knows of a chat: a success makes it reachable again."""
+    """Known state of a chat; a successful send makes it reachable again."""
 
     REACHABLE = "reachable"
     BLOCKED = "blocked"
@@ -62,7 +62,7 @@ class ChatState(StrEnum):
 
 
 class BroadcastState(StrEnum):
-    """`scheduled`: started, and its time has not come; `running` also while it waits for its media."""
+    """State of a broadcast. `scheduled`: started, before its time; `running`: also while it waits for its media."""
 
     DRAFT = "draft"
     SCHEDULED = "scheduled"
@@ -75,20 +75,23 @@ class BroadcastState(StrEnum):
 
 
 class DeliveryStatus(StrEnum):
-    """Of a delivery. `unknown`: it may have been sent, and is not sent again by itself. `undone`: sent and deleted."""
+    """Outcome of a delivery.
+
+    `unknown`: perhaps sent, and not sent again automatically. `undone`: sent and deleted.
+    """
 
     SENT = "sent"
-    PARTIAL = "partial"  # some messages of the set went
+    PARTIAL = "partial"  # a part of the messages was sent
     FAILED = "failed"
     UNREACHABLE = "unreachable"  # blocked, deactivated, kicked, not found
-    SKIPPED = "skipped"  # the ledger knew that it is unreachable
+    SKIPPED = "skipped"  # known to be unreachable, without a call
     UNKNOWN = "unknown"
     UNDONE = "undone"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MediaMetadata:
-    """What a file's bytes say of themselves. Sides in pixels as seen (EXIF-turned), duration in seconds."""
+    """Metadata in a file's bytes. Sides in pixels as seen (EXIF rotation applied), duration in seconds."""
 
     bytes: int
     mime: str
@@ -100,33 +103,33 @@ class MediaMetadata:
     audio_codec: str | None = None
     title: str | None = None
     performer: str | None = None
-    streamable: bool | None = None  # an MP4 whose index comes first: it plays before all of it has come
+    streamable: bool | None = None  # an MP4 whose index comes first, which plays while it loads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Blob:
-    """Bytes, known by their hash, stored once whatever the number of bots."""
+    """Bytes, identified by their hash, stored once whatever the number of bots."""
 
     sha256: Sha256
     storage_key: str
     thumbnail_key: str | None  # a JPEG within 320 x 320 and 200 kB, where Telegram wants one
-    thumbnail_bytes: int | None = None  # None: there is none, or it was made before they were counted
+    thumbnail_bytes: int | None = None  # None: no thumbnail, or one from a version that did not count
     facts: MediaMetadata
 
 
 class SentMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One message as Telegram answered it; the file part is None for text."""
+    """One message in Telegram's response; without file fields for text."""
 
     chat_id: ChatId
     message_id: MessageId
-    kind: Kind | None  # the kind that Telegram returned
+    kind: Kind | None  # as Telegram returned it
     file_id: FileId | None
     file_unique_id: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bot:
-    """A Telegram bot as we keep it. The first warm-up chat is the preferred one."""
+    """A Telegram bot as stored. The first warm-up chat is preferred."""
 
     id: BotId
     slug: str
@@ -134,16 +137,16 @@ class Bot:
     username: str | None
     token: str = field(repr=False)
     warmup_chats: tuple[ChatId, ...]
-    paused: bool = False  # a person stopped its background work
-    pause_seconds: float = 0.0  # seconds of a flood wait of the whole bot, when this was read
-    chat_pauses: Mapping[ChatId, float] = field(default_factory=dict)  # seconds of flood waits, when this was read
+    paused: bool = False  # a person paused its background work
+    pause_seconds: float = 0.0  # remaining seconds of the whole bot's flood wait, at the time of reading
+    chat_pauses: Mapping[ChatId, float] = field(default_factory=dict)  # remaining seconds, when read
     learned_limits: Mapping[str, float] = field(default_factory=dict)  # messages a window, by kind of limit
-    deleted_at: datetime | None = None  # then it does nothing until somebody brings it back
+    deleted_at: datetime | None = None  # it does nothing until it is restored
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MessageRef:
-    """A message that can be forwarded or copied."""
+    """Reference to a message that can be forwarded or copied."""
 
     chat_id: ChatId
     message_id: MessageId
@@ -154,45 +157,45 @@ class CachedFileId:
     """All that a send needs of a ready media item."""
 
     media_id: MediaId
-    bot_id: BotId  # the file id is this bot's and no other's
+    bot_id: BotId  # owner of the file id
     file_id: FileId
-    kind: Kind  # the kind that Telegram returned: send with its method
+    kind: Kind  # as Telegram returned it: determines the method of sending
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClaimedMedia:
-    """A media item in hand: its lease is ours, nobody else places it."""
+    """A media item claimed for a warm-up: only the holder of its lease uploads it."""
 
     media_id: MediaId
     kind: Kind
     name: str | None
-    attempts: int  # failed ones so far
+    attempts: int  # failed ones
     priority: int
     queued_at: datetime
     blob: Blob
-    origin: MessageRef | None  # a warm-up message of the same blob and kind that this bot can read
+    origin: MessageRef | None  # warm-up message of the same blob and kind that this bot can read
     waited: float = 0.0  # seconds from `queued_at` to the claim, by the database's clock
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UploadResult:
-    """A file id, just got, and the message that it came in."""
+    """A new file id, and the message that it came from."""
 
     media_id: MediaId
     way: UploadMethod
     file_id: FileId
     file_unique_id: str | None
-    kind: Kind  # the kind that Telegram returned
+    kind: Kind  # as Telegram returned it
     message: MessageRef
-    in_warmup_chat: bool  # then other bots can forward the message
-    name: str | None = None  # of the item when the file went up: recipients see it
-    download_seconds: float = 0.0  # seconds until the bytes were on local disk; 0 where they were not needed
-    send_seconds: float = 0.0  # seconds of the call that gave the file id
+    in_warmup_chat: bool  # other bots can forward the message
+    name: str | None = None  # of the item at the upload, as recipients see it
+    download_seconds: float = 0.0  # until the bytes were on the local disk; 0 where they were not needed
+    send_seconds: float = 0.0  # of the call that returned the file id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MediaItem:
-    """One row of a bot's library, as people see it."""
+    """A media item, as shown to people."""
 
     id: MediaId
     bot_id: BotId
@@ -212,43 +215,44 @@ class MediaItem:
     last_error: str | None
     queued_at: datetime | None
     created_at: datetime
-    sent_name: str | None = None  # the `name` that recipients see: that of the last warm-up; None while there is none
+    sent_name: str | None = None  # name that recipients see, of the last warm-up; None before the first
     note: str | None = field(
         default=None, compare=False
-    )  # of one just added: why it is a document, or as what it was there
+    )  # of an added item: why it is a document, or the existing item's name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatRecord:
-    """One line of a bot's chat ledger."""
+    """One entry of a bot's chat statuses."""
 
     chat_id: ChatId
     state: ChatState
-    reason: str  # Telegram's words
+    reason: str  # Telegram's description
     migrated_to: ChatId | None
     since: datetime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Broadcast:
-    """One message set to many chats through one bot. The counts are of recipients and add up to `recipients`, with
-    those that are still to come: `recipients - done`.
+    """One message to many chats through one bot.
+
+    The counts are of recipients and add up to `recipients`, together with the pending ones, `recipients - done`.
     """
 
     id: BroadcastId
     bot_id: BotId
-    group_id: BroadcastId | None  # the first of the broadcasts that were made together, for several bots
+    group_id: BroadcastId | None  # first of the broadcasts that were created together, for several bots
     name: str | None
     message: MessageSet
     state: BroadcastState
-    reason: str | None  # why it is paused, when no person did it, or what it waits for
-    refusal: str | None  # the cause in Telegram's words that paused it once, and does not a second time
-    gate: bool  # wait until its media are ready
-    per_second: float | None  # a cap of its own, below the bot's limits
+    reason: str | None  # why it is paused, unless by a person, or what it waits for
+    refusal: str | None  # Telegram's description of the refusal that paused it once, and does not again
+    gate: bool  # wait until the media are ready
+    per_second: float | None  # maximum messages a second, below the bot's limits
     recipients: int
-    duplicates: int  # chat ids that were given more than once, and dropped
-    rejected: int  # lines that hold no chat id
-    guess: str | None  # why a person should look at its recipients before the start; None when there is no doubt
+    duplicates: int  # repeated chat ids, dropped
+    rejected: int  # rows without a chat id
+    guess: str | None  # why a person should check the recipients before the start; None without a doubt
     counts: Mapping[DeliveryStatus, int]
     not_undone: int  # messages that could not be deleted
     in_flight: int
@@ -259,22 +263,23 @@ class Broadcast:
 
     @property
     def done(self) -> int:
+        """Number of recipients with an outcome."""
         return sum(self.counts.values())
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one recipient. `moved_to`: the supergroup that the group has become, where the message went."""
+    """Outcome of one recipient. `moved_to`: the supergroup that the group has become, and that got the message."""
 
     chat_id: ChatId
-    outcome: DeliveryStatus | None  # None: still to come
+    outcome: DeliveryStatus | None  # None: pending
     message_ids: Sequence[MessageId] = ()
-    error: str | None = None  # code and words
+    error: str | None = None  # code and description
     moved_to: ChatId | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cause:
-    """Why recipients of a broadcast have an outcome: how many, and one of them with its own words as the example."""
+    """A cause of an outcome: its number of recipients, and one of them with its own description as the example."""
 
     outcome: DeliveryStatus
     count: int
@@ -283,7 +288,7 @@ class Cause:
 
 
 class EventType(StrEnum):
-    """What an event tells of. `reset`: that events were lost; what is shown is to be read anew."""
+    """Type of an event. `reset`: events were lost, and clients have to read the present state."""
 
     MEDIA_ADDED = "media.added"
     MEDIA_COLD = "media.cold"
@@ -301,7 +306,7 @@ class EventType(StrEnum):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that happened, in whatever process. Ids go up by one. `bot`: a slug; None: it is not about one bot."""
+    """An event of any process. Ids increase by one. `bot`: a slug; None: about no single bot."""
 
     id: int
     type: EventType
@@ -313,13 +318,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 INVISIBLE_CHARACTERS = frozenset(
     "\u00ad\u061c\u180e\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064"
     "\u2066\u2067\u2068\u2069\u206a\u206b\u206c\u206d\u206e\u206f\ufeff\ufff9\ufffa\ufffb"
-)  # they turn the direction of text, so that `gpj.exe` reads `exe.jpg`, or hide in it
-JOINERS = "\u200c\u200d"  # Persian and families of emoji need them within a name
-UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, halves of surrogate pairs, separators of lines
+)  # change the direction of text, so that `gpj.exe` reads `exe.jpg`, or are invisible
+JOINERS = "\u200c\u200d"  # needed in Persian names and in emoji sequences
+UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, surrogates, line separators
 
 
 def printable_name(text: str) -> str:
-    """A name without what breaks its line, turns it around or cannot be seen."""
+    """Remove characters that break the line, change its direction or are invisible."""
     kept = "".join(
         char for char in text if char not in INVISIBLE_CHARACTERS and category(char) not in UNPRINTABLE_CATEGORIES
     )

@@ -1,4 +1,4 @@
-"""The library's face: an open Telewarm, and the short ways to what its components do."""
+"""Public interface of the library: an open Telewarm with short methods for its components."""
 
 from __future__ import annotations
 
@@ -40,43 +40,43 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Telewarm(Components):
-    """An open Telewarm, and the short ways to what its components do."""
+    """An open Telewarm, with short methods for its components."""
 
     async def slugs(self) -> list[str]:
-        """Of all bots."""
+        """Return the slugs of all bots."""
         return await bot_rows.slugs(self.pool)
 
     async def add_bot(self, slug: str, token: str, *, warmup_chats: Sequence[int | str]) -> Bot:
-        """`warmup_chats`: ids, or `@names` of public ones. Raises InvalidBotToken, Conflict, UsageError."""
+        """Add a bot. `warmup_chats`: ids, or `@names` of public chats. Raises InvalidBotToken, Conflict, UsageError."""
         return await self.bots.create(slug=slug, token=token, warmup_chats=warmup_chats)
 
     async def delete_bot(self, slug: str) -> None:
-        """All its work stops in every process; `undelete_bot` brings it back with all it had. Raises NotFound."""
+        """Delete a bot: its work stops in every process. `undelete_bot` restores it with its data. Raises NotFound."""
         await self.bots.delete(slug)
 
     async def undelete_bot(self, slug: str) -> Bot:
-        """Raises NotFound, and Conflict for one that is being deleted for good."""
+        """Restore a deleted bot. Raises NotFound, and Conflict for one that is being deleted for good."""
         session, _ = await self.bots.undelete(slug)
         return session.bot
 
     async def add(self, bot: str, file: FileInput, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
-        """Put a file into a bot's library; it is being warmed when this returns. One that is there already is found.
+        """Add a file to a bot's library, which starts its warm-up. An existing item is returned as it is.
 
-        `file`: a path, bytes, a binary file or stream, or chunks of bytes (an async iterator). Without `kind` it is
-        added as what its bytes are, or as a document; `note` of the item says why then.
-        Raises NotFound, UnreadableMedia, MediaRuleViolation, StoreError, OSError, UsageError.
+        `file`: a path, bytes, a binary file or stream, or an async iterator of bytes. Without `kind` the natural kind
+        of the bytes is used, or document; the item's `note` has the reason. Raises NotFound, UnreadableMedia,
+        MediaRuleViolation, StoreError, OSError, UsageError.
         """
         session = await self.bots.by_slug(bot)
         return _with_note(await add_any(self.library, session.bot, file, kind=kind, name=name))
 
     async def get(self, item: MediaItem | int) -> MediaItem:
-        """A media item as it is now. Raises NotFound."""
+        """Return the present state of a media item. Raises NotFound."""
         return await media.get(self.pool, MediaId(coercion.media_id("item", item)))
 
     async def ready(self, item: MediaItem | int, *, timeout: float = 60.0) -> MediaItem:
-        """Wait until a media item has its file id, `timeout` seconds at most; it goes before others meanwhile.
+        """Wait at most `timeout` seconds until a media item is ready; it has priority meanwhile.
 
-        Raises MediaNotReady when it takes longer, MediaError when it will have none, NotFound.
+        Raises MediaNotReady after that time, MediaError when its warm-up failed for good, NotFound.
         """
         seconds = coercion.seconds("timeout", timeout)
         found = await self.get(item)
@@ -85,10 +85,10 @@ class Telewarm(Components):
         return await self.get(found.id)
 
     async def file_id(self, bot: str, item: MediaItem | int, *, wait: float = 60.0) -> WarmFile:
-        """A media item's file id, to send it with your own framework: text that also knows its `kind` and `method`.
+        """Return a media item's file id for sending it with another framework: a str with `kind` and `method`.
 
-        It is this bot's and no other's. `wait`: seconds for it to become warm. Raises MediaNotReady when it takes
-        longer, MediaError when it will have none, NotFound.
+        It is valid for this bot only. `wait`: seconds for the item to become ready. Raises MediaNotReady after that
+        time, MediaError when its warm-up failed for good, NotFound.
         """
         media_id, seconds = MediaId(coercion.media_id("item", item)), coercion.seconds("wait", wait)
         session = await self.bots.by_slug(bot)
@@ -96,9 +96,9 @@ class Telewarm(Components):
         return WarmFile(warm.file_id, media_id=warm.media_id, kind=warm.kind)
 
     async def add_url(self, bot: str, url: str, *, kind: Kind | None = None, name: str | None = None) -> MediaItem:
-        """`add` for a file at a public http or https address, which is fetched once and now.
+        """Add a file from a public http or https address, as `add` does. It is fetched once, now.
 
-        Raises FetchError besides (UrlNotAllowed, UrlFetchFailed, UrlNotAFile, FileTooLarge).
+        Raises FetchError too (UrlNotAllowed, UrlFetchFailed, UrlNotAFile, FileTooLarge).
         """
         session = await self.bots.by_slug(bot)
         wanted, shown = parse_kind(kind), coercion.text("name", name)
@@ -107,8 +107,10 @@ class Telewarm(Components):
         )
 
     async def rename(self, bot: str, item: MediaItem | int, name: str | None, *, rewarm: bool = False) -> MediaItem:
-        """Give a media item of a bot another name. Recipients see it once the item is rewarmed, which `rewarm` asks
-        for; `note` of the item says what they see until then. Raises NotFound.
+        """Rename a media item.
+
+        Recipients see the new name after a rewarm, which `rewarm` requests; the item's `note` says what they see until
+        then. Raises NotFound.
         """
         shown = coercion.text("name", name)
         session, known = await self.bots.by_slug(bot), await self.get(item)
@@ -117,7 +119,7 @@ class Telewarm(Components):
         return await self.library.rename(known.id, shown, rewarm=session.bot if rewarm else None)
 
     async def delete(self, bot: str, media_ids: Sequence[MediaItem | int]) -> DeletionResult:
-        """Delete media of a bot: all that it has of these or, when a broadcast that has not ended needs one, none.
+        """Delete media of a bot, or none of them if an unfinished broadcast needs one.
 
         Raises NotFound, Conflict, UsageError.
         """
@@ -134,11 +136,11 @@ class Telewarm(Components):
         patience: float | None = None,
         raise_on_error: bool = False,
     ) -> SendResults:
-        """Send a message set, a text, or media to one chat now. A result for each message, in the order they went.
+        """Send a message set, a text, or media to one chat now. Returns a result for each message, in order.
 
-        `chat_id`: also the `@name` of a public channel or group. `patience`: seconds that it may wait for flood limits
-        and warm-ups. Raises NotFound, UsageError: then nothing went. What goes wrong with one message is that result's
-        `error`, which `raise_on_error`, or `raise_for_error()` of the results, raises.
+        `chat_id`: also the `@name` of a public channel or group. `patience`: seconds that the send may wait for flood
+        limits and warm-ups. Raises NotFound, UsageError: then nothing was sent. The failure of one message is its
+        result's `error`, which `raise_on_error`, or `raise_for_error()` of the results, raises.
         """
         session = await self.bots.by_slug(bot)
         on_cold = None if on_cold is None else parse_on_cold(on_cold)
@@ -149,7 +151,7 @@ class Telewarm(Components):
         return results.raise_for_error() if raise_on_error else results
 
     async def broadcast(self, bots: str | Sequence[str], message: MessageInput) -> list[Broadcast]:
-        """A draft for each of the bots: give it recipients with `broadcasts.load`, then `broadcasts.start` it."""
+        """Create a draft for each bot, to be filled with `broadcasts.load` and started with `broadcasts.start`."""
         lives = [await self.bots.by_slug(slug) for slug in coercion.names("bots", bots)]
         return await self.broadcasts.create(lives, to_message_set(message))
 
@@ -164,9 +166,11 @@ class Telewarm(Components):
         column: str | None = None,
         confirm: bool = False,
     ) -> SubmissionResult:
-        """Send a message to a list (a file, its bytes, or chat ids). Called again after a crash it goes on
-        with what is unfinished. Raises AlreadySent for what was finished within a day, unless `again`; UsageError for
-        a list that does not say in which `column` its chat ids are; Conflict when that was guessed, unless `confirm`.
+        """Send a message to a list: a file, its bytes, or chat ids.
+
+        Called again after a crash, it continues the unfinished broadcast. Raises AlreadySent for one that finished
+        within a day, unless `again`; UsageError for a list that does not show in which `column` its chat ids are;
+        Conflict when that was guessed, unless `confirm`.
         """
         lives = [await self.bots.by_slug(slug) for slug in coercion.names("bots", bots)]
         return await self.submissions.submit(
@@ -176,9 +180,11 @@ class Telewarm(Components):
     async def events(
         self, bots: str | Sequence[str] = (), *, types: Sequence[str] = (), after: int | None = None
     ) -> AsyncGenerator[Event, None]:
-        """What happens from now on, in all processes, until this Telewarm closes; all of it, or only that of some bots,
-        of types such as `media.ready` or `media`. `after`: from the event with this id on; an event of type `reset`
-        comes first when some since then are no longer kept. Raises NotFound, UsageError, DatabaseUnavailable.
+        """Follow the events of all processes from now on, until this Telewarm closes.
+
+        Filter by bots, and by types such as `media.ready` or `media`. `after`: continue after the event with this id;
+        an event of type `reset` comes first when some since then are no longer stored. Raises NotFound, UsageError,
+        DatabaseUnavailable.
         """
         slugs = [(await self.bots.by_slug(slug)).bot.slug for slug in coercion.names("bots", bots)]
         wanted = EventFilter(bots=frozenset(slugs) or None, types=wanted_types(coercion.names("types", types)))
@@ -189,14 +195,14 @@ class Telewarm(Components):
                     yield event
 
     async def backup(self, file: str | PathLike[str], *, media: bool = False, key: bool = True) -> BackupResult:
-        """Write the database, the encryption key and, if wanted, the media into a new archive, while all goes on.
+        """Write the database, the encryption key and, on request, the media to a new archive, during operation.
 
-        `telewarm restore` reads it. It holds secrets: its owner alone may read it. Raises BackupError, StoreError.
+        `telewarm restore` reads it. It holds secrets, and only its owner may read it. Raises BackupError, StoreError.
         """
         return await self.backups.save(to_path(file), media=media, key=key)
 
     async def untaken(self) -> UntakenWork | None:
-        """Work that has been due for some seconds and that no worker of any process takes; None: all is well."""
+        """Return work that has been due for some seconds and that no worker takes; None: there is none."""
         return await find_untaken_work(self.pool)
 
 

@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class SharedTask(Generic[T]):
-    """A task, and how many callers wait for it."""
+    """A task with its number of waiting callers."""
 
     task: asyncio.Task[T]
     waiters: int = 0
 
 
 class SingleFlight(Generic[K, T]):
-    """A result or an error reaches everybody who waited for it; the next caller starts anew."""
+    """Shares tasks by key. All waiting callers get the result or the error; the next caller starts a new task."""
 
     def __init__(self, name: str) -> None:
         """`name`: of the tasks."""
@@ -28,11 +28,14 @@ class SingleFlight(Generic[K, T]):
         self._in_flight: dict[K, SharedTask[T]] = {}
 
     def __len__(self) -> int:
-        """Keys in flight."""
+        """Return the number of keys in flight."""
         return len(self._in_flight)
 
     async def run(self, key: K, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run `work`, or wait for the run of an earlier caller. Cancelled callers leave; the last one cancels it."""
+        """Run `work`, or wait for the run of an earlier caller.
+
+        When the last waiting caller is cancelled, the task is, too.
+        """
         shared = self._in_flight.get(key) or self._start(key, work())
         shared.waiters += 1
         try:
@@ -53,4 +56,4 @@ class SingleFlight(Generic[K, T]):
         if self._in_flight.get(key) is shared:
             del self._in_flight[key]
         if shared.task.done() and not shared.task.cancelled():
-            shared.task.exception()  # its last waiter may have been cancelled while it failed
+            shared.task.exception()  # mark the exception as retrieved: the last caller may be gone

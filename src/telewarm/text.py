@@ -6,7 +6,7 @@ NUL_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def storable(text: str) -> str:
-    """The text with each NUL and each lone surrogate replaced."""
+    """Replace each NUL and each lone surrogate."""
     if "\0" in text:
         text = text.replace("\0", NUL_REPLACEMENT)
     try:

@@ -81,11 +81,11 @@ async def check_bot(api: BotApi, chats: Sequence[ChatId]) -> BotCheck:
         return BotCheck(
             token=_status_from_token_error(error), profile=None, chats=[_unknown_chat(chat_id) for chat_id in chats]
         )
-    places = asyncio.Semaphore(MAX_CONCURRENT_CHECKS)
+    slots = asyncio.Semaphore(MAX_CONCURRENT_CHECKS)
 
     async def one(chat_id: ChatId) -> ChatCheck:
         """Check one chat."""
-        async with places:
+        async with slots:
             return await _check_chat(api, chat_id)
 
     return BotCheck(token=CheckStatus(ok=True), profile=profile, chats=await asyncio.gather(*map(one, chats)))

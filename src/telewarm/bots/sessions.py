@@ -89,14 +89,14 @@ class BotSessions:
             bots.FLOOD_CHANNEL: self._on_flood_wait,
             RATES: self._rate_sync.on_message,
         }
-        telling = background.start(self._rate_sync.run(), name="tell traffic")
+        publishing = background.start(self._rate_sync.run(), name="synchronise rates")
         try:
             async with subscribe(self._pool, channels, on_lost=self._invalidate_all):
                 yield
         finally:
             self._closing.set()
             self._rate_sync.stop()
-            await asyncio.wait([telling])
+            await asyncio.wait([publishing])
             for task in self._reads.values():
                 task.cancel()
             await self._tasks.close()

@@ -69,7 +69,7 @@ def key_of(key: str, bots: Sequence[BotSession], message: MessageSet, plan: Send
     """Return the idempotency key with its fingerprint. Raises UsageError for a malformed key."""
     if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
         raise UsageError(f"an idempotency key has 1 to {MAX_KEY_CHARACTERS} printable characters, such as a UUID")
-    asked = [[session.bot.id for session in bots], message, plan.name, plan.gate, plan.per_second, plan.starts_at]
+    id_key = [[session.bot.id for session in bots], message, plan.name, plan.gate, plan.per_second, plan.starts_at]
     return IdempotencyKey(
-        text=key, request_hash=sha256(msgspec.json.encode(asked, enc_hook=str, order="sorted")).digest()
+        text=key, request_hash=sha256(msgspec.json.encode(id_key, enc_hook=str, order="sorted")).digest()
     )

@@ -60,6 +60,6 @@ class MediaReadiness:
                 media=sorted(missing),
             )
         async with self._pool.acquire() as connection, connection.transaction():
-            hastened = [await warmups.raise_priority(connection, media_id) for media_id in sorted(missing)]
-            if any(hastened):
+            prioritised = [await warmups.raise_priority(connection, media_id) for media_id in sorted(missing)]
+            if any(prioritised):
                 await enqueue_lane(connection, self._session.bot)

@@ -235,11 +235,11 @@ class BroadcastScheduler:
     async def _claim(self, broadcast: Broadcast) -> bool:
         """Claim the run. Returns whether it was free."""
         lease_id = self._context.lease.id
-        taken = await broadcast_runs.claim(self._context.pool, broadcast.id, lease_id)
-        if taken is None:
+        claimed = await broadcast_runs.claim(self._context.pool, broadcast.id, lease_id)
+        if claimed is None:
             return False
         kind = UndoRunner if broadcast.state is BroadcastState.UNDOING else BroadcastRunner
-        self._runners[broadcast.id] = kind(self._context, broadcast, taken)
+        self._runners[broadcast.id] = kind(self._context, broadcast, claimed)
         if self._stop.is_set():
             self._runners[broadcast.id].stop()
         log.info(
@@ -248,8 +248,8 @@ class BroadcastScheduler:
             broadcast_id=broadcast.id,
             state=broadcast.state,
             recipients=broadcast.recipients,
-            done=broadcast.done + taken.unknown,
-            unknown=taken.unknown,
+            done=broadcast.done + claimed.unknown,
+            unknown=claimed.unknown,
         )
         return True
 

@@ -86,11 +86,11 @@ class BroadcastService:
         plan = SendPlan(name=name, gate=gate, per_second=per_second, starts_at=starts_at)
         check_plan(bots, plan)
         check_plain(message)
-        asked = None if key is None else key_of(key, bots, message, plan)
-        if asked is not None and (made := await broadcasts.by_idempotency_key(self._pool, bots[0].bot.id, asked)):
+        id_key = None if key is None else key_of(key, bots, message, plan)
+        if id_key is not None and (made := await broadcasts.by_idempotency_key(self._pool, bots[0].bot.id, id_key)):
             return made
         check_time(starts_at)
-        return await self.drafts.create(bots, message, plan, key=asked)
+        return await self.drafts.create(bots, message, plan, key=id_key)
 
     async def load(
         self,

@@ -60,7 +60,7 @@ class WorkerPool:
             task.cancel()
 
     async def _run(self) -> None:
-        queue, call, landed = self._queue, self._call, self._on_done
+        queue, call, on_done = self._queue, self._call, self._on_done
         while True:
             while not queue:
                 await self._wait_for_job()
@@ -68,13 +68,13 @@ class WorkerPool:
             try:
                 verdict = await call(chat_id)
             except asyncio.CancelledError:
-                landed(chat_id, policy.interrupted_delivery(chat_id))
+                on_done(chat_id, policy.interrupted_delivery(chat_id))
                 raise
             except Exception as error:
                 log.exception("unhandled_exception", chat_id=chat_id)
-                landed(chat_id, _unexpected_failure(chat_id, error))
+                on_done(chat_id, _unexpected_failure(chat_id, error))
             else:
-                landed(chat_id, verdict)
+                on_done(chat_id, verdict)
 
     async def _wait_for_job(self) -> None:
         idle = asyncio.get_running_loop().create_future()

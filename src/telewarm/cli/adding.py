@@ -205,11 +205,11 @@ def print_outcome(outcome: ImportOutcome, print_line: Callable[[str], None] | No
 
 def describe(outcome: ImportOutcome) -> dict[str, object]:
     """For programs."""
-    told: dict[str, object] = {"file": outcome.source.display_name, "ok": outcome.result is not None}
+    fields: dict[str, object] = {"file": outcome.source.display_name, "ok": outcome.result is not None}
     if outcome.result is not None:
-        return {**told, "created": outcome.result.created, **describe_added(outcome.result)}
+        return {**fields, "created": outcome.result.created, **describe_added(outcome.result)}
     assert outcome.error is not None  # noqa: S101 - one of the two
-    return {**told, **error_body(outcome.error, Interface.CLI)}
+    return {**fields, **error_body(outcome.error, Interface.CLI)}
 
 
 def print_summary(outcomes: Sequence[ImportOutcome], failed: int, *, work: bool) -> None:

@@ -55,28 +55,28 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     Ctrl-C, SIGTERM and a closed terminal cancel it: everything that it opened is closed, the embedded database too.
     Raises typer.Exit then, with 128 and the signal's number. The third Ctrl-C leaves at once.
     """
-    told: list[int] = []
-    guarded = _cancel_on_signal(main, told)
+    received: list[int] = []
+    guarded = _cancel_on_signal(main, received)
     try:
         close_memory()
         gc.collect()
         gc.freeze()
         return uvloop.run(guarded)
     except asyncio.CancelledError:  # nothing told: a Ctrl-C just before the loop's own handlers were there
-        raise typer.Exit(128 + (told[0] if told else signal.SIGINT)) from None
+        raise typer.Exit(128 + (received[0] if received else signal.SIGINT)) from None
     finally:
         guarded.close()  # without a word, when Ctrl-C came before they began
         main.close()
 
 
-async def _cancel_on_signal(main: Coroutine[Any, Any, T], told: list[int]) -> T:
+async def _cancel_on_signal(main: Coroutine[Any, Any, T], received: list[int]) -> T:
     task = asyncio.ensure_future(main)
 
     def end(number: int) -> None:
-        told.append(number)
-        if len(told) == 1:
+        received.append(number)
+        if len(received) == 1:
             task.cancel()
-        elif told.count(signal.SIGINT) >= FORCE_AFTER_INTERRUPTS:
+        elif received.count(signal.SIGINT) >= FORCE_AFTER_INTERRUPTS:
             os._exit(128 + number)
 
     for number in _stop_signals():

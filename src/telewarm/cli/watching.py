@@ -120,8 +120,8 @@ class NoWorkerNotice:
             if not is_transient(error):
                 raise
             return None
-        told, self._shown = self._shown, not works
-        return None if works or told else NO_WORKER_MESSAGE
+        was_shown, self._shown = self._shown, not works
+        return None if works or was_shown else NO_WORKER_MESSAGE
 
 
 class ProgressView(Protocol):

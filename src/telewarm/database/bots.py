@@ -174,7 +174,7 @@ async def bots_sharing_warmup_chats(db: Executor, bot_id: BotId) -> list[BotId]:
 
 async def pause(db: Executor, bot_id: BotId, chat_id: ChatId | None, seconds: float) -> None:
     """A flood wait of one chat, or (None) of the whole bot. It only ever grows; every process is told its length."""
-    told = f"{bot_id}:{'' if chat_id is None else chat_id}:{seconds}"
+    payload = f"{bot_id}:{'' if chat_id is None else chat_id}:{seconds}"
     if chat_id is None:
         await db.execute(
             "WITH written AS (UPDATE bot SET paused_until = greatest(paused_until, now() + make_interval(secs => $2))"
@@ -182,7 +182,7 @@ async def pause(db: Executor, bot_id: BotId, chat_id: ChatId | None, seconds: fl
             bot_id,
             seconds,
             FLOOD_CHANNEL,
-            told,
+            payload,
         )
         return
     await db.execute(
@@ -193,7 +193,7 @@ async def pause(db: Executor, bot_id: BotId, chat_id: ChatId | None, seconds: fl
         chat_id,
         seconds,
         FLOOD_CHANNEL,
-        told,
+        payload,
     )
 
 

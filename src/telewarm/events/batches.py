@@ -85,10 +85,10 @@ class EventBatch:
 
 def batched(events: Sequence[Event], *, after: int, upto: int) -> Iterator[EventBatch]:
     """Split events into batches."""
-    told = [EncodedEvent(event) for event in events]
-    while len(told) > MAX_BATCH_EVENTS:
-        some, told = told[:MAX_BATCH_EVENTS], told[MAX_BATCH_EVENTS:]
+    encoded = [EncodedEvent(event) for event in events]
+    while len(encoded) > MAX_BATCH_EVENTS:
+        some, encoded = encoded[:MAX_BATCH_EVENTS], encoded[MAX_BATCH_EVENTS:]
         yield EventBatch(some, after=after, upto=some[-1].event.id)
         after = some[-1].event.id
     if after < upto:
-        yield EventBatch(told, after=after, upto=upto)
+        yield EventBatch(encoded, after=after, upto=upto)

@@ -81,16 +81,16 @@ class EventBus:
         """
         if after is None:
             return EventSlice((), upto=await events.assign_sequence(self._pool))
-        told: list[EncodedEvent] = []
+        encoded: list[EncodedEvent] = []
         for _ in range(MAX_PAGE_BATCHES):
             chunk = await self._read_missed(event_filter, after)
             if chunk is None:
                 break
-            told += chunk.encoded
+            encoded += chunk.encoded
             after = chunk.upto
-            if len(told) >= limit:
-                return EventSlice(told[:limit], upto=told[limit - 1].event.id)
-        return EventSlice(told, upto=after)
+            if len(encoded) >= limit:
+                return EventSlice(encoded[:limit], upto=encoded[limit - 1].event.id)
+        return EventSlice(encoded, upto=after)
 
     @contextmanager
     def _subscribed(self) -> Iterator[tuple[EventTail, asyncio.Future[None]]]:

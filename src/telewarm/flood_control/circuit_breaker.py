@@ -90,8 +90,8 @@ class CircuitBreaker:
             self._trial_chat = None
 
     def _count_failure(self, error: TelewarmError) -> None:
-        now, told = clock.monotonic(), self._failures.retry_at
-        if self._failures.failed(error, now=now, dice=random.random()) and self._failures.retry_at > told:  # noqa: S311 (jitter)
+        now, retry_at = clock.monotonic(), self._failures.retry_at
+        if self._failures.failed(error, now=now, dice=random.random()) and self._failures.retry_at > retry_at:  # noqa: S311 (jitter)
             retry_in = round(self._failures.retry_at - now, 1)
             log.warning("broadcast_circuit_opened", bot=self._slug, error=error.message, retry_in_s=retry_in)
 

@@ -54,12 +54,12 @@ class ClusterRateSync:
 
     def on_message(self, payload: str) -> None:
         """Apply a NOTIFY payload; those of this process are ignored."""
-        who, _, news = payload.partition("|")
+        who, _, counts = payload.partition("|")
         if who == self._process_id:
             return
         now = clock.monotonic()
         self._peers_seen, self._check_peers_at = True, now + PEER_CHECK_SECONDS
-        for one in news.split(","):
+        for one in counts.split(","):
             bot_id, _, count = one.partition(":")
             if (limiter := self._limiters.get(BotId(int(bot_id)))) is not None:
                 limiter.add_remote(int(count), now=now)
@@ -69,23 +69,23 @@ class ClusterRateSync:
         while not self._stopped:
             await clock.wait(self._flush_requested, PUBLISH_INTERVAL_SECONDS)
             self._flush_requested.clear()
-            news = self._pending_counts()
+            counts = self._pending_counts()
             try:
-                if news and await self._has_peers():
-                    await self._pool.execute(NOTIFY_SQL, CHANNEL, self._payloads(news))
+                if counts and await self._has_peers():
+                    await self._pool.execute(NOTIFY_SQL, CHANNEL, self._payloads(counts))
             except Exception as error:
                 log.warning("rate_sync_publish_failed", error=type(error).__name__, exc_info=not is_transient(error))
-            if news and not self._stopped:
+            if counts and not self._stopped:
                 await clock.sleep(MIN_PUBLISH_INTERVAL_SECONDS)
 
     def _pending_counts(self) -> list[tuple[BotId, int]]:
         """Return the messages of each bot since the last publication."""
-        news = []
+        counts = []
         for bot_id, limiter in self._limiters.items():
             if (count := limiter.sent - self._published_counts.get(bot_id, 0)) > 0:
                 self._published_counts[bot_id] = limiter.sent
-                news.append((bot_id, count))
-        return news
+                counts.append((bot_id, count))
+        return counts
 
     def _payloads(self, counts: list[tuple[BotId, int]]) -> list[str]:
         words = [f"{bot_id}:{count}" for bot_id, count in counts]

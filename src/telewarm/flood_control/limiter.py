@@ -30,8 +30,8 @@ class Permit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Permit for one message (or `count` of an album) sent at `at`, with `size` file bytes.
 
     `hold`: seconds to wait before the call, so that other processes can be notified and make room. `probes`: windows of
-    which it exceeds the known capacity: of the bot, the chat, the chat's last second. `told`: windows that open at a
-    time that the server named. Both are empty where nothing is counted.
+    which it exceeds the known capacity: of the bot, the chat, the chat's last second. `at_reported_time`: windows that
+    open at a time that the server named. Both are empty where nothing is counted.
     """
 
     chat_id: ChatId
@@ -180,13 +180,15 @@ class BotRateLimiter:
             self._bot.paced_until = now + PACED_SECONDS
             hold = _hold_seconds(self._bot, now) if now < self._bot.shared_until else 0.0
         scopes = self._windows.of(chat_id, now=now)
-        told = tuple(scope.reported for scope in scopes)
+        reported = tuple(scope.reported for scope in scopes)
         probes = tuple(scope.spend(now, count=count) for scope in scopes)
         self.sent += count
         if self._share is not None:
             self._share.spend(now, count=count)
         self._windows.space(size, now=now)
-        return Permit(chat_id=chat_id, size=size, count=count, at=now, probes=probes, at_reported_time=told, hold=hold)
+        return Permit(
+            chat_id=chat_id, size=size, count=count, at=now, probes=probes, at_reported_time=reported, hold=hold
+        )
 
     def confirm(self, permit: Permit, *, now: float, retry_after: float | None) -> FloodPause | None:
         """Report the answer: `retry_after` is None unless it is a 429.
@@ -234,7 +236,7 @@ class BotRateLimiter:
             scope.refund(permit.at, count=permit.count)
         self._probes_over(permit)
         self.sent -= permit.count
-        told = permit.at_reported_time or (False,) * len(scopes)
+        reported = permit.at_reported_time or (False,) * len(scopes)
         match about:
             case LimitScope.SIZE:
                 self._windows.sizes.get(permit.size, None, now=now).refused(
@@ -242,11 +244,11 @@ class BotRateLimiter:
                 )
                 return None
             case LimitScope.BOT:
-                bot.refused(now, retry_after, sent_at=permit.at, reported=told[0])
+                bot.refused(now, retry_after, sent_at=permit.at, reported=reported[0])
                 return FloodPause(chat_id=None, seconds=retry_after)
             case LimitScope.CHAT:
                 chat = self._windows.chats.get(permit.chat_id, chat.capacity, now=now)
-                chat.refused(now, retry_after, sent_at=permit.at, reported=told[1])
+                chat.refused(now, retry_after, sent_at=permit.at, reported=reported[1])
             case LimitScope.BURST:
                 self._windows.chats.get(permit.chat_id, chat.capacity, now=now).pause_until(
                     now + retry_after, flooded=True

@@ -40,10 +40,10 @@ class WaiterCounts:
         self._waiting[priority] -= 1
 
     @contextmanager
-    def __call__(self, rank: Priority) -> Iterator[None]:
+    def __call__(self, priority: Priority) -> Iterator[None]:
         """Count a waiter while the block runs."""
-        self.join(rank)
+        self.join(priority)
         try:
             yield
         finally:
-            self.leave(rank)
+            self.leave(priority)

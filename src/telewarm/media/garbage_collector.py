@@ -23,15 +23,13 @@ from telewarm.storage.object_store import BlobStore, ObjectInfo
 
 log = structlog.get_logger(__name__)
 
-GRACE_SECONDS = (
-    900.0  # seconds that an orphan waits at least; an addition under way is over in six minutes, see `orphans`
-)
+GRACE_SECONDS = 900.0  # minimum seconds before a deletion; an ingest takes at most six minutes
 INTERVAL_SECONDS = 60.0  # seconds between two rounds
 MAX_ROWS_PER_TRANSACTION = 1000  # rows
 MAX_OBJECTS_PER_TRANSACTION = 64  # objects
 MAX_CONCURRENT_DELETES = 16  # objects
 DELETE_TIMEOUT_SECONDS = 40.0  # seconds for the objects of one transaction: the server ends idle ones after 60
-MIN_ORPHAN_AGE = timedelta(days=1)  # age of an object without a row: younger ones may get theirs yet
+MIN_ORPHANED_OBJECT_AGE = timedelta(days=1)  # age of an object without a row: younger ones may get theirs yet
 BLOB_KEY_PATTERN = re.compile(r"media/[0-9a-f]{2}/([0-9a-f]{64})\.[a-z0-9]{1,16}")
 THUMBNAIL_KEY_PATTERN = re.compile(r"thumbnails/[0-9a-f]{2}/([0-9a-f]{64})\.jpg")
 
@@ -74,15 +72,15 @@ class BlobGarbageCollector:
 
         The collector deletes them later. Lists the whole store.
         """
-        found, before = 0, clock.now() - MIN_ORPHAN_AGE
+        found, before = 0, clock.now() - MIN_ORPHANED_OBJECT_AGE
         for prefix in ("media", "thumbnails"):
             async for page in self._store.list_objects(prefix):
-                strays = [
+                orphaned = [
                     tombstone
                     for one in page
                     if one.modified_at < before and (tombstone := _tombstone_of(one)) is not None
                 ]
-                found += await blob_tombstones.add_orphaned_objects(self._pool, strays)
+                found += await blob_tombstones.add_orphaned_objects(self._pool, orphaned)
         log.info("orphaned_objects_found", objects=found)
         return found
 
@@ -115,11 +113,11 @@ class BlobGarbageCollector:
     async def _delete_objects(self, tombstones: Sequence[BlobTombstone]) -> set[Sha256]:
         """Delete objects. Returns the blobs whose objects are deleted."""
         gone: set[Sha256] = set()
-        places = asyncio.Semaphore(MAX_CONCURRENT_DELETES)
+        slots = asyncio.Semaphore(MAX_CONCURRENT_DELETES)
 
         async def one(tombstone: BlobTombstone) -> None:
             """Delete the objects of one blob."""
-            async with places:
+            async with slots:
                 try:
                     await self._delete(tombstone)
                 except (StoreError, OSError) as error:

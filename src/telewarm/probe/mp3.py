@@ -87,8 +87,8 @@ def _announced_bytes(data: mmap.mmap, first: int) -> int | None:
         at = frame.find(name, 4, 64)
         if at > 0:
             flags = frame[at + 7]
-            place = at + 8 + (4 if flags & 1 else 0)
-            return int.from_bytes(frame[place : place + 4]) if flags & 2 else None
+            number = at + 8 + (4 if flags & 1 else 0)
+            return int.from_bytes(frame[number : number + 4]) if flags & 2 else None
     if frame[36:40] == b"VBRI":
         return int.from_bytes(frame[46:50])
     return None

@@ -8,13 +8,13 @@ from functools import partial
 import structlog
 
 from telewarm import clock
-from telewarm import file_ids as placements
 from telewarm.bots.registry import BotRegistry
 from telewarm.bots.sessions import BotSession
 from telewarm.database import origins
 from telewarm.database.connection import Pool
 from telewarm.database.lane_queue import enqueue_lane
 from telewarm.errors import InvalidBotToken, TelegramUnreachable
+from telewarm.file_ids import invalidate
 from telewarm.file_ids.uploader import FileIdUploader
 from telewarm.flood_control.priority import Priority
 from telewarm.models import BotId, CachedFileId, ChatId, FileId, MediaId, MessageId, MessageRef
@@ -88,11 +88,11 @@ class FileIdRecovery:
 
     async def _check_token(self, session: BotSession) -> None:
         """Check that the bot is still the one that owns the ids. Cached for a minute, shared by all callers."""
-        look = self._probes.get(session.bot.id)
-        if look is None or look.api is not session.api or clock.monotonic() > look.probed_at + PROBE_TTL_SECONDS:
-            look = await self._probing.run(session.bot.id, partial(self._probe_token, session))
-        if look.error is not None:  # a copy: an exception raised repeatedly keeps every frame that caught it
-            raise InvalidBotToken(method="getMe", status=look.error.status, description=look.error.description)
+        probe = self._probes.get(session.bot.id)
+        if probe is None or probe.api is not session.api or clock.monotonic() > probe.probed_at + PROBE_TTL_SECONDS:
+            probe = await self._probing.run(session.bot.id, partial(self._probe_token, session))
+        if probe.error is not None:  # a copy: an exception raised repeatedly keeps every frame that caught it
+            raise InvalidBotToken(method="getMe", status=probe.error.status, description=probe.error.description)
 
     async def _probe_token(self, session: BotSession) -> TokenProbe:
         refused = None
@@ -108,9 +108,9 @@ class FileIdRecovery:
             log.warning("file_ids_mass_invalid", bot=bot.slug, another=profile.telegram_id != bot.telegram_id)
             if profile.telegram_id != bot.telegram_id:
                 await self._bots.replace_token(bot.slug, bot.token)  # all its ids are invalid
-        look = TokenProbe(api=session.api, error=refused, probed_at=clock.monotonic())
-        self._probes[bot.id] = look
-        return look
+        probe = TokenProbe(api=session.api, error=refused, probed_at=clock.monotonic())
+        self._probes[bot.id] = probe
+        return probe
 
     async def _drop_file_id(self, session: BotSession, warm: CachedFileId) -> MessageRef | None:
         """Make the item due unless it has a newer id. Returns its warm-up message; None also when it is not needed."""
@@ -119,7 +119,7 @@ class FileIdRecovery:
             origin = await origins.lock(connection, warm.media_id)
             if origin is None or origin.file_id not in {None, warm.file_id}:
                 return None
-            if await placements.invalidate(connection, warm.media_id, warm.file_id):
+            if await invalidate(connection, warm.media_id, warm.file_id):
                 log.warning("file_id_invalid", bot=session.bot.slug, media_id=warm.media_id)
                 await enqueue_lane(connection, session.bot)
             return origin.message

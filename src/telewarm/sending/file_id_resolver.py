@@ -90,7 +90,7 @@ class FileIdResolver:
         )
 
     async def _resolve(self, request: ResolveRequest) -> CachedFileId | UploadResult:
-        hastened = False
+        prioritised = False
         while True:
             change = self._file_ids.change_event(request.media_id)
             if (warm := await self._read(request)) is not None:
@@ -98,8 +98,8 @@ class FileIdResolver:
             if request.on_cold is OnCold.UPLOAD and (result := await self._upload(request)) is not None:
                 return result
             await self._check_can_wait(request)
-            if not hastened:
-                hastened = True
+            if not prioritised:
+                prioritised = True
                 await self._raise_priority(request)
             left = request.deadline - clock.monotonic()
             with mark_idle():

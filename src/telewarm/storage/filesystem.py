@@ -76,27 +76,27 @@ class FilesystemBackend:
 
     def _commit(self, puts: Sequence[AtomicWrite]) -> Sequence[bool | Exception]:
         """Write all, then sync all: the first sync of a journalling file system covers most of the others."""
-        outcomes = [self._place_or_error(put) for put in puts]
-        placed = [put.target for put, outcome in zip(puts, outcomes, strict=True) if isinstance(outcome, bool)]
-        parents = {target.parent for target in placed}
+        outcomes = [self._write_or_error(put) for put in puts]
+        written = [put.target for put, outcome in zip(puts, outcomes, strict=True) if isinstance(outcome, bool)]
+        parents = {target.parent for target in written}
         above = {
             up for folder in parents - self._synced_folders for up in folder.parents if up.is_relative_to(self._root)
         }
         try:
-            for path in (*placed, *(parents | above)):
+            for path in (*written, *(parents | above)):
                 _sync(path)
         except OSError as error:
             return [outcome if isinstance(outcome, Exception) else error for outcome in outcomes]
         self._synced_folders |= parents
         return outcomes
 
-    def _place_or_error(self, put: AtomicWrite) -> bool | Exception:
+    def _write_or_error(self, put: AtomicWrite) -> bool | Exception:
         try:
-            return self._place(put.content, put.target)
+            return self._write(put.content, put.target)
         except (OSError, StoreError) as error:
             return error
 
-    def _place(self, content: PutSource, target: Path) -> bool:
+    def _write(self, content: PutSource, target: Path) -> bool:
         content.verify()
         if not target.parent.is_dir():
             folders.make_private_below(self._root, target.parent)

@@ -106,8 +106,8 @@ class ClaimBudget:
             self._notify_waiters()
 
     def _notify_waiters(self) -> None:
-        told, self._waiters = self._waiters, set()
-        for call in told:
+        waiters, self._waiters = self._waiters, set()
+        for call in waiters:
             call()
 
     def call_when_freed(self, call: Callable[[], None]) -> None:
@@ -126,8 +126,8 @@ class ClaimBudget:
     def capacity_for(self, share: BudgetShare) -> int:
         """Return how many jobs a share may still take. One job is reserved for each lane that waits with none."""
         fair = max(share.least, self._limit // max(1, len(self._shares))) - share.held
-        hungry = sum(other.starved and other is not share for other in self._shares) if share.held else 0
-        return max(0, min(fair, self._left - hungry))
+        waiting = sum(other.starved and other is not share for other in self._shares) if share.held else 0
+        return max(0, min(fair, self._left - waiting))
 
 
 class BudgetShare:

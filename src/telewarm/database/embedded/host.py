@@ -195,10 +195,10 @@ def _prepare_folder(folder: Path, owner: ProcessOwner) -> None:
         _grant_traversal(folder, owner)
     if not owner.can_traverse(folder.parent) and _may_grant_traversal(folder.parent, owner):
         _grant_traversal(folder.parent, owner)
-    wall = owner.first_blocked_folder(folder)
-    if wall is not None:
+    blocked = owner.first_blocked_folder(folder)
+    if blocked is not None:
         raise EmbeddedPostgresFailed(
-            f"The embedded database runs as the user {owner.name}, which cannot enter {wall}, and Telewarm does not "
+            f"The embedded database runs as the user {owner.name}, which cannot enter {blocked}, and Telewarm does not "
             f"open that folder to others: set TELEWARM_DATA to a folder elsewhere (/var/lib/telewarm), "
             f"{OWN_DATABASE_CURE}"
         )

@@ -182,9 +182,9 @@ class EmbeddedPostgres:
 
     async def _init_cluster(self) -> None:
         """Whole or not at all: a crash in the middle leaves a folder that nobody takes for data."""
-        hurry = () if self._durable else ("--no-sync",)
+        sync_options = () if self._durable else ("--no-sync",)
         scratch = await run_to_completion(
-            lambda: self._host.initdb(*INITDB_OPTIONS, *hurry, timeout=INITDB_TIMEOUT_SECONDS)
+            lambda: self._host.initdb(*INITDB_OPTIONS, *sync_options, timeout=INITDB_TIMEOUT_SECONDS)
         )
         scratch.rename(self._host.cluster_folder)
 
@@ -231,7 +231,7 @@ class EmbeddedPostgres:
         """Take the server's lock once none of its processes lives. One that cannot be reached is stopped if it runs on
         this machine, and refused otherwise. False: it answers after all.
         """
-        begun, told = clock.monotonic(), False
+        begun, stopped = clock.monotonic(), False
         while not lock.acquire():
             if await self._probe_status() is not ServerStatus.UNREACHABLE:
                 return False
@@ -239,8 +239,8 @@ class EmbeddedPostgres:
             here = processes_in(self._host.cluster_folder) if waited > MIN_WAIT_SECONDS else []
             if waited > DEAD_SERVER_TIMEOUT_SECONDS or (waited > MIN_WAIT_SECONDS and not here):
                 raise EmbeddedPostgresFailed(self._host_marker.in_use_message(self._host.folder))
-            if here and not told and self._read_pid_file().partition("\n")[0] in here:
-                told = True
+            if here and not stopped and self._read_pid_file().partition("\n")[0] in here:
+                stopped = True
                 await self._stop_server()
             await clock.sleep(POLL_SECONDS)
         return True
