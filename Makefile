@@ -3,22 +3,30 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
+TEST_WORKERS ?= 2
+unexport PYTHONDONTWRITEBYTECODE # what was compiled once is compiled for all worker processes and all next runs
 
 # Debian packs the venv module apart from Python: as root it is fetched, anybody else is told.
 VENV_MODULE := { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
   && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null; } \
   || { echo "Python's venv module is missing: sudo apt-get install python3-venv" >&2; exit 1; }
 
-.PHONY: demo test check format lock clean help
+.PHONY: demo test test-fast test-all check format lock clean help
 
 help: ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(STAMP) ## the whole trip on an empty machine; ARGS=--once ends after the table
 	$(BIN)/telewarm demo $(ARGS)
 
-test: $(STAMP) ## every test; ARGS="-k name" for some
-	$(BIN)/pytest -n 2 $(ARGS)
+test-fast: $(STAMP) ## tests without database, server and process: seconds
+	$(BIN)/pytest -n $(TEST_WORKERS) --fast $(ARGS)
+
+test: $(STAMP) ## all but the heavy tests, before a change lands; ARGS="-k name" for some
+	$(BIN)/pytest -n $(TEST_WORKERS) -m "not heavy" $(ARGS)
+
+test-all: $(STAMP) ## every test, benchmarks and crashes too
+	$(BIN)/pytest -n $(TEST_WORKERS) --hypothesis-profile=ci $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -1,36 +1,19 @@
-"""Fixtures of every test, and the tiers: a test is marked by what it needs."""
+"""Fixtures of every test. `tests.fixtures.tiers` marks tests by what they use."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import hypothesis  # noqa: F401 - imported late, in the middle of reporting a time-out, it breaks the report
-import pytest
+from hypothesis import settings  # early: imported in the middle of reporting a time-out, it breaks the report
 
 pytest_plugins = [
+    "tests.fixtures.tiers",
     "tests.fixtures.postgres",
     "tests.fixtures.objects",
     "tests.fixtures.sandbox",
-    "tests.fixtures.media",
+    "tests.fixtures.media_files",
     "tests.fixtures.logs",
-    "tests.fixtures.app",
+    "tests.fixtures.telewarms",
 ]
 
-NEEDS = {
-    "postgres_server": "database",
-    "rclone": "server",
-    "seaweedfs": "server",
-    "sandbox": "server",
-    "sandbox_with": "server",
-}
-HEAVY = ("tests/crash", "tests/cluster", "tests/demo/test_bench")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        for fixture in getattr(item, "fixturenames", ()):
-            if fixture in NEEDS:
-                item.add_marker(NEEDS[fixture])
-        path = Path(item.path).relative_to(item.config.rootpath).as_posix()
-        if path.startswith(HEAVY):
-            item.add_marker("heavy")
+settings.register_profile("dev", max_examples=40, deadline=None)
+settings.register_profile("ci", max_examples=100, deadline=None)
+settings.load_profile("dev")

@@ -49,11 +49,13 @@ def of_file(path: Path) -> Iterator[str]:
             yield node.module.partition(".")[0]
 
 
+@pytest.mark.slow
 def test_the_dependencies_are_exactly_what_the_package_imports() -> None:
     declared = {named(one) for one in PROJECT["project"]["dependencies"]}
     assert imported("src") - RIVALS == declared - WHOLE
 
 
+@pytest.mark.slow
 def test_what_tests_and_benchmarks_import_besides_is_declared_for_developers() -> None:
     declared = {named(one) for one in PROJECT["project"]["dependencies"]}
     developing = {named(one) for one in PROJECT["dependency-groups"]["dev"]}

@@ -236,6 +236,7 @@ def test_texts_of_others_are_escaped_for_code_and_urls() -> None:
     assert escape_markdown_url("https://example.org/(a)") == "https://example.org/(a\\)"
 
 
+@pytest.mark.process
 def test_all_that_is_exported_is_there_and_fastapi_is_not_imported_for_it() -> None:
     code = (
         "import sys, telewarm; [getattr(telewarm, name) for name in telewarm.__all__];"

@@ -48,6 +48,7 @@ def test_the_page_of_errors_is_up_to_date() -> None:
     assert page.read_text(encoding="utf-8") == markdown(), "run: telewarm errors --markdown > docs/errors.md"
 
 
+@pytest.mark.slow
 def test_the_command_shows_one_or_all_and_names_what_it_does_not_know() -> None:
     runner = CliRunner()
     assert all(known.code in runner.invoke(cli.app, ["errors"]).output for known in ERROR_DOCS)

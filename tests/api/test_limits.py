@@ -119,6 +119,7 @@ def test_few_wrong_tokens_now_and_then_shut_nobody_out() -> None:
         assert not shut_out(throttle, "203.0.113.7", minute * FAILED_ATTEMPT_WINDOW_SECONDS)
 
 
+@pytest.mark.slow
 def test_the_throttle_forgets_the_oldest_when_it_has_seen_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_limits, "MAX_ADDRESSES", 100)
     throttle = FailedAuthLimiter()
@@ -295,6 +296,7 @@ async def connected() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.Strea
 
 
 @pytest.mark.parametrize("piece", [b"x-a: 1\r\n" * 100, b"1" * 1000], ids=["many headers", "one endless header"])
+@pytest.mark.server
 async def test_a_head_without_end_is_cut_off(piece: bytes) -> None:
     sent = 0
     async with connected() as (reader, writer):
@@ -313,6 +315,7 @@ async def test_a_head_without_end_is_cut_off(piece: bytes) -> None:
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nhost: here\r\nx-a: "], ids=["nothing", "half a head"])
+@pytest.mark.server
 async def test_a_head_that_does_not_come_is_not_waited_for(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heads, "HEAD_TIMEOUT_SECONDS", 0.2)
     async with connected() as (reader, writer):
@@ -322,6 +325,7 @@ async def test_a_head_that_does_not_come_is_not_waited_for(begun: bytes, monkeyp
     assert b'"error": "TOO_SLOW"' in said
 
 
+@pytest.mark.server
 async def test_usual_requests_pass_bodies_of_any_size_and_several_on_one_connection() -> None:
     body = b"1" * (4 * MAX_HEADER_BYTES)
     async with connected() as (reader, writer):
@@ -336,6 +340,7 @@ async def test_usual_requests_pass_bodies_of_any_size_and_several_on_one_connect
         assert (await asyncio.wait_for(reader.readuntil(b"/b 0;"), 5)).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.server
 async def test_a_slow_answer_is_not_cut_off_by_the_time_for_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heads, "HEAD_TIMEOUT_SECONDS", 0.2)
     async with connected() as (reader, writer):

@@ -52,6 +52,7 @@ def test_a_column_that_is_not_named_is_a_guess_and_two_of_them_are_asked_about()
 
 
 @pytest.mark.parametrize("count", [3, 150_000])
+@pytest.mark.slow
 def test_tables_by_column_may_be_of_any_length(count: int) -> None:
     chats = list(range(A, A + count))
     frame = {"name": by_row(["Ann"] * count), "chat_id": by_row([*chats]), "age": by_row([30] * count)}
@@ -119,6 +120,7 @@ def test_what_dynamodb_writes_is_read_and_its_count_is_no_chat() -> None:
     assert (found.chat_ids, found.rejected, found.column) == ([A, B], [], "Items.chat_id")
 
 
+@pytest.mark.slow
 def test_a_long_table_by_column_takes_no_more_memory_than_a_short_one() -> None:
     peaks = []
     for count in (5_000, 40_000):

@@ -401,6 +401,7 @@ def rows_of_kind(kind: str, count: int) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("kind", ["json", "ndjson", "csv", "line"])
+@pytest.mark.slow
 def test_a_long_list_of_any_kind_takes_no_more_memory_than_a_short_one(kind: str) -> None:
     peaks = []
     for count in (5_000, 40_000):

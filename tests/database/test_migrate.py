@@ -176,6 +176,7 @@ def test_every_revision_runs_its_own_sql_file_as_it_stands() -> None:
         assert path.with_suffix(".sql").read_text() in script
 
 
+@pytest.mark.process
 def test_a_database_that_is_up_to_date_never_imports_alembic() -> None:
     code = "import sys, telewarm.database.migrate as m; m.head(); sys.exit('alembic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=15).returncode == 0

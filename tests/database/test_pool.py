@@ -93,6 +93,7 @@ async def test_a_connection_that_listened_hears_nothing_once_it_is_back_and_othe
     await pool.close()
 
 
+@pytest.mark.server
 async def test_a_closed_port_is_named_with_the_cure(closed_port: int) -> None:
     error = await refused(f"postgresql://user:{PASSWORD}@127.0.0.1:{closed_port}/media")
     assert f"127.0.0.1:{closed_port}/media cannot be reached" in str(error)
@@ -139,6 +140,7 @@ def test_where_never_shows_a_password(user: str, password: str) -> None:
     assert shown in {"db.example.org:5432/media", "the address in DATABASE_URL"} or password not in shown
 
 
+@pytest.mark.server
 async def test_a_single_connection_is_explained_too(closed_port: int) -> None:
     with pytest.raises(DatabaseUnavailable, match="cannot be reached"):
         await connect(f"postgresql://127.0.0.1:{closed_port}/media", application_name="test")

@@ -28,6 +28,7 @@ def test_the_demo_draws_every_promised_file_in_a_realistic_size(demo_files: dict
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_drawing_twice_gives_the_same_bytes(demo_files: dict[str, DemoFile], tmp_path: Path) -> None:
     for file in draw(tmp_path):
         assert file.path.read_bytes() == demo_files[file.name].path.read_bytes(), file.name

@@ -283,6 +283,7 @@ async def test_a_claim_that_fails_ends_the_lane_with_nothing_in_hand() -> None:
     assert everything_came_back(bench.budget)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     due=st.integers(0, 40),

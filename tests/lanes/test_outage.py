@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,6 +121,7 @@ class Unrecorded(Numbers):
         self.batches.append(list(done))
 
 
+@pytest.mark.slow
 async def test_a_lane_that_is_sent_away_writes_down_what_was_answered_however_long_the_database_is_away() -> None:
     """A regression: outcomes were lost after three seconds, and their files went up twice."""
     gate = asyncio.Event()

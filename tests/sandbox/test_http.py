@@ -194,6 +194,7 @@ async def test_a_request_that_arrived_is_carried_out_though_its_client_left(sand
     assert far.state.stats.chats[USER] == 1
 
 
+@pytest.mark.server
 async def test_a_stopped_sandbox_leaves_nothing_behind() -> None:
     async with Sandbox.running(Config(network=Network(latency=60))) as running:
         asking = asyncio.create_task(call(running, "getMe"))

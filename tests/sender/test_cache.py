@@ -6,6 +6,8 @@ import asyncio
 import gc
 import tracemalloc
 
+import pytest
+
 from telewarm.database import media, warmups
 from telewarm.database.connection import Pool
 from telewarm.database.notifications import subscribe
@@ -129,6 +131,7 @@ async def test_what_the_database_tells_keeps_the_id_just_got_and_drops_all_other
     assert [media_id for media_id in items if own.get(media_id) is None] == [items[0]]
 
 
+@pytest.mark.slow
 def test_a_full_cache_grows_no_more() -> None:
     """Memory is flat: 100,000 further ids add nothing."""
     ids = FileIdCache()

@@ -202,6 +202,7 @@ async def test_a_row_that_cannot_be_stored_is_dropped_and_told_and_the_others_ar
     assert [line["row"] for line in logged if line["event"] == "row_write_refused"] == [(bot.id, CHAT)]
 
 
+@pytest.mark.slow
 async def test_a_million_successes_that_nobody_writes_down_do_not_grow_without_bound() -> None:
     ledger = unwritten()
     for number in range(1_000_000):

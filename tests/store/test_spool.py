@@ -280,6 +280,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.process
 async def test_what_dead_processes_were_receiving_is_deleted_and_what_living_ones_are_stays(
     spool: BlobCache, library: CountingStore, tmp_path: Path
 ) -> None:

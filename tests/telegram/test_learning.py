@@ -17,6 +17,7 @@ MINUTES = 6
 @pytest.mark.parametrize("times", [0.5, 1.0, 2.0])
 @settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**32))
+@pytest.mark.slow
 def test_a_bot_uses_what_telegram_really_allows_and_is_hardly_ever_refused(chats: int, times: float, seed: int) -> None:
     outcome = Simulation(chats=GROUPS[:chats], floods=scaled(TELEGRAM, times), seed=seed).run(60 * MINUTES + 10)
 
