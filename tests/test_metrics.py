@@ -141,7 +141,7 @@ def check_labels() -> None:
         "result": {"hit", "miss"},
         "le": {str(float(edge)) for edge in metrics.BUCKETS} | {"+Inf"},
         "bot": {"shop"},
-        "work": set(RequestClass),
+        "class": set(RequestClass),
     }
     queue = QueueSample(slug="shop", due=1, waiting=0, head_age=None)
     for _, labels in read(MetricsSnapshot(in_flight=1, slots=1, queues=[queue])):

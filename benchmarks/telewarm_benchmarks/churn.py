@@ -41,7 +41,7 @@ CLAIMED = 10
 BLOATED, SLOWER = 2.0, 1.2
 SMALL = 256 << 10  # bytes, 32 pages: one below this may be as large, for pages and not rows make up its size
 TABLES = (
-    *("media", "media_count", "media_change", "event_news", "event"),
+    *("media", "media_count", "media_count_delta", "event_outbox", "event"),
     *("lease", "pgqueuer", "pgqueuer_log", "pgqueuer_statistics"),
 )
 SIZE = "SELECT pg_table_size($1::text::regclass) AS rows, pg_indexes_size($1::text::regclass) AS indexes"

@@ -132,7 +132,7 @@ async def _insert(into: Queue, new: Blob) -> None:
 async def _look(side: Side) -> None:
     await side.timed(BARE, side.queue.pool.fetchval("SELECT 1"))
     await side.timed("sweep_counts", warmups.merge_count_deltas(side.queue.pool))
-    await side.timed("number_events", events.assign_sequence(side.queue.pool))
+    await side.timed("sequence_events", events.assign_sequence(side.queue.pool))
     await side.timed("counts", media.count_by_state_of_bot(side.queue.pool, side.queue.bots[0]))
     await side.timed("depths", warmups.queue_depths(side.queue.pool))
     await side.timed("bots_with_due_work", warmups.bots_with_due_work(side.queue.pool))

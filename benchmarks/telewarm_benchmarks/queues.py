@@ -31,7 +31,7 @@ from telewarm.models import (
 from telewarm_benchmarks.stage import fresh_folder, warmup_chat
 
 CHAT = warmup_chat(0)
-TABLES = ("bot", "lease", "blob", "media", "media_count", "media_change")
+TABLES = ("bot", "lease", "blob", "media", "media_count", "media_count_delta")
 BOTS = "INSERT INTO bot (slug, telegram_id, token_sealed, warmup_chats) SELECT 'bench-' || n, n, '', ARRAY[{chat}]"
 FILL = """
 INSERT INTO blob (sha256, bytes, mime, ext, storage_key)

@@ -86,7 +86,7 @@ async def _paced(scene: Scene) -> None:
     """As many broadcasts as are sent at once, and one more."""
     for _ in range(5):
         broadcast_id = await scene.broadcast(count=2, per_second=SLOW_PER_SECOND)
-        await scene.until("SELECT sent = 1 FROM flight WHERE broadcast_id = $1", broadcast_id)
+        await scene.until("SELECT sent = 1 FROM broadcast_run WHERE broadcast_id = $1", broadcast_id)
 
 
 async def _media(scene: Scene) -> float:

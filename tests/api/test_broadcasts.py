@@ -62,7 +62,7 @@ async def put_deliveries(api: Api, path: str, *rows: Delivery) -> None:
         )  # fmt: skip
         assert row.outcome is not None
         column = row.outcome.value
-        counted = f"UPDATE flight SET {column} = {column} + 1, cursor = $2 WHERE broadcast_id = $1"  # noqa: S608
+        counted = f"UPDATE broadcast_run SET {column} = {column} + 1, cursor = $2 WHERE broadcast_id = $1"  # noqa: S608
         await pool.execute(counted, number, row.chat_id)
 
 

@@ -257,7 +257,7 @@ async def test_a_client_that_takes_nothing_is_cut_off_and_hinders_nobody(
 
 
 OUTAGE = """
-CREATE FUNCTION number_events() RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION sequence_events() RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'the server goes down' USING ERRCODE = '57P01';
 END $$
@@ -268,7 +268,7 @@ async def test_a_database_that_goes_away_ends_nothing_and_what_happened_comes_wh
     telewarm: Telewarm, url: str
 ) -> None:
     async with stream(url) as listening:
-        await telewarm.pool.execute("ALTER FUNCTION number_events RENAME TO kept")
+        await telewarm.pool.execute("ALTER FUNCTION sequence_events RENAME TO kept")
         await telewarm.pool.execute(OUTAGE)
         with capture_logs() as logged:
             await say(telewarm.pool, 1)
@@ -276,8 +276,8 @@ async def test_a_database_that_goes_away_ends_nothing_and_what_happened_comes_wh
                 while not logged:
                     await clock.sleep(0)
         assert logged[0]["event"] == "events_read_failed"
-        await telewarm.pool.execute("DROP FUNCTION number_events")
-        await telewarm.pool.execute("ALTER FUNCTION kept RENAME TO number_events")
+        await telewarm.pool.execute("DROP FUNCTION sequence_events")
+        await telewarm.pool.execute("ALTER FUNCTION kept RENAME TO sequence_events")
         await say(telewarm.pool, 2)
         assert [one["said"] for one in await listening.take(2)] == [1, 2]
 

@@ -155,7 +155,7 @@ async def test_all_processes_of_a_data_folder_have_one_token_and_others_another(
     with ThreadPoolExecutor(8) as threads:
         tokens = list(threads.map(lambda telewarm: telewarm.server_token(), 8 * [one, other]))
     assert len({token.secret for token in tokens}) == 1
-    assert sum(token.made for token in tokens) == 1  # so one of them prints it
+    assert sum(token.created for token in tokens) == 1  # so one of them prints it
     again = await telewarm_with(worker=False)  # as after a restart
     assert again.server_token() == ServerToken(
         secret=tokens[0].secret, path=telewarm_with.data / "api.token", created=False

@@ -167,7 +167,7 @@ async def test_deleting_for_good_takes_all_of_a_bot_and_nothing_of_others(api: A
     [made] = await api.telewarm.broadcasts.create([live], MessageSet(text="x"))
     await api.telewarm.broadcasts.add(made.id, readers(5))
     await pool.execute("INSERT INTO chat (bot_id, chat_id, state, reason) VALUES ($1, 7, 'blocked', 'x')", live.bot.id)
-    await pool.execute("INSERT INTO sent_once (bot_id, key, fingerprint) VALUES ($1, 'k', '')", live.bot.id)
+    await pool.execute("INSERT INTO idempotency_key (bot_id, key, fingerprint) VALUES ($1, 'k', '')", live.bot.id)
     assert "delete it first" in refusal(await api.client.delete(f"{BOTS}/shop?forever=true"), 409, "CONFLICT")
     await api.client.delete(f"{BOTS}/shop")
 
@@ -175,7 +175,7 @@ async def test_deleting_for_good_takes_all_of_a_bot_and_nothing_of_others(api: A
 
     assert (gone["forever"], gone["media"], gone["broadcasts"], gone["blobs"]) == (True, 2, 1, 1)
     assert gone["bytes"] > 100
-    for table in ("broadcast", "flight", "recipient", "delivery", "chat", "sent_once"):
+    for table in ("broadcast", "broadcast_run", "recipient", "delivery", "chat", "idempotency_key"):
         assert await pool.fetchval(f"SELECT count(*) FROM {table}") == 0, table  # noqa: S608 - the names above
     assert await pool.fetchval("SELECT count(*) FROM media_count WHERE bot_id = $1", live.bot.id) == 0
     assert await pool.fetchval("SELECT string_agg(slug, ' ') FROM bot") == "news"

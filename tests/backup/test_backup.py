@@ -219,7 +219,7 @@ async def test_a_backup_of_a_running_broadcast_is_of_one_moment_and_is_restored_
     restored = await place.take(file)
     assert restored.paused == 1
     async with copies.connect_without_timeouts(place.url, "test") as connection:
-        row = await connection.fetchrow("SELECT * FROM broadcast JOIN flight ON broadcast_id = id")
+        row = await connection.fetchrow("SELECT * FROM broadcast JOIN broadcast_run ON broadcast_id = id")
         delivered = await connection.fetchval("SELECT count(*) FROM delivery")
     assert row is not None
     assert row["state"] == BroadcastState.PAUSED
@@ -318,10 +318,10 @@ async def test_a_backup_of_a_newer_version_is_refused(
         await place.take(tmp_path / "newer.tar")
 
 
-@pytest.mark.parametrize("old", revisions()[:-1])
 async def test_a_backup_of_an_older_version_is_brought_up_to_date(
-    postgres_server: str, place: Place, tmp_path: Path, old: str
+    postgres_server: str, place: Place, tmp_path: Path, next_version: str
 ) -> None:
+    old = revisions()[-2]
     async with fresh_database(postgres_server) as url:
         connection = await asyncpg.connect(url)
         await connection.execute(upgrade_script(None, old))
@@ -333,7 +333,7 @@ async def test_a_backup_of_an_older_version_is_brought_up_to_date(
         await save(url, tmp_path / "old.tar", key=KEY, store=None, on_bytes=nothing)
     await migrate(place.url)  # something else is there, of this version
     restored = await place.take(tmp_path / "old.tar")
-    assert restored.manifest.revision == old
+    assert (restored.manifest.revision, newest_revision()) == (old, next_version)
     async with copies.connect_without_timeouts(place.url, "test") as connection:
         await check_migrated(connection)
         assert await connection.fetchval("SELECT slug FROM bot") == "old"

@@ -91,7 +91,7 @@ def files_of(folder: Path) -> list[Path]:
 
 async def test_an_orphan_is_no_way_to_delete_a_file(place: Place) -> None:
     rows = f"{SHA256}\t../../encryption.key\n".encode()
-    archive = forged({"tables/orphan/000001": rows}, tables={"orphan": ["sha256", "storage_key"]})
+    archive = forged({"tables/blob_tombstone/000001": rows}, tables={"blob_tombstone": ["sha256", "storage_key"]})
     with pytest.raises(BackupError, match="which Telewarm never does"):
         await place.take_from(io.BytesIO(archive))
 

@@ -87,7 +87,7 @@ class Airport:
 
     async def in_flight(self, broadcast_id: BroadcastId) -> list[int]:
         found: list[int] = await self.pool.fetchval(
-            "SELECT in_flight FROM flight WHERE broadcast_id = $1", broadcast_id
+            "SELECT in_flight FROM broadcast_run WHERE broadcast_id = $1", broadcast_id
         )
         return found
 

@@ -52,7 +52,7 @@ async def deliver(
         [(broadcast_id, chat, outcome, timedelta(hours=age)) for chat in chats],
     )
     await pool.execute(
-        f"UPDATE flight SET {outcome} = {outcome} + $2, cursor = greatest(cursor, $3)"  # noqa: S608 - an outcome
+        f"UPDATE broadcast_run SET {outcome} = {outcome} + $2, cursor = greatest(cursor, $3)"  # noqa: S608 - an outcome
         " WHERE broadcast_id = $1",
         broadcast_id,
         len(chats),

@@ -285,7 +285,7 @@ async def test_what_is_unknown_stays_so_while_the_flight_is_in_a_living_hand(
     made = await draft(broadcasts, live, "5")
     await deliver(idle_telewarm.pool, made.id, DeliveryStatus.UNKNOWN, 5)
     await land(idle_telewarm.pool, made.id)
-    await idle_telewarm.pool.execute("UPDATE flight SET lease_id = $1", await make_lease(idle_telewarm.pool))
+    await idle_telewarm.pool.execute("UPDATE broadcast_run SET lease_id = $1", await make_lease(idle_telewarm.pool))
 
     with pytest.raises(Conflict, match="try again in a few seconds"):
         await broadcasts.retry_unknown(made.id)
@@ -344,7 +344,7 @@ async def test_a_broadcast_is_deleted_with_everything_of_it(
 
     with pytest.raises(NotFound):
         await broadcasts.get(made.id)
-    for name in ("recipient", "delivery", "rejected", "flight"):
+    for name in ("recipient", "delivery", "rejected", "broadcast_run"):
         left = await idle_telewarm.pool.fetch(f"SELECT broadcast_id FROM {name}")  # noqa: S608 - our own tables
         assert [row["broadcast_id"] for row in left] == [kept.id], name
 

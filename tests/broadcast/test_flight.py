@@ -192,7 +192,7 @@ async def test_who_lost_its_flight_calls_nobody_else_and_tells_what_it_knows(por
 
     async with port.flying(concurrency=10):
         await port.until(broadcast_id, lambda found: found.done >= 20)
-        await port.pool.execute("UPDATE flight SET lease_id = NULL WHERE broadcast_id = $1", broadcast_id)
+        await port.pool.execute("UPDATE broadcast_run SET lease_id = NULL WHERE broadcast_id = $1", broadcast_id)
         taken = await broadcast_runs.claim(port.pool, broadcast_id, thief)
         assert taken is not None
         assert taken.unknown > 0

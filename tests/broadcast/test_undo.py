@@ -130,7 +130,7 @@ async def test_what_is_told_late_by_a_former_holder_is_taken_back_too(
     await port.pool.execute(
         "UPDATE delivery SET outcome = 'unknown', message_ids = '{}' WHERE chat_id = $1", late.chat_id
     )
-    await port.pool.execute("UPDATE flight SET sent = 3, unknown = 1")
+    await port.pool.execute("UPDATE broadcast_run SET sent = 3, unknown = 1")
     await port.broadcasts.undo(broadcast_id)
     if state is UNDONE:
         await port.fly()

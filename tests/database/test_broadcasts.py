@@ -169,7 +169,7 @@ async def test_pending_are_those_in_flight_for_later_and_not_yet_reached(pool: P
     made = await make_broadcast(pool, await make_bot(pool), *range(1, 9))
     everybody = await deliveries.pending_recipients(pool, made.id, after=BEFORE_ALL)
     await deliver(pool, made.id, DeliveryStatus.SENT, 1, 3, 5)
-    await pool.execute("UPDATE flight SET in_flight = '{4}', later = '{2}'")
+    await pool.execute("UPDATE broadcast_run SET in_flight = '{4}', retry_chat_ids = '{2}'")
 
     assert everybody == list(range(1, 9))
     assert await deliveries.pending_recipients(pool, made.id, after=BEFORE_ALL) == [2, 4, 6, 7, 8]
@@ -180,7 +180,7 @@ async def test_pending_are_those_in_flight_for_later_and_not_yet_reached(pool: P
 async def test_what_is_unknown_is_sent_again_when_nobody_holds_the_flight(pool: Pool) -> None:
     made = await make_broadcast(pool, await make_bot(pool), *range(1, 6))
     await deliver(pool, made.id, DeliveryStatus.UNKNOWN, 1, 2)
-    await pool.execute("UPDATE flight SET in_flight = '{3}', cursor = 3, lease_id = $1", await make_lease(pool))
+    await pool.execute("UPDATE broadcast_run SET in_flight = '{3}', cursor = 3, lease_id = $1", await make_lease(pool))
 
     assert await deliveries.retry(pool, made.id, [DeliveryStatus.UNKNOWN]) is None
     assert (await broadcasts.get(pool, made.id)).counts[DeliveryStatus.UNKNOWN] == 2
@@ -218,7 +218,7 @@ SELECT 'bot-' || n, n, '', ARRAY[-1] FROM generate_series(1, 20) AS n;
 INSERT INTO broadcast (bot_id, message, media, state)
 SELECT 1 + n % 20, '{}', '{}', CASE WHEN n % 100 = 0 THEN 'running' ELSE 'done' END FROM generate_series(1, 5000) AS n;
 
-INSERT INTO flight (broadcast_id, cursor, later) SELECT id, 1000, '{5}' FROM broadcast;
+INSERT INTO broadcast_run (broadcast_id, cursor, retry_chat_ids) SELECT id, 1000, '{5}' FROM broadcast;
 
 INSERT INTO recipient SELECT b, n FROM generate_series(1, 5) AS b, generate_series(1, 8000) AS n;
 
@@ -236,7 +236,7 @@ async def full(pool: Pool, request: pytest.FixtureRequest) -> AsyncIterator[Conn
     """5,000 broadcasts, looked at with each way Postgres may plan a prepared statement."""
     async with pool.acquire() as connection:
         await connection.execute(FILL)
-        for table in ("bot", "broadcast", "flight", "recipient", "delivery", "rejected"):
+        for table in ("bot", "broadcast", "broadcast_run", "recipient", "delivery", "rejected"):
             await connection.execute(f"VACUUM (ANALYZE) {table}")
         await connection.execute(f"SET plan_cache_mode = {request.param}")
         yield connection
@@ -271,8 +271,8 @@ async def test_the_next_recipients_come_from_the_index_alone(full: Connection) -
 
 
 OTHERS = {
-    "delivery_errors": ("bigint[], bigint, bigint", "'{2,3}', 5, 1000"),
-    "pending": ("bigint, bigint, bigint", "2, 100, 50"),
+    "failure_causes": ("bigint[], bigint, bigint", "'{2,3}', 5, 1000"),
+    "pending_recipients": ("bigint, bigint, bigint", "2, 100, 50"),
     "retry_deliveries": ("bigint, text[]", "2, ARRAY['unknown']"),
     "delete_deliveries": ("bigint, bigint", "2, 100"),
     "add_recipients": ("bigint, bigint[]", "2, '{5,6}'"),
@@ -283,7 +283,7 @@ OTHERS = {
 async def test_what_is_done_to_one_broadcast_reads_its_own_rows(full: Connection, name: str) -> None:
     shown = await plan(full, query(name), *OTHERS[name])
 
-    for table in ("recipient", "delivery", "rejected", "flight"):
+    for table in ("recipient", "delivery", "rejected", "broadcast_run"):
         assert f"Seq Scan on {table}" not in shown, shown
 
 

@@ -43,7 +43,7 @@ async def test_folding_leaves_no_changes_and_the_same_counts(pool: Pool) -> None
     await warmups.merge_count_deltas(pool)
 
     assert [await media.count_by_state_of_bot(pool, bot.id) for bot in bots] == before == [{MediaState.WARMING: 5}] * 2
-    assert await pool.fetchval("SELECT count(*) FROM media_change") == 0
+    assert await pool.fetchval("SELECT count(*) FROM media_count_delta") == 0
     _, count = await media.page(pool, bot_id=bots[0].id, kind=Kind.PHOTO, state=MediaState.WARMING, limit=1, offset=0)
     assert count == 2
 

@@ -47,7 +47,7 @@ async def test_a_worker_keeps_the_log_short_and_the_counts_folded(telewarm_with:
 
     async def tidy() -> bool:
         old = await telewarm.pool.fetchval("SELECT count(*) FROM pgqueuer_log WHERE created < now() - interval '600 s'")
-        return not old and not await telewarm.pool.fetchval("SELECT count(*) FROM media_change")
+        return not old and not await telewarm.pool.fetchval("SELECT count(*) FROM media_count_delta")
 
     await until(telewarm, tidy)
 

@@ -17,7 +17,7 @@ from tests.fixtures.rows import CHAT, SEAL, claim, make_bot, make_item, make_lea
 from tests.fixtures.sandbox import FIRST_BOT, token
 
 SAY = (
-    "INSERT INTO event_news (type, size, facts)"
+    "INSERT INTO event_outbox (type, size, facts)"
     " SELECT 'worker.status', $1, json_agg(json_build_object('said', $2::bigint)) FROM generate_series(1, $1)"
 )
 
@@ -260,7 +260,7 @@ async def test_a_number_that_never_was_is_told_as_lost(pool: Pool) -> None:
 
 async def test_a_type_that_only_a_newer_version_knows_is_passed_over(pool: Pool) -> None:
     await say(pool, 1)
-    await pool.execute("INSERT INTO event_news (type, size, facts) VALUES ('tea.ready', 2, '[{}, {}]')")
+    await pool.execute("INSERT INTO event_outbox (type, size, facts) VALUES ('tea.ready', 2, '[{}, {}]')")
     await say(pool, 2)
     page = await events.read_after(pool, 0)
     assert ([one.id for one in page.events], page.last_id) == ([1, 4], 4)

@@ -126,7 +126,7 @@ async def large(pool: Pool, request: pytest.FixtureRequest) -> AsyncIterator[Con
             " '2031-01-01'::timestamptz + make_interval(secs => n)"
             " FROM bot, generate_series(1, 50000) AS n GROUP BY n ORDER BY n;"
         )
-        await connection.execute(query("fold_counts"))
+        await connection.execute(query("merge_count_deltas"))
         for table in ("media", "blob"):
             await connection.execute(f"VACUUM (ANALYZE) {table}")
         await connection.execute(f"SET plan_cache_mode = {request.param}")

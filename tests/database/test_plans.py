@@ -36,8 +36,8 @@ async def full(pool: Pool, request: pytest.FixtureRequest) -> AsyncIterator[Conn
     """A library of 20,000 items, looked at with each way Postgres may plan a prepared statement."""
     async with pool.acquire() as connection:
         await connection.execute(FILL)
-        await connection.execute(query("fold_counts"))
-        for table in ("media", "bot", "blob", "lease", "media_count", "media_change"):
+        await connection.execute(query("merge_count_deltas"))
+        for table in ("media", "bot", "blob", "lease", "media_count", "media_count_delta"):
             await connection.execute(f"VACUUM (ANALYZE) {table}")
         await connection.execute(f"SET plan_cache_mode = {request.param}")
         yield connection
@@ -62,7 +62,7 @@ async def test_the_lookup_of_file_ids_finds_the_items_by_their_ids(full: Connect
 async def test_the_claim_takes_the_first_due_items_from_their_index_in_order(full: Connection, sharers: str) -> None:
     shown = await plan(
         full,
-        query("claim"),
+        query("claim_media"),
         "bigint, bigint, uuid, bigint[], bigint[]",
         f"1, 10, {LEASE}, '{sharers}', '{{-1}}'",
     )
@@ -74,7 +74,7 @@ async def test_the_claim_takes_the_first_due_items_from_their_index_in_order(ful
 
 
 async def test_the_promotion_of_waiting_items_reads_their_index(full: Connection) -> None:
-    shown = await plan(full, query("promote"), "bigint", "1")
+    shown = await plan(full, query("release_expired_backoffs"), "bigint", "1")
 
     assert "media_waiting" in shown, shown
     assert "Seq Scan" not in shown, shown
@@ -91,11 +91,11 @@ async def test_looking_for_bots_with_due_work_asks_the_index_once_a_bot(full: Co
 
 
 ONE_ROW = {
-    "claim_one": ("bigint, bigint, uuid", f"30, 1, {LEASE}"),
-    "hasten": ("bigint, bigint", "30, 0"),
-    "forget": ("bigint, text, bigint", "31, 'file-31', 0"),
+    "claim_media_item": ("bigint, bigint, uuid", f"30, 1, {LEASE}"),
+    "raise_priority": ("bigint, bigint", "30, 0"),
+    "drop_file_id": ("bigint, text, bigint", "31, 'file-31', 0"),
     "rewarm": ("bigint[], bigint[]", "'{30,31}', '{0,0}'"),
-    "share": ("bigint, bigint[], bigint[]", "2, '{30,31}', '{0,0}'"),
+    "share_media": ("bigint, bigint[], bigint[]", "2, '{30,31}', '{0,0}'"),
     "record_failed": (
         "uuid, bigint[], float8[], boolean[], text[], text[]",
         f"{LEASE}, '{{30}}', '{{1}}', '{{t}}', '{{C}}', '{{m}}'",
@@ -111,7 +111,7 @@ async def test_what_is_written_of_items_finds_them_by_their_ids_or_among_those_i
     for name, (types, values) in ONE_ROW.items():
         shown = await plan(full, query(name), types, values)
 
-        assert re.search(r"using media_(pkey|library|in_hand) on media", shown), shown
+        assert re.search(r"using media_(pkey|library|leased) on media", shown), shown
         assert not re.search(r"Seq Scan on (media|blob)", shown), shown
 
 
@@ -125,12 +125,12 @@ async def test_adding_finds_the_item_that_is_there_by_the_index_that_makes_it_un
     shown = await plan(full, query("insert_media"), types, values)
 
     assert "Conflict Arbiter Indexes: media_sha256_kind_bot_id_key" in shown, shown
-    assert "Scan" not in shown.replace("CTE Scan", "").replace("Index Scan using orphan_pkey", ""), shown
+    assert "Scan" not in shown.replace("CTE Scan", "").replace("Index Scan using blob_tombstone_pkey", ""), shown
 
 
 @pytest.mark.parametrize(
     ("name", "types", "values"),
-    [("counts", "bigint", "1"), ("depths", "bigint", "100"), ("queue_head", "bigint", "20")],
+    [("media_counts", "bigint", "1"), ("queue_depths", "bigint", "100"), ("queue_head", "bigint", "20")],
 )
 async def test_counting_reads_what_was_counted_and_not_the_items(
     full: Connection, name: str, types: str, values: str
@@ -156,8 +156,8 @@ async def test_warming_a_library_anew_goes_through_it_in_order(
 
 
 async def test_voiding_and_mending_read_the_bots_own_items_in_pieces(full: Connection) -> None:
-    voiding = await plan(full, query("void"), "bigint, bigint, bigint", "1, 100, 50")
-    mending = await plan(full, query("retry_now"), "bigint, bigint", "1, 50")
+    voiding = await plan(full, query("invalidate_file_ids"), "bigint, bigint, bigint", "1, 100, 50")
+    mending = await plan(full, query("end_backoffs"), "bigint, bigint", "1, 50")
 
     assert "Seq Scan on media" not in voiding + mending
     assert "media_waiting" in mending, mending
@@ -166,7 +166,7 @@ async def test_voiding_and_mending_read_the_bots_own_items_in_pieces(full: Conne
 async def test_a_sweep_of_leases_reads_only_what_is_in_hand(full: Connection) -> None:
     shown = await plan(full, query("sweep_leases"), "int", "0")
 
-    assert "media_in_hand" in shown, shown
+    assert "media_leased" in shown, shown
     assert "Seq Scan on media" not in shown, shown
 
 

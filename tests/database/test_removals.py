@@ -115,7 +115,7 @@ async def test_ten_thousand_items_go_in_a_handful_of_statements(pool: Pool, bot:
 
     assert (len(removed.media_ids), removed.blobs) == (10_000, 10_000)
     assert len(statements) == 3, statements
-    assert await pool.fetchval("SELECT count(*) FROM orphan") == 10_000
+    assert await pool.fetchval("SELECT count(*) FROM blob_tombstone") == 10_000
 
 
 async def test_a_blob_that_somebody_has_is_no_orphan_in_the_end(pool: Pool, bot: Bot) -> None:
@@ -130,7 +130,7 @@ async def test_a_blob_that_somebody_has_is_no_orphan_in_the_end(pool: Pool, bot:
         assert len(await blob_tombstones.lock_collectable(connection, min_age_seconds=0, limit=10)) == 1
 
     assert await pool.fetchval("SELECT count(*) FROM blob") == 1
-    assert await pool.fetchval("SELECT count(*) FROM orphan") == 1
+    assert await pool.fetchval("SELECT count(*) FROM blob_tombstone") == 1
 
 
 async def test_a_blob_whose_item_is_being_written_is_waited_for_and_stays(pool: Pool, bot: Bot) -> None:
@@ -143,7 +143,7 @@ async def test_a_blob_whose_item_is_being_written_is_waited_for_and_stays(pool: 
             return await blob_tombstones.delete_unused_blobs(connection, min_age_seconds=0, limit=10)
 
     async with pool.acquire() as adding, adding.transaction():
-        # As `share` does: nothing of the orphan's line is touched.
+        # As `share` does: the tombstone is not touched.
         await adding.execute(
             "INSERT INTO media (bot_id, sha256, kind, state) SELECT $1, sha256, 'photo', 'cold' FROM blob", other.id
         )
@@ -153,4 +153,4 @@ async def test_a_blob_whose_item_is_being_written_is_waited_for_and_stays(pool: 
     assert await dropping == 1
 
     assert await pool.fetchval("SELECT count(*) FROM blob") == 1
-    assert await pool.fetchval("SELECT count(*) FROM orphan") == 0
+    assert await pool.fetchval("SELECT count(*) FROM blob_tombstone") == 0

@@ -57,7 +57,7 @@ async def test_a_process_without_a_worker_does_the_upkeep_too(
     await add_photos(telewarm, await add_bot(telewarm), 1)
 
     async def folded() -> bool:
-        return not await telewarm.pool.fetchval("SELECT count(*) FROM media_change")
+        return not await telewarm.pool.fetchval("SELECT count(*) FROM media_count_delta")
 
     await until(telewarm, folded)
 

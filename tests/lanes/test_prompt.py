@@ -231,7 +231,7 @@ async def test_a_429_of_an_hour_for_the_whole_bot_holds_no_cancel_and_no_broadca
             await place.until_state(sent, BroadcastState.CANCELLED)
 
         async def let_go() -> bool:
-            return not await place.idle.pool.fetchval("SELECT count(*) FROM flight WHERE lease_id IS NOT NULL")
+            return not await place.idle.pool.fetchval("SELECT count(*) FROM broadcast_run WHERE lease_id IS NOT NULL")
 
         async with asyncio.timeout(SOON):
             await until(place.idle, let_go)

@@ -90,7 +90,7 @@ async def test_an_item_added_again_before_its_bytes_are_collected_keeps_them(
 
     assert await hasty(idle_telewarm).collect() == 0
     assert len(kept(idle_telewarm)) == 2
-    assert await idle_telewarm.pool.fetchval("SELECT count(*) FROM orphan") == 0
+    assert await idle_telewarm.pool.fetchval("SELECT count(*) FROM blob_tombstone") == 0
 
 
 class Meddler(BlobStore):
@@ -139,7 +139,9 @@ async def test_a_file_whose_object_is_collected_while_it_is_added_is_stored_agai
 
     async def meddle() -> None:
         if crashed:
-            await telewarm.collector._store.delete(await telewarm.pool.fetchval("SELECT storage_key FROM orphan"))
+            await telewarm.collector._store.delete(
+                await telewarm.pool.fetchval("SELECT storage_key FROM blob_tombstone")
+            )
         else:
             assert await hasty(telewarm).collect() == 1
 
@@ -160,7 +162,7 @@ async def test_a_file_whose_object_is_collected_while_it_is_added_is_stored_agai
 async def test_an_addition_and_a_collection_at_the_same_moment_wait_for_each_other(
     idle_telewarm: Telewarm, live: BotSession
 ) -> None:
-    """Whoever has the orphan's line first: the item has its bytes in the end."""
+    """Whoever locks the tombstone first: the item has its bytes in the end."""
     for seed in range(3):
         [media_id] = await add_photos(idle_telewarm, live, 1, first=seed)
         await idle_telewarm.library.delete(live.bot, [media_id])
@@ -188,7 +190,7 @@ async def test_a_store_that_does_not_answer_keeps_the_rest_for_later(idle_telewa
     away = Away(idle_telewarm.collector._store._backend, timeout_seconds=5)
 
     assert await hasty(idle_telewarm, store=away).collect() == 0
-    assert await idle_telewarm.pool.fetchval("SELECT count(*) FROM orphan WHERE collected_at IS NULL") == 3
+    assert await idle_telewarm.pool.fetchval("SELECT count(*) FROM blob_tombstone WHERE collected_at IS NULL") == 3
     assert await hasty(idle_telewarm).collect() == 3
     assert kept(idle_telewarm) == []
 

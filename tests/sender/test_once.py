@@ -208,7 +208,7 @@ async def test_after_its_sender_died_a_send_is_never_done_again(
 ) -> None:
     gone = await make_lease(pool)
     await sends.claim(pool, bot.id, "k", fingerprint=b"", lease_id=gone)
-    await pool.execute("UPDATE sent_once SET fingerprint = sha256($1)", ASKED)
+    await pool.execute("UPDATE idempotency_key SET fingerprint = sha256($1)", ASKED)
     never = sending()
     waiting = asyncio.create_task(run(processes[0], bot, never))
 
@@ -223,7 +223,7 @@ async def test_a_lease_that_ran_out_counts_as_dead_though_nobody_swept_it(
     processes: list[IdempotencyStore], bot: Bot, pool: Pool
 ) -> None:
     await sends.claim(pool, bot.id, "k", fingerprint=b"", lease_id=await make_lease(pool, seconds=-1))
-    await pool.execute("UPDATE sent_once SET fingerprint = sha256($1)", ASKED)
+    await pool.execute("UPDATE idempotency_key SET fingerprint = sha256($1)", ASKED)
 
     with pytest.raises(Conflict, match="nobody knows"):
         await run(processes[0], bot, sending())
@@ -253,7 +253,7 @@ async def test_a_cancellation_does_not_lose_what_went(processes: list[Idempotenc
     first = asyncio.create_task(run(processes[0], bot, slow))
     await slow.begun.wait()
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute("LOCK TABLE sent_once")
+        await connection.execute("LOCK TABLE idempotency_key")
         slow.go.set()
         while not await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
             pass
@@ -285,7 +285,7 @@ async def test_a_call_that_is_cancelled_while_it_takes_the_key_leaves_it_free(
 ) -> None:
     never = sending()
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute("LOCK TABLE sent_once")
+        await connection.execute("LOCK TABLE idempotency_key")
         first = asyncio.create_task(run(processes[0], bot, never))
         while not await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
             pass
@@ -317,7 +317,7 @@ async def test_a_long_key_of_any_letters_and_a_result_with_a_nul_are_kept(
 async def test_keys_are_forgotten_after_a_day(processes: list[IdempotencyStore], bot: Bot, pool: Pool) -> None:
     for key in ("old", "new"):
         await run(processes[0], bot, sending(), key=key)
-    await pool.execute("UPDATE sent_once SET created_at = now() - interval '25 hours' WHERE key = 'old'")
+    await pool.execute("UPDATE idempotency_key SET created_at = now() - interval '25 hours' WHERE key = 'old'")
 
     assert await sends.sweep(pool) == 1
 

@@ -180,7 +180,7 @@ class MultiFileForm(MultipartReader):
             allowed_text=f"{max_files} files, and `kind`",
             field_names=frozenset({"kind"}),
         )
-        self._once = False  # a kind is that of the files behind it
+        self._fields_are_unique = False  # a kind is that of the files behind it
 
     def feed(self, chunk: bytes) -> Iterator[FileStart | FileEnd | bytes]:
         """What is in this chunk, in its order; what came before a mistake comes before its HttpError (400, 413)."""

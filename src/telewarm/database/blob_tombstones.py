@@ -1,7 +1,7 @@
-"""The table `orphan`: tombstones of blobs that are to be deleted from the store.
+"""The table `blob_tombstone`: tombstones of blobs that are to be deleted from the store.
 
 A blob's row goes first, its objects after that, so whatever is killed in between there is never a row without bytes.
-Whoever adds the same bytes meanwhile deletes the orphan's line in the statement that writes the blob, and so either
+Whoever adds the same bytes meanwhile deletes the tombstone in the statement that writes the blob, and so either
 finds the objects there or learns that they may have gone (`insert_media`). Only an addition that began before the line
 was written does not see it: it is over long before `grace` is, for the server ends statements and idle transactions.
 """
@@ -20,12 +20,12 @@ COLLECTED_RETENTION_DAYS = 7  # for which it is known that an object was deleted
 ROWS_PER_DELETE = 10_000  # lines of one statement
 
 SELECT_WAITING = (
-    "SELECT sha256, storage_key, thumbnail_key FROM orphan"
+    "SELECT sha256, storage_key, thumbnail_key FROM blob_tombstone"
     " WHERE collected_at IS NULL AND since <= now() - make_interval(secs => $1)"
 )
 LOCK_WAITING = f"{SELECT_WAITING} ORDER BY since LIMIT $2 FOR UPDATE SKIP LOCKED"
 LOCK_WITHOUT_BLOB = (
-    f"{SELECT_WAITING} AND NOT EXISTS (SELECT FROM blob WHERE blob.sha256 = orphan.sha256)"
+    f"{SELECT_WAITING} AND NOT EXISTS (SELECT FROM blob WHERE blob.sha256 = blob_tombstone.sha256)"
     " ORDER BY since LIMIT $2 FOR UPDATE SKIP LOCKED"
 )
 LOCK_BLOBS = "SELECT FROM blob WHERE sha256 = ANY ($1::text[]) ORDER BY sha256 FOR UPDATE"
@@ -34,16 +34,17 @@ DROP_BLOBS = (
     " AND NOT EXISTS (SELECT FROM media WHERE media.sha256 = blob.sha256)"
 )
 DELETE_NEEDED_TOMBSTONES = (
-    "DELETE FROM orphan WHERE sha256 = ANY ($1::text[]) AND EXISTS (SELECT FROM blob WHERE blob.sha256 = orphan.sha256)"
+    "DELETE FROM blob_tombstone WHERE sha256 = ANY ($1::text[])"
+    " AND EXISTS (SELECT FROM blob WHERE blob.sha256 = blob_tombstone.sha256)"
 )
 INSERT_ORPHANED_OBJECTS = (
-    "INSERT INTO orphan (sha256, storage_key, thumbnail_key)"
+    "INSERT INTO blob_tombstone (sha256, storage_key, thumbnail_key)"
     " SELECT DISTINCT ON (found.sha256) * FROM unnest($1::text[], $2::text[], $3::text[])"
     " AS found (sha256, storage_key, thumbnail_key)"
     " WHERE NOT EXISTS (SELECT FROM blob WHERE blob.sha256 = found.sha256) ORDER BY found.sha256"
     " ON CONFLICT (sha256) DO UPDATE SET since = now(), collected_at = NULL,"
     " storage_key = EXCLUDED.storage_key, thumbnail_key = EXCLUDED.thumbnail_key"
-    " WHERE orphan.collected_at IS NOT NULL"
+    " WHERE blob_tombstone.collected_at IS NOT NULL"
 )
 
 
@@ -75,12 +76,12 @@ async def lock_collectable(connection: Connection, *, min_age_seconds: float, li
 
 async def mark_collected(connection: Connection, hashes: Sequence[Sha256]) -> None:
     """Their objects are gone. The lines stay for some days."""
-    await connection.execute("UPDATE orphan SET collected_at = now() WHERE sha256 = ANY ($1::text[])", hashes)
+    await connection.execute("UPDATE blob_tombstone SET collected_at = now() WHERE sha256 = ANY ($1::text[])", hashes)
 
 
 async def postpone(connection: Connection, hashes: Sequence[Sha256]) -> None:
     """The store did not take them: they wait again."""
-    await connection.execute("UPDATE orphan SET since = now() WHERE sha256 = ANY ($1::text[])", hashes)
+    await connection.execute("UPDATE blob_tombstone SET since = now() WHERE sha256 = ANY ($1::text[])", hashes)
 
 
 async def add_orphaned_objects(db: Executor, tombstones: Sequence[BlobTombstone]) -> int:
@@ -97,7 +98,7 @@ async def add_orphaned_objects(db: Executor, tombstones: Sequence[BlobTombstone]
 async def trim(db: Executor) -> None:
     """Forget what was collected long ago."""
     await db.execute(
-        "DELETE FROM orphan WHERE sha256 IN (SELECT sha256 FROM orphan"
+        "DELETE FROM blob_tombstone WHERE sha256 IN (SELECT sha256 FROM blob_tombstone"
         " WHERE collected_at < now() - make_interval(days => $1) ORDER BY collected_at LIMIT $2)",
         COLLECTED_RETENTION_DAYS,
         ROWS_PER_DELETE,

@@ -233,7 +233,7 @@ async def set_paused(db: Executor, bot_id: BotId, *, paused: bool) -> bool:
 
 async def paused_bots(db: Executor, *, limit: int) -> list[PausedBot]:
     """The bots that may not do all they could now, by slug."""
-    return [PausedBot(**row) for row in await db.fetch(query("bots_held"), limit)]
+    return [PausedBot(**row) for row in await db.fetch(query("paused_bots"), limit)]
 
 
 async def count(db: Executor) -> int:

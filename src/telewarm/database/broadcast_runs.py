@@ -1,4 +1,4 @@
-"""The table `flight`: the run of a broadcast. Only the holder of its lease writes it."""
+"""The table `broadcast_run`: the run of a broadcast. Only the holder of its lease writes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BEFORE_FIRST_CHAT = ChatId(-(2**63))  # below every chat id
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClaimedRun:
-    """A flight as it was found. `unknown`: recipients whose outcome a dead holder left unknown."""
+    """A run as it was claimed. `unknown`: recipients whose outcome a dead holder left unknown."""
 
     cursor: ChatId
     retry_chat_ids: tuple[ChatId, ...]
@@ -62,7 +62,7 @@ class UndoableDelivery(NamedTuple):
 
 async def active_runs(db: Executor, bot_id: BotId) -> list[ActiveRun]:
     """What the bot has to send or to take back, first started first."""
-    rows = await db.fetch(query("flight_active"), bot_id)
+    rows = await db.fetch(query("run_active"), bot_id)
     return [
         ActiveRun(id=BroadcastId(row["id"]), state=BroadcastState(row["state"]), starts_in=row["starts_in"] or 0.0)
         for row in rows
@@ -71,12 +71,12 @@ async def active_runs(db: Executor, bot_id: BotId) -> list[ActiveRun]:
 
 async def claim(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> ClaimedRun | None:
     """Take it in hand; None when another living holder has it. What was in the air becomes unknown."""
-    row = await db.fetchrow(query("flight_take"), broadcast_id, lease_id)
+    row = await db.fetchrow(query("run_claim"), broadcast_id, lease_id)
     if row is None:
         return None
     return ClaimedRun(
         cursor=BEFORE_FIRST_CHAT if row["cursor"] is None else ChatId(row["cursor"]),
-        retry_chat_ids=tuple(map(ChatId, row["later"])),
+        retry_chat_ids=tuple(map(ChatId, row["retry_chat_ids"])),
         undo_cursor=BEFORE_FIRST_CHAT if row["undo_cursor"] is None else ChatId(row["undo_cursor"]),
         unknown=row["lost"],
     )
@@ -85,12 +85,12 @@ async def claim(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> Clai
 async def save_progress(
     db: Executor, broadcast_id: BroadcastId, lease_id: UUID, update: RunUpdate, *, notify: bool
 ) -> BroadcastState | None:
-    """Write a round; the broadcast's state, None when the flight is in another hand and nothing was written.
+    """Write an update; returns the broadcast's state, None when another process holds the run and nothing was written.
 
     Written again, because nobody knows whether it was, it changes nothing. `notify`: NOTIFY whoever shows the progress.
     """
     row = await db.fetchrow(
-        query("flight_advance"),
+        query("run_save_progress"),
         broadcast_id,
         lease_id,
         update.in_flight,
@@ -105,8 +105,8 @@ async def save_progress(
 async def get_state(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> BroadcastState | None:
     """`advance` without anything to write."""
     state = await db.fetchval(
-        "SELECT state FROM broadcast JOIN flight ON flight.broadcast_id = broadcast.id"
-        " WHERE broadcast.id = $1 AND flight.lease_id = $2",
+        "SELECT state FROM broadcast JOIN broadcast_run ON broadcast_run.broadcast_id = broadcast.id"
+        " WHERE broadcast.id = $1 AND broadcast_run.lease_id = $2",
         broadcast_id,
         lease_id,
     )
@@ -117,7 +117,7 @@ async def next_recipients(
     db: Executor, broadcast_id: BroadcastId, *, bot_id: BotId, after: ChatId, limit: int
 ) -> list[Recipient]:
     """The next recipients, in key order."""
-    rows = await db.fetch(query("flight_ahead"), broadcast_id, bot_id, after, limit)
+    rows = await db.fetch(query("run_next_recipients"), broadcast_id, bot_id, after, limit)
     return [Recipient(*row) for row in rows]
 
 
@@ -129,7 +129,7 @@ async def is_recipient(db: Executor, broadcast_id: BroadcastId, chat_id: ChatId)
 async def release(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> None:
     """Whoever comes next may take it. Tells how far it came."""
     await db.execute(
-        "UPDATE flight SET lease_id = NULL, told_at = now() WHERE broadcast_id = $1 AND lease_id = $2",
+        "UPDATE broadcast_run SET lease_id = NULL, notified_at = now() WHERE broadcast_id = $1 AND lease_id = $2",
         broadcast_id,
         lease_id,
     )
@@ -138,19 +138,19 @@ async def release(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> No
 async def finish(db: Executor, broadcast_id: BroadcastId, lease_id: UUID, state: BroadcastState) -> bool:
     """All of it is done, or undone. Whether it was in a state to end, and in this hand."""
     before = BroadcastState.UNDOING if state is BroadcastState.UNDONE else BroadcastState.RUNNING
-    return bool(await db.fetchval(query("flight_land"), broadcast_id, lease_id, before, state, CHANNEL))
+    return bool(await db.fetchval(query("run_finish"), broadcast_id, lease_id, before, state, CHANNEL))
 
 
 async def resolve_unknown(db: Executor, broadcast_id: BroadcastId, outcomes: Sequence[Delivery]) -> int:
-    """For a holder that lost its flight: what it knows of chats that are now taken for unknown. How many it cleared."""
-    return int(await db.fetchval(query("flight_settle"), broadcast_id, *_columns(outcomes), CHANNEL) or 0)
+    """Replace `unknown` by outcomes that a former holder of the run knows; returns how many."""
+    return int(await db.fetchval(query("run_resolve_unknown"), broadcast_id, *_columns(outcomes), CHANNEL) or 0)
 
 
 async def next_undoable(
     db: Executor, broadcast_id: BroadcastId, *, after: ChatId, max_age_seconds: float, limit: int
 ) -> list[UndoableDelivery]:
     """The next deliveries that left messages; those younger than `max_age_seconds` seconds may be deleted."""
-    rows = await db.fetch(query("flight_undo_page"), broadcast_id, after, limit, max_age_seconds)
+    rows = await db.fetch(query("run_next_undoable"), broadcast_id, after, limit, max_age_seconds)
     return [UndoableDelivery(*row) for row in rows]
 
 
@@ -164,9 +164,9 @@ async def save_undo_progress(
     cursor: ChatId,
     notify: bool,
 ) -> bool:
-    """The messages to these chats are deleted, `not_undone` messages are not. False: the flight is in another hand."""
+    """The messages to these chats are deleted, `not_undone` messages are not. False: another process holds the run."""
     row = await db.fetchrow(
-        query("flight_undo"), broadcast_id, lease_id, undone, not_undone, cursor, CHANNEL if notify else None
+        query("run_save_undo_progress"), broadcast_id, lease_id, undone, not_undone, cursor, CHANNEL if notify else None
     )
     return row is not None
 

@@ -1,4 +1,4 @@
-"""The table `broadcast`, read together with its row of `flight`."""
+"""The table `broadcast`, read together with its row of `broadcast_run`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from telewarm.errors import Conflict, Cure, NotFound
 from telewarm.models import BotId, Broadcast, BroadcastId, BroadcastState, DeliveryStatus, Kind, MediaId, MessageSet
 
 CHANNEL = "telewarm_broadcast"  # NOTIFY: the id of a broadcast that changed its state or came further
-OUTCOME_COLUMNS = ", ".join(f"flight.{outcome}" for outcome in DeliveryStatus)
+OUTCOME_COLUMNS = ", ".join(f"broadcast_run.{outcome}" for outcome in DeliveryStatus)
 COLUMNS = (
     "broadcast.id, broadcast.bot_id, broadcast.group_id, broadcast.name, broadcast.message, broadcast.state,"
     " broadcast.reason, broadcast.gate, broadcast.per_second, broadcast.recipients, broadcast.duplicates,"
-    f" broadcast.rejected, broadcast.guess, broadcast.refusal, {OUTCOME_COLUMNS}, flight.not_undone,"
-    " cardinality(flight.in_flight) AS in_flight,"
+    f" broadcast.rejected, broadcast.guess, broadcast.refusal, {OUTCOME_COLUMNS}, broadcast_run.not_undone,"
+    " cardinality(broadcast_run.in_flight) AS in_flight,"
     " broadcast.starts_at, broadcast.created_at, broadcast.started_at, broadcast.ended_at"
 )
-FROM = "broadcast JOIN flight ON flight.broadcast_id = broadcast.id"
+FROM = "broadcast JOIN broadcast_run ON broadcast_run.broadcast_id = broadcast.id"
 BOT_NOT_DELETED = "(SELECT deleted_at FROM bot WHERE bot.id = broadcast.bot_id) IS NULL"
 SELECT_ONE = f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.id = $1"
 SELECT_MANY = f"SELECT {COLUMNS} FROM {FROM} WHERE broadcast.id = ANY ($1::bigint[]) ORDER BY broadcast.id"
@@ -61,7 +61,7 @@ async def insert(
     loader: UUID | None = None,
     key: IdempotencyKey | None = None,
 ) -> Broadcast:
-    """A draft without recipients, and its flight. `loader`: the lease of the process that will send it as a whole."""
+    """Insert a draft without recipients, and its run. `loader`: the lease of the process that sends it as a whole."""
     made = await db.fetchval(
         query("insert_broadcast"),
         bot_id,
@@ -236,7 +236,7 @@ async def add_import_counts(
 
 
 async def delete(db: Executor, broadcast_id: BroadcastId, *, only_in: Collection[BroadcastState]) -> bool:
-    """Its row and its flight; whether it was there, in one of these states."""
+    """Delete its row and its run; returns whether it was there, in one of these states."""
     gone = await db.fetchval(
         "DELETE FROM broadcast WHERE id = $1 AND state = ANY ($2::text[]) RETURNING true", broadcast_id, list(only_in)
     )

@@ -39,7 +39,7 @@ class ReachableChat(NamedTuple):
 async def record_unreachable(db: Executor, rows: Sequence[UnreachableChat]) -> None:
     """Write down whom bots could not reach, each chat once; what is known and newer stays. Tells of migrations."""
     await db.fetchval(
-        query("chats_record"),
+        query("record_unreachable_chats"),
         [row.bot_id for row in rows],
         [row.chat_id for row in rows],
         [row.state for row in rows],
@@ -52,7 +52,7 @@ async def record_unreachable(db: Executor, rows: Sequence[UnreachableChat]) -> N
 async def record_reachable(db: Executor, rows: Sequence[ReachableChat]) -> None:
     """Chats that were reached are reachable again; one that nobody had lost gets no line."""
     await db.execute(
-        query("chats_revive"),
+        query("record_reachable_chats"),
         [row.bot_id for row in rows],
         [row.chat_id for row in rows],
         [row.age_seconds for row in rows],
@@ -91,7 +91,7 @@ async def clear(
     Some thousands at a time, so that no statement lasts: what fails on its way has forgotten a part, and is repeated.
     """
     total = 0
-    while cleared := int(await db.fetchval(query("chats_clear"), bot_id, chat_ids, state, ROWS_PER_DELETE)):
+    while cleared := int(await db.fetchval(query("clear_chats"), bot_id, chat_ids, state, ROWS_PER_DELETE)):
         total += cleared
     return total
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -18,3 +19,12 @@ Executor: TypeAlias = "Pool | Connection"
 def query(name: str) -> str:
     """The text of `queries/<name>.sql`."""
     return files(__package__).joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
+
+
+@cache
+def created_names(what: Literal["TABLE", "FUNCTION"]) -> tuple[str, ...]:
+    """Names of the tables or functions that the migrations create, in the order in which they do."""
+    folder = files(__package__).joinpath("migrations", "versions")
+    scripts = sorted((one for one in folder.iterdir() if one.name.endswith(".sql")), key=lambda one: one.name)
+    text = "\n".join(script.read_text(encoding="utf-8") for script in scripts)
+    return tuple(dict.fromkeys(re.findall(rf"^CREATE (?:OR REPLACE )?{what} (\w+)", text, re.MULTILINE)))

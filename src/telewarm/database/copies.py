@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from functools import cache
 from typing import Any, TypeAlias
 
 import asyncpg
 
-from telewarm.database.migrate import MIGRATIONS_FOLDER, newest_revision, refuse_newer, revision, upgrade_script
+from telewarm.database.connection import created_names
+from telewarm.database.migrate import newest_revision, refuse_newer, revision, upgrade_script
 from telewarm.database.pool import ROUND_TRIP_SECONDS, connect
 from telewarm.database.rights import grant_cure
 from telewarm.errors import BackupError, DatabaseForbidden
@@ -28,8 +28,8 @@ SELECT_FOREIGN_KEY = r"""
     SELECT key FROM (
         SELECT sha256, storage_key AS key, 'media' AS place FROM blob
         UNION ALL SELECT sha256, thumbnail_key, 'thumbnails' FROM blob
-        UNION ALL SELECT sha256, storage_key, 'media|thumbnails' FROM orphan
-        UNION ALL SELECT sha256, thumbnail_key, 'thumbnails' FROM orphan
+        UNION ALL SELECT sha256, storage_key, 'media|thumbnails' FROM blob_tombstone
+        UNION ALL SELECT sha256, thumbnail_key, 'thumbnails' FROM blob_tombstone
     ) AS named
     WHERE sha256 !~ '^[0-9a-f]{64}$'
        OR key !~ ('^(' || place || ')/' || left(sha256, 2) || '/' || sha256 || '\.[a-z0-9]{1,16}$')
@@ -82,10 +82,10 @@ async def columns(connection: Connection) -> dict[str, list[str]]:
         " FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid"
         " WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' AND relname = ANY ($1)"
         " AND attnum > 0 AND NOT attisdropped AND attgenerated = '' GROUP BY relname",
-        list(known_tables()),
+        list(created_names("TABLE")),
     )
     found = {row["name"]: list(row["columns"]) for row in rows}
-    return {name: found[name] for name in known_tables() if name in found and name not in SKIPPED_TABLES}
+    return {name: found[name] for name in created_names("TABLE") if name in found and name not in SKIPPED_TABLES}
 
 
 async def last_identities(connection: Connection) -> dict[str, int]:
@@ -94,7 +94,7 @@ async def last_identities(connection: Connection) -> dict[str, int]:
         "SELECT relname AS name, attname AS column, pg_get_serial_sequence(quote_ident(relname), attname) AS sequence"
         " FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid"
         " WHERE relnamespace = current_schema()::regnamespace AND relname = ANY ($1) AND attidentity <> ''",
-        list(known_tables()),
+        list(created_names("TABLE")),
     )
     last = {}
     for row in rows:
@@ -124,7 +124,7 @@ def check_table_names(tables: Iterable[str], identity_columns: Iterable[str]) ->
     table.column.
     """
     for name in (*tables, *(key.partition(".")[0] for key in identity_columns)):
-        if name not in known_tables() or name in SKIPPED_TABLES:
+        if name not in created_names("TABLE") or name in SKIPPED_TABLES:
             raise BackupError(f"the archive names {name[:60]!r}, which is no table of Telewarm's")
 
 
@@ -159,8 +159,10 @@ async def reset_tables(connection: Connection, target_revision: str) -> None:
     if await revision(connection) == target_revision:
         await connection.execute(f"TRUNCATE {_quoted_list([*await columns(connection), *SKIPPED_TABLES])}")
     else:
-        await connection.execute(f"DROP TABLE IF EXISTS {_quoted_list([*known_tables(), 'alembic_version'])} CASCADE")
-        for function in known_functions():
+        await connection.execute(
+            f"DROP TABLE IF EXISTS {_quoted_list([*created_names('TABLE'), 'alembic_version'])} CASCADE"
+        )
+        for function in created_names("FUNCTION"):
             await connection.execute(f"DROP FUNCTION IF EXISTS {_quoted(function)} CASCADE")
         await connection.execute(_without_transaction(upgrade_script(None, target_revision)))
     if await connection.fetchval("SELECT to_regclass('pgqueuer')") is not None:
@@ -191,23 +193,6 @@ async def upgrade(connection: Connection, current: str) -> None:
 async def clear_server_identity(connection: Connection) -> None:
     """The same installation on another server, which it takes for its own from now on."""
     await connection.execute("UPDATE installation SET cluster_id = NULL, database_oid = NULL, timeline = NULL")
-
-
-@cache
-def known_tables() -> tuple[str, ...]:
-    """Every table of ours that ever was, in the order in which they came."""
-    return _created_names("TABLE")
-
-
-@cache
-def known_functions() -> tuple[str, ...]:
-    return _created_names("FUNCTION")
-
-
-def _created_names(what: str) -> tuple[str, ...]:
-    scripts = sorted((MIGRATIONS_FOLDER / "versions").glob("r[0-9]*.sql"))
-    text = "\n".join(script.read_text(encoding="utf-8") for script in scripts)
-    return tuple(dict.fromkeys(re.findall(rf"^CREATE (?:OR REPLACE )?{what} (\w+)", text, re.MULTILINE)))
 
 
 def _without_transaction(script: str) -> str:

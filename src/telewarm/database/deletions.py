@@ -23,10 +23,10 @@ SELECT_NEEDING_BROADCASTS = (
     " WHERE bot_id = $1 AND state IN ('draft', 'scheduled', 'running', 'paused') AND media && $2::bigint[]"
     " ORDER BY id LIMIT $3"
 )
-LARGE_TABLES = ("chat", "sent_once")  # what a bot may have very many of, beside media and deliveries
+LARGE_TABLES = ("chat", "idempotency_key")  # what a bot may have very many of, beside media and deliveries
 DELETE_ROWS_OF_BOT = "DELETE FROM {0} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {0} WHERE bot_id = $1 LIMIT $2))"
 FINAL_STATEMENTS = (
-    "DELETE FROM media_change WHERE bot_id = $1",
+    "DELETE FROM media_count_delta WHERE bot_id = $1",
     "DELETE FROM media_count WHERE bot_id = $1",
     "DELETE FROM bot WHERE id = $1",
 )
@@ -142,7 +142,7 @@ async def purge_bot(pool: Pool, bot_id: BotId) -> PurgeResult:
 
 
 async def _purge_broadcasts(pool: Pool, bot_id: BotId) -> int:
-    """The broadcast's row first: whoever still has its flight in hand writes nothing from then on."""
+    """The broadcast's row first: whoever still holds its run writes nothing from then on."""
     total = 0
     while True:
         found = await pool.fetchval("SELECT id FROM broadcast WHERE bot_id = $1 ORDER BY id LIMIT 1", bot_id)

@@ -47,7 +47,7 @@ async def pending_recipients(
     db: Executor, broadcast_id: BroadcastId, *, after: ChatId, limit: int = PAGE_SIZE
 ) -> list[ChatId]:
     """The next recipients after a chat that have no outcome yet, those in flight included."""
-    rows = await db.fetch(query("pending"), broadcast_id, after, limit)
+    rows = await db.fetch(query("pending_recipients"), broadcast_id, after, limit)
     return [ChatId(row["chat_id"]) for row in rows]
 
 
@@ -58,9 +58,9 @@ async def has_undoable(db: Executor, broadcast_id: BroadcastId, *, max_age_secon
 
 async def retry(db: Executor, broadcast_id: BroadcastId, outcomes: Collection[DeliveryStatus]) -> int | None:
     """Those with one of these outcomes, `unknown` or `failed`, are to be sent to again: how many. With `unknown` also
-    those that a dead holder of the flight left.
+    those that a dead holder of the run left.
 
-    None when a living holder has the flight: nothing changed.
+    None when a living holder has the run: nothing changed.
     """
     moved: int | None = await db.fetchval(query("retry_deliveries"), broadcast_id, list(outcomes))
     return moved
@@ -72,7 +72,7 @@ async def failure_causes(db: Executor, ids: Sequence[BroadcastId], *, limit: int
     """
     found: dict[BroadcastId, list[Cause]] = {one: [] for one in ids}
     for row in await db.fetch(
-        query("delivery_errors"), ids, limit, max(MAX_COUNTED_ERRORS // max(len(ids), 1), MIN_COUNTED_ERRORS)
+        query("failure_causes"), ids, limit, max(MAX_COUNTED_ERRORS // max(len(ids), 1), MIN_COUNTED_ERRORS)
     ):
         cause = Cause(
             outcome=DeliveryStatus(row["outcome"]),

@@ -1,4 +1,4 @@
-"""The tables `event_news` and `event`: what happened, numbered without gaps in the order in which it was committed."""
+"""The tables `event_outbox` and `event`: events numbered without gaps in the order in which they were committed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class EventsAfter:
 
 async def assign_sequence(db: Executor) -> int:
     """Number what was committed up to now; the number of the newest event, 0 before there is any."""
-    return int(await db.fetchval("SELECT number_events()"))
+    return int(await db.fetchval("SELECT sequence_events()"))
 
 
 async def read_after(db: Executor, last_id: int, *, limit: int = PAGE_SIZE) -> EventsAfter:

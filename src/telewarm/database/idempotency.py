@@ -1,5 +1,7 @@
-"""The table `sent_once`: sends that carry an idempotency key. A row without a result is a send under way, or one whose
-sender ended before it could write what went."""
+"""The table `idempotency_key`: sends that carry an idempotency key.
+
+A row without a result is a send under way, or one whose sender ended before it could write what went.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +18,17 @@ RETENTION_SECONDS = 24 * 3600.0  # seconds
 ROWS_PER_DELETE = 10_000  # rows of one statement
 
 CLAIM_SQL = (
-    "INSERT INTO sent_once (bot_id, key, fingerprint, lease_id) VALUES ($1, $2, $3, $4)"
+    "INSERT INTO idempotency_key (bot_id, key, fingerprint, lease_id) VALUES ($1, $2, $3, $4)"
     " ON CONFLICT DO NOTHING RETURNING true"
 )
 SELECT_RECORD = (
     "SELECT fingerprint, result, lease.id AS holder"
-    " FROM sent_once LEFT JOIN lease ON lease.id = sent_once.lease_id AND lease.expires_at >= now()"
+    " FROM idempotency_key LEFT JOIN lease ON lease.id = idempotency_key.lease_id AND lease.expires_at >= now()"
     " WHERE bot_id = $1 AND key = $2"
 )
 WHERE_HELD = "WHERE bot_id = $1 AND key = $2 AND lease_id = $3"
 SWEEP_SQL = (
-    "DELETE FROM sent_once WHERE (bot_id, key) IN (SELECT bot_id, key FROM sent_once"
+    "DELETE FROM idempotency_key WHERE (bot_id, key) IN (SELECT bot_id, key FROM idempotency_key"
     " WHERE created_at < now() - make_interval(secs => $1) ORDER BY created_at LIMIT $2)"
 )
 
@@ -57,17 +59,19 @@ async def get(db: Executor, bot_id: BotId, key: str) -> IdempotencyRecord | None
 async def finish(db: Executor, bot_id: BotId, key: str, *, lease_id: UUID, result: Sequence[dict[str, object]]) -> None:
     """Write what went. The lease is the one that the key was claimed under."""
     text = msgspec.json.encode(result).decode().replace(r"\u0000", r"\ufffd")  # jsonb takes no NUL
-    await db.execute(f"UPDATE sent_once SET result = $4, lease_id = NULL {WHERE_HELD}", bot_id, key, lease_id, text)
+    await db.execute(
+        f"UPDATE idempotency_key SET result = $4, lease_id = NULL {WHERE_HELD}", bot_id, key, lease_id, text
+    )
 
 
 async def mark_unknown(db: Executor, bot_id: BotId, key: str, *, lease_id: UUID) -> None:
     """Nobody will ever know what went."""
-    await db.execute(f"UPDATE sent_once SET lease_id = NULL {WHERE_HELD}", bot_id, key, lease_id)
+    await db.execute(f"UPDATE idempotency_key SET lease_id = NULL {WHERE_HELD}", bot_id, key, lease_id)
 
 
 async def release(db: Executor, bot_id: BotId, key: str, *, lease_id: UUID) -> None:
     """Nothing was sent: the next call under the key is the first."""
-    await db.execute(f"DELETE FROM sent_once {WHERE_HELD}", bot_id, key, lease_id)
+    await db.execute(f"DELETE FROM idempotency_key {WHERE_HELD}", bot_id, key, lease_id)
 
 
 async def sweep(db: Executor, *, min_age_seconds: float = RETENTION_SECONDS) -> int:

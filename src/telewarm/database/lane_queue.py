@@ -13,7 +13,7 @@ from telewarm.database.connection import Connection, Pool
 from telewarm.models import Bot, BotId, MediaId
 
 ENTRYPOINT = "lane"
-CHANNEL = "telewarm_due"  # NOTIFY: a bot's id; running lanes look again, others are queued
+CHANNEL = "telewarm_lane"  # NOTIFY: a bot's id; running lanes look again, others are queued
 
 
 async def enqueue_lane(connection: Connection, bot: Bot) -> None:

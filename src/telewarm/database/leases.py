@@ -90,7 +90,7 @@ class ProcessLease:
         was lost, or of one who failed. How many.
         """
         count = 0
-        for table, held in (("media", self.media), ("flight", self.broadcast_runs)):
+        for table, held in (("media", self.media), ("broadcast_run", self.broadcast_runs)):
             key = "id" if table == "media" else "broadcast_id"
             lease_id, before, now = self.id, held.ids, clock.monotonic()
             rows = await self._pool.fetch(f"SELECT {key} AS id FROM {table} WHERE lease_id = $1", lease_id)

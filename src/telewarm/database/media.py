@@ -135,7 +135,7 @@ async def page(
     )
     counted = [
         row["items"]
-        for row in await db.fetch(query("counts"), bot_id)
+        for row in await db.fetch(query("media_counts"), bot_id)
         if kind in {None, row["kind"]} and state in {None, row["state"]}
     ]
     return [item_of(row) for row in rows], sum(counted)
@@ -174,7 +174,7 @@ async def file_ids(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId])
 
 async def drop_file_id(db: Executor, *, media_id: MediaId, file_id: FileId) -> bool:
     """Drop a dead file id and make the item due, unless a fresher id is there already. Whether it was dropped."""
-    row = await db.fetchrow(query("forget"), media_id, file_id, queue_priority.EXPLICIT_OFFSET_MS)
+    row = await db.fetchrow(query("drop_file_id"), media_id, file_id, queue_priority.EXPLICIT_OFFSET_MS)
     return row is not None
 
 
@@ -220,7 +220,7 @@ async def share_next(
     """
     rows = await db.fetch(SELECT_TO_SHARE, source, after, media_ids, limit)
     handicaps = [queue_priority.priority_offset(row["bytes"]) for row in rows]
-    shared = await db.fetch(query("share"), target, [row["id"] for row in rows], handicaps) if rows else []
+    shared = await db.fetch(query("share_media"), target, [row["id"] for row in rows], handicaps) if rows else []
     return len(shared), _next_after(rows, limit)
 
 
@@ -228,7 +228,7 @@ async def invalidate_file_ids(db: Executor, *, bot_id: BotId) -> None:
     """All the bot's file ids belong to a Telegram bot that it is no more: everything warm is due. Tells the caches."""
     after: int | None = 0
     while after is not None:
-        after = await db.fetchval(query("void"), bot_id, after, ROWS_PER_UPDATE)
+        after = await db.fetchval(query("invalidate_file_ids"), bot_id, after, ROWS_PER_UPDATE)
     await db.execute("SELECT pg_notify('telewarm_media', $1)", f"bot {bot_id}")
 
 
@@ -243,7 +243,7 @@ async def count_by_state(db: Executor, media_ids: Sequence[MediaId]) -> dict[Med
 async def count_by_state_of_bot(db: Executor, bot_id: BotId) -> dict[MediaState, int]:
     """How many items a bot has in each state. The cost does not grow with them."""
     counted: dict[MediaState, int] = {}
-    for row in await db.fetch(query("counts"), bot_id):
+    for row in await db.fetch(query("media_counts"), bot_id):
         state = MediaState(row["state"])
         counted[state] = counted.get(state, 0) + row["items"]
     return counted

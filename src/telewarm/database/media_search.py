@@ -93,7 +93,7 @@ async def page(db: Executor, bot_id: BotId, filters: MediaFilters, *, before: Me
 async def _count(db: Executor, bot_id: BotId, filters: MediaFilters) -> int | None:
     if not filters.has_known_count:
         return None
-    rows = await db.fetch(query("counts"), bot_id)
+    rows = await db.fetch(query("media_counts"), bot_id)
     return sum(
         int(row["items"])
         for row in rows

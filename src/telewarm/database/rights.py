@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from functools import cache
-from importlib.resources import files
-
 import asyncpg
 
-from telewarm.database.connection import Executor
+from telewarm.database.connection import Executor, created_names
 from telewarm.errors import DatabaseForbidden, DatabaseUnavailable
 
 REQUIRED_PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -55,7 +51,7 @@ async def check_rights(db: Executor, description: str) -> None:
         )
     if await db.fetchval("SELECT current_schema()") is None:
         return
-    missing = await db.fetch(SELECT_MISSING_PRIVILEGES, list(table_names()), list(REQUIRED_PRIVILEGES))
+    missing = await db.fetch(SELECT_MISSING_PRIVILEGES, list(created_names("TABLE")), list(REQUIRED_PRIVILEGES))
     if missing:
         first = missing[0]
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
@@ -80,10 +76,3 @@ async def migration_forbidden_message(db: Executor, error: asyncpg.InsufficientP
         f"The role {role} may not migrate this database ({error}): run `telewarm migrate` as the owner of its tables, "
         f'or GRANT CREATE, USAGE ON SCHEMA public TO "{role}";'
     )
-
-
-@cache
-def table_names() -> tuple[str, ...]:
-    """Ours by name, in the order in which they can be filled."""
-    parts = (files("telewarm.database").joinpath(part).read_text() for part in ("schema.sql", "schema_events.sql"))
-    return tuple(re.findall(r"^CREATE TABLE (\w+)", "".join(parts), re.MULTILINE))

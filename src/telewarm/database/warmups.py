@@ -77,18 +77,18 @@ async def _claim(
 ) -> list[asyncpg.Record]:
     """One statement when nothing waits for a back-off; items whose back-off is over come with the next claim then,
     or with this one when it has room."""
-    rows = await connection.fetch(query("claim"), bot_id, limit, *rest)
+    rows = await connection.fetch(query("claim_media"), bot_id, limit, *rest)
     if rows and not rows[0]["overdue"]:
         return rows
-    promoted = await connection.fetchval(query("promote"), bot_id)
+    promoted = await connection.fetchval(query("release_expired_backoffs"), bot_id)
     if promoted and len(rows) < limit:
-        rows += await connection.fetch(query("claim"), bot_id, limit - len(rows), *rest)
+        rows += await connection.fetch(query("claim_media"), bot_id, limit - len(rows), *rest)
     return rows
 
 
 async def claim_one(db: Executor, *, bot_id: BotId, media_id: MediaId, lease_id: UUID) -> ClaimedMedia | None:
     """Take one media item in hand whatever its turn; None when somebody has it or it has a file id."""
-    row = await db.fetchrow(query("claim_one"), media_id, bot_id, lease_id)
+    row = await db.fetchrow(query("claim_media_item"), media_id, bot_id, lease_id)
     return None if row is None else _claimed(row)
 
 
@@ -102,12 +102,12 @@ async def release(db: Executor, lease_id: UUID, media_ids: Sequence[MediaId]) ->
 async def raise_priority(db: Executor, media_id: MediaId) -> bool:
     """Somebody waits for this item: it goes before all that has waited less than a day. Whether that changed its place;
     tell the lane then. Nothing is written when somebody did it before."""
-    return await db.fetchval(query("hasten"), media_id, queue_priority.INTERACTIVE_OFFSET_MS) is not None
+    return await db.fetchval(query("raise_priority"), media_id, queue_priority.INTERACTIVE_OFFSET_MS) is not None
 
 
 async def end_backoffs(db: Executor, bot_id: BotId) -> None:
     """What was wrong with the bot has been mended: its back-offs are over."""
-    while await db.fetchval(query("retry_now"), bot_id, ROWS_PER_UPDATE) == ROWS_PER_UPDATE:
+    while await db.fetchval(query("end_backoffs"), bot_id, ROWS_PER_UPDATE) == ROWS_PER_UPDATE:
         pass
 
 
@@ -161,17 +161,17 @@ async def run_due_lanes_now(db: Executor, only: Sequence[BotId], *, min_wait_sec
     """Lanes of these bots that wait for a later time run at once when more is due since they were put back, or when
     that was `min_wait_seconds` seconds ago."""
     if only:
-        await db.execute(query("hurry_due"), only, min_wait_seconds)
+        await db.execute(query("run_due_lanes_now"), only, min_wait_seconds)
 
 
 async def queue_depths(db: Executor) -> list[QueueDepth]:
     """The queues of all bots that have one, by slug. The cost of a bot does not grow with its queue."""
-    return [QueueDepth(**row) for row in await db.fetch(query("depths"), MAX_COUNTED_WAITING)]
+    return [QueueDepth(**row) for row in await db.fetch(query("queue_depths"), MAX_COUNTED_WAITING)]
 
 
 async def merge_count_deltas(db: Executor) -> None:
     """Add up what `counts` and `queue_depths` read, so that it stays short. Processes that do it at once do it once."""
-    await db.execute(query("fold_counts"))
+    await db.execute(query("merge_count_deltas"))
 
 
 def _claimed(row: asyncpg.Record) -> ClaimedMedia:

@@ -21,7 +21,7 @@ from telewarm.models import BotId
 
 log = structlog.get_logger(__name__)
 
-CHANNEL = "telewarm_traffic"  # NOTIFY payload: <sender>|<bot>:<messages>,<bot>:<messages>
+CHANNEL = "telewarm_rate_sync"  # NOTIFY payload: <sender>|<bot>:<messages>,<bot>:<messages>
 PUBLISH_INTERVAL_SECONDS = 0.2  # seconds
 MIN_PUBLISH_INTERVAL_SECONDS = 0.02  # seconds between two publications, however urgent
 PEER_CHECK_SECONDS = 2.0  # seconds between checks for other processes

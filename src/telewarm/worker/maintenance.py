@@ -28,7 +28,7 @@ STEPS: Mapping[str, Step] = {
     "forget_past_waits": bots.delete_expired_flood_waits,
     "sweep_idempotency_keys": idempotency.sweep,
     "trim_audit_log": audit.trim,
-    "number_events": events.assign_sequence,
+    "sequence_events": events.assign_sequence,
     "trim_events": events.trim,
     "trim_queue_log": pgqueuer_maintenance.trim_log,
     "compact_queue": pgqueuer_maintenance.reindex_bloated,

@@ -16,7 +16,7 @@ WITH stored AS (
        OR (blob.width IS NULL AND blob.duration IS NULL
            AND (EXCLUDED.width IS NOT NULL OR EXCLUDED.duration IS NOT NULL))
 ), needed AS (
-    DELETE FROM orphan WHERE sha256 = $1 RETURNING 1
+    DELETE FROM blob_tombstone WHERE sha256 = $1 RETURNING 1
 )
 INSERT INTO media (bot_id, sha256, kind, name, priority, state, queued_at)
 VALUES ($14, $1, $15, $16, (1000 * extract(epoch FROM now()))::bigint + $17::bigint, 'warming', now())

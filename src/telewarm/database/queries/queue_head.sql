@@ -5,7 +5,7 @@ WITH busy AS (
     FROM (
         SELECT bot_id FROM media_count WHERE state = 'warming' AND items > 0
         UNION ALL
-        SELECT bot_id FROM media_change WHERE state = 'warming'
+        SELECT bot_id FROM media_count_delta WHERE state = 'warming'
     ) AS warming
 ), heads AS (
     SELECT bot.id, bot.slug

@@ -6,7 +6,7 @@ WITH gone AS (
 ), lost AS (
     SELECT sha256, count(*) AS items FROM gone GROUP BY sha256
 ), orphaned AS (
-    INSERT INTO orphan (sha256, storage_key, thumbnail_key)
+    INSERT INTO blob_tombstone (sha256, storage_key, thumbnail_key)
     SELECT blob.sha256, blob.storage_key, blob.thumbnail_key FROM lost JOIN blob USING (sha256) ORDER BY blob.sha256
     ON CONFLICT (sha256) DO UPDATE
     SET since = now(), collected_at = NULL, storage_key = EXCLUDED.storage_key, thumbnail_key = EXCLUDED.thumbnail_key

@@ -1,12 +1,12 @@
 -- Recipients of broadcast $1 with one of the outcomes $2 (`unknown`, `failed`) are to be sent to again; with `unknown`
--- also those that a dead holder of its flight left in the air. How many chats; NULL: the flight is in a living hand,
+-- also those that a dead holder of its broadcast_run left in the air. How many chats; NULL: the broadcast_run is in a living hand,
 -- nothing is changed.
 WITH grounded AS (
     SELECT broadcast_id, CASE WHEN 'unknown' = ANY ($2::text[]) THEN in_flight ELSE '{}' END AS lost,
         CASE WHEN 'unknown' = ANY ($2::text[]) THEN '{}' ELSE in_flight END AS kept
-    FROM flight
+    FROM broadcast_run
     WHERE broadcast_id = $1
-      AND NOT EXISTS (SELECT FROM lease WHERE lease.id = flight.lease_id AND expires_at > now())
+      AND NOT EXISTS (SELECT FROM lease WHERE lease.id = broadcast_run.lease_id AND expires_at > now())
     FOR UPDATE
 ), taken AS (
     DELETE FROM delivery USING grounded
@@ -17,9 +17,9 @@ WITH grounded AS (
         coalesce(array_agg(chat_id), '{}') AS ids
     FROM taken
 )
-UPDATE flight
-SET later = later || grounded.lost || counted.ids, in_flight = grounded.kept, lease_id = NULL,
-    unknown = flight.unknown - counted.unknown, failed = flight.failed - counted.failed
+UPDATE broadcast_run
+SET retry_chat_ids = retry_chat_ids || grounded.lost || counted.ids, in_flight = grounded.kept, lease_id = NULL,
+    unknown = broadcast_run.unknown - counted.unknown, failed = broadcast_run.failed - counted.failed
 FROM grounded, counted
-WHERE flight.broadcast_id = grounded.broadcast_id
+WHERE broadcast_run.broadcast_id = grounded.broadcast_id
 RETURNING cardinality(counted.ids) + cardinality(grounded.lost)

@@ -1,11 +1,11 @@
--- Lease $2 takes broadcast $1's flight in hand, unless another living lease has it. What a dead holder left in the air
+-- Lease $2 takes broadcast $1's broadcast_run in hand, unless another living lease has it. What a dead holder left in the air
 -- may have been sent or not: it is unknown. No row: somebody has it, or there is none.
 WITH free AS (
-    SELECT broadcast_id, in_flight FROM flight
+    SELECT broadcast_id, in_flight FROM broadcast_run
     WHERE broadcast_id = $1
       AND (
           lease_id IS NULL OR lease_id = $2
-          OR NOT EXISTS (SELECT FROM lease WHERE lease.id = flight.lease_id AND expires_at > now())
+          OR NOT EXISTS (SELECT FROM lease WHERE lease.id = broadcast_run.lease_id AND expires_at > now())
       )
     FOR UPDATE
 ), lost AS (
@@ -15,8 +15,8 @@ WITH free AS (
     ON CONFLICT DO NOTHING
     RETURNING 1
 )
-UPDATE flight
+UPDATE broadcast_run
 SET lease_id = $2, in_flight = '{}', unknown = unknown + (SELECT count(*) FROM lost)
 FROM free
-WHERE flight.broadcast_id = free.broadcast_id
-RETURNING cursor, later, undo_cursor, (SELECT count(*) FROM lost) AS lost
+WHERE broadcast_run.broadcast_id = free.broadcast_id
+RETURNING cursor, retry_chat_ids, undo_cursor, (SELECT count(*) FROM lost) AS lost

@@ -1,5 +1,5 @@
 -- What became of chats $2 of broadcast $1 (outcomes $3, message ids as array literals, errors, new chats), told by a
--- former holder of its flight: those that are taken for unknown are known now. How many. When the broadcast is being
+-- former holder of its broadcast_run: those that are taken for unknown are known now. How many. When the broadcast is being
 -- taken back, or was, that begins once more, so that these messages are deleted too; channel $7 is told.
 WITH settled AS (
     UPDATE delivery
@@ -26,13 +26,13 @@ WITH settled AS (
 ), told AS (
     SELECT pg_notify($7, id::text) FROM reopened
 )
-UPDATE flight
-SET unknown = unknown - counted.deliveries, sent = flight.sent + counted.sent,
-    partial = flight.partial + counted.partial, failed = flight.failed + counted.failed,
-    unreachable = flight.unreachable + counted.unreachable, told_at = now(),
+UPDATE broadcast_run
+SET unknown = unknown - counted.deliveries, sent = broadcast_run.sent + counted.sent,
+    partial = broadcast_run.partial + counted.partial, failed = broadcast_run.failed + counted.failed,
+    unreachable = broadcast_run.unreachable + counted.unreachable, notified_at = now(),
     lease_id = CASE WHEN reopened.id IS NULL THEN lease_id END,
     undo_cursor = CASE WHEN reopened.id IS NULL THEN undo_cursor END,
     not_undone = CASE WHEN reopened.id IS NULL THEN not_undone ELSE 0 END
 FROM counted LEFT JOIN reopened ON true
-WHERE flight.broadcast_id = $1
+WHERE broadcast_run.broadcast_id = $1
 RETURNING counted.deliveries, (SELECT count(*) FROM told)

@@ -1,9 +1,9 @@
--- One round of broadcast $1's flight, in the hand of lease $2: what is in the air ($3) and waits for another try ($4)
+-- One round of broadcast $1's broadcast_run, in the hand of lease $2: what is in the air ($3) and waits for another try ($4)
 -- from now on, the last recipient taken ($5), and what became of chats $6 (outcomes, message ids as array literals,
 -- errors, new chats). Channel $11, unless it is NULL, is told, and with it whoever listens to events. The broadcast's
--- state; no row: the flight is lost.
+-- state; no row: the broadcast_run is lost.
 WITH mine AS (
-    SELECT broadcast_id FROM flight WHERE broadcast_id = $1 AND lease_id = $2 FOR UPDATE
+    SELECT broadcast_id FROM broadcast_run WHERE broadcast_id = $1 AND lease_id = $2 FOR UPDATE
 ), landed AS (
     INSERT INTO delivery (broadcast_id, chat_id, outcome, message_ids, error, moved_to)
     SELECT mine.broadcast_id, said.chat_id, said.outcome, said.message_ids::bigint[], said.error, said.moved_to
@@ -22,12 +22,12 @@ WITH mine AS (
         count(*) FILTER (WHERE outcome = 'unknown') AS unknown
     FROM landed
 )
-UPDATE flight
-SET in_flight = $3, later = $4, cursor = $5,
-    sent = flight.sent + counted.sent, partial = flight.partial + counted.partial,
-    failed = flight.failed + counted.failed, unreachable = flight.unreachable + counted.unreachable,
-    skipped = flight.skipped + counted.skipped, unknown = flight.unknown + counted.unknown,
-    told_at = CASE WHEN $11 IS NULL THEN told_at ELSE now() END
+UPDATE broadcast_run
+SET in_flight = $3, retry_chat_ids = $4, cursor = $5,
+    sent = broadcast_run.sent + counted.sent, partial = broadcast_run.partial + counted.partial,
+    failed = broadcast_run.failed + counted.failed, unreachable = broadcast_run.unreachable + counted.unreachable,
+    skipped = broadcast_run.skipped + counted.skipped, unknown = broadcast_run.unknown + counted.unknown,
+    notified_at = CASE WHEN $11 IS NULL THEN notified_at ELSE now() END
 FROM mine, counted, broadcast
-WHERE flight.broadcast_id = mine.broadcast_id AND broadcast.id = mine.broadcast_id
+WHERE broadcast_run.broadcast_id = mine.broadcast_id AND broadcast.id = mine.broadcast_id
 RETURNING broadcast.state, (SELECT count(pg_notify($11, $1::bigint::text)) WHERE $11 IS NOT NULL) AS told

@@ -1,6 +1,6 @@
 -- Bring the counts up to date: take the changes away and add them up. Whoever comes while another does it does nothing.
 WITH taken AS (
-    DELETE FROM media_change
+    DELETE FROM media_count_delta
     WHERE (SELECT pg_try_advisory_xact_lock(7316582394107542))
     RETURNING bot_id, kind, state, items
 )

@@ -5,7 +5,7 @@ WITH counted AS (
     FROM (
         SELECT bot_id, items FROM media_count WHERE state = 'warming'
         UNION ALL
-        SELECT bot_id, items FROM media_change WHERE state = 'warming'
+        SELECT bot_id, items FROM media_count_delta WHERE state = 'warming'
     ) AS warming
     GROUP BY bot_id
     HAVING sum(items) > 0

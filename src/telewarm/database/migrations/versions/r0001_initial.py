@@ -1,11 +1,11 @@
-"""Sending: the chat ledger, idempotency keys, broadcasts."""
+"""The initial schema."""
 
 from __future__ import annotations
 
 from telewarm.database.migrations import run_sql
 
-revision = "0003"
-down_revision = "0002"
+revision = "0001"
+down_revision = None
 
 
 def upgrade() -> None:

@@ -2,13 +2,13 @@
 SELECT chat_id
 FROM (
     SELECT chat_id
-    FROM flight CROSS JOIN LATERAL unnest(in_flight || later) AS taken (chat_id)
+    FROM broadcast_run CROSS JOIN LATERAL unnest(in_flight || retry_chat_ids) AS taken (chat_id)
     WHERE broadcast_id = $1 AND chat_id > $2
     UNION ALL
     (
         SELECT chat_id FROM recipient
         WHERE broadcast_id = $1
-          AND chat_id > greatest($2, coalesce((SELECT cursor FROM flight WHERE broadcast_id = $1), $2))
+          AND chat_id > greatest($2, coalesce((SELECT cursor FROM broadcast_run WHERE broadcast_id = $1), $2))
         ORDER BY chat_id
         LIMIT $3
     )

@@ -1,8 +1,8 @@
--- Of broadcast $1, whose flight lease $2 has in hand: the messages to chats $3 are deleted, $4 others could not be; the
+-- Of broadcast $1, whose broadcast_run lease $2 has in hand: the messages to chats $3 are deleted, $4 others could not be; the
 -- last chat looked at is $5. Channel $6, unless it is NULL, is told, and with it whoever listens to events. No row: the
--- flight is lost.
+-- broadcast_run is lost.
 WITH mine AS (
-    SELECT broadcast_id FROM flight WHERE broadcast_id = $1 AND lease_id = $2 FOR UPDATE
+    SELECT broadcast_id FROM broadcast_run WHERE broadcast_id = $1 AND lease_id = $2 FOR UPDATE
 ), sent AS (
     SELECT delivery.chat_id, delivery.outcome
     FROM mine JOIN delivery ON delivery.broadcast_id = mine.broadcast_id
@@ -19,10 +19,10 @@ WITH mine AS (
         count(*) FILTER (WHERE outcome = 'partial') AS partial
     FROM undone
 )
-UPDATE flight
-SET undone = flight.undone + counted.deliveries, sent = flight.sent - counted.sent,
-    partial = flight.partial - counted.partial, not_undone = not_undone + $4, undo_cursor = $5,
-    told_at = CASE WHEN $6 IS NULL THEN told_at ELSE now() END
+UPDATE broadcast_run
+SET undone = broadcast_run.undone + counted.deliveries, sent = broadcast_run.sent - counted.sent,
+    partial = broadcast_run.partial - counted.partial, not_undone = not_undone + $4, undo_cursor = $5,
+    notified_at = CASE WHEN $6 IS NULL THEN notified_at ELSE now() END
 FROM mine, counted
-WHERE flight.broadcast_id = mine.broadcast_id
+WHERE broadcast_run.broadcast_id = mine.broadcast_id
 RETURNING true, (SELECT count(pg_notify($6, $1::bigint::text)) WHERE $6 IS NOT NULL) AS told
