@@ -87,7 +87,7 @@ class TokenCipher:
 
 
 class RotatingTokenCipher(TokenCipher):
-    """The seal of a process that goes on while `telewarm rotate-key` runs.
+    """Token cipher of a process that goes on while `telewarm rotate-key` runs.
 
     `current_key` reads the key as it is now; None: it came with the environment and cannot change before a restart. A
     token that this process has opened before stays usable until then.
@@ -98,11 +98,11 @@ class RotatingTokenCipher(TokenCipher):
         self._current_key = current_key
         self._decrypted: dict[int, str] = {}  # Telegram id → token
 
-    def close(self, token: str, *, telegram_id: int) -> bytes:
+    def encrypt(self, token: str, *, telegram_id: int) -> bytes:
         self._reload_key()
         return super().encrypt(token, telegram_id=telegram_id)
 
-    def open(self, sealed: bytes, *, telegram_id: int) -> str:
+    def decrypt(self, sealed: bytes, *, telegram_id: int) -> str:
         try:
             token = super().decrypt(sealed, telegram_id=telegram_id)
         except DecryptionFailed:
