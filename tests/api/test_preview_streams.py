@@ -115,8 +115,8 @@ async def test_the_memory_does_not_grow_with_a_file_that_streams_out(
     async with telewarm.library.receive() as incoming:
         for _ in range(LARGE >> 20):
             await incoming.write(piece)
-        live = await add_bot(telewarm)
-        media_id = (await telewarm.library.add(live.bot, incoming)).item.id
+        session = await add_bot(telewarm)
+        media_id = (await telewarm.library.add(session.bot, incoming)).item.id
     if where != "spool":  # another process has nothing in its spool that it knows
         telewarm = await telewarm_with(environ, worker=False)
     process, before, most, digest = psutil.Process(), 0, 0, hashlib.sha256()

@@ -67,8 +67,8 @@ class Shell:
 
     async def draft(self, *chats: int, name: str | None = None) -> None:
         """Broadcast 1, without a command."""
-        live = await self.telewarm.bots.by_slug("bot-0")
-        await self.telewarm.broadcasts.create([live], MessageSet(text="Hello"), name=name)
+        session = await self.telewarm.bots.by_slug("bot-0")
+        await self.telewarm.broadcasts.create([session], MessageSet(text="Hello"), name=name)
         await self.telewarm.broadcasts.add(FIRST, [ChatId(chat) for chat in chats])
 
     async def state(self) -> BroadcastState:

@@ -157,9 +157,9 @@ async def test_two_at_once_send_it_once(shell: Shell, sandbox: Sandbox) -> None:
 
 async def test_a_schedule_is_repeated_without_a_second_one(shell: Shell, sandbox: Sandbox) -> None:
     chats = shell.list_of(*readers(2))
-    live = await shell.telewarm.bots.by_slug("bot-0")
+    session = await shell.telewarm.bots.by_slug("bot-0")
     made = await shell.telewarm.submit("bot-0", "Hello", [*readers(2)])
-    assert live.bot.id == made.broadcasts[0].bot_id
+    assert session.bot.id == made.broadcasts[0].bot_id
 
     at = ("--at", "2031-05-01T09:00+00:00")
     refused = await shell.run("send", "bot-0", chats, "--text", "Hello", "--yes", *at)

@@ -260,7 +260,7 @@ async def test_without_a_database_nobody_can_listen(database_url: str) -> None:
 
 async def test_a_program_hears_what_another_process_does(telewarm_with: Opener) -> None:
     telewarm, other = await telewarm_with(), await telewarm_with(worker=False)
-    live = await add_bot(other)
+    session = await add_bot(other)
     heard: list[Event] = []
 
     async def listen(began: asyncio.Event) -> None:
@@ -276,7 +276,7 @@ async def test_a_program_hears_what_another_process_does(telewarm_with: Opener) 
     began = asyncio.Event()
     listening = asyncio.create_task(listen(began))
     await began.wait()
-    await until_ready(other, *await add_photos(other, live, 1))
+    await until_ready(other, *await add_photos(other, session, 1))
     await asyncio.wait_for(listening, 10)
     assert [one.type.value for one in heard] == ["media.added", "media.ready"]
 
