@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from telewarm import clock
-from telewarm.api import token_cache as keyrings
+from telewarm.api import token_cache as token_caches
 from telewarm.api.permissions import PUBLIC_PATHS, find_rule, required_role, route_path
 from telewarm.api.token_cache import ApiTokenCache
 from telewarm.database import tokens
@@ -298,11 +298,11 @@ async def test_without_the_database_tokens_are_believed_for_a_while_and_then_nob
         await clock.wait(asyncio.Event(), 0.01)
     assert await token_cache.find_principal(secret) is not None
 
-    monkeypatch.setattr(keyrings, "MIN_REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(token_caches, "MIN_REFRESH_SECONDS", 0.0)
     async with database_away(telewarm_with.database_url):
         assert await token_cache.find_principal("tw_unknown") is None
         assert await token_cache.find_principal(secret) is not None
-        monkeypatch.setattr(keyrings, "CACHE_TTL_SECONDS", 0.0)
+        monkeypatch.setattr(token_caches, "CACHE_TTL_SECONDS", 0.0)
         with pytest.raises(DatabaseUnavailable, match="telewarm token show"):
             await token_cache.find_principal(secret)
 

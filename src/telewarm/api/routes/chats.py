@@ -55,30 +55,30 @@ class ClearChatsResult(BaseModel):
 
 @router.get("/bots/{slug}/chats", **responses_of(ChatPage, "NOT_FOUND", description="A page of the ledger"))
 async def list_chats(
-    live: BotDep, serving: StateDep, state: StateQuery = None, after: AfterQuery = None, limit: LimitQuery = 100
+    session: BotDep, serving: StateDep, state: StateQuery = None, after: AfterQuery = None, limit: LimitQuery = 100
 ) -> dict[str, object]:
     """Look at the chat ledger: whom the bot could not reach, and groups that moved. By chat id."""
     behind = None if after is None else ChatId(after)
-    records = await chats.page(serving.pool, live.bot.id, state=state, after=behind, limit=limit + 1)
+    records = await chats.page(serving.pool, session.bot.id, state=state, after=behind, limit=limit + 1)
     shown = records[:limit]
     return {
         "ok": True,
         "chats": [describe(record) for record in shown],
-        "counts": await chats.counts(serving.pool, live.bot.id),
+        "counts": await chats.counts(serving.pool, session.bot.id),
         "next": shown[-1].chat_id if len(records) > limit else None,
     }
 
 
 @router.delete("/bots/{slug}/chats", **responses_of(ClearChatsResult, "NOT_FOUND", description="Forgotten"))
-async def clear_chats(live: BotDep, serving: StateDep, state: StateQuery = None) -> dict[str, object]:
+async def clear_chats(session: BotDep, serving: StateDep, state: StateQuery = None) -> dict[str, object]:
     """Forget all chats, or all in a state: broadcasts try them again."""
-    return {"ok": True, "cleared": await chats.clear(serving.pool, live.bot.id, None, state=state)}
+    return {"ok": True, "cleared": await chats.clear(serving.pool, session.bot.id, None, state=state)}
 
 
 @router.delete("/bots/{slug}/chats/{chat_id}", **responses_of(ClearChatsResult, "NOT_FOUND", description="Forgotten"))
-async def clear_chat(live: BotDep, serving: StateDep, chat_id: ChatIdPath) -> dict[str, object]:
+async def clear_chat(session: BotDep, serving: StateDep, chat_id: ChatIdPath) -> dict[str, object]:
     """Forget one chat. `cleared` is 0 when the ledger does not hold it."""
-    return {"ok": True, "cleared": await chats.clear(serving.pool, live.bot.id, [ChatId(chat_id)])}
+    return {"ok": True, "cleared": await chats.clear(serving.pool, session.bot.id, [ChatId(chat_id)])}
 
 
 def describe(record: ChatRecord) -> dict[str, object]:
