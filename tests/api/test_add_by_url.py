@@ -77,7 +77,7 @@ async def test_a_program_adds_by_url_too(intranet: Api, net: Web) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "code", "told"),
+    ("path", "status", "code", "reported"),
     [
         ("/error", 502, "URL_WITHOUT_FILE", "HTTP 401"),
         ("/film", 413, "TOO_LARGE", "larger than the 10,000 bytes that are taken here"),

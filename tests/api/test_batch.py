@@ -123,7 +123,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("body", "told"), BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize(("body", "reported"), BROKEN.values(), ids=BROKEN)
 async def test_a_form_that_breaks_off_keeps_the_whole_files_before(api: Api, body: bytes, reported: list[bool]) -> None:
     answer = await send(api.client, body)
     refusal(answer, 400, "BAD_REQUEST")

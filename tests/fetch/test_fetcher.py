@@ -302,7 +302,7 @@ async def drip_head(writer: asyncio.StreamWriter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "told"), [(hang, "in time"), (drip_head, "in time"), (stall, "too slowly"), (drip, "too slowly")]
+    ("how", "reported"), [(hang, "in time"), (drip_head, "in time"), (stall, "too slowly"), (drip, "too slowly")]
 )
 async def test_a_server_that_takes_its_time_is_left(net: Web, how: Handler, reported: str) -> None:
     net.answers["/x"] = how

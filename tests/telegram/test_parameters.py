@@ -19,7 +19,7 @@ ID = FileIdRef(file_id=FileId("abc"))
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "reported"),
     [
         (Kind.PHOTO, {}),
         (Kind.DOCUMENT, {"disable_content_type_detection": True}),
