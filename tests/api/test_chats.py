@@ -75,6 +75,6 @@ async def test_an_id_that_no_chat_has_is_refused_and_clears_nothing(statuses: Ap
     refusal(await statuses.client.delete(f"{CHATS}/{chat_id}"), 422, "BAD_REQUEST")
 
 
-async def test_the_ledger_of_an_unknown_bot_is_not_found(api: Api) -> None:
+async def test_the_statuses_of_an_unknown_bot_is_not_found(api: Api) -> None:
     refusal(await api.client.get("/api/admin/bots/nobody/chats"), 404, "NOT_FOUND")
     refusal(await api.client.delete("/api/admin/bots/nobody/chats"), 404, "NOT_FOUND")

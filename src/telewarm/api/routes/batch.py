@@ -153,8 +153,8 @@ class BatchUpload:
         file, self._file = self._file, None
         if file is None:
             return
-        told = await self._ingest(file)
-        self.items.append({"index": len(self.items), "name": file.name, **told})
+        report = await self._ingest(file)
+        self.items.append({"index": len(self.items), "name": file.name, **report})
         await self.exit_stack.aclose()  # the next file has a place of its own
 
     async def _ingest(self, file: BatchFile) -> dict[str, object]:
