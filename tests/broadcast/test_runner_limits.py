@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from telewarm import clock
 from telewarm.broadcasts.scheduler import MAX_ACTIVE_BROADCASTS
 from telewarm.models import BroadcastState, ChatId, DeliveryStatus, MessageSet
@@ -99,6 +101,7 @@ async def test_some_fly_at_once_and_the_rest_after_them(telewarm_with: Opener, s
     assert sandbox.state.stats.total.messages == 30 * (MAX_ACTIVE_BROADCASTS + 2)
 
 
+@pytest.mark.heavy
 async def test_when_others_wait_for_its_place_it_leaves_in_time(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with(worker=False)
     async with broadcast_process(telewarm, await add_bot(telewarm)) as port:

@@ -52,6 +52,7 @@ async def of_all(shell: Shell) -> list[BroadcastState]:
     return [one.state for one in await shell.telewarm.broadcasts.page()]
 
 
+@pytest.mark.heavy
 async def test_killed_and_repeated_it_goes_on_with_the_unfinished_one_and_says_so(
     shell: Shell, sandbox: Sandbox
 ) -> None:

@@ -260,6 +260,7 @@ async def test_with_work_what_fails_is_told_and_warmed_anew_once_it_can_be(shop:
     assert (again.code, "1 ready, 0 failed" in again.said) == (0, True), again
 
 
+@pytest.mark.heavy
 async def test_ctrl_c_ends_the_waiting_and_loses_nothing(shop: Commands, sandbox: Sandbox) -> None:
     sandbox.state.faults.add(Rule(action="hang", method="sendPhoto", count=None))
     telewarm = await shop.opener(worker=False)

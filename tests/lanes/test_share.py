@@ -152,7 +152,7 @@ async def opened(telewarm_with: Callable[..., Awaitable[Telewarm]], count: int) 
     return [first, *[await telewarm.bots.get(first.bot.id) for telewarm in telewarms[1:]]]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.heavy), 2])
 async def test_people_are_answered_at_once_beside_deliveries_wherever_those_go(
     telewarm_with: Opener, sandbox: Sandbox, processes: int
 ) -> None:
