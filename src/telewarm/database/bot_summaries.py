@@ -14,7 +14,7 @@ from telewarm.models import BotId, ChatId, MediaState
 
 SELECT_BOTS = (
     "SELECT id, slug, telegram_id, username, warmup_chats, paused_at, created_at, deleted_at,"
-    " greatest(0, extract(epoch FROM paused_until - now()))::float8 AS flood_wait FROM bot"
+    " greatest(0, extract(epoch FROM paused_until - now()))::float8 AS flood_wait_seconds FROM bot"
 )
 SELECT_PAGE = f"{SELECT_BOTS} WHERE slug > $1 AND (deleted_at IS NOT NULL) = $2 ORDER BY slug LIMIT $3"
 SELECT_MEDIA_COUNTS = (
@@ -59,5 +59,8 @@ async def _summaries(db: Executor, rows: Sequence[asyncpg.Record]) -> list[BotSu
     for counted in await db.fetch(SELECT_MEDIA_COUNTS, list(counts)):
         counts[counted["bot_id"]][MediaState(counted["state"])] = counted["items"]
     return [
-        BotSummary(**dict(row) | {"flood_wait": row["flood_wait"] or 0.0, "media": counts[row["id"]]}) for row in rows
+        BotSummary(
+            **dict(row) | {"flood_wait_seconds": row["flood_wait_seconds"] or 0.0, "media_counts": counts[row["id"]]}
+        )
+        for row in rows
     ]
