@@ -28,7 +28,7 @@ KEY, TOKEN = "order-4711-shipped", "123456789:AAE-what-BotFather-says"  # the ex
 LISTS = ("text/csv", "application/x-ndjson")
 REFUSALS = [str(status) for status in range(400, 500)]
 MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
-SMALL = 8  # of so many cases that Schemathesis enumerates, a small hunt asks one
+SMALL = 8  # cases of each operation and mode, of those that Schemathesis enumerates
 SOME = settings(
     max_examples=4,  # for each operation and mode, beside what Schemathesis enumerates
     derandomize=True,
@@ -111,11 +111,12 @@ class Hunt:
     def ask(self, operation: Operation) -> None:
         """What Schemathesis enumerates, edge by edge, then some of what Hypothesis thinks of."""
         config = operation.schema.config.generation_for(operation=operation)
-        cases = operation.schema.iter_coverage_cases(operation, generation_modes=list(MODES), generation_config=config)
-        for case in islice(cases, 0, None, SMALL if self.small else 1):
-            self._judge(case)
         for mode in MODES:
-            self._ask_some(operation, mode)
+            cases = operation.schema.iter_coverage_cases(operation, generation_modes=[mode], generation_config=config)
+            for case in islice(cases, SMALL if self.small else None):
+                self._judge(case)
+            if not self.small or mode.is_positive:
+                self._ask_some(operation, mode)
 
     def _ask_some(self, operation: Operation, mode: GenerationMode) -> None:
         @seed(1)

@@ -68,7 +68,7 @@ async def test_it_warms_shows_its_metrics_and_drains_when_told(
             assert (await read(client, "/health", Authorization=f"Bearer {ADMIN}"))[0] == 200
             _, shown = await read(client, "/metrics", Authorization=f"Bearer {ADMIN}")
             assert (await read(client, "/api/admin/media/1", Authorization=f"Bearer {ADMIN}"))[0] == 404
-        assert 'telewarm_warmups_total{kind="photo",outcome="ok",way="upload"} 10.0' in shown
+        assert 'telewarm_warmups_total{kind="photo",outcome="ok",method="upload"} 10.0' in shown
 
         sandbox.state.configure(network=Network(latency=0.5))
         await add_photos(idle, session, 20, first=10)
