@@ -1,4 +1,4 @@
-"""The chat ledger over HTTP."""
+"""Chat statuses over HTTP."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ class Stage:
         return await self.client.post(SEND, json={"chat_id": READER, "media": [self.photo], **more})
 
     def blobs(self) -> list[Path]:
-        """In the store, after all of the spool was deleted."""
+        """In the store, after all of the disk cache was deleted."""
         settings = self.api.telewarm.settings
         for path in (settings.telewarm_data / "spool" / "blobs").iterdir():
             path.unlink()

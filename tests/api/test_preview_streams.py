@@ -35,7 +35,7 @@ def s3_environ(config: S3Config) -> dict[str, str]:
 
 
 def elsewhere(api: Api, data: Path, config: S3Config) -> dict[str, str]:
-    """The same database and encryption key, a data folder of its own with nothing in the spool, and another store."""
+    """The same database and encryption key, another data folder with an empty disk cache, and another store."""
     key = (api.telewarm.settings.telewarm_data / "encryption.key").read_text()
     return {"TELEWARM_DATA": str(data), "ENCRYPTION_KEY": key, **s3_environ(config)}
 

@@ -30,7 +30,7 @@ async def port(idle_telewarm: Telewarm) -> AsyncIterator[Process]:
 
 
 async def lose(port: Process, chat_id: ChatId, state: str, moved_to: ChatId | None = None) -> None:
-    """The ledger knows that it is lost."""
+    """The chat's status says that it is unreachable."""
     await port.pool.execute(
         "INSERT INTO chat (bot_id, chat_id, state, reason, migrated_to) VALUES ($1, $2, $3, 'Forbidden: so', $4)",
         port.session.bot.id,

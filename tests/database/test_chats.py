@@ -1,4 +1,4 @@
-"""The chat ledger as rows: the newest knowledge wins, migrations stay, and every process hears of them."""
+"""Chat statuses as rows: the newest knowledge wins, migrations stay, and every process hears of them."""
 
 from __future__ import annotations
 

@@ -36,11 +36,11 @@ class Ear:
 
     def __init__(self) -> None:
         self.heard: list[str] = []
-        self.news = asyncio.Event()
+        self.counts = asyncio.Event()
 
     def __call__(self, payload: str) -> None:
         self.heard.append(payload)
-        self.news.set()
+        self.counts.set()
 
 
 def limiter() -> BotRateLimiter:
@@ -64,7 +64,7 @@ async def test_what_one_process_sends_counts_in_the_other(pool: Pool) -> None:
     async with subscribe(pool, {CHANNEL: hear}, on_lost=lambda: None):
         telling = asyncio.create_task(ours.run())
         send(here, 10)
-        await ear.news.wait()
+        await ear.counts.wait()
         ours.stop()
         await telling
 
@@ -86,7 +86,7 @@ async def test_nothing_is_told_when_nobody_else_is_there(pool: Pool) -> None:
         await telling
 
         await pool.execute("SELECT pg_notify($1, 'the end')", CHANNEL)
-        await ear.news.wait()
+        await ear.counts.wait()
     assert ear.heard == ["the end"]
 
 
@@ -101,8 +101,8 @@ async def test_many_bots_fit_into_the_notifications(pool: Pool) -> None:
         peers.flush()
         telling = asyncio.create_task(peers.run())
         while len(ear.heard) < 2:
-            ear.news.clear()
-            await ear.news.wait()
+            ear.counts.clear()
+            await ear.counts.wait()
         peers.stop()
         await telling
 

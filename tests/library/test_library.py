@@ -42,7 +42,7 @@ async def add(
 
 
 def kept(telewarm: Telewarm) -> list[Path]:
-    """Every file in the store and in the spool."""
+    """Every file in the store and in the disk cache."""
     folders = (telewarm.settings.store_folder, telewarm.settings.telewarm_data / "spool")
     return [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
 

@@ -1,4 +1,4 @@
-"""The ledger as sends feed it: in batches, in order, bounded; and where groups are that migrated."""
+"""Chat statuses as sends record them: in batches, in order, bounded; and where groups are that migrated."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ async def states(pool: Pool, bot: Bot) -> dict[int, str]:
 
 @asynccontextmanager
 async def sending(telewarm: Telewarm) -> AsyncIterator[Sender]:
-    """A sender with a ledger of its own, which has been written when this ends."""
-    pool, placements, file_ids = telewarm.pool, telewarm.sender._uploader, FileIdCache()
-    healing = FileIdRecovery(pool=pool, bots=telewarm.bots, uploader=placements, file_ids=file_ids)
+    """A sender with a chat status writer of its own, which has been written when this ends."""
+    pool, uploader, file_ids = telewarm.pool, telewarm.sender._uploader, FileIdCache()
+    healing = FileIdRecovery(pool=pool, bots=telewarm.bots, uploader=uploader, file_ids=file_ids)
     async with ProcessLease.open(pool) as lease, (statuses := ChatStatusWriter(pool)).running():
         yield Sender(
             pool=pool,
             lease=lease,
-            uploader=placements,
+            uploader=uploader,
             file_ids=file_ids,
             chat_status=statuses,
             recovery=healing,

@@ -35,7 +35,7 @@ def of(*media_ids: MediaId, text: str | None = None) -> MessageSet:
 async def until_known(
     telewarm: Telewarm, session: BotSession, chat_id: ChatId, state: ChatState, migrated_to: ChatId | None = None
 ) -> None:
-    """The ledger is written in the background."""
+    """Chat statuses are written in the background."""
 
     async def written() -> bool:
         await telewarm.sender._chat_status._write()

@@ -1,4 +1,4 @@
-"""The ladder of ways to a file id: what each needs, what it falls back on, and what is learned of a bot."""
+"""Methods to obtain a file id: what each needs, what it falls back on, and what is learned of a bot."""
 
 from __future__ import annotations
 

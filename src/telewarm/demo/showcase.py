@@ -126,12 +126,12 @@ async def _warm(show: Show, files: Sequence[DemoFile], stop: asyncio.Event, star
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=show.console) as progress:
-        bars = [progress.add_task(f"{live.bot.slug}: warming", total=len(files)) for live in show.bots]
+        bars = [progress.add_task(f"{session.bot.slug}: warming", total=len(files)) for session in show.bots]
         first: float | None = None
         adding = asyncio.create_task(_add_all(show, files), name="add the demo media")
         try:
             while clock.monotonic() - started < TIMEOUT_SECONDS and not stop.is_set():
-                done = [await media.count_by_state_of_bot(show.telewarm.pool, live.bot.id) for live in show.bots]
+                done = [await media.count_by_state_of_bot(show.telewarm.pool, session.bot.id) for session in show.bots]
                 for bar, counts in zip(bars, done, strict=True):
                     progress.update(bar, completed=counts.get(MediaState.READY, 0))
                 if first is None and any(counts.get(MediaState.READY) for counts in done):
@@ -155,8 +155,8 @@ async def _warm(show: Show, files: Sequence[DemoFile], stop: asyncio.Event, star
 
 async def _add_all(show: Show, files: Sequence[DemoFile]) -> None:
     for file in files:
-        for live in show.bots:
-            added = await show.telewarm.library.add_file(live.bot, file.path, kind=file.kind, name=file.name)
+        for session in show.bots:
+            added = await show.telewarm.library.add_file(session.bot, file.path, kind=file.kind, name=file.name)
             show.items.setdefault(file.name, []).append(added.item.id)
 
 
@@ -183,8 +183,8 @@ async def _table(show: Show, files: Sequence[DemoFile]) -> Table:
     table.add_column("kind", no_wrap=True)
     table.add_column("file", no_wrap=True)
     table.add_column("bytes", justify="right", no_wrap=True)
-    for live in show.bots:
-        table.add_column(f"bot {live.bot.slug}")
+    for session in show.bots:
+        table.add_column(f"bot {session.bot.slug}")
         table.add_column("warm-up ms", justify="right")
     table.add_column("send ms", justify="right")
     table.add_column("uploads seen by the sandbox", justify="right")

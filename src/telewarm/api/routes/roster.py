@@ -69,7 +69,7 @@ async def delete_bot(
 ) -> dict[str, object]:
     """Delete a bot: its warm-ups, sends and broadcasts stop in every process at once, and it is found nowhere any more.
     Nothing is lost: `undelete` brings it back with all it had. `forever=true`, on a deleted bot, deletes its library,
-    chat ledger, broadcasts and the files that nobody else has; broken off, the same call goes on with it.
+    chat statuses, broadcasts and the files that nobody else has; broken off, the same call goes on with it.
     """
     slug = check_slug(slug)
     if not forever:

@@ -64,8 +64,8 @@ class Site:
     environ: Mapping[str, str]
 
     async def draft(self, chats: int) -> BroadcastId:
-        live = await self.app.bots.by_slug(self.bot.slug)
-        [made] = await self.app.broadcasts.create([live], MessageSet(media=(Part(media_id=self.photo.id),)))
+        session = await self.app.bots.by_slug(self.bot.slug)
+        [made] = await self.app.broadcasts.create([session], MessageSet(media=(Part(media_id=self.photo.id),)))
         await self.app.broadcasts.add(made.id, (ChatId(FIRST + number) for number in range(chats)))
         return made.id
 

@@ -43,8 +43,8 @@ class Scene:
     async def broadcast(
         self, *, count: int = 1, per_second: float | None = None, later: timedelta | None = None
     ) -> int:
-        live = await self.app.bots.get(self.bot.id)
-        [made] = await self.app.broadcasts.create([live], MessageSet(text="hello"), per_second=per_second)
+        session = await self.app.bots.get(self.bot.id)
+        [made] = await self.app.broadcasts.create([session], MessageSet(text="hello"), per_second=per_second)
         await self.app.broadcasts.add(made.id, [self.recipient() for _ in range(count)])
         await self.app.broadcasts.start(made.id, starts_at=None if later is None else clock.now() + later)
         return made.id
