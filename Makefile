@@ -11,7 +11,7 @@ VENV_MODULE := { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get
   && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null; } \
   || { echo "Python's venv module is missing: sudo apt-get install python3-venv" >&2; exit 1; }
 
-.PHONY: demo test test-fast test-all check format lock clean help
+.PHONY: demo test test-fast test-all coverage check format lock clean help
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,12 @@ test: $(STAMP) ## all but the heavy tests, before a change lands; ARGS="-k name"
 
 test-all: $(STAMP) ## every test, benchmarks and crashes too
 	$(BIN)/pytest -n $(TEST_WORKERS) --hypothesis-profile=ci $(ARGS)
+
+coverage: $(STAMP) ## test-all, measured; fails when less of the branches is covered than was
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -n $(TEST_WORKERS) --hypothesis-profile=ci $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 check: $(STAMP) ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

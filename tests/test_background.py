@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 import telewarm
 from telewarm import background, clock
 
-DETACHED = ("collector", "audit log", "chat ledger", "lease keeper", "maintenance", "tell traffic", "events")
+DETACHED = ("collector", "audit log", "chat statuses", "lease keeper", "maintenance", "synchronise rates", "events")
 
 
 async def test_one_that_fails_is_logged_with_its_traceback() -> None:

@@ -67,6 +67,7 @@ async def test_a_broadcast_reaches_everybody_in_the_list_once(
     assert [sandbox.state.stats.chats[READER + number] for number in range(40)] == [1] * 40
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(60)  # the killed process is believed dead after some 6 s
 async def test_a_broadcast_that_is_killed_and_started_again_goes_on(
     telewarm_with: Opener, sandbox: Sandbox, photo: Path, tmp_path: Path

@@ -150,9 +150,9 @@ def test_a_secret_of_the_process_is_masked_by_value_in_every_form_while_it_is_hi
     with logs.mask_secrets(secret, "short", secret):
         with logs.mask_secrets(secret):
             assert logs.redact(secret) == "<secret>"
-        told = "".join(map(logs.redact, forms))
-        assert "store" not in told
-        assert told.count("<secret>") == len(forms)
+        reported = "".join(map(logs.redact, forms))
+        assert "store" not in reported
+        assert reported.count("<secret>") == len(forms)
         assert logs.redact("a short word") == "a short word"
     assert logs.redact(secret) == secret
 

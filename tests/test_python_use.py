@@ -82,8 +82,8 @@ async def test_what_is_no_file_is_refused_by_name(idle_telewarm: Telewarm, given
 
 
 async def test_media_are_numbers_items_or_parts(idle_telewarm: Telewarm) -> None:
-    live = await add_bot(idle_telewarm)
-    [media_id] = await add_photos(idle_telewarm, live, 1)
+    session = await add_bot(idle_telewarm)
+    [media_id] = await add_photos(idle_telewarm, session, 1)
     item: MediaItem = await idle_telewarm.get(media_id)
     mixed = MessageSet(media=[int(media_id), item, Part(media_id=item), Part(media_id=7)])
     assert [part.media_id for part in mixed.media] == [media_id, media_id, media_id, 7]
@@ -160,8 +160,8 @@ async def test_keyboards_of_frameworks_are_taken(idle_telewarm: Telewarm, sandbo
 
 
 async def test_texts_that_were_made_safe_are_sent_and_kept_as_texts(idle_telewarm: Telewarm, sandbox: Sandbox) -> None:
-    live = await add_bot(idle_telewarm)
-    [media_id] = await add_photos(idle_telewarm, live, 1)
+    session = await add_bot(idle_telewarm)
+    [media_id] = await add_photos(idle_telewarm, session, 1)
     bold = html("<b>{}</b>", "<Ann>")
     message = MessageSet(media=[Part(media_id=media_id, caption=bold)], text=bold, parse_mode="HTML")
     assert (type(message.text), type(message.media[0].caption)) == (str, str)
@@ -187,7 +187,7 @@ async def test_an_error_of_a_message_is_raised_when_asked_for(idle_telewarm: Tel
 
 
 async def test_a_file_id_is_handed_out_with_the_method_that_sends_it(telewarm: Telewarm, sandbox: Sandbox) -> None:
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     item = await telewarm.add("bot-0", jpeg(1))
 
     found = await telewarm.file_id("bot-0", item, wait=20)
@@ -196,14 +196,14 @@ async def test_a_file_id_is_handed_out_with_the_method_that_sends_it(telewarm: T
     assert (found.file_id, found.kind, found.method) == (str(found), Kind.PHOTO, "sendPhoto")
     assert (await telewarm.get(item)).file_id == found.file_id
     assert (await telewarm.ready(item.id)).state is MediaState.READY
-    assert live.bot.slug == "bot-0"
+    assert session.bot.slug == "bot-0"
     assert sandbox.state.stats.total.uploads == 1
 
 
 async def test_a_file_id_that_is_not_there_or_anothers_is_told(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with(worker=False)
-    live, _ = await add_bot(telewarm), await add_bot(telewarm, 1)
-    [media_id] = await add_photos(telewarm, live, 1)
+    session, _ = await add_bot(telewarm), await add_bot(telewarm, 1)
+    [media_id] = await add_photos(telewarm, session, 1)
     with pytest.raises(MediaNotReady):
         await telewarm.file_id("bot-0", media_id, wait=0)
     with pytest.raises(MediaNotReady):
@@ -224,8 +224,8 @@ async def test_a_file_id_that_is_not_there_or_anothers_is_told(telewarm_with: Op
 async def test_it_starts_and_closes_in_hooks_which_are_tasks_of_their_own(telewarm_with: Opener) -> None:
     settings = Settings.from_environ(telewarm_with.environ(), None)
     telewarm = await asyncio.create_task(Telewarm.start(settings))
-    live = await add_bot(telewarm)
-    await until_ready(telewarm, *await add_photos(telewarm, live, 1))
+    session = await add_bot(telewarm)
+    await until_ready(telewarm, *await add_photos(telewarm, session, 1))
     await asyncio.create_task(telewarm.close())
     await telewarm.close()
     assert telewarm.pool.is_closing()

@@ -49,8 +49,8 @@ def refusal(**environ: str) -> str:
     """The error's text, after a look at all of its traceback for the values."""
     with pytest.raises(SettingsError) as caught:
         read(**environ)
-    told = "".join(traceback.format_exception(caught.value))
-    assert CANARY not in told
+    reported = "".join(traceback.format_exception(caught.value))
+    assert CANARY not in reported
     return caught.value.message
 
 
@@ -141,10 +141,10 @@ def test_settings_cannot_be_changed() -> None:
     ],
 )
 def test_a_wrong_value_is_refused_with_name_problem_and_example(name: str, value: str, problem: str) -> None:
-    told = refusal(**{name: value})
-    assert told.startswith(f"{name} ")
-    assert problem in told
-    assert f"for example {name}=" in told
+    reported = refusal(**{name: value})
+    assert reported.startswith(f"{name} ")
+    assert problem in reported
+    assert f"for example {name}=" in reported
 
 
 @pytest.mark.parametrize(
@@ -161,11 +161,11 @@ def test_a_wrong_value_is_refused_with_name_problem_and_example(name: str, value
 def test_a_wrong_secret_is_refused_with_the_command_that_makes_one_and_no_example(
     name: str, value: str, problem: str
 ) -> None:
-    told = refusal(**{name: value})
-    assert told.startswith(f"{name} {problem}")
-    assert told.endswith(f": make one with `{GENERATE_COMMAND}`")
-    assert f"{name}=" not in told
-    assert value not in told
+    reported = refusal(**{name: value})
+    assert reported.startswith(f"{name} {problem}")
+    assert reported.endswith(f": make one with `{GENERATE_COMMAND}`")
+    assert f"{name}=" not in reported
+    assert value not in reported
 
 
 @pytest.mark.parametrize(
@@ -209,8 +209,10 @@ def test_the_documentation_publishes_no_token_that_would_be_taken() -> None:
 
 
 def test_every_problem_is_told_at_once() -> None:
-    told = refusal(MEDIA_PREWARM_CONCURRENCY="0", TELEWARM_DATABASE_POOL="x", TELEWARM_RETRY_LIMITS="3").splitlines()
-    assert [line.split()[0] for line in told] == [
+    reported = refusal(
+        MEDIA_PREWARM_CONCURRENCY="0", TELEWARM_DATABASE_POOL="x", TELEWARM_RETRY_LIMITS="3"
+    ).splitlines()
+    assert [line.split()[0] for line in reported] == [
         "Unknown",
         "TELEWARM_DATABASE_POOL",
         "MEDIA_PREWARM_CONCURRENCY",
@@ -229,10 +231,10 @@ def test_no_error_repeats_a_value(name: str, value: str) -> None:
     assume(all(value not in variable.example for variable in variables()))  # of which it also takes some
     secret = next(variable.secret for variable in variables() if variable.name == name)
     try:
-        told = repr(read(**{name: value})) if secret else ""
+        reported = repr(read(**{name: value})) if secret else ""
     except SettingsError as error:
-        told = "".join(traceback.format_exception(error))
-    assert value not in told
+        reported = "".join(traceback.format_exception(error))
+    assert value not in reported
 
 
 @pytest.mark.parametrize(("group", "optional"), [(R2, set()), (S3, {"S3_ENDPOINT"})])
@@ -240,8 +242,8 @@ def test_a_store_that_is_half_set_is_refused_and_names_what_is_missing(
     group: dict[str, str], optional: set[str]
 ) -> None:
     for missing in set(group) - optional:
-        told = refusal(**{name: value for name, value in group.items() if name != missing})
-        assert f"{missing} missing; for example {missing}=" in told
+        reported = refusal(**{name: value for name, value in group.items() if name != missing})
+        assert f"{missing} missing; for example {missing}=" in reported
     for name, value in group.items():
         assert "is only partly set" in refusal(**{name: value})
 
@@ -420,10 +422,10 @@ def test_the_proxy_is_our_own_or_the_machines(environ: dict[str, str], used: str
 
 @pytest.mark.parametrize("name", ["TELEWARM_PROXY", "ALL_PROXY", "HTTPS_PROXY"])
 def test_a_socks_proxy_is_refused_with_the_cure(name: str) -> None:
-    told = refusal(**{name: f"socks5h://u:{CANARY}@127.0.0.1:1080"})
+    reported = refusal(**{name: f"socks5h://u:{CANARY}@127.0.0.1:1080"})
 
-    assert "is a SOCKS proxy" in told
-    assert "direct" in told
+    assert "is a SOCKS proxy" in reported
+    assert "direct" in reported
 
 
 @pytest.mark.parametrize(

@@ -29,11 +29,11 @@ from telewarm_benchmarks.processes import ONE_KEY, Breakable, Database, Resident
 
 MB = 1_000_000
 PHOTO = 200_000  # bytes
-CHUNK = 1 << 16
+CHUNK_BYTES = 1 << 16
 READER = 800_000_000  # the first recipient's chat id
 MEDIA, SEND = "/api/admin/bots/bench/media", "/api/admin/bots/bench/send"
 NAMES: Mapping[What, str] = {"form": "multipart", "raw": "raw"}
-LEAST: Mapping[What, float] = {"form": 200.0, "raw": 300.0}  # uploads a second
+MIN_UPLOADS_PER_SECOND: Mapping[What, float] = {"form": 200.0, "raw": 300.0}  # uploads a second
 MOST_MB = 64.0
 USUAL = 0.7  # of the capacity: a load that is well borne
 GOODPUT = 0.75  # of the capacity, while three times as much is asked
@@ -43,7 +43,7 @@ NOTICED = "request_body_aborted"
 TIMES = 3.0
 CALM = 1.0  # seconds after which everything is to be as before
 CONNECTIONS = 4000  # at once, at most
-PATIENCE = 30.0  # seconds
+TIMEOUT_SECONDS = 30.0  # seconds
 
 _firsts = itertools.count(0, 10_000_000)
 
@@ -138,7 +138,7 @@ def _compared(what: What, rounds: Sequence[Round]) -> list[Figure]:
             name=f"{name}: a second",
             value=median(one.ours for one in rounds),
             unit="/s",
-            least=LEAST[what],
+            least=MIN_UPLOADS_PER_SECOND[what],
             beside=beside,
         ),
         Figure(name=f"{name}: beside FastAPI alone", value=median(one.ours / one.bare for one in rounds), unit="x"),
@@ -177,17 +177,17 @@ async def large(site: Site, plan: Plan, report: Callable[[str], None]) -> list[F
 
 async def _until_noticed(site: Site) -> None:
     """The server knows that the body broke off."""
-    deadline = clock.monotonic() + PATIENCE
+    deadline = clock.monotonic() + TIMEOUT_SECONDS
     while NOTICED not in site.server.log.read_text(errors="replace"):
         if clock.monotonic() > deadline:
             raise TelewarmError("the server did not notice that the body broke off: the figure is void")
-        await clock.sleep(stage.LOOK)
+        await clock.sleep(stage.POLL_SECONDS)
 
 
 async def _bytes(count: int, *, break_off: bool = False) -> AsyncIterator[bytes]:
     """Chunks that differ from each other."""
-    for at in range(0, count, CHUNK):
-        yield at.to_bytes(8) * (min(CHUNK, count - at) // 8)
+    for at in range(0, count, CHUNK_BYTES):
+        yield at.to_bytes(8) * (min(CHUNK_BYTES, count - at) // 8)
     if break_off:
         raise ConnectionError("on purpose")
 
@@ -196,8 +196,10 @@ async def overload(site: Site, plan: Plan, report: Callable[[str], None]) -> lis
     """Of uploads, of sends, and the end of the process under a load of sends."""
     figures: list[Figure] = []
     for asked in (
-        Asked(what="raw", words="uploads", status=201, connections=plan.connections, find=plan.photos, soon=1000.0),
-        Asked(what="send", words="sends", status=200, connections=64, find=plan.sends, soon=250.0),
+        RequestPlan(
+            what="raw", words="uploads", status=201, connections=plan.connections, find=plan.photos, soon=1000.0
+        ),
+        RequestPlan(what="send", words="sends", status=200, connections=64, find=plan.sends, soon=250.0),
     ):
         capacity = await _capacity(site, asked, report)
         figures += await _too_much(site, plan, asked, capacity, report)
@@ -205,7 +207,7 @@ async def overload(site: Site, plan: Plan, report: Callable[[str], None]) -> lis
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class RequestPlan:
     """`find`: requests over `connections` to find what it can bear. `soon`: milliseconds of p95 when it is too much."""
 
     what: What
@@ -216,7 +218,7 @@ class Asked:
     soon: float
 
 
-async def _capacity(site: Site, asked: Asked, report: Callable[[str], None]) -> float:
+async def _capacity(site: Site, asked: RequestPlan, report: Callable[[str], None]) -> float:
     """A second."""
     report(f"{asked.find:,} {asked.words}, to find what it can bear")
     for count in (asked.find // 10, asked.find):
@@ -226,7 +228,7 @@ async def _capacity(site: Site, asked: Asked, report: Callable[[str], None]) -> 
 
 
 async def _too_much(
-    site: Site, plan: Plan, asked: Asked, capacity: float, report: Callable[[str], None]
+    site: Site, plan: Plan, asked: RequestPlan, capacity: float, report: Callable[[str], None]
 ) -> list[Figure]:
     """A usual load, three times what it can bear, and the usual load again."""
 
@@ -275,13 +277,13 @@ async def _end(site: Site, plan: Plan, rate: float, report: Callable[[str], None
     await clock.sleep(plan.seconds / 4)
     seconds = await site.server.end()
     answers = await loading
-    went, told = (await site.sandbox.stats())["messages"] - before, len(answers.of(200))
+    went, answered = (await site.sandbox.stats())["messages"] - before, len(answers.of(200))
     others = {status: len(answers.of(status)) for status in {one.status for one in answers.answers} - {200, NEVER}}
     return Figure(
-        name="SIGTERM under that load: sent, and not told",
-        value=went - told,
+        name="SIGTERM under that load: sent, and not answered",
+        value=went - answered,
         most=0,
-        beside=f"{told:,} sent and told; others {others}; gone after {seconds:.2f} s",
+        beside=f"{answered:,} sent and answered; others {others}; gone after {seconds:.2f} s",
     )
 
 
@@ -308,7 +310,7 @@ async def _site() -> AsyncIterator[Site]:
         server = await stack.enter_async_context(Server.running(environ | ONE_KEY, host))
         session = await stack.enter_async_context(
             aiohttp.ClientSession(
-                server.url, headers=server.headers, timeout=aiohttp.ClientTimeout(total=10 * PATIENCE)
+                server.url, headers=server.headers, timeout=aiohttp.ClientTimeout(total=10 * TIMEOUT_SECONDS)
             )
         )
         bot = {"slug": "bench", "token": stage.token(0), "warmup_chats": [stage.warmup_chat(0)]}

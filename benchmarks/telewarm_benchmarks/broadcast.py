@@ -27,9 +27,9 @@ LOAD_SECONDS, LOAD_MB = 20.0, 32.0
 SHARE, OF_CEILING, SAME = 0.6, 0.98, 1.2
 MB = 1_000_000
 PHOTO_BYTES = 25_000
-LOOK = 0.02  # seconds between looks
-SETTLE = 5.0  # seconds at the ceiling before counting begins
-PATIENCE = 600.0  # seconds
+POLL_SECONDS = 0.02  # seconds between looks
+RAMP_UP_SECONDS = 5.0  # seconds at the ceiling before counting begins
+TIMEOUT_SECONDS = 600.0  # seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,30 +64,30 @@ class Site:
     environ: Mapping[str, str]
 
     async def draft(self, chats: int) -> BroadcastId:
-        live = await self.app.bots.by_slug(self.bot.slug)
-        [made] = await self.app.broadcasts.create([live], MessageSet(media=(Part(media_id=self.photo.id),)))
+        session = await self.app.bots.by_slug(self.bot.slug)
+        [made] = await self.app.broadcasts.create([session], MessageSet(media=(Part(media_id=self.photo.id),)))
         await self.app.broadcasts.add(made.id, (ChatId(FIRST + number) for number in range(chats)))
         return made.id
 
     async def until(self, broadcast_id: BroadcastId, *, done: int) -> None:
         """That many recipients have their outcome."""
-        deadline = clock.monotonic() + PATIENCE
+        deadline = clock.monotonic() + TIMEOUT_SECONDS
         while (found := await self.app.broadcasts.get(broadcast_id)).done < done:
             if found.state is not BroadcastState.RUNNING or clock.monotonic() > deadline:
-                words = f"{found.done:,} of {done:,} after {PATIENCE:.0f} s: {found.state}, {found.reason}"
+                words = f"{found.done:,} of {done:,} after {TIMEOUT_SECONDS:.0f} s: {found.state}, {found.reason}"
                 raise TelewarmError(f"the broadcast came to a stop, the figure is void: {words}")
-            await clock.sleep(LOOK)
+            await clock.sleep(POLL_SECONDS)
 
     async def messages(self) -> int:
         return int((await self.sandbox.stats())["messages"])
 
     async def next_message(self) -> tuple[int, float]:
         """How many there were before it, and when it came: they go in bursts, and half of one is no rate."""
-        before, deadline = await self.messages(), clock.monotonic() + PATIENCE
+        before, deadline = await self.messages(), clock.monotonic() + TIMEOUT_SECONDS
         while await self.messages() == before:
             if clock.monotonic() > deadline:
                 raise TelewarmError("no message goes any more: the figure is void")
-            await clock.sleep(LOOK)
+            await clock.sleep(POLL_SECONDS)
         return before, clock.monotonic()
 
 
@@ -220,11 +220,11 @@ async def ceiling(plan: Plan, report: Callable[[str], None]) -> list[Figure]:
     """Against a server that lets 30 messages a second pass, with our usual settings."""
     async with _site(plan, "--latency-ms", "80", floods=True) as site:
         await site.sandbox.tell("config", floods={"bot": {"count": int(CEILING), "seconds": 1.0}})
-        broadcast_id = await site.draft(round(CEILING * (plan.seconds + 4 * SETTLE)))
+        broadcast_id = await site.draft(round(CEILING * (plan.seconds + 4 * RAMP_UP_SECONDS)))
         async with site.app.worker.running():
             await site.app.broadcasts.start(broadcast_id)
             await site.until(broadcast_id, done=1)
-            await clock.sleep(SETTLE)
+            await clock.sleep(RAMP_UP_SECONDS)
             before, started = await site.next_message()
             while (left := started + plan.seconds - clock.monotonic()) > 0:
                 report(f"at {CEILING:.0f} a second: {left:.0f} s left")

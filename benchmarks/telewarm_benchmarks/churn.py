@@ -77,7 +77,7 @@ async def measure(
         async with queue(url, "churn", due=items, bots=bots) as filled:
             driver = AsyncpgPoolDriver(filled.pool)
             day = Day(queue=filled, engine=Queries(driver), started=clock.monotonic(), warmups=warmups)
-            await _live(day, slices, report)
+            await _run_day(day, slices, report)
             figures = [_pace(day)]
             report("claims beside those of a fresh database")
             async with queue(url, "fresh", due=items // 2, bots=bots) as fresh:
@@ -93,7 +93,7 @@ async def _look_often(url: str) -> None:
     await connection.close()
 
 
-async def _live(day: Day, slices: int, report: Report) -> None:
+async def _run_day(day: Day, slices: int, report: Report) -> None:
     """Each round is a claim of one bot, its outcomes, its share of the slices of all lanes, and a sweep."""
     bots = [(bot, f"bench-{bot}") for bot in day.queue.bots]
     looked = 0
@@ -114,7 +114,9 @@ async def _warm(day: Day, bot: BotId) -> None:
     claimed = await day.queue.claim(min(BATCH, day.warmups - day.warmed), bot=bot)
     failed = [_failure(item) for item in claimed if day.dice.random() < FAILS]
     lost = {one.media_id for one in failed}
-    ready = [placed(one.media_id, f"F{day.warmed}-{one.media_id}") for one in claimed if one.media_id not in lost]
+    ready = [
+        upload_result(one.media_id, f"F{day.warmed}-{one.media_id}") for one in claimed if one.media_id not in lost
+    ]
     await warmups.record_ready(pool, ready, lease_id=lease, telegram_id=int(bot))
     await warmups.record_failed(pool, lease, failed)
     day.warmed += len(claimed)

@@ -23,7 +23,7 @@ WARM_UP = 20  # rounds whose times are thrown away
 AFRESH = 20  # rounds after which connections are made anew: where the system puts a server process costs 0.1 ms
 SLOWER = 1.2  # what may be between few and many
 SOONER = 2.0
-PHOTO, SMALLEST, LARGEST = 5_000_000, 50_000, 50_000_000  # bytes: photos are up to the first, videos from there on
+PHOTO, SMALLEST, MAX_DUE = 5_000_000, 50_000, 50_000_000  # bytes: photos are up to the first, videos from there on
 IN_FLIGHT = 5
 LATENCY, BANDWIDTH = 0.3, 5_000_000  # seconds of a call, and bytes a second of each upload
 
@@ -78,7 +78,7 @@ async def _claim_and_record(side: Side) -> None:
     await warmups.release(side.queue.pool, side.queue.lease, [item.media_id for item in claimed])
     again = await side.timed("claim", side.queue.claim(CLAIMED))
     assert isinstance(again, list)  # noqa: S101 - what `claim` returned
-    ready = [placed(item.media_id, f"F{side.dice.random()}") for item in again]
+    ready = [upload_result(item.media_id, f"F{side.dice.random()}") for item in again]
     await side.timed(
         "record_ready", warmups.record_ready(side.queue.pool, ready, lease_id=side.queue.lease, telegram_id=1)
     )
@@ -183,7 +183,7 @@ async def _order(server_url: str, count: int) -> Figure:
 def _size(dice: random.Random) -> int:
     """Seven in ten are photos of 50 kB to 5 MB, the rest videos of up to 50 MB; each doubling is as likely."""
     photo = dice.random() < 0.7
-    low, high = (SMALLEST, PHOTO) if photo else (PHOTO, LARGEST)
+    low, high = (SMALLEST, PHOTO) if photo else (PHOTO, MAX_DUE)
     return int(low * (high / low) ** dice.random())
 
 

@@ -22,8 +22,8 @@ from telewarm_benchmarks.processes import ONE_KEY, Database, ObjectServer, Sandb
 
 HOUR = 3600.0
 STRIKE_AT = 0.25  # the share of the media that is ready when it happens
-PATIENCE = 180.0  # seconds until everything is ready again
-LOOK = 0.05  # seconds between looks
+TIMEOUT_SECONDS = 180.0  # seconds until everything is ready again
+POLL_SECONDS = 0.05  # seconds between looks
 TAKEOVER = 15.0  # seconds; the target, as are the next
 DRAIN = 10.0
 
@@ -71,7 +71,7 @@ class Scene:
 
     async def fetch(self, sql: str, *values: object) -> list[asyncpg.Record]:
         """Ask the database, which may be away for a while."""
-        deadline = clock.monotonic() + PATIENCE
+        deadline = clock.monotonic() + TIMEOUT_SECONDS
         while True:
             try:
                 connection = await asyncpg.connect(self.database.url, timeout=5)
@@ -84,7 +84,7 @@ class Scene:
                     raise
                 if clock.monotonic() > deadline:
                     raise
-                await clock.sleep(LOOK)
+                await clock.sleep(POLL_SECONDS)
 
     async def states(self) -> dict[str, int]:
         """How many media items are in each state."""
@@ -92,11 +92,11 @@ class Scene:
         return {row["state"]: row["items"] for row in found}
 
     async def until_ready(self, count: int) -> None:
-        deadline = clock.monotonic() + PATIENCE
+        deadline = clock.monotonic() + TIMEOUT_SECONDS
         while (states := await self.states()).get("ready", 0) < count and states.get("warming"):
             if clock.monotonic() > deadline:
-                raise TelewarmError(f"not all was ready {PATIENCE:.0f} s later: {states}; {await self._stuck()}")
-            await clock.sleep(LOOK)
+                raise TelewarmError(f"not all was ready {TIMEOUT_SECONDS:.0f} s later: {states}; {await self._stuck()}")
+            await clock.sleep(POLL_SECONDS)
 
     async def _stuck(self) -> str:
         found = await self.fetch(
@@ -232,20 +232,20 @@ async def _filled(plan: Plan, environ: dict[str, str]) -> AsyncIterator[Callable
 
 async def kill_9(scene: Scene) -> None:
     """One worker dies. `takeover`: until another has uploaded for each of its bots."""
-    victim, orphans = await scene.busiest()
-    if not orphans:
+    victim, affected = await scene.busiest()
+    if not affected:
         raise TelewarmError("no worker had anything in hand when one was to be killed: the figure is void")
     await victim.kill()
     killed = clock.monotonic()
-    await clock.sleep(scene.plan.latency_ms / 1000 + LOOK)  # what it had sent is counted by then
+    await clock.sleep(scene.plan.latency_ms / 1000 + POLL_SECONDS)  # what it had sent is counted by then
     before = await scene.sandbox.uploads()
-    while orphans:
+    while affected:
         now = await scene.sandbox.uploads()
         scene.takeover = clock.monotonic() - killed
-        orphans = [bot for bot in orphans if now[bot] <= before[bot] and await scene.has_work(bot)]
-        if scene.takeover > PATIENCE:
-            raise TelewarmError(f"nobody took over the bots {orphans} of a dead worker")
-        await clock.sleep(LOOK)
+        affected = [bot for bot in affected if now[bot] <= before[bot] and await scene.has_work(bot)]
+        if scene.takeover > TIMEOUT_SECONDS:
+            raise TelewarmError(f"nobody took over the bots {affected} of a dead worker")
+        await clock.sleep(POLL_SECONDS)
 
 
 async def sigterm(scene: Scene) -> None:

@@ -26,11 +26,11 @@ from telewarm_benchmarks.figures import Figure
 from telewarm_benchmarks.processes import ONE_KEY, Database, Server, made
 
 IDLE_MOST = 1.0  # per cent of one core
-SOON, SOON_FOR_MANY = 100.0, 250.0  # milliseconds
+MAX_DELAY_MS, MAX_DELAY_OF_MANY_MS = 100.0, 250.0  # milliseconds
 APART = 0.2  # seconds between two events whose way is timed
 ITEMS = 20  # media that one statement changes, as a lane's does
 LIBRARY = 2000  # media
-PATIENCE = 60.0  # seconds
+TIMEOUT_SECONDS = 60.0  # seconds
 MARK = b"\nevent: "
 FEW = 1
 
@@ -100,8 +100,8 @@ async def measure(*, plan: Plan = Plan(), report: Callable[[str], None]) -> list
     return [
         _cost(plan, alone, idle),
         Figure(name="memory of the server for each of them", value=grown / plan.listeners / 1000, unit="kB"),
-        *_soon("one listener", few, SOON),
-        *_soon(f"{plan.listeners} listeners", many, SOON_FOR_MANY),
+        *_soon("one listener", few, MAX_DELAY_MS),
+        *_soon(f"{plan.listeners} listeners", many, MAX_DELAY_OF_MANY_MS),
         *figures,
     ]
 
@@ -138,11 +138,13 @@ async def _listening(site: Site, count: int) -> AsyncIterator[None]:
 
 
 async def _until_heard(site: Site, count: int) -> None:
-    deadline = clock.monotonic() + PATIENCE
+    deadline = clock.monotonic() + TIMEOUT_SECONDS
     while site.heard < count:
         if clock.monotonic() > deadline:
-            raise TelewarmError(f"{site.heard:,} of {count:,} events came within {PATIENCE:.0f} s: the figure is void")
-        await clock.sleep(stage.LOOK)
+            raise TelewarmError(
+                f"{site.heard:,} of {count:,} events came within {TIMEOUT_SECONDS:.0f} s: the figure is void"
+            )
+        await clock.sleep(stage.POLL_SECONDS)
     if site.heard > count:
         raise TelewarmError("more events came than happened: the figure is void")
 
@@ -180,12 +182,12 @@ async def _burst(site: Site, count: int) -> Figure:
     written = clock.monotonic() - started
     await _until_heard(site, expected)
     seconds = max(ear.at for ear in site.ears) - started
-    told = count * len(site.ears)
-    cost = 1_000_000 * (site.server.cpu() - cpu) / told
+    delivered = count * len(site.ears)
+    cost = 1_000_000 * (site.server.cpu() - cpu) / delivered
     beside = f"written at {count / written:,.0f}/s; all had heard all after {seconds:.1f} s; {cost:.1f} µs of CPU each"
     return Figure(
         name=f"{count:,} changes as fast as they go, {len(site.ears)} listening: events told a second",
-        value=told / seconds,
+        value=delivered / seconds,
         unit="/s",
         beside=beside,
     )

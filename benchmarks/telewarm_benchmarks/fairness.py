@@ -26,7 +26,7 @@ from telewarm_benchmarks.stage import Report
 
 LATENCY_MS = 50
 PHOTO_BYTES = 21_000
-SETTLE = 1.0  # seconds that a fresh worker has before the first photo arrives
+RAMP_UP_SECONDS = 1.0  # seconds that a fresh worker has before the first photo arrives
 COLD = (
     "UPDATE media SET state = 'cold', file_id = NULL, file_unique_id = NULL, sent_kind = NULL, way = NULL,"
     " warmup_chat = NULL, warmup_message_id = NULL, warmed_at = NULL, attempts = 0, next_attempt_at = NULL"
@@ -138,7 +138,7 @@ async def _stream(scene: Scene, seconds: int | None) -> Wait:
     async with app.worker.running():
         if seconds is not None:
             await _until_flooded(scene, scene.busy[seconds])
-        await clock.sleep(SETTLE)
+        await clock.sleep(RAMP_UP_SECONDS)
         await _arrive(scene)
         await stage.until_none_warming(app, *{bot.id: bot for bot, _ in scene.arriving}.values())
     await scene.sandbox.tell("faults", clear=True)
@@ -157,11 +157,11 @@ async def _make_busy(scene: Scene, seconds: int) -> None:
 
 async def _until_flooded(scene: Scene, bot: Bot) -> None:
     before = await _floods(scene, bot)
-    deadline = clock.monotonic() + stage.PATIENCE
+    deadline = clock.monotonic() + stage.TIMEOUT_SECONDS
     while await _floods(scene, bot) == before:
         if clock.monotonic() > deadline:
             raise TelewarmError("the busy bot never met its flood: the figure is void")
-        await clock.sleep(stage.LOOK)
+        await clock.sleep(stage.POLL_SECONDS)
 
 
 async def _floods(scene: Scene, bot: Bot) -> int:

@@ -18,7 +18,7 @@ from telewarm_benchmarks.stage import Report
 CHATS = 8
 PHOTO_BYTES = 21_000
 LATENCY_MS = 80.0
-PATIENCE = 600.0  # seconds
+TIMEOUT_SECONDS = 600.0  # seconds
 
 
 def fastest(messages: int, limits: Sequence[Limit]) -> float:
@@ -48,7 +48,7 @@ async def measure_start(photos: int, *, report: Report) -> list[Figure]:
         async with app.worker.running():
             await stage.ask_for_all(app, bot)
             report(f"sending to {CHATS} fresh chats")
-            await stage.until_none_warming(app, bot, patience=PATIENCE)
+            await stage.until_none_warming(app, bot, patience=TIMEOUT_SECONDS)
         seconds = clock.monotonic() - started
         seen = (await sandbox.stats())["bots"][str(bot.telegram_id)]
     calls, refused = seen["messages"] + seen["floods"], seen["floods"]

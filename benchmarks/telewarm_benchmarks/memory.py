@@ -23,7 +23,7 @@ from telewarm_benchmarks.processes import ONE_KEY, Database, ObjectServer, Sandb
 MB = 1_000_000
 MOST_MB = 64.0  # the target
 SLOWLY = 25 * MB  # bytes a second on each connection to the sandbox, so that all are under way at once
-PATIENCE = 600.0  # seconds
+TIMEOUT_SECONDS = 600.0  # seconds
 OTHER_BOT = 99
 BOX = b"free"  # of an MP4: players skip it
 NO_PATH = "Bad Request: wrong file identifier/HTTP URL specified"  # a server that cannot read our disk
@@ -66,7 +66,7 @@ class Site:
                 ids,
             )
             await enqueue_lane(connection, bot)
-        await stage.until_none_warming(self.app, bot, patience=PATIENCE)
+        await stage.until_none_warming(self.app, bot, patience=TIMEOUT_SECONDS)
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[Worker]:

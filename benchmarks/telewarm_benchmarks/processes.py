@@ -31,7 +31,7 @@ SKEWED = ("-m", "telewarm_benchmarks.skewed")  # seconds, then the worker's own 
 STARTED = "[MEDIA][PREWARM][WORKER][START]"
 START = 30.0  # seconds that a process has to start
 END = 15.0  # seconds after SIGTERM that it has to end before it is killed
-LOOK = 0.02  # seconds between looks
+POLL_SECONDS = 0.02  # seconds between looks
 BUCKET = "library"
 READ = re.compile(rf"GET OBJECT Bucket: {BUCKET} Object: (\S+)")
 ONE_KEY = {"ENCRYPTION_KEY": "5eed" * 16}  # for workers on hosts of their own
@@ -121,7 +121,7 @@ class Breakable:
         while not await _listens(self.port):
             if self._process.returncode is not None or clock.monotonic() > deadline:
                 raise TelewarmError(f"{self._words[0]} did not start; its last words: {_tail(self.log)}")
-            await clock.sleep(LOOK)
+            await clock.sleep(POLL_SECONDS)
 
     @asynccontextmanager
     async def up(self) -> AsyncIterator[Self]:
@@ -297,7 +297,7 @@ async def _until_said(process: asyncio.subprocess.Process, log: Path, mark: str)
     while mark not in _read(log):
         if process.returncode is not None or clock.monotonic() > deadline:
             raise TelewarmError(f"a worker did not start; its last words: {_tail(log)}")
-        await clock.sleep(LOOK)
+        await clock.sleep(POLL_SECONDS)
 
 
 async def _end(process: asyncio.subprocess.Process) -> float:

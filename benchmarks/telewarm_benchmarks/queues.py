@@ -108,7 +108,7 @@ def blob(seed: str, *, size: int) -> Blob:
     return Blob(sha256=sha256, storage_key=f"key-{sha256}", thumbnail_key=None, facts=facts)
 
 
-def placed(media_id: MediaId, file_id: str) -> UploadResult:
+def upload_result(media_id: MediaId, file_id: str) -> UploadResult:
     """As Telegram would answer: ids as long as its."""
     return UploadResult(
         media_id=media_id,

@@ -17,7 +17,7 @@ from telewarm_benchmarks.figures import Figure
 from telewarm_benchmarks.processes import ONE_KEY, Database, SandboxServer, Worker, made
 
 HALF = 0.6  # of one worker's time; the target
-LOOK = 0.5  # seconds that idle workers get before the clock starts: their lanes have ended by then
+WORKER_START_SECONDS = 0.5  # seconds that idle workers get before the clock starts: their lanes have ended by then
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +74,7 @@ async def _filled(app: Telewarm, plan: Plan) -> list[Bot]:
 
 async def _warmed(app: Telewarm, bots: Sequence[Bot], sandbox: SandboxServer) -> float:
     """Seconds from asking for everything at once to the last file id written down."""
-    await clock.sleep(LOOK)
+    await clock.sleep(WORKER_START_SECONDS)
     before = sum((await sandbox.uploads()).values())
     started = clock.monotonic()
     await stage.ask_for_all(app, *bots)

@@ -133,11 +133,11 @@ async def _sender(site: Site, name: str, plan: Plan) -> AsyncIterator[Send]:
 
 async def _ours(site: Site, media_ids: Sequence[MediaId]) -> Send:
     """As a program that uses the library sends."""
-    live = await site.app.bots.by_slug(site.bot.slug)
+    session = await site.app.bots.by_slug(site.bot.slug)
     messages = itertools.cycle([MessageSet(media=(Part(media_id=one),)) for one in media_ids])
 
     async def send(chat_id: ChatId) -> None:
-        [result] = await site.app.sender.send(live, chat_id, next(messages))
+        [result] = await site.app.sender.send(session, chat_id, next(messages))
         if result.error is not None:
             raise result.error
 

@@ -36,8 +36,8 @@ NO_FLOODS = {
     "TELEWARM_FLOOD_GROUP_BURST": "100000",
     "TELEWARM_FLOOD_SPACING": "false",
 }
-PATIENCE = 120.0  # seconds
-LOOK = 0.01  # seconds between looks whether the last item is warm
+TIMEOUT_SECONDS = 120.0  # seconds
+POLL_SECONDS = 0.01  # seconds between looks whether the last item is warm
 
 _seeds = itertools.count()
 
@@ -127,7 +127,7 @@ async def ask_for_all(app: Telewarm, *bots: Bot) -> None:
             await enqueue_lane(connection, bot)
 
 
-async def until_none_warming(app: Telewarm, *bots: Bot, patience: float = PATIENCE) -> None:
+async def until_none_warming(app: Telewarm, *bots: Bot, patience: float = TIMEOUT_SECONDS) -> None:
     """Return when nothing of the bots, all of them by default, is warming. Raises TelewarmError when that takes
     longer than `patience` seconds, or when items ended in error: the figure would be void."""
     ids = [bot.id for bot in bots] or None
@@ -136,15 +136,15 @@ async def until_none_warming(app: Telewarm, *bots: Bot, patience: float = PATIEN
     while await app.pool.fetchval(f"SELECT EXISTS (SELECT FROM media WHERE state = 'warming' AND {mine})", ids):  # noqa: S608
         if clock.monotonic() > deadline:
             raise TelewarmError(f"the media were not warm within {patience:.0f} s: the figure is void")
-        await clock.sleep(LOOK)
+        await clock.sleep(POLL_SECONDS)
     words = await app.pool.fetchval(f"SELECT min(last_error) FROM media WHERE state = 'error' AND {mine}", ids)  # noqa: S608
     if words is not None:
         raise TelewarmError(f"some media could not be warmed, the figure is void: {words}")
 
 
-async def until_ready(app: Telewarm, item: MediaItem, *, look: float = LOOK) -> MediaItem:
-    """The item once it is ready. Raises TelewarmError when it ends in error or takes longer than PATIENCE."""
-    deadline = clock.monotonic() + PATIENCE
+async def until_ready(app: Telewarm, item: MediaItem, *, look: float = POLL_SECONDS) -> MediaItem:
+    """The item once it is ready. Raises TelewarmError when it ends in error or takes longer than TIMEOUT_SECONDS."""
+    deadline = clock.monotonic() + TIMEOUT_SECONDS
     while item.state is not MediaState.READY:
         if item.state is MediaState.ERROR or clock.monotonic() > deadline:
             raise TelewarmError(f"media item {item.id} is not ready, the figure is void: {item.last_error}")
@@ -173,7 +173,7 @@ async def bare_loop(sandbox_url: str, files: Sequence[bytes], *, concurrency: in
                 body = msgspec.json.decode(await answer.read())
                 body["result"]["photo"][-1]["file_id"]
 
-    timeout = aiohttp.ClientTimeout(total=PATIENCE)
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=concurrency), timeout=timeout) as session:
         started, cpu = clock.monotonic(), time.process_time()
         await asyncio.gather(*(loop(session) for _ in range(concurrency)))

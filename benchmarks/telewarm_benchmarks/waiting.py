@@ -17,12 +17,12 @@ from telewarm_benchmarks.figures import Figure
 from telewarm_benchmarks.stage import Report
 
 SOON_SECONDS = 1.0  # the target
-LATER = timedelta(days=1000)
+DISTANT_FUTURE = timedelta(days=1000)
 STARTS_IN = timedelta(seconds=2)
 SLOW_PER_SECOND = 0.005  # of a broadcast that has sent its first message and waits minutes for the second
 FLOOD_WAIT_SECONDS = 600
-LOOK = 0.005  # seconds between looks
-PATIENCE = 60.0
+POLL_SECONDS = 0.005  # seconds between looks
+TIMEOUT_SECONDS = 60.0
 PHOTO_BYTES = 30_000
 RECIPIENT = ChatId(500_000_001)
 
@@ -43,18 +43,18 @@ class Scene:
     async def broadcast(
         self, *, count: int = 1, per_second: float | None = None, later: timedelta | None = None
     ) -> int:
-        live = await self.app.bots.get(self.bot.id)
-        [made] = await self.app.broadcasts.create([live], MessageSet(text="hello"), per_second=per_second)
+        session = await self.app.bots.get(self.bot.id)
+        [made] = await self.app.broadcasts.create([session], MessageSet(text="hello"), per_second=per_second)
         await self.app.broadcasts.add(made.id, [self.recipient() for _ in range(count)])
         await self.app.broadcasts.start(made.id, starts_at=None if later is None else clock.now() + later)
         return made.id
 
     async def until(self, query: str, *arguments: object) -> None:
-        deadline = clock.monotonic() + PATIENCE
+        deadline = clock.monotonic() + TIMEOUT_SECONDS
         while not await self.app.pool.fetchval(query, *arguments):
             if clock.monotonic() > deadline:
-                raise TelewarmError(f"nothing came of it within {PATIENCE:.0f} s: the figure is void")
-            await clock.sleep(LOOK)
+                raise TelewarmError(f"nothing came of it within {TIMEOUT_SECONDS:.0f} s: the figure is void")
+            await clock.sleep(POLL_SECONDS)
 
     async def until_done(self, broadcast_id: int) -> None:
         await self.until(
@@ -71,7 +71,7 @@ class Scene:
 
 
 async def _scheduled(scene: Scene) -> None:
-    await scene.broadcast(later=LATER)
+    await scene.broadcast(later=DISTANT_FUTURE)
     await scene.until_asleep()
 
 
@@ -91,7 +91,7 @@ async def _paced(scene: Scene) -> None:
 
 async def _media(scene: Scene) -> float:
     began = clock.monotonic()
-    await stage.until_ready(scene.app, await scene.photo(), look=LOOK)
+    await stage.until_ready(scene.app, await scene.photo(), look=POLL_SECONDS)
     return clock.monotonic() - began
 
 

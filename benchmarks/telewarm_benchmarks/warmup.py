@@ -18,7 +18,7 @@ from telewarm_benchmarks.stage import Rate, Report
 
 PHOTO_BYTES = 200_000
 SINGLES = 50  # photos added one by one in each round
-SOON = 0.002  # seconds between looks whether one item is ready
+POLL_SECONDS = 0.002  # seconds between looks whether one item is ready
 NODE = "the Node system: 2.5/s, 28 ms"  # on the same work
 
 
@@ -67,7 +67,7 @@ async def _one_by_one(app: Telewarm, bot: Bot) -> list[float]:
     """Milliseconds from accepted to ready, each item added when the one before is ready."""
     waits = []
     for data in stage.photos(SINGLES, bytes=PHOTO_BYTES):
-        item = await stage.until_ready(app, await stage.add(app, bot, data), look=SOON)
+        item = await stage.until_ready(app, await stage.add(app, bot, data), look=POLL_SECONDS)
         waits.append(stage.ready_ms(item))
     return waits
 

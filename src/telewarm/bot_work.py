@@ -81,15 +81,15 @@ class LaneFactory:
         return CompositeRunner(parts, stop=context.stop, has_waiting_lanes=context.has_waiting_lanes)
 
     def _make_warmup_lane(self, context: LaneContext) -> Lane[WarmupTask, UploadResult | WarmupFailure]:
-        live = context.session
+        session = context.session
         return Lane(
-            WarmupWork(pool=self.pool, lease=self.lease, session=live, uploader=self.uploader, retries=self.retries),
-            live.limiter,
+            WarmupWork(pool=self.pool, lease=self.lease, session=session, uploader=self.uploader, retries=self.retries),
+            session.limiter,
             limits=LaneLimits(concurrency=self.limits.concurrency),
             budget=context.budget,
             stop=context.stop,
             has_waiting_lanes=context.has_waiting_lanes,
-            on_pause=live.on_pause,
+            on_pause=session.on_pause,
         )
 
     def _make_broadcast_scheduler(self, context: LaneContext) -> BroadcastScheduler:

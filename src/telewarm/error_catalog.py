@@ -234,7 +234,7 @@ ERROR_DOCS: tuple[ErrorDoc, ...] = (
             "CHAT_UNREACHABLE",
             (403,),
             "The recipient blocked the bot, is gone, or never wrote to it; or the bot may not write there.",
-            "Nothing for you to do: broadcasts skip it from now on. It is in the chat ledger with the reason.",
+            "Nothing for you to do: broadcasts skip it from now on. Its chat status has the reason.",
         ),
         (
             "CHAT_MIGRATED",

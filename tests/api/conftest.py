@@ -93,7 +93,7 @@ async def warming_api(telewarm_with: Opener) -> AsyncIterator[Api]:
 
 
 @pytest.fixture
-async def orphan(telewarm_with: Opener) -> AsyncIterator[Api]:
+async def without_database(telewarm_with: Opener) -> AsyncIterator[Api]:
     """An API whose database went away for good."""
     telewarm = await telewarm_with(worker=False, ADMIN_API_TOKEN=ADMIN)
     async with client_of(telewarm.api(), **BEARER) as client:

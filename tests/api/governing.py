@@ -25,7 +25,7 @@ class Governed:
 
     telewarm: Telewarm
     app: FastAPI
-    keyring: ApiTokenCache
+    token_cache: ApiTokenCache
     log: AuditWriter
     admin: httpx.AsyncClient
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -49,8 +49,8 @@ class Governed:
 
 @asynccontextmanager
 async def governing(telewarm: Telewarm) -> AsyncIterator[Governed]:
-    keyring, log, app = telewarm.token_cache, telewarm.audit, telewarm.api()
+    token_cache, log, app = telewarm.token_cache, telewarm.audit, telewarm.api()
     async with client_of(app, Authorization=f"Bearer {telewarm.server_token().secret}") as admin:
-        governed = Governed(telewarm=telewarm, app=app, keyring=keyring, log=log, admin=admin)
+        governed = Governed(telewarm=telewarm, app=app, token_cache=token_cache, log=log, admin=admin)
         async with governed.stack:
             yield governed

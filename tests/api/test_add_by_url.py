@@ -77,7 +77,7 @@ async def test_a_program_adds_by_url_too(intranet: Api, net: Web) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "code", "told"),
+    ("path", "status", "code", "reported"),
     [
         ("/error", 502, "URL_WITHOUT_FILE", "HTTP 401"),
         ("/film", 413, "TOO_LARGE", "larger than the 10,000 bytes that are taken here"),
@@ -86,11 +86,11 @@ async def test_a_program_adds_by_url_too(intranet: Api, net: Web) -> None:
     ],
 )
 async def test_what_does_not_come_is_told_and_leaves_nothing(
-    intranet: Api, net: Web, *, path: str, status: int, code: str, told: str
+    intranet: Api, net: Web, *, path: str, status: int, code: str, reported: str
 ) -> None:
     net.answers["/nothing-there-as-the-server-breaks"] = b""
     answered = await intranet.client.post(MEDIA, json={"url": net.url(f"{path}?token={SECRET}", "127.0.0.2")})
-    assert told in refusal(answered, status, code)
+    assert reported in refusal(answered, status, code)
     assert SECRET not in answered.text
     assert await intranet.is_empty()
 

@@ -165,8 +165,8 @@ async def test_what_is_too_many_is_refused_at_once_and_other_work_goes_on(telewa
         shown = (await api.client.get("/metrics")).text
     assert 'telewarm_http_requests_rejected_total{class="send"}' in shown
     assert telewarm_with.sandbox.state.stats.total.calls["sendMessage"] == FEW + 1
-    [told] = [one for one in logged if one["event"] == "requests_rejected"]
-    assert (told["refused"], told["sends"], told["places"]) == (1, FEW, FEW)
+    [reported] = [one for one in logged if one["event"] == "requests_rejected"]
+    assert (reported["refused"], reported["sends"], reported["places"]) == (1, FEW, FEW)
 
 
 async def test_a_refused_upload_leaves_its_connection_whole_and_nothing_on_disk(telewarm_with: Opener) -> None:

@@ -123,12 +123,12 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("body", "told"), BROKEN.values(), ids=BROKEN)
-async def test_a_form_that_breaks_off_keeps_the_whole_files_before(api: Api, body: bytes, told: list[bool]) -> None:
+@pytest.mark.parametrize(("body", "reported"), BROKEN.values(), ids=BROKEN)
+async def test_a_form_that_breaks_off_keeps_the_whole_files_before(api: Api, body: bytes, reported: list[bool]) -> None:
     answer = await send(api.client, body)
     refusal(answer, 400, "BAD_REQUEST")
-    assert kept(answer.json()["items"]) == told
-    assert len(files_in(api.telewarm.settings.telewarm_data)) == 2 * len(told)
+    assert kept(answer.json()["items"]) == reported
+    assert len(files_in(api.telewarm.settings.telewarm_data)) == 2 * len(reported)
 
 
 async def test_what_is_no_form_or_for_no_bot_is_refused(api: Api) -> None:

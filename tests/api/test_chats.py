@@ -1,4 +1,4 @@
-"""The chat ledger over HTTP."""
+"""Chat statuses over HTTP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STATES = {-4001: ChatState.MIGRATED, 5: ChatState.BLOCKED, 6: ChatState.BLOCKED,
 
 
 @pytest.fixture
-async def ledger(api: Api) -> Api:
+async def statuses(api: Api) -> Api:
     """Four chats of the bot."""
     bot = (await api.telewarm.bots.by_slug("shop")).bot
     rows = [
@@ -31,9 +31,9 @@ async def ledger(api: Api) -> Api:
     return api
 
 
-async def test_the_ledger_is_listed_page_by_page_with_its_counts(ledger: Api) -> None:
-    first = (await ledger.client.get(CHATS, params={"limit": 3})).json()
-    last = (await ledger.client.get(CHATS, params={"limit": 3, "after": first["next"]})).json()
+async def test_the_ledger_is_listed_page_by_page_with_its_counts(statuses: Api) -> None:
+    first = (await statuses.client.get(CHATS, params={"limit": 3})).json()
+    last = (await statuses.client.get(CHATS, params={"limit": 3, "after": first["next"]})).json()
 
     assert [chat["chat_id"] for chat in first["chats"] + last["chats"]] == list(STATES)
     assert (first["ok"], first["next"], last["next"]) == (True, 6, None)
@@ -43,8 +43,8 @@ async def test_the_ledger_is_listed_page_by_page_with_its_counts(ledger: Api) ->
     assert group["since"].endswith("+00:00")
 
 
-async def test_the_ledger_is_listed_by_state(ledger: Api) -> None:
-    body = (await ledger.client.get(CHATS, params={"state": "blocked"})).json()
+async def test_the_ledger_is_listed_by_state(statuses: Api) -> None:
+    body = (await statuses.client.get(CHATS, params={"state": "blocked"})).json()
     assert ([chat["chat_id"] for chat in body["chats"]], body["next"]) == ([5, 6], None)
 
 
@@ -59,22 +59,22 @@ async def test_the_ledger_is_listed_by_state(ledger: Api) -> None:
     ],
 )
 async def test_the_ledger_forgets_all_or_a_state_or_a_chat(
-    ledger: Api, path: str, cleared: int, left: list[int]
+    statuses: Api, path: str, cleared: int, left: list[int]
 ) -> None:
-    assert (await ledger.client.delete(CHATS + path)).json() == {"ok": True, "cleared": cleared}
-    assert [chat["chat_id"] for chat in (await ledger.client.get(CHATS)).json()["chats"]] == left
+    assert (await statuses.client.delete(CHATS + path)).json() == {"ok": True, "cleared": cleared}
+    assert [chat["chat_id"] for chat in (await statuses.client.get(CHATS)).json()["chats"]] == left
 
 
 @pytest.mark.parametrize("query", ["state=angry", "limit=0", "limit=1001", "after=9223372036854775808", "after=x"])
-async def test_a_question_that_does_not_fit_is_refused(ledger: Api, query: str) -> None:
-    refusal(await ledger.client.get(f"{CHATS}?{query}"), 422, "BAD_REQUEST")
+async def test_a_question_that_does_not_fit_is_refused(statuses: Api, query: str) -> None:
+    refusal(await statuses.client.get(f"{CHATS}?{query}"), 422, "BAD_REQUEST")
 
 
 @pytest.mark.parametrize("chat_id", ["x", "9223372036854775808"])
-async def test_an_id_that_no_chat_has_is_refused_and_clears_nothing(ledger: Api, chat_id: str) -> None:
-    refusal(await ledger.client.delete(f"{CHATS}/{chat_id}"), 422, "BAD_REQUEST")
+async def test_an_id_that_no_chat_has_is_refused_and_clears_nothing(statuses: Api, chat_id: str) -> None:
+    refusal(await statuses.client.delete(f"{CHATS}/{chat_id}"), 422, "BAD_REQUEST")
 
 
-async def test_the_ledger_of_an_unknown_bot_is_not_found(api: Api) -> None:
+async def test_the_statuses_of_an_unknown_bot_is_not_found(api: Api) -> None:
     refusal(await api.client.get("/api/admin/bots/nobody/chats"), 404, "NOT_FOUND")
     refusal(await api.client.delete("/api/admin/bots/nobody/chats"), 404, "NOT_FOUND")

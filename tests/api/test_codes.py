@@ -134,7 +134,7 @@ class Stage:
         return await self.client.post(SEND, json={"chat_id": READER, "media": [self.photo], **more})
 
     def blobs(self) -> list[Path]:
-        """In the store, after all of the spool was deleted."""
+        """In the store, after all of the disk cache was deleted."""
         settings = self.api.telewarm.settings
         for path in (settings.telewarm_data / "spool" / "blobs").iterdir():
             path.unlink()
@@ -409,6 +409,6 @@ async def test_each_request_gets_the_code_it_asks_for(api: Api, telewarm_with: O
 
 
 @pytest.mark.parametrize(("expected", "path"), WITHOUT_DATABASE.items())
-async def test_without_the_database_too(orphan: Api, expected: Pair, path: str) -> None:
-    answer = await orphan.client.get(path)
+async def test_without_the_database_too(without_database: Api, expected: Pair, path: str) -> None:
+    answer = await without_database.client.get(path)
     assert (answer.json()["error"], answer.status_code) == expected

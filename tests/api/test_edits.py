@@ -17,7 +17,7 @@ from telewarm.database.warmups import record_ready
 from telewarm.models import Kind, MediaId
 from tests.api.conftest import BOT, MEDIA, Api, refusal
 from tests.fixtures import odd_media
-from tests.fixtures.rows import placed
+from tests.fixtures.rows import uploaded
 from tests.fixtures.sandbox import token
 
 ONE = "/api/admin/media"
@@ -38,16 +38,16 @@ async def test_an_item_is_renamed(api: Api) -> None:
 async def test_a_new_name_says_what_recipients_see_and_is_rewarmed_when_asked(api: Api) -> None:
     added = (await api.client.post(f"{MEDIA}?name=a.pdf", content=b"%PDF-1.4")).json()
     path = f"{ONE}/{added['media_id']}"
-    warm = placed(MediaId(added["media_id"]), "id", kind=Kind.DOCUMENT, name="a.pdf")
+    warm = uploaded(MediaId(added["media_id"]), "id", kind=Kind.DOCUMENT, name="a.pdf")
     await record_ready(api.telewarm.pool, [warm])
 
-    told = (await api.client.patch(path, json={"name": "b.pdf"})).json()
-    RenamedMedia.model_validate(told)
-    assert (told["media"]["name"], told["media"]["sent_name"]) == ("b.pdf", "a.pdf")
-    assert 'recipients still see "a.pdf"' in told["note"]
-    told = (await api.client.patch(path, json={"name": "c.pdf", "rewarm": True})).json()
-    assert (told["media"]["state"], told["media"]["sent_name"]) == ("warming", "a.pdf")
-    assert "queued" in told["note"]
+    reported = (await api.client.patch(path, json={"name": "b.pdf"})).json()
+    RenamedMedia.model_validate(reported)
+    assert (reported["media"]["name"], reported["media"]["sent_name"]) == ("b.pdf", "a.pdf")
+    assert 'recipients still see "a.pdf"' in reported["note"]
+    reported = (await api.client.patch(path, json={"name": "c.pdf", "rewarm": True})).json()
+    assert (reported["media"]["state"], reported["media"]["sent_name"]) == ("warming", "a.pdf")
+    assert "queued" in reported["note"]
 
 
 async def test_what_became_a_document_says_why_and_a_second_name_which_one_holds(api: Api) -> None:

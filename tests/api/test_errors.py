@@ -94,8 +94,8 @@ def test_no_status_is_hidden_behind_a_more_general_one() -> None:
     assert status_of(TelewarmError("so")) == 500
 
 
-async def test_without_the_database_every_route_that_needs_it_is_a_503(orphan: Api) -> None:
-    client = orphan.client
+async def test_without_the_database_every_route_that_needs_it_is_a_503(without_database: Api) -> None:
+    client = without_database.client
     answers = [
         await client.post("/api/admin/bots", json={**BOT, "slug": "news", "token": token(1)}),
         await client.get("/api/admin/bots/news/media"),
@@ -109,8 +109,8 @@ async def test_without_the_database_every_route_that_needs_it_is_a_503(orphan: A
     assert (await client.get("/healthz")).status_code == 200
 
 
-async def test_without_the_database_the_metrics_say_so_and_the_rest(orphan: Api) -> None:
-    answer = await orphan.client.get("/metrics")
+async def test_without_the_database_the_metrics_say_so_and_the_rest(without_database: Api) -> None:
+    answer = await without_database.client.get("/metrics")
     assert answer.status_code == 200
     assert "telewarm_database_up 0.0" in answer.text
     assert "telewarm_queue_due" not in answer.text

@@ -100,18 +100,18 @@ async def url(telewarm: Telewarm) -> AsyncIterator[str]:
 async def test_one_api_tells_what_another_and_a_worker_do(url: str, telewarm_with: Opener) -> None:
     other, worker = await telewarm_with(worker=False), await telewarm_with(worker=True)
     async with stream(url) as listening:
-        live = await add_bot(other)
-        media_id = MediaId((await add_photos(other, live, 1))[0])
+        session = await add_bot(other)
+        media_id = MediaId((await add_photos(other, session, 1))[0])
         await until_ready(other, media_id)
         await worker.worker.stop()
         heard = await listening.take(4)
         while heard[-1]["type"] != "worker.status" or heard[-1]["state"] != "stopped":
             heard += await listening.take(1)
-    told = [one for one in heard if one["type"] != "worker.status"]
-    assert [(one["type"], one["bot"]) for one in told] == [
+    reported = [one for one in heard if one["type"] != "worker.status"]
+    assert [(one["type"], one["bot"]) for one in reported] == [
         *(("bot.changed", "bot-0"), ("media.added", "bot-0"), ("media.ready", "bot-0")),
     ]
-    assert told[2] == told[2] | {"media_id": media_id, "kind": "photo", "state": "ready", "way": "upload"}
+    assert reported[2] == reported[2] | {"media_id": media_id, "kind": "photo", "state": "ready", "way": "upload"}
     assert (heard[-1]["bot"], heard[-1]["lanes"], heard[-1]["in_flight"]) == (None, 0, 0)
     assert [one["id"] for one in heard] == list(range(heard[0]["id"], heard[0]["id"] + len(heard)))
 

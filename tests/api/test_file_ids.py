@@ -13,10 +13,15 @@ async def test_a_file_id_is_waited_for_and_handed_out(warming_api: Api) -> None:
     media_id = await warming_api.add_photo(1)
     answer = await warming_api.client.get(f"/api/admin/media/{media_id}/file-id", params={"wait": 20, "bot": "shop"})
     assert answer.status_code == 200
-    told = answer.json()
-    assert (told["media_id"], told["bot"], told["kind"], told["method"]) == (media_id, "shop", "photo", "sendPhoto")
+    reported = answer.json()
+    assert (reported["media_id"], reported["bot"], reported["kind"], reported["method"]) == (
+        media_id,
+        "shop",
+        "photo",
+        "sendPhoto",
+    )
     seen = (await warming_api.client.get(f"/api/admin/media/{media_id}")).json()["media"]["cache"]["file_id"]
-    assert told["file_id"] == seen
+    assert reported["file_id"] == seen
 
 
 async def test_one_that_is_not_there_yet_is_a_409_with_retry_after(api: Api) -> None:

@@ -53,9 +53,9 @@ async def test_the_worker_is_one_of_them_while_this_process_runs_one(telewarm: T
 
 
 async def test_a_worker_that_drains_is_not_ready(telewarm: Telewarm, sandbox: Sandbox) -> None:
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="hang", method="sendPhoto", seconds=0.5))
-    await add_photos(telewarm, live, 1)
+    await add_photos(telewarm, session, 1)
 
     async def begun() -> bool:
         return bool(sandbox.state.stats.total.calls["sendPhoto"])
@@ -98,8 +98,8 @@ async def test_what_is_missing_is_named_and_its_cure_told_to_who_has_a_token(
     await breaks(api.telewarm)
     with capture_logs() as logs:  # as `telewarm serve` and `telewarm worker` do at their start
         await api.telewarm.checks.log_problems()
-    [told] = [entry for entry in logs if entry["event"] == "dependency_unavailable"]
-    assert (told["dependency"], told["log_level"], cure in told["error"]) == (name, "warning", True)
+    [reported] = [entry for entry in logs if entry["event"] == "dependency_unavailable"]
+    assert (reported["dependency"], reported["log_level"], cure in reported["error"]) == (name, "warning", True)
     async with asked_anew(api.telewarm) as stranger:
         answer = await stranger.get("/readyz")
         assert refusal(answer, 503, "NOT_READY") == f"not there: {name}"
@@ -116,8 +116,8 @@ async def test_what_is_missing_is_named_and_its_cure_told_to_who_has_a_token(
     assert cure in answer.json()["checks"][name]["message"]
 
 
-async def test_without_the_database_it_lives_but_is_not_ready(orphan: Api) -> None:
-    async with asked_anew(orphan.telewarm) as stranger:
+async def test_without_the_database_it_lives_but_is_not_ready(without_database: Api) -> None:
+    async with asked_anew(without_database.telewarm) as stranger:
         assert (await stranger.get("/healthz")).json() == {"ok": True}
         assert refusal(await stranger.get("/readyz"), 503, "NOT_READY") == "not there: database, migrations"
         body = (await stranger.get("/health", headers=BEARER)).json()
@@ -127,12 +127,12 @@ async def test_without_the_database_it_lives_but_is_not_ready(orphan: Api) -> No
 
 
 async def test_it_tells_what_shuts_the_decoders_in_once_one_runs(api: Api, demo_files: dict[str, DemoFile]) -> None:
-    async def told() -> object:
+    async def reported() -> object:
         return (await api.client.get("/health")).json()["process"]["decoder_isolation"]
 
-    assert await told() is None
+    assert await reported() is None
     await api.telewarm.library.probe.facts(demo_files["note.ogg"].path)
-    held = await told()
+    held = await reported()
     assert isinstance(held, list)
     assert {"rlimits"} <= {*held} <= ISOLATION_LAYERS | {"nobody"}
 
@@ -148,11 +148,11 @@ async def test_how_it_does_is_for_who_may_read(telewarm_with: Opener) -> None:
 
 async def test_health_tells_what_an_operator_wants_to_know(api: Api) -> None:
     telewarm = api.telewarm
-    live = await telewarm.bots.by_slug("shop")
+    session = await telewarm.bots.by_slug("shop")
     await api.add_photo()
-    await bots.pause(telewarm.pool, live.bot.id, None, 30)
-    await bots.pause(telewarm.pool, live.bot.id, ChatId(7), 60)
-    await bots.set_paused(telewarm.pool, live.bot.id, paused=True)
+    await bots.pause(telewarm.pool, session.bot.id, None, 30)
+    await bots.pause(telewarm.pool, session.bot.id, ChatId(7), 60)
+    await bots.set_paused(telewarm.pool, session.bot.id, paused=True)
 
     answer = await api.client.get("/health")
 
@@ -216,8 +216,8 @@ async def test_a_look_that_hangs_ends_and_a_bug_in_one_is_told_to_the_log() -> N
 
 async def overdue(telewarm: Telewarm) -> None:
     """Work that was due a while ago."""
-    live = await add_bot(telewarm)
-    await add_photos(telewarm, live, 1)
+    session = await add_bot(telewarm)
+    await add_photos(telewarm, session, 1)
     await telewarm.pool.execute("UPDATE pgqueuer SET execute_after = now() - interval '1 minute'")
 
 
@@ -246,11 +246,11 @@ async def test_a_process_with_a_worker_that_takes_no_work_is_not_ready(idle_tele
 
 
 async def test_work_that_is_taken_or_waits_for_a_limit_is_no_reason(telewarm: Telewarm) -> None:
-    live = await add_bot(telewarm)
-    await add_photos(telewarm, live, 1)
+    session = await add_bot(telewarm)
+    await add_photos(telewarm, session, 1)
     assert await telewarm.untaken() is None
     await telewarm.worker.stop()
-    await add_photos(telewarm, live, 1, first=1)
+    await add_photos(telewarm, session, 1, first=1)
     assert await telewarm.untaken() is None  # for a few seconds that is no reason either
     await telewarm.pool.execute("UPDATE pgqueuer SET execute_after = now() + interval '1 hour'")
     assert await telewarm.untaken() is None

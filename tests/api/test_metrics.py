@@ -53,12 +53,12 @@ async def test_a_warm_up_and_the_sends_after_it_show(warming_api: Api) -> None:
 
 async def test_errors_with_odd_texts_make_no_new_labels(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with(NO_SWEEP)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     before = read()
     for number in range(5):
         sandbox.state.faults.add(Rule(action="error", code=400, description=f"{ODD}{number}", method="sendPhoto"))
 
-    await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, live, 5))
+    await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, session, 5))
 
     assert grown(before, "warmup_errors_total", code="TELEGRAM_BAD_REQUEST") == 5
     assert not [labels for _, labels in read() if any("odd" in text for _, text in labels)]
@@ -67,11 +67,11 @@ async def test_errors_with_odd_texts_make_no_new_labels(telewarm_with: Opener, s
 
 async def test_a_429_shows_with_its_seconds(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with(NO_SWEEP)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     before = read()
     sandbox.state.faults.add(Rule(action="error", code=429, retry_after=1, method="sendPhoto"))
 
-    await until_ready(telewarm, *await add_photos(telewarm, live, 1))
+    await until_ready(telewarm, *await add_photos(telewarm, session, 1))
 
     scopes = ("bot", "chat", "size")
     assert sum(grown(before, "flood_waits_total", scope=scope) for scope in scopes) == 1

@@ -51,8 +51,10 @@ def is_compound(spec: Json, schema: Json) -> bool:
 
 
 def has_example(spec: Json, node: Json, schema: Json) -> bool:
-    told = [one for where in (node, schema, resolved(spec, schema)) for one in ("example", "examples") if one in where]
-    return bool(told) or is_compound(spec, schema)
+    reported = [
+        one for where in (node, schema, resolved(spec, schema)) for one in ("example", "examples") if one in where
+    ]
+    return bool(reported) or is_compound(spec, schema)
 
 
 def lacks(spec: Json, name: str, node: Json, schema: Json) -> Iterator[str]:
@@ -139,10 +141,10 @@ def bounds(node: object) -> Iterator[tuple[str, object]]:
 
 
 def test_bounds_are_told_exactly(spec: Json) -> None:
-    told = list(bounds(spec))
-    assert {type(value) for _, value in told} == {int}
-    assert min(value for _, value in told if isinstance(value, int)) == -MAX_BIGINT
-    assert max(value for _, value in told if isinstance(value, int)) == MAX_BIGINT
+    reported = list(bounds(spec))
+    assert {type(value) for _, value in reported} == {int}
+    assert min(value for _, value in reported if isinstance(value, int)) == -MAX_BIGINT
+    assert max(value for _, value in reported if isinstance(value, int)) == MAX_BIGINT
     assert '"ge"' not in json.dumps(spec)
     chat = spec["components"]["schemas"]["SendRequest"]["properties"]["chat_id"]["anyOf"][0]
     assert (chat["minimum"], chat["maximum"]) == (-MAX_BIGINT, MAX_BIGINT)

@@ -35,7 +35,7 @@ def s3_environ(config: S3Config) -> dict[str, str]:
 
 
 def elsewhere(api: Api, data: Path, config: S3Config) -> dict[str, str]:
-    """The same database and encryption key, a data folder of its own with nothing in the spool, and another store."""
+    """The same database and encryption key, another data folder with an empty disk cache, and another store."""
     key = (api.telewarm.settings.telewarm_data / "encryption.key").read_text()
     return {"TELEWARM_DATA": str(data), "ENCRYPTION_KEY": key, **s3_environ(config)}
 
@@ -115,8 +115,8 @@ async def test_the_memory_does_not_grow_with_a_file_that_streams_out(
     async with telewarm.library.receive() as incoming:
         for _ in range(LARGE >> 20):
             await incoming.write(piece)
-        live = await add_bot(telewarm)
-        media_id = (await telewarm.library.add(live.bot, incoming)).item.id
+        session = await add_bot(telewarm)
+        media_id = (await telewarm.library.add(session.bot, incoming)).item.id
     if where != "spool":  # another process has nothing in its spool that it knows
         telewarm = await telewarm_with(environ, worker=False)
     process, before, most, digest = psutil.Process(), 0, 0, hashlib.sha256()

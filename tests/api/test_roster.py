@@ -163,8 +163,8 @@ async def test_deleting_for_good_takes_all_of_a_bot_and_nothing_of_others(api: A
     await add_bots(api, "news")
     shared, own = await api.add_photo(1), await api.add_photo(2)
     await api.client.post(f"{BOTS}/news/media/share", json={"source": "shop", "media_ids": [shared]})
-    live = await api.telewarm.bots.by_slug("shop")
-    [made] = await api.telewarm.broadcasts.create([live], MessageSet(text="x"))
+    session = await api.telewarm.bots.by_slug("shop")
+    [made] = await api.telewarm.broadcasts.create([session], MessageSet(text="x"))
     await api.telewarm.broadcasts.add(made.id, readers(5))
     await pool.execute("INSERT INTO chat (bot_id, chat_id, state, reason) VALUES ($1, 7, 'blocked', 'x')", live.bot.id)
     await pool.execute("INSERT INTO idempotency_key (bot_id, key, fingerprint) VALUES ($1, 'k', '')", live.bot.id)
@@ -177,7 +177,7 @@ async def test_deleting_for_good_takes_all_of_a_bot_and_nothing_of_others(api: A
     assert gone["bytes"] > 100
     for table in ("broadcast", "broadcast_run", "recipient", "delivery", "chat", "idempotency_key"):
         assert await pool.fetchval(f"SELECT count(*) FROM {table}") == 0, table  # noqa: S608 - the names above
-    assert await pool.fetchval("SELECT count(*) FROM media_count WHERE bot_id = $1", live.bot.id) == 0
+    assert await pool.fetchval("SELECT count(*) FROM media_count WHERE bot_id = $1", session.bot.id) == 0
     assert await pool.fetchval("SELECT string_agg(slug, ' ') FROM bot") == "news"
     refusal(await api.client.post(f"{BOTS}/shop/undelete"), 404, "NOT_FOUND")
     refusal(await api.client.delete(f"{BOTS}/shop?forever=true"), 404, "NOT_FOUND")
@@ -214,8 +214,8 @@ async def test_a_deletion_stops_all_work_of_a_bot_in_every_process_and_its_retur
     working = await telewarm_with(slow)
     asking = await telewarm_with(slow, worker=False, ADMIN_API_TOKEN=ADMIN)
     await working.add_bot("shop", token(0), warmup_chats=[WARMUP_CHAT])
-    live = await working.bots.by_slug("shop")
-    [made] = await working.broadcasts.create([live], MessageSet(text="x"), per_second=20)
+    session = await working.bots.by_slug("shop")
+    [made] = await working.broadcasts.create([session], MessageSet(text="x"), per_second=20)
     await working.broadcasts.add(made.id, readers(500))
     await working.broadcasts.start(made.id)
     total, person = sandbox.state.stats.total, ChatId(READER + 1000)
@@ -226,7 +226,7 @@ async def test_a_deletion_stops_all_work_of_a_bot_in_every_process_and_its_retur
     async with client_of(asking.api(), **BEARER) as client:
         assert (await client.delete(f"{BOTS}/shop")).status_code == 200
         await until(lambda: not working.worker.status().lanes)
-        [media_id] = await add_photos(working, live, 1)  # an upload that had begun before
+        [media_id] = await add_photos(working, session, 1)  # an upload that had begun before
         before = total.messages
         [second] = await waiting
         assert isinstance(second.error, BotDeleted)

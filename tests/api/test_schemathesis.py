@@ -27,17 +27,20 @@ NEXT = "SELECT setval(pg_get_serial_sequence($1, 'id'), $2, false)"
 
 
 @pytest.mark.timeout(240)
-async def test_every_answer_is_as_documented_and_what_fits_is_taken(telewarm_with: Opener, tmp_path: Path) -> None:
+@pytest.mark.parametrize("small", [True, pytest.param(False, marks=pytest.mark.heavy)])
+async def test_every_answer_is_as_documented_and_what_fits_is_taken(
+    telewarm_with: Opener, tmp_path: Path, *, small: bool
+) -> None:
     async with serving(tmp_path, "--no-worker", **telewarm_with.environ(ADMIN_API_TOKEN=ADMIN)) as serve:
         with requests.Session() as session:
-            hunt = Hunt(url=serve.url, session=session)
+            hunt = Hunt(url=serve.url, session=session, small=small)
             async with aiohttp.ClientSession(serve.url, headers=BEARER) as client:
                 for operation in hunt.operations():
                     await furnish(client, telewarm_with.database_url)
                     await asyncio.to_thread(hunt.ask, operation)
         assert await serve.end(signal.SIGTERM) == 0
     assert not hunt.found, "\n\n".join(hunt.found.values())
-    assert sum(hunt.answers.values()) > 2000
+    assert sum(hunt.answers.values()) > (600 if small else 2000)
     answered = {label for label, _ in hunt.answers}
     assert answered - {label for label, status in hunt.answers if status < 300} == AFTER_SENDING | AFTER_WARMING
     assert "Traceback" not in serve.said

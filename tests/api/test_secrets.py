@@ -62,7 +62,7 @@ class Watched:
     """All that a client was told."""
 
     client: httpx.AsyncClient
-    told: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
     statuses: set[int] = field(default_factory=set)
 
     async def ask(self, method: str, path: str, *, secret: bool = False, **more: object) -> httpx.Response:
@@ -70,7 +70,7 @@ class Watched:
         answer = await self.client.request(method, path, **more)  # type: ignore[arg-type]
         self.statuses.add(answer.status_code)
         if not secret:
-            self.told.append(f"{method} {answer.status_code}: {answer.headers} {answer.text}")
+            self.reported.append(f"{method} {answer.status_code}: {answer.headers} {answer.text}")
         return answer
 
 
@@ -106,7 +106,7 @@ async def test_no_secret_comes_out_anywhere(
         for path in ("/metrics", "/health", "/openapi.json", "/docs", f"{AUDIT}?limit=1000", TOKENS):
             await watched.ask("GET", path)
     async with client_of(storeless.api(), Authorization=f"Bearer {ADMIN}") as client:
-        without = Watched(client=client, told=watched.told, statuses=watched.statuses)
+        without = Watched(client=client, reported=watched.reported, statuses=watched.statuses)
         await without.ask("POST", f"{API}/bots/shop/media", content=jpeg(99))
         await without.ask("GET", "/health")
     log = said()
@@ -118,7 +118,7 @@ async def test_no_secret_comes_out_anywhere(
     assert log.count("http_request") > 40
     assert "upload_method_failed" in log
     assert "COPY public.audit" in dump
-    places = {"log": log, "dump": dump, "answers": "\n".join(watched.told), "repr": repr((telewarm, storeless))}
+    places = {"log": log, "dump": dump, "answers": "\n".join(watched.reported), "repr": repr((telewarm, storeless))}
     secrets += [BOT_SECRET, OTHER_SECRET, SIGNATURE]
     leaks = [
         (place, secret, text[max(0, text.find(shape) - 200) :][:300])

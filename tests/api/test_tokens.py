@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from telewarm import clock
-from telewarm.api import token_cache as keyrings
+from telewarm.api import token_cache as token_caches
 from telewarm.api.permissions import PUBLIC_PATHS, find_rule, required_role, route_path
 from telewarm.api.token_cache import ApiTokenCache
 from telewarm.database import tokens
@@ -234,10 +234,10 @@ async def test_each_process_knows_at_once_what_another_one_changed(governed: Gov
 
 
 @pytest.fixture
-async def keyring(idle_telewarm: Telewarm) -> AsyncIterator[ApiTokenCache]:
-    keyring = ApiTokenCache(idle_telewarm.pool)
-    async with keyring.running():
-        yield keyring
+async def token_cache(idle_telewarm: Telewarm) -> AsyncIterator[ApiTokenCache]:
+    token_cache = ApiTokenCache(idle_telewarm.pool)
+    async with token_cache.running():
+        yield token_cache
 
 
 async def make(telewarm: Telewarm, *, lifetime: timedelta | None = None) -> str:
@@ -259,64 +259,66 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 async def test_a_flood_of_unknown_tokens_costs_at_most_one_query_a_second(
-    keyring: ApiTokenCache, monkeypatch: pytest.MonkeyPatch
+    token_cache: ApiTokenCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen, begin = reads(monkeypatch), clock.monotonic()
     for number in range(2000):
-        assert await keyring.find_principal(f"tw_{number}") is None
+        assert await token_cache.find_principal(f"tw_{number}") is None
     assert len(seen) <= 1 + (clock.monotonic() - begin)
 
 
 async def test_known_tokens_cost_no_query(
-    keyring: ApiTokenCache, idle_telewarm: Telewarm, monkeypatch: pytest.MonkeyPatch
+    token_cache: ApiTokenCache, idle_telewarm: Telewarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = await make(idle_telewarm)
-    keyring.invalidate()
-    assert await keyring.find_principal(secret) is not None
+    token_cache.invalidate()
+    assert await token_cache.find_principal(secret) is not None
     seen = reads(monkeypatch)
     begin = clock.monotonic()
     for _ in range(2000):
-        assert await keyring.find_principal(secret) is not None
+        assert await token_cache.find_principal(secret) is not None
     assert len(seen) <= 2 + (clock.monotonic() - begin)
 
 
-async def test_a_token_expires_without_anybody_saying_so(keyring: ApiTokenCache, idle_telewarm: Telewarm) -> None:
+async def test_a_token_expires_without_anybody_saying_so(token_cache: ApiTokenCache, idle_telewarm: Telewarm) -> None:
     secret = await make(idle_telewarm, lifetime=timedelta(seconds=0.5))
-    keyring.invalidate()
-    assert await keyring.find_principal(secret) is not None
+    token_cache.invalidate()
+    assert await token_cache.find_principal(secret) is not None
     async with asyncio.timeout(5):
-        while await keyring.find_principal(secret) is not None:
+        while await token_cache.find_principal(secret) is not None:
             await clock.sleep(0)
 
 
 async def test_without_the_database_tokens_are_believed_for_a_while_and_then_nobody_can_say(
-    keyring: ApiTokenCache, idle_telewarm: Telewarm, telewarm_with: Opener, monkeypatch: pytest.MonkeyPatch
+    token_cache: ApiTokenCache, idle_telewarm: Telewarm, telewarm_with: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = keyring._invalidated_at
+    before = token_cache._invalidated_at
     secret = await make(idle_telewarm)
-    while keyring._invalidated_at == before:  # news that came after the table has gone would be believed no more
+    while token_cache._invalidated_at == before:  # news that came after the table has gone would be believed no more
         await clock.wait(asyncio.Event(), 0.01)
-    assert await keyring.find_principal(secret) is not None
+    assert await token_cache.find_principal(secret) is not None
 
-    monkeypatch.setattr(keyrings, "MIN_REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(token_caches, "MIN_REFRESH_SECONDS", 0.0)
     async with database_away(telewarm_with.database_url):
-        assert await keyring.find_principal("tw_unknown") is None
-        assert await keyring.find_principal(secret) is not None
-        monkeypatch.setattr(keyrings, "CACHE_TTL_SECONDS", 0.0)
+        assert await token_cache.find_principal("tw_unknown") is None
+        assert await token_cache.find_principal(secret) is not None
+        monkeypatch.setattr(token_caches, "CACHE_TTL_SECONDS", 0.0)
         with pytest.raises(DatabaseUnavailable, match="telewarm token show"):
-            await keyring.find_principal(secret)
+            await token_cache.find_principal(secret)
 
-    assert await keyring.find_principal(secret) is not None
+    assert await token_cache.find_principal(secret) is not None
 
 
 async def test_a_lost_database_is_asked_once_a_second_however_many_call(
-    keyring: ApiTokenCache, idle_telewarm: Telewarm, monkeypatch: pytest.MonkeyPatch
+    token_cache: ApiTokenCache, idle_telewarm: Telewarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await idle_telewarm.pool.execute("ALTER TABLE api_token RENAME TO away")
     seen, begin = reads(monkeypatch), clock.monotonic()
-    keyring.invalidate()
+    token_cache.invalidate()
     for _ in range(20):
-        refused = await asyncio.gather(*(keyring.find_principal("tw_any") for _ in range(50)), return_exceptions=True)
+        refused = await asyncio.gather(
+            *(token_cache.find_principal("tw_any") for _ in range(50)), return_exceptions=True
+        )
         assert all(isinstance(error, DatabaseUnavailable) for error in refused)
     assert len(seen) <= 1 + (clock.monotonic() - begin)
 
@@ -326,7 +328,7 @@ async def test_what_nobody_can_say_is_answered_503_and_the_admin_token_goes_on(
 ) -> None:
     client = await governed.client(await governed.make("ci", READ))
     await reads_fail(governed.telewarm.pool, "api_token")
-    governed.keyring.invalidate()
+    governed.token_cache.invalidate()
     refusal(await client.get(MEDIA), 503, "DATABASE_UNAVAILABLE")
     refusal(await governed.admin.get(MEDIA), 404, "NOT_FOUND")
 

@@ -61,9 +61,9 @@ WRONG_FORMS: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize(("body", "told"), WRONG_FORMS.values(), ids=WRONG_FORMS)
-async def test_a_wrong_form_is_told(api: Api, body: bytes, told: str) -> None:
-    assert told in refusal(await upload(api, body, FORM), 400, "BAD_REQUEST")
+@pytest.mark.parametrize(("body", "reported"), WRONG_FORMS.values(), ids=WRONG_FORMS)
+async def test_a_wrong_form_is_told(api: Api, body: bytes, reported: str) -> None:
+    assert reported in refusal(await upload(api, body, FORM), 400, "BAD_REQUEST")
     assert await api.is_empty()
 
 

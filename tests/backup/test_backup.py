@@ -112,9 +112,9 @@ async def place(empty_database_url: str, tmp_path: Path) -> AsyncIterator[Place]
 async def filled(telewarm: Telewarm) -> None:
     """Two bots, media that are warm and cold, a chat that blocked one, a draft, an audit, events."""
     for number in range(2):
-        live = await add_bot(telewarm, number)
-        await until_ready(telewarm, *await add_photos(telewarm, live, 3, first=10 * number))
-        await draft(telewarm.broadcasts, live, *map(str, readers(50)), "not a chat, with a \\ and a \t tab")
+        session = await add_bot(telewarm, number)
+        await until_ready(telewarm, *await add_photos(telewarm, session, 3, first=10 * number))
+        await draft(telewarm.broadcasts, session, *map(str, readers(50)), "not a chat, with a \\ and a \t tab")
 
 
 @pytest.fixture
@@ -149,13 +149,13 @@ async def test_a_restored_library_works_on_its_own(archive: tuple[Path, Opener],
     elsewhere = replace_opener(opener, place)
     async with elsewhere.stack:
         telewarm = await elsewhere()
-        live = await telewarm.bots.by_slug("bot-0")
-        page = await add_photos(telewarm, live, 1, first=99)
+        session = await telewarm.bots.by_slug("bot-0")
+        page = await add_photos(telewarm, session, 1, first=99)
         await until_ready(telewarm, *page)
         async with telewarm.pool.acquire() as connection:
             ids = [row["id"] for row in await connection.fetch("SELECT id FROM media ORDER BY id")]
         assert page[0] == ids[-1] == 7
-        for result in await telewarm.sender.send(live, ChatId(4242), message_of(ids[0])):
+        for result in await telewarm.sender.send(session, ChatId(4242), message_of(ids[0])):
             assert result.error is None
 
 
@@ -207,8 +207,8 @@ async def test_a_backup_of_a_running_broadcast_is_of_one_moment_and_is_restored_
     telewarm_with: Opener, place: Place, tmp_path: Path
 ) -> None:
     telewarm = await telewarm_with()
-    live = await add_bot(telewarm)
-    [broadcast] = await telewarm.broadcasts.create([live], MessageSet(text="hello"))
+    session = await add_bot(telewarm)
+    [broadcast] = await telewarm.broadcasts.create([session], MessageSet(text="hello"))
     lines = "\n".join(map(str, readers(3000))).encode()
     await telewarm.broadcasts.load(broadcast.id, one(lines))
     await telewarm.broadcasts.start(broadcast.id)

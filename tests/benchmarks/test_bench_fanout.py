@@ -7,8 +7,8 @@ from telewarm_benchmarks.figures import Verdict
 
 
 async def test_many_bots_upload_what_they_share_once_and_read_it_once() -> None:
-    told: list[str] = []
-    found = await fanout.measure(bots=6, media=4, size=60_000, report=told.append)
+    reported: list[str] = []
+    found = await fanout.measure(bots=6, media=4, size=60_000, report=reported.append)
 
     figures = {figure.name: figure for figure in found}
     assert (figures["uploads"].value, figures["forwards"].value) == (4, 20)
@@ -16,4 +16,4 @@ async def test_many_bots_upload_what_they_share_once_and_read_it_once() -> None:
     assert figures["reads of the store"].value == 4
     assert figures["until all are ready"].value > 0
     assert {figure.verdict for figure in found} == {Verdict.MET, Verdict.NONE}
-    assert told[-1] == "warming 24 media"
+    assert reported[-1] == "warming 24 media"

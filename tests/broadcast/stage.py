@@ -18,9 +18,9 @@ def broadcasts_of(telewarm: Telewarm) -> BroadcastService:
     return BroadcastService(pool=telewarm.pool, bots=telewarm.bots, sender=telewarm.sender, library=telewarm.library)
 
 
-async def draft(broadcasts: BroadcastService, live: BotSession, *lines: str) -> Broadcast:
+async def draft(broadcasts: BroadcastService, session: BotSession, *lines: str) -> Broadcast:
     """A broadcast to the chats of a list."""
-    [made] = await broadcasts.create([live], TEXT)
+    [made] = await broadcasts.create([session], TEXT)
     await broadcasts.load(made.id, stream("\n".join(lines).encode()), column="1")
     return await broadcasts.get(made.id)
 

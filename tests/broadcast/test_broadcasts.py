@@ -45,7 +45,7 @@ def broadcasts(idle_telewarm: Telewarm) -> BroadcastService:
 
 
 @pytest.fixture
-async def live(idle_telewarm: Telewarm) -> BotSession:
+async def session(idle_telewarm: Telewarm) -> BotSession:
     return await add_bot(idle_telewarm)
 
 
@@ -56,9 +56,9 @@ async def queued(telewarm: Telewarm) -> int:
 
 
 async def test_a_broadcast_is_a_draft_until_it_is_started(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    [made] = await broadcasts.create([live], TEXT, name="news", gate=False, per_second=5)
+    [made] = await broadcasts.create([session], TEXT, name="news", gate=False, per_second=5)
 
     assert (made.state, made.name, made.gate, made.per_second) == (DRAFT, "news", False, 5)
     assert made.group_id is None
@@ -67,12 +67,12 @@ async def test_a_broadcast_is_a_draft_until_it_is_started(
 
 
 async def test_a_broadcast_whose_media_are_deleted_while_it_is_made_is_not_made(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    pool, [media_id] = idle_telewarm.pool, await add_photos(idle_telewarm, live, 1)
+    pool, [media_id] = idle_telewarm.pool, await add_photos(idle_telewarm, session, 1)
     async with pool.acquire() as deleting, deleting.transaction():
-        await deletions.delete_media(deleting, live.bot.id, [media_id])
-        making = asyncio.create_task(broadcasts.create([live], message_of(media_id)))
+        await deletions.delete_media(deleting, session.bot.id, [media_id])
+        making = asyncio.create_task(broadcasts.create([session], message_of(media_id)))
         while not making.done() and not await pool.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
             pass
     with pytest.raises(NotFound, match="deleted just now"):
@@ -81,16 +81,16 @@ async def test_a_broadcast_whose_media_are_deleted_while_it_is_made_is_not_made(
 
 
 async def test_several_bots_get_a_broadcast_each_with_media_of_their_own(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
     others = [await add_bot(idle_telewarm, 1), await add_bot(idle_telewarm, 2)]
-    first, second = await add_photos(idle_telewarm, live, 2)
+    first, second = await add_photos(idle_telewarm, session, 2)
     [theirs] = await add_photos(idle_telewarm, others[0], 1)
     message = MessageSet(media=(Part(media_id=second, caption="b"), Part(media_id=first)), text="c")
 
-    made = await broadcasts.create([live, *others], message)
+    made = await broadcasts.create([session, *others], message)
 
-    assert [one.bot_id for one in made] == [live.bot.id, *(other.bot.id for other in others)]
+    assert [one.bot_id for one in made] == [session.bot.id, *(other.bot.id for other in others)]
     assert {one.group_id for one in made} == {made[0].id}
     assert made[0].message == message
     for one, other in zip(made[1:], others, strict=True):
@@ -105,46 +105,46 @@ async def test_several_bots_get_a_broadcast_each_with_media_of_their_own(
 
 
 async def test_what_cannot_be_sent_is_no_broadcast(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
     other = await add_bot(idle_telewarm, 1)
     [theirs] = await add_photos(idle_telewarm, other, 1)
     naive = datetime(2031, 1, 1)  # noqa: DTZ001 - what is refused
 
     with pytest.raises(UsageError, match="nothing to send"):
-        await broadcasts.create([live], MessageSet())
+        await broadcasts.create([session], MessageSet())
     with pytest.raises(NotFound, match=rf"'bot-0' has no media item {theirs}, 99"):
-        await broadcasts.create([live], MessageSet(media=(Part(media_id=MediaId(99)), Part(media_id=theirs))))
+        await broadcasts.create([session], MessageSet(media=(Part(media_id=MediaId(99)), Part(media_id=theirs))))
     with pytest.raises(UsageError, match="needs a bot"):
         await broadcasts.create([], TEXT)
     with pytest.raises(UsageError, match="named twice"):
-        await broadcasts.create([live, live], TEXT)
+        await broadcasts.create([session, session], TEXT)
     for per_second in (0, -1, float("inf"), float("nan")):
         with pytest.raises(UsageError, match="above 0"):
-            await broadcasts.create([live], TEXT, per_second=per_second)
+            await broadcasts.create([session], TEXT, per_second=per_second)
     with pytest.raises(UsageError, match="time zone"):
-        await broadcasts.create([live], TEXT, starts_at=naive)
+        await broadcasts.create([session], TEXT, starts_at=naive)
     with pytest.raises(UsageError, match="time zone"):
         await broadcasts.start(BroadcastId(1), starts_at=naive)
     assert await broadcasts.page(limit=5) == []
 
 
 async def test_a_message_that_telegram_could_never_take_is_refused_before_anybody_gets_it(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    [media_id] = await add_photos(idle_telewarm, live, 1)
+    [media_id] = await add_photos(idle_telewarm, session, 1)
     await idle_telewarm.pool.execute("UPDATE media SET kind = $1", Kind.STICKER)
 
     with pytest.raises(UsageError, match="no caption"):
-        await broadcasts.create([live], MessageSet(media=(Part(media_id=media_id, caption="look"),)))
+        await broadcasts.create([session], MessageSet(media=(Part(media_id=media_id, caption="look"),)))
 
 
 async def test_a_step_changes_the_state_wakes_the_lane_and_tells_every_process(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    made = await draft(broadcasts, live, "5", "6")
-    told: asyncio.Queue[str] = asyncio.Queue()
-    async with subscribe(idle_telewarm.pool, {table.CHANNEL: told.put_nowait}, on_lost=lambda: None):
+    made = await draft(broadcasts, session, "5", "6")
+    reported: asyncio.Queue[str] = asyncio.Queue()
+    async with subscribe(idle_telewarm.pool, {table.CHANNEL: reported.put_nowait}, on_lost=lambda: None):
         for step, state in (
             (broadcasts.start, RUNNING),
             (broadcasts.pause, PAUSED),
@@ -153,16 +153,16 @@ async def test_a_step_changes_the_state_wakes_the_lane_and_tells_every_process(
         ):
             await idle_telewarm.pool.execute("DELETE FROM pgqueuer")
             assert (await step(made.id)).state is state
-            assert await told.get() == str(made.id)
+            assert await reported.get() == str(made.id)
             assert await queued(idle_telewarm) == 1
             await idle_telewarm.pool.execute("DELETE FROM pgqueuer")
             assert (await step(made.id)).state is state  # asked again: nothing changes
             assert await queued(idle_telewarm) == 0
-        assert told.empty()
+        assert reported.empty()
 
 
-async def test_nothing_is_started_without_recipients(broadcasts: BroadcastService, live: BotSession) -> None:
-    [made] = await broadcasts.create([live], TEXT)
+async def test_nothing_is_started_without_recipients(broadcasts: BroadcastService, session: BotSession) -> None:
+    [made] = await broadcasts.create([session], TEXT)
 
     with pytest.raises(Conflict, match="load a list"):
         await broadcasts.start(made.id)
@@ -181,9 +181,9 @@ FORBIDDEN = {
 
 @pytest.mark.parametrize("name", FORBIDDEN)
 async def test_a_state_that_forbids_a_step_is_a_conflict_that_says_what_to_do(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession, name: str
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession, name: str
 ) -> None:
-    made = await draft(broadcasts, live, "5")
+    made = await draft(broadcasts, session, "5")
     step: Callable[[BroadcastId], Awaitable[Broadcast | None]] = getattr(broadcasts, name)
     for state in FORBIDDEN[name]:
         await idle_telewarm.pool.execute("UPDATE broadcast SET state = $1", state)
@@ -206,9 +206,9 @@ async def test_a_broadcast_that_is_not_there_is_not_found(broadcasts: BroadcastS
 
 
 async def test_a_start_may_be_put_off_and_moved_until_it_has_come(
-    broadcasts: BroadcastService, live: BotSession
+    broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    made = await draft(broadcasts, live, "5")
+    made = await draft(broadcasts, session, "5")
     soon, later = clock.now() + timedelta(hours=1), clock.now() + timedelta(hours=2)
 
     started = await broadcasts.start(made.id, starts_at=later)
@@ -222,11 +222,11 @@ async def test_a_start_may_be_put_off_and_moved_until_it_has_come(
         await broadcasts.start(made.id, starts_at=later)
 
 
-async def test_a_start_time_that_has_passed_is_refused(broadcasts: BroadcastService, live: BotSession) -> None:
+async def test_a_start_time_that_has_passed_is_refused(broadcasts: BroadcastService, session: BotSession) -> None:
     passed = clock.now() - timedelta(hours=1)
-    made = await draft(broadcasts, live, "5")
+    made = await draft(broadcasts, session, "5")
 
-    for refused in (broadcasts.create([live], TEXT, starts_at=passed), broadcasts.start(made.id, starts_at=passed)):
+    for refused in (broadcasts.create([session], TEXT, starts_at=passed), broadcasts.start(made.id, starts_at=passed)):
         with pytest.raises(UsageError, match="has passed; give a time in the future"):
             await refused
 
@@ -235,9 +235,9 @@ async def test_a_start_time_that_has_passed_is_refused(broadcasts: BroadcastServ
 
 
 async def test_a_scheduled_broadcast_can_be_paused_resumed_and_cancelled(
-    broadcasts: BroadcastService, live: BotSession
+    broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    made = await draft(broadcasts, live, "5")
+    made = await draft(broadcasts, session, "5")
     await broadcasts.start(made.id, starts_at=clock.now() + timedelta(hours=1))
 
     with pytest.raises(Conflict, match="it has not begun"):
@@ -248,9 +248,9 @@ async def test_a_scheduled_broadcast_can_be_paused_resumed_and_cancelled(
 
 
 async def test_what_was_sent_is_undone_within_two_days(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    made = await draft(broadcasts, live, "5", "6", "7")
+    made = await draft(broadcasts, session, "5", "6", "7")
     await deliver(idle_telewarm.pool, made.id, DeliveryStatus.SENT, 5, age=49)
     await deliver(idle_telewarm.pool, made.id, DeliveryStatus.FAILED, 6)
     await land(idle_telewarm.pool, made.id)
@@ -263,9 +263,9 @@ async def test_what_was_sent_is_undone_within_two_days(
 
 
 async def test_what_is_unknown_is_sent_again_only_when_asked(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    made = await draft(broadcasts, live, "5", "6", "7")
+    made = await draft(broadcasts, session, "5", "6", "7")
     await broadcasts.start(made.id)
     await land(idle_telewarm.pool, made.id)
     assert (await broadcasts.retry_unknown(made.id)).state is DONE  # nothing is unknown
@@ -280,9 +280,9 @@ async def test_what_is_unknown_is_sent_again_only_when_asked(
 
 
 async def test_what_is_unknown_stays_so_while_the_flight_is_in_a_living_hand(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    made = await draft(broadcasts, live, "5")
+    made = await draft(broadcasts, session, "5")
     await deliver(idle_telewarm.pool, made.id, DeliveryStatus.UNKNOWN, 5)
     await land(idle_telewarm.pool, made.id)
     await idle_telewarm.pool.execute("UPDATE broadcast_run SET lease_id = $1", await make_lease(idle_telewarm.pool))
@@ -295,10 +295,10 @@ async def test_what_is_unknown_stays_so_while_the_flight_is_in_a_living_hand(
 
 
 async def test_a_test_send_goes_to_one_chat_and_counts_nowhere(
-    idle_telewarm: Telewarm, sandbox: Sandbox, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, sandbox: Sandbox, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    [media_id] = await add_photos(idle_telewarm, live, 1)
-    [made] = await broadcasts.create([live], MessageSet(media=(Part(media_id=media_id, caption="a"),), text="b"))
+    [media_id] = await add_photos(idle_telewarm, session, 1)
+    [made] = await broadcasts.create([session], MessageSet(media=(Part(media_id=media_id, caption="a"),), text="b"))
 
     results = await broadcasts.test(made.id, READER)
 
@@ -315,10 +315,10 @@ async def chats(
 
 
 async def test_results_are_told_by_outcome(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
     everybody = list(range(5, 12_005))
-    made = await draft(broadcasts, live, *map(str, everybody))
+    made = await draft(broadcasts, session, *map(str, everybody))
     await deliver(idle_telewarm.pool, made.id, DeliveryStatus.SENT, *everybody[:6000])
     await deliver(idle_telewarm.pool, made.id, DeliveryStatus.UNREACHABLE, *everybody[6000:6002])
 
@@ -332,10 +332,10 @@ async def test_results_are_told_by_outcome(
 
 
 async def test_a_broadcast_is_deleted_with_everything_of_it(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    kept = await draft(broadcasts, live, "5", "@x")
-    made = await draft(broadcasts, live, *map(str, range(5, 45_005)), "@y")
+    kept = await draft(broadcasts, session, "5", "@x")
+    made = await draft(broadcasts, session, *map(str, range(5, 45_005)), "@y")
     for broadcast in (kept, made):
         await deliver(idle_telewarm.pool, broadcast.id, DeliveryStatus.SENT, 5)
         await land(idle_telewarm.pool, broadcast.id)
@@ -350,9 +350,9 @@ async def test_a_broadcast_is_deleted_with_everything_of_it(
 
 
 async def test_a_draft_that_is_being_deleted_takes_no_recipients_and_never_starts(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    made = await draft(broadcasts, live, "5")
+    made = await draft(broadcasts, session, "5")
     async with idle_telewarm.pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT FROM recipient FOR UPDATE")  # so that its rows wait, in the middle
         deleting = asyncio.create_task(broadcasts.delete(made.id))

@@ -8,7 +8,7 @@ from telewarm.database.connection import Pool
 from telewarm.models import BroadcastState, DeliveryStatus
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
-from tests.broadcast.flying import airport
+from tests.broadcast.running import broadcast_process
 from tests.fixtures.app import Opener, add_bot, readers
 from tests.fixtures.processes import worker_process
 
@@ -29,10 +29,10 @@ async def test_kill_9_three_times_sends_to_nobody_twice_and_forgets_nobody(
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     telewarm = await telewarm_with(worker=False)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     sandbox.state.configure(network=Network(latency=0.03))
     chats = readers(RECIPIENTS)
-    async with airport(telewarm, live) as port:
+    async with broadcast_process(telewarm, session) as port:
         broadcast_id = await port.started(chats)
         for number in range(KILLS):
             async with worker_process(telewarm_with, **SETTINGS) as running:

@@ -13,17 +13,17 @@ from telewarm.models import BroadcastState, Event, EventType
 from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from tests.broadcast.flying import Airport, airport
+from tests.broadcast.running import Process, broadcast_process
 from tests.fixtures.app import add_bot, readers
 
 
 @pytest.fixture
-async def port(idle_telewarm: Telewarm) -> AsyncIterator[Airport]:
-    async with airport(idle_telewarm, await add_bot(idle_telewarm)) as port:
+async def port(idle_telewarm: Telewarm) -> AsyncIterator[Process]:
+    async with broadcast_process(idle_telewarm, await add_bot(idle_telewarm)) as port:
         yield port
 
 
-async def told(port: Airport) -> Sequence[Event]:
+async def reported(port: Process) -> Sequence[Event]:
     found = (await events.read_after(port.pool, 0)).events
     return [one for one in found if one.type.startswith("broadcast.")]
 
@@ -32,16 +32,16 @@ def states(found: Sequence[Event]) -> list[str]:
     return [one.facts["state"] for one in found if one.type is EventType.BROADCAST_CHANGED]
 
 
-async def test_its_states_are_told_and_once_a_second_how_far_it_is(port: Airport, sandbox: Sandbox) -> None:
+async def test_its_states_are_told_and_once_a_second_how_far_it_is(port: Process, sandbox: Sandbox) -> None:
     sandbox.state.faults.add(
         Rule(action="error", code=403, description="Forbidden: bot was blocked", chat=readers(1)[0])
     )
     broadcast_id = await port.started(readers(45), per_second=20)
     await port.fly()
-    found = await told(port)
+    found = await reported(port)
     await port.broadcasts.delete(broadcast_id)
 
-    assert states(await told(port)) == ["draft", "running", "done", "deleted"]
+    assert states(await reported(port)) == ["draft", "running", "done", "deleted"]
     progress = [one for one in found if one.type is EventType.BROADCAST_PROGRESS]
     assert len(progress) >= 2
     assert min((later.at - earlier.at).total_seconds() for earlier, later in pairwise(progress)) > 0.9
@@ -55,10 +55,10 @@ async def test_its_states_are_told_and_once_a_second_how_far_it_is(port: Airport
     assert half["eta_seconds"] == pytest.approx(half["left"] / half["rate"], rel=0.1, abs=0.1)
 
 
-async def test_how_it_stands_is_told_in_the_words_of_the_api(port: Airport) -> None:
+async def test_how_it_stands_is_told_in_the_words_of_the_api(port: Process) -> None:
     broadcast_id = await port.started(readers(30))
     await port.fly()
-    [*_, done] = await told(port)
+    [*_, done] = await reported(port)
     now = await port.get(broadcast_id)
     assert done.facts["state"] == now.state == BroadcastState.DONE
     shown = describe_progress(now)
@@ -68,12 +68,12 @@ async def test_how_it_stands_is_told_in_the_words_of_the_api(port: Airport) -> N
     assert done.facts["rate"] == pytest.approx(shown["rate"], rel=0.01)
 
 
-async def test_what_was_in_flight_at_a_pause_and_what_is_undone_is_told_too(port: Airport) -> None:
+async def test_what_was_in_flight_at_a_pause_and_what_is_undone_is_told_too(port: Process) -> None:
     broadcast_id = await port.started(readers(40), per_second=20)
-    async with port.flying():
+    async with port.running():
         await port.until(broadcast_id, lambda found: found.done > 5)
         await port.broadcasts.pause(broadcast_id)
-    [*_, last] = await told(port)
+    [*_, last] = await reported(port)
     assert (last.type, last.facts["state"]) == (EventType.BROADCAST_PROGRESS, "paused")
     assert last.facts["done"] == (await port.get(broadcast_id)).done
     assert last.facts["eta_seconds"] is None
@@ -81,6 +81,6 @@ async def test_what_was_in_flight_at_a_pause_and_what_is_undone_is_told_too(port
     await port.broadcasts.cancel(broadcast_id)
     await port.broadcasts.undo(broadcast_id)
     await port.fly()
-    found = await told(port)
+    found = await reported(port)
     assert states(found)[-3:] == ["cancelled", "undoing", "undone"]
     assert found[-1].facts["counts"]["undone"] == last.facts["counts"]["sent"]

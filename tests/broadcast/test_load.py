@@ -27,14 +27,14 @@ def broadcasts(idle_telewarm: Telewarm) -> BroadcastService:
 
 
 @pytest.fixture
-async def live(idle_telewarm: Telewarm) -> BotSession:
+async def session(idle_telewarm: Telewarm) -> BotSession:
     return await add_bot(idle_telewarm)
 
 
 async def test_a_list_becomes_recipients_and_what_is_wrong_with_it_is_kept(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    [made] = await broadcasts.create([live], TEXT)
+    [made] = await broadcasts.create([session], TEXT)
 
     loaded = await broadcasts.load(made.id, stream(b"chat_id\n5\n-7\n@x\n", b"5\n\n1", b"2\n1.5\n"))
 
@@ -56,9 +56,9 @@ async def test_a_list_becomes_recipients_and_what_is_wrong_with_it_is_kept(
 
 @pytest.mark.parametrize(("form", "text"), [(ListFormat.NDJSON, b'5\n{"id":6}'), (ListFormat.JSON, b'[5,{"id":6}]')])
 async def test_the_format_may_be_said(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession, form: ListFormat, text: bytes
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession, form: ListFormat, text: bytes
 ) -> None:
-    [made] = await broadcasts.create([live], TEXT)
+    [made] = await broadcasts.create([session], TEXT)
 
     await broadcasts.load(made.id, stream(text), format=form)
 
@@ -66,9 +66,9 @@ async def test_the_format_may_be_said(
 
 
 async def test_a_program_adds_chat_ids_that_it_has(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    made = await draft(broadcasts, live, "5")
+    made = await draft(broadcasts, session, "5")
 
     loaded = await broadcasts.add(made.id, [ChatId(5), ChatId(6), ChatId(0)])
 
@@ -77,9 +77,9 @@ async def test_a_program_adds_chat_ids_that_it_has(
 
 
 async def test_of_a_list_that_is_cut_off_whole_rows_stay_and_loading_it_again_adds_the_rest(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    [made] = await broadcasts.create([live], TEXT)
+    [made] = await broadcasts.create([session], TEXT)
     rows = [b"%d\n" % number for number in range(1000, 1000 + 2 * BATCH_ROWS)]
     cut = BATCH_ROWS + 5
 
@@ -98,9 +98,9 @@ async def test_of_a_list_that_is_cut_off_whole_rows_stay_and_loading_it_again_ad
     "text", [b"5\n7\n6", b"x,chat_id\n1,5\n2,7\n3,1", b'{"id": 5}\n{"id": 7}\n{"i', b'[5, 7, {"id']
 )
 async def test_of_a_short_list_that_is_cut_off_whole_rows_stay_too(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession, text: bytes
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession, text: bytes
 ) -> None:
-    [made] = await broadcasts.create([live], TEXT)
+    [made] = await broadcasts.create([session], TEXT)
 
     with pytest.raises(ConnectionResetError):
         await broadcasts.load(made.id, cut_off(text))
@@ -109,9 +109,9 @@ async def test_of_a_short_list_that_is_cut_off_whole_rows_stay_too(
 
 
 async def test_a_list_that_breaks_off_inside_its_json_says_so_and_keeps_what_came(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    [made] = await broadcasts.create([live], TEXT)
+    [made] = await broadcasts.create([session], TEXT)
 
     with pytest.raises(UsageError, match="beyond element 2"):
         await broadcasts.load(made.id, stream(b"[5,6,77"))
@@ -119,20 +119,20 @@ async def test_a_list_that_breaks_off_inside_its_json_says_so_and_keeps_what_cam
     assert await recipients_of(idle_telewarm.pool, made.id) == [5, 6]
 
 
-async def test_progress_is_told_with_every_batch(broadcasts: BroadcastService, live: BotSession) -> None:
-    [made] = await broadcasts.create([live], TEXT)
-    told: list[int] = []
+async def test_progress_is_told_with_every_batch(broadcasts: BroadcastService, session: BotSession) -> None:
+    [made] = await broadcasts.create([session], TEXT)
+    reported: list[int] = []
 
     rows = b"".join(b"%d\n" % number for number in range(2, 2 * BATCH_ROWS + 1))
-    await broadcasts.load(made.id, stream(rows, b"x\n"), on_rows=told.append)
+    await broadcasts.load(made.id, stream(rows, b"x\n"), on_rows=reported.append)
 
-    assert len(told) >= 2
-    assert told == sorted(told)
-    assert told[-1] == 2 * BATCH_ROWS
+    assert len(reported) >= 2
+    assert reported == sorted(reported)
+    assert reported[-1] == 2 * BATCH_ROWS
 
 
-async def test_only_a_draft_takes_recipients(broadcasts: BroadcastService, live: BotSession) -> None:
-    made = await draft(broadcasts, live, "5")
+async def test_only_a_draft_takes_recipients(broadcasts: BroadcastService, session: BotSession) -> None:
+    made = await draft(broadcasts, session, "5")
     await broadcasts.start(made.id)
 
     with pytest.raises(Conflict, match="create another"):
@@ -142,9 +142,9 @@ async def test_only_a_draft_takes_recipients(broadcasts: BroadcastService, live:
 
 
 async def test_a_broadcast_that_is_started_while_its_list_streams_takes_no_more_of_it(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    made = await draft(broadcasts, live, "5")
+    made = await draft(broadcasts, session, "5")
 
     async def chunks() -> AsyncIterator[bytes]:
         yield b"6\n"
@@ -159,9 +159,9 @@ async def test_a_broadcast_that_is_started_while_its_list_streams_takes_no_more_
 
 
 async def test_a_batch_waits_for_the_start_that_is_being_written_and_is_then_refused(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    made = await draft(broadcasts, live, "5")
+    made = await draft(broadcasts, session, "5")
     async with idle_telewarm.pool.acquire() as connection, connection.transaction():
         await table.set_state(connection, made.id, BroadcastState.RUNNING, only_from=[BroadcastState.DRAFT])
         loading = asyncio.create_task(broadcasts.load(made.id, stream(b"6")))
@@ -174,9 +174,9 @@ async def test_a_batch_waits_for_the_start_that_is_being_written_and_is_then_ref
 
 
 async def test_two_lists_may_stream_in_at_once(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    [made] = await broadcasts.create([live], TEXT)
+    [made] = await broadcasts.create([session], TEXT)
     lists = [b"".join(b"%d\n" % number for number in range(first, first + 60_000)) for first in (5, 30_005)]
 
     loads = await asyncio.gather(*[broadcasts.load(made.id, stream(text)) for text in lists])
@@ -188,10 +188,10 @@ async def test_two_lists_may_stream_in_at_once(
 
 
 async def test_rows_go_to_the_bots_that_they_name(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
     other = await add_bot(idle_telewarm, 1)
-    first, second = await broadcasts.create([live, other], TEXT)
+    first, second = await broadcasts.create([session, other], TEXT)
 
     loaded = await broadcasts.load(first.id, stream(b"chat_id,bot\n1,bot-0\n2,bot-1\n3,\n4,bot-2\n2,bot-1\n"))
 
@@ -200,8 +200,10 @@ async def test_rows_go_to_the_bots_that_they_name(
     assert await recipients_of(idle_telewarm.pool, second.id) == [2]
 
 
-async def test_a_broadcast_of_one_bot_takes_no_rows_of_another(broadcasts: BroadcastService, live: BotSession) -> None:
-    [made] = await broadcasts.create([live], TEXT)
+async def test_a_broadcast_of_one_bot_takes_no_rows_of_another(
+    broadcasts: BroadcastService, session: BotSession
+) -> None:
+    [made] = await broadcasts.create([session], TEXT)
 
     loaded = await broadcasts.load(made.id, stream(b"chat_id,bot\n1,bot-0\n2,bot-1\n"))
 
@@ -209,9 +211,9 @@ async def test_a_broadcast_of_one_bot_takes_no_rows_of_another(broadcasts: Broad
 
 
 async def test_the_answer_shows_the_first_rejected_rows_and_all_are_kept(
-    broadcasts: BroadcastService, live: BotSession
+    broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    made = await draft(broadcasts, live, "5", *["@x"] * 100)
+    made = await draft(broadcasts, session, "5", *["@x"] * 100)
 
     assert made.rejected == 100
     assert [bad.line async for bad in broadcasts.rejected(made.id)] == list(range(2, 102))
@@ -220,7 +222,7 @@ async def test_the_answer_shows_the_first_rejected_rows_and_all_are_kept(
 
 
 async def test_a_long_list_takes_no_more_memory_than_a_short_one(
-    broadcasts: BroadcastService, live: BotSession
+    broadcasts: BroadcastService, session: BotSession
 ) -> None:
     chats = [1 + number * 7919 % (4 * BATCH_ROWS + 1) for number in range(4 * BATCH_ROWS)]  # each once, in no order
 
@@ -230,7 +232,7 @@ async def test_a_long_list_takes_no_more_memory_than_a_short_one(
 
     peaks = []
     for count in (BATCH_ROWS, 4 * BATCH_ROWS):
-        [made] = await broadcasts.create([live], TEXT)
+        [made] = await broadcasts.create([session], TEXT)
         tracemalloc.start()
         await broadcasts.load(made.id, chunks(count))
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -240,9 +242,9 @@ async def test_a_long_list_takes_no_more_memory_than_a_short_one(
 
 
 async def test_a_guessed_column_waits_for_a_confirmation_or_for_its_name(
-    broadcasts: BroadcastService, live: BotSession
+    broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    [made], [said] = await broadcasts.create([live], TEXT), await broadcasts.create([live], TEXT)
+    [made], [said] = await broadcasts.create([session], TEXT), await broadcasts.create([session], TEXT)
     listed = b"No,Name,Ref\n1,Ann,500000001\n2,Bob,500000002\n"
 
     loaded = await broadcasts.load(made.id, stream(listed))
@@ -260,9 +262,9 @@ async def test_a_guessed_column_waits_for_a_confirmation_or_for_its_name(
 
 
 async def test_a_guess_is_kept_when_the_list_breaks_off_behind_it(
-    broadcasts: BroadcastService, live: BotSession
+    broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    [made] = await broadcasts.create([live], TEXT)
+    [made] = await broadcasts.create([session], TEXT)
     rows = b"".join(b"x,%d\n" % number for number in range(500_000_001, 500_001_001))
 
     with pytest.raises(ConnectionResetError):
@@ -274,9 +276,9 @@ async def test_a_guess_is_kept_when_the_list_breaks_off_behind_it(
 
 
 async def test_a_guess_counts_for_every_broadcast_that_the_list_goes_to(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    first, second = await broadcasts.create([live, await add_bot(idle_telewarm, 1)], TEXT)
+    first, second = await broadcasts.create([session, await add_bot(idle_telewarm, 1)], TEXT)
 
     await broadcasts.load(first.id, stream(b"ref,bot\n500000001,bot-0\n500000002,bot-1\n"))
 
@@ -286,9 +288,9 @@ async def test_a_guess_counts_for_every_broadcast_that_the_list_goes_to(
 
 
 async def test_a_list_that_does_not_say_where_its_chats_are_loads_nothing(
-    idle_telewarm: Telewarm, broadcasts: BroadcastService, live: BotSession
+    idle_telewarm: Telewarm, broadcasts: BroadcastService, session: BotSession
 ) -> None:
-    [made] = await broadcasts.create([live], TEXT)
+    [made] = await broadcasts.create([session], TEXT)
 
     with pytest.raises(UsageError, match="column=No"):
         await broadcasts.load(made.id, stream(b"No,Name\n1,Ann\n2,Bob\n"))

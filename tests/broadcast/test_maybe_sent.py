@@ -11,7 +11,7 @@ from telewarm.models import DeliveryStatus
 from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from tests.broadcast.flying import Airport, airport
+from tests.broadcast.running import Process, broadcast_process
 from tests.fixtures.app import add_bot, add_photos, message_of, readers
 from tests.sender.test_maybe_sent import cannot_release
 
@@ -28,13 +28,13 @@ CREATE TRIGGER no_outcome BEFORE INSERT ON delivery FOR EACH ROW EXECUTE FUNCTIO
 
 
 @pytest.fixture
-async def port(idle_telewarm: Telewarm) -> AsyncIterator[Airport]:
-    async with airport(idle_telewarm, await add_bot(idle_telewarm)) as opened:
+async def port(idle_telewarm: Telewarm) -> AsyncIterator[Process]:
+    async with broadcast_process(idle_telewarm, await add_bot(idle_telewarm)) as opened:
         yield opened
 
 
 @pytest.mark.parametrize("words", ["restart", "Request aborted"])
-async def test_a_5xx_after_delivery_is_unknown_and_sent_once(port: Airport, sandbox: Sandbox, words: str) -> None:
+async def test_a_5xx_after_delivery_is_unknown_and_sent_once(port: Process, sandbox: Sandbox, words: str) -> None:
     chats = readers(5)
     said = f"Internal Server Error: {words}"
     sandbox.state.faults.add(Rule(action="error", when="after", code=500, description=said, chat=chats[2]))
@@ -46,7 +46,7 @@ async def test_a_5xx_after_delivery_is_unknown_and_sent_once(port: Airport, sand
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
 
 
-async def test_a_message_that_a_group_deletes_at_once_is_sent_and_no_outage(port: Airport, sandbox: Sandbox) -> None:
+async def test_a_message_that_a_group_deletes_at_once_is_sent_and_no_outage(port: Process, sandbox: Sandbox) -> None:
     chats = readers(20)
     said = "Internal Server Error: sent message was immediately deleted and can't be returned"
     sandbox.state.faults.add(Rule(action="error", when="after", code=500, description=said, count=None))
@@ -62,9 +62,9 @@ async def test_a_message_that_a_group_deletes_at_once_is_sent_and_no_outage(port
 
 
 async def test_a_cold_delivery_whose_answer_is_lost_with_the_database_is_unknown_and_sent_once(
-    port: Airport, sandbox: Sandbox
+    port: Process, sandbox: Sandbox
 ) -> None:
-    [media_id] = await add_photos(port.app, port.live, 1)
+    [media_id] = await add_photos(port.app, port.session, 1)
     [chat] = readers(1)
     sandbox.state.faults.add(Rule(action="reset", when="after", method="sendPhoto", chat=chat))
     broadcast_id = await port.started([chat], message_of(media_id), gate=False)
@@ -76,12 +76,12 @@ async def test_a_cold_delivery_whose_answer_is_lost_with_the_database_is_unknown
     assert sandbox.state.stats.chats[chat] == 1
 
 
-async def test_an_outcome_that_cannot_be_written_is_unknown_after_a_restart(port: Airport, sandbox: Sandbox) -> None:
+async def test_an_outcome_that_cannot_be_written_is_unknown_after_a_restart(port: Process, sandbox: Sandbox) -> None:
     chats = readers(3)
     broadcast_id = await port.started(chats)
     await port.pool.execute(NO_OUTCOME)
 
-    async with port.flying() as under_way:
+    async with port.running() as under_way:
         while len(sandbox.state.stats.chats) < len(chats):
             await clock.sleep(0.02)
         under_way.abort()

@@ -189,18 +189,18 @@ def join() -> Iterator[Join]:
     with ExitStack() as stack:
 
         def joined(shares: FairShareAllocator, *, woken: list[int] | None = None) -> Participant:
-            told = woken if woken is not None else []
-            return stack.enter_context(shares.joined(weight=1, unspent=lambda: 0, wake=lambda: told.append(1)))
+            reported = woken if woken is not None else []
+            return stack.enter_context(shares.joined(weight=1, unspent=lambda: 0, wake=lambda: reported.append(1)))
 
         yield joined
 
 
 def full(per_second: int) -> BotRateLimiter:
     """A bot that has just had all of a window."""
-    traffic = BotRateLimiter(BotLimits(bot=RateLimit(rate=per_second, burst=per_second), private_chat=None), now=0)
+    limiter = BotRateLimiter(BotLimits(bot=RateLimit(rate=per_second, burst=per_second), private_chat=None), now=0)
     for number in range(per_second):
-        traffic.confirm(traffic.acquire(ChatId(number + 1), now=0), now=0, retry_after=None)
-    return traffic
+        limiter.confirm(limiter.acquire(ChatId(number + 1), now=0), now=0, retry_after=None)
+    return limiter
 
 
 def test_without_limits_everybody_takes_what_it_wants(join: Join) -> None:
@@ -213,8 +213,8 @@ def test_without_limits_everybody_takes_what_it_wants(join: Join) -> None:
 
 
 def test_nobody_is_taken_long_before_its_turn(join: Join) -> None:
-    traffic = full(10)
-    shares = FairShareAllocator(traffic)
+    limiter = full(10)
+    shares = FairShareAllocator(limiter)
     flight = join(shares)
     count, again_at = shares.allow(flight, 50, 0.5)
     assert count == 0
@@ -223,8 +223,8 @@ def test_nobody_is_taken_long_before_its_turn(join: Join) -> None:
 
 
 def test_a_flight_is_not_far_ahead_of_another_that_is_hungry_too(join: Join) -> None:
-    traffic = BotRateLimiter(BotLimits(bot=RateLimit(rate=30, burst=30), private_chat=None), now=0)
-    shares = FairShareAllocator(traffic)
+    limiter = BotRateLimiter(BotLimits(bot=RateLimit(rate=30, burst=30), private_chat=None), now=0)
+    shares = FairShareAllocator(limiter)
     woken: list[int] = []
     one, other = join(shares), join(shares, woken=woken)
     assert shares.allow(one, 100, 1)[0] == 30  # the other has not asked for anything yet
@@ -248,10 +248,10 @@ def test_one_that_wants_nothing_holds_up_nobody(join: Join) -> None:
 
 
 def test_deliveries_are_not_taken_while_others_wait_for_the_bot(join: Join) -> None:
-    traffic = BotRateLimiter(BotLimits(bot=RateLimit(rate=30, burst=30), private_chat=None), now=0)
-    shares = FairShareAllocator(traffic)
+    limiter = BotRateLimiter(BotLimits(bot=RateLimit(rate=30, burst=30), private_chat=None), now=0)
+    shares = FairShareAllocator(limiter)
     flight = join(shares)
-    with traffic.waiting(Priority.INTERACTIVE):
+    with limiter.waiting(Priority.INTERACTIVE):
         assert shares.allow(flight, 100, 1)[0] <= 1
     assert shares.allow(flight, 100, 1)[0] == 30
 

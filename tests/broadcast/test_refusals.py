@@ -13,7 +13,7 @@ from telewarm.models import BroadcastState, DeliveryStatus, MessageSet
 from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.faults import Rule
-from tests.broadcast.flying import Airport, airport
+from tests.broadcast.running import Process, broadcast_process
 from tests.fixtures.app import add_bot, add_photos, message_of, readers
 
 DONE, PAUSED = BroadcastState.DONE, BroadcastState.PAUSED
@@ -39,8 +39,8 @@ OF_THE_MESSAGE = (
 
 
 @pytest.fixture
-async def port(idle_telewarm: Telewarm) -> AsyncIterator[Airport]:
-    async with airport(idle_telewarm, await add_bot(idle_telewarm)) as opened:
+async def port(idle_telewarm: Telewarm) -> AsyncIterator[Process]:
+    async with broadcast_process(idle_telewarm, await add_bot(idle_telewarm)) as opened:
         yield opened
 
 
@@ -78,7 +78,7 @@ def test_what_its_owner_has_seen_stops_it_no_more() -> None:
 
 
 async def test_markup_that_cannot_be_parsed_pauses_it_after_a_few_calls_and_nobody_has_failed(
-    port: Airport, sandbox: Sandbox
+    port: Process, sandbox: Sandbox
 ) -> None:
     sandbox.state.faults.add(Rule(action="error", code=400, description=BROKEN, count=None))
     broadcast_id = await port.started(readers(3000))
@@ -93,7 +93,7 @@ async def test_markup_that_cannot_be_parsed_pauses_it_after_a_few_calls_and_nobo
 
 
 async def test_who_goes_on_all_the_same_has_them_counted_as_failed_and_can_retry(
-    port: Airport, sandbox: Sandbox
+    port: Process, sandbox: Sandbox
 ) -> None:
     chats = readers(30)
     words = "Bad Request: BUTTON_TYPE_INVALID"
@@ -118,7 +118,7 @@ async def test_who_goes_on_all_the_same_has_them_counted_as_failed_and_can_retry
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
 
 
-async def test_words_that_nobody_knows_pause_it_after_some_in_a_row(port: Airport, sandbox: Sandbox) -> None:
+async def test_words_that_nobody_knows_pause_it_after_some_in_a_row(port: Process, sandbox: Sandbox) -> None:
     sandbox.state.faults.add(Rule(action="error", code=400, description="Bad Request: QUOTE_NEW", count=None))
     broadcast_id = await port.started(readers(300))
 
@@ -129,8 +129,8 @@ async def test_words_that_nobody_knows_pause_it_after_some_in_a_row(port: Airpor
     assert "QUOTE_NEW" in (found.reason or "")
 
 
-async def test_a_set_of_which_one_message_is_refused_pauses_it_too(port: Airport, sandbox: Sandbox) -> None:
-    [media_id] = await add_photos(port.app, port.live, 1)
+async def test_a_set_of_which_one_message_is_refused_pauses_it_too(port: Process, sandbox: Sandbox) -> None:
+    [media_id] = await add_photos(port.app, port.session, 1)
     sandbox.state.faults.add(Rule(action="error", method="sendMessage", code=400, description=BROKEN, count=None))
     message = MessageSet(media=message_of(media_id).media, text="Sale")
     broadcast_id = await port.started(readers(300), message, gate=False)
@@ -143,7 +143,7 @@ async def test_a_set_of_which_one_message_is_refused_pauses_it_too(port: Airport
     assert sandbox.state.stats.total.calls["sendMessage"] <= 4
 
 
-async def test_a_refusal_that_only_one_chat_gets_stops_nobody(port: Airport, sandbox: Sandbox) -> None:
+async def test_a_refusal_that_only_one_chat_gets_stops_nobody(port: Process, sandbox: Sandbox) -> None:
     chats = readers(50)
     words = "Bad Request: BUTTON_TYPE_INVALID"
     sandbox.state.faults.add(Rule(action="error", code=400, description=words, chat=chats[30], count=None))
@@ -155,7 +155,7 @@ async def test_a_refusal_that_only_one_chat_gets_stops_nobody(port: Airport, san
     assert (found.state, found.counts[DeliveryStatus.FAILED], found.counts[DeliveryStatus.SENT]) == (DONE, 1, 49)
 
 
-async def test_only_what_failed_or_is_unknown_can_be_retried(port: Airport) -> None:
+async def test_only_what_failed_or_is_unknown_can_be_retried(port: Process) -> None:
     broadcast_id = await port.draft(readers(1))
     with pytest.raises(UsageError, match="only failed and unknown"):
         await port.broadcasts.retry(broadcast_id, [DeliveryStatus.SENT])

@@ -24,7 +24,7 @@ RUNNING, SCHEDULED = BroadcastState.RUNNING, BroadcastState.SCHEDULED
 
 
 @pytest.fixture
-async def live(idle_telewarm: Telewarm) -> BotSession:
+async def session(idle_telewarm: Telewarm) -> BotSession:
     return await add_bot(idle_telewarm)
 
 
@@ -45,7 +45,7 @@ async def count(telewarm: Telewarm) -> int:
     return len(await telewarm.broadcasts.page())
 
 
-@pytest.mark.usefixtures("live")
+@pytest.mark.usefixtures("session")
 async def test_the_same_in_another_order_and_form_is_the_same(idle_telewarm: Telewarm, tmp_path: Path) -> None:
     first = await submit(idle_telewarm)
     lines = "\n".join(map(str, [*reversed(CHATS), CHATS[0]]))
@@ -60,7 +60,7 @@ async def test_the_same_in_another_order_and_form_is_the_same(idle_telewarm: Tel
     assert await recipients_of(idle_telewarm.pool, first.id) == sorted(CHATS)
 
 
-@pytest.mark.usefixtures("live")
+@pytest.mark.usefixtures("session")
 async def test_what_recipients_would_see_differently_is_another(idle_telewarm: Telewarm) -> None:
     await submit(idle_telewarm)
     for message in (
@@ -74,16 +74,16 @@ async def test_what_recipients_would_see_differently_is_another(idle_telewarm: T
     assert await count(idle_telewarm) == 6
 
 
-async def test_an_item_that_was_added_anew_is_the_same_message(idle_telewarm: Telewarm, live: BotSession) -> None:
-    first, second = await add_photos(idle_telewarm, live, 2)
+async def test_an_item_that_was_added_anew_is_the_same_message(idle_telewarm: Telewarm, session: BotSession) -> None:
+    first, second = await add_photos(idle_telewarm, session, 2)
     made = await idle_telewarm.submit("bot-0", message_of(first), CHATS)
     assert not (await idle_telewarm.submit("bot-0", message_of(second), CHATS)).resumed
     assert (await idle_telewarm.submit("bot-0", message_of(first), CHATS)).broadcasts == made.broadcasts
 
 
-async def test_several_bots_go_on_together(idle_telewarm: Telewarm, live: BotSession) -> None:
+async def test_several_bots_go_on_together(idle_telewarm: Telewarm, session: BotSession) -> None:
     await add_bot(idle_telewarm, 1)
-    bots = [live.bot.slug, "bot-1"]
+    bots = [session.bot.slug, "bot-1"]
     rows = f"chat_id,bot\n{READER},bot-0\n{READER + 1},bot-1\n".encode()
 
     first = await idle_telewarm.submit(bots, "Hello", stream(rows))
@@ -97,7 +97,7 @@ async def test_several_bots_go_on_together(idle_telewarm: Telewarm, live: BotSes
     assert await count(idle_telewarm) == 3
 
 
-@pytest.mark.usefixtures("live")
+@pytest.mark.usefixtures("session")
 async def test_what_was_finished_within_a_day_is_refused_unless_it_is_meant(idle_telewarm: Telewarm) -> None:
     first = await submit(idle_telewarm)
     await ended(idle_telewarm, first)
@@ -111,7 +111,7 @@ async def test_what_was_finished_within_a_day_is_refused_unless_it_is_meant(idle
     assert (await submit(idle_telewarm, again=True)).id == again.id  # repeated with it, it goes on as well
 
 
-@pytest.mark.usefixtures("live")
+@pytest.mark.usefixtures("session")
 async def test_after_a_day_or_when_nobody_got_it_it_is_sent_without_a_question(idle_telewarm: Telewarm) -> None:
     await ended(idle_telewarm, await submit(idle_telewarm), hours=25)
     second = await submit(idle_telewarm)
@@ -124,7 +124,7 @@ async def test_after_a_day_or_when_nobody_got_it_it_is_sent_without_a_question(i
         await submit(idle_telewarm)
 
 
-@pytest.mark.usefixtures("live")
+@pytest.mark.usefixtures("session")
 async def test_one_for_another_time_is_another_and_the_same_time_the_same(idle_telewarm: Telewarm) -> None:
     tomorrow, later = (
         SendPlan(starts_at=clock.now() + timedelta(days=1)),
@@ -141,7 +141,7 @@ async def test_one_for_another_time_is_another_and_the_same_time_the_same(idle_t
     assert await count(idle_telewarm) == 3
 
 
-@pytest.mark.usefixtures("live")
+@pytest.mark.usefixtures("session")
 async def test_a_schedule_repeated_after_its_time_has_come_goes_on(idle_telewarm: Telewarm) -> None:
     plan = SendPlan(starts_at=clock.now() - timedelta(hours=1))
     with pytest.raises(UsageError, match="has passed"):
@@ -152,7 +152,7 @@ async def test_a_schedule_repeated_after_its_time_has_come_goes_on(idle_telewarm
     assert (await submit(idle_telewarm, plan=plan)).id == first.id
 
 
-@pytest.mark.usefixtures("live")
+@pytest.mark.usefixtures("session")
 async def test_a_paused_one_is_found_and_stays_paused(idle_telewarm: Telewarm) -> None:
     first = await submit(idle_telewarm)
     await idle_telewarm.broadcasts.pause(first.id)
@@ -160,14 +160,14 @@ async def test_a_paused_one_is_found_and_stays_paused(idle_telewarm: Telewarm) -
     assert (again.id, again.state) == (first.id, PAUSED)
 
 
-@pytest.mark.usefixtures("live")
+@pytest.mark.usefixtures("session")
 async def test_submitted_at_once_by_many_it_is_one(idle_telewarm: Telewarm) -> None:
     made = await asyncio.gather(*(submit(idle_telewarm) for _ in range(5)))
     assert len({one.id for one in made}) == 1
     assert await count(idle_telewarm) == 1
 
 
-@pytest.mark.usefixtures("live")
+@pytest.mark.usefixtures("session")
 @pytest.mark.parametrize("rows", [b"", b"@ann\n", b"name\nAna\n"])
 async def test_a_list_without_a_chat_id_leaves_nothing(idle_telewarm: Telewarm, rows: bytes) -> None:
     with pytest.raises(UsageError):
@@ -175,7 +175,7 @@ async def test_a_list_without_a_chat_id_leaves_nothing(idle_telewarm: Telewarm, 
     assert await count(idle_telewarm) == 0
 
 
-@pytest.mark.usefixtures("live")
+@pytest.mark.usefixtures("session")
 async def test_a_guessed_column_is_not_sent_without_a_look(idle_telewarm: Telewarm) -> None:
     def rows() -> bytes:
         return "\n".join(["when,who", *(f"May,{chat}" for chat in CHATS)]).encode()
@@ -189,12 +189,12 @@ async def test_a_guessed_column_is_not_sent_without_a_look(idle_telewarm: Telewa
 
 
 async def test_drafts_of_a_dead_process_are_deleted_and_those_of_a_living_one_are_not(
-    idle_telewarm: Telewarm, live: BotSession
+    idle_telewarm: Telewarm, session: BotSession
 ) -> None:
     alive = await idle_telewarm.pool.fetchval("SELECT id FROM lease")
     for loader in (alive, UUID(int=1), None):
         made = await broadcasts.insert(
-            idle_telewarm.pool, bot_id=live.bot.id, message=MessageSet(text="x"), loader=loader
+            idle_telewarm.pool, bot_id=session.bot.id, message=MessageSet(text="x"), loader=loader
         )
         await idle_telewarm.broadcasts.add(made.id, [ChatId(READER)])
 
@@ -204,21 +204,21 @@ async def test_drafts_of_a_dead_process_are_deleted_and_those_of_a_living_one_ar
     assert await submissions.delete_abandoned(idle_telewarm.pool) == 0
 
 
-async def test_a_broadcast_is_made_once_with_its_key(idle_telewarm: Telewarm, live: BotSession) -> None:
+async def test_a_broadcast_is_made_once_with_its_key(idle_telewarm: Telewarm, session: BotSession) -> None:
     create = idle_telewarm.broadcasts.create
-    made = await asyncio.gather(*(create([live], MessageSet(text="x"), key="may") for _ in range(4)))
+    made = await asyncio.gather(*(create([session], MessageSet(text="x"), key="may") for _ in range(4)))
     assert len({one.id for [one] in made}) == 1
     with pytest.raises(Conflict, match="another broadcast"):
-        await create([live], MessageSet(text="y"), key="may")
+        await create([session], MessageSet(text="y"), key="may")
     with pytest.raises(UsageError, match="idempotency key"):
-        await create([live], MessageSet(text="y"), key="")
+        await create([session], MessageSet(text="y"), key="")
     other = await add_bot(idle_telewarm, 1)
-    both = await create([other, live], MessageSet(text="x"), key="may")
-    assert await create([other, live], MessageSet(text="x"), key="may") == both
+    both = await create([other, session], MessageSet(text="x"), key="may")
+    assert await create([other, session], MessageSet(text="x"), key="may") == both
     assert len(both) == 2
 
 
-@pytest.mark.usefixtures("live")
+@pytest.mark.usefixtures("session")
 async def test_a_guessed_column_is_not_sent_to_unless_it_is_said_or_confirmed(idle_telewarm: Telewarm) -> None:
     listed = f"No,Name,Ref\n1,Ann,{READER}\n2,Bob,{READER + 1}\n".encode()
 
@@ -234,9 +234,9 @@ async def test_a_guessed_column_is_not_sent_to_unless_it_is_said_or_confirmed(id
 
 
 async def test_a_draft_that_was_loaded_and_started_by_hand_is_found_as_well(
-    idle_telewarm: Telewarm, live: BotSession
+    idle_telewarm: Telewarm, session: BotSession
 ) -> None:
-    [made] = await idle_telewarm.broadcasts.create([live], MessageSet(text="Hello"))
+    [made] = await idle_telewarm.broadcasts.create([session], MessageSet(text="Hello"))
     await idle_telewarm.broadcasts.load(made.id, stream("\n".join(map(str, CHATS)).encode()))
     await idle_telewarm.broadcasts.start(made.id)
 

@@ -1,4 +1,4 @@
-"""`telewarm broadcast …` as processes beside a Telewarm on the same database."""
+"""`telewarm broadcast …` beside a Telewarm on the same database."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from telewarm.models import BroadcastId, BroadcastState, ChatId, DeliveryStatus,
 from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
+from tests.cli.conftest import Commands, Ended
 from tests.fixtures.app import READER, Opener, add_bot, until
 from tests.fixtures.media import jpeg
 
@@ -26,19 +27,13 @@ FIRST = BroadcastId(1)
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    code: int
-    out: str
-    said: str
-
-
-@dataclass(frozen=True, slots=True)
 class Shell:
-    """Runs commands in a folder of the test's own."""
+    """Runs commands in a folder of the test's own: in this process, or as processes."""
 
     opener: Opener
     folder: Path
     telewarm: Telewarm
+    command: Commands
     processes: list[asyncio.subprocess.Process] = field(default_factory=list)
 
     async def start(
@@ -53,8 +48,7 @@ class Shell:
         return process
 
     async def run(self, *arguments: str, given: str | None = None) -> Ended:
-        process = await self.start(*arguments)
-        return await ended(process, given)
+        return await self.command("broadcast", *arguments, given=given or "")
 
     async def ok(self, *arguments: str) -> Ended:
         result = await self.run(*arguments)
@@ -67,8 +61,8 @@ class Shell:
 
     async def draft(self, *chats: int, name: str | None = None) -> None:
         """Broadcast 1, without a command."""
-        live = await self.telewarm.bots.by_slug("bot-0")
-        await self.telewarm.broadcasts.create([live], MessageSet(text="Hello"), name=name)
+        session = await self.telewarm.bots.by_slug("bot-0")
+        await self.telewarm.broadcasts.create([session], MessageSet(text="Hello"), name=name)
         await self.telewarm.broadcasts.add(FIRST, [ChatId(chat) for chat in chats])
 
     async def state(self) -> BroadcastState:
@@ -78,15 +72,16 @@ class Shell:
 async def ended(process: asyncio.subprocess.Process, given: str | None = None) -> Ended:
     out, said = await process.communicate(None if given is None else given.encode())
     assert process.returncode is not None
-    return Ended(process.returncode, out.decode(), (said or b"").decode())  # a terminal keeps what was said
+    # A terminal keeps what was said.
+    return Ended(code=process.returncode, out=out.decode(), said=(said or b"").decode())
 
 
 @pytest.fixture
-async def shell(telewarm_with: Opener, tmp_path: Path) -> AsyncIterator[Shell]:
+async def shell(command: Commands, telewarm_with: Opener, tmp_path: Path) -> AsyncIterator[Shell]:
     """With the bot `bot-0`; what works is only what a command carries."""
     telewarm = await telewarm_with(worker=False)
     await add_bot(telewarm)
-    shell = Shell(telewarm_with, tmp_path, telewarm)
+    shell = Shell(telewarm_with, tmp_path, telewarm, command)
     yield shell
     for process in shell.processes:
         if process.returncode is None:

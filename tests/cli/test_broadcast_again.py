@@ -15,7 +15,8 @@ from telewarm.models import BroadcastState, DeliveryStatus
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from telewarm.sandbox.faults import Rule
-from tests.cli.test_broadcast import Ended, Shell, ended, readers, shell
+from tests.cli.conftest import Ended
+from tests.cli.test_broadcast import Shell, ended, readers, shell
 from tests.fixtures.app import READER, until
 from tests.fixtures.media import jpeg
 
@@ -52,6 +53,7 @@ async def of_all(shell: Shell) -> list[BroadcastState]:
     return [one.state for one in await shell.telewarm.broadcasts.page()]
 
 
+@pytest.mark.heavy
 async def test_killed_and_repeated_it_goes_on_with_the_unfinished_one_and_says_so(
     shell: Shell, sandbox: Sandbox
 ) -> None:
@@ -149,7 +151,7 @@ async def test_a_paused_one_is_not_gone_on_with_by_a_program(shell: Shell, sandb
 
 async def test_two_at_once_send_it_once(shell: Shell, sandbox: Sandbox) -> None:
     command = ("send", "bot-0", shell.list_of(*readers(200)), "--text", "Hello", "--yes")
-    results = await asyncio.gather(*(shell.run(*command) for _ in range(3)))
+    results = await asyncio.gather(*[ended(await shell.start(*command)) for _ in range(3)])
     assert [result.code for result in results].count(0) >= 1, results
     assert len(await of_all(shell)) == 1
     assert dict.fromkeys(readers(200), 1) == {chat: sandbox.state.stats.chats[chat] for chat in readers(200)}
@@ -157,9 +159,9 @@ async def test_two_at_once_send_it_once(shell: Shell, sandbox: Sandbox) -> None:
 
 async def test_a_schedule_is_repeated_without_a_second_one(shell: Shell, sandbox: Sandbox) -> None:
     chats = shell.list_of(*readers(2))
-    live = await shell.telewarm.bots.by_slug("bot-0")
+    session = await shell.telewarm.bots.by_slug("bot-0")
     made = await shell.telewarm.submit("bot-0", "Hello", [*readers(2)])
-    assert live.bot.id == made.broadcasts[0].bot_id
+    assert session.bot.id == made.broadcasts[0].bot_id
 
     at = ("--at", "2031-05-01T09:00+00:00")
     refused = await shell.run("send", "bot-0", chats, "--text", "Hello", "--yes", *at)

@@ -260,6 +260,7 @@ async def test_with_work_what_fails_is_told_and_warmed_anew_once_it_can_be(shop:
     assert (again.code, "1 ready, 0 failed" in again.said) == (0, True), again
 
 
+@pytest.mark.heavy
 async def test_ctrl_c_ends_the_waiting_and_loses_nothing(shop: Commands, sandbox: Sandbox) -> None:
     sandbox.state.faults.add(Rule(action="hang", method="sendPhoto", count=None))
     telewarm = await shop.opener(worker=False)
@@ -270,10 +271,10 @@ async def test_ctrl_c_ends_the_waiting_and_loses_nothing(shop: Commands, sandbox
 
     await until(telewarm, is_sent)
     process.send_signal(signal.SIGINT)
-    told = await ended(process)
+    reported = await ended(process)
 
-    assert told.code == 130
-    assert "1 still waiting" in told.said
+    assert reported.code == 130
+    assert "1 still waiting" in reported.said
     assert (await media.get(telewarm.pool, MediaId(1))).state is MediaState.WARMING
 
 
@@ -281,12 +282,12 @@ async def test_a_bar_on_a_terminal_leaves_the_lines_to_the_pipe(shop: Commands) 
     ours, theirs = pty.openpty()
     try:
         process = await shop.start("media", "add", "shop", "0.jpg", "1.jpg", stderr=theirs)
-        told = await ended(process)
+        reported = await ended(process)
         shown = os.read(ours, 65536).decode()
     finally:
         os.close(ours)
         os.close(theirs)
-    assert len(told.out.splitlines()) == 2
+    assert len(reported.out.splitlines()) == 2
     assert "of 2" in shown
     assert "0.jpg" not in shown
 

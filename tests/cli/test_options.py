@@ -60,8 +60,8 @@ async def test_a_photo_goes_as_a_file_and_its_file_id_is_printed(command: Comman
     assert "document" in ended.out
     assert sandbox.state.stats.total.by_kind["document"] == 1
 
-    told = json.loads((await command.ok("media", "file-id", "shop", "2", "--json")).out)
-    assert (told["media_id"], told["kind"], told["method"]) == (2, "document", "sendDocument")
-    assert (await command.ok("media", "file-id", "shop", "2")).out.strip() == told["file_id"]
+    reported = json.loads((await command.ok("media", "file-id", "shop", "2", "--json")).out)
+    assert (reported["media_id"], reported["kind"], reported["method"]) == (2, "document", "sendDocument")
+    assert (await command.ok("media", "file-id", "shop", "2")).out.strip() == reported["file_id"]
     ended = await command("media", "file-id", "shop", "1")
     assert (ended.code, "MEDIA_NOT_READY" in ended.said) == (1, True)

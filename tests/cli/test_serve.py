@@ -164,6 +164,7 @@ async def test_a_request_that_was_accepted_is_finished_before_it_ends(
         assert await ended == 0
 
 
+@pytest.mark.heavy
 async def test_neither_an_upload_nor_a_warm_up_that_stands_still_keeps_it_from_ending(
     telewarm_with: Opener, tmp_path: Path, sandbox: Sandbox
 ) -> None:

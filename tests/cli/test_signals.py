@@ -15,7 +15,9 @@ import pytest
 
 from tests.database.test_embedded import server_processes, stopped
 
-COMMANDS = (("bot", "list"), ("serve", "--port", "0"), ("migrate",), ("token", "list"), ("worker",))
+OTHERS = (("bot", "list"), ("migrate",), ("token", "list"), ("worker",))
+SERVE = ("serve", "--port", "0")
+COMMANDS = [SERVE, *(pytest.param(words, marks=pytest.mark.heavy) for words in OTHERS)]
 SETTINGS = re.compile(r"^settings: .*\n", re.MULTILINE)  # which file holds is told first of all
 
 
@@ -41,7 +43,7 @@ async def ended_by(process: Process, number: signal.Signals, *, after: float) ->
     return process.returncode, ((out or b"") + said).decode()
 
 
-@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("arguments", COMMANDS)
 async def test_ctrl_c_at_any_moment_is_silent_and_130_and_leaves_nothing_running(
     data_folder: Path, arguments: tuple[str, ...]
 ) -> None:

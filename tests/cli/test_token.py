@@ -68,26 +68,26 @@ async def test_the_servers_own_token_is_shown_where_it_is_kept_and_as_it_was_giv
 async def test_a_token_made_on_the_command_line_opens_a_server_that_runs(
     command: Commands, idle_telewarm: Telewarm
 ) -> None:
-    keyring = ApiTokenCache(idle_telewarm.pool)
-    async with keyring.running():
+    token_cache = ApiTokenCache(idle_telewarm.pool)
+    async with token_cache.running():
         made = await command("token", "create", "ci", "--role", "operate", "--expires-in-days", "2")
         secret = made.stdout.strip()
         assert made.exit_code == 0
         assert (secret.startswith("tw_"), len(secret)) == (True, 46)
         assert "Token 'ci' (operate, valid until 20" in made.stderr
         async with asyncio.timeout(5):
-            while (caller := await keyring.find_principal(secret)) is None:
+            while (caller := await token_cache.find_principal(secret)) is None:
                 await clock.sleep(0)
         assert (caller.name, caller.role) == ("ci", "operate")
 
         rotated = await command("token", "rotate", "ci", "--grace-s", "0")
         async with asyncio.timeout(5):
-            while await keyring.find_principal(rotated.stdout.strip()) is None:
+            while await token_cache.find_principal(rotated.stdout.strip()) is None:
                 await clock.sleep(0)
-        assert await keyring.find_principal(secret) is None
+        assert await token_cache.find_principal(secret) is None
         await command("token", "revoke", "ci")
         async with asyncio.timeout(5):
-            while await keyring.find_principal(rotated.stdout.strip()) is not None:
+            while await token_cache.find_principal(rotated.stdout.strip()) is not None:
                 await clock.sleep(0)
 
 

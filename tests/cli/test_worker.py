@@ -54,8 +54,8 @@ async def test_it_warms_shows_its_metrics_and_drains_when_told(
     telewarm_with: Opener, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     idle = await telewarm_with(worker=False)
-    live = await add_bot(idle)
-    ids = await add_photos(idle, live, 10)
+    session = await add_bot(idle)
+    ids = await add_photos(idle, session, 10)
 
     async def begun() -> bool:
         return sandbox.state.stats.max_active >= 5
@@ -71,12 +71,12 @@ async def test_it_warms_shows_its_metrics_and_drains_when_told(
         assert 'telewarm_warmups_total{kind="photo",method="upload",outcome="ok"} 10.0' in shown
 
         sandbox.state.configure(network=Network(latency=0.5))
-        await add_photos(idle, live, 20, first=10)
+        await add_photos(idle, session, 20, first=10)
         await until(idle, begun)
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 10) == 0
 
-    counts = await media.count_by_state_of_bot(idle.pool, live.bot.id)
+    counts = await media.count_by_state_of_bot(idle.pool, session.bot.id)
     assert counts[MediaState.READY] == sandbox.state.stats.total.uploads >= 15
     assert counts[MediaState.READY] + counts[MediaState.WARMING] == 30
     assert await idle.pool.fetchval("SELECT count(*) FROM media WHERE lease_id IS NOT NULL") == 0

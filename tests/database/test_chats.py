@@ -1,4 +1,4 @@
-"""The chat ledger as rows: the newest knowledge wins, migrations stay, and every process hears of them."""
+"""Chat statuses as rows: the newest knowledge wins, migrations stay, and every process hears of them."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def lost(bot_id: BotId, chat_id: int, state: ChatState = ChatState.BLOCKED, *, a
     )
 
 
-async def ledger_of(pool: Pool, bot_id: BotId) -> list[ChatRecord]:
+async def statuses_of(pool: Pool, bot_id: BotId) -> list[ChatRecord]:
     return await chats.page(pool, bot_id, state=None, after=None, limit=100)
 
 
 async def states(pool: Pool, bot_id: BotId) -> dict[int, ChatState]:
-    return {record.chat_id: record.state for record in await ledger_of(pool, bot_id)}
+    return {record.chat_id: record.state for record in await statuses_of(pool, bot_id)}
 
 
 async def test_a_lost_chat_is_kept_with_telegrams_words_and_since_when(pool: Pool) -> None:
     bot = await make_bot(pool)
     await chats.record_unreachable(pool, [lost(bot.id, 5, age=60), lost(bot.id, GROUP, ChatState.MIGRATED)])
 
-    group, chat = await ledger_of(pool, bot.id)
+    group, chat = await statuses_of(pool, bot.id)
 
     assert (chat.chat_id, chat.state, chat.reason, chat.migrated_to) == (5, ChatState.BLOCKED, "it is blocked", None)
     assert (group.chat_id, group.state, group.migrated_to) == (GROUP, ChatState.MIGRATED, SUPERGROUP)
@@ -45,11 +45,11 @@ async def test_a_lost_chat_is_kept_with_telegrams_words_and_since_when(pool: Poo
 async def test_a_state_that_lasts_keeps_its_beginning_and_another_has_its_own(pool: Pool) -> None:
     bot = await make_bot(pool)
     await chats.record_unreachable(pool, [lost(bot.id, 5, age=60), lost(bot.id, 6, age=60)])
-    first, second = await ledger_of(pool, bot.id)
+    first, second = await statuses_of(pool, bot.id)
 
     await chats.record_unreachable(pool, [lost(bot.id, 5), lost(bot.id, 6, ChatState.DEACTIVATED)])
 
-    blocked, deactivated = await ledger_of(pool, bot.id)
+    blocked, deactivated = await statuses_of(pool, bot.id)
     assert blocked.since == first.since
     assert deactivated.since > second.since
 
@@ -74,7 +74,7 @@ async def test_a_success_makes_a_chat_reachable_again_for_that_bot_alone(pool: P
 
     assert await states(pool, one.id) == {5: ChatState.REACHABLE, 6: ChatState.BLOCKED}
     assert await states(pool, other.id) == {5: ChatState.BLOCKED, 6: ChatState.BLOCKED}
-    record = (await ledger_of(pool, one.id))[0]
+    record = (await statuses_of(pool, one.id))[0]
     assert (record.reason, record.migrated_to) == ("", None)
 
 
@@ -147,7 +147,7 @@ async def test_many_are_cleared_in_statements_that_are_short(pool: Pool, monkeyp
         connection.add_query_logger(lambda record: asked.append(record.query))
         assert await chats.clear(connection, bot.id, None) == 11
     assert sum("DELETE FROM chat" in one for one in asked) == 5  # the last one finds none
-    assert await ledger_of(pool, bot.id) == []
+    assert await statuses_of(pool, bot.id) == []
 
 
 async def test_what_is_cleared_is_forgotten_and_nothing_else(pool: Pool) -> None:
@@ -159,7 +159,7 @@ async def test_what_is_cleared_is_forgotten_and_nothing_else(pool: Pool) -> None
     assert await chats.clear(pool, bot.id, None, state=ChatState.KICKED) == 1
     assert await states(pool, bot.id) == {5: ChatState.BLOCKED, 6: ChatState.BLOCKED}
     assert await chats.clear(pool, bot.id, None) == 2
-    assert len(await ledger_of(pool, other.id)) == 3
+    assert len(await statuses_of(pool, other.id)) == 3
 
 
 async def test_two_processes_that_write_the_same_chats_never_wait_for_each_other_in_a_circle(pool: Pool) -> None:

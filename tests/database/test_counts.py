@@ -8,7 +8,7 @@ from telewarm.database import media, warmups
 from telewarm.database.connection import Executor, Pool
 from telewarm.database.warmups import QueueDepth
 from telewarm.models import Bot, FileId, Kind, MediaId, MediaState
-from tests.fixtures.rows import claim, make_bot, make_item, make_lease, placed
+from tests.fixtures.rows import claim, make_bot, make_item, make_lease, uploaded
 
 TRUTH = "SELECT state, count(*) AS items FROM media WHERE bot_id = $1 GROUP BY state"
 
@@ -21,7 +21,7 @@ async def test_counts_follow_an_item_through_its_states_and_out_of_the_library(p
     bot = await make_bot(pool)
     media_id = await make_item(pool, bot)
     steps = [
-        warmups.record_ready(pool, [placed(media_id, "A")]),
+        warmups.record_ready(pool, [uploaded(media_id, "A")]),
         media.drop_file_id(pool, media_id=media_id, file_id=FileId("A")),
         pool.execute("UPDATE media SET kind = 'document', state = 'error'"),
         pool.execute("DELETE FROM media"),
@@ -70,7 +70,7 @@ async def work(pool: Pool, bot: Bot, rounds: int) -> None:
     lease = await make_lease(pool)
     for number in range(rounds):
         claimed = await claim(pool, bot, lease, limit=3)
-        ready = [placed(item.media_id, f"F{number}-{item.media_id}") for item in claimed]
+        ready = [uploaded(item.media_id, f"F{number}-{item.media_id}") for item in claimed]
         await warmups.record_ready(pool, ready, lease_id=lease)
         for one in ready[:1]:
             await media.drop_file_id(pool, media_id=one.media_id, file_id=one.file_id)
@@ -117,7 +117,7 @@ async def test_the_depth_of_a_queue_is_what_is_warming_what_waits_and_the_age_of
     busy, waiting, _idle = [await make_bot(pool, number) for number in range(3)]
     ids = [await make_item(pool, busy, seed) for seed in range(4)]
     await claim(pool, busy, await make_lease(pool), limit=1)
-    await warmups.record_ready(pool, [placed(ids[3], "A")])
+    await warmups.record_ready(pool, [uploaded(ids[3], "A")])
     await make_item(pool, waiting)
     await pool.execute("UPDATE media SET next_attempt_at = now() + interval '1 hour' WHERE bot_id = $1", waiting.id)
     await pool.execute("UPDATE media SET queued_at = now() - interval '90 seconds' WHERE id = $1", ids[1])

@@ -92,8 +92,8 @@ async def test_a_server_that_dies_is_back_within_seconds_with_all_that_was_commi
                 async with asyncio.timeout(15):
                     assert await answer(url, "SELECT number FROM kept") == 7
                 assert postmaster(data_folder / "postgres") != pid
-        told = [line["event"] for line in logs]
-        assert "embedded_postgres_lost" in told  # once for both, when the second came during the first restart
+        reported = [line["event"] for line in logs]
+        assert "embedded_postgres_lost" in reported  # once for both, when the second came during the first restart
     assert stopped(data_folder / "postgres")
 
 

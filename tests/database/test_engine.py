@@ -126,16 +126,16 @@ async def test_a_job_that_waits_is_brought_forward_and_the_workers_are_told_on_p
     pool, key = idle_telewarm.pool, await job(idle_telewarm)
     queries = Queries(AsyncpgPoolDriver(pool))
     assert await queries.eligible_queued_work([QueueEntrypoint("lane")]) == 0
-    told, heard = asyncio.Event(), list[str]()
+    reported, heard = asyncio.Event(), list[str]()
 
     def hear(payload: str) -> None:
         heard.append(payload)
-        told.set()
+        reported.set()
 
-    async with subscribe(pool, {str(queries.qbe.settings.channel): hear}, on_lost=told.set):
+    async with subscribe(pool, {str(queries.qbe.settings.channel): hear}, on_lost=reported.set):
         await pgqueuer_maintenance.run_queued_now(pool, [key, "lane:nobody"])
         async with asyncio.timeout(5):
-            await told.wait()
+            await reported.wait()
     event = AnyEvent.model_validate_json(heard[0]).root
     assert event.type == "table_changed_event"
     assert await queries.eligible_queued_work([QueueEntrypoint("lane")]) == 1

@@ -13,7 +13,7 @@ from telewarm.database.connection import Connection, Executor, Pool
 from telewarm.database.warmups import WarmupFailure
 from telewarm.models import ChatId, ChatState, Event, EventType, FileId
 from tests.database.test_plans import plan
-from tests.fixtures.rows import CHAT, SEAL, claim, make_bot, make_item, make_lease, placed
+from tests.fixtures.rows import CHAT, SEAL, claim, make_bot, make_item, make_lease, uploaded
 from tests.fixtures.sandbox import FIRST_BOT, token
 
 SAY = (
@@ -26,7 +26,7 @@ async def say(db: Executor, said: int, *, times: int = 1) -> None:
     await db.execute(SAY, times, said)
 
 
-async def told(db: Executor, seen: int = 0) -> list[Event]:
+async def reported(db: Executor, seen: int = 0) -> list[Event]:
     """All after an event, page by page."""
     found: list[Event] = []
     while (page := await events.read_after(db, seen)).last_id != seen:
@@ -44,7 +44,7 @@ async def test_each_change_of_a_media_item_is_an_event_and_a_claim_is_none(pool:
     bot, lease = await make_bot(pool), await make_lease(pool)
     media_id = await make_item(pool, bot)
     await claim(pool, bot, lease)
-    await warmups.record_ready(pool, [placed(media_id, "A-SECRET-ID")], lease_id=lease)
+    await warmups.record_ready(pool, [uploaded(media_id, "A-SECRET-ID")], lease_id=lease)
     await media.drop_file_id(pool, media_id=media_id, file_id=FileId("A-SECRET-ID"))
     for delay in (0.0, None):
         await claim(pool, bot, lease)
@@ -55,7 +55,7 @@ async def test_each_change_of_a_media_item_is_an_event_and_a_claim_is_none(pool:
     await pool.execute("UPDATE media SET name = 'other.jpg'")
     await pool.execute("DELETE FROM media")
 
-    happened = await told(pool)
+    happened = await reported(pool)
 
     assert short(happened[1:], "state", "way", "error") == [
         ("media.added", "bot-0", "warming", None, None),
@@ -86,11 +86,11 @@ async def test_each_change_of_a_bot_is_an_event_and_of_a_deleted_one_nothing_els
     await bots.pause(pool, bot.id, CHAT, 60)
     await bots.save_learned_limits(pool, bot.id, {"bot": 20.0})
     await pool.execute("UPDATE bot SET token_sealed = '\\x00'")  # as when they are sealed with another key
-    first = await told(pool)
+    first = await reported(pool)
     await make_item(pool, bot)
     await pool.execute("UPDATE bot SET deleted_at = now()")
     await make_item(pool, bot, 1)
-    first += await told(pool, first[-1].id)
+    first += await reported(pool, first[-1].id)
     await pool.execute("UPDATE bot SET deleted_at = NULL")
     await make_item(pool, bot, 2)
 
@@ -102,7 +102,7 @@ async def test_each_change_of_a_bot_is_an_event_and_of_a_deleted_one_nothing_els
     assert {one.bot for one in first} == {"bot-0"}
     assert [one.facts["paused"] for one in first[4:6]] == [True, False]
     assert first[6].facts["flood_until"] is not None
-    assert [one.type for one in await told(pool, first[-1].id)] == [EventType.BOT_CHANGED, EventType.MEDIA_ADDED]
+    assert [one.type for one in await reported(pool, first[-1].id)] == [EventType.BOT_CHANGED, EventType.MEDIA_ADDED]
 
 
 async def test_changes_of_the_chat_ledger_are_events_and_news_of_the_same_are_none(pool: Pool) -> None:
@@ -118,7 +118,7 @@ async def test_changes_of_the_chat_ledger_are_events_and_news_of_the_same_are_no
     await chats.record_reachable(pool, [ReachableChat(bot.id, ChatId(1)), ReachableChat(bot.id, ChatId(5))])
     await chats.clear(pool, bot.id, None)
 
-    found = (await told(pool))[1:]
+    found = (await reported(pool))[1:]
     assert sorted(short(found[:2], "chat_id", "state", "migrated_to"), key=str) == [
         ("chat.changed", "bot-0", -2, "migrated", -3),
         ("chat.changed", "bot-0", 1, "blocked", None),
@@ -139,7 +139,7 @@ async def test_a_worker_whose_lease_ran_out_is_gone_and_one_that_ended_has_stopp
     seen = await events.assign_sequence(pool)
     await leases.sweep(pool)
     await pool.execute("DELETE FROM lease")
-    assert short(await told(pool, seen), "process", "state", "in_flight") == [
+    assert short(await reported(pool, seen), "process", "state", "in_flight") == [
         ("worker.status", None, "running", "gone", 0),
         ("worker.status", None, "draining", "stopped", 0),
     ]
@@ -151,9 +151,9 @@ async def test_what_was_committed_late_is_numbered_late_and_not_missed(pool: Poo
         await transaction.start()
         await say(slow, 1)
         await say(pool, 2)
-        assert [one.facts["said"] for one in await told(pool)] == [2]
+        assert [one.facts["said"] for one in await reported(pool)] == [2]
         await transaction.commit()
-    assert [(one.id, one.facts["said"]) for one in await told(pool)] == [(1, 2), (2, 1)]
+    assert [(one.id, one.facts["said"]) for one in await reported(pool)] == [(1, 2), (2, 1)]
 
 
 async def test_what_was_taken_back_never_happened_and_leaves_no_gap(pool: Pool) -> None:
@@ -165,7 +165,7 @@ async def test_what_was_taken_back_never_happened_and_leaves_no_gap(pool: Pool) 
         await events.assign_sequence(connection)
         await transaction.rollback()
     await say(pool, 3)
-    assert [(one.id, one.facts["said"]) for one in await told(pool)] == [(1, 1), (2, 3)]
+    assert [(one.id, one.facts["said"]) for one in await reported(pool)] == [(1, 1), (2, 3)]
 
 
 BUMP = "UPDATE chat SET migrated_to = migrated_to + 1"  # each of these waits for the one before to be committed
@@ -185,7 +185,7 @@ async def read(pool: Pool, ended: asyncio.Event) -> list[Event]:
     found: list[Event] = []
     while True:
         last = ended.is_set()
-        found += await told(pool, found[-1].id if found else 0)
+        found += await reported(pool, found[-1].id if found else 0)
         if last:
             return found
 
@@ -225,7 +225,7 @@ async def test_one_statement_of_many_items_is_as_many_events(pool: Pool) -> None
         " SELECT $1, sha256, 'photo', 'warming' FROM blob WHERE bytes = 1",
         bot.id,
     )
-    found = await told(pool)
+    found = await reported(pool)
     assert [one.id for one in found] == list(range(1, 2505))
     assert len({one.facts["media_id"] for one in found[4:]}) == 2500
     assert await pool.fetchval("SELECT max(size) FROM event") == 400

@@ -11,7 +11,7 @@ from telewarm.database.connection import Pool
 from telewarm.database.media import InsertResult
 from telewarm.errors import NotFound
 from telewarm.models import Bot, FileId, Kind, MediaId, MediaState
-from tests.fixtures.rows import blob, claim, lease_of, make_bot, make_item, make_lease, placed
+from tests.fixtures.rows import blob, claim, lease_of, make_bot, make_item, make_lease, uploaded
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def test_a_new_item_is_warming_and_the_same_again_is_the_one_that_is_there
 async def test_a_ready_media_item_is_not_made_cold_by_uploading_it_again(pool: Pool, bot: Bot) -> None:
     """A defect of the Node system."""
     media_id = await make_item(pool, bot)
-    await warmups.record_ready(pool, [placed(media_id, "A")])
+    await warmups.record_ready(pool, [uploaded(media_id, "A")])
 
     assert await add(pool, bot) is None
 
@@ -88,7 +88,7 @@ async def test_adding_the_same_at_the_same_time_makes_one_item(pool: Pool, bot: 
 
 async def test_forget_makes_the_item_due_again(pool: Pool, bot: Bot) -> None:
     media_id = await make_item(pool, bot)
-    await warmups.record_ready(pool, [placed(media_id, "DEAD")])
+    await warmups.record_ready(pool, [uploaded(media_id, "DEAD")])
 
     assert await media.drop_file_id(pool, media_id=media_id, file_id=FileId("DEAD"))
 
@@ -99,9 +99,9 @@ async def test_forget_makes_the_item_due_again(pool: Pool, bot: Bot) -> None:
 
 async def test_forget_spares_an_id_that_has_been_replaced_already(pool: Pool, bot: Bot) -> None:
     media_id = await make_item(pool, bot)
-    await warmups.record_ready(pool, [placed(media_id, "DEAD")])
+    await warmups.record_ready(pool, [uploaded(media_id, "DEAD")])
     await media.drop_file_id(pool, media_id=media_id, file_id=FileId("DEAD"))
-    await warmups.record_ready(pool, [placed(media_id, "FRESH")])
+    await warmups.record_ready(pool, [uploaded(media_id, "FRESH")])
 
     assert not await media.drop_file_id(pool, media_id=media_id, file_id=FileId("DEAD"))
     assert (await media.get(pool, media_id)).file_id == "FRESH"
@@ -110,7 +110,7 @@ async def test_forget_spares_an_id_that_has_been_replaced_already(pool: Pool, bo
 async def test_only_ready_items_of_the_bot_itself_are_warm(pool: Pool, bot: Bot) -> None:
     other = await make_bot(pool, 1)
     ready, cold, theirs = await make_item(pool, bot, 0), await make_item(pool, bot, 1), await make_item(pool, other, 0)
-    await warmups.record_ready(pool, [placed(ready, "A"), placed(theirs, "B")])
+    await warmups.record_ready(pool, [uploaded(ready, "A"), uploaded(theirs, "B")])
 
     warm = await media.file_ids(pool, bot_id=bot.id, media_ids=[ready, cold, theirs])
 
@@ -119,7 +119,7 @@ async def test_only_ready_items_of_the_bot_itself_are_warm(pool: Pool, bot: Bot)
 
 async def test_a_page_is_newest_first_filtered_and_counts_all(pool: Pool, bot: Bot) -> None:
     items = [await make_item(pool, bot, seed, kind=Kind.VIDEO if seed == 2 else Kind.PHOTO) for seed in range(5)]
-    await warmups.record_ready(pool, [placed(items[0], "A")])
+    await warmups.record_ready(pool, [uploaded(items[0], "A")])
 
     page, count = await media.page(pool, bot_id=bot.id, kind=Kind.PHOTO, state=None, limit=2, offset=1)
     ready, ready_count = await media.page(pool, bot_id=bot.id, kind=None, state=MediaState.READY, limit=9, offset=0)
@@ -130,7 +130,7 @@ async def test_a_page_is_newest_first_filtered_and_counts_all(pool: Pool, bot: B
 
 async def test_counts_are_by_state(pool: Pool, bot: Bot) -> None:
     items = [await make_item(pool, bot, seed) for seed in range(3)]
-    await warmups.record_ready(pool, [placed(items[0], "A")])
+    await warmups.record_ready(pool, [uploaded(items[0], "A")])
 
     assert await media.count_by_state_of_bot(pool, bot.id) == {MediaState.READY: 1, MediaState.WARMING: 2}
 

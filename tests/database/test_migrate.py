@@ -164,8 +164,8 @@ def test_the_file_names_tell_the_same_revisions_as_alembic() -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS_FOLDER))
     scripts = ScriptDirectory.from_config(config)
-    told = [script.revision for script in scripts.walk_revisions()]
-    assert revisions() == sorted(told)
+    reported = [script.revision for script in scripts.walk_revisions()]
+    assert revisions() == sorted(reported)
     assert newest_revision() == scripts.get_current_head()
 
 

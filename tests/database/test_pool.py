@@ -26,8 +26,8 @@ async def refused(url: str) -> DatabaseUnavailable:
     """The error of a pool that cannot be opened, checked for the password."""
     with pytest.raises(DatabaseUnavailable) as caught:
         await open_pool(url, max_size=2, application_name="test")
-    told = "".join(traceback.format_exception(caught.value))
-    assert PASSWORD not in told
+    reported = "".join(traceback.format_exception(caught.value))
+    assert PASSWORD not in reported
     assert PASSWORD[:7] not in str(caught.value)
     return caught.value
 

@@ -151,8 +151,8 @@ async def test_the_documented_grants_are_enough_to_work(telewarm_with: Opener, d
         telewarm_with.database_url = url
         async with telewarm_with.stack:
             telewarm = await telewarm_with()
-            live = await add_bot(telewarm)
-            await until_ready(telewarm, *await add_photos(telewarm, live, 2))
+            session = await add_bot(telewarm)
+            await until_ready(telewarm, *await add_photos(telewarm, session, 2))
             await telewarm.backup(telewarm_with.data / "backup.tar", media=True)
 
 
@@ -174,8 +174,8 @@ async def test_everything_in_the_data_folder_is_its_owners_alone_whatever_the_um
     try:
         async with telewarm_with.stack:
             telewarm = await telewarm_with()
-            live = await add_bot(telewarm)
-            await until_ready(telewarm, *await add_photos(telewarm, live, 2))
+            session = await add_bot(telewarm)
+            await until_ready(telewarm, *await add_photos(telewarm, session, 2))
             assert (telewarm_with.data / "media").is_dir()
             assert await asyncio.to_thread(open_to_others, telewarm_with.data) == []
     finally:

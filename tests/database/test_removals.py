@@ -13,7 +13,7 @@ from telewarm.database.deletions import DeletionResult
 from telewarm.database.notifications import subscribe
 from telewarm.errors import Conflict, NotFound
 from telewarm.models import Bot, BroadcastState, MediaId, MessageSet, Part
-from tests.fixtures.rows import claim, make_bot, make_item, make_lease, placed
+from tests.fixtures.rows import claim, make_bot, make_item, make_lease, uploaded
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ async def test_an_item_that_is_being_warmed_does_not_come_back(pool: Pool, bot: 
 
     await remove(pool, bot, media_id)
 
-    assert await warmups.record_ready(pool, [placed(media_id, "LATE")], lease_id=lease) == []
+    assert await warmups.record_ready(pool, [uploaded(media_id, "LATE")], lease_id=lease) == []
     await warmups.release(pool, lease, [media_id])
     with pytest.raises(NotFound):
         await media.get(pool, media_id)

@@ -15,7 +15,7 @@ from telewarm.database.media import RewarmScope
 from telewarm.database.notifications import subscribe
 from telewarm.database.warmups import WarmupFailure
 from telewarm.models import Bot, ChatId, FileId, Kind, MediaId, MediaState, MessageId, MessageRef
-from tests.fixtures.rows import CHAT, SEAL, claim, lease_of, make_bot, make_item, make_lease, placed
+from tests.fixtures.rows import CHAT, SEAL, claim, lease_of, make_bot, make_item, make_lease, uploaded
 from tests.fixtures.sandbox import FIRST_BOT, token
 
 
@@ -31,7 +31,7 @@ async def lease(pool: Pool) -> UUID:
 
 async def make_ready(pool: Pool, bot: Bot, seed: int = 0, *, file_id: str = "OLD") -> MediaId:
     media_id = await make_item(pool, bot, seed)
-    await warmups.record_ready(pool, [placed(media_id, file_id)])
+    await warmups.record_ready(pool, [uploaded(media_id, file_id)])
     return media_id
 
 
@@ -57,7 +57,7 @@ async def test_a_ready_item_that_is_warmed_anew_is_sent_by_its_old_id_until_it_h
     assert await ids_of(pool, bot, media_id) == ["OLD"]
     assert item.origin is None  # it is uploaded, not forwarded
 
-    assert await warmups.record_ready(pool, [placed(media_id, "NEW")], lease_id=lease) == [media_id]
+    assert await warmups.record_ready(pool, [uploaded(media_id, "NEW")], lease_id=lease) == [media_id]
     assert await ids_of(pool, bot, media_id) == ["NEW"]
     assert (await media.get(pool, media_id)).state is MediaState.READY
 
@@ -78,19 +78,19 @@ async def test_a_late_writer_replaces_no_id_that_is_fresher(pool: Pool, bot: Bot
     await claim(pool, bot, late)
     await pool.execute("UPDATE media SET lease_id = NULL")
     await claim(pool, bot, lease)
-    await warmups.record_ready(pool, [placed(media_id, "FRESH")], lease_id=lease)
+    await warmups.record_ready(pool, [uploaded(media_id, "FRESH")], lease_id=lease)
 
     for step in (None, media.rewarm(pool, {media_id: 0}), claim(pool, bot, lease)):
         if step is not None:
             await step
-        assert await warmups.record_ready(pool, [placed(media_id, "LATE")], lease_id=late) == []
+        assert await warmups.record_ready(pool, [uploaded(media_id, "LATE")], lease_id=late) == []
         assert await ids_of(pool, bot, media_id) == ["FRESH"]
 
 
 async def test_a_late_writers_id_is_kept_where_there_is_none(pool: Pool, bot: Bot) -> None:
     media_id = await make_item(pool, bot)
 
-    assert await warmups.record_ready(pool, [placed(media_id, "LATE")], lease_id=await make_lease(pool)) == [media_id]
+    assert await warmups.record_ready(pool, [uploaded(media_id, "LATE")], lease_id=await make_lease(pool)) == [media_id]
 
 
 async def test_warming_anew_that_fails_for_good_leaves_the_item_ready_with_its_old_id_and_the_error(
@@ -187,7 +187,7 @@ async def test_a_dead_id_is_made_good_by_forwarding_the_items_own_warm_up_messag
     pool: Pool, bot: Bot, lease: UUID
 ) -> None:
     media_id = await make_item(pool, bot)
-    await warmups.record_ready(pool, [placed(media_id, "DEAD", message_id=41)])
+    await warmups.record_ready(pool, [uploaded(media_id, "DEAD", message_id=41)])
     await media.drop_file_id(pool, media_id=media_id, file_id=FileId("DEAD"))
 
     [item] = await claim(pool, bot, lease)
@@ -246,7 +246,7 @@ async def test_a_claim_tells_how_long_the_item_has_waited_by_the_databases_clock
 
 async def test_another_telegram_bot_voids_every_id_and_frees_what_is_in_hand(pool: Pool, bot: Bot, lease: UUID) -> None:
     ready, in_hand, waiting, failed = [await make_item(pool, bot, seed) for seed in range(4)]
-    await warmups.record_ready(pool, [placed(ready, "A")])
+    await warmups.record_ready(pool, [uploaded(ready, "A")])
     await claim(pool, bot, lease, limit=1)
     await pool.execute("UPDATE media SET next_attempt_at = now() + interval '1 hour' WHERE id = $1", waiting)
     await pool.execute("UPDATE media SET state = 'error' WHERE id = $1", failed)
@@ -276,12 +276,12 @@ async def test_an_id_got_by_the_bot_that_was_is_dropped_and_its_item_put_back(
     await claim(pool, bot, lease)
     await pool.execute("UPDATE bot SET telegram_id = telegram_id + 5")
 
-    late = await warmups.record_ready(pool, [placed(media_id, "A")], lease_id=lease, telegram_id=bot.telegram_id)
+    late = await warmups.record_ready(pool, [uploaded(media_id, "A")], lease_id=lease, telegram_id=bot.telegram_id)
 
     assert late == []
     assert [item.media_id for item in await claim(pool, bot, lease)] == [media_id]
     assert await warmups.record_ready(
-        pool, [placed(media_id, "B")], lease_id=lease, telegram_id=bot.telegram_id + 5
+        pool, [uploaded(media_id, "B")], lease_id=lease, telegram_id=bot.telegram_id + 5
     ) == [media_id]
 
 

@@ -12,7 +12,7 @@ from telewarm.database.connection import Executor, Pool
 from telewarm.database.notifications import subscribe
 from telewarm.database.warmups import WarmupFailure
 from telewarm.models import Bot, ChatId, FileId, Kind, MediaId, MediaState, MessageRef
-from tests.fixtures.rows import CHAT, claim, lease_of, make_bot, make_item, make_lease, placed
+from tests.fixtures.rows import CHAT, claim, lease_of, make_bot, make_item, make_lease, uploaded
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ async def test_leased_waiting_ready_and_foreign_items_are_not_claimed(pool: Pool
     await make_item(pool, await make_bot(pool, 1, chats=(ChatId(-100),)), 4)
     await warmups.claim_one(pool, bot_id=bot.id, media_id=leased, lease_id=lease)
     await waiting(pool, later, 60)
-    await warmups.record_ready(pool, [placed(ready, "A")])
+    await warmups.record_ready(pool, [uploaded(ready, "A")])
 
     assert await claim(pool, bot, lease) == []
 
@@ -132,10 +132,12 @@ async def test_an_item_that_a_sibling_holds_stays_due_and_becomes_a_forward_once
 
     assert await claim(pool, ours, lease, sharers=(theirs,)) == []
 
-    await warmups.record_ready(pool, [placed(their_item, "T", message_id=42)])
+    await warmups.record_ready(pool, [uploaded(their_item, "T", message_id=42)])
     [item] = await claim(pool, ours, lease, sharers=(theirs,))
     assert item.media_id == mine
-    assert item.origin == MessageRef(chat_id=CHAT, message_id=placed(their_item, "T", message_id=42).message.message_id)
+    assert item.origin == MessageRef(
+        chat_id=CHAT, message_id=uploaded(their_item, "T", message_id=42).message.message_id
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ async def test_only_a_message_with_the_items_own_name_is_forwarded(
 ) -> None:
     one, two = await make_bot(pool, 0), await make_bot(pool, 1)
     theirs = await make_item(pool, one, kind=kind, name="as it is called by now")
-    await warmups.record_ready(pool, [placed(theirs, "a", kind=kind, name=sent_name)])
+    await warmups.record_ready(pool, [uploaded(theirs, "a", kind=kind, name=sent_name)])
     await make_item(pool, two, kind=kind, name=name)
 
     [claimed] = await claim(pool, two, await make_lease(pool), sharers=(one,))
@@ -181,7 +183,7 @@ async def test_a_bot_does_not_wait_for_an_upload_under_another_name(pool: Pool) 
 async def test_a_document_that_telegram_made_something_else_of_is_not_forwarded_as_one(pool: Pool) -> None:
     one, two = await make_bot(pool, 0), await make_bot(pool, 1)
     theirs = await make_item(pool, one, kind=Kind.DOCUMENT, name="a.mp4")
-    await warmups.record_ready(pool, [placed(theirs, "a", kind=Kind.VIDEO, name="a.mp4")])
+    await warmups.record_ready(pool, [uploaded(theirs, "a", kind=Kind.VIDEO, name="a.mp4")])
     await make_item(pool, two, kind=Kind.DOCUMENT, name="a.mp4")
 
     [claimed] = await claim(pool, two, await make_lease(pool), sharers=(one,))
@@ -192,7 +194,7 @@ async def test_a_document_that_telegram_made_something_else_of_is_not_forwarded_
 async def test_an_item_that_was_renamed_does_not_get_its_old_name_back_from_its_own_message(pool: Pool) -> None:
     bot = await make_bot(pool)
     media_id = await make_item(pool, bot, kind=Kind.DOCUMENT, name="a.pdf")
-    await warmups.record_ready(pool, [placed(media_id, "a", kind=Kind.DOCUMENT, name="a.pdf")])
+    await warmups.record_ready(pool, [uploaded(media_id, "a", kind=Kind.DOCUMENT, name="a.pdf")])
     for name, from_own in (("a.pdf", True), ("b.pdf", False)):
         await media.rename(pool, media_id, name)
         await media.drop_file_id(pool, media_id=media_id, file_id=FileId("a"))
@@ -210,14 +212,14 @@ async def test_an_item_that_is_renamed_while_it_goes_up_is_warmed_again_under_it
     [claimed] = await claim(pool, bot, lease)
     await media.rename(pool, media_id, "b.pdf")
 
-    sent = placed(media_id, "OLD", kind=Kind.DOCUMENT, name=claimed.name)
+    sent = uploaded(media_id, "OLD", kind=Kind.DOCUMENT, name=claimed.name)
     await warmups.record_ready(pool, [sent], lease_id=lease)
 
     item = await media.get(pool, media_id)
     assert (item.state, item.file_id, item.sent_name) == (MediaState.WARMING, "OLD", "a.pdf")
     [again] = await claim(pool, bot, lease)
     assert (again.name, again.origin) == ("b.pdf", None)
-    sent = placed(media_id, "NEW", kind=Kind.DOCUMENT, name=again.name)
+    sent = uploaded(media_id, "NEW", kind=Kind.DOCUMENT, name=again.name)
     await warmups.record_ready(pool, [sent], lease_id=lease)
     item = await media.get(pool, media_id)
     assert (item.state, item.file_id, item.sent_name) == (MediaState.READY, "NEW", "b.pdf")
@@ -227,14 +229,14 @@ async def test_a_photo_that_is_renamed_while_it_goes_up_is_warm(pool: Pool, bot:
     media_id = await make_item(pool, bot, kind=Kind.PHOTO, name="a.jpg")
     [claimed] = await claim(pool, bot, lease)
     await media.rename(pool, media_id, "b.jpg")
-    await warmups.record_ready(pool, [placed(media_id, "A", name=claimed.name)], lease_id=lease)
+    await warmups.record_ready(pool, [uploaded(media_id, "A", name=claimed.name)], lease_id=lease)
     assert (await media.get(pool, media_id)).state is MediaState.READY
 
 
 async def test_a_document_that_telegram_made_a_film_of_is_not_forwarded_from_its_own_message(pool: Pool) -> None:
     bot = await make_bot(pool)
     media_id = await make_item(pool, bot, kind=Kind.DOCUMENT, name="a.mp4")
-    await warmups.record_ready(pool, [placed(media_id, "a", kind=Kind.VIDEO, name="a.mp4")])
+    await warmups.record_ready(pool, [uploaded(media_id, "a", kind=Kind.VIDEO, name="a.mp4")])
     await media.drop_file_id(pool, media_id=media_id, file_id=FileId("a"))
     [claimed] = await claim(pool, bot, await make_lease(pool))
     assert claimed.origin is None
@@ -246,7 +248,7 @@ async def test_a_message_that_the_bot_cannot_read_is_no_origin(pool: Pool) -> No
     lease = await make_lease(pool)
     for seed in range(2):
         await make_item(pool, ours, seed)
-        sent = placed(await make_item(pool, theirs, seed), f"T{seed}", in_warmup_chat=bool(seed))
+        sent = uploaded(await make_item(pool, theirs, seed), f"T{seed}", in_warmup_chat=bool(seed))
         await warmups.record_ready(pool, [sent])
 
     assert [item.origin for item in await claim(pool, ours, lease, sharers=(theirs,))] == [None, None]
@@ -276,7 +278,7 @@ async def test_a_sender_takes_an_item_out_of_its_turn_unless_somebody_has_it_or_
     later, leased, ready = [await make_item(pool, bot, seed) for seed in range(3)]
     await waiting(pool, later, 60)
     await warmups.claim_one(pool, bot_id=bot.id, media_id=leased, lease_id=await make_lease(pool))
-    await warmups.record_ready(pool, [placed(ready, "A")])
+    await warmups.record_ready(pool, [uploaded(ready, "A")])
 
     taken = [
         await warmups.claim_one(pool, bot_id=bot.id, media_id=one, lease_id=lease) for one in (later, leased, ready)
@@ -294,8 +296,8 @@ async def test_an_item_of_another_bot_cannot_be_taken(pool: Pool, bot: Bot, leas
 async def test_a_late_writer_never_overwrites_a_fresher_file_id(pool: Pool, bot: Bot) -> None:
     media_id = await make_item(pool, bot)
 
-    assert await warmups.record_ready(pool, [placed(media_id, "FIRST")]) == [media_id]
-    assert await warmups.record_ready(pool, [placed(media_id, "LATE")]) == []
+    assert await warmups.record_ready(pool, [uploaded(media_id, "FIRST")]) == [media_id]
+    assert await warmups.record_ready(pool, [uploaded(media_id, "LATE")]) == []
 
     item = await media.get(pool, media_id)
     assert (item.state, item.file_id, item.file_unique_id) == (MediaState.READY, "FIRST", "unique-FIRST")
@@ -303,7 +305,7 @@ async def test_a_late_writer_never_overwrites_a_fresher_file_id(pool: Pool, bot:
 
 async def test_a_late_failure_leaves_a_ready_item_alone(pool: Pool, bot: Bot, lease: UUID) -> None:
     media_id = await make_item(pool, bot)
-    await warmups.record_ready(pool, [placed(media_id, "A")])
+    await warmups.record_ready(pool, [uploaded(media_id, "A")])
 
     await warmups.record_failed(pool, lease, [failure(media_id, delay=None)])
 
@@ -360,7 +362,7 @@ async def test_becoming_warm_wipes_the_failures_before_it(pool: Pool, bot: Bot, 
     await claim(pool, bot, lease)
     await warmups.record_failed(pool, lease, [failure(media_id, delay=60)])
 
-    await warmups.record_ready(pool, [placed(media_id, "A")])
+    await warmups.record_ready(pool, [uploaded(media_id, "A")])
 
     item = await media.get(pool, media_id)
     assert (item.attempts, item.last_error, item.last_error_code) == (0, None, None)
@@ -373,14 +375,14 @@ async def test_who_listens_hears_of_ready_failed_and_forgotten_items_but_not_of_
     await claim(pool, bot, lease)
     heard: asyncio.Queue[str] = asyncio.Queue()
     async with subscribe(pool, {"telewarm_media": heard.put_nowait}, on_lost=lambda: None):
-        await warmups.record_ready(pool, [placed(second, "B"), placed(first, "A")])
-        await warmups.record_ready(pool, [placed(first, "LATE")])
+        await warmups.record_ready(pool, [uploaded(second, "B"), uploaded(first, "A")])
+        await warmups.record_ready(pool, [uploaded(first, "LATE")])
         await warmups.record_failed(pool, lease, [failure(retried, delay=1), failure(broken, delay=None)])
         await media.drop_file_id(pool, media_id=first, file_id=FileId("A"))
 
-        told = [{int(item.partition(":")[0]) for item in (await heard.get()).split(",")} for _ in range(3)]
+        reported = [{int(item.partition(":")[0]) for item in (await heard.get()).split(",")} for _ in range(3)]
 
-    assert told == [{first, second}, {broken}, {first}]
+    assert reported == [{first, second}, {broken}, {first}]
     assert heard.empty()
 
 

@@ -193,7 +193,7 @@ async def test_many_who_listen_cost_one_connection_one_read_and_one_writing(
 
 
 async def test_one_hears_only_what_it_asked_for(pool: Pool, events: EventBus) -> None:
-    shop, news = await make_bot(pool), await make_bot(pool, 1)
+    shop, changes = await make_bot(pool), await make_bot(pool, 1)
     wishes = {
         EventFilter(bots=frozenset({"bot-1"})): ["bot.changed bot-1", "media.added bot-1"],
         EventFilter(types=wanted_types(["media"])): ["media.added bot-0", "media.added bot-1"],
@@ -207,7 +207,7 @@ async def test_one_hears_only_what_it_asked_for(pool: Pool, events: EventBus) ->
         ]
         await make_item(pool, shop)
         await say(pool, 1)
-        await make_item(pool, news, 1)
+        await make_item(pool, changes, 1)
         for one, expected in heard:
             await one.take(len(expected))
             assert [f"{event.type} {event.bot}" for event in one.heard] == expected
@@ -260,7 +260,7 @@ async def test_without_a_database_nobody_can_listen(database_url: str) -> None:
 
 async def test_a_program_hears_what_another_process_does(telewarm_with: Opener) -> None:
     telewarm, other = await telewarm_with(), await telewarm_with(worker=False)
-    live = await add_bot(other)
+    session = await add_bot(other)
     heard: list[Event] = []
 
     async def listen(began: asyncio.Event) -> None:
@@ -276,7 +276,7 @@ async def test_a_program_hears_what_another_process_does(telewarm_with: Opener) 
     began = asyncio.Event()
     listening = asyncio.create_task(listen(began))
     await began.wait()
-    await until_ready(other, *await add_photos(other, live, 1))
+    await until_ready(other, *await add_photos(other, session, 1))
     await asyncio.wait_for(listening, 10)
     assert [one.type.value for one in heard] == ["media.added", "media.ready"]
 

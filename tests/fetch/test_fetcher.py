@@ -46,8 +46,8 @@ async def refused(net: Web, url: str, error: type[FetchError], *, max_bytes: int
     """The message of the error. Nothing private was reached; nothing of the URL or the answer is in it or the log."""
     with capture_logs() as logged, pytest.raises(error) as caught:
         await net.fetch(url, max_bytes=max_bytes)
-    told = "".join(traceback.format_exception(caught.value)) + str(logged)
-    assert SECRET not in told
+    reported = "".join(traceback.format_exception(caught.value)) + str(logged)
+    assert SECRET not in reported
     assert net.intrusions == 0
     return caught.value.message
 
@@ -302,12 +302,12 @@ async def drip_head(writer: asyncio.StreamWriter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "told"), [(hang, "in time"), (drip_head, "in time"), (stall, "too slowly"), (drip, "too slowly")]
+    ("how", "reported"), [(hang, "in time"), (drip_head, "in time"), (stall, "too slowly"), (drip, "too slowly")]
 )
-async def test_a_server_that_takes_its_time_is_left(net: Web, how: Handler, told: str) -> None:
+async def test_a_server_that_takes_its_time_is_left(net: Web, how: Handler, reported: str) -> None:
     net.answers["/x"] = how
     began = clock.monotonic()
-    assert told in await refused(net, net.url("/x"), UrlFetchFailed)
+    assert reported in await refused(net, net.url("/x"), UrlFetchFailed)
     assert clock.monotonic() - began < 5
 
 

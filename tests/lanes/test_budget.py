@@ -42,12 +42,12 @@ def test_what_comes_back_is_for_the_lane_with_empty_hands() -> None:
     rich, other, poor = (budget.share(least=3) for _ in range(3))
     with rich.joined(), other.joined(), poor.joined():
         assert (rich.take(2), other.take(2), poor.take(2)) == (2, 1, 0)
-        told: list[str] = []
-        poor.call_when_freed(lambda: told.append("poor"))
+        reported: list[str] = []
+        poor.call_when_freed(lambda: reported.append("poor"))
 
         rich.give_back(1)
 
-        assert told == ["poor"]
+        assert reported == ["poor"]
         assert rich.take(1) == other.take(1) == 0
         assert poor.take(2) == 1
         assert rich.take(1) == 0
@@ -58,12 +58,12 @@ def test_what_comes_back_is_for_the_lane_with_empty_hands() -> None:
 def test_when_a_lane_leaves_the_others_hear_that_there_is_more() -> None:
     budget = ClaimBudget(10)
     one, other = budget.share(least=1), budget.share(least=1)
-    told: list[str] = []
+    reported: list[str] = []
     with one.joined():
         with other.joined():
             assert one.take(10) == 5
-            one.call_when_freed(lambda: told.append("more"))
-        assert told == ["more"]
+            one.call_when_freed(lambda: reported.append("more"))
+        assert reported == ["more"]
         assert one.take(10) == 5
         one.give_back(10)
 

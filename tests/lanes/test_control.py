@@ -35,8 +35,8 @@ async def test_starting_and_stopping_twice_changes_nothing(telewarm_with: Opener
 
 async def test_a_stop_lets_uploads_in_flight_end_and_a_start_goes_on(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with(NO_SWEEP, worker=False)
-    live = await add_bot(telewarm)
-    ids = await add_photos(telewarm, live, 20)
+    session = await add_bot(telewarm)
+    ids = await add_photos(telewarm, session, 20)
     sandbox.state.configure(network=Network(latency=0.2))
 
     async def in_flight() -> bool:
@@ -45,9 +45,9 @@ async def test_a_stop_lets_uploads_in_flight_end_and_a_start_goes_on(telewarm_wi
     await telewarm.worker.start()
     await until(telewarm, in_flight)
     status = telewarm.worker.status()
-    assert [(lane.bot_id, lane.in_flight) for lane in status.lanes] == [(live.bot.id, 5)]
+    assert [(lane.bot_id, lane.in_flight) for lane in status.lanes] == [(session.bot.id, 5)]
     await telewarm.worker.stop()
-    counts = await media.count_by_state_of_bot(telewarm.pool, live.bot.id)
+    counts = await media.count_by_state_of_bot(telewarm.pool, session.bot.id)
     assert counts[MediaState.READY] >= 5
     assert counts[MediaState.READY] + counts[MediaState.WARMING] == 20
     assert await telewarm.pool.fetchval("SELECT count(*) FROM media WHERE lease_id IS NOT NULL") == 0
@@ -61,9 +61,9 @@ async def test_a_paused_bot_does_no_background_work_anywhere_until_it_is_resumed
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     first, second = await telewarm_with(NO_SWEEP), await telewarm_with(NO_SWEEP)
-    live = await add_bot(first)
+    session = await add_bot(first)
     sandbox.state.configure(network=Network(latency=0.8))
-    ids = await add_photos(first, live, 20)
+    ids = await add_photos(first, session, 20)
 
     async def begun() -> bool:
         return sandbox.state.stats.total.uploads >= 3
@@ -72,17 +72,17 @@ async def test_a_paused_bot_does_no_background_work_anywhere_until_it_is_resumed
         return not first.worker.status().lanes and not second.worker.status().lanes
 
     await until(first, begun)
-    await bots.set_paused(second.pool, live.bot.id, paused=True)
+    await bots.set_paused(second.pool, session.bot.id, paused=True)
     await until(first, nobody_works)
     uploads = sandbox.state.stats.total.uploads
     assert uploads < 20
-    more = await add_photos(first, live, 1, first=50)
+    more = await add_photos(first, session, 1, first=50)
     await until(first, nobody_works)
     assert sandbox.state.stats.total.uploads == uploads
 
     async with second.pool.acquire() as connection, connection.transaction():
-        await bots.set_paused(connection, live.bot.id, paused=False)
-        await enqueue_lane(connection, live.bot)
+        await bots.set_paused(connection, session.bot.id, paused=False)
+        await enqueue_lane(connection, session.bot)
     sandbox.state.configure(network=Network())
     await until_ready(first, *ids, *more)
     assert sandbox.state.stats.total.uploads == 21
@@ -90,7 +90,7 @@ async def test_a_paused_bot_does_no_background_work_anywhere_until_it_is_resumed
 
 async def test_a_worker_that_dies_of_a_bug_is_told_and_replaced(telewarm_with: Opener) -> None:
     telewarm = await telewarm_with(worker=False)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     made = telewarm.worker.make_worker
 
     def broken_once() -> object:
@@ -100,6 +100,6 @@ async def test_a_worker_that_dies_of_a_bug_is_told_and_replaced(telewarm_with: O
     telewarm.worker.make_worker = broken_once  # type: ignore[assignment]
     with capture_logs() as logged:
         await telewarm.worker.start()
-        await until_ready(telewarm, *await add_photos(telewarm, live, 1))
+        await until_ready(telewarm, *await add_photos(telewarm, session, 1))
     assert [line["again_in_s"] for line in logged if line["event"] == "worker_crashed"] == [1.0]
     await asyncio.wait_for(telewarm.worker.stop(), 5)

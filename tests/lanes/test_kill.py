@@ -18,12 +18,12 @@ async def test_kill_9_in_the_middle_of_warming_200_media_loses_none_of_them(
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     telewarm = await telewarm_with(worker=False)
-    live = await add_bot(telewarm)
-    await add_photos(telewarm, live, MEDIA)
+    session = await add_bot(telewarm)
+    await add_photos(telewarm, session, MEDIA)
     sandbox.state.configure(network=Network(latency=0.03))
 
     async def ready(count: int) -> bool:
-        return (await media.count_by_state_of_bot(telewarm.pool, live.bot.id)).get(MediaState.READY, 0) >= count
+        return (await media.count_by_state_of_bot(telewarm.pool, session.bot.id)).get(MediaState.READY, 0) >= count
 
     async with worker_process(telewarm_with, **SETTINGS) as first:
         await until(telewarm, lambda: ready(60))
@@ -34,7 +34,7 @@ async def test_kill_9_in_the_middle_of_warming_200_media_loses_none_of_them(
     async with worker_process(telewarm_with, **SETTINGS):
         await until(telewarm, lambda: ready(MEDIA))
 
-    assert await media.count_by_state_of_bot(telewarm.pool, live.bot.id) == {MediaState.READY: MEDIA}
+    assert await media.count_by_state_of_bot(telewarm.pool, session.bot.id) == {MediaState.READY: MEDIA}
     uploads = sandbox.state.stats.total.uploads
     recording = IN_FLIGHT  # done, and on their way to the database when the process died
     assert MEDIA <= uploads <= MEDIA + IN_FLIGHT + recording

@@ -157,7 +157,7 @@ async def test_a_job_that_is_cut_short_before_it_began_is_put_back_too() -> None
             asyncio.get_running_loop().call_soon(lane.abort)
             return super().acquire(chat_id, size=size, count=count, now=now, priority=priority)
 
-    bench = Bench(traffic=Hasty(BotLimits(), now=clock.monotonic()))
+    bench = Bench(limiter=Hasty(BotLimits(), now=clock.monotonic()))
     work = Numbers(due=3)
     lane = bench.lane(work)
 

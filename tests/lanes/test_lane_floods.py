@@ -59,7 +59,7 @@ async def test_jobs_are_spread_over_the_chats_the_one_that_has_had_least_first()
     chats = tuple(ChatId(-number) for number in range(1, 5))
     work, bench = (
         Numbers(due=16, chats=chats),
-        Bench(traffic=BotRateLimiter(BotLimits(group_second=None), now=clock.monotonic())),
+        Bench(limiter=BotRateLimiter(BotLimits(group_second=None), now=clock.monotonic())),
     )
 
     assert await bench.lane(work, concurrency=4).run() is None
@@ -68,16 +68,16 @@ async def test_jobs_are_spread_over_the_chats_the_one_that_has_had_least_first()
 
 
 async def test_a_full_chat_is_probed_and_what_it_takes_is_learned() -> None:
-    bench = Bench(traffic=BotRateLimiter(MINUTES, now=clock.monotonic()))
+    bench = Bench(limiter=BotRateLimiter(MINUTES, now=clock.monotonic()))
 
     assert await bench.lane(Numbers(due=25)).run() is None
 
-    assert bench.traffic.learned == {"group": 25}
+    assert bench.limiter.learned == {"group": 25}
 
 
 async def test_a_refused_probe_is_the_only_one_and_the_lane_comes_back_shortly_before_it_may_go_on() -> None:
     work = Numbers(due=30, trouble={20: [flood_wait(60)]})
-    bench = Bench(traffic=BotRateLimiter(MINUTES, now=clock.monotonic()))
+    bench = Bench(limiter=BotRateLimiter(MINUTES, now=clock.monotonic()))
 
     delay = await bench.lane(work).run()
 
@@ -85,16 +85,16 @@ async def test_a_refused_probe_is_the_only_one_and_the_lane_comes_back_shortly_b
     assert 60 - EARLY_RUN_SECONDS - 2 < delay < 60 - EARLY_RUN_SECONDS + 1
     assert sum(work.tried.values()) == 21
     assert len(work.recorded) == 20
-    assert bench.traffic.learned == {"group": 20.0}
+    assert bench.limiter.learned == {"group": 20.0}
 
 
 async def test_what_a_429_closed_is_told_to_whoever_tells_the_others() -> None:
-    told: list[FloodPause] = []
-    work, bench = Numbers(due=1, trouble={0: [flood_wait(600)]}), Bench(on_pause=told.append)
+    reported: list[FloodPause] = []
+    work, bench = Numbers(due=1, trouble={0: [flood_wait(600)]}), Bench(on_pause=reported.append)
 
     await bench.lane(work).run()
 
-    assert told == [FloodPause(chat_id=CHAT, seconds=600)]
+    assert reported == [FloodPause(chat_id=CHAT, seconds=600)]
 
 
 UNREACHABLE = TelegramUnreachable("no answer", method="sendPhoto", effect_possible=True)
@@ -106,79 +106,79 @@ UNREACHABLE = TelegramUnreachable("no answer", method="sendPhoto", effect_possib
     ids=["passed", "refused", "unreachable", "a bug", "429"],
 )
 async def test_all_but_a_429_count_against_the_chats_limit(trouble: list[Exception], counted: int) -> None:
-    bench = Bench(traffic=BotRateLimiter(BotLimits(), now=clock.monotonic()))
+    bench = Bench(limiter=BotRateLimiter(BotLimits(), now=clock.monotonic()))
 
     await bench.lane(Numbers(due=1, trouble={0: trouble})).run()
 
-    assert bench.traffic.fill(CHAT, now=clock.monotonic()) == counted / 20
+    assert bench.limiter.fill(CHAT, now=clock.monotonic()) == counted / 20
 
 
 async def test_a_job_that_was_cut_short_counts_all_the_same() -> None:
-    traffic = BotRateLimiter(MINUTES, now=clock.monotonic())
-    work, bench = Numbers(due=21, gates={20: asyncio.Event()}), Bench(traffic=traffic)
+    limiter = BotRateLimiter(MINUTES, now=clock.monotonic())
+    work, bench = Numbers(due=21, gates={20: asyncio.Event()}), Bench(limiter=limiter)
     lane = bench.lane(work, concurrency=1)
     running = asyncio.create_task(lane.run())
     await work.until(lambda: work.running == {20})  # the probe
-    assert traffic.probes_at(CHAT, now=clock.monotonic()) > clock.monotonic()
+    assert limiter.probes_at(CHAT, now=clock.monotonic()) > clock.monotonic()
 
     bench.stop.set()
     lane.abort()
     await running
 
-    assert traffic.fill(CHAT, now=clock.monotonic()) == 1
-    assert traffic.learned == {}
+    assert limiter.fill(CHAT, now=clock.monotonic()) == 1
+    assert limiter.learned == {}
 
 
 ONE = BotLimits(bot=RateLimit(rate=20, burst=1), private_chat=None, group=None)
 
 
 async def test_a_lane_that_the_bots_limit_holds_goes_before_deliveries_and_after_people() -> None:
-    traffic = BotRateLimiter(ONE, now=clock.monotonic(), learned={"bot": 1})
-    work, bench = Numbers(due=3), Bench(traffic=traffic)
+    limiter = BotRateLimiter(ONE, now=clock.monotonic(), learned={"bot": 1})
+    work, bench = Numbers(due=3), Bench(limiter=limiter)
     running = asyncio.create_task(bench.lane(work, concurrency=1).run())
     await work.until(lambda: work.tried == {0: 1})
-    while not traffic.waiting.of(Priority.WARMUP):
+    while not limiter.waiting.of(Priority.WARMUP):
         await clock.sleep(0)
 
-    assert traffic.available(clock.monotonic() + 1, Priority.DELIVERY) == 0
-    assert traffic.available(clock.monotonic() + 1, Priority.INTERACTIVE) == 1
+    assert limiter.available(clock.monotonic() + 1, Priority.DELIVERY) == 0
+    assert limiter.available(clock.monotonic() + 1, Priority.INTERACTIVE) == 1
 
     await running
-    assert traffic.waiting.of(Priority.WARMUP) == 0
+    assert limiter.waiting.of(Priority.WARMUP) == 0
 
 
 async def test_a_lane_that_a_chats_limit_holds_lets_deliveries_go() -> None:
-    traffic = BotRateLimiter(
+    limiter = BotRateLimiter(
         BotLimits(bot=None, group=RateLimit(rate=5, burst=1)), now=clock.monotonic(), learned={"group": 1}
     )
-    work, bench = Numbers(due=2), Bench(traffic=traffic)
+    work, bench = Numbers(due=2), Bench(limiter=limiter)
     running = asyncio.create_task(bench.lane(work, concurrency=1).run())
     await work.until(lambda: work.recorded == [0])
 
-    assert traffic.waiting.of(Priority.WARMUP) == 0
-    assert traffic.available(clock.monotonic(), Priority.DELIVERY) > 0
+    assert limiter.waiting.of(Priority.WARMUP) == 0
+    assert limiter.available(clock.monotonic(), Priority.DELIVERY) > 0
     await running
 
 
 async def test_while_somebody_waits_who_goes_first_a_lane_starts_nothing() -> None:
-    traffic = BotRateLimiter(ONE, now=clock.monotonic())
-    work, bench = Numbers(due=3), Bench(traffic=traffic)
-    with traffic.waiting(Priority.INTERACTIVE):
+    limiter = BotRateLimiter(ONE, now=clock.monotonic())
+    work, bench = Numbers(due=3), Bench(limiter=limiter)
+    with limiter.waiting(Priority.INTERACTIVE):
         running = asyncio.create_task(bench.lane(work).run())
         await asyncio.wait([running], timeout=0.1)
         assert not work.tried
 
     assert await running is None
     assert sorted(work.recorded) == [0, 1, 2]
-    assert traffic.waiting.of(Priority.WARMUP) == 0
+    assert limiter.waiting.of(Priority.WARMUP) == 0
 
 
 async def test_a_lane_that_ends_while_it_waits_for_the_bot_is_not_waited_for() -> None:
-    traffic = BotRateLimiter(ONE, now=clock.monotonic())
-    traffic.pause_bot(clock.monotonic() + 600)
+    limiter = BotRateLimiter(ONE, now=clock.monotonic())
+    limiter.pause_bot(clock.monotonic() + 600)
 
-    delay = await Bench(traffic=traffic).lane(Numbers(due=1)).run()
+    delay = await Bench(limiter=limiter).lane(Numbers(due=1)).run()
 
     assert delay is not None
     assert delay > 500
-    assert traffic.waiting.of(Priority.WARMUP) == 0
+    assert limiter.waiting.of(Priority.WARMUP) == 0

@@ -25,13 +25,13 @@ async def test_a_bot_keeps_what_was_learned_of_its_limits(telewarm_with: Opener,
     changed = {"TELEWARM_FLOOD_GROUP_PER_MINUTE": "600", "TELEWARM_FLOOD_GROUP_BURST": "10"}
     sandbox.state.configure(floods=Floods(group=Limit(count=5, seconds=1)))
     first = await telewarm_with(changed)
-    live = await add_bot(first)
-    await until_ready(first, *await add_photos(first, live, 12))
+    session = await add_bot(first)
+    await until_ready(first, *await add_photos(first, session, 12))
 
     async def kept() -> bool:
         return (await first.pool.fetchval("SELECT learned ->> 'group' FROM bot")) is not None
 
     await until(first, kept)
     second = await telewarm_with(changed, worker=False)
-    assert (await second.bots.get(live.bot.id)).limiter.learned == live.limiter.learned
-    assert live.limiter.learned["group"] < 10
+    assert (await second.bots.get(session.bot.id)).limiter.learned == session.limiter.learned
+    assert session.limiter.learned["group"] < 10

@@ -101,7 +101,7 @@ class Unreleased(Numbers):
 async def test_what_is_put_back_while_the_database_is_away_is_put_back_all_the_same() -> None:
     """Nobody else frees it: the lease that it is held under lives on with this process."""
     work, bench = Unreleased(due=9), Bench()
-    bench.traffic.pause_bot(clock.monotonic() + 60)
+    bench.limiter.pause_bot(clock.monotonic() + 60)
 
     assert (await bench.lane(work).run() or 0) > 50
 

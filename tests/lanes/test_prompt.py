@@ -42,11 +42,11 @@ class Place:
     """`idle` has no worker: what is asked of it is done elsewhere."""
 
     idle: Telewarm
-    live: BotSession
+    session: BotSession
     sandbox: Sandbox
 
     async def start(self, chat_id: ChatId, *, starts_in: timedelta | None = None) -> BroadcastId:
-        [made] = await self.idle.broadcasts.create([self.live], MessageSet(text="hello"))
+        [made] = await self.idle.broadcasts.create([self.session], MessageSet(text="hello"))
         await self.idle.broadcasts.add(made.id, [chat_id])
         await self.idle.broadcasts.start(made.id, starts_at=None if starts_in is None else clock.now() + starts_in)
         return made.id
@@ -77,7 +77,7 @@ async def a_broadcast_is_scheduled_for_years_ahead(place: Place) -> None:
 
 async def the_warm_up_chat_is_closed(place: Place) -> None:
     place.sandbox.state.faults.add(Rule(action="error", code=429, retry_after=600, count=1, chat=WARMUP_CHAT))
-    [media_id] = await add_photos(place.idle, place.live, 1, first=50)
+    [media_id] = await add_photos(place.idle, place.session, 1, first=50)
     await place.until_asleep()
 
     async def in_no_hand() -> bool:
@@ -89,7 +89,7 @@ async def the_warm_up_chat_is_closed(place: Place) -> None:
 async def other_broadcasts_wait_for_their_pace(place: Place) -> None:
     """As many as go at once, and one more: each has sent one message, and sends the next in minutes."""
     for number in range(0, 10, 2):
-        [made] = await place.idle.broadcasts.create([place.live], MessageSet(text="hello"), per_second=0.005)
+        [made] = await place.idle.broadcasts.create([place.session], MessageSet(text="hello"), per_second=0.005)
         await place.idle.broadcasts.add(made.id, [ChatId(SLOW_CHAT + number), ChatId(SLOW_CHAT + number + 1)])
         await place.idle.broadcasts.start(made.id)
 
@@ -100,7 +100,7 @@ async def other_broadcasts_wait_for_their_pace(place: Place) -> None:
 
 
 async def new_media_become_warm(place: Place) -> None:
-    await until_ready(place.idle, *await add_photos(place.idle, place.live, 2))
+    await until_ready(place.idle, *await add_photos(place.idle, place.session, 2))
 
 
 async def a_broadcast_that_starts_now_is_sent(place: Place) -> None:
@@ -119,16 +119,16 @@ async def a_cold_item_is_sent(place: Place) -> None:
 
 
 async def a_resumed_bot_goes_on(place: Place) -> None:
-    await bots.set_paused(place.idle.pool, place.live.bot.id, paused=True)
-    ids = await add_photos(place.idle, place.live, 2, first=20)
+    await bots.set_paused(place.idle.pool, place.session.bot.id, paused=True)
+    ids = await add_photos(place.idle, place.session, 2, first=20)
     async with place.idle.pool.acquire() as connection, connection.transaction():
-        await bots.set_paused(connection, place.live.bot.id, paused=False)
-        await enqueue_lane(connection, place.live.bot)
+        await bots.set_paused(connection, place.session.bot.id, paused=False)
+        await enqueue_lane(connection, place.session.bot)
     await until_ready(place.idle, *ids)
 
 
 async def another_warm_up_chat_is_used(place: Place) -> None:
-    ids = await add_photos(place.idle, place.live, 2, first=30)
+    ids = await add_photos(place.idle, place.session, 2, first=30)
     await place.idle.bots.replace_chats("bot-0", [WARMUP_CHAT, OTHER_CHAT])
     await until_ready(place.idle, *ids)
 
@@ -165,7 +165,7 @@ async def workers(opener: Opener, count: int) -> AsyncIterator[None]:
 @pytest.fixture
 async def place(telewarm_with: Opener, sandbox: Sandbox) -> Place:
     idle = await telewarm_with(NO_SWEEP, worker=False)
-    return Place(idle=idle, live=await add_bot(idle), sandbox=sandbox)
+    return Place(idle=idle, session=await add_bot(idle), sandbox=sandbox)
 
 
 @pytest.mark.timeout(60)
@@ -193,7 +193,7 @@ async def test_so_it_is_after_a_restart(place: Place, telewarm_with: Opener, wai
 async def test_what_became_due_while_no_worker_ran_is_done_by_the_next_one(place: Place, telewarm_with: Opener) -> None:
     async with workers(telewarm_with, 1):
         await a_broadcast_is_scheduled_for_years_ahead(place)
-    ids = await add_photos(place.idle, place.live, 2)
+    ids = await add_photos(place.idle, place.session, 2)
     broadcast_id = await place.start(ChatId(READER + 8))
     async with workers(telewarm_with, 1), asyncio.timeout(SOON):
         await until_ready(place.idle, *ids)
@@ -201,7 +201,7 @@ async def test_what_became_due_while_no_worker_ran_is_done_by_the_next_one(place
 
 
 async def pause_of_the_bot(place: Place) -> float:
-    return await bots.pause_seconds(place.idle.pool, place.live.bot.id)
+    return await bots.pause_seconds(place.idle.pool, place.session.bot.id)
 
 
 @pytest.mark.timeout(60)
@@ -212,7 +212,7 @@ async def test_a_429_of_an_hour_for_the_whole_bot_holds_no_cancel_and_no_broadca
     async with workers(telewarm_with, processes):
         await place.idle.bots.replace_chats("bot-0", [WARMUP_CHAT, OTHER_CHAT])
         sandbox.state.faults.add(Rule(action="error", code=429, retry_after=3600, count=None))
-        await add_photos(place.idle, place.live, 3)
+        await add_photos(place.idle, place.session, 3)
 
         async def paused() -> bool:
             return await pause_of_the_bot(place) > 3000
@@ -222,7 +222,7 @@ async def test_a_429_of_an_hour_for_the_whole_bot_holds_no_cancel_and_no_broadca
         blocked = ChatId(READER + 2)
         await place.idle.pool.execute(
             "INSERT INTO chat (bot_id, chat_id, state, reason) VALUES ($1, $2, 'blocked', 'Forbidden: so')",
-            place.live.bot.id,
+            place.session.bot.id,
             blocked,
         )
         async with asyncio.timeout(SOON):
@@ -245,7 +245,7 @@ async def test_a_back_off_that_ends_while_the_lane_waits_for_something_else_is_s
     settings = {"TELEWARM_RETRY_BASE_MS": "2000", "MEDIA_PREWARM_INTERVAL_MS": "200"}
     await place.start(READER, starts_in=LATER)
     await telewarm_with(settings)
-    [media_id] = await add_photos(place.idle, place.live, 1)
+    [media_id] = await add_photos(place.idle, place.session, 1)
 
     async with asyncio.timeout(2 + SOON):
         [item] = await until_ready(place.idle, media_id)

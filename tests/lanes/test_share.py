@@ -36,14 +36,14 @@ class Ear:
 
     def __init__(self) -> None:
         self.heard: list[str] = []
-        self.news = asyncio.Event()
+        self.counts = asyncio.Event()
 
     def __call__(self, payload: str) -> None:
         self.heard.append(payload)
-        self.news.set()
+        self.counts.set()
 
 
-def traffic() -> BotRateLimiter:
+def limiter() -> BotRateLimiter:
     return BotRateLimiter(BotLimits(bot=RateLimit(rate=30, burst=30), private_chat=None), now=clock.monotonic())
 
 
@@ -52,7 +52,7 @@ def send(one: BotRateLimiter, count: int = 1) -> None:
 
 
 async def test_what_one_process_sends_counts_in_the_other(pool: Pool) -> None:
-    here, there, ear = traffic(), traffic(), Ear()
+    here, there, ear = limiter(), limiter(), Ear()
     await make_lease(pool)
     await make_lease(pool)
     ours, theirs = ClusterRateSync(pool, {BOT: here}), ClusterRateSync(pool, {BOT: there})
@@ -64,7 +64,7 @@ async def test_what_one_process_sends_counts_in_the_other(pool: Pool) -> None:
     async with subscribe(pool, {CHANNEL: hear}, on_lost=lambda: None):
         telling = asyncio.create_task(ours.run())
         send(here, 10)
-        await ear.news.wait()
+        await ear.counts.wait()
         ours.stop()
         await telling
 
@@ -73,75 +73,75 @@ async def test_what_one_process_sends_counts_in_the_other(pool: Pool) -> None:
 
 
 async def test_nothing_is_told_when_nobody_else_is_there(pool: Pool) -> None:
-    one, ear = traffic(), Ear()
+    one, ear = limiter(), Ear()
     await make_lease(pool)
     await make_lease(pool, seconds=-1)  # of one that died
-    neighbours = ClusterRateSync(pool, {BOT: one})
+    peers = ClusterRateSync(pool, {BOT: one})
     async with subscribe(pool, {CHANNEL: ear}, on_lost=lambda: None):
-        telling = asyncio.create_task(neighbours.run())
+        telling = asyncio.create_task(peers.run())
         send(one)
-        neighbours.flush()
+        peers.flush()
         await asyncio.wait([telling], timeout=0.3)
-        neighbours.stop()
+        peers.stop()
         await telling
 
         await pool.execute("SELECT pg_notify($1, 'the end')", CHANNEL)
-        await ear.news.wait()
+        await ear.counts.wait()
     assert ear.heard == ["the end"]
 
 
 async def test_many_bots_fit_into_the_notifications(pool: Pool) -> None:
-    bots, ear = {BotId(10**9 + number): traffic() for number in range(MAX_COUNTS_PER_MESSAGE + 1)}, Ear()
+    bots, ear = {BotId(10**9 + number): limiter() for number in range(MAX_COUNTS_PER_MESSAGE + 1)}, Ear()
     await make_lease(pool)
     await make_lease(pool)
-    neighbours = ClusterRateSync(pool, bots)
+    peers = ClusterRateSync(pool, bots)
     for one in bots.values():
         send(one)
     async with subscribe(pool, {CHANNEL: ear}, on_lost=lambda: None):
-        neighbours.flush()
-        telling = asyncio.create_task(neighbours.run())
+        peers.flush()
+        telling = asyncio.create_task(peers.run())
         while len(ear.heard) < 2:
-            ear.news.clear()
-            await ear.news.wait()
-        neighbours.stop()
+            ear.counts.clear()
+            await ear.counts.wait()
+        peers.stop()
         await telling
 
     assert sorted(payload.count(":") for payload in ear.heard) == [1, MAX_COUNTS_PER_MESSAGE]
 
 
 async def test_while_the_database_is_away_nothing_is_told_and_nothing_breaks(pool: Pool) -> None:
-    one = traffic()
+    one = limiter()
     await make_lease(pool)
     await make_lease(pool)
-    neighbours = ClusterRateSync(pool, {BOT: one})
-    telling = asyncio.create_task(neighbours.run())
+    peers = ClusterRateSync(pool, {BOT: one})
+    telling = asyncio.create_task(peers.run())
     await pool.execute("ALTER TABLE lease RENAME TO gone")
     send(one)
     await asyncio.wait([telling], timeout=0.4)
     assert not telling.done()
 
     await pool.execute("ALTER TABLE gone RENAME TO lease")
-    neighbours.stop()
+    peers.stop()
     await telling
 
 
-async def speak(live: BotSession, chat_id: ChatId, rank: Priority) -> float:
+async def speak(session: BotSession, chat_id: ChatId, rank: Priority) -> float:
     """Seconds until it was sent."""
     started = clock.monotonic()
-    turn = SendSlot(session=live, chat_id=chat_id, deadline=started + 60, priority=rank)
-    await with_rate_limit(turn, lambda: live.api.send_message(chat_id, "hello"))
+    turn = SendSlot(session=session, chat_id=chat_id, deadline=started + 60, priority=rank)
+    await with_rate_limit(turn, lambda: session.api.send_message(chat_id, "hello"))
     return clock.monotonic() - started
 
 
-async def deliver(live: BotSession, until: float, chats: itertools.count[int]) -> None:
+async def deliver(session: BotSession, until: float, chats: itertools.count[int]) -> None:
     while clock.monotonic() < until:
-        await speak(live, ChatId(next(chats)), Priority.DELIVERY)
+        await speak(session, ChatId(next(chats)), Priority.DELIVERY)
 
 
-async def talk(live: BotSession, until: float, chats: itertools.count[int], per_second: float) -> list[float]:
+async def talk(session: BotSession, until: float, chats: itertools.count[int], per_second: float) -> list[float]:
     tasks = []
     while clock.monotonic() < until:
-        tasks.append(asyncio.create_task(speak(live, ChatId(next(chats)), Priority.INTERACTIVE)))
+        tasks.append(asyncio.create_task(speak(session, ChatId(next(chats)), Priority.INTERACTIVE)))
         await clock.sleep(1 / per_second)
     return await asyncio.gather(*tasks)
 
@@ -152,7 +152,7 @@ async def opened(telewarm_with: Callable[..., Awaitable[Telewarm]], count: int) 
     return [first, *[await telewarm.bots.get(first.bot.id) for telewarm in telewarms[1:]]]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.heavy), 2])
 async def test_people_are_answered_at_once_beside_deliveries_wherever_those_go(
     telewarm_with: Opener, sandbox: Sandbox, processes: int
 ) -> None:

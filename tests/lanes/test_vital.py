@@ -16,13 +16,13 @@ from tests.fixtures.app import LOOK_AGAIN, Opener, add_bot, add_photos, until_re
 @pytest.mark.timeout(60)
 async def test_a_locked_table_and_a_burst_of_reads_cost_no_lease(telewarm_with: Opener) -> None:
     telewarm = await telewarm_with(TELEWARM_DATABASE_POOL="4")
-    live = await add_bot(telewarm)
-    await until_ready(telewarm, *await add_photos(telewarm, live, 1))
+    session = await add_bot(telewarm)
+    await until_ready(telewarm, *await add_photos(telewarm, session, 1))
     outside = await asyncpg.connect(telewarm_with.database_url)
     try:
         async with outside.transaction():
             await outside.execute("LOCK TABLE media IN ACCESS EXCLUSIVE MODE")
-            reads = [asyncio.create_task(telewarm.library.page(live.bot, limit=1)) for _ in range(20)]
+            reads = [asyncio.create_task(telewarm.library.page(session.bot, limit=1)) for _ in range(20)]
             seen: set[object] = set()
             async with asyncio.timeout(15):
                 while len(seen) < 4:  # each renewal is a quarter of the lease's time after the one before

@@ -31,8 +31,8 @@ async def test_a_worker_that_may_hold_one_item_still_warms_for_many_bots(telewar
 
 async def test_a_bot_has_one_lane_however_many_workers_there_are(telewarm_with: Opener, sandbox: Sandbox) -> None:
     idle = await telewarm_with(worker=False)
-    live = await add_bot(idle)
-    ids = await add_photos(idle, live, 60)
+    session = await add_bot(idle)
+    ids = await add_photos(idle, session, 60)
     sandbox.state.configure(network=Network(latency=0.02))
 
     for _ in range(3):
@@ -48,9 +48,9 @@ async def test_a_cancelled_worker_cuts_short_what_hangs_and_puts_it_back(
 ) -> None:
     """A regression: the engine waited for its lanes, which waited for Telegram."""
     telewarm = await telewarm_with(worker=False)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     hang = sandbox.state.faults.add(Rule(action="hang", seconds=0, count=None))
-    ids = await add_photos(telewarm, live, 3)
+    ids = await add_photos(telewarm, session, 3)
     worker = telewarm.worker.make_worker()
     running = asyncio.create_task(worker.run())
 
@@ -89,8 +89,8 @@ async def test_a_paused_bot_waits_and_the_others_do_not(telewarm_with: Opener, s
 
 async def test_a_worker_goes_on_after_all_its_connections_broke(telewarm_with: Opener) -> None:
     telewarm = await telewarm_with()
-    live = await add_bot(telewarm)
-    await until_ready(telewarm, *await add_photos(telewarm, live, 1))
+    session = await add_bot(telewarm)
+    await until_ready(telewarm, *await add_photos(telewarm, session, 1))
     breaker = await asyncpg.connect(telewarm_with.database_url)
     await breaker.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -101,21 +101,21 @@ async def test_a_worker_goes_on_after_all_its_connections_broke(telewarm_with: O
     for _ in range(telewarm.pool.get_size()):  # each dead connection of the pool fails once
         with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             await telewarm.pool.fetchval("SELECT true")
-    await until_ready(telewarm, *await add_photos(telewarm, live, 2, first=5))
+    await until_ready(telewarm, *await add_photos(telewarm, session, 2, first=5))
 
 
 async def test_a_second_worker_takes_over_when_the_first_stops(telewarm_with: Opener, sandbox: Sandbox) -> None:
     idle = await telewarm_with(NO_SWEEP, worker=False)
-    live = await add_bot(idle)
+    session = await add_bot(idle)
     sandbox.state.configure(network=Network(latency=0.02))
-    ids = await add_photos(idle, live, 60)
+    ids = await add_photos(idle, session, 60)
 
     async def begun() -> bool:
         return sandbox.state.stats.total.uploads >= 5
 
     async with idle.worker.running():
         await until(idle, begun)
-    assert (await media.count_by_state_of_bot(idle.pool, live.bot.id)).get(MediaState.WARMING)
+    assert (await media.count_by_state_of_bot(idle.pool, session.bot.id)).get(MediaState.WARMING)
 
     async with idle.worker.running():
         await until_ready(idle, *ids)
@@ -124,12 +124,12 @@ async def test_a_second_worker_takes_over_when_the_first_stops(telewarm_with: Op
 
 async def test_a_flood_wait_of_the_whole_bot_is_told_to_every_process(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with(worker=False)
-    live = await add_bot(telewarm, 0, WARMUP_CHAT, OTHER_CHAT)
+    session = await add_bot(telewarm, 0, WARMUP_CHAT, OTHER_CHAT)
     sandbox.state.faults.add(Rule(action="error", code=429, retry_after=600, count=None))
-    ids = await add_photos(telewarm, live, 3)
+    ids = await add_photos(telewarm, session, 3)
 
     async def paused() -> bool:
-        return await bots.pause_seconds(telewarm.pool, live.bot.id) > 500
+        return await bots.pause_seconds(telewarm.pool, session.bot.id) > 500
 
     async with telewarm.worker.running():
         await until(telewarm, paused)
@@ -161,8 +161,8 @@ class Busy:
 
 
 async def test_a_lane_that_is_busy_is_told_of_what_becomes_due_meanwhile(idle_telewarm: Telewarm) -> None:
-    live, busy = await add_bot(idle_telewarm), Busy(stop=asyncio.Event())
-    [media_id] = await add_photos(idle_telewarm, live, 1)
+    session, busy = await add_bot(idle_telewarm), Busy(stop=asyncio.Event())
+    [media_id] = await add_photos(idle_telewarm, session, 1)
     limits = WorkerLimits(interval=0.1, held=10, concurrency=1)
     worker = Worker(pool=idle_telewarm.pool, registry=idle_telewarm.bots, make_lane=lambda _: busy, limits=limits)
     running = asyncio.create_task(worker.run())

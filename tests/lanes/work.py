@@ -103,7 +103,7 @@ class Bench:
     linger: float = 0.01
     budget: ClaimBudget = field(default_factory=lambda: ClaimBudget(1000))
     stop: asyncio.Event = field(default_factory=asyncio.Event)
-    traffic: BotRateLimiter = field(default_factory=lambda: BotRateLimiter(BotLimits.none(), now=clock.monotonic()))
+    limiter: BotRateLimiter = field(default_factory=lambda: BotRateLimiter(BotLimits.none(), now=clock.monotonic()))
     on_pause: Callable[[FloodPause], None] = lambda _: None
 
     def lane(
@@ -112,7 +112,7 @@ class Bench:
         limits = LaneLimits(concurrency=concurrency, slice=after, linger=self.linger)
         return Lane(
             work,
-            self.traffic,
+            self.limiter,
             limits=limits,
             budget=self.budget,
             stop=self.stop,

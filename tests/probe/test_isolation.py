@@ -140,10 +140,10 @@ async def test_where_a_layer_is_lacking_the_others_hold_and_files_are_read(
     with around_open(tmp_path, before=lacking), capture_logs() as logs:
         async with Probe.open(workers=1) as probe:
             assert (await probe.facts(demo_files["film.mp4"].path)).video_codec == "h264"
-    [told] = logs
-    assert (told["event"], told["log_level"]) == ("decoder_isolation_incomplete", "info")
-    assert "rlimits" in told["held"]
-    assert told["missing"]
+    [reported] = logs
+    assert (reported["event"], reported["log_level"]) == ("decoder_isolation_incomplete", "info")
+    assert "rlimits" in reported["held"]
+    assert reported["missing"]
 
 
 async def test_a_decoder_reads_what_the_user_may_read_and_needs_no_right_itself(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from telewarm.demo.media import DemoFile
 from telewarm.sandbox import Sandbox
-from telewarm.sandbox.kinds import Asked, decide
+from telewarm.sandbox.kinds import FileOrigin, decide
 from telewarm.sandbox.sniff import Facts, Sniffer
 from tests.fixtures.media import audio, jpeg, video
 from tests.sandbox.client import USER, call
@@ -69,15 +69,15 @@ TGS = Facts(format="gzip")
     ],
 )
 def test_a_file_becomes_the_kind_its_bytes_are(asked: str, facts: Facts, kind: str) -> None:
-    assert decide(Asked(kind=asked), facts) == kind
+    assert decide(FileOrigin(kind=asked), facts) == kind
 
 
 def test_detection_by_url_and_by_name_makes_exceptions() -> None:
-    assert decide(Asked(kind="document", detect=False), GIF) == "document"
-    assert decide(Asked(kind="video", by_url=True), SILENT) == "animation"
-    assert decide(Asked(kind="voice", by_url=True, size=(1 << 20) + 1), OPUS) == "document"
-    assert decide(Asked(kind="sticker", name="a.TGS"), TGS) == "sticker"
-    assert decide(Asked(kind="sticker", name="a.gz"), TGS) == "document"
+    assert decide(FileOrigin(kind="document", detect=False), GIF) == "document"
+    assert decide(FileOrigin(kind="video", by_url=True), SILENT) == "animation"
+    assert decide(FileOrigin(kind="voice", by_url=True, size=(1 << 20) + 1), OPUS) == "document"
+    assert decide(FileOrigin(kind="sticker", name="a.TGS"), TGS) == "sticker"
+    assert decide(FileOrigin(kind="sticker", name="a.gz"), TGS) == "document"
 
 
 def sniff(data: bytes, *, step: int = 1 << 20) -> Facts:

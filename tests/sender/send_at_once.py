@@ -15,13 +15,13 @@ from telewarm.settings import Settings
 
 
 async def main() -> None:
-    told = json.loads(sys.argv[1])
-    async with Telewarm.open(Settings.from_environ(told["environ"], None), worker=False) as telewarm:
-        live = await telewarm.bots.get(told["bot_id"])
-        message = MessageSet(media=(Part(media_id=told["media_id"]),))
+    reported = json.loads(sys.argv[1])
+    async with Telewarm.open(Settings.from_environ(reported["environ"], None), worker=False) as telewarm:
+        session = await telewarm.bots.get(reported["bot_id"])
+        message = MessageSet(media=(Part(media_id=reported["media_id"]),))
         say("ready")
         await asyncio.to_thread(sys.stdin.readline)
-        sent = await asyncio.gather(*(telewarm.sender.send(live, chat_id, message) for chat_id in told["chats"]))
+        sent = await asyncio.gather(*(telewarm.sender.send(session, chat_id, message) for chat_id in reported["chats"]))
         say(json.dumps([{"message_id": one.message_id, "error": one.error and str(one.error)} for [one] in sent]))
 
 

@@ -13,7 +13,7 @@ from telewarm.database.connection import Pool
 from telewarm.database.notifications import subscribe
 from telewarm.models import BotId, CachedFileId, FileId, Kind, MediaId
 from telewarm.sending.file_id_cache import CHANNEL, MAX_IDS, MAX_REMOVED_REMEMBERED, FileIdCache, tag_of
-from tests.fixtures.rows import make_bot, make_item, placed
+from tests.fixtures.rows import make_bot, make_item, uploaded
 
 
 def warm(media_id: int, file_id: str = "A", *, bot_id: int = 1) -> CachedFileId:
@@ -123,7 +123,7 @@ async def test_what_the_database_tells_keeps_the_id_just_got_and_drops_all_other
         own.put(warm(media_id, f"new {media_id}", bot_id=bot.id))
         other.put(warm(media_id, f"old {media_id}", bot_id=bot.id))
     async with subscribe(pool, {CHANNEL: hear}, on_lost=lambda: None):
-        await warmups.record_ready(pool, [placed(media_id, f"new {media_id}") for media_id in items])
+        await warmups.record_ready(pool, [uploaded(media_id, f"new {media_id}") for media_id in items])
         await media.drop_file_id(pool, media_id=items[0], file_id=FileId(f"new {items[0]}"))
         await asyncio.wait_for(heard.wait(), 10)
 

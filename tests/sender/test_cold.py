@@ -43,9 +43,9 @@ async def test_a_cold_item_goes_to_its_recipient_as_bytes_and_its_id_is_kept(
 ) -> None:
     opener, media_id = idle_telewarm_with_photo
     telewarm = await opener(worker=False)
-    live = await telewarm.bots.by_slug("bot-0")
+    session = await telewarm.bots.by_slug("bot-0")
 
-    results = [(await telewarm.sender.send(live, chat_id, of(media_id)))[0] for chat_id in readers(2)]
+    results = [(await telewarm.sender.send(session, chat_id, of(media_id)))[0] for chat_id in readers(2)]
 
     assert [(result.cache_hit, result.error) for result in results] == [(False, None), (True, None)]
     assert (await media.get(telewarm.pool, media_id)).state is MediaState.READY
@@ -56,9 +56,9 @@ async def test_a_cold_item_goes_to_its_recipient_as_bytes_and_its_id_is_kept(
 @asynccontextmanager
 async def sender(opener: Opener, bot_id: BotId, media_id: MediaId, chats: list[ChatId]) -> AsyncIterator[Process]:
     """A process that is about to send the item to all the chats at once."""
-    told = {"environ": opener.environ(), "bot_id": bot_id, "media_id": media_id, "chats": chats}
+    reported = {"environ": opener.environ(), "bot_id": bot_id, "media_id": media_id, "chats": chats}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.sender.send_at_once", json.dumps(told)),
+        *(sys.executable, "-m", "tests.sender.send_at_once", json.dumps(reported)),
         cwd=Path(__file__).parents[2], stdin=PIPE, stdout=PIPE,
     )  # fmt: skip
     assert process.stdout is not None
@@ -97,21 +97,21 @@ async def test_the_id_that_a_process_got_itself_stays_in_its_memory(
     """A regression: its own notification dropped it, and the next send asked the database."""
     opener, media_id = idle_telewarm_with_photo
     telewarm = await opener(worker=False)
-    live = await telewarm.bots.by_slug("bot-0")
-    told = telewarm.sender._file_ids.change_event(media_id)
-    await telewarm.sender.send(live, READER, of(media_id))
-    await told.wait()
+    session = await telewarm.bots.by_slug("bot-0")
+    reported = telewarm.sender._file_ids.change_event(media_id)
+    await telewarm.sender.send(session, READER, of(media_id))
+    await reported.wait()
 
     assert telewarm.sender._file_ids.get(media_id) is not None
 
 
 async def test_a_send_that_waits_gets_the_id_of_the_warm_up(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with()
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="hang", seconds=0.3))
-    [media_id] = await add_photos(telewarm, live, 1)
+    [media_id] = await add_photos(telewarm, session, 1)
 
-    [result] = await telewarm.sender.send(live, READER, of(media_id), on_cold=OnCold.WAIT)
+    [result] = await telewarm.sender.send(session, READER, of(media_id), on_cold=OnCold.WAIT)
 
     assert (result.error, result.cache_hit) == (None, False)
     assert sandbox.state.stats.chats == {WARMUP_CHAT: 1, READER: 1}
@@ -120,15 +120,15 @@ async def test_a_send_that_waits_gets_the_id_of_the_warm_up(telewarm_with: Opene
 
 async def test_a_cold_send_while_the_lane_uploads_waits_for_it(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with()
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     hang = sandbox.state.faults.add(Rule(action="hang", seconds=0.3))
-    [media_id] = await add_photos(telewarm, live, 1)
+    [media_id] = await add_photos(telewarm, session, 1)
 
     async def struck() -> bool:
         return hang.hit == 1
 
     await until(telewarm, struck)
-    [result] = await telewarm.sender.send(live, READER, of(media_id))
+    [result] = await telewarm.sender.send(session, READER, of(media_id))
 
     assert result.error is None
     assert sandbox.state.stats.total.uploads == 1
@@ -140,10 +140,10 @@ async def test_a_waiting_send_takes_an_item_that_its_holder_puts_back_untold(
     """A regression: it waited for a notification that never came."""
     opener, media_id = idle_telewarm_with_photo
     telewarm = await opener(worker=False)
-    live = await telewarm.bots.by_slug("bot-0")
+    session = await telewarm.bots.by_slug("bot-0")
     lease = await make_lease(telewarm.pool)
-    await warmups.claim_one(telewarm.pool, bot_id=live.bot.id, media_id=media_id, lease_id=lease)
-    sending = asyncio.create_task(telewarm.sender.send(live, READER, of(media_id)))
+    await warmups.claim_one(telewarm.pool, bot_id=session.bot.id, media_id=media_id, lease_id=lease)
+    sending = asyncio.create_task(telewarm.sender.send(session, READER, of(media_id)))
 
     await warmups.release(telewarm.pool, lease, [media_id])
 
@@ -156,9 +156,9 @@ async def test_a_send_that_may_not_wait_fails_with_when_to_ask_again(
 ) -> None:
     opener, media_id = idle_telewarm_with_photo
     telewarm = await opener(worker=False)
-    live = await telewarm.bots.by_slug("bot-0")
+    session = await telewarm.bots.by_slug("bot-0")
 
-    [result] = await telewarm.sender.send(live, READER, of(media_id), on_cold=OnCold.FAIL)
+    [result] = await telewarm.sender.send(session, READER, of(media_id), on_cold=OnCold.FAIL)
 
     assert isinstance(result.error, MediaNotReady)
     assert result.error.retry_after == 1.0
@@ -169,10 +169,10 @@ async def test_a_send_that_may_not_wait_fails_with_when_to_ask_again(
 async def test_who_waits_for_an_item_in_error_is_told_why(idle_telewarm_with_photo: tuple[Opener, MediaId]) -> None:
     opener, media_id = idle_telewarm_with_photo
     telewarm = await opener(worker=False)
-    live = await telewarm.bots.by_slug("bot-0")
+    session = await telewarm.bots.by_slug("bot-0")
     await telewarm.pool.execute("UPDATE media SET state = 'error', last_error = 'It cannot be.'")
 
-    [result] = await telewarm.sender.send(live, READER, of(media_id), on_cold=OnCold.WAIT)
+    [result] = await telewarm.sender.send(session, READER, of(media_id), on_cold=OnCold.WAIT)
 
     assert isinstance(result.error, MediaError)
     assert str(result.error) == "It cannot be."
@@ -183,10 +183,10 @@ async def test_a_recipient_who_blocked_the_bot_costs_the_item_nothing(
 ) -> None:
     opener, media_id = idle_telewarm_with_photo
     telewarm = await opener(worker=False)
-    live = await telewarm.bots.by_slug("bot-0")
+    session = await telewarm.bots.by_slug("bot-0")
     sandbox.state.chats.declare(READER, blocked=True)
 
-    [result] = await telewarm.sender.send(live, READER, of(media_id))
+    [result] = await telewarm.sender.send(session, READER, of(media_id))
 
     assert isinstance(result.error, ChatUnreachable)
     item = await media.get(telewarm.pool, media_id)
@@ -199,9 +199,9 @@ async def test_a_cancelled_cold_send_leaves_nothing_in_hand(
 ) -> None:
     opener, media_id = idle_telewarm_with_photo
     telewarm = await opener(worker=False)
-    live = await telewarm.bots.by_slug("bot-0")
+    session = await telewarm.bots.by_slug("bot-0")
     hang = sandbox.state.faults.add(Rule(action="hang", seconds=0))
-    sending = asyncio.create_task(telewarm.sender.send(live, READER, of(media_id)))
+    sending = asyncio.create_task(telewarm.sender.send(session, READER, of(media_id)))
 
     async def struck() -> bool:
         return hang.hit == 1

@@ -25,9 +25,9 @@ AWAY, CANNOT_BE_STORED = "57P01", "22021"
 
 
 async def cold_item(telewarm: Telewarm) -> tuple[BotSession, MediaId]:
-    live = await add_bot(telewarm)
-    [media_id] = await add_photos(telewarm, live, 1)
-    return live, media_id
+    session = await add_bot(telewarm)
+    [media_id] = await add_photos(telewarm, session, 1)
+    return session, media_id
 
 
 async def mend(telewarm: Telewarm) -> None:
@@ -35,11 +35,11 @@ async def mend(telewarm: Telewarm) -> None:
 
 
 async def test_a_file_id_that_cannot_be_written_at_once_is_written_later(idle_telewarm: Telewarm) -> None:
-    live, media_id = await cold_item(idle_telewarm)
+    session, media_id = await cold_item(idle_telewarm)
     await idle_telewarm.pool.execute(NO_UPDATE % AWAY)
     began = clock.monotonic()
 
-    [result] = await idle_telewarm.sender.send(live, READER, message_of(media_id))
+    [result] = await idle_telewarm.sender.send(session, READER, message_of(media_id))
 
     assert result.error is None
     assert clock.monotonic() - began < MAX_WRITE_WAIT_SECONDS + 5
@@ -51,11 +51,11 @@ async def test_a_file_id_that_cannot_be_written_at_once_is_written_later(idle_te
 async def test_a_failed_send_is_told_as_it_failed_and_its_item_is_freed_later(
     idle_telewarm: Telewarm, sandbox: Sandbox
 ) -> None:
-    live, media_id = await cold_item(idle_telewarm)
+    session, media_id = await cold_item(idle_telewarm)
     await idle_telewarm.pool.execute(NO_UPDATE % AWAY)
     sandbox.state.faults.add(Rule(action="error", when="after", chat=READER, code=500))
 
-    [result] = await idle_telewarm.sender.send(live, READER, message_of(media_id))
+    [result] = await idle_telewarm.sender.send(session, READER, message_of(media_id))
 
     assert isinstance(result.error, TelegramServerError)
     await mend(idle_telewarm)
@@ -65,17 +65,17 @@ async def test_a_failed_send_is_told_as_it_failed_and_its_item_is_freed_later(
         return found is True
 
     await until(idle_telewarm, freed)
-    [again] = await idle_telewarm.sender.send(live, READER, message_of(media_id))
+    [again] = await idle_telewarm.sender.send(session, READER, message_of(media_id))
     assert again.error is None
 
 
 async def test_a_release_that_fails_for_good_is_made_up_for_by_the_look_for_forgotten_rows(
     idle_telewarm: Telewarm, sandbox: Sandbox
 ) -> None:
-    live, media_id = await cold_item(idle_telewarm)
+    session, media_id = await cold_item(idle_telewarm)
     await idle_telewarm.pool.execute(NO_UPDATE % CANNOT_BE_STORED)
     sandbox.state.faults.add(Rule(action="error", when="after", chat=READER, code=500))
-    await idle_telewarm.sender.send(live, READER, message_of(media_id))
+    await idle_telewarm.sender.send(session, READER, message_of(media_id))
     await mend(idle_telewarm)
 
     lease = idle_telewarm.sender._resolver._lease
@@ -83,10 +83,10 @@ async def test_a_release_that_fails_for_good_is_made_up_for_by_the_look_for_forg
 
 
 async def test_a_file_id_that_cannot_be_stored_ends_the_item_in_error_and_not_the_send(idle_telewarm: Telewarm) -> None:
-    live, media_id = await cold_item(idle_telewarm)
+    session, media_id = await cold_item(idle_telewarm)
     await idle_telewarm.pool.execute(f"ALTER TABLE media ADD CHECK (id <> {media_id} OR file_id IS NULL)")
 
-    [result] = await idle_telewarm.sender.send(live, READER, message_of(media_id))
+    [result] = await idle_telewarm.sender.send(session, READER, message_of(media_id))
 
     assert result.error is None
     [item] = await until_state(idle_telewarm, MediaState.ERROR, media_id)

@@ -33,11 +33,11 @@ CREATE TRIGGER no_release BEFORE UPDATE ON media FOR EACH ROW EXECUTE FUNCTION n
 """
 
 
-async def send_once(telewarm: Telewarm, live: BotSession, message: MessageSet) -> tuple[Results, bool]:
+async def send_once(telewarm: Telewarm, session: BotSession, message: MessageSet) -> tuple[Results, bool]:
     async def sending() -> Results:
-        return [describe(one) for one in await telewarm.sender.send(live, READER, message)]
+        return [describe(one) for one in await telewarm.sender.send(session, READER, message)]
 
-    return await telewarm.idempotency.run(live.bot.id, "order-1", b"x", sending, patience=30)
+    return await telewarm.idempotency.run(session.bot.id, "order-1", b"x", sending, patience=30)
 
 
 async def cannot_release(pool: Pool) -> None:
@@ -49,13 +49,13 @@ async def cannot_release(pool: Pool) -> None:
 async def test_a_5xx_after_delivery_is_told_as_maybe_sent_and_never_repeated(
     idle_telewarm: Telewarm, sandbox: Sandbox, words: str
 ) -> None:
-    live = await add_bot(idle_telewarm)
+    session = await add_bot(idle_telewarm)
     sandbox.state.faults.add(Rule(action="error", when="after", chat=READER, code=500, description=words))
 
-    [first], replayed = await send_once(idle_telewarm, live, MessageSet(text="hello"))
+    [first], replayed = await send_once(idle_telewarm, session, MessageSet(text="hello"))
 
     assert (first["error"], first["maybe_sent"], replayed) == ("TELEGRAM_FAULT", True, False)
-    assert await send_once(idle_telewarm, live, MessageSet(text="hello")) == ([first], True)
+    assert await send_once(idle_telewarm, session, MessageSet(text="hello")) == ([first], True)
     assert sandbox.state.stats.chats[READER] == 1
 
 
@@ -63,11 +63,11 @@ async def test_a_5xx_after_delivery_is_told_as_maybe_sent_and_never_repeated(
 async def test_the_bytes_of_a_cold_item_are_not_sent_another_way_after_a_5xx(
     idle_telewarm: Telewarm, sandbox: Sandbox, words: str
 ) -> None:
-    live = await add_bot(idle_telewarm)
-    [media_id] = await add_photos(idle_telewarm, live, 1)
+    session = await add_bot(idle_telewarm)
+    [media_id] = await add_photos(idle_telewarm, session, 1)
     sandbox.state.faults.add(Rule(action="error", when="after", chat=READER, code=500, description=words))
 
-    [result] = await idle_telewarm.sender.send(live, READER, MessageSet(media=[Part(media_id=media_id)]))
+    [result] = await idle_telewarm.sender.send(session, READER, MessageSet(media=[Part(media_id=media_id)]))
 
     assert isinstance(result.error, TelegramServerError)
     assert result.maybe_sent
@@ -79,17 +79,17 @@ async def test_an_answer_that_is_lost_while_the_database_is_away_keeps_its_key_t
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     telewarm = await telewarm_with(worker=False)
-    live = await add_bot(telewarm)
-    [media_id] = await add_photos(telewarm, live, 1)
+    session = await add_bot(telewarm)
+    [media_id] = await add_photos(telewarm, session, 1)
     photo = MessageSet(media=[Part(media_id=media_id)])
     sandbox.state.faults.add(Rule(action="reset", when="after", method="sendPhoto", chat=READER))
     await cannot_release(telewarm.pool)
 
-    [first], _ = await send_once(telewarm, live, photo)
+    [first], _ = await send_once(telewarm, session, photo)
 
     assert (first["error"], first["maybe_sent"]) == ("TELEGRAM_UNREACHABLE", True)
     restarted = await telewarm_with(worker=False)
-    again = await send_once(restarted, await restarted.bots.get(live.bot.id), photo)
+    again = await send_once(restarted, await restarted.bots.get(session.bot.id), photo)
     assert again == ([first], True)
     assert sandbox.state.stats.chats[READER] == 1
 

@@ -104,14 +104,14 @@ async def test_a_repeated_call_returns_the_first_result_in_every_process(
 
 async def test_forty_calls_at_once_from_two_telewarms_send_once(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarms = [await telewarm_with(worker=False) for _ in range(2)]
-    live = await add_bot(telewarms[0])
+    session = await add_bot(telewarms[0])
 
     async def call(telewarm: Telewarm) -> tuple[Results, bool]:
         async def send() -> Results:
-            sent = await telewarm.sender.send(await telewarm.bots.get(live.bot.id), READER, MessageSet(text="so"))
+            sent = await telewarm.sender.send(await telewarm.bots.get(session.bot.id), READER, MessageSet(text="so"))
             return [describe(result) for result in sent]
 
-        return await telewarm.idempotency.run(live.bot.id, "k", ASKED, send, patience=15)
+        return await telewarm.idempotency.run(session.bot.id, "k", ASKED, send, patience=15)
 
     answers = await asyncio.gather(*(call(telewarms[number % 2]) for number in range(40)))
 

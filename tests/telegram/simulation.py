@@ -79,49 +79,49 @@ class Simulation:
     sizes: Sequence[int] = (50_000,)
     limits: BotLimits = field(default_factory=BotLimits)
     learned: dict[str, float] = field(default_factory=dict)
-    strays: dict[float, float] = field(
+    unknown_objects: dict[float, float] = field(
         default_factory=dict
     )  # at or after which a call is refused for no reason: seconds
 
     def run(self, seconds: float) -> Outcome:
         dice = random.Random(self.seed)  # noqa: S311 - repeatable on purpose
         order, outcome = itertools.count(), Outcome()
-        traffic = BotRateLimiter(self.limits, now=0, learned=self.learned)
+        limiter = BotRateLimiter(self.limits, now=0, learned=self.learned)
         charge = self.charge or Gate(self.floods).charge
         jobs = [Job(item=0, chats=tuple(self.chats), size=size) for size in self.sizes]
         effects: list[tuple[float, int, Permit]] = []
         answers: list[tuple[float, int, Permit, float | None]] = []
-        strays, running, now = dict(self.strays), 0, 0.0
+        unknown_objects, running, now = dict(self.unknown_objects), 0, 0.0
         while now < seconds and len(outcome.passed) < self.messages:
             opens = float("inf")
             while running < self.in_flight and len(outcome.passed) + running < self.messages:
-                turn = pick_next_job(jobs, traffic, now=now)
+                turn = pick_next_job(jobs, limiter, now=now)
                 opens = turn.opens_at
                 if opens > now:
                     break
-                passage = traffic.acquire(turn.chat_id, size=jobs[turn.index].size, now=now)
+                permit = limiter.acquire(turn.chat_id, size=jobs[turn.index].size, now=now)
                 effect = now + self.latency + dice.random() * self.jitter
-                heapq.heappush(effects, (effect, next(order), passage))
+                heapq.heappush(effects, (effect, next(order), permit))
                 running += 1
             now = min([opens, *(queue[0][0] for queue in (effects, answers) if queue)])
             while effects and effects[0][0] <= now:
-                at, number, passage = heapq.heappop(effects)
-                wait = next((strays.pop(time) for time in list(strays) if at >= time), None) or said(
-                    charge, passage, at
+                at, number, permit = heapq.heappop(effects)
+                wait = next((unknown_objects.pop(time) for time in list(unknown_objects) if at >= time), None) or said(
+                    charge, permit, at
                 )
                 (outcome.passed if wait is None else outcome.refused).append(at)
-                heapq.heappush(answers, (at + self.back, number, passage, wait))
+                heapq.heappush(answers, (at + self.back, number, permit, wait))
             while answers and answers[0][0] <= now:
-                at, _, passage, wait = heapq.heappop(answers)
-                traffic.confirm(passage, now=at, retry_after=wait)
+                at, _, permit, wait = heapq.heappop(answers)
+                limiter.confirm(permit, now=at, retry_after=wait)
                 running -= 1
-        outcome.learned = traffic.learned
+        outcome.learned = limiter.learned
         return outcome
 
 
-def said(charge: Charge, passage: Permit, now: float) -> float | None:
+def said(charge: Charge, permit: Permit, now: float) -> float | None:
     try:
-        charge(BOT, passage.chat_id, now, passage.count)
+        charge(BOT, permit.chat_id, now, permit.count)
     except ApiError as error:
         return float(str(error.parameters["retry_after"]))
     return None

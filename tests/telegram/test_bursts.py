@@ -24,22 +24,22 @@ SECOND, MINUTE = ServerLimit(count=3, seconds=3), ServerLimit(count=20, seconds=
 LATE = 0.2  # seconds that scopes open later than the server's windows, at most
 
 
-def pass_(traffic: BotRateLimiter, chat_id: ChatId, *, now: float, count: int = 1) -> None:
-    traffic.confirm(traffic.acquire(chat_id, count=count, now=now), now=now, retry_after=None)
+def pass_(limiter: BotRateLimiter, chat_id: ChatId, *, now: float, count: int = 1) -> None:
+    limiter.confirm(limiter.acquire(chat_id, count=count, now=now), now=now, retry_after=None)
 
 
-def post(traffic: BotRateLimiter, chat_id: ChatId, count: int) -> list[float]:
+def post(limiter: BotRateLimiter, chat_id: ChatId, count: int) -> list[float]:
     """Messages as early as they may go, which pass at once; the times."""
     times, now = [], 0.0
     for _ in range(count):
-        now = traffic.opens_at(chat_id, now=now)
-        pass_(traffic, chat_id, now=now)
+        now = limiter.opens_at(chat_id, now=now)
+        pass_(limiter, chat_id, now=now)
         times.append(now)
     return times
 
 
-def flood(traffic: BotRateLimiter, chat_id: ChatId, wait: float, *, now: float) -> FloodPause | None:
-    return traffic.confirm(traffic.acquire(chat_id, now=now), now=now, retry_after=wait)
+def flood(limiter: BotRateLimiter, chat_id: ChatId, wait: float, *, now: float) -> FloodPause | None:
+    return limiter.confirm(limiter.acquire(chat_id, now=now), now=now, retry_after=wait)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -98,48 +98,48 @@ def test_a_group_takes_three_at_once_and_then_one_a_second_and_a_private_chat_is
 
 
 def test_chats_do_not_wait_for_each_other() -> None:
-    traffic = BotRateLimiter(BotLimits(), now=0)
-    post(traffic, NEWS, 3)
-    assert traffic.opens_at(SPORT, now=0) == 0
+    limiter = BotRateLimiter(BotLimits(), now=0)
+    post(limiter, NEWS, 3)
+    assert limiter.opens_at(SPORT, now=0) == 0
 
 
 @pytest.mark.parametrize("rank", list(Priority))
 def test_sends_warm_ups_and_deliveries_obey_the_same_rule(rank: Priority) -> None:
-    traffic = BotRateLimiter(BotLimits(), now=0)
+    limiter = BotRateLimiter(BotLimits(), now=0)
     for _ in range(3):
-        pass_(traffic, NEWS, now=0)
-    assert traffic.next_send_at(NEWS, now=0, priority=rank) == pytest.approx(3, abs=LATE)
-    assert traffic.chat_opens_at(NEWS, now=0, behind=3) == pytest.approx(6, abs=LATE)
-    assert not traffic.is_free(NEWS, size=0, now=0, priority=rank)
+        pass_(limiter, NEWS, now=0)
+    assert limiter.next_send_at(NEWS, now=0, priority=rank) == pytest.approx(3, abs=LATE)
+    assert limiter.chat_opens_at(NEWS, now=0, behind=3) == pytest.approx(6, abs=LATE)
+    assert not limiter.is_free(NEWS, size=0, now=0, priority=rank)
 
 
 def test_an_album_waits_for_an_empty_burst_and_fills_it() -> None:
-    traffic = BotRateLimiter(BotLimits(), now=0)
-    pass_(traffic, NEWS, now=0)
-    assert traffic.opens_at(NEWS, count=2, now=0.5) == 0.5
-    assert traffic.opens_at(NEWS, count=10, now=0.5) == pytest.approx(3, abs=LATE)
-    pass_(traffic, NEWS, count=10, now=4)
-    assert traffic.opens_at(NEWS, now=4) == pytest.approx(7, abs=LATE)
+    limiter = BotRateLimiter(BotLimits(), now=0)
+    pass_(limiter, NEWS, now=0)
+    assert limiter.opens_at(NEWS, count=2, now=0.5) == 0.5
+    assert limiter.opens_at(NEWS, count=10, now=0.5) == pytest.approx(3, abs=LATE)
+    pass_(limiter, NEWS, count=10, now=4)
+    assert limiter.opens_at(NEWS, now=4) == pytest.approx(7, abs=LATE)
 
 
 def test_a_429_for_the_second_lowers_the_second_and_closes_its_chat_alone() -> None:
-    traffic = BotRateLimiter(BotLimits(), now=0)
-    pass_(traffic, NEWS, now=0)
-    assert flood(traffic, NEWS, 1, now=0.1) == FloodPause(chat_id=NEWS, seconds=1)
-    assert traffic.learned == {"group_second": 1.0}
-    assert traffic.opens_at(NEWS, now=0.2) == pytest.approx(3, abs=LATE)
-    assert traffic.opens_at(SPORT, now=0.2) == 0.2
-    again = BotRateLimiter(BotLimits(), now=0, learned=traffic.learned)
+    limiter = BotRateLimiter(BotLimits(), now=0)
+    pass_(limiter, NEWS, now=0)
+    assert flood(limiter, NEWS, 1, now=0.1) == FloodPause(chat_id=NEWS, seconds=1)
+    assert limiter.learned == {"group_second": 1.0}
+    assert limiter.opens_at(NEWS, now=0.2) == pytest.approx(3, abs=LATE)
+    assert limiter.opens_at(SPORT, now=0.2) == 0.2
+    again = BotRateLimiter(BotLimits(), now=0, learned=limiter.learned)
     assert post(again, SPORT, 2)[-1] == pytest.approx(3, abs=LATE)
 
 
 def test_a_429_that_asks_for_longer_than_the_second_is_about_the_minute() -> None:
-    traffic = BotRateLimiter(BotLimits(), now=0)
+    limiter = BotRateLimiter(BotLimits(), now=0)
     for _ in range(2):
-        pass_(traffic, NEWS, now=0)
-    flood(traffic, NEWS, 35, now=0.1)
-    assert "group_second" not in traffic.learned
-    assert traffic.opens_at(NEWS, now=1) == pytest.approx(35.1)
+        pass_(limiter, NEWS, now=0)
+    flood(limiter, NEWS, 35, now=0.1)
+    assert "group_second" not in limiter.learned
+    assert limiter.opens_at(NEWS, now=1) == pytest.approx(35.1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

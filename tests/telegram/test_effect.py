@@ -1,4 +1,4 @@
-"""May a failed call have put a message into the chat? One rule for senders, broadcasts and placements."""
+"""May a failed call have put a message into the chat? One rule for senders, broadcasts and warm-ups."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_whatever_the_network_it_stays_near_the_ceiling_of_private_chats(bot: Si
 
 
 def test_a_stray_429_costs_little() -> None:
-    outcome = Simulation(chats=GROUPS[:4], floods=TELEGRAM, strays={30.0: 5.0, 130.0: 5.0}).run(370)
+    outcome = Simulation(chats=GROUPS[:4], floods=TELEGRAM, unknown_objects={30.0: 5.0, 130.0: 5.0}).run(370)
 
     assert outcome.share_of(80 / 60, since=0, until=360) >= 0.9
     assert outcome.learned.get("group", 20) == 20

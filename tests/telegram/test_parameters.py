@@ -19,7 +19,7 @@ ID = FileIdRef(file_id=FileId("abc"))
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "reported"),
     [
         (Kind.PHOTO, {}),
         (Kind.DOCUMENT, {"disable_content_type_detection": True}),
@@ -31,8 +31,8 @@ ID = FileIdRef(file_id=FileId("abc"))
         (Kind.VOICE, {"duration": 13}),
     ],
 )
-def test_an_upload_tells_what_its_kind_keeps(kind: Kind, told: dict[str, object]) -> None:
-    assert parameters.media_parameters(kind, CHAT, UPLOAD, facts=FACTS) == {"chat_id": 7} | told
+def test_an_upload_tells_what_its_kind_keeps(kind: Kind, reported: dict[str, object]) -> None:
+    assert parameters.media_parameters(kind, CHAT, UPLOAD, facts=FACTS) == {"chat_id": 7} | reported
 
 
 @pytest.mark.parametrize("file", [LocalPathRef(path=Path("/a.gif")), UrlRef(url="https://example.org/a.gif"), UPLOAD])

@@ -33,10 +33,10 @@ async def test_warm_ups_and_sends_go_through_the_proxy_uploads_too(
     telewarm_with: Opener, sandbox: Sandbox, proxy: Proxy
 ) -> None:
     telewarm = await telewarm_with(TELEWARM_PROXY=with_login(proxy))
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
 
-    [item] = await until_ready(telewarm, *await add_photos(telewarm, live, 1))
-    await telewarm.sender.send(live, READER, MessageSet(media=(Part(media_id=item.id),)))
+    [item] = await until_ready(telewarm, *await add_photos(telewarm, session, 1))
+    await telewarm.sender.send(session, READER, MessageSet(media=(Part(media_id=item.id),)))
 
     assert sandbox.state.stats.total.uploads == 1
     assert {line.split(" ")[1].rpartition("/")[2] for line in proxy.asked} >= {"getMe", "sendPhoto"}
@@ -48,11 +48,11 @@ async def test_the_proxy_of_the_machine_is_used_but_not_for_excepted_hosts(
 ) -> None:
     host = urlsplit(sandbox.url).hostname
     direct = await telewarm_with(worker=False, HTTP_PROXY=with_login(proxy), NO_PROXY=f"localhost,{host}")
-    live = await add_bot(direct)
+    session = await add_bot(direct)
     assert proxy.asked == []
 
     through = await telewarm_with(worker=False, HTTP_PROXY=with_login(proxy))
-    await through.sender.send(await through.bots.by_slug(live.bot.slug), READER, MessageSet(text="Hello"))
+    await through.sender.send(await through.bots.by_slug(session.bot.slug), READER, MessageSet(text="Hello"))
     assert [line.split(" ")[0] for line in proxy.asked] == ["POST"]
 
 
@@ -91,10 +91,10 @@ async def test_a_proxy_that_is_not_there_is_named_without_its_password() -> None
 async def test_a_bot_api_server_may_be_below_a_path(telewarm_with: Opener, sandbox: Sandbox) -> None:
     async with proxied(Proxy(prefix="/telegram-bot-api", target=sandbox.url)) as proxy:
         telewarm = await telewarm_with(TELEGRAM_API_ROOT=f"{proxy.url}/")
-        live = await add_bot(telewarm)
+        session = await add_bot(telewarm)
 
-        [item] = await until_ready(telewarm, *await add_photos(telewarm, live, 1))
-        await telewarm.sender.send(live, READER, MessageSet(media=(Part(media_id=item.id),)))
+        [item] = await until_ready(telewarm, *await add_photos(telewarm, session, 1))
+        await telewarm.sender.send(session, READER, MessageSet(media=(Part(media_id=item.id),)))
 
         assert sandbox.state.stats.total.uploads == 1
         assert all("/telegram-bot-api/bot" in line for line in proxy.asked)

@@ -46,13 +46,13 @@ def send(scope: SlidingWindow, now: float, count: int = 1) -> None:
             scope.capacity.probe_over()
 
 
-def refuse(scope: SlidingWindow, now: float, wait: float, *, told: bool = False) -> None:
+def refuse(scope: SlidingWindow, now: float, wait: float, *, reported: bool = False) -> None:
     """A message that is answered 429 at once."""
     probing = scope.spend(now, count=1)
     scope.refund(now, count=1)
     if probing and scope.capacity is not None:
         scope.capacity.probe_over()
-    scope.refused(now, wait, sent_at=now, reported=told)
+    scope.refused(now, wait, sent_at=now, reported=reported)
 
 
 def deliver(scope: SlidingWindow, count: int, *, now: float = 0.0) -> list[float]:
@@ -260,7 +260,7 @@ def test_a_time_that_the_server_named_is_for_one_message_and_not_believed_when_t
     send(scope, 0, 12)
     refuse(scope, 1, 5)
 
-    refuse(scope, 6, 5, told=True)
+    refuse(scope, 6, 5, reported=True)
 
     assert scope.opens_at(6) == pytest.approx(60, abs=LATE)
     assert not probes(scope, 20)

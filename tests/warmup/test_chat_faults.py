@@ -46,9 +46,9 @@ async def test_an_item_waits_for_its_only_warm_up_chat_and_says_that_the_chat_is
     telewarm_with: Opener, sandbox: Sandbox, words: str
 ) -> None:
     telewarm = await telewarm_with(NO_SWEEP)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     sandbox.state.chats.declare(WARMUP_CHAT, refuses=words)
-    [media_id] = await add_photos(telewarm, live, 1)
+    [media_id] = await add_photos(telewarm, session, 1)
 
     await until_tried(telewarm, media_id)
 
@@ -65,10 +65,10 @@ async def test_another_warm_up_chat_is_used_at_once_where_there_is_one(
     telewarm_with: Opener, sandbox: Sandbox, words: str
 ) -> None:
     telewarm = await telewarm_with(NO_SWEEP)
-    live = await add_bot(telewarm, 0, WARMUP_CHAT, OTHER_CHAT)
+    session = await add_bot(telewarm, 0, WARMUP_CHAT, OTHER_CHAT)
     sandbox.state.chats.declare(WARMUP_CHAT, refuses=words)
 
-    await until_ready(telewarm, *await add_photos(telewarm, live, 12))
+    await until_ready(telewarm, *await add_photos(telewarm, session, 12))
 
     assert sandbox.state.stats.chats == {OTHER_CHAT: 12}
     assert sandbox.state.stats.total.errors[400] < 12  # the chat is passed over once it has refused
@@ -76,30 +76,30 @@ async def test_another_warm_up_chat_is_used_at_once_where_there_is_one(
 
 async def test_a_slow_mode_is_a_wait_of_that_chat_and_of_nothing_else(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with(NO_SWEEP)
-    live = await add_bot(telewarm, 0, WARMUP_CHAT, OTHER_CHAT)
+    session = await add_bot(telewarm, 0, WARMUP_CHAT, OTHER_CHAT)
     sandbox.state.chats.declare(WARMUP_CHAT, refuses="SLOWMODE_WAIT_3000")
 
-    await until_ready(telewarm, *await add_photos(telewarm, live, 6))
+    await until_ready(telewarm, *await add_photos(telewarm, session, 6))
 
     assert sandbox.state.stats.chats == {OTHER_CHAT: 6}
-    told = await telewarm.pool.fetch("SELECT chat_id FROM flood_wait WHERE until > now() + '40 minutes'")
-    assert [row["chat_id"] for row in told] == [WARMUP_CHAT]
+    reported = await telewarm.pool.fetch("SELECT chat_id FROM flood_wait WHERE until > now() + '40 minutes'")
+    assert [row["chat_id"] for row in reported] == [WARMUP_CHAT]
 
 
 async def test_a_warm_up_group_that_became_a_supergroup_is_followed_in_every_process(
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     telewarm, other = await telewarm_with(NO_SWEEP), await telewarm_with(worker=False)
-    live = await add_bot(telewarm, 0, GROUP)
+    session = await add_bot(telewarm, 0, GROUP)
     await other.bots.by_slug("bot-0")
     sandbox.state.chats.declare(GROUP, migrated_to=SUPERGROUP)
     sandbox.state.chats.declare(SUPERGROUP, type="supergroup")
 
-    await until_ready(telewarm, *await add_photos(telewarm, live, 7))
+    await until_ready(telewarm, *await add_photos(telewarm, session, 7))
 
     assert sandbox.state.stats.chats == {SUPERGROUP: 7}
     assert (await telewarm.bots.by_slug("bot-0")).bot.warmup_chats == (SUPERGROUP,)
-    [line] = await chats.page(telewarm.pool, live.bot.id, state=None, after=None, limit=10)
+    [line] = await chats.page(telewarm.pool, session.bot.id, state=None, after=None, limit=10)
     assert (line.chat_id, line.state, line.migrated_to) == (GROUP, ChatState.MIGRATED, SUPERGROUP)
 
     async def known() -> bool:
@@ -112,10 +112,10 @@ async def test_the_supergroup_is_not_named_twice_when_it_is_a_warm_up_chat_alrea
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     telewarm = await telewarm_with(NO_SWEEP)
-    live = await add_bot(telewarm, 0, GROUP, SUPERGROUP, OTHER_CHAT)
+    session = await add_bot(telewarm, 0, GROUP, SUPERGROUP, OTHER_CHAT)
     sandbox.state.chats.declare(GROUP, migrated_to=SUPERGROUP)
 
-    await until_ready(telewarm, *await add_photos(telewarm, live, 9))
+    await until_ready(telewarm, *await add_photos(telewarm, session, 9))
 
     assert (await telewarm.bots.by_slug("bot-0")).bot.warmup_chats == (SUPERGROUP, OTHER_CHAT)
 
@@ -123,7 +123,7 @@ async def test_the_supergroup_is_not_named_twice_when_it_is_a_warm_up_chat_alrea
 async def test_a_check_of_the_bot_finds_the_upgraded_group_and_follows_it(
     idle_telewarm: Telewarm, sandbox: Sandbox
 ) -> None:
-    live = await add_bot(idle_telewarm, 0, GROUP)
+    session = await add_bot(idle_telewarm, 0, GROUP)
     sandbox.state.chats.declare(GROUP, migrated_to=SUPERGROUP)
     sandbox.state.chats.declare(SUPERGROUP, type="supergroup")
 
@@ -131,7 +131,7 @@ async def test_a_check_of_the_bot_finds_the_upgraded_group_and_follows_it(
 
     assert found.chats[0].migrated_to == SUPERGROUP
     assert str(SUPERGROUP) in (found.chats[0].result.message or "")
-    assert live.bot.warmup_chats == (SUPERGROUP,)
+    assert session.bot.warmup_chats == (SUPERGROUP,)
     assert sandbox.state.stats.total.messages == 0
 
 
@@ -139,9 +139,9 @@ async def test_a_bot_that_is_logged_out_is_told_so_and_not_that_its_token_is_bad
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     telewarm = await telewarm_with(NO_SWEEP)
-    live = await add_bot(telewarm)
-    sandbox.state.bots.open(live.bot.telegram_id).logged_out = True
-    [media_id] = await add_photos(telewarm, live, 1)
+    session = await add_bot(telewarm)
+    sandbox.state.bots.open(session.bot.telegram_id).logged_out = True
+    [media_id] = await add_photos(telewarm, session, 1)
 
     await until_tried(telewarm, media_id)
     found = await telewarm.bots.check("bot-0")
@@ -170,10 +170,10 @@ async def test_what_waits_for_a_chat_that_was_cured_goes_when_its_bot_is_checked
     telewarm_with: Opener, sandbox: Sandbox, cure: Callable[[Telewarm], Awaitable[None]]
 ) -> None:
     telewarm, other = await telewarm_with(NO_SWEEP), await telewarm_with(worker=False)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     rule = Rule(action="error", code=403, description="Forbidden: bot was kicked", chat=WARMUP_CHAT, count=None)
     sandbox.state.faults.add(rule)
-    ids = await add_photos(telewarm, live, 2)
+    ids = await add_photos(telewarm, session, 2)
     for media_id in ids:
         await until_tried(telewarm, media_id)
 
@@ -187,12 +187,12 @@ async def test_an_item_whose_failure_is_written_after_its_bot_got_another_chat_g
     idle_telewarm: Telewarm,
 ) -> None:
     telewarm = idle_telewarm
-    live = await add_bot(telewarm)
-    [media_id] = await add_photos(telewarm, live, 1)
+    session = await add_bot(telewarm)
+    [media_id] = await add_photos(telewarm, session, 1)
     retries = RetryLimits(limit=3, base_seconds=1.0, max_seconds=300.0)
     async with ProcessLease.open(telewarm.pool) as lease:
         work = WarmupWork(
-            pool=telewarm.pool, lease=lease, session=live, uploader=telewarm.sender._uploader, retries=retries
+            pool=telewarm.pool, lease=lease, session=session, uploader=telewarm.sender._uploader, retries=retries
         )
         [job] = await work.claim(1)
         refused = ChatUnreachable(

@@ -32,44 +32,44 @@ from tests.warmup.test_ways import (
 )
 
 
-async def take(telewarm: Telewarm, lease: ProcessLease, live: BotSession, seed: int) -> ClaimedMedia:
+async def take(telewarm: Telewarm, lease: ProcessLease, session: BotSession, seed: int) -> ClaimedMedia:
     """A photo that nobody warms, in our hand."""
-    [media_id] = await add_photos(telewarm, live, 1, first=seed)
-    item = await claim_one(telewarm.pool, bot_id=live.bot.id, media_id=media_id, lease_id=lease.id)
+    [media_id] = await add_photos(telewarm, session, 1, first=seed)
+    item = await claim_one(telewarm.pool, bot_id=session.bot.id, media_id=media_id, lease_id=lease.id)
     assert item is not None
     return item
 
 
-async def deliver(telewarm: Telewarm, live: BotSession, item: ClaimedMedia) -> UploadResult:
-    return await telewarm.sender._uploader.deliver(item, live.api, READER, caption="hello", options=SendOptions())
+async def deliver(telewarm: Telewarm, session: BotSession, item: ClaimedMedia) -> UploadResult:
+    return await telewarm.sender._uploader.deliver(item, session.api, READER, caption="hello", options=SendOptions())
 
 
 async def test_a_recipient_gets_by_url_what_the_bucket_serves(
     telewarm_with: Opener, sandbox: Sandbox, bucket: S3Config
 ) -> None:
     telewarm = await telewarm_with(bucket_environ(bucket), worker=False)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     async with ProcessLease.open(telewarm.pool) as lease:
-        placed = await deliver(telewarm, live, item := await take(telewarm, lease, live, 30))
+        uploaded = await deliver(telewarm, session, item := await take(telewarm, lease, session, 30))
 
     stats = sandbox.state.stats
-    assert (placed.way, placed.in_warmup_chat, placed.kind) == (UploadMethod.URL, False, Kind.PHOTO)
+    assert (uploaded.way, uploaded.in_warmup_chat, uploaded.kind) == (UploadMethod.URL, False, Kind.PHOTO)
     assert (stats.total.fetches, stats.total.uploads, stats.chats[READER]) == (1, 0, 1)
-    assert telewarm.sender._uploader.delivery_bytes(item, live.bot.telegram_id) == 0
+    assert telewarm.sender._uploader.delivery_bytes(item, session.bot.telegram_id) == 0
 
 
 async def test_a_recipient_gets_the_bytes_when_telegram_cannot_fetch_them(
     telewarm_with: Opener, sandbox: Sandbox, rclone: S3Config
 ) -> None:
     telewarm = await telewarm_with(bucket_environ(rclone), worker=False)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="error", code=400, description=UNREADABLE, method="sendPhoto"))
     async with ProcessLease.open(telewarm.pool) as lease:
-        placed = await deliver(telewarm, live, item := await take(telewarm, lease, live, 31))
+        uploaded = await deliver(telewarm, session, item := await take(telewarm, lease, session, 31))
 
-    assert placed.way is UploadMethod.UPLOAD
+    assert uploaded.way is UploadMethod.UPLOAD
     assert sandbox.state.stats.chats[READER] == 1
-    size = telewarm.sender._uploader.delivery_bytes(item, live.bot.telegram_id)
+    size = telewarm.sender._uploader.delivery_bytes(item, session.bot.telegram_id)
     assert size == item.blob.facts.bytes  # the next goes up at once
 
 
@@ -78,12 +78,12 @@ async def test_a_recipient_never_gets_a_file_twice_by_two_ways(
 ) -> None:
     """A warm-up that has failed often goes on to the next way when nobody answers; a delivery may have arrived."""
     telewarm = await telewarm_with(bucket_environ(rclone), worker=False)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="reset", when="after", method="sendPhoto"))
     async with ProcessLease.open(telewarm.pool) as lease:
-        item = replace(await take(telewarm, lease, live, 32), attempts=5)
+        item = replace(await take(telewarm, lease, session, 32), attempts=5)
         with pytest.raises(TelegramUnreachable):
-            await deliver(telewarm, live, item)
+            await deliver(telewarm, session, item)
 
     assert sandbox.state.stats.chats[READER] == 1
 

@@ -41,8 +41,8 @@ async def test_a_warm_up_tells_when_it_is_queued_started_and_done(
     telewarm_with: Opener, logged: list[Any], sandbox: Sandbox
 ) -> None:
     telewarm = await telewarm_with(NO_SWEEP)
-    live = await add_bot(telewarm)
-    [item] = await until_ready(telewarm, *await add_photos(telewarm, live, 1))
+    session = await add_bot(telewarm)
+    [item] = await until_ready(telewarm, *await add_photos(telewarm, session, 1))
 
     queued, started, done = steps(logged, item.id)
 
@@ -65,8 +65,8 @@ async def test_the_wait_in_the_queue_is_told_from_when_the_item_was_asked_for(
     telewarm_with: Opener, logged: list[Any]
 ) -> None:
     telewarm = await telewarm_with(worker=False)
-    live = await add_bot(telewarm)
-    [media_id] = await add_photos(telewarm, live, 1)
+    session = await add_bot(telewarm)
+    [media_id] = await add_photos(telewarm, session, 1)
     await telewarm.pool.execute("UPDATE media SET queued_at = queued_at - interval '90 seconds'")
 
     await until_ready(await telewarm_with(), media_id)
@@ -78,9 +78,9 @@ async def test_a_retry_and_an_error_say_why_and_how_often(
     telewarm_with: Opener, logged: list[Any], sandbox: Sandbox
 ) -> None:
     telewarm = await telewarm_with(FAST, TELEWARM_RETRY_LIMIT="2")
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="error", code=502, method="sendPhoto", count=None))
-    [item] = await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, live, 1))
+    [item] = await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, session, 1))
 
     events = steps(logged, item.id)
 
@@ -97,9 +97,9 @@ async def test_a_flood_wait_says_which_item_met_it_and_how_long_it_is(
     telewarm_with: Opener, logged: list[Any], sandbox: Sandbox
 ) -> None:
     telewarm = await telewarm_with(NO_SWEEP)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="error", code=429, retry_after=1, method="sendPhoto"))
-    [item] = await until_ready(telewarm, *await add_photos(telewarm, live, 1))
+    [item] = await until_ready(telewarm, *await add_photos(telewarm, session, 1))
 
     events = steps(logged, item.id)
 
@@ -112,9 +112,9 @@ async def test_a_flood_wait_says_which_item_met_it_and_how_long_it_is(
 
 async def test_no_event_shows_a_token(telewarm_with: Opener, logged: list[Any], sandbox: Sandbox) -> None:
     telewarm = await telewarm_with(FAST, TELEWARM_RETRY_LIMIT="1")
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="reset", method="sendPhoto"))
 
-    await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, live, 1))
+    await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, session, 1))
 
-    assert live.bot.token.partition(":")[2] not in repr(logged)
+    assert session.bot.token.partition(":")[2] not in repr(logged)

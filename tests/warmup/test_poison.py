@@ -18,23 +18,23 @@ async def test_words_of_telegram_that_no_text_can_hold_are_kept_without_what_can
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     telewarm = await telewarm_with(FAST)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     sandbox.state.faults.add(
         Rule(action="error", code=400, description="Bad Request: \0 x", count=1, method="sendPhoto")
     )
 
-    [item] = await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, live, 1))
+    [item] = await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, session, 1))
 
     assert item.last_error is not None
     assert "Bad Request: \N{REPLACEMENT CHARACTER} x" in item.last_error
-    await until_ready(telewarm, *await add_photos(telewarm, live, 3, first=1))
+    await until_ready(telewarm, *await add_photos(telewarm, session, 3, first=1))
 
 
 async def test_an_outcome_that_the_database_refuses_ends_its_item_in_error_and_no_other(telewarm_with: Opener) -> None:
     """A rule of the database that no outcome of ours should break: here one that was put there."""
     telewarm = await telewarm_with(FAST, worker=False)
-    live = await add_bot(telewarm)
-    ids = await add_photos(telewarm, live, 6)
+    session = await add_bot(telewarm)
+    ids = await add_photos(telewarm, session, 6)
     await telewarm.pool.execute(f"ALTER TABLE media ADD CHECK (id <> {ids[2]} OR file_id IS NULL)")
 
     with capture_logs() as logged:

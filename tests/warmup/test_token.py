@@ -30,8 +30,8 @@ async def test_a_new_token_of_the_same_bot_is_used_at_once_everywhere_and_its_id
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     telewarm, other = await telewarm_with(NO_SWEEP), await telewarm_with(worker=False)
-    live = await add_bot(telewarm)
-    [item] = await until_ready(telewarm, *await add_photos(telewarm, live, 1))
+    session = await add_bot(telewarm)
+    [item] = await until_ready(telewarm, *await add_photos(telewarm, session, 1))
     await other.bots.by_slug("bot-0")
 
     sandbox.state.bots.renew(FIRST_BOT)
@@ -41,7 +41,7 @@ async def test_a_new_token_of_the_same_bot_is_used_at_once_everywhere_and_its_id
         return (await other.bots.by_slug("bot-0")).bot.token == FRESH
 
     await until(telewarm, known)
-    assert (bot.id, bot.token, bot.telegram_id) == (live.bot.id, FRESH, FIRST_BOT)
+    assert (bot.id, bot.token, bot.telegram_id) == (session.bot.id, FRESH, FIRST_BOT)
     [sent] = await other.sender.send(
         await other.bots.by_slug("bot-0"), READER, message_of(item.id), on_cold=OnCold.FAIL
     )
@@ -50,9 +50,9 @@ async def test_a_new_token_of_the_same_bot_is_used_at_once_everywhere_and_its_id
 
 async def test_what_waited_for_a_good_token_goes_at_once_when_it_comes(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with(NO_SWEEP)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     sandbox.state.bots.open(FIRST_BOT).revoked = True
-    ids = await add_photos(telewarm, live, 3)
+    ids = await add_photos(telewarm, session, 3)
 
     async def all_wait() -> bool:
         waiting = await telewarm.pool.fetchval("SELECT count(*) FROM media WHERE next_attempt_at > now() + '1 minute'")
@@ -69,14 +69,14 @@ async def test_the_token_of_another_bot_voids_all_file_ids_and_everything_is_war
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     telewarm, other = await telewarm_with(NO_SWEEP), await telewarm_with(worker=False)
-    live = await add_bot(telewarm)
-    items = await until_ready(telewarm, *await add_photos(telewarm, live, 3))
+    session = await add_bot(telewarm)
+    items = await until_ready(telewarm, *await add_photos(telewarm, session, 3))
     theirs = await other.bots.by_slug("bot-0")
     await other.sender.send(theirs, READER, message_of(items[0].id))
 
     bot = await telewarm.bots.replace_token("bot-0", token(7))
 
-    assert (bot.id, bot.telegram_id) == (live.bot.id, FIRST_BOT + 7)
+    assert (bot.id, bot.telegram_id) == (session.bot.id, FIRST_BOT + 7)
     fresh = await until_ready(telewarm, *(item.id for item in items))
     assert not {item.file_id for item in fresh} & {item.file_id for item in items}
     assert {item.way for item in fresh} <= {UploadMethod.FORWARD, UploadMethod.UPLOAD}
@@ -95,9 +95,9 @@ async def test_uploads_in_flight_of_the_bot_that_was_are_worth_nothing_and_made_
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     telewarm = await telewarm_with(NO_SWEEP)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     hang = sandbox.state.faults.add(Rule(action="hang", seconds=0.6, count=3, method="sendPhoto"))
-    ids = await add_photos(telewarm, live, 3)
+    ids = await add_photos(telewarm, session, 3)
 
     async def struck() -> bool:
         return hang.hit == 3
@@ -115,9 +115,9 @@ async def test_a_token_that_telegram_refuses_or_that_is_here_already_changes_not
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     telewarm = await telewarm_with()
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     await add_bot(telewarm, 1)
-    [item] = await until_ready(telewarm, *await add_photos(telewarm, live, 1))
+    [item] = await until_ready(telewarm, *await add_photos(telewarm, session, 1))
     sandbox.state.bots.open(FIRST_BOT + 8).revoked = True
 
     with pytest.raises(InvalidBotToken):
@@ -133,10 +133,10 @@ async def test_new_warm_up_chats_are_used_at_once_and_end_the_back_off_for_the_o
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     telewarm = await telewarm_with(NO_SWEEP)
-    live = await add_bot(telewarm, 0, ChatId(-1009999))
+    session = await add_bot(telewarm, 0, ChatId(-1009999))
     sandbox.state.bots.open(FIRST_BOT)
     sandbox.state.chats.declare(-1009999, exists=False)
-    ids = await add_photos(telewarm, live, 2)
+    ids = await add_photos(telewarm, session, 2)
 
     async def both_wait() -> bool:
         return bool(await telewarm.pool.fetchval("SELECT count(*) FROM media WHERE next_attempt_at IS NOT NULL") == 2)

@@ -40,9 +40,9 @@ def stored(sandbox: Sandbox, item: MediaItem) -> File:
 
 async def test_what_is_added_becomes_warm_without_any_sweep(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with(NO_SWEEP)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
 
-    [item] = await until_ready(telewarm, *await add_photos(telewarm, live, 1))
+    [item] = await until_ready(telewarm, *await add_photos(telewarm, session, 1))
 
     assert (item.way, item.sent_kind, item.attempts) == (UploadMethod.UPLOAD, Kind.PHOTO, 0)
     assert sandbox.state.stats.total.uploads == 1
@@ -52,20 +52,20 @@ async def test_what_is_added_becomes_warm_without_any_sweep(telewarm_with: Opene
 async def test_no_wake_is_lost_while_a_lane_is_just_ending(telewarm_with: Opener) -> None:
     """The sweep is an hour away: each item can only come through its own wake-up."""
     telewarm = await telewarm_with(NO_SWEEP)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
 
     for number, pause in enumerate((0, 0.45, 0.5, 0.52, 0.55, 0.6, 0.65, 0.7)):  # lanes linger for half a second
         await clock.wait(asyncio.Event(), pause)
-        await until_ready(telewarm, *await add_photos(telewarm, live, 1, first=number))
+        await until_ready(telewarm, *await add_photos(telewarm, session, 1, first=number))
 
 
 async def test_a_fault_is_tried_again_until_it_works(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with(FAST)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="error", code=502, count=2, method="sendPhoto"))
     sandbox.state.faults.add(Rule(action="reset", count=1, method="sendPhoto"))
 
-    [item] = await until_ready(telewarm, *await add_photos(telewarm, live, 1))
+    [item] = await until_ready(telewarm, *await add_photos(telewarm, session, 1))
 
     assert (item.attempts, item.last_error) == (0, None)
     assert sandbox.state.stats.faults == 3
@@ -73,10 +73,10 @@ async def test_a_fault_is_tried_again_until_it_works(telewarm_with: Opener, sand
 
 async def test_faults_without_end_make_an_error_after_the_limit(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with(FAST, TELEWARM_RETRY_LIMIT="3")
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="error", code=500, count=None, method="sendPhoto"))
 
-    [item] = await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, live, 1))
+    [item] = await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, session, 1))
 
     assert item.attempts == 3
     assert item.last_error_code == "TELEGRAM_FAULT"
@@ -87,11 +87,11 @@ async def test_a_refusal_is_an_error_at_once_with_telegrams_words_and_the_cure(
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     telewarm = await telewarm_with(FAST)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     words = "Bad Request: PHOTO_INVALID_DIMENSIONS"
     sandbox.state.faults.add(Rule(action="error", code=400, description=words, count=None, method="sendPhoto"))
 
-    [item] = await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, live, 1))
+    [item] = await until_state(telewarm, MediaState.ERROR, *await add_photos(telewarm, session, 1))
 
     assert item.last_error is not None
     assert words in item.last_error
@@ -102,10 +102,10 @@ async def test_a_refusal_is_an_error_at_once_with_telegrams_words_and_the_cure(
 
 async def test_a_429_costs_no_attempt(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with(NO_SWEEP, TELEWARM_RETRY_LIMIT="1")
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="error", code=429, retry_after=1, count=1, method="sendPhoto"))
 
-    items = await until_ready(telewarm, *await add_photos(telewarm, live, 3))
+    items = await until_ready(telewarm, *await add_photos(telewarm, session, 3))
 
     assert {item.attempts for item in items} == {0}
     assert sandbox.state.stats.total.errors == {429: 1}
@@ -113,9 +113,9 @@ async def test_a_429_costs_no_attempt(telewarm_with: Opener, sandbox: Sandbox) -
 
 async def test_a_refused_token_burns_no_item(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with(FAST, TELEWARM_RETRY_LIMIT="2")
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     rule = sandbox.state.faults.add(Rule(action="error", code=401, description="Unauthorized", count=None))
-    ids = await add_photos(telewarm, live, 3)
+    ids = await add_photos(telewarm, session, 3)
 
     async def refused_often() -> bool:
         return rule.hit >= 9
@@ -136,7 +136,7 @@ async def test_two_workers_on_one_database_never_upload_the_same_item_twice(
     sandbox.state.configure(network=sandbox.state.config.network)
     lives = [await add_bot(first, number) for number in range(3)]
 
-    ids = [await add_photos(first if number % 2 else second, live, 20) for number, live in enumerate(lives)]
+    ids = [await add_photos(first if number % 2 else second, session, 20) for number, session in enumerate(lives)]
     await until_ready(first, *[media_id for some in ids for media_id in some])
 
     assert sandbox.state.stats.total.uploads == 60
@@ -149,7 +149,7 @@ async def test_bots_that_share_a_warmup_chat_upload_the_same_bytes_once(
     telewarm = await telewarm_with()
     lives = [await add_bot(telewarm, number, WARMUP_CHAT) for number in range(4)]
 
-    ids = [media_id for live in lives for media_id in await add_photos(telewarm, live, 5)]
+    ids = [media_id for session in lives for media_id in await add_photos(telewarm, session, 5)]
     items = await until_ready(telewarm, *ids)
 
     stats = sandbox.state.stats.total
@@ -176,10 +176,10 @@ async def test_when_the_message_to_forward_is_gone_the_bytes_go_up_instead(
 
 async def test_a_flooded_warmup_chat_gives_way_to_the_bots_other_one(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with(NO_SWEEP)
-    live = await add_bot(telewarm, 0, WARMUP_CHAT, OTHER_CHAT)
+    session = await add_bot(telewarm, 0, WARMUP_CHAT, OTHER_CHAT)
     sandbox.state.faults.add(Rule(action="error", code=429, retry_after=600, chat=WARMUP_CHAT, count=None))
 
-    await until_ready(telewarm, *await add_photos(telewarm, live, 8))
+    await until_ready(telewarm, *await add_photos(telewarm, session, 8))
 
     assert sandbox.state.stats.chats == {OTHER_CHAT: 8}
 
@@ -189,9 +189,9 @@ async def test_audio_is_warmed_as_audio_with_title_performer_and_file_name(
 ) -> None:
     """A defect of the Node system: audio was warmed as a nameless document."""
     telewarm = await telewarm_with()
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
 
-    added = await telewarm.library.add_file(live.bot, demo_files["song.mp3"].path)
+    added = await telewarm.library.add_file(session.bot, demo_files["song.mp3"].path)
     [item] = await until_ready(telewarm, added.item.id)
 
     file = stored(sandbox, item)
@@ -207,9 +207,9 @@ async def test_a_file_id_freezes_what_the_probe_found(
     telewarm_with: Opener, sandbox: Sandbox, demo_files: dict[str, DemoFile]
 ) -> None:
     telewarm = await telewarm_with()
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
 
-    added = await telewarm.library.add_file(live.bot, demo_files["film.mp4"].path, kind=Kind.VIDEO)
+    added = await telewarm.library.add_file(session.bot, demo_files["film.mp4"].path, kind=Kind.VIDEO)
     [item] = await until_ready(telewarm, added.item.id)
 
     file = stored(sandbox, item)
@@ -225,10 +225,10 @@ async def test_each_kind_of_media_becomes_warm_as_what_it_is(
     telewarm_with: Opener, demo_files: dict[str, DemoFile], name: str
 ) -> None:
     telewarm = await telewarm_with(NO_SWEEP)
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     file = demo_files[name]
 
-    added = await telewarm.library.add_file(live.bot, file.path, kind=file.kind)
+    added = await telewarm.library.add_file(session.bot, file.path, kind=file.kind)
     [item] = await until_ready(telewarm, added.item.id)
 
     assert item.kind is file.kind
@@ -239,8 +239,8 @@ async def test_a_stop_in_the_middle_loses_nothing_and_leaves_nothing_in_hand(
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     idle = await telewarm_with(worker=False)
-    live = await add_bot(idle)
-    ids = await add_photos(idle, live, 40)
+    session = await add_bot(idle)
+    ids = await add_photos(idle, session, 40)
     hang = sandbox.state.faults.add(Rule(action="hang", seconds=0.2, count=None))
 
     other = Opener(database_url=telewarm_with.database_url, data=telewarm_with.data, sandbox=sandbox)
@@ -263,15 +263,15 @@ async def test_a_chat_that_the_bot_lost_is_named_with_the_cure_and_burns_no_item
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     telewarm = await telewarm_with(FAST, TELEWARM_RETRY_LIMIT="1")
-    live = await add_bot(telewarm, 0, ChatId(-1009999))
+    session = await add_bot(telewarm, 0, ChatId(-1009999))
     sandbox.state.bots.open(FIRST_BOT)
     sandbox.state.chats.declare(-1009999, exists=False)
-    [media_id] = await add_photos(telewarm, live, 1)
+    [media_id] = await add_photos(telewarm, session, 1)
 
-    async def told() -> bool:
+    async def reported() -> bool:
         return (await media.get(telewarm.pool, media_id)).last_error is not None
 
-    await until(telewarm, told)
+    await until(telewarm, reported)
     item = await media.get(telewarm.pool, media_id)
     assert (item.state, item.last_error_code, item.attempts) == (MediaState.WARMING, "CHAT_UNREACHABLE", 0)
     assert "administrator" in str(item.last_error)

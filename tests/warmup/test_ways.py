@@ -1,4 +1,4 @@
-"""The ladder of ways to a file id: what each needs, what it falls back on, and what is learned of a bot."""
+"""Methods to obtain a file id: what each needs, what it falls back on, and what is learned of a bot."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from telewarm.warmup.policy import RetryLimits
 from telewarm.warmup.work import WarmupWork
 from tests.fixtures.app import NO_SWEEP, WARMUP_CHAT, Opener, add_bot, add_photos, until_ready
 from tests.fixtures.proxies import Proxy, proxied
-from tests.fixtures.rows import blob, claim, make_bot, make_item, make_lease, placed
+from tests.fixtures.rows import blob, claim, make_bot, make_item, make_lease, uploaded
 from tests.fixtures.sandbox import SandboxWith, token
 
 URL = Route(1, UploadMethod.URL)
@@ -201,8 +201,8 @@ def bucket_environ(bucket: S3Config) -> dict[str, str]:
 
 
 async def add_file(telewarm: Telewarm, path: Path, kind: Kind | None = None, *, number: int = 0) -> MediaItem:
-    live = await add_bot(telewarm, number)
-    added = await telewarm.library.add_file(live.bot, path, kind=kind)
+    session = await add_bot(telewarm, number)
+    added = await telewarm.library.add_file(session.bot, path, kind=kind)
     [item] = await until_ready(telewarm, added.item.id)
     return item
 
@@ -241,11 +241,11 @@ async def test_what_cannot_be_fetched_goes_up_and_the_next_item_does_not_try(
     telewarm_with: Opener, sandbox: Sandbox, rclone: S3Config
 ) -> None:
     telewarm = await telewarm_with(bucket_environ(rclone))
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     sandbox.state.faults.add(Rule(action="error", code=400, description=UNREADABLE, method="sendPhoto"))
 
-    [first] = await until_ready(telewarm, *await add_photos(telewarm, live, 1, first=10))
-    [second] = await until_ready(telewarm, *await add_photos(telewarm, live, 1, first=11))
+    [first] = await until_ready(telewarm, *await add_photos(telewarm, session, 1, first=10))
+    [second] = await until_ready(telewarm, *await add_photos(telewarm, session, 1, first=11))
 
     assert (first.way, first.attempts, second.way) == (UploadMethod.UPLOAD, 0, UploadMethod.UPLOAD)
     assert sandbox.state.stats.total.calls["sendPhoto"] == 3
@@ -253,9 +253,9 @@ async def test_what_cannot_be_fetched_goes_up_and_the_next_item_does_not_try(
 
 async def test_a_folder_has_no_urls_whatever_the_setting_says(telewarm_with: Opener, sandbox: Sandbox) -> None:
     telewarm = await telewarm_with(NO_SWEEP, TELEWARM_URL_WARMUP="true")
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
 
-    [item] = await until_ready(telewarm, *await add_photos(telewarm, live, 1))
+    [item] = await until_ready(telewarm, *await add_photos(telewarm, session, 1))
 
     assert item.way is UploadMethod.UPLOAD
     assert sandbox.state.stats.total.calls["sendPhoto"] == 1
@@ -278,27 +278,27 @@ class Photos:
 async def test_no_two_attempts_give_the_same_url_and_each_url_works(telewarm_with: Opener, rclone: S3Config) -> None:
     """Telegram remembers for days what a URL gave, failures too."""
     telewarm = await telewarm_with(bucket_environ(rclone), worker=False)
-    live = await add_bot(telewarm)
-    await add_photos(telewarm, live, 1, first=20)
+    session = await add_bot(telewarm)
+    await add_photos(telewarm, session, 1, first=20)
     wire = Photos()
     async with ProcessLease.open(telewarm.pool) as lease:
-        [job] = await warm_ups(telewarm, lease, replace(live, api=BotApi(wire, token(0)))).claim(5)
+        [job] = await warm_ups(telewarm, lease, replace(session, api=BotApi(wire, token(0)))).claim(5)
         for _ in range(20):
             await telewarm.sender._uploader.warm(job.item.item, BotApi(wire, token(0)), WARMUP_CHAT)
 
     assert len(set(wire.urls)) == 20
     assert job.size == 0
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession() as client:
         for url in wire.urls[:3]:
-            async with session.get(url) as answer:
+            async with client.get(url) as answer:
                 assert len(await answer.read()) == job.item.item.blob.facts.bytes
 
 
-def warm_ups(telewarm: Telewarm, lease: ProcessLease, live: BotSession) -> WarmupWork:
+def warm_ups(telewarm: Telewarm, lease: ProcessLease, session: BotSession) -> WarmupWork:
     return WarmupWork(
         pool=telewarm.pool,
         lease=lease,
-        session=live,
+        session=session,
         uploader=telewarm.sender._uploader,
         retries=RetryLimits(limit=8, base_seconds=1, max_seconds=1),
     )
@@ -324,10 +324,10 @@ async def test_a_server_that_cannot_read_our_disk_is_asked_once_and_gets_the_byt
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     telewarm = await telewarm_with(NO_SWEEP, TELEGRAM_API_LOCAL="true")
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
 
-    [first] = await until_ready(telewarm, *await add_photos(telewarm, live, 1))
-    [second] = await until_ready(telewarm, *await add_photos(telewarm, live, 1, first=1))
+    [first] = await until_ready(telewarm, *await add_photos(telewarm, session, 1))
+    [second] = await until_ready(telewarm, *await add_photos(telewarm, session, 1, first=1))
 
     assert (first.way, first.attempts, second.way) == (UploadMethod.UPLOAD, 0, UploadMethod.UPLOAD)
     assert sandbox.state.stats.total.calls["sendPhoto"] == 3
@@ -367,10 +367,10 @@ async def test_a_forward_that_keeps_failing_gives_way_to_an_upload_before_the_it
 async def test_the_size_of_a_job_is_all_that_goes_up_with_it(
     idle_telewarm: Telewarm, demo_files: dict[str, DemoFile]
 ) -> None:
-    live = await add_bot(idle_telewarm)
-    await idle_telewarm.library.add_file(live.bot, demo_files["film.mp4"].path, kind=Kind.VIDEO)
+    session = await add_bot(idle_telewarm)
+    await idle_telewarm.library.add_file(session.bot, demo_files["film.mp4"].path, kind=Kind.VIDEO)
     async with ProcessLease.open(idle_telewarm.pool) as lease:
-        [job] = await warm_ups(idle_telewarm, lease, live).claim(5)
+        [job] = await warm_ups(idle_telewarm, lease, session).claim(5)
 
     thumbnail: int = await idle_telewarm.pool.fetchval("SELECT thumbnail_bytes FROM blob")
     assert thumbnail > 0
@@ -406,6 +406,6 @@ async def test_a_bot_waits_for_anothers_upload_but_not_for_its_forward(pool: Poo
     [first] = await claimed(0)
     assert first.origin is None
     assert await claimed(1) == []
-    await record_ready(pool, [placed(ids[0], "an-id")], lease_id=lease)
+    await record_ready(pool, [uploaded(ids[0], "an-id")], lease_id=lease)
     [second], [third] = await claimed(1), await claimed(2)
-    assert second.origin == third.origin == placed(ids[0], "an-id").message
+    assert second.origin == third.origin == uploaded(ids[0], "an-id").message

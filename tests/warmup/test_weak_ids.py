@@ -48,20 +48,20 @@ class Answers:
 async def test_a_weak_id_is_uploaded_again_as_often_as_asked_for_and_the_last_one_kept(
     idle_telewarm: Telewarm, again: int, unique_ids: list[str], calls: int
 ) -> None:
-    live: BotSession = await add_bot(idle_telewarm)
-    await add_photos(idle_telewarm, live, 1)
+    session: BotSession = await add_bot(idle_telewarm)
+    await add_photos(idle_telewarm, session, 1)
     wire = Answers(unique_ids)
     async with ProcessLease.open(idle_telewarm.pool) as lease:
         work = WarmupWork(
             pool=idle_telewarm.pool,
             lease=lease,
-            session=replace(live, api=BotApi(wire, live.bot.token)),
+            session=replace(session, api=BotApi(wire, session.bot.token)),
             uploader=idle_telewarm.sender._uploader,
             retries=RetryLimits(limit=8, base_seconds=1, max_seconds=1, weak_id_attempts=again),
         )
         [job] = await work.claim(5)
-        placed = await work.do(job.item, WARMUP_CHAT)
+        uploaded = await work.do(job.item, WARMUP_CHAT)
 
     assert wire.calls == calls
-    assert isinstance(placed, UploadResult)
-    assert (placed.file_id, placed.file_unique_id) == (f"id-{calls}", unique_ids[calls - 1])
+    assert isinstance(uploaded, UploadResult)
+    assert (uploaded.file_id, uploaded.file_unique_id) == (f"id-{calls}", unique_ids[calls - 1])

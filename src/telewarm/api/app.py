@@ -82,12 +82,12 @@ def create_monitoring_app(app_state: AppState) -> FastAPI:
     )
     app.state.services = app_state
     app.state.query_parameters = {}
-    app.state.keyring, app.state.audit = app_state.token_cache, app_state.audit_writer
+    app.state.token_cache, app.state.audit = app_state.token_cache, app_state.audit_writer
     app.state.streams = SseRegistry(app_state.max_event_streams)
     app.add_middleware(
         AuthMiddleware,
         token=app_state.server_token,
-        keyring=app_state.token_cache,
+        token_cache=app_state.token_cache,
         audit=app_state.audit_writer,
         signer=app_state.preview_signer,
     )

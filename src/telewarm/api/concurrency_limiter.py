@@ -75,7 +75,7 @@ def next_limit(limit: int, *, lag: float, peak: int) -> int:
 
 
 class RequestSlot:
-    """One request's. Entered while it is parked; it is under way else."""
+    """Slot of one request. Enter it while the request waits for something external; otherwise it is in flight."""
 
     __slots__ = (
         "_body_received",
@@ -185,7 +185,7 @@ class AdaptiveConcurrencyLimiter:
         return place
 
     def move_to_idle(self, request_class: RequestClass, count: int) -> None:
-        """So many more requests are parked and not under way."""
+        """Count so many requests as idle instead of in flight."""
         self.in_flight[request_class] -= count
         self.idle += count
 
@@ -235,7 +235,7 @@ class AdaptiveConcurrencyLimiter:
         if now - self._logged_at >= 1.0:
             self._logged_at = now
             counts = {f"{one}s": count for one, count in self.in_flight.items()}
-            log.warning("requests_rejected", refused=self._rejected, places=self.limit, parked=self.idle, **counts)
+            log.warning("requests_rejected", refused=self._rejected, places=self.limit, idle=self.idle, **counts)
             self._rejected = 0
 
 

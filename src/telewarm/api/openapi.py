@@ -40,7 +40,7 @@ TAGS = [
     {"name": "previews", "description": "A look at media, with a token or a signed URL that expires."},
     {"name": "send", "description": "A message set to one chat, now."},
     {"name": "broadcasts", "description": "A message set to many chats: lists in, steering, results out."},
-    {"name": "chats", "description": "The chat ledger: whom a bot could not reach, and groups that moved."},
+    {"name": "chats", "description": "Chat status: chats that a bot cannot reach, and migrated groups."},
     {"name": "events", "description": "What happens, live or page by page."},
     {"name": "worker", "description": "This process's worker, and the background work of one bot."},
     {"name": "tokens", "description": "Named API tokens with the roles read, operate and admin."},

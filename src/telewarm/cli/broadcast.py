@@ -189,8 +189,8 @@ def test(
 
     async def testing(telewarm: Telewarm) -> list[SendResult]:
         one = await telewarm.broadcasts.get(BroadcastId(broadcast))
-        live = await telewarm.bots.get(one.bot_id)
-        return await telewarm.broadcasts.test(one.id, await resolve_chat(live.api, live.chat_names, chat))
+        session = await telewarm.bots.get(one.bot_id)
+        return await telewarm.broadcasts.test(one.id, await resolve_chat(session.api, session.chat_names, chat))
 
     results = run_with_app(testing)
     for result in results:

@@ -150,9 +150,9 @@ def add(
     sources = import_sources(files)
 
     async def adding(telewarm: Telewarm) -> int:
-        live, outcomes = await telewarm.bots.by_slug(bot), []
+        session, outcomes = await telewarm.bots.by_slug(bot), []
         with import_progress(sources) as bar:
-            async with aclosing(import_all(telewarm, live, sources, kind, bar.advance)) as done:
+            async with aclosing(import_all(telewarm, session, sources, kind, bar.advance)) as done:
                 async for outcome in done:
                     bar.finish_file()
                     outcomes.append(outcome)
@@ -186,9 +186,9 @@ def rename(
         raise UsageError('the name has no character that can be shown; give another, or "" for none')
 
     async def renaming(telewarm: Telewarm) -> MediaItem:
-        live = await telewarm.bots.by_slug(bot)
+        session = await telewarm.bots.by_slug(bot)
         item = await _find_item(telewarm, bot, media)
-        return await telewarm.library.rename(item.id, shown, rewarm=live.bot if rewarm else None)
+        return await telewarm.library.rename(item.id, shown, rewarm=session.bot if rewarm else None)
 
     renamed = run_with_app(renaming)
     echo_err(f"media item {media} has no name now" if shown is None else f"media item {media} is called {shown} now")
@@ -214,9 +214,11 @@ def rewarm(
     ids = parse_media_ids(media or ())
 
     async def warming(telewarm: Telewarm) -> int:
-        live = await telewarm.bots.by_slug(bot)
+        session = await telewarm.bots.by_slug(bot)
         with spinner("Queueing"):
-            count, missing = await _rewarm(telewarm, live.bot, ids, RewarmScope.FAILED if failed else RewarmScope.ALL)
+            count, missing = await _rewarm(
+                telewarm, session.bot, ids, RewarmScope.FAILED if failed else RewarmScope.ALL
+            )
         _print_missing(bot, missing)
         echo_err(f"{pluralize(count, 'media item', 'media items')} queued.")
 
@@ -224,7 +226,7 @@ def rewarm(
             known = (
                 rows.count_by_state(telewarm.pool, ids)
                 if ids
-                else rows.count_by_state_of_bot(telewarm.pool, live.bot.id)
+                else rows.count_by_state_of_bot(telewarm.pool, session.bot.id)
             )
             return await known
 
@@ -320,11 +322,13 @@ async def _newest_items(
     telewarm: Telewarm, bot: str, filters: MediaFilters, *, limit: int
 ) -> tuple[list[MediaItem], bool]:
     """And whether there may be more."""
-    live = await telewarm.bots.by_slug(bot)
+    session = await telewarm.bots.by_slug(bot)
     items: list[MediaItem] = []
     before: MediaId | None = None
     while len(items) < limit:
-        page = await telewarm.library.page(live.bot, filters, before=before, limit=min(PAGE_SIZE, limit - len(items)))
+        page = await telewarm.library.page(
+            session.bot, filters, before=before, limit=min(PAGE_SIZE, limit - len(items))
+        )
         items += page.items
         if page.next is None:
             return items, False
@@ -334,8 +338,8 @@ async def _newest_items(
 
 async def _find_item(telewarm: Telewarm, bot: str, given: int) -> MediaItem:
     """Raises NotFound for one that is not the bot's."""
-    live, [media_id] = await telewarm.bots.by_slug(bot), parse_media_ids([given])
-    if await _missing_ids(telewarm, live.bot, [media_id]):
+    session, [media_id] = await telewarm.bots.by_slug(bot), parse_media_ids([given])
+    if await _missing_ids(telewarm, session.bot, [media_id]):
         raise NotFound(f"{bot} has no media item {media_id}. List them: telewarm media list {bot}")
     return await rows.get(telewarm.pool, media_id)
 
@@ -356,8 +360,8 @@ async def _rewarm(
 
 async def _describe_items(telewarm: Telewarm, bot: str, ids: Sequence[MediaId]) -> str:
     """What is to be deleted, in words. Raises NotFound when it is nothing."""
-    live = await telewarm.bots.by_slug(bot)
-    found = await rows.owned(telewarm.pool, live.bot.id, ids)
+    session = await telewarm.bots.by_slug(bot)
+    found = await rows.owned(telewarm.pool, session.bot.id, ids)
     if not found:
         raise NotFound(f"{bot} has none of these media. List them: telewarm media list {bot}")
     items = [await rows.get(telewarm.pool, media_id) for media_id in found[:MAX_NAMED_ITEMS]]

@@ -100,8 +100,8 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
     message = said.apply(message)
     _check_not_empty(media=bool(media or files), text=bool(text), caption=bool(caption))
 
-    async def sending(telewarm: Telewarm, live: BotSession) -> Sequence[SendResult]:
-        ids = [*map(MediaId, media or ()), *await add_files(telewarm, live, files or ())]
+    async def sending(telewarm: Telewarm, session: BotSession) -> Sequence[SendResult]:
+        ids = [*map(MediaId, media or ()), *await add_files(telewarm, session, files or ())]
         whole = with_caption(structs.replace(message, media=tuple(Part(media_id=one) for one in ids)), caption, mode)
         return await telewarm.send(bot, chat, whole, patience=patience)
 

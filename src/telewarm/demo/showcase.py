@@ -33,8 +33,8 @@ WARMUP_CHAT = ChatId(-1001000000001)
 FIRST_READER = 500_000_001  # the chats that get the media are people with made-up ids from here on
 READERS = 3  # chats a media item goes to
 LATENCY_MS = 80  # of the sandbox, about what a server in Europe sees
-LOOK = 0.05  # seconds between looks at the library while it warms
-PATIENCE = 120.0  # seconds until the demo gives up on a library that does not get warm
+POLL_SECONDS = 0.05  # seconds between looks at the library while it warms
+TIMEOUT_SECONDS = 120.0  # seconds until the demo gives up on a library that does not get warm
 WIDTH = 118  # of what is printed where there is no terminal
 DRAWN = "drawn-1"  # the folder of drawn media; a new name when what is drawn changes
 
@@ -126,12 +126,12 @@ async def _warm(show: Show, files: Sequence[DemoFile], stop: asyncio.Event, star
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=show.console) as progress:
-        bars = [progress.add_task(f"{live.bot.slug}: warming", total=len(files)) for live in show.bots]
+        bars = [progress.add_task(f"{session.bot.slug}: warming", total=len(files)) for session in show.bots]
         first: float | None = None
         adding = asyncio.create_task(_add_all(show, files), name="add the demo media")
         try:
-            while clock.monotonic() - started < PATIENCE and not stop.is_set():
-                done = [await media.count_by_state_of_bot(show.telewarm.pool, live.bot.id) for live in show.bots]
+            while clock.monotonic() - started < TIMEOUT_SECONDS and not stop.is_set():
+                done = [await media.count_by_state_of_bot(show.telewarm.pool, session.bot.id) for session in show.bots]
                 for bar, counts in zip(bars, done, strict=True):
                     progress.update(bar, completed=counts.get(MediaState.READY, 0))
                 if first is None and any(counts.get(MediaState.READY) for counts in done):
@@ -140,10 +140,12 @@ async def _warm(show: Show, files: Sequence[DemoFile], stop: asyncio.Event, star
                     break
                 if adding.done():
                     adding.result()
-                await clock.wait(stop, LOOK)
+                await clock.wait(stop, POLL_SECONDS)
             else:
                 if not stop.is_set():
-                    raise TelewarmError(f"the demo's media did not get warm within {PATIENCE:.0f} s; the log says why")
+                    raise TelewarmError(
+                        f"the demo's media did not get warm within {TIMEOUT_SECONDS:.0f} s; the log says why"
+                    )
         finally:
             adding.cancel()
             await asyncio.wait([adding])
@@ -153,8 +155,8 @@ async def _warm(show: Show, files: Sequence[DemoFile], stop: asyncio.Event, star
 
 async def _add_all(show: Show, files: Sequence[DemoFile]) -> None:
     for file in files:
-        for live in show.bots:
-            added = await show.telewarm.library.add_file(live.bot, file.path, kind=file.kind, name=file.name)
+        for session in show.bots:
+            added = await show.telewarm.library.add_file(session.bot, file.path, kind=file.kind, name=file.name)
             show.items.setdefault(file.name, []).append(added.item.id)
 
 
@@ -181,8 +183,8 @@ async def _table(show: Show, files: Sequence[DemoFile]) -> Table:
     table.add_column("kind", no_wrap=True)
     table.add_column("file", no_wrap=True)
     table.add_column("bytes", justify="right", no_wrap=True)
-    for live in show.bots:
-        table.add_column(f"bot {live.bot.slug}")
+    for session in show.bots:
+        table.add_column(f"bot {session.bot.slug}")
         table.add_column("warm-up ms", justify="right")
     table.add_column("send ms", justify="right")
     table.add_column("uploads seen by the sandbox", justify="right")

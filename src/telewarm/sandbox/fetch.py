@@ -17,7 +17,7 @@ from telewarm.sandbox.uploads import FileSink, Upload
 
 PHOTO_LIMIT = 5 << 20  # bytes
 FILE_LIMIT = 20 << 20
-CHUNK = 64 * 1024
+CHUNK_BYTES = 64 * 1024
 MAX_REDIRECTS = 5
 MAX_REMEMBERED = 10_000
 FAILED = "failed to get HTTP URL content"
@@ -90,7 +90,7 @@ async def _read(response: aiohttp.ClientResponse, url: str, *, limit: int, keep:
     name = PurePosixPath(unquote(urlsplit(url).path)).name
     sink = FileSink(name, response.content_type, keep=keep)
     size = 0
-    async for chunk in response.content.iter_chunked(CHUNK):
+    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
         size += len(chunk)
         if size > limit:
             raise bad(FAILED)

@@ -12,7 +12,7 @@ from telewarm.sandbox.call import Call
 from telewarm.sandbox.errors import bad, too_big
 from telewarm.sandbox.fetch import FILE_LIMIT, PHOTO_LIMIT, check_url
 from telewarm.sandbox.files import File, Size, photo_sizes, thumbnail_box
-from telewarm.sandbox.kinds import Asked
+from telewarm.sandbox.kinds import FileOrigin
 from telewarm.sandbox.sniff import Facts
 from telewarm.sandbox.uploads import FileSink, Upload
 
@@ -27,7 +27,7 @@ MAX_DURATION = 86_400
 NOTE_SIDE = 640
 MAX_SUM = 10_000  # of a photo's sides
 MAX_RATIO = 20
-CHUNK = 1 << 20
+CHUNK_BYTES = 1 << 20
 
 PHOTO_EXTENSIONS = frozenset({"", ".jpg", ".jpeg", ".gif", ".png", ".tif", ".bmp"})
 IMAGES = frozenset({"jpeg", "png", "gif", "webp", "bmp", "tiff"})
@@ -163,7 +163,7 @@ def read_path(path: str, keep: int) -> Upload:
     sink = FileSink(file.name, "application/octet-stream", keep=keep)
     try:
         with file.open("rb") as stream:
-            while data := stream.read(CHUNK):
+            while data := stream.read(CHUNK_BYTES):
                 sink.write(data)
     except OSError:
         raise bad("wrong file identifier/HTTP URL specified") from None
@@ -196,7 +196,7 @@ def photo_file(call: Call, upload: Upload) -> File:
 
 def document_file(call: Call, given: Input, upload: Upload) -> File:
     facts, said = upload.facts, given.attributes
-    asked = Asked(kind=given.kind, name=upload.name, by_url=bool(given.url), detect=said.detect, size=upload.size)
+    asked = FileOrigin(kind=given.kind, name=upload.name, by_url=bool(given.url), detect=said.detect, size=upload.size)
     kind = kinds.decide(asked, facts)
     seen = facts if upload.size <= PROBED else Facts(format=facts.format)
     width, height = said.width or seen.width, said.height or seen.height

@@ -39,7 +39,7 @@ MIMES = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class FileOrigin:
     """How the file came. `detect`: content-type detection is on."""
 
     kind: str
@@ -49,7 +49,7 @@ class Asked:
     size: int = 0
 
 
-def decide(asked: Asked, facts: Facts) -> str:
+def decide(asked: FileOrigin, facts: Facts) -> str:
     """The kind Telegram returns for a new file."""
     match asked.kind:
         case "photo":
@@ -78,7 +78,7 @@ def _document(facts: Facts) -> str:
     return "audio" if is_music(facts) else "document"
 
 
-def _video(asked: Asked, facts: Facts) -> str:
+def _video(asked: FileOrigin, facts: Facts) -> str:
     if is_gif(facts) or (asked.by_url and is_silent(facts)):
         return "animation"
     return "video" if is_film(facts) else "document"
@@ -96,7 +96,7 @@ def _audio(facts: Facts) -> str:
     return "audio" if is_music(facts) or facts.format in {"ogg", "wav"} else "document"
 
 
-def _voice(asked: Asked, facts: Facts) -> str:
+def _voice(asked: FileOrigin, facts: Facts) -> str:
     if asked.by_url and asked.size > 1 << 20:
         return "document"  # long voice notes by URL are sent as files
     if facts.opus or is_music(facts):
@@ -127,11 +127,11 @@ def is_music(facts: Facts) -> bool:
     return facts.format in MUSIC or (facts.format == "mp4" and facts.audio and not facts.video)
 
 
-def is_sticker(asked: Asked, facts: Facts) -> bool:
+def is_sticker(asked: FileOrigin, facts: Facts) -> bool:
     return facts.format == "webp" or is_animated_sticker(asked, facts)
 
 
-def is_animated_sticker(asked: Asked, facts: Facts) -> bool:
+def is_animated_sticker(asked: FileOrigin, facts: Facts) -> bool:
     return facts.format == "gzip" and asked.name.lower().endswith(".tgs")
 
 

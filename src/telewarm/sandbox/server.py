@@ -96,7 +96,7 @@ class Sandbox:
         except (ConnectionFault, asyncio.CancelledError):
             raise
         except Exception:
-            log.exception("the sandbox failed on %s", addressed(request.path)[1])
+            log.exception("sandbox_failed", extra={"method": addressed(request.path)[1]})
             return error_reply(ApiError(500, "restart"))
 
     async def _route(self, request: Request) -> Reply:

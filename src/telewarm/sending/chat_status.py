@@ -112,7 +112,7 @@ class ChatStatusWriter:
         async with subscribe(self._pool, {chats.CHANNEL: self._on_notification}, on_lost=self._mark_migrations_stale):
             await self._read_migrations()
             self._stopping = False
-            task = background.start(self._write_loop(), name="chat ledger")
+            task = background.start(self._write_loop(), name="chat statuses")
             try:
                 yield
             finally:

@@ -21,7 +21,7 @@ class SettingsFields(BaseSettings):
 
     telewarm_data: Path = setting(
         Group.GENERAL,
-        "The data folder: the embedded database, the folder store, the spool, the generated key and API token. "
+        "The data folder: the embedded database, the folder store, the disk cache, the generated key and API token. "
         "Put it on a disk that is backed up.",
         default=data_home,
         default_text="your data home (root: /var/lib/telewarm)",

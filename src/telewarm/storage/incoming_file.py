@@ -47,7 +47,7 @@ class IncomingFile:
                 await run_inline_or_in_thread(len(chunk), lambda: self._write(chunk))
         except OSError as error:
             raise StoreUnavailable(
-                f"The spool cannot take a file in at {self.path.parent}: {error.strerror}."
+                f"The disk cache cannot store a file in {self.path.parent}: {error.strerror}."
                 " Free some disk space, or move the data folder."
             ) from error
 

@@ -36,13 +36,13 @@ class RequestIdMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        traffic = RequestStats(receive, send, request_id_of(scope))
-        scope.setdefault("state", {})["request_id"] = traffic.request_id
-        with bound_contextvars(request_id=traffic.request_id):
+        stats = RequestStats(receive, send, request_id_of(scope))
+        scope.setdefault("state", {})["request_id"] = stats.request_id
+        with bound_contextvars(request_id=stats.request_id):
             try:
-                await self._app(scope, traffic.receive, traffic.send)
+                await self._app(scope, stats.receive, stats.send)
             finally:
-                traffic.log_request(scope)
+                stats.log_request(scope)
 
 
 class RequestStats:

@@ -58,14 +58,14 @@ class AuthMiddleware:
         app: ASGIApp,
         *,
         token: str,
-        keyring: ApiTokenCache | None = None,
+        token_cache: ApiTokenCache | None = None,
         audit: AuditWriter | None = None,
         throttle: FailedAuthLimiter | None = None,
         signer: PreviewUrlSigner | None = None,
     ) -> None:
         self._app = app
         self._server_token = token
-        self._token_cache = keyring
+        self._token_cache = token_cache
         self._audit_writer = audit
         self._token_limiter = FailedAuthLimiter() if throttle is None else throttle
         self._preview_signer = signer

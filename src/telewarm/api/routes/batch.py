@@ -75,7 +75,7 @@ ABORTED_RESPONSES = error_responses(
 )
 async def add_batch(
     request: Request,
-    live: BotDep,
+    session: BotDep,
     serving: StateDep,
     kind: Annotated[
         Kind | None,
@@ -90,7 +90,7 @@ async def add_batch(
     `kind` holds for the files after it. With more files than that the answer is a 413, with a body that breaks off a
     400: the whole files before are kept and in `items`, of the half one nothing is.
     """
-    taking = BatchUpload(serving, live.bot, kind)
+    taking = BatchUpload(serving, session.bot, kind)
     async with taking.exit_stack:
         try:
             await taking.read(uploads.body_chunks(request, serving.body_stall_seconds), _boundary(request))
@@ -153,8 +153,8 @@ class BatchUpload:
         file, self._file = self._file, None
         if file is None:
             return
-        told = await self._ingest(file)
-        self.items.append({"index": len(self.items), "name": file.name, **told})
+        report = await self._ingest(file)
+        self.items.append({"index": len(self.items), "name": file.name, **report})
         await self.exit_stack.aclose()  # the next file has a place of its own
 
     async def _ingest(self, file: BatchFile) -> dict[str, object]:

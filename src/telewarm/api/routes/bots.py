@@ -94,24 +94,24 @@ async def create_bot(body: BotCreate, serving: StateDep) -> dict[str, object]:
     "/bots/{slug}/token",
     **responses_of(BotCreated, "NOT_FOUND", "CONFLICT", *TELEGRAM_ERROR_CODES, description="Used from now on"),
 )
-async def replace_token(body: BotTokenUpdate, live: BotDep, serving: StateDep) -> dict[str, object]:
+async def replace_token(body: BotTokenUpdate, session: BotDep, serving: StateDep) -> dict[str, object]:
     """Check the token with Telegram and use it from now on. If it is another Telegram bot's, all media of this one are
     warmed anew, for file ids belong to a bot."""
-    bot = await serving.bots.replace_token(live.bot.slug, body.token.get_secret_value().strip())
+    bot = await serving.bots.replace_token(session.bot.slug, body.token.get_secret_value().strip())
     return {"ok": True, "bot": describe(bot)}
 
 
 @router.put("/bots/{slug}/warmup-chats", **responses_of(BotCreated, "NOT_FOUND", description="Used from now on"))
-async def replace_chats(body: WarmupChatsUpdate, live: BotDep, serving: StateDep) -> dict[str, object]:
+async def replace_chats(body: WarmupChatsUpdate, session: BotDep, serving: StateDep) -> dict[str, object]:
     """Upload to these chats from now on. File ids that are there stay good."""
-    bot = await serving.bots.replace_chats(live.bot.slug, body.warmup_chats)
+    bot = await serving.bots.replace_chats(session.bot.slug, body.warmup_chats)
     return {"ok": True, "bot": describe(bot)}
 
 
 @router.put("/bots/{slug}/warmup-chat", **responses_of(WarmupChat, "NOT_FOUND", description="Used from now on"))
-async def replace_chat(body: WarmupChatAdd, live: BotDep, serving: StateDep) -> dict[str, object]:
+async def replace_chat(body: WarmupChatAdd, session: BotDep, serving: StateDep) -> dict[str, object]:
     """Upload to this chat alone from now on: the Node system's route for a list of one."""
-    bot = await serving.bots.replace_chats(live.bot.slug, [body.warmup_chat_id])
+    bot = await serving.bots.replace_chats(session.bot.slug, [body.warmup_chat_id])
     return {"ok": True, "slug": bot.slug, "warmup_chat_id": bot.warmup_chats[0]}
 
 

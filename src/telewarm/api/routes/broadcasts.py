@@ -139,7 +139,7 @@ async def create(
     )
     return {
         "ok": True,
-        "broadcasts": [broadcasts.describe_broadcast(one, live) for one, live in zip(made, bots, strict=True)],
+        "broadcasts": [broadcasts.describe_broadcast(one, session) for one, session in zip(made, bots, strict=True)],
     }
 
 
@@ -226,13 +226,13 @@ async def retry(broadcast_id: BroadcastIdPath, body: BroadcastRetry, serving: St
 async def test(broadcast_id: BroadcastIdPath, body: TestSend, serving: StateDep) -> Response:
     """Send its message to one chat now, whatever its state."""
     broadcast = await serving.broadcasts.get(BroadcastId(broadcast_id))
-    live = await serving.bots.get(broadcast.bot_id)
-    chat_id = await resolve_chat(live.api, live.chat_names, body.chat_id)
+    session = await serving.bots.get(broadcast.bot_id)
+    chat_id = await resolve_chat(session.api, session.chat_names, body.chat_id)
     results = await serving.broadcasts.test(broadcast.id, chat_id)
     return send_response([describe(result) for result in results], replayed=False)
 
 
 async def _broadcast_response(serving: AppState, broadcast: Broadcast) -> dict[str, object]:
-    live = await serving.bots.get(broadcast.bot_id)
+    session = await serving.bots.get(broadcast.bot_id)
     causes = await serving.broadcasts.causes([broadcast.id])
-    return {"ok": True, "broadcast": broadcasts.describe_broadcast(broadcast, live, causes[broadcast.id])}
+    return {"ok": True, "broadcast": broadcasts.describe_broadcast(broadcast, session, causes[broadcast.id])}

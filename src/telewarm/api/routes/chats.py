@@ -28,7 +28,7 @@ LimitQuery = Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="How many"
 
 
 class ChatRecordOut(BaseModel):
-    """One chat of the ledger."""
+    """Status of one chat."""
 
     chat_id: Annotated[int, Field(description="Telegram's id of it; a group's is below zero", examples=[500000001])]
     state: Annotated[ChatState, Field(description="What became of it", examples=["blocked"])]
@@ -40,9 +40,7 @@ class ChatRecordOut(BaseModel):
 class ChatPage(BaseModel):
     ok: Ok
     chats: Annotated[list[ChatRecordOut], Field(description="By chat id")]
-    counts: Annotated[
-        dict[str, int], Field(description="Chats by state, of the whole ledger", examples=[{"blocked": 12}])
-    ]
+    counts: Annotated[dict[str, int], Field(description="Number of chats by state", examples=[{"blocked": 12}])]
     next: Annotated[
         int | None, Field(description="`after` of the next page; null on the last one", examples=[500000001])
     ]
@@ -53,32 +51,32 @@ class ClearChatsResult(BaseModel):
     cleared: Annotated[int, Field(description="Chats that were forgotten", examples=[12])]
 
 
-@router.get("/bots/{slug}/chats", **responses_of(ChatPage, "NOT_FOUND", description="A page of the ledger"))
+@router.get("/bots/{slug}/chats", **responses_of(ChatPage, "NOT_FOUND", description="A page of chats"))
 async def list_chats(
-    live: BotDep, serving: StateDep, state: StateQuery = None, after: AfterQuery = None, limit: LimitQuery = 100
+    session: BotDep, serving: StateDep, state: StateQuery = None, after: AfterQuery = None, limit: LimitQuery = 100
 ) -> dict[str, object]:
-    """Look at the chat ledger: whom the bot could not reach, and groups that moved. By chat id."""
+    """List chat statuses: chats that the bot cannot reach, and migrated groups. By chat id."""
     behind = None if after is None else ChatId(after)
-    records = await chats.page(serving.pool, live.bot.id, state=state, after=behind, limit=limit + 1)
+    records = await chats.page(serving.pool, session.bot.id, state=state, after=behind, limit=limit + 1)
     shown = records[:limit]
     return {
         "ok": True,
         "chats": [describe(record) for record in shown],
-        "counts": await chats.counts(serving.pool, live.bot.id),
+        "counts": await chats.counts(serving.pool, session.bot.id),
         "next": shown[-1].chat_id if len(records) > limit else None,
     }
 
 
 @router.delete("/bots/{slug}/chats", **responses_of(ClearChatsResult, "NOT_FOUND", description="Forgotten"))
-async def clear_chats(live: BotDep, serving: StateDep, state: StateQuery = None) -> dict[str, object]:
+async def clear_chats(session: BotDep, serving: StateDep, state: StateQuery = None) -> dict[str, object]:
     """Forget all chats, or all in a state: broadcasts try them again."""
-    return {"ok": True, "cleared": await chats.clear(serving.pool, live.bot.id, None, state=state)}
+    return {"ok": True, "cleared": await chats.clear(serving.pool, session.bot.id, None, state=state)}
 
 
 @router.delete("/bots/{slug}/chats/{chat_id}", **responses_of(ClearChatsResult, "NOT_FOUND", description="Forgotten"))
-async def clear_chat(live: BotDep, serving: StateDep, chat_id: ChatIdPath) -> dict[str, object]:
-    """Forget one chat. `cleared` is 0 when the ledger does not hold it."""
-    return {"ok": True, "cleared": await chats.clear(serving.pool, live.bot.id, [ChatId(chat_id)])}
+async def clear_chat(session: BotDep, serving: StateDep, chat_id: ChatIdPath) -> dict[str, object]:
+    """Forget one chat. `cleared` is 0 when the chat has no status."""
+    return {"ok": True, "cleared": await chats.clear(serving.pool, session.bot.id, [ChatId(chat_id)])}
 
 
 def describe(record: ChatRecord) -> dict[str, object]:

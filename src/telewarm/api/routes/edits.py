@@ -49,8 +49,8 @@ async def rename(body: MediaUpdate, found: ItemDep, serving: StateDep) -> dict[s
     name = name_of(body.name)
     if body.name is not None and name is None:
         raise UsageError("the name has no character that can be shown; give another, or null for none")
-    item, live = found
-    renamed = await serving.library.rename(item.id, name, rewarm=live.bot if body.rewarm else None)
+    item, session = found
+    renamed = await serving.library.rename(item.id, name, rewarm=session.bot if body.rewarm else None)
     return {"ok": True, "media": describe(renamed, serving), "note": renamed.note}
 
 
@@ -58,17 +58,17 @@ async def rename(body: MediaUpdate, found: ItemDep, serving: StateDep) -> dict[s
 async def delete(found: ItemDep, serving: StateDep) -> dict[str, object]:
     """Delete one media item. Its file is deleted within the hour when nobody else has it. What is being warmed does not
     come back; messages that were sent stay where they are."""
-    item, live = found
-    return await _delete_media(serving, live, [item.id])
+    item, session = found
+    return await _delete_media(serving, session, [item.id])
 
 
 @router.post(
     "/bots/{slug}/media/delete", **responses_of(DeletedMedia, "NOT_FOUND", "CONFLICT", description="They are gone")
 )
-async def delete_selected(body: MediaIdsIn, live: BotDep, serving: StateDep) -> dict[str, object]:
+async def delete_selected(body: MediaIdsIn, session: BotDep, serving: StateDep) -> dict[str, object]:
     """Delete up to 10,000 of a bot's media at once: all of them or, when a broadcast needs one, none. Ids that the bot
     has no item of are listed in `not_found`."""
-    return await _delete_media(serving, live, [MediaId(media_id) for media_id in body.media_ids])
+    return await _delete_media(serving, session, [MediaId(media_id) for media_id in body.media_ids])
 
 
 @router.post(
@@ -82,8 +82,8 @@ async def collect(serving: StateDep) -> dict[str, object]:
     return {"ok": True, "blobs": await serving.garbage_collector.collect(), "strays": strays}
 
 
-async def _delete_media(serving: AppState, live: BotSession, media_ids: Sequence[MediaId]) -> dict[str, object]:
-    removed = await serving.library.delete(live.bot, media_ids)
+async def _delete_media(serving: AppState, session: BotSession, media_ids: Sequence[MediaId]) -> dict[str, object]:
+    removed = await serving.library.delete(session.bot, media_ids)
     return {
         "ok": True,
         "deleted": len(removed.media_ids),

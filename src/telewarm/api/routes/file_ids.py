@@ -51,14 +51,14 @@ async def get_file_id(
 
     409 MEDIA_NOT_READY with Retry-After while there is none. Ids change: ask again when Telegram refuses one.
     """
-    item, live = found
-    if bot is not None and bot != live.bot.slug:
+    item, session = found
+    if bot is not None and bot != session.bot.slug:
         raise NotFound(f"media item {item.id} is not in the library of bot {bot!r}")
-    warm = await serving.sender.file_id(live, item.id, wait=wait)
+    warm = await serving.sender.file_id(session, item.id, wait=wait)
     return {
         "ok": True,
         "media_id": item.id,
-        "bot": live.bot.slug,
+        "bot": session.bot.slug,
         "file_id": warm.file_id,
         "kind": warm.kind,
         "method": SEND_METHODS[warm.kind],

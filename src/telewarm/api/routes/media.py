@@ -139,7 +139,7 @@ def blank_as_none(value_type: Any) -> BeforeValidator:  # noqa: ANN401 - any typ
 @router.post("/bots/{slug}/media", openapi_extra=REQUEST_BODIES, **ADD_RESPONSES)
 async def add_media(
     request: Request,
-    live: BotDep,
+    session: BotDep,
     serving: StateDep,
     kind: Annotated[
         Kind | None, blank_as_none(Kind), Query(description=RAW_BODY_DESCRIPTION, examples=["photo"])
@@ -161,9 +161,9 @@ async def add_media(
         )
         shown = name_of(asked.name) or name_of(name)
         if asked.url is None:
-            added = await serving.library.add(live.bot, incoming, kind=asked.kind or kind, name=shown)
+            added = await serving.library.add(session.bot, incoming, kind=asked.kind or kind, name=shown)
         else:
-            added = await serving.library.add_url(live.bot, asked.url, kind=asked.kind or kind, name=shown)
+            added = await serving.library.add_url(session.bot, asked.url, kind=asked.kind or kind, name=shown)
     return JSONResponse({"ok": True, **describe_added(added)}, 201 if added.created else 200)
 
 
@@ -246,7 +246,7 @@ async def media_query(
     "/bots/{slug}/media", **responses_of(MediaPage, "NOT_FOUND", (400, "BAD_REQUEST"), description="A page of them")
 )
 async def list_media(
-    live: BotDep, serving: StateDep, asked: Annotated[MediaQuery, Depends(media_query)]
+    session: BotDep, serving: StateDep, asked: Annotated[MediaQuery, Depends(media_query)]
 ) -> dict[str, object]:
     """Look at a bot's library, newest first, page by page: give `next` as `before` until it is null.
 
@@ -254,9 +254,9 @@ async def list_media(
     `limit`, or none, and yet have a next one.
     """
     if asked.offset:
-        page = await serving.library.page_at(live.bot, asked.filters, offset=asked.offset, limit=asked.limit)
+        page = await serving.library.page_at(session.bot, asked.filters, offset=asked.offset, limit=asked.limit)
     else:
-        page = await serving.library.page(live.bot, asked.filters, before=asked.before, limit=asked.limit)
+        page = await serving.library.page(session.bot, asked.filters, before=asked.before, limit=asked.limit)
     return {
         "ok": True,
         "media": [describe(item, serving) for item in page.items],

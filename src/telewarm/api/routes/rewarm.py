@@ -44,7 +44,7 @@ class ShareMedia(RequestBody):
 
 
 @router.post("/bots/{slug}/media/rewarm", **responses_of(DueResponse, "NOT_FOUND", description="They are due"))
-async def rewarm_library(body: RewarmSelected, live: BotDep, serving: StateDep) -> dict[str, object]:
+async def rewarm_library(body: RewarmSelected, session: BotDep, serving: StateDep) -> dict[str, object]:
     """Warm anew what is in error, or everything, or some: `count` is how many items are due by it.
 
     Those that have a file id are sent by it meanwhile. Those that are named are uploaded before others; of the rest,
@@ -54,9 +54,9 @@ async def rewarm_library(body: RewarmSelected, live: BotDep, serving: StateDep) 
         raise HttpError(422, "BAD_REQUEST", "give `which` (failed or all), or `media_ids`")
     if body.media_ids is None:
         assert body.which is not None  # noqa: S101 - one of the two
-        return {"ok": True, "count": await serving.library.rewarm_all([live.bot], body.which)}
+        return {"ok": True, "count": await serving.library.rewarm_all([session.bot], body.which)}
     media_ids = [MediaId(media_id) for media_id in body.media_ids]
-    count, found = await serving.library.rewarm_selected(live.bot, media_ids)
+    count, found = await serving.library.rewarm_selected(session.bot, media_ids)
     return {"ok": True, "count": count, "not_found": sorted(set(media_ids) - set(found))}
 
 
@@ -74,12 +74,12 @@ async def rewarm_all(body: RewarmAll, serving: StateDep) -> dict[str, object]:
     "/bots/{slug}/media/share",
     **responses_of(DueResponse, "NOT_FOUND", description="They are in the other library too"),
 )
-async def share_media(body: ShareMedia, live: BotDep, serving: StateDep) -> dict[str, object]:
+async def share_media(body: ShareMedia, session: BotDep, serving: StateDep) -> dict[str, object]:
     """Put media of another bot's library into this one's too, without uploading them again: `count` is how many were
     new here."""
     source = await resolve_bot(body.source, serving)
     media_ids = None if body.media_ids is None else [MediaId(media_id) for media_id in body.media_ids]
-    return {"ok": True, "count": await serving.library.share(source.bot, live.bot, media_ids)}
+    return {"ok": True, "count": await serving.library.share(source.bot, session.bot, media_ids)}
 
 
 @router.post(
@@ -87,8 +87,8 @@ async def share_media(body: ShareMedia, live: BotDep, serving: StateDep) -> dict
 )
 async def rewarm_media(found: ItemDep, serving: StateDep) -> dict[str, object]:
     """Upload one item anew, before others. If it has a file id, it is sent by that meanwhile."""
-    before, live = found
-    item = await serving.library.rewarm(live.bot, before.id)
+    before, session = found
+    item = await serving.library.rewarm(session.bot, before.id)
     doing = "is queued to be uploaded anew" if item.state is MediaState.WARMING else f"is {item.state}"
     meanwhile = "; it is sent by its file id meanwhile" if item.file_id is not None else ""
     message = f"media item {item.id} {doing}{meanwhile}"

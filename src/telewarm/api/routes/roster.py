@@ -45,16 +45,16 @@ async def list_bots(
 
 
 @router.get("/bots/{slug}", **responses_of(BotResponse, "NOT_FOUND", description="As it is now"))
-async def get_bot(live: BotDep, serving: StateDep) -> dict[str, object]:
+async def get_bot(session: BotDep, serving: StateDep) -> dict[str, object]:
     """Look at one bot, with the flood waits of its chats and what was learned of its limits. Never its token."""
-    return {"ok": True, "bot": await get_bot_detail(serving, live.bot)}
+    return {"ok": True, "bot": await get_bot_detail(serving, session.bot)}
 
 
 @router.post("/bots/{slug}/check", **responses_of(BotCheckResponse, "NOT_FOUND", description="What Telegram says"))
-async def check_bot(live: BotDep, serving: StateDep) -> dict[str, object]:
+async def check_bot(session: BotDep, serving: StateDep) -> dict[str, object]:
     """Ask Telegram whether the token is good and the bot may post to each of its warm-up chats. Nothing is posted to
     anybody; what is wrong comes with its cure. A new username is kept."""
-    return {"ok": True, **describe_check(await serving.bots.check(live.bot.slug))}
+    return {"ok": True, **describe_check(await serving.bots.check(session.bot.slug))}
 
 
 @router.delete("/bots/{slug}", **responses_of(BotDeletedOut, "NOT_FOUND", "CONFLICT", description="It is gone"))
@@ -69,7 +69,7 @@ async def delete_bot(
 ) -> dict[str, object]:
     """Delete a bot: its warm-ups, sends and broadcasts stop in every process at once, and it is found nowhere any more.
     Nothing is lost: `undelete` brings it back with all it had. `forever=true`, on a deleted bot, deletes its library,
-    chat ledger, broadcasts and the files that nobody else has; broken off, the same call goes on with it.
+    chat statuses, broadcasts and the files that nobody else has; broken off, the same call goes on with it.
     """
     slug = check_slug(slug)
     if not forever:
@@ -83,8 +83,8 @@ async def delete_bot(
 @router.post("/bots/{slug}/undelete", **responses_of(BotRestored, "NOT_FOUND", "CONFLICT", description="It is back"))
 async def undelete_bot(slug: SlugParam, serving: StateDep) -> dict[str, object]:
     """Bring a deleted bot back with all it had; what was due goes on. `changed` is false when it was not deleted."""
-    live, changed = await serving.bots.undelete(check_slug(slug))
-    return {"ok": True, "changed": changed, "bot": await get_bot_detail(serving, live.bot)}
+    session, changed = await serving.bots.undelete(check_slug(slug))
+    return {"ok": True, "changed": changed, "bot": await get_bot_detail(serving, session.bot)}
 
 
 def describe_listed(one: BotSummary) -> dict[str, object]:

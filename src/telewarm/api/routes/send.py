@@ -148,7 +148,7 @@ IdempotencyKeyHeader = Annotated[
 
 @router.post("/bots/{slug}/send", **SEND_RESPONSES)
 async def send(
-    live: BotDep, body: SendRequest, serving: StateDep, idempotency_key: IdempotencyKeyHeader = None
+    session: BotDep, body: SendRequest, serving: StateDep, idempotency_key: IdempotencyKeyHeader = None
 ) -> Response:
     """Send a message set to one chat: audio, video, photo, the rest, then text.
 
@@ -161,16 +161,16 @@ async def send(
 
     async def sending() -> Results:
         patience = None if body.patience_ms is None else body.patience_ms / 1000
-        asked = await serving.library.as_files(live.bot, message)
-        chat_id = await resolve_chat(live.api, live.chat_names, body.chat_id)
-        sent = await serving.sender.send(live, chat_id, asked, on_cold=body.on_cold, patience=patience)
+        asked = await serving.library.as_files(session.bot, message)
+        chat_id = await resolve_chat(session.api, session.chat_names, body.chat_id)
+        sent = await serving.sender.send(session, chat_id, asked, on_cold=body.on_cold, patience=patience)
         return [describe(result) for result in sent]
 
     if key is None:
         return send_response(await sending(), replayed=False)
     fingerprint = msgspec.json.encode((body.chat_id, message), order="sorted")
     patience = DEFAULT_KEY_WAIT_SECONDS if body.patience_ms is None else body.patience_ms / 1000
-    results, replayed = await serving.idempotency.run(live.bot.id, key, fingerprint, sending, patience=patience)
+    results, replayed = await serving.idempotency.run(session.bot.id, key, fingerprint, sending, patience=patience)
     return send_response(results, replayed=replayed)
 
 

@@ -26,7 +26,7 @@ ROLES_DESCRIPTION = "`read`: look; `operate`: send, add media, run broadcasts to
 
 
 def get_token_cache(request: Request) -> ApiTokenCache | None:
-    return cast("ApiTokenCache | None", getattr(request.app.state, "keyring", None))
+    return cast("ApiTokenCache | None", getattr(request.app.state, "token_cache", None))
 
 
 TokenNamePath = Annotated[

@@ -80,15 +80,15 @@ async def get_worker_status(serving: StateDep) -> dict[str, object]:
 
 
 @router.post("/bots/{slug}/pause", **responses_of(ChangedOut, "NOT_FOUND", description="It is paused"))
-async def pause_bot(live: BotDep, serving: StateDep) -> dict[str, object]:
+async def pause_bot(session: BotDep, serving: StateDep) -> dict[str, object]:
     """Stop the bot's warm-ups and broadcasts in every process; what is in flight finishes. Sends go on."""
-    return {"ok": True, "changed": await serving.bots.pause(live.bot.slug)}
+    return {"ok": True, "changed": await serving.bots.pause(session.bot.slug)}
 
 
 @router.post("/bots/{slug}/resume", **responses_of(ChangedOut, "NOT_FOUND", description="It goes on"))
-async def resume_bot(live: BotDep, serving: StateDep) -> dict[str, object]:
+async def resume_bot(session: BotDep, serving: StateDep) -> dict[str, object]:
     """Let the bot's warm-ups and broadcasts go on."""
-    return {"ok": True, "changed": await serving.bots.resume(live.bot.slug)}
+    return {"ok": True, "changed": await serving.bots.resume(session.bot.slug)}
 
 
 def describe(status: Standing) -> dict[str, object]:

@@ -98,10 +98,10 @@ class UndoOut(BaseModel):
     ok: Ok
 
 
-def describe_broadcast(broadcast: Broadcast, live: BotSession, causes: Sequence[Cause] = ()) -> dict[str, object]:
+def describe_broadcast(broadcast: Broadcast, session: BotSession, causes: Sequence[Cause] = ()) -> dict[str, object]:
     return {
         "id": broadcast.id,
-        "bot": live.bot.slug,
+        "bot": session.bot.slug,
         "group_id": broadcast.group_id,
         "name": broadcast.name,
         "state": broadcast.state,

@@ -16,7 +16,7 @@ from telewarm.sandbox.mail import Content, Message
 from telewarm.sandbox.methods.common import ECHOED, check_reply
 from telewarm.sandbox.render import message_of
 
-MOST = 10
+MAX_ITEMS = 10
 NEVER = frozenset({"animation", "voice", "video_note", "sticker"})
 ALONE = ("audio", "document")  # never with another kind
 KINDS = frozenset({"photo", "video", *ALONE})
@@ -95,7 +95,7 @@ def _text(value: object) -> str:
 def check_group(items: list[Item]) -> None:
     if not items:
         raise bad("there are no messages to send")
-    if len(items) > MOST:
+    if len(items) > MAX_ITEMS:
         raise bad("too many messages to send as an album")
     kinds = {item.input.kind for item in items}
     for kind in ALONE:

@@ -8,7 +8,7 @@ from telewarm.sandbox.errors import bad
 from telewarm.sandbox.mail import Message
 from telewarm.sandbox.methods.forward import message_ids
 
-LONGEST = 48 * 3600  # seconds
+MAX_AGE_SECONDS = 48 * 3600  # seconds
 
 
 async def delete_message(call: Call) -> object:
@@ -42,6 +42,6 @@ async def delete_messages(call: Call) -> object:
 def _check(call: Call, chat: Chat, message: Message) -> None:
     own = message.content.sender == call.bot.id
     allowed = chat.can_post if own else chat.can_delete
-    if not allowed or call.state.clock.now() - message.date > LONGEST:
+    if not allowed or call.state.clock.now() - message.date > MAX_AGE_SECONDS:
         everyone = " for everyone" if chat.type in {"private", "group"} else ""
         raise bad(f"message can't be deleted{everyone}")

@@ -15,7 +15,7 @@ from telewarm.sandbox.mail import Content, Message
 from telewarm.sandbox.methods.common import deliver, extras, sender_of
 from telewarm.sandbox.render import message_of, origin_of
 
-MOST = 100
+MAX_MESSAGES = 100
 PROTECTED = "message has protected content and can't be forwarded"
 
 
@@ -103,7 +103,7 @@ def message_ids(call: Call, *, increasing: bool) -> list[int]:
         raise bad("can't parse message identifiers JSON object") from None
     if not ids:
         raise bad("message identifiers are not specified")
-    if len(ids) > MOST:
+    if len(ids) > MAX_MESSAGES:
         raise bad("too many message identifiers specified")
     if increasing and any(later <= earlier for earlier, later in pairwise(ids)):
         raise bad("message identifiers must be in a strictly increasing order")

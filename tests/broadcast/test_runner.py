@@ -14,7 +14,7 @@ from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from telewarm.sandbox.faults import Rule
-from tests.broadcast.flying import Airport, airport
+from tests.broadcast.running import Process, broadcast_process
 from tests.fixtures.app import READER, add_bot, add_photos, readers
 from tests.fixtures.rows import make_lease
 
@@ -27,12 +27,12 @@ DONE, PAUSED, RUNNING, CANCELLED = (
 
 
 @pytest.fixture
-async def port(idle_telewarm: Telewarm) -> AsyncIterator[Airport]:
-    async with airport(idle_telewarm, await add_bot(idle_telewarm)) as opened:
+async def port(idle_telewarm: Telewarm) -> AsyncIterator[Process]:
+    async with broadcast_process(idle_telewarm, await add_bot(idle_telewarm)) as opened:
         yield opened
 
 
-async def test_everybody_gets_it_once(port: Airport, sandbox: Sandbox) -> None:
+async def test_everybody_gets_it_once(port: Process, sandbox: Sandbox) -> None:
     chats = readers(500)
     broadcast_id = await port.started(chats)
 
@@ -48,7 +48,7 @@ async def test_everybody_gets_it_once(port: Airport, sandbox: Sandbox) -> None:
     assert all(len(one.message_ids) == 1 for one in results.values())
 
 
-async def test_each_recipient_has_the_outcome_that_its_answer_means(port: Airport, sandbox: Sandbox) -> None:
+async def test_each_recipient_has_the_outcome_that_its_answer_means(port: Process, sandbox: Sandbox) -> None:
     chats = readers(30)
     sandbox.state.chats.declare(chats[3], blocked=True)
     sandbox.state.chats.declare(chats[4], exists=False)
@@ -83,8 +83,8 @@ async def test_each_recipient_has_the_outcome_that_its_answer_means(port: Airpor
     assert sandbox.state.stats.chats[chats[6]] == sandbox.state.stats.chats[chats[7]] == 1
 
 
-async def test_of_a_set_that_went_in_part_the_rest_is_not_sent_again(port: Airport, sandbox: Sandbox) -> None:
-    [photo] = await add_photos(port.app, port.live, 1)
+async def test_of_a_set_that_went_in_part_the_rest_is_not_sent_again(port: Process, sandbox: Sandbox) -> None:
+    [photo] = await add_photos(port.app, port.session, 1)
     sandbox.state.faults.add(
         Rule(action="error", code=400, description="Bad Request: no", method="sendMessage", chat=READER)
     )
@@ -101,25 +101,25 @@ async def test_of_a_set_that_went_in_part_the_rest_is_not_sent_again(port: Airpo
     assert sandbox.state.stats.chats[READER] == 1
 
 
-async def test_whoever_is_called_is_written_down_before(port: Airport, sandbox: Sandbox) -> None:
+async def test_whoever_is_called_is_written_down_before(port: Process, sandbox: Sandbox) -> None:
     chats = readers(10)
     for chat_id in chats[2:4]:
         sandbox.state.faults.add(Rule(action="hang", chat=chat_id, seconds=1))
     broadcast_id = await port.started(chats)
 
-    async with port.flying(concurrency=3):
+    async with port.running(concurrency=3):
         await port.until(broadcast_id, lambda found: found.counts[DeliveryStatus.SENT] == 8)
         assert sorted(await port.in_flight(broadcast_id)) == chats[2:4]
 
     assert (await port.get(broadcast_id)).counts[DeliveryStatus.SENT] == 10
 
 
-async def test_a_pause_calls_nobody_else_and_resumed_it_goes_on(port: Airport, sandbox: Sandbox) -> None:
+async def test_a_pause_calls_nobody_else_and_resumed_it_goes_on(port: Process, sandbox: Sandbox) -> None:
     chats = readers(400)
     sandbox.state.configure(network=Network(latency=0.02))
     broadcast_id = await port.started(chats)
 
-    async with port.flying(concurrency=10) as under_way:
+    async with port.running(concurrency=10) as under_way:
         await port.until(broadcast_id, lambda found: found.done >= 50)
         await port.broadcasts.pause(broadcast_id)
         under_way.nudge()
@@ -134,11 +134,11 @@ async def test_a_pause_calls_nobody_else_and_resumed_it_goes_on(port: Airport, s
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
 
 
-async def test_what_is_cancelled_stays_pending(port: Airport, sandbox: Sandbox) -> None:
+async def test_what_is_cancelled_stays_pending(port: Process, sandbox: Sandbox) -> None:
     sandbox.state.configure(network=Network(latency=0.02))
     broadcast_id = await port.started(readers(400))
 
-    async with port.flying(concurrency=10):
+    async with port.running(concurrency=10):
         await port.until(broadcast_id, lambda found: found.done >= 50)
         await port.broadcasts.cancel(broadcast_id)
         found = await port.until(broadcast_id, lambda found: found.in_flight == 0)
@@ -148,35 +148,35 @@ async def test_what_is_cancelled_stays_pending(port: Airport, sandbox: Sandbox) 
     assert len(pending) == 400 - found.done == 400 - sandbox.state.stats.total.messages
 
 
-async def test_told_to_stop_it_ends_what_is_in_flight_and_another_goes_on(port: Airport, sandbox: Sandbox) -> None:
+async def test_told_to_stop_it_ends_what_is_in_flight_and_another_goes_on(port: Process, sandbox: Sandbox) -> None:
     chats = readers(300)
     sandbox.state.configure(network=Network(latency=0.02))
     broadcast_id = await port.started(chats)
 
-    async with port.flying(concurrency=10):
+    async with port.running(concurrency=10):
         await port.until(broadcast_id, lambda found: found.done >= 50)
     left = await port.get(broadcast_id)
     assert (left.state, left.in_flight, left.counts[DeliveryStatus.UNKNOWN]) == (RUNNING, 0, 0)
     assert left.done == sandbox.state.stats.total.messages < 300
 
-    async with airport(port.app, port.live) as other:
+    async with broadcast_process(port.app, port.session) as other:
         assert await other.fly() is None
 
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
     assert (await port.get(broadcast_id)).counts[DeliveryStatus.SENT] == 300
 
 
-async def test_cut_short_those_in_flight_are_unknown_and_not_called_again(port: Airport, sandbox: Sandbox) -> None:
+async def test_cut_short_those_in_flight_are_unknown_and_not_called_again(port: Process, sandbox: Sandbox) -> None:
     chats = readers(60)
     broadcast_id = await port.started(chats)
     sandbox.state.faults.add(Rule(action="hang", when="after", count=5, skip=20))
 
-    async with port.flying(concurrency=5) as under_way:
+    async with port.running(concurrency=5) as under_way:
         await port.until(broadcast_id, lambda found: found.done == 20 and found.in_flight == 5)
         under_way.abort()
     assert (await port.get(broadcast_id)).counts[DeliveryStatus.UNKNOWN] == 5
 
-    async with airport(port.app, port.live) as other:
+    async with broadcast_process(port.app, port.session) as other:
         await other.fly()
 
     found = await port.get(broadcast_id)
@@ -184,13 +184,13 @@ async def test_cut_short_those_in_flight_are_unknown_and_not_called_again(port: 
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
 
 
-async def test_who_lost_its_flight_calls_nobody_else_and_tells_what_it_knows(port: Airport, sandbox: Sandbox) -> None:
+async def test_who_lost_its_flight_calls_nobody_else_and_tells_what_it_knows(port: Process, sandbox: Sandbox) -> None:
     chats = readers(400)
     sandbox.state.configure(network=Network(latency=0.2))
     broadcast_id = await port.started(chats)
     thief = await make_lease(port.pool)
 
-    async with port.flying(concurrency=10):
+    async with port.running(concurrency=10):
         await port.until(broadcast_id, lambda found: found.done >= 20)
         await port.pool.execute("UPDATE broadcast_run SET lease_id = NULL WHERE broadcast_id = $1", broadcast_id)
         taken = await broadcast_runs.claim(port.pool, broadcast_id, thief)
@@ -205,30 +205,30 @@ async def test_who_lost_its_flight_calls_nobody_else_and_tells_what_it_knows(por
     assert (await port.get(broadcast_id)).done == messages < 400
 
 
-async def test_a_living_holders_flight_is_left_alone(port: Airport, sandbox: Sandbox) -> None:
+async def test_a_living_holders_flight_is_left_alone(port: Process, sandbox: Sandbox) -> None:
     broadcast_id = await port.started(readers(5))
     other = await make_lease(port.pool)
     assert await broadcast_runs.claim(port.pool, broadcast_id, other) is not None
 
-    async with port.flying():
+    async with port.running():
         await clock.sleep(0.3)  # it looks, and looks again
         assert sandbox.state.stats.total.messages == 0
         await broadcast_runs.release(port.pool, broadcast_id, other)
         await port.until_state(broadcast_id, DONE)
 
 
-async def test_two_of_one_process_do_not_fly_the_same_broadcast(port: Airport, sandbox: Sandbox) -> None:
+async def test_two_of_one_process_do_not_fly_the_same_broadcast(port: Process, sandbox: Sandbox) -> None:
     chats = readers(200)
     sandbox.state.configure(network=Network(latency=0.01))
     broadcast_id = await port.started(chats)
 
-    async with port.flying(), port.flying():
+    async with port.running(), port.running():
         await port.until_state(broadcast_id, DONE)
 
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
 
 
-async def test_outcomes_that_come_after_all_replace_unknown_ones_alone(port: Airport) -> None:
+async def test_outcomes_that_come_after_all_replace_unknown_ones_alone(port: Process) -> None:
     chats = readers(3)
     broadcast_id = await port.draft(chats)
     lease = await make_lease(port.pool)
@@ -254,12 +254,12 @@ async def test_outcomes_that_come_after_all_replace_unknown_ones_alone(port: Air
     assert found.done == 2
 
 
-async def test_a_chat_that_is_flooded_holds_up_nobody_else(port: Airport, sandbox: Sandbox) -> None:
+async def test_a_chat_that_is_flooded_holds_up_nobody_else(port: Process, sandbox: Sandbox) -> None:
     chats = readers(100)
     sandbox.state.faults.add(Rule(action="error", code=429, retry_after=6, chat=chats[0]))
     broadcast_id = await port.started(chats)
 
-    async with port.flying(concurrency=2):
+    async with port.running(concurrency=2):
         began = clock.monotonic()
         await port.until(broadcast_id, lambda found: found.counts[DeliveryStatus.SENT] == 99)
         assert clock.monotonic() - began < 5
@@ -268,12 +268,12 @@ async def test_a_chat_that_is_flooded_holds_up_nobody_else(port: Airport, sandbo
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
 
 
-async def test_while_telegram_is_away_hardly_anybody_is_called(port: Airport, sandbox: Sandbox) -> None:
+async def test_while_telegram_is_away_hardly_anybody_is_called(port: Process, sandbox: Sandbox) -> None:
     chats = readers(300)
     sandbox.state.faults.add(Rule(action="reset", count=None))
     broadcast_id = await port.started(chats)
 
-    async with port.flying(concurrency=10):
+    async with port.running(concurrency=10):
         while sandbox.state.stats.total.calls["getMe"] < 3:
             await clock.sleep(0.05)
         assert sandbox.state.stats.total.calls["sendMessage"] < 30
@@ -287,7 +287,7 @@ async def test_while_telegram_is_away_hardly_anybody_is_called(port: Airport, sa
     )
 
 
-async def test_a_refused_token_pauses_it_and_loses_nobody(port: Airport, sandbox: Sandbox) -> None:
+async def test_a_refused_token_pauses_it_and_loses_nobody(port: Process, sandbox: Sandbox) -> None:
     chats = readers(50)
     sandbox.state.faults.add(Rule(action="error", code=401, description="Unauthorized", skip=20, count=None))
     broadcast_id = await port.started(chats)
@@ -304,7 +304,7 @@ async def test_a_refused_token_pauses_it_and_loses_nobody(port: Airport, sandbox
     assert dict(sandbox.state.stats.chats) == dict.fromkeys(chats, 1)
 
 
-async def test_a_bug_in_one_call_is_nobody_elses(port: Airport, sandbox: Sandbox) -> None:
+async def test_a_bug_in_one_call_is_nobody_elses(port: Process, sandbox: Sandbox) -> None:
     """An id that no chat has is as near as a list can come to one."""
     chats = [*readers(20), ChatId(2**63 - 1), ChatId(-(2**63) + 1)]
     broadcast_id = await port.started(chats)

@@ -25,12 +25,12 @@ from tests.fixtures.app import READER, Opener, add_bot, add_photos, until_ready
 
 
 @dataclass(kw_only=True, slots=True)
-class Ward:
+class InvalidIds:
     """A bot with warm media whose file ids are dead, and no worker that would warm them anew."""
 
     telewarm: Telewarm
     sandbox: Sandbox
-    live: BotSession
+    session: BotSession
     healing: FileIdRecovery
     items: list[MediaItem]
 
@@ -44,7 +44,7 @@ class Ward:
         patience: float = 10.0,
     ) -> MessageId | None:
         return await self.healing.recover(
-            self.live,
+            self.session,
             chat_id,
             warm(self.items[number]),
             caption=caption,
@@ -71,7 +71,7 @@ class Ward:
 
     def content(self, message_id: MessageId | None, chat_id: ChatId = READER) -> Content:
         state = self.sandbox.state
-        bot = state.bots.open(self.live.bot.telegram_id)
+        bot = state.bots.open(self.session.bot.telegram_id)
         message = state.mail.box(state.find_chat(bot, str(chat_id)), bot.id).get(chat_id, message_id or 0)
         assert message is not None
         return message.content
@@ -94,10 +94,10 @@ def photos(*items: MediaItem) -> MessageSet:
     return MessageSet(media=[Part(media_id=item.id) for item in items])
 
 
-async def ward(opener: Opener, sandbox: Sandbox, items: int = 1) -> Ward:
+async def invalid_ids(opener: Opener, sandbox: Sandbox, items: int = 1) -> InvalidIds:
     telewarm = await opener()
-    live = await add_bot(telewarm)
-    found = await until_ready(telewarm, *await add_photos(telewarm, live, items))
+    session = await add_bot(telewarm)
+    found = await until_ready(telewarm, *await add_photos(telewarm, session, items))
     await telewarm.worker.stop()
     sandbox.state.files.killed.update(item.file_id for item in found if item.file_id)
     healing = FileIdRecovery(
@@ -106,4 +106,4 @@ async def ward(opener: Opener, sandbox: Sandbox, items: int = 1) -> Ward:
         uploader=telewarm.sender._uploader,
         file_ids=telewarm.sender._file_ids,
     )
-    return Ward(telewarm=telewarm, sandbox=sandbox, live=live, healing=healing, items=found)
+    return InvalidIds(telewarm=telewarm, sandbox=sandbox, session=session, healing=healing, items=found)

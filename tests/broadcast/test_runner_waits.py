@@ -15,7 +15,7 @@ from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from telewarm.sandbox.config import Network
 from telewarm.sandbox.faults import Rule
-from tests.broadcast.flying import Airport, airport
+from tests.broadcast.running import Process, broadcast_process
 from tests.fixtures.app import Opener, add_bot, add_photos, message_of, readers
 from tests.sender.test_sender import out_of_reach
 
@@ -24,23 +24,23 @@ GROUP, SUPERGROUP = ChatId(-4_000_001), ChatId(-1_009_999_999_999)
 
 
 @pytest.fixture
-async def port(idle_telewarm: Telewarm) -> AsyncIterator[Airport]:
-    async with airport(idle_telewarm, await add_bot(idle_telewarm)) as opened:
+async def port(idle_telewarm: Telewarm) -> AsyncIterator[Process]:
+    async with broadcast_process(idle_telewarm, await add_bot(idle_telewarm)) as opened:
         yield opened
 
 
-async def lose(port: Airport, chat_id: ChatId, state: str, moved_to: ChatId | None = None) -> None:
-    """The ledger knows that it is lost."""
+async def lose(port: Process, chat_id: ChatId, state: str, moved_to: ChatId | None = None) -> None:
+    """The chat's status says that it is unreachable."""
     await port.pool.execute(
         "INSERT INTO chat (bot_id, chat_id, state, reason, migrated_to) VALUES ($1, $2, $3, 'Forbidden: so', $4)",
-        port.live.bot.id,
+        port.session.bot.id,
         chat_id,
         state,
         moved_to,
     )
 
 
-async def test_whom_the_ledger_knows_to_be_lost_is_not_called(port: Airport, sandbox: Sandbox) -> None:
+async def test_whom_the_ledger_knows_to_be_lost_is_not_called(port: Process, sandbox: Sandbox) -> None:
     chats = readers(10)
     await lose(port, chats[2], "blocked")
     await lose(port, chats[3], "reachable")
@@ -56,7 +56,7 @@ async def test_whom_the_ledger_knows_to_be_lost_is_not_called(port: Airport, san
     assert (found.counts[DeliveryStatus.SKIPPED], found.counts[DeliveryStatus.SENT]) == (1, 9)
 
 
-async def test_a_group_that_moved_gets_it_where_it_is_now(port: Airport, sandbox: Sandbox) -> None:
+async def test_a_group_that_moved_gets_it_where_it_is_now(port: Process, sandbox: Sandbox) -> None:
     sandbox.state.chats.declare(GROUP, migrated_to=SUPERGROUP)
     await lose(port, GROUP, "migrated", SUPERGROUP)
     broadcast_id = await port.started([GROUP])
@@ -68,7 +68,7 @@ async def test_a_group_that_moved_gets_it_where_it_is_now(port: Airport, sandbox
     assert sandbox.state.stats.chats[SUPERGROUP] == 1
 
 
-async def test_a_group_whose_new_self_is_a_recipient_too_gets_it_once(port: Airport, sandbox: Sandbox) -> None:
+async def test_a_group_whose_new_self_is_a_recipient_too_gets_it_once(port: Process, sandbox: Sandbox) -> None:
     sandbox.state.chats.declare(GROUP, migrated_to=SUPERGROUP)
     await lose(port, GROUP, "migrated", SUPERGROUP)
     broadcast_id = await port.started([GROUP, SUPERGROUP])
@@ -81,7 +81,7 @@ async def test_a_group_whose_new_self_is_a_recipient_too_gets_it_once(port: Airp
     assert sandbox.state.stats.chats[SUPERGROUP] == 1
 
 
-async def test_a_group_that_moves_while_it_is_sent_gets_it_where_it_is_now(port: Airport, sandbox: Sandbox) -> None:
+async def test_a_group_that_moves_while_it_is_sent_gets_it_where_it_is_now(port: Process, sandbox: Sandbox) -> None:
     sandbox.state.chats.declare(GROUP, migrated_to=SUPERGROUP)
     broadcast_id = await port.started([GROUP])
 
@@ -93,7 +93,7 @@ async def test_a_group_that_moves_while_it_is_sent_gets_it_where_it_is_now(port:
 
 
 async def test_a_group_that_moves_while_it_is_sent_into_another_recipient_gets_it_once(
-    port: Airport, sandbox: Sandbox
+    port: Process, sandbox: Sandbox
 ) -> None:
     sandbox.state.chats.declare(GROUP, migrated_to=SUPERGROUP)
     broadcast_id = await port.started([GROUP, SUPERGROUP])
@@ -106,7 +106,7 @@ async def test_a_group_that_moves_while_it_is_sent_into_another_recipient_gets_i
     assert sandbox.state.stats.chats[SUPERGROUP] == 1
 
 
-async def test_a_list_of_lost_chats_alone_ends_without_a_call(port: Airport, sandbox: Sandbox) -> None:
+async def test_a_list_of_lost_chats_alone_ends_without_a_call(port: Process, sandbox: Sandbox) -> None:
     chats = readers(5)
     for chat_id in chats:
         await lose(port, chat_id, "deactivated")
@@ -120,13 +120,13 @@ async def test_a_list_of_lost_chats_alone_ends_without_a_call(port: Airport, san
 
 async def test_it_goes_when_its_media_are_warm_and_asks_for_them(telewarm_with: Opener, sandbox: Sandbox) -> None:
     idle = await telewarm_with(worker=False)
-    live = await add_bot(idle)
-    [photo] = await add_photos(idle, live, 1)
+    session = await add_bot(idle)
+    [photo] = await add_photos(idle, session, 1)
     before = await idle.pool.fetchval("SELECT priority FROM media WHERE id = $1", photo)
-    async with airport(idle, live) as port:
+    async with broadcast_process(idle, session) as port:
         broadcast_id = await port.started(readers(5), MessageSet(media=(Part(media_id=photo),)))
 
-        async with port.flying():
+        async with port.running():
             while await idle.pool.fetchval("SELECT priority FROM media WHERE id = $1", photo) == before:
                 await clock.sleep(0.02)
             assert sandbox.state.stats.total.messages == 0
@@ -137,9 +137,9 @@ async def test_it_goes_when_its_media_are_warm_and_asks_for_them(telewarm_with: 
     assert (await port.get(broadcast_id)).counts[DeliveryStatus.SENT] == 5
 
 
-async def test_media_that_cannot_be_warmed_pause_it(port: Airport, sandbox: Sandbox) -> None:
-    [photo] = await add_photos(port.app, port.live, 1)
-    item = await warmups.claim_one(port.pool, bot_id=port.live.bot.id, media_id=photo, lease_id=port.lease.id)
+async def test_media_that_cannot_be_warmed_pause_it(port: Process, sandbox: Sandbox) -> None:
+    [photo] = await add_photos(port.app, port.session, 1)
+    item = await warmups.claim_one(port.pool, bot_id=port.session.bot.id, media_id=photo, lease_id=port.lease.id)
     assert item is not None
     failed = WarmupFailure(media_id=photo, retry_delay=None, code="BAD_MEDIA", message="no photo")
     await warmups.record_failed(port.pool, port.lease.id, [failed])
@@ -155,8 +155,8 @@ async def test_media_that_cannot_be_warmed_pause_it(port: Airport, sandbox: Sand
     assert sandbox.state.stats.total.messages == 0
 
 
-async def test_media_that_are_gone_pause_it(port: Airport, sandbox: Sandbox) -> None:
-    [photo] = await add_photos(port.app, port.live, 1)
+async def test_media_that_are_gone_pause_it(port: Process, sandbox: Sandbox) -> None:
+    [photo] = await add_photos(port.app, port.session, 1)
     broadcast_id = await port.started(readers(5), MessageSet(media=(Part(media_id=photo),)), gate=False)
     await port.pool.execute("DELETE FROM media WHERE id = $1", photo)
 
@@ -166,8 +166,8 @@ async def test_media_that_are_gone_pause_it(port: Airport, sandbox: Sandbox) -> 
     assert sandbox.state.stats.total.messages == 0
 
 
-async def test_without_a_gate_the_first_recipient_gets_the_upload(port: Airport, sandbox: Sandbox) -> None:
-    [photo] = await add_photos(port.app, port.live, 1)
+async def test_without_a_gate_the_first_recipient_gets_the_upload(port: Process, sandbox: Sandbox) -> None:
+    [photo] = await add_photos(port.app, port.session, 1)
     broadcast_id = await port.started(readers(20), MessageSet(media=(Part(media_id=photo),)), gate=False)
 
     await port.fly()
@@ -177,7 +177,7 @@ async def test_without_a_gate_the_first_recipient_gets_the_upload(port: Airport,
     assert (await media.get(port.pool, photo)).sent_kind is Kind.PHOTO
 
 
-async def test_one_of_tomorrow_goes_tomorrow(port: Airport, sandbox: Sandbox) -> None:
+async def test_one_of_tomorrow_goes_tomorrow(port: Process, sandbox: Sandbox) -> None:
     broadcast_id = await port.draft(readers(5))
     await port.broadcasts.start(broadcast_id, starts_at=clock.now() + timedelta(days=1))
 
@@ -188,7 +188,7 @@ async def test_one_of_tomorrow_goes_tomorrow(port: Airport, sandbox: Sandbox) ->
     assert sandbox.state.stats.total.messages == 0
 
 
-async def test_one_of_in_a_moment_goes_in_a_moment(port: Airport) -> None:
+async def test_one_of_in_a_moment_goes_in_a_moment(port: Process) -> None:
     broadcast_id = await port.draft(readers(5))
     began = clock.monotonic()
     await port.broadcasts.start(broadcast_id, starts_at=clock.now() + timedelta(seconds=0.8))
@@ -204,11 +204,11 @@ async def test_while_the_database_is_away_nobody_new_is_called_and_nothing_is_fo
 ) -> None:
     telewarm = await telewarm_with(worker=False)
     sandbox.state.configure(network=Network(latency=0.02))
-    async with airport(telewarm, await add_bot(telewarm)) as port:
+    async with broadcast_process(telewarm, await add_bot(telewarm)) as port:
         chats = readers(400)
         broadcast_id = await port.started(chats)
 
-        async with port.flying(concurrency=10):
+        async with port.running(concurrency=10):
             await port.until(broadcast_id, lambda found: found.done >= 50)
             async with out_of_reach(postgres_server, telewarm_with.database_url):
                 await clock.sleep(0.3)  # longer than a call takes
@@ -225,20 +225,24 @@ async def test_a_gate_whose_warm_up_chat_refuses_the_bot_says_so_and_opens_when_
     telewarm_with: Opener, sandbox: Sandbox
 ) -> None:
     telewarm = await telewarm_with()
-    live = await add_bot(telewarm)
+    session = await add_bot(telewarm)
     sandbox.state.faults.add(
         Rule(
-            action="error", code=403, description="Forbidden: bot was kicked", chat=live.bot.warmup_chats[0], count=None
+            action="error",
+            code=403,
+            description="Forbidden: bot was kicked",
+            chat=session.bot.warmup_chats[0],
+            count=None,
         )
     )
-    [media_id] = await add_photos(telewarm, live, 1)
-    [made] = (await telewarm.submit(live.bot.slug, message_of(media_id), readers(2))).broadcasts
-    async with airport(telewarm, live) as port:
+    [media_id] = await add_photos(telewarm, session, 1)
+    [made] = (await telewarm.submit(session.bot.slug, message_of(media_id), readers(2))).broadcasts
+    async with broadcast_process(telewarm, session) as port:
         found = await port.until(made.id, lambda found: found.reason is not None)
         assert found.state is RUNNING
         assert "bot was kicked" in (found.reason or "")
 
         sandbox.state.faults.clear()
-        await telewarm.bots.replace_chats(live.bot.slug, [ChatId(-1001000000009)])
+        await telewarm.bots.replace_chats(session.bot.slug, [ChatId(-1001000000009)])
         done = await port.until_state(made.id, DONE)
     assert (done.reason, done.counts[DeliveryStatus.SENT]) == (None, 2)

@@ -1,4 +1,4 @@
-"""The ledger as sends feed it: in batches, in order, bounded; and where groups are that migrated."""
+"""Chat statuses as sends record them: in batches, in order, bounded; and where groups are that migrated."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ async def states(pool: Pool, bot: Bot) -> dict[int, str]:
 
 @asynccontextmanager
 async def sending(telewarm: Telewarm) -> AsyncIterator[Sender]:
-    """A sender with a ledger of its own, which has been written when this ends."""
-    pool, placements, file_ids = telewarm.pool, telewarm.sender._uploader, FileIdCache()
-    healing = FileIdRecovery(pool=pool, bots=telewarm.bots, uploader=placements, file_ids=file_ids)
-    async with ProcessLease.open(pool) as lease, (ledger := ChatStatusWriter(pool)).running():
+    """A sender with a chat status writer of its own, which has been written when this ends."""
+    pool, uploader, file_ids = telewarm.pool, telewarm.sender._uploader, FileIdCache()
+    healing = FileIdRecovery(pool=pool, bots=telewarm.bots, uploader=uploader, file_ids=file_ids)
+    async with ProcessLease.open(pool) as lease, (statuses := ChatStatusWriter(pool)).running():
         yield Sender(
             pool=pool,
             lease=lease,
-            uploader=placements,
+            uploader=uploader,
             file_ids=file_ids,
-            chat_status=ledger,
+            chat_status=statuses,
             recovery=healing,
             limits=SendLimits(),
         )
@@ -75,13 +75,13 @@ async def soon(condition: Callable[[], bool]) -> None:
 async def test_blocked_users_are_remembered_as_such_and_a_success_revives_them(pool: Pool) -> None:
     """A defect of the Node system: blocked users counted as failures, for ever."""
     bot = await make_bot(pool)
-    async with (ledger := ChatStatusWriter(pool)).running():
-        ledger.note_failure(bot.id, CHAT, unreachable())
+    async with (statuses := ChatStatusWriter(pool)).running():
+        statuses.note_failure(bot.id, CHAT, unreachable())
     [record] = await chats.page(pool, bot.id, state=None, after=None, limit=100)
     assert (record.state, record.reason) == (ChatState.BLOCKED, "Forbidden: bot was blocked by the user")
 
-    async with ledger.running():
-        ledger.note_reached(bot.id, CHAT)
+    async with statuses.running():
+        statuses.note_reached(bot.id, CHAT)
     assert await states(pool, bot) == {CHAT: "reachable"}
 
 
@@ -101,56 +101,56 @@ async def test_blocked_users_are_remembered_as_such_and_a_success_revives_them(p
 async def test_every_send_feeds_the_ledger_and_a_success_revives(
     idle_telewarm: Telewarm, sandbox: Sandbox, chat_id: ChatId, change: dict[str, object], state: str
 ) -> None:
-    pool, live = idle_telewarm.pool, await add_bot(idle_telewarm)
+    pool, session = idle_telewarm.pool, await add_bot(idle_telewarm)
     lost = sandbox.state.chats.declare(chat_id, **change)
     async with sending(idle_telewarm) as sender:
-        [result] = await sender.send(live, chat_id, MessageSet(text="hello"))
-    assert await states(pool, live.bot) == {chat_id: state}
+        [result] = await sender.send(session, chat_id, MessageSet(text="hello"))
+    assert await states(pool, session.bot) == {chat_id: state}
     assert (result.error is None, result.moved_to) == ((True, SUPERGROUP) if state == "migrated" else (False, None))
 
     lost.migrated_to = None
     lost.blocked = lost.deactivated = lost.never_started = lost.deleted = False
     lost.exists, lost.others = True, "member"
     async with sending(idle_telewarm) as sender:
-        [result] = await sender.send(live, chat_id, MessageSet(text="hello"))
+        [result] = await sender.send(session, chat_id, MessageSet(text="hello"))
     assert result.error is None
-    assert await states(pool, live.bot) == {chat_id: "migrated" if state == "migrated" else "reachable"}
+    assert await states(pool, session.bot) == {chat_id: "migrated" if state == "migrated" else "reachable"}
 
 
 @pytest.mark.parametrize("reason", ["blocked", "deactivated", "kicked", "not_member", "not_found", "deleted"])
 async def test_every_reason_has_its_state(pool: Pool, reason: str) -> None:
     bot = await make_bot(pool)
-    async with (ledger := ChatStatusWriter(pool)).running():
-        ledger.note_failure(bot.id, CHAT, unreachable(reason))
+    async with (statuses := ChatStatusWriter(pool)).running():
+        statuses.note_failure(bot.id, CHAT, unreachable(reason))
     assert await states(pool, bot) == {CHAT: reason}
 
 
 async def test_missing_rights_say_nothing_of_the_chat_and_a_reached_chat_needs_no_line(pool: Pool) -> None:
     bot = await make_bot(pool)
-    async with (ledger := ChatStatusWriter(pool)).running():
-        ledger.note_failure(bot.id, CHAT, unreachable("no_rights"))
-        ledger.note_reached(bot.id, ChatId(CHAT + 1))
+    async with (statuses := ChatStatusWriter(pool)).running():
+        statuses.note_failure(bot.id, CHAT, unreachable("no_rights"))
+        statuses.note_reached(bot.id, ChatId(CHAT + 1))
     assert await states(pool, bot) == {}
 
 
 async def test_what_comes_last_counts_also_within_one_batch(pool: Pool) -> None:
     bot = await make_bot(pool)
     one, other = CHAT, ChatId(CHAT + 1)
-    async with (ledger := ChatStatusWriter(pool)).running():
-        ledger.note_failure(bot.id, one, unreachable())
-        ledger.note_failure(bot.id, other, unreachable())
-    async with ledger.running():
-        ledger.note_failure(bot.id, one, unreachable("deactivated"))
-        ledger.note_reached(bot.id, one)
-        ledger.note_reached(bot.id, other)
-        ledger.note_failure(bot.id, other, unreachable("deactivated"))
+    async with (statuses := ChatStatusWriter(pool)).running():
+        statuses.note_failure(bot.id, one, unreachable())
+        statuses.note_failure(bot.id, other, unreachable())
+    async with statuses.running():
+        statuses.note_failure(bot.id, one, unreachable("deactivated"))
+        statuses.note_reached(bot.id, one)
+        statuses.note_reached(bot.id, other)
+        statuses.note_failure(bot.id, other, unreachable("deactivated"))
     assert await states(pool, bot) == {one: "reachable", other: "deactivated"}
 
 
 async def test_news_is_written_by_itself_while_it_runs(pool: Pool) -> None:
     bot = await make_bot(pool)
-    async with (ledger := ChatStatusWriter(pool)).running():
-        ledger.note_failure(bot.id, CHAT, unreachable())
+    async with (statuses := ChatStatusWriter(pool)).running():
+        statuses.note_failure(bot.id, CHAT, unreachable())
         while not await states(pool, bot):
             await clock.wait(asyncio.Event(), 0.02)
 
@@ -158,10 +158,10 @@ async def test_news_is_written_by_itself_while_it_runs(pool: Pool) -> None:
 async def test_a_full_ledger_is_written_early(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledgers, "FLUSH_INTERVAL_SECONDS", 3600.0)
     bot = await make_bot(pool)
-    async with (ledger := ChatStatusWriter(pool)).running():
-        ledger.note_failure(bot.id, CHAT, unreachable())
+    async with (statuses := ChatStatusWriter(pool)).running():
+        statuses.note_failure(bot.id, CHAT, unreachable())
         for number in range(ledgers.FLUSH_AT_ROWS):
-            ledger.note_reached(bot.id, ChatId(number + 1))
+            statuses.note_reached(bot.id, ChatId(number + 1))
         while not (written := await states(pool, bot)):
             await clock.wait(asyncio.Event(), 0.02)
     assert written == {CHAT: "blocked"}
@@ -172,19 +172,19 @@ async def test_while_the_database_is_away_news_is_kept_and_written_later(
 ) -> None:
     monkeypatch.setattr(ledgers, "FLUSH_INTERVAL_SECONDS", 0.05)
     bot = await make_bot(pool)
-    async with (ledger := ChatStatusWriter(pool)).running(), writes_fail(pool, "chat"):
-        ledger.note_failure(bot.id, CHAT, unreachable())
-        ledger.note_failure(bot.id, ChatId(CHAT + 1), unreachable())
-        await soon(lambda: not ledger._unreachable)  # it tries
-        ledger.note_reached(bot.id, ChatId(CHAT + 1))
-        await soon(lambda: len(ledger._unreachable) == 1)  # it failed, and what came meanwhile is newer
+    async with (statuses := ChatStatusWriter(pool)).running(), writes_fail(pool, "chat"):
+        statuses.note_failure(bot.id, CHAT, unreachable())
+        statuses.note_failure(bot.id, ChatId(CHAT + 1), unreachable())
+        await soon(lambda: not statuses._unreachable)  # it tries
+        statuses.note_reached(bot.id, ChatId(CHAT + 1))
+        await soon(lambda: len(statuses._unreachable) == 1)  # it failed, and what came meanwhile is newer
     assert await states(pool, bot) == {CHAT: "blocked"}
 
 
 async def test_the_end_does_not_wait_for_a_database_that_is_away(pool: Pool) -> None:
     bot = await make_bot(pool)
-    async with writes_fail(pool, "chat"), (ledger := ChatStatusWriter(pool)).running():
-        ledger.note_failure(bot.id, CHAT, unreachable())
+    async with writes_fail(pool, "chat"), (statuses := ChatStatusWriter(pool)).running():
+        statuses.note_failure(bot.id, CHAT, unreachable())
 
 
 async def test_a_row_that_cannot_be_stored_is_dropped_and_told_and_the_others_are_kept(
@@ -194,43 +194,43 @@ async def test_a_row_that_cannot_be_stored_is_dropped_and_told_and_the_others_ar
     bot = await make_bot(pool)
     await pool.execute(f"ALTER TABLE chat ADD CHECK (chat_id <> {CHAT})")
     with capture_logs() as logged:
-        async with (ledger := ChatStatusWriter(pool)).running():
-            ledger.note_failure(bot.id, CHAT, unreachable())
-            ledger.note_failure(bot.id, ChatId(CHAT + 1), unreachable())
-            await soon(lambda: not ledger._unreachable)
+        async with (statuses := ChatStatusWriter(pool)).running():
+            statuses.note_failure(bot.id, CHAT, unreachable())
+            statuses.note_failure(bot.id, ChatId(CHAT + 1), unreachable())
+            await soon(lambda: not statuses._unreachable)
     assert await states(pool, bot) == {CHAT + 1: "blocked"}
     assert [line["row"] for line in logged if line["event"] == "row_write_refused"] == [(bot.id, CHAT)]
 
 
 @pytest.mark.slow
 async def test_a_million_successes_that_nobody_writes_down_do_not_grow_without_bound() -> None:
-    ledger = unwritten()
+    statuses = unwritten()
     for number in range(1_000_000):
-        ledger.note_reached(BotId(1), ChatId(number + 1))
-    assert len(ledger._reached) <= MAX_ROWS
-    assert (BotId(1), ChatId(1_000_000)) in ledger._reached
+        statuses.note_reached(BotId(1), ChatId(number + 1))
+    assert len(statuses._reached) <= MAX_ROWS
+    assert (BotId(1), ChatId(1_000_000)) in statuses._reached
     for number in range(2 * MAX_ROWS):
-        ledger.note_failure(BotId(1), ChatId(number + 1), unreachable())
-    assert len(ledger._unreachable) <= MAX_ROWS
-    assert (BotId(1), ChatId(2 * MAX_ROWS)) in ledger._unreachable
+        statuses.note_failure(BotId(1), ChatId(number + 1), unreachable())
+    assert len(statuses._unreachable) <= MAX_ROWS
+    assert (BotId(1), ChatId(2 * MAX_ROWS)) in statuses._unreachable
 
 
 async def test_words_and_ids_that_the_database_cannot_hold_do_not_keep_the_rest_from_being_written(pool: Pool) -> None:
     bot = await make_bot(pool)
-    async with (ledger := ChatStatusWriter(pool)).running():
-        ledger.note_failure(bot.id, CHAT, unreachable(words="Forbidden:\0 bot was blocked" + "!" * 10_000))
-        ledger.note_failure(bot.id, ChatId(2**63), unreachable("not_found"))
-        ledger.note_failure(bot.id, ChatId(CHAT + 1), unreachable())
+    async with (statuses := ChatStatusWriter(pool)).running():
+        statuses.note_failure(bot.id, CHAT, unreachable(words="Forbidden:\0 bot was blocked" + "!" * 10_000))
+        statuses.note_failure(bot.id, ChatId(2**63), unreachable("not_found"))
+        statuses.note_failure(bot.id, ChatId(CHAT + 1), unreachable())
     assert await states(pool, bot) == {CHAT: "blocked", CHAT + 1: "blocked"}
 
 
 async def test_a_migrated_group_is_followed_at_once_and_after_a_restart(pool: Pool) -> None:
     bot = await make_bot(pool)
-    async with (ledger := ChatStatusWriter(pool)).running():
-        ledger.note_migration(bot.id, GROUP, SUPERGROUP)
-        assert ledger.moved_to(bot.id, GROUP) == SUPERGROUP
-        assert ledger.moved_to(bot.id, CHAT) == CHAT
-        assert ledger.moved_to(BotId(bot.id + 1), GROUP) == GROUP
+    async with (statuses := ChatStatusWriter(pool)).running():
+        statuses.note_migration(bot.id, GROUP, SUPERGROUP)
+        assert statuses.moved_to(bot.id, GROUP) == SUPERGROUP
+        assert statuses.moved_to(bot.id, CHAT) == CHAT
+        assert statuses.moved_to(BotId(bot.id + 1), GROUP) == GROUP
 
     async with (again := ChatStatusWriter(pool)).running():
         assert again.moved_to(bot.id, GROUP) == SUPERGROUP
@@ -240,10 +240,10 @@ async def test_a_migrated_group_is_followed_at_once_and_after_a_restart(pool: Po
 
 async def test_a_migration_outlasts_what_the_old_id_meets_in_the_same_batch(pool: Pool) -> None:
     bot = await make_bot(pool)
-    async with (ledger := ChatStatusWriter(pool)).running():
-        ledger.note_migration(bot.id, GROUP, SUPERGROUP)
-        ledger.note_reached(bot.id, GROUP)
-        ledger.note_failure(bot.id, GROUP, unreachable("not_found"))
+    async with (statuses := ChatStatusWriter(pool)).running():
+        statuses.note_migration(bot.id, GROUP, SUPERGROUP)
+        statuses.note_reached(bot.id, GROUP)
+        statuses.note_failure(bot.id, GROUP, unreachable("not_found"))
     assert await states(pool, bot) == {GROUP: "migrated"}
 
 
@@ -255,7 +255,7 @@ async def test_another_process_hears_of_a_migration_and_of_its_end(pool: Pool) -
         await soon(lambda: other.moved_to(bot.id, GROUP) == SUPERGROUP)
 
         await chats.clear(pool, bot.id, [GROUP])
-        await soon(lambda: {ledger.moved_to(bot.id, GROUP) for ledger in (one, other)} == {GROUP})
+        await soon(lambda: {statuses.moved_to(bot.id, GROUP) for statuses in (one, other)} == {GROUP})
 
 
 async def test_migrations_that_were_told_while_the_connection_was_lost_are_read(
@@ -263,38 +263,38 @@ async def test_migrations_that_were_told_while_the_connection_was_lost_are_read(
 ) -> None:
     monkeypatch.setattr(ledgers, "FLUSH_INTERVAL_SECONDS", 0.05)
     bot = await make_bot(pool)
-    async with (ledger := ChatStatusWriter(pool)).running():
+    async with (statuses := ChatStatusWriter(pool)).running():
         await pool.execute(  # nobody is told
             "INSERT INTO chat (bot_id, chat_id, state, reason, migrated_to) VALUES ($1, $2, 'migrated', '', $3)",
             bot.id,
             GROUP,
             SUPERGROUP,
         )
-        assert ledger.moved_to(bot.id, GROUP) == GROUP
+        assert statuses.moved_to(bot.id, GROUP) == GROUP
         await pool.fetch("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
-        await soon(lambda: ledger.moved_to(bot.id, GROUP) == SUPERGROUP)
+        await soon(lambda: statuses.moved_to(bot.id, GROUP) == SUPERGROUP)
 
 
 async def test_a_migration_that_is_told_while_all_are_read_is_not_overwritten(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledgers, "FLUSH_INTERVAL_SECONDS", 0.05)
-    async with (ledger := ChatStatusWriter(pool)).running():
+    async with (statuses := ChatStatusWriter(pool)).running():
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute("LOCK TABLE chat")
-            ledger._mark_migrations_stale()
-            await soon(lambda: ledger._notified_during_read is not None)
+            statuses._mark_migrations_stale()
+            await soon(lambda: statuses._notified_during_read is not None)
             await pool.execute("SELECT pg_notify($1, $2)", chats.CHANNEL, f"1 {GROUP} {SUPERGROUP}")
-            await soon(lambda: ledger.moved_to(BotId(1), GROUP) == SUPERGROUP)
-        await soon(lambda: ledger._notified_during_read is None)
-        assert ledger.moved_to(BotId(1), GROUP) == SUPERGROUP
+            await soon(lambda: statuses.moved_to(BotId(1), GROUP) == SUPERGROUP)
+        await soon(lambda: statuses._notified_during_read is None)
+        assert statuses.moved_to(BotId(1), GROUP) == SUPERGROUP
 
 
 @given(st.lists(st.tuples(st.integers(-9, -1), st.integers(-9, -1)), max_size=20))
 def test_chains_are_followed_to_their_end_and_circles_never_hang(moves: list[tuple[int, int]]) -> None:
-    ledger, moved = unwritten(), {}
+    statuses, moved = unwritten(), {}
     for old, new in moves:
-        ledger.note_migration(BotId(1), ChatId(old), ChatId(new))
+        statuses.note_migration(BotId(1), ChatId(old), ChatId(new))
         if old != new:
             moved[old] = new
     for start in range(-9, 0):
@@ -302,11 +302,11 @@ def test_chains_are_followed_to_their_end_and_circles_never_hang(moves: list[tup
         while path[-1] in moved and len(path) <= 10:
             path.append(moved[path[-1]])
         expected = start if len(path) > 10 else path[-1]
-        assert ledger.moved_to(BotId(1), ChatId(start)) == expected
+        assert statuses.moved_to(BotId(1), ChatId(start)) == expected
 
 
 def test_a_long_chain_is_followed() -> None:
-    ledger = unwritten()
+    statuses = unwritten()
     for old, new in pairwise(range(1, 2000)):
-        ledger.note_migration(BotId(1), ChatId(-old), ChatId(-new))
-    assert ledger.moved_to(BotId(1), ChatId(-1)) == -1999
+        statuses.note_migration(BotId(1), ChatId(-old), ChatId(-new))
+    assert statuses.moved_to(BotId(1), ChatId(-1)) == -1999

@@ -1,4 +1,4 @@
-"""The spool: hot blobs on disk, fetched once, held while open, evicted by last use, shared between processes."""
+"""The disk cache: hot blobs on disk, fetched once, held while open, evicted by last use, shared between processes."""
 
 from __future__ import annotations
 

@@ -30,10 +30,10 @@ class Process:
     passed was asked for, and the seconds until it did.
     """
 
-    traffic: BotRateLimiter
+    limiter: BotRateLimiter
     rank: Priority
     asked: list[float] | None = None
-    told: int = 0
+    reported: int = 0
     waits: list[tuple[float, float]] = field(default_factory=list)
     refused: int = 0
 
@@ -42,7 +42,7 @@ class Process:
 
 
 @dataclass(kw_only=True)
-class Neighbours:
+class Peers:
     """`per_second`: what people ask for; the other process has work without end. `every`: seconds between tellings."""
 
     per_second: float
@@ -57,8 +57,8 @@ class Neighbours:
         self._gate = Gate(TELEGRAM)
         self._chats, self._order = itertools.count(1), itertools.count()
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
-        self.backlog = Process(traffic=BotRateLimiter(BotLimits(), now=0), rank=Priority.DELIVERY)
-        self.people = Process(traffic=BotRateLimiter(BotLimits(), now=0), rank=Priority.INTERACTIVE, asked=[])
+        self.backlog = Process(limiter=BotRateLimiter(BotLimits(), now=0), rank=Priority.DELIVERY)
+        self.people = Process(limiter=BotRateLimiter(BotLimits(), now=0), rank=Priority.INTERACTIVE, asked=[])
         self._pairs = ((self.backlog, self.people), (self.people, self.backlog))
 
     def run(self, seconds: float) -> None:
@@ -85,21 +85,21 @@ class Neighbours:
         for process, other in self._pairs:
             while (asked := process.next_asked(now)) <= now:
                 chat_id = ChatId(next(self._chats))
-                if process.traffic.next_send_at(chat_id, now=now, priority=process.rank) > now:
+                if process.limiter.next_send_at(chat_id, now=now, priority=process.rank) > now:
                     break
                 if process.asked is not None:
                     process.asked.pop(0)
-                passage = process.traffic.acquire(chat_id, now=now, priority=process.rank)
-                if passage.hold:
+                permit = process.limiter.acquire(chat_id, now=now, priority=process.rank)
+                if permit.hold:
                     self._tell(now)
-                effect = now + passage.hold + self.latency + self._dice.random() * self.jitter
-                self._at(effect, partial(self._reaches, process, other, passage, asked))
+                effect = now + permit.hold + self.latency + self._dice.random() * self.jitter
+                self._at(effect, partial(self._reaches, process, other, permit, asked))
         self._at(now + LOOK, self._look)
 
-    def _reaches(self, process: Process, other: Process, passage: Permit, asked: float, now: float) -> None:
+    def _reaches(self, process: Process, other: Process, permit: Permit, asked: float, now: float) -> None:
         """The message takes effect, or is refused: then it is asked for again."""
-        wait = said(self._gate.charge, passage, now)
-        closed = process.traffic.confirm(passage, now=now, retry_after=wait)
+        wait = said(self._gate.charge, permit, now)
+        closed = process.limiter.confirm(permit, now=now, retry_after=wait)
         if wait is None:
             self.passed.append(now)
             process.waits.append((asked, now - asked))
@@ -108,7 +108,7 @@ class Neighbours:
         if process.asked is not None:
             process.asked.insert(0, asked)
         if closed is not None and closed.chat_id is None:
-            self._at(now + HEARD, lambda at: other.traffic.pause_bot(at + closed.seconds))
+            self._at(now + HEARD, lambda at: other.limiter.pause_bot(at + closed.seconds))
 
     def _tell_now_and_then(self, now: float) -> None:
         self._tell(now)
@@ -116,6 +116,6 @@ class Neighbours:
 
     def _tell(self, now: float) -> None:
         for process, other in self._pairs:
-            if (count := process.traffic.sent - process.told) > 0:
-                process.told = process.traffic.sent
-                self._at(now + HEARD, lambda at, count=count, to=other: to.traffic.add_remote(count, now=at))  # type: ignore[misc]
+            if (count := process.limiter.sent - process.reported) > 0:
+                process.reported = process.limiter.sent
+                self._at(now + HEARD, lambda at, count=count, to=other: to.limiter.add_remote(count, now=at))  # type: ignore[misc]

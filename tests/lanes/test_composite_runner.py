@@ -54,7 +54,7 @@ class Task:
 
 @dataclass(kw_only=True, slots=True)
 class Place:
-    """A seat with two kinds of work: `first` and `second` are those that ran, the last one last."""
+    """A runner with two kinds of work: `first` and `second` are those that ran, the last one last."""
 
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     crowded: bool = False

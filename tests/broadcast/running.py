@@ -23,11 +23,11 @@ LOOK_AGAIN = 0.05  # seconds between looks at what no notification tells of
 
 
 @dataclass(kw_only=True, slots=True)
-class Airport:
+class Process:
     """`lease`: of the process that this stands for."""
 
     app: Telewarm
-    live: BotSession
+    session: BotSession
     lease: ProcessLease
     broadcasts: BroadcastService
     crowded: bool = False
@@ -40,7 +40,7 @@ class Airport:
         return BroadcastScheduler(
             pool=self.pool,
             lease=self.lease,
-            session=self.live,
+            session=self.session,
             sender=self.app.sender,
             stop=stop,
             has_waiting_lanes=lambda: self.crowded,
@@ -50,7 +50,7 @@ class Airport:
     async def draft(
         self, chats: list[ChatId], message: MessageSet = TEXT, *, gate: bool = True, per_second: float | None = None
     ) -> BroadcastId:
-        [made] = await self.broadcasts.create([self.live], message, gate=gate, per_second=per_second)
+        [made] = await self.broadcasts.create([self.session], message, gate=gate, per_second=per_second)
         await self.broadcasts.add(made.id, chats)
         return made.id
 
@@ -66,7 +66,7 @@ class Airport:
         return await self.deliveries(asyncio.Event(), concurrency=concurrency).run()
 
     @asynccontextmanager
-    async def flying(self, *, concurrency: int = 20) -> AsyncIterator[BroadcastScheduler]:
+    async def running(self, *, concurrency: int = 20) -> AsyncIterator[BroadcastScheduler]:
         """In the background, once; at the end it is told to stop."""
         stop = asyncio.Event()
         under_way = self.deliveries(stop, concurrency=concurrency)
@@ -107,7 +107,7 @@ class Airport:
 
 
 @asynccontextmanager
-async def airport(telewarm: Telewarm, live: BotSession) -> AsyncIterator[Airport]:
+async def broadcast_process(telewarm: Telewarm, session: BotSession) -> AsyncIterator[Process]:
     async with AsyncExitStack() as stack:
         lease = await stack.enter_async_context(ProcessLease.open(telewarm.pool))
-        yield Airport(app=telewarm, live=live, lease=lease, broadcasts=broadcasts_of(telewarm))
+        yield Process(app=telewarm, session=session, lease=lease, broadcasts=broadcasts_of(telewarm))
