@@ -29,7 +29,7 @@ from telewarm.database.pool import connect
 from telewarm.database.warmups import WarmupFailure
 from telewarm.models import BotId, ClaimedMedia, UploadResult
 from telewarm_benchmarks.figures import Figure
-from telewarm_benchmarks.queues import Queue, placed, queue, server
+from telewarm_benchmarks.queues import Queue, queue, server, upload_result
 from telewarm_benchmarks.stage import Report
 
 DAY = 86_400.0  # seconds

@@ -15,7 +15,7 @@ from telewarm.database import events, media, queue_priority, warmups
 from telewarm.database.warmups import WarmupFailure
 from telewarm.models import Blob, ClaimedMedia, Kind, MediaId
 from telewarm_benchmarks.figures import Figure
-from telewarm_benchmarks.queues import Queue, blob, placed, queue, server
+from telewarm_benchmarks.queues import Queue, blob, queue, server, upload_result
 from telewarm_benchmarks.stage import Report
 
 CLAIMED = 10  # items in one claim or record

@@ -166,8 +166,9 @@ async def test_deleting_for_good_takes_all_of_a_bot_and_nothing_of_others(api: A
     session = await api.telewarm.bots.by_slug("shop")
     [made] = await api.telewarm.broadcasts.create([session], MessageSet(text="x"))
     await api.telewarm.broadcasts.add(made.id, readers(5))
-    await pool.execute("INSERT INTO chat (bot_id, chat_id, state, reason) VALUES ($1, 7, 'blocked', 'x')", live.bot.id)
-    await pool.execute("INSERT INTO idempotency_key (bot_id, key, fingerprint) VALUES ($1, 'k', '')", live.bot.id)
+    chat = "INSERT INTO chat (bot_id, chat_id, state, reason) VALUES ($1, 7, 'blocked', 'x')"
+    await pool.execute(chat, session.bot.id)
+    await pool.execute("INSERT INTO idempotency_key (bot_id, key, fingerprint) VALUES ($1, 'k', '')", session.bot.id)
     assert "delete it first" in refusal(await api.client.delete(f"{BOTS}/shop?forever=true"), 409, "CONFLICT")
     await api.client.delete(f"{BOTS}/shop")
 

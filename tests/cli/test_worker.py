@@ -62,12 +62,12 @@ async def test_it_warms_shows_its_metrics_and_drains_when_told(
 
     async with working(telewarm_with, tmp_path) as (process, port):
         await until_ready(idle, *ids)
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-            assert (await read(session, "/metrics"))[0] == 401
-            assert await read(session, "/readyz") == (200, READY)
-            assert (await read(session, "/health", Authorization=f"Bearer {ADMIN}"))[0] == 200
-            _, shown = await read(session, "/metrics", Authorization=f"Bearer {ADMIN}")
-            assert (await read(session, "/api/admin/media/1", Authorization=f"Bearer {ADMIN}"))[0] == 404
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
+            assert (await read(client, "/metrics"))[0] == 401
+            assert await read(client, "/readyz") == (200, READY)
+            assert (await read(client, "/health", Authorization=f"Bearer {ADMIN}"))[0] == 200
+            _, shown = await read(client, "/metrics", Authorization=f"Bearer {ADMIN}")
+            assert (await read(client, "/api/admin/media/1", Authorization=f"Bearer {ADMIN}"))[0] == 404
         assert 'telewarm_warmups_total{kind="photo",method="upload",outcome="ok"} 10.0' in shown
 
         sandbox.state.configure(network=Network(latency=0.5))

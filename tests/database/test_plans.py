@@ -139,10 +139,10 @@ async def test_counting_reads_what_was_counted_and_not_the_items(
 
     assert "Seq Scan on media " not in f"{shown} ", shown
     assert len(re.findall(r"on media_count\b", shown)) == 1, shown
-    if name != "counts":
+    if name != "media_counts":
         assert "media_due" in shown, shown
         assert "hashed" not in shown, shown
-    assert ("media_waiting" in shown) is (name == "depths"), shown
+    assert ("media_waiting" in shown) is (name == "queue_depths"), shown
 
 
 @pytest.mark.parametrize(("which", "index"), [(RewarmScope.FAILED, "media_failed"), (RewarmScope.ALL, "media_library")])
