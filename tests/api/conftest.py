@@ -14,8 +14,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from telewarm.cli.run import bind_sockets, port_of, serve_api
 from telewarm.runtime import Telewarm
+from telewarm.server.asgi import serve_api
+from telewarm.server.sockets import bind_sockets, port_of
 from tests.fixtures.app import WARMUP_CHAT, Opener
 from tests.fixtures.media import jpeg
 from tests.fixtures.sandbox import token

@@ -26,9 +26,10 @@ from telewarm.api.concurrency_limiter import (
     class_of,
     next_limit,
 )
-from telewarm.cli import run
-from telewarm.cli.run import bind_sockets, port_of, serve_api
 from telewarm.sandbox.faults import Rule
+from telewarm.server import asgi
+from telewarm.server.asgi import serve_api
+from telewarm.server.sockets import bind_sockets, port_of
 from tests.api.conftest import ADMIN, BEARER, BOT, MEDIA, SEND, Api, client_of, refusal
 from tests.fixtures.app import READER, Opener
 from tests.fixtures.media import jpeg
@@ -272,7 +273,7 @@ async def test_what_was_accepted_is_finished_when_the_process_stops(telewarm_wit
 async def test_what_cannot_be_finished_in_time_is_told_so(
     telewarm_with: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(asgi, "GRACE_SECONDS", 0.2)
     async with served(telewarm_with) as api:
         with capture_logs() as logged:
             async with sending(telewarm_with, api, FEW, seconds=9) as answers:
@@ -290,7 +291,7 @@ async def test_what_cannot_be_finished_in_time_is_told_so(
 async def test_an_answer_that_nobody_takes_does_not_hold_up_the_end(
     telewarm_with: Opener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(run, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(asgi, "GRACE_SECONDS", 0.2)
     async with served(telewarm_with) as api:
         body = os.urandom(16 << 20)
         put = await api.client.post(f"{MEDIA}?kind=document", content=body)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import telewarm
 from telewarm import cli, errors
-from telewarm.api import create_api, error_responses, heads
+from telewarm.api import create_api, error_responses
 from telewarm.api.middleware import concurrency_limit
 from telewarm.api.signed_urls import PREVIEW_PATH, url_of
 from telewarm.error_catalog import BY_CODE, ERROR_DOCS, ErrorCategory, markdown
@@ -87,11 +87,7 @@ def raised() -> Iterator[Pair]:
 
 def test_every_code_that_the_source_has_is_known_with_its_status_and_no_other() -> None:
     assert {kind.code for kind in tree(errors.TelewarmError)} <= BY_CODE.keys()
-    tables = {
-        (code, status)
-        for table in (error_responses.CODE_BY_STATUS, heads.CODE_BY_STATUS)
-        for status, code in table.items()
-    }
+    tables = {(code, status) for table in (error_responses.CODE_BY_STATUS,) for status, code in table.items()}
     assert len(BY_CODE) == len(ERROR_DOCS)
     assert {
         *written(),

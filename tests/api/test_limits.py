@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Message
 from structlog.testing import capture_logs
 
 from telewarm import clock
-from telewarm.api import heads, request_limits
+from telewarm.api import request_limits
 from telewarm.api.error_responses import HttpError, register_exception_handlers
-from telewarm.api.heads import LimitedHttpProtocol
 from telewarm.api.middleware.auth import AuthMiddleware
 from telewarm.api.request_limits import (
     FAILED_ATTEMPT_WINDOW_SECONDS,
@@ -35,7 +32,6 @@ from telewarm.api.request_limits import (
     limit_body_time,
     read_limited_body,
 )
-from telewarm.cli.run import UvicornServer, bind_sockets, close_sockets, port_of
 from tests.api.conftest import ADMIN, client_of, refusal
 
 Client = Callable[[str, str], Awaitable[httpx.Response]]
@@ -256,96 +252,3 @@ async def test_a_small_body_is_bounded_in_size_and_depth_and_the_route_gets_it_a
         refusal(await client.post("/api/admin/media/x", json={"a": "x" * 1000}), 413, "TOO_LARGE")
         broken = await client.post("/api/admin/media/x", content=b"{", headers={"Content-Type": "application/json"})
         assert "is not JSON" in refusal(broken, 400, "BAD_REQUEST")
-
-
-@asynccontextmanager
-async def server() -> AsyncIterator[int]:
-    """The port of a server with our protocol, whose app answers with the size of the body."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        size, more = 0, True
-        while more:
-            message = await receive()
-            size, more = size + len(message.get("body", b"")), message.get("more_body", False)
-        body = f"{scope['path']} {size};".encode()
-        headers = [(b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    sockets, ready = bind_sockets("127.0.0.1", 0), asyncio.Event()
-    config = uvicorn.Config(app, log_config=None, http=LimitedHttpProtocol, lifespan="off", timeout_graceful_shutdown=1)
-    serving = UvicornServer(config, ready.set)
-    task = asyncio.create_task(serving.serve(sockets))
-    await ready.wait()
-    try:
-        yield port_of(sockets)
-    finally:
-        serving.should_exit = True
-        await task
-        close_sockets(sockets)
-
-
-@asynccontextmanager
-async def connected() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    async with server() as port:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        try:
-            yield reader, writer
-        finally:
-            writer.close()
-
-
-@pytest.mark.parametrize("piece", [b"x-a: 1\r\n" * 100, b"1" * 1000], ids=["many headers", "one endless header"])
-@pytest.mark.server
-async def test_a_head_without_end_is_cut_off(piece: bytes) -> None:
-    sent = 0
-    async with connected() as (reader, writer):
-        writer.write(b"GET / HTTP/1.1\r\nhost: here\r\nx-first: ")
-        with suppress(ConnectionError):
-            while sent < 50 * MAX_HEADER_BYTES:
-                writer.write(piece)
-                await writer.drain()
-                sent += len(piece)
-                await clock.sleep(0)  # let the server read
-        said = b""
-        with suppress(ConnectionError):  # it was closed with bytes unread
-            said = await asyncio.wait_for(reader.read(), 5)
-    assert sent < 50 * MAX_HEADER_BYTES
-    assert said == b"" or (said.startswith(b"HTTP/1.1 431 ") and b'"error": "HEADERS_TOO_LARGE"' in said)
-
-
-@pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nhost: here\r\nx-a: "], ids=["nothing", "half a head"])
-@pytest.mark.server
-async def test_a_head_that_does_not_come_is_not_waited_for(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heads, "HEAD_TIMEOUT_SECONDS", 0.2)
-    async with connected() as (reader, writer):
-        writer.write(begun)
-        said = await asyncio.wait_for(reader.read(), 5)
-    assert said.startswith(b"HTTP/1.1 408 ")
-    assert b'"error": "TOO_SLOW"' in said
-
-
-@pytest.mark.server
-async def test_usual_requests_pass_bodies_of_any_size_and_several_on_one_connection() -> None:
-    body = b"1" * (4 * MAX_HEADER_BYTES)
-    async with connected() as (reader, writer):
-        for number in range(3):
-            head = f"POST /{number} HTTP/1.1\r\nhost: here\r\ncontent-length: {len(body)}\r\n\r\n"
-            writer.write(head.encode() + body)
-            said = await asyncio.wait_for(reader.readuntil(b";"), 5)
-            assert said.startswith(b"HTTP/1.1 200 ")
-            assert said.endswith(f"/{number} {len(body)};".encode())
-        writer.write(b"GET /a HTTP/1.1\r\nhost: here\r\n\r\nGET /b HTTP/1.1\r\nhost: here\r\n\r\n")  # at once
-        assert (await asyncio.wait_for(reader.readuntil(b"/a 0;"), 5)).startswith(b"HTTP/1.1 200 ")
-        assert (await asyncio.wait_for(reader.readuntil(b"/b 0;"), 5)).startswith(b"HTTP/1.1 200 ")
-
-
-@pytest.mark.server
-async def test_a_slow_answer_is_not_cut_off_by_the_time_for_heads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heads, "HEAD_TIMEOUT_SECONDS", 0.2)
-    async with connected() as (reader, writer):
-        writer.write(b"POST /slow HTTP/1.1\r\nhost: here\r\ncontent-length: 1\r\n\r\n")
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(reader.read(1), 0.6)
-        writer.write(b"1")
-        assert (await asyncio.wait_for(reader.readuntil(b";"), 5)).startswith(b"HTTP/1.1 200 ")

@@ -22,7 +22,6 @@ STALL_SECONDS = 30.0  # seconds that a client may take nothing before it is cut 
 FAREWELL_SECONDS = 1.0  # seconds to say the last word
 TOKEN_RECHECK_SECONDS = 20.0  # seconds that a token which was good is believed in
 RECONNECT_MS = 2000  # milliseconds until a client that was cut off comes back
-ABORT_EXTENSION = "telewarm.abort"  # an extension of the scope: ends the connection at once, whatever waits to be sent
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # a proxy hands on what comes when it comes
 FIRST_MESSAGE = b'retry: %d\nid: %d\nevent: position\ndata: {"id":%d,"type":"position"}\n\n'
 POSITION_MESSAGE = b'id: %d\nevent: position\ndata: {"id":%d,"type":"position"}\n\n'
@@ -94,7 +93,7 @@ class EventSourceResponse(Response):
         self._registry = registry
         self._is_token_valid = is_token_valid
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as ASGI calls it
         with self._registry.slot():
             async with aclosing(self._chunks) as chunks:
                 first = await anext(chunks)  # what it may raise becomes an answer
@@ -105,7 +104,7 @@ class EventSourceResponse(Response):
                     with self._registry.cancel_on_stop(writing):
                         await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
                     if not leaving.done():
-                        await self._finish(writing, leaving, scope, send)
+                        await self._finish(writing, send)
                 finally:
                     writing.cancel()
                     leaving.cancel()
@@ -130,9 +129,8 @@ class EventSourceResponse(Response):
                 )
             last_event_id = chunk.upto
 
-    async def _finish(
-        self, write_task: asyncio.Task[None], disconnect_task: asyncio.Task[None], scope: Scope, send: Send
-    ) -> None:
+    async def _finish(self, write_task: asyncio.Task[None], send: Send) -> None:
+        """End the response, or leave it unfinished when the client takes nothing: the server closes its connection."""
         error = None if write_task.cancelled() else write_task.exception()
         stalled = isinstance(error, ClientStalled)
         if isinstance(error, Exception) and not stalled:
@@ -147,8 +145,6 @@ class EventSourceResponse(Response):
                 stalled = True
         if stalled:
             log.info("sse_client_stalled", seconds=STALL_SECONDS)
-            scope.get("extensions", {}).get(ABORT_EXTENSION, {}).get("abort", lambda: None)()
-            await asyncio.wait({disconnect_task}, timeout=FAREWELL_SECONDS)
 
 
 class ClientStalled(Exception):

@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from telewarm.cli.env import read_settings
-from telewarm.cli.run import bind_sockets, install_stop_event, run, serve_api
+from telewarm.cli.run import install_stop_event, run, trusted_proxies
 from telewarm.demo import showcase
+from telewarm.server.asgi import serve_api
+from telewarm.server.sockets import bind_sockets
 
 
 def demo(
@@ -30,4 +32,10 @@ async def _demo(*, once: bool, port: int, svg: typer.FileTextWrite | None) -> No
         if svg is not None:
             svg.write(show.picture())
         if not once and not stop.is_set():
-            await serve_api(show.telewarm.api(), sockets=sockets, stop=stop, on_ready=lambda: show.explain(port))
+            await serve_api(
+                show.telewarm.api(),
+                sockets=sockets,
+                stop=stop,
+                trusted_proxies=trusted_proxies(),
+                on_ready=lambda: show.explain(port),
+            )

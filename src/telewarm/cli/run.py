@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
-import math
 import os
 import signal
-import socket
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import typer
-import uvicorn
 import uvloop
-from fastapi import FastAPI
 
 from telewarm import logs
-from telewarm.api.door import LoadSheddingProtocol
 from telewarm.cli.console import echo_err
 from telewarm.cli.env import read_settings
-from telewarm.errors import UsageError
 from telewarm.probe.isolation import close_memory
 from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
 
 T = TypeVar("T")
 
-GRACE_SECONDS = 4.0  # seconds that accepted requests have to finish
 FORCE_AFTER_INTERRUPTS = 3  # times that Ctrl-C is pressed before a command ends without closing anything
-FORCED_CLOSE_SECONDS = 1  # seconds in which those that have not are told so
-LISTENERS_PER_SOCKET = 16  # connections that come in at each turn of the loop: libuv takes one from each socket
-LISTEN_CURES = {
-    errno.EADDRINUSE: "Port {port} is already in use. Stop that program or choose another --port",
-    errno.EACCES: "Port {port} needs root, as all ports below 1024. Choose another --port",
-    errno.EADDRNOTAVAIL: "This machine does not have the address {host}. Choose another --host",
-}
 
 
 def load_settings(*, announce: bool = True) -> Settings:
@@ -92,98 +76,12 @@ def _stop_signals() -> list[signal.Signals]:
     return [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-class UvicornServer(uvicorn.Server):
-    """Leaves signals to us: uvicorn would raise them again before the rest is closed."""
+def trusted_proxies() -> str:
+    """Addresses of proxies whose X-Forwarded-* headers are believed: FORWARDED_ALLOW_IPS, as uvicorn calls it.
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        try:
-            await super().startup(sockets)
-        except OSError as error:  # another process bound the same address, and was quicker to listen
-            raise _listen_error(error, "this address", port=port_of(sockets) if sockets else 0) from error
-        self._on_ready()
-
-
-def bind_sockets(host: str, port: int) -> list[socket.socket]:
-    """Bind the addresses of a host, before anything else is started. Port 0: a free one. Raises UsageError."""
-    taken: list[socket.socket] = []
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, _, _, _, address in dict.fromkeys(found):
-            one = socket.socket(family, socket.SOCK_STREAM)
-            taken.append(one)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            one.bind((address[0], port or port_of(taken), *address[2:]))
-    except OSError as error:
-        close_sockets(taken)
-        raise _listen_error(error, host, port=port) from error
-    return taken
-
-
-@contextmanager
-def explain_listen_error(host: str, port: int) -> Iterator[None]:
-    """Turn the error of an address that cannot be listened on into UsageError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in LISTEN_CURES:
-            raise
-        raise _listen_error(error, host, port=port) from error
-
-
-def _listen_error(error: OSError, host: str, *, port: int) -> UsageError:
-    cure = LISTEN_CURES.get(error.errno or 0, "Cannot listen on {host}, port {port}: {reason}. Check --host and --port")
-    return UsageError(cure.format(host=host, port=port, reason=error.strerror or error))
-
-
-def port_of(sockets: Sequence[socket.socket]) -> int:
-    """The port of the first one, 0 before it is bound."""
-    return int(sockets[0].getsockname()[1])
-
-
-def close_sockets(sockets: Sequence[socket.socket]) -> None:
-    for one in sockets:
-        one.close()
-
-
-async def serve_api(
-    app: FastAPI, *, sockets: list[socket.socket], stop: asyncio.Event, on_ready: Callable[[], None] = lambda: None
-) -> None:
-    """Serve until `stop` is set, then finish what was accepted. Closes the sockets. `on_ready`: when answers come."""
-    proxies = os.environ.get("FORWARDED_ALLOW_IPS", "")  # noqa: TID251 (the command line reads the environment)
-    config = uvicorn.Config(
-        app,
-        proxy_headers=bool(proxies),  # else any program of this machine could say that it calls from elsewhere
-        forwarded_allow_ips=proxies,
-        log_config=None,
-        access_log=False,
-        http=LoadSheddingProtocol,
-        lifespan="off",
-        timeout_graceful_shutdown=math.ceil(GRACE_SECONDS) + FORCED_CLOSE_SECONDS,
-    )
-    server = UvicornServer(config, on_ready)
-    doors = [one.dup() for one in sockets for _ in range(LISTENERS_PER_SOCKET)]
-    serving = asyncio.create_task(server.serve(doors), name="http server")
-    stopping = asyncio.create_task(stop.wait(), name="wait for the stop signal")
-    try:
-        await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        app.state.streams.stop()  # the server would wait for them
-        server.should_exit = True
-        stopping.cancel()
-        ending = asyncio.get_running_loop().call_later(GRACE_SECONDS, app.state.admission.cancel_all)
-        await serving
-        ending.cancel()
-        close_sockets([*doors, *sockets])
+    By default none are: any program of this machine could say that it calls from elsewhere.
+    """
+    return os.environ.get("FORWARDED_ALLOW_IPS", "")  # noqa: TID251 (the command line reads the environment)
 
 
 def print_token(telewarm: Telewarm) -> None:

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from telewarm.cli.console import echo_err
-from telewarm.cli.run import explain_listen_error
 from telewarm.sandbox import Config, Floods, Network
 from telewarm.sandbox.serve import serve
+from telewarm.server.sockets import explain_listen_error
 
 HINTS_TEXT = """
 The sandbox stands in for Telegram. In another terminal:

@@ -12,17 +12,10 @@ from telewarm import background
 from telewarm.assembly import tune_garbage_collector
 from telewarm.cli.console import echo_err
 from telewarm.cli.env import announce_settings
-from telewarm.cli.run import (
-    bind_sockets,
-    close_sockets,
-    install_stop_event,
-    load_settings,
-    port_of,
-    print_token,
-    run,
-    serve_api,
-)
+from telewarm.cli.run import install_stop_event, load_settings, print_token, run, trusted_proxies
 from telewarm.runtime import Telewarm
+from telewarm.server.asgi import serve_api
+from telewarm.server.sockets import bind_sockets, close_sockets, port_of
 from telewarm.settings import Settings
 
 
@@ -57,7 +50,9 @@ async def _serve(settings: Settings, host: str, sockets: list[socket.socket], *,
             background.start(telewarm.checks.log_problems(), name="check dependencies")
             draining = asyncio.create_task(telewarm.worker.stop_when(stop), name="drain when told")
             try:
-                await serve_api(telewarm.api(), sockets=sockets, stop=stop, on_ready=ready)
+                await serve_api(
+                    telewarm.api(), sockets=sockets, stop=stop, trusted_proxies=trusted_proxies(), on_ready=ready
+                )
             finally:
                 stop.set()
                 await draining

@@ -12,17 +12,10 @@ from telewarm import background
 from telewarm.assembly import tune_garbage_collector
 from telewarm.cli.console import echo_err
 from telewarm.cli.env import announce_settings
-from telewarm.cli.run import (
-    bind_sockets,
-    close_sockets,
-    install_stop_event,
-    load_settings,
-    port_of,
-    print_token,
-    run,
-    serve_api,
-)
+from telewarm.cli.run import install_stop_event, load_settings, print_token, run, trusted_proxies
 from telewarm.runtime import Telewarm
+from telewarm.server.asgi import serve_api
+from telewarm.server.sockets import bind_sockets, close_sockets, port_of
 from telewarm.settings import Settings
 
 
@@ -62,7 +55,9 @@ async def _work(settings: Settings, sockets: list[socket.socket]) -> None:
             draining = asyncio.create_task(telewarm.worker.stop_when(stop), name="drain when told")
             try:
                 if sockets:
-                    await serve_api(telewarm.monitoring_app(), sockets=sockets, stop=stop)
+                    await serve_api(
+                        telewarm.monitoring_app(), sockets=sockets, stop=stop, trusted_proxies=trusted_proxies()
+                    )
                 await stop.wait()
             finally:
                 stop.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cache
 
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,11 +19,9 @@ from telewarm.api.concurrency_limiter import (
 )
 from telewarm.api.error_responses import error_response
 from telewarm.api.middleware.access_log import REQUEST_ID_HEADER
-from telewarm.api.sse import ABORT_EXTENSION
 from telewarm.idle_tracking import use_idle_tracker
 
 OVERLOADED_CODE, OVERLOADED_STATUS = "OVERLOADED", 503
-SLOT_EXTENSION = "telewarm.place"  # an extension of the scope
 STOPPING_RETRY_AFTER_SECONDS = 1  # seconds after which another process, or this one once it is back, may be asked
 
 
@@ -35,10 +34,10 @@ class ConcurrencyLimitMiddleware:
         work = class_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
         if work is None:
             await self._app(scope, receive, send)
-        elif (place := _slot_from_scope(scope) or self._limiter.acquire(work)) is None:
-            await overloaded_response(work, retry_after_seconds())(scope, receive, send)
+        elif (slot := self._limiter.acquire(work)) is None:
+            await _reject(work, scope, send)
         else:
-            await self._serve(place, scope, receive, send)
+            await self._serve(slot, scope, receive, send)
 
     async def _serve(self, slot: RequestSlot, scope: Scope, receive: Receive, send: Send) -> None:
         slot.task = asyncio.current_task()
@@ -48,40 +47,38 @@ class ConcurrencyLimitMiddleware:
         except asyncio.CancelledError:
             if not slot.cancelled_by_shutdown:
                 raise
-            if slot.response_started:
-                await _abort_response(scope, receive)
-            else:
+            if not slot.response_started:  # else the broken connection says that the rest does not come
                 await stopping_response(str(scope.get("state", {}).get("request_id", "")))(scope, receive, send)
         finally:
             slot.finish()
 
 
-def _slot_from_scope(scope: Scope) -> RequestSlot | None:
-    """By the door."""
-    place: RequestSlot | None = scope.get("extensions", {}).get(SLOT_EXTENSION, {}).get("place")
-    return place
+async def _reject(request_class: RequestClass, scope: Scope, send: Send) -> None:
+    """Answer 503 without reading the body, at a small part of the cost of the cheapest route.
+
+    The client may send more on the connection, unless it waits for leave to send its body.
+    """
+    start, body = _rejection(request_class, retry_after_seconds())
+    if any(name == b"expect" for name, _ in scope["headers"]):
+        start = {**start, "headers": [*start["headers"], (b"connection", b"close")]}
+    await send(start)
+    await send(body)
 
 
-async def _abort_response(scope: Scope, receive: Receive) -> None:
-    """Half of an answer is out: the broken connection says that the rest does not come."""
-    if (extension := scope.get("extensions", {}).get(ABORT_EXTENSION)) is not None:
-        extension["abort"]()
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-
-def overloaded_response(request_class: RequestClass, retry_seconds: int) -> JSONResponse:
-    """`retry_seconds`: seconds. It has no request id: the log tells but the number of those that were refused."""
-    words = (
-        f"this process has as many requests of this kind ({request_class}) as it can answer in time, and "
-        f"nothing was done: ask"
-        f" again in {retry_seconds} s, or ask another process; when it lasts, run more of them"
+@cache
+def _rejection(request_class: RequestClass, retry_seconds: int) -> tuple[Message, Message]:
+    """The messages of a rejection. It has no request id: the log has but the number of rejected requests."""
+    text = (
+        f"this process has as many requests of this kind ({request_class}) as it can answer in time, and nothing was "
+        f"done: ask again in {retry_seconds} s, or ask another process; when it lasts, run more of them"
     )
-    return JSONResponse(
-        {"ok": False, "error": OVERLOADED_CODE, "message": words},
+    response = JSONResponse(
+        {"ok": False, "error": OVERLOADED_CODE, "message": text},
         OVERLOADED_STATUS,
         {"Retry-After": str(retry_seconds)},
     )
+    start = {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+    return start, {"type": "http.response.body", "body": response.body}
 
 
 def stopping_response(request_id: str) -> ASGIApp:
