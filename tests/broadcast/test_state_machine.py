@@ -15,8 +15,9 @@ from telewarm.models import BotId, Broadcast, BroadcastId, BroadcastState, Deliv
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
 DRAFT = Broadcast(
     id=BroadcastId(1), bot_id=BotId(1), group_id=None, name=None, message=MessageSet(text="x"), refusal=None,
-    gate=False, state=BroadcastState.DRAFT, reason=None, per_second=None, recipients=200, duplicates=0, rejected=0, guess=None,
-    counts={}, not_undone=0, in_flight=0, starts_at=None, created_at=NOON, started_at=None, ended_at=None,
+    gate=False, state=BroadcastState.DRAFT, reason=None, per_second=None, recipients=200, duplicates=0, rejected=0,
+    guess=None, counts={}, not_undone=0, in_flight=0, starts_at=None, created_at=NOON, started_at=None,
+    ended_at=None,
 )  # fmt: skip
 
 
