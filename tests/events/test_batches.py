@@ -36,8 +36,8 @@ def test_an_event_is_one_flat_object_in_its_stream() -> None:
     [batch] = batched([event(7)], after=6, upto=7)
     lines = batch.select(ALL, seen=6).sse.decode().splitlines()
     assert lines[:2] == ["id: 7", "event: media.ready"]
-    told = json.loads(lines[2].removeprefix("data: "))
-    assert told == {"id": 7, "type": "media.ready", "at": "2031-05-01T12:00:00Z", "bot": "shop", "media_id": 7}
+    received = json.loads(lines[2].removeprefix("data: "))
+    assert received == {"id": 7, "type": "media.ready", "at": "2031-05-01T12:00:00Z", "bot": "shop", "media_id": 7}
 
 
 def test_a_filter_selects_by_bot_and_type_and_never_drops_a_reset() -> None:
