@@ -16,16 +16,18 @@ DISCARD_STALL_SECONDS = 10.0  # seconds for which the body of a refused request 
 
 
 class LoadSheddingProtocol(LimitedHttpProtocol):
-    """A refusal costs a small part of what the cheapest answer does: so there is time for those that are let in."""
+    """Rejects excess requests at a small part of the cost of the cheapest response, leaving time for accepted ones."""
 
     _discarding_body = False  # the body of a request that was refused
 
     def data_received(self, data: bytes) -> None:
+        """Receive bytes."""
         super().data_received(data)
         if self._discarding_body:
             self._schedule_keepalive_timeout(DISCARD_STALL_SECONDS)
 
     def on_headers_complete(self) -> None:
+        """Acquire a slot, or reject the request."""
         work = None if self._is_responding() else self._request_class()
         if work is None:
             super().on_headers_complete()
@@ -44,10 +46,12 @@ class LoadSheddingProtocol(LimitedHttpProtocol):
         self.scope["extensions"][SLOT_EXTENSION] = {"place": place}
 
     def on_body(self, body: bytes) -> None:
+        """Receive a part of the body."""
         if not self._discarding_body:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        """Note the end of the request."""
         if not self._discarding_body:
             super().on_message_complete()
             return
@@ -65,7 +69,7 @@ class LoadSheddingProtocol(LimitedHttpProtocol):
         return class_of(self.parser.get_method().decode(), self.url.partition(b"?")[0].decode("latin-1"))
 
     def _reject_keepalive(self, request_class: RequestClass) -> None:
-        """The connection goes on, once the rest of the request has come: unread bytes would destroy the answer."""
+        """Reject a request and keep the connection, after the rest of the request: unread bytes would break it."""
         lasts = self.parser.should_keep_alive() and not self.expect_100_continue
         self.transport.write(_rejection(request_class, retry_after_seconds(), lasts))
         if self.expect_100_continue:  # then nobody knows whether the body comes
@@ -74,7 +78,7 @@ class LoadSheddingProtocol(LimitedHttpProtocol):
             self._discarding_body = True
 
     def _schedule_keepalive_timeout(self, seconds: float) -> None:
-        """Unless something comes before."""
+        """Close an idle connection after some seconds."""
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 

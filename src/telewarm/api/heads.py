@@ -1,4 +1,4 @@
-"""HTTP protocol with bounds on the size of a request's head and on the time it takes."""
+"""HTTP protocol with limits on the size and the time of a request's head."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ HEAD_TIMEOUT_SECONDS = 10.0  # for a request's head to arrive
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """uvicorn bounds neither size nor time of a request's head: endless headers would fill the memory.
+    """uvicorn limits neither size nor time of a request's head: endless headers would fill the memory.
 
-    A head may be larger than `HEADER_BYTES` by what one read brings (64 to 256 KiB); the guard judges it exactly.
+    A head may exceed `HEADER_BYTES` by the size of one read (64 to 256 KiB); the middleware checks it exactly.
     """
 
     head_bytes = 0
     head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the timer."""
         super().connection_made(transport)
         self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the timer."""
         self._stop_head_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Receive bytes, within the limit."""
         in_head = self.head_timer is not None
         super().data_received(data)
         if in_head and self.head_timer is not None and not self.transport.is_closing():
@@ -41,16 +44,19 @@ class LimitedHttpProtocol(HttpToolsProtocol):
                 self._reject(431, f"a request has at most {MAX_HEADER_BYTES} bytes of headers")
 
     def on_message_begin(self) -> None:
+        """Begin a request."""
         super().on_message_begin()
         if self.head_timer is None:
             self._start_head_timer()
 
     def on_headers_complete(self) -> None:
+        """End the head."""
         self._stop_head_timer()
         super().on_headers_complete()
         self.scope["extensions"] = {ABORT_EXTENSION: {"abort": self.transport.abort}}
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn has logged it, and answers in plain text
+        """Reject malformed HTTP."""
         self._reject(400, "what came is not HTTP/1.1: call with a client that speaks it")
 
     def _start_head_timer(self) -> None:
@@ -69,12 +75,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._reject(408, f"the head of a request has {HEAD_TIMEOUT_SECONDS:g} s to arrive")
 
     def _is_responding(self) -> bool:
-        """An earlier request of this connection."""
+        """Return whether a response to an earlier request is in progress."""
         cycle = cast("RequestResponseCycle | None", self.cycle)
         return cycle is not None and not cycle.response_complete
 
     def _reject(self, status: int, reason: str) -> None:
-        """The connection ends with it: what would follow belongs to the same request."""
+        """Reject the request and close the connection, whose next bytes belong to the same request."""
         self._stop_head_timer()
         body = json.dumps({"ok": False, "error": CODE_BY_STATUS[status], "message": reason}).encode()
         head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
