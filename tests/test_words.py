@@ -99,7 +99,6 @@ def python_files(*folders: Path) -> list[Path]:
 
 
 CODE = python_files(SOURCE, ROOT / "benchmarks", ROOT / "examples")
-CODE = [path for path in CODE if SOURCE / "database" not in path.parents]  # renamed together with its tables
 TESTS = python_files(ROOT / "tests")
 DOCUMENTS = sorted(
     path
@@ -158,7 +157,7 @@ def test_docstrings_comments_and_messages_have_no_pictures(files: list[Path]) ->
 
 
 def test_files_are_named_without_pictures() -> None:
-    names = [path.relative_to(ROOT) for path in (*CODE, *TESTS)]
+    names = [path.relative_to(ROOT) for path in (*CODE, *TESTS, *SOURCE.rglob("*.sql"))]
     expect_none(
         f"{name}: say {NAMES[word]}" for name in names for word in re.split(r"[/_.]", str(name)) if word in NAMES
     )

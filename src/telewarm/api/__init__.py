@@ -1,4 +1,4 @@
-"""The HTTP API: `/api/admin/...` for people and programs with the token, `/healthz` for everybody."""
+"""HTTP API: `/api/admin/...` for people and programs with a token, `/healthz` for everybody."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["AppState", "create_api", "create_monitoring_app"]
 
 
 def __getattr__(name: str) -> object:
-    """Imported when asked for: who only sends from Python never waits for FastAPI."""
+    """Import on first use: programs that only send never load FastAPI."""
     if name == "AppState":
         from telewarm.api.dependencies import AppState  # noqa: PLC0415 - see above
 

@@ -1,4 +1,4 @@
-"""The application: a function from what it serves to an ASGI app."""
+"""Application: builds an ASGI app from its state."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ COMMON_DEPENDENCIES = [Depends(BEARER_SCHEME), Depends(check_query_parameters)]
 
 
 def create_api(app_state: AppState) -> FastAPI:
-    """All of it."""
+    """Build the whole API."""
     app = create_monitoring_app(app_state)
     for module in (  # what is asked for most is looked at first
         send,
@@ -71,7 +71,7 @@ def create_api(app_state: AppState) -> FastAPI:
 
 
 def create_monitoring_app(app_state: AppState) -> FastAPI:
-    """Health and metrics alone, for a worker without the API."""
+    """Build an app with health and metrics only, for a worker without the API."""
     app = FastAPI(
         title="Telewarm",
         version=telewarm.__version__,

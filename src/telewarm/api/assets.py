@@ -1,4 +1,4 @@
-"""Files of the documentation pages: open to everybody."""
+"""Public files of the documentation pages."""
 
 from __future__ import annotations
 

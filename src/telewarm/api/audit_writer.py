@@ -58,7 +58,7 @@ class AuditWriter:
             task.result()
 
     async def flush(self) -> None:
-        """Write what is buffered, as far as the database takes it."""
+        """Write what is buffered, as far as the database accepts it."""
         await self._writer.flush()
 
     async def _flush_periodically(self, stop: asyncio.Event) -> None:
@@ -73,7 +73,7 @@ class AuditWriter:
 
 
 def sanitize(text: str, *secrets: str | None) -> str:
-    """A text of the caller's as the log keeps it: no secret that we know or would know, nothing a text cannot hold."""
+    """Return a caller's text as the log stores it: without secrets, and without what a text column cannot hold."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "<token>")

@@ -19,13 +19,13 @@ MAX_CONCURRENT_DECODES = 2  # large JSON bodies that are decoded at once; the ot
 
 @dataclass(slots=True)
 class BodyMemory:
-    """What one request has in memory of its body."""
+    """Memory that one request's body uses."""
 
     budget: BodyMemoryBudget
     bytes: int = 0
 
     def reserve(self, count: int) -> None:
-        """Raises HttpError 503 when all bodies together would have too much."""
+        """Reserve memory. Raises HttpError 503 when all bodies together would exceed the budget."""
         if self.budget.used_bytes + count > self.budget.max_bytes:
             again = retry_after_seconds()
             raise HttpError(
@@ -39,13 +39,14 @@ class BodyMemory:
         self.bytes += count
 
     def release(self) -> None:
+        """Release all memory of the request."""
         self.budget.used_bytes -= self.bytes
         self.bytes = 0
 
 
 @dataclass(slots=True)
 class BodyMemoryBudget:
-    """The budget of one process, and the turn to decode what came in on disk."""
+    """Budget of one process, and the semaphore for decoding bodies from disk."""
 
     max_bytes: int = MAX_BODY_MEMORY_BYTES
     used_bytes: int = 0
@@ -53,7 +54,7 @@ class BodyMemoryBudget:
 
     @contextmanager
     def for_request(self) -> Iterator[BodyMemory]:
-        """For one request, until its body is worked off."""
+        """Account for one request while the block runs."""
         held = BodyMemory(self)
         try:
             yield held
@@ -62,4 +63,5 @@ class BodyMemoryBudget:
 
 
 def body_memory_of(request: Request) -> BodyMemoryBudget:
+    """Return the budget of the application."""
     return cast(BodyMemoryBudget, request.app.state.bodies)

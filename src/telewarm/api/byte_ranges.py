@@ -10,7 +10,7 @@ SINGLE_RANGE_PATTERN = re.compile(r"bytes=[ \t]*(?:([0-9]{1,18})-([0-9]{0,18})|-
 
 
 class RangeNotSatisfiable(Exception):
-    """Nothing of the range is in the file."""
+    """The file has no byte of the range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,10 @@ class ByteRange:
 
 
 def parse_range(headers: Mapping[str, str], *, size: int, etag: str) -> ByteRange | None:
-    """None: the whole file. A range of a file that has changed since (If-Range) is of no use; several at once, and
-    what cannot be read, are answered with the whole, as they may be. Raises Unsatisfiable. `etag`: with its quotes.
+    """Parse the Range header. None: the whole file.
+
+    A range of a file that has changed since (If-Range), several ranges and unreadable ones get the whole file, as the
+    RFC allows. Raises RangeNotSatisfiable. `etag`: with its quotes.
     """
     asked = SINGLE_RANGE_PATTERN.fullmatch(headers.get("range", ""))
     if asked is None or headers.get("if-range", etag) != etag:
@@ -39,6 +41,6 @@ def parse_range(headers: Mapping[str, str], *, size: int, etag: str) -> ByteRang
 
 
 def matches_etag(headers: Mapping[str, str], etag: str) -> bool:
-    """Whether the caller has these bytes already (If-None-Match)."""
+    """Return whether the caller has these bytes already (If-None-Match)."""
     known = [one.strip().removeprefix("W/") for one in headers.get("if-none-match", "").split(",")]
     return etag in known or known == ["*"]

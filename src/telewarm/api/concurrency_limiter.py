@@ -1,9 +1,9 @@
 """Adaptive concurrency limit. Requests above it get 503 at once, so that accepted ones keep a low latency.
 
-A process that has too much to do answers everybody late. How late it is shows in its event loop: the time from when a
-timer is due until it runs is what each step of each request waits for. So requests of each work may be under way up to
-a number, which shrinks while the loop is late and grows again when it is not. Requests that wait for a flood's end, for
-a warm-up or for their own client do nothing, and are counted apart: a bot that must wait takes no place from others.
+An overloaded process is slow for everybody. Its event loop shows how slow: the lag between a timer's due time and its
+run is what each step of each request waits for. So each class of requests has a limit on those in flight, which shrinks
+while the loop lags and grows again when it does not. Requests that wait for a flood wait, a warm-up or their own client
+do nothing, and are counted separately as idle.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 class RequestClass(StrEnum):
-    """What has places of its own, so that none takes those of another."""
+    """Request class. Each class has a separate limit, so that one cannot starve another."""
 
     SEND = "send"
     UPLOAD = "upload"
@@ -56,7 +56,7 @@ UNLIMITED_PATHS = frozenset({"/healthz", "/readyz", "/health", "/metrics", "/doc
 
 
 def class_of(method: str, path: str) -> RequestClass | None:
-    """None: it is never refused, so that an operator can always look."""
+    """Return the class of a request. None: never refused, so that an operator can always look."""
     if method == "POST":
         if path.endswith(SEND_PATH_SUFFIX):
             return RequestClass.SEND
@@ -66,8 +66,9 @@ def class_of(method: str, path: str) -> RequestClass | None:
 
 
 def next_limit(limit: int, *, lag: float, peak: int) -> int:
-    """How many after `SAMPLES_PER_ADJUSTMENT` looks. `lag`: seconds, their mean; `peak`: the most under way of any
-    work.
+    """Return the limit after `SAMPLES_PER_ADJUSTMENT` samples.
+
+    `lag`: their mean, in seconds; `peak`: the most requests in flight of any class.
     """
     if lag > LOOP_LAG_HIGH_SECONDS:
         return max(MIN_LIMIT, int(min(limit, peak) * max(DECREASE_FACTOR, LOOP_LAG_HIGH_SECONDS / lag)))
@@ -109,13 +110,13 @@ class RequestSlot:
         self._change_idle_depth(-1)
 
     def _change_idle_depth(self, delta: int) -> None:
-        """For so many things more than before."""
+        """Change the number of reasons to be idle."""
         waited, self._idle_depth = self._idle_depth > 0, self._idle_depth + delta
         if not self.response_started:
             self._limiter.move_to_idle(self.request_class, (self._idle_depth > 0) - waited)
 
     def check_stall(self, now: float) -> None:
-        """Park it when nothing came of its body for long."""
+        """Mark the request as idle when its body has stalled."""
         if (
             self.receiving_since is not None
             and not self._body_stalled
@@ -125,7 +126,7 @@ class RequestSlot:
             self._change_idle_depth(1)
 
     def on_received(self, *, complete: bool) -> None:
-        """Something came of its body."""
+        """Note received bytes of the body."""
         self.receiving_since = None
         if (
             complete
@@ -140,12 +141,12 @@ class RequestSlot:
             self._change_idle_depth(-1)
 
     def finish(self) -> None:
-        """All of its answer is out, or nothing more comes."""
+        """Note the end of the response."""
         self.release()
         self._limiter.forget_slot(self)
 
     def release(self) -> None:
-        """Its answer has begun, or will not come. Nothing happens the second time."""
+        """Release the slot when the response begins, or will not come. May be repeated."""
         if not self.response_started:
             self.response_started = True
             self._limiter.release_slot(self, was_idle=self._idle_depth > 0)
@@ -153,7 +154,7 @@ class RequestSlot:
 
 
 class AdaptiveConcurrencyLimiter:
-    """The places of one process."""
+    """Concurrency limits of one process."""
 
     def __init__(self) -> None:
         self.limit = MAX_LIMIT
@@ -171,7 +172,7 @@ class AdaptiveConcurrencyLimiter:
         metrics.admitting(places=self.limit, late=0.0)
 
     def acquire(self, request_class: RequestClass) -> RequestSlot | None:
-        """None: it is refused."""
+        """Return a slot; None: the request is refused."""
         full = self.in_flight[request_class] >= self.limit or self.idle >= MAX_IDLE
         if full or (request_class is RequestClass.UPLOAD and self.received >= MAX_RECEIVED):
             self._reject(request_class)
@@ -190,6 +191,7 @@ class AdaptiveConcurrencyLimiter:
         self.idle += count
 
     def release_slot(self, slot: RequestSlot, *, was_idle: bool) -> None:
+        """Return a slot to its class."""
         self._counted_slots.discard(slot)
         if was_idle:
             self.idle -= 1
@@ -197,10 +199,11 @@ class AdaptiveConcurrencyLimiter:
             self.in_flight[slot.request_class] -= 1
 
     def forget_slot(self, slot: RequestSlot) -> None:
+        """Forget the slot of an ended request."""
         self._open_slots.discard(slot)
 
     def cancel_all(self) -> None:
-        """Whoever is still there is cancelled; see `Place.ended`."""
+        """Cancel all requests in progress, for a shutdown."""
         for place in self._open_slots:
             place.cancelled_by_shutdown = True
             if place.task is not None:
@@ -240,5 +243,5 @@ class AdaptiveConcurrencyLimiter:
 
 
 def retry_after_seconds() -> int:
-    """Seconds."""
+    """Return a random number of seconds, so that clients do not return together."""
     return random.randint(*RETRY_AFTER_RANGE_SECONDS)  # noqa: S311 - no secret

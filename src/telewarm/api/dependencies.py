@@ -35,6 +35,8 @@ MAX_BODY_BYTES = 1 << 20  # bytes of a body that is no upload
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AppState:
+    """State of the application."""
+
     pool: Pool
     bots: BotRegistry
     library: MediaLibrary
@@ -57,7 +59,7 @@ class AppState:
 
 
 async def get_app_state(request: Request) -> AppState:
-    """A coroutine, or FastAPI would call it in a thread."""
+    """Return the state. A coroutine, because FastAPI would run a function in a thread."""
     return cast(AppState, request.app.state.services)
 
 
@@ -68,14 +70,14 @@ SlugParam = Annotated[str, Path(description="Your name for the bot", examples=["
 
 
 def check_slug(slug: str) -> str:
-    """Raises NotFound."""
+    """Check a slug. Raises NotFound."""
     if SLUG_PATTERN.fullmatch(slug) is None:  # the database is not even asked: it takes no NUL in a text
         raise NoSuchBot(slug)
     return slug
 
 
 async def resolve_bot(slug: SlugParam, app_state: StateDep) -> BotSession:
-    """Raises NotFound."""
+    """Return the session of a bot. Raises NotFound."""
     return await app_state.bots.by_slug(check_slug(slug))
 
 
@@ -83,12 +85,14 @@ BotDep = Annotated[BotSession, Depends(resolve_bot)]
 
 
 class LimitedBodyRoute(APIRoute):
-    """A route whose body is read into memory as a whole: one that is large, slow or nested deeply is refused."""
+    """Route whose body is read into memory: too large, slow or deeply nested ones are refused."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap the handler."""
         handle = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
+            """Handle a request with limits."""
             with body_memory_of(request).for_request() as held:
                 return await handle(await read_limited_body(request, MAX_BODY_BYTES, held.reserve))
 

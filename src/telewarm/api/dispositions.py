@@ -1,4 +1,4 @@
-"""File names in the parts of a form, as clients write them: plain, after RFC 5987 (`filename*`) or RFC 2047. Pure."""
+"""File names in the parts of a form, as clients write them: plain, by RFC 5987 (`filename*`) or RFC 2047. Pure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ENCODED_WORD_PATTERN: Final = re.compile(r"=\?[\w.*-]+\?[bq]\?[^?]*\?=", re.IGNO
 
 
 def has_file_name(disposition: bytes, options: Mapping[bytes, bytes]) -> bool:
-    """`options`: as the form's parser read them, which leaves out what RFC 5987 says."""
+    """Return whether a part has a file name. `options`: of the form's parser, which leaves out RFC 5987 values."""
     return b"filename" in options or EXTENDED_FILENAME_PATTERN.search(disposition) is not None
 
 
 def file_name(disposition: bytes, options: Mapping[bytes, bytes]) -> str | None:
-    """What the client calls the file, decoded; as it stands where that fails."""
+    """Return the client's name of the file, decoded if possible."""
     said = options.get(b"filename", b"").decode(errors="replace")
     if EXTENDED_FILENAME_PATTERN.search(disposition) is not None:
         with warnings.catch_warnings():

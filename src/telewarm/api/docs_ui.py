@@ -1,6 +1,6 @@
 """Documentation pages: Swagger UI and ReDoc, served without the network.
 
-Their scripts come with the package fastapi-offline. The browser is told to ask nobody but this server.
+Their scripts come with the package fastapi-offline. The browser may contact only this server.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ SWAGGER_UI_PARAMETERS = {
 @router.head("/docs")
 @router.get("/docs")
 async def swagger() -> HTMLResponse:
+    """Serve Swagger UI."""
     page = get_swagger_ui_html(
         openapi_url=OPENAPI_URL,
         title=PAGE_TITLE,
@@ -51,6 +52,7 @@ async def swagger() -> HTMLResponse:
 @router.head("/redoc")
 @router.get("/redoc")
 async def redoc() -> HTMLResponse:
+    """Serve ReDoc."""
     page = get_redoc_html(
         openapi_url=OPENAPI_URL,
         title=PAGE_TITLE,
@@ -64,7 +66,7 @@ async def redoc() -> HTMLResponse:
 @router.head("/docs/assets/{name}")
 @router.get("/docs/assets/{name}")
 async def get_asset(name: str) -> FileResponse:
-    """Raises NotFound."""
+    """Serve a script or style. Raises NotFound."""
     if name not in MEDIA_TYPES:
         raise NotFound("the documentation has no such file")
     kept = {"Cache-Control": "max-age=86400", "X-Content-Type-Options": "nosniff"}
@@ -73,12 +75,12 @@ async def get_asset(name: str) -> FileResponse:
 
 @cache
 def _assets_folder() -> Path:
-    """A wheel is always unpacked, so its files have paths."""
+    """Return the folder of the assets. A wheel is always unpacked, so its files have paths."""
     return Path(str(files("fastapi_offline"))) / "static"
 
 
 def _with_content_security_policy(page: HTMLResponse) -> HTMLResponse:
-    """Only the scripts that are in the page, and those of this server, may run; nothing may be asked of another one."""
+    """Allow only the scripts in the page and those of this server, and no requests to other servers."""
     body = bytes(page.body).decode()
     hashes = [
         b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in INLINE_SCRIPT_PATTERN.findall(body)

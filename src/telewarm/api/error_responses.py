@@ -1,4 +1,4 @@
-"""Errors as responses: `{"ok": false, "error": CODE, "message": what and the cure}` with the right status."""
+"""Error responses: `{"ok": false, "error": CODE, "message": problem and remedy}` with the right status."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ JSON_BODY_CURE = "send a JSON object, with the header `Content-Type: application
 
 
 class HttpError(HTTPException):
-    """An answer that only the HTTP API gives."""
+    """An error that only the HTTP API has."""
 
     def __init__(self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status, message, headers)
@@ -60,25 +60,28 @@ class HttpError(HTTPException):
 def error_response(
     status: int, code: str, message: str, /, *, headers: Mapping[str, str] | None = None, **extra: object
 ) -> JSONResponse:
-    """An error's answer. Paths and slugs are quoted in messages: a token put there by mistake is masked."""
+    """Create an error response. Paths and slugs are quoted in messages: a token put there by mistake is masked."""
     body = {"ok": False, "error": code, "message": redact(message), **extra, **request_id_field(status)}
     return JSONResponse(body, status, headers)
 
 
 def request_id_field(status: int) -> dict[str, object]:
-    """What an answer with this status says of the request besides: where to look in the log when it is our fault."""
+    """Return the request id for statuses that are our fault, for finding the log entry."""
     return {"request_id": request_id()} if status >= 500 else {}
 
 
 def status_of(error: TelewarmError) -> int:
+    """Return the status of an error."""
     return next((status for kind, status in STATUS_BY_ERROR if isinstance(error, kind)), 500)
 
 
 def error_body(error: TelewarmError, interface: Interface = Interface.API) -> dict[str, object]:
+    """Return the JSON of an error."""
     return {"error": error.code, "message": redact(error.message_for(interface))}
 
 
 def error_response_for(error: TelewarmError, **extra: object) -> JSONResponse:
+    """Create the response for an error."""
     headers = {}
     if isinstance(error, errors.FloodWait | errors.MediaNotReady):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
@@ -89,11 +92,12 @@ def error_response_for(error: TelewarmError, **extra: object) -> JSONResponse:
 
 
 def http_error_response(error: HttpError) -> JSONResponse:
+    """Create the response for an HTTP error."""
     return error_response(error.status_code, error.code, error.detail, headers=error.headers)
 
 
 def register_exception_handlers(app: FastAPI) -> None:
-    """Give every error that a route may raise on purpose its answer; the guard has the rest."""
+    """Register a response for every error that a route may raise on purpose; the middleware handles the rest."""
 
     @app.exception_handler(TelewarmError)
     async def _telewarm(_: Request, error: Exception) -> JSONResponse:
@@ -121,14 +125,17 @@ def register_exception_handlers(app: FastAPI) -> None:
 
 
 def _allowed_methods(request: Request) -> str:
-    """That the path takes. A path has a route for each, and the router names those of the first one alone."""
+    """Return the methods of a path. It has a route for each, and the router names only those of the first."""
     scopes = [{**request.scope, "method": method} for method in HTTP_METHODS]
     routes = request.app.routes
     return ", ".join(one["method"] for one in scopes if any(route.matches(one)[0] is Match.FULL for route in routes))
 
 
 def _validation_error_response(details: Sequence[Mapping[str, Any]]) -> JSONResponse:
-    """400 for what is no JSON, 422 for JSON or parameters that do not fit. No value is repeated: it may be a secret."""
+    """Create a 400 for malformed JSON, a 422 for wrong JSON or parameters.
+
+    Values are not repeated: they may be secrets.
+    """
     if any(one["type"] == "json_invalid" for one in details):
         reason = "; ".join(f"{one['ctx']['error']} at character {one['loc'][-1]}" for one in details)
         return error_response(400, "BAD_REQUEST", f"the body is not JSON ({reason}); {JSON_BODY_CURE}")
@@ -136,7 +143,7 @@ def _validation_error_response(details: Sequence[Mapping[str, Any]]) -> JSONResp
 
 
 def _describe_validation_error(detail: Mapping[str, Any]) -> str:
-    """The field and what it must be."""
+    """Describe the field and its rule."""
     field = ".".join(str(part) for part in detail["loc"][1:])
     if not field and detail["type"] != "value_error":
         return f"the body does not fit: {JSON_BODY_CURE}"

@@ -1,4 +1,4 @@
-"""Health checks of what this process depends on, each with a timeout, cached for a moment."""
+"""Health checks of this process's dependencies, each with a timeout, cached for a short time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CheckDetails: TypeAlias = Mapping[str, object]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckResult:
-    """`error`: what is wrong and the cure, for people with a token; None: nothing. `details`: more, by word."""
+    """`error`: problem and remedy, for people with a token; None: none. `details`: further values."""
 
     error: str | None
     seconds: float  # seconds
@@ -44,11 +44,12 @@ class CheckResult:
 
     @property
     def ok(self) -> bool:
+        """Whether there is no error."""
         return self.error is None
 
 
 class CachedCheck:
-    """However many ask at once, one look answers them all."""
+    """Check with a cached result: concurrent callers share one run."""
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class CachedCheck:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HealthDependencies:
-    """What is looked at."""
+    """Dependencies to check."""
 
     pool: Pool
     store: BlobStore
@@ -109,7 +110,7 @@ class HealthDependencies:
 
 
 class HealthChecks:
-    """`run_required`: what this process cannot work without. `telegram` is told, and no reason not to be ready."""
+    """`run_required`: what this process needs. `telegram` is reported, but does not affect readiness."""
 
     def __init__(self, dependencies: HealthDependencies) -> None:
         self.dependencies = dependencies
@@ -127,7 +128,7 @@ class HealthChecks:
         self.started_at = clock.monotonic()
 
     async def run_required(self) -> dict[str, CheckResult]:
-        """By name. The worker is one of them while this process runs one."""
+        """Run the required checks. Returns the results by name, the worker among them if this process runs one."""
         if not self.dependencies.worker.status().running:
             return await _run_checks(self._required_checks)
         needed, untaken = await asyncio.gather(
@@ -136,18 +137,18 @@ class HealthChecks:
         return needed | untaken  # due work is the task of this process's worker
 
     async def check_untaken_work(self) -> dict[str, CheckResult]:
-        """`work`, when some is due that nobody takes, in whatever process. Empty when all is well, or unknown."""
+        """Return `work` when due work is taken by no process. Empty when there is none, or the state is unknown."""
         found = await self._untaken_work_check()
         message = found.details.get("untaken")
         return {} if message is None else {"work": CheckResult(error=str(message), seconds=found.seconds)}
 
     async def run_all(self) -> tuple[dict[str, CheckResult], CheckResult]:
-        """What is needed, and Telegram."""
+        """Run the required checks and that of Telegram."""
         needed, telegram = await asyncio.gather(self.run_required(), self._telegram_check())
         return needed, telegram
 
     async def log_problems(self) -> None:
-        """Warn of what is missing: for whoever looks at the log after a start, and before the first request fails."""
+        """Log a warning for each problem, after a start and before the first request fails."""
         needed, telegram = await self.run_all()
         for name, found in {**needed, "telegram": telegram, **await self.check_untaken_work()}.items():
             if not found.ok:

@@ -1,4 +1,4 @@
-"""Streaming multipart reader: bytes of files are handed on at once, fields are kept."""
+"""Streaming multipart reader: file bytes are passed on at once, fields are collected."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ MAX_HEADER_BYTES = 16384  # bytes of a part's headers
 
 
 class MultipartReader(ABC):
-    """Feed it chunks; it tells of a form's parts as they come.
+    """Parser that is fed with chunks and reports a form's parts.
 
-    `field_names` are the values of those that are no files.
+    `field_names`: values of the parts that are not files.
     """
 
     def __init__(self, boundary: bytes, *, max_parts: int, allowed_text: str, field_names: frozenset[str]) -> None:
-        """`max_parts`: parts. `allowed_text`: what a form has, in words. `field_names`: the names of those that are no
-        files.
+        """`max_parts`: number of parts. `allowed_text`: what the form may have, in words.
+
+        `field_names`: names of the parts that are not files.
         """
         self._field_names = field_names
         self._fields_are_unique = True  # each field
@@ -45,21 +46,21 @@ class MultipartReader(ABC):
 
     @abstractmethod
     def on_file_start(self, field: str, name: str | None) -> None:
-        """A part is a file."""
+        """Handle the start of a file."""
 
     @abstractmethod
     def on_file_data(self, piece: bytes) -> None:
-        """Some of its bytes."""
+        """Handle bytes of a file."""
 
     def on_file_end(self) -> None:  # noqa: B027 - who takes one file alone need not know
-        """All of them came."""
+        """Handle the end of a file."""
 
     def is_file(self, field: str, *, has_file_name: bool) -> bool:
-        """`has_file_name`: the part has a file name."""
+        """Return whether a part is a file. `has_file_name`: it has a file name."""
         return has_file_name or field == "file"
 
     def write(self, chunk: bytes) -> None:
-        """Raises HttpError: 400, 413."""
+        """Parse a chunk. Raises HttpError: 400, 413."""
         try:
             self._parser.write(chunk)
         except FormParserError:
@@ -68,6 +69,7 @@ class MultipartReader(ABC):
             ) from None
 
     def on_part_begin(self) -> None:
+        """Begin a part."""
         self._part_count += 1
         if self._part_count > self._max_parts:
             raise HttpError(413, "TOO_LARGE", f"a form has at most {self._max_parts} parts here: {self._allowed_text}")
@@ -75,17 +77,21 @@ class MultipartReader(ABC):
         self._value = bytearray()
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        """Receive a part of a header's name."""
         self._append_to_header(self._header[0], data[start:end])
 
     def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        """Receive a part of a header's value."""
         self._append_to_header(self._header[1], data[start:end])
 
     def on_header_end(self) -> None:
+        """End a header."""
         field, value = self._header
         self._headers[bytes(field).lower()] = bytes(value)
         self._header = (bytearray(), bytearray())
 
     def on_headers_finished(self) -> None:
+        """End the headers of a part."""
         disposition = self._headers.get(b"content-disposition", b"")
         _, options = parse_options_header(disposition)
         self._name = options.get(b"name", b"").decode(errors="replace")
@@ -94,6 +100,7 @@ class MultipartReader(ABC):
             self.on_file_start(self._name, file_name(disposition, options))
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        """Receive a part's bytes."""
         if self._is_file:
             self.on_file_data(data[start:end])
             return
@@ -102,6 +109,7 @@ class MultipartReader(ABC):
             raise HttpError(413, "TOO_LARGE", f"a form field other than a file has at most {MAX_FIELD_BYTES} bytes")
 
     def on_part_end(self) -> None:
+        """End a part."""
         if self._is_file:
             self.on_file_end()
         elif self._name not in self._field_names:
@@ -116,6 +124,7 @@ class MultipartReader(ABC):
             self.fields[self._name] = self._value.decode(errors="replace")
 
     def on_end(self) -> None:
+        """End the form."""
         self.ended = True
 
     def _append_to_header(self, into: bytearray, piece: bytes) -> None:
@@ -126,7 +135,7 @@ class MultipartReader(ABC):
 
 
 class SingleFileForm(MultipartReader):
-    """A form with one file; `fields`, `had_file` and `file_name` are whole once it has `ended`."""
+    """A form with one file; `fields`, `had_file` and `file_name` are complete once it has `ended`."""
 
     def __init__(self, boundary: bytes) -> None:
         self.file_name: str | None = None
@@ -140,12 +149,13 @@ class SingleFileForm(MultipartReader):
         )
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The pieces of the file in this chunk. Raises HttpError: 400, 413."""
+        """Parse a chunk. Returns the file's bytes in it. Raises HttpError: 400, 413."""
         self.write(chunk)
         pieces, self._file_chunks = self._file_chunks, []
         return pieces
 
     def on_file_start(self, field: str, name: str | None) -> None:  # noqa: ARG002 - whatever its field is called
+        """Note the file; a second one is refused."""
         if self.had_file:
             raise HttpError(
                 400, "BAD_REQUEST", "the form has more than one file; send one a request, or several to …/media/batch"
@@ -153,12 +163,13 @@ class SingleFileForm(MultipartReader):
         self.had_file, self.file_name = True, name
 
     def on_file_data(self, piece: bytes) -> None:
+        """Collect bytes of the file."""
         self._file_chunks.append(piece)
 
 
 @dataclass(frozen=True, slots=True)
 class FileStart:
-    """`kind`: what the form said up to here that its files are."""
+    """Start of a file. `kind`: of the files, by the fields so far."""
 
     name: str | None
     kind: str | None
@@ -166,7 +177,7 @@ class FileStart:
 
 @dataclass(frozen=True, slots=True)
 class FileEnd:
-    """All bytes of the file that began last have come."""
+    """End of a file."""
 
 
 class MultiFileForm(MultipartReader):
@@ -183,7 +194,7 @@ class MultiFileForm(MultipartReader):
         self._fields_are_unique = False  # a kind is that of the files behind it
 
     def feed(self, chunk: bytes) -> Iterator[FileStart | FileEnd | bytes]:
-        """What is in this chunk, in its order; what came before a mistake comes before its HttpError (400, 413)."""
+        """Parse a chunk. Yields its content in order, and what precedes an error before its HttpError (400, 413)."""
         mistake = None
         try:
             self.write(chunk)
@@ -195,15 +206,19 @@ class MultiFileForm(MultipartReader):
             raise mistake
 
     def is_file(self, field: str, *, has_file_name: bool) -> bool:  # noqa: ARG002 - whatever it is called
+        """Return whether a part is a file."""
         return has_file_name
 
     def on_file_start(self, field: str, name: str | None) -> None:  # noqa: ARG002 - whatever its field is called
+        """Note the start of a file."""
         self._events.append(FileStart(name, self.fields.get("kind")))
 
     def on_file_data(self, piece: bytes) -> None:
+        """Collect bytes of a file."""
         self._events.append(piece)
 
     def on_file_end(self) -> None:
+        """Note the end of a file."""
         self._events.append(FileEnd())
 
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document: all responses of every route in one place, with an example of each error."""
+"""OpenAPI document: all responses of every route in one place, with an example of each error."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ RESPONSE_HEADERS: JsonObject = {
 
 
 class ErrorBody(BaseModel):
-    """An error's answer."""
+    """An error response."""
 
     ok: Annotated[bool, Field(description="Always false", examples=[False])]
     error: Annotated[str, Field(description="A stable code: see docs/errors.md", examples=["NOT_FOUND"])]
@@ -83,12 +83,11 @@ def responses_of(
     description: str,
     other_responses: Responses | None = None,
 ) -> JsonObject:
-    """For a route's decorator: what it answers when it went well, in `description`, and the errors of its own by code,
-    with a
-    status where a code has several. `other_responses`: other answers. What any route may answer is added to all of
-    them.
+    """Return the responses for a route's decorator.
 
-    The answer is held to the model, so that the OpenAPI is true, and goes out faster than without one (measured).
+    `description`: of the success. `errors`: the route's own errors by code, with a status where a code has several.
+    `other_responses`: further responses. Those of all routes are added automatically. The response is validated against
+    the model, so that the OpenAPI document is true, and is encoded faster than without one (measured).
     """
     return {
         "status_code": status,
@@ -100,7 +99,7 @@ def responses_of(
 
 
 def error_responses(*errors: str | StatusAndCode, model: type[BaseModel] = ErrorBody) -> Responses:
-    """The errors alone."""
+    """Return the responses of errors."""
     responses: Responses = {}
     for status, code in _with_statuses(errors):
         response = responses.setdefault(status, {"model": model, "description": "", CODES_KEY: []})
@@ -109,7 +108,10 @@ def error_responses(*errors: str | StatusAndCode, model: type[BaseModel] = Error
 
 
 def _with_statuses(errors: Iterable[str | StatusAndCode]) -> Iterator[StatusAndCode]:
-    """Raises LookupError for what the catalogue does not know: at import, so nobody can overlook it."""
+    """Add the statuses.
+
+    Raises LookupError for a code without a catalogue entry, at import, so that nobody can overlook it.
+    """
     for error in errors:
         status, code = error if isinstance(error, tuple) else (0, error)
         known = BY_CODE[code].statuses
@@ -119,17 +121,18 @@ def _with_statuses(errors: Iterable[str | StatusAndCode]) -> Iterator[StatusAndC
 
 
 def install_openapi(app: FastAPI) -> None:
-    """From now on its OpenAPI is whole."""
+    """Install the OpenAPI override."""
     plain = app.openapi
 
     def openapi() -> JsonObject:
+        """Return the document."""
         return app.openapi_schema or complete_schema(plain())
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
 
 
 def complete_schema(spec: JsonObject) -> JsonObject:
-    """Changed in place."""
+    """Complete the schema in place."""
     schemas = spec.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = ErrorBody.model_json_schema()
     spec["components"]["headers"] = RESPONSE_HEADERS
@@ -145,7 +148,7 @@ def complete_schema(spec: JsonObject) -> JsonObject:
 
 
 def _restore_integer_bounds(node: object) -> None:
-    """FastAPI makes floats of bounds: 2**63 - 1 becomes the number after it, which is refused."""
+    """Restore integer bounds, which FastAPI makes floats: 2**63 - 1 becomes the number after it, which is refused."""
     if isinstance(node, list):
         for one in node:
             _restore_integer_bounds(one)
@@ -171,7 +174,7 @@ def _complete_operation(operation: JsonObject, path: str) -> None:
 
 
 def _first_sentence(description: str) -> str:
-    """FastAPI's own is the name of the function."""
+    """Return the summary of a route: FastAPI's own is the function's name."""
     return description.partition("\n\n")[0].replace("\n", " ").partition(". ")[0].partition(": ")[0].rstrip(".")
 
 
@@ -188,7 +191,7 @@ def _common_errors(operation: JsonObject, path: str) -> Iterator[StatusAndCode]:
 
 
 def _add_error(responses: JsonObject, status: int, code: str) -> None:
-    """One error more under its status."""
+    """Add an error to the examples of its status."""
     known = BY_CODE[code]
     response = responses.setdefault(str(status), {"description": ""})
     response["description"] = f"{response['description']}\n- `{code}`: {known.meaning} {known.cure}".lstrip("\n")

@@ -41,14 +41,14 @@ ROLE_RULES = tuple(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Principal:
-    """Who calls, by the name of the token."""
+    """An authenticated caller, by the token's name."""
 
     name: str
     role: Role
 
 
 def find_rule(method: str, path: str) -> Role | None:
-    """What the table says; None: it knows no such thing."""
+    """Return the role in the table; None: no entry."""
     for methods, pattern, role in ROLE_RULES:
         if (methods is None or method in methods) and pattern.fullmatch(path):
             return role
@@ -56,19 +56,19 @@ def find_rule(method: str, path: str) -> Role | None:
 
 
 def required_role(method: str, path: str) -> Role:
-    """What nobody thought of is the admin's."""
+    """Return the role that a request needs. Routes without a rule require `admin` (deny by default)."""
     return find_rule(method, path) or Role.ADMIN
 
 
 def route_path(scope: Mapping[str, Any]) -> str:
-    """The path as the router sees it, without where the whole app is mounted."""
+    """Return the path as the router sees it, without the mount point of the app."""
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     below = path.removeprefix(root)
     return below if root and below != path and (not below or below.startswith("/")) else path
 
 
 def route_template(path: str, route: object) -> str:
-    """The route's whole template: routers that were included under a prefix know but their own part of it."""
+    """Return the full template of a route: routers included under a prefix know only their part."""
     own = getattr(route, "path", None)
     if not isinstance(own, str):
         return "(no route)"

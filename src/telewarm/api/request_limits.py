@@ -1,4 +1,4 @@
-"""Limits of a caller who is not authenticated yet: failed tokens, headers, time, depth of JSON."""
+"""Limits of unauthenticated callers: failed tokens, headers, time, depth of JSON."""
 
 from __future__ import annotations
 
@@ -38,19 +38,21 @@ DEPTH_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: 
 
 @dataclass(slots=True)
 class FixedWindow:
+    """A counter with its window."""
+
     failed_attempts: int
     ends_at: float  # monotonic
 
 
 class FailedAuthLimiter:
-    """Wrong tokens by address, in this process alone. IPv6: by /64, which is what one caller has."""
+    """Failed tokens by address, in this process alone. IPv6: by /64, the usual range of one caller."""
 
     def __init__(self, subject: str = "tokens") -> None:
         self._subject = subject
         self._windows: OrderedDict[str, FixedWindow] = OrderedDict()  # by when they began
 
     def check(self, address: str, now: float) -> None:
-        """Before a token is looked at: raises 429 while the address has had too many wrong ones."""
+        """Raise 429 while the address has had too many failures, before a token is checked."""
         window = self._windows.get(client_network(address)) if self._windows else None
         if window is not None and window.failed_attempts >= MAX_FAILED_ATTEMPTS and now < window.ends_at:
             wait = max(1, round(window.ends_at - now + 0.5))
@@ -62,7 +64,7 @@ class FailedAuthLimiter:
             )
 
     def record_failure(self, address: str, now: float) -> bool:
-        """Count one; whether it was the last that was let through."""
+        """Count a failure. Returns whether it was the last allowed one."""
         key = client_network(address)
         window = self._windows.get(key)
         if window is None or now >= window.ends_at:
@@ -83,7 +85,7 @@ class FailedAuthLimiter:
 
 
 def client_network(address: str) -> str:
-    """What counts as one caller; an address of no known form is one by itself."""
+    """Return the network that counts as one caller; an address in an unknown form is its own."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -96,7 +98,7 @@ def client_network(address: str) -> str:
 
 
 def check_headers(headers: Iterable[tuple[bytes, bytes]], *, request_line_bytes: int) -> None:
-    """Raises 431. `request_line_bytes`: bytes of the path and the query."""
+    """Raise 431 for too large headers. `request_line_bytes`: of path and query."""
     sizes = [len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in headers]
     if len(sizes) > MAX_HEADERS or request_line_bytes + sum(sizes) > MAX_HEADER_BYTES:
         raise HttpError(
@@ -108,7 +110,7 @@ def check_headers(headers: Iterable[tuple[bytes, bytes]], *, request_line_bytes:
 
 
 def exceeds_json_depth(body: bytes) -> bool:
-    """Whether JSON is nested deeper than `MAX_JSON_DEPTH`. What is no JSON at all may get either answer."""
+    """Return whether JSON is nested deeper than `MAX_JSON_DEPTH`; undefined for malformed JSON."""
     if b"\0" in body:  # UTF-16 or UTF-32, which the parser would read too
         try:
             body = body.decode(json.detect_encoding(body)).encode()
@@ -121,10 +123,10 @@ def exceeds_json_depth(body: bytes) -> bool:
 
 
 class UniqueKeysRequest(Request):
-    """A request whose JSON names each field of an object once: of two values, one would be passed over in silence."""
+    """Request that refuses duplicate keys in JSON: one of two values would be ignored silently."""
 
     async def json(self) -> Any:  # noqa: ANN401 - whatever came
-        """Raises 422."""
+        """Parse the body. Raises 422."""
         if not hasattr(self, "_json"):
             self._json = json.loads(await self.body(), object_pairs_hook=_reject_duplicate_keys)
         return self._json
@@ -139,9 +141,9 @@ def _reject_duplicate_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 async def read_limited_body(request: Request, max_bytes: int, on_bytes: Callable[[int], None]) -> Request:
-    """The request with its whole body read: at most `max_bytes` bytes, in time, not too deep. Raises 413, 408, 400.
+    """Read the whole body: at most `max_bytes`, in time, not too deep. Raises 413, 408, 400.
 
-    `on_bytes`: told of the bytes that come, may raise.
+    `on_bytes`: called with the number of bytes, may raise.
     """
     whole = UniqueKeysRequest(request.scope, limit_body_time(limit_body_bytes(request.receive, max_bytes, on_bytes)))
     if exceeds_json_depth(await whole.body()):
@@ -152,10 +154,11 @@ async def read_limited_body(request: Request, max_bytes: int, on_bytes: Callable
 
 
 def limit_body_bytes(receive: Receive, max_bytes: int, on_bytes: Callable[[int], None]) -> Receive:
-    """Raises 413 as soon as more bytes than that have come."""
+    """Raise 413 as soon as more bytes have come."""
     seen = 0
 
     async def bounded() -> Message:
+        """Receive and check."""
         nonlocal seen
         message = await receive()
         more = len(message.get("body", b""))
@@ -169,11 +172,12 @@ def limit_body_bytes(receive: Receive, max_bytes: int, on_bytes: Callable[[int],
 
 
 def limit_body_time(receive: Receive, *, seconds: float = BODY_TIMEOUT_SECONDS) -> Receive:
-    """The whole body, when it is a small one, has so long to arrive; raises 408. Later messages may take their time."""
+    """Limit the time of the first message, the whole of a small body; raises 408. Later messages are not limited."""
     until = clock.monotonic() + seconds
     ended = False
 
     async def timed() -> Message:
+        """Receive with a timeout."""
         nonlocal ended
         if ended:
             return await receive()

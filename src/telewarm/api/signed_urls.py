@@ -1,4 +1,4 @@
-"""Signed URLs, which stand for a token when one media item is looked at."""
+"""Signed URLs, which replace a token for viewing one media item."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIGNED_URL_PRINCIPAL = Principal(name="signed url", role=Role.READ)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignedUrlParams:
-    """`expires` 0: the URL does not say when it ends, or not once."""
+    """Parameters of the URL. `expires` 0: missing or repeated."""
 
     media_id: MediaId
     expires: int
@@ -32,7 +32,7 @@ class SignedUrlParams:
 
 
 def params_from_scope(scope: Mapping[str, Any]) -> SignedUrlParams | None:
-    """What the URL brings; None: it carries no signature, or this is no place for one."""
+    """Return the parameters; None: no signature, or not on a preview route."""
     path = PREVIEW_PATH_PATTERN.fullmatch(route_path(scope)) if scope["method"] in READ_METHODS else None
     if path is None:
         return None
@@ -49,7 +49,7 @@ def params_from_scope(scope: Mapping[str, Any]) -> SignedUrlParams | None:
 
 
 def verify(signer: PreviewUrlSigner, params: SignedUrlParams) -> SignedPreview | None:
-    """The ticket; None: it was not signed here, or not for this. Raises HttpError when it has expired."""
+    """Return the signed preview; None for an invalid signature. Raises HttpError for an expired one."""
     ticket = signer.verify(params.media_id, params.expires, params.signature)
     if ticket is not None and ticket.expires <= clock.now().timestamp():
         raise HttpError(
@@ -59,19 +59,20 @@ def verify(signer: PreviewUrlSigner, params: SignedUrlParams) -> SignedPreview |
 
 
 def url_of(signed_preview: SignedPreview) -> str:
-    """Relative to where the API is."""
+    """Return the URL, relative to the API."""
     what = "thumbnail=1&" if signed_preview.variant is PreviewVariant.THUMBNAIL else ""
     query = f"{what}expires={signed_preview.expires}&signature={signed_preview.signature}"
     return f"{PREVIEW_PATH}/{signed_preview.media_id}?{query}"
 
 
 def stable_url(signer: PreviewUrlSigner, media_id: MediaId) -> str:
-    """Of the file, good for one to two hours, and the same for an hour, so that a browser need not load it again."""
+    """Return a URL of the file, valid for one to two hours and equal within an hour, so that browsers can cache."""
     expires = (int(clock.now().timestamp()) // STABLE_URL_SECONDS + 2) * STABLE_URL_SECONDS
     return url_of(signer.until(media_id, PreviewVariant.FILE, expires))
 
 
 def bad_signature_error() -> HttpError:
+    """Create the error of an invalid signature."""
     return HttpError(
         403,
         "BAD_SIGNATURE",

@@ -29,7 +29,7 @@ KEEPALIVE_COMMENT = b":\n\n"
 
 
 class SseRegistry:
-    """The streams of one server: at most so many at once, and all of them end when it stops."""
+    """Streams of one server: at most a fixed number, all ended when it stops."""
 
     def __init__(self, max_streams: int) -> None:
         self._max_streams = max_streams
@@ -38,14 +38,14 @@ class SseRegistry:
         self._stopped = False
 
     def stop(self) -> None:
-        """End them all, and let nobody begin another."""
+        """End all streams, and refuse new ones."""
         self._stopped = True
         for task in self._write_tasks:
             task.cancel()
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Raises 503 when there is none."""
+        """Take a slot while the block runs. Raises 503 for none."""
         if self._stopped:
             raise HttpError(503, "STOPPING", "this server stops: connect again", headers={"Retry-After": "1"})
         if self._open_streams >= self._max_streams:
@@ -64,7 +64,7 @@ class SseRegistry:
 
     @contextmanager
     def cancel_on_stop(self, task: asyncio.Task[None]) -> Iterator[None]:
-        """It is cancelled when the server stops."""
+        """Cancel the task when the server stops."""
         self._write_tasks.add(task)
         if self._stopped:
             task.cancel()
@@ -75,7 +75,7 @@ class SseRegistry:
 
 
 class EventSourceResponse(Response):
-    """`is_token_valid`: whether the token that opened it is still good."""
+    """Response of one stream. `is_token_valid`: whether its token is still valid."""
 
     media_type = "text/event-stream"
 
@@ -111,7 +111,7 @@ class EventSourceResponse(Response):
                     await asyncio.wait({writing, leaving})
 
     async def _write(self, last_event_id: int, chunks: AsyncGenerator[EventSlice, None], send: Send) -> None:
-        """Until the token is good no more. Raises TimeoutError when the client takes nothing."""
+        """Write until the token becomes invalid. Raises TimeoutError when the client has stalled."""
         await _send_chunk(send, FIRST_MESSAGE % (RECONNECT_MS, last_event_id, last_event_id))
         believed = clock.monotonic() + TOKEN_RECHECK_SECONDS
         async for chunk in chunks:
@@ -148,7 +148,7 @@ class EventSourceResponse(Response):
 
 
 class ClientStalled(Exception):
-    """The client takes nothing."""
+    """The client does not read."""
 
 
 async def _send_chunk(send: Send, body: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Cache of the API tokens: read as a whole, kept for a minute or until NOTIFY."""
+"""Cache of all API tokens, valid for a minute or until a NOTIFY."""
 
 from __future__ import annotations
 
@@ -31,12 +31,16 @@ READ_TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
+    """A cached secret with its owner."""
+
     token: tokens.ValidToken
     principal: Principal
     expires_at: float  # monotonic
 
 
 class ApiTokenCache:
+    """Cache of this process."""
+
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._entries: dict[bytes, CacheEntry] = {}
@@ -47,7 +51,7 @@ class ApiTokenCache:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Read the tokens, and hear of changes that other processes make. Raises DatabaseUnavailable."""
+        """Read the tokens and listen for changes. Raises DatabaseUnavailable."""
         try:
             async with subscribe(self._pool, {tokens.CHANNEL: self.invalidate}, on_lost=self._refresh_in_background):
                 await self._read(clock.monotonic())
@@ -56,7 +60,7 @@ class ApiTokenCache:
             await self._tasks.close(timeout_seconds=READ_TIMEOUT_SECONDS)
 
     async def find_principal(self, secret: str) -> Principal | None:
-        """Whose it is, None if it opens nothing now. Raises DatabaseUnavailable when that cannot be known."""
+        """Return the owner of a secret, None for an invalid one. Raises DatabaseUnavailable when that is unknown."""
         now = clock.monotonic()
         if self._invalidated_at > self._read_at or now - self._read_at >= CACHE_TTL_SECONDS:
             await self._read(max(self._invalidated_at, now - MIN_REFRESH_SECONDS))
@@ -75,7 +79,7 @@ class ApiTokenCache:
         return entry.principal
 
     def invalidate(self, _payload: str = "") -> None:
-        """What NOTIFY says, or a route that changed a token: nothing that was read before is believed."""
+        """Invalidate the cache, on NOTIFY or after a change by a route."""
         self._invalidated_at = clock.monotonic()
         self._tasks.start(self._refresh_logged(), name="read api tokens")
 
@@ -84,8 +88,7 @@ class ApiTokenCache:
             self._tasks.start(self._refresh_logged(), name="read api tokens")
 
     def _find(self, digest: bytes) -> CacheEntry | None:
-        """The dictionary is by hash, of which a caller learns nothing by trying; the last comparison takes constant
-        time too."""
+        """Find an entry by its hash, about which callers learn nothing; the final comparison is constant-time."""
         entry = self._entries.get(digest)
         if entry is None or not hmac.compare_digest(entry.token.hash, digest) or entry.expires_at <= clock.monotonic():
             return None
@@ -98,7 +101,7 @@ class ApiTokenCache:
             log.warning("api_tokens_refresh_failed", error=str(error))
 
     async def _read(self, since: float) -> None:
-        """Know the tokens as they were at `since` or later; who asks at once shares one read, also one that failed."""
+        """Read the tokens as of `since` or later. Concurrent callers share one read, even a failed one."""
         async with self._read_lock:
             if self._read_at >= since:
                 return

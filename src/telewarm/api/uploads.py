@@ -1,4 +1,4 @@
-"""One file of a request body, streamed: multipart, raw, or base64 in JSON; or a URL to fetch it from."""
+"""File of a request body, streamed: multipart, raw, or base64 in JSON; or a URL to fetch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ReceiveFile: TypeAlias = Callable[[], AbstractAsyncContextManager[IncomingFile]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UploadMetadata:
-    """What the body says of the file beside its bytes."""
+    """What the body says about the file besides its bytes."""
 
     kind: Kind | None = None
     name: str | None = None
@@ -41,6 +41,8 @@ class UploadMetadata:
 
 
 class JsonUpload(msgspec.Struct, forbid_unknown_fields=True):
+    """JSON body of an upload."""
+
     data_base64: bytes | None = None
     url: str | None = None
     kind: str | None = None
@@ -58,7 +60,7 @@ async def read_upload(
 ) -> UploadMetadata:
     """Write the file of this request into `incoming`. Raises HttpError: 400, 408, 413, 503.
 
-    `max_bytes`: bytes of the file. `stall_seconds`: seconds for which the body may stand still. `receive_file`: a place
+    `max_bytes`: of the file. `stall_seconds`: for which the body may stall. `receive_file`: receives a temporary file
     for what must wait on disk.
     """
     _check_length(request, max_bytes)
@@ -75,6 +77,7 @@ async def read_upload(
 
 
 async def body_chunks(request: Request, stall_seconds: float) -> AsyncIterator[bytes]:
+    """Yield the body, with a timeout for stalls."""
     stream = request.stream()
     while True:
         try:
@@ -105,7 +108,7 @@ async def _read_multipart(
 
 
 def boundary_of(options: Mapping[bytes, bytes]) -> bytes:
-    """Of a multipart Content-Type. Raises HttpError."""
+    """Return the boundary of a multipart Content-Type. Raises HttpError."""
     boundary = options.get(b"boundary", b"")
     if not boundary:
         raise HttpError(400, "BAD_REQUEST", "the Content-Type names no multipart boundary; let your client make it")
@@ -119,7 +122,7 @@ async def _read_json(
     budget: BodyMemoryBudget,
     receive_file: ReceiveFile,
 ) -> UploadMetadata:
-    """What is small is held in memory, inside the budget of all bodies; the rest waits on disk for its turn."""
+    """Read JSON: a small body within the memory budget, a large one on disk until it can be decoded."""
     most = min(MAX_JSON_BYTES, max_bytes * 4 // 3 + MAX_FORM_OVERHEAD_BYTES)
     async with AsyncExitStack() as stack:
         held, begin, rest = stack.enter_context(budget.for_request()), bytearray(), None
@@ -178,7 +181,7 @@ def _decode(body: bytearray | mmap.mmap) -> JsonUpload:
 
 
 async def write_chunk(incoming: IncomingFile, chunk: bytes, max_bytes: int) -> None:
-    """Raises HttpError when it would have more than `max_bytes` bytes then."""
+    """Write bytes. Raises HttpError beyond `max_bytes`."""
     if incoming.bytes + len(chunk) > max_bytes:
         raise _too_large(max_bytes)
     if chunk:
@@ -186,6 +189,7 @@ async def write_chunk(incoming: IncomingFile, chunk: bytes, max_bytes: int) -> N
 
 
 def parse_kind(text: str | None) -> Kind | None:
+    """Parse a kind."""
     try:
         return Kind(text) if text else None
     except ValueError:
@@ -193,13 +197,14 @@ def parse_kind(text: str | None) -> Kind | None:
 
 
 def _check_length(request: Request, max_bytes: int) -> None:
-    """Refuse what says itself that it is too large before reading it; base64 and form fields take some more."""
+    """Refuse a request whose length is too large, unread; base64 and form fields may add some."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > max_bytes * 4 // 3 + MAX_FORM_OVERHEAD_BYTES:
         raise _too_large(max_bytes)
 
 
 def check_not_empty(incoming: IncomingFile) -> None:
+    """Raise HttpError for an empty file."""
     if incoming.bytes == 0:
         raise HttpError(400, "BAD_REQUEST", "the file is empty: send its bytes")
 

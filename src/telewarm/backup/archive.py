@@ -1,4 +1,4 @@
-"""The archive: a tar file that is written and read once, from its beginning to its end.
+"""Archive of a backup: a tar file that is written and read once, from beginning to end.
 
 manifest.json            what it holds, and the revision of the schema
 encryption.key           unless it was left out
@@ -51,7 +51,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checksums(msgspec.Struct, frozen=True, kw_only=True):
-    """`missing`: objects of the store that the database knows and that were not there."""
+    """`missing`: objects that the database refers to and that the store does not have."""
 
     sha256: dict[str, str]
     missing: list[str] = []
@@ -70,18 +70,20 @@ class ArchiveWriter:
         self._size = 0
 
     async def add(self, name: str, data: bytes) -> None:
+        """Append a small member."""
         self.begin(name, len(data))
         await self.write(data)
         self.end()
 
     def begin(self, name: str, size: int) -> None:
-        """A member of as many bytes: `write` them, then `end` it."""
+        """Begin a member of that size: `write` its bytes, then `end` it."""
         header = tarfile.TarInfo(name)
         header.size, header.mode, header.mtime = size, PRIVATE_FILE, int(clock.now().timestamp())
         self._file.write(header.tobuf(tarfile.GNU_FORMAT))
         self._name, self._size, self._bytes_left, self._hash = name, size, size, hashlib.sha256()
 
     async def write(self, data: bytes) -> None:
+        """Write bytes of the present member."""
         if len(data) > self._bytes_left:
             raise BackupError(f"{self._name} grew while it was read: run the backup again")
         self._bytes_left -= len(data)
@@ -89,12 +91,14 @@ class ArchiveWriter:
         self._on_bytes(len(data))
 
     def end(self) -> None:
+        """End the present member."""
         if self._bytes_left:
             raise BackupError(f"{self._name} was shorter than it was said to be: its object is damaged")
         self._file.write(bytes(-self._size % tarfile.BLOCKSIZE))
         self._checksums[self._name] = self._hash.hexdigest()
 
     async def finish(self, missing: list[str]) -> None:
+        """Append the checksums."""
         await self.add(CHECKSUMS_NAME, msgspec.json.encode(Checksums(sha256=dict(self._checksums), missing=missing)))
         self._file.write(bytes(2 * tarfile.BLOCKSIZE))
 
@@ -104,9 +108,9 @@ class ArchiveWriter:
 
 
 class ArchiveReader:
-    """Goes through the members of an open file; `name` is the present one's, None behind the last.
+    """Reads the members of an open file; `name` is the present one's, None after the last.
 
-    It reads what `ArchiveWriter` writes and no other sort of tar: no links, no sparse files, no headers of any length.
+    Accepts what `ArchiveWriter` writes and no other kind of tar: no links, no sparse files, no headers of any length.
     """
 
     def __init__(self, file: IO[bytes], on_bytes: OnBytes) -> None:
@@ -117,7 +121,7 @@ class ArchiveReader:
         self.size = 0
 
     async def next(self) -> str | None:
-        """On to the next member, whatever was read of this one; its name."""
+        """Go to the next member, whatever was read of the present one. Returns its name."""
         if self.name is not None and self.name not in self._checksums:
             async for _ in self.read():
                 pass
@@ -127,7 +131,7 @@ class ArchiveReader:
         return self.name
 
     async def read(self) -> AsyncGenerator[bytes, None]:
-        """The bytes of the present member, once."""
+        """Yield the bytes of the present member, once."""
         name, digest = self.name, hashlib.sha256()
         if name is None or name in self._checksums:
             raise BackupError(DAMAGED_MESSAGE)
@@ -144,13 +148,13 @@ class ArchiveReader:
         self._checksums[name] = digest.hexdigest()
 
     async def read_all(self, *, max_bytes: int = MAX_METADATA_BYTES) -> bytes:
-        """All bytes of the present member, which is a small one."""
+        """Return all bytes of the present, small member."""
         if self.size > max_bytes:
             raise BackupError(f"{DAMAGED_MESSAGE}: {self.name} is far too large")
         return b"".join([chunk async for chunk in self.read()])
 
     async def read_metadata(self, kind: type[Any], *, name: str) -> Any:  # noqa: ANN401 - of that kind
-        """The next member, as what it is."""
+        """Decode the next member."""
         if await self.next() != name:
             raise BackupError(f"{DAMAGED_MESSAGE}: {name} is not where it must be")
         try:
@@ -159,7 +163,7 @@ class ArchiveReader:
             raise BackupError(f"{DAMAGED_MESSAGE}: {name} cannot be read") from error
 
     async def finish(self) -> Checksums:
-        """The present member is the last one: compare everything that was read with it."""
+        """Compare everything read with the present member, the checksums."""
         if self.name != CHECKSUMS_NAME:
             raise BackupError(f"{DAMAGED_MESSAGE}: {CHECKSUMS_NAME} is missing at its end")
         read = dict(self._checksums)

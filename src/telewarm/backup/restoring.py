@@ -1,4 +1,4 @@
-"""Puts a backup into a database: all of it, or nothing."""
+"""Restore of a backup into a database: all of it, or nothing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MAX_IN_MEMORY_BYTES = 1 << 20  # bytes of an object that is put from memory
 
 @dataclass(kw_only=True, slots=True)
 class RestoreResult:
-    """`paused`: broadcasts that were under way, and wait for somebody to look at them."""
+    """`paused`: broadcasts that were active, and wait for a person to check them."""
 
     manifest: Manifest
     paused: int = 0
@@ -51,8 +51,10 @@ class RestoreResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RestoreTarget:
-    """What is restored into. `key`: the one that is in use here, if there is one; else the archive's is written to
-    `key_file`. `store`: takes the media. `data_folder`: the data folder, for objects on their way there.
+    """Target of a restore.
+
+    `key`: the present one, if there is one; else the archive's is written to `key_file`. `store`: for the media.
+    `data_folder`: for temporary files.
     """
 
     url: str
@@ -65,12 +67,11 @@ class RestoreTarget:
 async def restore(
     file: IO[bytes], target: RestoreTarget, *, force: bool, on_bytes: OnBytes, mark: bool = True
 ) -> RestoreResult:
-    """Replace what is in the database with the archive, in one transaction that ends once the whole archive was read
-    and found whole. Media are put into the store before that; what is there stays.
+    """Replace the database's contents by the archive, in one transaction that ends after its verification.
 
-    `force`: even when there is something in it. `mark`: pause what was being sent or scheduled, for what was sent since
-    the backup is not known; without it, it goes on as if the database had moved. Raises BackupError, Conflict,
-    DatabaseError, SettingsError, StoreError.
+    Media are put into the store before that; existing objects stay. `force`: even into a database with data. `mark`:
+    pause active and scheduled broadcasts, because what was sent since the backup is not known; without it they
+    continue, as after a move. Raises BackupError, Conflict, DatabaseError, SettingsError, StoreError.
     """
     reader = ArchiveReader(file, on_bytes)
     manifest = await _read_manifest(reader)
@@ -147,7 +148,7 @@ async def _restore(
 
 
 async def _table_chunks(reader: ArchiveReader, table: str) -> AsyncGenerator[bytes, None]:
-    """The pieces of one table, which follow each other."""
+    """Yield the pieces of one table, which are consecutive."""
     while reader.name is not None and reader.name.startswith(f"tables/{table}/"):
         async for chunk in reader.read():
             yield chunk
@@ -195,7 +196,7 @@ async def _put_blob(reader: ArchiveReader, store: BlobStore, folder: Path, key: 
 async def _restore_key(
     connection: copies.Connection, archived: bytes | None, target: RestoreTarget, written: list[Path]
 ) -> None:
-    """The key that is here stays, and what the archive's sealed is sealed with it; else the archive's is put here."""
+    """Keep the present key and encrypt the archive's tokens with it, or write the archive's key."""
     if archived is None:
         opens = target.key is not None and await find_cipher(connection, TokenCipher(target.key)) is not None
         if not opens and await connection.fetchval("SELECT EXISTS (SELECT FROM bot)"):

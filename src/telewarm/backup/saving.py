@@ -1,4 +1,4 @@
-"""Writes a backup, while everything goes on working."""
+"""Backup of the database and the media during operation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BackupResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BackupService:
-    """Saves the database at `url`. `key`: what gives the key that seals tokens."""
+    """Backups of the database at `url`. `key`: returns the key that encrypts tokens."""
 
     url: str = field(repr=False)  # with the password
     store: BlobStore
@@ -50,7 +50,7 @@ class BackupService:
         force: bool = False,
         on_bytes: OnBytes = lambda _: None,
     ) -> BackupResult:
-        """Into a new file, or to standard output. `force`: replace the file that is there. Raises BackupError."""
+        """Write a new file, or to standard output. `force`: replace an existing file. Raises BackupError."""
         if file is not None and not force and await asyncio.to_thread(file.exists):
             raise BackupError(f"{file} exists already: choose another name, or replace it with --force")
         sealing = self.key() if key else None
@@ -60,8 +60,10 @@ class BackupService:
 async def save(
     url: str, target: Path | None, *, key: bytes | None, store: BlobStore | None, on_bytes: OnBytes
 ) -> BackupResult:
-    """Write an archive for its owner alone. `target` None: to standard output. `store`: where the media are, which are
-    left out without it. The file is there whole, or not at all. Raises BackupError, DatabaseError, StoreError.
+    """Write an archive for its owner alone, atomically.
+
+    `target` None: to standard output. `store`: of the media, which are left out without it. Raises BackupError,
+    DatabaseError, StoreError.
     """
     with _open_target(target) as file:
         async with copies.snapshot(url) as connection:
@@ -106,7 +108,7 @@ async def _save_table(connection: copies.Connection, writer: ArchiveWriter, tabl
 async def _save_objects(
     connection: copies.Connection, writer: ArchiveWriter, store: BlobStore, result: BackupResult
 ) -> None:
-    """Those that the snapshot knows; one that was deleted since then is missed, and named."""
+    """Save the objects of the snapshot; deleted ones are listed as missing."""
     async for row in connection.cursor("SELECT storage_key, thumbnail_key FROM blob ORDER BY sha256"):
         for key in filter(None, row):
             size = await store.size(key)
@@ -143,7 +145,7 @@ def _open_target(target: Path | None) -> Iterator[IO[bytes]]:
 
 
 def _discard_stdout_buffer() -> None:
-    """What is buffered still can be written nowhere: the interpreter would complain of it at its end."""
+    """Discard buffered output that nobody can read: the interpreter would report it at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""Files that are there while a backup is written or read, and no longer: those of a killed process go with the next."""
+"""Temporary files of a backup; those of a killed process are deleted by the next one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RANDOM_SUFFIX_BYTES = 4  # bytes of the random end of a name
 
 @contextmanager
 def temporary_folder(data_folder: Path) -> Iterator[Path]:
-    """A folder of this process's alone. Raises BackupError."""
+    """Yield a folder for this process alone. Raises BackupError."""
     try:
         own, lock = cache_files.open_private_folder(data_folder / "restoring")
     except OSError as error:
@@ -34,9 +34,7 @@ def temporary_folder(data_folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_file_beside(target: Path) -> Iterator[tuple[IO[bytes], Path]]:
-    """A new file in the folder of `target`, for its owner alone, which is deleted at the end unless it was renamed.
-    Raises OSError.
-    """
+    """Yield a new private file in the folder of `target`, deleted at the end unless it was renamed. Raises OSError."""
     _remove_stale(target)
     path = target.with_name(f".{target.name}.{token_hex(RANDOM_SUFFIX_BYTES)}")
     try:
@@ -49,7 +47,7 @@ def temporary_file_beside(target: Path) -> Iterator[tuple[IO[bytes], Path]]:
 
 
 def _remove_stale(target: Path) -> None:
-    """Those that a killed process was writing; one that is being written is locked."""
+    """Delete the files of killed processes: a file in use is locked."""
     for name in (one.name for one in os.scandir(target.parent) if _is_temporary_of(one.name, target.name)):
         with suppress(OSError), target.with_name(name).open("rb") as file:
             flock(file, LOCK_EX | LOCK_NB)

@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 
 class DraftWriter:
+    """Creates drafts."""
+
     def __init__(self, *, pool: Pool, library: MediaLibrary) -> None:
         self._pool = pool
         self._library = library
@@ -36,9 +38,9 @@ class DraftWriter:
         key: IdempotencyKey | None = None,
         loader: UUID | None = None,
     ) -> list[Broadcast]:
-        """A draft for each bot, of what was checked; those of an earlier call with the same `key`.
+        """Create a draft for each bot from checked arguments, or return those of an earlier call with the same `key`.
 
-        `loader`: the lease of the process that sends it as a whole.
+        `loader`: the lease of the process that submits it as a whole.
         """
         check(message)
         messages = await self._messages(bots, message)
@@ -70,7 +72,7 @@ class DraftWriter:
         return made
 
     async def _messages(self, bots: Sequence[BotSession], message: MessageSet) -> list[MessageSet]:
-        """The message of each bot, with media of its own library."""
+        """Return the message for each bot, with media of its own library."""
         source = bots[0].bot
         message = await self._library.as_files(source, message)
         media_ids = [part.media_id for part in message.media]

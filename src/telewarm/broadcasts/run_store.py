@@ -101,6 +101,7 @@ class RunStore:
         await self.retry(partial(broadcast_runs.resolve_unknown, self._pool, self.broadcast_id, outcomes))
 
     async def broadcast(self) -> Broadcast:
+        """Read the broadcast."""
         return await self.retry(partial(broadcasts.get, self._pool, self.broadcast_id))
 
     async def retry(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -109,7 +110,7 @@ class RunStore:
 
 
 def _one_by_one(update: RunUpdate) -> Sequence[RunUpdate]:
-    """An update for each outcome. A recipient whose outcome comes later stays in flight until then."""
+    """Split an update into one for each outcome. Recipients with later outcomes stay in flight until then."""
     left = [one.chat_id for one in update.outcomes]
     return [
         replace(update, outcomes=[one], in_flight=[*update.in_flight, *left[at + 1 :]])

@@ -45,7 +45,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def choose_settings_file(
+def choose_settings_file(  # noqa: D103 - a docstring would become the help
     ctx: typer.Context,
     env_file: Annotated[
         Path | None,
@@ -82,7 +82,7 @@ if find_spec("telewarm_benchmarks") is not None:  # in a checkout: the wheel has
 
 
 def main() -> None:
-    """Errors of ours, and what a lost database or a full disk raises, end in one sentence and exit code 1."""
+    """Run the command line. Our errors, a lost database and a full disk end it with one sentence and exit code 1."""
     try:
         app()
     except TelewarmError as error:

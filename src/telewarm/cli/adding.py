@@ -1,4 +1,4 @@
-"""Import of files, folders and URLs into a library: some at once, each with its result, with a progress bar."""
+"""Import of files, folders and URLs into a library: concurrent, with a result for each and a progress bar."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ImportSource:
 
     @property
     def display_name(self) -> str:
-        """A URL may bear a password or a signature: never all of it."""
+        """Name for display: of a URL only a part, since it may contain a password or a signature."""
         if self.path is None:
             return name_of(Path(urlsplit(self.argument).path).name) or "(URL)"
         return self.argument.encode(errors="replace").decode()  # a path may hold bytes that are no UTF-8
@@ -52,7 +52,7 @@ class ImportSource:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportOutcome:
-    """What became of a source: `result`, or the `error` for which it is not taken."""
+    """Outcome of a source: `result`, or the `error` for which it was refused."""
 
     source: ImportSource
     result: IngestResult | None = None
@@ -60,7 +60,7 @@ class ImportOutcome:
 
 
 def import_sources(arguments: Sequence[str]) -> list[ImportSource]:
-    """Folders are looked through, without what is hidden. Raises typer.BadParameter, before anything is added."""
+    """Find the sources, in folders without hidden files. Raises typer.BadParameter before anything is added."""
     found = [source for one in arguments for source in _sources_of_argument(one)]
     if not found:
         raise typer.BadParameter("No files found", param_hint="FILE")
@@ -85,7 +85,7 @@ def _sources_of_argument(argument: str) -> Iterator[ImportSource]:
 
 
 def _files_below(folder: Path) -> Iterator[ImportSource]:
-    """Raises typer.BadParameter for a folder that cannot be looked into: what is in it would be missed."""
+    """Yield the files in a folder. Raises typer.BadParameter for an unreadable folder, whose files would be missed."""
 
     def refuse(error: OSError) -> NoReturn:
         raise _unreadable_error(error)
@@ -112,7 +112,7 @@ async def import_all(
     kind: Kind | None,
     on_read: Callable[[int], None],
 ) -> AsyncGenerator[ImportOutcome, None]:
-    """In their order. Raises what would befall every other too: a store or a database that is away, a deleted bot."""
+    """Import the sources in order. Raises errors that affect all: a lost store or database, a deleted bot."""
     under_way: deque[asyncio.Task[ImportOutcome]] = deque()
     try:
         for source in sources:
@@ -148,7 +148,7 @@ async def _import_one(
 
 
 class ImportProgress:
-    """Silent without a terminal."""
+    """Progress bar, silent without a terminal."""
 
     def __init__(self, progress: Progress, sources: Sequence[ImportSource]) -> None:
         self._progress = progress
@@ -161,14 +161,16 @@ class ImportProgress:
         return f"{self._done:,} of {self._count:,}"
 
     def advance(self, count: int) -> None:
+        """Advance by a number of bytes."""
         self._progress.advance(self._task, count)
 
     def finish_file(self) -> None:
+        """Count a finished file."""
         self._done += 1
         self._progress.update(self._task, files=self._file_count_text)
 
     def print_line(self, text: str) -> None:
-        """On a terminal above the bar; into a pipe or a file as it is."""
+        """Print a line: above the bar on a terminal, unchanged into a pipe or a file."""
         if sys.stdout.isatty():
             self._progress.console.print(text, markup=False, soft_wrap=True)
         else:
@@ -177,6 +179,7 @@ class ImportProgress:
 
 @contextmanager
 def import_progress(sources: Sequence[ImportSource]) -> Iterator[ImportProgress]:
+    """Show a progress bar while the block runs."""
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.fields[files]}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(
@@ -190,7 +193,7 @@ def import_progress(sources: Sequence[ImportSource]) -> Iterator[ImportProgress]
 
 
 def print_outcome(outcome: ImportOutcome, print_line: Callable[[str], None] | None) -> None:
-    """`print_line`: where a line goes for one that was added; a refusal is said."""
+    """Print an outcome. `print_line`: for successes; refusals go to standard error."""
     if outcome.error is not None:
         echo_err(
             f"{outcome.source.display_name}: {outcome.error.code} {redact(outcome.error.message_for(Interface.CLI))}"
@@ -204,7 +207,7 @@ def print_outcome(outcome: ImportOutcome, print_line: Callable[[str], None] | No
 
 
 def describe(outcome: ImportOutcome) -> dict[str, object]:
-    """For programs."""
+    """Return an outcome as JSON."""
     fields: dict[str, object] = {"file": outcome.source.display_name, "ok": outcome.result is not None}
     if outcome.result is not None:
         return {**fields, "created": outcome.result.created, **describe_added(outcome.result)}
@@ -213,6 +216,7 @@ def describe(outcome: ImportOutcome) -> dict[str, object]:
 
 
 def print_summary(outcomes: Sequence[ImportOutcome], failed: int, *, work: bool) -> None:
+    """Print how many sources were added, and what to do next."""
     new = sum(one.result is not None and one.result.created for one in outcomes)
     there = len(outcomes) - new - failed
     refused = f" {failed:,} refused." if failed else ""

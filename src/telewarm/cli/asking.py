@@ -11,14 +11,15 @@ from typing import IO, TextIO
 
 
 class Terminal:
-    """Where the person is."""
+    """A terminal with a person."""
 
     def __init__(self, read: TextIO, write: IO[str]) -> None:
         self._read = read
         self._write = write
 
     async def confirm(self, question: str, stop: asyncio.Event, *, default: bool) -> bool:
-        """Whether the answer is yes; an empty one is the default, and `stop`, the signal that ends the command, a no.
+        """Ask a question; an empty answer is the default, and `stop`, the signal that ends the command, a no.
+
         Not in a thread: Ctrl-C must not wait for a line.
         """
         self._write.write(f"{question} {'[Y/n]' if default else '[y/N]'} ")
@@ -43,7 +44,7 @@ class Terminal:
 
 @contextmanager
 def open_terminal(*, stdin_is_list: bool) -> Iterator[Terminal | None]:
-    """None without a controlling terminal, as under cron or in a pipeline of a server: nobody is there to be asked."""
+    """Open the terminal; None without a controlling one, as under cron: there is nobody to ask."""
     if not stdin_is_list and sys.stdin.isatty():
         yield Terminal(sys.stdin, sys.stderr)
         return

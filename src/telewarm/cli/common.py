@@ -102,4 +102,5 @@ def check_id(given: int) -> int:
 
 
 def pluralize(count: int, singular: str, plural: str) -> str:
+    """Return a number with its noun."""
     return f"{count:,} {singular if count == 1 else plural}"

@@ -68,13 +68,15 @@ class BroadcastOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BroadcastRequest:
+    """A checked broadcast request."""
+
     bots: Sequence[BotSession]
     message: MessageSet
     plan: SendPlan
 
 
 async def create_drafts(telewarm: Telewarm, options: BroadcastOptions) -> list[Broadcast]:
-    """Raises UsageError, NotFound, before anything is made."""
+    """Create the drafts. Raises UsageError, NotFound, before anything is created."""
     wanted = await build_request(telewarm, options)
     plan = wanted.plan
     return await telewarm.broadcasts.create(
@@ -88,7 +90,10 @@ async def create_drafts(telewarm: Telewarm, options: BroadcastOptions) -> list[B
 
 
 async def build_request(telewarm: Telewarm, options: BroadcastOptions) -> BroadcastRequest:
-    """Files go into the first bot's library. Raises UsageError, NotFound, before anything is made."""
+    """Build the request; files are added to the first bot's library.
+
+    Raises UsageError, NotFound, before anything is created.
+    """
     starts_at = None if options.at == "now" else parse_time(options.at)
     mode = parse_mode_of(html=options.html, markdown=options.markdown)
     _check_options(options)
@@ -107,7 +112,7 @@ async def build_request(telewarm: Telewarm, options: BroadcastOptions) -> Broadc
 
 
 def parse_time(text: str | None, *, option: str = "--at") -> datetime | None:
-    """In the machine's time zone, unless it says another. Raises UsageError."""
+    """Parse a time, in the machine's time zone by default. Raises UsageError."""
     if text is None:
         return None
     if text == "now":

@@ -1,4 +1,4 @@
-"""Lists of a broadcast on the command line: chat ids in with a bar, results out as CSV."""
+"""Recipient lists on the command line: import with a progress bar, export of results as CSV."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def load_file(
     list_format: ListFormat | None,
     column: str | None = None,
 ) -> ImportResult:
-    """Add the chat ids of a file, or of standard input for `-`, and tell what came of it."""
+    """Import the chat ids of a file, or of standard input for `-`, and print the result."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     with _open_list(source) as file, _list_progress(console, _size(file)) as bar:
         loaded = await telewarm.broadcasts.load(
@@ -46,7 +46,7 @@ async def load_file(
 
 
 def summary(result: ImportResult) -> str:
-    """How much was loaded, from where, and how it begins."""
+    """Summarise an import: number, source, first ids."""
     duplicates = pluralize(result.duplicates, "duplicate", "duplicates")
     invalid = pluralize(result.rejected, "invalid line", "invalid lines")
     text = f"Loaded {pluralize(result.added, 'chat', 'chats')} ({duplicates}, {invalid})"
@@ -59,13 +59,13 @@ def summary(result: ImportResult) -> str:
 
 
 def check_readable(source: Path) -> None:
-    """Raises UsageError for a list that cannot be read, before anything is made for it."""
+    """Raise UsageError for an unreadable list, before anything is created for it."""
     with _open_list(source):
         pass
 
 
 async def write_csv(pieces: AsyncIterator[str], output: Path | None) -> None:
-    """To a file, or to standard output."""
+    """Write CSV to a file, or to standard output."""
     if output is None:
         async for piece in pieces:
             sys.stdout.write(piece)
@@ -76,17 +76,19 @@ async def write_csv(pieces: AsyncIterator[str], output: Path | None) -> None:
 
 
 class ListProgress:
-    """What was read of a list. Silent without a task."""
+    """Progress of an import. Silent without a task."""
 
     def __init__(self, progress: Progress | None, total: int | None) -> None:
         self._progress = progress
         self._task = None if progress is None else progress.add_task("", total=total, rows="")
 
     def advance(self, count: int) -> None:
+        """Advance by a number of bytes."""
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task, count)
 
     def set_rows(self, count: int) -> None:
+        """Show the number of rows."""
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, rows=f"{count:,} rows")
 
@@ -109,7 +111,7 @@ def _list_progress(console: Console, total: int | None) -> Iterator[ListProgress
 
 @contextmanager
 def _open_list(source: Path) -> Iterator[BinaryIO]:
-    """Raises UsageError."""
+    """Open a list. Raises UsageError."""
     if source == STDIN:
         yield sys.stdin.buffer
         return
@@ -122,7 +124,7 @@ def _open_list(source: Path) -> Iterator[BinaryIO]:
 
 
 def _size(file: BinaryIO) -> int | None:
-    """None for a pipe."""
+    """Return the size; None for a pipe."""
     try:
         found = Path(f"/dev/fd/{file.fileno()}").stat()
     except OSError:
@@ -137,7 +139,7 @@ async def _file_chunks(file: BinaryIO, bar: ListProgress) -> AsyncIterator[bytes
 
 
 def _read_available(file: BinaryIO) -> bytes:
-    """What there is; a pipe is not waited for until a whole chunk came."""
+    """Read what is available: a pipe is not waited for until a whole chunk has come."""
     read_some: Callable[[int], bytes] = getattr(file, "read1", file.read)
     return read_some(CHUNK_BYTES)
 

@@ -1,4 +1,4 @@
-"""Commands with chat ids, which may be negative: a hyphen and a letter begin an option all the same."""
+"""Command class for chat ids, which may be negative, while a hyphen and a letter begin an option."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class ChatIdCommand(TyperCommand):
     """With `ignore_unknown_options`, so that -1001234567890 is an argument."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - of click, or of typer's own
+        """Parse arguments, and report unknown options."""
         takes_value = {name: not getattr(one, "is_flag", True) for one in self.params for name in one.opts}
         known = {*takes_value, *(name for one in self.params for name in one.secondary_opts), *ctx.help_option_names}
         is_value = False

@@ -53,7 +53,7 @@ def rotate_key(
 
 
 async def _rotate(settings: Settings, new_key: bytes | None) -> str:
-    """What was done, for people. `new_key` None: make the key."""
+    """Rotate the key. Returns what was done, for people. `new_key` None: generate it."""
     database = settings.database_url.get_secret_value() if settings.database_url else None
     async with open_database_url(database, settings.telewarm_data, upgrade=False) as url:
         connection = await connect(url, application_name="telewarm rotate-key")
@@ -106,27 +106,30 @@ async def _replace_variable(connection: Connection, files: KeyFiles, old: bytes,
 
 @dataclass(frozen=True, slots=True)
 class KeyFiles:
-    """The key of the data folder, and what lies beside it while it is replaced."""
+    """Key file of the data folder, and the files beside it during a rotation."""
 
     folder: Path
 
     @property
     def current(self) -> Path:
+        """The present key."""
         return self.folder / "encryption.key"
 
     @property
     def old(self) -> Path:
+        """The previous key."""
         return self.folder / "encryption.key.old"
 
     @property
     def new(self) -> Path:
+        """The new key."""
         return self.folder / "encryption.key.new"
 
     @contextmanager
     def replacing(self, new: bytes) -> Iterator[None]:
-        """The new key is in its place before the database follows; the old one stays until it has.
+        """Put the new key in place before the database follows; the old one stays until it has.
 
-        When the database is lost on the way, nobody knows whether it has: then both stay, for `finish_interrupted`.
+        When the database is lost meanwhile, its state is unknown: then both stay, for `finish_interrupted`.
         """
         _write_atomically(self.old, self.current.read_text(encoding="ascii").strip())
         _write_atomically(self.current, new.hex())
@@ -139,7 +142,7 @@ class KeyFiles:
         self.old.unlink()
 
     async def finish_interrupted(self, connection: Connection) -> None:
-        """Ends a rotation that was interrupted, whichever way the database went."""
+        """Finish an interrupted rotation, whichever key the database has."""
         if not self.old.exists():
             return
         new, old = TokenCipher(_read_key(self.current)), TokenCipher(_read_key(self.old))
@@ -156,7 +159,7 @@ class KeyFiles:
             )
 
     def prepare_new_key(self, old: bytes) -> bytes:
-        """A key that waits to be taken over, written down before anything is sealed with it."""
+        """Return the new key, written to a file before anything is encrypted with it."""
         if not self.new.exists() or _read_key(self.new) == old:
             make_private(self.folder)
             _write_atomically(self.new, secrets.token_hex(32))
@@ -168,7 +171,7 @@ class KeyFiles:
 
 
 def _read_key(path: Path) -> bytes:
-    """Raises SettingsError, which does not repeat what the file holds."""
+    """Read a key. Raises SettingsError, which does not repeat the file's content."""
     try:
         return bytes.fromhex(checks.encryption_key(path.read_text(encoding="ascii").strip()))
     except (OSError, ValueError):
@@ -179,7 +182,7 @@ def _read_key(path: Path) -> bytes:
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    """Whole or not at all, for our eyes only."""
+    """Write a private file atomically."""
     fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:

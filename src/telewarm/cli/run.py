@@ -1,4 +1,4 @@
-"""What the commands share: settings from the environment, logs, an event loop, a server that stops when told."""
+"""Running of commands: settings from the environment, logs, an event loop, signals, the HTTP server."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ FORCE_AFTER_INTERRUPTS = 3  # times that Ctrl-C is pressed before a command ends
 
 
 def load_settings(*, announce: bool = True) -> Settings:
-    """As `read_settings`; configures the logs too."""
+    """Read the settings as `read_settings` does, and configure the logs."""
     settings = read_settings(announce=announce)
     logs.configure(log_format=settings.telewarm_log_format, level=settings.telewarm_log_level)
     return settings
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """On uvloop. What is loaded by now lives to the end: the collector need not look at it again (10 % measured). Other
-    processes of the user cannot read its memory, which holds tokens.
+    """Run a command on uvloop.
 
-    Ctrl-C, SIGTERM and a closed terminal cancel it: everything that it opened is closed, the embedded database too.
-    Raises typer.Exit then, with 128 and the signal's number. The third Ctrl-C leaves at once.
+    Objects loaded by now live to the end, so the garbage collector skips them (10 % measured). Other processes of the
+    user cannot read this one's memory, which holds tokens. Ctrl-C, SIGTERM and a closed terminal cancel the command:
+    everything that it opened is closed, the embedded database too. Raises typer.Exit then, with 128 and the signal's
+    number. The third Ctrl-C exits at once.
     """
     received: list[int] = []
     guarded = _cancel_on_signal(main, received)
@@ -57,6 +58,7 @@ async def _cancel_on_signal(main: Coroutine[Any, Any, T], received: list[int]) -
     task = asyncio.ensure_future(main)
 
     def end(number: int) -> None:
+        """Handle a signal."""
         received.append(number)
         if len(received) == 1:
             task.cancel()
@@ -69,7 +71,7 @@ async def _cancel_on_signal(main: Coroutine[Any, Any, T], received: list[int]) -
 
 
 def _stop_signals() -> list[signal.Signals]:
-    """Those that end a command; not one that the parent has us ignore, as nohup does. None beside the main thread."""
+    """Return the signals that end a command, without ignored ones (nohup); none outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return []
     known = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -85,7 +87,7 @@ def trusted_proxies() -> str:
 
 
 def print_token(telewarm: Telewarm) -> None:
-    """What a client needs, on standard error: the server's own token when it was made just now, else where it is."""
+    """Print what a client needs to standard error: the server's own token if it is new, else where it is."""
     own = telewarm.server_token()
     if own.path is None:
         return
@@ -94,7 +96,7 @@ def print_token(telewarm: Telewarm) -> None:
 
 
 def install_stop_event() -> asyncio.Event:
-    """Set by SIGINT, SIGTERM, and SIGHUP, which comes when the terminal is closed."""
+    """Return an event set by SIGINT, SIGTERM, and SIGHUP, which a closed terminal sends."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in _stop_signals():

@@ -27,6 +27,8 @@ Statistics: {url}/sandbox/stats. Press Ctrl-C to stop.
 
 
 class FloodChoice(StrEnum):
+    """Flood limits of the sandbox."""
+
     OFF = "off"
     TELEGRAM = "telegram"
 
@@ -62,7 +64,7 @@ def sandbox(
 
 
 def _print_hints(url: str) -> None:
-    """The URL alone goes to standard output, for scripts; on a terminal, what helps a person goes beside it."""
+    """Print the URL alone to standard output, for scripts, and hints for a person beside it."""
     typer.echo(url)
     if sys.stderr.isatty():
         echo_err(HINTS_TEXT.format(url=url))

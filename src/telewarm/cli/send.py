@@ -109,6 +109,7 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
 
 
 def parse_mode_of(*, html: bool, markdown: bool) -> str | None:
+    """Return the parse mode of the options."""
     if html and markdown:
         raise UsageError("Use either --html or --markdown, not both")
     return "HTML" if html else "MarkdownV2" if markdown else None
@@ -122,6 +123,7 @@ def _check_not_empty(*, media: bool, text: bool, caption: bool) -> None:
 
 
 def with_caption(message: MessageSet, caption: str | None, mode: str | None) -> MessageSet:
+    """Put the caption into the message."""
     if not caption:
         return message
     first = structs.replace(message.media[0], caption=caption, parse_mode=mode)
@@ -133,7 +135,7 @@ async def _send_with_app(
     sending: Callable[[Telewarm, BotSession], Awaitable[Sequence[SendResult]]],
     printed: Callable[[Sequence[SendResult]], Sequence[str]],
 ) -> bool:
-    """Whether all went."""
+    """Send. Returns whether all messages were sent."""
     settings = load_settings()
     if settings.telewarm_log_level == "info":  # the lines that the command prints itself say enough
         logs.configure(log_format=settings.telewarm_log_format, level="warning")
@@ -149,16 +151,18 @@ def _all_went(results: Sequence[SendResult]) -> bool:
 
 
 def result_lines(results: Sequence[SendResult]) -> list[str]:
+    """Return the lines about the results."""
     return [result_line(result) for result in results]
 
 
 def json_lines(results: Sequence[SendResult]) -> list[str]:
-    """As the HTTP API answers, in one line."""
+    """Return the HTTP API's JSON in one line."""
     shown = {"ok": _all_went(results), "results": [describe(result, Interface.CLI) for result in results]}
     return [msgspec.json.encode(shown).decode()]
 
 
 def result_line(result: SendResult) -> str:
+    """Return the line about one message."""
     what = "text" if result.media_id is None else f"{result.kind or 'media'} {result.media_id}"
     if result.error is not None:
         maybe = " (maybe sent: look at the chat before you send it again)" if result.maybe_sent else ""
@@ -169,7 +173,7 @@ def result_line(result: SendResult) -> str:
 
 
 async def add_files(telewarm: Telewarm, session: BotSession, files: Sequence[Path]) -> list[MediaId]:
-    """Their ids in the bot's library; those that it had are not kept twice."""
+    """Add files to the bot's library. Returns their ids, also of existing ones."""
     with _bytes_progress(sum(path.stat().st_size for path in files)) as advance:
         return [await _add_file(telewarm, session, path, advance) for path in files]
 
@@ -186,13 +190,13 @@ async def _add_file(telewarm: Telewarm, session: BotSession, path: Path, advance
 
 
 def _printable_path(path: Path) -> str:
-    """A path may hold bytes that are no UTF-8."""
+    """Return a printable path, which may hold bytes that are not UTF-8."""
     return str(path).encode(errors="replace").decode()
 
 
 @contextmanager
 def _bytes_progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar of the bytes read, on a terminal; call it with how many there are more."""
+    """Show a bar of the bytes read, on a terminal; yields a function that advances it."""
     console = Console(stderr=True)
     if not total or not console.is_terminal:
         yield lambda _: None

@@ -1,4 +1,4 @@
-"""`telewarm broadcast send`: message and list in one command, which may be repeated until it is done."""
+"""Dialog of `telewarm broadcast send`: message and list in one command, which may be repeated until it is done."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ from telewarm.runtime import Telewarm
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SubmitDialog:
-    """`terminal`: None with --yes, or where nobody is. `stop` is set by the signal that ends the command, once the list
-    is loaded; before that it breaks it off.
+    """`terminal`: None with --yes, or without a person.
+
+    `stop`: set by the signal that ends the command, once the list is loaded; before that the signal interrupts the
+    import.
     """
 
     telewarm: Telewarm
@@ -39,7 +41,7 @@ class SubmitDialog:
     stop: asyncio.Event
 
     async def decide(self) -> SubmissionResult | None:
-        """What is being sent now; None when the person said no. Raises AlreadySent where nobody is to be asked."""
+        """Decide with the person. Returns what is being sent; None for a no. Raises AlreadySent without a person."""
         earlier, submissions = self.prepared.earlier, self.telewarm.submissions
         if earlier is not None and earlier.state is SubmissionState.UNFINISHED:
             return await self._resume_earlier(earlier)
@@ -67,7 +69,7 @@ class SubmitDialog:
         return submitted
 
     async def _resume_earlier(self, earlier: EarlierSubmission) -> SubmissionResult | None:
-        """One that is paused goes on only when a person says so: somebody, or something, had a reason."""
+        """Continue an earlier submission; a paused one only on confirmation, since there was a reason for the pause."""
         paused = [one for one in earlier.broadcasts if one.state is BroadcastState.PAUSED]
         if self.terminal is None:
             echo_err(f"{earlier}. {'It is paused.' if paused else 'Going on with it.'}")
@@ -95,7 +97,10 @@ async def submit(
     yes: bool,
     again: bool,
 ) -> tuple[SubmissionResult | None, asyncio.Event]:
-    """And the event of the signal that ends the command. Raises UsageError where nobody is there to be asked."""
+    """Submit.
+
+    Returns the result, and the event of the signal that ends the command. Raises UsageError without a person.
+    """
     lists.check_readable(source)
     wanted = await drafting.build_request(telewarm, options)
     prepared = await telewarm.submissions.prepare(wanted.bots, wanted.message, fill, wanted.plan)

@@ -66,8 +66,9 @@ def list_tokens() -> None:
 
 @app.command("show")
 def show() -> None:
-    """Print the server's own token, for `Authorization: Bearer …`: ADMIN_API_TOKEN, or the one in the data folder,
-    made there when there is none. Its role is admin.
+    """Print the server's own token, for `Authorization: Bearer …`. Its role is admin.
+
+    It is ADMIN_API_TOKEN, or the token in the data folder, which is created there if needed.
     """
     own = server_token(read_settings())
     echo_err("ADMIN_API_TOKEN" if own.path is None else f"kept in {own.path}")

@@ -1,4 +1,4 @@
-"""Progress of broadcasts: a live bar each on a terminal, else a line now and then; and how they ended."""
+"""Progress of broadcasts: a bar for each on a terminal, else a line at intervals; and their results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RATE_WINDOW_SECONDS = 30.0  # seconds over which the bar's speed is taken
 
 
 async def watch_broadcasts(telewarm: Telewarm, ids: Sequence[BroadcastId], stop: asyncio.Event) -> list[Broadcast]:
-    """Show them until all have ended, or `stop` is set; as they are then."""
+    """Show broadcasts until all have ended, or `stop` is set. Returns their final state."""
     found = [await telewarm.broadcasts.get(broadcast_id) for broadcast_id in ids]
     slugs = {one.id: (await telewarm.bots.get(one.bot_id)).bot.slug for one in found}
     idle = NoWorkerNotice()
@@ -50,7 +50,7 @@ async def watch_broadcasts(telewarm: Telewarm, ids: Sequence[BroadcastId], stop:
 def print_results(
     console: Console, broadcasts: Sequence[Broadcast], causes: Mapping[BroadcastId, Sequence[Cause]], *, stopped: bool
 ) -> int:
-    """How they ended and why some did not get it, or how to come back to them; the exit code."""
+    """Print results and causes, or how to return to the broadcasts. Returns the exit code."""
     for one in broadcasts:
         console.print(f"broadcast {one.id} is {one.state}: {describe_counts(one)}", markup=False)
         for cause in causes.get(one.id, ()):
@@ -63,11 +63,12 @@ def print_results(
 
 
 def describe_cause(cause: Cause) -> str:
-    """How many, why, and one of them."""
+    """Describe a cause: number, reason, an example."""
     return f"{cause.count:,} {cause.outcome}, such as chat {cause.chat_id}: {cause.error}"
 
 
 def describe_counts(broadcast: Broadcast) -> str:
+    """Describe the counts of a broadcast."""
     said = [f"{broadcast.counts[outcome]:,} {outcome}" for outcome in DeliveryStatus if broadcast.counts.get(outcome)]
     left = broadcast.recipients - broadcast.done
     return ", ".join(said + ([f"{left:,} left"] if left else [])) or "no recipients"
@@ -102,14 +103,14 @@ def _hints(one: Broadcast) -> Iterator[str]:
 
 
 class NoWorkerNotice:
-    """Does anybody send at all?"""
+    """Notice that no worker is running."""
 
     def __init__(self) -> None:
         self._next_check_at = clock.monotonic() + LEASE_WAIT_SECONDS
         self._shown = False
 
     async def check(self, telewarm: Telewarm, broadcasts: Sequence[Broadcast]) -> str | None:
-        """What to tell when no worker runs, once until one does. A database that is away says nothing."""
+        """Return the notice, once until a worker runs; None while the database is unavailable."""
         now = clock.monotonic()
         if now < self._next_check_at or all(one.state not in ACTIVE_STATES for one in broadcasts):
             return None
@@ -125,10 +126,14 @@ class NoWorkerNotice:
 
 
 class ProgressView(Protocol):
-    def __call__(self, found: Sequence[Broadcast], /) -> None: ...
+    """View of the progress."""
+
+    def __call__(self, found: Sequence[Broadcast], /) -> None:
+        """Show the broadcasts."""
+        ...
 
     def print_line(self, text: str, /) -> None:
-        """A line beside the figures."""
+        """Print a line beside the figures."""
         ...
 
 
@@ -151,12 +156,17 @@ def _progress_view(slugs: dict[BroadcastId, str]) -> Iterator[ProgressView]:
 
 
 class RateColumn(ProgressColumn):
+    """Column with the rate."""
+
     def render(self, task: Task) -> Text:
+        """Render the rate."""
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.1f}/s")
 
 
 class LiveProgress:
+    """Progress bars on a terminal."""
+
     def __init__(self, bars: Progress, slugs: dict[BroadcastId, str]) -> None:
         self._progress = bars
         self._tasks: dict[BroadcastId, TaskID] = {
@@ -165,17 +175,19 @@ class LiveProgress:
         }
 
     def __call__(self, found: Sequence[Broadcast]) -> None:
+        """Show the broadcasts."""
         for one in found:
             done, total = _done_and_total(one)
             way = f"{done:,} of {total:,}"
             self._progress.update(self._tasks[one.id], completed=done, total=total, way=way, note=_note(one))
 
     def print_line(self, text: str) -> None:
+        """Print a line above the bars."""
         self._progress.console.print(text, markup=False)
 
 
 class PlainProgress:
-    """A line for each at the first look, then every so often."""
+    """Progress as lines: one for each broadcast at first, then at intervals."""
 
     def __init__(self, console: Console, slugs: dict[BroadcastId, str]) -> None:
         self._console = console
@@ -183,6 +195,7 @@ class PlainProgress:
         self._next_line_at = 0.0
 
     def __call__(self, found: Sequence[Broadcast]) -> None:
+        """Show the broadcasts."""
         if clock.monotonic() < self._next_line_at:
             return
         self._next_line_at = clock.monotonic() + LINE_INTERVAL_SECONDS
@@ -195,11 +208,12 @@ class PlainProgress:
             self._console.print(said, markup=False)
 
     def print_line(self, text: str) -> None:
+        """Print a line."""
         self._console.print(text, markup=False)
 
 
 def _done_and_total(one: Broadcast) -> tuple[int, int]:
-    """How far it is, of how much."""
+    """Return the progress and the total."""
     if one.state not in {BroadcastState.UNDOING, BroadcastState.UNDONE}:
         return one.done, one.recipients
     undone = one.counts.get(DeliveryStatus.UNDONE, 0)
@@ -217,5 +231,5 @@ def _note(one: Broadcast) -> str:
 
 
 def start_text(one: Broadcast) -> str:
-    """When a scheduled one does."""
+    """Describe the start time of a scheduled broadcast."""
     return f"starts {one.starts_at.astimezone():%Y-%m-%d %H:%M:%S %Z}" if one.starts_at is not None else "starts now"

@@ -1,1 +1,1 @@
-"""The only door to Postgres: one module a table, its plumbing, the migrations and the embedded server."""
+"""Database: the only package that accesses PostgreSQL. One module a table, connections, migrations, embedded server."""

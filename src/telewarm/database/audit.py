@@ -1,4 +1,4 @@
-"""The table `audit`: who changed what through the API."""
+"""Table `audit`: changes made through the API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ TRIM_SQL = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditEntry:
-    """`actor` None: a burst of wrong tokens from `address`. `action`: method and route. `target`: path and query."""
+    """Entry of the audit log.
+
+    `actor` None: a burst of wrong tokens from `address`. `action`: method and route. `target`: path.
+    """
 
     at: datetime
     actor: str | None
@@ -34,14 +37,14 @@ class AuditEntry:
 
 
 async def insert(pool: Pool, entries: Sequence[AuditEntry]) -> None:
-    """No text may hold a NUL."""
+    """Insert entries, whose texts may not hold a NUL."""
     rows = [tuple(getattr(change, column) for column in COLUMNS) for change in entries]
     async with pool.acquire() as connection:
         await connection.copy_records_to_table("audit", records=rows, columns=COLUMNS)
 
 
 async def page(db: Executor, *, before: int | None = None, limit: int) -> list[AuditEntry]:
-    """The newest first; `before`: only those with a lower id."""
+    """Return entries, newest first; `before`: only those with a lower id."""
     rows = await db.fetch(
         f"SELECT id, {', '.join(COLUMNS)} FROM audit WHERE $1::bigint IS NULL OR id < $1 ORDER BY id DESC LIMIT $2",
         before,
@@ -51,7 +54,7 @@ async def page(db: Executor, *, before: int | None = None, limit: int) -> list[A
 
 
 async def trim(pool: Pool, *, days: int = RETENTION_DAYS) -> int:
-    """Delete the rows that are older. How many; one look at the oldest row when there are none."""
+    """Delete old entries. Returns their number. Reads a single row when there are none."""
     deleted = 0
     while True:
         status = await pool.execute(TRIM_SQL, days, ROWS_PER_DELETE)

@@ -1,9 +1,9 @@
-"""The table `blob_tombstone`: tombstones of blobs that are to be deleted from the store.
+"""Table `blob_tombstone`: blobs whose objects are to be deleted from the store.
 
-A blob's row goes first, its objects after that, so whatever is killed in between there is never a row without bytes.
-Whoever adds the same bytes meanwhile deletes the tombstone in the statement that writes the blob, and so either
-finds the objects there or learns that they may have gone (`insert_media`). Only an addition that began before the line
-was written does not see it: it is over long before `grace` is, for the server ends statements and idle transactions.
+A blob's row is deleted first, its objects after that, so that a crash in between never leaves a row without bytes.
+Adding the same bytes deletes the tombstone in the statement that writes the blob, and so either finds the objects or
+learns that they may be missing (`insert_media`). Only an addition that began before the tombstone was written does not
+see it: it ends long before the grace period, since the server ends statements and idle transactions.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ INSERT_ORPHANED_OBJECTS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlobTombstone:
-    """Objects that nobody needs."""
+    """Objects that no blob needs."""
 
     sha256: Sha256
     storage_key: str
@@ -58,8 +58,10 @@ class BlobTombstone:
 
 
 async def delete_unused_blobs(connection: Connection, *, min_age_seconds: float, limit: int) -> int:
-    """Delete the rows of blobs that nobody has any more, and forget that others were orphans. How many lines were
-    looked at. `min_age_seconds`: seconds that a line has waited at least. For a transaction of the caller's."""
+    """Delete the rows of unreferenced blobs, and the tombstones of referenced ones.
+
+    Returns the number of tombstones examined. `min_age_seconds`: their minimum age. In the caller's transaction.
+    """
     hashes = [row["sha256"] for row in await connection.fetch(LOCK_WAITING, min_age_seconds, limit)]
     if hashes:
         # One after the other, each with a fresh look: who put a media item in while we waited for its blob is seen.
@@ -70,22 +72,22 @@ async def delete_unused_blobs(connection: Connection, *, min_age_seconds: float,
 
 
 async def lock_collectable(connection: Connection, *, min_age_seconds: float, limit: int) -> list[BlobTombstone]:
-    """Orphans whose blob has no row any more. Until the caller's transaction ends nobody gives them one."""
+    """Lock tombstones whose blob has no row, until the caller's transaction ends."""
     return [_tombstone(row) for row in await connection.fetch(LOCK_WITHOUT_BLOB, min_age_seconds, limit)]
 
 
 async def mark_collected(connection: Connection, hashes: Sequence[Sha256]) -> None:
-    """Their objects are gone. The lines stay for some days."""
+    """Record that the objects are deleted. The tombstones stay for some days."""
     await connection.execute("UPDATE blob_tombstone SET collected_at = now() WHERE sha256 = ANY ($1::text[])", hashes)
 
 
 async def postpone(connection: Connection, hashes: Sequence[Sha256]) -> None:
-    """The store did not take them: they wait again."""
+    """Record that the store failed to delete the objects: they wait again."""
     await connection.execute("UPDATE blob_tombstone SET since = now() WHERE sha256 = ANY ($1::text[])", hashes)
 
 
 async def add_orphaned_objects(db: Executor, tombstones: Sequence[BlobTombstone]) -> int:
-    """Objects that were found in the store: those without a blob's row are orphans from now on. How many."""
+    """Add tombstones for objects of the store that have no blob's row. Returns their number."""
     status = await db.execute(
         INSERT_ORPHANED_OBJECTS,
         [one.sha256 for one in tombstones],
@@ -96,7 +98,7 @@ async def add_orphaned_objects(db: Executor, tombstones: Sequence[BlobTombstone]
 
 
 async def trim(db: Executor) -> None:
-    """Forget what was collected long ago."""
+    """Delete tombstones that were collected long ago."""
     await db.execute(
         "DELETE FROM blob_tombstone WHERE sha256 IN (SELECT sha256 FROM blob_tombstone"
         " WHERE collected_at < now() - make_interval(days => $1) ORDER BY collected_at LIMIT $2)",

@@ -1,4 +1,4 @@
-"""The table `blob`."""
+"""Table `blob`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ COLUMNS = (
 
 
 async def get(db: Executor, sha256: Sha256) -> Blob | None:
+    """Return a blob, if it exists."""
     row = await db.fetchrow(f"SELECT {COLUMNS} FROM blob WHERE sha256 = $1", sha256)
     return None if row is None else blob_of(row)
 
 
 def metadata_of(row: asyncpg.Record) -> MediaMetadata:
+    """Convert a row."""
     return MediaMetadata(
         bytes=row["bytes"],
         mime=row["mime"],
@@ -36,6 +38,7 @@ def metadata_of(row: asyncpg.Record) -> MediaMetadata:
 
 
 def blob_of(row: asyncpg.Record) -> Blob:
+    """Convert a row."""
     return Blob(
         sha256=Sha256(row["sha256"]),
         storage_key=row["storage_key"],

@@ -1,4 +1,4 @@
-"""Summaries of bots for lists. No token is read."""
+"""Summaries of bots for lists, without tokens."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SELECT_MEDIA_COUNTS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BotSummary:
-    """`flood_wait_seconds`: seconds that Telegram bids the whole bot wait. `media_counts`: how many, by state."""
+    """Summary of a bot. `flood_wait_seconds`: of the whole bot, remaining. `media_counts`: by state."""
 
     id: BotId
     slug: str
@@ -42,12 +42,12 @@ class BotSummary:
 
 
 async def page(db: Executor, *, deleted: bool = False, after: str = "", limit: int) -> list[BotSummary]:
-    """By slug, after one. The cost does not grow with their media."""
+    """Return bots by slug, after one. The cost does not grow with their media."""
     return await _summaries(db, await db.fetch(SELECT_PAGE, after, deleted, limit))
 
 
 async def get(db: Executor, bot_id: BotId) -> BotSummary:
-    """A deleted one too. Raises NotFound."""
+    """Return a bot, also a deleted one. Raises NotFound."""
     found = await _summaries(db, await db.fetch(f"{SELECT_BOTS} WHERE id = $1", bot_id))
     if not found:
         raise NotFound(f"bot {bot_id} is gone")

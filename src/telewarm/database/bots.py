@@ -1,4 +1,4 @@
-"""The table `bot`."""
+"""Table `bot`."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PausedBot:
-    """`paused`: by a person. `flood_wait`: seconds left of the whole bot's, 0 for none. `chats_waiting`: chats with a
-    flood wait of their own, and `longest_chat_wait` seconds."""
+    """A bot with a pause.
+
+    `paused`: by a person. `flood_wait`: remaining seconds of the whole bot's, 0 for none. `chats_waiting`: chats with a
+    flood wait of their own, the longest of `longest_chat_wait` seconds.
+    """
 
     slug: str
     paused: bool
@@ -45,7 +48,7 @@ async def insert(
     username: str | None,
     chats: Sequence[ChatId],
 ) -> Bot:
-    """Raises Conflict when the slug or the Telegram bot is here already, if only as a deleted one."""
+    """Insert a bot. Raises Conflict when the slug or the Telegram bot exists already, even as a deleted one."""
     await _refuse_deleted(db, slug=slug, telegram_id=telegram_id)
     try:
         row = await db.fetchrow(
@@ -67,8 +70,10 @@ async def insert(
 async def replace_token(
     db: Executor, cipher: TokenCipher, bot_id: BotId, *, token: str, telegram_id: int, username: str | None
 ) -> tuple[Bot, bool]:
-    """The bot, and whether it is another Telegram bot now: then nothing that was learned of the old one is kept, and
-    its file ids are to be voided. Every process is told. Raises Conflict. For a transaction of the caller's.
+    """Replace the token. Returns the bot, and whether it is another Telegram bot now.
+
+    In that case the learned limits are dropped, and the file ids have to be invalidated. Notifies all processes. Raises
+    Conflict. In the caller's transaction.
     """
     await _refuse_deleted(db, slug=None, telegram_id=telegram_id)
     before = await db.fetchval("SELECT telegram_id FROM bot WHERE id = $1 FOR UPDATE", bot_id)
@@ -95,7 +100,7 @@ async def replace_token(
 
 
 async def replace_warmup_chats(db: Executor, cipher: TokenCipher, bot_id: BotId, chats: Sequence[ChatId]) -> Bot:
-    """Every process is told."""
+    """Replace the warm-up chats. Notifies all processes."""
     row = await db.fetchrow(
         f"WITH told AS (SELECT pg_notify($3, $1::bigint::text)) UPDATE bot SET warmup_chats = $2 FROM told"
         f" WHERE id = $1 RETURNING {COLUMNS}",
@@ -109,9 +114,9 @@ async def replace_warmup_chats(db: Executor, cipher: TokenCipher, bot_id: BotId,
 
 
 async def migrate_warmup_chat(db: Executor, cipher: TokenCipher, bot_id: BotId, old: ChatId, new: ChatId) -> Bot | None:
-    """Put a supergroup in the place of the warm-up group that it was, once.
+    """Replace a warm-up group by the supergroup that it became, once.
 
-    None when the group is no warm-up chat of the bot (any more). Every process is told.
+    None when the group is no longer a warm-up chat of the bot. Notifies all processes.
     """
     row = await db.fetchrow(
         "WITH told AS (SELECT pg_notify($4, $1::bigint::text)) UPDATE bot SET"
@@ -127,7 +132,7 @@ async def migrate_warmup_chat(db: Executor, cipher: TokenCipher, bot_id: BotId, 
 
 
 async def _refuse_deleted(db: Executor, *, slug: str | None, telegram_id: int) -> None:
-    """Raises Conflict when a deleted bot has the slug or is the Telegram bot: whoever gives it again wants that one."""
+    """Raise Conflict when a deleted bot has the slug or the token, which the caller probably wants to restore."""
     deleted = await db.fetchval(
         "SELECT slug FROM bot WHERE deleted_at IS NOT NULL AND (slug = $1 OR telegram_id = $2)"
         " ORDER BY slug = $1 DESC LIMIT 1",
@@ -140,12 +145,12 @@ async def _refuse_deleted(db: Executor, *, slug: str | None, telegram_id: int) -
 
 
 async def slugs(db: Executor) -> list[str]:
-    """Of every bot that is not deleted, in order."""
+    """Return the slugs of all bots in order, without deleted ones."""
     return [row["slug"] for row in await db.fetch("SELECT slug FROM bot WHERE deleted_at IS NULL ORDER BY slug")]
 
 
 async def by_slug(db: Executor, cipher: TokenCipher, slug: str) -> Bot:
-    """Raises NotFound, BotDeleted."""
+    """Return a bot by slug. Raises NotFound, BotDeleted."""
     row = await db.fetchrow(f"SELECT {COLUMNS} FROM bot WHERE slug = $1", slug)
     if row is None:
         raise NoSuchBot(slug)
@@ -155,7 +160,7 @@ async def by_slug(db: Executor, cipher: TokenCipher, slug: str) -> Bot:
 
 
 async def by_id(db: Executor, cipher: TokenCipher, bot_id: BotId) -> Bot:
-    """A deleted one too."""
+    """Return a bot by id, also a deleted one."""
     row = await db.fetchrow(f"SELECT {COLUMNS} FROM bot WHERE id = $1", bot_id)
     if row is None:
         raise NotFound(f"bot {bot_id} is gone")
@@ -163,7 +168,7 @@ async def by_id(db: Executor, cipher: TokenCipher, bot_id: BotId) -> Bot:
 
 
 async def bots_sharing_warmup_chats(db: Executor, bot_id: BotId) -> list[BotId]:
-    """The other bots that have a warm-up chat in common with this one: they can forward each other's messages."""
+    """Return the other bots with a warm-up chat in common: they can forward each other's messages."""
     rows = await db.fetch(
         "SELECT other.id FROM bot, bot AS other"
         " WHERE bot.id = $1 AND other.id <> $1 AND other.warmup_chats && bot.warmup_chats",
@@ -173,7 +178,7 @@ async def bots_sharing_warmup_chats(db: Executor, bot_id: BotId) -> list[BotId]:
 
 
 async def pause(db: Executor, bot_id: BotId, chat_id: ChatId | None, seconds: float) -> None:
-    """A flood wait of one chat, or (None) of the whole bot. It only ever grows; every process is told its length."""
+    """Store the flood wait of a chat, or (None) of the whole bot. It only grows. Notifies all processes."""
     payload = f"{bot_id}:{'' if chat_id is None else chat_id}:{seconds}"
     if chat_id is None:
         await db.execute(
@@ -198,7 +203,7 @@ async def pause(db: Executor, bot_id: BotId, chat_id: ChatId | None, seconds: fl
 
 
 async def update_username(db: Executor, bot_id: BotId, username: str) -> None:
-    """It has another name with Telegram by now. Every process is told."""
+    """Store a changed username. Notifies all processes."""
     await db.execute(
         "WITH changed AS (UPDATE bot SET username = $2 WHERE id = $1 AND username IS DISTINCT FROM $2 RETURNING id)"
         " SELECT pg_notify($3, id::text) FROM changed",
@@ -209,17 +214,17 @@ async def update_username(db: Executor, bot_id: BotId, username: str) -> None:
 
 
 async def delete_expired_flood_waits(db: Executor) -> None:
-    """Flood waits that are over need no row."""
+    """Delete flood waits that have ended."""
     await db.execute("DELETE FROM flood_wait WHERE until < now()")
 
 
 async def save_learned_limits(db: Executor, bot_id: BotId, limits: Mapping[str, float]) -> None:
-    """Keep what Telegram lets this bot do; nobody is told, for each process learns by itself while it runs."""
+    """Store learned limits, without a notification: each process learns for itself while it runs."""
     await db.execute("UPDATE bot SET learned = $2 WHERE id = $1", bot_id, msgspec.json.encode(limits).decode())
 
 
 async def set_paused(db: Executor, bot_id: BotId, *, paused: bool) -> bool:
-    """A person stops or starts the bot's background work. Whether that changed anything; every process is told."""
+    """Pause or resume the bot's background work. Returns whether that changed anything. Notifies all processes."""
     changed = await db.fetchval(
         "WITH written AS (UPDATE bot SET paused_at = CASE WHEN $2 THEN now() END"
         " WHERE id = $1 AND (paused_at IS NOT NULL) <> $2 RETURNING id)"
@@ -232,17 +237,17 @@ async def set_paused(db: Executor, bot_id: BotId, *, paused: bool) -> bool:
 
 
 async def paused_bots(db: Executor, *, limit: int) -> list[PausedBot]:
-    """The bots that may not do all they could now, by slug."""
+    """Return the bots that are held back in any way, by slug."""
     return [PausedBot(**row) for row in await db.fetch(query("paused_bots"), limit)]
 
 
 async def count(db: Executor) -> int:
-    """Of those that are not deleted."""
+    """Return the number of bots, without deleted ones."""
     return int(await db.fetchval("SELECT count(*) FROM bot WHERE deleted_at IS NULL"))
 
 
 async def pause_seconds(db: Executor, bot_id: BotId) -> float:
-    """Seconds until the bot may speak again, 0 when it may now."""
+    """Return the remaining seconds of the bot's flood wait; 0 for none."""
     left = await db.fetchval(
         "SELECT extract(epoch FROM paused_until - now())::float8 FROM bot WHERE id = $1 AND paused_until > now()",
         bot_id,

@@ -1,4 +1,4 @@
-"""The table `broadcast_run`: the run of a broadcast. Only the holder of its lease writes it."""
+"""Table `broadcast_run`: runs of broadcasts. Only the holder of a run's lease writes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BEFORE_FIRST_CHAT = ChatId(-(2**63))  # below every chat id
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClaimedRun:
-    """A run as it was claimed. `unknown`: recipients whose outcome a dead holder left unknown."""
+    """A claimed run. `unknown`: recipients whose outcome a dead holder left unknown."""
 
     cursor: ChatId
     retry_chat_ids: tuple[ChatId, ...]
@@ -26,7 +26,7 @@ class ClaimedRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunUpdate:
-    """What is to be written at once: who is in the air and who waits from now on, and what became of others."""
+    """Changes to write at once: recipients in flight and in the retry queue, and outcomes."""
 
     in_flight: Sequence[ChatId]
     retry_chat_ids: Sequence[ChatId]
@@ -36,7 +36,7 @@ class RunUpdate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActiveRun:
-    """A broadcast that is under way. `starts_in`: seconds, 0 for one that may go."""
+    """An active broadcast. `starts_in`: seconds until its start; 0: due."""
 
     id: BroadcastId
     state: BroadcastState
@@ -44,7 +44,7 @@ class ActiveRun:
 
 
 class Recipient(NamedTuple):
-    """`error`: why it is not to be called, as the ledger knows. There are many of them, and they cost little."""
+    """A recipient. `error`: why it must not be called, by its chat status. Kept small: there are many."""
 
     chat_id: ChatId
     error: str | None
@@ -52,7 +52,7 @@ class Recipient(NamedTuple):
 
 
 class UndoableDelivery(NamedTuple):
-    """The messages of one delivery, in the chat where they are."""
+    """The messages of one delivery, in their present chat."""
 
     chat_id: ChatId
     sent_to: ChatId
@@ -61,7 +61,7 @@ class UndoableDelivery(NamedTuple):
 
 
 async def active_runs(db: Executor, bot_id: BotId) -> list[ActiveRun]:
-    """What the bot has to send or to take back, first started first."""
+    """Return what the bot has to send or to undo, by start time."""
     rows = await db.fetch(query("run_active"), bot_id)
     return [
         ActiveRun(id=BroadcastId(row["id"]), state=BroadcastState(row["state"]), starts_in=row["starts_in"] or 0.0)
@@ -70,7 +70,7 @@ async def active_runs(db: Executor, bot_id: BotId) -> list[ActiveRun]:
 
 
 async def claim(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> ClaimedRun | None:
-    """Take it in hand; None when another living holder has it. What was in the air becomes unknown."""
+    """Claim a run; None when a living process holds it. Recipients in flight become unknown."""
     row = await db.fetchrow(query("run_claim"), broadcast_id, lease_id)
     if row is None:
         return None
@@ -85,9 +85,9 @@ async def claim(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> Clai
 async def save_progress(
     db: Executor, broadcast_id: BroadcastId, lease_id: UUID, update: RunUpdate, *, notify: bool
 ) -> BroadcastState | None:
-    """Write an update; returns the broadcast's state, None when another process holds the run and nothing was written.
+    """Write an update. Returns the broadcast's state; None when another process holds the run and nothing was written.
 
-    Written again, because nobody knows whether it was, it changes nothing. `notify`: NOTIFY whoever shows the progress.
+    Repeating an update that may have been written changes nothing. `notify`: send a NOTIFY of the progress.
     """
     row = await db.fetchrow(
         query("run_save_progress"),
@@ -103,7 +103,7 @@ async def save_progress(
 
 
 async def get_state(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> BroadcastState | None:
-    """`advance` without anything to write."""
+    """Return the state as `save_progress` does, without an update."""
     state = await db.fetchval(
         "SELECT state FROM broadcast JOIN broadcast_run ON broadcast_run.broadcast_id = broadcast.id"
         " WHERE broadcast.id = $1 AND broadcast_run.lease_id = $2",
@@ -116,18 +116,19 @@ async def get_state(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> 
 async def next_recipients(
     db: Executor, broadcast_id: BroadcastId, *, bot_id: BotId, after: ChatId, limit: int
 ) -> list[Recipient]:
-    """The next recipients, in key order."""
+    """Return the next recipients, in key order."""
     rows = await db.fetch(query("run_next_recipients"), broadcast_id, bot_id, after, limit)
     return [Recipient(*row) for row in rows]
 
 
 async def is_recipient(db: Executor, broadcast_id: BroadcastId, chat_id: ChatId) -> bool:
+    """Return whether a chat is a recipient."""
     found = "SELECT EXISTS (SELECT FROM recipient WHERE broadcast_id = $1 AND chat_id = $2)"
     return bool(await db.fetchval(found, broadcast_id, chat_id))
 
 
 async def release(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> None:
-    """Whoever comes next may take it. Tells how far it came."""
+    """Release a run, with a NOTIFY of its progress."""
     await db.execute(
         "UPDATE broadcast_run SET lease_id = NULL, notified_at = now() WHERE broadcast_id = $1 AND lease_id = $2",
         broadcast_id,
@@ -136,20 +137,20 @@ async def release(db: Executor, broadcast_id: BroadcastId, lease_id: UUID) -> No
 
 
 async def finish(db: Executor, broadcast_id: BroadcastId, lease_id: UUID, state: BroadcastState) -> bool:
-    """All of it is done, or undone. Whether it was in a state to end, and in this hand."""
+    """Finish a run, sent or undone. Returns whether its state allowed that and this lease still held it."""
     before = BroadcastState.UNDOING if state is BroadcastState.UNDONE else BroadcastState.RUNNING
     return bool(await db.fetchval(query("run_finish"), broadcast_id, lease_id, before, state, CHANNEL))
 
 
 async def resolve_unknown(db: Executor, broadcast_id: BroadcastId, outcomes: Sequence[Delivery]) -> int:
-    """Replace `unknown` by outcomes that a former holder of the run knows; returns how many."""
+    """Replace `unknown` by outcomes that a former holder of the run knows. Returns their number."""
     return int(await db.fetchval(query("run_resolve_unknown"), broadcast_id, *_columns(outcomes), CHANNEL) or 0)
 
 
 async def next_undoable(
     db: Executor, broadcast_id: BroadcastId, *, after: ChatId, max_age_seconds: float, limit: int
 ) -> list[UndoableDelivery]:
-    """The next deliveries that left messages; those younger than `max_age_seconds` seconds may be deleted."""
+    """Return the next deliveries with messages; those younger than `max_age_seconds` may be deleted."""
     rows = await db.fetch(query("run_next_undoable"), broadcast_id, after, limit, max_age_seconds)
     return [UndoableDelivery(*row) for row in rows]
 
@@ -164,7 +165,7 @@ async def save_undo_progress(
     cursor: ChatId,
     notify: bool,
 ) -> bool:
-    """The messages to these chats are deleted, `not_undone` messages are not. False: another process holds the run."""
+    """Record the deletions in these chats, and the number of failed ones. False: another process holds the run."""
     row = await db.fetchrow(
         query("run_save_undo_progress"), broadcast_id, lease_id, undone, not_undone, cursor, CHANNEL if notify else None
     )
@@ -172,7 +173,7 @@ async def save_undo_progress(
 
 
 def _columns(outcomes: Sequence[Delivery]) -> tuple[Sequence[object], ...]:
-    """One array for each column."""
+    """Return one array for each column."""
     return (
         [one.chat_id for one in outcomes],
         [one.outcome for one in outcomes],

@@ -1,4 +1,4 @@
-"""The table `broadcast`, read together with its row of `broadcast_run`."""
+"""Table `broadcast`, read together with its run."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SELECT_PAGE_OF_BOT = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IdempotencyKey:
-    """An idempotency key, and the hash of what was asked for with it."""
+    """An idempotency key, with the hash of the request."""
 
     text: str
     request_hash: bytes
@@ -61,7 +61,7 @@ async def insert(
     loader: UUID | None = None,
     key: IdempotencyKey | None = None,
 ) -> Broadcast:
-    """Insert a draft without recipients, and its run. `loader`: the lease of the process that sends it as a whole."""
+    """Insert a draft without recipients, and its run. `loader`: lease of the process that submits it as a whole."""
     made = await db.fetchval(
         query("insert_broadcast"),
         bot_id,
@@ -79,40 +79,43 @@ async def insert(
 
 
 async def create_group(db: Executor, ids: Sequence[BroadcastId]) -> list[Broadcast]:
-    """They were made together; the first gives the group its id."""
+    """Group broadcasts that were created together; the first one's id is the group's."""
     await db.execute("UPDATE broadcast SET group_id = $2 WHERE id = ANY ($1::bigint[])", ids, ids[0])
     return await get_many(db, ids)
 
 
 async def save_guess(db: Executor, ids: Sequence[BroadcastId], guess: str) -> None:
-    """Why a person should look at the recipients before the start."""
+    """Store why a person should check the recipients before the start."""
     await db.execute("UPDATE broadcast SET guess = $2 WHERE id = ANY ($1::bigint[]) AND state = 'draft'", ids, guess)
 
 
 async def confirm_guess(db: Executor, broadcast_id: BroadcastId) -> None:
-    """A person has looked."""
+    """Record that a person has checked the recipients."""
     await db.execute("UPDATE broadcast SET guess = NULL WHERE id = $1 AND guess IS NOT NULL", broadcast_id)
 
 
 async def get(db: Executor, broadcast_id: BroadcastId) -> Broadcast:
-    """Raises NotFound."""
+    """Return a broadcast. Raises NotFound."""
     return _require(await db.fetchrow(SELECT_ONE, broadcast_id), broadcast_id)
 
 
 async def lock(db: Executor, broadcast_id: BroadcastId) -> Broadcast:
-    """`get`, and nobody else changes it or adds recipients until the caller's transaction ends. Raises NotFound."""
+    """Return a broadcast, locked against changes and new recipients until the caller's transaction ends.
+
+    Raises NotFound.
+    """
     return _require(await db.fetchrow(f"{SELECT_ONE} FOR NO KEY UPDATE OF broadcast", broadcast_id), broadcast_id)
 
 
 async def get_many(db: Executor, ids: Sequence[BroadcastId]) -> list[Broadcast]:
-    """Those of them that are there, in the order of their ids; one statement for all."""
+    """Return existing broadcasts in the order of the ids, in one statement."""
     return [_broadcast(row) for row in await db.fetch(SELECT_MANY, ids)]
 
 
 async def page(
     db: Executor, *, bot_id: BotId | None = None, limit: int, before: BroadcastId | None = None
 ) -> list[Broadcast]:
-    """Newest first, those made before another one; without those of deleted bots, unless it is asked for one."""
+    """Return broadcasts, newest first, before another one; those of a deleted bot only if it is named."""
     if bot_id is None:
         rows = await db.fetch(SELECT_PAGE, before, limit)
     else:
@@ -121,9 +124,9 @@ async def page(
 
 
 async def by_idempotency_key(db: Executor, bot_id: BotId, key: IdempotencyKey) -> list[Broadcast]:
-    """What was made with this key, for all bots that it was made for; empty when nothing was.
+    """Return all broadcasts that were created with this key; empty for a new key.
 
-    Raises Conflict when something else was asked for with it.
+    Raises Conflict when the key belongs to another request.
     """
     row = await db.fetchrow(
         "SELECT id, group_id, key_hash FROM broadcast WHERE bot_id = $1 AND key = $2", bot_id, key.text
@@ -139,13 +142,13 @@ async def by_idempotency_key(db: Executor, bot_id: BotId, key: IdempotencyKey) -
 
 
 async def by_fingerprint(db: Executor, fingerprint: bytes, *, ended_within_seconds: float) -> list[Broadcast]:
-    """Those with it that have not ended, or did so few seconds ago, by their ids."""
+    """Return broadcasts with a fingerprint that are unfinished, or ended within some seconds, by id."""
     rows = await db.fetch(SELECT_BY_FINGERPRINT, fingerprint, ended_within_seconds)
     return [_broadcast(row) for row in rows]
 
 
 async def group_members(db: Executor, broadcast: Broadcast) -> dict[str, BroadcastId]:
-    """The broadcasts that were made together with this one, itself included, by their bots' slugs."""
+    """Return the broadcasts that were created together with this one, itself included, by bot slug."""
     rows = await db.fetch(
         "SELECT bot.slug, broadcast.id FROM broadcast JOIN bot ON bot.id = broadcast.bot_id"
         " WHERE broadcast.id = $1 OR (broadcast.group_id = $2 AND broadcast.id >= $2) ORDER BY broadcast.id",
@@ -156,7 +159,7 @@ async def group_members(db: Executor, broadcast: Broadcast) -> dict[str, Broadca
 
 
 async def send_kinds(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> dict[MediaId, Kind]:
-    """How each of these that is the bot's own is sent."""
+    """Return the kinds as which the bot's media are sent."""
     rows = await db.fetch(
         "SELECT id, coalesce(sent_kind, kind) AS kind FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[])",
         bot_id,
@@ -166,7 +169,7 @@ async def send_kinds(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId
 
 
 async def equivalent_media(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> dict[MediaId, MediaId]:
-    """For each of these media items of any bot: this bot's own of the same bytes and kind, if it has one."""
+    """Return, for media items of any bot, this bot's own items of the same bytes and kind."""
     rows = await db.fetch(
         "SELECT media.id, twin.id AS twin FROM media"
         " JOIN media AS twin ON twin.sha256 = media.sha256 AND twin.kind = media.kind AND twin.bot_id = $1"
@@ -186,10 +189,10 @@ async def set_state(
     reason: str | None = None,
     refusal: str | None = None,
 ) -> bool:
-    """Whether it was in one of the states to leave. Every process is told.
+    """Change the state. Returns whether it was one of `only_from`. Notifies all processes.
 
-    `running` sets the start and takes back the end, and is `scheduled` for one whose time has not come; `done` and
-    `cancelled` set the end. `reason`: why, when no person did it. `refusal`: Telegram's words, when those are why.
+    `running` sets the start and clears the end, and becomes `scheduled` before the start time; `done` and `cancelled`
+    set the end. `reason`: unless a person did it. `refusal`: Telegram's description, if that is the reason.
     """
     changed = await db.fetchval(
         query("set_broadcast_state"), broadcast_id, state, list(only_from), reason, CHANNEL, refusal
@@ -198,7 +201,7 @@ async def set_state(
 
 
 async def set_reason(db: Executor, broadcast_id: BroadcastId, reason: str | None) -> None:
-    """Why one that runs waits; None when it does not. Every process is told."""
+    """Store why a running broadcast waits; None when it does not. Notifies all processes."""
     await db.execute(
         "WITH changed AS (UPDATE broadcast SET reason = $2 WHERE id = $1 AND state = 'running' RETURNING id)"
         " SELECT pg_notify($3, id::text) FROM changed",
@@ -209,7 +212,7 @@ async def set_reason(db: Executor, broadcast_id: BroadcastId, reason: str | None
 
 
 async def schedule(db: Executor, broadcast_id: BroadcastId, starts_at: datetime) -> None:
-    """Start then, if it did not yet; a scheduled one whose time is here runs. Every process is told."""
+    """Set the start time of an unstarted broadcast; a scheduled one that is due runs. Notifies all processes."""
     await db.execute(
         "WITH changed AS (UPDATE broadcast SET starts_at = $2,"
         " state = CASE WHEN state = 'scheduled' AND $2 <= now() THEN 'running' ELSE state END,"
@@ -225,6 +228,7 @@ async def schedule(db: Executor, broadcast_id: BroadcastId, starts_at: datetime)
 async def add_import_counts(
     db: Executor, broadcast_id: BroadcastId, *, added: int = 0, duplicates: int = 0, rejected: int = 0
 ) -> None:
+    """Add to the counts of an import."""
     await db.execute(
         "UPDATE broadcast SET recipients = recipients + $2, duplicates = duplicates + $3, rejected = rejected + $4"
         " WHERE id = $1",
@@ -236,7 +240,7 @@ async def add_import_counts(
 
 
 async def delete(db: Executor, broadcast_id: BroadcastId, *, only_in: Collection[BroadcastState]) -> bool:
-    """Delete its row and its run; returns whether it was there, in one of these states."""
+    """Delete a broadcast and its run. Returns whether it existed in one of these states."""
     gone = await db.fetchval(
         "DELETE FROM broadcast WHERE id = $1 AND state = ANY ($2::text[]) RETURNING true", broadcast_id, list(only_in)
     )

@@ -1,4 +1,4 @@
-"""The table `chat`: chats that a bot could not reach, and groups that became supergroups."""
+"""Table `chat`: unreachable chats, and groups that became supergroups."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ BEFORE_FIRST_CHAT = -(2**63)  # below any chat id
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnreachableChat:
-    """A chat that a bot could not reach. `age_seconds`: seconds since it learned that. `migrated_to`: of a migrated
-    one.
-    """
+    """An unreachable chat. `age_seconds`: since it was found out. `migrated_to`: of a migrated one."""
 
     bot_id: BotId
     chat_id: ChatId
@@ -29,7 +27,7 @@ class UnreachableChat:
 
 
 class ReachableChat(NamedTuple):
-    """A chat that a bot reached, `age_seconds` seconds ago. There are many of them, and they cost little."""
+    """A chat that was reached `age_seconds` seconds ago. Kept small: there are many."""
 
     bot_id: BotId
     chat_id: ChatId
@@ -37,7 +35,7 @@ class ReachableChat(NamedTuple):
 
 
 async def record_unreachable(db: Executor, rows: Sequence[UnreachableChat]) -> None:
-    """Write down whom bots could not reach, each chat once; what is known and newer stays. Tells of migrations."""
+    """Record unreachable chats, each once; newer knowledge wins. Notifies all processes of migrations."""
     await db.fetchval(
         query("record_unreachable_chats"),
         [row.bot_id for row in rows],
@@ -50,7 +48,7 @@ async def record_unreachable(db: Executor, rows: Sequence[UnreachableChat]) -> N
 
 
 async def record_reachable(db: Executor, rows: Sequence[ReachableChat]) -> None:
-    """Chats that were reached are reachable again; one that nobody had lost gets no line."""
+    """Record successes: the chats are reachable again. A chat without a status gets none."""
     await db.execute(
         query("record_reachable_chats"),
         [row.bot_id for row in rows],
@@ -62,7 +60,7 @@ async def record_reachable(db: Executor, rows: Sequence[ReachableChat]) -> None:
 async def page(
     db: Executor, bot_id: BotId, *, state: ChatState | None, after: ChatId | None, limit: int
 ) -> list[ChatRecord]:
-    """By chat id, beginning behind `after`."""
+    """Return statuses by chat id, after `after`."""
     rows = await db.fetch(
         "SELECT chat_id, state, reason, migrated_to, since FROM chat"
         " WHERE bot_id = $1 AND chat_id > $2 AND ($3::text IS NULL OR state = $3) ORDER BY chat_id LIMIT $4",
@@ -86,9 +84,9 @@ async def page(
 async def clear(
     db: Executor, bot_id: BotId, chat_ids: Sequence[ChatId] | None, *, state: ChatState | None = None
 ) -> int:
-    """Forget chats (None: all of the bot, or all in a state). How many lines that were.
+    """Forget chats (None: all of the bot, or all in a state). Returns their number.
 
-    Some thousands at a time, so that no statement lasts: what fails on its way has forgotten a part, and is repeated.
+    Some thousands a statement: an interrupted call has forgotten a part, and can be repeated.
     """
     total = 0
     while cleared := int(await db.fetchval(query("clear_chats"), bot_id, chat_ids, state, ROWS_PER_DELETE)):
@@ -97,11 +95,12 @@ async def clear(
 
 
 async def counts(db: Executor, bot_id: BotId) -> dict[ChatState, int]:
+    """Return the number of chats in each state."""
     rows = await db.fetch("SELECT state, count(*) AS chats FROM chat WHERE bot_id = $1 GROUP BY state", bot_id)
     return {ChatState(row["state"]): row["chats"] for row in rows}
 
 
 async def migrations(db: Executor) -> list[tuple[BotId, ChatId, ChatId]]:
-    """(bot, old chat, new chat) of every group that became a supergroup."""
+    """Return (bot, old chat, new chat) of all groups that became supergroups."""
     rows = await db.fetch("SELECT bot_id, chat_id, migrated_to FROM chat WHERE migrated_to IS NOT NULL")
     return [(BotId(row["bot_id"]), ChatId(row["chat_id"]), ChatId(row["migrated_to"])) for row in rows]

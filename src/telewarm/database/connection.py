@@ -17,13 +17,13 @@ Executor: TypeAlias = "Pool | Connection"
 
 @cache
 def query(name: str) -> str:
-    """The text of `queries/<name>.sql`."""
+    """Return the text of `queries/<name>.sql`."""
     return files(__package__).joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
 
 
 @cache
 def created_names(what: Literal["TABLE", "FUNCTION"]) -> tuple[str, ...]:
-    """Names of the tables or functions that the migrations create, in the order in which they do."""
+    """Return the names of the tables or functions that the migrations create, in order."""
     folder = files(__package__).joinpath("migrations", "versions")
     scripts = sorted((one for one in folder.iterdir() if one.name.endswith(".sql")), key=lambda one: one.name)
     text = "\n".join(script.read_text(encoding="utf-8") for script in scripts)

@@ -1,8 +1,8 @@
-"""Is this the database that this installation knows, and no older copy of it? Then broadcasts go on by themselves.
+"""Detection of a restored, older copy of the database, in which broadcasts must not continue by themselves.
 
-The database keeps which server and database it was written in, and a number that goes up while broadcasts are sent or
-changed; the data folder keeps the last number that was seen. A dump that is restored elsewhere differs in the first,
-one that is restored in place or a replica that was promoted too early in the second. See docs/decisions.
+The database stores the server and database that it was written in, and a number that increases while broadcasts are
+sent or changed; the data folder stores the last number seen. A dump restored elsewhere differs in the first; one
+restored in place, or a replica promoted too early, in the second. See docs/decisions/0019.
 """
 
 from __future__ import annotations
@@ -49,21 +49,21 @@ Row: TypeAlias = Mapping[str, Any]
 
 
 class LastSeen(msgspec.Struct, frozen=True):
-    """The last that this installation saw of a database."""
+    """What this installation last saw of a database."""
 
     generation: UUID
     progress: int
 
 
 class ServerIdentity(msgspec.Struct, frozen=True):
-    """Where a database is. None: not to be found out."""
+    """Identity of server and database. None: not available."""
 
     cluster_id: str | None
     database_oid: int
     timeline: str | None
 
     def differs(self, row: Row) -> bool:
-        """From what was written down."""
+        """Return whether it differs from the stored one."""
         return any(
             mine is not None and row[name] is not None and mine != row[name]
             for name, mine in msgspec.structs.asdict(self).items()
@@ -71,14 +71,14 @@ class ServerIdentity(msgspec.Struct, frozen=True):
 
 
 def is_older(row: Row, seen: LastSeen | None) -> bool:
-    """Whether the database has forgotten what this installation has seen in it. Pure."""
+    """Return whether the database has lost what this installation has seen in it. Pure."""
     if seen is None or seen.generation in row["generations"]:
         return False
     return bool(seen.generation != row["generation"] or seen.progress > row["progress"])
 
 
 class RestoreDetector:
-    """`is_sending`: broadcasts are being sent by this process."""
+    """`is_sending`: returns whether this process is sending broadcasts."""
 
     def __init__(self, pool: Pool, folder: Path, *, is_sending: Callable[[], bool]) -> None:
         self._pool = pool
@@ -89,12 +89,12 @@ class RestoreDetector:
         self._last_seen: LastSeen | None = None
 
     def notify_changed(self) -> None:
-        """A broadcast was started, paused, cancelled: an older copy would not know."""
+        """Note a change of a broadcast's state, which an older copy would not have."""
         self._change_event.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Look at the database first, before anything is sent. Raises what a lost database raises."""
+        """Check the database first, before anything is sent. Raises on a lost database."""
         await self._check()
         task = asyncio.create_task(self._run(), name="continuity")
         try:
@@ -129,7 +129,7 @@ class RestoreDetector:
             log.warning("continuity_step_failed", error=type(error).__name__, exc_info=not is_transient(error))
 
     async def _check(self, *, went_back: bool = False) -> None:
-        """Pause what was being sent when this is an older copy, and write down what it is."""
+        """Pause active broadcasts in an older copy, and store its identity."""
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute("INSERT INTO installation DEFAULT VALUES ON CONFLICT DO NOTHING")
             row: Row = await _fetch_installation(connection, f"{SELECT_INSTALLATION} FOR UPDATE")
@@ -175,7 +175,7 @@ class RestoreDetector:
 
 
 async def _fetch_installation(connection: Connection, sql: str, *values: object) -> Row:
-    """The one row of `installation`."""
+    """Return the one row of `installation`."""
     row = await connection.fetchrow(sql, *values)
     assert row is not None  # noqa: S101 - it was made just now
     return dict(row)
@@ -190,7 +190,7 @@ async def _fetch_identity(connection: Connection) -> ServerIdentity:
 
 
 async def _fetch_if_allowed(connection: Connection, sql: str) -> str | None:
-    """None where our role may not ask."""
+    """Return a value, or None where the role lacks the right."""
     try:
         async with connection.transaction():
             return str(await connection.fetchval(sql))

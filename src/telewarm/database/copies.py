@@ -1,4 +1,4 @@
-"""Whole tables out of a database and into one, as COPY text, which every version of PostgreSQL reads."""
+"""Copies of whole tables as COPY text, which every version of PostgreSQL reads."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 @asynccontextmanager
 async def connect_without_timeouts(url: str, application_name: str) -> AsyncIterator[Connection]:
-    """A connection whose statements and transactions may last. Raises DatabaseForbidden for what its role may not."""
+    """Connect without timeouts. Raises DatabaseForbidden for what the role may not do."""
     connection = await connect(url, application_name=application_name, statement_timeout=0)
     try:
         for setting in SESSION_SETTINGS:
@@ -59,7 +59,7 @@ async def connect_without_timeouts(url: str, application_name: str) -> AsyncIter
 
 @asynccontextmanager
 async def snapshot(url: str) -> AsyncIterator[Connection]:
-    """All that is read inside is of one moment, however long it takes and whatever goes on."""
+    """Connect for reading a single snapshot, however long it takes."""
     async with (
         connect_without_timeouts(url, "telewarm backup") as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
@@ -68,6 +68,7 @@ async def snapshot(url: str) -> AsyncIterator[Connection]:
 
 
 async def revision_to_save(connection: Connection) -> str:
+    """Return the revision that a backup records."""
     found = await revision(connection)
     if found is None:
         raise BackupError("There is nothing to back up: the database has no tables of Telewarm's")
@@ -76,7 +77,7 @@ async def revision_to_save(connection: Connection) -> str:
 
 
 async def columns(connection: Connection) -> dict[str, list[str]]:
-    """Of our tables that are there, in the order in which they can be filled."""
+    """Return the columns of our existing tables, in the order in which they can be filled."""
     rows = await connection.fetch(
         "SELECT relname AS name, array_agg(attname::text ORDER BY attnum) AS columns"
         " FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid"
@@ -89,7 +90,7 @@ async def columns(connection: Connection) -> dict[str, list[str]]:
 
 
 async def last_identities(connection: Connection) -> dict[str, int]:
-    """The last id that was given in each column that numbers itself."""
+    """Return the last id of each identity column."""
     rows = await connection.fetch(
         "SELECT relname AS name, attname AS column, pg_get_serial_sequence(quote_ident(relname), attname) AS sequence"
         " FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid"
@@ -111,17 +112,20 @@ async def last_identities(connection: Connection) -> dict[str, int]:
 async def copy_out(
     connection: Connection, table: str, column_names: list[str], write: Callable[[bytes], Coroutine[Any, Any, None]]
 ) -> None:
+    """Copy a table out."""
     query = f"SELECT {_quoted_list(column_names)} FROM {_quoted(table)}"
     await connection.copy_from_query(query, output=write)
 
 
 async def copy_in(connection: Connection, table: str, column_names: list[str], rows: AsyncIterator[bytes]) -> None:
+    """Copy a table in."""
     await connection.copy_to_table(table, columns=column_names, source=rows)
 
 
 def check_table_names(tables: Iterable[str], identity_columns: Iterable[str]) -> None:
-    """Only our own tables are filled: an archive could name those of others, and the server's. `identity_columns`: by
-    table.column.
+    """Check that an archive names our tables only: it could name others of the server.
+
+    `identity_columns`: as table.column.
     """
     for name in (*tables, *(key.partition(".")[0] for key in identity_columns)):
         if name not in created_names("TABLE") or name in SKIPPED_TABLES:
@@ -129,13 +133,13 @@ def check_table_names(tables: Iterable[str], identity_columns: Iterable[str]) ->
 
 
 async def find_foreign_key(connection: Connection) -> str | None:
-    """A key of the store that Telewarm would not have given, if there is one."""
+    """Return an object key that Telewarm would not create, if there is one."""
     found: str | None = await connection.fetchval(SELECT_FOREIGN_KEY)
     return found
 
 
 async def has_data(connection: Connection) -> bool:
-    """Whether the database holds anything that somebody might miss."""
+    """Return whether the database has data that somebody might need."""
     if await revision(connection) is None:
         return False
     for table in ("bot", "media", "broadcast", "api_token"):
@@ -147,7 +151,7 @@ async def has_data(connection: Connection) -> bool:
 
 
 async def active_processes(connection: Connection) -> list[str]:
-    """Who works on the database now: host and process."""
+    """Return the processes that use the database: host and process."""
     if await connection.fetchval("SELECT to_regclass('lease')") is None:
         return []
     rows = await connection.fetch("SELECT holder FROM lease WHERE expires_at > now() ORDER BY holder")
@@ -155,7 +159,7 @@ async def active_processes(connection: Connection) -> list[str]:
 
 
 async def reset_tables(connection: Connection, target_revision: str) -> None:
-    """Our tables, without a row, as they were at a revision. Grants stay when that is the one they are at."""
+    """Empty our tables, at a revision. Grants stay if that is the present one."""
     if await revision(connection) == target_revision:
         await connection.execute(f"TRUNCATE {_quoted_list([*await columns(connection), *SKIPPED_TABLES])}")
     else:
@@ -170,13 +174,13 @@ async def reset_tables(connection: Connection, target_revision: str) -> None:
 
 
 async def set_triggers_enabled(connection: Connection, *, enabled: bool) -> None:
-    """What they would write down is in the archive already."""
+    """Enable or disable triggers, whose effects are part of an archive."""
     for table in await columns(connection):
         await connection.execute(f"ALTER TABLE {_quoted(table)} {'ENABLE' if enabled else 'DISABLE'} TRIGGER USER")
 
 
 async def restart_identities(connection: Connection, last: dict[str, int]) -> None:
-    """Ids go on where they were, so that one of a deleted row never means another."""
+    """Continue ids after the last ones, so that the id of a deleted row is never reused."""
     for key, value in last.items():
         table, _, column = key.partition(".")
         await connection.execute(
@@ -185,18 +189,18 @@ async def restart_identities(connection: Connection, last: dict[str, int]) -> No
 
 
 async def upgrade(connection: Connection, current: str) -> None:
-    """From the archive's revision to this version's, in the transaction of the caller."""
+    """Upgrade from the archive's revision to this version's, in the caller's transaction."""
     if current != newest_revision():
         await connection.execute(_without_transaction(upgrade_script(current)))
 
 
 async def clear_server_identity(connection: Connection) -> None:
-    """The same installation on another server, which it takes for its own from now on."""
+    """Clear the server's identity: the installation continues on another server."""
     await connection.execute("UPDATE installation SET cluster_id = NULL, database_oid = NULL, timeline = NULL")
 
 
 def _without_transaction(script: str) -> str:
-    """Without its own transaction."""
+    """Remove a script's own transaction."""
     return script.strip().removeprefix("BEGIN;").removesuffix("COMMIT;")
 
 

@@ -1,4 +1,4 @@
-"""Deletion of bots and media items: hidden first, then deleted from the tables."""
+"""Deletion of bots and media items: hidden first, then deleted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FINAL_STATEMENTS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeletionResult:
-    """`blobs`: those that no other media item has, `bytes` in all; they are collected by and by."""
+    """Deleted media. `blobs`: unreferenced ones, of `bytes` in all; the garbage collector deletes them later."""
 
     media_ids: Sequence[MediaId]
     blobs: int
@@ -43,7 +43,7 @@ class DeletionResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PurgeResult:
-    """What went with a bot. `blobs`, `bytes`: as in `Removed`."""
+    """Data deleted with a bot. `blobs`, `bytes`: as in `DeletionResult`."""
 
     media: int
     broadcasts: int
@@ -52,8 +52,10 @@ class PurgeResult:
 
 
 async def delete_media(connection: Connection, bot_id: BotId, media_ids: Sequence[MediaId]) -> DeletionResult:
-    """Delete those of the items that are the bot's own; every process's cache is told. One that is being warmed does
-    not come back. For a transaction of the caller's. Raises Conflict when a broadcast still needs one of them.
+    """Delete those items that are the bot's, notifying all caches.
+
+    A warm-up in flight does not restore its item. In the caller's transaction. Raises Conflict when a broadcast still
+    needs one of them.
     """
     found = [MediaId(row["id"]) for row in await connection.fetch(LOCK_MEDIA, bot_id, media_ids)]
     needed = await connection.fetch(SELECT_NEEDING_BROADCASTS, bot_id, found, MAX_NAMED_BROADCASTS)
@@ -67,14 +69,14 @@ async def delete_media(connection: Connection, bot_id: BotId, media_ids: Sequenc
 
 
 async def lock_media(connection: Connection, bot_id: BotId, media_ids: Sequence[MediaId]) -> None:
-    """Nobody deletes these until the caller's transaction ends. Raises NotFound when somebody did."""
+    """Lock items against deletion until the caller's transaction ends. Raises NotFound for a deleted one."""
     held = {row["id"] for row in await connection.fetch(LOCK_MEDIA_SHARED, bot_id, media_ids)}
     if missing := sorted(set(media_ids) - held):
         raise NotFound(f"media item {', '.join(map(str, missing))} was deleted just now; add the file again")
 
 
 async def delete_bot(db: Executor, slug: str) -> BotId:
-    """Out of sight, with all it has; every process is told. Raises NotFound, BotDeleted."""
+    """Hide a bot and its data, notifying all processes. Raises NotFound, BotDeleted."""
     bot_id = await db.fetchval(
         "WITH gone AS (UPDATE bot SET deleted_at = now() WHERE slug = $1 AND deleted_at IS NULL RETURNING id)"
         " SELECT id FROM gone, LATERAL pg_notify($2, id::text) AS told",
@@ -89,8 +91,10 @@ async def delete_bot(db: Executor, slug: str) -> BotId:
 
 
 async def undelete_bot(connection: Connection, slug: str) -> tuple[BotId, bool]:
-    """Back, and whether it was away; every process is told. For a transaction of the caller's. Raises NotFound, and
-    Conflict for one that is being deleted for good.
+    """Restore a bot. Returns whether it was deleted.
+
+    Notifies all processes. In the caller's transaction. Raises NotFound, and Conflict for one that is being deleted for
+    good.
     """
     row = await connection.fetchrow("SELECT id, deleted_at, purged_at FROM bot WHERE slug = $1 FOR UPDATE", slug)
     if row is None:
@@ -103,7 +107,7 @@ async def undelete_bot(connection: Connection, slug: str) -> tuple[BotId, bool]:
 
 
 async def mark_bot_unrecoverable(db: Executor, slug: str) -> BotId:
-    """From now on nothing brings a deleted bot back; `purge_bot` is to follow. Raises NotFound, Conflict."""
+    """Make a deletion final, to be followed by `purge_bot`. Raises NotFound, Conflict."""
     bot_id = await db.fetchval(
         "UPDATE bot SET purged_at = coalesce(purged_at, now()) WHERE slug = $1 AND deleted_at IS NOT NULL RETURNING id",
         slug,
@@ -116,12 +120,12 @@ async def mark_bot_unrecoverable(db: Executor, slug: str) -> BotId:
 
 
 async def unfinished_purges(db: Executor) -> list[BotId]:
-    """Bots whose purge did not come to its end: whoever was at it is gone, or still is."""
+    """Return bots whose purge has not finished."""
     return [BotId(row["id"]) for row in await db.fetch("SELECT id FROM bot WHERE purged_at IS NOT NULL ORDER BY id")]
 
 
 async def purge_bot(pool: Pool, bot_id: BotId) -> PurgeResult:
-    """Delete all of a bot that was given up, and at last its row. Broken off, it is gone on with; two may do it."""
+    """Delete all data of a bot and finally its row. Can be interrupted and repeated, also concurrently."""
     broadcasts = await _purge_broadcasts(pool, bot_id)
     media = blobs = freed = 0
     while True:
@@ -142,7 +146,7 @@ async def purge_bot(pool: Pool, bot_id: BotId) -> PurgeResult:
 
 
 async def _purge_broadcasts(pool: Pool, bot_id: BotId) -> int:
-    """The broadcast's row first: whoever still holds its run writes nothing from then on."""
+    """Delete broadcasts, their rows first, so that a holder of a run writes nothing any more."""
     total = 0
     while True:
         found = await pool.fetchval("SELECT id FROM broadcast WHERE bot_id = $1 ORDER BY id LIMIT 1", bot_id)
@@ -157,7 +161,7 @@ async def _purge_broadcasts(pool: Pool, bot_id: BotId) -> int:
 
 
 async def _delete_bot_row(pool: Pool, bot_id: BotId) -> bool:
-    """Whether it could go: an upload that had begun before the bot was deleted may have put media into its library."""
+    """Delete the bot's row. Returns False when an upload from before the deletion has added media."""
     try:
         async with pool.acquire() as connection, connection.transaction():
             for statement in FINAL_STATEMENTS:

@@ -1,4 +1,4 @@
-"""The table `delivery`, as people read it, and who has none yet. The flights write it."""
+"""Table `delivery`, for readers. Runs write it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def page(
     outcome: DeliveryStatus | None = None,
     limit: int = PAGE_SIZE,
 ) -> list[Delivery]:
-    """The next ones after a chat, in the order of their chats."""
+    """Return the next deliveries after a chat, by chat."""
     if outcome is None:
         rows = await db.fetch(SELECT_RESULTS, broadcast_id, after, limit)
     else:
@@ -46,29 +46,30 @@ async def page(
 async def pending_recipients(
     db: Executor, broadcast_id: BroadcastId, *, after: ChatId, limit: int = PAGE_SIZE
 ) -> list[ChatId]:
-    """The next recipients after a chat that have no outcome yet, those in flight included."""
+    """Return the next recipients after a chat without an outcome, including those in flight."""
     rows = await db.fetch(query("pending_recipients"), broadcast_id, after, limit)
     return [ChatId(row["chat_id"]) for row in rows]
 
 
 async def has_undoable(db: Executor, broadcast_id: BroadcastId, *, max_age_seconds: float) -> bool:
-    """Whether any message of it is younger than this many seconds."""
+    """Return whether any message is younger than this."""
     return bool(await db.fetchval(SELECT_HAS_UNDOABLE, broadcast_id, max_age_seconds))
 
 
 async def retry(db: Executor, broadcast_id: BroadcastId, outcomes: Collection[DeliveryStatus]) -> int | None:
-    """Those with one of these outcomes, `unknown` or `failed`, are to be sent to again: how many. With `unknown` also
-    those that a dead holder of the run left.
+    """Reset recipients with one of these outcomes, `unknown` or `failed`. Returns their number.
 
-    None when a living holder has the run: nothing changed.
+    With `unknown`, also those that a dead holder of the run left. None when a living process holds the run: nothing
+    changed.
     """
     moved: int | None = await db.fetchval(query("retry_deliveries"), broadcast_id, list(outcomes))
     return moved
 
 
 async def failure_causes(db: Executor, ids: Sequence[BroadcastId], *, limit: int) -> dict[BroadcastId, list[Cause]]:
-    """Why deliveries of these broadcasts did not go, by cause, the most frequent first, `limit` of each broadcast. Of
-    one that has very many errors only the first ones are counted, so that an answer never takes long.
+    """Return why deliveries failed, by cause, most frequent first, `limit` for each broadcast.
+
+    Of a broadcast with very many errors only the first ones are counted, so that the time is bounded.
     """
     found: dict[BroadcastId, list[Cause]] = {one: [] for one in ids}
     for row in await db.fetch(
@@ -85,7 +86,7 @@ async def failure_causes(db: Executor, ids: Sequence[BroadcastId], *, limit: int
 
 
 async def delete_some(db: Executor, broadcast_id: BroadcastId, *, limit: int = ROWS_PER_DELETE) -> int:
-    """Rows deleted of the broadcast's deliveries, recipients and rejected lines; 0 when there are no more."""
+    """Delete some of a broadcast's deliveries, recipients and rejected rows. Returns their number; 0: none left."""
     deleted: int = await db.fetchval(query("delete_deliveries"), broadcast_id, limit)
     return deleted
 

@@ -1,4 +1,4 @@
-"""The tables `event_outbox` and `event`: events numbered without gaps in the order in which they were committed."""
+"""Tables `event_outbox` and `event`: events numbered without gaps in commit order."""
 
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ _facts = msgspec.json.Decoder(list[dict[str, Any]])
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EventsAfter:
-    """What follows an event, up to and with number `last_id`. `is_gap`: some of it is no longer kept, or the number is
-    none
-    of this database's; then there are no events, and `last_id` is the newest.
+    """Events after another, up to and including number `last_id`.
+
+    `is_gap`: some are no longer stored, or the number is not of this database; then there are no events, and `last_id`
+    is the newest.
     """
 
     events: Sequence[Event]
@@ -53,13 +54,14 @@ class EventsAfter:
 
 
 async def assign_sequence(db: Executor) -> int:
-    """Number what was committed up to now; the number of the newest event, 0 before there is any."""
+    """Number all committed events. Returns the newest number, 0 for none."""
     return int(await db.fetchval("SELECT sequence_events()"))
 
 
 async def read_after(db: Executor, last_id: int, *, limit: int = PAGE_SIZE) -> EventsAfter:
-    """The next events, at `limit` so many (400 or more), at least one if there is any. What was committed before the
-    call is never left out.
+    """Return the next events, at least one if there is any, about `limit` (400 or more).
+
+    Nothing that was committed before the call is left out.
     """
     newest = await assign_sequence(db)
     rows = await db.fetch(SELECT_EVENTS, last_id, limit) if last_id < newest else []
@@ -73,7 +75,7 @@ async def read_after(db: Executor, last_id: int, *, limit: int = PAGE_SIZE) -> E
 
 
 async def trim(db: Executor, *, max_age_seconds: float = RETENTION_SECONDS, max_events: int = MAX_KEPT_EVENTS) -> int:
-    """Delete events older than `max_age_seconds` or beyond the newest `max_events`; returns how many."""
+    """Delete events older than `max_age_seconds` or beyond the newest `max_events`. Returns their number."""
     total = 0
     while deleted := int(
         (await db.execute(TRIM_SQL, max_age_seconds, max_events, ROWS_PER_DELETE)).removeprefix("DELETE ")
@@ -83,7 +85,7 @@ async def trim(db: Executor, *, max_age_seconds: float = RETENTION_SECONDS, max_
 
 
 def _events(row: asyncpg.Record) -> list[Event]:
-    """None of a type that only a newer Telewarm knows."""
+    """Convert a row, without events of types that only a newer Telewarm knows."""
     if row["type"] not in TYPE_BY_NAME:
         return []
     first = row["number"] - row["size"] + 1

@@ -1,4 +1,4 @@
-"""Rows that this process holds, to find those that it has forgotten."""
+"""Rows that this process holds, for finding forgotten ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from telewarm import clock
 
 
 class HeldRows:
-    """Rows of one table, by id."""
+    """Ids of held rows of one table."""
 
     def __init__(self) -> None:
         self._ids: set[int] = set()
@@ -19,11 +19,12 @@ class HeldRows:
 
     @property
     def ids(self) -> frozenset[int]:
+        """Ids of the held rows."""
         return frozenset(self._ids)
 
     @contextmanager
     def claiming(self) -> Iterator[None]:
-        """Around the statement that takes rows in hand and the `add` of what it took."""
+        """Enclose the claim statement and the `add` of its rows."""
         claim = object()
         self._claims_started_at[claim] = clock.monotonic()
         try:
@@ -32,17 +33,18 @@ class HeldRows:
             del self._claims_started_at[claim]
 
     def add(self, ids: Iterable[int]) -> None:
+        """Add claimed rows."""
         self._ids.update(ids)
 
     def discard(self, ids: Iterable[int]) -> None:
-        """Nobody here works on them any more, whatever the database says."""
+        """Remove rows that this process no longer works on, whatever the database says."""
         self._ids.difference_update(ids)
 
     def find_forgotten(self, leased_ids: Collection[int], *, held_before: frozenset[int], now: float) -> list[int]:
-        """Which of the rows that the database says are in hand are in nobody's.
+        """Return rows that are leased by this process and held by nobody in it.
 
-        `held_before`: `ids` before the database was asked, at `now`. A row counts when it was found twice, and no claim
-        that may still bring it is under way.
+        `held_before`: `ids` before the query, which was made at `now`. A row counts when it was found twice, and no
+        claim in progress may still return it.
         """
         found = set(leased_ids) - held_before - self._ids
         oldest_claim = min(self._claims_started_at.values(), default=math.inf)

@@ -1,6 +1,6 @@
-"""The table `idempotency_key`: sends that carry an idempotency key.
+"""Table `idempotency_key`: sends with an idempotency key.
 
-A row without a result is a send under way, or one whose sender ended before it could write what went.
+A row without a result is a send in progress, or one whose process ended before it could write the result.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ SWEEP_SQL = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IdempotencyRecord:
-    """The first send under a key. `holder`: the living lease of who is at it. Neither result nor holder: nobody knows
-    what went."""
+    """First send of a key.
+
+    `holder`: the living lease that runs it. Neither result nor holder: the outcome is unknown.
+    """
 
     fingerprint: bytes
     result: list[dict[str, object]] | None
@@ -44,11 +46,12 @@ class IdempotencyRecord:
 
 
 async def claim(db: Executor, bot_id: BotId, key: str, *, fingerprint: bytes, lease_id: UUID) -> bool:
-    """Whether this send is the first under its key; then nobody else sends under it."""
+    """Claim a key. Returns whether this send is the first: then no other sends under it."""
     return await db.fetchval(CLAIM_SQL, bot_id, key, fingerprint, lease_id) is not None
 
 
 async def get(db: Executor, bot_id: BotId, key: str) -> IdempotencyRecord | None:
+    """Return the record of a key."""
     row = await db.fetchrow(SELECT_RECORD, bot_id, key)
     if row is None:
         return None
@@ -57,7 +60,7 @@ async def get(db: Executor, bot_id: BotId, key: str) -> IdempotencyRecord | None
 
 
 async def finish(db: Executor, bot_id: BotId, key: str, *, lease_id: UUID, result: Sequence[dict[str, object]]) -> None:
-    """Write what went. The lease is the one that the key was claimed under."""
+    """Write the results, under the lease that claimed the key."""
     text = msgspec.json.encode(result).decode().replace(r"\u0000", r"\ufffd")  # jsonb takes no NUL
     await db.execute(
         f"UPDATE idempotency_key SET result = $4, lease_id = NULL {WHERE_HELD}", bot_id, key, lease_id, text
@@ -65,17 +68,17 @@ async def finish(db: Executor, bot_id: BotId, key: str, *, lease_id: UUID, resul
 
 
 async def mark_unknown(db: Executor, bot_id: BotId, key: str, *, lease_id: UUID) -> None:
-    """Nobody will ever know what went."""
+    """Record that the outcome is unknown for good."""
     await db.execute(f"UPDATE idempotency_key SET lease_id = NULL {WHERE_HELD}", bot_id, key, lease_id)
 
 
 async def release(db: Executor, bot_id: BotId, key: str, *, lease_id: UUID) -> None:
-    """Nothing was sent: the next call under the key is the first."""
+    """Release a key after nothing was sent: the next call is the first."""
     await db.execute(f"DELETE FROM idempotency_key {WHERE_HELD}", bot_id, key, lease_id)
 
 
 async def sweep(db: Executor, *, min_age_seconds: float = RETENTION_SECONDS) -> int:
-    """Forget keys that were first used so many seconds ago. How many."""
+    """Delete keys of that age. Returns their number."""
     swept = 0
     while True:
         done = int((await db.execute(SWEEP_SQL, min_age_seconds, ROWS_PER_DELETE)).rpartition(" ")[2])

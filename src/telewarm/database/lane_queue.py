@@ -1,4 +1,4 @@
-"""Enqueues the lanes of bots, in the transaction that adds their work."""
+"""Queue of lanes, enqueued in the transaction that adds their work."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ CHANNEL = "telewarm_lane"  # NOTIFY: a bot's id; running lanes look again, other
 
 
 async def enqueue_lane(connection: Connection, bot: Bot) -> None:
-    """The bot's lane runs at once, also when it was queued for later; one that runs is nudged. Inside the caller's
-    transaction."""
+    """Enqueue the bot's lane, to run at once.
+
+    A job queued for later is brought forward; a running lane is woken. In the caller's transaction.
+    """
     driver = AsyncpgDriver(cast(asyncpg.Connection, connection))
     (job,) = await _enqueue(Queries(driver), [(bot.id, bot.slug)])
     if job is None:
@@ -27,7 +29,7 @@ async def enqueue_lane(connection: Connection, bot: Bot) -> None:
 
 
 async def enqueue_lanes(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[BotId]:
-    """Queue the lanes of many bots (id, slug) in one statement. Those that are queued or running already stay so."""
+    """Enqueue the lanes of many bots (id, slug) in one statement. Queued and running ones stay unchanged."""
     if not lanes:
         return []
     jobs = await _enqueue(Queries(AsyncpgPoolDriver(pool)), lanes)
@@ -35,7 +37,7 @@ async def enqueue_lanes(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[
 
 
 async def enqueue_lanes_now(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> list[BotId]:
-    """`enqueue`, and those that are queued for later run at once. Those that run already."""
+    """Enqueue lanes, and bring those forward that are queued for later. Returns those that are running."""
     left = set(await enqueue_lanes(pool, lanes))
     keys = {_dedupe_key(slug): bot_id for bot_id, slug in lanes if bot_id in left}
     if not keys:
@@ -45,14 +47,14 @@ async def enqueue_lanes_now(pool: Pool, lanes: Sequence[tuple[BotId, str]]) -> l
 
 
 async def has_waiting_lanes(pool: Pool) -> bool:
-    """Whether lanes are queued that could run now if there was a place for them."""
+    """Return whether lanes wait that could run if there was a slot."""
     return await pgqueuer_maintenance.has_eligible_jobs(pool, ENTRYPOINT)
 
 
 async def notify_sharing_lanes(pool: Pool, media_ids: Sequence[MediaId], sharing_bots: Sequence[BotId]) -> None:
-    """Nudge the lanes of bots that wait for these items, to forward them instead of uploading.
+    """Wake the lanes of bots that wait for these items, to forward them.
 
-    Nobody waits for what could be forwarded before: an item that itself was forwarded is no news.
+    Not for items that were forwarded themselves, which could be forwarded before.
     """
     await pool.execute(
         "SELECT pg_notify($1, bot_id::text) FROM (SELECT DISTINCT theirs.bot_id FROM"

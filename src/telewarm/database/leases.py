@@ -1,4 +1,4 @@
-"""The table `lease`: who holds media rows right now. Time is the database's, so hosts' clocks may differ."""
+"""Table `lease`: process leases of media rows. Times are the database's, so hosts' clocks may differ."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ log = structlog.get_logger(__name__)
 
 
 class ProcessLease:
-    """One process's hold on media rows. `id` changes when the old lease ran out under us.
+    """Lease of one process. `id` changes after the lease has expired.
 
-    What `describe_worker` says of the process's worker goes along with each renewal, and whoever listens to events is
-    told when it has changed; None: there was never one.
+    `describe_worker`: status of the process's worker, stored with each renewal and, when changed, published as an
+    event; None: never started.
     """
 
     def __init__(self, pool: Pool, *, ttl: float) -> None:
@@ -46,13 +46,13 @@ class ProcessLease:
         self._closing = False
 
     def renew_now(self) -> None:
-        """There is news of the worker: renew at once."""
+        """Renew at once, to publish the worker's status."""
         self._renew_event.set()
 
     @classmethod
     @asynccontextmanager
     async def open(cls, pool: Pool, *, ttl_seconds: float = LEASE_TTL_SECONDS) -> AsyncIterator[ProcessLease]:
-        """Take a lease, keep it alive, and at the end free whatever it still holds. `ttl_seconds`: seconds."""
+        """Open a lease, renew it, and at the end free its rows. `ttl_seconds`: its lifetime without a renewal."""
         lease = cls(pool, ttl=ttl_seconds)
         await lease._renew()
         tasks = [
@@ -72,8 +72,9 @@ class ProcessLease:
     def write_until_done(
         self, work: Callable[[], Awaitable[object]], media_ids: Sequence[int], *, name: str
     ) -> asyncio.Task[None]:
-        """Write something of these media down in the background, however long the database is away; they are in hand
-        until then. Ends with the lease, which frees them.
+        """Write about these media in the background, with retries; they stay held until then.
+
+        Ends with the lease, which frees the rows.
         """
         return self._writes.start(self._write_with_retry(work, media_ids), name=name)
 
@@ -86,8 +87,9 @@ class ProcessLease:
             self.media.discard(media_ids)
 
     async def free_forgotten(self) -> int:
-        """Free the rows that the database says this process has in hand and nobody in it holds: of a claim whose answer
-        was lost, or of one who failed. How many.
+        """Free rows that are leased by this process and held by nobody in it, after a lost response or a failure.
+
+        Returns their number.
         """
         count = 0
         for table, held in (("media", self.media), ("broadcast_run", self.broadcast_runs)):
@@ -142,14 +144,14 @@ class ProcessLease:
 
 
 async def is_any_worker_running(db: Executor) -> bool:
-    """Whether any living process has a worker that runs."""
+    """Return whether any living process has a running worker."""
     return bool(
         await db.fetchval("SELECT true FROM lease WHERE expires_at > now() AND worker ->> 'state' = 'running' LIMIT 1")
     )
 
 
 async def sweep(db: Executor) -> int:
-    """Free the media rows of holders that stopped renewing. How many rows became due again."""
+    """Free the rows of expired leases. Returns how many became due."""
     freed = await db.fetchval(query("sweep_leases"))
     return int(freed)
 

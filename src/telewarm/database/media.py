@@ -1,4 +1,4 @@
-"""The table `media`: a bot's library."""
+"""Table `media`: the libraries of bots."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SELECT_FILE_IDS = (
 
 
 class RewarmScope(StrEnum):
-    """Of a library: what is in error, or everything."""
+    """Scope of a rewarm: items in error, or all."""
 
     FAILED = "failed"
     ALL = "all"
@@ -57,8 +57,9 @@ SELECT_TO_SHARE = (
 
 
 class InsertResult(NamedTuple):
-    """`created`: it is new. `had_tombstone`: its blob was to be collected, or has been: look whether the object is
-    there.
+    """Result of an insert.
+
+    `created`: the item is new. `had_tombstone`: its blob was about to be collected: check that the object exists.
     """
 
     item: MediaItem
@@ -69,9 +70,9 @@ class InsertResult(NamedTuple):
 async def insert(
     db: Executor, *, bot_id: BotId, blob: Blob, kind: Kind, name: str | None, priority_offset: int
 ) -> InsertResult | None:
-    """With the item due; None when it is here already and warm or being warmed.
+    """Insert an item, due; None when it exists and is ready or being warmed.
 
-    `priority_offset`: milliseconds, see `order`.
+    `priority_offset`: milliseconds, see `queue_priority`.
     """
     facts = blob.facts
     row = await db.fetchrow(
@@ -100,6 +101,7 @@ async def insert(
 
 
 async def find(db: Executor, *, bot_id: BotId, sha256: Sha256, kind: Kind) -> MediaItem | None:
+    """Return the item of a blob as a kind, if it exists."""
     row = await db.fetchrow(
         f"SELECT {COLUMNS} FROM {FROM} WHERE bot_id = $1 AND sha256 = $2 AND kind = $3", bot_id, sha256, kind
     )
@@ -114,6 +116,7 @@ LIST_CURE = Cure(
 
 
 async def get(db: Executor, media_id: MediaId) -> MediaItem:
+    """Return an item. Raises NotFound."""
     row = await db.fetchrow(f"SELECT {COLUMNS} FROM {FROM} WHERE media.id = $1", media_id)
     if row is None:
         raise NotFound(f"there is no media item {media_id}", by_face=LIST_CURE)
@@ -123,7 +126,7 @@ async def get(db: Executor, media_id: MediaId) -> MediaItem:
 async def page(
     db: Executor, *, bot_id: BotId, kind: Kind | None, state: MediaState | None, limit: int, offset: int
 ) -> tuple[list[MediaItem], int]:
-    """Newest first, and how many there are in all."""
+    """Return items, newest first, and their total number."""
     where = "bot_id = $1 AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR state = $3)"
     rows = await db.fetch(
         f"SELECT {COLUMNS} FROM {FROM} WHERE {where} ORDER BY media.id DESC LIMIT $4 OFFSET $5",
@@ -142,13 +145,13 @@ async def page(
 
 
 async def rename(db: Executor, media_id: MediaId, name: str | None) -> MediaItem:
-    """Raises NotFound."""
+    """Rename an item. Raises NotFound."""
     await db.execute("UPDATE media SET name = $2 WHERE id = $1", media_id, name)
     return await get(db, media_id)
 
 
 async def owned(db: Executor, bot_id: BotId, media_ids: Sequence[MediaId]) -> list[MediaId]:
-    """Those of the items that are the bot's, in their order."""
+    """Return those items that are the bot's, in order."""
     rows = await db.fetch(
         "SELECT id FROM media WHERE bot_id = $1 AND id = ANY ($2::bigint[]) ORDER BY id", bot_id, media_ids
     )
@@ -156,7 +159,7 @@ async def owned(db: Executor, bot_id: BotId, media_ids: Sequence[MediaId]) -> li
 
 
 async def claimed(db: Executor, media_ids: Sequence[MediaId]) -> set[MediaId]:
-    """Those of the items that a process is warming now; the other warming ones are queued."""
+    """Return those items that a process is warming now; other warming ones are queued."""
     rows = await db.fetch(
         "SELECT id FROM media WHERE id = ANY ($1::bigint[]) AND state = 'warming' AND lease_id IS NOT NULL", media_ids
     )
@@ -164,7 +167,7 @@ async def claimed(db: Executor, media_ids: Sequence[MediaId]) -> set[MediaId]:
 
 
 async def file_ids(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId]) -> list[CachedFileId]:
-    """Those of the items that are ready and the bot's own, from the index alone."""
+    """Return the file ids of those items that are ready and the bot's."""
     rows = await db.fetch(SELECT_FILE_IDS, bot_id, media_ids)
     return [
         CachedFileId(media_id=row["id"], bot_id=bot_id, file_id=FileId(row["file_id"]), kind=Kind(row["sent_kind"]))
@@ -173,15 +176,15 @@ async def file_ids(db: Executor, *, bot_id: BotId, media_ids: Sequence[MediaId])
 
 
 async def drop_file_id(db: Executor, *, media_id: MediaId, file_id: FileId) -> bool:
-    """Drop a dead file id and make the item due, unless a fresher id is there already. Whether it was dropped."""
+    """Drop an invalid file id and make the item due, unless it has a newer one. Returns whether it was dropped."""
     row = await db.fetchrow(query("drop_file_id"), media_id, file_id, queue_priority.EXPLICIT_OFFSET_MS)
     return row is not None
 
 
 async def rewarm(db: Executor, priority_offsets: Mapping[MediaId, int]) -> int:
-    """Warm items anew, by upload, each with its handicap in ms. Those that have a file id are sent by it meanwhile.
+    """Make items due for a new upload, with priority offsets in ms. Present file ids are used meanwhile.
 
-    How many that changed: one that is in hand, or due earlier than this, stays as it is.
+    Returns how many changed: claimed items, and those due earlier, stay unchanged.
     """
     rows = await db.fetch(query("rewarm"), list(priority_offsets), list(priority_offsets.values()))
     return len(rows)
@@ -190,9 +193,9 @@ async def rewarm(db: Executor, priority_offsets: Mapping[MediaId, int]) -> int:
 async def rewarm_next(
     db: Executor, *, bot_id: BotId, scope: RewarmScope, after: MediaId, limit: int = ROWS_PER_UPDATE
 ) -> tuple[int, MediaId | None]:
-    """`rewarm` the next items of a bot after an id, `limit` at most: how many that changed, and the id to go on after.
+    """Rewarm the next items of a bot after an id, at most `limit`. Returns how many changed, and the last id.
 
-    None: there are no more. Those without a file id go in the order of new ones, the others a day later.
+    None: there are no more. Items without a file id go in the order of new ones, others a day later.
     """
     rows = await db.fetch(SELECT_TO_REWARM[scope], bot_id, after, limit)
     handicaps = {
@@ -214,9 +217,9 @@ async def share_next(
     media_ids: Sequence[MediaId] | None = None,
     limit: int = ROWS_PER_UPDATE,
 ) -> tuple[int, MediaId | None]:
-    """Put the source's next items after an id (only those named, or all) into the target's library too, due.
+    """Add the source's next items after an id (the named ones, or all) to the target's library, due.
 
-    How many were new there, and the id to go on after; None: there are no more.
+    Returns how many were new, and the last id; None: there are no more.
     """
     rows = await db.fetch(SELECT_TO_SHARE, source, after, media_ids, limit)
     handicaps = [queue_priority.priority_offset(row["bytes"]) for row in rows]
@@ -225,7 +228,7 @@ async def share_next(
 
 
 async def invalidate_file_ids(db: Executor, *, bot_id: BotId) -> None:
-    """All the bot's file ids belong to a Telegram bot that it is no more: everything warm is due. Tells the caches."""
+    """Drop all file ids of a bot that became another Telegram bot: all ready items are due. Notifies the caches."""
     after: int | None = 0
     while after is not None:
         after = await db.fetchval(query("invalidate_file_ids"), bot_id, after, ROWS_PER_UPDATE)
@@ -233,7 +236,7 @@ async def invalidate_file_ids(db: Executor, *, bot_id: BotId) -> None:
 
 
 async def count_by_state(db: Executor, media_ids: Sequence[MediaId]) -> dict[MediaState, int]:
-    """How many of these items are in each state; those that are gone are in none."""
+    """Return the number of these items in each state, without deleted ones."""
     rows = await db.fetch(
         "SELECT state, count(*) AS items FROM media WHERE id = ANY ($1::bigint[]) GROUP BY state", media_ids
     )
@@ -241,7 +244,7 @@ async def count_by_state(db: Executor, media_ids: Sequence[MediaId]) -> dict[Med
 
 
 async def count_by_state_of_bot(db: Executor, bot_id: BotId) -> dict[MediaState, int]:
-    """How many items a bot has in each state. The cost does not grow with them."""
+    """Return the number of a bot's items in each state. The cost does not grow with them."""
     counted: dict[MediaState, int] = {}
     for row in await db.fetch(query("media_counts"), bot_id):
         state = MediaState(row["state"])
@@ -254,7 +257,7 @@ def _next_after(rows: Sequence[asyncpg.Record], limit: int) -> MediaId | None:
 
 
 def item_of(row: asyncpg.Record) -> MediaItem:
-    """Of a row with `COLUMNS`."""
+    """Convert a row with `COLUMNS`."""
     return _item_of(row, blobs.blob_of(row))
 
 

@@ -31,7 +31,7 @@ LAST_SCANNED_QUERIES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MediaFilters:
-    """Which of a bot's media. `since` is included, `until` is not. `text`: somewhere in the name, in any case."""
+    """Filters of a bot's media. `since` is included, `until` is not. `text`: part of the name, ignoring case."""
 
     kind: Kind | None = None
     state: MediaState | None = None
@@ -43,13 +43,13 @@ class MediaFilters:
 
     @property
     def has_known_count(self) -> bool:
-        """Whether it is known how many fit, without looking at them."""
+        """Whether the number of matching items is known without reading them."""
         return not (self.error_code or self.sha256 or self.since or self.until or self.text)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MediaPage:
-    """`next`: go on before this id; None on the last page. `count`: how many fit in all; None when nobody knows."""
+    """A page. `next`: continue before this id; None: the last page. `count`: all matching items; None: unknown."""
 
     items: Sequence[MediaItem]
     next: MediaId | None
@@ -57,9 +57,11 @@ class MediaPage:
 
 
 async def page(db: Executor, bot_id: BotId, filters: MediaFilters, *, before: MediaId | None, limit: int) -> MediaPage:
-    """At most `limit` that fit, with ids below `before`. A search looks at `MAX_SCANNED_ITEMS` items and no more: then
-    its page
-    may hold fewer, or none, and yet there is a next one."""
+    """Return at most `limit` matching items with ids below `before`.
+
+    A text search examines at most `MAX_SCANNED_ITEMS` items: then its page may hold fewer, or none, although there is a
+    next one.
+    """
     count = await _count(db, bot_id, filters)
     if count == 0:
         return MediaPage(items=[], next=None, count=0)
@@ -102,7 +104,7 @@ async def _count(db: Executor, bot_id: BotId, filters: MediaFilters) -> int | No
 
 
 async def _bounds(db: Executor, bot_id: BotId, filters: MediaFilters, before: MediaId | None) -> tuple[int, int]:
-    """Ids: below the first, not below the second. Nobody walks over what is newer or older than asked for."""
+    """Return bounds of ids, upper one excluded, so that no newer or older items are read."""
     above, low = AFTER_LAST_ID if before is None else before, 0
     if filters.until is not None:
         found = await db.fetchval(query("first_id_since"), bot_id, filters.until + CLOCK_SLACK)

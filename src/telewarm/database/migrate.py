@@ -1,7 +1,7 @@
-"""Brings a database up to date: our tables with Alembic, the engine's with PgQueuer's own tools.
+"""Migrations: our tables by Alembic, the engine's by PgQueuer's own tools.
 
-Alembic writes the SQL and asyncpg executes it in one transaction, so that no second driver is needed. One lock a
-database makes processes that start at once take turns; the later ones find nothing left to do.
+Alembic writes the SQL and asyncpg executes it in one transaction, so that no second driver is needed. A lock serialises
+concurrent processes; the later ones find nothing to do.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ MIGRATE_CURE = Cure(
 
 
 async def migrate(url: str) -> list[str]:
-    """Bring the database to this version's schema; returns what was done, nothing when it was there already.
+    """Migrate the database to this version's schema. Returns the steps, none for a current schema.
 
-    Idempotent, and safe when several processes do it at once. Everybody who asks for a table queues behind a migration
-    that waits for its lock, so it never waits long: it gives way and tries again. Raises DatabaseUnavailable, or
-    DatabaseError when the database belongs to a newer Telewarm; a migration that fails leaves nothing half done.
+    Idempotent, and safe for concurrent processes. A migration that waits for a lock blocks all users of a table, so it
+    gives up after a short time and tries again. Raises DatabaseUnavailable, or DatabaseError when the database belongs
+    to a newer Telewarm; a failed migration is rolled back.
     """
     connection = await connect(url, application_name="telewarm migrate", statement_timeout=0)
     try:
@@ -61,7 +61,7 @@ async def migrate(url: str) -> list[str]:
 
 
 async def check_migrated(db: Pool | PlainConnection) -> None:
-    """Raises NotMigrated when `migrate` would find something to do."""
+    """Raise NotMigrated when `migrate` would find something to do."""
     current = await revision(db)
     if current is None:
         raise NotMigrated("The database has no Telewarm tables yet", by_face=MIGRATE_CURE)
@@ -75,7 +75,7 @@ async def check_migrated(db: Pool | PlainConnection) -> None:
 
 
 async def is_new(connection: PlainConnection) -> bool:
-    """Whether nobody has set it up yet, or somebody is just doing it."""
+    """Return whether the database has not been set up, or is just being set up."""
     if await revision(connection) is None:
         return True
     return not await _queries(connection).schema_is_installed()
@@ -86,7 +86,7 @@ def _queries(db: Pool | PlainConnection) -> Queries:
 
 
 async def _retry_on_lock(step: Callable[[], Awaitable[list[str]]]) -> list[str]:
-    """A step that is undone as a whole when it cannot have a lock, and tried again."""
+    """Run a step, and repeat it when it cannot get a lock, which rolls it back."""
     for attempt in range(1, MAX_LOCK_ATTEMPTS):
         with suppress(asyncpg.LockNotAvailableError):
             return await step()
@@ -102,20 +102,20 @@ async def _retry_on_lock(step: Callable[[], Awaitable[list[str]]]) -> list[str]:
 
 
 def newest_revision() -> str:
-    """The newest revision, read off the file names: importing Alembic takes longer than all the rest of a start."""
+    """Return the newest revision by the file names: importing Alembic takes longer than the rest of a start."""
     return revisions()[-1]
 
 
 def revisions() -> list[str]:
-    """Every revision, oldest first."""
+    """Return all revisions, oldest first."""
     return sorted(path.name[1:5] for path in (MIGRATIONS_FOLDER / "versions").glob("r[0-9]*.py"))
 
 
 @asynccontextmanager
 async def _migration_lock(connection: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[None]:
-    """Asks again and again: a statement that waited in the server would hold up CREATE INDEX CONCURRENTLY.
+    """Hold the migration lock, by polling: a statement that waits in the server would block CREATE INDEX CONCURRENTLY.
 
-    When the work fails or is cancelled, the end of the connection gives the lock back.
+    The end of the connection releases the lock.
     """
     deadline = clock.monotonic() + MIGRATION_LOCK_SECONDS
     while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", ADVISORY_LOCK_KEY):
@@ -150,7 +150,7 @@ async def _migrate_tables(connection: asyncpg.Connection[asyncpg.Record]) -> lis
 
 
 def upgrade_script(current: str | None, target: str = "head") -> str:
-    """The SQL from revision `current` (None: an empty database) to another, as one transaction."""
+    """Return the SQL from revision `current` (None: an empty database) to another, as one transaction."""
     from alembic import command  # noqa: PLC0415 (it takes half a second, which a migrated database never pays)
     from alembic.config import Config  # noqa: PLC0415
 
@@ -178,7 +178,7 @@ async def _migrate_pgqueuer(connection: asyncpg.Connection[asyncpg.Record]) -> l
 
 
 async def revision(db: Executor) -> str | None:
-    """The schema's; None: there are no tables of ours."""
+    """Return the schema's revision; None: no tables."""
     if await db.fetchval("SELECT to_regclass('alembic_version')") is None:
         return None
     found = await db.fetchval("SELECT version_num FROM alembic_version")
@@ -186,6 +186,7 @@ async def revision(db: Executor) -> str | None:
 
 
 def refuse_newer(current: str | None) -> None:
+    """Raise DatabaseError for a schema of a newer Telewarm."""
     if current is not None and current not in revisions():
         raise DatabaseError(
             f"The database is at revision {current}, which this Telewarm does not know (its newest is "

@@ -1,4 +1,4 @@
-"""LISTEN/NOTIFY on one connection of the pool, for any number of subscribers."""
+"""LISTEN/NOTIFY on one connection of a pool, for any number of subscribers."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ OnNotification = Callable[[str], None]
 async def subscribe(
     pool: Pool, handlers: Mapping[str, OnNotification], *, on_lost: Callable[[], None]
 ) -> AsyncIterator[None]:
-    """Hand each notification's payload to its channel's function. All who listen on a pool share one connection.
+    """Call a handler with each payload of its channel. All subscribers of a pool share one connection.
 
-    A lost connection is replaced by itself. `on_lost` runs when it is lost and again when the new one listens:
-    whatever was remembered from notifications up to then may be out of date, so forget it. Entering waits until there
-    is a connection that listens, and raises DatabaseUnavailable when there is none.
+    A lost connection is replaced automatically. `on_lost` is called when it is lost, and again when the new one
+    listens: state kept by notifications may be outdated, so drop it. Waits until the connection listens; raises
+    DatabaseUnavailable when there is none.
     """
     hub = _HUBS.setdefault(id(pool), NotificationHub(pool))
     listener = Subscription(handlers=handlers, on_lost=on_lost)
@@ -46,7 +46,7 @@ async def subscribe(
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Subscription:
-    """Whoever wants to hear. `is_listening`: it listened already, so it is told of what it may have missed."""
+    """A subscriber. `is_listening`: it listened before, so it has to learn that it may have missed something."""
 
     handlers: Mapping[str, OnNotification]
     on_lost: Callable[[], None]
@@ -54,7 +54,7 @@ class Subscription:
 
 
 class NotificationHub:
-    """The one connection of a pool that listens, as long as anybody wants to hear."""
+    """The listening connection of a pool, open while there are subscribers."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -66,7 +66,7 @@ class NotificationHub:
         self._listening: asyncio.Future[None] | None = None  # done when all listen, or when that failed at once
 
     async def add(self, subscription: Subscription) -> None:
-        """Raises DatabaseUnavailable."""
+        """Add a subscriber. Raises DatabaseUnavailable."""
         self._subscriptions.append(subscription)
         try:
             if self._task is None:
@@ -81,7 +81,7 @@ class NotificationHub:
         subscription.is_listening = True
 
     async def remove(self, subscription: Subscription) -> None:
-        """The last one takes the connection along."""
+        """Remove a subscriber. The last one closes the connection."""
         self._subscriptions.remove(subscription)
         if self._subscriptions or self._task is None:
             return
@@ -106,7 +106,7 @@ class NotificationHub:
             ) from error
 
     async def _listen_for(self, subscription: Subscription) -> None:
-        """On the connection that there is; on the next one all channels are heard anyway."""
+        """Listen on the present connection; the next one listens on all channels in any case."""
         async with self._connection_lock:
             connection = self._connection
             if connection is not None:
@@ -181,10 +181,11 @@ class NotificationHub:
                 connection.terminate()
 
     async def _wait_until_lost(self, connection: PoolConnectionProxy) -> None:
-        """Returns or raises when the connection is lost, also when the network just went silent."""
+        """Wait until the connection is lost, even if the network silently dropped it."""
         gone = asyncio.Event()
 
         def tell(_connection: object) -> None:
+            """Set the event of a lost connection."""
             gone.set()
 
         connection.add_termination_listener(tell)

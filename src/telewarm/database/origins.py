@@ -1,4 +1,4 @@
-"""Source of a forward: columns of the table `media`."""
+"""Sources of forwards: columns of the table `media`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from telewarm.models import ChatId, FileId, MediaId, MessageId, MessageRef
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForwardSource:
-    """What the row says: the file id, and the warm-up message if there is one."""
+    """File id, and the warm-up message if there is one."""
 
     file_id: FileId | None
     message: MessageRef | None
 
 
 async def lock(connection: Connection, media_id: MediaId) -> ForwardSource | None:
-    """Of an item that nobody changes until the transaction ends; None: there is no such item."""
+    """Return an item's source, locked until the transaction ends; None: there is no such item."""
     row = await connection.fetchrow(
         "SELECT file_id, warmup_chat, warmup_message_id FROM media WHERE id = $1 FOR NO KEY UPDATE", media_id
     )

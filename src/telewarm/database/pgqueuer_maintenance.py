@@ -1,6 +1,6 @@
-"""The engine's own tables, which PgQueuer makes and fills: their upkeep. It never trims its log.
+"""Maintenance of the tables that PgQueuer creates and fills; it never trims its log.
 
-All that is needed of PgQueuer below its public root is imported here alone.
+The only user of PgQueuer below its public root.
 """
 
 from __future__ import annotations
@@ -78,29 +78,29 @@ SELECT_RUNNING = "SELECT dedupe_key FROM pgqueuer WHERE dedupe_key = ANY ($1::te
 
 
 async def run_queued_now(db: Executor, keys: Sequence[str]) -> None:
-    """Jobs that are queued for a later time run at once."""
+    """Bring queued jobs forward to now."""
     await db.execute(RUN_QUEUED_NOW, keys)
 
 
 async def running_keys(db: Executor, keys: Sequence[str]) -> set[str]:
-    """Which of these jobs a worker has in hand."""
+    """Return those jobs that a worker is running."""
     return {row["dedupe_key"] for row in await db.fetch(SELECT_RUNNING, keys)}
 
 
 async def has_eligible_jobs(pool: Pool, entrypoint: str) -> bool:
-    """Whether jobs are queued that could run now."""
+    """Return whether jobs are queued that could run now."""
     return await Queries(AsyncpgPoolDriver(pool)).eligible_queued_work([QueueEntrypoint(entrypoint)]) > 0
 
 
 def is_lost_listener(error: Exception) -> bool:
-    """PgQueuer gave up since its own LISTEN failed: start it again."""
+    """Return whether PgQueuer ended because its LISTEN failed: then it has to be restarted."""
     return isinstance(error, FailingListenerError)
 
 
 async def trim_log(pool: Pool, *, max_age_seconds: float = LOG_RETENTION_SECONDS) -> int:
-    """Delete what is older than `max_age_seconds` seconds; how many lines.
+    """Delete log rows older than `max_age_seconds`. Returns their number.
 
-    Costs a look into an index when there is nothing.
+    Reads one index entry when there is nothing to do.
     """
     total = 0
     for _ in range(MAX_DELETES_PER_TRIM):
@@ -112,7 +112,7 @@ async def trim_log(pool: Pool, *, max_age_seconds: float = LOG_RETENTION_SECONDS
 
 
 async def reindex_bloated(pool: Pool) -> list[str]:
-    """Write bloated indexes anew, one at most for each table: their names. One whose table is in use waits its turn."""
+    """Rebuild bloated indexes, at most one for each table. Returns their names. A table in use is skipped."""
     written = []
     async with pool.acquire() as connection:
         for table in STORAGE_PARAMETERS:
@@ -123,7 +123,7 @@ async def reindex_bloated(pool: Pool) -> list[str]:
 
 
 async def _find_bloated_index(db: Executor, table: str) -> str | None:
-    """The table's rows are counted only when what the server believes of them makes an index look too large."""
+    """Return a bloated index. Counts rows only when the server's estimate makes an index look too large."""
     for rows in (SELECT_ESTIMATED_ROWS, f"SELECT count(*) FROM {table} WHERE to_regclass($1) IS NOT NULL"):
         counted = await db.fetchval(rows, table)
         grown = await db.fetch(SELECT_BLOATED_INDEXES, table, MIN_BLOATED_INDEX_BYTES, MAX_BLOAT_FACTOR, counted)
@@ -143,7 +143,7 @@ async def _reindex(connection: Connection, index: str) -> bool:
 
 
 async def untuned_tables(db: Executor) -> list[str]:
-    """The engine's tables whose storage parameters are not ours."""
+    """Return the engine's tables without our storage parameters."""
     rows = await db.fetch(
         "SELECT wanted.name, coalesce(reloptions, '{}') AS options FROM unnest($1::text[]) AS wanted (name)"
         " JOIN pg_class ON pg_class.oid = to_regclass(wanted.name)",
@@ -153,7 +153,7 @@ async def untuned_tables(db: Executor) -> list[str]:
 
 
 async def set_storage_parameters(db: Executor) -> bool:
-    """Set them. Whether there was something to do."""
+    """Set the storage parameters. Returns whether there was something to do."""
     tables = await untuned_tables(db)
     for table in tables:
         settings = ", ".join(f"{name} = {value}" for name, value in STORAGE_PARAMETERS[table].items())

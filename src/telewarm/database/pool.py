@@ -1,4 +1,4 @@
-"""Connections to Postgres: the pool, and single ones."""
+"""Connections to PostgreSQL: the pool, and single ones."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ CONNECTION_CURE = "Check that PostgreSQL runs there, and DATABASE_URL"
 async def open_pool(
     url: str, *, max_size: int, application_name: str, statement_timeout: float = STATEMENT_TIMEOUT_SECONDS
 ) -> Pool:
-    """A pool that has reached the database once. `statement_timeout` is in seconds, 0 for none.
+    """Open a pool, and reach the database once. `statement_timeout`: seconds, 0 for none.
 
-    Raises DatabaseUnavailable with the cure; the password is in no message.
+    Raises DatabaseUnavailable with the remedy; the password is in no message.
     """
     options = _options(application_name, statement_timeout)
     async with _as_database_unavailable(url):
@@ -61,7 +61,7 @@ async def open_pool(
 
 
 async def _connect_in_clean_context(*target: Any, **options: Any) -> asyncpg.Connection[asyncpg.Record]:  # noqa: ANN401 - asyncpg's
-    """What a connection hears later it hears in the context that it was made in: let that be nobody's request."""
+    """Connect in an empty context: callbacks run in it, and it must not be that of a request."""
     connecting: Coroutine[Any, Any, asyncpg.Connection[asyncpg.Record]] = asyncpg.connect(*target, **options)
     task = asyncio.create_task(connecting, name="connect", context=Context())
     try:
@@ -75,7 +75,7 @@ async def _connect_in_clean_context(*target: Any, **options: Any) -> asyncpg.Con
 async def connect(
     url: str, *, application_name: str, statement_timeout: float = STATEMENT_TIMEOUT_SECONDS
 ) -> asyncpg.Connection[asyncpg.Record]:
-    """One connection outside of any pool; raises DatabaseUnavailable as `open_pool` does."""
+    """Open a single connection outside of any pool. Raises DatabaseUnavailable as `open_pool` does."""
     async with _as_database_unavailable(url):
         connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
             url, **_options(application_name, statement_timeout)
@@ -89,28 +89,32 @@ async def connect(
 
 
 class _TimeoutPool(asyncpg.Pool):
-    """Gives up on a connection after a while: raises TimeoutError, which is an outage."""
+    """Pool with a timeout for connections: raises TimeoutError, which counts as an outage."""
 
     __slots__ = ()
 
     def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext[asyncpg.Record]:
+        """Acquire a connection."""
         if timeout is None and self.get_idle_size() == 0:
             timeout = ACQUIRE_TIMEOUT_SECONDS
         return super().acquire(timeout=timeout)
 
 
 class NoResetConnection(asyncpg.Connection):
-    """Goes back to its pool as it is, which saves every query a second round trip: nothing of ours outlives its
-    transaction in a session of the pool, but for LISTEN. One that listened is cleaned.
+    """Connection that is not reset on release, which saves a round trip for each query.
+
+    No state of ours outlives its transaction, except LISTEN: a connection that listened is reset.
     """
 
     _listened = False
 
     async def add_listener(self, channel: str, callback: Any) -> None:  # noqa: ANN401 - asyncpg's own
+        """Add a listener."""
         self._listened = True
         await super().add_listener(channel, callback)
 
     def get_reset_query(self) -> str:
+        """Return the reset query, empty unless the connection listened."""
         if not self._listened:
             return ""
         self._listened = False
@@ -134,7 +138,7 @@ def _options(application_name: str, statement_timeout: float) -> dict[str, Any]:
 
 
 def describe_url(url: str) -> str:
-    """Host, port and database of a database URL, and nothing else of it."""
+    """Return host, port and database of a database URL, and nothing else of it."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -155,7 +159,7 @@ def _check_server_version(version: ServerVersion, url: str) -> None:
 
 @asynccontextmanager
 async def _as_database_unavailable(url: str) -> AsyncIterator[None]:
-    """Turn whatever a first connection may raise into DatabaseUnavailable with its cure."""
+    """Convert the errors of a first connection to DatabaseUnavailable with the remedy."""
     at = describe_url(url)
     try:
         yield

@@ -1,10 +1,10 @@
-"""What goes first in the warm-up queue. Pure: nothing here reads a clock.
+"""Priority in the warm-up queue. Pure: nothing here reads a clock.
 
-An item's place is the moment it was asked for plus a handicap; the earliest goes first. So the order never changes
-while items wait, which is what keeps a claim cheap, and yet they age: an item with handicap `h` goes before everything
-that is asked for later than `h` after it, whatever that is by size. Nothing starves.
+An item's priority is the time of its request plus an offset; the earliest goes first. So the order never changes while
+items wait, which keeps a claim cheap, and yet they age: an item with offset `h` goes before everything that is
+requested more than `h` later, whatever its size. Nothing starves.
 
-All in milliseconds of the database's clock, which adds the moment itself: hosts' clocks differ.
+All in milliseconds of the database's clock, which adds the time itself: hosts' clocks differ.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ OFFSET_PER_DOUBLING_MS = (
 
 
 def priority_offset(size: int) -> int:
-    """Of a queued item of `size` bytes: small before large."""
+    """Return the offset of a new item of `size` bytes: small before large."""
     return OFFSET_PER_DOUBLING_MS * (size // SMALL_BYTES).bit_length()
 
 
 def renewal_priority_offset(size: int) -> int:
-    """Of an item that has a file id already."""
+    """Return the offset of an item that has a file id already."""
     return RENEWAL_OFFSET_MS + priority_offset(size)

@@ -1,4 +1,4 @@
-"""Snapshot of the warm-up queues for people. Its cost grows with the number of bots, not with what is due."""
+"""Snapshot of the warm-up queues for people. Its cost grows with the number of bots, not of due items."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COUNT_CLAIMED = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueItem:
-    """An item that goes soon. `waiting_ms`: since it was asked for, where that is known."""
+    """An item near the front. `waiting_ms`: since its request, where that is known."""
 
     slug: str
     id: MediaId
@@ -33,21 +33,23 @@ class QueueItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueSnapshot:
-    """`claimed`: items that some process has claimed. `depths`: of each bot that has any, by slug."""
+    """`claimed`: items that processes have claimed. `depths`: of each bot with a queue, by slug."""
 
     claimed: int
     depths: Sequence[QueueDepth]
 
     @property
     def waiting(self) -> int:
-        """Items that are warming and in nobody's hand."""
+        """Number of warming items that are not claimed."""
         return max(0, sum(one.due for one in self.depths) - self.claimed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UntakenWork:
-    """Work that is due and that no lane takes. `bots`: their slugs, the latest first. `oldest_seconds`: since a lane
-    should have taken it. `is_worker_running`: whether any worker runs at all.
+    """Due work that no lane takes.
+
+    `bots`: slugs, latest first. `oldest_seconds`: since a lane should have taken it. `is_worker_running`: whether any
+    worker runs.
     """
 
     bots: Sequence[str]
@@ -56,7 +58,7 @@ class UntakenWork:
 
     @property
     def message(self) -> str:
-        """What is wrong, and the cure."""
+        """The problem, with the remedy."""
         who = f"{self.bots[0]!r}" if len(self.bots) == 1 else f"{len(self.bots)} bots ({self.bots[0]!r} and others)"
         said = f"work of {who} has been due for {self.oldest_seconds:.0f} s and nobody takes it"
         if self.is_worker_running:
@@ -65,7 +67,7 @@ class UntakenWork:
 
 
 async def find_untaken_work(db: Executor, *, min_age_seconds: float = UNTAKEN_AFTER_SECONDS) -> UntakenWork | None:
-    """None: all that is due is taken, or waits for its turn or for a limit of Telegram's."""
+    """Return untaken work; None: all due work is taken, or waits for its turn or for a limit of Telegram."""
     due = await warmups.bots_with_due_work(db)
     if not due:
         return None
@@ -80,10 +82,11 @@ async def find_untaken_work(db: Executor, *, min_age_seconds: float = UNTAKEN_AF
 
 
 async def take_snapshot(db: Executor) -> QueueSnapshot:
+    """Return the snapshot."""
     return QueueSnapshot(claimed=await db.fetchval(COUNT_CLAIMED), depths=await warmups.queue_depths(db))
 
 
 async def next_items(db: Executor, *, limit: int = MAX_SHOWN_ITEMS) -> list[QueueItem]:
-    """What goes next, of all bots together."""
+    """Return the next items of all bots."""
     rows = await db.fetch(query("queue_head"), limit)
     return [QueueItem(**dict(row) | {"kind": Kind(row["kind"])}) for row in rows]

@@ -1,4 +1,4 @@
-"""A database that is ready to be used: reachable, of this version's schema, with the rights that are needed."""
+"""Opening of a usable database: reachable, with this version's schema and the needed rights."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ POSTGRES_FOLDER = "postgres"  # the folder of the embedded server: its rights ar
 
 @asynccontextmanager
 async def open_database_url(database_url: str | None, data_folder: Path, *, upgrade: bool) -> AsyncIterator[str]:
-    """The URL of the database to use, which stays usable while this is open.
+    """Yield the URL of the database, usable while the block runs.
 
-    `upgrade`: bring an older schema, or an empty database, to this version. Without it only the embedded database is
-    set up, when it is new: nobody else's schema is changed by a program that merely uses it. Raises NotMigrated,
-    DatabaseForbidden, DatabaseUnavailable, EmbeddedPostgresFailed, StoreUnavailable.
+    `upgrade`: migrate an older or empty database to this version. Without it only a new embedded database is set up: a
+    program that merely uses a database does not change its schema. Raises NotMigrated, DatabaseForbidden,
+    DatabaseUnavailable, EmbeddedPostgresFailed, StoreUnavailable.
     """
     await asyncio.to_thread(prepare_data_folder, data_folder)
     async with database_url_for(database_url, data_folder) as url:
@@ -45,7 +45,7 @@ async def _prepare(url: str, *, upgrade: bool, embedded: bool) -> None:
 
 
 def prepare_data_folder(data_folder: Path) -> None:
-    """Made for its owner alone; one of an earlier version is closed to others."""
+    """Create the data folder for its owner alone, or close one of an earlier version."""
     try:
         folders.make_private(data_folder)
         folders.restrict_permissions(data_folder, skip=frozenset({POSTGRES_FOLDER}))

@@ -1,4 +1,4 @@
-"""The tables `recipient` and `rejected`: recipients of a broadcast, and rows without a chat id."""
+"""Tables `recipient` and `rejected`: recipients of a broadcast, and rows without a chat id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ SELECT_REJECTED = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RejectedRow:
-    """A line of a list, from 1, that holds no chat id; of a JSON array the element's number. `excerpt`: its begin."""
+    """A row of a list without a chat id, numbered from 1; of a JSON array the element's number.
+
+    `excerpt`: its beginning.
+    """
 
     line: int
     reason: str
@@ -27,8 +30,9 @@ class RejectedRow:
 
 
 async def add(connection: Connection, broadcast_id: BroadcastId, chat_ids: Sequence[ChatId]) -> int:
-    """How many were new; the others are counted as duplicates. For a transaction of the caller's, which holds the
-    broadcast's lock.
+    """Add recipients. Returns how many were new; the others count as duplicates.
+
+    In the caller's transaction, which holds the broadcast's lock.
     """
     added: int = await connection.fetchval(query("add_recipients"), broadcast_id, chat_ids)
     await broadcasts.add_import_counts(connection, broadcast_id, added=added, duplicates=len(chat_ids) - added)
@@ -36,7 +40,7 @@ async def add(connection: Connection, broadcast_id: BroadcastId, chat_ids: Seque
 
 
 async def add_rejected(connection: Connection, broadcast_id: BroadcastId, rows: Sequence[RejectedRow]) -> None:
-    """Keep the lines for people to see. For a transaction of the caller's."""
+    """Store rejected rows. In the caller's transaction."""
     await connection.copy_records_to_table(
         "rejected",
         records=[
@@ -51,12 +55,12 @@ async def add_rejected(connection: Connection, broadcast_id: BroadcastId, rows: 
 async def rejected_page(
     db: Executor, broadcast_id: BroadcastId, *, after: int, limit: int = PAGE_SIZE
 ) -> tuple[list[RejectedRow], int]:
-    """The next ones, and the number to go on after."""
+    """Return the next rejected rows, and the number to continue after."""
     rows = await db.fetch(SELECT_REJECTED, broadcast_id, after, limit)
     found = [RejectedRow(line=row["line"], reason=row["reason"], excerpt=row["excerpt"]) for row in rows]
     return found, rows[-1]["id"] if rows else after
 
 
 async def analyze(db: Executor) -> None:
-    """After a large load the planner has to know of it."""
+    """Analyse the table after a large import, for the planner."""
     await db.execute("ANALYZE recipient")

@@ -1,7 +1,7 @@
-"""A database that was restored from a backup, or whose server failed over to an older state.
+"""Databases restored from a backup, or set back by a failover.
 
-What was sent since that backup is not known in it. So nothing that was being sent, or was scheduled, goes on until a
-person says so: `mark_restored` pauses it, with a reason that names the command.
+What was sent since that state is unknown in it. So no active or scheduled broadcast continues until a person resumes
+it: `mark_restored` pauses them, with a reason that names the command.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ RESTORED_REASON = (
 
 
 async def mark_restored(connection: Connection) -> int:
-    """Pause every broadcast that is being sent or scheduled, and count this database as another from now on.
+    """Pause all active and scheduled broadcasts, and count this database as another one from now on.
 
-    For a migrated database, in one transaction: after `pg_restore`, before any process works on it. How many
-    broadcasts were paused.
+    For a migrated database, in one transaction: after `pg_restore`, before any process uses it. Returns the number of
+    paused broadcasts.
     """
     paused = await connection.fetchval(query("mark_restored"), RESTORED_REASON, CHANNEL)
     return int(paused)

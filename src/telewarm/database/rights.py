@@ -1,4 +1,4 @@
-"""What the role of DATABASE_URL may do, checked before it is needed: one sentence with the GRANT, not a failure."""
+"""Check of the database role's rights before they are needed: one sentence with the GRANT."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ SELECT_HIDDEN_SCHEMA = """
 
 
 async def check_rights(db: Executor, description: str) -> None:
-    """Raises DatabaseForbidden when the role may not read or write a table, DatabaseUnavailable for a read-only server.
+    """Check the rights. Raises DatabaseForbidden without access to a table, DatabaseUnavailable for a read-only server.
 
-    `description`: the database, for people.
+    `description`: of the database, for people.
     """
     if await db.fetchval("SELECT current_setting('transaction_read_only')") == "on":
         raise DatabaseUnavailable(
@@ -61,7 +61,7 @@ async def check_rights(db: Executor, description: str) -> None:
 
 
 def grant_cure(role: str) -> str:
-    """The statements that the owner of the tables runs."""
+    """Return the statements for the owner of the tables."""
     return (
         f"as the owner of the tables run GRANT {', '.join(REQUIRED_PRIVILEGES)} ON ALL TABLES IN SCHEMA public "
         f'TO "{role}"; '
@@ -70,7 +70,7 @@ def grant_cure(role: str) -> str:
 
 
 async def migration_forbidden_message(db: Executor, error: asyncpg.InsufficientPrivilegeError) -> str:
-    """A migration that was refused."""
+    """Return the message for a migration without the rights."""
     role = await db.fetchval("SELECT current_user")
     return (
         f"The role {role} may not migrate this database ({error}): run `telewarm migrate` as the owner of its tables, "

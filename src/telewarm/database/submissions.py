@@ -1,4 +1,4 @@
-"""Submissions of a message and a list together: which broadcast one was already."""
+"""Submissions of a message with a list, and the search for an equal one."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ ADVISORY_LOCK_CLASS = 0x7E1E_B40A  # the first of the two keys of our advisory l
 
 
 async def fingerprint(db: Executor, submitted: Sequence[Broadcast]) -> bytes:
-    """Of the bots, of what recipients see, and of who they are, in whatever order they were given. `submitted`: those
-    of
-    one submission that have recipients, loaded.
+    """Return the fingerprint of bots, visible content and recipients, in any order.
+
+    `submitted`: loaded broadcasts of one submission that have recipients.
     """
     digest = hashlib.sha256(_canonical_bytes(submitted[0].message, await _media_contents(db, submitted[0].message)))
     for one in sorted(submitted, key=lambda one: one.bot_id):
@@ -31,8 +31,9 @@ async def fingerprint(db: Executor, submitted: Sequence[Broadcast]) -> bytes:
 
 
 async def find_earlier(db: Executor, digest: bytes, *, ended_within_seconds: float) -> list[list[Broadcast]]:
-    """Those with this fingerprint that have not ended, or ended so few seconds ago, newest first; those of several
-    bots together.
+    """Return submissions with this fingerprint that are unfinished or ended within some seconds, newest first.
+
+    Those of several bots are grouped.
     """
     groups: dict[BroadcastId, list[Broadcast]] = {}
     for one in await by_fingerprint(db, digest, ended_within_seconds=ended_within_seconds):
@@ -41,21 +42,22 @@ async def find_earlier(db: Executor, digest: bytes, *, ended_within_seconds: flo
 
 
 async def lock(connection: Connection, digest: bytes) -> None:
-    """Until the caller's transaction ends nobody else starts a submission with this fingerprint."""
+    """Lock a fingerprint against concurrent submissions, until the caller's transaction ends."""
     await connection.execute(
         "SELECT pg_advisory_xact_lock($1, $2)", ADVISORY_LOCK_CLASS, int.from_bytes(digest[:4], "big", signed=True)
     )
 
 
 async def start(connection: Connection, ids: Sequence[BroadcastId], digest: bytes) -> list[BroadcastId]:
-    """Drafts of one submission begin, or are scheduled for their time. Those that were still there."""
+    """Start or schedule the drafts of one submission. Returns those that still existed."""
     rows = await connection.fetch(query("start_submission"), ids, digest, CHANNEL)
     return [BroadcastId(row["id"]) for row in rows]
 
 
 async def save_fingerprint(db: Executor, broadcast: Broadcast) -> None:
-    """A draft that a person made and loaded is found by its fingerprint, too. For its start; those of several bots
-    start one by one and are found by nothing.
+    """Store the fingerprint of a draft that a person loaded and starts.
+
+    Not for those of several bots, which start one by one.
     """
     if broadcast.group_id is None:
         found_by = await fingerprint(db, [broadcast])
@@ -63,12 +65,12 @@ async def save_fingerprint(db: Executor, broadcast: Broadcast) -> None:
 
 
 async def keep_as_drafts(db: Executor, ids: Sequence[BroadcastId]) -> None:
-    """They are drafts like others from now on, and no longer those of the process that loaded them."""
+    """Turn the drafts of a submission into ordinary ones, independent of the process that loaded them."""
     await db.execute("UPDATE broadcast SET loader = NULL WHERE id = ANY ($1::bigint[])", ids)
 
 
 async def find_abandoned(db: Executor) -> list[BroadcastId]:
-    """Drafts whose process died while it loaded them to send them as a whole."""
+    """Return drafts whose process died while it loaded them."""
     rows = await db.fetch(
         "SELECT broadcast.id, lease.holder FROM broadcast"
         " LEFT JOIN lease ON lease.id = broadcast.loader AND lease.expires_at > now()"
@@ -79,7 +81,7 @@ async def find_abandoned(db: Executor) -> list[BroadcastId]:
 
 
 def _is_dead_local_process(holder: str) -> bool:
-    """Whether the process was one of this machine, and is no more: its lease says so only some seconds later."""
+    """Return whether a process of this machine has died, which its lease shows only seconds later."""
     host, _, pid = holder.rpartition(":")
     if host != socket.gethostname():
         return False
@@ -93,7 +95,7 @@ def _is_dead_local_process(holder: str) -> bool:
 
 
 async def delete_abandoned(pool: Pool) -> int:
-    """Delete them, with the list as far as it was loaded. How many."""
+    """Delete abandoned drafts with their recipients. Returns their number."""
     found = await find_abandoned(pool)
     for broadcast_id in found:
         await broadcasts.set_state(pool, broadcast_id, BroadcastState.CANCELLED, only_from=[BroadcastState.DRAFT])
@@ -104,7 +106,7 @@ async def delete_abandoned(pool: Pool) -> int:
 
 
 async def _media_contents(db: Executor, message: MessageSet) -> dict[MediaId, str]:
-    """What each item of the message is: its bytes and kind. An item that was deleted and added again is the same."""
+    """Return bytes and kind of each item of the message: an item deleted and added again is equal."""
     ids = [part.media_id for part in message.media]
     rows = await db.fetch("SELECT id, kind, sha256 FROM media WHERE id = ANY ($1::bigint[])", ids)
     return {MediaId(row["id"]): f"{row['kind']}:{row['sha256']}" for row in rows}

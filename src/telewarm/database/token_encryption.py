@@ -1,4 +1,4 @@
-"""Bot tokens at rest: AES-256-GCM, bound to the bot they belong to."""
+"""Encryption of bot tokens: AES-256-GCM, bound to the bot they belong to."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ HEADER_BYTES = len(VERSION_MARKER) + KEY_ID_BYTES
 
 
 class DecryptionFailed(SettingsError):
-    """Another key sealed it, or one that nobody can name."""
+    """The token was encrypted with another or an unknown key."""
 
 
 class TokenCipher:
-    """Seals with one key of 32 bytes. A sealed token: mark, key id, nonce, ciphertext, tag; the bot's Telegram id is
-    bound in. `key_id`: which key it is, and nothing about it.
+    """Cipher with one key of 32 bytes.
+
+    An encrypted token: mark, key id, nonce, ciphertext, tag; bound to the bot's Telegram id. `key_id`: identifies the
+    key without revealing it.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -40,11 +42,12 @@ class TokenCipher:
         self.key_id = hashlib.sha256(b"telewarm key id\0" + key).digest()[:KEY_ID_BYTES]
 
     def encrypt(self, token: str, *, telegram_id: int) -> bytes:
+        """Encrypt a token."""
         nonce, head = os.urandom(NONCE_BYTES), VERSION_MARKER + self.key_id
         return head + nonce + self._cipher.encrypt(nonce, token.encode(), _associated_data(head, telegram_id))
 
     def decrypt(self, sealed: bytes, *, telegram_id: int) -> str:
-        """Raises DecryptionFailed when another key sealed it, SettingsError when it is damaged or another bot's."""
+        """Decrypt a token. Raises DecryptionFailed for another key, SettingsError for a damaged or foreign token."""
         named = key_id_of(sealed)
         for head in (
             (0,) if named is None else (HEADER_BYTES, 0)
@@ -54,12 +57,12 @@ class TokenCipher:
         raise self._decryption_error(named, telegram_id)
 
     def has_key_id_of(self, sealed: bytes) -> bool:
-        """Whether it says that this key sealed it."""
+        """Return whether the token names this key."""
         named = key_id_of(sealed)
         return named is not None and hmac.compare_digest(named, self.key_id)
 
     def _decrypt(self, sealed: bytes, header_bytes: int, telegram_id: int) -> str:
-        """`header_bytes`: bytes before the nonce."""
+        """Decrypt. `header_bytes`: bytes before the nonce."""
         begin = header_bytes + NONCE_BYTES
         opened = self._cipher.decrypt(
             sealed[header_bytes:begin], sealed[begin:], _associated_data(sealed[:header_bytes], telegram_id)
@@ -87,10 +90,10 @@ class TokenCipher:
 
 
 class RotatingTokenCipher(TokenCipher):
-    """Token cipher of a process that goes on while `telewarm rotate-key` runs.
+    """Cipher of a process that continues while `telewarm rotate-key` runs.
 
-    `current_key` reads the key as it is now; None: it came with the environment and cannot change before a restart. A
-    token that this process has opened before stays usable until then.
+    `current_key` reads the present key; None: it came from the environment and cannot change before a restart. A token
+    that this process has decrypted before stays usable until then.
     """
 
     def __init__(self, key: bytes, current_key: Callable[[], bytes] | None) -> None:
@@ -99,10 +102,12 @@ class RotatingTokenCipher(TokenCipher):
         self._decrypted: dict[int, str] = {}  # Telegram id → token
 
     def encrypt(self, token: str, *, telegram_id: int) -> bytes:
+        """Encrypt a token with the present key."""
         self._reload_key()
         return super().encrypt(token, telegram_id=telegram_id)
 
     def decrypt(self, sealed: bytes, *, telegram_id: int) -> str:
+        """Decrypt a token, after a rotation with the new key."""
         try:
             token = super().decrypt(sealed, telegram_id=telegram_id)
         except DecryptionFailed:
@@ -121,7 +126,7 @@ class RotatingTokenCipher(TokenCipher):
         return known
 
     def _reload_key(self) -> bool:
-        """Whether the key is another one now."""
+        """Read the key. Returns whether it has changed."""
         if self._current_key is None:
             return False
         before = self.key_id
@@ -130,12 +135,12 @@ class RotatingTokenCipher(TokenCipher):
 
 
 def _associated_data(header: bytes, telegram_id: int) -> bytes:
-    """What a sealed token is bound to, besides the key."""
+    """Return what an encrypted token is bound to, besides the key."""
     return header + str(telegram_id).encode()
 
 
 def key_id_of(sealed: bytes) -> bytes | None:
-    """Of the key that sealed it; None: it was sealed before keys had ids."""
+    """Return the id of the key; None: encrypted before keys had ids."""
     return (
         sealed[len(VERSION_MARKER) : HEADER_BYTES]
         if sealed.startswith(VERSION_MARKER) and len(sealed) >= HEADER_BYTES
@@ -144,8 +149,9 @@ def key_id_of(sealed: bytes) -> bytes | None:
 
 
 async def reencrypt(connection: Connection, old: TokenCipher, new: TokenCipher) -> int:
-    """Seal every bot's token with another key; how many were not yet. For a transaction of the caller's, which bots
-    that are added meanwhile wait for. Raises SettingsError when a token opens with neither key.
+    """Encrypt every bot's token with another key. Returns how many were changed.
+
+    In the caller's transaction, for which new bots wait. Raises SettingsError for a token that neither key decrypts.
     """
     await connection.execute("LOCK TABLE bot IN SHARE ROW EXCLUSIVE MODE")
     rows = await connection.fetch("SELECT id, telegram_id, token_sealed FROM bot ORDER BY id")
@@ -162,7 +168,7 @@ async def reencrypt(connection: Connection, old: TokenCipher, new: TokenCipher) 
 
 
 async def find_cipher(connection: Connection, *seals: TokenCipher) -> TokenCipher | None:
-    """The first of these keys that sealed every bot's token; None: none of them alone did."""
+    """Return the first key that decrypts every bot's token; None: none does."""
     rows = await connection.fetch("SELECT telegram_id, token_sealed FROM bot")
     return next((seal for seal in seals if all(_can_decrypt(seal, *row) for row in rows)), None)
 

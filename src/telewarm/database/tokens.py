@@ -1,4 +1,4 @@
-"""The table `api_token`: who may call the HTTP API. A token is shown once and kept as its hash."""
+"""Table `api_token`: tokens of the HTTP API. A token is shown once and stored as its hash."""
 
 from __future__ import annotations
 
@@ -27,19 +27,22 @@ COLUMNS = "id, name, role, created_at, expires_at, last_used_at, revoked_at"
 
 
 class Role(StrEnum):
-    """Each may do what those before it may."""
+    """Role of a token; each includes the rights of those before it."""
 
     READ = "read"
     OPERATE = "operate"
     ADMIN = "admin"
 
     def covers(self, needed: Role) -> bool:
+        """Return whether the role includes another."""
         order = list(Role)
         return order.index(self) >= order.index(needed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ApiToken:
+    """A token, without its secret."""
+
     id: int
     name: str
     role: Role
@@ -51,7 +54,7 @@ class ApiToken:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidToken:
-    """What opens now. `seconds_left`: seconds for which it still does, None without an end."""
+    """A valid secret. `seconds_left`: its remaining lifetime, None without an end."""
 
     id: int
     name: str
@@ -61,17 +64,17 @@ class ValidToken:
 
 
 def new_secret() -> str:
-    """256 random bits."""
+    """Return 256 random bits."""
     return SECRET_PREFIX + secrets.token_urlsafe(32)
 
 
 def hash_of(secret: str) -> bytes:
-    """Plain SHA-256: nobody guesses 256 random bits, however fast the hash."""
+    """Return the plain SHA-256: 256 random bits cannot be guessed, however fast the hash."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def check_name(name: str) -> None:
-    """Raises UsageError. The name is not repeated: it may be a token put there by mistake."""
+    """Check a name. Raises UsageError, which does not repeat it: it may be a token entered by mistake."""
     if NAME_PATTERN.fullmatch(name) is None or name.startswith(SECRET_PREFIX):
         raise UsageError(
             "a token's name begins with a letter or a digit (a to z, 0 to 9) and goes on with those, `.`, `_` or `-`, "
@@ -84,7 +87,7 @@ def check_name(name: str) -> None:
 async def create(
     connection: Connection, *, name: str, role: Role, lifetime: timedelta | None = None
 ) -> tuple[ApiToken, str]:
-    """The token and its secret, which nobody can tell again. Raises UsageError, Conflict."""
+    """Create a token. Returns it with its secret, which cannot be shown again. Raises UsageError, Conflict."""
     check_name(name)
     secret = new_secret()
     try:
@@ -110,9 +113,9 @@ async def create(
 
 
 async def rotate(connection: Connection, name: str, *, grace: timedelta) -> tuple[ApiToken, str]:
-    """The token and its new secret; the one before is good for `grace` more, those before that for nothing any more.
+    """Replace a token's secret. Returns the token and the new secret; the previous one is valid for `grace` more.
 
-    Raises NotFound, Conflict when it has expired.
+    Older secrets become invalid at once. Raises NotFound, Conflict when the token has expired.
     """
     check_name(name)
     secret = new_secret()
@@ -134,7 +137,7 @@ async def rotate(connection: Connection, name: str, *, grace: timedelta) -> tupl
 
 
 async def revoke(connection: Connection, name: str) -> ApiToken:
-    """It opens nothing from now on, its old secret neither. Raises NotFound."""
+    """Revoke the token and its previous secret. Raises NotFound."""
     check_name(name)
     async with connection.transaction():
         row = await connection.fetchrow(
@@ -149,13 +152,13 @@ async def revoke(connection: Connection, name: str) -> ApiToken:
 
 
 async def list_tokens(db: Executor) -> list[ApiToken]:
-    """Those that are not revoked, by name; expired ones too."""
+    """Return tokens that are not revoked, by name, including expired ones."""
     rows = await db.fetch(f"SELECT {COLUMNS} FROM api_token WHERE revoked_at IS NULL ORDER BY name")
     return [_token(row) for row in rows]
 
 
 async def valid_tokens(db: Executor) -> list[ValidToken]:
-    """Every secret that opens now, as its hash; after a rotation a token has two for a while."""
+    """Return the hashes of all valid secrets; after a rotation a token has two for a while."""
     rows = await db.fetch(
         "SELECT id, name, role, hash, extract(epoch FROM until - now())::float8 AS left_s FROM ("
         " SELECT id, name, role, hash, expires_at AS until FROM api_token WHERE revoked_at IS NULL"
@@ -171,7 +174,7 @@ async def valid_tokens(db: Executor) -> list[ValidToken]:
 
 
 async def update_last_used(db: Executor, token_id: int) -> None:
-    """It is in use now: written at most once a minute, whichever process says it."""
+    """Store the time of use, at most once a minute, whichever process reports it."""
     await db.execute(
         "UPDATE api_token SET last_used_at = now()"
         " WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')",

@@ -1,4 +1,4 @@
-"""The one classifier of database errors: which pass by themselves, and which are bugs or bad values."""
+"""Classifier of database errors: transient ones, as opposed to bugs and bad values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, err
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the database is away, so that the same statement may succeed later."""
+    """Return whether the database is unavailable, so that the same statement may succeed later."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(is_transient, error.exceptions))
     if isinstance(error, TRANSIENT_ERRORS):
@@ -42,12 +42,12 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_disk_error(error: BaseException) -> bool:
-    """An OSError that names a file or what is wrong with a disk; any other is a connection's."""
+    """Return whether an OSError is of a file or disk; any other is of a connection."""
     return isinstance(error, OSError) and (error.filename is not None or error.errno in DISK_ERRNOS)
 
 
 def as_unavailable_error(error: BaseException) -> TelewarmError | None:
-    """The error to answer with while the database or the disk is away. None: not an outage but a bug."""
+    """Return the error for an unavailable database or disk. None: a bug, not an outage."""
     if isinstance(error, OSError) and is_disk_error(error):
         return StoreUnavailable(
             f"the data folder cannot be used ({error.strerror}): check its disk, its rights and TELEWARM_DATA"

@@ -1,4 +1,4 @@
-"""The warm-up queue: the rows of `media` that are `warming`. Cost does not grow with what waits behind."""
+"""Warm-up queue: the `warming` rows of `media`. The cost of a claim does not grow with the queue."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from telewarm.models import BotId, ChatId, ClaimedMedia, Kind, MediaId, MessageI
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WarmupFailure:
-    """A warm-up that did not work. `retry_delay`: seconds until the next attempt, None to give up.
+    """A failed warm-up. `retry_delay`: seconds until the next attempt, None to give up.
 
-    `counts_as_attempt`: as one of the attempts that an item has.
+    `counts_as_attempt`: whether it is one of the item's attempts.
     """
 
     media_id: MediaId
@@ -30,9 +30,11 @@ class WarmupFailure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueDepth:
-    """A bot's queue. `due`: all that is warming, in hand and waiting included. `waiting`: for a back-off, 100 at most.
+    """A bot's queue.
 
-    `head_age`: seconds since the item that goes next was asked for; None when nothing could go now.
+    `due`: all warming items, claimed and waiting ones included. `waiting`: in a back-off, at most 100.
+
+    `head_age`: seconds since the request of the next item; None when nothing could start now.
     """
 
     slug: str
@@ -47,7 +49,7 @@ ROWS_PER_UPDATE = 10_000  # items written in one statement: far below its time l
 
 
 def unstorable_failure(media_id: MediaId, error: Exception) -> WarmupFailure:
-    """What is written instead of an outcome that the database refused."""
+    """Return the failure to write in place of an outcome that the database refused."""
     message = (
         f"The database refuses to keep what became of this item ({type(error).__name__}). "
         "The log has the reason; rewarm it once that is gone."
@@ -58,7 +60,7 @@ def unstorable_failure(media_id: MediaId, error: Exception) -> WarmupFailure:
 async def claim(
     pool: Pool, *, bot_id: BotId, limit: int, lease_id: UUID, sharing_bots: Sequence[BotId], chats: Sequence[ChatId]
 ) -> list[ClaimedMedia]:
-    """Take due media in hand, best first. Bots that share a chat claim one after the other: else two could upload."""
+    """Claim due media, best first. Bots that share a chat claim one after the other, so that only one uploads."""
     async with pool.acquire() as connection:
         if not sharing_bots:
             rows = await _claim(connection, bot_id, limit, lease_id, sharing_bots, chats)
@@ -75,8 +77,10 @@ async def claim(
 async def _claim(
     connection: Connection, bot_id: BotId, limit: int, *rest: UUID | Sequence[BotId] | Sequence[ChatId]
 ) -> list[asyncpg.Record]:
-    """One statement when nothing waits for a back-off; items whose back-off is over come with the next claim then,
-    or with this one when it has room."""
+    """Claim in one statement when nothing is in a back-off.
+
+    Items whose back-off has ended come with the next claim, or with this one when there is room.
+    """
     rows = await connection.fetch(query("claim_media"), bot_id, limit, *rest)
     if rows and not rows[0]["overdue"]:
         return rows
@@ -87,26 +91,28 @@ async def _claim(
 
 
 async def claim_one(db: Executor, *, bot_id: BotId, media_id: MediaId, lease_id: UUID) -> ClaimedMedia | None:
-    """Take one media item in hand whatever its turn; None when somebody has it or it has a file id."""
+    """Claim one item whatever its priority; None when it is claimed or has a file id."""
     row = await db.fetchrow(query("claim_media_item"), media_id, bot_id, lease_id)
     return None if row is None else _claimed(row)
 
 
 async def release(db: Executor, lease_id: UUID, media_ids: Sequence[MediaId]) -> None:
-    """Put items back untried: they are due at once."""
+    """Release items untried: they are due at once."""
     await db.execute(
         "UPDATE media SET lease_id = NULL WHERE id = ANY ($1) AND lease_id = $2", sorted(media_ids), lease_id
     )
 
 
 async def raise_priority(db: Executor, media_id: MediaId) -> bool:
-    """Somebody waits for this item: it goes before all that has waited less than a day. Whether that changed its place;
-    tell the lane then. Nothing is written when somebody did it before."""
+    """Raise the priority of an item for which a sender waits, above all that waited less than a day.
+
+    Returns whether that changed anything: then the lane has to be woken. Nothing is written the second time.
+    """
     return await db.fetchval(query("raise_priority"), media_id, queue_priority.INTERACTIVE_OFFSET_MS) is not None
 
 
 async def end_backoffs(db: Executor, bot_id: BotId) -> None:
-    """What was wrong with the bot has been mended: its back-offs are over."""
+    """End the back-offs of a bot after a repair."""
     while await db.fetchval(query("end_backoffs"), bot_id, ROWS_PER_UPDATE) == ROWS_PER_UPDATE:
         pass
 
@@ -114,11 +120,11 @@ async def end_backoffs(db: Executor, bot_id: BotId) -> None:
 async def record_ready(
     db: Executor, results: Sequence[UploadResult], *, lease_id: UUID | None = None, telegram_id: int | None = None
 ) -> list[MediaId]:
-    """Keep the file ids, in one statement. The items that were written.
+    """Record file ids in one statement. Returns the items that were written.
 
-    `lease_id`: the lease that they were got under; without it, or when it is no longer the item's, an id is only kept
-    where there is none. `telegram_id`: the Telegram bot that got them: ids of a bot that was replaced meanwhile are
-    dropped and their items put back.
+    `lease_id`: the lease of the claim; without it, or when the item has another, an id is stored only where there is
+    none. `telegram_id`: the Telegram bot that got them: ids of a bot that was replaced meanwhile are dropped and their
+    items released.
     """
     rows = sorted(results, key=lambda one: one.media_id)
     written = await db.fetch(
@@ -138,7 +144,7 @@ async def record_ready(
 
 
 async def record_failed(db: Executor, lease_id: UUID, failures: Sequence[WarmupFailure]) -> None:
-    """Items that are no longer in this holder's hand stay as they are; one with an old file id never ends in error."""
+    """Record failures. Items with another holder stay unchanged; one with an old file id never ends in error."""
     rows = sorted(failures, key=lambda one: one.media_id)
     await db.execute(
         query("record_failed"),
@@ -152,25 +158,24 @@ async def record_failed(db: Executor, lease_id: UUID, failures: Sequence[WarmupF
 
 
 async def bots_with_due_work(db: Executor, only: Sequence[BotId] | None = None) -> list[tuple[BotId, str]]:
-    """(id, slug) of every bot for which a lane would find something to do now."""
+    """Return (id, slug) of all bots whose lane would find work now."""
     rows = await db.fetch(query("bots_with_due_work"), only)
     return [(BotId(row["id"]), row["slug"]) for row in rows]
 
 
 async def run_due_lanes_now(db: Executor, only: Sequence[BotId], *, min_wait_seconds: float) -> None:
-    """Lanes of these bots that wait for a later time run at once when more is due since they were put back, or when
-    that was `min_wait_seconds` seconds ago."""
+    """Bring queued lanes of these bots forward when more is due since they were queued, or after `min_wait_seconds`."""
     if only:
         await db.execute(query("run_due_lanes_now"), only, min_wait_seconds)
 
 
 async def queue_depths(db: Executor) -> list[QueueDepth]:
-    """The queues of all bots that have one, by slug. The cost of a bot does not grow with its queue."""
+    """Return the queues of all bots that have one, by slug. The cost does not grow with their length."""
     return [QueueDepth(**row) for row in await db.fetch(query("queue_depths"), MAX_COUNTED_WAITING)]
 
 
 async def merge_count_deltas(db: Executor) -> None:
-    """Add up what `counts` and `queue_depths` read, so that it stays short. Processes that do it at once do it once."""
+    """Merge the deltas that `counts` and `queue_depths` read. Concurrent processes do it once."""
     await db.execute(query("merge_count_deltas"))
 
 

@@ -1,4 +1,4 @@
-"""Request bodies: how each content type becomes parameters and files (facts 4.2)."""
+"""Request bodies: conversion of each content type to parameters and files (facts 4.2)."""
 
 from __future__ import annotations
 
@@ -21,22 +21,29 @@ _MEMBER = re.compile(r'[{,]\s*("(?:[^"\\]|\\.)*")\s*:\s*("(?:[^"\\]|\\.)*"|-?[0-
 
 
 class Body(Protocol):
-    """Takes a request body as it streams in."""
+    """Receives a request body as it streams in."""
 
-    def feed(self, data: bytes) -> None: ...
-    def finish(self) -> None: ...
+    def feed(self, data: bytes) -> None:
+        """Receive a piece."""
+        ...
+
+    def finish(self) -> None:
+        """End the body."""
+        ...
 
 
 class NoBody:
+    """A body that nobody needs."""
+
     def feed(self, data: bytes) -> None:
-        """Bytes that nothing asked for are dropped."""
+        """Drop the bytes."""
 
     def finish(self) -> None:
-        """Nothing came."""
+        """Do nothing."""
 
 
 class SmallBody:
-    """JSON or a URL-encoded form: held whole, at most 1 MiB."""
+    """JSON or a URL-encoded form, held in memory, at most 1 MiB."""
 
     def __init__(self, form: Form, *, json: bool) -> None:
         self._form = form
@@ -44,11 +51,13 @@ class SmallBody:
         self._data = bytearray()
 
     def feed(self, data: bytes) -> None:
+        """Receive a piece."""
         self._data += data
         if len(self._data) > MAX_PARAMETERS:
             raise too_large()
 
     def finish(self) -> None:
+        """Decode the body."""
         data = bytes(self._data)
         if self._json:
             self._form.raw = data
@@ -57,14 +66,18 @@ class SmallBody:
 
 
 class MultipartBody:
+    """A multipart body."""
+
     def __init__(self, form: Form, boundary: bytes) -> None:
         self._form = form
         self._parser = Multipart(boundary, self._open)
 
     def feed(self, data: bytes) -> None:
+        """Receive a piece."""
         self._parser.feed(data)
 
     def finish(self) -> None:
+        """End the body."""
         if not self._parser.complete:
             raise Malformed("the last boundary is missing")
 
@@ -81,14 +94,16 @@ class FileBody:
         self._sink = form.file("file", "file", content_type)
 
     def feed(self, data: bytes) -> None:
+        """Receive a piece."""
         self._sink.write(data)
 
     def finish(self) -> None:
+        """End the body."""
         self._sink.close()
 
 
 class Inflated:
-    """A gzip or deflate body, unpacked in small steps and at most to `limit` bytes."""
+    """A gzip or deflate body, unpacked in small steps, at most to `limit` bytes."""
 
     def __init__(self, inner: Body, limit: int) -> None:
         self._inner = inner
@@ -96,6 +111,7 @@ class Inflated:
         self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
 
     def feed(self, data: bytes) -> None:
+        """Unpack a piece."""
         try:
             while data:
                 plain = self._inflate.decompress(data, INFLATE_STEP)
@@ -105,6 +121,7 @@ class Inflated:
             raise ApiError(400, "can't decompress the request") from None
 
     def finish(self) -> None:
+        """End the body."""
         self._pass_on(self._inflate.flush())
         self._inner.finish()
 
@@ -117,7 +134,7 @@ class Inflated:
 
 
 def body_for(headers: dict[bytes, bytes], form: Form, *, limit: int) -> Body:
-    """The reader for a request with these headers (names in lower case)."""
+    """Return the receiver for a request with these headers (names in lower case)."""
     inner = _plain_body(headers, form)
     return Inflated(inner, limit) if headers.get(b"content-encoding") in {b"gzip", b"deflate"} else inner
 
@@ -135,6 +152,7 @@ def _plain_body(headers: dict[bytes, bytes], form: Form) -> Body:
 
 
 def form_params(data: bytes) -> dict[str, str]:
+    """Decode a URL-encoded form."""
     params: dict[str, str] = {}
     for name, value in parse_qsl(data.decode("utf-8", "replace"), keep_blank_values=True):
         params.setdefault(name, value)
@@ -142,7 +160,7 @@ def form_params(data: bytes) -> dict[str, str]:
 
 
 def json_params(data: bytes) -> dict[str, str]:
-    """Strings decoded, any other value as its raw JSON text; of a broken body, what can be read before the break."""
+    """Decode JSON: strings decoded, other values as raw JSON; of a truncated body, what can be read."""
     if not data:
         return {}
     try:

@@ -1,4 +1,4 @@
-"""Bots: any well-formed token is one, unless only declared bots count (facts 4.3)."""
+"""Bots: any well-formed token is a bot, unless only declared bots count (facts 4.3)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECRET = re.compile(r"[A-Za-z0-9_-]{24,}")
 
 @dataclass(slots=True)
 class Bot:
-    """One bot. `token` is None while the bot was only named by its id."""
+    """A bot. `token` None: only its id is known."""
 
     id: int
     token: str | None = field(default=None, repr=False)
@@ -24,22 +24,27 @@ class Bot:
     logged_out: bool = False
 
     def as_user(self) -> dict[str, object]:
+        """Return the bot as a User object."""
         return {"id": self.id, "is_bot": True, "first_name": self.first_name, "username": self.username}
 
 
 class Bots:
+    """All bots."""
+
     def __init__(self) -> None:
         self._by_id: dict[int, Bot] = {}
         self._by_token: dict[str, Bot] = {}
 
     def get(self, bot_id: int) -> Bot | None:
+        """Return a bot, if it is known."""
         return self._by_id.get(bot_id)
 
     def knows(self, token: str) -> bool:
+        """Return whether the token is known."""
         return token in self._by_token
 
     def open(self, bot_id: int) -> Bot:
-        """The bot with this id, made up if need be."""
+        """Return the bot with this id; create it if needed."""
         bot = self._by_id.get(bot_id)
         if bot is None:
             bot = Bot(id=bot_id, username=f"sandbox_{bot_id}_bot", first_name=f"Sandbox {bot_id}")
@@ -47,7 +52,7 @@ class Bots:
         return bot
 
     def authorise(self, token: str, *, declared_only: bool, local: bool) -> Bot:
-        """The bot that this token belongs to; ApiError if it belongs to none."""
+        """Return the bot of a token. Raises ApiError."""
         bot = self._by_token.get(token)
         if bot is None:
             bot = self._admit(token, declared_only=declared_only, local=local)
@@ -71,7 +76,7 @@ class Bots:
         return bot
 
     def renew(self, bot_id: int) -> None:
-        """Forget the token: the next well-formed one becomes the bot's."""
+        """Forget the token: the bot takes the next well-formed one."""
         bot = self.open(bot_id)
         if bot.token is not None:
             self._by_token.pop(bot.token, None)
@@ -79,12 +84,16 @@ class Bots:
         bot.revoked = False
 
     def clear(self) -> None:
+        """Forget all bots."""
         self._by_id.clear()
         self._by_token.clear()
 
 
 def split_token(token: str, *, local: bool) -> tuple[int, str]:
-    """The bot's id and the secret part. A malformed token is 404 on the hosted server, 401 or 421 on a local one."""
+    """Split a token into bot id and secret.
+
+    A malformed token is 404 on the hosted server, 401 or 421 on a local one.
+    """
     number, colon, secret = token.partition(":")
     if colon and number.isascii() and not number.isdigit() and local:
         raise ApiError(421, "Misdirected Request: unallowed token specified")

@@ -1,4 +1,4 @@
-"""One call of a method: its bot, its parameters as Telegram reads them, and the state it works on."""
+"""One call of a method: bot, parameters as Telegram reads them, and state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TRUE = frozenset({"true", "yes", "1"})
 
 @dataclass(slots=True)
 class Call:
-    """`method` in lower case. An empty parameter is an absent one."""
+    """`method`: in lower case. An empty parameter counts as absent."""
 
     state: State
     bot: Bot
@@ -28,22 +28,26 @@ class Call:
     files: dict[str, Upload]
 
     def text(self, name: str) -> str:
+        """Return a text parameter, empty if absent."""
         return self.params.get(name, "")
 
     def required(self, name: str) -> str:
+        """Return a required text parameter."""
         value = self.params.get(name, "")
         if not value:
             raise bad(f'parameter "{name}" is required')
         return value
 
     def integer(self, name: str, low: int = -(1 << 63), high: int = (1 << 63) - 1) -> int:
+        """Return an integer parameter within bounds."""
         return clamped(self.params.get(name, ""), low, high)
 
     def flag(self, name: str) -> bool:
+        """Return a boolean parameter."""
         return self.params.get(name, "").strip().lower() in _TRUE
 
 
 def clamped(text: str, low: int, high: int) -> int:
-    """An integer, read leniently: garbage is 0."""
+    """Return an integer, read leniently: garbage is 0."""
     found = _INTEGER.match(text)
     return max(low, min(high, int(found[1]) if found else 0))

@@ -1,4 +1,4 @@
-"""Chats: an open world in which every id is reachable, until control says otherwise (facts 4.5)."""
+"""Chats: every id is reachable until declared otherwise (facts 4.5)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RIGHTS = {
 
 @dataclass(slots=True)
 class Chat:
-    """One chat. The defaults are those of a chat that nobody declared."""
+    """A chat. The defaults are those of an undeclared one."""
 
     id: int
     type: Type
@@ -59,9 +59,11 @@ class Chat:
     others: Status = "administrator"  # bots that are not in `members`
 
     def status(self, bot: Bot) -> Status:
+        """Return the bot's membership."""
         return self.members.get(bot.id, self.others)
 
     def as_chat(self) -> dict[str, object]:
+        """Return the chat as a Chat object."""
         shown: dict[str, object] = {"id": self.id}
         if self.type == "private":
             shown["first_name"] = self.title
@@ -74,6 +76,7 @@ class Chat:
 
 
 def default_chat(chat_id: int) -> Chat:
+    """Return an undeclared chat."""
     if chat_id > 0:
         return Chat(chat_id, "private", title=f"User {chat_id}")
     if chat_id > CHANNELS:
@@ -82,7 +85,7 @@ def default_chat(chat_id: int) -> Chat:
 
 
 class Chats:
-    """Holds only the chats that somebody declared, so a million open ones cost nothing."""
+    """Holds only declared chats, so a million undeclared ones cost nothing."""
 
     def __init__(self, bots: Bots) -> None:
         self._bots = bots
@@ -90,7 +93,7 @@ class Chats:
         self._names: dict[str, int] = {}
 
     def declare(self, chat_id: int, **changes: object) -> Chat:
-        """Make the chat one to be remembered, and change it."""
+        """Declare and change a chat."""
         chat = self._declared.setdefault(chat_id, default_chat(chat_id))
         for name, value in changes.items():
             setattr(chat, name, value)
@@ -99,11 +102,12 @@ class Chats:
         return chat
 
     def clear(self) -> None:
+        """Forget all chats."""
         self._declared.clear()
         self._names.clear()
 
     def id_of(self, text: str) -> int:
-        """The id that a `chat_id` parameter names."""
+        """Return the id that a `chat_id` parameter names."""
         if text.startswith("@"):
             named = self._names.get(text.lower())
             if named is None:
@@ -118,7 +122,7 @@ class Chats:
         return chat_id
 
     def find(self, bot: Bot, text: str, *, declared_only: bool = False) -> Chat:
-        """The chat, if the bot can see it: step 3 of the order of errors."""
+        """Return the chat if the bot can see it: step 3 of the order of errors."""
         if not text:
             raise bad("chat_id is empty")
         chat_id = self.id_of(text)
@@ -134,7 +138,7 @@ class Chats:
         return chat
 
     def find_for_post(self, bot: Bot, text: str, *, declared_only: bool = False) -> Chat:
-        """The chat, if the bot may write to it: steps 3 and 4."""
+        """Return the chat if the bot may post to it: steps 3 and 4."""
         chat = self.find(bot, text, declared_only=declared_only)
         if chat.migrated_to is not None:
             raise ApiError(400, "group chat was upgraded to a supergroup chat", migrate_to_chat_id=chat.migrated_to)
@@ -152,6 +156,7 @@ class Chats:
 
 
 def check_member(chat: Chat, bot: Bot) -> None:
+    """Check that the bot is a member."""
     status = chat.status(bot)
     if status == "kicked":
         raise forbidden(f"bot was kicked from the {chat.type} chat")
@@ -160,7 +165,7 @@ def check_member(chat: Chat, bot: Bot) -> None:
 
 
 def check_kind(chat: Chat, kind: str) -> None:
-    """Step 6: may this kind be sent there?"""
+    """Check that the chat accepts this kind: step 6."""
     if kind in chat.restricted:
         raise bad(f"not enough rights to send {RIGHTS[kind]} to the chat")
     if kind in chat.voice_forbidden:
@@ -168,7 +173,7 @@ def check_kind(chat: Chat, kind: str) -> None:
 
 
 def check_topic(chat: Chat, thread: int) -> None:
-    """A forum's topic must be there and open; what names none goes to General."""
+    """Check that a forum's topic exists and is open; none means General."""
     if not chat.topics:
         return
     if thread and thread != GENERAL and thread not in chat.topics:
@@ -178,7 +183,7 @@ def check_topic(chat: Chat, thread: int) -> None:
 
 
 def check_delivery(chat: Chat, bot: Bot) -> None:
-    """Step 7: what only the recipient's side knows."""
+    """Check what only the recipient's side knows: step 7."""
     if chat.refuses:
         raise bad(chat.refuses)
     if chat.slow_mode:

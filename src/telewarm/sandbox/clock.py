@@ -15,10 +15,11 @@ class Clock:
         self.offset = offset
 
     def now(self) -> int:
-        """Unix time in whole seconds, as messages are dated."""
+        """Return Unix time in whole seconds, as messages are dated."""
         return int(time.time() + self.offset)
 
 
 async def sleep(seconds: float) -> None:
+    """Sleep."""
     if seconds > 0:
         await asyncio.sleep(seconds)

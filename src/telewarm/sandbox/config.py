@@ -1,4 +1,4 @@
-"""What the sandbox imitates: floods, network, limits. Values only; all of it can be changed while it runs."""
+"""Configuration of the sandbox: floods, network, limits. Values that can be changed while it runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Limit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Floods:
-    """Flood limits (facts 3.1 to 3.3); None or 0 switches one off. The defaults switch everything off."""
+    """Flood limits (facts 3.1 to 3.3); None or 0 switches one off. All are off by default."""
 
     bot: Limit | None = None
     private: Limit | None = None
@@ -34,11 +34,12 @@ class Floods:
 
     @classmethod
     def off(cls) -> Floods:
+        """Return limits that are all off."""
         return cls()
 
     @classmethod
     def telegram(cls) -> Floods:
-        """The published and the coded numbers of the hosted server."""
+        """Return the published and the observed limits of the hosted server."""
         return cls(
             bot=Limit(count=30, seconds=1),
             private=Limit(count=3, seconds=3),
@@ -56,7 +57,7 @@ class Floods:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Network:
-    """`latency`: seconds before each effect. `bandwidth`: upload bytes a second on each connection; None: no bound."""
+    """`latency`: seconds before each effect. `bandwidth`: upload bytes a second on each connection; None: unlimited."""
 
     latency: float = 0.0
     bandwidth: float | None = None
@@ -84,5 +85,5 @@ class Config:
 
     @property
     def body_limit(self) -> int:
-        """Of one request: the files and up to 1 MiB of parameters."""
+        """Return the limit of a request: the files and up to 1 MiB of parameters."""
         return (2000 * MIB if self.local else self.upload_limit) + MIB

@@ -25,7 +25,7 @@ Unset = msgspec.UnsetType
 
 
 class ChatChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What /sandbox/chats may change; see `chats.Chat` for the meanings."""
+    """Changes for /sandbox/chats; see `chats.Chat` for the fields."""
 
     id: int
     type: Type | Unset = UNSET
@@ -52,7 +52,7 @@ class ChatChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class BotChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What /sandbox/bots may change. `renew` forgets the token, so that a new one may come."""
+    """Changes for /sandbox/bots. `renew`: forget the token, so that a new one is accepted."""
 
     id: int
     username: str | Unset = UNSET
@@ -64,7 +64,7 @@ class BotChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class FileChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`kill`: file ids that die; `kill_files`: file ids of files whose every id dies, for all bots."""
+    """`kill`: file ids to invalidate; `kill_files`: file ids of files to invalidate entirely, for all bots."""
 
     kill: list[str] = []
     kill_files: list[str] = []
@@ -72,7 +72,7 @@ class FileChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Change(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What /sandbox/config may change. `floods`: `off`, `telegram` or single numbers over `off`."""
+    """Changes for /sandbox/config. `floods`: `off`, `telegram` or single limits beside `off`."""
 
     floods: str | Floods | Unset = UNSET
     network: Network | Unset = UNSET
@@ -87,12 +87,14 @@ class Change(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class FaultChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Changes for /sandbox/faults."""
+
     rules: list[Rule] = []
     clear: bool = False
 
 
 def answer(state: State, request: Request) -> Answer:
-    """One control request. ApiError 404 for an unknown path, 400 for a body that does not fit."""
+    """Answer a control request. Raises ApiError 404 for an unknown path, 400 for a wrong body."""
     name = request.path.removeprefix("/sandbox/").strip("/")
     handler = HANDLERS.get(name)
     if handler is None:
@@ -104,12 +106,13 @@ def answer(state: State, request: Request) -> Answer:
 
 
 def stats(state: State, request: Request) -> Answer:
+    """Return the statistics."""
     shown = state.stats.as_dict(chats=request.params.get("chats", "") in {"1", "true"})
     return {**shown, "files": len(state.files), "killed": len(state.files.killed) + len(state.files.killed_files)}
 
 
 def reset(state: State, request: Request) -> Answer:
-    """Everything, or with `{"what": "stats"}` only the statistics."""
+    """Reset everything, or with `{"what": "stats"}` the statistics."""
     if request.params.get("what") == "stats":
         state.stats.clear()
     else:
@@ -118,7 +121,7 @@ def reset(state: State, request: Request) -> Answer:
 
 
 def faults(state: State, request: Request) -> Answer:
-    """Without a body: the rules. With `rules`: more of them, or one rule as the body itself."""
+    """Return the rules, or add `rules`, or add the body as one rule."""
     if request.verb == "POST":
         one = "action" in request.params
         change = FaultChange(rules=[body(request, Rule)]) if one else body(request, FaultChange)
@@ -130,12 +133,14 @@ def faults(state: State, request: Request) -> Answer:
 
 
 def chats(state: State, request: Request) -> Answer:
+    """Change chats."""
     changes = set_fields(body(request, ChatChange))
     chat = state.chats.declare(int(str(changes.pop("id"))), **changes)
     return {"chat": chat}
 
 
 def bots(state: State, request: Request) -> Answer:
+    """Change bots."""
     change = body(request, BotChange)
     if change.renew:
         state.bots.renew(change.id)
@@ -147,7 +152,7 @@ def bots(state: State, request: Request) -> Answer:
 
 
 def files(state: State, request: Request) -> Answer:
-    """GET with `file_id`: what is known of that file. POST: kill ids."""
+    """Describe the file of `file_id` (GET), or invalidate ids (POST)."""
     if request.verb == "GET":
         return describe(state, request.params.get("file_id", ""))
     change = body(request, FileChange)
@@ -160,6 +165,7 @@ def files(state: State, request: Request) -> Answer:
 
 
 def describe(state: State, text: str) -> Answer:
+    """Describe a file."""
     file = state.files.by_id(fileids.decode(text).id)
     if file is None:
         raise bad("no such file")
@@ -178,7 +184,7 @@ def describe(state: State, text: str) -> Answer:
 
 
 def message(state: State, request: Request) -> Answer:
-    """What is in a chat under a message id, as `bot` (an id) numbers it."""
+    """Return the content of a message, by chat and message id, as `bot` (an id) numbers it."""
     bot = state.bots.open(clamped(request.params.get("bot", ""), 0, 1 << 54))
     chat = state.find_chat(bot, request.params.get("chat_id", ""))
     found = state.mail.box(chat, bot.id).get(chat.id, clamped(request.params.get("message_id", ""), 0, 1 << 31))
@@ -192,7 +198,7 @@ def message(state: State, request: Request) -> Answer:
 
 
 def _also(content: Content) -> Answer:
-    """Entities, and the parameters that a message shows again."""
+    """Return entities, and parameters that a message shows."""
     shown: Answer = dict(content.extras)
     if content.entities:
         shown["entities"] = [list(entity) for entity in content.entities]
@@ -200,6 +206,7 @@ def _also(content: Content) -> Answer:
 
 
 def config(state: State, request: Request) -> Answer:
+    """Change the configuration."""
     if request.verb == "POST":
         changes = set_fields(body(request, Change))
         floods = changes.get("floods")
@@ -213,6 +220,7 @@ def config(state: State, request: Request) -> Answer:
 
 
 def named_floods(name: str) -> Floods:
+    """Return named flood limits."""
     if name == "telegram":
         return Floods.telegram()
     if name == "off":
@@ -221,11 +229,12 @@ def named_floods(name: str) -> Floods:
 
 
 def set_fields(change: msgspec.Struct) -> dict[str, Any]:
-    """The fields that were given."""
+    """Return the fields that were set."""
     return {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
 
 
 def body(request: Request, shape: type[T]) -> T:
+    """Decode a body. Raises ApiError."""
     return msgspec.json.decode(request.raw or b"{}", type=shape)
 
 

@@ -54,13 +54,15 @@ _EMOJI_URL = re.compile(r"tg://emoji\?id=([0-9]+)")
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
+    """Parsed text with entities."""
+
     text: str
     entities: tuple[Entity, ...] = ()
 
 
 @dataclass(slots=True)
 class _Builder:
-    """Text so far, the entities found, and those still open as (type, start, byte offset, detail)."""
+    """Text so far, the entities found, and open ones as (type, start, byte offset, detail)."""
 
     text: str = ""
     units: int = 0
@@ -69,31 +71,36 @@ class _Builder:
     quote: int | None = None  # where a block quotation begins, while one is open
 
     def add(self, text: str) -> None:
+        """Add text."""
         self.text += text
         self.units += len(text.encode("utf-16-le")) // 2
 
     def begin(self, name: str, at: int, detail: str = "") -> None:
+        """Open an entity."""
         self.open.append((name, self.units, at, detail))
 
     def end(self, kind: str, detail: str = "") -> None:
+        """Close an entity."""
         _, start, _, known = self.open.pop()
         if self.units > start:
             self.entities.append((start, self.units - start, kind, detail or known))
 
     def end_quote(self, *, expandable: bool = False) -> None:
+        """Close a block quotation."""
         if self.quote is not None and self.units > self.quote:
             kind = "expandable_blockquote" if expandable else "blockquote"
             self.entities.append((self.quote, self.units - self.quote, kind, ""))
         self.quote = None
 
     def finish(self) -> Parsed:
+        """Return the parsed text."""
         self.end_quote()
         order = sorted(self.entities, key=lambda entity: (entity[0], -entity[1]))
         return Parsed(self.text.rstrip(), tuple(order))
 
 
 def parse(raw: str, mode: str) -> Parsed:
-    """Step 2 of the order of errors."""
+    """Parse text: step 2 of the order of errors."""
     if len(raw.encode()) > MAX_RAW:
         raise bad("text is too long")
     match mode.lower():
@@ -110,11 +117,13 @@ def parse(raw: str, mode: str) -> Parsed:
 
 
 def check_caption(parsed: Parsed) -> None:
+    """Check a caption's length."""
     if len(parsed.text) > MAX_CAPTION:
         raise bad("message caption is too long")
 
 
 def parse_html(raw: str) -> Parsed:
+    """Parse HTML."""
     builder = _Builder()
     at = 0
     while (found := raw.find("<", at)) >= 0:
@@ -158,7 +167,7 @@ def _tag(builder: _Builder, tag: re.Match[str], at: int) -> None:
 
 
 def _detail(name: str, said: str, at: int) -> str:
-    """What the attributes of a start tag say; those that nobody knows are passed over."""
+    """Return the detail in the attributes of a start tag; unknown attributes are ignored."""
     attributes = {found[1].lower(): found[2] or found[3] or found[4] or "" for found in _ATTRIBUTE.finditer(said)}
     match name:
         case "a":
@@ -181,6 +190,7 @@ def _detail(name: str, said: str, at: int) -> str:
 
 def _unescaped(text: str) -> str:
     def one(found: re.Match[str]) -> str:
+        """Decode one entity."""
         if found[1]:
             return _NAMED[found[1]]
         code = int(found[2]) if found[2] else int(found[3], 16)
@@ -190,6 +200,7 @@ def _unescaped(text: str) -> str:
 
 
 def parse_marks(raw: str, marks: dict[str, str], *, version: int) -> Parsed:
+    """Parse Markdown or MarkdownV2."""
     builder = _Builder()
     at = 0
     while at < len(raw):
@@ -203,7 +214,7 @@ def parse_marks(raw: str, marks: dict[str, str], *, version: int) -> Parsed:
 
 
 def _step(builder: _Builder, raw: str, at: int, marks: dict[str, str], version: int) -> int:
-    """Read one mark or character; where the next begins."""
+    """Read one mark or character. Returns the position after it."""
     if raw[at] == "\\" and at + 1 < len(raw) and _escapable(raw[at + 1], marks, version):
         builder.add(raw[at + 1])
         return at + 2
@@ -236,7 +247,7 @@ def _toggle(builder: _Builder, mark: str, kind: str, at: int) -> None:
 
 
 def _link(builder: _Builder, raw: str, at: int) -> int:
-    """A link's opening or closing bracket: where the text goes on, or 0 if there is none here."""
+    """Read a link's bracket. Returns the position after it, or 0 if there is none."""
     if raw[at] == "[":
         builder.begin("[", offset(raw, at))
         return at + 1
@@ -260,7 +271,7 @@ def _link(builder: _Builder, raw: str, at: int) -> int:
 
 
 def _quote(builder: _Builder, raw: str, at: int) -> int:
-    """The marks of block quotations: `>` and `**>` where a line begins, `||` where the quotation ends."""
+    """Read the marks of block quotations: `>` and `**>` at the start of a line, `||` at the end of the quotation."""
     begins = at == 0 or raw[at - 1] == "\n"
     if begins and raw.startswith("**>", at):
         builder.end_quote()
@@ -283,9 +294,10 @@ def _quote(builder: _Builder, raw: str, at: int) -> int:
 
 
 def offset(raw: str, at: int) -> int:
-    """Telegram counts these in bytes."""
+    """Convert a position to bytes, in which Telegram counts."""
     return len(raw[:at].encode())
 
 
 def cannot(detail: str) -> ApiError:
+    """Create the error of a text that cannot be parsed."""
     return bad(f"can't parse entities: {detail}")

@@ -1,4 +1,4 @@
-"""Errors as Telegram words them (facts 3.2 and 4.5), and the ways a connection can fail."""
+"""Errors in Telegram's words (facts 3.2 and 4.5), and failures of a connection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PREFIXES = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 500: "Int
 
 
 class ApiError(Exception):
-    """An answer with ok=false. `text` is the description without its prefix."""
+    """A response with ok=false. `text`: the description without its prefix."""
 
     def __init__(self, code: int, text: str, **parameters: int) -> None:
         super().__init__(text)
@@ -18,6 +18,7 @@ class ApiError(Exception):
 
     @property
     def description(self) -> str:
+        """The whole description."""
         prefix = PREFIXES.get(self.code)
         if prefix is None:
             return self.text or HTTPStatus(self.code).phrase
@@ -29,15 +30,16 @@ class PlainError(ApiError):
 
     @property
     def description(self) -> str:
+        """The whole description."""
         return self.text
 
 
 class ConnectionFault(Exception):
-    """The connection is reset instead of an answer."""
+    """The connection is reset instead of a response."""
 
 
 class RawAnswer(Exception):
-    """An answer that does not come from the Bot API server itself, such as a proxy's page."""
+    """A response that does not come from the Bot API server, such as a proxy's page."""
 
     def __init__(self, status: int, body: bytes, content_type: str) -> None:
         super().__init__(status)
@@ -47,29 +49,33 @@ class RawAnswer(Exception):
 
 
 def uncapitalise(text: str) -> str:
-    """`Wrong…` becomes `wrong…`; `PHOTO_INVALID…` stays."""
+    """Lower the first letter: `Wrong…` becomes `wrong…`; `PHOTO_INVALID…` stays."""
     if len(text) > 1 and (text[1].isupper() or text[1] == "_"):
         return text
     return text[:1].lower() + text[1:]
 
 
 def bad(text: str) -> ApiError:
+    """Create a 400."""
     return ApiError(400, text)
 
 
 def forbidden(text: str) -> ApiError:
+    """Create a 403."""
     return ApiError(403, text)
 
 
 def too_many_requests(retry_after: int) -> ApiError:
+    """Create a 429."""
     return ApiError(429, f"Too Many Requests: retry after {retry_after}", retry_after=retry_after)
 
 
 def unauthorized() -> ApiError:
+    """Create a 401."""
     return ApiError(401, "")
 
 
 def too_big(size: int, limit: int, what: str) -> ApiError:
-    """`what`: `photo`, `video note`, `thumbnail`, or empty for any file."""
+    """Create a 413. `what`: `photo`, `video note`, `thumbnail`, or empty for any file."""
     suffix = f" for a {what}" if what else ""
     return bad(f"file of size {size} bytes is too big{suffix}; the maximum size is {limit} bytes")

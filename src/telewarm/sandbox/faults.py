@@ -1,4 +1,4 @@
-"""Faults on purpose: rules that match a call and say what goes wrong, before or after its effect."""
+"""Injected faults: rules that match a call and say what fails, before or after its effect."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ class Rule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     hit: int = 0
 
     def matches(self, method: str, bot: int, chat: int | None) -> bool:
+        """Return whether the rule matches a call."""
         named = self.method is None or self.method.lower() == method
         return named and self.bot in {None, bot} and self.chat in {None, chat}
 
     def strikes(self) -> bool:
-        """Count one matching call; whether the rule falls on it."""
+        """Count a matching call. Returns whether the rule applies to it."""
         self.seen += 1
         if self.seen <= self.skip or self.spent or dice(self.seed, self.seen) >= self.probability:
             return False
@@ -55,10 +56,11 @@ class Rule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def spent(self) -> bool:
+        """Whether the rule has been used up."""
         return self.count is not None and self.hit >= self.count
 
     def failure(self) -> Exception:
-        """What a rule other than `hang` raises."""
+        """Return the exception of a rule other than `hang`."""
         match self.action:
             case "html":
                 return RawAnswer(self.code, GATEWAY_PAGE, "text/html")
@@ -74,32 +76,36 @@ class Rule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Faults:
+    """All rules."""
+
     def __init__(self) -> None:
         self.rules: list[Rule] = []
 
     def add(self, rule: Rule) -> Rule:
+        """Add a rule."""
         self.rules.append(rule)
         return rule
 
     def strike(self, method: str, bot: int, chat: int | None) -> Rule | None:
-        """The first rule that falls on this call. `method` in lower case."""
+        """Return the first rule that applies to this call. `method`: in lower case."""
         for rule in self.rules:
             if rule.during_upload is None and rule.matches(method, bot, chat) and rule.strikes():
                 return rule
         return None
 
     def break_at(self, method: str, bot: int) -> int | None:
-        """After how many bytes of its body this request's connection breaks; None: it does not."""
+        """Return after how many bytes of its body the connection breaks; None: never."""
         for rule in self.rules:
             if rule.during_upload is not None and rule.matches(method, bot, None) and rule.strikes():
                 return rule.during_upload
         return None
 
     def clear(self) -> None:
+        """Remove all rules."""
         self.rules.clear()
 
 
 def dice(seed: int, throw: int) -> float:
-    """The same number from 0 to 1 for the same seed and throw."""
+    """Return the same number from 0 to 1 for the same seed and throw."""
     digest = hashlib.blake2b(struct.pack("<qq", seed, throw), digest_size=8).digest()
     return int.from_bytes(digest, "little") / (1 << 64)

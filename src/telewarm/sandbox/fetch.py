@@ -1,4 +1,4 @@
-"""Files by URL: fetched from loopback only, remembered for days, failures included (facts 1.1, 4.5)."""
+"""Files by URL: fetched from loopback only, cached for days, failures included (facts 1.1, 4.5)."""
 
 from __future__ import annotations
 
@@ -25,19 +25,21 @@ FAILED = "failed to get HTTP URL content"
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
+    """A cached result."""
+
     until: float
     upload: Upload | None  # None: it failed
 
 
 class Fetcher:
-    """Keeps one HTTP client, opened at the first fetch."""
+    """Fetcher with one HTTP client, opened at the first fetch."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
         self._remembered: OrderedDict[str, Remembered] = OrderedDict()
 
     def recall(self, url: str) -> Upload | None:
-        """What this URL gave before; raises if it failed before; None if it is new."""
+        """Return what this URL returned before; raises if it failed; None for a new one."""
         known = self._remembered.get(url)
         if known is None or known.until < monotonic():
             return None
@@ -46,7 +48,7 @@ class Fetcher:
         return known.upload
 
     async def fetch(self, url: str, *, limit: int, keep: int, timeout: float, remember: float) -> Upload:
-        """Get the file; ApiError if it cannot be had or has more than `limit` bytes."""
+        """Fetch a file. Raises ApiError, also for more than `limit` bytes."""
         upload: Upload | None = None
         try:
             upload = await self._get(url, limit=limit, keep=keep, timeout=timeout)
@@ -78,9 +80,11 @@ class Fetcher:
         raise bad(FAILED)
 
     def clear(self) -> None:
+        """Clear the cache."""
         self._remembered.clear()
 
     async def close(self) -> None:
+        """Close the client."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -99,7 +103,7 @@ async def _read(response: aiohttp.ClientResponse, url: str, *, limit: int, keep:
 
 
 def check_url(text: str) -> str:
-    """The URL with its scheme; ApiError for what cannot be one."""
+    """Return the URL with its scheme. Raises ApiError."""
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
@@ -116,7 +120,7 @@ def check_url(text: str) -> str:
 
 
 def check_loopback(url: str) -> None:
-    """The sandbox reaches no other machine."""
+    """Raise ApiError for another machine: the sandbox reaches only loopback."""
     host = urlsplit(url).hostname or ""
     try:
         inside = host == "localhost" or ipaddress.ip_address(host).is_loopback

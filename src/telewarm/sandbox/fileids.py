@@ -44,7 +44,7 @@ _TAIL = struct.Struct("<iii")
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a file id says of itself."""
+    """Content of a file id."""
 
     kind: str
     id: int
@@ -53,15 +53,17 @@ class Decoded:
 
 
 def zero_encode(data: bytes) -> bytes:
+    """Encode runs of zeros."""
     return _ZEROS.sub(lambda run: bytes((0, len(run[0]))), data)
 
 
 def zero_decode(data: bytes) -> bytes:
+    """Decode runs of zeros."""
     return _RUNS.sub(lambda run: bytes(run[1][0]), data)
 
 
 def encode(kind: str, file_id: int, access_hash: int, *, reference: bytes, letter: str = "") -> str:
-    """The file id of one file in one message."""
+    """Return the file id of a file in one message."""
     number = TYPES[kind]
     name = bytes((len(reference),)) + reference
     name += bytes(-len(name) % 4)
@@ -72,14 +74,14 @@ def encode(kind: str, file_id: int, access_hash: int, *, reference: bytes, lette
 
 
 def unique(kind: str, file_id: int, letter: str = "") -> str:
-    """The file_unique_id: the same for all bots and messages."""
+    """Return the file_unique_id, equal for all bots and messages."""
     if kind in PHOTO_CLASS:
         return _base64(zero_encode(struct.pack("<iqB", 1, file_id, ord(letter) + 5)))
     return _base64(zero_encode(struct.pack("<iq", 2, file_id)))
 
 
 def decode(text: str) -> Decoded:
-    """Raises ApiError with Telegram's words if `text` is no file id."""
+    """Decode a file id. Raises ApiError in Telegram's words."""
     data = _from_base64(text)
     if not data or data[-1] != PERSISTENT:
         raise _wrong("can't unserialize it. Wrong last symbol")
@@ -92,12 +94,13 @@ def decode(text: str) -> Decoded:
 
 
 def access_hash(secret: bytes, bot: int, file_id: int) -> int:
+    """Return the access hash of a file for a bot."""
     digest = hashlib.blake2b(_IDS.pack(bot, file_id), key=secret, digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
 
 
 def reference(chat: int, message: int, date: int, salt: bytes) -> bytes:
-    """Of a message the bot sent. `salt`: 16 bytes that differ each time."""
+    """Return the file reference of a message. `salt`: 16 bytes that differ each time."""
     where = struct.pack(">II", message, date) + salt
     if chat > 0:
         return b"\x03" + where

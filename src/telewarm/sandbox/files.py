@@ -1,4 +1,4 @@
-"""Files that Telegram holds: one record for all bots (facts 5)."""
+"""Files that Telegram stores: one record for all bots (facts 5)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class File:
-    """`kind` is what Telegram made of it. Sides in pixels, duration in seconds."""
+    """A file. `kind`: as Telegram returned it. Sides in pixels, duration in seconds."""
 
     id: int
     kind: str
@@ -57,12 +57,12 @@ class File:
 
     @property
     def unique_id(self) -> str:
-        """Of the file; a photo's largest size."""
+        """The unique id; of a photo, that of its largest size."""
         return fileids.unique(self.kind, self.id, self.sizes[-1].letter if self.sizes else "")
 
 
 def photo_sizes(width: int, height: int, size: int) -> tuple[Size, ...]:
-    """The renditions: each step below the original's longest side, and the step that holds the original."""
+    """Return the renditions: each step below the original's longest side, and the step that holds the original."""
     longest = max(width, height, 1)
     sizes: list[Size] = []
     for letter, side in STEPS:
@@ -75,12 +75,12 @@ def photo_sizes(width: int, height: int, size: int) -> tuple[Size, ...]:
 
 
 def rendition_bytes(width: int, height: int, size: int) -> int:
-    """A plausible JPEG: about 1.2 bits a pixel and a header; never more than the upload had."""
+    """Return a plausible size of a JPEG: about 1.2 bits a pixel and a header, at most the upload's."""
     return max(1, min(size, 600 + width * height * 3 // 20))
 
 
 def thumbnail_box(width: int, height: int) -> Size | None:
-    """The thumbnail that Telegram makes of something with these sides."""
+    """Return the thumbnail that Telegram makes for these sides."""
     if not width or not height:
         return None
     scale = min(1.0, 320 / max(width, height))
@@ -90,7 +90,7 @@ def thumbnail_box(width: int, height: int) -> Size | None:
 
 @dataclass(slots=True)
 class Files:
-    """Every file by its id, and which file ids control has killed."""
+    """All files by id, and the invalidated file ids."""
 
     secret: bytes
     seed: int
@@ -107,12 +107,13 @@ class Files:
         return len(self._by_id)
 
     def new_id(self) -> int:
-        """63 bits, never 0; the same run with the same seed gives the same ids."""
+        """Return a new id of 63 bits, never 0; equal for equal seeds and runs."""
         self._count += 1
         digest = hashlib.blake2b(struct.pack("<qq", self.seed, self._count), digest_size=8).digest()
         return int.from_bytes(digest, "little") >> 1 | 1
 
     def add(self, file: File, kept: bytes | None) -> File:
+        """Add a file."""
         self._by_id[file.id] = file
         if kept is not None and len(kept) <= self.keep:
             self._kept[file.id] = kept
@@ -123,28 +124,31 @@ class Files:
         return file
 
     def photo_of(self, bot: int, sha256: bytes) -> File | None:
-        """The photo this bot made of the same bytes: it is used again."""
+        """Return the photo that this bot made of the same bytes: it is reused."""
         return self._photos.get((bot, sha256))
 
     def remember_photo(self, bot: int, file: File) -> None:
+        """Remember a photo for reuse."""
         self._photos[bot, file.sha256] = file
 
     def content(self, file: File) -> bytes | None:
-        """The bytes, if they are still kept."""
+        """Return the bytes, if they are still kept."""
         return self._kept.get(file.id)
 
     def by_id(self, file_id: int) -> File | None:
+        """Return a file by id."""
         return self._by_id.get(file_id)
 
     def uploads_of(self, sha256: bytes) -> int:
-        """How many files were made of these bytes: one an upload, unless a photo was recognised."""
+        """Return how many files were made of these bytes: one for each upload, unless a photo was reused."""
         return sum(1 for file in self._by_id.values() if file.sha256 == sha256)
 
     def owner_hash(self, bot: int, file: File) -> int:
+        """Return the access hash of a file for a bot."""
         return fileids.access_hash(self.secret, bot, file.id)
 
     def resolve(self, bot: int, text: str, decoded: fileids.Decoded) -> File:
-        """The file behind a bot's own, living file id; else Telegram's words for a dead or foreign one."""
+        """Return the file of a bot's own, valid file id. Raises ApiError for an invalid or foreign one."""
         file = self._by_id.get(decoded.id)
         if file is None or self.owner_hash(bot, file) != decoded.access_hash:
             raise bad("wrong file identifier/HTTP URL specified")
@@ -153,6 +157,7 @@ class Files:
         return file
 
     def clear(self) -> None:
+        """Forget all files."""
         self.killed.clear()
         self.killed_files.clear()
         self._by_id.clear()

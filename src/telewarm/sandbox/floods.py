@@ -1,4 +1,4 @@
-"""Flood limits as the server sees them (facts 3.1 to 3.3). The time is an argument; nothing here waits."""
+"""Flood limits as the server applies them (facts 3.1 to 3.3). The time is an argument; nothing waits here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MANY_SCOPES = 10_000  # from here on, scopes that are empty again are dropped
 
 
 class Window:
-    """At most `count` messages in any `seconds`; a refusal closes it for the seconds it names."""
+    """At most `count` messages in any `seconds`; a refusal closes the window for the seconds it names."""
 
     __slots__ = ("_closed_until", "_times", "limit")
 
@@ -30,7 +30,7 @@ class Window:
         self._closed_until = -math.inf
 
     def wait(self, now: float) -> int:
-        """Whole seconds until one more may go; 0: now."""
+        """Return the whole seconds until one more message; 0: now."""
         self._forget(now)
         if now >= self._closed_until - ROUNDING:
             if len(self._times) < self.limit.count:
@@ -40,9 +40,11 @@ class Window:
         return max(1, math.ceil(self._closed_until - now))
 
     def spend(self, now: float) -> None:
+        """Count a message."""
         self._times.append(now)
 
     def idle(self, now: float) -> bool:
+        """Return whether the window is empty."""
         self._forget(now)
         return not self._times and now >= self._closed_until - ROUNDING
 
@@ -53,7 +55,7 @@ class Window:
 
 @dataclass(slots=True)
 class Load:
-    """What one bot has going on."""
+    """Requests of one bot in progress."""
 
     requests: int = 0
     uploads: int = 0
@@ -62,7 +64,7 @@ class Load:
 
 @dataclass(slots=True)
 class Gate:
-    """All scopes of all bots."""
+    """Flood limits of all bots."""
 
     floods: Floods
     _windows: dict[tuple[int, ...], Window] = field(default_factory=dict)  # (bot, chat), (bot, 0), (0, new bots)
@@ -71,9 +73,10 @@ class Gate:
     _unsent: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def charge(self, bot: int, chat: int, now: float, count: int = 1, *, follows: bool = False) -> None:
-        """Count `count` messages of a bot to a chat, or raise the 429 of the scope that waits longest.
+        """Count `count` messages of a bot to a chat, or raise the longest 429.
 
-        `follows`: the same call has brought a message before. About one a second is asked of calls: an album is one.
+        `follows`: the same call has brought a message before. The limit of about one a second is for calls: an album is
+        one.
         """
         for number in range(count):
             always, once = self._scopes(bot, chat)
@@ -85,7 +88,7 @@ class Gate:
                 window.spend(now)
 
     def admit(self, now: float) -> None:
-        """Count a token that was not seen before, or raise the 429."""
+        """Count a new token, or raise the 429."""
         windows = [self._window((0, number), limit) for number, limit in enumerate(self.floods.new_bots)]
         wait = max((window.wait(now) for window in windows), default=0)
         if wait:
@@ -94,7 +97,7 @@ class Gate:
             window.spend(now)
 
     def _scopes(self, bot: int, chat: int) -> tuple[list[Window], list[Window]]:
-        """Those that every message needs room in, and those that only the first of a call does."""
+        """Return the windows for every message, and those for the first message of a call."""
         floods = self.floods
         always: list[Window] = []
         once: list[Window] = []
@@ -115,7 +118,7 @@ class Gate:
         return window
 
     def space(self, bot: int, total: int, now: float) -> float:
-        """Seconds to hold back a request with `total` bytes of files; raises the 429 past the backlog."""
+        """Return the seconds to delay a request with `total` bytes of files. Raises the 429 beyond the backlog."""
         if not self.floods.same_size or total <= SAME_SIZE_FROM:
             return 0.0
         key = (bot, total)
@@ -128,7 +131,7 @@ class Gate:
 
     @contextmanager
     def active(self, bot: int, upload_bytes: int, files: int) -> Iterator[bool]:
-        """Count a request while it lasts; yields whether the bot is overloaded by it."""
+        """Count a request while the block runs; yields whether the bot is overloaded by it."""
         load = self._loads.setdefault(bot, Load())
         overloaded = self._overloaded(load, files)
         load.requests += 1
@@ -154,7 +157,7 @@ class Gate:
 
     @contextmanager
     def unsent(self, bot: int, chat: int, count: int) -> Iterator[None]:
-        """Count messages on their way to a chat; raises the 429 when too many are."""
+        """Count messages in flight to a chat. Raises the 429 for too many."""
         key = (bot, chat)
         now = self._unsent.get(key, 0)
         if self.floods.unsent_per_chat and now + count > self.floods.unsent_per_chat:
@@ -170,12 +173,13 @@ class Gate:
                 self._unsent.pop(key, None)
 
     def prune(self, now: float) -> None:
-        """Drop idle scopes once there are many."""
+        """Drop empty windows once there are many."""
         if len(self._windows) > MANY_SCOPES:
             self._windows = {key: window for key, window in self._windows.items() if not window.idle(now)}
         if len(self._sizes) > MANY_SCOPES:
             self._sizes = {key: due for key, due in self._sizes.items() if due > now - 1}
 
     def clear(self) -> None:
+        """Forget everything."""
         self._windows.clear()
         self._sizes.clear()

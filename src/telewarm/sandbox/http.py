@@ -44,7 +44,7 @@ REASONS = {
 
 @dataclass(slots=True)
 class Request:
-    """One request, read in whole: its files have streamed by already."""
+    """A complete request; its files were streamed."""
 
     verb: str
     path: str
@@ -56,6 +56,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
+    """A response."""
+
     status: int
     body: bytes
     content_type: str = "application/json"
@@ -68,7 +70,7 @@ Handler = Callable[[Request], Awaitable[Reply]]
 
 @dataclass(slots=True)
 class Service:
-    """What every connection of one server shares."""
+    """What all connections of a server share."""
 
     handle: Handler
     break_at: Callable[[str], int | None]  # path -> after how many bytes of body to break the connection
@@ -80,7 +82,7 @@ class Service:
 
 
 class Connection(asyncio.Protocol):
-    """Parses, hands over, answers. A request that has arrived is carried out even if its client leaves."""
+    """Parses requests, calls the handler, responds. A received request is executed even if its client leaves."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -107,15 +109,18 @@ class Connection(asyncio.Protocol):
     # -- the transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start with a transport."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
         self._service.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (the reason does not matter here)
+        """End."""
         self._service.connections.discard(self)
         self._transport = None
         self._waiting.clear()
 
     def data_received(self, data: bytes) -> None:
+        """Parse a piece."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -127,12 +132,15 @@ class Connection(asyncio.Protocol):
     # -- the parser's side
 
     def on_message_begin(self) -> None:
+        """Begin a request."""
         self._reset_message()
 
     def on_url(self, url: bytes) -> None:
+        """Receive a part of the URL."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Receive a header."""
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEADERS:
             self._refused = ApiError(431, "Request Header Fields Too Large")
@@ -140,6 +148,7 @@ class Connection(asyncio.Protocol):
         self._headers.setdefault(name.lower(), value)
 
     def on_headers_complete(self) -> None:
+        """Choose the receiver of the body."""
         path, _, query = self._url.partition(b"?")
         self._path = unquote(path.decode("latin-1"))
         self._break_at = self._service.break_at(self._path)
@@ -155,6 +164,7 @@ class Connection(asyncio.Protocol):
             self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
+        """Receive a part of the body."""
         self._received += len(data)
         if self._break_at is not None and self._received >= self._break_at:
             self.reset()
@@ -173,6 +183,7 @@ class Connection(asyncio.Protocol):
             self._refused = ApiError(400, "")
 
     def on_message_complete(self) -> None:
+        """Queue the request."""
         if self._break_at is not None:
             self.reset()
             return
@@ -233,11 +244,12 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def close(self) -> None:
+        """Close the connection."""
         if self._transport is not None:
             self._transport.close()
 
     def reset(self) -> None:
-        """Break the connection so that the client sees a reset."""
+        """Reset the connection, as the client sees it."""
         if self._transport is None:
             return
         raw = self._transport.get_extra_info("socket")

@@ -1,4 +1,4 @@
-"""The file of a send: how it came, what Telegram checks of it, and the file it becomes (facts 1, 4.2, 4.4, 6)."""
+"""The file of a send: its form, Telegram's checks, and the resulting file (facts 1, 4.2, 4.4, 6)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WRONG_TYPE = "wrong type of the web page content"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attributes:
-    """What the sender says of a new file; 0 or empty: nothing."""
+    """Attributes of a new file from the sender; 0 or empty: none."""
 
     width: int = 0
     height: int = 0
@@ -55,7 +55,7 @@ class Attributes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Input:
-    """One file to send as `kind`: an upload, or the text that stood for it."""
+    """A file to send as `kind`: an upload, or a text in its place."""
 
     kind: str
     text: str = ""
@@ -67,7 +67,7 @@ class Input:
 
 
 def find_input(call: Call, kind: str, value: str, field: str, attributes: Attributes) -> Input:
-    """Step 1: is there a file at all? `field`: the name under which it may have been uploaded."""
+    """Return the file of a parameter: step 1. `field`: the name of its upload."""
     upload = None
     if value.startswith("attach://"):
         upload = call.files.get(value.removeprefix("attach://"))
@@ -81,7 +81,7 @@ def find_input(call: Call, kind: str, value: str, field: str, attributes: Attrib
 
 
 def check_input(call: Call, given: Input) -> Input:
-    """Step 5: what can be seen without asking the backend."""
+    """Check what needs no backend: step 5."""
     if given.upload is not None:
         check_sizes(given, given.upload)
         return given
@@ -95,6 +95,7 @@ def check_input(call: Call, given: Input) -> Input:
 
 
 def check_sizes(given: Input, upload: Upload) -> None:
+    """Check the size of an upload."""
     if upload.size == 0:
         raise bad("file must be non-empty")
     limit, what = LIMITS.get(given.kind, (ANY_LIMIT, ""))
@@ -106,6 +107,7 @@ def check_sizes(given: Input, upload: Upload) -> None:
 
 
 def check_class(decoded: fileids.Decoded, kind: str, *, strict: bool) -> None:
+    """Check the class of a file id."""
     is_photo, wants_photo = decoded.kind in fileids.PHOTO_CLASS, kind == "photo"
     if is_photo != wants_photo or decoded.kind == "thumbnail":
         raise bad(f"can't use file of type {kinds.NAMES[decoded.kind]} as {kinds.NAMES[kind]}")
@@ -114,14 +116,14 @@ def check_class(decoded: fileids.Decoded, kind: str, *, strict: bool) -> None:
 
 
 def local_path(text: str) -> str:
-    """The path in a `file:` URI."""
+    """Return the path of a `file:` URI."""
     path = unquote(text.removeprefix("file:"))
     path = path.removeprefix("//localhost") if path.startswith("//localhost/") else path
     return "/" + path.lstrip("/")
 
 
 async def resolve(call: Call, given: Input) -> tuple[File, bytes | None]:
-    """Step 7: the file, known or new; a new one is not stored yet. The bytes come along if they are small."""
+    """Return the file, known or new: step 7. A new one is not stored yet; small bytes are returned, too."""
     if given.decoded is not None:
         return call.state.files.resolve(call.bot.id, given.text, given.decoded), None
     if given.url:
@@ -158,7 +160,7 @@ async def _from_url(call: Call, given: Input) -> tuple[File, bytes | None]:
 
 
 def read_path(path: str, keep: int) -> Upload:
-    """Hash and sniff a file of the machine, in chunks. Blocking."""
+    """Hash and sniff a local file, in chunks. Blocks."""
     file = Path(path)
     sink = FileSink(file.name, "application/octet-stream", keep=keep)
     try:
@@ -177,6 +179,7 @@ def _made(call: Call, given: Input, upload: Upload) -> tuple[File, bytes | None]
 
 
 def photo_file(call: Call, upload: Upload) -> File:
+    """Return a photo of an upload."""
     facts = upload.facts
     if facts.format not in IMAGES and PurePosixPath(upload.name).suffix.lower() not in PHOTO_EXTENSIONS:
         # clients send good pictures as `application.octet-stream`, so the name only matters if the bytes are none
@@ -195,6 +198,7 @@ def photo_file(call: Call, upload: Upload) -> File:
 
 
 def document_file(call: Call, given: Input, upload: Upload) -> File:
+    """Return a file of another kind of an upload."""
     facts, said = upload.facts, given.attributes
     asked = FileOrigin(kind=given.kind, name=upload.name, by_url=bool(given.url), detect=said.detect, size=upload.size)
     kind = kinds.decide(asked, facts)
@@ -219,7 +223,7 @@ def document_file(call: Call, given: Input, upload: Upload) -> File:
 
 
 def thumbnail_of(kind: str, given: Upload | None, seen: Facts, width: int, height: int) -> Size | None:
-    """The sender's thumbnail if it fits the rules, else the one Telegram makes of what it could read."""
+    """Return the sender's thumbnail if it fits the rules, else the one that Telegram makes."""
     if kind == "voice":
         return None
     if given is not None and given.facts.format == "jpeg":
@@ -231,6 +235,7 @@ def thumbnail_of(kind: str, given: Upload | None, seen: Facts, width: int, heigh
 
 
 def file_name(kind: str, facts: Facts, name: str) -> str:
+    """Return the file name that Telegram shows."""
     if kind in {"voice", "video_note"}:
         return ""
     if kind == "animation" and facts.format == "gif":
@@ -239,7 +244,7 @@ def file_name(kind: str, facts: Facts, name: str) -> str:
 
 
 def store(call: Call, file: File, kept: bytes | None) -> File:
-    """Keep a new file: from now on its ids work."""
+    """Store a new file: its ids work from now on."""
     files = call.state.files
     if files.by_id(file.id) is None:
         files.add(file, kept)

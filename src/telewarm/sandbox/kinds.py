@@ -1,4 +1,4 @@
-"""Which kind a file becomes: decided by its bytes, not by the method that was called (facts 6)."""
+"""Kind of a file, decided by its bytes and not by the called method (facts 6)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MIMES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileOrigin:
-    """How the file came. `detect`: content-type detection is on."""
+    """Form in which the file came. `detect`: content-type detection is on."""
 
     kind: str
     name: str = ""
@@ -50,7 +50,7 @@ class FileOrigin:
 
 
 def decide(asked: FileOrigin, facts: Facts) -> str:
-    """The kind Telegram returns for a new file."""
+    """Return the kind that Telegram returns for a new file."""
     match asked.kind:
         case "photo":
             return "photo"
@@ -112,31 +112,37 @@ def _video_note(facts: Facts) -> str:
 
 
 def is_gif(facts: Facts) -> bool:
+    """Return whether it is a GIF."""
     return facts.format == "gif"
 
 
 def is_film(facts: Facts) -> bool:
+    """Return whether it has a video track."""
     return facts.format == "mp4" and facts.video
 
 
 def is_silent(facts: Facts) -> bool:
+    """Return whether it is a video without sound."""
     return is_film(facts) and not facts.audio
 
 
 def is_music(facts: Facts) -> bool:
+    """Return whether it is music."""
     return facts.format in MUSIC or (facts.format == "mp4" and facts.audio and not facts.video)
 
 
 def is_sticker(asked: FileOrigin, facts: Facts) -> bool:
+    """Return whether it is a sticker."""
     return facts.format == "webp" or is_animated_sticker(asked, facts)
 
 
 def is_animated_sticker(asked: FileOrigin, facts: Facts) -> bool:
+    """Return whether it is an animated sticker."""
     return facts.format == "gzip" and asked.name.lower().endswith(".tgs")
 
 
 def mime_of(kind: str, facts: Facts, given: str) -> str:
-    """By the bytes; else what the client said, which Telegram believes for unknown formats."""
+    """Return the MIME type by the bytes; else the client's, which Telegram believes for unknown formats."""
     if kind == "animation":
         return "video/mp4"
     if kind == "sticker" and facts.format == "gzip":

@@ -1,4 +1,4 @@
-"""Messages, in columns: twenty-odd bytes each, so that millions fit.
+"""Messages in columns of some twenty bytes each, so that millions fit.
 
 A channel or supergroup numbers its own messages; private chats and basic groups share one numbering for each bot.
 """
@@ -17,7 +17,7 @@ MAX_SHARED = 1000  # contents remembered so that equal ones are one object
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a message shows; shared by all messages that show the same. `file` is None for text."""
+    """Content of a message, shared by all messages with the same content. `file` None: text."""
 
     sender: int
     file: File | None
@@ -29,6 +29,8 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """A message."""
+
     chat: int
     id: int
     date: int
@@ -36,7 +38,7 @@ class Message:
 
 
 class Mailbox:
-    """The messages of one numbering, from 1 up."""
+    """Messages of one numbering, from 1 up."""
 
     __slots__ = ("_chats", "_contents", "_dates")
 
@@ -46,13 +48,14 @@ class Mailbox:
         self._contents: list[Content | None] = []
 
     def add(self, chat: int, date: int, content: Content) -> int:
-        """The new message's id."""
+        """Add a message. Returns its id."""
         self._chats.append(chat)
         self._dates.append(date)
         self._contents.append(content)
         return len(self._contents)
 
     def get(self, chat: int, message_id: int) -> Message | None:
+        """Return a message."""
         at = message_id - 1
         if not 0 <= at < len(self._contents) or self._chats[at] != chat:
             return None
@@ -60,11 +63,12 @@ class Mailbox:
         return None if content is None else Message(chat, message_id, self._dates[at], content)
 
     def remove(self, message_id: int) -> None:
+        """Remove a message."""
         self._contents[message_id - 1] = None
 
 
 class Mail:
-    """All mailboxes. Old texts are forgotten past `keep_texts`, old media past `keep_media` (None: never)."""
+    """All mailboxes. Old texts are dropped beyond `keep_texts`, old media beyond `keep_media` (None: never)."""
 
     def __init__(self, *, keep_texts: int, keep_media: int | None) -> None:
         self._boxes: dict[int, Mailbox] = {}
@@ -75,6 +79,7 @@ class Mail:
         self.keep_media = keep_media
 
     def box(self, chat: Chat, bot: int) -> Mailbox:
+        """Return the mailbox of a chat."""
         owner = chat.id if chat.type in {"channel", "supergroup"} else bot
         box = self._boxes.get(owner)
         if box is None:
@@ -82,6 +87,7 @@ class Mail:
         return box
 
     def post(self, chat: Chat, date: int, content: Content) -> Message:
+        """Add a message to a chat."""
         box = self.box(chat, content.sender)
         content = self._shared(content)
         message_id = box.add(chat.id, date, content)
@@ -92,7 +98,7 @@ class Mail:
         return Message(chat.id, message_id, date, content)
 
     def _shared(self, content: Content) -> Content:
-        """One object for all messages of a broadcast."""
+        """Return one object for all equal contents."""
         if content.file is None or content.extras:
             return content
         key = (content.sender, content.file.id, content.text, content.entities, content.protected)
@@ -101,6 +107,7 @@ class Mail:
         return self._contents.setdefault(key, content)
 
     def clear(self) -> None:
+        """Forget all messages."""
         self._boxes.clear()
         self._contents.clear()
         self._texts.clear()
@@ -108,6 +115,7 @@ class Mail:
 
 
 def forget_past(ring: deque[tuple[Mailbox, int]], limit: int, box: Mailbox, message_id: int) -> None:
+    """Drop the oldest messages beyond a limit."""
     ring.append((box, message_id))
     if len(ring) > limit:
         old, old_id = ring.popleft()

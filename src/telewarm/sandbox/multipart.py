@@ -1,4 +1,4 @@
-"""A streaming multipart/form-data parser: bytes in, parts out, nothing held but a boundary's length."""
+"""Streaming multipart/form-data parser, which holds no more than a boundary's length."""
 
 from __future__ import annotations
 
@@ -24,14 +24,21 @@ class Malformed(Exception):
 
 
 class Sink(Protocol):
-    """Takes the bytes of one part."""
+    """Receives the bytes of one part."""
 
-    def write(self, data: bytes) -> None: ...
-    def close(self) -> None: ...
+    def write(self, data: bytes) -> None:
+        """Receive a piece."""
+        ...
+
+    def close(self) -> None:
+        """End the part."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
+    """Headers of a part."""
+
     name: str
     filename: str | None  # None: a parameter, not a file
     content_type: str
@@ -46,7 +53,7 @@ class _State(Enum):
 
 
 class Multipart:
-    """Feed it chunks; it opens a sink for each part."""
+    """Parser; opens a sink for each part."""
 
     def __init__(self, boundary: bytes, open_part: Callable[[Part], Sink]) -> None:
         self._delimiter = b"\r\n--" + boundary
@@ -57,15 +64,17 @@ class Multipart:
 
     @property
     def complete(self) -> bool:
+        """Whether the last boundary was read."""
         return self._state is _State.END
 
     def feed(self, data: bytes) -> None:
+        """Parse a piece."""
         self._buffer = self._buffer + data if self._buffer else data
         while self._advance():
             pass
 
     def _advance(self) -> bool:
-        """Take one step; False when more bytes are needed."""
+        """Take one step. Returns False when more bytes are needed."""
         match self._state:
             case _State.PREAMBLE | _State.BODY:
                 return self._until_boundary()
@@ -129,7 +138,7 @@ class Multipart:
 
 
 def part_of(block: bytes) -> Part:
-    """Read a part's header block."""
+    """Parse a part's header block."""
     usual = _USUAL.fullmatch(block)
     if usual is not None:
         name, filename, content_type = (
@@ -152,7 +161,7 @@ def _unusual_part(block: bytes) -> Part:
 
 
 def boundary_of(content_type: str) -> bytes:
-    """The boundary parameter of a Content-Type header; at most 70 characters."""
+    """Return the boundary parameter of a Content-Type header, at most 70 characters."""
     headers = Message()
     headers["content-type"] = content_type
     boundary = headers.get_boundary("")

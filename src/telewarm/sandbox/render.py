@@ -1,4 +1,4 @@
-"""Messages as the Bot API shows them, in its order of fields (facts 5)."""
+"""Messages as the Bot API returns them, in its order of fields (facts 5)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ Ids = Callable[[str, str, int], Shown]  # kind, letter, bytes -> the file's id f
 def message_of(
     state: State, bot: Bot, chat: Chat, message: Message, *, group: str = "", origin: Shown | None = None
 ) -> Shown:
-    """One message with the bot's own file ids. `group`: its media_group_id; `origin`: the fields of a forward."""
+    """Return a message with the bot's own file ids.
+
+    `group`: its media_group_id; `origin`: the fields of a forward.
+    """
     content = message.content
     where = chat.as_chat()
     shown: Shown = {"message_id": message.id}
@@ -39,6 +42,7 @@ def message_of(
 
 
 def content_of(state: State, bot: Bot, message: Message) -> Shown:
+    """Return the content fields."""
     content = message.content
     if content.file is None:
         shown: Shown = {"text": content.text}
@@ -54,6 +58,7 @@ def content_of(state: State, bot: Bot, message: Message) -> Shown:
 
 
 def entities_of(content: Content) -> list[Shown]:
+    """Return the entities."""
     shown: list[Shown] = []
     for offset, length, kind, detail in content.entities:
         entity: Shown = {"offset": offset, "length": length, "type": kind}
@@ -64,7 +69,7 @@ def entities_of(content: Content) -> list[Shown]:
 
 
 def origin_of(chat: Chat, message: Message, sender: Bot) -> Shown:
-    """Where a forwarded message comes from, in the new and in the old fields."""
+    """Return the origin of a forwarded message, in the new and in the old fields."""
     if chat.type == "channel":
         where = chat.as_chat()
         origin = {"type": "channel", "chat": where, "message_id": message.id, "date": message.date}
@@ -80,11 +85,12 @@ def origin_of(chat: Chat, message: Message, sender: Bot) -> Shown:
 
 
 def _ids(state: State, bot: Bot, file: File, message: Message) -> Ids:
-    """File ids for one bot and one message: the reference in them differs each time."""
+    """Return the file ids for one bot and one message: the reference in them differs each time."""
     owner = state.files.owner_hash(bot.id, file)
     reference = fileids.reference(message.chat, message.id, message.date, salt())
 
     def show(kind: str, letter: str, size: int) -> Shown:
+        """Return the id fields of a file."""
         shown: Shown = {
             "file_id": fileids.encode(kind, file.id, owner, reference=reference, letter=letter),
             "file_unique_id": fileids.unique(kind, file.id, letter),
@@ -97,7 +103,7 @@ def _ids(state: State, bot: Bot, file: File, message: Message) -> Ids:
 
 
 def media_of(file: File, ids: Ids) -> Shown:
-    """The content field of a media message; an animation has a `document` beside it."""
+    """Return the content field of a media message; an animation has a `document`, too."""
     if file.kind == "photo":
         return {"photo": [_sized(ids("photo", size.letter, size.size), size) for size in file.sizes]}
     tail = {**_thumbnails(file, ids), **ids(file.kind, "", file.size)}

@@ -1,4 +1,4 @@
-"""A sandbox in a process of its own, until a signal ends it."""
+"""Server process of a sandbox, until a signal ends it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def fast_loop() -> LoopFactory | None:
-    """uvloop where there is one; it is not made for Windows."""
+    """Return uvloop's factory if it is installed; it does not support Windows."""
     if importlib.util.find_spec("uvloop") is None:
         return None
     factory: LoopFactory = importlib.import_module("uvloop").new_event_loop
@@ -23,9 +23,10 @@ def fast_loop() -> LoopFactory | None:
 
 
 def serve(config: Config, *, host: str, port: int, ready: Callable[[str], None], until_eof: bool = False) -> None:
-    """Run until SIGTERM or SIGINT. `ready` gets the URL once connections are taken.
+    """Run until SIGTERM or SIGINT. `ready`: called with the URL once connections are accepted.
 
-    `until_eof`: stop at the end of standard input too. A parent that is killed closes it, and leaves no sandbox behind.
+    `until_eof`: stop at the end of standard input, too. A parent that is killed closes it, and leaves no sandbox
+    behind.
     """
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
         runner.run(_serve(config, host, port, ready, until_eof=until_eof))
@@ -36,6 +37,7 @@ class _Eof(asyncio.Protocol):
         self._stopped = stopped
 
     def connection_lost(self, _: Exception | None) -> None:
+        """Stop."""
         self._stopped.set()
 
 

@@ -1,4 +1,4 @@
-"""The sandbox as a server: paths to methods, faults and floods around them, answers as Telegram words them."""
+"""Sandbox server: routing to methods, faults and floods, responses in Telegram's words."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Sandbox:
     async def running(
         cls, config: Config | None = None, *, host: str = "127.0.0.1", port: int = 0
     ) -> AsyncIterator[Sandbox]:
-        """Listen while the context lasts; port 0 takes a free one."""
+        """Listen while the block runs; port 0 is any free one."""
         sandbox = cls(config)
         await sandbox.start(host, port)
         try:
@@ -57,6 +57,7 @@ class Sandbox:
             await sandbox.stop()
 
     async def start(self, host: str, port: int) -> None:
+        """Start listening."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Connection(self._service), host, port, backlog=1024)
         bound = self._server.sockets[0].getsockname()
@@ -64,7 +65,7 @@ class Sandbox:
         self.url = f"http://{shown}:{bound[1]}"
 
     async def stop(self) -> None:
-        """Close at once: what is under way is cancelled."""
+        """Close at once; requests in progress are cancelled."""
         if self._server is not None:
             self._server.close()
         tasks = list(self._service.tasks)
@@ -114,7 +115,7 @@ class Sandbox:
         raise ApiError(404, "Not Found")
 
     def _refusal(self, error: ApiError) -> Reply:
-        """A request that could not be read: the hosted server's proxy words it, a local one says nothing."""
+        """Return the response to an unreadable request: by the hosted server's proxy, empty by a local one."""
         if self.state.config.local:
             return Reply(error.code, b"", close=True)
         reply = error_reply(error)
@@ -157,7 +158,7 @@ class Sandbox:
     # -- one call
 
     async def _carried_out(self, call: Call) -> object:
-        """Count the load, wait out the network, then the method between its faults."""
+        """Count the load, wait for the network, then run the method between its faults."""
         uploads = list(call.files.values())
         total = sum(upload.size for upload in uploads)
         with self.state.gate.active(call.bot.id, total, len(uploads)) as overloaded:
@@ -169,7 +170,7 @@ class Sandbox:
             return await self._between_faults(call)
 
     async def _pace(self, call: Call, total: int, *, overloaded: bool) -> None:
-        """What the hosted server does before it looks at a request (facts 3.3)."""
+        """Delay a request as the hosted server does (facts 3.3)."""
         if overloaded and call.method not in UNLOADED:
             await sleep(self.state.config.floods.hold)
             raise too_many_requests(OVERLOAD)
@@ -190,7 +191,7 @@ class Sandbox:
         return result
 
     async def _fail(self, rule: Rule) -> None:
-        """Returns only from a `hang` with an end."""
+        """Fail by a rule. Returns only after a finite `hang`."""
         if rule.action == "hang":
             await sleep(rule.seconds or FOREVER)
         if rule.action != "hang" or not rule.seconds:
@@ -198,6 +199,7 @@ class Sandbox:
 
 
 def error_reply(error: ApiError) -> Reply:
+    """Return an error response."""
     body: dict[str, object] = {"ok": False, "error_code": error.code, "description": error.description}
     if error.parameters:
         body["parameters"] = error.parameters
@@ -206,7 +208,7 @@ def error_reply(error: ApiError) -> Reply:
 
 
 def addressed(path: str) -> tuple[int | None, str]:
-    """The bot's id and the method in lower case that a path names."""
+    """Return the bot id and the method, in lower case, of a path."""
     token, _, method = path.removeprefix("/bot").partition("/")
     number = token.partition(":")[0]
     if not path.startswith("/bot") or not (number.isascii() and number.isdigit()):
@@ -215,7 +217,7 @@ def addressed(path: str) -> tuple[int | None, str]:
 
 
 def chat_number(call: Call) -> int | None:
-    """The chat that fault rules compare with."""
+    """Return the chat that fault rules compare."""
     try:
         return call.state.chats.id_of(call.text("chat_id"))
     except ApiError:

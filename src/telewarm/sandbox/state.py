@@ -1,4 +1,4 @@
-"""Everything one sandbox knows, and the one place where messages come into being."""
+"""State of a sandbox, and the creation of messages."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from telewarm.sandbox.stats import Stats
 
 
 class State:
+    """State of a sandbox."""
+
     def __init__(self, config: Config) -> None:
         self.config = config
         self.started = monotonic()
@@ -34,7 +36,7 @@ class State:
         self.fetcher = Fetcher()
 
     def configure(self, **changes: object) -> Config:
-        """Change the configuration while it runs."""
+        """Change the configuration while the sandbox runs."""
         self.config = dataclasses.replace(self.config, **changes)  # type: ignore[arg-type]  # checked by replace
         self.clock.offset = self.config.clock_offset
         self.gate.floods = self.config.floods
@@ -44,11 +46,11 @@ class State:
         return self.config
 
     def find_chat(self, bot: Bot, text: str) -> Chat:
-        """The chat if the bot can see it."""
+        """Return the chat if the bot can see it."""
         return self.chats.find(bot, text, declared_only=self.config.declared_chats_only)
 
     def find_chat_for_post(self, bot: Bot, text: str) -> Chat:
-        """The chat if the bot may write to it."""
+        """Return the chat if the bot may post to it."""
         return self.chats.find_for_post(bot, text, declared_only=self.config.declared_chats_only)
 
     def charge(self, bot: Bot, chat: Chat, count: int = 1, *, follows: bool = False) -> None:
@@ -58,17 +60,17 @@ class State:
         self.gate.charge(bot.id, chat.id, now, count, follows=follows)
 
     def post(self, bot: Bot, chat: Chat, content: Content) -> Message:
-        """The effect of a send: from here on the message is in the chat."""
+        """Post a message, the effect of a send: it is in the chat from now on."""
         message = self.mail.post(chat, self.clock.now(), content)
         self.stats.posted(bot.id, chat.id, "text" if content.file is None else content.file.kind)
         return message
 
     def reset(self) -> None:
-        """Forget bots, chats, files, messages, floods, faults and statistics; the configuration stays."""
+        """Reset bots, chats, files, messages, floods, faults and statistics; the configuration stays."""
         for part in (self.bots, self.chats, self.files, self.mail, self.gate, self.faults, self.stats, self.fetcher):
             part.clear()
 
 
 def salt() -> bytes:
-    """Sixteen bytes that make each message's file reference differ."""
+    """Return sixteen bytes that make each message's file reference differ."""
     return os.urandom(16)

@@ -1,4 +1,4 @@
-"""Files on their way in: hashed, counted and sniffed while they stream, never held."""
+"""Received files: hashed, counted and sniffed while they stream, not held."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ MAX_FILES = 50
 
 
 def too_large() -> ApiError:
+    """Create a 413."""
     return ApiError(413, "Request Entity Too Large")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Upload:
-    """A file that has arrived. `kept`: its bytes if it is small enough to be downloaded again."""
+    """A received file. `kept`: its bytes, if it is small enough for a download."""
 
     name: str
     mime: str
@@ -30,7 +31,7 @@ class Upload:
 
 
 class FileSink:
-    """Takes a file's bytes; keeps them only up to `keep`."""
+    """Receives a file's bytes; keeps them up to `keep`."""
 
     def __init__(self, name: str, mime: str, *, keep: int) -> None:
         self._name = name
@@ -42,6 +43,7 @@ class FileSink:
         self._kept: bytearray | None = bytearray()
 
     def write(self, data: bytes) -> None:
+        """Receive a piece."""
         self._size += len(data)
         self._hash.update(data)
         self._sniffer.feed(data)
@@ -51,9 +53,10 @@ class FileSink:
             self._kept += data
 
     def close(self) -> None:
-        """Nothing to do: the sink is read by `finish`."""
+        """Do nothing: `finish` reads the sink."""
 
     def finish(self) -> Upload:
+        """Return the file."""
         return Upload(
             name=self._name,
             mime=self._mime,
@@ -65,30 +68,33 @@ class FileSink:
 
 
 class TextSink:
-    """Takes a parameter's bytes, within what is left of the request's allowance."""
+    """Receives a parameter's bytes, within the rest of the request's limit."""
 
     def __init__(self, allowance: int) -> None:
         self._allowance = allowance
         self._data = bytearray()
 
     def write(self, data: bytes) -> None:
+        """Receive a piece."""
         self._data += data
         if len(self._data) > self._allowance:
             raise too_large()
 
     def close(self) -> None:
-        """Nothing to do: the sink is read by `text`."""
+        """Do nothing: `text` reads the sink."""
 
     @property
     def size(self) -> int:
+        """Number of bytes."""
         return len(self._data)
 
     def text(self) -> str:
+        """Return the text."""
         return self._data.decode("utf-8", "replace")
 
 
 class Form:
-    """The parameters and files of one request; the first of a name wins."""
+    """Parameters and files of one request; the first of a name counts."""
 
     def __init__(self, params: dict[str, str], *, keep: int) -> None:
         self.params = params
@@ -98,12 +104,14 @@ class Form:
         self._files: list[tuple[str, FileSink]] = []
 
     def text(self, name: str) -> Sink:
+        """Return the sink of a parameter."""
         used = sum(sink.size for _, sink in self._texts)
         sink = TextSink(MAX_PARAMETERS - used)
         self._texts.append((name, sink))
         return sink
 
     def file(self, name: str, filename: str, mime: str) -> Sink:
+        """Return the sink of a file."""
         if len(self._files) >= MAX_FILES:
             raise too_large()
         sink = FileSink(filename, mime, keep=self._keep)
@@ -111,7 +119,7 @@ class Form:
         return sink
 
     def finish(self) -> dict[str, Upload]:
-        """Settle the parameters; the files that came."""
+        """Finish the parameters. Returns the files."""
         for name, text in self._texts:
             self.params.setdefault(name, text.text())
         files: dict[str, Upload] = {}

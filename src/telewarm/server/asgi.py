@@ -38,7 +38,7 @@ CUT_OFF_FILTER = CutOffFilter()  # one: a logger keeps a filter once
 
 
 class UvicornServer(uvicorn.Server):
-    """Leaves signals to us: uvicorn would raise them again before the rest is closed."""
+    """Leaves signals to the command, since uvicorn would raise them again before the rest is closed."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -46,9 +46,11 @@ class UvicornServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
+        """Capture none."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on the sockets. Raises UsageError when another process was quicker."""
         try:
             await super().startup(sockets)
         except OSError as error:  # another process bound the same address, and was quicker to listen

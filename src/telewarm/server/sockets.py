@@ -46,6 +46,7 @@ def explain_listen_error(host: str, port: int) -> Iterator[None]:
 
 
 def listen_error(error: OSError, host: str, *, port: int) -> UsageError:
+    """Return the error that says why an address cannot be listened on, and the cure."""
     cure = LISTEN_CURES.get(error.errno or 0, "Cannot listen on {host}, port {port}: {reason}. Check --host and --port")
     return UsageError(cure.format(host=host, port=port, reason=error.strerror or error))
 
@@ -56,5 +57,6 @@ def port_of(sockets: Sequence[socket.socket]) -> int:
 
 
 def close_sockets(sockets: Sequence[socket.socket]) -> None:
+    """Close all of them."""
     for one in sockets:
         one.close()

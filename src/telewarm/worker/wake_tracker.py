@@ -22,6 +22,8 @@ class EndingLane:
 
 
 class WakeTracker:
+    """Wake-ups of lanes that are not running in this worker."""
+
     def __init__(self) -> None:
         self._missed: dict[BotId, int] = {}  # bots that were woken, and the rechecks left
         self._ending: dict[BotId, EndingLane] = {}

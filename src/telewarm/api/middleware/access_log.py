@@ -25,8 +25,9 @@ MAX_PATH_CHARACTERS = 200  # characters
 
 
 class RequestIdMiddleware:
-    """Outermost. The id is the caller's (`X-Request-Id`) or made here; it goes back in the same header, and into every
-    line that is logged for the request, also by tasks that it starts.
+    """Outermost middleware. The id is the caller's (`X-Request-Id`) or a new one.
+
+    It is returned in the same header, and added to every log line of the request, also by tasks that it starts.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -46,7 +47,7 @@ class RequestIdMiddleware:
 
 
 class RequestStats:
-    """One request's bytes, counted as they pass."""
+    """Byte counts of one request."""
 
     __slots__ = ("_bytes_in", "_bytes_out", "_receive", "_send", "_started_at", "_status", "request_id")
 
@@ -59,11 +60,13 @@ class RequestStats:
         self._status = CLIENT_CLOSED_REQUEST
 
     async def receive(self) -> Message:
+        """Receive and count."""
         message = await self._receive()
         self._bytes_in += len(message.get("body", b""))
         return message
 
     async def send(self, message: Message) -> None:
+        """Send and count."""
         if message["type"] == "http.response.start":
             self._status = message["status"]
             message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER, self.request_id.encode())]
@@ -72,7 +75,7 @@ class RequestStats:
         await self._send(message)
 
     def log_request(self, scope: Scope) -> None:
-        """A path is only told when no route has it: then it cannot be told in the route's words."""
+        """Log a request. The path is logged only if no route matches; else the route's template."""
         path, route, caller = route_path(scope), scope.get("route"), scope["state"].get("caller")
         line = {
             "method": scope["method"],
@@ -92,7 +95,7 @@ class RequestStats:
 
 
 def request_id_of(scope: Scope) -> str:
-    """The caller's, when it is one word of at most 128 plain characters, and no secret by the look of it."""
+    """Return the caller's id, if it is one word of at most 128 plain characters and does not look like a secret."""
     for name, value in scope["headers"]:
         if name == REQUEST_ID_HEADER and REQUEST_ID_PATTERN.fullmatch(value):
             text = str(value, "ascii")

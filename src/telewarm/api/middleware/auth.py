@@ -1,4 +1,4 @@
-"""Authentication of every request, and a response for what no route responded to."""
+"""Authentication of every request, and a response where no route has responded."""
 
 from __future__ import annotations
 
@@ -41,16 +41,17 @@ CLIENT_CLOSED_REQUEST = 499  # noted when the caller was gone before the answer 
 
 @dataclass(slots=True)
 class ResponseState:
+    """State of a response."""
+
     status: int = 0  # 0: no answer has begun
 
 
 class AuthMiddleware:
-    """Refuses before anything of the body is read. Who may call has `token`, a named token, or a signed URL for what it
-    asks. What a route wants to know of them is in `request.state`: `caller`, `ticket` of a signed URL, and `admitted`,
-    which says whether the caller would still be let in.
+    """Refuses before the body is read. Callers have the server's token, a named token, or a signed URL.
 
-    What is right is looked up first and never shut out, whoever else tries from the same address: the throttle holds up
-    wrong ones alone.
+    What a route needs is in `request.state`: the principal, the signed preview, and a function that returns whether the
+    caller is still authorised. Valid credentials are checked first and never throttled, whoever else tries from the
+    same address: the throttle delays invalid ones only.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class AuthMiddleware:
         answered = ResponseState()
 
         async def watched(message: Message) -> None:
+            """Send, and note that the response has begun."""
             if message["type"] == "http.response.start":
                 answered.status = message["status"]
             await send(message)
@@ -99,7 +101,7 @@ class AuthMiddleware:
                 self._write_audit_entry(scope, caller, answered.status or CLIENT_CLOSED_REQUEST)
 
     async def _authenticate(self, scope: Scope) -> Principal | None:
-        """Who calls; None: nobody asks."""
+        """Authenticate the request. Returns None for public routes."""
         check_headers(scope["headers"], request_line_bytes=len(scope["path"]) + len(scope.get("query_string", b"")))
         path = route_path(scope)
         if path in PUBLIC_PATHS:
@@ -123,7 +125,7 @@ class AuthMiddleware:
         return caller
 
     async def _is_still_valid(self, secret: str) -> bool:
-        """For answers that go on for long. Raises DatabaseUnavailable when that cannot be known."""
+        """Return whether a token is still valid, for long responses. Raises DatabaseUnavailable."""
         return await self._find_principal(secret) is not None
 
     async def _authenticate_token(self, scope: Scope, headers: Headers) -> Principal:
@@ -161,7 +163,7 @@ class AuthMiddleware:
         return await self._token_cache.find_principal(secret)
 
     def _write_audit_entry(self, scope: Scope, caller: Principal | None, status: int, reason: str = "") -> None:
-        """`caller` None: an address was shut out, and `reason`."""
+        """Write an audit entry. `caller` None: an address was throttled, for `reason`."""
         if self._audit_writer is None:
             return
         path = route_path(scope)
@@ -196,7 +198,7 @@ def _response_for(error: Exception) -> JSONResponse:
 
 
 def _bearer_token(values: list[str]) -> str:
-    """The one bearer token; empty when there is none, or more than one."""
+    """Return the one bearer token; empty for none, or more than one."""
     if len(values) != 1:
         return ""
     scheme, _, credentials = values[0].partition(" ")
@@ -204,7 +206,7 @@ def _bearer_token(values: list[str]) -> str:
 
 
 def _query_string(scope: Scope) -> str:
-    """What deletes and what deletes for good differ in no more than that. Decoded, so that secrets are found in it."""
+    """Return the query string (delete and delete for good differ in it), decoded, so that secrets are found."""
     query = unquote(scope.get("query_string", b"").decode("latin-1"), errors="replace")
     return f"?{query}" if query else ""
 

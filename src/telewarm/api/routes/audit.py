@@ -18,6 +18,7 @@ router = APIRouter(tags=["audit"])
 
 
 def get_audit_writer(request: Request) -> AuditWriter | None:
+    """Return the audit writer of this process."""
     return cast("AuditWriter | None", getattr(request.app.state, "audit", None))
 
 
@@ -46,6 +47,8 @@ class AuditEntryOut(BaseModel):
 
 
 class AuditPage(BaseModel):
+    """A page of audit entries."""
+
     ok: Ok
     changes: Annotated[list[AuditEntryOut], Field(description="The newest first")]
     next: Annotated[int | None, Field(description="`before` of the next page; null on the last one", examples=[4611])]
@@ -76,6 +79,7 @@ async def list_audit_entries(
 
 
 def describe(entry: AuditEntry) -> dict[str, object]:
+    """Return an entry as JSON."""
     return {
         "id": entry.id,
         "at": entry.at.isoformat(),

@@ -102,7 +102,7 @@ async def add_batch(
 
 
 class BatchUpload:
-    """A batch on its way in. `items`: what became of its files so far."""
+    """A batch being received. `items`: results of its files so far."""
 
     def __init__(self, app_state: AppState, bot: Bot, kind: Kind | None) -> None:
         self.items: list[dict[str, object]] = []
@@ -113,7 +113,7 @@ class BatchUpload:
         self._file: BatchFile | None = None
 
     async def read(self, chunks: AsyncIterator[bytes], boundary: bytes) -> None:
-        """Raises HttpError: 400, 408, 413, 422."""
+        """Read the batch. Raises HttpError: 400, 408, 413, 422."""
         form = MultiFileForm(boundary, max_files=self._app_state.max_batch_files)
         async for chunk in chunks:
             for event in form.feed(chunk):
@@ -158,7 +158,7 @@ class BatchUpload:
         await self.exit_stack.aclose()  # the next file has a place of its own
 
     async def _ingest(self, file: BatchFile) -> dict[str, object]:
-        """What it would have been told alone."""
+        """Return the result that the file would have alone."""
         try:
             if file.error is not None:
                 raise file.error
@@ -177,7 +177,7 @@ class BatchUpload:
 
 
 class BatchFile:
-    """One on its way in. `error`: why it is not taken; its other bytes are passed over."""
+    """A file being received. `error`: why it is refused; its other bytes are skipped."""
 
     def __init__(self, incoming: IncomingFile, *, kind: Kind | None, name: str | None) -> None:
         self.incoming = incoming
@@ -186,6 +186,7 @@ class BatchFile:
         self.error: Exception | None = None
 
     async def write(self, chunk: bytes, max_bytes: int) -> None:
+        """Write bytes."""
         if self.error is not None:
             return
         try:

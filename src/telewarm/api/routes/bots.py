@@ -116,6 +116,7 @@ async def replace_chat(body: WarmupChatAdd, session: BotDep, serving: StateDep) 
 
 
 def describe(bot: Bot) -> dict[str, object]:
+    """Return a bot as JSON."""
     return {
         "id": bot.id,
         "slug": bot.slug,

@@ -78,7 +78,7 @@ class BroadcastCreate(RequestBody):
     starts_at: StartsAt = None
 
     def slugs(self) -> list[str]:
-        """Raises UsageError."""
+        """Slugs of the bots. Raises UsageError."""
         if (self.bot is None) == (self.bots is None):
             raise UsageError("give the bot's slug in `bot`, or several in `bots`")
         return [self.bot] if self.bot is not None else self.bots or []

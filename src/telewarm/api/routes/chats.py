@@ -80,6 +80,7 @@ async def clear_chat(session: BotDep, serving: StateDep, chat_id: ChatIdPath) ->
 
 
 def describe(record: ChatRecord) -> dict[str, object]:
+    """Return a chat status as JSON."""
     return {
         "chat_id": record.chat_id,
         "state": record.state,

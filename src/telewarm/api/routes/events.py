@@ -111,13 +111,13 @@ async def list_events(
 
 
 async def _event_filter(app_state: AppState, bots: Sequence[str] | None, types: Sequence[str] | None) -> EventFilter:
-    """Raises NotFound, UsageError."""
+    """Return the filter. Raises NotFound, UsageError."""
     slugs = [(await resolve_bot(slug, app_state)).bot.slug for slug in _list_values("bot", bots)]
     return EventFilter(bots=frozenset(slugs) or None, types=wanted_types(_list_values("types", types)))
 
 
 def _list_values(parameter: str, values: Sequence[str] | None) -> list[str]:
-    """The words of a list parameter. Raises UsageError when it is there and holds none."""
+    """Return the words of a list parameter. Raises UsageError for one without any."""
     words = [word.strip() for one in values or () for word in one.split(",") if word.strip()]
     if values and not words:
         raise UsageError(f"{parameter} is empty: leave it out for all events, or name what is wanted")
@@ -125,7 +125,7 @@ def _list_values(parameter: str, values: Sequence[str] | None) -> list[str]:
 
 
 def _parse_event_id(given: str | None) -> int | None:
-    """Raises UsageError."""
+    """Parse an event id. Raises UsageError."""
     if given is None:
         return None
     if not (given.isascii() and given.isdecimal()) or int(given[:20]) > MAX_BIGINT:

@@ -129,7 +129,7 @@ SearchText = Annotated[str, Field(max_length=255), AfterValidator(_check_no_nul)
 
 
 def blank_as_none(value_type: Any) -> BeforeValidator:  # noqa: ANN401 - any type
-    """`?kind=&state=`: clients leave blank what they do not want. `value_type`: the type of what is not blank."""
+    """Return a validator for `?kind=&state=`: clients leave unused parameters blank."""
     return BeforeValidator(
         lambda text: None if text == "" else text,
         json_schema_input_type=value_type | Literal[""] | None,
@@ -169,7 +169,7 @@ async def add_media(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MediaQuery:
-    """Which of a bot's media, and how many."""
+    """Filters and page of a bot's media."""
 
     filters: MediaFilters
     limit: int
@@ -224,7 +224,7 @@ async def media_query(
         BeforeId | None, blank_as_none(BeforeId), Query(description="`next` of the page before", examples=[4000])
     ] = None,
 ) -> MediaQuery:
-    """Raises UsageError."""
+    """Return the filters. Raises UsageError."""
     filters = MediaFilters(
         kind=kind,
         state=state,
@@ -275,7 +275,7 @@ async def get_media(media_id: MediaIdPath, serving: StateDep) -> dict[str, objec
 
 
 async def resolve_item(media_id: MediaIdPath, serving: StateDep) -> tuple[MediaItem, BotSession]:
-    """And its bot. Raises NotFound."""
+    """Return the item and its bot. Raises NotFound."""
     item = await media.get(serving.pool, MediaId(media_id))
     return item, await serving.bots.get(item.bot_id)
 
@@ -284,11 +284,12 @@ ItemDep = Annotated[tuple[MediaItem, BotSession], Depends(resolve_item)]
 
 
 def describe(item: MediaItem, serving: AppState) -> dict[str, object]:
+    """Return an item as JSON."""
     return {**metadata_out(item), "preview_url": stable_url(serving.preview_signer, item.id)}
 
 
 def metadata_out(item: MediaItem) -> dict[str, object]:
-    """All but what takes a server."""
+    """Return the item as JSON, without what needs a server."""
     facts = item.facts
     return {
         "media_id": item.id,
@@ -322,6 +323,7 @@ def metadata_out(item: MediaItem) -> dict[str, object]:
 
 
 def describe_added(added: IngestResult) -> dict[str, object]:
+    """Return the result of an ingest as JSON."""
     item = added.item
     return {
         "media_id": item.id,

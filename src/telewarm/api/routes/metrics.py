@@ -39,7 +39,7 @@ async def get_metrics(serving: StateDep) -> Response:
 
 
 async def queue_samples(pool: Pool) -> list[metrics.QueueSample] | None:
-    """None when the database is away: the rest is wanted most just then."""
+    """Return the samples of the queues; None while the database is unavailable, when other metrics matter most."""
     try:
         async with asyncio.timeout(DATABASE_TIMEOUT_SECONDS):
             depths = await warmups.queue_depths(pool)

@@ -144,7 +144,7 @@ def _requested_range(request: Request, content: PreviewContent, etag: str) -> by
 
 
 def _headers(content: PreviewContent, signed_preview: SignedPreview | None) -> dict[str, str]:
-    """A signed URL is made to be put into pages of anybody; what a token opened is for its holder."""
+    """Return the headers: a signed URL may be embedded anywhere, what a token opened is for its holder."""
     left = (
         MAX_AGE_SECONDS
         if signed_preview is None
@@ -161,7 +161,7 @@ def _headers(content: PreviewContent, signed_preview: SignedPreview | None) -> d
 
 
 def content_disposition(name: str, *, inline: bool) -> str:
-    """RFC 6266: the name for everybody in ASCII, and as it is for those who read `filename*`."""
+    """Return Content-Disposition by RFC 6266: an ASCII name, and the exact one in `filename*`."""
     plain = "".join(char if " " <= char <= "~" and char not in '"\\%' else "_" for char in name)
     shown = f'{"inline" if inline else "attachment"}; filename="{plain}"'
     exact = quote(name.encode("utf-8", "replace"), safe="")
@@ -169,7 +169,7 @@ def content_disposition(name: str, *, inline: bool) -> str:
 
 
 class AbortOnErrorStreamingResponse(StreamingResponse):
-    """Ends early by breaking the connection, so that nobody takes a part for the whole."""
+    """Response that breaks the connection on an error, so that nobody takes a part for the whole."""
 
     def __init__(
         self, first: bytes, rest: AsyncGenerator[bytes, None], *, status: int, headers: dict[str, str]
@@ -179,6 +179,7 @@ class AbortOnErrorStreamingResponse(StreamingResponse):
         self._rest = rest
 
     async def stream_response(self, send: Send) -> None:
+        """Send the response."""
         async with aclosing(self._rest):
             try:
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

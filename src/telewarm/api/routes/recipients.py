@@ -75,6 +75,7 @@ class ImportResultOut(BaseModel):
 
 
 def csv_response(example: str, description: str) -> dict[str, Any]:
+    """Return the documentation of a CSV response."""
     return {
         "response_class": StreamingResponse,
         "response_description": description,
@@ -160,6 +161,7 @@ async def get_results(
 
 
 def describe(result: ImportResult) -> dict[str, object]:
+    """Return the result of an import as JSON."""
     return {
         "added": result.added,
         "duplicates": result.duplicates,
@@ -183,7 +185,7 @@ def _csv_stream(pieces: AsyncIterator[str], name: str) -> StreamingResponse:
 
 
 def _check_body(request: Request) -> None:
-    """Raises HttpError 415 for a body that is no list as it comes."""
+    """Raise HttpError 415 for a body that cannot be a list."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise HttpError(415, "BAD_REQUEST", "the body is compressed; send the list as it is")
     if _content_type(request).startswith(b"multipart/"):

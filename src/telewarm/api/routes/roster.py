@@ -88,6 +88,7 @@ async def undelete_bot(slug: SlugParam, serving: StateDep) -> dict[str, object]:
 
 
 def describe_listed(one: BotSummary) -> dict[str, object]:
+    """Return a bot of the list as JSON."""
     return {
         "id": one.id,
         "slug": one.slug,
@@ -104,10 +105,12 @@ def describe_listed(one: BotSummary) -> dict[str, object]:
 
 
 async def get_bot_detail(serving: AppState, bot: Bot) -> dict[str, object]:
+    """Return a bot with details as JSON."""
     return describe_detail(*await serving.bots.read_current(bot.id))
 
 
 def describe_detail(fresh: Bot, summary: BotSummary) -> dict[str, object]:
+    """Return a bot with details as JSON."""
     return {
         **describe_listed(summary),
         "closed_chats": {str(chat_id): round(seconds, 3) for chat_id, seconds in fresh.chat_pauses.items()},
@@ -116,6 +119,7 @@ def describe_detail(fresh: Bot, summary: BotSummary) -> dict[str, object]:
 
 
 def describe_check(check: BotCheck) -> dict[str, object]:
+    """Return a health check as JSON."""
     username = None if check.profile is None else check.profile.username
     return {
         "healthy": check.ok,

@@ -160,6 +160,7 @@ async def send(
         raise UsageError("the header Idempotency-Key and the field idempotency_key differ: give one of them")
 
     async def sending() -> Results:
+        """Send the message set."""
         patience = None if body.patience_ms is None else body.patience_ms / 1000
         asked = await serving.library.as_files(session.bot, message)
         chat_id = await resolve_chat(session.api, session.chat_names, body.chat_id)
@@ -175,6 +176,7 @@ async def send(
 
 
 def send_response(results: Results, *, replayed: bool) -> Response:
+    """Create the response."""
     moved_to = next((one["moved_to"] for one in results if "moved_to" in one), None)
     shown = {"results": results, "moved_to": moved_to, "replayed": replayed}
     if any("error" not in one for one in results):

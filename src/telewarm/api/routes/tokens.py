@@ -26,6 +26,7 @@ ROLES_DESCRIPTION = "`read`: look; `operate`: send, add media, run broadcasts to
 
 
 def get_token_cache(request: Request) -> ApiTokenCache | None:
+    """Return the token cache of this process."""
     return cast("ApiTokenCache | None", getattr(request.app.state, "token_cache", None))
 
 
@@ -151,6 +152,7 @@ def _token_response(made: ApiToken, secret: str, response: Response, ring: ApiTo
 
 
 def describe(one: ApiToken) -> dict[str, object]:
+    """Return a token as JSON."""
     return {
         "name": one.name,
         "role": one.role,

@@ -92,6 +92,7 @@ async def resume_bot(session: BotDep, serving: StateDep) -> dict[str, object]:
 
 
 def describe(status: Standing) -> dict[str, object]:
+    """Return the worker's status as JSON."""
     return {
         "running": status.running,
         "draining": status.draining,

@@ -1,4 +1,4 @@
-"""Base of request bodies: unknown fields and query parameters are refused, other names are taken."""
+"""Base class of request bodies: unknown fields and query parameters are refused, aliases are accepted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RequestBody(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Each field tells its other names."""
+        """Add the aliases to the fields' schemas."""
         schema = handler(core)
         fields = handler.resolve_ref_schema(schema)["properties"]
         for field in set(cls.aliases.values()):
@@ -45,7 +45,7 @@ class RequestBody(BaseModel):
 
 
 def _resolve_field(body: type[RequestBody], name: object, data: Mapping[Any, Any]) -> str:
-    """The field that a name means. Raises ValueError."""
+    """Return the field that a name stands for. Raises ValueError."""
     if name in body.model_fields:
         return str(name)
     field = body.aliases.get(str(name))
@@ -61,7 +61,7 @@ def _resolve_field(body: type[RequestBody], name: object, data: Mapping[Any, Any
 
 
 def unknown_name_message(what: str, name: str, names: Iterable[str]) -> str:
-    """What to tell of a name that nobody knows."""
+    """Return the message for an unknown name."""
     known = sorted(names)
     shown = name if len(name) <= MAX_NAME_CHARACTERS else f"{name[:MAX_NAME_CHARACTERS]}…"
     close = get_close_matches(name, known, n=1)
@@ -71,7 +71,7 @@ def unknown_name_message(what: str, name: str, names: Iterable[str]) -> str:
 
 
 async def check_query_parameters(request: Request) -> None:
-    """Raises HttpError for a query parameter that the route does not have, or that is there twice and is no list."""
+    """Raise HttpError for an unknown query parameter, or a repeated one that is not a list."""
     if not request.scope["query_string"]:
         return
     route = request.scope["route"]
@@ -89,7 +89,7 @@ async def check_query_parameters(request: Request) -> None:
 
 
 def _query_parameters(dependant: Dependant) -> dict[str, bool]:
-    """The query parameters of a route, its dependencies' included, and whether each is a list."""
+    """Return the query parameters of a route with its dependencies, and whether each is a list."""
     found = {one.alias: _is_list(one.field_info.annotation) for one in dependant.query_params}
     for inner in dependant.dependencies:
         found |= _query_parameters(inner)

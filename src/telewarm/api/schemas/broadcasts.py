@@ -99,6 +99,7 @@ class UndoOut(BaseModel):
 
 
 def describe_broadcast(broadcast: Broadcast, session: BotSession, causes: Sequence[Cause] = ()) -> dict[str, object]:
+    """Return a broadcast as JSON."""
     return {
         "id": broadcast.id,
         "bot": session.bot.slug,
@@ -123,6 +124,7 @@ def describe_broadcast(broadcast: Broadcast, session: BotSession, causes: Sequen
 
 
 def describe_progress(broadcast: Broadcast) -> dict[str, object]:
+    """Return the progress as JSON."""
     now = progress(broadcast, clock.now())
     return {
         "counts": dict(broadcast.counts),
@@ -141,7 +143,7 @@ def _describe_cause(cause: Cause) -> dict[str, object]:
 
 
 def describe_message(message: MessageSet) -> dict[str, object]:
-    """Without what is not said."""
+    """Return a message set as JSON, without defaults."""
     said = {
         "media": [_describe_part(part) for part in message.media],
         "text": message.text,

@@ -58,7 +58,7 @@ class MediaPartIn(RequestBody):
 
 
 def _part_from_id(value: object) -> object:
-    """An id alone is a part without a caption."""
+    """Accept an id alone as a part without a caption."""
     if isinstance(value, float) and value.is_integer():  # 17.0 is 17, to JSON
         value = int(value)
     if type(value) is not int:
@@ -161,7 +161,7 @@ class MessageIn(RequestBody):
 
 
 def message_of(body: MessageIn) -> MessageSet:
-    """Raises HttpError and UsageError for fields that do not fit, alone or together."""
+    """Return the message set. Raises HttpError and UsageError for invalid fields or combinations."""
     _check_text("text", body.text, body.parse_mode, max_characters=MAX_TEXT_CHARACTERS)
     message = MessageSet(
         media=_media_parts(body),

@@ -12,7 +12,7 @@ MAX_BIGINT = 2**63 - 1
 
 
 def _reject_bool(value: object) -> object:
-    """To Python `true` is the number 1, and chat 1 is somebody's."""
+    """Reject booleans: Pydantic would accept `true` as 1."""
     if value is True or value is False:
         raise ValueError("must be a number, not true or false")
     return value

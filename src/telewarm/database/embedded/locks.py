@@ -1,4 +1,4 @@
-"""Advisory locks between processes: they die with the process that holds them, however it ends."""
+"""Advisory locks between processes, which end with the process, however it ends."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ POLL_SECONDS = 0.02  # seconds between two tries for a lock that another process
 
 
 class FileLock:
-    """An flock on a file that is created when missing. Two instances exclude each other within a process too.
+    """An flock on a file, created when missing. Two instances exclude each other within a process, too.
 
-    The descriptor is closed on exec, and on fork by `_close_inherited_locks`: a child never keeps its parent's lock
-    alive.
+    The descriptor is closed on exec, and on fork by `_close_inherited_locks`: a child never keeps its parent's lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,7 +27,7 @@ class FileLock:
         _open_locks.add(self)
 
     def acquire(self, *, shared: bool = False) -> bool:
-        """Take the lock, or turn the one held into the other sort, if that is possible at once."""
+        """Acquire the lock, or convert the held one, if possible at once."""
         try:
             fcntl.flock(self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -36,20 +35,21 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Let go, and keep the file open. A lock that was lent is let go for the borrower too."""
+        """Release the lock and keep the file open. A child that inherited the descriptor loses it, too."""
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     @property
     def descriptor(self) -> int:
-        """For a child process that is to hold the lock from now on: it is held until the last copy is closed."""
+        """Return the descriptor for a child that is to hold the lock, until its last copy is closed."""
         return self._descriptor
 
     @property
     def closed(self) -> bool:
+        """Whether the file is closed."""
         return self._descriptor < 0
 
     def close(self) -> None:
-        """Let go. Does nothing the second time."""
+        """Release the lock and close the file. May be repeated."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
@@ -68,7 +68,7 @@ os.register_at_fork(after_in_child=_close_inherited_locks)
 
 @asynccontextmanager
 async def exclusive_lock(path: Path, *, timeout_seconds: float) -> AsyncIterator[None]:
-    """Hold the file's lock exclusively; waits at most `timeout_seconds` seconds for it."""
+    """Hold the lock exclusively; wait at most `timeout_seconds` for it."""
     lock = FileLock(path)
     deadline = clock.monotonic() + timeout_seconds
     try:

@@ -1,7 +1,7 @@
-"""The user that the embedded PostgreSQL runs as.
+"""System user of the embedded PostgreSQL.
 
-PostgreSQL refuses to run as root. Root therefore lends it another user: whoever owns the data already, else the account
-`telewarm` where somebody made one, else a user number that belongs to no account. No account is ever made here.
+PostgreSQL refuses to run as root. Root therefore lends it another user: the owner of existing data, else the account
+`telewarm` if somebody created one, else a user number without an account. No account is created.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OWN_DATABASE_CURE = "or set DATABASE_URL to a PostgreSQL of your own"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessOwner:
-    """The user that owns the data and runs the server. `is_system_user`: root runs it as this other user."""
+    """Owner of the data, who runs the server. `is_system_user`: another user than the caller, which is root."""
 
     uid: int
     gid: int
@@ -33,14 +33,14 @@ class ProcessOwner:
 
     @property
     def name(self) -> str:
-        """For people: the account's name, or the number."""
+        """Name of the account, or the number."""
         try:
             return pwd.getpwuid(self.uid).pw_name
         except KeyError:
             return f"number {self.uid}"
 
     def can_traverse(self, folder: Path) -> bool:
-        """Whether the permission bits let the owner pass through this folder."""
+        """Return whether the permission bits let the owner traverse this folder."""
         status = folder.stat()
         if status.st_uid == self.uid:
             return bool(status.st_mode & stat.S_IXUSR)
@@ -49,13 +49,13 @@ class ProcessOwner:
         return bool(status.st_mode & stat.S_IXOTH)
 
     def first_blocked_folder(self, folder: Path) -> Path | None:
-        """The first folder on the way to `folder`, itself included, that the owner may not pass through."""
+        """Return the first folder on the way to `folder`, itself included, that the owner may not traverse."""
         way = [*reversed(folder.parents), folder]
         return next((step for step in way if not self.can_traverse(step)), None)
 
 
 def find_owner(folder: Path) -> ProcessOwner:
-    """Who is to run the server of this folder, `<data folder>/postgres`."""
+    """Return the owner for a folder, `<data folder>/postgres`."""
     data = _stat(folder / "cluster")
     if os.geteuid() != 0:
         _check_owner(folder, data or _stat(folder))
@@ -71,7 +71,7 @@ def find_owner(folder: Path) -> ProcessOwner:
 
 
 def initdb_user(owner: ProcessOwner) -> int:
-    """The number that initdb runs as: it wants one with an account, and what it made is handed to the owner after."""
+    """Return the user for initdb, which requires an account; its files are given to the owner afterwards."""
     if _has_account(owner.uid):
         return owner.uid
     if not owner.is_system_user:

@@ -1,8 +1,8 @@
-"""Which host the embedded PostgreSQL of a folder runs on: the second line of defence.
+"""Marker of the host that runs the embedded PostgreSQL, the second protection of its folder.
 
-The first is a lock, which the kernel and most network filesystems keep. Some of them keep it for each host alone. So
-the host that starts the server leaves its name in the folder, and the processes that use it touch that file again and
-again: whoever finds another host's name watches it for a while before starting a server of its own.
+The first is a lock, which the kernel and most network file systems keep; some keep it for each host alone. So the host
+that starts the server leaves its name in the folder, and the processes that use it touch that file again and again: a
+process that finds another host's name watches it for a while before it starts a server.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class HostMarker:
         self._heartbeat_at = -HEARTBEAT_SECONDS
 
     async def claim(self) -> None:
-        """The server runs here from now on. Raises EmbeddedPostgresFailed when it is in use on another host."""
+        """Claim the folder for this host. Raises EmbeddedPostgresFailed when another host uses it."""
         found = self._read()
         if found.get("boot") not in {None, _boot_id()}:
             await self._check_other_host(found)
@@ -45,7 +45,7 @@ class HostMarker:
         new.replace(self._path)
 
     def heartbeat(self) -> None:
-        """Touch it now and then, if it is ours."""
+        """Touch the file, if it is ours."""
         if clock.monotonic() - self._heartbeat_at < HEARTBEAT_SECONDS:
             return
         self._heartbeat_at = clock.monotonic()
@@ -54,9 +54,11 @@ class HostMarker:
                 os.utime(self._path)
 
     def release(self) -> None:
+        """Remove the file, if it is ours."""
         self._path.unlink(missing_ok=True)
 
     def in_use_message(self, folder: Path) -> str:
+        """Return the error message for a folder in use."""
         host = self._read().get("host")
         where = f" ({host})" if host and host != socket.gethostname() else ""
         return (
@@ -65,7 +67,7 @@ class HostMarker:
         )
 
     async def _check_other_host(self, marker: dict[str, str]) -> None:
-        """Wall clocks may differ: only a change counts."""
+        """Check for changes by another host. Its clock may differ, so only a change counts."""
         log.info("embedded_postgres_checks_other_host", host=marker.get("host"), seconds=OTHER_HOST_TIMEOUT_SECONDS)
         before = self._modified_at()
         deadline = clock.monotonic() + OTHER_HOST_TIMEOUT_SECONDS

@@ -1,12 +1,12 @@
-"""A real PostgreSQL in the data folder, started on first use and shared by every process that names the same folder.
+"""Server of the embedded PostgreSQL, started on first use and shared by all processes with the same folder.
 
-Each process that uses the server holds a shared lock on `users.lock`; who starts or stops it holds `start.lock` alone.
-The last one out stops the server. A killed process loses its locks with its life, so nothing is ever miscounted: the
-next start finds the server running and uses it, or finds it crashed and lets it recover. A server that dies while it is
-used is started again by one of its users (see `Watch`).
+Each process that uses the server holds a shared lock on `users.lock`; starting and stopping needs `start.lock`. The
+last user stops the server. A killed process loses its locks, so the users are never miscounted: the next start uses the
+running server, or starts a crashed one and lets it recover. A server that dies in use is restarted by one of its users
+(see `ServerWatchdog`).
 
-The server itself holds `server.lock`, which it inherits from whoever starts it, for as long as any of its processes
-lives: no second one is ever started on the same data, from another container or host either.
+The server itself holds `server.lock`, inherited from the process that starts it, while any of its processes lives: no
+second one is ever started on the same data, from another container or host either.
 """
 
 from __future__ import annotations
@@ -54,13 +54,15 @@ NON_DURABLE_SETTINGS = ("fsync=off", "synchronous_commit=off", "full_page_writes
 
 
 class ServerStatus(Enum):
+    """State of the server."""
+
     READY = auto()
     STARTING = auto()
     UNREACHABLE = auto()
 
 
 class EmbeddedPostgres:
-    """One process's share of the server. `url` is for asyncpg, psql and anything else that speaks libpq's URLs."""
+    """One process's use of the server. `url`: for asyncpg, psql and other libpq clients."""
 
     def __init__(self, host: ServerHost) -> None:
         self._host = host
@@ -72,10 +74,10 @@ class EmbeddedPostgres:
 
     @classmethod
     async def start(cls, folder: Path, *, durable: bool = True, programs: Path | None = None) -> EmbeddedPostgres:
-        """Use the server of this folder, `<data folder>/postgres`; makes and starts it first if need be.
+        """Use the server of this folder, `<data folder>/postgres`; create and start it if needed.
 
-        `durable=False` is for tests: a power cut loses the data. It counts for the process that starts the server.
-        `programs`: those of another major version, for data that it wrote. Raises EmbeddedPostgresFailed with the cure.
+        `durable=False` is for tests: a power cut loses the data. It applies when this process starts the server.
+        `programs`: of another major version, for its data. Raises EmbeddedPostgresFailed with the remedy.
         """
         try:
             server = cls(await asyncio.to_thread(ServerHost.prepare, folder, programs))
@@ -95,7 +97,7 @@ class EmbeddedPostgres:
         return server
 
     async def stop(self) -> None:
-        """Leave; the last one out stops the server. Nothing happens the second time."""
+        """Stop using the server; the last user stops it. May be repeated."""
         if self._users_lock.closed:
             return
         try:
@@ -105,7 +107,7 @@ class EmbeddedPostgres:
             self._users_lock.close()
 
     async def restart_if_dead(self) -> bool:
-        """Start the server again if it is dead, or cannot be reached any more; whether it was this process that did.
+        """Restart a dead or unreachable server. Returns whether this process did.
 
         Raises EmbeddedPostgresFailed, OSError.
         """
@@ -118,7 +120,7 @@ class EmbeddedPostgres:
             return await self._ensure_running()
 
     def seems_dead(self) -> bool:
-        """A cheap look, without a connection: no process of the server lives, or its socket is gone."""
+        """Check cheaply, without a connection: no process of the server lives, or its socket is missing."""
         if not (self._socket / SOCKET_NAME).exists():
             return True
         lock = FileLock(self._server_lock_path)
@@ -128,16 +130,16 @@ class EmbeddedPostgres:
             lock.close()
 
     async def is_reachable(self) -> bool:
-        """Whether somebody answers at the socket, be it that the server is still starting."""
+        """Return whether the socket accepts connections, even while the server is starting."""
         return await self._probe_status() is not ServerStatus.UNREACHABLE
 
     def is_stopping(self) -> bool:
-        """Whether somebody told the server to stop: it takes no new connections, and waits for those it has."""
+        """Return whether the server is stopping: it accepts no connections, and waits for the present ones."""
         lines = self._read_pid_file().splitlines()
         return len(lines) > PID_FILE_STATUS_LINE and lines[PID_FILE_STATUS_LINE].strip() == "stopping"
 
     def heartbeat(self) -> None:
-        """Show other hosts, on whose filesystem locks may not work, that this folder is in use."""
+        """Show other hosts, on whose file system locks may not work, that this folder is in use."""
         self._host_marker.heartbeat()
 
     def _start_lock(self) -> AbstractAsyncContextManager[None]:
@@ -181,7 +183,7 @@ class EmbeddedPostgres:
         )
 
     async def _init_cluster(self) -> None:
-        """Whole or not at all: a crash in the middle leaves a folder that nobody takes for data."""
+        """Create the cluster atomically: a crash leaves a folder that counts as none."""
         sync_options = () if self._durable else ("--no-sync",)
         scratch = await run_to_completion(
             lambda: self._host.initdb(*INITDB_OPTIONS, *sync_options, timeout=INITDB_TIMEOUT_SECONDS)
@@ -200,7 +202,7 @@ class EmbeddedPostgres:
             )
 
     async def _ensure_running(self) -> bool:
-        """Return once the server answers; start it if nobody does. Whether it was started here."""
+        """Wait until the server responds; start it if needed. Returns whether it was started here."""
         started = False
         deadline = clock.monotonic() + START_TIMEOUT_SECONDS
         while (answer := await self._probe_status()) is not ServerStatus.READY:
@@ -215,7 +217,7 @@ class EmbeddedPostgres:
         return started
 
     async def _start_if_dead(self) -> bool:
-        """False: it answers after all."""
+        """Start a dead server. Returns False when it responds after all."""
         lock = FileLock(self._server_lock_path)
         try:
             if not await self._lock_dead_server(lock):
@@ -228,8 +230,10 @@ class EmbeddedPostgres:
         return True
 
     async def _lock_dead_server(self, lock: FileLock) -> bool:
-        """Take the server's lock once none of its processes lives. One that cannot be reached is stopped if it runs on
-        this machine, and refused otherwise. False: it answers after all.
+        """Acquire the server's lock once its processes are gone.
+
+        An unreachable server of this machine is stopped, one elsewhere refused. Returns False when it responds after
+        all.
         """
         begun, stopped = clock.monotonic(), False
         while not lock.acquire():
@@ -269,7 +273,7 @@ class EmbeddedPostgres:
         return self._host.folder / "server.lock"
 
     def _read_pid_file(self) -> str:
-        """Empty when there is none."""
+        """Return the PID file, empty when there is none."""
         try:
             return (self._host.cluster_folder / "postmaster.pid").read_text()
         except OSError:
@@ -304,7 +308,7 @@ class EmbeddedPostgres:
 
 @asynccontextmanager
 async def database_url_for(database_url: str | None, data_folder: Path) -> AsyncIterator[str]:
-    """The URL of the database to use: the one given, or the embedded server's, which runs while this is open."""
+    """Yield the database URL: the given one, or that of the embedded server, which runs in the block."""
     if database_url is not None:
         yield database_url
         return
@@ -317,10 +321,10 @@ async def database_url_for(database_url: str | None, data_folder: Path) -> Async
 
 
 def remove_stale_files(cluster: Path, socket: Path) -> None:
-    """Remove the files that a dead server left with its number, when no process works in its data folder.
+    """Remove the PID file of a dead server, when no process works in its data folder.
 
-    That number may belong to anybody by now, or to a zombie that nobody reaps, or the folder is a copy of a running
-    one: PostgreSQL would refuse to start. Without /proc the files are left to PostgreSQL's own check.
+    Its number may belong to another process by now, or to a zombie, or the folder is a copy of a running one:
+    PostgreSQL would refuse to start. Without /proc the file is left to PostgreSQL's own check.
     """
     if Path("/proc/self").exists() and not processes_in(cluster):
         (cluster / "postmaster.pid").unlink(missing_ok=True)
@@ -328,7 +332,7 @@ def remove_stale_files(cluster: Path, socket: Path) -> None:
 
 
 def processes_in(cluster: Path) -> list[str]:
-    """The numbers of the processes that work in this data folder, of those that can be seen from here."""
+    """Return the visible processes that work in this data folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*/cwd"):
         with suppress(OSError):  # gone, or another user's
@@ -338,6 +342,6 @@ def processes_in(cluster: Path) -> list[str]:
 
 
 def _shared_buffers_mib() -> int:
-    """An eighth of the machine's memory, from 128 MiB, PostgreSQL's own default, to 1 GiB; taken only as it is used."""
+    """Return an eighth of the memory, from 128 MiB, PostgreSQL's default, to 1 GiB; allocated only as it is used."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     return min(max(128, machine // 8), 1024)

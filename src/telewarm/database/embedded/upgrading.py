@@ -1,6 +1,4 @@
-"""The embedded database's files of another major version: set aside while a new cluster is filled, and put back if that
-fails.
-"""
+"""Upgrade of the embedded database's files: set aside while a new cluster is filled, and restored on failure."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ LOCK_NAME = "upgrade.lock"  # held while the upgrade runs
 
 
 def cluster_version(data_folder: Path) -> str | None:
-    """The major version that wrote the embedded database; None: there is none yet."""
+    """Return the major version that wrote the embedded database; None: there is none."""
     try:
         return (data_folder / "postgres" / "cluster" / "PG_VERSION").read_text().strip()
     except FileNotFoundError:
@@ -34,14 +32,15 @@ def cluster_version(data_folder: Path) -> str | None:
 
 
 def bundled_version() -> str:
-    """The major version that this Telewarm brings along."""
+    """Return the bundled major version."""
     return version(WHEEL_NAME).partition(".")[0]
 
 
 @asynccontextmanager
 async def set_aside(data_folder: Path) -> AsyncIterator[Path]:
-    """The old cluster under another name. It has its own again when the work inside fails, or at the next start when it
-    was killed: a marker names it until all is done.
+    """Rename the old cluster while the block runs.
+
+    It is restored when the block fails, or at the next start after a kill: a marker names it until the end.
     """
     folder = data_folder / "postgres"
     users = FileLock(folder / "users.lock")
@@ -68,9 +67,9 @@ async def set_aside(data_folder: Path) -> AsyncIterator[Path]:
 
 @asynccontextmanager
 async def undo_interrupted_upgrade(folder: Path) -> AsyncIterator[bool]:
-    """Whether an upgrade was killed here. At the end the old cluster is in its place again: stop the server before.
+    """Yield whether an upgrade was interrupted; restore the old cluster at the end: stop the server before.
 
-    `folder`: `<data folder>/postgres`, whose server nobody starts meanwhile.
+    `folder`: `<data folder>/postgres`, whose server must not be started meanwhile.
     """
     if not (folder / MARKER_NAME).exists():
         yield False
@@ -86,7 +85,7 @@ async def undo_interrupted_upgrade(folder: Path) -> AsyncIterator[bool]:
 
 
 def _restore_old_cluster(folder: Path) -> None:
-    """It may be killed itself, and is done again then."""
+    """Restore the old cluster. Can be interrupted and repeated."""
     with suppress(FileNotFoundError):
         aside = folder / (folder / MARKER_NAME).read_text()
         if aside.exists():

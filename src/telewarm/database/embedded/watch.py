@@ -1,4 +1,4 @@
-"""Starts the embedded PostgreSQL again when it dies while a process uses it."""
+"""Watchdog that restarts the embedded PostgreSQL when it dies in use."""
 
 from __future__ import annotations
 
@@ -20,15 +20,31 @@ MAX_BACKOFF_SECONDS = 15.0  # between two attempts that fail
 
 
 class WatchedServer(Protocol):
-    def seems_dead(self) -> bool: ...
-    def is_stopping(self) -> bool: ...
-    def heartbeat(self) -> None: ...
-    async def is_reachable(self) -> bool: ...
-    async def restart_if_dead(self) -> bool: ...
+    """Server, as the watchdog sees it."""
+
+    def seems_dead(self) -> bool:
+        """Check cheaply whether the server has died."""
+        ...
+
+    def is_stopping(self) -> bool:
+        """Return whether the server is stopping."""
+        ...
+
+    def heartbeat(self) -> None:
+        """Show that the folder is in use."""
+        ...
+
+    async def is_reachable(self) -> bool:
+        """Return whether the socket accepts connections."""
+        ...
+
+    async def restart_if_dead(self) -> bool:
+        """Restart a dead server."""
+        ...
 
 
 class ServerWatchdog:
-    """Looks at the server twice a second, without a connection."""
+    """Checks the server twice a second, without a connection."""
 
     def __init__(self, server: WatchedServer) -> None:
         self._server = server
@@ -37,6 +53,7 @@ class ServerWatchdog:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
+        """Watch while the block runs."""
         stop = asyncio.Event()
         watching = asyncio.create_task(self._watch(stop), name="watch the embedded database")
         try:

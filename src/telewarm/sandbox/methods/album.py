@@ -1,4 +1,4 @@
-"""sendMediaGroup (facts 1.4, 3.2, 4.4)."""
+"""Method sendMediaGroup (facts 1.4, 3.2, 4.4)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ KINDS = frozenset({"photo", "video", *ALONE})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
+    """One item of an album."""
+
     input: Input
     caption: Parsed
     above: bool
@@ -31,6 +33,7 @@ class Item:
 
 
 async def send_media_group(call: Call) -> object:
+    """Send an album."""
     items = [read_item(call, raw) for raw in read_array(call.required("media"))]
     chat = call.state.find_chat_for_post(call.bot, call.text("chat_id"))
     check_group(items)
@@ -44,6 +47,7 @@ async def send_media_group(call: Call) -> object:
 
 
 def read_array(text: str) -> list[object]:
+    """Decode the array of items."""
     try:
         media = msgspec.json.decode(text)
     except msgspec.DecodeError:
@@ -54,6 +58,7 @@ def read_array(text: str) -> list[object]:
 
 
 def read_item(call: Call, raw: object) -> Item:
+    """Read an item."""
     if not isinstance(raw, dict):
         raise unreadable("expected an Object")
     fields = {str(name): _text(value) for name, value in raw.items()}
@@ -82,6 +87,7 @@ def read_item(call: Call, raw: object) -> Item:
 
 
 def find_media(call: Call, kind: str, value: str, attributes: Attributes) -> Input:
+    """Find the file of an item."""
     try:
         return find_input(call, kind, value, "", attributes)
     except ApiError:
@@ -93,6 +99,7 @@ def _text(value: object) -> str:
 
 
 def check_group(items: list[Item]) -> None:
+    """Check that the kinds may be together."""
     if not items:
         raise bad("there are no messages to send")
     if len(items) > MAX_ITEMS:
@@ -106,6 +113,7 @@ def check_group(items: list[Item]) -> None:
 
 
 def check_item(call: Call, chat: Chat, item: Item) -> Item:
+    """Check an item."""
     given = check_input(call, item.input)
     check_caption(item.caption)
     check_kind(chat, given.kind)
@@ -113,6 +121,7 @@ def check_item(call: Call, chat: Chat, item: Item) -> Item:
 
 
 async def resolve_item(call: Call, number: int, item: Item) -> tuple[File, bytes | None]:
+    """Resolve the file of an item."""
     try:
         file, kept = await resolve(call, item.input)
     except ApiError as error:
@@ -124,7 +133,7 @@ async def resolve_item(call: Call, number: int, item: Item) -> tuple[File, bytes
 
 
 def post_all(call: Call, chat: Chat, items: list[Item], files: list[tuple[File, bytes | None]]) -> list[Message]:
-    """One by one: a flood in the middle leaves the first ones in the chat."""
+    """Post one by one: a flood in the middle leaves the first ones in the chat."""
     messages: list[Message] = []
     protected = call.flag("protect_content")
     for number, (item, (file, kept)) in enumerate(zip(items, files, strict=True), 1):
@@ -142,6 +151,7 @@ def _echoed(call: Call) -> tuple[tuple[str, object], ...]:
 
 
 def charge_item(call: Call, chat: Chat, number: int) -> None:
+    """Count an item against the flood limits."""
     try:
         call.state.charge(call.bot, chat, follows=number > 1)
     except ApiError as error:
@@ -155,9 +165,11 @@ def charge_item(call: Call, chat: Chat, number: int) -> None:
 
 
 def failed(number: int, error: ApiError) -> ApiError:
+    """Create the error of an item."""
     inner = error.text[:1].upper() + error.text[1:]
     return bad(f'failed to send message #{number} with the error message "{inner}"')
 
 
 def unreadable(detail: str) -> ApiError:
+    """Create the error of an unreadable array."""
     return bad(f"can't parse InputMedia: {detail}")

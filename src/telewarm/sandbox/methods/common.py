@@ -1,4 +1,4 @@
-"""What several sends share."""
+"""Steps that several sending methods share."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ ECHOED = {  # parameters whose value the message shows again, and under which na
 
 
 def parse_caption(call: Call) -> Parsed:
+    """Parse a caption."""
     return parse(call.text("caption"), call.text("parse_mode"))
 
 
 def parse_markup(call: Call) -> tuple[tuple[str, object], ...]:
-    """The inline keyboard, which a message shows; any other markup is only checked to be JSON."""
+    """Return the inline keyboard, which a message shows; other markup is only checked to be JSON."""
     raw = call.text("reply_markup")
     if not raw:
         return ()
@@ -41,7 +42,7 @@ def parse_markup(call: Call) -> tuple[tuple[str, object], ...]:
 
 
 def extras(call: Call) -> tuple[tuple[str, object], ...]:
-    """Flags and markup that the message shows again."""
+    """Return the flags and the markup that a message shows."""
     shown: list[tuple[str, object]] = []
     if call.flag("show_caption_above_media"):
         shown.append(("show_caption_above_media", True))
@@ -56,7 +57,7 @@ def extras(call: Call) -> tuple[tuple[str, object], ...]:
 
 
 def _plain(value: str) -> object:
-    """A parameter that is JSON, as JSON."""
+    """Decode a parameter that is JSON."""
     if not value.startswith(("{", "[")):
         return value
     try:
@@ -66,7 +67,7 @@ def _plain(value: str) -> object:
 
 
 def check_reply(call: Call, chat: Chat) -> None:
-    """The message of this chat that is answered must be there. Raises ApiError."""
+    """Check that the message to reply to exists in this chat. Raises ApiError."""
     said = _plain(call.text("reply_parameters"))
     if not isinstance(said, dict):
         return
@@ -80,7 +81,7 @@ def check_reply(call: Call, chat: Chat) -> None:
 
 
 def deliver(call: Call, chat: Chat, content: Content) -> Message:
-    """The end of step 7: flood limits, the recipient's side, then the effect."""
+    """Deliver a message, the end of step 7: flood limits, the recipient's side, the effect."""
     call.state.charge(call.bot, chat)
     check_topic(chat, call.integer("message_thread_id", 0))
     check_delivery(chat, call.bot)
@@ -89,4 +90,5 @@ def deliver(call: Call, chat: Chat, content: Content) -> Message:
 
 
 def sender_of(call: Call, message: Message) -> Bot:
+    """Return the bot that sent a message."""
     return call.state.bots.open(message.content.sender)

@@ -1,4 +1,4 @@
-"""deleteMessage(s): never after 48 hours (facts 6)."""
+"""Methods deleteMessage and deleteMessages: never after 48 hours (facts 6)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ MAX_AGE_SECONDS = 48 * 3600  # seconds
 
 
 async def delete_message(call: Call) -> object:
+    """Delete a message."""
     if not call.text("chat_id"):
         raise bad("chat identifier is not specified")
     if not call.integer("message_id"):
@@ -27,7 +28,7 @@ async def delete_message(call: Call) -> object:
 
 
 async def delete_messages(call: Call) -> object:
-    """Missing messages are skipped; one that may not go stops all."""
+    """Delete messages: missing ones are skipped; one that may not be deleted stops all."""
     chat = call.state.find_chat(call.bot, call.text("chat_id"))
     box = call.state.mail.box(chat, call.bot.id)
     found = [box.get(chat.id, number) for number in message_ids(call, increasing=False)]

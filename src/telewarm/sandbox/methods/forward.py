@@ -1,4 +1,4 @@
-"""forwardMessage(s) and copyMessage(s): a forward gives the forwarding bot its own file id (facts 2.1)."""
+"""Methods forwardMessage(s) and copyMessage(s): a forward returns the forwarding bot's own file id (facts 2.1)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ PROTECTED = "message has protected content and can't be forwarded"
 
 
 async def forward_message(call: Call) -> object:
+    """Forward a message."""
     chat = call.state.find_chat_for_post(call.bot, call.text("chat_id"))
     source, original = _original(call, "forward")
     if source.protected or original.content.protected:
@@ -32,6 +33,7 @@ async def forward_message(call: Call) -> object:
 
 
 async def copy_message(call: Call) -> object:
+    """Copy a message."""
     caption = parse(call.text("caption"), call.text("parse_mode")) if "caption" in call.params else None
     shown = extras(call)
     chat = call.state.find_chat_for_post(call.bot, call.text("chat_id"))
@@ -45,15 +47,17 @@ async def copy_message(call: Call) -> object:
 
 
 async def forward_messages(call: Call) -> object:
+    """Forward messages."""
     return await _many(call, forwarded=True)
 
 
 async def copy_messages(call: Call) -> object:
+    """Copy messages."""
     return await _many(call, forwarded=False)
 
 
 async def _many(call: Call, *, forwarded: bool) -> object:
-    """Missing messages are skipped; one flood check for all that are there."""
+    """Forward or copy messages: missing ones are skipped; one flood check for all."""
     chat = call.state.find_chat_for_post(call.bot, call.text("chat_id"))
     source = call.state.find_chat(call.bot, call.required("from_chat_id"))
     box = call.state.mail.box(source, call.bot.id)
@@ -88,7 +92,7 @@ def _check_rights(chat: Chat, original: Message) -> None:
 
 
 def _own(call: Call, content: Content) -> Content:
-    """The same content as sent by this bot."""
+    """Return the content as sent by this bot."""
     protected = call.flag("protect_content")
     if content.sender == call.bot.id and content.protected == protected and not content.extras:
         return content
@@ -96,7 +100,7 @@ def _own(call: Call, content: Content) -> Content:
 
 
 def message_ids(call: Call, *, increasing: bool) -> list[int]:
-    """1 to 100 ids from a JSON array."""
+    """Return 1 to 100 ids from a JSON array."""
     try:
         ids = msgspec.json.decode(call.text("message_ids") or "[]", type=list[int], strict=False)
     except msgspec.MsgspecError:

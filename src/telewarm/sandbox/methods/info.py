@@ -1,4 +1,4 @@
-"""getMe, getChat, getChatMember, sendChatAction, getFile, logOut, close."""
+"""Methods getMe, getChat, getChatMember, sendChatAction, getFile, logOut and close."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ UNAVAILABLE = "wrong file_id or the file is temporarily unavailable"
 
 
 async def get_me(call: Call) -> object:
+    """Return the bot."""
     return {
         **call.bot.as_user(),
         "can_join_groups": True,
@@ -66,6 +67,7 @@ async def get_me(call: Call) -> object:
 
 
 async def get_chat(call: Call) -> object:
+    """Return a chat."""
     chat = call.state.find_chat(call.bot, call.text("chat_id"))
     accepted = dict.fromkeys(GIFTS, True)
     shown: dict[str, object] = {**chat.as_chat(), "accent_color_id": chat.id % 7, "max_reaction_count": 11}
@@ -77,6 +79,7 @@ async def get_chat(call: Call) -> object:
 
 
 async def get_chat_member(call: Call) -> object:
+    """Return a membership."""
     chat = call.state.find_chat(call.bot, call.text("chat_id"))
     user_id = call.integer("user_id", 0)
     if not user_id:
@@ -88,7 +91,7 @@ async def get_chat_member(call: Call) -> object:
 
 
 def _membership(chat: Chat, status: Status) -> dict[str, object]:
-    """Here a chat's restrictions hold for administrators too: such a bot is shown as restricted."""
+    """Return a membership. A chat's restrictions apply to administrators here: such a bot is shown as restricted."""
     if status == "left" or chat.type == "private":
         return {"status": "member" if chat.type == "private" else "left"}
     if status == "kicked":
@@ -110,13 +113,14 @@ def _may_send(chat: Chat) -> dict[str, object]:
 
 
 async def send_chat_action(call: Call) -> object:
-    """Whoever may not write there may not type there either."""
+    """Show an action; refused where the bot may not post."""
     call.required("action")
     call.state.find_chat_for_post(call.bot, call.text("chat_id"))
     return True
 
 
 async def get_file(call: Call) -> object:
+    """Return a file's path."""
     text = call.text("file_id")
     if not text:
         raise bad("file_id not specified")
@@ -137,7 +141,7 @@ async def get_file(call: Call) -> object:
 
 
 def _own_file(call: Call, text: str) -> tuple[File, fileids.Decoded]:
-    """getFile has its own words for an id that will not do."""
+    """Return the bot's own file; getFile has its own texts for an invalid id."""
     try:
         decoded = fileids.decode(text)
     except ApiError:
@@ -149,17 +153,19 @@ def _own_file(call: Call, text: str) -> tuple[File, fileids.Decoded]:
 
 
 def path_of(file: File) -> str:
+    """Return the path of a file."""
     directory, extension = DIRECTORIES[file.kind]
     return f"{directory}/file_{file.id}.{extension}"
 
 
 async def log_out(call: Call) -> object:
+    """Log out."""
     call.bot.logged_out = True
     return True
 
 
 async def close(call: Call) -> object:
-    """Refused in the first ten minutes of a server's life."""
+    """Refuse in the first ten minutes of a server's life."""
     wait = math.ceil(call.state.started + CLOSE_AFTER - monotonic())
     if wait > 0:
         raise too_many_requests(wait)

@@ -1,4 +1,4 @@
-"""The eight media methods: one order of checks for all (facts 4.4)."""
+"""Media methods: eight of them, with one order of checks (facts 4.4)."""
 
 from __future__ import annotations
 
@@ -23,18 +23,22 @@ from telewarm.sandbox.uploads import Upload
 
 
 async def send_photo(call: Call) -> object:
+    """Send a photo."""
     return await _send(call, "photo", Attributes())
 
 
 async def send_video(call: Call) -> object:
+    """Send a video."""
     return await _send(call, "video", _sides(call))
 
 
 async def send_animation(call: Call) -> object:
+    """Send an animation."""
     return await _send(call, "animation", _sides(call))
 
 
 async def send_audio(call: Call) -> object:
+    """Send an audio."""
     attributes = Attributes(
         duration=_duration(call),
         title=call.text("title"),
@@ -45,15 +49,18 @@ async def send_audio(call: Call) -> object:
 
 
 async def send_document(call: Call) -> object:
+    """Send a document."""
     detect = not call.flag("disable_content_type_detection")
     return await _send(call, "document", Attributes(thumbnail=thumbnail(call), detect=detect))
 
 
 async def send_voice(call: Call) -> object:
+    """Send a voice message."""
     return await _send(call, "voice", Attributes(duration=_duration(call)))
 
 
 async def send_video_note(call: Call) -> object:
+    """Send a video note."""
     length = call.integer("length", 0, MAX_SIDE)
     if length > NOTE_SIDE:
         raise bad("wrong video note length")
@@ -62,6 +69,7 @@ async def send_video_note(call: Call) -> object:
 
 
 async def send_sticker(call: Call) -> object:
+    """Send a sticker."""
     return await _send(call, "sticker", Attributes())
 
 
@@ -97,7 +105,7 @@ def _duration(call: Call) -> int:
 
 
 def thumbnail(call: Call) -> Upload | None:
-    """A thumbnail can only be uploaded: as `thumbnail`, by the old name `thumb`, or attached."""
+    """Return the uploaded thumbnail: `thumbnail`, the old name `thumb`, or an attachment."""
     for name in ("thumbnail", "thumb"):
         value = call.text(name)
         upload = call.files.get(value.removeprefix("attach://") if value.startswith("attach://") else name)

@@ -1,4 +1,4 @@
-"""sendMessage."""
+"""Method sendMessage."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from telewarm.sandbox.render import message_of
 
 
 async def send_message(call: Call) -> object:
+    """Send a text."""
     parsed = parse(call.text("text"), call.text("parse_mode"))
     if not parsed.text:
         raise bad("message text is empty")

@@ -1,6 +1,6 @@
-"""What a file's bytes say of it, read while they stream by: magic numbers and small headers, never a decode.
+"""Metadata in a file's bytes, read from the stream: magic numbers and small headers, without decoding.
 
-What cannot be known from headers is left at 0 or empty: an image that is damaged further in still passes.
+What headers do not tell is 0 or empty: a damaged image passes.
 """
 
 from telewarm.sandbox.sniff.detect import Sniffer

@@ -1,4 +1,4 @@
-"""Which parser a file needs, by its first bytes."""
+"""Detection of the format by the first bytes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _RIFF = {b"WEBP": "webp", b"WAVE": "wav", b"AVI ": "avi"}
 
 
 def format_of(head: bytes) -> str:
-    """Empty if unknown."""
+    """Return the format, empty if unknown."""
     if head[4:8] in {b"ftyp", b"moov", b"mdat", b"wide", b"free"}:
         return "mp4"
     if head.startswith(b"RIFF"):
@@ -55,17 +55,18 @@ def format_of(head: bytes) -> str:
 
 
 class Sniffer:
-    """Watches a file stream by; `facts` after `close`."""
+    """Sniffs a streamed file; `facts` after `close`."""
 
     def __init__(self) -> None:
         self.facts = Facts()
         self._driver = Driver(self._parse(Reader()))
 
     def feed(self, data: bytes) -> None:
+        """Receive a piece."""
         self._driver.feed(data)
 
     def close(self, size: int) -> Facts:
-        """`size`: of the whole file in bytes."""
+        """End the file. `size`: its bytes."""
         self._driver.close()
         if self.facts.byte_rate and not self.facts.duration:
             self.facts.duration = size / self.facts.byte_rate

@@ -1,4 +1,4 @@
-"""What the parsers find out."""
+"""Results of the sniffers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Facts:
-    """Filled in as the bytes go by. Sides in pixels as seen, duration in seconds, 0 where unknown."""
+    """Metadata, filled in while the bytes stream. Sides in pixels as seen, duration in seconds, 0 where unknown."""
 
     format: str = ""  # jpeg, png, gif, webp, bmp, tiff, mp4, webm, avi, ogg, mp3, flac, wav, pdf, zip, tgs
     width: int = 0

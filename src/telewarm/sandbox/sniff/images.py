@@ -1,4 +1,4 @@
-"""Sides of images, from their headers."""
+"""Sides of images by their headers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _SIDEWAYS = range(5, 9)  # EXIF orientations that swap the sides
 
 
 def jpeg(facts: Facts, reader: Reader) -> Parser:
+    """Sniff a JPEG."""
     yield from reader.skip(2)
     sideways = False
     while True:
@@ -36,7 +37,7 @@ def jpeg(facts: Facts, reader: Reader) -> Parser:
 
 
 def _marker(reader: Reader) -> Generator[int, bytes, int]:
-    """The code of the next marker. Like libjpeg, it passes over stray bytes and fill bytes before it."""
+    """Return the code of the next marker. Like libjpeg, it skips stray and fill bytes."""
     while (yield from reader.take(1)) != b"\xff":
         pass
     code = yield from reader.take(1)
@@ -46,7 +47,7 @@ def _marker(reader: Reader) -> Generator[int, bytes, int]:
 
 
 def orientation(segment: bytes) -> int:
-    """Of an EXIF segment; 1 (upright) if it says nothing."""
+    """Return the orientation of an EXIF segment; 1 (upright) by default."""
     if not segment.startswith(b"Exif\0\0") or len(segment) < 14:
         return 1
     tiff = segment[6:]
@@ -64,23 +65,27 @@ def orientation(segment: bytes) -> int:
 
 
 def png(facts: Facts, reader: Reader) -> Parser:
+    """Sniff a PNG."""
     head = yield from reader.take(24)
     facts.width, facts.height = struct.unpack(">II", head[16:24])
 
 
 def gif(facts: Facts, reader: Reader) -> Parser:
+    """Sniff a GIF."""
     head = yield from reader.take(10)
     facts.width, facts.height = struct.unpack("<HH", head[6:10])
     facts.video = True
 
 
 def bmp(facts: Facts, reader: Reader) -> Parser:
+    """Sniff a BMP."""
     head = yield from reader.take(26)
     width, height = struct.unpack("<ii", head[18:26])
     facts.width, facts.height = abs(width), abs(height)
 
 
 def webp(facts: Facts, reader: Reader) -> Parser:
+    """Sniff a WEBP."""
     head = yield from reader.take(30)
     match head[12:16]:
         case b"VP8 ":

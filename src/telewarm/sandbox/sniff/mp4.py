@@ -1,4 +1,4 @@
-"""MP4 and QuickTime: walk the boxes, skip the media data, read only `moov`."""
+"""MP4 and QuickTime sniffer: walks the boxes, skips media data, reads only `moov`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _QUARTER_TURN = 0x00010000
 
 
 def mp4(facts: Facts, reader: Reader) -> Parser:
+    """Sniff an MP4."""
     while True:
         size, name = yield from _box_header(reader)
         if size < 0:
@@ -24,7 +25,7 @@ def mp4(facts: Facts, reader: Reader) -> Parser:
 
 
 def _box_header(reader: Reader) -> Generator[int, bytes, tuple[int, bytes]]:
-    """The size of the content, below 0 for "to the end", and the name."""
+    """Return the size of the content, negative for "to the end", and the name."""
     size, name = struct.unpack(">I4s", (yield from reader.take(8)))
     if size == 1:
         (size,) = struct.unpack(">Q", (yield from reader.take(8)))
@@ -33,6 +34,7 @@ def _box_header(reader: Reader) -> Generator[int, bytes, tuple[int, bytes]]:
 
 
 def movie(facts: Facts, data: bytes) -> None:
+    """Read a movie box."""
     for name, content in boxes(data):
         if name == b"mvhd":
             facts.duration = duration_of(content)
@@ -41,6 +43,7 @@ def movie(facts: Facts, data: bytes) -> None:
 
 
 def track(facts: Facts, data: bytes) -> None:
+    """Read a track box."""
     sides = (0, 0)
     for name, content in boxes(data):
         if name == b"tkhd":
@@ -55,7 +58,7 @@ def track(facts: Facts, data: bytes) -> None:
 
 
 def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The boxes inside a box; stops at the first that does not fit."""
+    """Yield the boxes inside a box, up to the first that does not fit."""
     at = 0
     while at + 8 <= len(data):
         size, name = struct.unpack_from(">I4s", data, at)
@@ -66,6 +69,7 @@ def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def duration_of(header: bytes) -> float:
+    """Return the duration of a header."""
     layout, at = (">IQ", 20) if header[:1] == b"\x01" else (">II", 12)
     if len(header) < at + struct.calcsize(layout):
         return 0.0
@@ -74,7 +78,7 @@ def duration_of(header: bytes) -> float:
 
 
 def sides_of(header: bytes) -> tuple[int, int]:
-    """Width and height as seen: a matrix that turns by 90 degrees swaps them."""
+    """Return width and height as seen: a matrix that rotates by 90 degrees swaps them."""
     at = 52 if header[:1] == b"\x01" else 40
     if len(header) < at + 44:
         return 0, 0

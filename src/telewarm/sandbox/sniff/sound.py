@@ -1,4 +1,4 @@
-"""Audio files: what their headers say of codec, length and names."""
+"""Audio sniffers: codec, duration and names by headers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ENCODINGS = ("latin-1", "utf-16", "utf-16-be", "utf-8")
 
 
 def ogg(facts: Facts, reader: Reader) -> Parser:
-    """Walk every page: only the last one knows how long the stream is."""
+    """Sniff an Ogg: walk every page, since only the last one knows the duration."""
     facts.audio = True
     rate, preskip = 0, 0
     while True:
@@ -47,6 +47,7 @@ def _ogg_rate(first: bytes) -> tuple[int, int]:
 
 
 def mp3(facts: Facts, reader: Reader) -> Parser:
+    """Sniff an MP3."""
     facts.audio = True
     head = yield from reader.peek(10)
     if head.startswith(b"ID3"):
@@ -66,7 +67,7 @@ def _id3(facts: Facts, reader: Reader, head: bytes) -> Generator[int, bytes, Non
 
 
 def names(facts: Facts, tag: bytes, *, version: int) -> None:
-    """Title and performer of an ID3v2.3 or 2.4 tag."""
+    """Read title and performer of an ID3v2.3 or 2.4 tag."""
     at = 0
     while at + 10 <= len(tag) and tag[at]:
         label = tag[at : at + 4]
@@ -80,12 +81,14 @@ def names(facts: Facts, tag: bytes, *, version: int) -> None:
 
 
 def text(value: bytes) -> str:
+    """Decode a text frame."""
     if not value or value[0] >= len(_ENCODINGS):
         return ""
     return value[1:].decode(_ENCODINGS[value[0]], "replace").rstrip("\0")
 
 
 def syncsafe(data: bytes) -> int:
+    """Decode a syncsafe integer."""
     size = 0
     for byte in data:
         size = size << 7 | byte & 0x7F
@@ -93,6 +96,7 @@ def syncsafe(data: bytes) -> int:
 
 
 def flac(facts: Facts, reader: Reader) -> Parser:
+    """Sniff a FLAC."""
     facts.audio = True
     head = yield from reader.take(26)
     packed = int.from_bytes(head[18:26])
@@ -101,6 +105,7 @@ def flac(facts: Facts, reader: Reader) -> Parser:
 
 
 def wav(facts: Facts, reader: Reader) -> Parser:
+    """Sniff a WAV."""
     facts.audio = True
     head = yield from reader.take(32)
     facts.byte_rate = int.from_bytes(head[28:32], "little")

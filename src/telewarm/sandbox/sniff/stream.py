@@ -1,4 +1,4 @@
-"""Parsers as generators over a stream: they ask for bytes to read or to skip."""
+"""Parsers as generators over a stream: they request bytes to read or to skip."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ Parser = Generator[int, bytes, None]  # yields n > 0: give me n bytes; n < 0: sk
 
 
 class Reader:
-    """What a parser pulls from. `left` holds bytes that were read ahead."""
+    """Source of a parser's bytes. `left`: bytes that were read ahead."""
 
     def __init__(self) -> None:
         self._left = b""
 
     def take(self, size: int) -> Generator[int, bytes, bytes]:
+        """Read bytes."""
         if len(self._left) < size:
             self._left += yield size - len(self._left)
         taken, self._left = self._left[:size], self._left[size:]
         return taken
 
     def peek(self, size: int) -> Generator[int, bytes, bytes]:
+        """Read bytes without consuming them."""
         taken = yield from self.take(size)
         self._left = taken + self._left
         return taken
 
     def skip(self, size: int) -> Generator[int, bytes, None]:
+        """Skip bytes."""
         ahead = min(size, len(self._left))
         self._left = self._left[ahead:]
         if size > ahead:
@@ -32,7 +35,7 @@ class Reader:
 
 
 class Driver:
-    """Feeds a parser chunk by chunk; holds only what the parser asked for."""
+    """Feeds a parser chunk by chunk; holds only the requested bytes."""
 
     def __init__(self, parser: Parser) -> None:
         self._parser: Parser | None = parser
@@ -41,6 +44,7 @@ class Driver:
         self._step(None)
 
     def feed(self, data: bytes) -> None:
+        """Receive a piece."""
         at = 0
         while self._parser is not None and at < len(data):
             if self._wanted < 0:
@@ -58,6 +62,7 @@ class Driver:
                 self._step(got)
 
     def close(self) -> None:
+        """End the stream."""
         if self._parser is not None:
             self._parser.close()
             self._parser = None

@@ -9,4 +9,5 @@ down_revision = None
 
 
 def upgrade() -> None:
+    """Create the schema."""
     run_sql(__file__)
