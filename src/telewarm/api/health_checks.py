@@ -66,6 +66,7 @@ class CachedCheck:
         self._lock = asyncio.Lock()
 
     async def __call__(self) -> CheckResult:
+        """Return the cached result, or run the check."""
         async with self._lock:
             if self._result is None or clock.monotonic() >= self._expires_at:
                 self._result = await self._run_check()

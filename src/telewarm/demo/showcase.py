@@ -41,6 +41,8 @@ DRAWN = "drawn-1"  # the folder of drawn media; a new name when what is drawn ch
 
 @dataclass(kw_only=True, slots=True)
 class Show:
+    """Context of the demo: console, bots and files."""
+
     telewarm: Telewarm
     sandbox: SandboxProcess
     console: Console

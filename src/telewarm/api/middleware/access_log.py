@@ -34,6 +34,7 @@ class RequestIdMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request and log it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -75,6 +75,7 @@ class AuthMiddleware:
         )  # of its own: any page can make a browser ask for a wrong one
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Authenticate a request and pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -26,11 +26,14 @@ STOPPING_RETRY_AFTER_SECONDS = 1  # seconds after which another process, or this
 
 
 class ConcurrencyLimitMiddleware:
+    """Refuses requests above the limit."""
+
     def __init__(self, app: ASGIApp, *, admission: AdaptiveConcurrencyLimiter) -> None:
         self._app = app
         self._limiter = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Acquire a slot and pass the request on, or refuse it."""
         work = class_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
         if work is None:
             await self._app(scope, receive, send)
@@ -82,6 +85,7 @@ def _rejection(request_class: RequestClass, retry_seconds: int) -> tuple[Message
 
 
 def stopping_response(request_id: str) -> ASGIApp:
+    """Return the response to a request that the shutdown cancelled."""
     with bound_contextvars(request_id=request_id):
         return error_response(
             503,

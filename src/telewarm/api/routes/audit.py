@@ -63,7 +63,7 @@ async def list_audit_entries(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="How many", examples=[100])] = 100,
 ) -> dict[str, object]:
-    """Who changed what through the API, the newest first; kept for 90 days. `next` is null on the last page.
+    """List the changes made through the API, newest first; kept for 90 days. `next` is null on the last page.
 
     Other processes' changes appear within about a second.
     """

@@ -54,20 +54,28 @@ WarmupChats = Annotated[
 
 
 class BotCreate(RequestBody):
+    """A new bot."""
+
     slug: Slug
     token: Token
     warmup_chats: WarmupChats
 
 
 class BotTokenUpdate(RequestBody):
+    """A token of Telegram."""
+
     token: Token
 
 
 class WarmupChatsUpdate(RequestBody):
+    """Warm-up chats, the preferred one first."""
+
     warmup_chats: WarmupChats
 
 
 class WarmupChatAdd(RequestBody):
+    """One warm-up chat."""
+
     warmup_chat_id: Annotated[
         ChatOrName,
         Field(
@@ -81,7 +89,7 @@ class WarmupChatAdd(RequestBody):
     "/bots", **responses_of(BotCreated, "CONFLICT", *TELEGRAM_ERROR_CODES, status=201, description="The bot is kept")
 )
 async def create_bot(body: BotCreate, serving: StateDep) -> dict[str, object]:
-    """Check the token with Telegram and keep the bot."""
+    """Check the token with Telegram and add the bot."""
     bot = await serving.bots.create(
         slug=body.slug,
         token=body.token.get_secret_value().strip(),
@@ -95,22 +103,24 @@ async def create_bot(body: BotCreate, serving: StateDep) -> dict[str, object]:
     **responses_of(BotCreated, "NOT_FOUND", "CONFLICT", *TELEGRAM_ERROR_CODES, description="Used from now on"),
 )
 async def replace_token(body: BotTokenUpdate, session: BotDep, serving: StateDep) -> dict[str, object]:
-    """Check the token with Telegram and use it from now on. If it is another Telegram bot's, all media of this one are
-    warmed anew, for file ids belong to a bot."""
+    """Check the token with Telegram and replace it.
+
+    If it belongs to another Telegram bot, all media are warmed again, because file ids belong to a bot.
+    """
     bot = await serving.bots.replace_token(session.bot.slug, body.token.get_secret_value().strip())
     return {"ok": True, "bot": describe(bot)}
 
 
 @router.put("/bots/{slug}/warmup-chats", **responses_of(BotCreated, "NOT_FOUND", description="Used from now on"))
 async def replace_chats(body: WarmupChatsUpdate, session: BotDep, serving: StateDep) -> dict[str, object]:
-    """Upload to these chats from now on. File ids that are there stay good."""
+    """Replace the warm-up chats. Existing file ids stay valid."""
     bot = await serving.bots.replace_chats(session.bot.slug, body.warmup_chats)
     return {"ok": True, "bot": describe(bot)}
 
 
 @router.put("/bots/{slug}/warmup-chat", **responses_of(WarmupChat, "NOT_FOUND", description="Used from now on"))
 async def replace_chat(body: WarmupChatAdd, session: BotDep, serving: StateDep) -> dict[str, object]:
-    """Upload to this chat alone from now on: the Node system's route for a list of one."""
+    """Replace the warm-up chats by this one: the Node system's route."""
     bot = await serving.bots.replace_chats(session.bot.slug, [body.warmup_chat_id])
     return {"ok": True, "slug": bot.slug, "warmup_chat_id": bot.warmup_chats[0]}
 

@@ -53,6 +53,8 @@ BroadcastName = Annotated[str, AfterValidator(_check_name)]
 
 
 class BroadcastCreate(RequestBody):
+    """A new broadcast."""
+
     aliases: ClassVar[Mapping[str, str]] = {"start_at": "starts_at", "rate": "per_second"}
 
     bot: Annotated[Slug | None, Field(description="The bot that sends it", examples=["shop"])] = None
@@ -85,6 +87,8 @@ class BroadcastCreate(RequestBody):
 
 
 class BroadcastStart(RequestBody):
+    """When to start."""
+
     aliases: ClassVar[Mapping[str, str]] = {"start_at": "starts_at"}
 
     starts_at: StartsAt = None
@@ -94,6 +98,8 @@ class BroadcastStart(RequestBody):
 
 
 class BroadcastRetry(RequestBody):
+    """Outcomes to retry."""
+
     outcomes: Annotated[
         list[Literal[DeliveryStatus.FAILED, DeliveryStatus.UNKNOWN]],
         Field(min_length=1, max_length=2, description="Whom to send to again", examples=[["failed"]]),
@@ -101,6 +107,8 @@ class BroadcastRetry(RequestBody):
 
 
 class TestSend(RequestBody):
+    """The recipient of a test."""
+
     chat_id: Annotated[ChatOrName, Field(description="Who gets it, counted nowhere", examples=[500000001])]
 
 
@@ -122,10 +130,10 @@ IdempotencyKeyHeader = Annotated[
 async def create(
     body: BroadcastCreate, serving: StateDep, idempotency_key: IdempotencyKeyHeader = None
 ) -> dict[str, object]:
-    """Make a draft, one for each bot. Then load its recipients, test it, and start it.
+    """Create a draft for each bot. Then load its recipients, test it, and start it.
 
-    With an `Idempotency-Key` all of it may be repeated after a crash: a list that was loaded is only counted, and one
-    that was started already says so in its `state`.
+    With an `Idempotency-Key` all of this may be repeated after a crash: recipients that are loaded already are only
+    counted, and a broadcast that was started already says so in its `state`.
     """
     bots = [await resolve_bot(slug, serving) for slug in body.slugs()]
     made = await serving.broadcasts.create(
@@ -152,7 +160,7 @@ async def list_broadcasts(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=500, description="How many", examples=[50])] = 50,
 ) -> dict[str, object]:
-    """Look at broadcasts, newest first."""
+    """List broadcasts, newest first."""
     bot_id = None if bot is None else (await resolve_bot(bot, serving)).bot.id
     behind = None if before is None else BroadcastId(before)
     found = await serving.broadcasts.page(bot_id=bot_id, limit=limit + 1, before=behind)
@@ -165,7 +173,7 @@ async def list_broadcasts(
 
 @router.get("/broadcasts/{broadcast_id}", **responses_of(BroadcastResponse, "NOT_FOUND", description="As it is now"))
 async def get(broadcast_id: BroadcastIdPath, serving: StateDep) -> dict[str, object]:
-    """Look at one broadcast and its progress: counts by outcome, how many are left, how fast, how long still."""
+    """Show one broadcast with its progress: counts by outcome, recipients left, rate, remaining time."""
     return await _broadcast_response(serving, await serving.broadcasts.get(BroadcastId(broadcast_id)))
 
 
@@ -180,7 +188,7 @@ async def delete(broadcast_id: BroadcastIdPath, serving: StateDep) -> dict[str, 
 async def start(
     broadcast_id: BroadcastIdPath, serving: StateDep, body: BroadcastStart | None = None
 ) -> dict[str, object]:
-    """Send it, now or at `starts_at`. One that waits for its time may be given another."""
+    """Start the broadcast, now or at `starts_at`. The time of a scheduled one can be changed."""
     said = body or BroadcastStart()
     started = await serving.broadcasts.start(BroadcastId(broadcast_id), starts_at=said.starts_at, confirm=said.confirm)
     return await _broadcast_response(serving, started)
@@ -194,7 +202,7 @@ async def pause(broadcast_id: BroadcastIdPath, serving: StateDep) -> dict[str, o
 
 @router.post("/broadcasts/{broadcast_id}/resume", **STATE_CHANGE_RESPONSES)
 async def resume(broadcast_id: BroadcastIdPath, serving: StateDep) -> dict[str, object]:
-    """Go on with a paused one."""
+    """Resume a paused broadcast."""
     return await _broadcast_response(serving, await serving.broadcasts.resume(BroadcastId(broadcast_id)))
 
 
@@ -206,25 +214,25 @@ async def cancel(broadcast_id: BroadcastIdPath, serving: StateDep) -> dict[str, 
 
 @router.post("/broadcasts/{broadcast_id}/undo", **STATE_CHANGE_RESPONSES)
 async def undo(broadcast_id: BroadcastIdPath, serving: StateDep) -> dict[str, object]:
-    """Delete what was sent, as far as Telegram lets a bot: within 48 hours."""
+    """Delete the sent messages where Telegram allows it: within 48 hours."""
     return await _broadcast_response(serving, await serving.broadcasts.undo(BroadcastId(broadcast_id)))
 
 
 @router.post("/broadcasts/{broadcast_id}/retry-unknown", **STATE_CHANGE_RESPONSES)
 async def retry_unknown(broadcast_id: BroadcastIdPath, serving: StateDep) -> dict[str, object]:
-    """Send again to recipients of whom nobody knows whether they got it: some may get it twice."""
+    """Send again to recipients with an unknown outcome: some may get it twice."""
     return await _broadcast_response(serving, await serving.broadcasts.retry_unknown(BroadcastId(broadcast_id)))
 
 
 @router.post("/broadcasts/{broadcast_id}/retry", **STATE_CHANGE_RESPONSES)
 async def retry(broadcast_id: BroadcastIdPath, body: BroadcastRetry, serving: StateDep) -> dict[str, object]:
-    """Send again to recipients with these outcomes: those that failed surely have not got it, unknown ones perhaps."""
+    """Send again to recipients with these outcomes: failed ones surely have not got it, unknown ones perhaps have."""
     return await _broadcast_response(serving, await serving.broadcasts.retry(BroadcastId(broadcast_id), body.outcomes))
 
 
 @router.post("/broadcasts/{broadcast_id}/test", **SEND_RESPONSES)
 async def test(broadcast_id: BroadcastIdPath, body: TestSend, serving: StateDep) -> Response:
-    """Send its message to one chat now, whatever its state."""
+    """Send the message to one chat now, whatever the broadcast's state."""
     broadcast = await serving.broadcasts.get(BroadcastId(broadcast_id))
     session = await serving.bots.get(broadcast.bot_id)
     chat_id = await resolve_chat(session.api, session.chat_names, body.chat_id)

@@ -38,6 +38,8 @@ class ChatRecordOut(BaseModel):
 
 
 class ChatPage(BaseModel):
+    """A page of chat statuses."""
+
     ok: Ok
     chats: Annotated[list[ChatRecordOut], Field(description="By chat id")]
     counts: Annotated[dict[str, int], Field(description="Number of chats by state", examples=[{"blocked": 12}])]
@@ -47,6 +49,8 @@ class ChatPage(BaseModel):
 
 
 class ClearChatsResult(BaseModel):
+    """Number of forgotten chats."""
+
     ok: Ok
     cleared: Annotated[int, Field(description="Chats that were forgotten", examples=[12])]
 

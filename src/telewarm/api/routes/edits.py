@@ -29,6 +29,8 @@ MediaIds = Annotated[
 
 
 class MediaUpdate(RequestBody):
+    """A new name."""
+
     name: Annotated[
         str | None,
         Field(description="One line; what it has beyond 255 characters is cut off. null: none", examples=["cat.jpg"]),
@@ -39,13 +41,18 @@ class MediaUpdate(RequestBody):
 
 
 class MediaIdsIn(RequestBody):
+    """Media of a bot."""
+
     media_ids: MediaIds
 
 
 @router.patch("/media/{media_id}", **responses_of(RenamedMedia, "NOT_FOUND", description="With its new name"))
 async def rename(body: MediaUpdate, found: ItemDep, serving: StateDep) -> dict[str, object]:
-    """Give a media item another name. A file id keeps the name that the file was uploaded with, so recipients see the
-    new one once the item is rewarmed: with `rewarm` that is queued at once. `note` says what they see until then."""
+    """Rename a media item.
+
+    A file id keeps the name of the upload, so recipients see the new name once the item is rewarmed: `rewarm` queues
+    that at once. `note` says what they see until then.
+    """
     name = name_of(body.name)
     if body.name is not None and name is None:
         raise UsageError("the name has no character that can be shown; give another, or null for none")
@@ -56,8 +63,11 @@ async def rename(body: MediaUpdate, found: ItemDep, serving: StateDep) -> dict[s
 
 @router.delete("/media/{media_id}", **responses_of(DeletedMedia, "NOT_FOUND", "CONFLICT", description="It is gone"))
 async def delete(found: ItemDep, serving: StateDep) -> dict[str, object]:
-    """Delete one media item. Its file is deleted within the hour when nobody else has it. What is being warmed does not
-    come back; messages that were sent stay where they are."""
+    """Delete one media item.
+
+    Its file is deleted within the hour unless another item uses it. A warm-up in progress does not restore the item;
+    sent messages stay.
+    """
     item, session = found
     return await _delete_media(serving, session, [item.id])
 
@@ -66,8 +76,10 @@ async def delete(found: ItemDep, serving: StateDep) -> dict[str, object]:
     "/bots/{slug}/media/delete", **responses_of(DeletedMedia, "NOT_FOUND", "CONFLICT", description="They are gone")
 )
 async def delete_selected(body: MediaIdsIn, session: BotDep, serving: StateDep) -> dict[str, object]:
-    """Delete up to 10,000 of a bot's media at once: all of them or, when a broadcast needs one, none. Ids that the bot
-    has no item of are listed in `not_found`."""
+    """Delete up to 10,000 of a bot's media: all of them, or none when a broadcast needs one.
+
+    Ids that the bot does not have are listed in `not_found`.
+    """
     return await _delete_media(serving, session, [MediaId(media_id) for media_id in body.media_ids])
 
 
@@ -75,9 +87,11 @@ async def delete_selected(body: MediaIdsIn, session: BotDep, serving: StateDep) 
     "/media/collect", **responses_of(CollectResponse, "STORE_UNAVAILABLE", description="The store was looked through")
 )
 async def collect(serving: StateDep) -> dict[str, object]:
-    """Look through the whole store for objects that belong to nothing, as a killed process may leave them, and delete
-    what has waited long enough. What media items no longer need goes by itself; this is for the rest, now and then. It
-    takes as long as the store takes to list what it holds."""
+    """Find objects in the store that no media item uses, and delete those found long enough ago.
+
+    A process that is killed while it adds a file may leave one behind. Files of deleted media are removed
+    automatically; this is for the rest, now and then. It takes as long as the store takes to list its objects.
+    """
     strays = await serving.garbage_collector.find_orphaned_objects()
     return {"ok": True, "blobs": await serving.garbage_collector.collect(), "strays": strays}
 

@@ -58,13 +58,13 @@ async def stream_events(
         Header(alias="Last-Event-ID", description="The same; it counts when both are given", examples=["4711"]),
     ] = None,
 ) -> Response:
-    """What happens from now on, in all processes, as Server-Sent Events.
+    """Stream the events of all processes from now on, as Server-Sent Events.
 
     Each event has an `id`, its type in `event`, and one JSON object in `data`. A stream begins with an event
-    `position`, whose id says where you are; it comes again when only such things happened as you did not ask for. A
-    comment every 15 to 20 s says that the stream lives. Connect again with the last id, to any process, and you miss
-    nothing that happened in the last hour, of the newest 200,000 events at most; when something is missing, an event
-    `reset` comes first: read anew what you show.
+    `position`, whose id says where you are; it comes again when only events happened that you did not ask for. A
+    comment every 15 to 20 s is the heartbeat. Reconnect with the last id, to any process, and you miss nothing of the
+    last hour, of the newest 200,000 events at most; when something is missing, an event `reset` comes first: read the
+    present state again.
     """
     after = _parse_event_id(from_header or last_event_id or None)
     chunks = serving.events.follow(await _event_filter(serving, bot, types), after=after)
@@ -85,6 +85,8 @@ class EventOut(BaseModel):
 
 
 class EventPage(BaseModel):
+    """A page of events."""
+
     ok: Ok
     events: Annotated[list[EventOut], Field(description="In their order")]
     next: Annotated[int, Field(description="`after` of the next page", examples=[4711])]
@@ -101,8 +103,10 @@ async def list_events(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="How many", examples=[100])] = 100,
 ) -> dict[str, object]:
-    """What happened after an event, for programs that ask now and then. Without `after`: nothing yet, and in `next`
-    where to begin. `reset` true: some of it is no longer kept, so read anew what you show, and go on with `next`.
+    """List the events after an event, for programs that poll.
+
+    Without `after`: no events, and in `next` where to begin. `reset` true: some events are no longer stored, so read
+    the present state again, and continue with `next`.
     """
     chunk = await serving.events.page(await _event_filter(serving, bot, types), after=after, limit=limit)
     found = [event for event in chunk.events if event.type is not EventType.RESET]

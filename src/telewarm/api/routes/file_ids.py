@@ -21,6 +21,8 @@ MAX_WAIT_SECONDS = 60  # seconds
 
 
 class FileIdOut(BaseModel):
+    """A file id."""
+
     ok: Ok
     media_id: MediaIdOut
     bot: Annotated[str, Field(description="The bot that the file id belongs to, and no other", examples=["shop"])]
@@ -47,7 +49,7 @@ async def get_file_id(
     ] = 0.0,
     bot: Annotated[str | None, Query(description="404 when the item is another bot's", examples=["shop"])] = None,
 ) -> dict[str, object]:
-    """Hand out a media item's file id, to send it by other means than Telewarm.
+    """Return a media item's file id, for sending it by other means than Telewarm.
 
     409 MEDIA_NOT_READY with Retry-After while there is none. Ids change: ask again when Telegram refuses one.
     """

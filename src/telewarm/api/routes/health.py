@@ -34,10 +34,14 @@ NO_STORE_HEADERS = {"Cache-Control": "no-store"}
 
 
 class LivenessOut(BaseModel):
+    """Liveness."""
+
     ok: Annotated[bool, Field(description="Always true", examples=[True])]
 
 
 class ReadinessOut(BaseModel):
+    """Readiness."""
+
     ok: Annotated[bool, Field(description="All of them are there", examples=[True])]
     checks: Annotated[
         dict[str, bool],
@@ -50,12 +54,16 @@ class ReadinessOut(BaseModel):
 
 
 class NotReadyOut(ErrorBody):
+    """Missing readiness."""
+
     checks: Annotated[
         dict[str, bool] | None, Field(description="As in the answer of a ready one", examples=[{"database": False}])
     ] = None
 
 
 class CheckOut(BaseModel):
+    """Result of one check."""
+
     status: Annotated[Literal["ok", "failed"], Field(description="Whether it is there", examples=["ok"])]
     latency_ms: Annotated[float, Field(description="Milliseconds that the look took", examples=[0.8])]
     message: Annotated[str | None, Field(description="What is wrong, and the cure", examples=[None])]
@@ -66,6 +74,8 @@ class CheckOut(BaseModel):
 
 
 class ProcessOut(BaseModel):
+    """Resources of this process."""
+
     pid: Annotated[int, Field(description="Its number on its machine", examples=[4711])]
     python: Annotated[str, Field(description="Version of Python", examples=["3.12.8"])]
     memory_bytes: Annotated[int | None, Field(description="Resident; null if unknown", examples=[93_000_000])]
@@ -82,6 +92,8 @@ class ProcessOut(BaseModel):
 
 
 class QueueOut(BaseModel):
+    """Warm-up queue of a bot."""
+
     due: Annotated[int, Field(description="Media that are to be warmed, in hand or not", examples=[120])]
     waiting: Annotated[int, Field(description="Of them for a back-off to end; at most 100 a bot", examples=[3])]
     oldest_seconds: Annotated[
@@ -90,6 +102,8 @@ class QueueOut(BaseModel):
 
 
 class PausedBotOut(BaseModel):
+    """A bot that is held back."""
+
     slug: Annotated[str, Field(description="Your name for the bot", examples=["shop"])]
     paused: Annotated[bool, Field(description="By a person", examples=[False])]
     flood_wait_seconds: Annotated[float, Field(description="That Telegram asked the bot to wait", examples=[12.0])]
@@ -98,11 +112,15 @@ class PausedBotOut(BaseModel):
 
 
 class PausedBotsOut(BaseModel):
+    """Bots that are held back."""
+
     count: Annotated[int, Field(description="Of all bots", examples=[12])]
     held: Annotated[list[PausedBotOut], Field(description="Paused or in a flood wait; 100 at most")]
 
 
 class HealthOut(BaseModel):
+    """Health."""
+
     ok: Annotated[bool, Field(description="False: something that is needed is not there", examples=[True])]
     status: Annotated[
         Literal["ok", "degraded", "down"],
@@ -129,7 +147,7 @@ class HealthOut(BaseModel):
 
 
 class UnhealthyOut(ErrorBody):
-    """With all that a healthy one answers, unless it was no look at its health that failed."""
+    """Missing health, with all fields of a healthy response unless the checks themselves failed."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -137,7 +155,7 @@ class UnhealthyOut(ErrorBody):
 @probe_router.head("/healthz", include_in_schema=False)
 @probe_router.get("/healthz", **responses_of(LivenessOut, description="It lives"))
 async def healthz() -> dict[str, bool]:
-    """This process answers. Nothing else is looked at: restart it when this fails."""
+    """Return whether this process responds. Nothing else is checked: restart it when this fails."""
     return {"ok": True}
 
 
@@ -149,7 +167,7 @@ async def healthz() -> dict[str, bool]:
     ),
 )
 async def readyz(serving: StateDep) -> JSONResponse:
-    """All that it works with is there: send it requests. Findings are remembered for a second."""
+    """Return whether all required services are available: send requests. Results are cached for a second."""
     needed, untaken = await asyncio.gather(
         serving.health_checks.run_required(), serving.health_checks.check_untaken_work()
     )
@@ -166,7 +184,7 @@ async def readyz(serving: StateDep) -> JSONResponse:
     ),
 )
 async def health(serving: StateDep) -> Response:
-    """How it does, for people and monitors: each dependency with its latency, memory, disk, queue, flood waits."""
+    """Show the health for people and monitors: each dependency with its latency, memory, disk, queue, flood waits."""
     (needed, telegram), untaken, standing = await asyncio.gather(
         serving.health_checks.run_all(), serving.health_checks.check_untaken_work(), _queue_and_bots(serving.pool)
     )

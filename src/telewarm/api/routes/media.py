@@ -146,10 +146,10 @@ async def add_media(
     ] = None,
     name: Annotated[str | None, Query(description="With a raw body: its file name", examples=["cat.jpg"])] = None,
 ) -> JSONResponse:
-    """Keep a file and have it warmed: 201 and durable, or 200 when the bot has it already.
+    """Add a file and have it warmed: 201 and durable, or 200 when the bot has it already.
 
-    Three bodies: `multipart/form-data`, any other type as raw bytes, or JSON with `data_base64`, or with the `url` that
-    the file is to be fetched from.
+    Three bodies: `multipart/form-data`, any other type as raw bytes, or JSON with `data_base64`, or with the `url` of
+    the file to fetch.
     """
     async with serving.library.receive() as incoming:
         asked = await uploads.read_upload(
@@ -248,9 +248,9 @@ async def media_query(
 async def list_media(
     session: BotDep, serving: StateDep, asked: Annotated[MediaQuery, Depends(media_query)]
 ) -> dict[str, object]:
-    """Look at a bot's library, newest first, page by page: give `next` as `before` until it is null.
+    """List a bot's library, newest first, page by page: pass `next` as `before` until it is null.
 
-    A search by anything but kind and state looks at 100,000 items a page at most: such a page may hold fewer than
+    A search by anything but kind and state examines 100,000 items a page at most: such a page may hold fewer than
     `limit`, or none, and yet have a next one.
     """
     if asked.offset:
@@ -269,7 +269,7 @@ async def list_media(
 
 @router.get("/media/{media_id}", **responses_of(MediaResponse, "NOT_FOUND", description="As it is now"))
 async def get_media(media_id: MediaIdPath, serving: StateDep) -> dict[str, object]:
-    """Look at one media item, with what is known of its file id under `cache`."""
+    """Show one media item, with its file id under `cache`."""
     item, _ = await resolve_item(media_id, serving)
     return {"ok": True, "media": describe(item, serving)}
 

@@ -28,7 +28,7 @@ DATABASE_TIMEOUT_SECONDS = (
 @router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", response_class=Response, response_description="Everything", responses=TEXT_RESPONSE)
 async def get_metrics(serving: StateDep) -> Response:
-    """This process's counters, and the depth of the queues, in Prometheus's text format."""
+    """Return this process's counters and the depths of the queues in Prometheus's text format."""
     status = serving.worker.status()
     now = metrics.MetricsSnapshot(
         in_flight=status.in_flight,

@@ -62,6 +62,8 @@ PREVIEW_RESPONSES: Responses = {
 
 
 class PreviewUrlIn(RequestBody):
+    """Lifetime of the URL."""
+
     seconds: Annotated[
         int, Field(ge=1, le=MAX_TTL_SECONDS, description="How long the URL is good", examples=[600]), RejectBool
     ] = DEFAULT_URL_SECONDS
@@ -76,10 +78,11 @@ async def get_preview(
     serving: StateDep,
     thumbnail: Annotated[bool, Query(description="A JPEG within 320 × 320 pixels instead", examples=[True])] = False,  # noqa: FBT002 - a query parameter
 ) -> Response:
-    """Look at the file of a media item, or at its thumbnail. With a token, or with `expires` and `signature` as
-    `preview-url` gave them. One range at a time (`Range: bytes=…`); the ETag is the file's SHA-256.
+    """Return the file of a media item, or its thumbnail.
 
-    Pictures, films and sound come as what they are; whatever a browser could run comes as a download of bytes.
+    With a token, or with `expires` and `signature` of `preview-url`. One range at a time (`Range: bytes=…`); the ETag
+    is the file's SHA-256. Pictures, films and sound are shown by browsers; files that a browser could run are downloads
+    without a type.
     """
     ticket: SignedPreview | None = getattr(request.state, "ticket", None)
     if ticket is not None and ticket.variant is PreviewVariant.THUMBNAIL and not thumbnail:
@@ -93,10 +96,10 @@ async def get_preview(
 async def create_preview_url(
     found: ItemDep, response: Response, serving: StateDep, body: PreviewUrlIn | None = None
 ) -> dict[str, object]:
-    """Make a URL, relative to this server, by which anybody may look at the item until it ends: for an `<img>` or a
-    `<video>`, or to pass on. A URL for the file shows the thumbnail too, with `&thumbnail=1`.
+    """Create a URL, relative to this server, by which anybody can view the item until it expires.
 
-    It cannot be taken back alone: all end at once when the encryption key is rotated.
+    For an `<img>` or a `<video>`, or to pass on. The URL of the file shows the thumbnail too, with `&thumbnail=1`. A
+    single URL cannot be revoked: all become invalid when the encryption key is rotated.
     """
     asked = body or PreviewUrlIn()
     item, _ = found

@@ -124,8 +124,8 @@ async def load_recipients(
     """Add chat ids to a draft: the body is the list itself, with any number of them.
 
     CSV with or without a header, ids on one line, NDJSON, or JSON; numbers or objects with `chat_id`. A list that does
-    not say where its chat ids are is refused, and `column` says it. When the body is cut off, what came stays; send the
-    whole list again then, since a chat that is there already is only counted.
+    not show where its chat ids are is refused: name the `column`. When the body is cut off, complete rows stay; send
+    the whole list again then, since chats that are there already are only counted.
     """
     _check_body(request)
     chunks = chunks_of(request, serving.body_stall_seconds)
@@ -139,7 +139,7 @@ async def load_recipients(
     **csv_response("line,reason,excerpt\n3,not a whole number,Ana Maria\n", "A table with a header"),
 )
 async def get_rejected(broadcast_id: BroadcastIdPath, serving: StateDep) -> StreamingResponse:
-    """Get the lines of its lists that held no chat id: `line,reason,excerpt`."""
+    """Download the rows of its lists without a chat id: `line,reason,excerpt`."""
     chosen = BroadcastId(broadcast_id)
     await serving.broadcasts.get(chosen)
     found = serving.broadcasts.rejected(chosen)
@@ -153,7 +153,7 @@ async def get_rejected(broadcast_id: BroadcastIdPath, serving: StateDep) -> Stre
 async def get_results(
     broadcast_id: BroadcastIdPath, serving: StateDep, outcome: OutcomeQuery = None
 ) -> StreamingResponse:
-    """Get what became of each recipient, by chat id: `chat_id,outcome,message_ids,error,moved_to`."""
+    """Download the outcome of each recipient, by chat id: `chat_id,outcome,message_ids,error,moved_to`."""
     chosen = BroadcastId(broadcast_id)
     await serving.broadcasts.get(chosen)
     pages = serving.broadcasts.results(chosen, outcome=outcome)

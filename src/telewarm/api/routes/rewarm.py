@@ -25,10 +25,14 @@ router = APIRouter(tags=["media"], route_class=LimitedBodyRoute)
 
 
 class RewarmAll(RequestBody):
+    """What to rewarm."""
+
     which: Annotated[RewarmScope, Field(description="What is in error, or everything", examples=["failed"])]
 
 
 class RewarmSelected(RequestBody):
+    """What to rewarm, or which media."""
+
     which: Annotated[RewarmScope | None, Field(description="What is in error, or everything", examples=["failed"])] = (
         None
     )
@@ -36,6 +40,8 @@ class RewarmSelected(RequestBody):
 
 
 class ShareMedia(RequestBody):
+    """Media to share."""
+
     source: Annotated[str, Field(description="The slug of the bot that has them", examples=["shop"])]
     media_ids: Annotated[
         list[RowIdParam] | None,
@@ -45,10 +51,10 @@ class ShareMedia(RequestBody):
 
 @router.post("/bots/{slug}/media/rewarm", **responses_of(DueResponse, "NOT_FOUND", description="They are due"))
 async def rewarm_library(body: RewarmSelected, session: BotDep, serving: StateDep) -> dict[str, object]:
-    """Warm anew what is in error, or everything, or some: `count` is how many items are due by it.
+    """Warm media again: those in error, all, or some. `count`: items that are due by it.
 
-    Those that have a file id are sent by it meanwhile. Those that are named are uploaded before others; of the rest,
-    what has a file id goes after what has none.
+    Those with a file id are sent by it meanwhile. Named items are uploaded before others; of the rest, those with a
+    file id come after those without.
     """
     if (body.which is None) == (body.media_ids is None):
         raise HttpError(422, "BAD_REQUEST", "give `which` (failed or all), or `media_ids`")
@@ -62,7 +68,7 @@ async def rewarm_library(body: RewarmSelected, session: BotDep, serving: StateDe
 
 @router.post("/media/rewarm", **responses_of(DueResponse, description="They are due"))
 async def rewarm_all(body: RewarmAll, serving: StateDep) -> dict[str, object]:
-    """Warm anew what is in error, or everything, in the libraries of all bots."""
+    """Warm media again in the libraries of all bots: those in error, or all."""
     every = []
     for slug in await bots.slugs(serving.pool):
         with suppress(NotFound):  # deleted meanwhile
@@ -75,8 +81,7 @@ async def rewarm_all(body: RewarmAll, serving: StateDep) -> dict[str, object]:
     **responses_of(DueResponse, "NOT_FOUND", description="They are in the other library too"),
 )
 async def share_media(body: ShareMedia, session: BotDep, serving: StateDep) -> dict[str, object]:
-    """Put media of another bot's library into this one's too, without uploading them again: `count` is how many were
-    new here."""
+    """Add media of another bot to this one's library, without uploading them again. `count`: new items."""
     source = await resolve_bot(body.source, serving)
     media_ids = None if body.media_ids is None else [MediaId(media_id) for media_id in body.media_ids]
     return {"ok": True, "count": await serving.library.share(source.bot, session.bot, media_ids)}
@@ -86,7 +91,7 @@ async def share_media(body: ShareMedia, session: BotDep, serving: StateDep) -> d
     "/media/{media_id}/rewarm", **responses_of(RewarmResponse, "NOT_FOUND", description="It is due, before others")
 )
 async def rewarm_media(found: ItemDep, serving: StateDep) -> dict[str, object]:
-    """Upload one item anew, before others. If it has a file id, it is sent by that meanwhile."""
+    """Upload one item again, before others. Its present file id is used meanwhile."""
     before, session = found
     item = await serving.library.rewarm(session.bot, before.id)
     doing = "is queued to be uploaded anew" if item.state is MediaState.WARMING else f"is {item.state}"

@@ -32,7 +32,7 @@ async def list_bots(
     ] = "",
     limit: Annotated[int, Query(ge=1, le=500, description="How many", examples=[100])] = 100,
 ) -> dict[str, object]:
-    """Look at the bots, by slug, with how many media they have in each state. Never a token."""
+    """List the bots by slug, with the number of media in each state. Never a token."""
     if after and SLUG_PATTERN.fullmatch(after) is None:
         raise UsageError("after is no slug; give `next` of the page before")
     found = await serving.bots.page(deleted=deleted, after=after, limit=limit + 1)
@@ -46,14 +46,16 @@ async def list_bots(
 
 @router.get("/bots/{slug}", **responses_of(BotResponse, "NOT_FOUND", description="As it is now"))
 async def get_bot(session: BotDep, serving: StateDep) -> dict[str, object]:
-    """Look at one bot, with the flood waits of its chats and what was learned of its limits. Never its token."""
+    """Show one bot, with the flood waits of its chats and its learned limits. Never its token."""
     return {"ok": True, "bot": await get_bot_detail(serving, session.bot)}
 
 
 @router.post("/bots/{slug}/check", **responses_of(BotCheckResponse, "NOT_FOUND", description="What Telegram says"))
 async def check_bot(session: BotDep, serving: StateDep) -> dict[str, object]:
-    """Ask Telegram whether the token is good and the bot may post to each of its warm-up chats. Nothing is posted to
-    anybody; what is wrong comes with its cure. A new username is kept."""
+    """Check with Telegram that the token is valid and the bot may post to each of its warm-up chats.
+
+    Nothing is posted. Each problem comes with its remedy. A changed username is stored.
+    """
     return {"ok": True, **describe_check(await serving.bots.check(session.bot.slug))}
 
 
@@ -67,9 +69,10 @@ async def delete_bot(
         Query(description="Of a deleted bot: all it has goes, for good; its slug and token are free", examples=[True]),
     ] = False,
 ) -> dict[str, object]:
-    """Delete a bot: its warm-ups, sends and broadcasts stop in every process at once, and it is found nowhere any more.
-    Nothing is lost: `undelete` brings it back with all it had. `forever=true`, on a deleted bot, deletes its library,
-    chat statuses, broadcasts and the files that nobody else has; broken off, the same call goes on with it.
+    """Delete a bot: its warm-ups, sends and broadcasts stop in every process at once.
+
+    Nothing is lost: `undelete` restores it with all its data. `forever=true`, on a deleted bot, deletes its library,
+    chat statuses, broadcasts and the files that no other bot uses; an interrupted call can be repeated.
     """
     slug = check_slug(slug)
     if not forever:
@@ -82,7 +85,7 @@ async def delete_bot(
 
 @router.post("/bots/{slug}/undelete", **responses_of(BotRestored, "NOT_FOUND", "CONFLICT", description="It is back"))
 async def undelete_bot(slug: SlugParam, serving: StateDep) -> dict[str, object]:
-    """Bring a deleted bot back with all it had; what was due goes on. `changed` is false when it was not deleted."""
+    """Restore a deleted bot with all its data; pending work continues. `changed` is false when it was not deleted."""
     session, changed = await serving.bots.undelete(check_slug(slug))
     return {"ok": True, "changed": changed, "bot": await get_bot_detail(serving, session.bot)}
 

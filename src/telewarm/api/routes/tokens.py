@@ -37,6 +37,8 @@ TokenCacheDep = Annotated[ApiTokenCache | None, Depends(get_token_cache)]
 
 
 class TokenCreate(RequestBody):
+    """A new token."""
+
     name: Annotated[
         str,
         Field(
@@ -52,6 +54,8 @@ class TokenCreate(RequestBody):
 
 
 class TokenRotate(RequestBody):
+    """Grace period of the old secret."""
+
     grace_s: Annotated[
         int,
         Field(
@@ -87,10 +91,14 @@ class TokenWithSecret(TokenOut):
 
 
 class TokenRevoked(TokenOut):
+    """A revoked token."""
+
     ok: Ok
 
 
 class TokenListOut(BaseModel):
+    """All tokens."""
+
     ok: Ok
     tokens: Annotated[list[TokenOut], Field(description="By name, those that are not revoked")]
 

@@ -46,16 +46,22 @@ class WorkerOut(BaseModel):
 
 
 class WorkerStatusOut(BaseModel):
+    """Status of the worker."""
+
     ok: Ok
     worker: Annotated[WorkerOut, Field(description="As it is now")]
 
 
 class ChangedOut(BaseModel):
+    """Whether the state changed."""
+
     ok: Ok
     changed: Annotated[bool, Field(description="False: it was so already", examples=[True])]
 
 
 class WorkerControlOut(ChangedOut):
+    """Whether the state changed, and the worker's status."""
+
     worker: Annotated[WorkerOut, Field(description="As it is now")]
 
 

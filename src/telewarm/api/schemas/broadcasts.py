@@ -79,22 +79,30 @@ class BroadcastOut(BaseModel):
 
 
 class BroadcastResponse(BaseModel):
+    """One broadcast."""
+
     ok: Ok
     broadcast: Annotated[BroadcastOut, Field(description="As it is now")]
 
 
 class DraftsOut(BaseModel):
+    """The drafts."""
+
     ok: Ok
     broadcasts: Annotated[list[BroadcastOut], Field(description="One for each bot, in their order")]
 
 
 class BroadcastPage(BaseModel):
+    """A page of broadcasts."""
+
     ok: Ok
     broadcasts: Annotated[list[BroadcastOut], Field(description="Newest first")]
     next: Annotated[int | None, Field(description="`before` of the next page; null on the last one", examples=[12])]
 
 
 class UndoOut(BaseModel):
+    """Result of an undo."""
+
     ok: Ok
 
 

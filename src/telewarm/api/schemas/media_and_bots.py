@@ -72,11 +72,15 @@ class Media(BaseModel):
 
 
 class MediaResponse(BaseModel):
+    """One media item."""
+
     ok: Ok
     media: Annotated[Media, Field(description="As it is now")]
 
 
 class RenamedMedia(MediaResponse):
+    """A renamed media item."""
+
     note: Annotated[
         str | None,
         Field(description="Which name recipients still see, if another; else null", examples=[None]),
@@ -84,6 +88,8 @@ class RenamedMedia(MediaResponse):
 
 
 class SignedUrl(BaseModel):
+    """A signed URL."""
+
     ok: Ok
     url: Annotated[str, Field(description="Relative to this server", examples=[EXAMPLE_PREVIEW_URL])]
     expires_at: Annotated[TimeText, Field(description="When it ends, in UTC", examples=[EXAMPLE_TIME])]
@@ -91,11 +97,15 @@ class SignedUrl(BaseModel):
 
 
 class RewarmResponse(MediaResponse):
+    """A rewarmed media item."""
+
     media_id: MediaIdOut
     message: Annotated[str, Field(description="For people", examples=["media item 4711 is queued to be uploaded anew"])]
 
 
 class MediaPage(BaseModel):
+    """A page of media."""
+
     ok: Ok
     media: Annotated[list[Media], Field(description="Newest first")]
     count: Annotated[
@@ -108,6 +118,8 @@ class MediaPage(BaseModel):
 
 
 class AddedMedia(BaseModel):
+    """An added media item."""
+
     ok: Ok
     media_id: MediaIdOut
     sha256: Annotated[str, Field(description="Of its bytes, 64 hex digits", examples=[EXAMPLE_SHA256])]
@@ -128,6 +140,8 @@ class AddedMedia(BaseModel):
 
 
 class DeletedMedia(BaseModel):
+    """Deleted media."""
+
     ok: Ok
     deleted: Annotated[int, Field(description="Items", examples=[3])]
     not_found: Annotated[list[int], Field(description="Ids that the bot has no item of", examples=[[]])]
@@ -136,6 +150,8 @@ class DeletedMedia(BaseModel):
 
 
 class CollectResponse(BaseModel):
+    """Orphaned objects."""
+
     ok: Ok
     blobs: Annotated[int, Field(description="Files whose time had come, deleted now", examples=[0])]
     strays: Annotated[
@@ -145,6 +161,8 @@ class CollectResponse(BaseModel):
 
 
 class DueResponse(BaseModel):
+    """Number of due items."""
+
     ok: Ok
     count: Annotated[int, Field(description="How many items are due by it", examples=[12])]
     not_found: Annotated[
@@ -179,6 +197,8 @@ class BatchItem(BaseModel):
 
 
 class Batch(BaseModel):
+    """A batch."""
+
     ok: Ok
     count: Annotated[int, Field(description="Files in the request", examples=[3])]
     created: Annotated[int, Field(description="New in the library", examples=[1])]
@@ -204,6 +224,8 @@ class BotOut(BaseModel):
 
 
 class BotCreated(BaseModel):
+    """A new bot."""
+
     ok: Ok
     bot: Annotated[BotOut, Field(description="As it is kept")]
 
@@ -223,12 +245,16 @@ class BotListItem(BotOut):
 
 
 class BotPage(BaseModel):
+    """A page of bots."""
+
     ok: Ok
     bots: Annotated[list[BotListItem], Field(description="By slug")]
     next: Annotated[str | None, Field(description="`after` of the next page; null on the last", examples=[None])]
 
 
 class BotDetail(BotListItem):
+    """A bot with its details."""
+
     closed_chats: Annotated[
         dict[str, float],
         Field(description="Chats under a flood wait, and its seconds", examples=[{"-1001234567890": 7.5}]),
@@ -239,17 +265,23 @@ class BotDetail(BotListItem):
 
 
 class BotResponse(BaseModel):
+    """One bot."""
+
     ok: Ok
     bot: Annotated[BotDetail, Field(description="As it is now")]
 
 
 class WarmupChat(BaseModel):
+    """Warm-up chats."""
+
     ok: Ok
     slug: Annotated[str, Field(description="Your name for the bot", examples=["shop"])]
     warmup_chat_id: Annotated[int, Field(description="Where it uploads to", examples=[-1001234567890])]
 
 
 class TokenCheck(BaseModel):
+    """Check of the token."""
+
     ok: Annotated[bool | None, Field(description="null: it could not be found out now", examples=[True])]
     username: Annotated[str | None, Field(description="Telegram's name of it", examples=["shop_bot"])]
     error: Annotated[str | None, Field(description="A stable code; null: none", examples=[None])]
@@ -257,6 +289,8 @@ class TokenCheck(BaseModel):
 
 
 class ChatCheck(BaseModel):
+    """Check of a warm-up chat."""
+
     chat_id: Annotated[int, Field(description="A warm-up chat of the bot", examples=[-1001234567890])]
     ok: Annotated[
         bool | None, Field(description="It may post there; null: it could not be found out now", examples=[False])
@@ -274,6 +308,8 @@ class ChatCheck(BaseModel):
 
 
 class BotCheckResponse(BaseModel):
+    """Health check of a bot."""
+
     ok: Annotated[bool, Field(description="It was looked at", examples=[True])]
     healthy: Annotated[bool, Field(description="All is well", examples=[False])]
     token: Annotated[TokenCheck, Field(description="Is it good?")]
@@ -281,12 +317,16 @@ class BotCheckResponse(BaseModel):
 
 
 class BotRestored(BaseModel):
+    """A restored bot."""
+
     ok: Ok
     changed: Annotated[bool, Field(description="False: it was not deleted", examples=[True])]
     bot: Annotated[BotDetail, Field(description="As it is now")]
 
 
 class BotDeletedOut(BaseModel):
+    """A deleted bot."""
+
     ok: Ok
     slug: Annotated[str, Field(description="Your name for the bot", examples=["shop"])]
     forever: Annotated[bool, Field(description="It cannot be brought back", examples=[False])]
@@ -297,6 +337,8 @@ class BotDeletedOut(BaseModel):
 
 
 class WarmupStats(BaseModel):
+    """Warm-up statistics of this process."""
+
     queue_size: Annotated[int, Field(description="Items that wait, of all bots", examples=[120])]
     processing_count: Annotated[int, Field(description="Items in some process's hand", examples=[10])]
     active_workers: Annotated[int, Field(description="Uploads under way in this process", examples=[5])]
@@ -305,10 +347,14 @@ class WarmupStats(BaseModel):
 
 
 class QueueStats(WarmupStats):
+    """Queue statistics."""
+
     ok: Ok
 
 
 class QueueItem(BaseModel):
+    """An item near the front of the queue."""
+
     bot_slug: Annotated[str, Field(description="Your name for the bot", examples=["shop"])]
     media_id: MediaIdOut
     kind: Annotated[Kind, Field(description="What it is sent as", examples=["photo"])]
@@ -318,6 +364,8 @@ class QueueItem(BaseModel):
 
 
 class WarmupQueueOut(BaseModel):
+    """The warm-up queue."""
+
     bot_slug: Annotated[str, Field(description="Your name for the bot", examples=["shop"])]
     due: Annotated[int, Field(description="Items that are warming", examples=[130])]
     waiting: Annotated[int, Field(description="Of these, waiting for a back-off; 100 at most", examples=[0])]
@@ -327,11 +375,15 @@ class WarmupQueueOut(BaseModel):
 
 
 class PrewarmStats(WarmupStats):
+    """Statistics as in the Node system."""
+
     worker_running: Annotated[bool, Field(description="In this process", examples=[True])]
     queue_items: Annotated[list[QueueItem], Field(description="The 20 that go next")]
     bots: Annotated[list[WarmupQueueOut], Field(description="Those with items that are warming, by slug")]
 
 
 class PrewarmStatsOut(BaseModel):
+    """Statistics as in the Node system, with the next items."""
+
     ok: Ok
     metrics: Annotated[PrewarmStats, Field(description="As they are now")]

@@ -72,8 +72,11 @@ MediaPartOrId = Annotated[MediaPartIn, BeforeValidator(_part_from_id, json_schem
 
 
 class MessageIn(RequestBody):
-    """Up to ten media, then text. Fields go by Telegram's own names too: `disable_notification`, `has_spoiler`,
-    `link_preview_options`, `message_effect_id`."""
+    """A message set: up to ten media, then text.
+
+    Telegram's own names of fields are accepted too: `disable_notification`, `has_spoiler`, `link_preview_options`,
+    `message_effect_id`.
+    """
 
     aliases: ClassVar[Mapping[str, str]] = {
         "disable_notification": "silent",
