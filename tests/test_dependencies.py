@@ -44,7 +44,8 @@ def imported(*folders: str) -> set[str]:
     """Distributions of the modules that these folders import, without their own and the standard library's."""
     modules = {module for folder in folders for path in (ROOT / folder).rglob("*.py") for module in of_file(path)}
     provided = importlib.metadata.packages_distributions()
-    foreign = modules - sys.stdlib_module_names - {"telewarm", "telewarm_benchmarks", "tests", "benchmarks", "__future__"}
+    ours = {"telewarm", "telewarm_benchmarks", "tests", "benchmarks", "__future__"}
+    foreign = modules - sys.stdlib_module_names - ours
     missing = {module for module in foreign if module not in provided}
     assert not missing, f"installed nowhere: {missing}"
     return {normal(provided[module][0]) for module in foreign}

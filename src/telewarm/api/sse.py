@@ -94,6 +94,7 @@ class EventSourceResponse(Response):
         self._is_token_valid = is_token_valid
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as ASGI calls it
+        """Answer until the client leaves, its token is revoked or the server stops."""
         with self._registry.slot():
             async with aclosing(self._chunks) as chunks:
                 first = await anext(chunks)  # what it may raise becomes an answer
