@@ -18,6 +18,40 @@ MAX_PARTS = 32
 MAX_HEADER_BYTES = 16384  # bytes of a part's headers
 
 
+class PartHeaders:
+    """The headers of one part of a form, as they come in pieces."""
+
+    def __init__(self) -> None:
+        self._field, self._value = bytearray(), bytearray()
+        self._headers: dict[bytes, bytes] = {}
+        self._bytes = 0
+
+    def add_to_field(self, piece: bytes) -> None:
+        """Receive a piece of a header's name."""
+        self._count(piece)
+        self._field += piece
+
+    def add_to_value(self, piece: bytes) -> None:
+        """Receive a piece of a header's value."""
+        self._count(piece)
+        self._value += piece
+
+    def end_header(self) -> None:
+        """End a header."""
+        self._headers[bytes(self._field).lower()] = bytes(self._value)
+        self._field, self._value = bytearray(), bytearray()
+
+    @property
+    def disposition(self) -> bytes:
+        """The value of Content-Disposition."""
+        return self._headers.get(b"content-disposition", b"")
+
+    def _count(self, piece: bytes) -> None:
+        self._bytes += len(piece)
+        if self._bytes > MAX_HEADER_BYTES:
+            raise HttpError(413, "TOO_LARGE", f"the headers of a form's part have at most {MAX_HEADER_BYTES} bytes")
+
+
 class MultipartReader(ABC):
     """Parser that is fed with chunks and reports a form's parts.
 
@@ -38,9 +72,7 @@ class MultipartReader(ABC):
         self._part_count = 0
         self._name = ""
         self._is_file = False
-        self._header = (bytearray(), bytearray())
-        self._headers: dict[bytes, bytes] = {}
-        self._header_bytes = 0
+        self._headers = PartHeaders()
         self._value = bytearray()
         self._parser = _create_parser(boundary, self)
 
@@ -73,26 +105,24 @@ class MultipartReader(ABC):
         self._part_count += 1
         if self._part_count > self._max_parts:
             raise HttpError(413, "TOO_LARGE", f"a form has at most {self._max_parts} parts here: {self._allowed_text}")
-        self._headers, self._header_bytes = {}, 0
+        self._headers = PartHeaders()
         self._value = bytearray()
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
         """Receive a part of a header's name."""
-        self._append_to_header(self._header[0], data[start:end])
+        self._headers.add_to_field(data[start:end])
 
     def on_header_value(self, data: bytes, start: int, end: int) -> None:
         """Receive a part of a header's value."""
-        self._append_to_header(self._header[1], data[start:end])
+        self._headers.add_to_value(data[start:end])
 
     def on_header_end(self) -> None:
         """End a header."""
-        field, value = self._header
-        self._headers[bytes(field).lower()] = bytes(value)
-        self._header = (bytearray(), bytearray())
+        self._headers.end_header()
 
     def on_headers_finished(self) -> None:
         """End the headers of a part."""
-        disposition = self._headers.get(b"content-disposition", b"")
+        disposition = self._headers.disposition
         _, options = parse_options_header(disposition)
         self._name = options.get(b"name", b"").decode(errors="replace")
         self._is_file = self.is_file(self._name, has_file_name=has_file_name(disposition, options))
@@ -126,12 +156,6 @@ class MultipartReader(ABC):
     def on_end(self) -> None:
         """End the form."""
         self.ended = True
-
-    def _append_to_header(self, into: bytearray, piece: bytes) -> None:
-        self._header_bytes += len(piece)
-        if self._header_bytes > MAX_HEADER_BYTES:
-            raise HttpError(413, "TOO_LARGE", f"the headers of a form's part have at most {MAX_HEADER_BYTES} bytes")
-        into += piece
 
 
 class SingleFileForm(MultipartReader):

@@ -63,7 +63,7 @@ def choose_settings_file(  # noqa: D103 - a docstring would become the help
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("worker")(worker.worker)
-app.command("send", cls=options.ChatIdCommand, context_settings=send.CONTEXT_SETTINGS)(send.send)
+app.command("send", help=send.HELP, cls=options.ChatIdCommand, context_settings=send.CONTEXT_SETTINGS)(send.send)
 app.add_typer(bot.app, name="bot")
 media.app.command("file-id")(file_ids.file_id)
 app.add_typer(media.app, name="media")

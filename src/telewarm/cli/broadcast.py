@@ -68,7 +68,26 @@ OutputOption: TypeAlias = Annotated[
 app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich")
 
 
-@app.command("send")
+SEND_HELP = """\
+Make a broadcast, load its recipients, and send it, with a bar until it is done.
+
+Run again with the same message and list it goes on with the unfinished broadcast: nobody gets it twice. What was
+finished within a day it sends again only when you say so (--again for scripts).
+
+Ctrl-C ends the bar and the worker in this process, not the broadcast: it goes on wherever a worker runs. The exit
+code is 0 when it is done and somebody got it.
+
+[bold]Examples[/]
+
+telewarm broadcast send shop chats.csv --text "We open at nine."
+
+telewarm broadcast send shop chats.csv --media cat.jpg --media 17 --album --caption "<b>New</b>" --html
+
+psql -Atc "SELECT chat_id FROM customer" | telewarm broadcast send shop - --text "Hello" --rate 20 --yes
+"""
+
+
+@app.command("send", help=SEND_HELP)
 def send(  # noqa: PLR0913 - each is an argument or an option of the command line
     bot: BotArgument,
     recipients: ListArgument,
@@ -101,22 +120,7 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
         bool, typer.Option("--again", help="Send it once more, although the same list got the same message today.")
     ] = False,
 ) -> None:
-    """Make a broadcast, load its recipients, and send it, with a bar until it is done.
-
-    Run again with the same message and list it goes on with the unfinished broadcast: nobody gets it twice. What was
-    finished within a day it sends again only when you say so (--again for scripts).
-
-    Ctrl-C ends the bar and the worker in this process, not the broadcast: it goes on wherever a worker runs. The exit
-    code is 0 when it is done and somebody got it.
-
-    [bold]Examples[/]
-
-    telewarm broadcast send shop chats.csv --text "We open at nine."
-
-    telewarm broadcast send shop chats.csv --media cat.jpg --media 17 --album --caption "<b>New</b>" --html
-
-    psql -Atc "SELECT chat_id FROM customer" | telewarm broadcast send shop - --text "Hello" --rate 20 --yes
-    """
+    """Make a broadcast, load its recipients, and send it."""
     said = message_options.MessageOptions(buttons=buttons, link_preview=link_preview, effect=effect, as_file=as_file,
         spoiler=spoiler, caption_above=caption_above, as_given=as_given, extra=extra or ())  # fmt: skip
     draft = drafting.BroadcastOptions(

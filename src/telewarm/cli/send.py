@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 import typer
@@ -29,19 +29,37 @@ from telewarm.sending.send_context import SendResult
 CONTEXT_SETTINGS: dict[str, Any] = {"ignore_unknown_options": True}  # of the command: a chat id below zero is no option
 
 
+HELP = """\
+Send files, media of the library, and text to one chat. Prints one line a message; with --json, one object.
+
+A file that was sent before goes by its file id, without an upload. The exit code is 1 when something did not go.
+Settings come from the environment and from .env.
+
+[bold]Examples[/]
+
+telewarm send shop 500000001 --text "It is here."
+
+telewarm send shop -1001234567890 cat.jpg dog.mp4 --album --caption "<b>New</b>" --html
+
+telewarm send shop 500000001 --media 17 --media 18 --reply-to 42 --silent
+
+telewarm send shop 500000001 cat.jpg --json | jq .results[0].message_id
+"""
+
+CHAT_HELP = "The recipient's chat id, negative for groups and channels; or @name of a public one."
+ChatArgument: TypeAlias = Annotated[str, typer.Argument(metavar="CHAT", callback=parse_recipient, help=CHAT_HELP)]
+FilesArgument: TypeAlias = Annotated[
+    list[Path] | None, typer.Argument(exists=True, dir_okay=False, readable=True, help="They stay in the library.")
+]
+WithoutReplyOption: TypeAlias = Annotated[
+    bool, typer.Option("--allow-sending-without-reply", help="Send it also when that message is gone.")
+]
+
+
 def send(  # noqa: PLR0913 - each is an argument or an option of the command line
     bot: Annotated[str, typer.Argument(help="The bot's slug.")],
-    chat: Annotated[
-        str,
-        typer.Argument(
-            metavar="CHAT",
-            callback=parse_recipient,
-            help="The recipient's chat id, negative for groups and channels; or @name of a public one.",
-        ),
-    ],
-    files: Annotated[
-        list[Path] | None, typer.Argument(exists=True, dir_okay=False, readable=True, help="They stay in the library.")
-    ] = None,
+    chat: ChatArgument,
+    files: FilesArgument = None,
     *,
     text: Annotated[str | None, typer.Option(help="A message of its own, after the media.")] = None,
     caption: Annotated[str | None, typer.Option(help="Caption of the first item.")] = None,
@@ -60,34 +78,17 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
     as_given: message_options.OrderOption = False,
     extra: message_options.ExtraOption = None,
     reply_to: Annotated[int | None, typer.Option(min=1, help="Answer this message of the chat.")] = None,
-    allow_sending_without_reply: Annotated[
-        bool, typer.Option("--allow-sending-without-reply", help="Send it also when that message is gone.")
-    ] = False,
+    allow_sending_without_reply: WithoutReplyOption = False,
     topic: Annotated[int | None, typer.Option(min=1, help="Topic (thread id) of a forum.")] = None,
     patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for Telegram's limits, at most.")] = 60.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Send files, media of the library, and text to one chat. Prints one line a message; with --json, one object.
-
-    A file that was sent before goes by its file id, without an upload. The exit code is 1 when something did not go.
-    Settings come from the environment and from .env.
-
-    [bold]Examples[/]
-
-    telewarm send shop 500000001 --text "It is here."
-
-    telewarm send shop -1001234567890 cat.jpg dog.mp4 --album --caption "<b>New</b>" --html
-
-    telewarm send shop 500000001 --media 17 --media 18 --reply-to 42 --silent
-
-    telewarm send shop 500000001 cat.jpg --json | jq .results[0].message_id
-    """
+    """Send files, media of the library, and text to one chat."""
     mode = parse_mode_of(html=html, markdown=markdown)
-    said = message_options.MessageOptions(
-        buttons=buttons, link_preview=link_preview, effect=effect, as_file=as_file, spoiler=spoiler,
-        caption_above=caption_above, as_given=as_given, extra=extra or (),
-    )  # fmt: skip
-    message = MessageSet(
+    said = message_options.MessageOptions(buttons=buttons, link_preview=link_preview, effect=effect, as_file=as_file,
+        spoiler=spoiler, caption_above=caption_above, as_given=as_given, extra=extra or ())  # fmt: skip
+    _check_not_empty(media=bool(media or files), text=bool(text), caption=bool(caption))
+    plain = MessageSet(
         text=text,
         parse_mode=mode if text else None,
         album=album,
@@ -97,8 +98,7 @@ def send(  # noqa: PLR0913 - each is an argument or an option of the command lin
         protect_content=protect,
         allow_sending_without_reply=allow_sending_without_reply,
     )
-    message = said.apply(message)
-    _check_not_empty(media=bool(media or files), text=bool(text), caption=bool(caption))
+    message = said.apply(plain)
 
     async def sending(telewarm: Telewarm, session: BotSession) -> Sequence[SendResult]:
         ids = [*map(MediaId, media or ()), *await add_files(telewarm, session, files or ())]

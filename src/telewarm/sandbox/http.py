@@ -81,6 +81,92 @@ class Service:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
+class RequestBuilder:
+    """Builds one request of what the parser reports. A refused one is built too, with the reason."""
+
+    def __init__(self, service: Service) -> None:
+        self.break_at: int | None = None  # bytes of the body after which the connection is to break
+        self.received = 0
+        self.refused: ApiError | None = None
+        self._service = service
+        self._url = b""
+        self._path = ""
+        self._headers: dict[bytes, bytes] = {}
+        self._header_bytes = 0
+        self._body: Body = NoBody()
+        self._form = Form({}, keep=0)
+        self._limit = 0
+
+    def add_url(self, url: bytes) -> None:
+        """Receive a part of the URL."""
+        self._url += url
+
+    def add_header(self, name: bytes, value: bytes) -> None:
+        """Receive a header."""
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MAX_HEADERS:
+            self.refused = ApiError(431, "Request Header Fields Too Large")
+            return
+        self._headers.setdefault(name.lower(), value)
+
+    def begin_body(self) -> None:
+        """Choose the receiver of the body."""
+        path, _, query = self._url.partition(b"?")
+        self._path = unquote(path.decode("latin-1"))
+        self.break_at = self._service.break_at(self._path)
+        self._form = Form(form_params(query) if query else {}, keep=self._service.keep_file())
+        self._limit = self._service.body_limit()
+        if int(self._headers.get(b"content-length", b"0")) > self._limit:
+            self.refused = self.refused or too_large()
+        try:
+            self._body = body_for(self._headers, self._form, limit=self._limit)
+        except Malformed:
+            self.refused = self.refused or ApiError(400, "")
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client waits for leave to send the body."""
+        return self.refused is None and self._headers.get(b"expect", b"").lower() == b"100-continue"
+
+    @property
+    def breaks(self) -> bool:
+        """Whether the connection is to break now."""
+        return self.break_at is not None and self.received >= self.break_at
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether more of a refused body came than is read for the sake of the response."""
+        return self.refused is not None and self.received > self._limit + LINGER
+
+    def add_body(self, data: bytes) -> None:
+        """Receive a part of the body."""
+        self.received += len(data)
+        if self.received > self._limit:
+            self.refused = self.refused or too_large()
+        if self.refused is not None or self.breaks:
+            return
+        try:
+            self._body.feed(data)
+        except ApiError as error:
+            self.refused = error
+        except Malformed:
+            self.refused = ApiError(400, "")
+
+    def build(self, verb: str) -> Request:
+        """Return the request, once all of it is here."""
+        files: dict[str, Upload] = {}
+        try:
+            if self.refused is None:
+                self._body.finish()
+                files = self._form.finish()
+        except ApiError as error:
+            self.refused = error
+        except Malformed:
+            self.refused = ApiError(400, "")
+        self._body = NoBody()
+        return Request(verb, self._path, self._form.params, files, self._form.raw, self.refused)
+
+
 class Connection(asyncio.Protocol):
     """Parses requests, calls the handler, responds. A received request is executed even if its client leaves."""
 
@@ -93,18 +179,7 @@ class Connection(asyncio.Protocol):
         self._busy = False
         self._throttled_until = 0.0
         self._pauses = 0
-        self._reset_message()
-
-    def _reset_message(self) -> None:
-        self._url = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._header_bytes = 0
-        self._body: Body = NoBody()
-        self._received = 0
-        self._form = Form({}, keep=0)
-        self._refused: ApiError | None = None
-        self._break_at: int | None = None
-        self._limit = 0
+        self._request = RequestBuilder(service)
 
     # -- the transport's side
 
@@ -133,74 +208,37 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._reset_message()
+        self._request = RequestBuilder(self._service)
 
     def on_url(self, url: bytes) -> None:
         """Receive a part of the URL."""
-        self._url += url
+        self._request.add_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Receive a header."""
-        self._header_bytes += len(name) + len(value)
-        if self._header_bytes > MAX_HEADERS:
-            self._refused = ApiError(431, "Request Header Fields Too Large")
-            return
-        self._headers.setdefault(name.lower(), value)
+        self._request.add_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Choose the receiver of the body."""
-        path, _, query = self._url.partition(b"?")
-        self._path = unquote(path.decode("latin-1"))
-        self._break_at = self._service.break_at(self._path)
-        self._form = Form(form_params(query) if query else {}, keep=self._service.keep_file())
-        self._limit = self._service.body_limit()
-        if int(self._headers.get(b"content-length", b"0")) > self._limit:
-            self._refused = self._refused or too_large()
-        try:
-            self._body = body_for(self._headers, self._form, limit=self._limit)
-        except Malformed:
-            self._refused = self._refused or ApiError(400, "")
-        if self._refused is None and self._headers.get(b"expect", b"").lower() == b"100-continue":
+        """End the headers."""
+        self._request.begin_body()
+        if self._request.expects_continue:
             self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
         """Receive a part of the body."""
-        self._received += len(data)
-        if self._break_at is not None and self._received >= self._break_at:
+        self._request.add_body(data)
+        if self._request.breaks:
             self.reset()
-            return
-        if self._received > self._limit:
-            self._refused = self._refused or too_large()
-        if self._refused is not None:
-            if self._received > self._limit + LINGER:
-                self.close()
-            return
-        try:
-            self._body.feed(data)
-        except ApiError as error:
-            self._refused = error
-        except Malformed:
-            self._refused = ApiError(400, "")
+        elif self._request.is_endless:
+            self.close()
 
     def on_message_complete(self) -> None:
         """Queue the request."""
-        if self._break_at is not None:
+        if self._request.break_at is not None:
             self.reset()
             return
-        files: dict[str, Upload] = {}
-        try:
-            if self._refused is None:
-                self._body.finish()
-                files = self._form.finish()
-        except ApiError as error:
-            self._refused = error
-        except Malformed:
-            self._refused = ApiError(400, "")
-        form = self._form
-        verb = self._parser.get_method().decode()
-        request = Request(verb, self._path, form.params, files, form.raw, self._refused)
+        request = self._request.build(self._parser.get_method().decode())
         self._waiting.append((request, self._parser.should_keep_alive()))
-        self._body = NoBody()
         if len(self._waiting) > MAX_PIPELINE:
             self._pause()
         self._next()

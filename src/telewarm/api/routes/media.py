@@ -177,52 +177,62 @@ class MediaQuery:
     before: MediaId | None
 
 
+KindQuery = Annotated[Kind | None, blank_as_none(Kind), Query(description="Only of this kind", examples=["photo"])]
+StateQuery = Annotated[
+    MediaState | None, blank_as_none(MediaState), Query(description="Only in this state", examples=["error"])
+]
+ErrorQuery = Annotated[
+    ErrorCodeText | None,
+    blank_as_none(ErrorCodeText),
+    Query(description="Whose last error has this code", examples=["OBJECT_MISSING"]),
+]
+Sha256Query = Annotated[
+    Sha256Text | None,
+    blank_as_none(Sha256Text),
+    Query(description="With these bytes: 64 hex digits", examples=[EXAMPLE_SHA256]),
+]
+SinceQuery = Annotated[
+    PlausibleTime | None,
+    blank_as_none(PlausibleTime),
+    Query(description="Added then or later; with a time zone", examples=[EXAMPLE_TIME]),
+]
+UntilQuery = Annotated[
+    PlausibleTime | None,
+    blank_as_none(PlausibleTime),
+    Query(description="Added before then", examples=[EXAMPLE_TIME]),
+]
+SearchQuery = Annotated[
+    SearchText | None,
+    blank_as_none(SearchText),
+    Query(description="Somewhere in the name, in upper or lower case", examples=["cat"]),
+]
+LimitQuery = Annotated[
+    PageLimit | None,
+    blank_as_none(PageLimit),
+    Query(description=f"How many; {DEFAULT_PAGE_SIZE} if not given", examples=[DEFAULT_PAGE_SIZE]),
+]
+OffsetQuery = Annotated[
+    PageOffset | None,
+    blank_as_none(PageOffset),
+    Query(description="How many to pass over; `before` costs less", examples=[200]),
+]
+BeforeQuery = Annotated[
+    BeforeId | None, blank_as_none(BeforeId), Query(description="`next` of the page before", examples=[4000])
+]
+
+
 async def media_query(
     *,
-    kind: Annotated[
-        Kind | None, blank_as_none(Kind), Query(description="Only of this kind", examples=["photo"])
-    ] = None,
-    state: Annotated[
-        MediaState | None, blank_as_none(MediaState), Query(description="Only in this state", examples=["error"])
-    ] = None,
-    error: Annotated[
-        ErrorCodeText | None,
-        blank_as_none(ErrorCodeText),
-        Query(description="Whose last error has this code", examples=["OBJECT_MISSING"]),
-    ] = None,
-    sha256: Annotated[
-        Sha256Text | None,
-        blank_as_none(Sha256Text),
-        Query(description="With these bytes: 64 hex digits", examples=[EXAMPLE_SHA256]),
-    ] = None,
-    since: Annotated[
-        PlausibleTime | None,
-        blank_as_none(PlausibleTime),
-        Query(description="Added then or later; with a time zone", examples=[EXAMPLE_TIME]),
-    ] = None,
-    until: Annotated[
-        PlausibleTime | None,
-        blank_as_none(PlausibleTime),
-        Query(description="Added before then", examples=[EXAMPLE_TIME]),
-    ] = None,
-    q: Annotated[
-        SearchText | None,
-        blank_as_none(SearchText),
-        Query(description="Somewhere in the name, in upper or lower case", examples=["cat"]),
-    ] = None,
-    limit: Annotated[
-        PageLimit | None,
-        blank_as_none(PageLimit),
-        Query(description=f"How many; {DEFAULT_PAGE_SIZE} if not given", examples=[DEFAULT_PAGE_SIZE]),
-    ] = None,
-    offset: Annotated[
-        PageOffset | None,
-        blank_as_none(PageOffset),
-        Query(description="How many to pass over; `before` costs less", examples=[200]),
-    ] = None,
-    before: Annotated[
-        BeforeId | None, blank_as_none(BeforeId), Query(description="`next` of the page before", examples=[4000])
-    ] = None,
+    kind: KindQuery = None,
+    state: StateQuery = None,
+    error: ErrorQuery = None,
+    sha256: Sha256Query = None,
+    since: SinceQuery = None,
+    until: UntilQuery = None,
+    q: SearchQuery = None,
+    limit: LimitQuery = None,
+    offset: OffsetQuery = None,
+    before: BeforeQuery = None,
 ) -> MediaQuery:
     """Return the filters. Raises UsageError."""
     filters = MediaFilters(

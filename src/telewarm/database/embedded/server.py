@@ -12,18 +12,14 @@ second one is ever started on the same data, from another container or host eith
 from __future__ import annotations
 
 import asyncio
-import os
-import shlex
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from enum import Enum, auto
 from pathlib import Path
 from urllib.parse import quote
 
-import asyncpg
-
 from telewarm import clock, folders
-from telewarm.database.embedded.host import SOCKET_NAME, ServerHost, run_to_completion
+from telewarm.database.embedded.cluster import DATABASE, DATABASE_USER, START_TIMEOUT_SECONDS, Cluster, ServerStatus
+from telewarm.database.embedded.host import SOCKET_NAME, ServerHost
 from telewarm.database.embedded.locks import FileLock, exclusive_lock
 from telewarm.database.embedded.owner import OWN_DATABASE_CURE
 from telewarm.database.embedded.place import HostMarker
@@ -31,43 +27,19 @@ from telewarm.database.embedded.upgrading import undo_interrupted_upgrade
 from telewarm.database.embedded.watch import ServerWatchdog
 from telewarm.errors import EmbeddedPostgresFailed
 
-DATABASE_USER = "telewarm"
-DATABASE = "postgres"
 START_LOCK_TIMEOUT_SECONDS = 120.0  # for another process to finish starting or stopping the server
-INITDB_TIMEOUT_SECONDS = 120.0
-START_TIMEOUT_SECONDS = 60.0  # recovery after a crash included
-STOP_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.05  # seconds
 MIN_WAIT_SECONDS = 3.0  # for a server that is just starting, or whose last processes are ending
 DEAD_SERVER_TIMEOUT_SECONDS = 20.0  # for processes of a dead server to end, or an unreachable one to stop
-
-# --auth=trust is safe: there is no TCP, and only the server's user (and root) can enter the socket's folder.
-INITDB_OPTIONS = (
-    *("--auth=trust", f"--username={DATABASE_USER}", "--encoding=UTF8", "--no-instructions"),
-    *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-    *("--set", "max_connections=200", "--set", "timezone=UTC", "--set", "log_timezone=UTC"),
-    *("--set", "autovacuum_naptime=10s"),  # instead of a minute: the queue's rows die young
-    *("--set", "listen_addresses=", "--set", "unix_socket_permissions=0700", "--set", "log_checkpoints=off"),
-)
-PID_FILE_STATUS_LINE = 7  # of postmaster.pid: starting, ready or stopping
-NON_DURABLE_SETTINGS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
-
-
-class ServerStatus(Enum):
-    """State of the server."""
-
-    READY = auto()
-    STARTING = auto()
-    UNREACHABLE = auto()
 
 
 class EmbeddedPostgres:
     """One process's use of the server. `url`: for asyncpg, psql and other libpq clients."""
 
-    def __init__(self, host: ServerHost) -> None:
+    def __init__(self, host: ServerHost, *, durable: bool) -> None:
         self._host = host
-        self._durable = True
         self._socket = host.socket_folder()
+        self._cluster = Cluster(host, self._socket, durable=durable)
         self._host_marker = HostMarker(host.folder / "server.host")
         self._users_lock = FileLock(host.folder / "users.lock")
         self.url = f"postgresql://{DATABASE_USER}@/{DATABASE}?host={quote(str(self._socket))}"
@@ -80,11 +52,10 @@ class EmbeddedPostgres:
         `programs`: of another major version, for its data. Raises EmbeddedPostgresFailed with the remedy.
         """
         try:
-            server = cls(await asyncio.to_thread(ServerHost.prepare, folder, programs))
+            server = cls(await asyncio.to_thread(ServerHost.prepare, folder, programs), durable=durable)
         except OSError as error:
             cure = f"choose another folder with TELEWARM_DATA, {OWN_DATABASE_CURE}"
             raise EmbeddedPostgresFailed(folders.describe_os_error(error, folder, cure=cure)) from error
-        server._durable = durable
         try:
             async with server._start_lock():
                 await server._join()
@@ -112,10 +83,10 @@ class EmbeddedPostgres:
         Raises EmbeddedPostgresFailed, OSError.
         """
         async with self._start_lock():
-            if await self._probe_status() is ServerStatus.READY and not self.is_stopping():
+            if await self._cluster.probe_status() is ServerStatus.READY and not self._cluster.is_stopping():
                 return False
-            if self.is_stopping():
-                await self._stop_server()
+            if self._cluster.is_stopping():
+                await self._cluster.stop()
             await asyncio.to_thread(self._host.socket_folder)  # somebody may have cleaned /tmp
             return await self._ensure_running()
 
@@ -131,12 +102,11 @@ class EmbeddedPostgres:
 
     async def is_reachable(self) -> bool:
         """Return whether the socket accepts connections, even while the server is starting."""
-        return await self._probe_status() is not ServerStatus.UNREACHABLE
+        return await self._cluster.probe_status() is not ServerStatus.UNREACHABLE
 
     def is_stopping(self) -> bool:
         """Return whether the server is stopping: it accepts no connections, and waits for the present ones."""
-        lines = self._read_pid_file().splitlines()
-        return len(lines) > PID_FILE_STATUS_LINE and lines[PID_FILE_STATUS_LINE].strip() == "stopping"
+        return self._cluster.is_stopping()
 
     def heartbeat(self) -> None:
         """Show other hosts, on whose file system locks may not work, that this folder is in use."""
@@ -147,11 +117,11 @@ class EmbeddedPostgres:
 
     async def _join(self) -> None:
         async with undo_interrupted_upgrade(self._host.folder) as found:
-            if found and self._read_pid_file() and await self._probe_status() is not ServerStatus.UNREACHABLE:
-                await self._stop_server()
+            if found and await self._cluster.is_running():
+                await self._cluster.stop()
         if not (self._host.cluster_folder / "PG_VERSION").exists():
-            await self._init_cluster()
-        self._check_version()
+            await self._cluster.create()
+        self._cluster.check_version()
         self._users_lock.acquire(shared=True)
         try:
             await self._ensure_running()
@@ -162,54 +132,18 @@ class EmbeddedPostgres:
     async def _leave(self) -> None:
         if not self._users_lock.acquire():
             return
-        if self._read_pid_file() and await self._probe_status() is not ServerStatus.UNREACHABLE:
-            await self._stop_server()
+        if await self._cluster.is_running():
+            await self._cluster.stop()
             self._host_marker.release()
-
-    async def _stop_server(self) -> None:
-        await self._host.run(
-            *(
-                "pg_ctl",
-                "stop",
-                "-D",
-                str(self._host.cluster_folder),
-                "-m",
-                "fast",
-                "-w",
-                "-t",
-                f"{STOP_TIMEOUT_SECONDS:.0f}",
-            ),
-            timeout=STOP_TIMEOUT_SECONDS + 5,
-        )
-
-    async def _init_cluster(self) -> None:
-        """Create the cluster atomically: a crash leaves a folder that counts as none."""
-        sync_options = () if self._durable else ("--no-sync",)
-        scratch = await run_to_completion(
-            lambda: self._host.initdb(*INITDB_OPTIONS, *sync_options, timeout=INITDB_TIMEOUT_SECONDS)
-        )
-        scratch.rename(self._host.cluster_folder)
-
-    def _check_version(self) -> None:
-        found = (self._host.cluster_folder / "PG_VERSION").read_text().strip()
-        ours = self._host.version.partition(".")[0]
-        if found != ours:
-            raise EmbeddedPostgresFailed(
-                f"The data in {self._host.cluster_folder} was written by PostgreSQL {found}, and this is "
-                f"PostgreSQL {ours}: "
-                f"upgrade it with `telewarm upgrade-database --programs FOLDER`, the bin folder of a PostgreSQL "
-                f"{found}, or move {self._host.cluster_folder} away and `telewarm restore` a backup"
-            )
 
     async def _ensure_running(self) -> bool:
         """Wait until the server responds; start it if needed. Returns whether it was started here."""
         started = False
         deadline = clock.monotonic() + START_TIMEOUT_SECONDS
-        while (answer := await self._probe_status()) is not ServerStatus.READY:
+        while (answer := await self._cluster.probe_status()) is not ServerStatus.READY:
             if clock.monotonic() > deadline:
-                raise EmbeddedPostgresFailed(
-                    f"The embedded database did not answer within {START_TIMEOUT_SECONDS:.0f} s. {self._log_tail()}"
-                )
+                late = f"The embedded database did not answer within {START_TIMEOUT_SECONDS:.0f} s"
+                raise EmbeddedPostgresFailed(f"{late}. {self._cluster.log_tail()}")
             if answer is ServerStatus.UNREACHABLE:
                 started = await self._start_if_dead() or started
             else:
@@ -224,7 +158,7 @@ class EmbeddedPostgres:
                 return False
             await self._host_marker.claim()
             remove_stale_files(self._host.cluster_folder, self._socket)
-            await self._start_server(lock)
+            await self._cluster.start(lock)
         finally:
             lock.close()
         return True
@@ -237,73 +171,21 @@ class EmbeddedPostgres:
         """
         begun, stopped = clock.monotonic(), False
         while not lock.acquire():
-            if await self._probe_status() is not ServerStatus.UNREACHABLE:
+            if await self._cluster.probe_status() is not ServerStatus.UNREACHABLE:
                 return False
             waited = clock.monotonic() - begun
             here = processes_in(self._host.cluster_folder) if waited > MIN_WAIT_SECONDS else []
             if waited > DEAD_SERVER_TIMEOUT_SECONDS or (waited > MIN_WAIT_SECONDS and not here):
                 raise EmbeddedPostgresFailed(self._host_marker.in_use_message(self._host.folder))
-            if here and not stopped and self._read_pid_file().partition("\n")[0] in here:
+            if here and not stopped and self._cluster.read_pid_file().partition("\n")[0] in here:
                 stopped = True
-                await self._stop_server()
+                await self._cluster.stop()
             await clock.sleep(POLL_SECONDS)
         return True
-
-    async def _start_server(self, lock: FileLock) -> None:
-        log = self._log_path
-        if log.exists():
-            log.replace(log.with_suffix(".old.log"))
-        cache = f"shared_buffers={_shared_buffers_mib()}MB"
-        forgetful = () if self._durable else NON_DURABLE_SETTINGS
-        settings = [f"unix_socket_directories={self._socket}", cache, *forgetful]
-        options = " ".join(f"-c {shlex.quote(setting)}" for setting in settings)
-        try:
-            await self._host.run(
-                *("pg_ctl", "start", "-D", str(self._host.cluster_folder), "-l", str(log), "-o", options),
-                *("-w", "-t", f"{START_TIMEOUT_SECONDS:.0f}"),
-                timeout=START_TIMEOUT_SECONDS + 5,
-                pass_fds=(lock.descriptor,),
-            )
-        except EmbeddedPostgresFailed as error:
-            written = self._log_path.read_text(errors="replace") if self._log_path.exists() else ""
-            raise EmbeddedPostgresFailed(self._host.explain_failure("postgres", written or str(error))) from error
 
     @property
     def _server_lock_path(self) -> Path:
         return self._host.folder / "server.lock"
-
-    def _read_pid_file(self) -> str:
-        """Return the PID file, empty when there is none."""
-        try:
-            return (self._host.cluster_folder / "postmaster.pid").read_text()
-        except OSError:
-            return ""
-
-    @property
-    def _log_path(self) -> Path:
-        return self._host.cluster_folder / "server.log"
-
-    def _log_tail(self) -> str:
-        if not self._log_path.exists():
-            return f"It wrote no log in {self._host.cluster_folder}."
-        lines = self._log_path.read_text(errors="replace").splitlines()[-8:]
-        return "The end of its log: " + " | ".join(lines)
-
-    async def _probe_status(self) -> ServerStatus:
-        try:
-            connection = await asyncpg.connect(
-                host=str(self._socket), user=DATABASE_USER, database=DATABASE, password="", timeout=5, command_timeout=5
-            )
-        except (asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError):
-            return ServerStatus.STARTING  # starting, recovering or shutting down; or it died just now
-        except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError):
-            return ServerStatus.UNREACHABLE
-        except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-            raise EmbeddedPostgresFailed(
-                f"The embedded database in {self._host.folder} does not answer: {error}"
-            ) from error
-        await connection.close(timeout=5)
-        return ServerStatus.READY
 
 
 @asynccontextmanager
@@ -339,9 +221,3 @@ def processes_in(cluster: Path) -> list[str]:
             if process.readlink() == cluster:
                 found.append(process.parent.name)
     return found
-
-
-def _shared_buffers_mib() -> int:
-    """Return an eighth of the memory, from 128 MiB, PostgreSQL's default, to 1 GiB; allocated only as it is used."""
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
-    return min(max(128, machine // 8), 1024)
