@@ -91,8 +91,8 @@ def test_floods_are_counted_by_what_they_paused_and_for_how_long() -> None:
 
 def test_reads_ways_and_bytes_are_counted() -> None:
     before = read()
-    metrics.spool_read(hit=True)
-    metrics.spool_read(hit=False)
+    metrics.disk_cache_read(hit=True)
+    metrics.disk_cache_read(hit=False)
     metrics.file_ids_read(hits=2, misses=1)
     metrics.way_taken(UploadMethod.UPLOAD, uploaded=500)
     metrics.way_failed(UploadMethod.URL)

@@ -29,6 +29,7 @@ PICTURES = {
     "orphans": "tombstones (deleted rows), orphaned objects (no row)",
     "parked": "idle",
     "passage": "permit",
+    "roster": "bot management",
     "placements": "uploader, upload methods",
     "seat": "slot",
     "unsaid": "not yet written",

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         UrlNotAllowed,
         UsageError,
     )
-    from telewarm.given import WarmFile
+    from telewarm.inputs import WarmFile
     from telewarm.models import (
         Blob,
         Bot,
@@ -207,7 +207,7 @@ _HOMES = {
         "UrlNotAllowed",
         "UsageError",
     ),
-    "telewarm.given": ("WarmFile",),
+    "telewarm.inputs": ("WarmFile",),
     "telewarm.models": (
         "Blob",
         "Bot",

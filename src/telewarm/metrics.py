@@ -157,7 +157,7 @@ def flood_waited(scope: FloodScope, seconds: float) -> None:
     _bound(FLOOD_SECONDS, scope).inc(seconds)
 
 
-def spool_read(*, hit: bool) -> None:
+def disk_cache_read(*, hit: bool) -> None:
     """Count a read of the disk cache."""
     _bound(DISK_CACHE_READS, "hit" if hit else "miss").inc()
 

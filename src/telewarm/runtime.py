@@ -21,7 +21,7 @@ from telewarm.database.deletions import DeletionResult
 from telewarm.database.queue_snapshot import UntakenWork, find_untaken_work
 from telewarm.errors import NotFound
 from telewarm.events.filter import EventFilter, wanted_types
-from telewarm.given import (
+from telewarm.inputs import (
     FileInput,
     MessageInput,
     WarmFile,

@@ -134,7 +134,7 @@ class BroadcastScheduler:
         return min(POLL_SECONDS, self._next_poll_at - clock.monotonic())
 
     async def _start_due(self) -> None:
-        """Start due broadcasts; sets `_again_at`, the time of the next check."""
+        """Start due broadcasts; sets `_next_poll_at`."""
         self._may_have_work, self._next_poll_at = False, math.inf
         try:
             actives = await broadcast_runs.active_runs(self._context.pool, self._context.session.bot.id)

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from telewarm.api.routes.roster import describe_check, describe_detail, describe_listed
+from telewarm.api.routes.bot_management import describe_check, describe_detail, describe_listed
 from telewarm.bots.chat_names import SLUG_PATTERN
 from telewarm.bots.health_check import BotCheck, CheckStatus
 from telewarm.cli.chat import parse_chat

@@ -9,7 +9,7 @@ import typer
 
 from telewarm.cli.common import BotArgument, JsonOption, parse_media_ids, run_with_app
 from telewarm.cli.media import MediaIdArgument
-from telewarm.given import WarmFile
+from telewarm.inputs import WarmFile
 from telewarm.runtime import Telewarm
 
 

@@ -31,7 +31,7 @@ class RateLimit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SameSizeSpacing:
-    """Spacing of uploads with one size above `above`: bytes * `per_byte` seconds, within the two bounds."""
+    """Spacing of uploads with one size above `above`: bytes * `seconds_per_byte`, within the two bounds."""
 
     above_bytes: int = 100_000  # bytes
     seconds_per_byte: float = 1e-7  # seconds

@@ -161,7 +161,7 @@ class BlobCache:
         while (pin := cache_files.pin(path)) is None or not await self._verify(pin, path):
             hit = False
             await self._fetches.run(sha256, partial(self._fetch, sha256, key))
-        metrics.spool_read(hit=hit)
+        metrics.disk_cache_read(hit=hit)
         return pin
 
     async def _verify(self, pin: int, path: Path) -> bool:

@@ -60,7 +60,7 @@ class CompositeRunner:
 
     A runner that has ended starts again, when due or nudged, while another is busy.
 
-    `stop` ends all of them; set here when one ends because other lanes wait (`crowded`), or fails.
+    `stop` ends all of them; set here when one ends because other lanes wait, or fails.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ MAX_LANES = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaneContext:
-    """Context of a lane in this worker. `stop`: the lane is to end; `crowded`: other lanes wait for a slot."""
+    """Context of a lane in this worker. `stop`: the lane is to end; `has_waiting_lanes`: others wait."""
 
     session: BotSession
     budget: ClaimBudget
