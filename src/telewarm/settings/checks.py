@@ -12,7 +12,7 @@ EXAMPLE_KEYS = frozenset({"0123456789abcdef" * 4})  # published as examples once
 EXAMPLE_TOKENS = ("a-long-random-text", "a-long-random-text-of-your-own", "um-texto-longo-e-aleatorio")  # these too
 MIN_DISTINCT_CHARACTERS = 6  # in a token
 SEQUENTIAL_STEPS = frozenset({0, 1, -1})  # from one character to the next in `aaaa`, `4567` and `hgfe`
-MAX_SEQUENTIAL_SHARE = 0.6  # of all characters of a token
+MAX_SEQUENTIAL_SHARE = 0.7  # of all characters of a token: of 16 random hex digits one in some millions has more
 KEYBOARD_ROWS = ("qwerty", "asdfgh", "azerty")  # left parts of keyboard rows
 PLACEHOLDER_PATTERN = re.compile(
     "(?:change|me|my|your|own|please|replace|insert|put|this|here|super|secret|password|senha|example|placeholder|todo"
