@@ -100,3 +100,14 @@ def test_pgqueuer_is_used_below_its_public_root_in_one_module() -> None:
         if below.search(path.read_text(encoding="utf-8"))
     }
     assert using == {"database/pgqueuer_maintenance.py"}
+
+
+def test_the_contracts_on_dependencies_name_every_package() -> None:
+    contracts = [one for one in PROJECT["tool"]["importlinter"]["contracts"] if one["name"].startswith("Only ")]
+    parts = {path.stem for path in (ROOT / "src" / "telewarm").iterdir() if path.suffix == ".py" or path.is_dir()}
+    packages = {f"telewarm.{part}" for part in parts if not part.startswith("_")} - {"telewarm.sandbox"}
+    assert len(contracts) == 8
+    for contract in contracts:
+        exempt = packages - set(contract["source_modules"])
+        assert set(contract["source_modules"]) <= packages, contract["name"]
+        assert 1 <= len(exempt) <= 3, f"{contract['name']}: {exempt}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from telewarm.database import bots
 from telewarm.database.connection import Executor
 from telewarm.database.token_encryption import RotatingTokenCipher
 from telewarm.database.tokens import SECRET_PREFIX, new_secret
@@ -89,7 +90,7 @@ async def require_known_key(settings: Settings, db: Executor) -> None:
     path = key_file(settings)
     if settings.encryption_key is not None or path.exists():
         return
-    count = await db.fetchval("SELECT count(*) FROM bot")
+    count = await bots.count(db)
     if count:
         sealed = "the token of 1 bot is sealed" if count == 1 else f"the tokens of {count} bots are sealed"
         raise SettingsError(

@@ -15,7 +15,7 @@ from telewarm.api.token_cache import ApiTokenCache
 from telewarm.cli import rotate, token
 from telewarm.cli.rotate import KeyFiles
 from telewarm.component_config import encryption_key
-from telewarm.database import bots, tokens
+from telewarm.database import bots, token_encryption, tokens
 from telewarm.database.connection import Connection
 from telewarm.database.token_encryption import DecryptionFailed, TokenCipher, reencrypt
 from telewarm.errors import Conflict, DatabaseError, NotFound, SettingsError, TelewarmError, UsageError
@@ -304,10 +304,10 @@ async def test_settling_keeps_the_key_that_holds(files: KeyFiles, idle_telewarm:
 
 async def test_two_rotations_at_once_do_not_mix(command: Commands, files: KeyFiles, idle_telewarm: Telewarm) -> None:
     async with idle_telewarm.pool.acquire() as connection:
-        await connection.execute("SELECT pg_advisory_lock($1)", rotate.ADVISORY_LOCK_KEY)
+        await connection.execute("SELECT pg_advisory_lock($1)", token_encryption.ADVISORY_LOCK_KEY)
         with pytest.raises(Conflict, match="another `telewarm rotate-key` is at work"):
             await command("rotate-key", "--generate")
-        await connection.execute("SELECT pg_advisory_unlock($1)", rotate.ADVISORY_LOCK_KEY)
+        await connection.execute("SELECT pg_advisory_unlock($1)", token_encryption.ADVISORY_LOCK_KEY)
     assert await opens(idle_telewarm, key_in(files.current))
 
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from secrets import token_hex
 from typing import IO
 
-import asyncpg
-
 from telewarm import folders
 from telewarm.backup.archive import (
     CHECKSUMS_NAME,
@@ -31,7 +29,7 @@ from telewarm.database import copies
 from telewarm.database.migrate import migrate, revisions
 from telewarm.database.restored import mark_restored
 from telewarm.database.token_encryption import TokenCipher, find_cipher, reencrypt
-from telewarm.errors import BackupError, Conflict, DatabaseError
+from telewarm.errors import BackupError, Conflict
 from telewarm.models import Sha256
 from telewarm.storage.object_store import BlobStore
 
@@ -77,17 +75,15 @@ async def restore(
     manifest = await _read_manifest(reader)
     written: list[Path] = []
     try:
-        async with copies.connect_without_timeouts(target.url, "telewarm restore") as connection:
-            await _check_not_in_use(connection, force=force)
-            async with connection.transaction():
-                restored = await _restore(connection, reader, manifest, target, written)
-                if mark:
-                    restored.paused = await mark_restored(connection)
-                else:
-                    await copies.clear_server_identity(connection)
-    except asyncpg.PostgresError as error:
-        _remove_written(written)
-        raise DatabaseError(f"The database refused the backup, and is as it was: {error}") from error
+        with copies.refusals_as_errors():
+            async with copies.connect_without_timeouts(target.url, "telewarm restore") as connection:
+                await _check_not_in_use(connection, force=force)
+                async with connection.transaction():
+                    restored = await _restore(connection, reader, manifest, target, written)
+                    if mark:
+                        restored.paused = await mark_restored(connection)
+                    else:
+                        await copies.clear_server_identity(connection)
     except BaseException:
         _remove_written(written)
         raise
@@ -158,9 +154,9 @@ async def _table_chunks(reader: ArchiveReader, table: str) -> AsyncGenerator[byt
 async def _restore_objects(
     connection: copies.Connection, reader: ArchiveReader, store: BlobStore, folder: Path, restored: RestoreResult
 ) -> None:
-    rows = await connection.fetch("SELECT sha256, storage_key, thumbnail_key FROM blob")
-    known = {row["storage_key"]: Sha256(row["sha256"]) for row in rows}
-    thumbnails = {row["thumbnail_key"] for row in rows}
+    keys = [one async for one in copies.object_keys(connection)]
+    known = {key: Sha256(sha256) for sha256, key, _ in keys}
+    thumbnails = {thumbnail for _, _, thumbnail in keys}
     while reader.name is not None and reader.name != CHECKSUMS_NAME:
         key = reader.name.removeprefix("media/")
         if key in known:

@@ -109,8 +109,8 @@ async def _save_objects(
     connection: copies.Connection, writer: ArchiveWriter, store: BlobStore, result: BackupResult
 ) -> None:
     """Save the objects of the snapshot; deleted ones are listed as missing."""
-    async for row in connection.cursor("SELECT storage_key, thumbnail_key FROM blob ORDER BY sha256"):
-        for key in filter(None, row):
+    async for _, *keys in copies.object_keys(connection):
+        for key in filter(None, keys):
             size = await store.size(key)
             if size is None:
                 result.missing.append(key)

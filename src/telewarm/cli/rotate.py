@@ -19,13 +19,12 @@ from telewarm.component_config import encryption_key, require_known_key
 from telewarm.database.connection import Connection
 from telewarm.database.pool import ROUND_TRIP_SECONDS, connect
 from telewarm.database.ready import open_database_url
-from telewarm.database.token_encryption import TokenCipher, find_cipher, reencrypt
+from telewarm.database.token_encryption import TokenCipher, find_cipher, lock_rotation, reencrypt
 from telewarm.database.transient import is_transient
 from telewarm.errors import Conflict, DatabaseError, SettingsError, TelewarmError, UsageError
 from telewarm.folders import make_private
 from telewarm.settings import Settings, checks
 
-ADVISORY_LOCK_KEY = 7_316_582_394_107_543  # any number, as long as nothing else in the database locks it
 KEY_RELOADED_MESSAGE = "Running processes on this data folder use it from now on"
 RESTART_MESSAGE = (
     "Then restart every Telewarm process: until then those that run go on with the tokens they know, and cannot use "
@@ -58,7 +57,7 @@ async def _rotate(settings: Settings, new_key: bytes | None) -> str:
     async with open_database_url(database, settings.telewarm_data, upgrade=False) as url:
         connection = await connect(url, application_name="telewarm rotate-key")
         try:
-            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", ADVISORY_LOCK_KEY):
+            if not await lock_rotation(connection):
                 raise Conflict("another `telewarm rotate-key` is at work on this database: let it end")
             files = KeyFiles(settings.telewarm_data)
             if settings.encryption_key is None:

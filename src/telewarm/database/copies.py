@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -13,7 +13,7 @@ from telewarm.database.connection import created_names
 from telewarm.database.migrate import newest_revision, refuse_newer, revision, upgrade_script
 from telewarm.database.pool import ROUND_TRIP_SECONDS, connect
 from telewarm.database.rights import grant_cure
-from telewarm.errors import BackupError, DatabaseForbidden
+from telewarm.errors import BackupError, DatabaseError, DatabaseForbidden
 
 SKIPPED_TABLES = frozenset({"lease"})  # who runs now
 SESSION_SETTINGS = (
@@ -212,3 +212,18 @@ def _quoted(name: str) -> str:
     if not re.fullmatch(r"[a-z_][a-z0-9_]*", name):
         raise BackupError(f"the archive names {name!r}, which is no table or column of Telewarm's")
     return f'"{name}"'
+
+
+async def object_keys(connection: Connection) -> AsyncIterator[tuple[str, str, str | None]]:
+    """Yield each blob's hash, storage key and thumbnail key, in the order of their hashes. Needs a transaction."""
+    async for row in connection.cursor("SELECT sha256, storage_key, thumbnail_key FROM blob ORDER BY sha256"):
+        yield row["sha256"], row["storage_key"], row["thumbnail_key"]
+
+
+@contextmanager
+def refusals_as_errors() -> Iterator[None]:
+    """Turn what the database refuses into DatabaseError."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        raise DatabaseError(f"The database refused the backup, and is as it was: {error}") from error

@@ -143,6 +143,11 @@ class ProcessLease:
             self.id = fresh
 
 
+async def has_peers(db: Executor) -> bool:
+    """Return whether more than one living process uses the database."""
+    return bool(await db.fetchval("SELECT count(*) > 1 FROM lease WHERE expires_at > now()"))
+
+
 async def is_any_worker_running(db: Executor) -> bool:
     """Return whether any living process has a running worker."""
     return bool(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from telewarm import clock
-from telewarm.database.connection import Connection, Pool
+from telewarm.database.connection import Connection, Executor, Pool
 from telewarm.database.pool import CONNECT_TIMEOUT_SECONDS, CONNECTION_CURE, ROUND_TRIP_SECONDS
 from telewarm.database.transient import is_transient
 from telewarm.errors import DatabaseUnavailable
@@ -23,6 +23,11 @@ KEEPALIVE_SECONDS = 10.0  # between two looks whether a silent connection still 
 MIN_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS = 0.1, 5.0  # seconds, doubling, with full jitter
 
 OnNotification = Callable[[str], None]
+
+
+async def notify(db: Executor, channel: str, payloads: Sequence[str]) -> None:
+    """Send notifications, all in one statement."""
+    await db.execute("SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload", channel, payloads)
 
 
 @asynccontextmanager

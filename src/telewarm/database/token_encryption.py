@@ -21,6 +21,7 @@ NONCE_BYTES = 12
 VERSION_MARKER = b"tw1"  # before the key's id; what was sealed before there were ids has neither
 KEY_ID_BYTES = 4
 HEADER_BYTES = len(VERSION_MARKER) + KEY_ID_BYTES
+ADVISORY_LOCK_KEY = 7_316_582_394_107_543  # any number, as long as nothing else in the database locks it
 
 
 class DecryptionFailed(SettingsError):
@@ -179,3 +180,8 @@ def _can_decrypt(cipher: TokenCipher, telegram_id: int, sealed: bytes) -> bool:
     except SettingsError:
         return False
     return True
+
+
+async def lock_rotation(connection: Connection) -> bool:
+    """Lock the rotation of the key until the connection ends. Returns False when another process has the lock."""
+    return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", ADVISORY_LOCK_KEY))

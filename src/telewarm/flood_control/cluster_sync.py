@@ -15,6 +15,8 @@ import structlog
 
 from telewarm import clock
 from telewarm.database.connection import Pool
+from telewarm.database.leases import has_peers
+from telewarm.database.notifications import notify
 from telewarm.database.transient import is_transient
 from telewarm.flood_control.limiter import BotRateLimiter
 from telewarm.models import BotId
@@ -26,8 +28,6 @@ PUBLISH_INTERVAL_SECONDS = 0.2  # seconds
 MIN_PUBLISH_INTERVAL_SECONDS = 0.02  # seconds between two publications, however urgent
 PEER_CHECK_SECONDS = 2.0  # seconds between checks for other processes
 MAX_COUNTS_PER_MESSAGE = 300  # bots in one notification, whose payload holds 8,000 bytes
-HAS_PEERS_SQL = "SELECT count(*) > 1 FROM lease WHERE expires_at > now()"
-NOTIFY_SQL = "SELECT pg_notify($1, said) FROM unnest($2::text[]) AS said"
 
 
 class ClusterRateSync:
@@ -72,7 +72,7 @@ class ClusterRateSync:
             counts = self._pending_counts()
             try:
                 if counts and await self._has_peers():
-                    await self._pool.execute(NOTIFY_SQL, CHANNEL, self._payloads(counts))
+                    await notify(self._pool, CHANNEL, self._payloads(counts))
             except Exception as error:
                 log.warning("rate_sync_publish_failed", error=type(error).__name__, exc_info=not is_transient(error))
             if counts and not self._stopped:
@@ -98,5 +98,5 @@ class ClusterRateSync:
         now = clock.monotonic()
         if now >= self._check_peers_at:
             self._check_peers_at = now + PEER_CHECK_SECONDS
-            self._peers_seen = bool(await self._pool.fetchval(HAS_PEERS_SQL))
+            self._peers_seen = await has_peers(self._pool)
         return self._peers_seen
