@@ -80,8 +80,8 @@ async def no_spool(telewarm: Telewarm) -> None:
             path.rmdir()
 
 
-async def older_schema(telewarm: Telewarm) -> None:
-    await telewarm.pool.execute("UPDATE alembic_version SET version_num = '0001'")
+async def unmigrated(telewarm: Telewarm) -> None:
+    await telewarm.pool.execute("DELETE FROM alembic_version")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ async def older_schema(telewarm: Telewarm) -> None:
     [
         (no_store, "store", "Check that it is mounted"),
         (no_spool, "spool", "check its disk, its rights and TELEWARM_DATA"),
-        (older_schema, "migrations", "run `telewarm migrate`"),
+        (unmigrated, "migrations", "run `telewarm migrate`"),
     ],
 )
 async def test_what_is_missing_is_named_and_its_cure_told_to_who_has_a_token(

@@ -18,4 +18,4 @@ async def test_it_measures_uploads_a_large_one_and_a_load_that_is_too_much() -> 
     assert figures["an upload of 3 MB: memory added"].most == 64
     assert figures["an upload of 3 MB, broken off in the middle: files left"].value == 0
     assert figures["sends at 3 times what it can bear: not taken, and not refused with Retry-After"].value == 0
-    assert figures["SIGTERM under that load: sent, and not told"].value == 0
+    assert figures["SIGTERM under that load: sent, and not answered"].value == 0
