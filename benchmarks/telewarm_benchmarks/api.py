@@ -36,7 +36,7 @@ NAMES: Mapping[What, str] = {"form": "multipart", "raw": "raw"}
 MIN_UPLOADS_PER_SECOND: Mapping[What, float] = {"form": 200.0, "raw": 300.0}  # uploads a second
 MOST_MB = 64.0
 USUAL = 0.7  # of the capacity: a load that is well borne
-GOODPUT = 0.75  # of the capacity, while three times as much is asked
+GOODPUT = 0.6  # of the capacity, while three times as much is asked
 AFTER = 50.0  # milliseconds: p95 of the usual load, once that is over
 REFUSED = 503
 NOTICED = "request_body_aborted"
@@ -197,9 +197,9 @@ async def overload(site: Site, plan: Plan, report: Callable[[str], None]) -> lis
     figures: list[Figure] = []
     for asked in (
         RequestPlan(
-            what="raw", words="uploads", status=201, connections=plan.connections, find=plan.photos, soon=1000.0
+            what="raw", words="uploads", status=201, connections=plan.connections, find=plan.photos, soon=500.0
         ),
-        RequestPlan(what="send", words="sends", status=200, connections=64, find=plan.sends, soon=250.0),
+        RequestPlan(what="send", words="sends", status=200, connections=64, find=plan.sends, soon=500.0),
     ):
         capacity = await _capacity(site, asked, report)
         figures += await _too_much(site, plan, asked, capacity, report)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -24,11 +25,12 @@ from telewarm.runtime import Telewarm
 from telewarm.settings import Settings
 from telewarm_benchmarks import rivals, stage
 from telewarm_benchmarks.figures import Figure
-from telewarm_benchmarks.processes import ONE_KEY, Database, Resident, Server, made
+from telewarm_benchmarks.processes import ONE_KEY, Breakable, Database, Resident, Server, free_port, made
 from telewarm_benchmarks.rivals import BARE, Send
 from telewarm_benchmarks.stage import Rate
 
 OURS, HTTP = "telewarm", "telewarm's HTTP API"
+BY_HAND = "the same service written by hand with FastAPI and aiohttp"
 READER = ChatId(600_000_000)
 SHARE, THROUGH_HTTP = 0.75, 1000.0
 GROWS = 8.0  # MB that sends over cached ids may add: what Python keeps for itself
@@ -44,7 +46,7 @@ class Plan:
     rounds: int = 5
     concurrency: int = 50
     ids: int = 100_000
-    requests: int = 4000
+    requests: int = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,32 +178,82 @@ async def _many_ready(site: Site, count: int) -> list[MediaId]:
     return [MediaId(row["id"]) for row in rows]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Service:
+    """A service that sends over HTTP. `cpu`: seconds that its process has used."""
+
+    name: str
+    url: str
+    headers: Mapping[str, str]
+    cpu: Callable[[], float]
+
+
 async def _over_http(site: Site, plan: Plan, report: Callable[[str], None]) -> list[Figure]:
-    """A `telewarm serve` of its own, asked by a bare client in this process."""
-    report("starting telewarm serve")
+    """`telewarm serve` and the service written by hand take turns; a bare client in this process asks them."""
+    report("starting telewarm serve, and the service written by hand")
     folder = made(Path(site.environ["TELEWARM_DATA"]).parent, "server")
-    async with Server.running({**site.environ, "TELEWARM_DATA": str(folder)}, folder) as server:
-        target = f"{server.url}/api/admin/bots/{site.bot.slug}/send"
-        connector = aiohttp.TCPConnector(limit=plan.concurrency)
-        async with aiohttp.ClientSession(connector=connector, headers=server.headers) as session:
+    token = "written-by-hand-0123"  # noqa: S105 - on loopback, for a minute
+    environ = {
+        "API_TOKEN": token,
+        "API_ROOT": site.sandbox.url,
+        "BOT_TOKEN": site.bot.token,
+        "MEDIA_ID": str(site.photo.media_id),
+        "FILE_ID": site.photo.file_id,
+    }
+    port = free_port()
+    words = (sys.executable, "-m", "telewarm_benchmarks.handwritten", str(port))
+    async with (
+        Server.running({**site.environ, "TELEWARM_DATA": str(folder)}, folder) as server,
+        Breakable(words, folder, log="handwritten.log", port=port, environ=environ).up() as other,
+    ):
+        ours = Service(
+            name=HTTP,
+            url=f"{server.url}/api/admin/bots/{site.bot.slug}/send",
+            headers=server.headers,
+            cpu=server.cpu,
+        )
+        hand = Service(
+            name=BY_HAND,
+            url=f"http://127.0.0.1:{port}/api/bots/{site.bot.slug}/send",
+            headers={"Authorization": f"Bearer {token}"},
+            cpu=other.cpu,
+        )
+        costs: dict[str, list[float]] = {HTTP: [], BY_HAND: []}
+        for number in range(-1, plan.rounds):
+            for service in (hand, ours):
+                report(f"round {number + 1} of {plan.rounds}: {service.name}" if number >= 0 else "warming up")
+                cost = await _cost(service, site.photo.media_id, plan)
+                if number >= 0:
+                    costs[service.name].append(cost)
+    cost, by_hand = median(costs[HTTP]), median(costs[BY_HAND])
+    ratio = median(other / mine for other, mine in zip(costs[BY_HAND], costs[HTTP], strict=True))
+    return [
+        Figure(
+            name=f"{HTTP}: sends a second of one core",
+            value=1 / cost,
+            unit="/s",
+            least=THROUGH_HTTP,
+            beside=f"{1000 * cost:.3f} ms of its CPU each; {BY_HAND}: {1000 * by_hand:.3f} ms",
+        ),
+        Figure(name=f"{HTTP} beside {BY_HAND}", value=ratio, unit="x", least=1.0, beside="by the CPU time of a send"),
+    ]
 
-            async def send(chat_id: ChatId) -> None:
-                asked = {"chat_id": chat_id, "media": [site.photo.media_id]}
-                async with session.post(target, json=asked) as answer:
-                    if answer.status != 200:
-                        raise TelewarmError(f"the API answered {answer.status}: {await answer.text()}")
-                    await answer.read()
 
-            await rivals.loop(send, _chats(plan.requests // 10), concurrency=plan.concurrency)
-            report(f"{plan.requests:,} sends through {HTTP}")
-            cpu = server.cpu()
-            rate = await rivals.loop(send, _chats(plan.requests), concurrency=plan.concurrency)
-            cost = (server.cpu() - cpu) / plan.requests
-    beside = (
-        f"{1000 * cost:.3f} ms of its CPU each; {rate.per_second:,.0f}/s with client, server, sandbox on this machine"
-    )
-    what = f"{HTTP}: sends a second of one core"
-    return [Figure(name=what, value=1 / cost, unit="/s", least=THROUGH_HTTP, beside=beside)]
+async def _cost(service: Service, media_id: MediaId, plan: Plan) -> float:
+    """Seconds of the service's CPU for a send."""
+    connector = aiohttp.TCPConnector(limit=plan.concurrency)
+    async with aiohttp.ClientSession(connector=connector, headers=service.headers) as session:
+
+        async def send(chat_id: ChatId) -> None:
+            async with session.post(service.url, json={"chat_id": chat_id, "media": [media_id]}) as answer:
+                if answer.status != 200:
+                    raise TelewarmError(f"{service.name} answered {answer.status}: {await answer.text()}")
+                await answer.read()
+
+        requests = max(1, plan.requests // plan.rounds)
+        before = service.cpu()
+        await rivals.loop(send, _chats(requests), concurrency=plan.concurrency)
+        return (service.cpu() - before) / requests
 
 
 def _chats(count: int) -> list[ChatId]:
