@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastapi import Depends, FastAPI
-from fastapi.security import HTTPBearer
 
 import telewarm
 from telewarm.api import docs_ui, error_responses
@@ -38,16 +37,13 @@ from telewarm.api.schemas.bodies import check_query_parameters
 from telewarm.api.sse import SseRegistry
 
 DESCRIPTION = "Keeps a Telegram bot's media warm: upload once, send by file_id forever."
-BEARER_SCHEME = HTTPBearer(
-    auto_error=False, description="The server's own token (`telewarm token show`) or a named one"
-)  # for /docs; the guard does it
-COMMON_DEPENDENCIES = [Depends(BEARER_SCHEME), Depends(check_query_parameters)]
+COMMON_DEPENDENCIES = [Depends(check_query_parameters)]
 
 
 def create_api(app_state: AppState) -> FastAPI:
     """Build the whole API."""
-    app = create_monitoring_app(app_state)
-    for module in (  # what is asked for most is looked at first
+    app = _create_app(app_state)
+    for module in (  # routes are matched one after the other: the busiest stand first
         send,
         media,
         bots,
@@ -67,11 +63,25 @@ def create_api(app_state: AppState) -> FastAPI:
         app.include_router(module.router, prefix="/api/admin", dependencies=COMMON_DEPENDENCIES)
     app.include_router(preview.signing_router, prefix="/api/admin", dependencies=COMMON_DEPENDENCIES)
     app.include_router(preview.router, prefix="/api", dependencies=COMMON_DEPENDENCIES)
+    _add_monitoring(app)
     return app
 
 
 def create_monitoring_app(app_state: AppState) -> FastAPI:
     """Build an app with health and metrics only, for a worker without the API."""
+    app = _create_app(app_state)
+    _add_monitoring(app)
+    return app
+
+
+def _add_monitoring(app: FastAPI) -> None:
+    app.include_router(docs_ui.router)
+    app.include_router(health.probe_router)
+    app.include_router(health.router)
+    app.include_router(metrics.router)
+
+
+def _create_app(app_state: AppState) -> FastAPI:
     app = FastAPI(
         title="Telewarm",
         version=telewarm.__version__,
@@ -97,8 +107,4 @@ def create_monitoring_app(app_state: AppState) -> FastAPI:
     app.add_middleware(ConcurrencyLimitMiddleware, admission=app.state.admission)
     error_responses.register_exception_handlers(app)
     install_openapi(app)
-    app.include_router(docs_ui.router)
-    app.include_router(health.probe_router)
-    app.include_router(health.router, dependencies=[Depends(BEARER_SCHEME)])
-    app.include_router(metrics.router, dependencies=[Depends(BEARER_SCHEME)])
     return app

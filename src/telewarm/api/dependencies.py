@@ -58,9 +58,14 @@ class AppState:
     max_event_streams: int = 1000  # event streams at once
 
 
+def state_of(request: Request) -> AppState:
+    """Return the state of the app that a request came to."""
+    return cast(AppState, request.app.state.services)
+
+
 async def get_app_state(request: Request) -> AppState:
     """Return the state. A coroutine, because FastAPI would run a function in a thread."""
-    return cast(AppState, request.app.state.services)
+    return state_of(request)
 
 
 StateDep = Annotated[AppState, Depends(get_app_state)]

@@ -48,6 +48,11 @@ TAGS = [
     {"name": "health", "description": "Does it live, is it ready, how does it do."},
     {"name": "metrics", "description": "For Prometheus."},
 ]
+BEARER_SCHEME: JsonObject = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "The server's own token (`telewarm token show`) or a named one",
+}
 EXAMPLE_TIME = "2031-05-01T09:00:00+00:00"
 Ok: TypeAlias = Annotated[bool, Field(description="It went well", examples=[True])]
 TimeText: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -136,6 +141,7 @@ def complete_schema(spec: JsonObject) -> JsonObject:
     schemas = spec.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = ErrorBody.model_json_schema()
     spec["components"]["headers"] = RESPONSE_HEADERS
+    spec["components"]["securitySchemes"] = {"HTTPBearer": BEARER_SCHEME}
     for path, operations in spec["paths"].items():
         for operation in operations.values():
             _complete_operation(operation, path)
@@ -171,6 +177,8 @@ def _complete_operation(operation: JsonObject, path: str) -> None:
     for response in responses.values():
         response.setdefault("headers", {})["X-Request-Id"] = {"$ref": "#/components/headers/X-Request-Id"}
     operation["responses"] = dict(sorted(responses.items()))
+    if path not in PUBLIC_PATHS:
+        operation["security"] = [{"HTTPBearer": []}]
 
 
 def _first_sentence(description: str) -> str:

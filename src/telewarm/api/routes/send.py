@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 import structlog
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel, Field
 
-from telewarm.api.dependencies import BotDep, LimitedBodyRoute, StateDep
+from telewarm.api.dependencies import LimitedBodyRoute, SlugParam, resolve_bot, state_of
 from telewarm.api.error_responses import STATUS_BY_ERROR, request_id_field
 from telewarm.api.openapi import ErrorBody, Ok, error_responses
 from telewarm.api.schemas.messages import MessageIn, message_of
@@ -148,12 +148,14 @@ IdempotencyKeyHeader = Annotated[
 
 @router.post("/bots/{slug}/send", **SEND_RESPONSES)
 async def send(
-    session: BotDep, body: SendRequest, serving: StateDep, idempotency_key: IdempotencyKeyHeader = None
+    slug: SlugParam, body: SendRequest, request: Request, idempotency_key: IdempotencyKeyHeader = None
 ) -> Response:
     """Send a message set to one chat: audio, video, photo, the rest, then text.
 
     200 when at least one message went, with an `error` in the results that did not; else the status of the first error.
     """
+    serving = state_of(request)  # not by dependencies, each of which costs as much as the check of the body
+    session = await resolve_bot(slug, serving)
     message = message_of(body)
     key = body.idempotency_key if idempotency_key is None else idempotency_key
     if key != body.idempotency_key is not None:
