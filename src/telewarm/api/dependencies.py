@@ -13,6 +13,7 @@ from telewarm.api.audit_writer import AuditWriter
 from telewarm.api.body_memory import body_memory_of
 from telewarm.api.health_checks import HealthChecks
 from telewarm.api.request_limits import read_limited_body
+from telewarm.api.schemas.bodies import check_query_parameters
 from telewarm.api.token_cache import ApiTokenCache
 from telewarm.bots.chat_names import SLUG_PATTERN
 from telewarm.bots.registry import BotRegistry
@@ -90,7 +91,10 @@ BotDep = Annotated[BotSession, Depends(resolve_bot)]
 
 
 class LimitedBodyRoute(APIRoute):
-    """Route whose body is read into memory: too large, slow or deeply nested ones are refused."""
+    """Route whose body is read into memory: too large, slow or deeply nested ones are refused.
+
+    Unknown query parameters are refused too, without the cost of a dependency.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the handler."""
@@ -98,6 +102,7 @@ class LimitedBodyRoute(APIRoute):
 
         async def bounded(request: Request) -> Response:
             """Handle a request with limits."""
+            await check_query_parameters(request)
             with body_memory_of(request).for_request() as held:
                 return await handle(await read_limited_body(request, MAX_BODY_BYTES, held.reserve))
 
