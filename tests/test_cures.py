@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from telewarm import NotFound, Telewarm
-from telewarm.errors import Interface, TelewarmError
+from telewarm.cures import Interface
+from telewarm.errors import TelewarmError
 from tests.fixtures.app import READER, add_bot
 
 ROUTES = ("/api/admin", "POST ", "GET ")

@@ -19,23 +19,19 @@ class ErrorCategory(StrEnum):
     COMMANDS = "Command line and library alone"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class ErrorDoc:
     """Documentation of a code. `statuses`: HTTP statuses, empty for none. `meaning`, `cure`: Markdown."""
 
-    code: str
     where: ErrorCategory
-    statuses: tuple[int, ...] = ()
+    code: str
+    statuses: tuple[int, ...]
     meaning: str
     cure: str
 
 
-def _document(where: ErrorCategory, code: str, statuses: tuple[int, ...], meaning: str, cure: str) -> ErrorDoc:
-    return ErrorDoc(code=code, where=where, statuses=statuses, meaning=meaning, cure=cure)
-
-
 def _category(where: ErrorCategory, *rows: tuple[str, tuple[int, ...], str, str]) -> tuple[ErrorDoc, ...]:
-    return tuple(_document(where, *row) for row in rows)
+    return tuple(ErrorDoc(where, *row) for row in rows)
 
 
 ERROR_DOCS: tuple[ErrorDoc, ...] = (

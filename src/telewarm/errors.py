@@ -42,31 +42,14 @@ TelewarmError
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import ClassVar
+
+from telewarm.cures import Cure, Interface
 
 LOGGED_OUT_MESSAGE = (
     "the bot is logged out of this Bot API server; its token is not revoked. Check TELEGRAM_API_ROOT; after a logOut a "
     "server takes the bot back 10 minutes later"
 )
-
-
-class Interface(StrEnum):
-    """Interface through which a person reads an error."""
-
-    LIBRARY = "library"
-    CLI = "cli"
-    API = "api"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cure:
-    """Remedy in the terms of each interface: a call, a command, a route."""
-
-    library: str
-    cli: str
-    api: str
 
 
 class TelewarmError(Exception):
@@ -141,12 +124,6 @@ class Conflict(UsageError):
     """The object exists already, or its state does not allow this."""
 
     code = "CONFLICT"
-
-
-def slug_of_deleted_bot(taken: str, slug: str) -> Conflict:
-    """Create the error for a slug or token that a deleted bot has, which the caller probably wants."""
-    deleted = BotDeleted(slug)
-    return Conflict(f"{taken} is in Telewarm already: {deleted.summary}", by_face=deleted.by_face)
 
 
 class MediaError(TelewarmError):
@@ -352,10 +329,7 @@ class TelegramServerError(TelegramClientError):
 
 
 class InvalidBotToken(TelegramClientError):
-    """Telegram does not accept the token.
-
-    `logged_out`: it is valid, but the bot called `logOut` on this Bot API server.
-    """
+    """Telegram does not accept the token. `logged_out`: it is valid, but the bot called `logOut` on this server."""
 
     code = "TOKEN_REFUSED"
 

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 import telewarm
 from telewarm.cli import app
-from telewarm.errors import Interface, TelewarmError
+from telewarm.cures import Interface
+from telewarm.errors import TelewarmError
 from tests.fixtures.app import Opener
 from tests.fixtures.media import jpeg
 

@@ -10,6 +10,7 @@ import pytest
 
 from telewarm import clock
 from telewarm.database import broadcasts, deliveries, recipients
+from telewarm.database.broadcasts import DraftOptions
 from telewarm.database.connection import Connection, Pool, query
 from telewarm.database.recipients import RejectedRow
 from telewarm.database.warmups import bots_with_due_work
@@ -58,7 +59,10 @@ async def test_a_draft_is_what_was_asked_for(pool: Pool) -> None:
     at = clock.now() + timedelta(days=1)
 
     made = await broadcasts.insert(
-        pool, bot_id=bot.id, message=message, name="news", gate=False, per_second=2.5, starts_at=at
+        pool,
+        bot_id=bot.id,
+        message=message,
+        options=DraftOptions(name="news", gate=False, per_second=2.5, starts_at=at),
     )
 
     assert await broadcasts.get(pool, made.id) == made
@@ -116,7 +120,9 @@ async def test_the_end_is_taken_back_when_it_goes_on(pool: Pool) -> None:
 
 async def test_one_that_is_scheduled_starts_at_its_time(pool: Pool) -> None:
     at = clock.now() + timedelta(hours=2)
-    made = await broadcasts.insert(pool, bot_id=(await make_bot(pool)).id, message=MESSAGE, starts_at=at)
+    made = await broadcasts.insert(
+        pool, bot_id=(await make_bot(pool)).id, message=MESSAGE, options=DraftOptions(starts_at=at)
+    )
 
     await broadcasts.set_state(pool, made.id, RUNNING, only_from=[DRAFT])
     waits = await broadcasts.get(pool, made.id)

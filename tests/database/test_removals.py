@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from telewarm.database import blob_tombstones, broadcasts, deletions, media, warmups
+from telewarm.database.broadcasts import DraftOptions
 from telewarm.database.connection import Pool
 from telewarm.database.deletions import DeletionResult
 from telewarm.database.notifications import subscribe
@@ -62,7 +63,7 @@ async def test_an_item_that_a_broadcast_needs_stays_with_all_that_was_to_go(
 ) -> None:
     needed, free = [await make_item(pool, bot, seed) for seed in range(2)]
     made = await broadcasts.insert(
-        pool, bot_id=bot.id, message=MessageSet(media=[Part(media_id=needed)]), name="May sale"
+        pool, bot_id=bot.id, message=MessageSet(media=[Part(media_id=needed)]), options=DraftOptions(name="May sale")
     )
     await pool.execute("UPDATE broadcast SET state = $1", state)
 

@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match
 
 from telewarm import errors
-from telewarm.errors import Interface, TelewarmError
+from telewarm.cures import Interface
+from telewarm.errors import TelewarmError
 from telewarm.logs import redact, request_id
 
 log = structlog.get_logger(__name__)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from telewarm.broadcasts.columns import (
     EVERY_COLUMN,
@@ -19,6 +16,7 @@ from telewarm.broadcasts.columns import (
     name_score,
     same_name,
 )
+from telewarm.broadcasts.csv_rows import TOO_LONG, Row, RowReader
 from telewarm.broadcasts.rows import (
     BOT_COLUMN,
     GROUPED,
@@ -38,17 +36,6 @@ ID_SEPARATOR_PATTERN = re.compile(r"[\s,;|]+")  # separators between ids on one 
 SEP_LINE_PATTERN = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's delimiter line before the header
 MAX_NUMBER_CHARACTERS = 30  # characters of a line that may be a single number
 MAX_TITLE_ROWS = 20  # maximum of title rows above the header
-TOO_LONG = f"longer than {MAX_CELL_CHARACTERS >> 10} KiB"
-UNCLOSED_QUOTE = "a quote is opened and not closed as CSV wants it"
-
-
-class Row(NamedTuple):
-    """A row of the list. `cells` None: unreadable, for the `reason`. `text`: its beginning."""
-
-    number: int
-    cells: list[str] | None
-    text: str
-    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,76 +47,6 @@ class Layout:
     choice: ColumnChoice
     bot: int | None = None
     width: int | None = None  # number of columns of the header
-
-
-class NeedMore(Exception):
-    """The row continues in a line that is not available yet."""
-
-
-class TooLong(Exception):
-    """The row exceeds the maximum length."""
-
-
-class RowReader:
-    """csv.reader for lines that arrive in pieces.
-
-    Of a malformed row only the first line is lost: the others are reread.
-    """
-
-    def __init__(self, delimiter: str) -> None:
-        self._lines: deque[str] = deque()
-        self._taken: list[str] = []  # lines of the current row
-        self._chars = 0  # characters in these lines
-        self._next = 1  # number of the row's first line
-        self._ended = False
-        self._reader = csv.reader(self, delimiter=delimiter, strict=True, skipinitialspace=delimiter != "\t")
-
-    def add(self, lines: Sequence[str]) -> None:
-        """Add lines."""
-        self._lines += lines
-
-    def end(self) -> None:
-        """Mark the end of the list."""
-        self._ended = True
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        if self._chars > MAX_CELL_CHARACTERS:
-            raise TooLong
-        if not self._lines:
-            raise StopIteration if self._ended else NeedMore
-        line = self._lines.popleft()
-        self._taken.append(line)
-        self._chars += len(line)
-        if len(line) > MAX_CELL_CHARACTERS + 1:
-            raise TooLong
-        return line
-
-    def rows(self) -> Iterator[Row]:
-        """Yield every complete row."""
-        while True:
-            number, self._taken, self._chars = self._next, [], 0
-            try:
-                cells = next(self._reader)
-            except NeedMore:
-                self._put_back(0)
-                return
-            except StopIteration:
-                return
-            except (csv.Error, TooLong):
-                long = len(self._taken[0]) > MAX_CELL_CHARACTERS
-                self._put_back(1)
-                yield Row(number, None, self._taken[0], TOO_LONG if long else UNCLOSED_QUOTE)
-            else:
-                self._next += len(self._taken)
-                if cells and any(cells):
-                    yield Row(number, cells, self._taken[0])
-
-    def _put_back(self, kept: int) -> None:
-        self._lines.extendleft(reversed(self._taken[kept:]))
-        self._next += kept
 
 
 class CsvList:

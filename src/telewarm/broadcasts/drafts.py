@@ -12,7 +12,7 @@ from msgspec import structs
 from telewarm.bots.sessions import BotSession
 from telewarm.broadcasts.plans import SendPlan
 from telewarm.database import broadcasts, deletions, submissions
-from telewarm.database.broadcasts import IdempotencyKey
+from telewarm.database.broadcasts import DraftOptions, IdempotencyKey
 from telewarm.database.connection import Pool
 from telewarm.errors import NotFound
 from telewarm.media.library import MediaLibrary
@@ -44,6 +44,7 @@ class DraftWriter:
         """
         check(message)
         messages = await self._messages(bots, message)
+        options = DraftOptions(name=plan.name, gate=plan.gate, per_second=plan.per_second, starts_at=plan.starts_at)
         async with self._pool.acquire() as connection, connection.transaction():
             if key is not None:
                 await submissions.lock(connection, sha256(f"{bots[0].bot.id} {key.text}".encode()).digest())
@@ -56,10 +57,7 @@ class DraftWriter:
                     connection,
                     bot_id=session.bot.id,
                     message=own,
-                    name=plan.name,
-                    gate=plan.gate,
-                    per_second=plan.per_second,
-                    starts_at=plan.starts_at,
+                    options=options,
                     loader=loader,
                     key=key if session is bots[0] else None,
                 )

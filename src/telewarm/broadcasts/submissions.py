@@ -22,12 +22,13 @@ from telewarm.broadcasts.plans import SendPlan, check_plan, check_time
 from telewarm.broadcasts.recipient_import import ImportResult
 from telewarm.broadcasts.service import BroadcastService
 from telewarm.broadcasts.state_machine import Action, transition_from
+from telewarm.cures import Cure
 from telewarm.database import broadcasts, submissions
 from telewarm.database.connection import Connection, Executor, Pool
 from telewarm.database.lane_queue import enqueue_lane
 from telewarm.database.leases import ProcessLease
 from telewarm.database.retry import log_transient
-from telewarm.errors import Conflict, Cure, NotFound, UsageError
+from telewarm.errors import Conflict, NotFound, UsageError
 from telewarm.models import Broadcast, BroadcastId, BroadcastState, ChatId, DeliveryStatus, MessageSet
 
 log = structlog.get_logger(__name__)

@@ -32,8 +32,9 @@ from telewarm.cli import (
     worker,
 )
 from telewarm.cli.console import echo_err
+from telewarm.cures import Interface
 from telewarm.database.transient import as_unavailable_error
-from telewarm.errors import Interface, TelewarmError
+from telewarm.errors import TelewarmError
 
 app = typer.Typer(
     help="Keeps a Telegram bot's media warm: upload once, send by file_id forever.",

@@ -21,7 +21,8 @@ from telewarm.api.error_responses import error_body
 from telewarm.api.routes.media import describe_added
 from telewarm.bots.sessions import BotSession
 from telewarm.cli.console import echo_err
-from telewarm.errors import DecoderFailed, FetchError, Interface, MediaError, TelewarmError, UsageError
+from telewarm.cures import Interface
+from telewarm.errors import DecoderFailed, FetchError, MediaError, TelewarmError, UsageError
 from telewarm.logs import redact
 from telewarm.media.ingest import IngestResult
 from telewarm.media.names import name_of

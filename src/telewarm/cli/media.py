@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated, TypeAlias
 
 import typer
 from rich.filesize import decimal
-from rich.table import Table
-from rich.text import Text
 
 from telewarm.api.routes.media import metadata_out
 from telewarm.cli.adding import describe, import_all, import_progress, import_sources, print_outcome, print_summary
@@ -27,6 +25,7 @@ from telewarm.cli.common import (
 )
 from telewarm.cli.console import echo_err, wide_console
 from telewarm.cli.drafting import parse_time
+from telewarm.cli.media_view import item_facts, items_table, state_text
 from telewarm.cli.warming import WorkOption, work_until_warm
 from telewarm.database import media as rows
 from telewarm.database.media import RewarmScope
@@ -60,7 +59,7 @@ app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich")
 
 
 @app.command("list")
-def list_(
+def list_(  # noqa: PLR0913 - each is an argument or an option of the command line
     bot: BotArgument,
     *,
     kind: Annotated[Kind | None, typer.Option(help="Only of this kind.")] = None,
@@ -96,7 +95,7 @@ def list_(
     if as_json:
         typer.echo(json.dumps([metadata_out(item) for item in items], indent=2))
     elif items:
-        wide_console().print(_items_table(items, in_hand))
+        wide_console().print(items_table(items, in_hand))
     elif filters == MediaFilters():
         echo_err(f"{bot} has no media yet. Add some: telewarm media add {bot} FILE")
     else:
@@ -117,7 +116,7 @@ def show_(bot: BotArgument, media: MediaIdArgument, *, as_json: JsonOption = Fal
     if as_json:
         typer.echo(json.dumps(metadata_out(item), indent=2))
     else:
-        print_facts(_facts(item, _state_text(item, in_hand)))
+        print_facts(item_facts(item, state_text(item, in_hand)))
 
 
 @app.command("add")
@@ -374,39 +373,3 @@ async def _describe_items(telewarm: Telewarm, bot: str, ids: Sequence[MediaId]) 
 def _print_missing(bot: str, missing: Sequence[MediaId]) -> None:
     if missing:
         echo_err(f"{bot} has no media item {', '.join(map(str, missing))}.")
-
-
-def _state_text(item: MediaItem, claimed: Container[MediaId]) -> str:
-    return "queued" if item.state is MediaState.WARMING and item.id not in claimed else item.state.value
-
-
-def _items_table(items: Sequence[MediaItem], claimed: Container[MediaId]) -> Table:
-    failed = any(item.last_error for item in items)
-    table = Table("id", "kind", "state", "size", "name", *(["last error"] if failed else []), box=None, pad_edge=False)
-    table.columns[3].justify = "right"
-    table.columns[4].overflow = "fold"
-    for item in items:
-        cells = [str(item.id), item.kind, _state_text(item, claimed), decimal(item.facts.bytes)]
-        table.add_row(*cells, Text(item.name or ""), *([Text(item.last_error or "")] if failed else []))
-    return table
-
-
-def _facts(item: MediaItem, state: str) -> Iterator[tuple[str, object]]:
-    facts = item.facts
-    yield "media item", item.id
-    yield "name", item.name
-    yield "kind", item.kind
-    yield "state", state
-    yield "size", f"{decimal(facts.bytes)}, {facts.mime}"
-    yield "sides", f"{facts.width} x {facts.height} pixels" if facts.width else None
-    yield "duration", f"{facts.duration:,.1f} s" if facts.duration else None
-    yield "title", facts.title
-    yield "performer", facts.performer
-    yield "added", f"{item.created_at.astimezone():%Y-%m-%d %H:%M:%S}"
-    yield "warmed", item.warmed_at and f"{item.warmed_at.astimezone():%Y-%m-%d %H:%M:%S}, by {item.way}"
-    yield "sent as", item.sent_kind if item.sent_kind != item.kind else None
-    yield "file id", item.file_id
-    yield "failed attempts", item.attempts or None
-    yield "last error", item.last_error and f"{item.last_error_code} {item.last_error}"
-    yield "SHA-256", item.sha256
-    yield "stored at", item.storage_key

@@ -20,7 +20,8 @@ from telewarm.cli.chat import parse_recipient
 from telewarm.cli.common import JsonOption
 from telewarm.cli.console import echo_err
 from telewarm.cli.run import load_settings, run
-from telewarm.errors import DecoderFailed, Interface, MediaError, UsageError
+from telewarm.cures import Interface
+from telewarm.errors import DecoderFailed, MediaError, UsageError
 from telewarm.models import MediaId, MessageSet, Part
 from telewarm.runtime import Telewarm
 from telewarm.sending.idempotency import describe

@@ -10,7 +10,7 @@ import msgspec
 
 from telewarm.database.connection import Executor, query
 from telewarm.database.token_encryption import TokenCipher
-from telewarm.errors import BotDeleted, Conflict, NoSuchBot, NotFound, slug_of_deleted_bot
+from telewarm.errors import BotDeleted, Conflict, NoSuchBot, NotFound
 from telewarm.models import Bot, BotId, ChatId
 
 CHANNEL = "telewarm_bot"  # NOTIFY: the id of a bot whose row changed
@@ -141,7 +141,8 @@ async def _refuse_deleted(db: Executor, *, slug: str | None, telegram_id: int) -
     )
     if deleted is not None:
         taken = f"slug {slug!r}" if deleted == slug else f"Telegram bot {telegram_id}"
-        raise slug_of_deleted_bot(taken, deleted)
+        error = BotDeleted(deleted)
+        raise Conflict(f"{taken} is in Telewarm already: {error.summary}", by_face=error.by_face)
 
 
 async def slugs(db: Executor) -> list[str]:

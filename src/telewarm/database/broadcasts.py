@@ -10,8 +10,9 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from telewarm.cures import Cure
 from telewarm.database.connection import Executor, query
-from telewarm.errors import Conflict, Cure, NotFound
+from telewarm.errors import Conflict, NotFound
 from telewarm.models import BotId, Broadcast, BroadcastId, BroadcastState, DeliveryStatus, Kind, MediaId, MessageSet
 
 CHANNEL = "telewarm_broadcast"  # NOTIFY: the id of a broadcast that changed its state or came further
@@ -49,15 +50,25 @@ class IdempotencyKey:
     request_hash: bytes
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DraftOptions:
+    """What may be said of a draft besides its message. `gate`: whether it waits until its media are ready."""
+
+    name: str | None = None
+    gate: bool = True
+    per_second: float | None = None
+    starts_at: datetime | None = None
+
+
+NO_OPTIONS = DraftOptions()
+
+
 async def insert(
     db: Executor,
     *,
     bot_id: BotId,
     message: MessageSet,
-    name: str | None = None,
-    gate: bool = True,
-    per_second: float | None = None,
-    starts_at: datetime | None = None,
+    options: DraftOptions = NO_OPTIONS,
     loader: UUID | None = None,
     key: IdempotencyKey | None = None,
 ) -> Broadcast:
@@ -65,12 +76,12 @@ async def insert(
     made = await db.fetchval(
         query("insert_broadcast"),
         bot_id,
-        name,
+        options.name,
         msgspec.json.encode(message, enc_hook=str).decode(),  # `Safe` texts are nearly texts
         [part.media_id for part in message.media],
-        gate,
-        per_second,
-        starts_at,
+        options.gate,
+        options.per_second,
+        options.starts_at,
         loader,
         key and key.text,
         key and key.request_hash,

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import asyncpg
 
+from telewarm.cures import Cure
 from telewarm.database import blobs, queue_priority
 from telewarm.database.connection import Executor, query
-from telewarm.errors import Cure, NotFound
+from telewarm.errors import NotFound
 from telewarm.models import (
     Blob,
     BotId,

@@ -17,11 +17,12 @@ import structlog
 from pgqueuer import Queries
 
 from telewarm import clock
+from telewarm.cures import Cure
 from telewarm.database import pgqueuer_maintenance
 from telewarm.database.connection import Executor, Pool
 from telewarm.database.pool import ROUND_TRIP_SECONDS, connect
 from telewarm.database.rights import migration_forbidden_message
-from telewarm.errors import Cure, DatabaseError, DatabaseForbidden, NotMigrated
+from telewarm.errors import DatabaseError, DatabaseForbidden, NotMigrated
 
 PlainConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -11,8 +11,9 @@ from enum import StrEnum
 
 import asyncpg
 
+from telewarm.cures import Cure
 from telewarm.database.connection import Connection, Executor
-from telewarm.errors import Conflict, Cure, NotFound, UsageError
+from telewarm.errors import Conflict, NotFound, UsageError
 
 CHANNEL = "telewarm_token"  # NOTIFY: some token was made, changed or revoked
 SECRET_PREFIX = "tw_"  # noqa: S105 - what every secret begins with

@@ -14,13 +14,14 @@ from weakref import WeakValueDictionary
 import structlog
 
 from telewarm import background, clock, errors
+from telewarm.cures import Interface
 from telewarm.database import idempotency
 from telewarm.database.connection import Pool
 from telewarm.database.idempotency import IdempotencyRecord
 from telewarm.database.leases import ProcessLease
 from telewarm.database.retry import retry_transient
 from telewarm.database.transient import is_transient
-from telewarm.errors import Conflict, Interface, TelewarmError, UsageError
+from telewarm.errors import Conflict, TelewarmError, UsageError
 from telewarm.idle_tracking import mark_idle
 from telewarm.logs import redact
 from telewarm.models import BotId

@@ -221,7 +221,7 @@ BeforeQuery = Annotated[
 ]
 
 
-async def media_query(
+async def media_query(  # noqa: PLR0913 - each is a parameter of the URL
     *,
     kind: KindQuery = None,
     state: StateQuery = None,
