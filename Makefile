@@ -21,13 +21,16 @@ VENV_MODULE := { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get
   && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null; } \
   || { echo "Python's venv module is missing: sudo apt-get install python3-venv" >&2; exit 1; }
 
-.PHONY: demo test test-fast test-all coverage check format lock clean help
+.PHONY: demo bench test test-fast test-all coverage check format lock clean help
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(STAMP) ## the whole trip on an empty machine; ARGS=--once ends after the table
+demo: $(STAMP) ## try Telewarm on a sandbox, with nothing to set up; ARGS=--once ends after the table
 	$(BIN)/telewarm demo $(ARGS)
+
+bench: $(STAMP) ## benchmarks; ARGS=all, or one of them: ARGS="send --small"
+	$(BIN)/telewarm bench $(ARGS)
 
 test-fast: $(STAMP) ## tests without database, server and process: seconds
 	$(BIN)/pytest -n $(TEST_WORKERS) --fast $(ARGS)
@@ -51,7 +54,7 @@ check: $(STAMP) ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(STAMP) ## mend what a machine can mend
+format: $(STAMP) ## apply automatic formatting and fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
