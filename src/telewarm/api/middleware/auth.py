@@ -167,18 +167,17 @@ class AuthMiddleware:
         """Write an audit entry. `caller` None: an address was throttled, for `reason`."""
         if self._audit_writer is None:
             return
-        path = route_path(scope)
-        action = reason if caller is None else f"{scope['method']} {route_template(path, scope.get('route'))}"
-        request_id = scope.get("state", {}).get("request_id")
+        path, route = route_path(scope), scope.get("route")
+        action = reason if caller is None else f"{scope['method']} {route_template(path, route)}"
         self._audit_writer.add(
             AuditEntry(
                 at=clock.now(),
                 actor=None if caller is None else caller.name,
                 role=None if caller is None else caller.role,
-                action=sanitize(action, self._server_token),
+                action=action if route is not None else sanitize(action, self._server_token),
                 target=sanitize(path + _query_string(scope), self._server_token),
                 status=status,
-                request_id=None if request_id is None else sanitize(str(request_id), self._server_token),
+                request_id=scope.get("state", {}).get("request_id"),  # checked when it was read
                 address=sanitize(_client_address(scope)) or None,
             )
         )
