@@ -6,13 +6,12 @@ STAMP := $(VENV)/.synced
 TEST_WORKERS ?= 2
 # Modules without input and output, all branches of which the tests take.
 PURE := api/byte_ranges bots/chat_faults bots/learned_limits broadcasts/columns broadcasts/progress \
-  broadcasts/state_machine coercion database/queue_priority error_catalog events/batches \
-  events/filter fetch/addresses flood_control/attribution flood_control/bot_windows \
-  flood_control/failure_counter flood_control/latency_floor flood_control/limits flood_control/priority \
-  idle_tracking media/content_policy media/names media/preview_urls models probe/boxes probe/file_names \
-  probe/id3 probe/pictures probe/stickers probe/tags probe/words sending/escape sending/extra_options \
-  sending/invalid_id_detector settings/proxies storage/keys storage/sigv4 telegram/effect telegram/multipart \
-  telegram/responses text warmup/policy worker/claim_pacing worker/wake_tracker
+  broadcasts/state_machine coercion database/queue_priority error_catalog events/batches events/filter \
+  fetch/addresses flood_control/bot_windows flood_control/failure_counter flood_control/limits \
+  flood_control/priority idle_tracking media/content_policy media/names media/preview_urls models probe/boxes \
+  probe/file_names probe/id3 probe/pictures probe/stickers probe/tags probe/words sending/escape \
+  sending/extra_options sending/invalid_id_detector settings/proxies storage/keys storage/sigv4 telegram/effect \
+  telegram/multipart telegram/responses text warmup/policy worker/claim_pacing worker/wake_tracker
 PURE_FILES := $(shell printf 'src/telewarm/%s.py,' $(PURE))
 unexport PYTHONDONTWRITEBYTECODE # what was compiled once is compiled for all worker processes and all next runs
 

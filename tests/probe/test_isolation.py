@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 
 from telewarm.demo.media import DemoFile
 from telewarm.errors import DecoderFailed
-from telewarm.probe import Probe, descriptors
+from telewarm.probe import Probe
+from telewarm.probe.ipc import reader
 from telewarm.probe.pool import ISOLATION_LAYERS
 from telewarm.probe.seccomp import ALLOW, END, FAIL, TABLES, program
 from tests.fixtures.decoders import around_open, broken_open
@@ -163,7 +164,7 @@ def test_readers_of_one_descriptor_do_not_move_each_other(tmp_path: Path) -> Non
     path = tmp_path / "file"
     path.write_bytes(bytes(range(256)) * 1000)
     with path.open("rb") as file:
-        one, other = descriptors.reader(file.fileno()), descriptors.reader(file.fileno())
+        one, other = reader(file.fileno()), reader(file.fileno())
         assert one.seek(-6, os.SEEK_END) == 255_994
         assert other.read(3) == b"\0\1\2"
         assert one.read() == bytes(range(250, 256))

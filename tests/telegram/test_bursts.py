@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from telewarm.component_config import flood_limits
-from telewarm.flood_control.attribution import LimitScope, ScopeEvidence, attribute_429
+from telewarm.flood_control.bot_windows import LimitScope, ScopeEvidence, attribute_429
 from telewarm.flood_control.limiter import BotRateLimiter, FloodPause
 from telewarm.flood_control.limits import BotLimits, RateLimit
 from telewarm.flood_control.priority import Priority

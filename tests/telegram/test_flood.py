@@ -11,9 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telewarm.flood_control.attribution import LimitScope, ScopeEvidence, attribute_429
-from telewarm.flood_control.bot_windows import MIN_WINDOWS_BEFORE_SWEEP
-from telewarm.flood_control.latency_floor import MAX_FLOOR_SECONDS, SAMPLE_CALLS, LatencyFloor
+from telewarm.flood_control.bot_windows import (
+    MAX_FLOOR_SECONDS,
+    MIN_WINDOWS_BEFORE_SWEEP,
+    SAMPLE_CALLS,
+    LatencyFloor,
+    LimitScope,
+    ScopeEvidence,
+    attribute_429,
+)
 from telewarm.flood_control.limiter import BotRateLimiter, FloodPause, Permit
 from telewarm.flood_control.limits import BotLimits, RateLimit
 from telewarm.models import ChatId

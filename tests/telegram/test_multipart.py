@@ -10,17 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telewarm.errors import ObjectCorrupt, ObjectMissing, StoreUnavailable
-from telewarm.telegram import multipart, upload_stream
+from telewarm.telegram import multipart
 from telewarm.telegram.files import FileUpload
-from telewarm.telegram.upload_stream import MAX_INLINE_READ_BYTES
+from telewarm.telegram.transport import MAX_INLINE_READ_BYTES, iter_body
 
 
 async def body(form: multipart.Multipart) -> bytes:
     whole = b""
     for piece in form.pieces:
-        whole += (
-            piece if isinstance(piece, bytes) else b"".join([chunk async for chunk in upload_stream.iter_body(piece)])
-        )
+        whole += piece if isinstance(piece, bytes) else b"".join([chunk async for chunk in iter_body(piece)])
     return whole + form.tail
 
 
@@ -97,7 +95,7 @@ def test_every_form_has_its_own_boundary() -> None:
 async def test_a_file_is_read_whole(tmp_path: Path, size: int) -> None:
     content = (b"0123456789abcdef" * (size // 16 + 1))[:size]
     (tmp_path / "file").write_bytes(content)
-    assert b"".join([chunk async for chunk in upload_stream.iter_body(of(tmp_path / "file", size))]) == content
+    assert b"".join([chunk async for chunk in iter_body(of(tmp_path / "file", size))]) == content
 
 
 @pytest.mark.parametrize("size", [10, MAX_INLINE_READ_BYTES, 2 * MAX_INLINE_READ_BYTES])
@@ -105,17 +103,17 @@ async def test_a_file_is_read_whole(tmp_path: Path, size: int) -> None:
 async def test_a_file_that_has_changed_its_length_is_refused(tmp_path: Path, size: int, change: int) -> None:
     (tmp_path / "file").write_bytes(b"x" * (size + change))
     with pytest.raises(ObjectCorrupt, match="announced with"):
-        [chunk async for chunk in upload_stream.iter_body(of(tmp_path / "file", size))]
+        [chunk async for chunk in iter_body(of(tmp_path / "file", size))]
 
 
 async def test_a_file_that_has_gone_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ObjectMissing):
-        [chunk async for chunk in upload_stream.iter_body(of(tmp_path / "file", 1))]
+        [chunk async for chunk in iter_body(of(tmp_path / "file", 1))]
 
 
 async def test_a_folder_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
-        [chunk async for chunk in upload_stream.iter_body(of(tmp_path, 1))]
+        [chunk async for chunk in iter_body(of(tmp_path, 1))]
 
 
 async def test_a_stream_is_opened_anew_for_each_attempt_and_closed() -> None:
@@ -131,7 +129,7 @@ async def test_a_stream_is_opened_anew_for_each_attempt_and_closed() -> None:
 
     upload = FileUpload.stream(stream, filename="a", mime="a/b", bytes=6)
     for _ in range(2):
-        assert [chunk async for chunk in upload_stream.iter_body(upload)] == [b"one", b"two"]
+        assert [chunk async for chunk in iter_body(upload)] == [b"one", b"two"]
     assert len(opened) == len(closed) == 2
 
 

@@ -1,18 +1,28 @@
-"""Streaming multipart reader: file bytes are passed on at once, fields are collected."""
+"""Streaming multipart reader: file bytes are passed on at once, fields are collected.
+
+File names are read as clients write them: plain, by RFC 5987 (`filename*`) or RFC 2047.
+"""
 
 from __future__ import annotations
 
+import re
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from typing import Final
 
+from aiohttp import content_disposition_filename, parse_content_disposition
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from telewarm.api.dispositions import file_name, has_file_name
 from telewarm.api.error_responses import HttpError
 from telewarm.api.schemas.bodies import MAX_NAME_CHARACTERS, unknown_name_message
 
+EXTENDED_FILENAME_PATTERN: Final = re.compile(rb";\s*filename\*(?:\d+\*?)?\s*=", re.IGNORECASE)
+ENCODED_WORD_PATTERN: Final = re.compile(r"=\?[\w.*-]+\?[bq]\?[^?]*\?=", re.IGNORECASE)
 MAX_FIELD_BYTES = 4096  # bytes of a form field that is not the file
 MAX_PARTS = 32
 MAX_HEADER_BYTES = 16384  # bytes of a part's headers
@@ -263,3 +273,28 @@ def _create_parser(boundary: bytes, form: MultipartReader) -> MultipartParser:
         )
     except FormParserError:
         raise HttpError(400, "BAD_REQUEST", "the multipart boundary in the Content-Type is too long") from None
+
+
+def has_file_name(disposition: bytes, options: Mapping[bytes, bytes]) -> bool:
+    """Return whether a part has a file name. `options`: of the form's parser, which leaves out RFC 5987 values."""
+    return b"filename" in options or EXTENDED_FILENAME_PATTERN.search(disposition) is not None
+
+
+def file_name(disposition: bytes, options: Mapping[bytes, bytes]) -> str | None:
+    """Return the client's name of the file, decoded if possible."""
+    said = options.get(b"filename", b"").decode(errors="replace")
+    if EXTENDED_FILENAME_PATTERN.search(disposition) is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that are damaged: then the plain name must do
+            _, fields = parse_content_disposition(disposition.decode(errors="replace"))
+            said = content_disposition_filename(fields) or said
+    return _decode_words(said) or None
+
+
+def _decode_words(text: str) -> str:
+    if ENCODED_WORD_PATTERN.search(text) is None:
+        return text
+    try:
+        return str(make_header(decode_header(text)))
+    except (HeaderParseError, LookupError, UnicodeError, ValueError):
+        return text

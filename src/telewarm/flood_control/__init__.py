@@ -3,7 +3,7 @@
 limits               the limits as values (rate, burst), as the settings give them
 sliding_window       one counted scope: messages inside a window, and the limit that is learned from 429s
 limiter              the rate limiter of one bot: its windows, permits and pauses
-attribution          which scope a 429 is about, since Telegram does not say
+bot_windows          the windows of one bot, and which of them a 429 is about, since Telegram does not say
 priority             who goes first: people, warm-ups, deliveries
 waiters              first in, first out: callers that wait for a permit
 fair_share           several broadcasts of one bot share its limit

@@ -1,15 +1,26 @@
-"""The windows that count one bot's messages: of the bot, its chats, its groups' last second, its upload sizes. Pure."""
+"""The windows that count one bot's messages, and which of them a 429 is about. Pure.
+
+One window is of the bot; others are of its chats, of its groups' last second, and of its upload sizes.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Generic, TypeVar
 
 from telewarm.flood_control.limits import BotLimits
 from telewarm.flood_control.sliding_window import LearnedLimit, SlidingWindow
 from telewarm.models import ChatId
 
+OVERLOAD_RETRY_AFTER_SECONDS = 60.0  # seconds; the `retry_after` with which a Bot API server names its own backlog
+WINDOW_TOLERANCE_SECONDS = -0.25  # seconds by which our estimate of the server's window may be wrong
+MIN_BOT_FILL = 0.5  # minimum fill of the bot's window for blaming the bot when the chat explains the 429 as well
+SAMPLE_CALLS = 64  # the minimum is taken over the last 64 to 128 calls
+INITIAL_FLOOR_SECONDS = 0.02  # the minimum before any call was measured
+MAX_FLOOR_SECONDS = 0.6
 K = TypeVar("K")
 MIN_WINDOWS_BEFORE_SWEEP = 256  # windows held before the first removal of idle ones
 
@@ -126,3 +137,81 @@ def _plausible(learned: object) -> float | None:
     if isinstance(learned, bool) or not isinstance(learned, int | float) or not 0 < learned < math.inf:
         return None
     return float(learned)
+
+
+class LatencyFloor:
+    """The minimum latency: a message counts on the server no later than that long before its answer arrives."""
+
+    __slots__ = ("_before", "_calls", "_now", "least")
+
+    def __init__(self) -> None:
+        self.least = self._before = INITIAL_FLOOR_SECONDS
+        self._now = math.inf
+        self._calls = 0
+
+    def add(self, seconds: float) -> None:
+        """Add the latency of a call."""
+        self._now = min(self._now, seconds)
+        self._calls += 1
+        self.least = min(self._before, self._now, MAX_FLOOR_SECONDS)
+        if self._calls == SAMPLE_CALLS:
+            self._before, self._now, self._calls = self._now, math.inf, 0
+
+
+class LimitScope(Enum):
+    """The scope whose limit a 429 enforces."""
+
+    BOT = auto()
+    CHAT = auto()
+    BURST = auto()  # the chat, by its messages of about the last second
+    SIZE = auto()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScopeEvidence:
+    """State of one scope when a 429 arrives. `fill`: messages in its window, the refused one included, by its capacity.
+
+    `frees_in`: seconds until the server's window loses its oldest message.
+    """
+
+    fill: float
+    frees_in: float
+
+    def explains(self, retry_after: float) -> bool:
+        """Return whether a full window explains `retry_after`: the whole seconds until its oldest message leaves."""
+        return WINDOW_TOLERANCE_SECONDS <= retry_after - self.frees_in <= 1 - WINDOW_TOLERANCE_SECONDS
+
+    def allows(self, retry_after: float) -> bool:
+        """Return whether the scope may be a token bucket, whose next token comes sooner than a window opens."""
+        return retry_after - self.frees_in <= 1 - WINDOW_TOLERANCE_SECONDS
+
+
+def attribute_429(
+    retry_after: float,
+    *,
+    bot: ScopeEvidence,
+    chat: ScopeEvidence,
+    burst: ScopeEvidence | None = None,
+    spaced: bool,
+    others_flooded: bool,
+) -> LimitScope:
+    """Return the scope that a 429 is about.
+
+    `burst`: the chat's messages of the last second, when there are others than the refused one. `spaced`: the call
+    uploads a size that is spaced. `others_flooded`: other chats are flooded, too.
+    """
+    if spaced and retry_after == OVERLOAD_RETRY_AFTER_SECONDS and not chat.explains(retry_after):
+        return LimitScope.SIZE
+    if burst is not None and _is_burst(retry_after, burst, bot=bot, chat=chat):
+        return LimitScope.BURST
+    if bot.explains(retry_after) and (bot.fill > chat.fill or not chat.explains(retry_after)):
+        return LimitScope.BOT
+    return LimitScope.BOT if others_flooded and chat.fill < 0.5 else LimitScope.CHAT
+
+
+def _is_burst(retry_after: float, burst: ScopeEvidence, *, bot: ScopeEvidence, chat: ScopeEvidence) -> bool:
+    if not burst.allows(retry_after) or (chat.explains(retry_after) and chat.fill >= burst.fill):
+        return False
+    if not bot.explains(retry_after):
+        return True
+    return bot.fill <= burst.fill if burst.explains(retry_after) else bot.fill < MIN_BOT_FILL

@@ -9,7 +9,7 @@ from telewarm.errors import FloodWait
 from telewarm.flood_control.limiter import BotRateLimiter, FloodPause, Permit
 from telewarm.metrics import FloodScope
 from telewarm.models import ChatId
-from telewarm.telegram.error_patterns import is_slow_mode
+from telewarm.telegram.responses import is_slow_mode
 
 OnPause = Callable[[FloodPause], None]
 

@@ -15,9 +15,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from telewarm.flood_control.attribution import LimitScope, ScopeEvidence, attribute_429
-from telewarm.flood_control.bot_windows import BotWindows
-from telewarm.flood_control.latency_floor import LatencyFloor
+from telewarm.flood_control.bot_windows import BotWindows, LatencyFloor, LimitScope, ScopeEvidence, attribute_429
 from telewarm.flood_control.limits import BotLimits
 from telewarm.flood_control.priority import Priority, WaiterCounts
 from telewarm.flood_control.sliding_window import HOLD_SECONDS, PACED_SECONDS, ProcessQuota, SlidingWindow

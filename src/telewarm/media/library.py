@@ -1,4 +1,4 @@
-"""Media library of a bot: add, list, re-warm, share, rename, delete."""
+"""Media library of a bot: add, list, re-warm, share, rename, delete, and find or create an item's document twin."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import structlog
+from msgspec import structs
 
-from telewarm.database import deletions, media, media_search, queue_priority
+from telewarm.database import blobs, deletions, media, media_search, queue_priority
 from telewarm.database.connection import Pool
 from telewarm.database.deletions import DeletionResult
 from telewarm.database.lane_queue import enqueue_lane
 from telewarm.database.media import RewarmScope
 from telewarm.database.media_search import MediaFilters, MediaPage
-from telewarm.errors import UsageError
+from telewarm.errors import NotFound, UsageError
 from telewarm.fetch import Fetcher
-from telewarm.media.documents import with_documents
 from telewarm.media.ingest import IngestResult, LibraryLimits, MediaIngest, log_queued
 from telewarm.media.names import name_of, old_name_note, shows_old_name
-from telewarm.models import Bot, Kind, MediaId, MediaItem, MessageSet
+from telewarm.models import Bot, Kind, MediaId, MediaItem, MessageSet, Part
 from telewarm.probe import Probe, check_size
 from telewarm.storage.disk_cache import BlobCache
 from telewarm.storage.incoming_file import IncomingFile
@@ -222,3 +222,41 @@ class MediaLibrary:
 def _check_count(media_ids: Sequence[MediaId]) -> None:
     if len(media_ids) > MAX_NAMED_ITEMS:
         raise UsageError(f"{len(media_ids)} media items are named; name at most {MAX_NAMED_ITEMS} at once")
+
+
+async def with_documents(pool: Pool, bot: Bot, message: MessageSet) -> MessageSet:
+    """Return the message set with documents for the parts that ask for files; missing document items are created.
+
+    Raises NotFound for an item that the bot does not have.
+    """
+    if not message.as_file and not any(part.as_file for part in message.media):
+        return message
+    parts = [
+        structs.replace(part, media_id=await _document(pool, bot, part), as_file=False)
+        if message.as_file or part.as_file
+        else part
+        for part in message.media
+    ]
+    return structs.replace(message, media=tuple(parts), as_file=False)
+
+
+async def _document(pool: Pool, bot: Bot, part: Part) -> MediaId:
+    item = await media.get(pool, part.media_id)
+    if item.bot_id != bot.id:
+        raise NotFound(f"media item {part.media_id} is not in the library of bot {bot.slug!r}")
+    if item.kind is Kind.DOCUMENT:
+        return item.id
+    blob = await blobs.get(pool, item.sha256)
+    if blob is not None:
+        async with pool.acquire() as connection, connection.transaction():
+            handicap = queue_priority.priority_offset(blob.facts.bytes)
+            inserted = await media.insert(
+                connection, bot_id=bot.id, blob=blob, kind=Kind.DOCUMENT, name=item.name, priority_offset=handicap
+            )
+            if inserted is not None:
+                await enqueue_lane(connection, bot)
+                return inserted.item.id
+    document = await media.find(pool, bot_id=bot.id, sha256=item.sha256, kind=Kind.DOCUMENT)
+    if document is None:
+        raise NotFound(f"media item {part.media_id} was deleted in this moment: add its file again")
+    return document.id

@@ -32,8 +32,8 @@ from telewarm.sending.messages import AlbumStep, SingleStep, can_be_one_album, o
 from telewarm.sending.rate_limited_call import SendSlot, with_rate_limit
 from telewarm.sending.send_context import SendContext
 from telewarm.telegram.effect import maybe_delivered
-from telewarm.telegram.error_patterns import is_group_item_error
 from telewarm.telegram.files import FileIdRef
+from telewarm.telegram.responses import is_group_item_error
 from telewarm.telegram.values import GroupItem
 
 log = structlog.get_logger(__name__)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ByteSize, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ByteSize, ConfigDict, SecretStr
 
 from telewarm.settings import checks
 from telewarm.settings.fields import Group, data_home, setting
@@ -14,10 +13,12 @@ from telewarm.settings.fields import Group, data_home, setting
 MIB = 1 << 20
 
 
-class SettingsFields(BaseSettings):
+class SettingsFields(BaseModel):
     """The fields; `Settings` adds the rules that involve several of them."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", alias_generator=str.upper, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", alias_generator=str.upper, hide_input_in_errors=True, validate_default=True
+    )
 
     telewarm_data: Path = setting(
         Group.GENERAL,

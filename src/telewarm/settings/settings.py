@@ -14,7 +14,6 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic import SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from telewarm.errors import SettingsError
 from telewarm.settings import checks, database_urls, proxies
@@ -69,17 +68,6 @@ class Settings(SettingsFields):
             problems = slips
         # Not chained: pydantic's error holds the values.
         raise SettingsError("\n".join(problems)) from None
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 (the signature is pydantic's)
-        init_settings: PydanticBaseSettingsSource,
-        *_others: PydanticBaseSettingsSource,
-        **_named_others: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Use only what `from_environ` passes: the process's environment is read by cli and runtime alone."""
-        return (init_settings,)
 
     @property
     def store_folder(self) -> Path:

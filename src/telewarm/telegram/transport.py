@@ -1,11 +1,13 @@
-"""Transport: one async (Request) -> Response. The only user of aiohttp in this package."""
+"""Transport: one async (Request) -> Response, uploads included. The only user of aiohttp in this package."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import TypeAlias
 
 import aiohttp
@@ -13,11 +15,12 @@ import msgspec
 from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
-from telewarm.errors import TelegramUnreachable
-from telewarm.telegram import upload_stream
+from telewarm.errors import ObjectCorrupt, ObjectMissing, StoreUnavailable, TelegramUnreachable
 from telewarm.telegram.files import FileUpload
 from telewarm.telegram.multipart import Multipart
 
+MAX_INLINE_READ_BYTES = 1 << 20  # up to here a read is faster than a switch to a thread and back
+CHUNK_BYTES = 1 << 18  # bytes
 CONNECT_SECONDS = 10.0  # for one connection
 PROXY_AUTH_REQUIRED = 407
 KEEP_ALIVE_SECONDS = 30.0  # of an idle connection: less than servers keep it open
@@ -164,7 +167,7 @@ class StreamedPayload(aiohttp.Payload):
 
     async def _read(self, upload: FileUpload) -> AsyncGenerator[bytes, None]:
         try:
-            async with aclosing(upload_stream.iter_body(upload)) as chunks:
+            async with aclosing(iter_body(upload)) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except Exception as failure:
@@ -214,3 +217,58 @@ def describe_error(error: Exception, timeout: float) -> str:
 def _describe_cause(error: Exception) -> str:
     number = error.errno if isinstance(error, OSError) else None
     return os.strerror(number) if number is not None and number > 0 else type(error).__name__
+
+
+async def iter_body(upload: FileUpload) -> AsyncGenerator[bytes, None]:
+    """Yield exactly `upload.bytes` bytes.
+
+    Raises ObjectMissing for a missing file, ObjectCorrupt for one of another length, StoreUnavailable for an unreadable
+    one, and the errors of the stream.
+    """
+    left = upload.bytes
+    async with aclosing(_source(upload)) as source:
+        async for chunk in source:
+            left -= len(chunk)
+            if left < 0:
+                break
+            yield chunk
+    if left:
+        raise ObjectCorrupt(f"{upload.filename} was announced with {upload.bytes} bytes and has {_check_length(left)}")
+
+
+def _check_length(left: int) -> str:
+    return f"{left} fewer" if left > 0 else "more"
+
+
+async def _source(upload: FileUpload) -> AsyncGenerator[bytes, None]:
+    if upload.open is not None:
+        stream = upload.open()
+        try:
+            async for chunk in stream:
+                yield chunk
+        finally:
+            await _close(stream)
+    elif upload.path is not None:
+        try:
+            async with aclosing(_file(upload.path, upload.bytes)) as file:
+                async for chunk in file:
+                    yield chunk
+        except FileNotFoundError as missing:
+            raise ObjectMissing(f"{upload.path} has gone; add the media item again") from missing
+        except OSError as failed:
+            raise StoreUnavailable(f"{upload.path} cannot be read: {failed.strerror}") from failed
+
+
+async def _close(stream: AsyncIterator[bytes]) -> None:
+    if isinstance(stream, AsyncGenerator):
+        await stream.aclose()
+
+
+async def _file(path: Path, size: int) -> AsyncGenerator[bytes, None]:
+    with path.open("rb") as file:
+        if size <= MAX_INLINE_READ_BYTES:
+            yield file.read(size + 1)  # one more byte, to detect a file that has grown
+            return
+        # A cancelled read ends in its thread before `close` gets the file's lock.
+        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            yield chunk

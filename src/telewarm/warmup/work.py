@@ -21,7 +21,7 @@ from telewarm.errors import ChatMigrated, ChatUnreachable, FloodWait, TelewarmEr
 from telewarm.file_ids.uploader import FileIdUploader
 from telewarm.metrics import WarmupResult, WarmupTimings
 from telewarm.models import Bot, BotId, ChatId, ClaimedMedia, MediaId, UploadResult
-from telewarm.telegram.error_patterns import is_kind_refused
+from telewarm.telegram.responses import is_kind_refused
 from telewarm.warmup import policy
 from telewarm.warmup.policy import RetryLimits
 from telewarm.worker.work import Job
