@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner, Result
 
+import telewarm
 from telewarm.cli import app
 from telewarm_benchmarks.everything import BENCHES
 
@@ -72,3 +73,14 @@ def test_a_number_that_is_no_id_is_refused_before_anything_is_opened(arguments: 
     result = run(*arguments)
     assert result.exit_code == 2, result.output
     assert "too large" in result.output
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_printed_alone(option: str) -> None:
+    result = run(option)
+    assert (result.exit_code, result.output) == (0, f"telewarm {telewarm.__version__}\n")
+
+
+@pytest.mark.parametrize("command", [(), ("send",), ("broadcast", "send")])
+def test_help_has_a_short_option_too(command: tuple[str, ...]) -> None:
+    assert run(*command, "-h").output == run(*command, "--help").output

@@ -7,11 +7,12 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TypeAlias
 
 import typer
 from rich.text import Text
 
+import telewarm
 from telewarm import logs
 from telewarm.cli import (
     backup,
@@ -42,7 +43,20 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
+
+
+def print_version(value: bool) -> None:  # noqa: FBT001 - as Typer calls it
+    """Print the version and end, for `--version`."""
+    if value:
+        typer.echo(f"telewarm {telewarm.__version__}")
+        raise typer.Exit
+
+
+VersionOption: TypeAlias = Annotated[
+    bool, typer.Option("--version", "-V", callback=print_version, is_eager=True, help="Print the version and exit.")
+]
 
 
 @app.callback()
@@ -56,6 +70,8 @@ def choose_settings_file(  # noqa: D103 - a docstring would become the help
             show_default=False,
         ),
     ] = None,
+    *,
+    version: VersionOption = False,  # noqa: ARG001 - its callback did all
 ) -> None:
     logs.configure(level="WARNING")  # until the settings are read: what is printed is for programs
     ctx.call_on_close(partial(env.NAMED_SETTINGS_FILE.reset, env.NAMED_SETTINGS_FILE.set(env_file)))
