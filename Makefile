@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 # Modules without input and output, all branches of which the tests take.
 PURE := api/byte_ranges bots/chat_faults bots/learned_limits broadcasts/columns broadcasts/progress \
   broadcasts/state_machine coercion database/queue_priority error_catalog events/batches events/filter \

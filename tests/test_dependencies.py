@@ -104,7 +104,8 @@ def test_pgqueuer_is_used_below_its_public_root_in_one_module() -> None:
 
 def test_the_contracts_on_dependencies_name_every_package() -> None:
     contracts = [one for one in PROJECT["tool"]["importlinter"]["contracts"] if one["name"].startswith("Only ")]
-    parts = {path.stem for path in (ROOT / "src" / "telewarm").iterdir() if path.suffix == ".py" or path.is_dir()}
+    source = ROOT / "src" / "telewarm"
+    parts = {path.stem for path in source.glob("*.py")} | {path.parent.name for path in source.glob("*/__init__.py")}
     packages = {f"telewarm.{part}" for part in parts if not part.startswith("_")} - {"telewarm.sandbox"}
     assert len(contracts) == 8
     for contract in contracts:

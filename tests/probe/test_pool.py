@@ -213,7 +213,7 @@ def test_a_worker_loads_the_probe_and_nothing_else_of_the_app() -> None:
     output = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True, timeout=15)
     loaded = {name for name in output.stdout.split() if not name.startswith("telewarm.probe")}
     values = {"telewarm.models", "telewarm.message_set", "telewarm.coercion", "telewarm.ids"}
-    assert loaded <= {"telewarm", "telewarm.errors", "telewarm.clock", *values}
+    assert loaded <= {"telewarm", "telewarm.errors", "telewarm.cures", "telewarm.clock", *values}
 
 
 @pytest.mark.parametrize(
