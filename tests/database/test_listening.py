@@ -49,7 +49,10 @@ async def test_each_channel_has_its_own_function(pool: Pool) -> None:
 async def test_a_lost_listener_tells_its_owner_twice_and_listens_again(pool: Pool) -> None:
     ears = Ears()
     async with subscribe(pool, {"mine": ears.heard.put_nowait}, on_lost=ears.forget):
-        await pool.fetch("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+        await pool.fetch(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+        )
         await asyncio.wait_for(ears.lost.get(), 5)  # the connection is gone
         await asyncio.wait_for(ears.lost.get(), 5)  # the next one listens
         await pool.execute("NOTIFY mine, 'again'")
@@ -99,7 +102,10 @@ async def test_all_who_listen_are_told_of_a_loss_and_hear_again(pool: Pool) -> N
         subscribe(pool, {"one": first.heard.put_nowait}, on_lost=first.forget),
         subscribe(pool, {"two": second.heard.put_nowait}, on_lost=second.forget),
     ):
-        await pool.fetch("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+        await pool.fetch(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+        )
         for ears in (first, first, second, second):
             await asyncio.wait_for(ears.lost.get(), 5)
         await pool.execute("NOTIFY one, 'a'")

@@ -271,7 +271,10 @@ async def test_migrations_that_were_told_while_the_connection_was_lost_are_read(
             SUPERGROUP,
         )
         assert statuses.moved_to(bot.id, GROUP) == GROUP
-        await pool.fetch("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+        await pool.fetch(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+        )
         await soon(lambda: statuses.moved_to(bot.id, GROUP) == SUPERGROUP)
 
 
