@@ -129,7 +129,7 @@ def test_what_is_below_the_level_and_the_chatter_of_others_are_left_out(said: Sa
 
 
 def test_the_engine_tells_of_a_lost_database_in_one_line_and_of_a_bug_with_its_traceback(said: Said) -> None:
-    """A regression: a restart of the database filled the log with tracebacks of errors that mended themselves."""
+    """A regression: a restart of the database filled the log with tracebacks of errors that repaired themselves."""
     engine = logging.getLogger("pgqueuer")
     for error in (ConnectionRefusedError("refused"), asyncpg.CannotConnectNowError("starting up"), ValueError("a bug")):
         try:

@@ -56,11 +56,20 @@ NAMES = PICTURES | {
     "untold": "not notified",
 }
 PROSE = PICTURES | {
+    "anew": "again",
     "by and by": "later, in the background",
     "chat ledger": "chat status",
     "in the air": "in flight",
     "the ledger": "chat status",
+    "mend": "fix, repair",
+    "mended": "fixed, repaired",
     "the spool": "the disk cache",
+}
+SQL_PROSE = PROSE | {
+    "hand": "claimed, held",
+    "handicap": "priority offset",
+    "ledger": "chat status",
+    "told": "notified",
 }
 # Classes are named by nouns: what was done to a thing does not say what it is.
 PARTICIPLES = frozenset(
@@ -101,6 +110,7 @@ def python_files(*folders: Path) -> list[Path]:
 
 CODE = python_files(SOURCE, ROOT / "benchmarks", ROOT / "examples")
 TESTS = python_files(ROOT / "tests")
+SQL_FILES = sorted(SOURCE.rglob("*.sql"))
 DOCUMENTS = sorted(
     path
     for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md"))
@@ -157,8 +167,23 @@ def test_docstrings_comments_and_messages_have_no_pictures(files: list[Path]) ->
     expect_none(found for path in files for found in in_prose(path))
 
 
+def in_sql(path: Path) -> Iterator[str]:
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        code, _, comment = line.partition("--")
+        for word in old_words(comment, SQL_PROSE):
+            yield f"{where(path, number)} {word}: say {SQL_PROSE[word]}"
+        for word in WORDS.findall(code):
+            if (cure := NAMES.get(word.lower())) is not None:
+                yield f"{where(path, number)} {word}: say {cure}"
+
+
+def test_queries_and_the_schema_have_no_pictures() -> None:
+    assert len(SQL_FILES) > 40
+    expect_none(found for path in SQL_FILES for found in in_sql(path))
+
+
 def test_files_are_named_without_pictures() -> None:
-    names = [path.relative_to(ROOT) for path in (*CODE, *TESTS, *SOURCE.rglob("*.sql"))]
+    names = [path.relative_to(ROOT) for path in (*CODE, *TESTS, *SQL_FILES)]
     expect_none(
         f"{name}: say {NAMES[word]}" for name in names for word in re.split(r"[/_.]", str(name)) if word in NAMES
     )

@@ -35,7 +35,7 @@ from telewarm_benchmarks.stage import Report
 DAY = 86_400.0  # seconds
 BATCH = 256  # items in one claim
 FAILS = 0.03  # of the warm-ups, tried again at once
-DEAD = 0.02  # of the file ids: the rest is warmed anew by hand
+DEAD = 0.02  # of the file ids: the rest is warmed again by hand
 CLAIMS = 200  # claims that are timed, of CLAIMED items each
 CLAIMED = 10
 BLOATED, SLOWER = 2.0, 1.2
@@ -132,7 +132,7 @@ def _failure(item: ClaimedMedia) -> WarmupFailure:
 
 
 async def _ask_again(day: Day, ready: Sequence[UploadResult]) -> None:
-    """When half of the library is ready: some ids have died, and the others are made anew by hand."""
+    """When half of the library is ready: some ids have died, and the others are made again by hand."""
     for one in ready:
         if day.dice.random() < DEAD:
             await media.drop_file_id(day.queue.pool, media_id=one.media_id, file_id=one.file_id)
@@ -193,7 +193,7 @@ async def _claims(fresh: Queue, churned: Queue) -> Figure:
 
 
 async def _sizes(pool: Pool) -> list[Figure]:
-    """Of each table and its indexes, beside what they are once written anew without any slack."""
+    """Of each table and its indexes, beside what they are once written again without any slack."""
     grown = {name: await pool.fetchrow(SIZE, name) for name in TABLES}
     figures = []
     for name, size in grown.items():

@@ -20,7 +20,7 @@ from telewarm_benchmarks.stage import Report
 
 CLAIMED = 10  # items in one claim or record
 WARM_UP = 20  # rounds whose times are thrown away
-AFRESH = 20  # rounds after which connections are made anew: where the system puts a server process costs 0.1 ms
+AFRESH = 20  # rounds after which connections are made again: where the system puts a server process costs 0.1 ms
 SLOWER = 1.2  # what may be between few and many
 SOONER = 2.0
 PHOTO, SMALLEST, MAX_DUE = 5_000_000, 50_000, 50_000_000  # bytes: photos are up to the first, videos from there on

@@ -77,7 +77,7 @@ class Worker:
         return Resident.of(self.process.pid)
 
     def forget_peak(self) -> None:
-        """Let `resident().peak` start anew."""
+        """Let `resident().peak` start again."""
         Resident.forget_peak(self.process.pid)
 
 

@@ -147,7 +147,7 @@ async def _ours(site: Site, media_ids: Sequence[MediaId]) -> Send:
 
 
 async def _memory(site: Site, plan: Plan, report: Callable[[str], None]) -> list[Figure]:
-    """Many ready items: what their ids cost in memory, and what sending all of them anew adds."""
+    """Many ready items: what their ids cost in memory, and what sending all of them again adds."""
     report(f"a library of {plan.ids:,} ready media")
     ids = await _many_ready(site, plan.ids)
     send, pid = await _ours(site, ids), os.getpid()

@@ -128,7 +128,7 @@ ERROR_DOCS: tuple[ErrorDoc, ...] = (
             "CONFLICT",
             (409,),
             "It exists already, or its state forbids this; the message says what does.",
-            "Look at the thing as it is now, and decide anew.",
+            "Look at the thing as it is now, and decide again.",
         ),
     ),
     *_category(
@@ -155,7 +155,7 @@ ERROR_DOCS: tuple[ErrorDoc, ...] = (
             "BAD_MEDIA",
             (422,),
             "A media item whose warm-up ended in error is to be sent.",
-            "Look at its `last_error`, mend that, and warm it anew.",
+            "Look at its `last_error`, fix that, and warm it again.",
         ),
         (
             "MEDIA_NOT_READY",
@@ -248,13 +248,13 @@ ERROR_DOCS: tuple[ErrorDoc, ...] = (
             "DEAD_FILE_ID",
             (422,),
             "Telegram takes neither the file id nor any other way to the file.",
-            "Warm the media item anew; if that fails, add the file again.",
+            "Warm the media item again; if that fails, add the file again.",
         ),
         (
             "MESSAGE_GONE",
             (404,),
             "The message to forward, copy or delete is not there any more.",
-            "Warm the media item anew.",
+            "Warm the media item again.",
         ),
         (
             "TELEGRAM_BAD_REQUEST",
@@ -293,13 +293,13 @@ ERROR_DOCS: tuple[ErrorDoc, ...] = (
             "STORE_UNAVAILABLE",
             (503,),
             "The object storage, the library's folder or the disk of `TELEWARM_DATA` cannot be used.",
-            "The message names the cause; ask again when it is mended.",
+            "The message names the cause; ask again once it is fixed.",
         ),
         (
             "NOT_READY",
             (503,),
             "`/readyz` and `/health`: something that this process works with is not there. `checks` says what.",
-            "Mend that; `/health` has each one's cure.",
+            "Fix that; `/health` has each one's cure.",
         ),
     ),
     *_category(

@@ -175,7 +175,7 @@ def aim(case: Case[Any], number: int) -> None:
             fields |= {"token": token(number)} | ({"slug": f"shop-{number}"} if "slug" in fields else {})
     if body != case.body:
         case.body = body
-    assert case.meta is not None  # and with a look at it, whether the request is right is judged anew
+    assert case.meta is not None  # and with a look at it, whether the request is right is judged again
 
 
 def _objects(*nodes: object) -> Iterator[dict[str, Any]]:

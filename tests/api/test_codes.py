@@ -1,6 +1,6 @@
 """Every error code is in the documentation, with the right status, and a request provokes each of them here.
 
-Who adds a code adds it to `telewarm.api.catalogue`, makes docs/errors.md anew, and provokes it in `PROVOKE` below.
+Who adds a code adds it to `telewarm.api.catalogue`, makes docs/errors.md again, and provokes it in `PROVOKE` below.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Media renamed, deleted, warmed anew by id, found: over HTTP."""
+"""Media renamed, deleted, warmed again by id, found: over HTTP."""
 
 from __future__ import annotations
 

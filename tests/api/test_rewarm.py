@@ -1,4 +1,4 @@
-"""What is in the libraries already: warmed anew, or shared between bots."""
+"""What is in the libraries already: warmed again, or shared between bots."""
 
 from __future__ import annotations
 

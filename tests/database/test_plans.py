@@ -157,10 +157,10 @@ async def test_warming_a_library_anew_goes_through_it_in_order(
 
 async def test_voiding_and_mending_read_the_bots_own_items_in_pieces(full: Connection) -> None:
     voiding = await plan(full, query("invalidate_file_ids"), "bigint, bigint, bigint", "1, 100, 50")
-    mending = await plan(full, query("end_backoffs"), "bigint, bigint", "1, 50")
+    ending = await plan(full, query("end_backoffs"), "bigint, bigint", "1, 50")
 
-    assert "Seq Scan on media" not in voiding + mending
-    assert "media_waiting" in mending, mending
+    assert "Seq Scan on media" not in voiding + ending
+    assert "media_waiting" in ending, ending
 
 
 async def test_a_sweep_of_leases_reads_only_what_is_in_hand(full: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Warming anew: what is asked for, what stays, and whose file id is kept."""
+"""Warming again: what is asked for, what stays, and whose file id is kept."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_adding_an_item_that_is_warmed_anew_changes_nothing(pool: Pool, bo
 
 
 async def test_a_late_writer_replaces_no_id_that_is_fresher(pool: Pool, bot: Bot, lease: UUID) -> None:
-    """Its lease ran out; the item was warmed by another, and somebody asked to warm it anew."""
+    """Its lease ran out; the item was warmed by another, and somebody asked to warm it again."""
     media_id = await make_item(pool, bot)
     late = await make_lease(pool)
     await claim(pool, bot, late)

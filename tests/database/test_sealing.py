@@ -83,7 +83,7 @@ def test_damage_and_another_bots_token_are_not_blamed_on_the_key() -> None:
     sealed = seal.encrypt(TOKEN, telegram_id=1)
 
     for wrong, telegram_id in ((sealed, 2), (sealed[:-1], 1), (sealed[:HEADER_BYTES], 1)):
-        with pytest.raises(SettingsError, match=r"damaged or another bot's; .*give the bot its token anew") as caught:
+        with pytest.raises(SettingsError, match=r"damaged or another bot's; .*give the bot its token again") as caught:
             seal.decrypt(wrong, telegram_id=telegram_id)
         assert not isinstance(caught.value, DecryptionFailed)
         assert TOKEN not in str(caught.value)

@@ -90,7 +90,7 @@ async def test_an_expired_token_opens_nothing_and_cannot_be_rotated(pool: Pool, 
     await pool.execute("UPDATE api_token SET expires_at = now()")
 
     assert not await opens(pool, secret)
-    with pytest.raises(Conflict, match="revoke it and create it anew"):
+    with pytest.raises(Conflict, match="revoke it and create it again"):
         await tokens.rotate(connection, "short", grace=HOUR)
 
 

@@ -79,7 +79,7 @@ async def test_redirects_are_followed_hop_by_hop_without_cookies(net: Web) -> No
         net.answers[f"/{number}"] = moved(f"{number + 1}?x={number}", status)
     net.answers["/5"] = answer(FILE, 'Content-Disposition: attachment; filename="film one.mp4"')
     assert await net.fetch(net.url("/0")) == (FILE, "film one.mp4")
-    assert net.looked_up == ["files.example"] * (MAX_REDIRECTS + 1)  # each hop anew
+    assert net.looked_up == ["files.example"] * (MAX_REDIRECTS + 1)  # each hop again
     assert "cookie" not in "".join(net.requests).lower()
     net.answers["/5"] = moved("/6")
     assert f"more than {MAX_REDIRECTS} times" in await refused(net, net.url("/0"), UrlNotAllowed)

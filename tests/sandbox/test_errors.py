@@ -91,7 +91,7 @@ async def test_method_names_come_in_any_case_or_as_a_parameter(sandbox: Sandbox)
 
 
 async def test_a_send_that_is_wrong_in_every_way_is_refused_in_telegrams_order(sandbox: Sandbox) -> None:
-    """Each step mends the fault that was named before, so the next one shows."""
+    """Each step removes the fault that was named before, so the next one shows."""
     sandbox.state.chats.declare(USER, restricted={"video"}, blocked=True)
     own = file_id(await warm(sandbox, jpeg(1)))
     wrong: dict[str, Any] = {"chat_id": 5, "parse_mode": "XML", "caption": "c"}

@@ -26,7 +26,7 @@ from tests.fixtures.app import READER, Opener, add_bot, add_photos, until_ready
 
 @dataclass(kw_only=True, slots=True)
 class InvalidIds:
-    """A bot with warm media whose file ids are dead, and no worker that would warm them anew."""
+    """A bot with warm media whose file ids are dead, and no worker that would warm them again."""
 
     telewarm: Telewarm
     sandbox: Sandbox

@@ -30,7 +30,7 @@ async def cold_item(telewarm: Telewarm) -> tuple[BotSession, MediaId]:
     return session, media_id
 
 
-async def mend(telewarm: Telewarm) -> None:
+async def repair(telewarm: Telewarm) -> None:
     await telewarm.pool.execute("DROP TRIGGER no_update ON media")
 
 
@@ -44,7 +44,7 @@ async def test_a_file_id_that_cannot_be_written_at_once_is_written_later(idle_te
     assert result.error is None
     assert clock.monotonic() - began < MAX_WRITE_WAIT_SECONDS + 5
     assert (await media.get(idle_telewarm.pool, media_id)).state is MediaState.WARMING
-    await mend(idle_telewarm)
+    await repair(idle_telewarm)
     await until_ready(idle_telewarm, media_id)
 
 
@@ -58,7 +58,7 @@ async def test_a_failed_send_is_told_as_it_failed_and_its_item_is_freed_later(
     [result] = await idle_telewarm.sender.send(session, READER, message_of(media_id))
 
     assert isinstance(result.error, TelegramServerError)
-    await mend(idle_telewarm)
+    await repair(idle_telewarm)
 
     async def freed() -> bool:
         found = await idle_telewarm.pool.fetchval("SELECT lease_id IS NULL FROM media WHERE id = $1", media_id)
@@ -76,7 +76,7 @@ async def test_a_release_that_fails_for_good_is_made_up_for_by_the_look_for_forg
     await idle_telewarm.pool.execute(NO_UPDATE % CANNOT_BE_STORED)
     sandbox.state.faults.add(Rule(action="error", when="after", chat=READER, code=500))
     await idle_telewarm.sender.send(session, READER, message_of(media_id))
-    await mend(idle_telewarm)
+    await repair(idle_telewarm)
 
     lease = idle_telewarm.sender._resolver._lease
     assert [await lease.free_forgotten() for _ in range(2)] == [0, 1]

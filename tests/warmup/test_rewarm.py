@@ -1,4 +1,4 @@
-"""Warming anew, end to end: by hand, and because somebody waits."""
+"""Warming again, end to end: by hand, and because somebody waits."""
 
 from __future__ import annotations
 

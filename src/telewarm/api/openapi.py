@@ -36,7 +36,7 @@ RETRY_AFTER_CODES = frozenset(
 )  # answered with Retry-After, beside every 429
 TAGS = [
     {"name": "bots", "description": "Bots in and out, their tokens and warm-up chats."},
-    {"name": "media", "description": "Media in, found, changed, warmed anew, shared and out."},
+    {"name": "media", "description": "Media in, found, changed, warmed again, shared and out."},
     {"name": "previews", "description": "A look at media, with a token or a signed URL that expires."},
     {"name": "send", "description": "A message set to one chat, now."},
     {"name": "broadcasts", "description": "A message set to many chats: lists in, steering, results out."},

@@ -100,7 +100,9 @@ async def undelete_bot(connection: Connection, slug: str) -> tuple[BotId, bool]:
     if row is None:
         raise NoSuchBot(slug)
     if row["purged_at"] is not None:
-        raise Conflict(f"bot {slug!r} is being deleted for good, and nothing brings it back; create it anew after that")
+        raise Conflict(
+            f"bot {slug!r} is being deleted for good, and nothing brings it back; create it again after that"
+        )
     await connection.execute("UPDATE bot SET deleted_at = NULL WHERE id = $1", row["id"])
     await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, str(row["id"]))
     return BotId(row["id"]), row["deleted_at"] is not None

@@ -37,7 +37,7 @@ TRIM_SQL = (
     " DELETE FROM pgqueuer_log USING old WHERE pgqueuer_log.id = old.id"
 )
 
-# An index keeps the pages of rows that are gone. One that could be much smaller is written anew, which takes
+# An index keeps the pages of rows that are gone. One that could be much smaller is written again, which takes
 # milliseconds while it is small: it waits for its lock no longer than this, since others wait behind it.
 MIN_BLOATED_INDEX_BYTES = 32 << 10  # bytes that any index may have: the least one has two pages
 MAX_BLOAT_FACTOR = 1.7  # times what its entries need, of which a fresh one has 1.1

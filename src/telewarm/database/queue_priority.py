@@ -17,7 +17,7 @@ EXPLICIT_OFFSET_MS = -HOUR_MS  # asked for by name: before all that has waited l
 INTERACTIVE_OFFSET_MS = (
     EXPLICIT_OFFSET_MS - DAY_MS
 )  # somebody waits in a send: before all that has waited less than a day
-RENEWAL_OFFSET_MS = DAY_MS  # one of many warmed anew, and sent by its old file id meanwhile: it can wait
+RENEWAL_OFFSET_MS = DAY_MS  # one of many warmed again, and sent by its old file id meanwhile: it can wait
 
 SMALL_BYTES = 100_000  # bytes
 OFFSET_PER_DOUBLING_MS = (

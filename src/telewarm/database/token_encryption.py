@@ -71,22 +71,22 @@ class TokenCipher:
         return opened.decode()
 
     def _decryption_error(self, sealed_key_id: bytes | None, telegram_id: int) -> SettingsError:
-        anew = "or give the bot its token anew"
+        again = "or give the bot its token again"
         does_not = f"ENCRYPTION_KEY does not open the token of bot {telegram_id}"
         if sealed_key_id is None:
             return DecryptionFailed(
-                f"{does_not}: it was sealed with another key, or it is damaged; set the key that sealed it, {anew}"
+                f"{does_not}: it was sealed with another key, or it is damaged; set the key that sealed it, {again}"
             )
         if sealed_key_id == self.key_id:
             return SettingsError(
                 f"{does_not}, though the key is the one that sealed it: what the database holds is damaged or another "
-                f"bot's; restore the row, {anew} with PUT /api/admin/bots/<slug>/token"
+                f"bot's; restore the row, {again} with PUT /api/admin/bots/<slug>/token"
             )
         return DecryptionFailed(
             f"{does_not}: it was sealed with the key {sealed_key_id.hex()}, and this process has the key "
             f"{self.key_id.hex()}. "
             "After `telewarm rotate-key`, set the new key and start this process again; if that was interrupted, run "
-            f"it again; else set the key that sealed it, {anew}"
+            f"it again; else set the key that sealed it, {again}"
         )
 
 

@@ -131,7 +131,7 @@ async def rotate(connection: Connection, name: str, *, grace: timedelta) -> tupl
         )
         if row is None:
             if await connection.fetchval("SELECT true FROM api_token WHERE name = $1 AND revoked_at IS NULL", name):
-                raise Conflict(f"the API token {name!r} has expired: revoke it and create it anew")
+                raise Conflict(f"the API token {name!r} has expired: revoke it and create it again")
             raise _not_found(name)
         await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
     return _token(row), secret

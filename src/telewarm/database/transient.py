@@ -21,7 +21,7 @@ TRANSIENT_ERRORS = (
     asyncpg.TransactionRollbackError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.PostgresSystemError,
-    asyncpg.InvalidCachedStatementError,  # the schema changed under a prepared statement: the next try prepares anew
+    asyncpg.InvalidCachedStatementError,  # the schema changed under a prepared statement: the next try prepares again
     asyncpg.InternalClientError,
     TimeoutError,
     DatabaseUnavailable,

@@ -92,7 +92,7 @@ class Fetcher:
             is_allowed,
             resolver=ValidatingResolver(lookup or SystemResolver(), is_allowed),
             use_dns_cache=False,
-            force_close=True,  # so that every hop is resolved, checked and connected anew
+            force_close=True,  # so that every hop is resolved, checked and connected again
             limit=0,
             ssl=trust or True,
         )

@@ -219,10 +219,10 @@ class WarmupWork:
         A repair that happened while the failures were being recorded did not reset these items.
         """
         blamed = [one.media_id for one in failed if one.media_id in self._failed_by_bot]
-        mended = any(self._bot_changed_since(self._failed_by_bot[media_id]) for media_id in blamed)
-        if mended or any(one.retry_delay == 0.0 for one in failed):
+        repaired = any(self._bot_changed_since(self._failed_by_bot[media_id]) for media_id in blamed)
+        if repaired or any(one.retry_delay == 0.0 for one in failed):
             async with self._pool.acquire() as connection, connection.transaction():
-                if mended:
+                if repaired:
                     await warmups.end_backoffs(connection, self._session.bot.id)
                 await enqueue_lane(connection, self._session.bot)
         for media_id in blamed:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from telewarm import clock
 from telewarm.api.audit_writer import AuditWriter, sanitize
 from telewarm.api.error_responses import HttpError, error_response, error_response_for, http_error_response
+from telewarm.api.middleware.access_log import CLIENT_CLOSED_REQUEST
 from telewarm.api.permissions import PUBLIC_PATHS, READ_METHODS, Principal, required_role, route_path, route_template
 from telewarm.api.request_limits import FailedAuthLimiter, check_headers
 from telewarm.api.signed_urls import (
@@ -35,8 +36,6 @@ from telewarm.media.preview_urls import PreviewUrlSigner, SignedPreview
 __all__ = ["PUBLIC_PATHS", "AuthMiddleware"]
 
 log = structlog.get_logger(__name__)
-
-CLIENT_CLOSED_REQUEST = 499  # noted when the caller was gone before the answer began
 
 
 @dataclass(slots=True)

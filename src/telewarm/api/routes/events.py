@@ -90,7 +90,7 @@ class EventPage(BaseModel):
     ok: Ok
     events: Annotated[list[EventOut], Field(description="In their order")]
     next: Annotated[int, Field(description="`after` of the next page", examples=[4711])]
-    reset: Annotated[bool, Field(description="Some are no longer kept: read anew what you show", examples=[False])]
+    reset: Annotated[bool, Field(description="Some are no longer kept: read again what you show", examples=[False])]
 
 
 @router.get("/events.json", **responses_of(EventPage, *FILTER_ERRORS, description="What happened since"))

@@ -94,7 +94,7 @@ async def rewarm_media(found: ItemDep, serving: StateDep) -> dict[str, object]:
     """Upload one item again, before others. Its present file id is used meanwhile."""
     before, session = found
     item = await serving.library.rewarm(session.bot, before.id)
-    doing = "is queued to be uploaded anew" if item.state is MediaState.WARMING else f"is {item.state}"
+    doing = "is queued to be uploaded again" if item.state is MediaState.WARMING else f"is {item.state}"
     meanwhile = "; it is sent by its file id meanwhile" if item.file_id is not None else ""
     message = f"media item {item.id} {doing}{meanwhile}"
     return {"ok": True, "media_id": item.id, "message": message, "media": describe(item, serving)}

@@ -100,7 +100,9 @@ class RewarmResponse(MediaResponse):
     """A rewarmed media item."""
 
     media_id: MediaIdOut
-    message: Annotated[str, Field(description="For people", examples=["media item 4711 is queued to be uploaded anew"])]
+    message: Annotated[
+        str, Field(description="For people", examples=["media item 4711 is queued to be uploaded again"])
+    ]
 
 
 class MediaPage(BaseModel):

@@ -1,4 +1,5 @@
--- Chats $2 are to get broadcast $1; how many were new. In key order, so that the index grows page by page.
+-- Add chats $2 to the recipients of broadcast $1; how many were new. In key order, so that the index grows page by
+-- page.
 WITH added AS (
     INSERT INTO recipient (broadcast_id, chat_id)
     SELECT $1, chat_id FROM unnest($2::bigint[]) AS given (chat_id) ORDER BY chat_id

@@ -1,5 +1,5 @@
--- Bots for which a lane would find something to do now; $1: only these, or all when it is NULL. Paused and deleted ones are not.
--- ORDER BY … LIMIT 1 and not EXISTS: it asks the index once a bot, however much is due.
+-- Bots whose lane has work that is due; $1: only these, or all when it is NULL. Paused and deleted bots are left out.
+-- ORDER BY … LIMIT 1 instead of EXISTS: one index lookup a bot, however much is due.
 SELECT bot.id, bot.slug
 FROM bot
 WHERE ($1::bigint[] IS NULL OR bot.id = ANY ($1))

@@ -1,10 +1,8 @@
--- Claim due media of bot $1 in order, at most $2, under lease $3. A bot that a person paused or deleted has none.
--- $4: the bots that share a warm-up chat with it, $5: its warm-up chats. An item that one of them is placing right now
--- stays due, unless there is one to forward already: once theirs is ready it can be forwarded instead of uploaded.
--- Recipients see the name in the message that a file id came from: only a message with this item's name is forwarded,
--- unless the kind shows no name.
--- Nothing is claimed under a lease that is gone.
--- Each row tells whether back-offs are over that `promote` has yet to make due.
+-- Claim due media of bot $1 in order, at most $2, under lease $3. A paused or deleted bot has none. $4: the bots that
+-- share a warm-up chat with it, $5: its warm-up chats. An item that one of them is uploading stays due, unless there is
+-- one to forward already: once theirs is ready it can be forwarded instead of uploaded. Recipients see the name in the
+-- message of the file id: only a message with this item's name is forwarded, unless the kind shows no name. Nothing is
+-- claimed under an expired lease. Each row says whether `release_expired_backoffs` has work.
 WITH due AS MATERIALIZED (
     SELECT m.id, m.sha256, m.kind, m.name, m.kind IN ('photo', 'voice', 'video_note', 'sticker') AS nameless
     FROM media AS m

@@ -1,5 +1,5 @@
--- A sender takes media item $1 of bot $2 in hand under lease $3, if nobody has it. No row: somebody has, or it has a
--- file id.
+-- Claim media item $1 of bot $2 for a sender under lease $3, unless it is claimed. No row: it is claimed, or has a file
+-- id.
 UPDATE media AS m
 SET lease_id = $3, state = 'warming', next_attempt_at = NULL,
     priority = CASE WHEN m.state = 'warming' THEN m.priority ELSE (1000 * extract(epoch FROM now()))::bigint END,

@@ -1,5 +1,5 @@
--- Forget what the ledger of bot $1 holds: of the chats $2 (null: of all), in state $3 (null: in any), $4 lines at
--- most. Tells every process of migrations that are forgotten: such a chat is itself again.
+-- Delete chat statuses of bot $1: of the chats $2 (null: of all), in state $3 (null: in any), at most $4 rows. Notifies
+-- every process of deleted migrations: such a chat keeps its own id from then on.
 WITH known AS (
     SELECT chat_id FROM chat
     WHERE bot_id = $1 AND ($2::bigint[] IS NULL OR chat_id = ANY ($2)) AND ($3::text IS NULL OR state = $3)
@@ -10,9 +10,9 @@ WITH known AS (
     DELETE FROM chat USING known
     WHERE chat.bot_id = $1 AND chat.chat_id = known.chat_id
     RETURNING chat.chat_id, migrated_to
-), told AS (
+), notified AS (
     SELECT count(pg_notify('telewarm_chat', $1::bigint || ' ' || chat_id || ' ' || chat_id))
     FROM cleared
     WHERE migrated_to IS NOT NULL
 )
-SELECT count(*) + 0 * (SELECT count FROM told) FROM cleared
+SELECT count(*) + 0 * (SELECT count FROM notified) FROM cleared

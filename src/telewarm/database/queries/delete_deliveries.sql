@@ -1,4 +1,4 @@
--- Up to $2 rows of each of the tables that hold what broadcast $1 was loaded with and came to; how many in all.
+-- Delete up to $2 rows of each table that holds the recipients and results of broadcast $1; how many in all.
 WITH outcomes AS (
     DELETE FROM delivery
     WHERE broadcast_id = $1

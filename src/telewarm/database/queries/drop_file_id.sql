@@ -1,6 +1,6 @@
--- Drop file id $2 of media item $1, which is dead, and make the item due with handicap $3 (ms), unless a fresher id is
--- there already. The warm-up message stays, to be forwarded; not if the dead id came from forwarding,
--- nor a document of which Telegram made something else.
+-- Drop file id $2 of media item $1, which is invalid, and make the item due with priority offset $3 (ms), unless there
+-- is a newer id. The warm-up message stays, to be forwarded; not if the invalid id came from forwarding, nor for a
+-- document of which Telegram made something else.
 WITH dropped AS (
     UPDATE media
     SET state = 'warming', file_id = NULL, file_unique_id = NULL, sent_kind = NULL, way = NULL,

@@ -1,6 +1,6 @@
--- Of each of the broadcasts $1: its $2 most frequent causes of errors, among its first $3 errors. One cause is one
--- outcome and one text, whatever numbers are in it, such as the chat's; with how many recipients, and the first of them
--- as the example.
+-- For each of the broadcasts $1: its $2 most frequent causes of errors, among its first $3 errors. A cause is an
+-- outcome and a text, whatever numbers are in it, such as the chat's; with the number of recipients, and the first as
+-- an example.
 SELECT broadcast_id, outcome, chats, chat_id, error
 FROM (
     SELECT broadcast_id, outcome, count(*) AS chats, min(chat_id) AS chat_id,

@@ -1,5 +1,5 @@
--- The first id of bot $1's media that is not older than time $2, found by halving: ids follow time. One more than the
--- last id when all are older; NULL when there are none. Rows are compared as pairs: only the library's index fits that.
+-- The first id of bot $1's media that is not older than time $2, by binary search: ids follow time. One more than the
+-- last id when all are older; NULL when there are none. Rows are compared as pairs, as the library's index needs it.
 WITH RECURSIVE half (low, high) AS (
     SELECT
         (

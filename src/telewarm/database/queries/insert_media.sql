@@ -1,7 +1,6 @@
--- What a blob lacked (a thumbnail, its measures) is kept with it.
--- Put a blob and a media item of it into a bot's library. No row: the item is here and warm or being warmed.
--- An item that was cold or in error is asked for again. $17: its handicap in ms. `orphaned`: the blob was to be collected,
--- or has been: look whether its object is there before this is committed.
+-- Insert a blob, or complete a known one (thumbnail, sides), and a media item of it. No row: the item is there, and
+-- warm or being warmed. A cold item or one in error is queued again. $17: its priority offset in ms. `orphaned`: the
+-- blob has a tombstone: check that its object exists before this is committed.
 WITH stored AS (
     INSERT INTO blob (sha256, bytes, mime, ext, width, height, duration, video_codec, audio_codec, title, performer,
                       storage_key, thumbnail_key, thumbnail_bytes, streamable)

@@ -1,6 +1,6 @@
--- The next items of bot $1 after id $2, at most $3: their file ids belong to a Telegram bot that it is no more. They
--- are due, whoever has them in hand. The warm-up messages stay: perhaps the new bot may forward them.
--- Returns the last id, NULL when there are no more.
+-- Make the next items of bot $1 after id $2 due, at most $3: their file ids belong to another Telegram bot. Claimed
+-- ones too. The warm-up messages stay: perhaps the new bot may forward them. Returns the last id, NULL when there are
+-- no more.
 WITH mine AS (
     SELECT id FROM media WHERE bot_id = $1 AND id > $2 ORDER BY id LIMIT $3 FOR NO KEY UPDATE
 ), voided AS (

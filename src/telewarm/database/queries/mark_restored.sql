@@ -1,5 +1,5 @@
--- Every broadcast that is under way is paused for reason $1, where {id} stands for its id; channel $2 is told. The
--- database is of another generation from now on. How many broadcasts.
+-- Pause every active broadcast for reason $1, where {id} stands for its id, and notify channel $2. The database gets a
+-- new generation. Returns the number of broadcasts.
 WITH renewed AS (
     INSERT INTO installation AS mine (cluster_id, database_oid, timeline) VALUES (NULL, NULL, NULL)
     ON CONFLICT (one) DO UPDATE

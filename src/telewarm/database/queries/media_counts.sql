@@ -1,4 +1,4 @@
--- How many items bot $1 has, by kind and state: what was counted, and the changes since, in one snapshot.
+-- Number of items of bot $1 by kind and state: the counts, and the deltas since, in one snapshot.
 SELECT kind, state, sum(items)::bigint AS items
 FROM (
     SELECT kind, state, items FROM media_count WHERE bot_id = $1

@@ -1,5 +1,5 @@
--- Items of bot $1, newest first, $12 at most of those that fit filters $5 to $11, among the first $4 with ids below $2
--- and not below $3. Rows are compared as pairs: only the library's indexes fit that, whatever the planner knows of bots.
+-- Items of bot $1, newest first, at most $12 of those that match filters $5 to $11, among the first $4 with ids below
+-- $2 and not below $3. Rows are compared as pairs, as the library's indexes need it, whatever the statistics say.
 SELECT {columns}
 FROM (
     SELECT *

@@ -1,4 +1,4 @@
--- Bring the counts up to date: take the changes away and add them up. Whoever comes while another does it does nothing.
+-- Add the deltas to the counts and delete them. A concurrent call does nothing.
 WITH taken AS (
     DELETE FROM media_count_delta
     WHERE (SELECT pg_try_advisory_xact_lock(7316582394107542))

@@ -1,4 +1,4 @@
--- Bots that are paused by a person, or wait for a flood to end, as a whole or for some of their chats; at most $1.
+-- Bots that are paused by a person, or by a flood wait of theirs or of some of their chats; at most $1.
 SELECT slug,
        paused_at IS NOT NULL AS paused,
        greatest(0, coalesce(extract(epoch FROM paused_until - now()), 0))::float8 AS flood_wait,

@@ -1,4 +1,4 @@
--- The next $3 recipients of broadcast $1 after chat $2 that have no outcome: in flight, for later, or not yet reached.
+-- The next $3 recipients of broadcast $1 after chat $2 without an outcome: in flight, to be retried, or not yet read.
 SELECT chat_id
 FROM (
     SELECT chat_id

@@ -1,5 +1,5 @@
--- Of each bot with items that are warming, unless it is deleted: how many; how many of them wait for a back-off, counted
--- up to $1; and the age in seconds of the one that goes next. The cost for a bot is the same however many there are.
+-- For each bot with warming items, unless it is deleted: their number; how many of them wait for a back-off, counted up
+-- to $1; and the age in seconds of the next one. The cost for a bot does not grow with their number.
 WITH counted AS (
     SELECT bot_id, sum(items)::bigint AS items
     FROM (

@@ -1,5 +1,5 @@
--- The $1 items that go next, of all bots that do not rest, and for how many ms each has waited. The head of each bot's
--- queue tells which bots can have one of them.
+-- The next $1 items of all bots that are not paused, and for how many ms each has waited. The head of each bot's queue
+-- decides which bots can have one of them.
 WITH busy AS (
     SELECT DISTINCT bot_id
     FROM (

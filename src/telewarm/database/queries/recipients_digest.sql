@@ -1,4 +1,4 @@
--- Who the recipients of broadcast $1 are, in whatever order they came: their number and two sums of hashes.
+-- Digest of the recipients of broadcast $1, whatever their order: their number and two sums of hashes.
 SELECT count(*), coalesce(sum(hashint8extended(chat_id, 1)::numeric), 0)::text,
     coalesce(sum(hashint8extended(chat_id, 2)::numeric), 0)::text
 FROM recipient

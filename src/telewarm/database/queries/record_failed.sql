@@ -1,4 +1,4 @@
--- Write failures of items held under lease $1: with a delay the item waits that long (seconds) and is tried again,
+-- Record failures of items claimed under lease $1: with a delay the item waits that long (seconds) and is tried again,
 -- without one it is in error, or ready as before when it has an old file id.
 WITH failed AS (
     SELECT * FROM unnest($2::bigint[], $3::float8[], $4::boolean[], $5::text[], $6::text[])
@@ -16,7 +16,7 @@ WITH failed AS (
 ), listed AS (
     SELECT id || ':' || coalesce(left(md5(file_id), 8), '-') AS item, (row_number() OVER () - 1) / 200 AS chunk
     FROM written WHERE state <> 'warming'
-), told AS (
+), notified AS (
     SELECT pg_notify('telewarm_media', string_agg(item, ',')) FROM listed GROUP BY chunk
 )
-SELECT written.id, (SELECT count(*) FROM told) FROM written
+SELECT written.id, (SELECT count(*) FROM notified) FROM written

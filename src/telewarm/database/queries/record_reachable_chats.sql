@@ -1,5 +1,5 @@
--- Chats ($1 bots, $2 chats) that were reached $3 seconds ago: those that the ledger holds as lost are reachable again.
--- Rows are locked in key order, as everybody does who writes many.
+-- Chats ($1 bots, $2 chats) that were reached $3 seconds ago: unreachable ones are reachable again. Rows are locked in
+-- key order, as by all statements that write many.
 WITH reached AS (
     SELECT known.bot_id, known.chat_id, now() - make_interval(secs => t.age) AS since
     FROM unnest($1::bigint[], $2::bigint[], $3::float8[]) AS t (bot_id, chat_id, age)

@@ -1,8 +1,7 @@
--- Write fresh file ids, unless a fresher one is there already, and tell whoever waits for them. An id that is warmed
--- anew is replaced only by the holder of lease $8. $10: the names that the files went up with; an item that was renamed
--- while it was in that holder's hand is due again, and sent by this id until then. $9: the Telegram bot that the ids
--- belong to; when ours is another by now, they are worth nothing and the items are put back. What is told has at most
--- 8000 bytes: 200 items at once.
+-- Record new file ids, unless there is a newer one, and notify waiting senders. An id that is being warmed again is
+-- replaced only by the holder of lease $8. $10: the names of the uploads; an item that was renamed while it was claimed
+-- is due again, and sent by this id until then. $9: the Telegram bot of the ids; when the bot is another by now, they
+-- are worthless and the items are released. A notification has at most 8000 bytes: 200 items at once.
 WITH fresh AS (
     SELECT * FROM unnest(
         $1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $10::text[]
@@ -26,7 +25,7 @@ WITH fresh AS (
     WHERE m.id = ANY ($1) AND bot.id = m.bot_id AND m.lease_id = $8 AND bot.telegram_id <> $9
 ), listed AS (
     SELECT id || ':' || left(md5(file_id), 8) AS item, (row_number() OVER () - 1) / 200 AS chunk FROM written
-), told AS (
+), notified AS (
     SELECT pg_notify('telewarm_media', string_agg(item, ',')) FROM listed GROUP BY chunk
 )
-SELECT written.id, (SELECT count(*) FROM told) FROM written
+SELECT written.id, (SELECT count(*) FROM notified) FROM written

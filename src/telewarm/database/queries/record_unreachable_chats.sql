@@ -1,6 +1,7 @@
--- Whom bots could not reach ($1 to $5, one row a chat), and how many seconds ago that was ($6). What is newer stays; so
--- does a migration, which is for ever. A state that lasts keeps its beginning. Tells every process of migrations.
-WITH news AS (
+-- Chats that bots could not reach ($1 to $5, one row a chat), and how many seconds ago that was ($6). A newer status
+-- stays; so does a migration, which is final. A state that lasts keeps its beginning. Notifies every process of
+-- migrations.
+WITH updates AS (
     SELECT t.*, now() - make_interval(secs => t.age) AS since
     FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::float8[])
         AS t (bot_id, chat_id, state, reason, migrated_to, age)
@@ -8,7 +9,7 @@ WITH news AS (
     ORDER BY t.bot_id, t.chat_id
 ), written AS (
     INSERT INTO chat AS known (bot_id, chat_id, state, reason, migrated_to, since)
-    SELECT bot_id, chat_id, state, reason, migrated_to, since FROM news
+    SELECT bot_id, chat_id, state, reason, migrated_to, since FROM updates
     ON CONFLICT (bot_id, chat_id) DO UPDATE
     SET state = EXCLUDED.state, reason = EXCLUDED.reason, migrated_to = EXCLUDED.migrated_to,
         since = CASE WHEN known.state = EXCLUDED.state THEN known.since ELSE EXCLUDED.since END

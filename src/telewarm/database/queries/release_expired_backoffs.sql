@@ -1,4 +1,4 @@
--- Back-offs of bot $1 that are over: the items are due. At most a thousand at once. Returns how many.
+-- Make items of bot $1 due whose back-off is over, at most a thousand. Returns how many.
 WITH over AS (
     SELECT id FROM media
     WHERE bot_id = $1 AND state = 'warming' AND lease_id IS NULL AND next_attempt_at <= now()

@@ -1,6 +1,6 @@
--- Delete media items $1, which the caller has locked, and tell the caches that they are gone. Their blobs are orphans
--- from now on: whoever collects those looks whether anybody else has them. What is told has at most 8000 bytes: 200
--- items at once. How many of the blobs nobody else has, and their bytes.
+-- Delete media items $1, which the caller has locked, and notify the caches. Their blobs get tombstones: the garbage
+-- collector checks whether other items refer to them. A notification has at most 8000 bytes: 200 items at once. Returns
+-- the number of blobs that no other item refers to, and their bytes.
 WITH gone AS (
     DELETE FROM media WHERE id = ANY ($1::bigint[]) RETURNING id, sha256
 ), lost AS (
@@ -12,9 +12,9 @@ WITH gone AS (
     SET since = now(), collected_at = NULL, storage_key = EXCLUDED.storage_key, thumbnail_key = EXCLUDED.thumbnail_key
 ), listed AS (
     SELECT id || ':!' AS item, (row_number() OVER () - 1) / 200 AS chunk FROM gone
-), told AS (
+), notified AS (
     SELECT pg_notify('telewarm_media', string_agg(item, ',')) FROM listed GROUP BY chunk
 )
-SELECT count(*) AS blobs, coalesce(sum(blob.bytes), 0)::bigint AS bytes, (SELECT count(*) FROM told) AS told
+SELECT count(*) AS blobs, coalesce(sum(blob.bytes), 0)::bigint AS bytes, (SELECT count(*) FROM notified) AS notified
 FROM lost JOIN blob USING (sha256)
 WHERE lost.items = (SELECT count(*) FROM media WHERE media.sha256 = lost.sha256)

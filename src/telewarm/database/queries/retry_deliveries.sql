@@ -1,5 +1,5 @@
--- Recipients of broadcast $1 with one of the outcomes $2 (`unknown`, `failed`) are to be sent to again; with `unknown`
--- also those that a dead holder of its broadcast_run left in the air. How many chats; NULL: the broadcast_run is in a living hand,
+-- Send again to recipients of broadcast $1 with one of the outcomes $2 (`unknown`, `failed`); with `unknown` also to
+-- those that a dead holder of the run left in flight. Returns how many chats; NULL: a living process holds the run, and
 -- nothing is changed.
 WITH grounded AS (
     SELECT broadcast_id, CASE WHEN 'unknown' = ANY ($2::text[]) THEN in_flight ELSE '{}' END AS lost,

@@ -1,5 +1,5 @@
--- Warm media items $1 anew, with handicaps $2 (ms): uploaded again, for their warm-up messages are forgotten. One that
--- has a file id is sent by it until then. Those in hand, or due earlier than this, stay as they are.
+-- Warm media items $1 again, with priority offsets $2 (ms): they are uploaded, for their warm-up messages are
+-- forgotten. An item with a file id is sent by it until then. Claimed items, and those due earlier, stay as they are.
 UPDATE media AS m
 SET state = 'warming', attempts = 0, next_attempt_at = NULL, warmup_message_id = NULL,
     priority = (1000 * extract(epoch FROM now()))::bigint + asked.handicap,

@@ -1,4 +1,4 @@
--- What bot $1 has to send or to take back, in the order in which it was started, and the seconds until each begins.
+-- Broadcasts that bot $1 has to send or to undo, in the order of their starts, and the seconds until each begins.
 SELECT id, state,
     CASE WHEN state = 'scheduled' THEN greatest(0, extract(epoch FROM starts_at - now()))::double precision END
         AS starts_in

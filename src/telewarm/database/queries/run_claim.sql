@@ -1,5 +1,5 @@
--- Lease $2 takes broadcast $1's broadcast_run in hand, unless another living lease has it. What a dead holder left in the air
--- may have been sent or not: it is unknown. No row: somebody has it, or there is none.
+-- Claim the run of broadcast $1 under lease $2, unless a living lease holds it. Recipients that a dead holder left in
+-- flight may have got the message or not: their outcome is unknown. No row: it is held, or there is none.
 WITH free AS (
     SELECT broadcast_id, in_flight FROM broadcast_run
     WHERE broadcast_id = $1

@@ -1,5 +1,5 @@
--- Lanes of bots $1 that wait for a later time run at once when something has become due by the clock since they were put
--- back, or when that was more than $2 seconds ago. One that was put back for a flood limit is not asked at every sweep.
+-- Run queued lanes of bots $1 at once when something has become due by the clock since they were queued, or when that
+-- was more than $2 seconds ago. A lane that was queued for a flood limit is not asked at every sweep.
 WITH hurried AS (
     UPDATE pgqueuer AS job
     SET execute_after = now(), updated = now()

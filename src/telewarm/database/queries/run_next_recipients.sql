@@ -1,5 +1,5 @@
--- The next $4 recipients of broadcast $1 after chat $3 in key order, and why bot $2's ledger says that one is not to be
--- called: it is unreachable, or has become a group that is a recipient too.
+-- The next $4 recipients of broadcast $1 after chat $3 in key order, and why one is not to be called by its chat status
+-- with bot $2: it is unreachable, or has become a group that is a recipient too.
 SELECT ahead.chat_id, lost.error, lost.moved_to
 FROM (
     SELECT chat_id FROM recipient WHERE broadcast_id = $1 AND chat_id > $3 ORDER BY chat_id LIMIT $4

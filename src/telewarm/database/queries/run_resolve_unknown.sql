@@ -1,7 +1,7 @@
--- What became of chats $2 of broadcast $1 (outcomes $3, message ids as array literals, errors, new chats), told by a
--- former holder of its broadcast_run: those that are taken for unknown are known now. How many. When the broadcast is being
--- taken back, or was, that begins once more, so that these messages are deleted too; channel $7 is told.
-WITH settled AS (
+-- Replace unknown outcomes of chats $2 of broadcast $1 (outcomes $3, message ids as array literals, errors, new chats),
+-- as a former holder of the run reports them; how many. When the broadcast is being undone, or was, the undo starts
+-- again, so that these messages are deleted too; channel $7 is notified.
+WITH resolved AS (
     UPDATE delivery
     SET outcome = said.outcome, message_ids = said.message_ids::bigint[], error = said.error,
         moved_to = said.moved_to, at = now()
@@ -17,13 +17,13 @@ WITH settled AS (
         count(*) FILTER (WHERE outcome = 'partial') AS partial,
         count(*) FILTER (WHERE outcome = 'failed') AS failed,
         count(*) FILTER (WHERE outcome = 'unreachable') AS unreachable
-    FROM settled
+    FROM resolved
 ), reopened AS (
     UPDATE broadcast SET state = 'undoing'
     FROM counted
     WHERE id = $1 AND state IN ('undoing', 'undone') AND counted.sent + counted.partial > 0
     RETURNING id
-), told AS (
+), notified AS (
     SELECT pg_notify($7, id::text) FROM reopened
 )
 UPDATE broadcast_run
@@ -35,4 +35,4 @@ SET unknown = unknown - counted.deliveries, sent = broadcast_run.sent + counted.
     not_undone = CASE WHEN reopened.id IS NULL THEN not_undone ELSE 0 END
 FROM counted LEFT JOIN reopened ON true
 WHERE broadcast_run.broadcast_id = $1
-RETURNING counted.deliveries, (SELECT count(*) FROM told)
+RETURNING counted.deliveries, (SELECT count(*) FROM notified)

@@ -1,6 +1,6 @@
--- Of broadcast $1, whose broadcast_run lease $2 has in hand: the messages to chats $3 are deleted, $4 others could not be; the
--- last chat looked at is $5. Channel $6, unless it is NULL, is told, and with it whoever listens to events. No row: the
--- broadcast_run is lost.
+-- Save the undo of broadcast $1 under lease $2: the messages to chats $3 are deleted, $4 others could not be; $5 is the
+-- last chat handled. Channel $6, unless it is NULL, is notified, and an event is emitted. No row: the run is held by
+-- another lease.
 WITH mine AS (
     SELECT broadcast_id FROM broadcast_run WHERE broadcast_id = $1 AND lease_id = $2 FOR UPDATE
 ), sent AS (
@@ -25,4 +25,4 @@ SET undone = broadcast_run.undone + counted.deliveries, sent = broadcast_run.sen
     notified_at = CASE WHEN $6 IS NULL THEN notified_at ELSE now() END
 FROM mine, counted
 WHERE broadcast_run.broadcast_id = mine.broadcast_id
-RETURNING true, (SELECT count(pg_notify($6, $1::bigint::text)) WHERE $6 IS NOT NULL) AS told
+RETURNING true, (SELECT count(pg_notify($6, $1::bigint::text)) WHERE $6 IS NOT NULL) AS notified

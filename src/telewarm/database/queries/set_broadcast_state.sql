@@ -1,6 +1,5 @@
--- Broadcast $1 goes into state $2 if it is in one of $3, for reason $4, which is
--- Telegram's refusal $6 if that is not NULL; channel $5 is told. One that is to run before
--- its time is scheduled. No row: it was in none of $3.
+-- Set broadcast $1 to state $2 if it is in one of $3, for reason $4, which is Telegram's refusal $6 if that is not
+-- NULL; channel $5 is notified. One that is to run before its time is scheduled. No row: it was in none of $3.
 WITH changed AS (
     UPDATE broadcast
     SET state = CASE WHEN $2 = 'running' AND starts_at > now() THEN 'scheduled' ELSE $2 END,

@@ -1,4 +1,4 @@
--- Drafts $1 of one submission with fingerprint $2 begin, or are scheduled for their time; channel $3 is told.
+-- Start drafts $1 of one submission with fingerprint $2, or schedule them for their time; channel $3 is notified.
 WITH started AS (
     UPDATE broadcast
     SET state = CASE WHEN starts_at > now() THEN 'scheduled' ELSE 'running' END,

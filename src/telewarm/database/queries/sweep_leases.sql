@@ -1,4 +1,4 @@
--- End the leases that ran out, and free every row in hand that no living lease holds. Returns how many.
+-- Delete expired leases, and release every row that no living lease holds. Returns how many.
 WITH ended AS (
     DELETE FROM lease WHERE expires_at < now()
 ), orphaned AS (

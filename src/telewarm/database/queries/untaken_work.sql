@@ -1,5 +1,5 @@
--- Bots $1, which have due work, that no lane takes, and the seconds since one should have. $2: seconds that a lane may be
--- late. While any lane runs, the others wait for their turn, and no bot is late.
+-- Bots $1, which have due work, whose lane no worker runs, and the seconds since one should have. $2: seconds that a
+-- lane may be late. While any lane runs, the others wait for their turn, and no bot is late.
 WITH job AS (
     SELECT dedupe_key, status, execute_after, heartbeat FROM pgqueuer
     WHERE dedupe_key LIKE 'lane:%' AND status IN ('queued', 'picked')

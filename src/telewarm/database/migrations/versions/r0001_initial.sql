@@ -77,7 +77,7 @@ CREATE TABLE media (
     kind              text        NOT NULL,
     name              text,                     -- the file name that recipients see
     state             text        NOT NULL CHECK (state IN ('cold', 'warming', 'ready', 'error')),
-    priority          bigint      NOT NULL DEFAULT 0,  -- lower goes first: when it was asked for, in ms, and a handicap
+    priority          bigint      NOT NULL DEFAULT 0,  -- lower goes first: when it was asked for, in ms, and an offset
     attempts          integer     NOT NULL DEFAULT 0,
     next_attempt_at   timestamptz,
     lease_id          uuid,
@@ -246,7 +246,7 @@ CREATE TABLE broadcast_run (
     undone       bigint   NOT NULL DEFAULT 0,
     not_undone   bigint   NOT NULL DEFAULT 0,
     undo_cursor  bigint,                        -- the last delivery whose messages were deleted, or could not be
-    notified_at      timestamptz                    -- when an event last told its progress
+    notified_at      timestamptz                    -- when an event last reported its progress
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
 
