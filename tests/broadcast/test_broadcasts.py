@@ -31,6 +31,7 @@ from telewarm.runtime import Telewarm
 from telewarm.sandbox import Sandbox
 from tests.broadcast.stage import TEXT, broadcasts_of, deliver, draft, land, stream
 from tests.fixtures.app import READER, add_bot, add_photos, message_of
+from tests.fixtures.postgres import lock_waiters
 from tests.fixtures.rows import make_lease
 
 DRAFT, SCHEDULED = BroadcastState.DRAFT, BroadcastState.SCHEDULED
@@ -73,7 +74,7 @@ async def test_a_broadcast_whose_media_are_deleted_while_it_is_made_is_not_made(
     async with pool.acquire() as deleting, deleting.transaction():
         await deletions.delete_media(deleting, session.bot.id, [media_id])
         making = asyncio.create_task(broadcasts.create([session], message_of(media_id)))
-        while not making.done() and not await pool.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+        while not making.done() and not await lock_waiters(pool):
             pass
     with pytest.raises(NotFound, match="deleted just now"):
         await making

@@ -19,6 +19,7 @@ from telewarm.models import BroadcastId, BroadcastState, ChatId
 from telewarm.runtime import Telewarm
 from tests.broadcast.stage import TEXT, broadcasts_of, cut_off, draft, recipients_of, stream
 from tests.fixtures.app import add_bot
+from tests.fixtures.postgres import lock_waiters
 
 
 @pytest.fixture
@@ -165,7 +166,7 @@ async def test_a_batch_waits_for_the_start_that_is_being_written_and_is_then_ref
     async with idle_telewarm.pool.acquire() as connection, connection.transaction():
         await table.set_state(connection, made.id, BroadcastState.RUNNING, only_from=[BroadcastState.DRAFT])
         loading = asyncio.create_task(broadcasts.load(made.id, stream(b"6")))
-        while not await idle_telewarm.pool.fetchval("SELECT true FROM pg_locks WHERE NOT granted LIMIT 1"):
+        while not await lock_waiters(idle_telewarm.pool):
             await clock.sleep(0.01)
 
     with pytest.raises(Conflict):

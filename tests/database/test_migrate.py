@@ -28,7 +28,7 @@ from telewarm.database.migrate import (
 )
 from telewarm.database.pool import open_pool
 from telewarm.errors import DatabaseError, NotMigrated
-from tests.fixtures.postgres import dumped, fresh_database
+from tests.fixtures.postgres import dumped, fresh_database, lock_waiters
 
 MIGRATOR = """
 import asyncio, sys
@@ -100,7 +100,7 @@ async def test_a_process_killed_while_it_migrates_blocks_nobody(empty_database_u
         assert process.stdin is not None
         process.stdin.write(b"go\n")
         async with asyncio.timeout(10):
-            while not await blocker.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+            while not await lock_waiters(blocker):
                 pass
         process.kill()
     await transaction.rollback()

@@ -14,6 +14,7 @@ from telewarm.database.deletions import DeletionResult
 from telewarm.database.notifications import subscribe
 from telewarm.errors import Conflict, NotFound
 from telewarm.models import Bot, BroadcastState, MediaId, MessageSet, Part
+from tests.fixtures.postgres import lock_waiters
 from tests.fixtures.rows import claim, make_bot, make_item, make_lease, uploaded
 
 
@@ -82,7 +83,7 @@ async def test_a_broadcast_that_is_made_at_the_same_time_and_a_deletion_exclude_
     async with pool.acquire() as making, making.transaction():
         await deletions.lock_media(making, bot.id, [media_id])
         deleting = asyncio.create_task(remove(pool, bot, media_id))
-        while not await pool.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+        while not await lock_waiters(pool):
             pass
         await broadcasts.insert(making, bot_id=bot.id, message=MessageSet(media=[Part(media_id=media_id)]))
     with pytest.raises(Conflict):
@@ -149,7 +150,7 @@ async def test_a_blob_whose_item_is_being_written_is_waited_for_and_stays(pool: 
             "INSERT INTO media (bot_id, sha256, kind, state) SELECT $1, sha256, 'photo', 'cold' FROM blob", other.id
         )
         dropping = asyncio.create_task(drop())
-        while not await pool.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+        while not await lock_waiters(pool):
             pass
     assert await dropping == 1
 

@@ -15,6 +15,7 @@ from telewarm.database.media import RewarmScope
 from telewarm.database.notifications import subscribe
 from telewarm.database.warmups import WarmupFailure
 from telewarm.models import Bot, ChatId, FileId, Kind, MediaId, MediaState, MessageId, MessageRef
+from tests.fixtures.postgres import lock_waiters
 from tests.fixtures.rows import CHAT, SEAL, claim, lease_of, make_bot, make_item, make_lease, uploaded
 from tests.fixtures.sandbox import FIRST_BOT, token
 
@@ -309,8 +310,7 @@ async def test_ending_back_offs_waits_for_an_item_that_is_being_written_and_pass
     async with pool.acquire() as connection, connection.transaction():
         assert await warmups.raise_priority(connection, waiting)
         ending = asyncio.create_task(warmups.end_backoffs(pool, bot.id))
-        blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        while not ending.done() and not await connection.fetchval(blocked):
+        while not ending.done() and not await lock_waiters(connection):
             await clock.sleep(0.01)
     await ending
 

@@ -25,6 +25,7 @@ from telewarm.sending.idempotency import IdempotencyStore, Results, describe
 from telewarm.sending.send_context import SendResult
 from tests.fixtures.app import READER, Opener, add_bot
 from tests.fixtures.outages import database_away
+from tests.fixtures.postgres import lock_waiters
 from tests.fixtures.rows import make_bot, make_lease
 
 ASKED = b'["chat", "message"]'
@@ -255,7 +256,7 @@ async def test_a_cancellation_does_not_lose_what_went(processes: list[Idempotenc
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE idempotency_key")
         slow.go.set()
-        while not await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+        while not await lock_waiters(pool):
             pass
         first.cancel()
     await asyncio.wait([first])
@@ -287,7 +288,7 @@ async def test_a_call_that_is_cancelled_while_it_takes_the_key_leaves_it_free(
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE idempotency_key")
         first = asyncio.create_task(run(processes[0], bot, never))
-        while not await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+        while not await lock_waiters(pool):
             pass
         first.cancel()
         await sends.claim(connection, bot.id, "k", fingerprint=b"", lease_id=processes[0]._lease.id)
